@@ -1,0 +1,1 @@
+"""Simulators, the learning loop and the command line."""

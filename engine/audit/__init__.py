@@ -1,0 +1,1 @@
+"""Physics certificates of learned modules and gradient certificates."""

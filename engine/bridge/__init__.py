@@ -1,0 +1,1 @@
+"""Doors to other programs: ASE, i-PI, exporters, the stepping API."""

@@ -1,0 +1,41 @@
+"""Errors that a user can act on; each carries the exit status of the command line."""
+
+
+class EngineError(Exception):
+    """Base of all errors that are part of the interface (exit status 1)."""
+
+    status = 1
+
+
+class InputError(EngineError):
+    """Bad input, refused before anything was computed (exit status 2).
+
+    The message is one line: the file, the key or frame, what was found, what is allowed.
+    """
+
+    status = 2
+
+
+class GuardError(EngineError):
+    """A guard stopped the run: explosion, negative density, non-finite (exit status 3).
+
+    Attributes:
+        step: the step at which it fired.
+        state: the state that was refused, saved beside the last good one.
+    """
+
+    status = 3
+
+    def __init__(self, message: str, step: int = -1, state: object = None) -> None:
+        super().__init__(message)
+        self.step, self.state = step, state
+
+
+class DamagedFileError(EngineError):
+    """A file of the run folder or a model is damaged: its hash does not match."""
+
+
+class Interrupted(EngineError):  # noqa: N818 - it is no error, it is how a run is asked to stop
+    """SIGTERM or Ctrl-C: a checkpoint was written and the run can be resumed (130)."""
+
+    status = 130

@@ -1,0 +1,1 @@
+"""Gas dynamics: kinetic and moment solvers on one grid with one vocabulary."""

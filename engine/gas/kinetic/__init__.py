@@ -1,0 +1,1 @@
+"""Discrete-velocity solvers of the kinetic equation."""

@@ -1,0 +1,1 @@
+"""Moment and fluid solvers: Euler, Navier-Stokes-Fourier, Grad, HME, learned."""

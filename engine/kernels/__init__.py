@@ -1,0 +1,1 @@
+"""Taichi kernels over torch tensors; nothing else in the engine imports Taichi."""

@@ -1,0 +1,1 @@
+"""Concurrent learning: explore, label, train."""

@@ -1,0 +1,1 @@
+"""Learned modules in plain torch; imports nothing of the engine."""

@@ -1,0 +1,1 @@
+"""Shipped scenario files, their small data and their trained models."""
