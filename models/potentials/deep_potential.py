@@ -1,0 +1,619 @@
+"""Deep Potential: the smooth edition (se_e2_a) and its extension to higher moments.
+
+Both are one computation. Around atom i every neighbour j at displacement ``d_ij = r u``
+enters the moments
+
+    T_ml = a_l sum_j phi_m(r_ij; species j) Y_lm'(u_ij),
+
+rotation-invariant contractions D of the moments enter a fitting network of the centre's
+species, and ``E_i = scale * N(D) + bias``. What differs is a radial part and a contraction:
+
+================  ==============================  =========================================
+edition           radial functions phi_m          contraction
+================  ==============================  =========================================
+smooth edition    s(r) G_m(s(r)), G a network,    T T_<^T over l = 0 and 1 together
+                  s(r) = w(r) / r
+higher moments    sum_b C_bm cos(b acos x) w(r)   T^0; T^l . T^l for l = 1..3; v.Qv, tr Q^3,
+                                                  |Qv|^2 with v = T^1, Q = T^2
+================  ==============================  =========================================
+
+with the quintic switch w. A masked neighbour contributes exactly nothing and nothing
+depends on the number of slots, so the capacity of a neighbour list is no physics
+(DeePMD-kit's ``set_davg_zero``). The higher moments follow the linear Chebyshev mix of
+NEP (Fan et al., Phys. Rev. B 104, 104309 (2021), eq. 6) and the moment products of MTP
+and ACE; the smooth edition is L. Zhang et al., NeurIPS 2018, arXiv:1805.09003.
+
+Every parameter carries a leading axis ``members``: a committee is one module and one call.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from .fitting import Fitting
+from .harmonics import MAX_DEGREE, harmonics, harmonics_gradient, quadrupole_matrices
+
+
+def switch(distance: Tensor, start: float, cutoff: float) -> Tensor:
+    """Quintic switch w(r): 1 below ``start``, 0 beyond ``cutoff``, twice differentiable."""
+    u = ((distance - start) / (cutoff - start)).clamp(0, 1)
+    return u * u * u * (-6 * u * u + 15 * u - 10) + 1
+
+
+def switch_gradient(distance: Tensor, start: float, cutoff: float) -> Tensor:
+    """Return dw/dr in 1 / angstrom."""
+    u = ((distance - start) / (cutoff - start)).clamp(0, 1)
+    return -30 * (u * (1 - u)) ** 2 / (cutoff - start)
+
+
+class ChebyshevRadial(nn.Module):
+    """Radial functions as linear mixes of Chebyshev polynomials times the switch.
+
+    ``phi_m(r) = sum_b C_bm T_b(x) w(r)``, ``x = 2 (r / cutoff - 1)^2 - 1``, one matrix C
+    per neighbour species. Parameters: ``mix [members, species, basis, channels]``.
+    """
+
+    def __init__(
+        self, members: int, species: int, basis: int, channels: int, start: float, cutoff: float
+    ) -> None:
+        super().__init__()
+        self.basis, self.start, self.cutoff = basis, start, cutoff
+        self.mix = nn.Parameter(torch.zeros(members, species, basis, channels))
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Draw the mix from N(0, 1 / (species basis))."""
+        spread = (self.mix.shape[1] * self.basis) ** -0.5
+        with torch.no_grad():
+            self.mix.copy_(torch.randn(self.mix.shape, generator=generator) * spread)
+
+    def functions(self, distance: Tensor) -> Tensor:
+        """Return ``T_b(x) w(r)``, ``[..., basis]``."""
+        x = 2 * (distance / self.cutoff - 1).clamp(max=0) ** 2 - 1
+        return _chebyshev(x, self.basis) * switch(distance, self.start, self.cutoff)[..., None]
+
+    def functions_gradient(self, distance: Tensor) -> Tensor:
+        """Return the derivative of :meth:`functions` with respect to r in closed form."""
+        y = (distance / self.cutoff - 1).clamp(max=0)
+        x, slope = 2 * y * y - 1, 4 * y / self.cutoff
+        value = _chebyshev(x, self.basis)
+        derivative = _chebyshev_derivative(x, self.basis) * slope[..., None]
+        w = switch(distance, self.start, self.cutoff)[..., None]
+        dw = switch_gradient(distance, self.start, self.cutoff)[..., None]
+        return derivative * w + value * dw
+
+    def forward(self, distance: Tensor, species: int) -> Tensor:
+        """Return ``phi [members, ..., channels]`` at distances to one neighbour species."""
+        flat = self.functions(distance.reshape(-1)) @ self.mix[:, species]
+        return flat.reshape(-1, *distance.shape, self.mix.shape[-1])
+
+
+class EmbeddingRadial(nn.Module):
+    """Radial functions of the smooth edition: ``phi_m = s G_m(s)``, ``s = w(r) / (r std)``.
+
+    G is a tanh network with DeePMD-kit's skips: where the width doubles ``[h, h]`` is
+    added, where it stays ``h``. One network per neighbour species (``type_one_side``).
+    """
+
+    scale: Tensor
+
+    def __init__(
+        self, members: int, species: int, neurons: Sequence[int], start: float, cutoff: float
+    ) -> None:
+        super().__init__()
+        self.start, self.cutoff = start, cutoff
+        widths = [1, *neurons]
+        self.weights = nn.ParameterList(
+            nn.Parameter(torch.zeros(members, species, a, b))
+            for a, b in zip(widths, widths[1:], strict=False)
+        )
+        self.biases = nn.ParameterList(
+            nn.Parameter(torch.zeros(members, species, 1, b)) for b in neurons
+        )
+        self.register_buffer("scale", torch.ones(()))
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Draw weights from N(0, 1 / (n_in + n_out)) and biases from N(0, 1)."""
+        with torch.no_grad():
+            for weight in self.weights:
+                spread = (weight.shape[-1] + weight.shape[-2]) ** -0.5
+                weight.copy_(torch.randn(weight.shape, generator=generator) * spread)
+            for bias in self.biases:
+                bias.copy_(torch.randn(bias.shape, generator=generator))
+
+    def argument(self, distance: Tensor) -> Tensor:
+        """Return ``s(r) = w(r) / r`` in 1 / angstrom."""
+        return switch(distance, self.start, self.cutoff) / distance
+
+    def argument_gradient(self, distance: Tensor) -> Tensor:
+        """Return ds/dr."""
+        dw = switch_gradient(distance, self.start, self.cutoff)
+        return (dw - switch(distance, self.start, self.cutoff) / distance) / distance
+
+    def forward(self, distance: Tensor, species: int) -> Tensor:
+        """Return ``phi [members, ..., channels]`` at distances to one neighbour species."""
+        phi = self.value(self.argument(distance.reshape(-1)), species)
+        return phi.reshape(phi.shape[0], *distance.shape, phi.shape[-1])
+
+    def value(self, argument: Tensor, species: int) -> Tensor:
+        """Return ``phi [members, n, channels]`` for ``s [n]``."""
+        scaled = (argument * self.scale)[:, None]
+        hidden = scaled
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            new = torch.tanh(_affine(hidden, weight[:, species], bias[:, species]))
+            hidden = _skip(hidden, new)
+        return hidden * scaled
+
+    def value_and_slope(self, argument: Tensor, species: int) -> tuple[Tensor, Tensor]:
+        """Return phi and dphi/ds (forward mode), each ``[members, n, channels]``."""
+        scaled = (argument * self.scale)[:, None]
+        hidden, tangent = scaled, torch.ones_like(scaled)
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            w = weight[:, species]
+            new = torch.tanh(_affine(hidden, w, bias[:, species]))
+            slope = (1 - new * new) * (tangent * w if w.shape[-2] == 1 else tangent @ w)
+            hidden, tangent = _skip(hidden, new), _skip(tangent, slope)
+        return hidden * scaled, (hidden + tangent * scaled) * self.scale
+
+
+class GramContraction(nn.Module):
+    """``D = T T_<^T`` summed over all components of l = 0 and 1, as in the smooth edition."""
+
+    def __init__(self, channels: int, axis: int) -> None:
+        super().__init__()
+        self.axis, self.blocks = axis, (channels * axis,)
+
+    def forward(self, moments: Tensor) -> Tensor:
+        """``[members, atoms, channels, 4] -> [members, atoms, channels * axis]``."""
+        return (moments @ moments[..., : self.axis, :].mT).flatten(-2)
+
+
+class MomentContraction(nn.Module):
+    """``T^0``, ``T^l . T^l`` (l = 1..lmax) and three-moment products of a few channels."""
+
+    quadrupole: Tensor
+
+    def __init__(self, channels: int, axis: int, lmax: int, products: int) -> None:
+        super().__init__()
+        self.axis, self.lmax, self.products = axis, lmax, products if lmax >= 2 else 0
+        self.blocks = (channels, *[channels * axis] * lmax, *[self.products] * 3)
+        self.register_buffer(
+            "quadrupole", quadrupole_matrices().reshape(5, 9).float(), persistent=False
+        )
+
+    def _apply(self, fn, recurse: bool = True):  # noqa: ANN001, ANN202 - torch's signature
+        super()._apply(fn, recurse)
+        self.quadrupole = quadrupole_matrices().reshape(5, 9).to(self.quadrupole)
+        return self
+
+    def forward(self, moments: Tensor) -> Tensor:
+        """``[members, atoms, channels, (lmax + 1)^2] -> [members, atoms, features]``."""
+        parts = [moments[..., 0]]
+        for degree in range(1, self.lmax + 1):
+            block = moments[..., degree**2 : (degree + 1) ** 2]
+            parts.append((block @ block[..., : self.axis, :].mT).flatten(-2))
+        if self.products:
+            chosen = moments[..., -self.products :, :]
+            q = (chosen[..., 4:9] @ self.quadrupole).unflatten(-1, (3, 3))
+            v = chosen[..., 1:4, None]
+            qv = q @ v
+            parts += [
+                (v * qv).sum((-2, -1)),
+                (q @ q * q).sum((-2, -1)),
+                (qv * qv).sum((-2, -1)),
+            ]
+        return torch.cat(parts, -1)
+
+
+class DeepPotential(nn.Module):
+    """A learned potential: radial functions, moments, contraction, fitting network.
+
+    Attributes:
+        config: how it was built; :class:`SmoothEdition` or :class:`HigherMoments`.
+        species: chemical symbols, in the order of all species indices.
+        cutoff: angstrom.
+        members: size of the committee.
+    """
+
+    moment_scale: Tensor
+
+    def __init__(self, config: "SmoothEdition | HigherMoments", lmax: int) -> None:
+        super().__init__()
+        self.config, self.lmax = config, lmax
+        self.species, self.cutoff = tuple(config.species), config.cutoff
+        self.members = config.members
+        self.radial = config.radial()
+        self.contraction = config.contraction()
+        self.fitting = Fitting(
+            config.members,
+            len(self.species),
+            self.contraction.blocks,
+            config.fitting,
+            skip=config.skip,
+            timestep=config.timestep,
+        )
+        self.register_buffer("moment_scale", torch.ones(lmax + 1))
+
+    def reset(self, seed: int) -> "DeepPotential":
+        """Draw all parameters from one generator; members differ by their draws."""
+        generator = torch.Generator().manual_seed(seed)
+        self.radial.reset(generator)
+        self.fitting.reset(generator)
+        return self
+
+    def forward(
+        self, displacements: Tensor, neighbour_species: Tensor, mask: Tensor, species: Tensor
+    ) -> Tensor:
+        """Return the energy of every atom.
+
+        Args:
+            displacements: ``[atoms, slots, 3]`` angstrom, neighbour minus centre.
+            neighbour_species: ``[atoms, slots]`` integer.
+            mask: ``[atoms, slots]`` bool, False for empty slots.
+            species: ``[atoms]`` integer, species of the centres.
+
+        Returns:
+            ``[members, atoms]`` eV, bias included, always f64.
+        """
+        moments = self.moments(displacements, neighbour_species, mask)
+        return self.energies_from_moments(moments, species)
+
+    def moments(
+        self, displacements: Tensor, neighbour_species: Tensor, mask: Tensor
+    ) -> Tensor:
+        """Return ``T [members, atoms, channels, (lmax + 1)^2]``, arguments as above."""
+        distance, unit = polar(displacements, mask, self.cutoff)
+        angular = harmonics(unit, self.lmax) * mask[..., None]
+        total = None
+        for index in range(len(self.species)):
+            chosen = mask & (neighbour_species == index)
+            if isinstance(self.radial, ChebyshevRadial):
+                sums = (self.radial.functions(distance) * chosen[..., None]).mT @ angular
+                part = self.radial.mix[:, None, index].mT @ sums
+            else:
+                rows = chosen.reshape(-1).nonzero()[:, 0]
+                phi = self.radial(distance.reshape(-1)[rows], index)
+                full = phi.new_zeros(self.members, mask.numel(), phi.shape[-1])
+                full = full.index_copy(1, rows, phi)
+                part = full.unflatten(1, mask.shape).mT @ angular
+            total = part if total is None else total + part
+        assert total is not None
+        return total * self.component_scale
+
+    @property
+    def component_scale(self) -> Tensor:
+        """``a_l`` repeated for every component, ``[(lmax + 1)^2]``."""
+        sizes = torch.arange(self.lmax + 1, device=self.moment_scale.device) * 2 + 1
+        return self.moment_scale.repeat_interleave(sizes)
+
+    def energies_from_moments(self, moments: Tensor, species: Tensor) -> Tensor:
+        """Return ``E [members, atoms]`` in eV (f64); compressed kernels enter here."""
+        return self.fitting(self.contraction(moments), species)
+
+    # -- the training path: constants of the data once, no automatic derivative per pair --
+
+    def tables(
+        self, displacements: Tensor, mask: Tensor, blocks: Sequence[int]
+    ) -> dict[str, Tensor]:
+        """Return what depends on the geometry alone, for :meth:`energies_and_gradients`.
+
+        Args:
+            displacements: ``[atoms, slots, 3]`` angstrom.
+            mask: ``[atoms, slots]``.
+            blocks: number of slots of each neighbour species; slots are grouped so.
+
+        Returns:
+            Tensors with leading axis ``atoms`` in the dtype of the displacements.
+        """
+        distance, unit = polar(displacements, mask, self.cutoff)
+        inside = mask[..., None].to(unit)
+        angular = harmonics(unit, self.lmax) * inside
+        slopes = harmonics_gradient(unit, distance, self.lmax) * inside
+        tables = {"unit": unit, "angular": angular, "angular_slopes": slopes.movedim(0, 1)}
+        if isinstance(self.radial, ChebyshevRadial):
+            radial = self.radial.functions(distance) * inside
+            tables["radial"] = radial
+            tables["radial_slopes"] = self.radial.functions_gradient(distance) * inside
+            tables["sums"] = torch.stack(
+                [
+                    r.mT @ a
+                    for r, a in zip(radial.split(blocks, 1), angular.split(blocks, 1), strict=True)
+                ],
+                1,
+            )
+        else:
+            tables["argument"] = self.radial.argument(distance) * mask
+            tables["argument_slopes"] = self.radial.argument_gradient(distance) * mask
+        return tables
+
+    def energies_and_gradients(
+        self, tables: Mapping[str, Tensor], species: Tensor, blocks: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Return energies and pair gradients, differentiable in the parameters.
+
+        Equal to ``forward`` and its gradient; the derivative of a pair is closed form:
+        ``dE_i/dd_ij = sum_ml dE_i/dT_ml (phi_m' Y_l u + phi_m dY_l/dd)``.
+
+        Returns:
+            ``E [members, atoms]`` eV (f64) and ``dE_i/dd_ij [members, atoms, slots, 3]``.
+        """
+        if isinstance(self.radial, ChebyshevRadial):
+            sums = tables["sums"]
+            scale = self.component_scale
+            mix = self.radial.mix.flatten(1, 2)[:, None]
+            moments = (mix.mT @ sums.flatten(1, 2)) * scale
+            energies, slope = self._slope(moments, species)
+            coefficients = (mix @ (slope * scale)).unflatten(2, sums.shape[1:3])
+            return energies, _PairGradient.apply(coefficients, tables, tuple(blocks))
+        return self._embedded_gradients(self.radial, tables, species, blocks)
+
+    def _embedded_gradients(
+        self,
+        radial: EmbeddingRadial,
+        tables: Mapping[str, Tensor],
+        species: Tensor,
+        blocks: Sequence[int],
+    ) -> tuple[Tensor, Tensor]:
+        scale = self.component_scale
+        values, slopes = [], []
+        for index, argument in enumerate(tables["argument"].split(list(blocks), 1)):
+            phi, slope = radial.value_and_slope(argument.reshape(-1), index)
+            values.append(phi.unflatten(1, argument.shape))
+            slopes.append(slope.unflatten(1, argument.shape))
+        phi, dphi = torch.cat(values, 2), torch.cat(slopes, 2)
+        angular = tables["angular"]
+        energies, slope = self._slope((phi.mT @ angular) * scale, species)
+        slope = slope * scale
+        along = ((angular @ slope.mT) * dphi).sum(-1) * tables["argument_slopes"]
+        across = phi @ slope
+        turned = torch.stack(
+            [(across * d).sum(-1) for d in tables["angular_slopes"].unbind(1)], -1
+        )
+        return energies, along[..., None] * tables["unit"] + turned
+
+    def _slope(self, moments: Tensor, species: Tensor) -> tuple[Tensor, Tensor]:
+        if not moments.requires_grad:
+            moments = moments.detach().requires_grad_()
+        training = torch.is_grad_enabled()
+        with torch.enable_grad():
+            energies = self.energies_from_moments(moments, species)
+            (slope,) = torch.autograd.grad(energies.sum(), moments, create_graph=training)
+        return energies, slope
+
+    # -- statistics of the data ------------------------------------------------------------
+
+    @torch.no_grad()
+    def set_statistics(
+        self, displacements: Tensor, mask: Tensor, blocks: Sequence[int], species: Tensor
+    ) -> None:
+        """Set the scales of moments and features from a sample of environments.
+
+        One scale per degree l and per block of features: high-order features of low
+        variance stay small, which acts as a smoothness prior.
+        """
+        tables = self.tables(displacements, mask, blocks)
+        if isinstance(self.radial, ChebyshevRadial):
+            sums = tables["sums"].flatten(1, 2)
+        else:
+            argument = tables["argument"]
+            self.radial.scale.fill_(1 / float(argument[mask].std()))
+            parts = argument.split(list(blocks), 1)
+            phi = torch.cat(
+                [
+                    self.radial.value(s.reshape(-1), k).unflatten(1, s.shape)
+                    for k, s in enumerate(parts)
+                ],
+                2,
+            )
+            sums = (phi.mT @ tables["angular"]).flatten(0, 1)
+        for degree in range(self.lmax + 1):
+            block = sums[..., degree**2 : (degree + 1) ** 2]
+            size = block.std(0).square().mean() if degree == 0 else block.square().sum(-1).mean()
+            self.moment_scale[degree] = 1 / float(size.sqrt().clamp(min=1e-6))
+        index = torch.repeat_interleave(
+            torch.arange(len(blocks), device=mask.device),
+            torch.tensor(list(blocks), device=mask.device),
+        )
+        moments = self.moments(displacements, index.expand(mask.shape), mask)
+        self.fitting.set_statistics(self.contraction(moments), species)
+
+    def member(self, index: int) -> "DeepPotential":
+        """Return one member of the committee as a potential of its own."""
+        return _with_members(self, [self], [index])
+
+
+class _PairGradient(torch.autograd.Function):
+    """The linear map from ``dE/d(sums)`` to pair gradients, with its adjoint.
+
+    ``g_k = u_k sum_bl c_bl B_b'(r_k) Y_l + sum_bl c_bl B_b(r_k) dY_l/dd_k``; both ways are
+    batched products with constants, five times cheaper than taping them.
+    """
+
+    @staticmethod
+    def forward(ctx, coefficients, tables, blocks):  # noqa: ANN001, ANN205, D102
+        ctx.tables, ctx.blocks = tables, blocks
+        along, across = [], []
+        names = ("radial", "radial_slopes", "angular")
+        parts = zip(*(tables[name].split(blocks, 1) for name in names), strict=True)
+        for index, (radial, slopes, angular) in enumerate(parts):
+            c = coefficients[:, :, index]
+            along.append(((angular @ c.mT) * slopes).sum(-1))
+            across.append(radial @ c)
+        across = torch.cat(across, 2)
+        gradient = torch.cat(along, 2)[..., None] * tables["unit"]
+        for axis, slope in enumerate(tables["angular_slopes"].unbind(1)):
+            gradient[..., axis] += (across * slope).sum(-1)
+        return gradient
+
+    @staticmethod
+    def backward(ctx, cotangent):  # noqa: ANN001, ANN205, D102
+        tables = ctx.tables
+        along = (cotangent * tables["unit"]).sum(-1, keepdim=True)
+        slopes = tables["angular_slopes"]
+        across = cotangent[..., 0, None] * slopes[:, 0]
+        for axis in (1, 2):
+            across.addcmul_(cotangent[..., axis, None], slopes[:, axis])
+        parts = []
+        names = ("radial", "radial_slopes", "angular")
+        split = [tables[name].split(ctx.blocks, 1) for name in names]
+        for radial, slope, angular, a, x in zip(
+            *split, along.split(ctx.blocks, 2), across.split(ctx.blocks, 2), strict=True
+        ):
+            left = torch.cat([radial.expand(a.shape[0], *radial.shape), a * slope], 2)
+            right = torch.cat([x, angular.expand(a.shape[0], *angular.shape)], 2)
+            parts.append(left.mT @ right)
+        return torch.stack(parts, 2), None, None
+
+
+@dataclass(frozen=True)
+class SmoothEdition:
+    """Configuration of the smooth edition (DeePMD-kit's ``se_e2_a``, its default sizes)."""
+
+    species: tuple[str, ...]
+    cutoff: float = 6.0
+    switch_start: float = 0.5
+    neurons: tuple[int, ...] = (25, 50, 100)
+    axis: int = 16
+    fitting: tuple[int, ...] = (240, 240, 240)
+    members: int = 1
+    skip: float = 1.0
+    timestep: float = 0.1
+
+    def radial(self) -> EmbeddingRadial:
+        """Return the embedding networks."""
+        return EmbeddingRadial(
+            self.members, len(self.species), self.neurons, self.switch_start, self.cutoff
+        )
+
+    def contraction(self) -> GramContraction:
+        """Return the product of the moments."""
+        return GramContraction(self.neurons[-1], self.axis)
+
+    def build(self, seed: int = 0) -> DeepPotential:
+        """Return an untrained potential."""
+        return DeepPotential(self, lmax=1).reset(seed)
+
+
+@dataclass(frozen=True)
+class HigherMoments:
+    """Configuration of the default: moments up to ``lmax`` of Chebyshev mixes."""
+
+    species: tuple[str, ...]
+    cutoff: float = 5.0
+    switch_start: float = 0.5
+    basis: int = 10
+    channels: int = 16
+    axis: int = 8
+    lmax: int = 3
+    products: int = 6
+    fitting: tuple[int, ...] = (64, 64)
+    members: int = 1
+    skip: float = 0.7
+    timestep: float = 0.7
+
+    def __post_init__(self) -> None:
+        """Refuse what the harmonics do not reach.
+
+        Raises:
+            ValueError: ``lmax`` is not in 1..3.
+        """
+        if not 1 <= self.lmax <= MAX_DEGREE:
+            raise ValueError(f"lmax = {self.lmax}: allowed are 1 to {MAX_DEGREE}")
+
+    def radial(self) -> ChebyshevRadial:
+        """Return the linear radial mix."""
+        return ChebyshevRadial(
+            self.members,
+            len(self.species),
+            self.basis,
+            self.channels,
+            self.switch_start,
+            self.cutoff,
+        )
+
+    def contraction(self) -> MomentContraction:
+        """Return the products of the moments."""
+        return MomentContraction(self.channels, self.axis, self.lmax, self.products)
+
+    def build(self, seed: int = 0) -> DeepPotential:
+        """Return an untrained potential."""
+        return DeepPotential(self, self.lmax).reset(seed)
+
+
+def polar(displacements: Tensor, mask: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
+    """Return distances ``[...]`` and unit vectors ``[..., 3]``; empty slots lie outside.
+
+    An empty slot is moved beyond the cutoff, where every function is zero with all its
+    derivatives, instead of to the origin, where the unit vector has none.
+    """
+    outside = displacements.new_tensor([cutoff + 1.0, 0.0, 0.0])
+    safe = torch.where(mask[..., None], displacements, outside)
+    distance = torch.linalg.norm(safe, dim=-1)
+    return distance, safe / distance[..., None]
+
+
+def join(models: Sequence[DeepPotential]) -> DeepPotential:
+    """Return one committee of all members of ``models``.
+
+    Raises:
+        ValueError: the models differ in form.
+    """
+    forms = {replace(model.config, members=1) for model in models}
+    if len(forms) != 1:
+        raise ValueError("a committee needs members of one form (same sizes and species)")
+    pairs = [(model, k) for model in models for k in range(model.members)]
+    return _with_members(models[0], [m for m, _ in pairs], [k for _, k in pairs])
+
+
+def _with_members(
+    form: DeepPotential, models: Sequence[DeepPotential], indices: Sequence[int]
+) -> DeepPotential:
+    config = replace(form.config, members=len(indices))
+    result = DeepPotential(config, form.lmax).to(form.moment_scale)
+    states = [model.state_dict() for model in models]
+    for name, target in result.state_dict().items():
+        if target.ndim > 1:
+            rows = [state[name][k] for state, k in zip(states, indices, strict=True)]
+            target.copy_(torch.stack(rows))
+        elif any(not torch.equal(state[name], states[0][name]) for state in states):
+            raise ValueError(f"the members of a committee must share their {name}")
+        else:
+            target.copy_(states[0][name])
+    return result
+
+
+def _chebyshev(x: Tensor, count: int) -> Tensor:
+    values = [torch.ones_like(x), x]
+    for _ in range(count - 2):
+        values.append(2 * x * values[-1] - values[-2])
+    return torch.stack(values[:count], -1)
+
+
+def _chebyshev_derivative(x: Tensor, count: int) -> Tensor:
+    """T_n' = n U_(n-1)."""
+    second = [torch.zeros_like(x), torch.ones_like(x), 2 * x]
+    for _ in range(count - 3):
+        second.append(2 * x * second[-1] - second[-2])
+    return torch.stack([n * second[n] for n in range(count)], -1)
+
+
+def _affine(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    if weight.shape[-2] == 1:
+        return hidden * weight + bias
+    return hidden @ weight + bias
+
+
+def _skip(old: Tensor, new: Tensor) -> Tensor:
+    if new.shape[-1] == old.shape[-1]:
+        return new + old
+    if new.shape[-1] == 2 * old.shape[-1] and old.shape[-1] > 1:
+        return new + torch.cat([old, old], -1)
+    return new
+
+
+__all__ = [
+    "ChebyshevRadial", "DeepPotential", "EmbeddingRadial", "GramContraction", "HigherMoments",
+    "MomentContraction", "SmoothEdition", "join", "polar", "switch",
+    "switch_gradient",
+]
