@@ -35,7 +35,7 @@ class DamagedFileError(EngineError):
     """A file of the run folder or a model is damaged: its hash does not match."""
 
 
-class Interrupted(EngineError):  # noqa: N818 - it is no error, it is how a run is asked to stop
+class Interrupted(EngineError):
     """SIGTERM or Ctrl-C: a checkpoint was written and the run can be resumed (130)."""
 
     status = 130

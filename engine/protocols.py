@@ -70,7 +70,10 @@ class Trainer(Protocol[Sample, Label]):
     """Fits a committee to all labels known so far."""
 
     def train(
-        self, committee: Committee, dataset: Sequence[tuple[Sample, Label]], rng: torch.Generator
+        self,
+        committee: Committee,
+        dataset: Sequence[tuple[Sample, Label]],
+        rng: torch.Generator,
     ) -> Committee:
         """Return the next committee; may start from the current one."""
         ...
@@ -79,7 +82,9 @@ class Trainer(Protocol[Sample, Label]):
 class Writer(Protocol):
     """Receives states at the steps that its trigger selects."""
 
-    def write(self, step: int, time: float, state: Any, observed: Mapping[str, Tensor]) -> None:
+    def write(
+        self, step: int, time: float, state: Any, observed: Mapping[str, Tensor]
+    ) -> None:
         """Record one frame."""
         ...
 
@@ -112,13 +117,29 @@ class Job(Protocol):
     """What a scenario is built into: something that runs inside a run folder."""
 
     def run(self, folder: Any, report: Any) -> Outcome:
-        """Do the work. ``folder`` is a :class:`~.rundir.RunFolder`; if it holds a
-        checkpoint the job goes on from there; ``report`` is a :class:`~.run.Reporter`.
+        """Do the work, from the checkpoint in ``folder`` if it holds one.
+
+        Args:
+            folder: a :class:`~.rundir.RunFolder`.
+            report: a :class:`~.run.Reporter`.
         """
         ...
 
 
 __all__ = [
-    "Committee", "Executor", "Explorer", "Figure", "Indicator", "Job", "Label", "Labeler",
-    "Outcome", "Sample", "Simulator", "State", "Trainer", "Trigger", "Writer",
+    "Committee",
+    "Executor",
+    "Explorer",
+    "Figure",
+    "Indicator",
+    "Job",
+    "Label",
+    "Labeler",
+    "Outcome",
+    "Sample",
+    "Simulator",
+    "State",
+    "Trainer",
+    "Trigger",
+    "Writer",
 ]

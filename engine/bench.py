@@ -1,0 +1,179 @@
+"""Benchmarks: each measures and writes ``benchmarks/results/NAME.json``.
+
+Nothing is typed in. A benchmark is ``benchmarks/NAME.py`` with ``measure(quick,
+record)``. What one call does not measure keeps its last figure, so a long table can be
+filled piece by piece.
+"""
+
+import datetime
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from .errors import InputError
+from .rundir import versions, write_text
+
+
+def folder() -> Path:
+    """Return the ``benchmarks`` folder of the checkout.
+
+    Raises:
+        InputError: the package was installed without it.
+    """
+    path = Path(__file__).resolve().parent.parent / "benchmarks"
+    if not path.is_dir():
+        raise InputError("engine bench needs a checkout: the folder benchmarks is missing")
+    return path
+
+
+def names() -> list[str]:
+    """Return the names of the benchmarks."""
+    modules = [path for path in folder().glob("*.py") if "def measure(" in path.read_text()]
+    return sorted(path.stem for path in modules)
+
+
+def machine() -> str:
+    """Describe the processor, as far as the system tells."""
+    model = platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass
+    return f"{model}, {len(os.sched_getaffinity(0))} cores"
+
+
+def _commit() -> str:
+    answer = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=folder(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return answer.stdout.strip() or "unknown"
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """Takes the figures of one benchmark and keeps its file up to date.
+
+    Attributes:
+        name: the benchmark; the file is ``results/NAME.json``.
+        only: measure and keep only these figures; all when empty.
+    """
+
+    name: str
+    only: Sequence[str] = ()
+
+    @property
+    def path(self) -> Path:
+        """The result file."""
+        return folder() / "results" / f"{self.name}.json"
+
+    def wants(self, *figures: str) -> bool:
+        """Tell whether any of ``figures`` is asked for; if not, leave the work out."""
+        return not self.only or any(figure in self.only for figure in figures)
+
+    def __call__(
+        self,
+        figure: str,
+        value: float,
+        unit: str = "",
+        *,
+        goal: float | None = None,
+        better: Literal["higher", "lower"] = "lower",
+        spread: tuple[float, float] | None = None,
+        peer: Mapping[str, Any] | None = None,
+        note: str | None = None,
+    ) -> None:
+        """Record one measured figure at once, so that a later failure loses nothing."""
+        if not self.wants(figure):
+            return
+        entry: dict[str, Any] = {"value": float(value), "unit": unit}
+        if goal is not None:
+            met = value >= goal if better == "higher" else value <= goal
+            entry |= {"goal": goal, "better": better, "met": bool(met)}
+        entry |= {"date": datetime.date.today().isoformat(), "commit": _commit()}
+        optional = {"spread": list(spread) if spread else None, "peer": peer, "note": note}
+        entry |= {key: item for key, item in optional.items() if item is not None}
+        table = json.loads(self.path.read_text()) if self.path.exists() else {"figures": {}}
+        table["figures"][figure] = entry
+        table |= {
+            "machine": machine(),
+            "threads": int(
+                os.environ.get("SCALEBRIDGE_THREADS") or len(os.sched_getaffinity(0))
+            ),
+            "versions": versions(),
+            "date": entry["date"],
+            "commit": entry["commit"],
+        }
+        self.path.parent.mkdir(exist_ok=True)
+        write_text(self.path, json.dumps(table, indent=1) + "\n")
+
+
+def load(name: str) -> ModuleType:
+    """Import ``benchmarks/NAME.py``.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if name not in names():
+        raise InputError(f"bench: {name} is unknown; allowed: {', '.join(names())}")
+    spec = importlib.util.spec_from_file_location(f"bench_{name}", folder() / f"{name}.py")
+    if spec is None or spec.loader is None:
+        raise InputError(f"bench: {name} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def measure(name: str, quick: bool, only: Sequence[str] = ()) -> Path:
+    """Run a benchmark, then rewrite ``RESULTS.md``; return the result file."""
+    recorder = Recorder(name, tuple(only))
+    load(name).measure(quick, recorder)
+    write_text(folder() / "RESULTS.md", results_page())
+    return recorder.path
+
+
+def results_page() -> str:
+    """Return all result files as one page of tables."""
+    lines = ["# Results", "", "Written by `engine bench`; every figure was measured."]
+    for path in sorted((folder() / "results").glob("*.json")):
+        table = json.loads(path.read_text())
+        lines += [
+            "",
+            f"## {path.stem}",
+            "",
+            f"{table['machine']}; {table['threads']} threads; {table['date']}; "
+            f"commit {table['commit']}",
+            "",
+            "| figure | value | unit | goal | met | peer | note |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for figure, entry in table["figures"].items():
+            goal, met = "", ""
+            if "goal" in entry:
+                goal = f"{'>=' if entry['better'] == 'higher' else '<='} {entry['goal']:g}"
+                met = "yes" if entry["met"] else "no"
+            peer = entry.get("peer") or {}
+            shown = " ".join(
+                str(peer[k]) for k in ("name", "version", "value") if k in peer
+            )
+            spread = entry.get("spread")
+            value = f"{entry['value']:.4g}"
+            value += f" ({spread[0]:.4g} to {spread[1]:.4g})" if spread else ""
+            lines.append(
+                f"| {figure} | {value} | {entry['unit']} | {goal} | {met} | {shown} "
+                f"| {entry.get('note', '')} |"
+            )
+    return "\n".join(lines) + "\n"

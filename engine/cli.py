@@ -1,0 +1,237 @@
+"""The command line. Heavy imports stand inside the commands: ``engine --help`` is quick."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .errors import EngineError, InputError
+
+if TYPE_CHECKING:
+    from .protocols import Job, Outcome
+    from .run import Reporter
+    from .rundir import RunFolder
+
+
+class Program(click.Group):
+    """Turns the engine's errors into one line and their exit status."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except EngineError as error:
+            if os.environ.get("SCALEBRIDGE_DEBUG"):
+                raise
+            click.echo(f"engine: {error}", err=True)
+            ctx.exit(error.status)
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="scalebridge")
+def main() -> None:
+    """Simulate with learned physics: molecules, gases, electrons.
+
+    Exit status: 0 done, 1 failed, 2 bad input, 3 stopped by a guard, 130 interrupted.
+    """
+
+
+_settings = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Replace one key of the scenario, e.g. --set run.steps=100.",
+)
+_quiet = click.option("--quiet", is_flag=True, help="No progress, no table.")
+_report = click.option("--no-report", is_flag=True, help="Do not write report.html.")
+
+
+@main.command()
+@click.argument("scenario")
+@_settings
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder to make.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to run.")
+@click.option("--resume", is_flag=True, help="Go on in --out if it holds a run.")
+@_report
+@_quiet
+def run(
+    scenario: str,
+    settings: Sequence[str],
+    out: Path | None,
+    device: str | None,
+    resume: bool,
+    no_report: bool,
+    quiet: bool,
+) -> None:
+    """Run a scenario: a file, or the name of a shipped one (see `engine list`)."""
+    from . import scenario as scenarios
+
+    if resume and out is None:
+        raise InputError("--resume: needs --out, the folder to go on in")
+    if resume and out is not None and (out / "resolved.json").exists():
+        _go_on(out, no_report, quiet)
+        return
+    chosen = list(settings) + ([f'device="{device}"'] if device else [])
+    file = scenarios.find(scenario)
+    checked, base = scenarios.load(file, chosen)
+    job = _build(checked, base)
+    out = out or Path("runs") / f"{file.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    command = ["engine", "run", scenario, *(f"--set {s}" for s in chosen)]
+    resolved = {
+        "name": file.stem,
+        "scenario": checked.model_dump(mode="json"),
+        "base": str(base),
+        "command": " ".join(command),
+    }
+    from .rundir import RunFolder
+
+    with RunFolder.create(out, file.read_text(encoding="utf-8"), resolved) as folder:
+        _work(job, folder, no_report, quiet)
+
+
+@main.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--previous", is_flag=True, help="From the checkpoint before the newest.")
+@_report
+@_quiet
+def resume(directory: Path, previous: bool, no_report: bool, quiet: bool) -> None:
+    """Go on with a run that was interrupted, killed or stopped; nothing to edit."""
+    _go_on(directory, no_report, quiet, previous)
+
+
+def _go_on(path: Path, no_report: bool, quiet: bool, previous: bool = False) -> None:
+    from . import scenario as scenarios
+    from .rundir import RunFolder
+
+    with RunFolder.open(path) as folder:
+        folder.use_previous = previous
+        record = folder.resolved
+        checked = scenarios.parse(record["scenario"], str(path / "resolved.json"))
+        _work(_build(checked, Path(record["base"])), folder, no_report, quiet)
+
+
+def _build(checked: Any, base: Path) -> "Job":
+    from .build import build
+
+    return build(checked, base)
+
+
+def _work(job: "Job", folder: "RunFolder", no_report: bool, quiet: bool) -> None:
+    """Run a job in its folder; whatever happens, the summary says how it ended."""
+    from .protocols import Outcome
+    from .run import console_reporter
+
+    report, begun = console_reporter(quiet), time.monotonic()
+    try:
+        outcome = job.run(folder, report)
+    except EngineError as error:
+        outcome = Outcome(verdicts={type(error).__name__: str(error)})
+        _conclude(folder, outcome, error.status, begun)
+        raise
+    _conclude(folder, outcome, 0, begun)
+    if not no_report:
+        _write_report(folder, report)
+        folder.write_manifest()
+    if not quiet:
+        _show(folder, outcome, time.monotonic() - begun)
+
+
+def _conclude(folder: "RunFolder", outcome: "Outcome", status: int, begun: float) -> None:
+    folder.write_summary(outcome, exit_status=status, wall_seconds=time.monotonic() - begun)
+    folder.write_manifest()
+
+
+def _write_report(folder: "RunFolder", report: "Reporter") -> None:
+    """Write the report; a report that cannot be drawn does not fail a run that is done."""
+    from ..viz.report import write_report
+
+    try:
+        write_report(folder.path)
+    except Exception as error:
+        report.say(f"report.html was not written: {type(error).__name__}: {error}")
+
+
+def _show(folder: "RunFolder", outcome: "Outcome", seconds: float) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{folder.path}  ({seconds:.1f} s)", title_justify="left")
+    for column in ("result", "value", "unit"):
+        table.add_column(column, justify="right" if column == "value" else "left")
+    for name, figure in outcome.figures.items():
+        error = f" +- {figure.error:.2g}" if figure.error is not None else ""
+        table.add_row(name, f"{figure.value:.6g}{error}", figure.unit)
+    for name, verdict in outcome.verdicts.items():
+        table.add_row(name, verdict, "")
+    console = Console()
+    console.print(table)
+    for path in sorted([*folder.path.glob("*.png"), *folder.path.glob("report.html")]):
+        console.print(f"{path}", highlight=False, markup=False)
+
+
+@main.command()
+@click.argument("scenario")
+@_settings
+def check(scenario: str, settings: Sequence[str]) -> None:
+    """Check a scenario and everything that it names, without running it."""
+    from . import scenario as scenarios
+
+    checked, base = scenarios.load(scenario, settings)
+    _build(checked, base)
+    click.echo(f"{scenario}: ok")
+
+
+@main.command(name="list")
+def list_scenarios() -> None:
+    """List the shipped scenarios."""
+    from . import scenario as scenarios
+
+    for name, path in scenarios.shipped().items():
+        data = scenarios.read(path)
+        click.echo(f"{name:24} {data.get('kind', ''):10} {data.get('title', '')}")
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON schema of scenario files, for editors."""
+    from . import scenario as scenarios
+
+    click.echo(json.dumps(scenarios.json_schema(), indent=1))
+
+
+@main.command()
+def doctor() -> None:
+    """Say what is installed here, what is missing and how to get it."""
+    from .doctor import examine
+
+    rows = examine()
+    for name, fine, detail in rows:
+        click.echo(f"{'ok     ' if fine else 'missing'}  {name:14} {detail}")
+
+
+@main.command()
+@click.argument("names", nargs=-1)
+@click.option("--quick", is_flag=True, help="Small sizes, to see that it runs.")
+@click.option("--only", multiple=True, metavar="FIGURE", help="Measure only this figure.")
+def bench(names: Sequence[str], quick: bool, only: Sequence[str]) -> None:
+    """Measure, and write benchmarks/results/NAME.json; without NAME, list them."""
+    from . import bench as benchmarks
+
+    if not names:
+        click.echo("\n".join(benchmarks.names()))
+    for name in names:
+        path = benchmarks.measure(name, quick, only)
+        figures = json.loads(path.read_text())["figures"]
+        for figure, entry in figures.items():
+            met = {True: "met", False: "missed"}.get(entry.get("met"), "")
+            click.echo(f"{figure:28} {entry['value']:.6g} {entry['unit']:12} {met}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""``engine doctor``: is everything here that a run needs, and what to install if not."""
+
+import ctypes.util
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from .rundir import versions
+
+_OPTIONAL = {
+    "pyscf": "label",
+    "tblite": "label",
+    "pyvista": "viz",
+    "imageio": "viz",
+    "trame": "live",
+    "dpdata": "deepmd",
+    "distributed": "cluster",
+    "metatomic": "export",
+}
+_RENDER = (
+    "import pyvista as pv; p = pv.Plotter(off_screen=True, window_size=(64, 64)); "
+    "p.add_mesh(pv.Sphere()); p.show(screenshot=False); print('ok')"
+)
+
+
+def can_render() -> bool:
+    """Tell whether PyVista can draw here; VTK without GL kills its process, so ask one."""
+    if importlib.util.find_spec("pyvista") is None:
+        return False
+    probe = subprocess.run(
+        [sys.executable, "-c", _RENDER], capture_output=True, text=True, check=False
+    )
+    return probe.returncode == 0 and "ok" in probe.stdout
+
+
+def examine() -> list[tuple[str, bool, str]]:
+    """Return (what, fine or not, detail or remedy) for everything that a run may need."""
+    rows = [(name, True, version) for name, version in versions().items()]
+    rows.append(
+        (
+            "libX11",
+            ctypes.util.find_library("X11") is not None,
+            "needed by Taichi even without a screen; if missing: apt-get install libx11-6",
+        )
+    )
+    for package, extra in _OPTIONAL.items():
+        found = importlib.util.find_spec(package) is not None
+        rows.append((package, found, "" if found else f"pip install scalebridge[{extra}]"))
+    rows.append(
+        (
+            "3D pictures",
+            can_render(),
+            "if missing: apt-get install libosmesa6 (plots by matplotlib work without)",
+        )
+    )
+    free = shutil.disk_usage(Path.cwd()).free / 1e9
+    rows.append(("disk", free > 1.0, f"{free:.1f} GB free here"))
+    rows.append(_device())
+    return rows
+
+
+def _device() -> tuple[str, bool, str]:
+    import torch
+
+    if torch.cuda.is_available():
+        return ("cuda", True, torch.cuda.get_device_name())
+    return ("cuda", True, "no device; runs use the cpu")

@@ -1,0 +1,355 @@
+"""The advance loop: world + (trigger, writer) pairs + guards + checkpoints + progress."""
+
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from .errors import GuardError, Interrupted
+from .protocols import Outcome, Simulator, Trigger, Writer
+from .rundir import Checkpoint, RunFolder, told_clearly
+
+State = TypeVar("State")
+Observed = Mapping[str, Tensor]
+Guard = Callable[[int, Any, Observed], None]
+"""Looks at a state and raises :class:`~.errors.GuardError` to stop the run."""
+
+
+def every(interval: int) -> Trigger:
+    """Return the trigger that fires at multiples of ``interval`` (never for 0)."""
+    return lambda step: interval > 0 and step % interval == 0
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """A writer with memory: its tensors go into every checkpoint."""
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Return what must be restored."""
+        ...
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what :meth:`tensors` returned."""
+        ...
+
+
+# -- states as named tensors -------------------------------------------------------------
+
+
+def pack(state: Any) -> dict[str, Tensor]:
+    """Return the tensors of a state by name; those in a dict field as ``field.key``."""
+    packed: dict[str, Tensor] = {}
+    for item in fields(state):
+        value = getattr(state, item.name)
+        if isinstance(value, Tensor):
+            packed[item.name] = value
+        elif isinstance(value, dict):
+            packed.update({f"{item.name}.{key}": tensor for key, tensor in value.items()})
+    return packed
+
+
+def unpack(template: State, packed: Mapping[str, Tensor]) -> State:
+    """Return ``template`` with the tensors of :func:`pack` in place of its own."""
+    changes: dict[str, Any] = {}
+    for item in fields(template):  # type: ignore[arg-type]
+        value = getattr(template, item.name)
+        if isinstance(value, Tensor):
+            changes[item.name] = packed[item.name].to(value.device)
+        elif isinstance(value, dict):
+            changes[item.name] = {
+                key: packed[f"{item.name}.{key}"].to(old.device)
+                for key, old in value.items()
+            }
+    return replace(template, **changes)  # type: ignore[type-var]
+
+
+# -- progress ------------------------------------------------------------------------------
+
+
+class Reporter:
+    """Shows how far a job is and how its physics looks: one line, with the time left."""
+
+    def __init__(self, console: Console | None = None, quiet: bool = False) -> None:
+        self.console = console or Console(stderr=True)
+        self.quiet = quiet
+        self._begun: tuple[float, int] | None = None
+        self._shown = -math.inf
+
+    def progress(self, step: int, total: int, values: Mapping[str, str]) -> None:
+        """Show ``step`` of ``total`` and the values; cheap to call often."""
+        now = time.monotonic()
+        if self._begun is None or step < self._begun[1]:
+            self._begun = (now, step)
+        terminal = self.console.is_terminal
+        if self.quiet or (now - self._shown < (0.2 if terminal else 5.0) and step < total):
+            return
+        self._shown = now
+        begun, first = self._begun
+        rate = (now - begun) / (step - first) if step > first else math.nan
+        left = "" if math.isnan(rate) else f"ETA {_clock(rate * (total - step))}  "
+        text = "  ".join(f"{name} {value}" for name, value in values.items())
+        line = f"{step}/{total}  {100 * step / max(total, 1):3.0f}%  {left}{text}"
+        if terminal:
+            end = "\n" if step >= total else "\r"
+            self.console.file.write(f"\x1b[2K{line[: self.console.width - 1]}{end}")
+            self.console.file.flush()
+        else:
+            self.console.file.write(line + "\n")
+
+    def say(self, text: str) -> None:
+        """Print one line that stays."""
+        if not self.quiet:
+            self.console.print(text, highlight=False, markup=False)
+
+
+def _clock(seconds: float) -> str:
+    whole = int(seconds + 0.5)
+    hours, minutes = divmod(whole // 60, 60)
+    return (
+        f"{hours}:{minutes:02d}:{whole % 60:02d}"
+        if hours
+        else f"{minutes}:{whole % 60:02d}"
+    )
+
+
+# -- interruption --------------------------------------------------------------------------
+
+
+@contextmanager
+def interruptible() -> Iterator[threading.Event]:
+    """Give an event that SIGTERM and Ctrl-C set; a second Ctrl-C stops at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def ask(number: int, _frame: object) -> None:
+        if asked.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.set()
+
+    old = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield asked
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+# -- the loop ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Simulation(Generic[State]):
+    """A :class:`~.protocols.Job` that steps a world.
+
+    Attributes:
+        world: what is stepped.
+        initial: makes the state at step 0.
+        steps: number of steps.
+        time_step: in the world's unit of time, for the time axis of writers.
+        writers: what is recorded when; writers with memory are :class:`Resumable`.
+        guards: asked at every report, before anything is written.
+        report_every: steps between reports (events, progress, guards).
+        checkpoint_every: steps between checkpoints; 0 for none but the last.
+        headline: turns observations, and those of the first report, into progress text.
+        finish: turns the final state into the figures of the run.
+    """
+
+    world: Simulator[State]
+    initial: Callable[[], State]
+    steps: int
+    time_step: float
+    writers: Sequence[tuple[Trigger, Writer]] = ()
+    guards: Sequence[Guard] = ()
+    report_every: int = 100
+    checkpoint_every: int = 0
+    headline: Callable[[Observed], Mapping[str, str]] = field(default=lambda observed: {})
+    finish: Callable[[RunFolder, State, Observed], Outcome] = field(
+        default=lambda folder, state, observed: Outcome()
+    )
+
+    def run(self, folder: RunFolder, report: Reporter) -> Outcome:
+        """Run to the end, from the newest checkpoint if there is one.
+
+        Raises:
+            GuardError: a guard stopped it; last good and bad state are saved.
+            Interrupted: it was asked to stop; a checkpoint was written.
+        """
+        state, step = self._begin(folder)
+        good = state
+        begun = time.monotonic()
+        with interruptible() as asked:
+            while step < self.steps:
+                state, step = self.world.step(state), step + 1
+                firing = [writer for trigger, writer in self.writers if trigger(step)]
+                reporting = step % self.report_every == 0 or step == self.steps
+                if firing or reporting:
+                    observed = self.world.observe(state)
+                    self._guard(folder, step, good, state, observed)
+                    good = state
+                    for writer in firing:
+                        writer.write(step, step * self.time_step, state, observed)
+                    if reporting:
+                        self._report(folder, report, step, observed, begun)
+                stopping = asked.is_set() and step < self.steps
+                if stopping or self._due(step):
+                    self._checkpoint(folder, step, state)
+                if stopping:
+                    raise Interrupted(
+                        f"stopped at step {step}; engine resume {folder.path}"
+                    )
+        return self.finish(folder, state, self.world.observe(state))
+
+    def _begin(self, folder: RunFolder) -> tuple[State, int]:
+        state = self.initial()
+        checkpoint = folder.load_checkpoint()
+        if checkpoint is None:
+            observed = self.world.observe(state)
+            self._guard(folder, 0, state, state, observed)
+            for trigger, writer in self.writers:
+                if trigger(0):
+                    writer.write(0, 0.0, state, observed)
+            return state, 0
+        self._restore_writers(checkpoint)
+        packed = _below("state", checkpoint.tensors)
+        return unpack(state, packed), checkpoint.step
+
+    def _restore_writers(self, checkpoint: Checkpoint) -> None:
+        for number, (_, writer) in enumerate(self.writers):
+            if isinstance(writer, Resumable):
+                writer.restore(_below(f"writer{number}", checkpoint.tensors))
+
+    def _due(self, step: int) -> bool:
+        return step == self.steps or (
+            self.checkpoint_every > 0 and step % self.checkpoint_every == 0
+        )
+
+    def _checkpoint(self, folder: RunFolder, step: int, state: State) -> None:
+        tensors = {f"state/{name}": tensor for name, tensor in pack(state).items()}
+        for number, (_, writer) in enumerate(self.writers):
+            if isinstance(writer, Resumable):
+                kept = writer.tensors()
+                tensors.update({f"writer{number}/{key}": t for key, t in kept.items()})
+        folder.save_checkpoint(step, tensors)
+
+    def _guard(
+        self, folder: RunFolder, step: int, good: State, state: State, observed: Observed
+    ) -> None:
+        try:
+            for guard in self.guards:
+                guard(step, state, observed)
+        except GuardError as error:
+            folder.save_frame("last_good", pack(good))
+            folder.save_frame("refused", pack(state))
+            raise GuardError(
+                f"{error}; saved last_good.safetensors and refused.safetensors", step, state
+            ) from error
+
+    def _report(
+        self,
+        folder: RunFolder,
+        report: Reporter,
+        step: int,
+        observed: Observed,
+        begun: float,
+    ) -> None:
+        scalars = {name: v.tolist() for name, v in observed.items() if v.numel() <= 64}
+        folder.log(
+            step=step, time=step * self.time_step, wall=time.monotonic() - begun, **scalars
+        )
+        report.progress(step, self.steps, self.headline(observed))
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    start = prefix + "/"
+    return {name[len(start) :]: t for name, t in tensors.items() if name.startswith(start)}
+
+
+class ZarrWriter:
+    """Appends chosen tensors to arrays ``group/NAME [frames, ...]`` of the run's store.
+
+    Frames are gathered in memory and written a chunk at a time and at every checkpoint, so
+    a killed run loses only what it will compute again; on resume, frames written after
+    the checkpoint are cut off.
+
+    Args:
+        folder: the run folder.
+        group: name of the Zarr group.
+        select: from state and observations to the named tensors of one frame.
+        units: name -> unit, kept as attributes.
+        chunk: frames in a chunk.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        group: str,
+        select: Callable[[Any, Observed], Mapping[str, Tensor]],
+        units: Mapping[str, str] | None = None,
+        chunk: int = 64,
+    ) -> None:
+        self._folder, self._group, self._select = folder, group, select
+        self._units, self._chunk = dict(units or {}), chunk
+        self._waiting: list[dict[str, Tensor]] = []
+        self._frames = 0
+
+    def write(self, step: int, time: float, state: Any, observed: Observed) -> None:
+        """Record one frame."""
+        frame = {
+            name: t.detach().to("cpu", copy=True)
+            for name, t in self._select(state, observed).items()
+        }
+        frame["step"] = torch.tensor(step)
+        frame["time"] = torch.tensor(time, dtype=torch.float64)
+        self._waiting.append(frame)
+        self._frames += 1
+        if len(self._waiting) >= self._chunk:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the waiting frames."""
+        if not self._waiting:
+            return
+        with told_clearly(self._folder.path / "data.zarr"):
+            group = self._folder.store.require_group(self._group)
+            for name in self._waiting[0]:
+                block = torch.stack([frame[name] for frame in self._waiting]).numpy()
+                if name not in group:
+                    array = group.create_array(
+                        name,
+                        shape=(0, *block.shape[1:]),
+                        dtype=block.dtype,
+                        chunks=(self._chunk, *(max(n, 1) for n in block.shape[1:])),
+                    )
+                    array.attrs["unit"] = self._units.get(name, "")
+                group[name].append(block)  # type: ignore[union-attr]
+        self._waiting = []
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Return the number of frames, all of them on disk."""
+        self.flush()
+        return {"frames": torch.tensor(self._frames)}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Cut off what was written after the checkpoint."""
+        self._frames = int(tensors["frames"])
+        self._waiting = []
+        if self._group in self._folder.store:
+            group = self._folder.store[self._group]
+            for _, array in group.arrays():  # type: ignore[union-attr]
+                array.resize((self._frames, *array.shape[1:]))
+
+
+def console_reporter(quiet: bool = False) -> Reporter:
+    """Return the reporter of the command line."""
+    return Reporter(Console(file=sys.stderr), quiet)

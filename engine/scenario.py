@@ -1,0 +1,230 @@
+"""Scenario files: TOML in, a checked and complete scenario out, or one clear line.
+
+Unknown keys are answered with the nearest known one, wrong kinds with the allowed ones.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic.json_schema import models_json_schema
+from pydantic_core import ErrorDetails
+
+from .errors import InputError
+from .schema import scenario_kinds
+from .schema.base import Common
+
+MAX_BYTES = 1_000_000
+"""A scenario file larger than this is refused unread."""
+
+
+def shipped() -> dict[str, Path]:
+    """Return the scenarios that come with the package, by name."""
+    folder = Path(__file__).resolve().parent.parent / "scenarios"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def find(name: str) -> Path:
+    """Return the scenario file that ``name`` means: a path, or a shipped scenario.
+
+    Raises:
+        InputError: neither; the nearest shipped name is offered.
+    """
+    path = Path(name)
+    if path.suffix == ".toml" or path.exists():
+        if path.is_file():
+            return path
+        raise InputError(f"{name}: no such file")
+    known = shipped()
+    if name in known:
+        return known[name]
+    raise InputError(
+        f"{name}: no scenario of that name{_nearest(name, known)}; see engine list"
+    )
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Parse a scenario file.
+
+    Raises:
+        InputError: unreadable, too large, not UTF-8, or not TOML.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path}: larger than {MAX_BYTES} bytes, not a scenario")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: not valid TOML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except RecursionError as error:
+        raise InputError(f"{path}: nested too deeply") from error
+
+
+def override(data: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+    """Apply ``key.path=value`` settings; values are TOML, or else plain strings.
+
+    Raises:
+        InputError: a setting without ``=``, or a path through something that has no keys.
+    """
+    for setting in settings:
+        path, found, text = setting.partition("=")
+        if not found or not path.strip():
+            raise InputError(f"--set {setting}: the form is key=value")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text.strip()
+        _assign(data, path.strip().split("."), value, setting)
+    return data
+
+
+def _assign(node: Any, keys: Sequence[str], value: Any, setting: str) -> None:
+    for depth, key in enumerate(keys):
+        last = depth == len(keys) - 1
+        if isinstance(node, list) and key.isdecimal() and int(key) < len(node):
+            index: Any = int(key)
+        elif isinstance(node, dict):
+            index = key
+            if not last:
+                node.setdefault(key, {})
+        else:
+            raise InputError(f"--set {setting}: {'.'.join(keys[:depth])} has no key {key}")
+        if last:
+            node[index] = value
+        else:
+            node = node[index]
+
+
+def parse(data: Mapping[str, Any], source: str = "scenario") -> Common:
+    """Check ``data`` and fill in the defaults.
+
+    Raises:
+        InputError: one line per problem: file, key, what was found, what is allowed.
+    """
+    kinds, kind = scenario_kinds(), data.get("kind")
+    if not isinstance(kind, str) or kind not in kinds:
+        found = "the key is required" if kind is None else f"{kind!r} is unknown"
+        raise InputError(
+            f"{source}: kind: {found}{_nearest(kind, kinds)}; allowed: {', '.join(kinds)}"
+        )
+    try:
+        return kinds[kind].model_validate(data)
+    except ValidationError as error:
+        raise InputError("\n".join(_friendly(error, data, kinds[kind], source))) from error
+    except RecursionError as error:
+        raise InputError(f"{source}: nested too deeply") from error
+
+
+def load(name: str | Path, settings: Sequence[str] = ()) -> tuple[Common, Path]:
+    """Return the checked scenario and the folder that its paths are relative to."""
+    path = find(str(name))
+    return parse(override(read(path), settings), str(path)), path.resolve().parent
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of scenario files, for editors."""
+    pairs = [(model, "validation") for model in scenario_kinds().values()]
+    links, definitions = models_json_schema(pairs)  # type: ignore[arg-type]
+    return {"oneOf": list(links.values()), **definitions}
+
+
+def _friendly(
+    error: ValidationError, data: Mapping[str, Any], model: type[Common], source: str
+) -> list[str]:
+    """Turn pydantic's report into lines; a typo is one line, not missing plus extra."""
+    schema = model.model_json_schema()
+    lines, explained = [], set()
+    for detail in error.errors():
+        if detail["type"] == "extra_forbidden":
+            key = _key(detail["loc"], data)
+            parent, _, name = key.rpartition(".")
+            known = _known_keys(detail["loc"], schema)
+            lines.append(f"{source}: {key}: unknown key{_nearest(name, known)}")
+            for guess in difflib.get_close_matches(name, known, 1):
+                explained.add(f"{parent}.{guess}".lstrip("."))
+    for detail in error.errors():
+        key = _key(detail["loc"], data)
+        typo = detail["type"] == "missing" and key in explained
+        if detail["type"] != "extra_forbidden" and not typo:
+            lines.append(f"{source}: {key or 'scenario'}: {_sentence(detail)}")
+    return lines
+
+
+def _sentence(detail: ErrorDetails) -> str:
+    context = detail.get("ctx", {})
+    match detail["type"]:
+        case "missing":
+            return "this key is required"
+        case "union_tag_invalid":
+            allowed = str(context["expected_tags"]).replace("'", "")
+            near = _nearest(context["tag"], allowed.split(", "))
+            return f"kind {context['tag']!r} is unknown{near}; allowed: {allowed}"
+        case "union_tag_not_found":
+            return "the key `kind` is required"
+        case "value_error":
+            return str(context.get("error", detail["msg"]))
+    shown = repr(detail["input"])
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    message = detail["msg"][:1].lower() + detail["msg"][1:]
+    return f"{message} (found {shown})"
+
+
+def _key(location: Sequence[int | str], data: Any) -> str:
+    """Return the dotted key as it stands in the file, without the tags of unions."""
+    parts: list[str] = []
+    node = data
+    for part in location:
+        if (isinstance(node, dict) and part in node) or (
+            isinstance(node, list) and isinstance(part, int) and part < len(node)
+        ):
+            node = node[part]  # type: ignore[index]
+            parts.append(str(part))
+        elif isinstance(node, dict) and part != node.get("kind"):
+            parts.append(str(part))
+            break
+    return ".".join(parts)
+
+
+def _known_keys(location: Sequence[int | str], schema: Mapping[str, Any]) -> list[str]:
+    """Return the keys that the table around an unknown key allows."""
+    definitions = schema.get("$defs", {})
+    nodes = [_resolve(schema, definitions)]
+    for part in location[:-1]:
+        nodes = [found for node in nodes for found in _descend(node, part, definitions)]
+    return sorted({key for node in nodes for key in node.get("properties", {})})
+
+
+def _resolve(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapping[str, Any]:
+    while "$ref" in node:
+        node = definitions[str(node["$ref"]).rpartition("/")[2]]
+    return node
+
+
+def _descend(
+    node: Mapping[str, Any], part: int | str, definitions: Mapping[str, Any]
+) -> list[Mapping[str, Any]]:
+    """Return the schemas that one part of a location (a key, an index, a tag) leads to."""
+    if isinstance(part, int):
+        inner = [node.get("items", {})]
+    elif part in node.get("properties", {}):
+        inner = [node["properties"][part]]
+    elif part in node.get("discriminator", {}).get("mapping", {}):
+        inner = [{"$ref": node["discriminator"]["mapping"][part]}]
+    else:
+        inner = []
+    found = [_resolve(each, definitions) for each in inner]
+    for each in list(found):
+        if "discriminator" not in each:
+            found += [_resolve(v, definitions) for v in each.get("anyOf", [])]
+    return found
+
+
+def _nearest(name: object, known: Iterable[str]) -> str:
+    found = difflib.get_close_matches(str(name), list(known), 1)
+    return f"; did you mean {found[0]}?" if found else ""
