@@ -1,0 +1,185 @@
+"""Frozen evaluation: what a wavefunction says, with error bars."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .electrons import Electrons
+from .forces import force_samples
+from .hamiltonian import Molecule
+from .statistics import autocorrelation_time, blocked_error, walker_error
+from .world import Problem
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean and its standard error (tensors of one shape)."""
+
+    value: Tensor
+    error: Tensor
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Results of a frozen wavefunction.
+
+    Attributes:
+        energy: hartree; nothing is clipped.
+        error: standard error: the larger of blocking over time and of independent walkers.
+        variance: of the local energy, hartree^2 (median over sweeps, which a rare walker
+            beside a node does not spoil).
+        correlation: integrated autocorrelation time in sweeps.
+        forces: ``[nuclei, 3]`` hartree / bohr with errors, if asked for.
+        spin: ``<S^2>``, if asked for.
+        series: mean local energy of every sweep ``[sweeps]``.
+        walkers: last walkers, for whatever is measured next.
+        reseeded: walkers replaced because ``psi`` or ``E_L`` was not finite.
+    """
+
+    energy: float
+    error: float
+    variance: float
+    correlation: float
+    series: Tensor
+    walkers: Tensor
+    forces: Estimate | None = None
+    spin: Estimate | None = None
+    reseeded: int = 0
+    extra: dict[str, Tensor] = field(default_factory=dict)
+
+
+def evaluate(
+    problem: Problem,
+    walkers: Tensor,
+    width: Tensor,
+    rng: torch.Generator,
+    sweeps: int = 100,
+    forces: bool = False,
+    spin: bool = False,
+    visit: Callable[[Tensor], None] = lambda walkers: None,
+) -> Evaluation:
+    """Sample a wavefunction that does not change and average over all sweeps.
+
+    The proposal width stays at its value, so that the chain is stationary; a tenth of the
+    sweeps equilibrate first.
+
+    Args:
+        problem: Hamiltonian and wavefunction (its parameters are used as they are).
+        walkers: start of the chain.
+        width: proposal width.
+        rng: random numbers.
+        sweeps: number of measurements of every walker.
+        forces: also measure forces on nuclei (molecules only).
+        spin: also measure ``S^2`` (continuous problems only).
+        visit: called with the walkers after each sweep: densities and the like.
+    """
+    for _ in range(max(sweeps // 10, 3)):
+        walkers = problem.sweep(walkers, width, rng).walkers
+    energies, pulls, spins, lost = [], [], [], 0
+    for _ in range(sweeps):
+        swept = problem.sweep(walkers, width, rng)
+        walkers, lost = swept.walkers, lost + int(swept.reseeded)
+        visit(walkers)
+        if forces and isinstance(problem, Electrons):
+            energy, pull = force_samples(problem, walkers)
+            pulls.append(pull)
+        else:
+            energy = problem.local_energy(walkers)
+        energies.append(energy)
+        if spin and isinstance(problem, Electrons):
+            spins.append(spin_samples(problem, walkers))
+    samples = torch.stack(energies)
+    good = samples.isfinite()
+    samples = torch.where(good, samples, samples[good].median())
+    mean = float(samples.mean())
+    return Evaluation(
+        mean,
+        max(blocked_error(samples.mean(1)), walker_error(samples)),
+        float(samples.var(1).median()),
+        autocorrelation_time(samples),
+        samples.mean(1),
+        walkers,
+        _force_estimate(problem, torch.stack(pulls), samples) if pulls else None,
+        _estimate(torch.stack(spins)) if spins else None,
+        lost + int((~good).sum()),
+    )
+
+
+def _estimate(samples: Tensor) -> Estimate:
+    """Mean over ``[sweeps, walkers, ...]`` with the error of independent walkers."""
+    means = samples.double().mean(0)
+    return Estimate(means.mean(0), means.std(0) / len(means) ** 0.5)
+
+
+def _force_estimate(problem: Problem, pulls: Tensor, energies: Tensor) -> Estimate:
+    """Join the two parts of :func:`~.forces.force_samples` once the mean is known."""
+    bare, weight = pulls.unbind(2)
+    centred = (energies - energies.mean())[..., None, None]
+    return _estimate(bare - 2 * centred * weight)
+
+
+@torch.no_grad()
+def spin_samples(problem: Electrons, walkers: Tensor) -> Tensor:
+    """Return the estimator of ``S^2``, ``[walkers]``.
+
+    ``S^2 = M (M + 1) + n_down - sum over i up, j down of psi(r_i <-> r_j) / psi`` with
+    ``M = (n_up - n_down) / 2`` (Huang, Filippi, Umrigar, J. Chem. Phys. 108, 8838 (1998)).
+    """
+    up, down = problem.hamiltonian.up, problem.hamiltonian.down
+    projection = (up - down) / 2
+    total = walkers.new_full((len(walkers),), projection * (projection + 1) + down).double()
+    sign, log = problem.psi(walkers)
+    for i in range(up):
+        for j in range(up, up + down):
+            order = list(range(up + down))
+            order[i], order[j] = j, i
+            other, new = problem.psi(walkers[:, order])
+            total -= (other * sign * torch.exp(new - log)).double()
+    return total
+
+
+class Density:
+    """Counts particles on a grid: ``n(r)`` in bohr^-dim, normalised to their number.
+
+    Args:
+        problem: gives the box: nuclei with a margin.
+        cells: along each axis.
+        margin: bohr around the outermost nuclei.
+    """
+
+    def __init__(self, problem: Electrons, cells: int = 48, margin: float = 4.0) -> None:
+        centres = problem.hamiltonian.positions
+        self.low = centres.min(0).values - margin
+        self.high = centres.max(0).values + margin
+        self.cells = cells
+        dim = problem.hamiltonian.dim
+        self.counts = torch.zeros(cells**dim, dtype=torch.float64)
+        self.samples = 0
+
+    def __call__(self, walkers: Tensor) -> None:
+        """Count all particles of all walkers; those outside the box are left out."""
+        dim = walkers.shape[-1]
+        flat = walkers.double().reshape(-1, dim)
+        place = ((flat - self.low) / (self.high - self.low) * self.cells).floor().long()
+        inside = ((place >= 0) & (place < self.cells)).all(-1)
+        index = torch.zeros(int(inside.sum()), dtype=torch.int64)
+        for axis in range(dim):
+            index = index * self.cells + place[inside, axis]
+        self.counts += torch.bincount(index, minlength=len(self.counts))
+        self.samples += len(walkers)
+
+    def field(self) -> Tensor:
+        """Return the density ``[cells] * dim``."""
+        dim = len(self.low)
+        cell = float(((self.high - self.low) / self.cells).prod())
+        return (self.counts / max(self.samples, 1) / cell).view(*[self.cells] * dim)
+
+
+def can_have_forces(problem: Problem) -> bool:
+    """Tell whether there are nuclei that feel a force."""
+    return isinstance(problem, Electrons) and isinstance(problem.hamiltonian, Molecule)

@@ -1,0 +1,287 @@
+"""What the electrons feel: molecules and harmonic traps, in hartree atomic units."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..units import BOHR_ANGSTROM
+from . import references
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+COINCIDING = 0.05
+"""Nuclei nearer than this (bohr) are refused."""
+
+
+def repulsion(r: Tensor) -> Tensor:
+    """Return ``sum over i < j of 1 / |r_i - r_j|``, ``[batch]``, of ``[batch, n, dim]``."""
+    count = r.shape[1]
+    if count < 2:
+        return r.new_zeros(len(r))
+    i, j = torch.triu_indices(count, count, 1)
+    return (r[:, i] - r[:, j]).norm(dim=-1).reciprocal().sum(-1)
+
+
+@dataclass(frozen=True)
+class Molecule:
+    """Electrons in the field of clamped nuclei.
+
+    ``V = - sum_iA Z_A / |r_i - R_A| + sum_i<j 1 / r_ij + sum_A<B Z_A Z_B / R_AB``.
+
+    Attributes:
+        positions: nuclei ``[nuclei, 3]`` in bohr, float64.
+        charges: nuclear charges ``[nuclei]``, float64.
+        up: electrons with spin up; they come first in every array.
+        down: electrons with spin down.
+        exact: the exact total energy in hartree, where one is known.
+        source: where that number stands.
+    """
+
+    positions: Tensor
+    charges: Tensor
+    up: int
+    down: int
+    exact: float | None = None
+    source: str = ""
+
+    @property
+    def electrons(self) -> int:
+        """Number of electrons."""
+        return self.up + self.down
+
+    @property
+    def dim(self) -> int:
+        """Number of space dimensions."""
+        return 3
+
+    def potential(self, r: Tensor) -> Tensor:
+        """Return ``V [batch]`` in hartree at ``r [batch, electrons, 3]`` in bohr."""
+        charges, positions = self.charges.to(r), self.positions.to(r)
+        distance = (r[:, :, None] - positions).norm(dim=-1)
+        return self.nuclear_repulsion - (charges / distance).sum((1, 2)) + repulsion(r)
+
+    @property
+    def nuclear_repulsion(self) -> float:
+        """Energy of the nuclei among themselves in hartree."""
+        count = len(self.charges)
+        i, j = torch.triu_indices(count, count, 1)
+        distance = (self.positions[i] - self.positions[j]).norm(dim=-1)
+        return float((self.charges[i] * self.charges[j] / distance).sum())
+
+    def nuclear_forces(self) -> Tensor:
+        """Return the forces ``[nuclei, 3]`` of the nuclei on each other, hartree / bohr."""
+        difference = self.positions[:, None] - self.positions[None]
+        distance = difference.norm(dim=-1)
+        distance.fill_diagonal_(math.inf)
+        strength = self.charges[:, None] * self.charges[None] / distance**3
+        return (strength[..., None] * difference).sum(1)
+
+    def start(self, walkers: int, rng: torch.Generator) -> Tensor:
+        """Return ``[walkers, electrons, 3]``: electrons around the nuclei, spins mixed."""
+        nuclei = self._homes()
+        spread = torch.randn(walkers, self.electrons, 3, generator=rng, dtype=torch.float64)
+        return self.positions[nuclei] + spread
+
+    def _homes(self) -> list[int]:
+        """Give every electron a nucleus, so that neighbouring nuclei differ in spin."""
+        room = [round(float(z)) for z in self.charges]
+        slots = [a for a, z in enumerate(room) for _ in range(z)]
+        while len(slots) < self.electrons:
+            slots.append(len(slots) % len(room))
+        homes: tuple[list[int], list[int]] = ([], [])
+        limits, last = (self.up, self.down), 1
+        for nucleus in slots[: self.electrons]:
+            kind = 1 - last if len(homes[1 - last]) < limits[1 - last] else last
+            homes[kind].append(nucleus)
+            last = kind
+        return homes[0] + homes[1]
+
+
+def molecule(
+    symbols: Sequence[str],
+    positions: Tensor | Sequence[Sequence[float]],
+    charge: int = 0,
+    spin: int | None = None,
+) -> Molecule:
+    """Return the molecule of ``symbols`` at ``positions`` in bohr.
+
+    Args:
+        symbols: chemical symbols.
+        positions: ``[nuclei, 3]`` in bohr.
+        charge: total charge; positive where electrons are missing.
+        spin: number of unpaired electrons (up minus down); by default Hund's rule for an
+            atom with a reference energy, else the smallest possible.
+
+    Raises:
+        InputError: unknown element, impossible charge or spin, coinciding nuclei.
+    """
+    from ase.data import atomic_numbers
+
+    unknown = [s for s in symbols if atomic_numbers.get(s, 0) < 1]
+    if unknown:
+        raise InputError(f"molecule: {unknown[0]!r} is no chemical element")
+    if not symbols:
+        raise InputError("molecule: no nuclei; at least one is needed")
+    numbers = [atomic_numbers[s] for s in symbols]
+    where = torch.as_tensor(positions, dtype=torch.float64).reshape(-1, 3)
+    if len(where) != len(symbols):
+        raise InputError(f"molecule: {len(symbols)} symbols but {len(where)} positions")
+    if not bool(where.isfinite().all()):
+        raise InputError("molecule: a position is not a finite number")
+    electrons = sum(numbers) - charge
+    if electrons < 1:
+        raise InputError(
+            f"molecule: charge {charge} leaves {electrons} of {sum(numbers)} electrons; "
+            "at least 1 is needed"
+        )
+    if electrons > 2 * sum(numbers) + 2:
+        raise InputError(
+            f"molecule: charge {charge} binds {electrons} electrons to a nuclear "
+            f"charge of {sum(numbers)}; no such anion exists"
+        )
+    if spin is None:
+        spin = references.ground_spin(symbols, electrons)
+    if spin < 0 or spin > electrons or (electrons - spin) % 2:
+        parity = "even" if electrons % 2 == 0 else "odd"
+        raise InputError(
+            f"molecule: spin {spin} (unpaired electrons) is impossible for {electrons} "
+            f"electrons; allowed: {parity} numbers from {electrons % 2} to {electrons}"
+        )
+    _refuse_coinciding(symbols, where)
+    exact, source = references.molecule_energy(symbols, where, electrons, spin)
+    return Molecule(
+        where,
+        torch.tensor(numbers, dtype=torch.float64),
+        (electrons + spin) // 2,
+        (electrons - spin) // 2,
+        exact,
+        source,
+    )
+
+
+def _refuse_coinciding(symbols: Sequence[str], where: Tensor) -> None:
+    distance = torch.cdist(where, where)
+    distance.fill_diagonal_(math.inf)
+    if len(where) > 1 and float(distance.min()) < COINCIDING:
+        a, b = divmod(int(distance.argmin()), len(where))
+        raise InputError(
+            f"molecule: nuclei {a} ({symbols[a]}) and {b} ({symbols[b]}) are "
+            f"{float(distance.min()):.3g} bohr apart; at least {COINCIDING} is needed"
+        )
+
+
+def from_atoms(atoms: "Atoms", charge: int = 0, spin: int | None = None) -> Molecule:
+    """Return the molecule of ASE atoms (angstrom), not periodic.
+
+    Raises:
+        InputError: periodic atoms, or what :func:`molecule` refuses.
+    """
+    if atoms.pbc.any():
+        raise InputError("molecule: periodic atoms; only isolated molecules can be solved")
+    positions = torch.as_tensor(atoms.get_positions(), dtype=torch.float64) / BOHR_ANGSTROM
+    return molecule(atoms.get_chemical_symbols(), positions, charge, spin)
+
+
+def from_mole(mole: Any) -> Molecule:
+    """Return the molecule of a built PySCF ``Mole``, with its charge and spin.
+
+    Raises:
+        InputError: a pseudopotential (all electrons are solved here), or what
+            :func:`molecule` refuses.
+    """
+    if mole.has_ecp():
+        raise InputError(
+            "molecule: the Mole has a pseudopotential; use an all-electron one"
+        )
+    symbols = [mole.atom_pure_symbol(i) for i in range(mole.natm)]
+    positions = torch.as_tensor(mole.atom_coords(), dtype=torch.float64)
+    return molecule(symbols, positions, mole.charge, mole.spin)
+
+
+@dataclass(frozen=True)
+class Trap:
+    """Particles in an isotropic harmonic trap.
+
+    ``V = sum_i w^2 r_i^2 / 2 + sum_i<j g / r_ij``. With two electrons of opposite spin and
+    ``w = 1/2`` it is Hooke's atom, whose ground state
+    ``psi = (1 + r_12 / 2) exp(-(r_1^2 + r_2^2) / 4)`` has ``E = 2`` exactly (Kais,
+    Herschbach, Levine, J. Chem. Phys. 91, 7791 (1989); Taut, Phys. Rev. A 48, 3561 (1993)).
+
+    Attributes:
+        omega: trap frequency, hartree.
+        up: particles of the first kind (all of them for bosons).
+        down: particles of the second kind.
+        repulsion: ``g``, 1 for electrons, 0 for particles that do not interact.
+        bosons: whether the wavefunction is symmetric.
+        dim: number of space dimensions, 2 or 3 (3 where ``g`` is not 0).
+    """
+
+    omega: float
+    up: int
+    down: int
+    repulsion: float = 1.0
+    bosons: bool = False
+    dim: int = 3
+
+    @property
+    def electrons(self) -> int:
+        """Number of particles."""
+        return self.up + self.down
+
+    @property
+    def positions(self) -> Tensor:
+        """The centre of the trap, ``[1, dim]``."""
+        return torch.zeros(1, self.dim, dtype=torch.float64)
+
+    @property
+    def charges(self) -> Tensor:
+        """No nuclear charge stands at the centre, ``[1]``."""
+        return torch.zeros(1, dtype=torch.float64)
+
+    @property
+    def exact(self) -> float | None:
+        """The exact energy: Hooke's atom, or particles that do not interact."""
+        if self.repulsion == 0:
+            levels = shell_energies(self.dim, self.electrons)
+            kinds = [self.electrons] if self.bosons else [self.up, self.down]
+            if self.bosons:
+                return self.omega * self.dim / 2 * self.electrons
+            return self.omega * sum(sum(levels[:count]) for count in kinds)
+        pair = self.electrons == 2 and (self.bosons or self.up == self.down == 1)
+        return 2.0 if pair and self.omega == 0.5 and self.repulsion == 1 else None
+
+    @property
+    def source(self) -> str:
+        """Where the exact energy comes from."""
+        return "closed form" if self.exact is not None else ""
+
+    def potential(self, r: Tensor) -> Tensor:
+        """Return ``V [batch]`` in hartree at ``r [batch, n, dim]`` in bohr."""
+        trap = 0.5 * self.omega**2 * r.square().sum((1, 2))
+        return trap + self.repulsion * repulsion(r) if self.repulsion else trap
+
+    def start(self, walkers: int, rng: torch.Generator) -> Tensor:
+        """Return ``[walkers, n, dim]``: the Gaussian of the empty trap."""
+        noise = torch.randn(
+            walkers, self.electrons, self.dim, generator=rng, dtype=torch.float64
+        )
+        return noise / math.sqrt(2 * self.omega)
+
+
+def shell_energies(dim: int, count: int) -> list[float]:
+    """Return the lowest ``count`` single-particle energies of a trap in units of omega."""
+    energies: list[float] = []
+    shell = 0
+    while len(energies) < count:
+        energies += [shell + dim / 2] * math.comb(shell + dim - 1, dim - 1)
+        shell += 1
+    return energies[:count]
+
+
+Continuous = Molecule | Trap

@@ -1,0 +1,191 @@
+"""Natural gradient by SPRING / MinSR, and Adam as the fallback."""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..errors import GuardError
+
+
+def clipped(energy: Tensor, width: float) -> Tensor:
+    """Return local energies clipped to ``median +- width * mean |E - median|``.
+
+    Only the gradient sees them; reported energies are never clipped (Pfau et al., Phys.
+    Rev. Research 2, 033429 (2020), section III.B).
+    """
+    if width <= 0:
+        return energy
+    median = energy.median()
+    reach = width * (energy - median).abs().mean()
+    return energy.clamp(median - reach, median + reach)
+
+
+class Optimiser(Protocol):
+    """Turns scores and local energies into an update of the parameters."""
+
+    def start(self, parameters: int, dtype: torch.dtype) -> dict[str, Tensor]:
+        """Return the memory of a fresh run."""
+        ...
+
+    def update(
+        self, scores: Tensor, energy: Tensor, memory: dict[str, Tensor], step: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return what is to be added to the parameters ``[p]``, and the new memory.
+
+        Args:
+            scores: ``d log|psi| / d theta``, ``[walkers, p]``; overwritten freely.
+            energy: local energies ``[walkers]``, float64.
+            memory: of the last step.
+            step: number of steps made.
+        """
+        ...
+
+
+def gram(scores: Tensor, blocks: int = 4) -> Tensor:
+    """Return ``O O^T`` in float64, computing only one triangle of blocks."""
+    count = len(scores)
+    size = -(-count // blocks)
+    result = torch.empty(count, count, dtype=torch.float64, device=scores.device)
+    for begin in range(0, count, size):
+        end = min(begin + size, count)
+        part = (scores[begin:] @ scores[begin:end].T).double()
+        result[begin:, begin:end] = part
+        result[begin:end, end:] = part[end - begin :].T
+    return result
+
+
+def _solve(matrix: Tensor, right: Tensor, step: int) -> Tensor:
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    if int(failed):
+        values, vectors = torch.linalg.eigh(matrix)
+        keep = values > values[-1].abs() * 1e-12
+        if not bool(values.isfinite().all()) or not bool(keep.any()):
+            raise GuardError("optimiser: the Gram matrix is not finite", step)
+        inverse = torch.where(keep, 1 / values.clamp(min=1e-300), torch.zeros_like(values))
+        return vectors @ (inverse * (vectors.T @ right))
+    return torch.cholesky_solve(right[:, None], factor)[:, 0]
+
+
+@dataclass(frozen=True)
+class Spring:
+    """SPRING: natural gradient that remembers its last direction; MinSR at momentum 0.
+
+    With centred scores ``O`` and energies ``e``, both over ``sqrt(walkers)``,
+
+        phi_t = argmin |O phi + e|^2 + damping |phi - mu phi_(t-1)|^2
+              = O^T (O O^T + damping)^-1 (-e - mu O phi_(t-1)) + mu phi_(t-1),
+
+    solved in float64 on the smaller side (walkers or parameters), and the step is
+    ``rate / (1 + t / decay) * phi``, shortened to length ``sqrt(max_norm)``. The momentum
+    grows linearly from 0 over ``ramp`` steps: memory of the first, wild directions slows
+    short runs.
+
+    Reference: Goldshlager, Abrahamsen, Lin, J. Comput. Phys. 516, 113351 (2024), algorithm
+    1; Chen and Heyl, Nature Physics 20, 1476 (2024) for MinSR.
+
+    Attributes:
+        rate: learning rate.
+        momentum: final ``mu``.
+        ramp: steps until the momentum is reached.
+        damping: Tikhonov shift of the Gram matrix.
+        max_norm: bound on the squared length of a step.
+        decay: steps after which the rate is halved.
+        clip: see :func:`clipped`.
+    """
+
+    rate: float = 0.05
+    momentum: float = 0.95
+    ramp: int = 200
+    damping: float = 1e-3
+    max_norm: float = 1e-3
+    decay: float = 2000.0
+    clip: float = 5.0
+
+    def start(self, parameters: int, dtype: torch.dtype) -> dict[str, Tensor]:
+        """Return a zero direction."""
+        return {"direction": torch.zeros(parameters, dtype=dtype)}
+
+    def update(
+        self, scores: Tensor, energy: Tensor, memory: dict[str, Tensor], step: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """See :class:`Optimiser`.
+
+        Raises:
+            GuardError: the Gram matrix is not finite.
+        """
+        mu = self.momentum * min(1.0, step / max(self.ramp, 1))
+        old = mu * memory["direction"]
+        error = clipped(energy, self.clip)
+        error = -(error - error.mean())
+        solve = self._by_walkers if len(scores) <= scores.shape[1] else self._by_parameters
+        direction = solve(scores, error, old, step)
+        if not bool(direction.isfinite().all()):
+            raise GuardError("optimiser: the direction is not finite", step)
+        change = direction * (self.rate / (1 + step / self.decay))
+        length = float(change.double().norm())
+        if length > math.sqrt(self.max_norm):
+            change = change * (math.sqrt(self.max_norm) / length)
+        return change, {"direction": direction}
+
+    def _by_walkers(self, scores: Tensor, error: Tensor, old: Tensor, step: int) -> Tensor:
+        # The Gram matrix and the projections are centred instead of the large matrix O.
+        count = len(scores)
+        kernel = gram(scores) / count
+        kernel = kernel - kernel.mean(0) - kernel.mean(1)[:, None] + kernel.mean()
+        kernel.diagonal().add_(self.damping)
+        kernel += 1.0 / count  # the constant vector, which centring has removed
+        known = (scores @ old).double()
+        right = error - (known - known.mean())
+        weights = _solve(kernel, right, step) / count
+        weights = weights - weights.mean()
+        return scores.T @ weights.to(scores.dtype) + old
+
+    def _by_parameters(
+        self, scores: Tensor, error: Tensor, old: Tensor, step: int
+    ) -> Tensor:
+        wide = scores.double()
+        wide = (wide - wide.mean(0)) / math.sqrt(len(wide))
+        metric = wide.T @ wide
+        metric.diagonal().add_(self.damping)
+        right = wide.T @ error / math.sqrt(len(wide)) + self.damping * old.double()
+        return _solve(metric, right, step).to(scores.dtype)
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam on the energy gradient ``2 <(E_L - <E_L>) d log psi>`` (Kingma and Ba, 2015).
+
+    Attributes:
+        rate: learning rate.
+        beta1: memory of the gradient.
+        beta2: memory of its square.
+        clip: see :func:`clipped`.
+    """
+
+    rate: float = 3e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    clip: float = 5.0
+
+    def start(self, parameters: int, dtype: torch.dtype) -> dict[str, Tensor]:
+        """Return zero moments."""
+        zero = torch.zeros(parameters, dtype=dtype)
+        return {"first": zero, "second": zero.clone()}
+
+    def update(
+        self, scores: Tensor, energy: Tensor, memory: dict[str, Tensor], step: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """See :class:`Optimiser`."""
+        error = clipped(energy, self.clip)
+        weights = 2 * (error - error.mean()) / len(error)
+        gradient = scores.T @ weights.to(scores.dtype)
+        if not bool(gradient.isfinite().all()):
+            raise GuardError("optimiser: the gradient is not finite", step)
+        first = self.beta1 * memory["first"] + (1 - self.beta1) * gradient
+        second = self.beta2 * memory["second"] + (1 - self.beta2) * gradient.square()
+        unbiased = first / (1 - self.beta1 ** (step + 1))
+        scale = (second / (1 - self.beta2 ** (step + 1))).sqrt() + 1e-8
+        return -self.rate * unbiased / scale, {"first": first, "second": second}

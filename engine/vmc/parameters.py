@@ -1,0 +1,45 @@
+"""The parameters of a module as one vector."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+class Flat:
+    """A module whose parameters are views of one vector, :attr:`vector`.
+
+    Natural gradient, averaging and checkpoints work on the vector; the module sees every
+    change at once.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        named = list(module.named_parameters())
+        self.vector = torch.cat([p.detach().reshape(-1) for _, p in named])
+        self._slices: dict[str, tuple[slice, torch.Size]] = {}
+        begin = 0
+        for name, parameter in named:
+            part = slice(begin, begin + parameter.numel())
+            self._slices[name] = (part, parameter.shape)
+            parameter.data = self.vector[part].view(parameter.shape)
+            begin = part.stop
+        self.size = begin
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the parameters."""
+        return self.vector.dtype
+
+    def load(self, vector: Tensor) -> None:
+        """Set all parameters."""
+        self.vector.copy_(vector)
+
+    def named(self) -> dict[str, Tensor]:
+        """Return the detached parameters by name."""
+        return {name: p.detach() for name, p in self.module.named_parameters()}
+
+    def join(self, named: Mapping[str, Tensor], out: Tensor) -> None:
+        """Write tensors ``[batch, *shape]`` side by side into ``out [batch, p]``."""
+        for name, (part, _) in self._slices.items():
+            out[:, part] = named[name].reshape(len(out), -1)

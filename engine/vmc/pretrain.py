@@ -1,0 +1,127 @@
+"""Hartree-Fock pretraining: the network's orbitals are first matched with PySCF's."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from .electrons import Electrons
+from .hamiltonian import Molecule
+
+Orbitals = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class HartreeFock:
+    """Occupied molecular orbitals.
+
+    Attributes:
+        mole: the PySCF molecule, which evaluates its atomic orbitals.
+        up: coefficients of the occupied spin-up orbitals ``[basis, up]``, float64.
+        down: of the spin-down orbitals.
+        energy: Hartree-Fock energy, hartree.
+    """
+
+    mole: Any
+    up: Tensor
+    down: Tensor
+    energy: float
+
+    def __call__(self, r: Tensor) -> tuple[Tensor, Tensor]:
+        """Return up and down orbitals ``[batch, n, orbitals]`` at ``r [batch, n, 3]``."""
+        flat = r.detach().reshape(-1, 3).double().numpy()
+        basis = torch.from_numpy(self.mole.eval_gto("GTOval", flat))
+        basis = basis.view(*r.shape[:2], -1)
+        return (basis @ self.up).to(r.dtype), (basis @ self.down).to(r.dtype)
+
+
+def pyscf_mole(molecule: Molecule, basis: str, cartesian: bool = False) -> Any:
+    """Return the PySCF molecule of ours.
+
+    Raises:
+        InputError: PySCF is not installed, or has no such basis for an element.
+    """
+    try:
+        from pyscf import gto
+    except ImportError as error:
+        raise InputError(
+            "pretraining needs PySCF: pip install scalebridge[label]; or set steps = 0"
+        ) from error
+    atoms = [
+        (round(float(z)), tuple(position))
+        for z, position in zip(molecule.charges, molecule.positions.tolist(), strict=True)
+    ]
+    charge = round(float(molecule.charges.sum())) - molecule.electrons
+    try:
+        return gto.M(
+            atom=atoms,
+            unit="bohr",
+            basis=basis,
+            charge=charge,
+            cart=cartesian,
+            spin=molecule.up - molecule.down,
+            verbose=0,
+        )
+    except (KeyError, RuntimeError) as error:
+        raise InputError(f"basis {basis!r}: PySCF has it not for these elements") from error
+
+
+def hartree_fock(
+    molecule: Molecule, basis: str = "cc-pvdz", cartesian: bool = False
+) -> HartreeFock:
+    """Solve (restricted, or restricted open-shell) Hartree-Fock with PySCF.
+
+    Raises:
+        InputError: see :func:`pyscf_mole`.
+    """
+    mole = pyscf_mole(molecule, basis, cartesian)
+    from pyscf import scf
+
+    field = (scf.ROHF if molecule.up != molecule.down else scf.RHF)(mole)
+    field.kernel()
+    coefficients = torch.as_tensor(field.mo_coeff, dtype=torch.float64)
+    return HartreeFock(
+        mole,
+        coefficients[:, : molecule.up],
+        coefficients[:, : molecule.down],
+        float(field.e_tot),
+    )
+
+
+def pretrain(
+    electrons: Electrons,
+    orbitals: Orbitals,
+    walkers: Tensor,
+    steps: int,
+    rng: torch.Generator,
+    rate: float = 3e-3,
+) -> float:
+    """Match every determinant's orbitals with the given ones; return the last loss.
+
+    Adam lowers the mean square difference at walkers that sample the network itself; the
+    off-diagonal spin blocks of the dense determinants are matched with zero.
+    """
+    up = electrons.hamiltonian.up
+    psi: Any = electrons.psi
+    adam = torch.optim.Adam(psi.parameters(), lr=rate)
+    width, loss = torch.tensor(0.3, dtype=torch.float64), torch.zeros(())
+    short = Electrons(electrons.hamiltonian, electrons.flat, 3, False, 0.5, electrons.chunk)
+    for _ in range(steps):
+        swept = short.sweep(walkers, width, rng)
+        walkers, width = swept.walkers, swept.width
+        matrix = psi.orbitals(walkers)
+        target = torch.zeros_like(matrix[:, 0])
+        ups, downs = orbitals(walkers)
+        target[:, :up, :up] = ups[:, :up]
+        target[:, up:, up:] = downs[:, up:]
+        mismatch = (matrix - target[:, None]).square().mean()
+        adam.zero_grad()
+        mismatch.backward()
+        loss = mismatch.detach()
+        adam.step()
+    for parameter in psi.parameters():
+        parameter.grad = None
+    return float(loss)

@@ -1,0 +1,171 @@
+"""The world of variational Monte Carlo: one step is sweep, local energy, new parameters."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .. import runtime
+from ..errors import GuardError
+from .electrons import Swept, replace_bad
+from .optimiser import Optimiser
+from .parameters import Flat
+
+
+class Problem(Protocol):
+    """A Hamiltonian with a wavefunction: electrons in space, or spins on a lattice."""
+
+    @property
+    def flat(self) -> Flat:
+        """The wavefunction and its parameters."""
+        ...
+
+    @property
+    def exact(self) -> float | None:
+        """The exact energy, where one is known."""
+        ...
+
+    def start(self, walkers: int, rng: torch.Generator) -> Tensor:
+        """Return the first walkers."""
+        ...
+
+    def sweep(self, walkers: Tensor, width: Tensor, rng: torch.Generator) -> Swept:
+        """Sample ``|psi|^2``."""
+        ...
+
+    def local_energy(self, walkers: Tensor) -> Tensor:
+        """Return the local energies, float64."""
+        ...
+
+    def scores(self, walkers: Tensor) -> Tensor:
+        """Return ``d log|psi| / d theta``."""
+        ...
+
+
+@dataclass(frozen=True)
+class VmcState:
+    """Everything that evolves.
+
+    Attributes:
+        walkers: ``[walkers, ...]`` positions in bohr, or spins.
+        width: proposal width.
+        parameters: ``[p]``.
+        average: ``[p]`` exponential average of the parameters, which is what a frozen
+            evaluation uses: it removes the noise of the last steps.
+        memory: of the optimiser.
+        step: int64; with ``seed`` it keys all noise, so a restored state goes on bit for
+            bit.
+        seed: int64.
+        energy: mean local energy of the last step, hartree, not clipped.
+        variance: of the local energies of the last step.
+        acceptance: share of accepted moves.
+        reseeded: walkers replaced so far because ``psi`` or ``E_L`` was not finite.
+    """
+
+    walkers: Tensor
+    width: Tensor
+    parameters: Tensor
+    average: Tensor
+    memory: dict[str, Tensor]
+    step: Tensor
+    seed: Tensor
+    energy: Tensor = field(default_factory=lambda: torch.tensor(float("nan")).double())
+    variance: Tensor = field(default_factory=lambda: torch.tensor(float("nan")).double())
+    acceptance: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    reseeded: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int64))
+
+
+@dataclass(frozen=True)
+class Vmc:
+    """Variational Monte Carlo of one problem; implements ``Simulator``.
+
+    Attributes:
+        problem: Hamiltonian and wavefunction.
+        optimiser: how parameters change.
+        walkers: their number.
+        seed: of all random numbers.
+        burn_in: sweeps before the first step.
+        memory: steps over which parameters are averaged.
+    """
+
+    problem: Problem
+    optimiser: Optimiser
+    walkers: int = 512
+    seed: int = 1
+    burn_in: int = 10
+    memory: int = 50
+
+    def init(self, rng: torch.Generator) -> VmcState:
+        """Return the first state: walkers from the Hamiltonian, equilibrated."""
+        walkers = self.problem.start(self.walkers, rng)
+        return self.begin(walkers, torch.tensor(0.3, dtype=torch.float64), rng)
+
+    def begin(self, walkers: Tensor, width: Tensor, rng: torch.Generator) -> VmcState:
+        """Return a state that starts from given walkers, after ``burn_in`` sweeps."""
+        for _ in range(self.burn_in):
+            swept = self.problem.sweep(walkers, width, rng)
+            walkers, width = swept.walkers, swept.width
+        vector = self.problem.flat.vector.clone()
+        return VmcState(
+            walkers,
+            width,
+            vector,
+            vector.clone(),
+            self.optimiser.start(len(vector), vector.dtype),
+            torch.tensor(0),
+            torch.tensor(self.seed),
+        )
+
+    def step(self, state: VmcState) -> VmcState:
+        """Sweep, measure, and move the parameters once.
+
+        Raises:
+            GuardError: more than half of the walkers are not finite, or the optimiser's
+                matrix is not.
+        """
+        number = int(state.step)
+        rng = runtime.generator(int(state.seed), number + 1)
+        self.problem.flat.load(state.parameters)
+        swept = self.problem.sweep(state.walkers, state.width, rng)
+        energy = self.problem.local_energy(swept.walkers)
+        good = energy.isfinite()
+        if int(good.sum()) * 2 < len(good):
+            raise GuardError(
+                f"vmc: {len(good) - int(good.sum())} of {len(good)} local energies are not "
+                "finite; a smaller rate or max_norm helps",
+                number,
+                state,
+            )
+        chosen = replace_bad(good, rng)
+        walkers, energy = swept.walkers[chosen], energy[chosen]
+        scores = self.problem.scores(walkers)
+        change, memory = self.optimiser.update(scores, energy, state.memory, number)
+        parameters = state.parameters + change
+        keep = min(1 - 1 / self.memory, number / (number + 1))
+        return VmcState(
+            walkers,
+            swept.width,
+            parameters,
+            keep * state.average + (1 - keep) * parameters,
+            memory,
+            state.step + 1,
+            state.seed,
+            energy.mean(),
+            energy.var(),
+            swept.acceptance,
+            state.reseeded + swept.reseeded + (~good).sum(),
+        )
+
+    def observe(self, state: VmcState) -> Mapping[str, Tensor]:
+        """Return energy and its variance (hartree), acceptance, width, reseeded walkers."""
+        error = (state.variance / len(state.walkers)).sqrt()
+        return {
+            "energy": state.energy,
+            "energy_error": error,
+            "variance": state.variance,
+            "acceptance": state.acceptance,
+            "width": state.width,
+            "reseeded": state.reseeded,
+        }

@@ -1,0 +1,132 @@
+"""Determinant network: a FermiNet-class ansatz with exact cusps."""
+
+import torch
+from torch import Tensor, nn
+
+from . import jet
+from .electrons import (
+    Backbone,
+    Centres,
+    Envelope,
+    NuclearCusp,
+    PairCusp,
+    jastrow,
+    normal,
+    zeros,
+)
+from .jet import Field
+
+
+class DeterminantNet(nn.Module):
+    """``psi = exp(J) * sum over d of det[phi^d_k(r_i; r)]`` with dense determinants.
+
+    The orbitals are
+
+        phi^d_k(i) = (w^d_k . h_i + b^d_k) sum_A pi^d_kA exp(-sigma^d_kA u_iA)
+
+    with the backbone's features ``h`` and ``u = d^2 / (1 + d)`` (``u = d^2`` for a Gaussian
+    envelope in a trap); ``J`` holds the exact electron-electron and electron-nucleus cusps
+    and a pooled term ``sum_i q . h_i``. All but the cusps in ``J`` is continuously
+    differentiable, so the cusps are exact for every value of the weights.
+
+    Reference: Pfau, Spencer, Matthews, Foulkes, Phys. Rev. Research 2, 033429 (2020),
+    eqs. 3-8 (full determinants as in Lin, Goldshlager, Lin, J. Comput. Phys. 474 (2023)).
+
+    Args:
+        positions: centres ``[centres, dim]`` in bohr (the origin for a trap).
+        charges: ``[centres]``; 0 for a trap.
+        up: particles with spin up (they come first).
+        down: particles with spin down.
+        width: features of an electron.
+        pair_width: features of a pair.
+        layers: message-passing layers.
+        determinants: terms of the sum.
+        envelope: how orbitals decay.
+        cusps: slopes of ``log|psi|`` at contact for opposite and for equal spins; None for
+            particles that do not repel.
+        seed: of the initial weights.
+    """
+
+    def __init__(
+        self,
+        positions: Tensor,
+        charges: Tensor,
+        up: int,
+        down: int,
+        width: int = 32,
+        pair_width: int = 16,
+        layers: int = 3,
+        determinants: int = 8,
+        envelope: Envelope = "exponential",
+        cusps: tuple[float, float] | None = (0.5, 0.25),
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.up, self.count, self.determinants = up, up + down, determinants
+        self.gaussian = envelope == "gaussian"
+        centres = Centres(positions)
+        self.backbone = Backbone(centres, up, down, width, pair_width, layers, generator)
+        self.nuclear = NuclearCusp(charges)
+        repel = cusps is not None and self.count > 1
+        self.pair = PairCusp(self.backbone.same, cusps) if repel and cusps else None
+        channels, count = determinants * self.count, len(charges)
+        self.orbital_weight = normal(2, width, channels, fan_in=width, generator=generator)
+        self.orbital_bias = zeros(2, channels)
+        self.share = nn.Parameter(torch.ones(2, count, channels))
+        spread = 0.3 * torch.rand(2, count, channels, generator=generator)
+        self.decay = nn.Parameter((0.25 if self.gaussian else 0.7) + spread)
+        self.pool = zeros(width)
+
+    def forward(self, r: Field) -> tuple[Tensor, Field]:
+        """Return the sign and ``log|psi|``, both ``[batch]``.
+
+        Args:
+            r: positions ``[batch, n, dim]`` in bohr, or their jet
+                (:func:`~.jet.coordinates`).
+        """
+        matrix, nuclear, apart, h = self._orbitals(r)
+        sign, logarithm = jet.log_determinants(matrix)
+        pair = self.pair(apart) if self.pair is not None and apart is not None else None
+        pooled = jet.linear(lambda t: t.sum(-2) @ self.pool, h)
+        return sign, jet.add(logarithm, jastrow(nuclear, pair, pooled))
+
+    def orbitals(self, r: Tensor) -> Tensor:
+        """Return ``exp(one-body factor) * orbitals``, ``[batch, dets, electron, orbital]``.
+
+        This is what pretraining compares with Hartree-Fock orbitals.
+        """
+        matrix, nuclear, _, _ = self._orbitals(r)
+        return matrix * torch.exp(nuclear)[:, None, :, None]
+
+    def _orbitals(self, r: Field) -> tuple[Field, Field, Field | None, Field]:
+        h, distance, smooth, apart = self.backbone(r)
+        nuclear = self.nuclear(distance)
+        amplitude = jet.linear(self._project, h)
+        amplitude = jet.shift(amplitude, self.backbone.spin @ self.orbital_bias)
+        reach = jet.square(distance) if self.gaussian else smooth
+        orbitals = jet.scale(amplitude, self._envelope(reach))
+
+        def arrange(t: Tensor) -> Tensor:
+            return t.unflatten(-1, (self.determinants, self.count)).transpose(-2, -3)
+
+        return jet.linear(arrange, orbitals), nuclear, apart, h
+
+    def _project(self, h: Tensor) -> Tensor:
+        weight, up = self.orbital_weight, self.up
+        if up == self.count:
+            return h @ weight[0]
+        return torch.cat([h[..., :up, :] @ weight[0], h[..., up:, :] @ weight[1]], -2)
+
+    def _envelope(self, reach: Field) -> Field:
+        spin = self.backbone.spin
+        total: Field | None = None
+        for centre in range(self.decay.shape[1]):
+            rate = spin @ self.decay[:, centre].abs()
+            share = spin @ self.share[:, centre]
+            own = jet.linear(lambda t, c=centre: t[..., c : c + 1], reach)
+            decay = jet.exp(jet.linear(lambda t, s=rate: -t * s, own))
+            term = jet.linear(lambda t, p=share: t * p, decay)
+            total = term if total is None else jet.add(total, term)
+        assert total is not None
+        return total

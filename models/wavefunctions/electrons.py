@@ -1,0 +1,229 @@
+"""What all continuous wavefunctions share: features, message passing, exact cusps."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from . import jet
+from .jet import Field
+
+Envelope = Literal["exponential", "gaussian"]
+
+
+def normal(
+    *shape: int, fan_in: int, generator: torch.Generator, gain: float = 1.0
+) -> nn.Parameter:
+    """Return weights of variance ``gain^2 / fan_in``."""
+    return nn.Parameter(gain * torch.randn(*shape, generator=generator) / math.sqrt(fan_in))
+
+
+def zeros(*shape: int) -> nn.Parameter:
+    """Return a parameter of zeros."""
+    return nn.Parameter(torch.zeros(*shape))
+
+
+class Centres(nn.Module):
+    """Distances and smooth features of every particle to every centre.
+
+    Network features are continuously differentiable at the centre: with
+    ``u = d^2 / (1 + d)`` they are ``(r - R) / (1 + d)`` and ``log(1 + u)``; so the exact
+    electron-nucleus cusp can stand in one factor, :class:`NuclearCusp`, and nowhere else.
+
+    Args:
+        positions: ``[centres, dim]`` in bohr.
+    """
+
+    positions: Tensor
+
+    def __init__(self, positions: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("positions", positions.to(torch.get_default_dtype()))
+
+    def forward(self, r: Field) -> tuple[Field, Field, Field]:
+        """Return features ``[b, n, centres * (dim + 1)]``; ``d``, ``u [b, n, centres]``."""
+        count = self.positions.shape[0]
+
+        def repeat(t: Tensor) -> Tensor:
+            return t.unsqueeze(-2).expand(*t.shape[:-1], count, t.shape[-1])
+
+        difference = jet.shift(jet.linear(repeat, r), -self.positions)
+        distance = jet.norm(difference)
+        inverse = jet.inverse1p(distance)
+        smooth = jet.multiply(jet.square(distance), inverse)
+        features = jet.concat(jet.multiply(difference, inverse), jet.log1p(smooth))
+
+        def squeeze(t: Tensor) -> Tensor:
+            return t[..., 0]
+
+        return (
+            jet.linear(lambda t: t.flatten(-2), features),
+            jet.linear(squeeze, distance),
+            jet.linear(squeeze, smooth),
+        )
+
+
+class NuclearCusp(nn.Module):
+    """Electron-nucleus factor ``sum over i, A of (Z_A / b_A) / (1 + b_A d_iA)``.
+
+    Its slope at the nucleus is ``-Z_A`` (Kato's condition), whatever ``b_A > 0`` is.
+    """
+
+    charges: Tensor
+
+    def __init__(self, charges: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("charges", charges.to(torch.get_default_dtype()))
+        start = charges.to(torch.get_default_dtype()).clamp(min=1.0) / 2
+        self.range = nn.Parameter(torch.log(torch.expm1(start)))
+
+    def forward(self, distance: Field) -> Field:
+        """Return the local field ``[batch, n]`` to be summed over electrons."""
+        b = softplus(self.range)
+        strength = self.charges / b
+        inverse = jet.inverse1p(jet.linear(lambda t: t * b, distance))
+        return jet.linear(lambda t: t @ strength, inverse)
+
+
+class PairCusp(nn.Module):
+    """Repulsion factor ``- sum over i < j of c a^2 / (a + r_ij)``.
+
+    Its slope at contact is ``c``: for electrons in three dimensions 1/2 for opposite and
+    1/4 for equal spins (Pack and Byers Brown, J. Chem. Phys. 45, 556 (1966)).
+
+    Args:
+        same: ``[n, n - 1]`` 1 where the two spins are equal.
+        slopes: ``(opposite, equal)``.
+    """
+
+    same: Tensor
+    slope: Tensor
+
+    def __init__(self, same: Tensor, slopes: tuple[float, float]) -> None:
+        super().__init__()
+        self.register_buffer("same", same)
+        self.register_buffer("slope", slopes[0] + (slopes[1] - slopes[0]) * same)
+        self.range = nn.Parameter(torch.tensor([1.0, 1.0]))
+
+    def forward(self, distance: Field) -> Field:
+        """Return the local field ``[batch, n, n - 1]`` to be summed over pairs."""
+        opposite, equal = softplus(self.range)
+        a = opposite + (equal - opposite) * self.same
+        inverse = jet.inverse1p(jet.linear(lambda t: t / a, distance))
+        return jet.linear(lambda t: -self.slope * a * t, inverse)
+
+
+class Backbone(nn.Module):
+    """Message passing over electrons, equivariant under exchange of equal spins.
+
+    The pair stream ``g_ij = tanh(V [d_ij, |d_ij|] + c_spin)`` stays local to the pair, and
+    layer ``l`` is
+
+        m_i = sum over j != i of (P_l g_ij) * (V_l h_j + b_spin(j))
+        h_i <- h_i + tanh(W_l h_i + M_l m_i + c_l),
+
+    the electron stream of FermiNet (Pfau et al., Phys. Rev. Research 2, 033429 (2020),
+    eq. 5-6) with the pair messages of SchNet in place of the mean pair feature.
+
+    Args:
+        centres: the features of the particles.
+        up: number of particles of the first kind.
+        down: number of particles of the second kind.
+        width: features of a particle.
+        pair_width: features of a pair, and channels of a message.
+        layers: number of message-passing layers.
+        generator: source of the initial weights.
+    """
+
+    spin: Tensor
+    same: Tensor
+    kinds: Tensor
+
+    def __init__(
+        self,
+        centres: Centres,
+        up: int,
+        down: int,
+        width: int,
+        pair_width: int,
+        layers: int,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.centres, self.count = centres, up + down
+        dim = centres.positions.shape[1]
+        spin = torch.tensor([0] * up + [1] * down)
+        dtype = torch.get_default_dtype()
+        self.register_buffer("spin", torch.eye(2, dtype=dtype)[spin])
+        same = (spin[:, None] == spin[jet.others(self.count)]).to(dtype)
+        self.register_buffer("same", same)
+        self.register_buffer("kinds", torch.stack([1 - same, same], -1))
+        entry = len(centres.positions) * (dim + 1)
+        self.entry_weight = normal(entry, width, fan_in=entry, generator=generator)
+        self.entry_bias = normal(2, width, fan_in=4, generator=generator)
+        layers = layers if self.count > 1 else 0
+        if layers:
+            self.pair_weight = normal(
+                dim + 1, pair_width, fan_in=dim + 1, generator=generator
+            )
+            self.pair_bias = normal(2, pair_width, fan_in=4, generator=generator)
+        self.layers = nn.ModuleList(
+            MessageLayer(width, pair_width, generator) for _ in range(layers)
+        )
+
+    def forward(self, r: Field) -> tuple[Field, Field, Field, Field | None]:
+        """Return global features ``[b, n, width]``, ``d``, ``u`` and pair distances."""
+        features, distance, smooth = self.centres(r)
+        bias = self.spin @ self.entry_bias
+        h = jet.tanh(jet.affine(features, self.entry_weight, bias))
+        if self.count == 1:
+            return jet.spread(h), distance, smooth, None
+        difference = jet.pairs(r)
+        apart = jet.norm(difference)
+        if self.layers:
+            g = self._pair_stream(difference, apart)
+            for number, layer in enumerate(self.layers):
+                h = layer(h, g, self.spin, local=number == 0)
+        else:
+            h = jet.spread(h)
+        return h, distance, smooth, jet.linear(lambda t: t[..., 0], apart)
+
+    def _pair_stream(self, difference: Field, apart: Field) -> Field:
+        inverse = jet.inverse1p(apart)
+        smooth = jet.log1p(jet.multiply(jet.square(apart), inverse))
+        features = jet.concat(jet.multiply(difference, inverse), smooth)
+        return jet.tanh(jet.affine(features, self.pair_weight, self.kinds @ self.pair_bias))
+
+
+class MessageLayer(nn.Module):
+    """One layer of :class:`Backbone`."""
+
+    def __init__(self, width: int, pair_width: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.own = normal(width, width, fan_in=width, generator=generator)
+        self.bias = zeros(width)
+        self.pair = normal(pair_width, pair_width, fan_in=pair_width, generator=generator)
+        self.source = normal(width, pair_width, fan_in=width, generator=generator)
+        self.source_bias = normal(2, pair_width, fan_in=4, generator=generator)
+        self.take = normal(
+            pair_width, width, fan_in=pair_width, generator=generator, gain=0.5
+        )
+
+    def forward(self, h: Field, g: Field, spin: Tensor, local: bool) -> Field:
+        """Return the next features; ``local`` tells that ``h`` is still a local jet."""
+        source = jet.affine(h, self.source, spin @ self.source_bias)
+        own = jet.affine(h, self.own, self.bias)
+        if local:
+            source, own, h = jet.spread(source), jet.spread(own), jet.spread(h)
+        m = jet.message(jet.linear(lambda t: t @ self.pair, g), source)
+        return jet.add(h, jet.tanh(jet.add(own, jet.linear(lambda t: t @ self.take, m))))
+
+
+def jastrow(nuclear: Field, pair: Field | None, pooled: Field | None) -> Field:
+    """Sum the one-body factor, the pair factor and a global scalar into ``[batch]``."""
+    total = jet.sum_electrons(nuclear)
+    if pair is not None:
+        total = jet.add(total, jet.sum_pairs(pair))
+    return total if pooled is None else jet.add(total, pooled)

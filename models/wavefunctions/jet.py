@@ -1,0 +1,349 @@
+"""Forward Laplacian: one set of functions for plain tensors and for jets.
+
+A *jet* carries a value, its first derivatives and its Laplacian through the network, so
+that one pass gives ``log|psi|``, ``grad log|psi|`` and ``laplacian log|psi|`` (Li et al.,
+Nature Machine Intelligence 6, 209 (2024), "A computational framework for neural
+network-based variational Monte Carlo with Forward Laplacian"). For ``y = f(x)`` applied to
+each entry and slots ``(x, dx/dq_k, lap x)`` the rule is
+
+    (f(x),  f'(x) dx/dq_k,  f'(x) lap x + f''(x) sum_k (dx/dq_k)^2),
+
+and a product adds ``2 sum_k (da/dq_k)(db/dq_k)``. A linear map acts on every slot alike.
+
+Two kinds of coordinates occur. A *local* jet of an electron knows only the derivatives by
+that electron's own position (``dim`` of them), and a local jet of a pair those by the
+difference ``r_i - r_j``: features, pair functions and envelopes cost ``dim + 2`` slots. A
+*global* jet knows the derivatives by all ``n * dim`` coordinates, ordered as
+``q[dim * i + x] = r[i, x]``; :func:`spread`, :func:`message`, :func:`scale` and the two
+sums go from local to global.
+
+Every function takes tensors or jets; the trailing axes of a jet are those of the tensor.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Linear = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Jet:
+    """Value, derivatives and Laplacian, stacked along the first axis.
+
+    Attributes:
+        slots: ``[k + 2, batch, ...]``: the value, the ``k`` first derivatives, the
+            Laplacian.
+    """
+
+    slots: Tensor
+
+    @property
+    def value(self) -> Tensor:
+        """The value, ``[batch, ...]``."""
+        return self.slots[0]
+
+    @property
+    def jacobian(self) -> Tensor:
+        """First derivatives, ``[k, batch, ...]``."""
+        return self.slots[1:-1]
+
+    @property
+    def laplacian(self) -> Tensor:
+        """Sum of the second derivatives, ``[batch, ...]``."""
+        return self.slots[-1]
+
+
+Field = Any
+"""A tensor or a jet: every function returns the kind that it was given."""
+
+
+def coordinates(positions: Tensor) -> Jet:
+    """Return the local jet of every position ``[batch, n, dim]``: unit derivatives."""
+    dim = positions.shape[-1]
+    slots = positions.new_zeros(dim + 2, *positions.shape)
+    slots[0] = positions
+    slots[1:-1] = torch.eye(dim, dtype=positions.dtype, device=positions.device).view(
+        dim, *(1,) * (positions.dim() - 1), dim
+    )
+    return Jet(slots)
+
+
+@cache
+def others(count: int) -> Tensor:
+    """Return ``[n, n - 1]``: the partners of each particle in cyclic order."""
+    return (torch.arange(count)[:, None] + torch.arange(1, count)) % count
+
+
+@cache
+def _cyclic(count: int) -> tuple[Tensor, Tensor]:
+    """Rows ``i`` and the cyclic slot in which particle ``k`` stands, both ``[k, i]``."""
+    k, i = torch.meshgrid(torch.arange(count), torch.arange(count), indexing="ij")
+    return i, (k - i - 1) % count
+
+
+def pairs(positions: Field) -> Field:
+    """Differences ``r_i - r_j`` of all ordered pairs, ``[batch, n, n - 1, dim]``.
+
+    The jet is local to the pair: its derivatives are those by the difference.
+    """
+    value = positions.value if isinstance(positions, Jet) else positions
+    difference = value[..., :, None, :] - value[..., others(value.shape[-2]), :]
+    return coordinates(difference) if isinstance(positions, Jet) else difference
+
+
+def linear(function: Linear, x: Field) -> Field:
+    """Apply a linear map that addresses axes from the end."""
+    return Jet(function(x.slots)) if isinstance(x, Jet) else function(x)
+
+
+def shift(x: Field, constant: Tensor | float) -> Field:
+    """Add a constant (broadcast against the trailing axes without enlarging ``x``)."""
+    if not isinstance(x, Jet):
+        return x + constant
+    slots = x.slots.clone()
+    slots[0] += constant
+    return Jet(slots)
+
+
+def affine(x: Field, weight: Tensor, bias: Tensor) -> Field:
+    """Return ``x @ weight + bias``."""
+    if not isinstance(x, Jet):
+        return x @ weight + bias
+    slots = x.slots @ weight
+    slots[0] += bias
+    return Jet(slots)
+
+
+def add(*terms: Field) -> Field:
+    """Sum of fields of one kind and of broadcastable shapes."""
+    first = terms[0]
+    if not isinstance(first, Jet):
+        return sum(terms[1:], start=first)
+    return Jet(sum((term.slots for term in terms[1:]), start=first.slots))
+
+
+def concat(*terms: Field) -> Field:
+    """Join along the last axis."""
+    if not isinstance(terms[0], Jet):
+        return torch.cat(terms, -1)
+    return Jet(torch.cat([term.slots for term in terms], -1))
+
+
+def compose(x: Jet, value: Tensor, first: Tensor, second: Tensor) -> Jet:
+    """Chain rule of an elementwise function with its first two derivatives."""
+    slots = x.slots * first
+    slots[0] = value
+    slots[-1] += second * x.jacobian.square().sum(0)
+    return Jet(slots)
+
+
+def tanh(x: Field) -> Field:
+    """Hyperbolic tangent."""
+    if not isinstance(x, Jet):
+        return torch.tanh(x)
+    y = torch.tanh(x.value)
+    first = 1 - y * y
+    return compose(x, y, first, -2 * y * first)
+
+
+def exp(x: Field) -> Field:
+    """Exponential."""
+    if not isinstance(x, Jet):
+        return torch.exp(x)
+    y = torch.exp(x.value)
+    return compose(x, y, y, y)
+
+
+def log1p(x: Field) -> Field:
+    """``log(1 + x)``."""
+    if not isinstance(x, Jet):
+        return torch.log1p(x)
+    inverse = 1 / (1 + x.value)
+    return compose(x, torch.log1p(x.value), inverse, -inverse * inverse)
+
+
+def log_abs(x: Field) -> Field:
+    """``log|x|``."""
+    if not isinstance(x, Jet):
+        return x.abs().log()
+    inverse = 1 / x.value
+    return compose(x, x.value.abs().log(), inverse, -inverse * inverse)
+
+
+def inverse1p(x: Field) -> Field:
+    """``1 / (1 + x)``."""
+    if not isinstance(x, Jet):
+        return 1 / (1 + x)
+    inverse = 1 / (1 + x.value)
+    return compose(x, inverse, -inverse * inverse, 2 * inverse**3)
+
+
+def square(x: Field) -> Field:
+    """``x^2``."""
+    if not isinstance(x, Jet):
+        return x * x
+    value = x.value
+    return compose(x, value * value, 2 * value, torch.full_like(value, 2.0))
+
+
+def multiply(a: Field, b: Field) -> Field:
+    """Product of two fields with derivatives by the same coordinates."""
+    if not isinstance(a, Jet):
+        return a * b
+    slots = a.slots * b.value
+    slots[1:] += a.value * b.slots[1:]
+    slots[-1] += 2 * (a.jacobian * b.jacobian).sum(0)
+    return Jet(slots)
+
+
+def norm(x: Field) -> Field:
+    """Euclidean length over the last axis, which is kept with size 1.
+
+    For a local jet of ``coordinates`` the derivatives are ``x / |x|`` and
+    ``(dim - 1) / |x|``, here obtained for any jet from the chain rule.
+    """
+    if not isinstance(x, Jet):
+        return x.square().sum(-1, keepdim=True).sqrt()
+    length = x.value.square().sum(-1, keepdim=True).sqrt()
+    slots = (x.slots * (x.value / length)).sum(-1, keepdim=True)
+    slots[0] = length
+    curvature = x.jacobian.square().sum(0).sum(-1, keepdim=True)
+    slots[-1] += (curvature - slots[1:-1].square().sum(0)) / length
+    return Jet(slots)
+
+
+def spread(x: Field) -> Field:
+    """Turn a local jet of electrons ``[batch, n, ...]`` into a global one.
+
+    Slot ``dim * i + x`` of electron ``i`` is filled, all others are zero.
+    """
+    if not isinstance(x, Jet):
+        return x
+    dim, batch, count = x.slots.shape[0] - 2, x.slots.shape[1], x.slots.shape[2]
+    slots = x.slots.new_zeros(count * dim + 2, *x.slots.shape[1:])
+    slots[0] = x.value
+    slots[-1] = x.laplacian
+    blocks = slots[1:-1].view(count, dim, batch, count, *x.slots.shape[3:])
+    for i in range(count):
+        blocks[i, :, :, i] = x.slots[1:-1, :, i]
+    return Jet(slots)
+
+
+def sum_electrons(x: Field) -> Field:
+    """Sum a local jet ``[batch, n]`` over electrons -> global jet ``[batch]``."""
+    if not isinstance(x, Jet):
+        return x.sum(-1)
+    gradient = x.jacobian.permute(2, 0, 1).flatten(0, 1)
+    return Jet(torch.cat([x.value.sum(-1)[None], gradient, x.laplacian.sum(-1)[None]]))
+
+
+def sum_pairs(x: Field) -> Field:
+    """Sum an *even* function of the difference over unordered pairs.
+
+    ``x`` holds all ordered pairs ``[batch, n, n - 1]`` (local jet of the pair); the result
+    is a global jet ``[batch]``.
+    """
+    if not isinstance(x, Jet):
+        return 0.5 * x.sum((-1, -2))
+    gradient = x.jacobian.sum(-1).permute(2, 0, 1).flatten(0, 1)
+    return Jet(
+        torch.cat(
+            [0.5 * x.value.sum((-1, -2))[None], gradient, x.laplacian.sum((-1, -2))[None]]
+        )
+    )
+
+
+def message(weight: Field, source: Field) -> Field:
+    """Return ``m_i = sum over j != i of weight_ij * source_j`` channel by channel.
+
+    Args:
+        weight: local jet of pairs ``[batch, n, n - 1, channels]``.
+        source: global jet of electrons ``[batch, n, channels]``.
+
+    Returns:
+        Global jet ``[batch, n, channels]``.
+    """
+    if not isinstance(weight, Jet):
+        return _gather(weight, source)
+    dim, count = weight.slots.shape[0] - 2, source.slots.shape[2]
+    slots = _gather(weight.value, source.slots)
+    partner, me = others(count), torch.arange(count)
+    taken = source.value[:, partner]
+    own = weight.jacobian * taken
+    ordered = torch.cat([-own, own.sum(-2, keepdim=True)], -2)
+    row, slot = _cyclic(count)
+    blocks = slots[1:-1].unflatten(0, (count, dim))
+    blocks += ordered[:, :, row, slot].permute(2, 0, 1, 3, 4)
+    given = source.jacobian.unflatten(0, (count, dim)).permute(0, 3, 1, 2, 4)
+    by_me, by_them = given[me[:, None], partner], given[partner, partner]
+    apart = (by_me - by_them).permute(2, 3, 0, 1, 4)
+    cross = (weight.jacobian * apart).sum(0)
+    slots[-1] += 2 * (weight.laplacian * taken + cross).sum(-2)
+    return Jet(slots)
+
+
+def _gather(weight: Tensor, source: Tensor) -> Tensor:
+    """Sum ``weight[i, p] * source[i + 1 + p]`` over ``p`` without copies of the source."""
+    count = source.shape[-2]
+    ring = torch.cat([source[..., 1:, :], source[..., :-1, :]], -2)
+    total = weight[..., 0, :] * ring[..., :count, :]
+    for p in range(1, count - 1):
+        total = torch.addcmul(total, weight[..., p, :], ring[..., p : p + count, :])
+    return total
+
+
+def scale(x: Field, factor: Field) -> Field:
+    """Multiply a global jet by a local one, both ``[batch, n, channels]``."""
+    if not isinstance(x, Jet):
+        return x * factor
+    count = x.slots.shape[2]
+    dim = factor.slots.shape[0] - 2
+    slots = x.slots * factor.value
+    own = x.jacobian.unflatten(0, (count, dim))
+    blocks = slots[1:-1].unflatten(0, (count, dim))
+    slots[-1] += x.value * factor.laplacian
+    for i in range(count):
+        blocks[i, :, :, i] += x.value[:, i] * factor.jacobian[:, :, i]
+        slots[-1, :, i] += 2 * (own[i, :, :, i] * factor.jacobian[:, :, i]).sum(0)
+    return Jet(slots)
+
+
+def log_determinants(matrix: Field) -> tuple[Tensor, Field]:
+    """Return sign and logarithm of ``|sum over d of det M_d|``.
+
+    With ``X_k = M^-1 dM/dq_k`` the rules are ``d log det = tr X_k`` and
+    ``lap log det = tr(M^-1 lap M) - sum_k tr(X_k X_k)``; the sum over determinants is taken
+    in the logarithm, so that no determinant under- or overflows.
+
+    Args:
+        matrix: ``[batch, determinants, n, n]`` (or its jet).
+
+    Returns:
+        ``[batch]`` sign (0 where the sum vanishes) and ``[batch]`` logarithm.
+    """
+    value = matrix.value if isinstance(matrix, Jet) else matrix
+    sign, logarithm = torch.linalg.slogdet(value)
+    top = logarithm.max(-1, keepdim=True).values.detach()
+    top = torch.where(top.isfinite(), top, torch.zeros_like(top))
+    terms = sign * torch.exp(logarithm - top)
+    total = terms.sum(-1)
+    result = total.abs().log() + top[..., 0]
+    if not isinstance(matrix, Jet):
+        return total.sign(), result
+    slots, size = matrix.slots.shape[0] - 1, value.shape[-1]
+    stacked = matrix.slots[1:].permute(1, 2, 3, 0, 4).flatten(-2)
+    solved = (torch.linalg.inv(value) @ stacked).unflatten(-1, (slots, size))
+    traces = solved.diagonal(dim1=-3, dim2=-1).sum(-1)
+    first = solved[..., :-1, :]
+    products = (first * first.transpose(-3, -1)).sum((-1, -2, -3))
+    gradient, curvature = traces[..., :-1], traces[..., -1] - products
+    share = (terms / total[..., None])[..., None]
+    jacobian = (share * gradient).sum(-2)
+    laplacian = (share[..., 0] * (curvature + gradient.square().sum(-1))).sum(-1)
+    laplacian = laplacian - jacobian.square().sum(-1)
+    return total.sign(), Jet(torch.cat([result[None], jacobian.T, laplacian[None]]))

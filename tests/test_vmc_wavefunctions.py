@@ -1,0 +1,172 @@
+"""Forward Laplacian, antisymmetry, cusps and exact local energies."""
+
+import math
+
+import pytest
+import torch
+from scalebridge.models.wavefunctions import jet
+from scalebridge.models.wavefunctions.determinant import DeterminantNet
+from torch import Tensor, nn
+
+CASES = [(1, 0, 1), (1, 1, 1), (2, 1, 1), (2, 2, 2), (3, 2, 1)]
+
+
+def network(up: int, down: int, centres: int, seed: int = 0) -> DeterminantNet:
+    positions = 1.5 * torch.arange(centres * 3).view(centres, 3).double()
+    charges = torch.tensor([3.0, 1.0])[:centres].double()
+    net = DeterminantNet(positions, charges, up, down, 8, 4, 2, 2, seed=seed).double()
+    with torch.no_grad():
+        net.pool.normal_()
+    return net
+
+
+def reference(psi: nn.Module, r: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradient and Hessian trace of log|psi| by autograd, one walker at a time."""
+
+    def log(flat: Tensor) -> Tensor:
+        return psi(flat.view(1, *r.shape[1:]))[1][0]
+
+    gradient = torch.stack([torch.func.grad(log)(x.flatten()) for x in r])
+    trace = torch.stack([torch.func.hessian(log)(x.flatten()).trace() for x in r])
+    return gradient, trace
+
+
+@pytest.mark.parametrize(("up", "down", "centres"), CASES)
+def test_forward_laplacian_is_the_hessian_trace(up: int, down: int, centres: int) -> None:
+    net = network(up, down, centres)
+    r = torch.randn(4, up + down, 3, generator=torch.Generator().manual_seed(1)).double()
+    sign, log = net(jet.coordinates(r))
+    gradient, trace = reference(net, r)
+    plain_sign, plain = net(r)
+    assert torch.equal(sign, plain_sign)
+    torch.testing.assert_close(log.value, plain, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(log.jacobian.T, gradient, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(log.laplacian, trace, rtol=1e-10, atol=1e-10)
+
+
+def test_a_wrong_rule_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted defect: the cross term of the product rule is lost."""
+
+    def wrong(a: jet.Field, b: jet.Field) -> jet.Field:
+        if not isinstance(a, jet.Jet):
+            return a * b
+        slots = a.slots * b.value
+        slots[1:] += a.value * b.slots[1:]
+        return jet.Jet(slots)
+
+    monkeypatch.setattr(jet, "multiply", wrong)
+    net = network(1, 1, 1)
+    r = torch.randn(4, 2, 3, generator=torch.Generator().manual_seed(1)).double()
+    _, trace = reference(net, r)
+    assert (net(jet.coordinates(r))[1].laplacian - trace).abs().max() > 1e-3
+
+
+def test_antisymmetry_is_exact() -> None:
+    net = network(3, 2, 1)
+    r = torch.randn(16, 5, 3, generator=torch.Generator().manual_seed(2)).double()
+    sign, log = net(r)
+    for order in ([1, 0, 2, 3, 4], [0, 1, 2, 4, 3]):
+        swapped, other = net(r[:, order])
+        assert torch.equal(swapped, -sign)
+        torch.testing.assert_close(other, log, rtol=0, atol=1e-11)
+    cycled, _ = net(r[:, [1, 2, 0, 3, 4]])
+    assert torch.equal(cycled, sign)
+
+
+def test_opposite_spins_are_not_antisymmetric() -> None:
+    """Planted defect: exchanging an up with a down electron must not merely flip a sign."""
+    net = network(3, 2, 1)
+    r = torch.randn(16, 5, 3, generator=torch.Generator().manual_seed(2)).double()
+    assert (net(r)[1] - net(r[:, [3, 1, 2, 0, 4]])[1]).abs().max() > 1e-3
+
+
+def radial_slope(
+    net: DeterminantNet, first: Tensor, direction: Tensor, which: int
+) -> Tensor:
+    """Slope of log|psi|, averaged over +-direction, as ``which`` leaves ``first``."""
+
+    def along(distance: float) -> Tensor:
+        values = []
+        for side in (1.0, -1.0):
+            r = first.clone()
+            r[:, which] = r[:, which] + side * distance * direction
+            values.append(net(r)[1])
+        return sum(values) / 2  # type: ignore[return-value]
+
+    h = 1e-5
+    return (4 * along(h) - along(2 * h) - 3 * along(1e-9)) / (2 * h)
+
+
+def test_cusps_are_kato_s() -> None:
+    net = network(2, 2, 2)
+    rng = torch.Generator().manual_seed(3)
+    r = torch.randn(3, 4, 3, generator=rng).double()
+    direction = torch.nn.functional.normalize(torch.randn(3, generator=rng).double(), dim=0)
+    opposite = r.clone()
+    opposite[:, 2] = opposite[:, 0]
+    slope = radial_slope(net, opposite, direction, 2)
+    torch.testing.assert_close(slope, torch.full((3,), 0.5).double(), rtol=0, atol=2e-3)
+    nuclear = r.clone()
+    nuclear[:, 1] = net.backbone.centres.positions[0]
+    slope = radial_slope(net, nuclear, direction, 1)
+    torch.testing.assert_close(slope, torch.full((3,), -3.0).double(), rtol=0, atol=2e-3)
+
+
+class Hydrogen(nn.Module):
+    """``psi = exp(-Z r)``."""
+
+    def __init__(self, charge: float) -> None:
+        super().__init__()
+        self.charge = nn.Parameter(torch.tensor(charge).double())
+
+    def forward(self, r: jet.Field) -> tuple[Tensor, jet.Field]:
+        log = jet.linear(lambda t: -self.charge * t[..., 0], jet.norm(r))
+        total = jet.sum_electrons(log)
+        value = total.value if isinstance(total, jet.Jet) else total
+        return torch.ones_like(value), total
+
+
+class Hooke(nn.Module):
+    """``psi = (1 + s r_12) exp(-(r_1^2 + r_2^2) / 4)``; exact for s = 1/2, omega = 1/2."""
+
+    def __init__(self, slope: float = 0.5) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.tensor(slope).double())
+
+    def forward(self, r: jet.Field) -> tuple[Tensor, jet.Field]:
+        apart = jet.linear(lambda t: self.slope * t[..., 0], jet.norm(jet.pairs(r)))
+        pair = jet.sum_pairs(jet.log1p(apart))
+        trap = jet.linear(lambda t: -0.25 * t.sum(-1), jet.square(r))
+        total = jet.add(jet.sum_electrons(trap), pair)
+        value = total.value if isinstance(total, jet.Jet) else total
+        return torch.ones_like(value), total
+
+
+def energies(hamiltonian, psi: nn.Module) -> Tensor:
+    from scalebridge.engine.vmc.electrons import Electrons
+    from scalebridge.engine.vmc.parameters import Flat
+
+    rng = torch.Generator().manual_seed(4)
+    problem = Electrons(hamiltonian, Flat(psi))
+    return problem.local_energy(problem.start(64, rng).double())
+
+
+@pytest.mark.parametrize("charge", [1, 3])
+def test_hydrogen_local_energy_is_constant(charge: int) -> None:
+    from scalebridge.engine.vmc.hamiltonian import molecule
+
+    symbol = {1: "H", 3: "Li"}[charge]
+    ion = molecule([symbol], [[0.0, 0.0, 0.0]], charge=charge - 1)
+    energy = energies(ion, Hydrogen(float(charge)))
+    assert (energy + charge**2 / 2).abs().max() < 1e-8
+    assert energies(ion, Hydrogen(charge + 0.01)).std() > 1e-4
+
+
+def test_hooke_local_energy_is_constant() -> None:
+    from scalebridge.engine.vmc.hamiltonian import Trap
+
+    trap = Trap(0.5, 1, 1)
+    assert trap.exact == 2.0
+    assert (energies(trap, Hooke()) - 2).abs().max() < 1e-8
+    assert energies(trap, Hooke(0.45)).std() > 1e-3
+    assert math.isclose(Trap(1.0, 2, 2, 0.0).exact or 0, 2 * 1.5 + 2 * 2.5)
