@@ -344,10 +344,11 @@ class ZarrWriter:
         """Cut off what was written after the checkpoint."""
         self._frames = int(tensors["frames"])
         self._waiting = []
-        if self._group in self._folder.store:
-            group = self._folder.store[self._group]
-            for _, array in group.arrays():  # type: ignore[union-attr]
-                array.resize((self._frames, *array.shape[1:]))
+        with told_clearly(self._folder.path / "data.zarr"):
+            if self._group in self._folder.store:
+                group = self._folder.store[self._group]
+                for _, array in group.arrays():  # type: ignore[union-attr]
+                    array.resize((self._frames, *array.shape[1:]))
 
 
 def console_reporter(quiet: bool = False) -> Reporter:

@@ -7,6 +7,7 @@ so a kill at any moment leaves the old file or the new one, never half of one.
 """
 
 import datetime
+import errno
 import fcntl
 import hashlib
 import importlib.metadata
@@ -64,7 +65,7 @@ def told_clearly(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (28, 122):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise EngineError(
                 f"{path}: disk full; everything up to the last checkpoint is kept, "
                 "make room and use: engine resume"

@@ -1,0 +1,1 @@
+"""Explorers: where the next samples come from."""

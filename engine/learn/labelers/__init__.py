@@ -1,0 +1,1 @@
+"""Labelers: micro-scale models that answer one sample."""

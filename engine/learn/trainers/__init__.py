@@ -1,0 +1,1 @@
+"""Trainers: fit a learned module to labels."""

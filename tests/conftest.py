@@ -1,0 +1,23 @@
+"""Shared set-up: one thread pool, shape checks of the learned modules switched on."""
+
+import os
+
+os.environ.setdefault("SCALEBRIDGE_THREADS", "2")
+os.environ.setdefault("PYVISTA_OFF_SCREEN", "true")
+
+from jaxtyping import install_import_hook
+
+install_import_hook("scalebridge.models", "beartype.beartype")
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _started() -> None:
+    from scalebridge.engine import runtime
+
+    runtime.start("cpu")
