@@ -26,6 +26,7 @@ and ACE; the smooth edition is L. Zhang et al., NeurIPS 2018, arXiv:1805.09003.
 Every parameter carries a leading axis ``members``: a committee is one module and one call.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -56,7 +57,13 @@ class ChebyshevRadial(nn.Module):
     """
 
     def __init__(
-        self, members: int, species: int, basis: int, channels: int, start: float, cutoff: float
+        self,
+        members: int,
+        species: int,
+        basis: int,
+        channels: int,
+        start: float,
+        cutoff: float,
     ) -> None:
         super().__init__()
         self.basis, self.start, self.cutoff = basis, start, cutoff
@@ -71,7 +78,9 @@ class ChebyshevRadial(nn.Module):
     def functions(self, distance: Tensor) -> Tensor:
         """Return ``T_b(x) w(r)``, ``[..., basis]``."""
         x = 2 * (distance / self.cutoff - 1).clamp(max=0) ** 2 - 1
-        return _chebyshev(x, self.basis) * switch(distance, self.start, self.cutoff)[..., None]
+        return (
+            _chebyshev(x, self.basis) * switch(distance, self.start, self.cutoff)[..., None]
+        )
 
     def functions_gradient(self, distance: Tensor) -> Tensor:
         """Return the derivative of :meth:`functions` with respect to r in closed form."""
@@ -99,14 +108,19 @@ class EmbeddingRadial(nn.Module):
     scale: Tensor
 
     def __init__(
-        self, members: int, species: int, neurons: Sequence[int], start: float, cutoff: float
+        self,
+        members: int,
+        species: int,
+        neurons: Sequence[int],
+        start: float,
+        cutoff: float,
     ) -> None:
         super().__init__()
         self.start, self.cutoff = start, cutoff
         widths = [1, *neurons]
         self.weights = nn.ParameterList(
             nn.Parameter(torch.zeros(members, species, a, b))
-            for a, b in zip(widths, widths[1:], strict=False)
+            for a, b in itertools.pairwise(widths)
         )
         self.biases = nn.ParameterList(
             nn.Parameter(torch.zeros(members, species, 1, b)) for b in neurons
@@ -158,7 +172,7 @@ class EmbeddingRadial(nn.Module):
 
 
 class GramContraction(nn.Module):
-    """``D = T T_<^T`` summed over all components of l = 0 and 1, as in the smooth edition."""
+    """``D = T T_<^T``, summed over the components of l = 0 and 1 together."""
 
     def __init__(self, channels: int, axis: int) -> None:
         super().__init__()
@@ -243,7 +257,11 @@ class DeepPotential(nn.Module):
         return self
 
     def forward(
-        self, displacements: Tensor, neighbour_species: Tensor, mask: Tensor, species: Tensor
+        self,
+        displacements: Tensor,
+        neighbour_species: Tensor,
+        mask: Tensor,
+        species: Tensor,
     ) -> Tensor:
         """Return the energy of every atom.
 
@@ -318,7 +336,9 @@ class DeepPotential(nn.Module):
             tables["sums"] = torch.stack(
                 [
                     r.mT @ a
-                    for r, a in zip(radial.split(blocks, 1), angular.split(blocks, 1), strict=True)
+                    for r, a in zip(
+                        radial.split(blocks, 1), angular.split(blocks, 1), strict=True
+                    )
                 ],
                 1,
             )
@@ -409,7 +429,11 @@ class DeepPotential(nn.Module):
             sums = (phi.mT @ tables["angular"]).flatten(0, 1)
         for degree in range(self.lmax + 1):
             block = sums[..., degree**2 : (degree + 1) ** 2]
-            size = block.std(0).square().mean() if degree == 0 else block.square().sum(-1).mean()
+            size = (
+                block.std(0).square().mean()
+                if degree == 0
+                else block.square().sum(-1).mean()
+            )
             self.moment_scale[degree] = 1 / float(size.sqrt().clamp(min=1e-6))
         index = torch.repeat_interleave(
             torch.arange(len(blocks), device=mask.device),
@@ -431,7 +455,7 @@ class _PairGradient(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, coefficients, tables, blocks):  # noqa: ANN001, ANN205, D102
+    def forward(ctx, coefficients, tables, blocks):  # noqa: ANN001, ANN205
         ctx.tables, ctx.blocks = tables, blocks
         along, across = [], []
         names = ("radial", "radial_slopes", "angular")
@@ -447,7 +471,7 @@ class _PairGradient(torch.autograd.Function):
         return gradient
 
     @staticmethod
-    def backward(ctx, cotangent):  # noqa: ANN001, ANN205, D102
+    def backward(ctx, cotangent):  # noqa: ANN001, ANN205
         tables = ctx.tables
         along = (cotangent * tables["unit"]).sum(-1, keepdim=True)
         slopes = tables["angular_slopes"]
@@ -613,7 +637,15 @@ def _skip(old: Tensor, new: Tensor) -> Tensor:
 
 
 __all__ = [
-    "ChebyshevRadial", "DeepPotential", "EmbeddingRadial", "GramContraction", "HigherMoments",
-    "MomentContraction", "SmoothEdition", "join", "polar", "switch",
+    "ChebyshevRadial",
+    "DeepPotential",
+    "EmbeddingRadial",
+    "GramContraction",
+    "HigherMoments",
+    "MomentContraction",
+    "SmoothEdition",
+    "join",
+    "polar",
+    "switch",
     "switch_gradient",
 ]

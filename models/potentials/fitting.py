@@ -1,5 +1,6 @@
 """The fitting network: features of one atom to its energy, per species and per member."""
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -34,7 +35,7 @@ class Fitting(nn.Module):
         super().__init__()
         self.blocks, self.skip, self.timestep = tuple(blocks), skip, timestep
         sizes = [sum(blocks), *hidden, 1]
-        pairs = list(zip(sizes, sizes[1:], strict=False))
+        pairs = list(itertools.pairwise(sizes))
 
         def parameters(shapes: list[tuple[int, int]]) -> nn.ParameterList:
             return nn.ParameterList(
@@ -106,7 +107,11 @@ class Fitting(nn.Module):
                 continue
             spread = rows.std(1, keepdim=True)
             widths = [
-                part.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-6).expand(part.shape)
+                part.square()
+                .mean(-1, keepdim=True)
+                .sqrt()
+                .clamp(min=1e-6)
+                .expand(part.shape)
                 for part in spread.split(list(self.blocks), -1)
             ]
             self.mean[:, index] = rows.mean(1, keepdim=True)

@@ -1,0 +1,182 @@
+"""Saving and loading of learned modules: safetensors for the weights, a JSON card beside.
+
+``silicon.safetensors`` holds the tensors, ``silicon.json`` how to build the module and what
+is known of it: units, training data and its hash, domain, audits, and the sha256 of the
+weights. The class is looked up in a fixed table, so a file can name nothing else, and no
+pickle is ever read.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor, nn
+
+FORMAT = 1
+
+
+class DamagedModelError(Exception):
+    """The weights or the card do not match their hash."""
+
+
+class UnknownModelError(Exception):
+    """The card names a form that this version does not have, or is no card."""
+
+
+def _forms() -> dict[str, Callable[..., Any]]:
+    """Every form that can be saved: name -> configuration with ``build()``."""
+    from .potentials import deep_potential
+
+    return {
+        "smooth_edition": deep_potential.SmoothEdition,
+        "higher_moments": deep_potential.HigherMoments,
+    }
+
+
+def save_module(path: Path, module: nn.Module, information: Mapping[str, Any]) -> Path:
+    """Write ``path.safetensors`` and ``path.json``.
+
+    Args:
+        path: with or without suffix.
+        module: has ``config``, a dataclass of the table of forms.
+        information: units, data, domain, audits, figures: anything that JSON can hold.
+
+    Returns:
+        The path of the weights.
+
+    Raises:
+        UnknownModelError: the module's configuration is not in the table.
+    """
+    config = module.config
+    names = [name for name, form in _forms().items() if form is type(config)]
+    if not names:
+        raise UnknownModelError(
+            f"{type(config).__name__} has no place in the table of forms"
+        )
+    tensors = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
+    return save_tensors(path, tensors, names[0], dataclasses.asdict(config), information)  # type: ignore[arg-type]
+
+
+def load_module(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """Return the module, in evaluation mode and in the precision it was saved in, and card.
+
+    Raises:
+        FileNotFoundError: weights or card are missing.
+        DamagedModelError: a byte differs from what was saved.
+        UnknownModelError: the form is unknown or its configuration is not understood.
+    """
+    tensors, card = load_tensors(path)
+    form = _forms().get(card["form"])
+    if form is None:
+        known = ", ".join(_forms())
+        raise UnknownModelError(
+            f"{path}: form {card['form']!r} is unknown; known are {known}"
+        )
+    try:
+        config = form(**{key: _as_tuple(value) for key, value in card["config"].items()})
+        module = config.build()
+        precision = next(
+            t.dtype for n, t in tensors.items() if not n.endswith("energy_bias")
+        )
+        module.to(precision).load_state_dict(tensors)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UnknownModelError(
+            f"{path}: the card does not fit the weights: {error}"
+        ) from error
+    return module.eval().requires_grad_(False), card
+
+
+def save_tensors(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    form: str,
+    config: Mapping[str, Any],
+    information: Mapping[str, Any],
+) -> Path:
+    """Write tensors and their card; each file appears whole or not at all."""
+    weights = path.with_suffix(".safetensors")
+    part = weights.with_name(f".{weights.name}.part")
+    safetensors.torch.save_file(dict(tensors), part)
+    card: dict[str, Any] = {
+        "format": FORMAT,
+        "form": form,
+        "config": dict(config),
+        **information,
+        "weights": {
+            "file": weights.name,
+            "bytes": part.stat().st_size,
+            "sha256": _file_hash(part),
+        },
+    }
+    card["card_sha256"] = _card_hash(card)
+    text = weights.with_name(f".{weights.stem}.json.part")
+    text.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    os.replace(part, weights)
+    os.replace(text, weights.with_suffix(".json"))
+    return weights
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the verified tensors and their card; raises as :func:`load_module`."""
+    weights = path.with_suffix(".safetensors")
+    card = read_card(path)
+    if not weights.is_file():
+        raise FileNotFoundError(f"{weights}: the card's weights are missing")
+    if _file_hash(weights) != card["weights"]["sha256"]:
+        raise DamagedModelError(
+            f"{weights}: damaged, its sha256 is not the one on its card; get the file again"
+        )
+    try:
+        return safetensors.torch.load_file(weights), card
+    except safetensors.SafetensorError as error:
+        raise DamagedModelError(f"{weights}: damaged: {error}") from error
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """Return the verified card of a model without loading its weights."""
+    file = path.with_suffix(".json")
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no card, so this is no model of this project")
+    try:
+        card = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DamagedModelError(
+            f"{file}: damaged, not readable as JSON ({error})"
+        ) from error
+    if not isinstance(card, dict) or "card_sha256" not in card:
+        raise UnknownModelError(f"{file}: not the card of a model")
+    if card.pop("card_sha256") != _card_hash(card):
+        raise DamagedModelError(f"{file}: damaged or edited, its hash does not match")
+    if card.get("format") != FORMAT:
+        raise UnknownModelError(f"{file}: format {card.get('format')}, this is {FORMAT}")
+    return card
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _card_hash(card: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(_as_tuple(item) for item in value) if isinstance(value, list) else value
+
+
+__all__ = [
+    "DamagedModelError",
+    "UnknownModelError",
+    "load_module",
+    "load_tensors",
+    "read_card",
+    "save_module",
+    "save_tensors",
+]
