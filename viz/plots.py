@@ -1,0 +1,268 @@
+"""Lines: observables over time, curves with their references, and what a group holds."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import style
+from .record import Column, Group
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MAX_POINTS = 2000
+"""A line is thinned to this many points: no screen shows more."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a plot.
+
+    Attributes:
+        x: ``[points]``.
+        y: ``[points]``.
+        label: name in the legend; empty for none.
+        error: ``[points]`` one standard error, drawn as a band.
+        reference: what it should be: dashed and dark.
+        colour: by name or hex; from the label where empty.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    label: str = ""
+    error: np.ndarray | None = None
+    reference: bool = False
+    colour: str = ""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Curves on common axes.
+
+    Attributes:
+        curves: what is drawn.
+        x: title of the abscissa with its unit.
+        y: title of the ordinate with its unit.
+        scale: ``""``, ``"log"`` (ordinate) or ``"loglog"``.
+        points: markers instead of lines.
+        title: above the axes.
+    """
+
+    curves: Sequence[Curve]
+    x: str
+    y: str
+    scale: str = ""
+    points: bool = False
+    title: str = ""
+    marks: Mapping[str, float] = field(default_factory=dict)
+    """Horizontal lines with a name: a target, a limit."""
+
+
+def draw(axes: "Axes", plot: Plot) -> None:
+    """Draw one plot."""
+    named = [c.label for c in plot.curves if not c.reference]
+    colours = iter(style.colours_of(named))
+    last = style.REFERENCE
+    for curve in plot.curves:
+        if curve.reference:
+            # Where several curves have each a reference, its colour tells whose it is.
+            colour = curve.colour or (last if len(named) > 1 else style.REFERENCE)
+        else:
+            colour = curve.colour or next(colours)
+            last = colour
+        _draw_curve(axes, curve, colour, plot.points)
+    for name, value in plot.marks.items():
+        axes.axhline(value, color=style.REFERENCE, lw=1.0, ls=":", label=name)
+    if plot.scale in ("log", "loglog") and any(np.any(c.y > 0) for c in plot.curves):
+        axes.set_yscale("log")
+    if plot.scale == "loglog" and all(np.any(c.x > 0) for c in plot.curves):
+        axes.set_xscale("log")
+    axes.set_xlabel(plot.x)
+    axes.set_ylabel(plot.y)
+    if plot.title:
+        axes.set_title(plot.title, loc="left")
+    shown = [c for c in plot.curves if c.label] or list(plot.marks)
+    if shown and (len(plot.curves) > 1 or plot.marks):
+        axes.legend(ncols=1 if len(shown) <= 8 else 2)
+    axes.margins(x=0.02)
+
+
+def _draw_curve(axes: "Axes", curve: Curve, colour: str, points: bool) -> None:
+    x, y, error = thin(curve.x, curve.y, curve.error)
+    if curve.reference:
+        axes.plot(x, y, color=colour, ls=(0, (4, 2)), lw=1.6, label=curve.label, zorder=3)
+        return
+    few = points or len(x) <= 12
+    line = "none" if points else "-"
+    axes.plot(
+        x, y, color=colour, ls=line, marker="o" if few else "", ms=4, label=curve.label
+    )
+    if error is not None:
+        axes.fill_between(x, y - error, y + error, color=colour, alpha=0.25, lw=0)
+
+
+def thin(
+    x: np.ndarray, y: np.ndarray, error: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Keep :data:`MAX_POINTS` of a long line, with the extremes of each stretch."""
+    if len(x) <= MAX_POINTS:
+        return x, y, error
+    bounds = np.linspace(0, len(x), MAX_POINTS // 2 + 1).astype(int)
+    finite = np.nan_to_num(y)
+    kept = {0, len(x) - 1}
+    for a, b in itertools.pairwise(bounds.tolist()):
+        kept |= {a + int(finite[a:b].argmin()), a + int(finite[a:b].argmax())}
+    chosen = np.array(sorted(kept))
+    return x[chosen], y[chosen], None if error is None else error[chosen]
+
+
+def page(plots: Sequence[Plot], width: float = 7.2, height: float = 2.9) -> "Figure":
+    """Return a figure of plots, two in a row; call it within :func:`style.styled`."""
+    columns = 1 if len(plots) == 1 else 2
+    rows = -(-len(plots) // columns)
+    made = style.figure(width if columns == 1 else 1.35 * width, height * rows)
+    for number, plot in enumerate(plots):
+        draw(made.add_subplot(rows, columns, number + 1), plot)
+    return made
+
+
+# -- observables over time ---------------------------------------------------------------
+
+_HIDDEN = ("step", "time", "wall")
+_UNITS = {
+    "temperature": "K",
+    "potential_energy": "eV",
+    "kinetic_energy": "eV",
+    "total_energy": "eV",
+    "conserved": "eV",
+    "volume": "Å³",
+}
+_MAX_LINES = 8
+
+
+def observables(
+    events: Mapping[str, np.ndarray], attributes: Mapping[str, Any], kind: str = ""
+) -> list[Plot]:
+    """Return a plot of every number that the run reported.
+
+    Args:
+        events: columns of the events.
+        attributes: of the whole store; ``observable_units`` and ``time_unit`` are used.
+        kind: of the scenario: ``md`` has known units.
+    """
+    units = {**(_UNITS if kind == "md" else {}), **attributes.get("observable_units", {})}
+    abscissa, title = _abscissa(events, attributes)
+    plots = []
+    for name, values in events.items():
+        if name in _HIDDEN or len(values) < 3 or np.sum(np.isfinite(values)) < 3:
+            continue
+        table = values if values.ndim == 2 else values[:, None]
+        if table.ndim != 2:
+            continue
+        label = name.replace("_", " ") + (f" [{units[name]}]" if units.get(name) else "")
+        curves = [
+            Curve(*_finite(abscissa, column), label=str(i) if table.shape[1] > 1 else "")
+            for i, column in enumerate(table.T[:_MAX_LINES])
+        ]
+        plots.append(Plot(curves, title, label))
+    return plots
+
+
+def _abscissa(
+    events: Mapping[str, np.ndarray], attributes: Mapping[str, Any]
+) -> tuple[np.ndarray, str]:
+    time = events.get("time")
+    if time is not None and np.ndim(time) == 1 and np.ptp(np.nan_to_num(time)) > 0:
+        unit = attributes.get("time_unit", "")
+        return time, f"time [{unit}]" if unit else "time"
+    return events.get("step", np.zeros(0)), "step"
+
+
+def _finite(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    kept = np.isfinite(x) & np.isfinite(y)
+    return x[kept], y[kept]
+
+
+# -- groups of one-dimensional arrays ----------------------------------------------------
+
+
+def lines(group: Group) -> list[Plot]:
+    """Return one plot per unit and abscissa of the one-dimensional arrays of a group.
+
+    Arrays ``[labels, points]`` become one curve per label.
+    """
+    plots: dict[tuple[str, str, str], list[Curve]] = {}
+    for column in group.quantities():
+        drawn = dict(_curves(group, column))
+        if not drawn:
+            continue
+        _, x_title = abscissa_of(group, column)
+        alone = "" if _shared(group, column) else column.name
+        key = (x_title, column.unit, alone)
+        plots.setdefault(key, []).extend(drawn.values())
+    made = []
+    for (x_title, unit, alone), curves in plots.items():
+        column = group.columns[alone] if alone else None
+        y_title = column.title if column else _common_title(group, curves, unit)
+        scale = group.plot if group.plot in ("log", "loglog") else ""
+        made.append(Plot(curves, x_title, y_title, scale, group.plot == "scatter"))
+    return made
+
+
+def _shared(group: Group, column: Column) -> bool:
+    """Whether other arrays of the same unit and abscissa share its axes."""
+    mates = [
+        other
+        for other in group.quantities()
+        if other.unit == column.unit
+        and other.axes == column.axes
+        and other.shape == column.shape
+    ]
+    return len(mates) > 1 and len(column.shape) == 1
+
+
+def _common_title(group: Group, curves: Sequence[Curve], unit: str) -> str:
+    title = str(group.attributes.get("y_title") or group.title)
+    if len(curves) == 1 and curves[0].label:
+        title = curves[0].label
+    return f"{title} [{unit}]" if unit else title
+
+
+def abscissa_of(group: Group, column: Column) -> tuple[np.ndarray, str]:
+    """Return the coordinate along the last axis of an array, and its title."""
+    axis = column.axes[-1] if column.axes else ""
+    length = column.shape[-1]
+    if axis == "frame":
+        time = group.time()
+        if time is not None:
+            return time.values[:length], time.title
+    if axis in group.columns:
+        coordinate = group.columns[axis]
+        return np.atleast_2d(coordinate.values)[-1][:length], coordinate.title
+    return np.arange(length, dtype=float), axis or "number"
+
+
+def _curves(group: Group, column: Column) -> Iterator[tuple[str, Curve]]:
+    if len(column.shape) not in (1, 2) or 0 in column.shape:
+        return
+    x, _ = abscissa_of(group, column)
+    table = np.atleast_2d(column.values)
+    twin, error = group.reference(column.name), group.error(column.name)
+    many = len(table) > 1
+    for number, row in enumerate(table[: 2 * _MAX_LINES]):
+        name = column.long_name or column.name.replace("_", " ")
+        if many:
+            labels = column.labels
+            name = labels[number] if number < len(labels) else f"{number}"
+        band = np.atleast_2d(error.values)[number] if error is not None else None
+        yield name, Curve(x, row, name, band)
+        if twin is not None and twin.shape[-1] == column.shape[-1]:
+            rows = np.atleast_2d(twin.values)
+            kind = "exact" if twin.name.endswith("_exact") else "reference"
+            label = kind if not many else ("" if number else kind)
+            target = rows[min(number, len(rows) - 1)]
+            yield f"{name} {kind}", Curve(x, target, label, reference=True)

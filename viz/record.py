@@ -1,0 +1,301 @@
+"""A run folder as a picture needs it: read-only, and also while the run still writes.
+
+What is drawn by default follows from a few attributes of the arrays in ``data.zarr``:
+
+* ``unit``, ``long_name``, ``axes`` (one name per dimension; a one-dimensional array of
+  that name in the same group is the coordinate), ``labels`` (names along the first axis
+  that is not frames: systems, models, initial conditions);
+* ``NAME_exact`` or ``NAME_reference`` beside ``NAME`` is its reference, ``NAME_error`` one
+  standard error;
+* on a group: ``title``, ``caption`` and ``plot``: ``"lines"``, ``"log"``, ``"loglog"``,
+  ``"scatter"``, ``"image"``, ``"parity"`` or ``"hidden"``.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from ..engine.errors import InputError
+
+COORDINATES = (
+    "r", "x", "y", "z", "v", "vx", "vy", "angle", "theta", "frequency", "q", "k", "lag",
+    "knudsen", "epoch", "round",
+)  # fmt: skip
+"""Names that are taken for a coordinate where ``axes`` is not given."""
+
+REFERENCES = ("_exact", "_reference")
+TRACES = ("step", "time")
+_FIRST = ("before", "initial", "first", "reference")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One array of a run's store, not loaded before it is sliced.
+
+    Attributes:
+        name: name within its group.
+        array: the Zarr array, or a NumPy array.
+        unit: unit of the values, empty when dimensionless.
+        long_name: what it is, in words.
+        axes: one name per dimension, empty strings where unknown.
+        labels: names along the first axis that is not frames.
+    """
+
+    name: str
+    array: Any
+    unit: str = ""
+    long_name: str = ""
+    axes: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+        return tuple(self.array.shape)
+
+    @property
+    def values(self) -> np.ndarray:
+        """All values, loaded."""
+        return np.asarray(self.array[...])
+
+    @property
+    def title(self) -> str:
+        """Name in words, with the unit in brackets."""
+        text = self.long_name or self.name.replace("_", " ")
+        return f"{text} [{self.unit}]" if self.unit else text
+
+
+@dataclass(frozen=True)
+class Group:
+    """The arrays of one group of the store, and its attributes."""
+
+    name: str
+    columns: Mapping[str, Column]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """Title of its picture."""
+        return str(self.attributes.get("title") or self.name.replace("_", " "))
+
+    @property
+    def plot(self) -> str:
+        """How it wants to be drawn; empty for the default."""
+        return str(self.attributes.get("plot", ""))
+
+    @property
+    def frames(self) -> int:
+        """Number of frames that a writer recorded, 0 where there are none."""
+        return next((self.columns[n].shape[0] for n in TRACES if n in self.columns), 0)
+
+    def reference(self, name: str) -> Column | None:
+        """Return the exact or reference twin of an array."""
+        for ending in REFERENCES:
+            if name + ending in self.columns:
+                return self.columns[name + ending]
+        return None
+
+    def error(self, name: str) -> Column | None:
+        """Return the standard error of an array."""
+        return self.columns.get(name + "_error")
+
+    def time(self) -> Column | None:
+        """Return the coordinate of the frames."""
+        for name in ("time", "step"):
+            if name in self.columns and np.ptp(self.columns[name].values or 0) > 0:
+                return self.columns[name]
+        return None
+
+    def quantities(self) -> list[Column]:
+        """Return what is to be drawn: no coordinates, references, errors."""
+        axes = {axis for column in self.columns.values() for axis in column.axes}
+        return [
+            column
+            for name, column in self.columns.items()
+            if name not in TRACES
+            and name not in axes
+            and not self._is_twin(name)
+            and np.issubdtype(np.dtype(column.array.dtype), np.number)
+        ]
+
+    def _is_twin(self, name: str) -> bool:
+        for ending in (*REFERENCES, "_error"):
+            stem = name.removesuffix(ending)
+            if stem != name and stem in self.columns:
+                return True
+        return False
+
+
+class Record:
+    """A run folder, read.
+
+    Args:
+        path: the run folder, of a finished, failed or running job.
+
+    Raises:
+        InputError: not a run folder.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        if not (self.path / "resolved.json").is_file():
+            raise InputError(f"{self.path}: not a run folder (no resolved.json)")
+
+    @cached_property
+    def resolved(self) -> dict[str, Any]:
+        """The scenario with every default, command and versions."""
+        return json.loads((self.path / "resolved.json").read_text(encoding="utf-8"))
+
+    @property
+    def scenario(self) -> dict[str, Any]:
+        """The scenario with every default."""
+        return self.resolved.get("scenario", {})
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Figures, verdicts, exit status and wall time; empty while the run goes on."""
+        try:
+            return json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+
+    @property
+    def title(self) -> str:
+        """Title of the run."""
+        return str(
+            self.scenario.get("title") or self.resolved.get("name") or self.path.name
+        )
+
+    def events(self) -> dict[str, np.ndarray]:
+        """Return the columns of ``events.jsonl``, one row per event that has a step.
+
+        Values that an event lacks are NaN; a half-written last line is left out.
+        """
+        rows = []
+        try:
+            lines = (self.path / "events.jsonl").read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return {}
+        for line in lines:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(row, dict) and isinstance(row.get("step"), (int, float)):
+                rows.append(row)
+        columns = {}
+        for name in dict.fromkeys(key for row in rows for key in row):
+            column = _column([row.get(name) for row in rows])
+            if column is not None:
+                columns[name] = column
+        return columns
+
+    def store(self) -> zarr.Group | None:
+        """Open ``data.zarr`` afresh, so that new frames are seen; None if there is none."""
+        path = self.path / "data.zarr"
+        try:
+            return zarr.open_group(path, mode="r") if path.is_dir() else None
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def attributes(self) -> dict[str, Any]:
+        """Return the attributes of the whole store."""
+        store = self.store()
+        return dict(store.attrs) if store is not None else {}
+
+    def groups(self) -> dict[str, Group]:
+        """Return all groups that hold arrays, by path (``""`` at the top)."""
+        store = self.store()
+        if store is None:
+            return {}
+        found: dict[str, Group] = {}
+        _collect(store, "", found)
+        return found
+
+    def group(self, name: str) -> Group | None:
+        """Return one group, None if it is not there (yet)."""
+        store = self.store()
+        if store is None or name not in store:
+            return None
+        node = store[name]
+        return _read(node, name) if isinstance(node, zarr.Group) else None
+
+
+def _column(values: list[Any]) -> np.ndarray | None:
+    """Return numbers as an array ``[rows]`` or ``[rows, systems]``, others as None."""
+    lengths = {len(v) for v in values if isinstance(v, list)}
+    if not lengths:
+        plain = [v if isinstance(v, (int, float)) else np.nan for v in values]
+        return np.array(plain, float) if not np.all(np.isnan(plain)) else None
+    if len(lengths) > 1:
+        return None
+    empty = [np.nan] * lengths.pop()
+    try:
+        array = np.array([v if isinstance(v, list) else empty for v in values], float)
+    except (TypeError, ValueError):
+        return None
+    return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+
+
+def _collect(node: zarr.Group, name: str, found: dict[str, Group]) -> None:
+    group = _read(node, name)
+    if group.columns:
+        found[name] = group
+    for child, inner in node.groups():
+        _collect(inner, f"{name}/{child}".lstrip("/"), found)
+
+
+def _read(node: zarr.Group, name: str) -> Group:
+    arrays = dict(node.arrays())
+    columns = {}
+    for key in sorted(arrays, key=lambda name: (name not in _FIRST, name)):
+        array = arrays[key]
+        attributes = dict(array.attrs)
+        columns[key] = Column(
+            key,
+            array,
+            str(attributes.get("unit", "")),
+            str(attributes.get("long_name", "")),
+            _axes(key, array, attributes, arrays),
+            _strings(attributes.get("labels")),
+        )
+    return Group(name, columns, dict(node.attrs))
+
+
+def _strings(value: Any) -> tuple[str, ...]:
+    return tuple(str(item) for item in value) if isinstance(value, (list, tuple)) else ()
+
+
+def _axes(
+    name: str, array: Any, attributes: Mapping[str, Any], arrays: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Return the names of an array's axes: as told, or guessed from lengths."""
+    told = attributes.get("axes")
+    if isinstance(told, (list, tuple)) and len(told) in (array.ndim, array.ndim - 1):
+        names = [str(axis) for axis in told]
+        if len(names) < array.ndim:
+            names.insert(0, "frame")
+        return tuple(
+            "frame" if axis in ("frames", "time", "step") else axis for axis in names
+        )
+    if name in TRACES or name in COORDINATES:
+        return ("",) * array.ndim
+    frames = next((arrays[n].shape[0] for n in TRACES if n in arrays), 0)
+    guessed: list[str] = []
+    for position, length in enumerate(array.shape):
+        if position == 0 and frames and length == frames:
+            guessed.append("frame")
+            continue
+        fitting = (
+            c
+            for c in COORDINATES
+            if c in arrays and c not in guessed and arrays[c].shape[-1] == length
+        )
+        guessed.append(next(fitting, ""))
+    return tuple(guessed)

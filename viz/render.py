@@ -1,0 +1,75 @@
+"""Is there something to draw 3D with? VTK without GL kills its process: ask another one."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyvista
+
+_PROBE = """
+import numpy
+import vtkmodules.vtkRenderingOpenGL2
+from vtkmodules.vtkRenderingCore import vtkRenderer, vtkRenderWindow
+window = vtkRenderWindow()
+window.SetOffScreenRendering(1)
+window.SetSize(16, 16)
+renderer = vtkRenderer()
+renderer.SetBackground(0, 1, 0)
+window.AddRenderer(renderer)
+window.Render()
+print("drawn", window.GetClassName())
+"""
+REMEDY = "apt-get install libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri"
+"""What gives a bare Debian or Ubuntu software rendering."""
+
+
+@lru_cache(maxsize=1)
+def start_probe() -> "subprocess.Popen[str] | None":
+    """Begin to ask another process; call early, the answer takes about a second."""
+    if importlib.util.find_spec("pyvista") is None or "SCALEBRIDGE_RENDER" in os.environ:
+        return None
+    return subprocess.Popen(
+        [sys.executable, "-c", _PROBE],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+@lru_cache(maxsize=1)
+def missing() -> str:
+    """Return one line that says what 3D pictures lack here; empty when nothing.
+
+    The environment variable ``SCALEBRIDGE_RENDER`` (``0`` or ``1``) answers instead.
+    """
+    if importlib.util.find_spec("pyvista") is None:
+        return "3D pictures need PyVista: pip install scalebridge[viz]"
+    if "SCALEBRIDGE_RENDER" in os.environ:
+        off = os.environ["SCALEBRIDGE_RENDER"] == "0"
+        return "3D pictures are switched off by SCALEBRIDGE_RENDER=0" if off else ""
+    probe = start_probe()
+    assert probe is not None
+    try:
+        answer, _ = probe.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        probe.kill()
+        answer = ""
+    if probe.returncode == 0 and "drawn" in answer:
+        return ""
+    return f"3D pictures need OpenGL, software will do: {REMEDY}"
+
+
+def plotter(size: tuple[int, int] = (800, 600)) -> "pyvista.Plotter":
+    """Return a plotter without a window; :func:`missing` must be empty."""
+    import pyvista as pv
+    from vtkmodules.vtkCommonCore import vtkLogger
+
+    # Without an X server VTK says so, loudly, before it takes EGL instead.
+    vtkLogger.SetStderrVerbosity(vtkLogger.VERBOSITY_ERROR)
+    made = pv.Plotter(off_screen=True, window_size=list(size))
+    made.renderer.SetBackground(1.0, 1.0, 1.0)
+    return made

@@ -1,0 +1,352 @@
+"""``report.html``: what a run computed, whether it was right, and how to repeat it.
+
+One file, nothing to download: pictures are inlined. It is written for a reader who never
+saw the project.
+"""
+
+import base64
+import datetime
+import html
+import io
+import json
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..engine.rundir import write_atomically, write_text
+from . import plots, render, style
+from .record import Record
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_PICTURES = 24
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the report.
+
+    Attributes:
+        title: heading.
+        png: the image.
+        caption: what one sees, a sentence or two.
+    """
+
+    title: str
+    png: bytes
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Undrawn:
+    """Something that could not be drawn, and why: the report says so."""
+
+    title: str
+    reason: str
+
+
+def write_report(path: Path | str) -> Path:
+    """Write ``report.html`` and ``picture.png`` into a run folder.
+
+    Args:
+        path: the run folder; also of a run that failed or still goes on.
+
+    Returns:
+        The report's path.
+
+    Raises:
+        InputError: not a run folder.
+    """
+    render.start_probe()
+    record = Record(path)
+    with style.styled():
+        drawn = list(pictures(record))
+    first = next((p for p in drawn if isinstance(p, Picture)), None)
+    if first is not None:
+        write_atomically(
+            record.path / "picture.png", lambda part: part.write_bytes(first.png)
+        )
+    target = record.path / "report.html"
+    write_text(target, document(record, drawn))
+    return target
+
+
+# -- pictures ----------------------------------------------------------------------------
+
+
+def pictures(record: Record) -> Iterator[Picture | Undrawn]:
+    """Yield the pictures of a run, the most telling first."""
+    count = 0
+    for title, attempt in _attempts(record):
+        if count >= MAX_PICTURES:
+            yield Undrawn(title, f"a report holds {MAX_PICTURES} pictures; see engine view")
+            continue
+        try:
+            made = attempt()
+        except Exception as error:  # a picture that fails must not cost the others
+            yield Undrawn(title, f"{type(error).__name__}: {error}")
+            continue
+        if made is not None:
+            count += 1
+            yield made
+
+
+def _attempts(record: Record) -> Iterator[tuple[str, Callable[[], Picture | None]]]:
+    from . import atoms, gallery
+
+    groups = record.groups()
+    trajectory = atoms.trajectory_name(record)
+    if trajectory is not None:
+        yield "Atoms", lambda: gallery.atoms_picture(record)
+    for name, group in groups.items():
+        if name != trajectory and group.plot != "hidden":
+            yield from gallery.group_pictures(record, name, group)
+    yield "Observables", lambda: observables_picture(record)
+
+
+def observables_picture(record: Record) -> Picture | None:
+    """Return the numbers that the run reported, over time."""
+    kind = str(record.scenario.get("kind", ""))
+    panels = plots.observables(record.events(), record.attributes(), kind)
+    if not panels:
+        return None
+    return Picture(
+        "Observables over time",
+        to_png(plots.page(panels[:12], height=2.4)),
+        "Every number that the run reported on its way.",
+    )
+
+
+def to_png(figure: "Figure") -> bytes:
+    """Return a figure as PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+# -- the page ----------------------------------------------------------------------------
+
+_STYLE = """
+:root { color-scheme: light; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #1b1b1b; background: #fff;
+  max-width: 62rem; margin: 2rem auto; padding: 0 1.2rem; }
+h1 { font-size: 1.7rem; line-height: 1.2; margin-bottom: .2rem; }
+h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd; }
+h3 { font-size: 1rem; margin: 1.6rem 0 .3rem; }
+.lead { color: #444; } .small { color: #555; font-size: .88rem; }
+table { border-collapse: collapse; } th, td { text-align: left; padding: .25rem .9rem
+  .25rem 0; border-bottom: 1px solid #e6e6e6; vertical-align: top; }
+td.number { font-variant-numeric: tabular-nums; text-align: right; white-space: nowrap; }
+.good { color: #00694e; font-weight: 600; } .bad { color: #b3400e; font-weight: 600; }
+.open { color: #555; font-weight: 600; }
+img { max-width: 100%; height: auto; } figure { margin: .6rem 0 1.4rem; }
+figcaption { color: #444; font-size: .92rem; }
+pre { background: #f5f5f3; padding: .7rem .9rem; overflow-x: auto; border-radius: 4px; }
+details { margin: .6rem 0; } summary { cursor: pointer; }
+"""
+
+
+def document(record: Record, drawn: Sequence[Picture | Undrawn]) -> str:
+    """Return the whole page."""
+    body = [
+        f"<h1>{_text(record.title)}</h1>",
+        _lead(record),
+        _verdict(record),
+        _figures(record),
+        _shown(drawn),
+        _parameters(record),
+        _again(record),
+    ]
+    return (
+        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        f"<title>{_text(record.title)}</title><style>{_STYLE}</style></head>\n<body>\n"
+        + "\n".join(part for part in body if part)
+        + "\n</body></html>\n"
+    )
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))
+
+
+def _lead(record: Record) -> str:
+    description = str(record.scenario.get("description", "")).strip()
+    paragraphs = [p.strip() for p in description.split("\n\n") if p.strip()]
+    lead = "".join(f"<p class='lead'>{_text(p)}</p>" for p in paragraphs)
+    facts = [f"Run <b>{_text(record.path.resolve().name)}</b>"]
+    created = str(record.resolved.get("created", ""))
+    if created:
+        facts.append(f"started {_text(created[:16].replace('T', ' '))} UTC")
+    seconds = record.summary.get("wall_seconds")
+    if seconds is not None:
+        facts.append(f"took {_text(_duration(float(seconds)))}")
+    return lead + f"<p class='small'>{', '.join(facts)}.</p>"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return str(datetime.timedelta(seconds=round(seconds)))
+
+
+_ENDINGS = {
+    0: ("good", "The run finished."),
+    1: ("bad", "The run failed."),
+    2: ("bad", "The input was refused."),
+    3: ("bad", "A guard stopped the run."),
+    130: ("open", "The run was interrupted; it can be resumed."),
+}
+
+
+def _verdict(record: Record) -> str:
+    summary = record.summary
+    if not summary:
+        return (
+            "<h2>Was it right?</h2><p><span class='open'>… The run has not ended;</span> "
+            "what follows is what it has written so far.</p>"
+        )
+    verdicts = dict(summary.get("verdicts", {}))
+    kind, sentence = _ENDINGS.get(int(summary.get("exit_status", 0)), ("bad", "It failed."))
+    wrong = [name for name, verdict in verdicts.items() if not _fine(verdict)]
+    if kind == "good" and verdicts:
+        kind, sentence = (
+            ("bad", f"The run finished, but {_count(len(wrong), 'check')} failed.")
+            if wrong
+            else ("good", f"The run finished and {_all_passed(len(verdicts))}.")
+        )
+    elif kind == "good":
+        kind, sentence = "open", "The run finished; it makes no checks of its own."
+    rows = "".join(
+        f"<tr><td>{_mark(_fine(verdict))}</td><td>{_text(_words(name))}</td>"
+        f"<td>{_text('' if str(verdict) == 'ok' else verdict)}</td></tr>"
+        for name, verdict in verdicts.items()
+    )
+    sign = {"good": "✓", "bad": "✗", "open": "…"}[kind]
+    table = f"<table>{rows}</table>" if rows else ""
+    return f"<h2>Was it right?</h2><p class='{kind}'>{sign} {_text(sentence)}</p>{table}"
+
+
+def _fine(verdict: object) -> bool:
+    return str(verdict).strip().lower().startswith("ok")
+
+
+def _mark(fine: bool) -> str:
+    return "<span class='good'>✓ ok</span>" if fine else "<span class='bad'>✗ no</span>"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _all_passed(number: int) -> str:
+    return "its check passed" if number == 1 else f"all {number} checks passed"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _figures(record: Record) -> str:
+    figures: Mapping[str, Mapping[str, Any]] = record.summary.get("figures", {})
+    if not figures:
+        return ""
+    twins = {
+        name: next(
+            (name + e for e in ("_reference", "_exact") if name + e in figures), None
+        )
+        for name in figures
+    }
+    hidden = {twin for twin in twins.values() if twin}
+    compared, noted = bool(hidden), any(f.get("note") for f in figures.values())
+    head = ["result", "value", "unit", *(["expected"] if compared else [])]
+    rows = []
+    for name, figure in figures.items():
+        if name in hidden:
+            continue
+        twin = figures.get(twins[name] or "")
+        cells = [
+            f"<td>{_text(_words(name))}</td>",
+            f"<td class='number'>{_text(_value(figure))}</td>",
+            f"<td>{_text(figure.get('unit', ''))}</td>",
+        ]
+        if compared:
+            cells.append(f"<td class='number'>{_text(_value(twin)) if twin else ''}</td>")
+        if noted:
+            cells.append(f"<td class='small'>{_text(figure.get('note', ''))}</td>")
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    head += [""] if noted else []
+    titles = "".join(f"<th>{_text(h)}</th>" for h in head)
+    return f"<h2>Results</h2><table><tr>{titles}</tr>{''.join(rows)}</table>"
+
+
+def _value(figure: Mapping[str, Any]) -> str:
+    value = figure.get("value")
+    if isinstance(value, (int, float)):
+        return style.number(float(value), figure.get("error"))
+    return str(value)
+
+
+def _shown(drawn: Sequence[Picture | Undrawn]) -> str:
+    parts = ["<h2>Pictures</h2>"] if drawn else []
+    for item in drawn:
+        if isinstance(item, Undrawn):
+            reason = f"{item.title} was not drawn: {item.reason}."
+            parts.append(f"<p class='small'>{_text(reason)}</p>")
+            continue
+        data = base64.b64encode(item.png).decode()
+        caption = f"<figcaption>{_text(item.caption)}</figcaption>" if item.caption else ""
+        parts.append(
+            f"<h3>{_text(item.title)}</h3><figure><img alt='{_text(item.title)}' "
+            f"src='data:image/png;base64,{data}'>{caption}</figure>"
+        )
+    if render.missing():
+        parts.append(f"<p class='small'>{_text(render.missing())}.</p>")
+    return "\n".join(parts)
+
+
+def _parameters(record: Record) -> str:
+    rows = "".join(
+        f"<tr><td><code>{_text(key)}</code></td><td>{_text(value)}</td></tr>"
+        for key, value in _flat(record.scenario)
+        if key not in ("title", "description", "version")
+    )
+    return (
+        "<h2>Parameters</h2><details><summary>The scenario with every default"
+        f"</summary><table>{rows}</table></details>"
+        if rows
+        else ""
+    )
+
+
+def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _flat(value, f"{prefix}.{key}".lstrip("."))
+    elif isinstance(node, list) and node and all(isinstance(v, Mapping) for v in node):
+        for number, value in enumerate(node):
+            yield from _flat(value, f"{prefix}.{number}")
+    else:
+        shown = node if isinstance(node, str) else json.dumps(node)
+        yield prefix, shown if len(shown) <= 200 else shown[:197] + "..."
+
+
+def _again(record: Record) -> str:
+    command = str(record.resolved.get("command", ""))
+    versions = record.resolved.get("versions", {})
+    shown = ", ".join(f"{_text(k)} {_text(v)}" for k, v in versions.items())
+    name = shlex.quote(str(record.path))
+    lines = [f"{command}" if command else "", f"engine view {name}"]
+    files = sorted(
+        p.name for p in record.path.iterdir() if p.name != "lock" and p.name[0] != "."
+    )
+    return (
+        "<h2>Do it again, look closer</h2>"
+        f"<pre>{_text(chr(10).join(line for line in lines if line))}</pre>"
+        f"<p class='small'>Made with {shown} on {_text(record.resolved.get('host', '?'))}. "
+        f"The run folder holds {_text(', '.join(files))}; manifest.json has the sha256 of "
+        "every file.</p>"
+    )

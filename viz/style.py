@@ -1,0 +1,143 @@
+"""One look for all pictures: colour-blind-safe, the same colour for the same model."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+BLUE, VERMILION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
+
+CYCLE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
+"""Colours of lines without a model: Okabe and Ito's palette, told apart by all readers."""
+
+MODELS = {
+    "euler": ORANGE,
+    "nsf": SKY,
+    "navier": SKY,
+    "grad": VERMILION,
+    "hme": GREEN,
+    "hyperbolic": GREEN,
+    "learned": PURPLE,
+    "closure": PURPLE,
+    "kinetic": BLACK,
+    "boltzmann": BLACK,
+    "es-bgk": "#555555",
+    "esbgk": "#555555",
+    "shakhov": "#888888",
+    "bgk": BLACK,
+}
+"""A model's colour, by the first of these words that its name contains."""
+
+REFERENCE = "#444444"
+SEQUENTIAL, DIVERGING = "viridis", "PuOr_r"
+GOOD, BAD, OPEN = "#00694e", "#b3400e", "#555555"
+
+_SETTINGS: dict[Any, Any] = {
+    "font.size": 10.0,
+    "axes.titlesize": 10.5,
+    "axes.labelsize": 10.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.formatter.useoffset": False,
+    "axes.formatter.limits": (-3, 5),
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.6,
+    "legend.fontsize": 9.0,
+    "legend.frameon": False,
+    "image.cmap": SEQUENTIAL,
+    "image.origin": "lower",
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 100,
+    "savefig.dpi": 130,
+    "svg.hashsalt": "scalebridge",
+}
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw in the house style; the caller's matplotlib settings stay as they are."""
+    with matplotlib.rc_context(_SETTINGS):
+        yield
+
+
+def figure(width: float = 7.2, height: float = 3.6) -> "Figure":
+    """Return a figure without a window, in inches; call it within :func:`styled`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    made = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(made)
+    return made
+
+
+def colour_of(label: str, number: int = 0) -> str:
+    """Return the colour of a model by its name, or the ``number``-th of the cycle."""
+    words = label.lower()
+    for model, colour in MODELS.items():
+        if model in words:
+            return colour
+    return CYCLE[number % len(CYCLE)]
+
+
+def colours_of(labels: list[str]) -> list[str]:
+    """Return one colour per label; unnamed curves of many go along a sequential map."""
+    known = [any(model in label.lower() for model in MODELS) for label in labels]
+    if not any(known) and len(labels) > len(CYCLE):
+        return [_hex(rgb) for rgb in _ramp(len(labels))]
+    chosen = [colour_of(label, number) for number, label in enumerate(labels)]
+    if len(set(chosen)) < len(chosen):
+        chosen = [CYCLE[n % len(CYCLE)] for n in range(len(labels))]
+    return chosen
+
+
+def _ramp(count: int) -> np.ndarray:
+    return matplotlib.colormaps[SEQUENTIAL](np.linspace(0.0, 0.88, count))[:, :3]
+
+
+def _hex(rgb: np.ndarray) -> str:
+    return "#" + "".join(f"{round(255 * float(c)):02x}" for c in rgb)
+
+
+def element_colours(symbols: np.ndarray) -> np.ndarray:
+    """Return the colour ``[atoms, 3]`` in 0..1 of each chemical symbol."""
+    from ase.data import atomic_numbers
+    from ase.data.colors import jmol_colors
+
+    special = {"Si": (0.90, 0.66, 0.30), "H": (0.93, 0.93, 0.93), "C": (0.35, 0.35, 0.35)}
+    names, index = np.unique(symbols, return_inverse=True)
+    table = [
+        special.get(str(n), tuple(jmol_colors[atomic_numbers.get(str(n), 0)]))
+        for n in names
+    ]
+    return np.asarray(table)[index]
+
+
+def element_radii(symbols: np.ndarray) -> np.ndarray:
+    """Return the covalent radius ``[atoms]`` of each chemical symbol, angstrom."""
+    from ase.data import atomic_numbers, covalent_radii
+
+    names, index = np.unique(symbols, return_inverse=True)
+    table = [float(covalent_radii[atomic_numbers.get(str(n), 0)]) for n in names]
+    return np.asarray(table)[index]
+
+
+def number(value: float, error: float | None = None) -> str:
+    """Write a number for people: four digits, or as many as its error allows."""
+    if value is None or not np.isfinite(value):
+        return "none" if value is None else str(value)
+    if error is not None and np.isfinite(error) and error > 0:
+        decimals = max(0, 1 - int(np.floor(np.log10(error))))
+        if decimals <= 8 and abs(value) < 1e6:
+            return f"{value:.{decimals}f} ± {error:.{decimals}f}"
+        return f"{value:.6g} ± {error:.2g}"
+    if value == int(value) and abs(value) < 1e7:
+        return str(int(value))
+    return f"{value:.3e}" if abs(value) < 1e-3 or abs(value) >= 1e6 else f"{value:.5g}"
