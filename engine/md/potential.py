@@ -2,7 +2,8 @@
 
 from typing import Protocol
 
-from .state import Interaction, Neighbours, ParticleState
+from .neighbours import Neighbours
+from .state import Interaction, ParticleState
 
 
 class Potential(Protocol):
@@ -13,8 +14,15 @@ class Potential(Protocol):
         species: chemical symbols that it knows; ``ParticleState.species`` indexes them.
     """
 
-    cutoff: float
-    species: tuple[str, ...]
+    @property
+    def cutoff(self) -> float:
+        """Range of the interaction, angstrom."""
+        ...
+
+    @property
+    def species(self) -> tuple[str, ...]:
+        """Chemical symbols, in the order of their indices."""
+        ...
 
     def __call__(self, state: ParticleState, neighbours: Neighbours) -> Interaction:
         """Evaluate at ``state.positions`` with a list valid for them."""

@@ -80,27 +80,6 @@ class ParticleState:
 
 
 @dataclass(frozen=True)
-class Neighbours:
-    """Full neighbour list as a padded table: pair (i, j) stands at i and at j.
-
-    Attributes:
-        index: ``[atoms, capacity]`` int32, neighbour atom; padded slots point to the atom
-            itself and lie beyond ``count``.
-        shift: ``[atoms, capacity, 3]`` int32, whole lattice vectors to add to the
-            neighbour's (unwrapped) position.
-        count: ``[atoms]`` int32, neighbours within ``cutoff + skin`` of the anchor.
-        cutoff: angstrom, without the skin.
-        skin: angstrom.
-    """
-
-    index: Tensor
-    shift: Tensor
-    count: Tensor
-    cutoff: float
-    skin: float
-
-
-@dataclass(frozen=True)
 class Interaction:
     """What a potential returns; shapes and units as in :class:`ParticleState`."""
 
@@ -128,4 +107,4 @@ def concatenate(states: Sequence[ParticleState]) -> ParticleState:
     return ParticleState(**joined, system=torch.cat(systems), thermostat=thermostat)
 
 
-__all__ = ["Interaction", "Neighbours", "ParticleState", "concatenate", "replace"]
+__all__ = ["Interaction", "ParticleState", "concatenate", "replace"]

@@ -1,0 +1,207 @@
+"""Cell-list search for neighbours in any periodic, triclinic or open geometry.
+
+Every periodic image within reach of a cell is written out as a *place* of its own, so the
+search and all force loops know no wrapping: a place has a position, and that is all. The
+places are sorted by bin, bins of one column are contiguous in memory, and neighbours in
+space are neighbours in memory.
+"""
+
+from .types import Array1, Array2, Array3, Real, ti
+
+
+@ti.kernel
+def k_count_images(
+    positions: Array2,
+    system: Array1,
+    inverse: Array3,
+    periodic: Array2,
+    margin: Array2,
+    window: Array2,
+    copies: Array1,
+):
+    """Find for each atom its wrap and the range of images within ``margin`` of the cell.
+
+    ``window[atom]`` = (wrap, first, extent) along each axis; ``copies`` their number.
+    """
+    for i in range(positions.shape[0]):
+        s = system[i]
+        number = 1
+        for k in ti.static(range(3)):
+            f = 0.0
+            for c in ti.static(range(3)):
+                f += ti.cast(positions[i, c], ti.f64) * inverse[s, c, k]
+            wrap = 0
+            first = 0
+            extent = 1
+            if periodic[s, k] != 0:
+                wrap = ti.floor(f, ti.i32)
+                f -= wrap
+                first = ti.ceil(-margin[s, k] - f, ti.i32)
+                extent = ti.floor(1.0 + margin[s, k] - f, ti.i32) - first + 1
+            window[i, k] = wrap
+            window[i, 3 + k] = first
+            window[i, 6 + k] = extent
+            number *= extent
+        copies[i] = number
+
+
+@ti.kernel
+def k_place_images(
+    positions: Array2,
+    system: Array1,
+    inverse: Array3,
+    origin: Array2,
+    per_bin: Array2,
+    grid: Array2,
+    window: Array2,
+    begin: Array1,
+    parent: Array1,
+    image: Array2,
+    bin_of: Array1,
+):
+    """Write parent, image and bin of every place, atom by atom."""
+    for i in range(positions.shape[0]):
+        s = system[i]
+        f = ti.Vector([0.0, 0.0, 0.0])
+        for k in ti.static(range(3)):
+            for c in ti.static(range(3)):
+                f[k] += ti.cast(positions[i, c], ti.f64) * inverse[s, c, k]
+            f[k] -= window[i, k]
+        e = begin[i]
+        for a in range(window[i, 6]):
+            na = window[i, 3] + a
+            ba = ti.floor((f[0] + na - origin[s, 0]) * per_bin[s, 0], ti.i32)
+            ba = ti.min(ti.max(ba, 0), grid[s, 0] - 1)
+            for b in range(window[i, 7]):
+                nb = window[i, 4] + b
+                bb = ti.floor((f[1] + nb - origin[s, 1]) * per_bin[s, 1], ti.i32)
+                bb = ti.min(ti.max(bb, 0), grid[s, 1] - 1)
+                for c in range(window[i, 8]):
+                    nc = window[i, 5] + c
+                    bc = ti.floor((f[2] + nc - origin[s, 2]) * per_bin[s, 2], ti.i32)
+                    bc = ti.min(ti.max(bc, 0), grid[s, 2] - 1)
+                    parent[e] = i
+                    image[e, 0] = na - window[i, 0]
+                    image[e, 1] = nb - window[i, 1]
+                    image[e, 2] = nc - window[i, 2]
+                    bin_of[e] = (ba * grid[s, 1] + bb) * grid[s, 2] + bc + grid[s, 3]
+                    e += 1
+
+
+@ti.kernel
+def k_counting_sort(bin_of: Array1, start: Array1, cursor: Array1, order: Array1):
+    """Stable order of the places by bin (serial: cheap, and the same on every machine)."""
+    ti.loop_config(serialize=True)
+    for e in range(bin_of.shape[0]):
+        cursor[bin_of[e]] += 1
+    ti.loop_config(serialize=True)
+    for b in range(cursor.shape[0]):
+        start[b + 1] = start[b] + cursor[b]
+        cursor[b] = start[b]
+    ti.loop_config(serialize=True)
+    for e in range(bin_of.shape[0]):
+        b = bin_of[e]
+        order[cursor[b]] = e
+        cursor[b] += 1
+
+
+@ti.kernel
+def k_pack(
+    positions: Array2,
+    system: Array1,
+    cell: Array3,
+    parent: Array1,
+    image: Array2,
+    places: Array2,
+):
+    """Positions of all places: ``x[parent] + image . cell``."""
+    for e in range(parent.shape[0]):
+        i = parent[e]
+        s = system[i]
+        for c in ti.static(range(3)):
+            places[e, c] = (
+                positions[i, c]
+                + image[e, 0] * cell[s, 0, c]
+                + image[e, 1] * cell[s, 1, c]
+                + image[e, 2] * cell[s, 2, c]
+            )
+
+
+@ti.kernel
+def k_search(
+    places: Array2,
+    home: Array1,
+    atom: Array1,
+    system: Array1,
+    bin_of: Array1,
+    start: Array1,
+    grid: Array2,
+    reach: Array1,
+    radius: Real,
+    slots: Array2,
+    count: Array1,
+):
+    """Fill each row with the places closer than ``radius`` (branch-free compaction).
+
+    A row that does not fit is counted to the end and not written beyond its capacity;
+    the caller grows the table when ``count`` reaches it.
+    """
+    for r in range(home.shape[0]):
+        e0 = home[r]
+        s = system[atom[r]]
+        b = bin_of[e0] - grid[s, 3]
+        bz = b % grid[s, 2]
+        by = (b // grid[s, 2]) % grid[s, 1]
+        bx = b // (grid[s, 2] * grid[s, 1])
+        x = places[e0, 0]
+        y = places[e0, 1]
+        z = places[e0, 2]
+        limit = radius * radius
+        last = slots.shape[1] - 1
+        z0 = ti.max(bz - reach[s], 0)
+        z1 = ti.min(bz + reach[s], grid[s, 2] - 1)
+        n = 0
+        for ax in range(
+            ti.max(bx - reach[s], 0), ti.min(bx + reach[s], grid[s, 0] - 1) + 1
+        ):
+            for ay in range(
+                ti.max(by - reach[s], 0), ti.min(by + reach[s], grid[s, 1] - 1) + 1
+            ):
+                column = (ax * grid[s, 1] + ay) * grid[s, 2] + grid[s, 3]
+                for e in range(start[column + z0], start[column + z1 + 1]):
+                    dx = places[e, 0] - x
+                    dy = places[e, 1] - y
+                    dz = places[e, 2] - z
+                    near = dx * dx + dy * dy + dz * dz < limit
+                    slots[r, ti.min(n, last)] = e
+                    n += ti.select(near and e != e0, 1, 0)
+        count[r] = n
+
+
+@ti.kernel
+def k_reverse(
+    home: Array1,
+    atom: Array1,
+    row: Array1,
+    parent: Array1,
+    image: Array2,
+    slots: Array2,
+    count: Array1,
+    reverse: Array2,
+):
+    """Column at which each pair (i, j) stands in the row of j, for gathering forces."""
+    for r in range(home.shape[0]):
+        h = home[r]
+        for n in range(count[r]):
+            e = slots[r, n]
+            q = row[parent[e]]
+            hq = home[q]
+            found = -1
+            for m in range(count[q]):
+                o = slots[q, m]
+                same = parent[o] == atom[r]
+                for c in ti.static(range(3)):
+                    # seen from the other side, the whole pair is moved by one lattice vector
+                    same = same and image[o, c] - image[hq, c] == image[h, c] - image[e, c]
+                found = ti.select(same, m, found)
+            reverse[r, n] = found

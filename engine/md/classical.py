@@ -1,0 +1,156 @@
+"""Potentials with a formula: Lennard-Jones and Stillinger-Weber."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .. import runtime
+from ..kernels import many_body, pair
+from .neighbours import Neighbours
+from .state import Interaction, ParticleState
+
+
+def plain(epsilon: Tensor, sigma: Tensor, cutoff: float) -> Tensor:
+    """The energy jumps to zero at the cutoff: no offset."""
+    return torch.zeros_like(epsilon)
+
+
+def shifted(epsilon: Tensor, sigma: Tensor, cutoff: float) -> Tensor:
+    """The energy is continuous at the cutoff: the offset is U(cutoff)."""
+    s6 = (sigma / cutoff) ** 6
+    return 4 * epsilon * (s6 * s6 - s6)
+
+
+@dataclass(frozen=True)
+class LennardJones:
+    """U(r) = 4 eps ((sigma/r)^12 - (sigma/r)^6) - offset below the cutoff, else 0.
+
+    Unlike pairs by Lorentz and Berthelot: arithmetic sigma, geometric epsilon.
+
+    Attributes:
+        epsilon: well depth of each species, eV.
+        sigma: zero of U for each species, angstrom.
+        cutoff: angstrom.
+        species: chemical symbols.
+        offset: :func:`plain` or :func:`shifted`, or any function of the same arguments.
+    """
+
+    epsilon: tuple[float, ...]
+    sigma: tuple[float, ...]
+    cutoff: float
+    species: tuple[str, ...]
+    offset: Callable[[Tensor, Tensor, float], Tensor] = shifted
+
+    def table(self, like: Tensor) -> Tensor:
+        """``[species, species, 4]``: 4 eps sigma^12, 4 eps sigma^6, cutoff^2, offset."""
+        eps = torch.tensor(self.epsilon, dtype=torch.float64)
+        sig = torch.tensor(self.sigma, dtype=torch.float64)
+        e = (eps[:, None] * eps[None, :]).sqrt()
+        s = (sig[:, None] + sig[None, :]) / 2
+        columns = [
+            4 * e * s**12,
+            4 * e * s**6,
+            torch.full_like(e, self.cutoff**2),
+            self.offset(e, s, self.cutoff),
+        ]
+        return torch.stack(columns, -1).to(like).contiguous()
+
+    def __call__(self, state: ParticleState, neighbours: Neighbours) -> Interaction:
+        """Energy, forces and virial of every system."""
+        runtime.start(state.positions.device)
+        places = neighbours.places(state.positions, state.system, state.cell)
+        forces = torch.empty_like(places[: state.atoms])
+        partial = neighbours.layout.partial(7)
+        pair.k_lennard_jones(
+            places, neighbours.home, neighbours.atom, neighbours.slots, neighbours.rows,
+            state.species, neighbours.parent, self.table(places),
+            neighbours.layout.chunks, forces, partial, len(self.species) == 1,
+        )  # fmt: skip
+        return gathered(neighbours.layout.total(partial), forces)
+
+
+@dataclass(frozen=True)
+class StillingerWeber:
+    """Two- and three-body potential of tetrahedral semiconductors.
+
+    E = sum over pairs of A eps (B (sigma/r)^p - (sigma/r)^q) exp(sigma / (r - a sigma))
+    + sum over angles of lambda eps (cos theta + 1/3)^2 h(r) h(r'), with
+    h(r) = exp(gamma sigma / (r - a sigma)). The default numbers are silicon's.
+
+    Reference: F. H. Stillinger and T. A. Weber, Phys. Rev. B 31, 5262 (1985), equations
+    2.3 to 2.5, with epsilon fitted to the cohesive energy 4.3363 eV.
+    """
+
+    species: tuple[str, ...] = ("Si",)
+    epsilon: float = 2.1683
+    sigma: float = 2.0951
+    a: float = 1.80
+    lambda_: float = 21.0
+    gamma: float = 1.20
+    A: float = 7.049556277
+    B: float = 0.6022245584
+    p: float = 4.0
+    q: float = 0.0
+
+    @property
+    def cutoff(self) -> float:
+        """Range a sigma, angstrom."""
+        return self.a * self.sigma
+
+    def table(self, like: Tensor) -> Tensor:
+        """The numbers in the kernel's order."""
+        return like.new_tensor(
+            [
+                self.epsilon, self.sigma, self.cutoff, self.lambda_, self.gamma,
+                self.A, self.B, self.p, self.q,
+            ]
+        )  # fmt: skip
+
+    def __call__(self, state: ParticleState, neighbours: Neighbours) -> Interaction:
+        """Energy, forces and virial of every system."""
+        runtime.start(state.positions.device)
+        places = neighbours.places(state.positions, state.system, state.cell)
+        forces = torch.empty_like(places[: state.atoms])
+        moments = places.new_empty(state.atoms, 11)
+        partial, table = neighbours.layout.partial(7), self.table(places)
+        many_body.k_stillinger_weber_moments(
+            places, neighbours.home, neighbours.slots, neighbours.rows, table, moments
+        )
+        many_body.k_stillinger_weber(
+            places, neighbours.home, neighbours.atom, neighbours.row, neighbours.parent,
+            neighbours.slots, neighbours.rows, table, moments, neighbours.layout.chunks,
+            forces, partial,
+        )  # fmt: skip
+        return gathered(neighbours.layout.total(partial), forces)
+
+
+def gathered(sums: Tensor, forces: Tensor) -> Interaction:
+    """Make an interaction of ``sums [systems, 7]`` = energy, virial xx yy zz xy xz yz."""
+    return Interaction(sums[:, 0].contiguous(), forces, symmetric(sums[:, 1:]))
+
+
+def symmetric(six: Tensor) -> Tensor:
+    """Make matrices ``[systems, 3, 3]`` of ``[systems, 6]`` = xx yy zz xy xz yz."""
+    return six[:, [0, 3, 4, 3, 1, 5, 4, 5, 2]].reshape(-1, 3, 3)
+
+
+@dataclass(frozen=True)
+class Sum:
+    """The sum of potentials over one list of species, for example a core and a network."""
+
+    terms: tuple[Callable[[ParticleState, Neighbours], Interaction], ...]
+    cutoff: float
+    species: tuple[str, ...]
+
+    def __call__(self, state: ParticleState, neighbours: Neighbours) -> Interaction:
+        """Add all terms up; the deviation is that of the terms that have one."""
+        parts = [term(state, neighbours) for term in self.terms]
+        deviations = [part.deviation for part in parts if part.deviation.numel()]
+        return Interaction(
+            torch.stack([part.energy.double() for part in parts]).sum(0),
+            torch.stack([part.forces for part in parts]).sum(0),
+            torch.stack([part.virial.double() for part in parts]).sum(0),
+            torch.stack(deviations).sum(0) if deviations else torch.empty(0),
+        )

@@ -1,0 +1,304 @@
+"""Neighbour lists as a pure function of the anchor positions and the anchor cell."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from .. import runtime
+from ..errors import InputError
+from ..kernels import neighbours as kernels
+from .state import ParticleState
+
+CHUNK = 64
+"""Rows of one partial sum; fixed, so that sums do not depend on the number of threads."""
+
+_SAFETY = 1.0 + 1e-5
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which atoms belong to which system; constant during a run.
+
+    Attributes:
+        counts: ``[systems]`` int64, atoms of each system.
+        chunks: ``[chunks, 4]`` int32, (system, begin, end, first atom of the system).
+        lengths: ``[systems]`` int64, chunks of each system.
+    """
+
+    counts: Tensor
+    chunks: Tensor
+    lengths: Tensor
+
+    @staticmethod
+    def of(system: Tensor, systems: int) -> "Layout":
+        """Cut each system into chunks of at most ``CHUNK`` atoms."""
+        counts = torch.bincount(system.long(), minlength=systems).cpu()
+        rows, lengths, first = [], [], 0
+        for s, count in enumerate(counts.tolist()):
+            end = first + count
+            rows += [(s, a, min(a + CHUNK, end), first) for a in range(first, end, CHUNK)]
+            lengths.append((count + CHUNK - 1) // CHUNK)
+            first = end
+        device = system.device
+        chunks = torch.tensor(rows, dtype=torch.int32, device=device).reshape(-1, 4)
+        return Layout(counts.to(device), chunks, torch.tensor(lengths, device=device))
+
+    def total(self, partial: Tensor) -> Tensor:
+        """Add partial sums ``[chunks, k]`` up over each system -> ``[systems, k]``."""
+        return torch.segment_reduce(partial, "sum", lengths=self.lengths, axis=0)
+
+    def most(self, partial: Tensor) -> Tensor:
+        """Largest of the chunks' values ``[chunks]`` in each system -> ``[systems]``."""
+        return torch.segment_reduce(partial, "max", lengths=self.lengths, axis=0)
+
+    def partial(self, columns: int) -> Tensor:
+        """Room for partial sums, float64 ``[chunks, columns]``."""
+        shape = (len(self.chunks), columns)
+        return torch.empty(shape, dtype=torch.float64, device=self.chunks.device)
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Full neighbour list: the pair (i, j) stands in the row of i and in the row of j.
+
+    Atoms and all their periodic images within reach are *places*, sorted in space; a row
+    belongs to one atom and holds places, so that no shift is needed in an inner loop.
+    The view by atoms (``index``, ``shift``, ``count``) is made when asked for.
+
+    Attributes:
+        slots: ``[atoms, capacity]`` int32, places near the row's atom; valid below ``rows``.
+        rows: ``[atoms]`` int32, number of valid slots of each row.
+        atom: ``[atoms]`` int32, the atom that a row belongs to; rows of a system are
+            contiguous and in the system's own range.
+        home: ``[atoms]`` int32, the place of the row's atom.
+        parent: ``[places]`` int32, the atom that a place is an image of.
+        image: ``[places, 3]`` int32, whole lattice vectors added to its unwrapped position.
+        layout: chunks of rows (and of atoms).
+        cutoff: angstrom, without the skin.
+        skin: angstrom.
+    """
+
+    slots: Tensor
+    rows: Tensor
+    atom: Tensor
+    home: Tensor
+    parent: Tensor
+    image: Tensor
+    layout: Layout
+    cutoff: float
+    skin: float
+
+    @cached_property
+    def row(self) -> Tensor:
+        """``[atoms]`` int32, the row of each atom."""
+        row = torch.empty_like(self.atom)
+        row[self.atom.long()] = torch.arange(len(row), dtype=row.dtype, device=row.device)
+        return row
+
+    @cached_property
+    def count(self) -> Tensor:
+        """``[atoms]`` int32, neighbours of each atom within ``cutoff + skin`` at the anchor."""
+        return self.rows[self.row.long()]
+
+    @cached_property
+    def _by_atom(self) -> tuple[Tensor, Tensor]:
+        width = int(self.rows.max()) if len(self.rows) else 0
+        home = self.home[self.row.long()].long()
+        slots = self.slots[self.row.long(), :width].long()
+        column = torch.arange(width, device=slots.device)
+        slots = torch.where(column < self.count[:, None], slots, home[:, None])
+        return self.parent[slots], self.image[slots] - self.image[home][:, None]
+
+    @property
+    def index(self) -> Tensor:
+        """``[atoms, most]`` int32, neighbour atoms; padded slots point to the atom itself."""
+        return self._by_atom[0]
+
+    @property
+    def shift(self) -> Tensor:
+        """``[atoms, most, 3]`` int32, lattice vectors to add to the neighbour's position."""
+        return self._by_atom[1]
+
+    @cached_property
+    def reverse(self) -> Tensor:
+        """``[atoms, capacity]`` int32: pair (row, slot) stands in this slot of the
+        neighbour's row.
+        """
+        reverse = torch.zeros_like(self.slots)
+        kernels.k_reverse(
+            self.home, self.atom, self.row, self.parent, self.image,
+            self.slots, self.rows, reverse,
+        )  # fmt: skip
+        return reverse
+
+    def places(self, positions: Tensor, system: Tensor, cell: Tensor) -> Tensor:
+        """Positions of all places ``[places, 3]``, angstrom."""
+        places = positions.new_empty(len(self.parent), 3)
+        kernels.k_pack(
+            positions.detach().contiguous(), system, cell.detach().contiguous(),
+            self.parent, self.image, places,
+        )  # fmt: skip
+        return places
+
+
+def build_neighbours(
+    state: ParticleState, cutoff: float, skin: float, layout: Layout | None = None
+) -> Neighbours:
+    """Find all pairs closer than ``cutoff + skin`` at ``state.anchor``, every image included.
+
+    Cost O(atoms). Cells may be triclinic, smaller than the cutoff, and open along any
+    axis; atoms may lie outside the cell.
+
+    Raises:
+        InputError: a periodic cell has no volume.
+    """
+    runtime.start(state.positions.device)
+    layout = layout or Layout.of(state.system, state.systems)
+    positions, cell = state.anchor.detach().contiguous(), state.anchor_cell.detach()
+    grid = _Grid.of(positions, cell, state.periodic, layout, cutoff + skin)
+    parent, image, bin_of, start, wrap = _places(positions, state.system, grid)
+    own = (image == -wrap[parent.long()]).all(1)
+    home = own.nonzero()[:, 0].to(torch.int32)
+    atom = parent[home.long()].contiguous()
+    table = Neighbours(
+        torch.empty(0, 0, dtype=torch.int32, device=home.device), torch.empty_like(home),
+        atom, home, parent, image, layout, cutoff, skin,
+    )  # fmt: skip
+    places = table.places(positions, state.system, cell.contiguous())
+    capacity = _first_capacity(grid, layout, cutoff + skin)
+    while True:
+        slots = torch.empty(len(home), capacity, dtype=torch.int32, device=home.device)
+        kernels.k_search(
+            places, home, atom, state.system, bin_of, start, grid.shape, grid.reach,
+            cutoff + skin, slots, table.rows,
+        )  # fmt: skip
+        most = int(table.rows.max()) if len(home) else 0
+        if most < capacity:
+            break
+        capacity = _round_up(most + 1)
+    return Neighbours(slots, table.rows, atom, home, parent, image, layout, cutoff, skin)
+
+
+def _round_up(number: float) -> int:
+    return 8 * (int(number) // 8 + 1)
+
+
+def _first_capacity(grid: "_Grid", layout: Layout, radius: float) -> int:
+    """Guess of the longest row: the mean density's, and room for fluctuations."""
+    density = float((layout.counts / grid.volume).max())
+    return min(_round_up(1.4 * 4.189 * radius**3 * density + 12), 512)
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Bins of each system: from ``origin`` (fractional), ``per_bin`` bins per unit."""
+
+    inverse: Tensor
+    periodic: Tensor
+    margin: Tensor
+    origin: Tensor
+    per_bin: Tensor
+    shape: Tensor
+    reach: Tensor
+    volume: Tensor
+    bins: int
+
+    @staticmethod
+    def of(
+        positions: Tensor, cell: Tensor, periodic: Tensor, layout: Layout, radius: float
+    ) -> "_Grid":
+        frames = _complete(cell.double().cpu(), periodic.cpu())
+        inverse = torch.linalg.inv(frames)
+        width = 1.0 / inverse.norm(dim=1)
+        margin = torch.where(periodic.cpu(), radius * _SAFETY / width, 0.0)
+        low, high = -margin, 1.0 + margin
+        if not bool(periodic.all()):
+            least, most = _extent(positions, inverse.to(positions.device), layout)
+            low = torch.where(periodic.cpu(), low, least - 1e-6)
+            high = torch.where(periodic.cpu(), high, most + 1e-6)
+        volume = ((high - low) * width).clamp(min=radius).prod(1)
+        room = 64 + 16 * layout.counts.cpu()
+        reach = torch.full_like(room, 2)
+        size = torch.full_like(volume, radius * _SAFETY / 2)
+        crowded = volume / size**3 > room
+        # a thin gas: larger bins, so that there are not many more bins than atoms
+        size = torch.where(
+            crowded, (volume / room).pow(1 / 3).clamp(min=radius * _SAFETY), size
+        )
+        reach = torch.where(crowded, 1, reach)
+        per_bin = width / size[:, None]
+        shape = ((high - low) * per_bin).ceil().clamp(min=1).long()
+        number = shape.prod(1)
+        base = torch.cumsum(number, 0) - number
+        device, as_int = positions.device, torch.int32
+        return _Grid(
+            inverse.contiguous().to(device),
+            periodic.to(as_int).contiguous(),
+            margin.contiguous().to(device),
+            low.contiguous().to(device),
+            per_bin.contiguous().to(device),
+            torch.cat([shape, base[:, None]], 1).to(as_int).contiguous().to(device),
+            reach.to(as_int).to(device),
+            frames.det().abs().to(device) if bool(periodic.all()) else volume.to(device),
+            int(number.sum()),
+        )
+
+
+def _complete(cell: Tensor, periodic: Tensor) -> Tensor:
+    """Replace open axes by unit vectors normal to the periodic ones."""
+    frames = cell.clone()
+    for s in range(len(frames)):
+        axes = [k for k in range(3) if not periodic[s, k]]
+        kept = [k for k in range(3) if periodic[s, k]]
+        if axes:
+            _, _, basis = torch.linalg.svd(frames[s, kept].reshape(len(kept), 3))
+            frames[s, axes] = basis[len(kept) :]
+        lengths = frames[s].norm(dim=1)
+        if not float(frames[s].det().abs()) > 1e-9 * float(lengths.prod()):
+            raise InputError(
+                f"cell of system {s}: a periodic cell needs a volume, found "
+                f"{[[round(v, 6) for v in row] for row in cell[s].tolist()]}"
+            )
+    return frames
+
+
+def _extent(positions: Tensor, inverse: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+    """Smallest and largest fractional coordinate of each system."""
+    least, most, begin = [], [], 0
+    for s, count in enumerate(layout.counts.tolist()):
+        f = positions[begin : begin + count].double() @ inverse[s]
+        least.append(f.amin(0) if count else f.new_zeros(3))
+        most.append(f.amax(0) if count else f.new_zeros(3))
+        begin += count
+    return torch.stack(least).cpu(), torch.stack(most).cpu()
+
+
+def _places(
+    positions: Tensor, system: Tensor, grid: _Grid
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """All places, sorted by bin: parent, image, bin, first place of each bin, wrap."""
+    as_int = {"dtype": torch.int32, "device": positions.device}
+    window = torch.empty(len(positions), 9, **as_int)
+    copies = torch.empty(len(positions), **as_int)
+    kernels.k_count_images(
+        positions, system, grid.inverse, grid.periodic, grid.margin, window, copies
+    )
+    end = torch.cumsum(copies, 0, dtype=torch.int32)
+    number = int(end[-1]) if len(end) else 0
+    parent, image = torch.empty(number, **as_int), torch.empty(number, 3, **as_int)
+    bin_of = torch.empty(number, **as_int)
+    kernels.k_place_images(
+        positions, system, grid.inverse, grid.origin, grid.per_bin, grid.shape, window,
+        end - copies, parent, image, bin_of,
+    )  # fmt: skip
+    start = torch.zeros(grid.bins + 1, **as_int)
+    if positions.is_cuda:
+        order = torch.sort(bin_of, stable=True).indices
+        start[1:] = torch.cumsum(torch.bincount(bin_of, minlength=grid.bins), 0)
+    else:
+        cursor, order = torch.zeros(grid.bins, **as_int), torch.empty(number, **as_int)
+        kernels.k_counting_sort(bin_of, start, cursor, order)
+        order = order.long()
+    return parent[order], image[order], bin_of[order], start, window[:, :3]

@@ -1,0 +1,228 @@
+"""The world of molecular dynamics: a potential, an integrator and a list of neighbours."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from .. import runtime
+from ..errors import GuardError
+from .integrators import (
+    Integrator,
+    Setting,
+    degrees_of_freedom,
+    kinetic_tensor,
+    thermal_momenta,
+)
+from .neighbours import Layout, Neighbours, build_neighbours
+from .potential import Potential
+from .state import ParticleState
+from .units import METAL, Units
+
+
+class _Memo:
+    """The last list and layout, kept while the tensors that they follow from are the same.
+
+    Only a memory of pure functions: forgetting it changes nothing but time.
+    """
+
+    def __init__(self) -> None:
+        self._layout: tuple[Tensor, Layout] | None = None
+        self._list: tuple[Tensor, Tensor, Neighbours] | None = None
+
+    def layout(self, state: ParticleState) -> Layout:
+        if self._layout is None or self._layout[0] is not state.system:
+            self._layout = (state.system, Layout.of(state.system, state.systems))
+        return self._layout[1]
+
+    def neighbours(self, state: ParticleState, cutoff: float, skin: float) -> Neighbours:
+        known = self._list
+        if (
+            known is None
+            or known[0] is not state.anchor
+            or known[1] is not state.anchor_cell
+            or (known[2].cutoff, known[2].skin) != (cutoff, skin)
+            or known[2].layout is not self.layout(state)
+        ):
+            found = build_neighbours(state, cutoff, skin, self.layout(state))
+            known = self._list = (state.anchor, state.anchor_cell, found)
+        return known[2]
+
+
+@dataclass(frozen=True)
+class MolecularDynamics:
+    """Classical dynamics of one batch of independent systems.
+
+    dx/dt = p/m, dp/dt = -dE/dx, and what the integrator's bath adds.
+
+    Attributes:
+        potential: energy, forces, virial.
+        integrator: how particles move.
+        start: the structures; momenta are drawn at ``temperature`` unless it is None.
+        time_step: in the reported unit of time (fs, or reduced).
+        temperature: of the initial momenta, one value or one for each system.
+        skin: neighbours are listed up to cutoff + skin and again when an atom has moved by
+            half of it.
+        units: internal to reported.
+
+    ``observe`` gives, one number for each system, in reported units: ``temperature``,
+    ``potential_energy``, ``kinetic_energy``, ``total_energy``, ``conserved`` (total energy
+    minus what the bath put in), ``pressure``, ``max_force``, and ``deviation`` (largest
+    of the atoms) where the potential is a committee.
+    """
+
+    potential: Potential
+    integrator: Integrator
+    start: ParticleState
+    time_step: float
+    temperature: tuple[float, ...] | None = None
+    skin: float = 0.5
+    units: Units = METAL
+    _memo: _Memo = field(default_factory=_Memo, repr=False, compare=False)
+
+    def init(self, rng: torch.Generator | None = None) -> ParticleState:
+        """Return the state at step 0 with its forces; noise is keyed by ``start.seed``."""
+        runtime.start(self.start.positions.device)
+        state, layout = self.start, self._memo.layout(self.start)
+        if self.temperature is not None:
+            values = torch.tensor(self.temperature, dtype=torch.float64)
+            thermal = self.units.boltzmann * values.to(state.energy.device)
+            thermal = thermal.expand(state.systems)
+            state = replace(state, momenta=thermal_momenta(state, thermal, layout))
+        state = replace(state, anchor=state.positions, anchor_cell=state.cell)
+        setting = self._setting(state)
+        return self.integrator.init(setting.force(state, None), setting)
+
+    def step(self, state: ParticleState) -> ParticleState:
+        """Advance every system by one time step; a pure function of ``state``."""
+        runtime.start(state.positions.device)
+        state = self.integrator.step(state, self._setting(state))
+        return replace(state, step=state.step + 1)
+
+    def observe(self, state: ParticleState) -> Mapping[str, Tensor]:
+        """Return the scalars named in the class."""
+        runtime.start(state.positions.device)
+        setting = self._setting(state)
+        tensor = kinetic_tensor(state, setting.layout)
+        kinetic = 0.5 * tensor.diagonal(dim1=1, dim2=2).sum(1)
+        degrees = degrees_of_freedom(self.integrator, setting.layout)
+        total = kinetic + state.energy
+        observed = {
+            "temperature": 2 * kinetic / (degrees * self.units.boltzmann),
+            "potential_energy": state.energy,
+            "kinetic_energy": kinetic,
+            "total_energy": total,
+            "conserved": total - self.integrator.absorbed(state, setting),
+            "max_force": per_system(state, state.forces.double().norm(dim=1)),
+        }
+        if bool(state.periodic.all()):
+            volume = state.cell.double().det().abs()
+            trace = (tensor + state.virial).diagonal(dim1=1, dim2=2).sum(1)
+            observed["pressure"] = self.units.pressure * trace / (3 * volume)
+        if state.deviation.numel():
+            observed["deviation"] = per_system(state, state.deviation)
+        return observed
+
+    def neighbours(self, state: ParticleState) -> Neighbours:
+        """Return the list that belongs to ``state.anchor``."""
+        return self._memo.neighbours(state, self.potential.cutoff, self.skin)
+
+    def _setting(self, state: ParticleState) -> Setting:
+        layout = self._memo.layout(state)
+        dt = self.time_step / self.units.time
+        return Setting(dt, self.units.boltzmann, layout, self._force)
+
+    def _force(self, state: ParticleState, moved: Tensor | None) -> ParticleState:
+        """Evaluate the potential, with new anchors for the systems that need them."""
+        state = self._anchored(state, moved)
+        found = self.potential(state, self.neighbours(state))
+        return replace(
+            state,
+            energy=found.energy.double(),
+            forces=found.forces,
+            virial=found.virial.double(),
+            deviation=found.deviation,
+        )
+
+    def _anchored(self, state: ParticleState, moved: Tensor | None) -> ParticleState:
+        layout, still = self._memo.layout(state), True
+        anchor = state.anchor
+        if not torch.equal(state.cell, state.anchor_cell):
+            still, moved = False, None
+            anchor = _carried(state)
+        if moved is None:
+            square = (state.positions - anchor).double().square().sum(1)
+            far = per_system(state, square)
+        else:
+            far = layout.most(moved)
+        allowed = torch.full_like(far, 0.5 * self.skin)
+        if not still:
+            # a pair beyond cutoff + skin is at least the smallest stretch times that apart
+            shrink = torch.linalg.svdvals(_stretch(state)).amin(1)
+            reach = self.potential.cutoff + self.skin
+            allowed = 0.5 * (reach * shrink - self.potential.cutoff).clamp(min=0.0)
+        stale = ~(far < allowed**2)
+        if not bool(stale.any()):
+            return state
+        if not bool(torch.isfinite(far).all()):
+            raise GuardError(_lost(state), int(state.step.max()) + 1, state)
+        mine = stale[state.system.long()][:, None]
+        return replace(
+            state,
+            anchor=torch.where(mine, state.positions, state.anchor),
+            anchor_cell=torch.where(stale[:, None, None], state.cell, state.anchor_cell),
+        )
+
+
+def per_system(state: ParticleState, values: Tensor) -> Tensor:
+    """Return the largest of ``values [atoms]`` in each system, ``[systems]`` float64."""
+    return torch.segment_reduce(values.double(), "max", lengths=state.counts, axis=0)
+
+
+def _stretch(state: ParticleState) -> Tensor:
+    """Deformation ``[systems, 3, 3]`` of the cell since the anchor."""
+    return torch.linalg.solve(state.anchor_cell.double(), state.cell.double())
+
+
+def _carried(state: ParticleState) -> Tensor:
+    """Anchors moved with the cell."""
+    stretch = _stretch(state).to(state.anchor)[state.system.long()]
+    return (state.anchor[:, None] @ stretch)[:, 0]
+
+
+def _lost(state: ParticleState) -> str:
+    bad = ~torch.isfinite(state.positions).all(1)
+    atom = int(bad.int().argmax())
+    return (
+        f"step {int(state.step[state.system[atom]]) + 1}: the trajectory exploded, "
+        f"atom {atom} has no finite position"
+    )
+
+
+@dataclass(frozen=True)
+class ExplosionGuard:
+    """Stops a run whose forces leave the physical range.
+
+    Attributes:
+        largest: force, eV/angstrom (or reduced).
+    """
+
+    largest: float = 1e3
+
+    def __call__(
+        self, step: int, state: ParticleState, observed: Mapping[str, Tensor]
+    ) -> None:
+        """Raise :class:`~..errors.GuardError` with step, atom and force."""
+        size = state.forces.double().norm(dim=1)
+        size = torch.where(torch.isfinite(size), size, math.inf)
+        energy = bool(torch.isfinite(observed["total_energy"]).all())
+        if size.numel() and (float(size.max()) > self.largest or not energy):
+            atom = int(size.argmax())
+            raise GuardError(
+                f"step {step}: the trajectory exploded, force {float(size[atom]):.4g} on "
+                f"atom {atom} (allowed {self.largest:g})",
+                step,
+                state,
+            )
