@@ -1,0 +1,224 @@
+"""How far a committee can be trusted: deviation, and the threshold it may reach.
+
+The deviation of a committee is no error: it has to be calibrated. :class:`Conformal` turns
+the accuracy that the user asks for into a threshold, from the true errors of the samples
+that were labelled; :class:`TrustLevels` are the hand-set levels of DP-GEN.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..protocols import Committee
+
+
+class Verdict(IntEnum):
+    """What a deviation means."""
+
+    ACCURATE = 0
+    CANDIDATE = 1
+    FAILED = 2
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The levels in force in a round.
+
+    Attributes:
+        low: up to here a sample is accurate (trusted).
+        high: from here on, and where the deviation is NaN, it has failed.
+        ratio: with ``offset``, promises ``error <= ratio (deviation + offset)``; NaN where
+            levels are set by hand.
+        offset: in the unit of the deviation.
+    """
+
+    low: float
+    high: float = math.inf
+    ratio: float = math.nan
+    offset: float = 0.0
+
+    def bound(self, deviation: Tensor) -> Tensor:
+        """Return the promised bound on the error, ``[samples]``."""
+        return self.ratio * (deviation + self.offset)
+
+    def judge(self, deviation: Tensor) -> Tensor:
+        """Return the :class:`Verdict` of each deviation, int8 ``[samples]``."""
+        verdict = torch.full(deviation.shape, int(Verdict.CANDIDATE), dtype=torch.int8)
+        verdict[deviation <= self.low] = int(Verdict.ACCURATE)
+        verdict[~(deviation < self.high) | ~deviation.isfinite()] = int(Verdict.FAILED)
+        return verdict
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Deviations whose true errors are known, each found before the sample was trained on.
+
+    Attributes:
+        deviation: ``[n]``, of the committee.
+        error: ``[n]``, of its mean prediction, in the unit of the target.
+        bound: ``[n]``, what the levels of that round promised; NaN where they did not.
+        round: ``[n]`` int64, when it was found.
+        drawn: ``[n]`` bool, whether the random arm drew it.
+    """
+
+    deviation: Tensor
+    error: Tensor
+    bound: Tensor
+    round: Tensor
+    drawn: Tensor
+
+    @staticmethod
+    def none() -> "Evidence":
+        """Return the evidence before the first label."""
+        empty = torch.empty(0, dtype=torch.float64)
+        return Evidence(empty, empty, empty, empty.long(), empty.bool())
+
+    def joined(self, other: "Evidence") -> "Evidence":
+        """Return both together."""
+        mine, others = vars(self), vars(other)
+        return Evidence(**{name: torch.cat([mine[name], others[name]]) for name in mine})
+
+    def since(self, first: int) -> "Evidence":
+        """Return what was found in round ``first`` or later."""
+        keep = self.round >= first
+        return Evidence(**{name: tensor[keep] for name, tensor in vars(self).items()})
+
+
+class Threshold(Protocol):
+    """Sets the levels of a round from the evidence so far; also a plain function."""
+
+    def __call__(self, evidence: Evidence, round: int) -> Levels:
+        """Return the levels for ``round``."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrustLevels:
+    """Levels set by hand (DP-GEN's trust_lo and trust_hi).
+
+    Attributes:
+        low: a deviation up to here is accurate.
+        high: a deviation from here on has failed.
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low < self.high:
+            raise InputError(
+                f"threshold: low {self.low:g} and high {self.high:g}; 0 < low < high"
+            )
+
+    def __call__(self, evidence: Evidence, round: int) -> Levels:
+        """Return the same levels always."""
+        return Levels(self.low, self.high)
+
+
+@dataclass(frozen=True)
+class Conformal:
+    """The threshold below which the error meets the target with stated probability.
+
+    The score of a labelled sample is ``s = error / (deviation + floor target)``. With ``q``
+    the ``ceil((n + 1) coverage)``-th smallest of ``n`` scores, a new exchangeable sample
+    has ``error <= q (deviation + floor target)`` with at least that probability (split
+    conformal prediction, normalised score with a sensitivity term; Papadopoulos, Gammerman
+    and Vovk 2008), so that the level is ``low = target (1 / q - floor)``. The floor keeps
+    samples whose error and deviation are both far below the target from deciding it.
+    Evidence of the last ``window`` rounds counts, because each training changes the scale.
+
+    Attributes:
+        target: error that the user accepts, in the unit of the error.
+        coverage: probability with which the bound holds.
+        window: rounds that the evidence may be old.
+        minimum: evidence below which ``prior`` is used.
+        prior: ratio ``q`` to start from; committees of networks underestimate their error
+            (3.5 times on silicon, as first measured here).
+        floor: deviation, as a fraction of the target, that counts as none.
+    """
+
+    target: float
+    coverage: float = 0.9
+    window: int = 3
+    minimum: int = 15
+    prior: float = 3.5
+    floor: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not (self.target > 0 and 0 < self.coverage < 1 and self.prior > 0):
+            raise InputError(
+                f"threshold: target {self.target:g}, coverage {self.coverage:g}, prior "
+                f"{self.prior:g}; target > 0, 0 < coverage < 1, prior > 0"
+            )
+
+    def __call__(self, evidence: Evidence, round: int) -> Levels:
+        """Return the calibrated level; only NaN counts as failed."""
+        recent = evidence.since(round - self.window)
+        offset = self.floor * self.target
+        enough = len(recent.error) >= self.minimum
+        q = conformal_ratio(recent, self.coverage, offset) if enough else self.prior
+        q = q if math.isfinite(q) and q > 0 else self.prior
+        return Levels(self.target / q - offset, math.inf, q, offset)
+
+
+def conformal_ratio(evidence: Evidence, coverage: float, offset: float = 0.0) -> float:
+    """Return ``q`` of :class:`Conformal`; infinite if the evidence is too little."""
+    fine = evidence.deviation.isfinite() & evidence.error.isfinite()
+    scores = evidence.error[fine] / (evidence.deviation[fine] + offset).clamp(min=1e-12)
+    rank = math.ceil((len(scores) + 1) * coverage)
+    return math.inf if rank > len(scores) else float(scores.sort().values[rank - 1])
+
+
+def coverage(evidence: Evidence) -> float:
+    """Return the fraction of the promises that held: ``error <= bound``."""
+    promised = evidence.bound.isfinite() & evidence.error.isfinite()
+    if not bool(promised.any()):
+        return math.nan
+    return float((evidence.error <= evidence.bound)[promised].double().mean())
+
+
+def spearman(a: Tensor, b: Tensor) -> float:
+    """Return the rank correlation of two samples (ties share their mean rank)."""
+    x, y = _ranks(a), _ranks(b)
+    x, y = x - x.mean(), y - y.mean()
+    return float((x * y).sum() / (x.norm() * y.norm()).clamp(min=1e-300))
+
+
+def _ranks(values: Tensor) -> Tensor:
+    _, inverse, counts = torch.unique(values, return_inverse=True, return_counts=True)
+    last = torch.cumsum(counts, 0).double()
+    return (last - (counts.double() - 1) / 2)[inverse]
+
+
+def spread(predictions: Sequence[Tensor]) -> Tensor:
+    """Return the standard deviation over members of vectors: ``sqrt(<|F - <F>|^2>)``.
+
+    Args:
+        predictions: one ``[..., d]`` per member; ``d`` is summed over.
+
+    Reference: Zhang et al. 2019, Phys. Rev. Materials 3, 023804, eq. 1 (population
+    standard deviation over all members).
+    """
+    stacked = torch.stack(list(predictions))
+    return (stacked - stacked.mean(0)).square().sum(-1).mean(0).sqrt()
+
+
+def check_committee(committee: Committee) -> None:
+    """Refuse a committee that cannot disagree.
+
+    A module may hold several stacked ``members``.
+
+    Raises:
+        InputError: fewer than two members.
+    """
+    members = sum(int(getattr(module, "members", 1)) for module in committee)
+    if members < 2:
+        raise InputError(
+            f"committee: {members} member cannot disagree with itself; at least 2"
+        )

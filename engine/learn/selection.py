@@ -1,0 +1,149 @@
+"""Which of the candidates are worth a label: far from what is known and from each other."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Arm(IntEnum):
+    """Why a sample was labelled; ``NONE`` if it was not."""
+
+    NONE = 0
+    SEED = 1
+    CHOSEN = 2
+    RANDOM = 3
+
+
+class Selection(Protocol):
+    """Picks a batch; also a plain function."""
+
+    def __call__(
+        self, features: Tensor, known: Tensor, count: int, rng: torch.Generator
+    ) -> Tensor:
+        """Return the indices of at most ``count`` rows of ``features [n, d]``.
+
+        Args:
+            features: of the candidates, scaled to unit spread.
+            known: ``[m, d]`` of the samples that have labels.
+            count: how many.
+            rng: source of random numbers.
+        """
+        ...
+
+
+def uniform(features: Tensor, known: Tensor, count: int, rng: torch.Generator) -> Tensor:
+    """Pick at random: the arm against which the others are measured."""
+    return torch.randperm(len(features), generator=rng)[:count]
+
+
+def farthest_point(
+    features: Tensor, known: Tensor, count: int, rng: torch.Generator
+) -> Tensor:
+    """Pick one after the other the candidate farthest from all that is known or picked.
+
+    ``i_k = argmax_i min_{j in known or picked} |x_i - x_j|`` (Gonzalez 1985); the first
+    pick is random where nothing is known.
+    """
+    if len(features) == 0 or count <= 0:
+        return torch.empty(0, dtype=torch.long)
+    picked: list[int] = []
+    if len(known):
+        distance = torch.cdist(features, known).min(1).values
+    else:
+        picked.append(int(torch.randint(len(features), (1,), generator=rng)))
+        distance = torch.cdist(features, features[picked]).min(1).values
+    while len(picked) < min(count, len(features)):
+        farthest = int(distance.argmax())
+        if distance[farthest] <= 0:  # only copies of picked samples are left
+            break
+        picked.append(farthest)
+        new = torch.cdist(features, features[farthest : farthest + 1]).squeeze(1)
+        distance = torch.minimum(distance, new)
+    return torch.tensor(picked[:count])
+
+
+def determinantal(
+    features: Tensor, known: Tensor, count: int, rng: torch.Generator
+) -> Tensor:
+    """Pick greedily the batch of largest ``det K``, with ``K = X X^T`` given the known.
+
+    Each pick has the largest residual ``K_ii - K_is K_ss^-1 K_si`` (pivoted Cholesky;
+    Chen, Zhang, Zhou 2018, Fast greedy MAP inference for DPP, Algorithm 1).
+    """
+    n = len(features)
+    both = torch.cat([features, known]).double()
+    both = both / both.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    residual = torch.ones(n, dtype=torch.float64)
+    rows: list[Tensor] = []
+    picked: list[int] = []
+
+    def condition(index: int) -> None:
+        row = both @ both[index]
+        for earlier in rows:
+            row = row - earlier * earlier[index]
+        rows.append(row / row[index].clamp(min=1e-12).sqrt())
+        residual.sub_(rows[-1][:n].square())
+
+    # Beyond as many vectors as dimensions the kernel is singular: spread known ones.
+    spread = torch.randperm(len(known), generator=rng)[: both.shape[1] // 2]
+    for index in spread.tolist():
+        condition(n + index)
+    while len(picked) < min(count, n):
+        best = int(residual.argmax())
+        if residual[best] < 1e-9:
+            break
+        picked.append(best)
+        condition(best)
+        residual[picked] = -1.0
+    return torch.tensor(picked, dtype=torch.long)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """How many are labelled in a round, and by which arms.
+
+    Attributes:
+        size: labels asked for in a round, at most.
+        random: fraction of the batch that is drawn at random from all that was seen, so
+            that every run measures its error without bias and what the learning gains.
+        select: picks the rest among the untrusted.
+    """
+
+    size: int
+    random: float = 0.1
+    select: Selection = farthest_point
+
+    def __call__(
+        self,
+        candidates: Tensor,
+        usable: Tensor,
+        features: Callable[[list[int]], Tensor],
+        known: Callable[[], Tensor],
+        rng: torch.Generator,
+    ) -> dict[int, Arm]:
+        """Return the chosen samples, index -> arm, in the order in which they were picked.
+
+        Args:
+            candidates: ``[n]`` bool, untrusted and worth a label.
+            usable: ``[n]`` bool, may be drawn by the random arm (not failed).
+            features: gives the features ``[rows, d]`` of the rows named.
+            known: gives those of the samples that have labels, ``[m, d]``.
+            rng: source of random numbers.
+        """
+        pool = usable.nonzero().squeeze(1)
+        asked = max(1, round(self.size * self.random)) if self.random > 0 else 0
+        drawn = pool[torch.randperm(len(pool), generator=rng)[:asked]].tolist()
+        chosen = dict.fromkeys(drawn, Arm.RANDOM)
+        rows = [i for i in candidates.nonzero().squeeze(1).tolist() if i not in chosen]
+        if not rows or self.size <= len(drawn):
+            return chosen
+        x = features(rows + drawn)
+        scale = x.std(0, correction=0)
+        scale = torch.where(scale > 1e-12, scale, torch.ones_like(scale))
+        new, old = x[: len(rows)] / scale, torch.cat([known(), x[len(rows) :]]) / scale
+        picks = self.select(new, old, self.size - len(drawn), rng)
+        return chosen | {rows[i]: Arm.CHOSEN for i in picks.tolist()}

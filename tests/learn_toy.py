@@ -1,0 +1,207 @@
+"""A one-dimensional world for the loop: learn f(x) on [0, 3] from few labels.
+
+Run as a program it is one controller: ``python learn_toy.py FOLDER WORKERS SECONDS``.
+"""
+
+import math
+import os
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from scalebridge.engine import runtime
+from scalebridge.engine.learn import execution
+from scalebridge.engine.learn.indicators import Conformal, spread
+from scalebridge.engine.learn.journal import Codec, LabelError
+from scalebridge.engine.learn.loop import Loop
+from scalebridge.engine.learn.selection import Batch
+from scalebridge.engine.learn.stopping import StopRule
+from scalebridge.engine.run import Reporter
+from scalebridge.engine.rundir import RunFolder
+from torch import Tensor
+
+
+def truth(x: float) -> float:
+    return math.sin(x**3)  # faster and faster: 27 rad per unit at the right end
+
+
+@dataclass(frozen=True)
+class Point:
+    x: float
+
+
+def pack_point(p: Point) -> dict[str, Tensor]:
+    return {"x": torch.tensor(p.x, dtype=torch.float64)}
+
+
+def unpack_point(t: dict[str, Tensor]) -> Point:
+    return Point(float(t["x"]))
+
+
+def pack_value(y: float) -> dict[str, Tensor]:
+    return {"y": torch.tensor(y, dtype=torch.float64)}
+
+
+def unpack_value(t: dict[str, Tensor]) -> float:
+    return float(t["y"])
+
+
+POINTS = Codec(pack_point, unpack_point)
+VALUES = Codec(pack_value, unpack_value)
+
+
+class Waves(torch.nn.Module):
+    """Ridge regression on random waves; ``seed`` makes members differ."""
+
+    def __init__(self, rng: torch.Generator, size: int = 150) -> None:
+        super().__init__()
+        k = 12.0 * torch.randn(size, generator=rng, dtype=torch.float64)
+        phase = 2 * math.pi * torch.rand(size, generator=rng, dtype=torch.float64)
+        self.register_buffer("k", k)
+        self.register_buffer("phase", phase)
+        self.register_buffer("weights", torch.zeros(size, dtype=torch.float64))
+
+    def basis(self, x: Tensor) -> Tensor:
+        return torch.cos(x[:, None] * self.k + self.phase)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.basis(x) @ self.weights
+
+
+def committee(rng: torch.Generator) -> list[Waves]:
+    return [Waves(rng) for _ in range(4)]
+
+
+def xs(points: list[Point]) -> Tensor:
+    return torch.tensor([p.x for p in points], dtype=torch.float64)
+
+
+def deviation(models: list[Waves], points: list[Point]) -> Tensor:
+    return spread([model(xs(points))[:, None] for model in models])
+
+
+def mean(models: list[Waves], x: Tensor) -> Tensor:
+    return torch.stack([model(x) for model in models]).mean(0)
+
+
+def error(models: list[Waves], point: Point, label: float) -> float:
+    return abs(float(mean(models, xs([point]))[0]) - label)
+
+
+def features(models: list[Waves], points: list[Point]) -> Tensor:
+    return xs(points)[:, None]
+
+
+def stratum(point: Point) -> str:
+    return "left" if point.x < 1 else "middle" if point.x < 2 else "right"
+
+
+@dataclass(frozen=True)
+class Wander:
+    """Visits points of [0, 3] at random."""
+
+    points: int = 300
+
+    def explore(self, models: list[Waves], rng: torch.Generator):
+        for x in (3.0 * torch.rand(self.points, generator=rng)).tolist():
+            yield Point(x)
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Knows the truth; can be slow, wrong on purpose, or deadly."""
+
+    seconds: float = 0.0
+    refuses: float = math.nan
+    kills: float = math.nan
+    lies: float = math.nan
+
+    def label(self, point: Point) -> float:
+        if abs(point.x - self.kills) < 0.1:
+            os._exit(9)
+        if abs(point.x - self.refuses) < 0.1:
+            raise LabelError("SCF did not converge in 50 cycles")
+        if abs(point.x - self.lies) < 0.1:
+            return math.nan
+        end = time.perf_counter() + self.seconds
+        while time.perf_counter() < end:
+            time.sleep(self.seconds / 4)
+        return truth(point.x)
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """Fits every member in closed form."""
+
+    strength: float = 1e-6
+
+    def train(self, models, dataset, rng):
+        x = xs([point for point, _ in dataset])
+        y = torch.tensor([label for _, label in dataset], dtype=torch.float64)
+        fitted = []
+        for old in models:
+            new = Waves(torch.Generator())
+            new.load_state_dict(old.state_dict())
+            basis = new.basis(x)
+            gram = basis.T @ basis + self.strength * torch.eye(basis.shape[1])
+            new.weights = torch.linalg.solve(gram, basis.T @ y)
+            fitted.append(new)
+        return fitted
+
+
+START = tuple(Point(x) for x in (0.2, 0.6, 1.0, 1.4, 1.8, 2.2))
+
+
+def loop(**changes) -> Loop:
+    base = Loop(
+        committee=committee,
+        start=START,
+        explorer=lambda round, trusted: Wander(),
+        indicator=deviation,
+        features=features,
+        labeler=Teacher(),
+        trainer=Ridge(),
+        error=error,
+        samples=POINTS,
+        labels=VALUES,
+        threshold=Conformal(target=0.05, prior=2.0),
+        batch=Batch(10, random=0.2),
+        stop=StopRule(target=0.05, untrusted=0.02),
+        stratum=stratum,
+        rounds=15,
+        seed=3,
+    )
+    return replace(base, **changes)
+
+
+def run(path: Path, job: Loop):
+    make = (
+        (lambda: RunFolder.open(path))
+        if (path / "resolved.json").exists()
+        else (lambda: RunFolder.create(path, "", {}))
+    )
+    with make() as folder:
+        return job.run(folder, Reporter(quiet=True))
+
+
+def final_data(path: Path, job: Loop) -> list[tuple[float, float]]:
+    """The labelled data of a finished run, in order."""
+    from scalebridge.engine.learn.journal import Journal, identity
+    from scalebridge.engine.learn.records import recall
+
+    journal = Journal(path / "labels", identity(job.labeler), POINTS, VALUES)
+    with RunFolder.open(path) as folder:
+        memory = recall(folder, journal, committee(runtime.generator(job.seed)))
+    return [(point.x, y) for point, y in memory.dataset]
+
+
+def main() -> None:
+    path, workers, seconds = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    pool = execution.processes(workers) if workers else execution.serial
+    run(path, loop(labeler=Teacher(seconds), pool=pool, rounds=4))
+
+
+if __name__ == "__main__":
+    main()

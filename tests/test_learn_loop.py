@@ -1,0 +1,310 @@
+"""The loop on a one-dimensional toy: what it learns, what it survives, what it refuses."""
+
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import learn_toy as toy
+import pytest
+import torch
+import zarr
+from scalebridge.engine.errors import DamagedFileError, EngineError, InputError
+from scalebridge.engine.learn import execution
+from scalebridge.engine.learn.indicators import Conformal, TrustLevels, Verdict
+from scalebridge.engine.learn.ledger import LabelState
+from scalebridge.engine.learn.selection import Arm, Batch, uniform
+
+GRID = torch.linspace(0.05, 2.95, 300, dtype=torch.float64)
+
+
+def worst_error(models) -> float:
+    exact = torch.tensor([toy.truth(x) for x in GRID.tolist()], dtype=torch.float64)
+    return float((toy.mean(models, GRID) - exact).abs().max())
+
+
+class Keep:
+    """A trainer that remembers what it made."""
+
+    def __init__(self) -> None:
+        self.models = None
+
+    def train(self, models, dataset, rng):
+        self.models = toy.Ridge().train(models, dataset, rng)
+        return self.models
+
+
+def test_learns_asks_where_it_is_hard_and_stops_by_itself(tmp_path):
+    keep = Keep()
+    outcome = toy.run(tmp_path / "run", toy.loop(trainer=keep))
+    assert outcome.verdicts["stopped"] == "ok"
+    assert {v for k, v in outcome.verdicts.items() if k.startswith("stratum")} == {"ok"}
+    assert worst_error(keep.models) < 0.2
+    rounds = zarr.open_group(tmp_path / "run" / "data.zarr", mode="r")["rounds"]
+    chosen, drawn = (rounds[f"error_{arm}"][1:4].mean() for arm in ("chosen", "random"))
+    assert chosen > 2 * drawn  # it asked where it was wrong
+    assert outcome.figures["spearman"].value > 0.5
+    assert outcome.figures["labels_repeated"].value == 0
+
+
+def test_tables_hold_every_sample_seen(tmp_path):
+    outcome = toy.run(tmp_path / "run", toy.loop(rounds=3))
+    store = zarr.open_group(tmp_path / "run" / "data.zarr", mode="r")
+    table = {name: array[:] for name, array in store["decisions"].arrays()}
+    rounds = outcome.figures["rounds"].value
+    assert len(table["round"]) == len(toy.START) + 300 * rounds
+    chosen = table["arm"] != Arm.NONE
+    assert (table["state"][chosen] == LabelState.LABELLED).all()
+    assert (table["state"][~chosen] == LabelState.NOT_ASKED).all()
+    assert chosen.sum() == outcome.figures["labels"].value
+    explored = table["round"] > 0
+    drawn = explored & (table["arm"] == Arm.RANDOM)
+    assert (table["verdict"][table["arm"] == Arm.CHOSEN] == Verdict.CANDIDATE).all()
+    assert drawn.sum() == 2 * rounds  # 20 % of 10
+    assert (table["error"][explored & chosen] >= 0).all()
+    assert list(store["strata"].attrs["strata"]) == ["left", "middle", "right"]
+    per_round = {name: array[:] for name, array in store["rounds"].arrays()}
+    assert per_round["labels"][-1] == outcome.figures["labels"].value
+    events = (tmp_path / "run" / "events.jsonl").read_text().splitlines()
+    assert [json.loads(line)["round"] for line in events] == list(range(int(rounds) + 1))
+
+
+def test_open_strata_are_named(tmp_path):
+    outcome = toy.run(tmp_path / "run", toy.loop(rounds=1))
+    assert outcome.verdicts["stopped"] != "ok"
+    assert "untrusted" in outcome.verdicts["stratum right"]
+
+
+def test_same_run_from_same_seed_and_another_from_another(tmp_path):
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        toy.run(tmp_path / name, toy.loop(rounds=2, seed=seed))
+    a, b, c = (toy.final_data(tmp_path / n, toy.loop()) for n in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_learning_beats_random_choice(tmp_path):
+    needed = []
+    for name, batch in (("chosen", Batch(10, 0.2)), ("random", Batch(10, 1.0, uniform))):
+        total = 0
+        for seed in range(2):
+            total += (
+                toy.run(
+                    tmp_path / f"{name}{seed}",
+                    toy.loop(batch=batch, seed=seed, rounds=9),
+                )
+                .figures["labels"]
+                .value
+            )
+        needed.append(total)
+    assert needed[0] < needed[1]
+
+
+# -- failures ------------------------------------------------------------------------------
+
+
+def test_failed_labels_are_quarantined_with_their_reason(tmp_path):
+    teacher = toy.Teacher(refuses=2.5)
+    outcome = toy.run(tmp_path / "run", toy.loop(labeler=teacher, rounds=6, tolerated=0.7))
+    assert outcome.figures["quarantined"].value >= 1
+    reasons = [json.loads(f.read_text()) for f in (tmp_path / "run").rglob("*.failed.json")]
+    assert all(r == ["LabelError: SCF did not converge in 50 cycles"] * 3 for r in reasons)
+    assert outcome.figures["labels"].value > len(toy.START)
+
+
+def test_a_nan_label_is_a_failure_not_data(tmp_path):
+    teacher = toy.Teacher(lies=1.4)
+    with pytest.raises(EngineError, match=r"round 0: 1 of 6 labels failed 3 times.*y"):
+        toy.run(tmp_path / "run", toy.loop(labeler=teacher, tolerated=0.1))
+
+
+def test_worker_that_always_dies_is_quarantined_alone(tmp_path):
+    teacher = toy.Teacher(kills=1.4)  # one of the six starting samples
+    job = toy.loop(labeler=teacher, rounds=0, pool=execution.processes(2))
+    outcome = toy.run(tmp_path / "run", job)
+    assert outcome.figures["labels"].value == 5
+    (reasons,) = [
+        json.loads(f.read_text()) for f in (tmp_path / "run").rglob("*.failed.json")
+    ]
+    assert reasons == ["WorkerDied: the worker process died while computing it"] * 3
+
+
+def test_plain_process_pool_is_made_anew_when_it_breaks(tmp_path):
+    import multiprocessing
+
+    made = []
+
+    def pool():
+        context = multiprocessing.get_context("spawn")
+        made.append(ProcessPoolExecutor(1, mp_context=context))
+        return made[-1]
+
+    job = toy.loop(labeler=toy.Teacher(kills=2.2), rounds=0, pool=pool, attempts=2)
+    outcome = toy.run(tmp_path / "run", job)
+    assert len(made) > 1
+    assert outcome.figures["labels"].value == 5
+
+
+def test_nan_deviation_is_failed_and_never_labelled(tmp_path):
+    def broken(models, points):
+        d = toy.deviation(models, points)
+        return torch.where(toy.xs(points) > 2, torch.nan, d)
+
+    outcome = toy.run(tmp_path / "run", toy.loop(indicator=broken, rounds=3))
+    xs = [x for x, _ in toy.final_data(tmp_path / "run", toy.loop())][len(toy.START) :]
+    assert max(xs) <= 2
+    assert "untrusted" in outcome.verdicts["stratum right"]
+
+
+def test_blind_indicator_is_caught_by_the_random_arm(tmp_path):
+    """An indicator that claims certainty everywhere must not end the run as done."""
+
+    def blind(models, points):
+        return torch.full((len(points),), 1e-9, dtype=torch.float64)
+
+    job = toy.loop(indicator=blind, threshold=TrustLevels(1e-6, 1.0), rounds=4)
+    outcome = toy.run(tmp_path / "run", job)
+    assert outcome.verdicts["stopped"] != "ok"
+    assert "measured error" in outcome.verdicts["stratum right"]
+
+
+def test_refusals(tmp_path):
+    with pytest.raises(InputError, match="1 member cannot disagree"):
+        toy.run(tmp_path / "one", toy.loop(committee=lambda rng: [toy.Waves(rng)]))
+    with pytest.raises(InputError, match="0 < low < high"):
+        TrustLevels(0.3, 0.1)
+    with pytest.raises(InputError, match="target > 0"):
+        Conformal(target=-1.0)
+    pytest.importorskip("distributed")
+    with pytest.raises(
+        InputError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"
+    ):
+        toy.run(tmp_path / "far", toy.loop(pool=execution.dask("tcp://127.0.0.1:9", 0.5)))
+
+
+def test_damaged_label_is_named(tmp_path):
+    toy.run(tmp_path / "run", toy.loop(rounds=1))
+    victim = next((tmp_path / "run" / "labels").glob("*.safetensors"))
+    raw = bytearray(victim.read_bytes())
+    raw[-3] ^= 1
+    victim.write_bytes(raw)
+    with pytest.raises(DamagedFileError, match=f"{victim.name}.*delete this file"):
+        toy.final_data(tmp_path / "run", toy.loop())
+
+
+# -- kill -9 -------------------------------------------------------------------------------
+
+
+def events(path: Path) -> list[list[str]]:
+    log = path / "labels" / "log.txt"
+    lines = log.read_text().splitlines() if log.exists() else []
+    return [line.split() for line in lines]
+
+
+def kill_controllers(path: Path, kills: int, rng: random.Random, workers: int = 2) -> int:
+    """Run the toy, killed after a random label and a random time, until it ends."""
+    program = [sys.executable, toy.__file__, str(path), str(workers), "0.05"]
+    killed = 0
+    while True:
+        process = subprocess.Popen(program, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        if killed < kills:
+            target = len(events(path)) + rng.randrange(1, 7)
+            while process.poll() is None and len(events(path)) < target:
+                time.sleep(0.002)
+            time.sleep(rng.uniform(0, 0.06))
+            process.kill()
+        status = process.wait()
+        if status == 0:
+            return killed
+        assert status == -signal.SIGKILL
+        killed += 1
+
+
+def check_same_as_undisturbed(tmp_path: Path) -> None:
+    job = toy.loop(labeler=toy.Teacher(0.05), rounds=4)
+    toy.run(tmp_path / "calm", job)
+    assert toy.final_data(tmp_path / "run", job) == toy.final_data(tmp_path / "calm", job)
+    done = [key for *_, event, key in events(tmp_path / "run") if event == "done"]
+    assert len(done) == len(set(done))  # none computed twice
+    assert len(done) == len(list((tmp_path / "run" / "labels").glob("*.safetensors")))
+
+
+def test_killed_controller_loses_and_repeats_nothing(tmp_path):
+    assert kill_controllers(tmp_path / "run", 2, random.Random(1)) >= 1
+    check_same_as_undisturbed(tmp_path)
+
+
+@pytest.mark.slow
+def test_controller_killed_at_20_random_moments(tmp_path):
+    killed = 0
+    for number in range(5):
+        path = tmp_path / str(number)
+        path.mkdir()
+        killed += kill_controllers(path / "run", 4, random.Random(number))
+        check_same_as_undisturbed(path)
+    assert killed >= 18
+
+
+def kill_workers(path: Path, kills: int, rng: random.Random, stop: threading.Event) -> None:
+    while kills and not stop.is_set():
+        lines = events(path)
+        done = {key for *_, event, key in lines if event == "done"}
+        busy = [pid for _, pid, event, key in lines if event == "begin" and key not in done]
+        if busy:
+            time.sleep(rng.uniform(0, 0.05))
+            try:
+                os.kill(int(busy[-1]), signal.SIGKILL)
+                kills -= 1
+            except ProcessLookupError:
+                pass
+        time.sleep(rng.uniform(0.05, 0.3))
+
+
+def disturb_workers(tmp_path: Path, kills: int) -> None:
+    job = toy.loop(
+        labeler=toy.Teacher(0.05), rounds=4, pool=execution.processes(2), attempts=50
+    )
+    stop = threading.Event()
+    args = (tmp_path / "run", kills, random.Random(2), stop)
+    killer = threading.Thread(target=kill_workers, args=args)
+    killer.start()
+    try:
+        toy.run(tmp_path / "run", job)
+    finally:
+        stop.set()
+        killer.join()
+    check_same_as_undisturbed(tmp_path)
+
+
+def test_killed_worker_loses_and_repeats_nothing(tmp_path):
+    disturb_workers(tmp_path, 2)
+
+
+@pytest.mark.slow
+def test_workers_killed_at_20_random_moments(tmp_path):
+    disturb_workers(tmp_path, 20)
+
+
+def test_defect_a_journal_that_forgets_is_noticed(tmp_path, monkeypatch):
+    """Planted defect: without the look-up, a resumed run computes labels again."""
+    from scalebridge.engine.learn.journal import Journal
+
+    toy.run(tmp_path / "run", toy.loop(rounds=0))
+    journal = Journal(tmp_path / "run" / "labels", "other method", toy.POINTS, toy.VALUES)
+    assert not journal.has(journal.key(toy.START[0]))  # another method has other keys
+    monkeypatch.setattr(Journal, "has", lambda self, key: False)
+    from scalebridge.engine.learn.journal import compute, identity
+
+    mine = Journal(
+        tmp_path / "run" / "labels", identity(toy.Teacher()), toy.POINTS, toy.VALUES
+    )
+    compute(mine, toy.Teacher(), toy.START[0])
+    assert mine.repeated() == 1
+    assert math.isclose(mine.get(mine.key(toy.START[0])).label, toy.truth(0.2))
