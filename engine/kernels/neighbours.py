@@ -201,7 +201,7 @@ def k_reverse(
                 o = slots[q, m]
                 same = parent[o] == atom[r]
                 for c in ti.static(range(3)):
-                    # seen from the other side, the whole pair is moved by one lattice vector
+                    # seen from the other side, the whole pair is moved by a lattice vector
                     same = same and image[o, c] - image[hq, c] == image[h, c] - image[e, c]
                 found = ti.select(same, m, found)
             reverse[r, n] = found

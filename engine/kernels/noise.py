@@ -9,7 +9,7 @@ from .types import Array1, Array2, Int, ti
 
 
 @ti.func
-def philox(key0: ti.u32, key1: ti.u32, c0: ti.u32, c1: ti.u32, c2: ti.u32, c3: ti.u32):
+def philox(key0, key1, c0, c1, c2, c3):
     """Ten rounds; returns four words."""
     for _ in ti.static(range(10)):
         low = ti.cast(c0, ti.u64) * ti.u64(0xD2511F53)
@@ -26,13 +26,13 @@ def philox(key0: ti.u32, key1: ti.u32, c0: ti.u32, c1: ti.u32, c2: ti.u32, c3: t
 
 
 @ti.func
-def open_unit(word: ti.u32):
+def open_unit(word):
     """Uniform in (0, 1), never an end."""
     return (ti.cast(word, ti.f64) + 0.5) * (1.0 / 4294967296.0)
 
 
 @ti.func
-def four_normals(seed: ti.i64, step: ti.i64, atom: ti.i32, purpose: ti.i32):
+def four_normals(seed, step, atom, purpose):
     """Four independent standard normals (Box and Muller)."""
     a, b, c, d = philox(
         ti.cast(seed, ti.u32),
@@ -67,7 +67,8 @@ def k_chi_squared(seed: Array1, step: Array1, degrees: Array1, purpose: Int, out
     """Per system a standard normal and a chi-squared variate of ``degrees``.
 
     Gamma variates by rejection (Marsaglia and Tsang, ACM TOMS 26, 363, 2000): with
-    d = k/2 - 1/3, c = 1/sqrt(9 d), accept d (1 + c x)^3 if log u < x^2/2 + d - d v + d log v.
+    d = k/2 - 1/3, c = 1/sqrt(9 d), v = (1 + c x)^3, accept d v if
+    log u < x^2/2 + d - d v + d log v.
     """
     for s in range(out.shape[0]):
         normal, _b, _c, _d = four_normals(seed[s], step[s], 0, purpose)

@@ -3,15 +3,6 @@
 from .types import Array1, Array2, Array3, Template, ti
 
 
-@ti.func
-def squared_distance(places: Template, a: ti.i32, b: ti.i32):
-    """Vector from place ``a`` to place ``b`` and its squared length."""
-    dx = places[b, 0] - places[a, 0]
-    dy = places[b, 1] - places[a, 1]
-    dz = places[b, 2] - places[a, 2]
-    return dx, dy, dz, dx * dx + dy * dy + dz * dz
-
-
 @ti.kernel
 def k_lennard_jones(
     places: Array2,

@@ -68,8 +68,8 @@ class Neighbours:
     The view by atoms (``index``, ``shift``, ``count``) is made when asked for.
 
     Attributes:
-        slots: ``[atoms, capacity]`` int32, places near the row's atom; valid below ``rows``.
-        rows: ``[atoms]`` int32, number of valid slots of each row.
+        slots: ``[atoms, capacity]`` int32, places near the row's atom.
+        rows: ``[atoms]`` int32, number of valid slots of each row, from the left.
         atom: ``[atoms]`` int32, the atom that a row belongs to; rows of a system are
             contiguous and in the system's own range.
         home: ``[atoms]`` int32, the place of the row's atom.
@@ -99,7 +99,7 @@ class Neighbours:
 
     @cached_property
     def count(self) -> Tensor:
-        """``[atoms]`` int32, neighbours of each atom within ``cutoff + skin`` at the anchor."""
+        """``[atoms]`` int32, neighbours within ``cutoff + skin`` at the anchor."""
         return self.rows[self.row.long()]
 
     @cached_property
@@ -113,7 +113,7 @@ class Neighbours:
 
     @property
     def index(self) -> Tensor:
-        """``[atoms, most]`` int32, neighbour atoms; padded slots point to the atom itself."""
+        """``[atoms, most]`` int32, neighbours; padded slots point to the atom itself."""
         return self._by_atom[0]
 
     @property
@@ -123,9 +123,7 @@ class Neighbours:
 
     @cached_property
     def reverse(self) -> Tensor:
-        """``[atoms, capacity]`` int32: pair (row, slot) stands in this slot of the
-        neighbour's row.
-        """
+        """Slot of each pair in the neighbour's own row, ``[atoms, capacity]`` int32."""
         reverse = torch.zeros_like(self.slots)
         kernels.k_reverse(
             self.home, self.atom, self.row, self.parent, self.image,
@@ -146,7 +144,7 @@ class Neighbours:
 def build_neighbours(
     state: ParticleState, cutoff: float, skin: float, layout: Layout | None = None
 ) -> Neighbours:
-    """Find all pairs closer than ``cutoff + skin`` at ``state.anchor``, every image included.
+    """Find all pairs closer than ``cutoff + skin`` at ``state.anchor``, all images too.
 
     Cost O(atoms). Cells may be triclinic, smaller than the cutoff, and open along any
     axis; atoms may lie outside the cell.

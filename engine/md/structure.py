@@ -72,6 +72,6 @@ def to_atoms(state: ParticleState, species: Sequence[str], system: int = 0) -> A
         cell=state.cell[system].detach().cpu().double().numpy(),
         pbc=state.periodic[system].cpu().numpy(),
     )
-    atoms.set_masses(state.masses.cpu()[mine].double().numpy())
+    atoms.set_masses(state.masses.cpu()[mine].tolist())  # type: ignore[arg-type]
     atoms.set_momenta(state.momenta.detach().cpu()[mine].double().numpy())
     return atoms
