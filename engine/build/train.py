@@ -50,8 +50,8 @@ def build(scenario: TrainScenario, base: Path) -> TrainingJob:
     )
 
 
-def _as_list(paths: Path | list[Path]) -> list[Path]:
-    return paths if isinstance(paths, list) else [paths]
+def _as_list(paths: Path | tuple[Path, ...]) -> tuple[Path, ...]:
+    return paths if isinstance(paths, tuple) else (paths,)
 
 
 def _form(
@@ -70,7 +70,7 @@ def _form(
                 axis=section.axis,
                 lmax=section.lmax,
                 products=section.products,
-                fitting=tuple(section.fitting),
+                fitting=section.fitting,
                 members=section.members,
             )
         case SmoothEditionSection():
@@ -78,9 +78,9 @@ def _form(
                 species=species,
                 cutoff=section.cutoff,
                 switch_start=section.switch_start,
-                neurons=tuple(section.neurons),
+                neurons=section.neurons,
                 axis=section.axis,
-                fitting=tuple(section.fitting),
+                fitting=section.fitting,
                 members=section.members,
             )
 

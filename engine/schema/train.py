@@ -8,7 +8,7 @@ from .base import Common, InputPath, Section
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
-Widths = Annotated[list[Annotated[int, Field(ge=1, le=4096)]], Field(min_length=1)]
+Widths = Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=1)]
 
 
 class HigherMomentsSection(Section):
@@ -29,7 +29,7 @@ class HigherMomentsSection(Section):
     """Highest angular degree."""
     products: int = Field(default=6, ge=0, le=256)
     """Channels that enter the three-moment products."""
-    fitting: Widths = [64, 64]
+    fitting: Widths = (64, 64)
     """Widths of the hidden layers."""
     members: int = Field(default=4, ge=1, le=32)
     """Size of the committee; members differ by their initial weights."""
@@ -51,11 +51,11 @@ class SmoothEditionSection(Section):
     """Interaction range in angstrom."""
     switch_start: Positive = 0.5
     """Distance at which the switch begins to fall, angstrom."""
-    neurons: Widths = [25, 50, 100]
+    neurons: Widths = (25, 50, 100)
     """Widths of the embedding network."""
     axis: int = Field(default=16, ge=1, le=256)
     """Columns on the short side of the product of moments."""
-    fitting: Widths = [240, 240, 240]
+    fitting: Widths = (240, 240, 240)
     """Widths of the hidden layers."""
     members: int = Field(default=1, ge=1, le=32)
     """Size of the committee."""
@@ -139,9 +139,9 @@ class TrainScenario(Common):
     kind: Literal["train"]
     precision: Literal["f32", "f64"] = "f32"
     """Floating-point precision of weights and tables; energies are summed in f64."""
-    data: InputPath | Annotated[list[InputPath], Field(min_length=1)]
+    data: InputPath | Annotated[tuple[InputPath, ...], Field(min_length=1)]
     """Training sets: mlearn JSON, DeePMD-kit folders, or anything ASE reads."""
-    test: InputPath | list[InputPath] = []
+    test: InputPath | tuple[InputPath, ...] = ()
     """Sets that are only looked at when the training is over."""
     published: str = ""
     """Where the sets are published; said when a path is missing."""

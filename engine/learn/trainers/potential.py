@@ -34,8 +34,8 @@ class PotentialModule(Protocol):
 class PlainLoss:
     """``force mean dF^2 + energy mean (dE/N)^2 + virial mean (dW/N)^2``.
 
-    With ``deviatoric`` only the traceless part of the virial counts: the trace of a plane-wave
-    calculation carries the Pulay stress, which is not the derivative of its energies.
+    With ``deviatoric`` only the traceless part of the virial counts: the trace of a
+    plane-wave calculation carries the Pulay stress, no derivative of its energies.
     """
 
     force: float = 1.0
