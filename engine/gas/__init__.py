@@ -1,1 +1,20 @@
-"""Gas dynamics: kinetic and moment solvers on one grid with one vocabulary."""
+"""Gas dynamics: kinetic and moment solvers on one grid with one vocabulary.
+
+Everything is non-dimensional: a reference density, temperature ``T0`` and length ``L``; the
+unit of velocity is ``sqrt(R T0)``, so that ``p = rho T``. A state carries a batch of
+independent problems on its leading axis, each with its own initial condition and its own
+Knudsen number. ``D`` is the number of velocity dimensions of the gas; it fixes
+``gamma = (D + 2) / D``.
+
+====================  =======================================================
+``grid``              :class:`~.grid.Grid`, cells of a box in 1, 2 or 3 dimensions
+``boundaries``        periodic, open, inflow, wall (specular to diffuse, moving)
+``material``          :class:`~.material.Gas`: D, viscosity law, Prandtl number
+``kinetic.world``     :class:`~.kinetic.world.KineticWorld`: discrete velocities, BGK family
+``kinetic.boltzmann`` Maxwell molecules by the fast spectral method
+``moment.hermite``    hyperbolic moment equations, with a closure that can be replaced
+``moment.fluid``      Euler and Navier-Stokes-Fourier
+``exact``             solutions known in closed form or by one quadrature
+``observe``           the shared names of what is measured, guards
+====================  =======================================================
+"""

@@ -1,0 +1,115 @@
+"""What stands at the faces of the box, for every model alike.
+
+A boundary is data; each model knows how to fill its ghost cells from it. ``Sides`` names
+the two ends of one axis; a model takes one ``Sides`` per axis.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..errors import InputError
+
+
+@dataclass(frozen=True)
+class Periodic:
+    """The opposite face. Must stand on both ends of an axis."""
+
+
+@dataclass(frozen=True)
+class Open:
+    """Zero gradient: waves leave."""
+
+
+@dataclass(frozen=True)
+class Inflow:
+    """A reservoir in equilibrium at the given state.
+
+    Attributes:
+        density: reference density.
+        velocity: one component per space dimension or more, unit ``sqrt(R T0)``.
+        temperature: reference temperature.
+    """
+
+    density: float
+    velocity: tuple[float, ...]
+    temperature: float
+
+    def __post_init__(self) -> None:
+        _positive("boundary.density", self.density)
+        _positive("boundary.temperature", self.temperature)
+
+
+@dataclass(frozen=True)
+class Wall:
+    """A solid wall (Maxwell): a fraction is re-emitted in equilibrium, the rest mirrored.
+
+    Attributes:
+        temperature: of the wall.
+        velocity: of the wall; it must slide in its own plane.
+        accommodation: fraction re-emitted, 0 (specular) to 1 (diffuse).
+    """
+
+    temperature: float = 1.0
+    velocity: tuple[float, ...] = ()
+    accommodation: float = 1.0
+
+    def __post_init__(self) -> None:
+        _positive("boundary.temperature", self.temperature)
+        if not 0.0 <= self.accommodation <= 1.0:
+            raise InputError(
+                f"boundary.accommodation: {self.accommodation}; allowed is 0 (specular) to "
+                "1 (diffuse)"
+            )
+
+
+Boundary = Periodic | Open | Inflow | Wall
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The two ends of one axis."""
+
+    low: Boundary
+    high: Boundary
+
+    @property
+    def periodic(self) -> bool:
+        """Whether the axis wraps around."""
+        return isinstance(self.low, Periodic)
+
+
+ALL_PERIODIC = Sides(Periodic(), Periodic())
+
+
+def check_sides(sides: Sequence[Sides], dim: int) -> None:
+    """Refuse boundaries that contradict the grid or let mass through a wall.
+
+    Raises:
+        InputError: naming the key and the remedy.
+    """
+    if len(sides) != dim:
+        raise InputError(f"boundaries: {len(sides)} axes given, the grid has {dim}")
+    for axis, pair in enumerate(sides):
+        name = "xyz"[axis]
+        if isinstance(pair.low, Periodic) != isinstance(pair.high, Periodic):
+            raise InputError(f"boundaries.{name}: periodic must stand on both ends")
+        for side in (pair.low, pair.high):
+            if isinstance(side, Wall) and len(side.velocity) > axis and side.velocity[axis]:
+                raise InputError(
+                    f"boundaries.{name}: wall velocity {side.velocity} has a component along "
+                    f"{name}, so the wall would let mass through; set it to 0"
+                )
+            if isinstance(side, Inflow) and len(side.velocity) < dim:
+                raise InputError(
+                    f"boundaries.{name}.velocity: {side.velocity}; {dim} components needed"
+                )
+
+
+def component(velocity: Sequence[float], axis: int) -> float:
+    """Return one component of a boundary's velocity; missing ones are 0."""
+    return float(velocity[axis]) if axis < len(velocity) else 0.0
+
+
+def _positive(key: str, value: float) -> None:
+    if not value > 0.0:
+        raise InputError(f"{key}: {value}; must be positive")

@@ -1,0 +1,86 @@
+"""Discrete equilibria in plain torch: initial states, boundaries, and the tests' reference."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from .velocities import Velocities
+
+CHUNK = 1 << 21
+"""Most numbers of a distribution handled at once, to keep memory flat."""
+
+
+def maxwellian(
+    velocities: Velocities,
+    density: Tensor,
+    velocity: Tensor,
+    temperature: Tensor,
+    dimension: int,
+    exact: bool = True,
+) -> Tensor:
+    """Return the Maxwellian on the nodes, with exactly the given moments on the grid.
+
+    ``g = exp(a + b.v + c v^2)``; with reduced directions (``dimension > axes``) the second
+    part is ``h = (D - V) T g`` (Chu, Phys. Fluids 8, 1965, p. 12).
+
+    Args:
+        velocities: the nodes, V axes.
+        density: ``[...]``.
+        velocity: ``[..., V]``.
+        temperature: ``[...]``.
+        dimension: D.
+        exact: solve for a, b, c on the grid (Newton); False samples the formula.
+
+    Returns:
+        ``[..., parts, nodes]`` with parts = 1 if D = V, else 2.
+    """
+    shape = density.shape
+    V = velocities.axes
+    rows = [x.reshape(-1) for x in (density, temperature)]
+    drift = velocity.reshape(-1, V)
+    step = max(1, CHUNK // velocities.count)
+    blocks = [
+        _block(
+            velocities,
+            rows[0][i : i + step],
+            drift[i : i + step],
+            rows[1][i : i + step],
+            exact,
+        )
+        for i in range(0, rows[0].numel(), step)
+    ]
+    g = torch.cat(blocks)
+    parts = [g]
+    if dimension > V:
+        parts.append((dimension - V) * rows[1][:, None] * g)
+    return torch.stack(parts, 1).reshape(*shape, len(parts), velocities.count)
+
+
+def _block(
+    velocities: Velocities, density: Tensor, drift: Tensor, temperature: Tensor, exact: bool
+) -> Tensor:
+    V = velocities.axes
+    nodes = velocities.nodes.to(density)
+    xi = (nodes - drift[:, None, :]) / temperature.sqrt()[:, None, None]
+    basis = torch.cat(
+        [torch.ones_like(xi[..., :1]), xi, xi.square().sum(-1, keepdim=True)], -1
+    )
+    weight = velocities.weight / temperature.pow(V / 2)
+    unknown = torch.zeros(len(density), V + 2, dtype=density.dtype, device=density.device)
+    unknown[:, 0] = -0.5 * V * math.log(2 * math.pi)
+    unknown[:, -1] = -0.5
+    target = torch.zeros_like(unknown)
+    target[:, 0], target[:, -1] = 1.0, V
+    f = torch.einsum("rvm,rm->rv", basis, unknown).exp()
+    for _ in range(30 if exact else 0):
+        weighted = basis * (f * weight[:, None])[..., None]
+        residual = target - weighted.sum(1)
+        jacobian = torch.einsum("rvm,rvn->rmn", weighted, basis)
+        change = torch.linalg.solve(jacobian, residual)
+        limit = (0.5 * unknown[:, -1].abs() / (change[:, -1].abs() + 1e-300)).clamp(max=1.0)
+        unknown = unknown + limit[:, None] * change
+        f = torch.einsum("rvm,rm->rv", basis, unknown).exp()
+        if float(residual.abs().amax()) < 100 * torch.finfo(f.dtype).eps:
+            break
+    return f * (density / temperature.pow(V / 2))[:, None]

@@ -1,0 +1,76 @@
+"""The shared names of what is measured, the conservation account, and the guards.
+
+Every gas world observes, with shapes ``[batch, *grid.shape]`` and a trailing component
+axis where there is one (all non-dimensional):
+
+==================  =====================================================================
+``density``         rho
+``velocity``        u, one component per resolved direction
+``temperature``     T = p / rho
+``stress``          sigma = P - p I: full deviatoric pressure tensor ``[..., V, V]``
+``heat_flux``       q, ``[..., V]``
+``entropy``         ``- integral f ln f dv`` per volume; fluids: ``rho (D/2 ln T - ln rho)``
+                    up to the same additive multiple of rho
+``mass``, ``momentum``, ``energy``  totals over the box, ``[batch]``, ``[batch, V]``
+==================  =====================================================================
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from ..errors import GuardError
+
+Observed = Mapping[str, Tensor]
+
+
+def refuse_unphysical(
+    step: int, density: Tensor, temperature: Tensor, remedy: str, state: object = None
+) -> None:
+    """Stop where density or temperature is not positive or not finite.
+
+    Args:
+        step: number of the step that made them.
+        density: ``[batch, *cells]``.
+        temperature: same shape.
+        remedy: what the user can change, part of the message.
+        state: the state to save with the error.
+
+    Raises:
+        GuardError: names the first cell, the step and the remedy.
+    """
+    for name, field in (("density", density), ("temperature", temperature)):
+        if bool(field.amin() > 0) and bool(torch.isfinite(field.amax())):
+            continue
+        bad = ~((field > 0) & torch.isfinite(field))
+        where = torch.nonzero(bad)[0].tolist()
+        value = float(field[tuple(where)])
+        raise GuardError(
+            f"{name} {value:.4g} in system {where[0]}, cell {tuple(where[1:])} at step {step}; "
+            f"{remedy}",
+            step,
+            state,
+        )
+
+
+def positivity_guard(remedy: str) -> Callable[[int, object, Observed], None]:
+    """Return a guard of the advance loop that watches density and temperature."""
+
+    def guard(step: int, state: object, observed: Observed) -> None:
+        refuse_unphysical(step, observed["density"], observed["temperature"], remedy, state)
+
+    return guard
+
+
+def relative_drift(now: Observed, then: Observed) -> dict[str, Tensor]:
+    """Return the relative change of the conserved totals, ``[batch]`` each.
+
+    Momentum is measured against ``sqrt(2 mass energy)``, since its own total may vanish.
+    """
+    scale = (2 * then["mass"] * then["energy"]).sqrt()
+    return {
+        "mass_drift": (now["mass"] - then["mass"]).abs() / then["mass"],
+        "momentum_drift": (now["momentum"] - then["momentum"]).abs().amax(-1) / scale,
+        "energy_drift": (now["energy"] - then["energy"]).abs() / then["energy"],
+    }

@@ -1,0 +1,659 @@
+"""One stage of a discrete-velocity scheme: transport, moments, equilibrium, relaxation.
+
+One kernel visits every cell once. It moves the distribution (second-order upwind), sums its
+moments, finds the discrete equilibrium by Newton's method and relaxes, while the cell's
+velocities are still in cache: per stage the distribution is read once and written once.
+
+Layout: ``f`` is flat, ``[batch, parts, rows, velocities]``; a row is a cell or, after all
+cells, a ghost cell; ``neighbours [cells, 4 * space]`` holds the rows at -2, -1, +1, +2
+along each axis. ``parts`` is 1, or 2 for Chu's reduced pair (g, h). Velocities are a tensor
+product of uniform nodes, the last axis contiguous.
+
+The equilibrium is ``exp(a + b.xi + c xi^2)`` with ``xi = (v - u) / sqrt(T)``, a product of
+one factor per velocity axis; the factors obey a recurrence, so an axis costs three
+exponentials however many nodes it has. Newton's method runs on the sums of exactly these
+numbers, so mass, momentum and energy are conserved to round-off on any grid (Mieussens,
+J. Comput. Phys. 162, 2000, p. 429).
+"""
+
+import torch
+
+from ..runtime import start
+from .types import Array1, Array2, Int, Template, ti
+
+RHO, U, T, K, PERP, SHAKHOV, SHIFT, COLUMNS = 0, 1, 4, 5, 6, 7, 10, 16
+"""Columns of a cell's record: density, velocity (3), temperature, dt/tau of the stage,
+temperature of the reduced directions, Shakhov vector (3), correction (1, 3, 1)."""
+
+BGK, ELLIPSOIDAL, SHAKHOV_MODEL = 0, 1, 2
+
+NEWTON_STEPS = 30
+
+
+@ti.func
+def slope(a, b):
+    """Van Leer's harmonic mean of two jumps, 0 where they differ in sign."""
+    p = a * b
+    return ti.select(p > 0, 2 * p / (a + b + ti.select(p > 0, 0 * a, 0 * a + 1)), 0 * a)
+
+
+@ti.func
+def solve(matrix, right, n: Template):
+    """Gaussian elimination of a symmetric positive definite system, in registers."""
+    a = matrix
+    x = right
+    for i in ti.static(range(n)):
+        for j in ti.static(range(i + 1, n)):
+            m = a[j, i] / a[i, i]
+            for k in ti.static(range(n)):
+                if ti.static(k >= i):
+                    a[j, k] -= m * a[i, k]
+            x[j] -= m * x[i]
+    for r in ti.static(range(n)):
+        i = ti.static(n - 1 - r)
+        for k in ti.static(range(n)):
+            if ti.static(k > i):
+                x[i] -= a[i, k] * x[k]
+        x[i] /= a[i, i]
+    return x
+
+
+@ti.func
+def axis_sums(b, c, xi0, h, n):
+    """Sum ``exp(b xi + c xi^2) xi^k`` over one axis for k = 0..4.
+
+    Runs outwards from the node nearest to xi = 0 by ratios, so nothing overflows.
+    """
+    q = ti.exp(2 * c * h * h)
+    middle = ti.min(ti.max(ti.cast(ti.floor(-xi0 / h + 0.5), ti.i32), 0), n - 1)
+    start = xi0 + middle * h
+    top = ti.exp(b * start + c * start * start)
+    s = ti.Vector([0.0, 0.0, 0.0, 0.0, 0.0])
+    for side in ti.static(range(2)):
+        step = h if ti.static(side == 0) else -h
+        e = top
+        r = ti.exp(b * step + c * (2 * start * step + h * h))
+        x = start
+        count = (n - middle) if ti.static(side == 0) else middle
+        if ti.static(side == 1):
+            x += step
+            e *= r
+            r *= q
+        for _ in range(count):
+            y = e
+            for k in ti.static(range(5)):
+                s[k] += y
+                y *= x
+            e *= r
+            r *= q
+            x += step
+    return s
+
+
+@ti.func
+def axis_table(table: Template, cell, offset, scale, b, c, xi0, h, n):
+    """Store ``scale * exp(b xi + c xi^2)``, the same numbers that :func:`axis_sums` adds."""
+    q = ti.exp(2 * c * h * h)
+    middle = ti.min(ti.max(ti.cast(ti.floor(-xi0 / h + 0.5), ti.i32), 0), n - 1)
+    start = xi0 + middle * h
+    top = scale * ti.exp(b * start + c * start * start)
+    for side in ti.static(range(2)):
+        step = h if ti.static(side == 0) else -h
+        e = top
+        r = ti.exp(b * step + c * (2 * start * step + h * h))
+        j = middle
+        count = (n - middle) if ti.static(side == 0) else middle
+        if ti.static(side == 1):
+            j -= 1
+            e *= r
+            r *= q
+        for _ in range(count):
+            table[cell, offset + j] = e
+            e *= r
+            r *= q
+            if ti.static(side == 0):
+                j += 1
+            else:
+                j -= 1
+
+
+def _terms(row, V):
+    """Number of products in a row's function: xi^2 has one per axis, the others one."""
+    return V if row == V + 1 else 1
+
+
+def _power(row, term, axis, V):
+    """Power of xi along ``axis`` in one term of the functions 1, xi_1..xi_V, xi^2."""
+    if row == 0:
+        return 0
+    return int(row - 1 == axis) if row <= V else 2 * int(term == axis)
+
+
+@ti.func
+def product_moments(s, V: Template, scale):
+    """Matrix of moments of (1, xi, xi^2) against themselves for a product of axis sums."""
+    N = ti.static(V + 2)
+    j = ti.Matrix.zero(ti.f64, N, N)
+    for x in ti.static(range(N)):
+        for y in ti.static(range(N)):
+            if ti.static(y >= x):
+                total = 0.0 * scale
+                for dx in ti.static(range(V if x == N - 1 else 1)):
+                    for dy in ti.static(range(V if y == N - 1 else 1)):
+                        term = scale
+                        for d in ti.static(range(V)):
+                            term *= s[
+                                d, ti.static(_power(x, dx, d, V) + _power(y, dy, d, V))
+                            ]
+                        total += term
+                j[x, y] = total
+                j[y, x] = total
+    return j
+
+
+@ti.kernel
+def k_stage_fwd(
+    real: Template,
+    second: Template,
+    parts: Template,
+    S: Template,
+    V: Template,
+    law: Template,
+    old: Array1,
+    moved: Array1,
+    out: Array1,
+    neighbours: Array2,
+    nodes: Array2,
+    knudsen: Array1,
+    table_in: Array2,
+    table: Array2,
+    record_in: Array2,
+    record: Array2,
+    par: Array1,
+    cells: Int,
+    rows: Int,
+    inner: Int,
+    outer: Int,
+    middle_n: Int,
+):
+    """Run one stage of ARS(2,2,2) in every cell.
+
+    ``second`` False: ``out = relax(old - dt A(old))``. True: the last stage, with ``old`` the
+    state at the start and ``moved`` the first stage. ``nodes`` rows: 0..2 node values,
+    3..5 ``|v| / dx``; ``par``: see :func:`..ops`.
+    """
+    for cell in range(knudsen.shape[0]):
+        b = cell // cells
+        i = cell - b * cells
+        half = par[0]
+        dt_move = par[1]
+        c_old = par[2]
+        c_moved = par[3]
+        c_lag = par[4]
+        dt_relax = par[5]
+        weight = par[6]
+        D = par[7]
+        prandtl = par[8]
+        nv = inner * outer
+        base = b * parts * rows
+        n_low = ti.cast(par[11], ti.i32)
+        # -- transport, and the raw moments of what arrives
+        mass = 0.0
+        energy = 0.0
+        reduced = 0.0
+        flow = ti.Vector([0.0, 0.0, 0.0])
+        for o in range(outer):
+            o0 = o
+            o1 = 0
+            if ti.static(V == 3):
+                o0 = o // middle_n
+                o1 = o - o0 * middle_n
+            vo = ti.Vector([0.0 * half, 0.0 * half])
+            if ti.static(V >= 2):
+                vo[0] = nodes[0, o0]
+            if ti.static(V == 3):
+                vo[1] = nodes[1, o1]
+            m0 = 0.0
+            m1 = 0.0
+            m2 = 0.0
+            mh = 0.0
+            for side in ti.static(range(2 if S == V else 1)):
+                first = 0
+                last = inner
+                if ti.static(S == V):
+                    if ti.static(side == 0):
+                        last = n_low
+                    else:
+                        first = n_low
+                at = ti.Matrix.zero(ti.i32, parts, 3 * S + 1)
+                rate = ti.Vector.zero(ti.f64, 3)
+                for d in ti.static(range(S)):
+                    up = 0
+                    if ti.static(d == V - 1):
+                        up = 1 if ti.static(side == 1) else 0
+                    else:
+                        up = ti.select(vo[ti.min(d, 1)] >= 0, 1, 0)
+                        rate[d] = nodes[3 + d, o0 if ti.static(d == 0) else o1]
+                    far = neighbours[i, 4 * d + ti.select(up == 1, 0, 3)]
+                    near = neighbours[i, 4 * d + ti.select(up == 1, 1, 2)]
+                    down = neighbours[i, 4 * d + ti.select(up == 1, 2, 1)]
+                    for q in ti.static(range(parts)):
+                        at[q, 3 * d] = (base + q * rows + far) * nv + o * inner
+                        at[q, 3 * d + 1] = (base + q * rows + near) * nv + o * inner
+                        at[q, 3 * d + 2] = (base + q * rows + down) * nv + o * inner
+                for q in ti.static(range(parts)):
+                    at[q, 3 * S] = (base + q * rows + i) * nv + o * inner
+                for k in range(first, last):
+                    v = nodes[V - 1, k]
+                    for q in ti.static(range(parts)):
+                        here = at[q, 3 * S] + k
+                        f0 = old[here]
+                        start = f0
+                        if ti.static(second):
+                            f0 = moved[here]
+                        change = 0 * f0
+                        for d in ti.static(range(S)):
+                            f2 = 0 * f0
+                            f1 = 0 * f0
+                            f3 = 0 * f0
+                            if ti.static(second):
+                                f2 = moved[at[q, 3 * d] + k]
+                                f1 = moved[at[q, 3 * d + 1] + k]
+                                f3 = moved[at[q, 3 * d + 2] + k]
+                            else:
+                                f2 = old[at[q, 3 * d] + k]
+                                f1 = old[at[q, 3 * d + 1] + k]
+                                f3 = old[at[q, 3 * d + 2] + k]
+                            jump = f0 - f1
+                            s0 = slope(jump, f3 - f0)
+                            s1 = slope(f1 - f2, jump)
+                            if ti.static(d == V - 1):
+                                change += nodes[3 + d, k] * (jump + half * (s0 - s1))
+                            else:
+                                change += ti.cast(rate[d], real) * (jump + half * (s0 - s1))
+                        new = 0 * f0
+                        if ti.static(second):
+                            new = c_old * start + c_moved * f0 - dt_move * change
+                        else:
+                            new = f0 - dt_move * change
+                        out[here] = new
+                        if ti.static(q == 0):
+                            m0 += new
+                            m1 += new * v
+                            m2 += new * v * v
+                        else:
+                            mh += new
+            mass += m0
+            flow[V - 1] += m1
+            energy += m2
+            reduced += mh
+            for d in ti.static(range(V - 1)):
+                flow[d] += m0 * vo[d]
+                energy += m0 * vo[d] * vo[d]
+        mass *= weight
+        energy *= weight
+        reduced *= weight
+        velocity = ti.Vector([0.0, 0.0, 0.0])
+        square = 0.0
+        for d in ti.static(range(V)):
+            velocity[d] = flow[d] * weight / mass
+            square += velocity[d] * velocity[d]
+        temperature = ((energy + reduced) / mass - square) / D
+        time_scale = knudsen[cell] * ti.exp(
+            par[10] * ti.log(temperature) - par[9] * ti.log(mass)
+        )
+        k = dt_relax / time_scale
+        spread = temperature
+        perp = temperature
+        if ti.static(law == ELLIPSOIDAL):
+            # collision frequency Pr p / mu; the stress relaxes at p / mu, implicitly
+            k = k * prandtl
+            keep = 1.0 / (1.0 + k / prandtl)
+            along = (energy / mass - square) / V
+            along = temperature + (along - temperature) * keep
+            across = ti.select(D > V, reduced / mass / ti.max(D - V, 1.0), temperature)
+            across = temperature + (across - temperature) * keep
+            spread = temperature + (1.0 - 1.0 / prandtl) * (along - temperature)
+            perp = temperature + (1.0 - 1.0 / prandtl) * (across - temperature)
+        # -- discrete equilibrium with the moments (mass, velocity, spread)
+        N = ti.static(V + 2)
+        scale = ti.sqrt(spread)
+        unknown = ti.Vector.zero(ti.f64, N)
+        unknown[N - 1] = -0.5
+        level = 0.5 * ti.log(6.283185307179586)
+        unknown[0] = -V * level
+        for d in ti.static(range(V)):
+            unknown[0] += ti.log(par[12 + d] / scale)
+        jacobian = ti.Matrix.zero(ti.f64, N, N)
+        sums = ti.Matrix.zero(ti.f64, V, 5)
+        count = 0
+        good = (mass > 0) and (temperature > 0) and (spread > 0)
+        while good and count < NEWTON_STEPS:
+            for d in ti.static(range(V)):
+                n = inner
+                if ti.static(d < V - 1):
+                    n = middle_n if ti.static(d == 1) else outer
+                    if ti.static(V == 3 and d == 0):
+                        n = outer // middle_n
+                line = axis_sums(
+                    unknown[1 + d],
+                    unknown[N - 1],
+                    (nodes[d, 0] - velocity[d]) / scale,
+                    par[12 + d] / scale,
+                    n,
+                )
+                for p in ti.static(range(5)):
+                    sums[d, p] = line[p]
+            jacobian = product_moments(sums, V, ti.exp(unknown[0]))
+            right = ti.Vector.zero(ti.f64, N)
+            right[0] = 1.0 - jacobian[0, 0]
+            right[N - 1] = V - jacobian[0, N - 1]
+            worst = ti.abs(right[0]) + ti.abs(right[N - 1])
+            for d in ti.static(range(V)):
+                right[1 + d] = -jacobian[0, 1 + d]
+                worst += ti.abs(right[1 + d])
+            count += 1
+            if worst < 2e-15 * (4 + V) or count == NEWTON_STEPS:
+                good = worst < 1e-9
+                break
+            change = solve(jacobian, right, N)
+            # a step in c may not turn the bell into a bowl
+            limit = ti.min(
+                1.0, 0.5 * ti.abs(unknown[N - 1]) / (ti.abs(change[N - 1]) + 1e-300)
+            )
+            unknown += limit * change
+            if worst < 1e-12 and count > 6:
+                break
+        amplitude = mass / weight * ti.exp(unknown[0])
+        if not good:
+            k = 0.0
+        for d in ti.static(range(V)):
+            n = inner
+            offset = (V - 1 - d) * inner
+            if ti.static(d < V - 1):
+                n = middle_n if ti.static(d == 1) else outer
+                if ti.static(V == 3 and d == 0):
+                    n = outer // middle_n
+                    offset = inner + middle_n
+                else:
+                    offset = inner
+            else:
+                offset = 0
+            axis_table(
+                table,
+                cell,
+                offset,
+                amplitude if ti.static(d == V - 1) else 1.0,
+                unknown[1 + d],
+                unknown[N - 1],
+                (nodes[d, 0] - velocity[d]) / scale,
+                par[12 + d] / scale,
+                n,
+            )
+        record[cell, RHO] = mass
+        for d in ti.static(range(3)):
+            record[cell, U + d] = velocity[d]
+        record[cell, T] = temperature
+        record[cell, K] = k
+        record[cell, PERP] = perp
+        poly = ti.Vector.zero(ti.f64, 9)
+        if ti.static(law == SHAKHOV_MODEL):
+            heat = heat_flux(
+                out, nodes, velocity, base, rows, i, inner, outer, middle_n, parts, V
+            )
+            poly = shakhov(
+                heat,
+                mass,
+                temperature,
+                prandtl,
+                k,
+                D,
+                weight,
+                amplitude,
+                jacobian,
+                table,
+                cell,
+                nodes,
+                velocity,
+                inner,
+                outer,
+                middle_n,
+                V,
+            )
+            for m in ti.static(range(9)):
+                record[cell, SHAKHOV + m] = poly[m]
+        # -- relaxation, while the row is in cache
+        keep = 1.0 / (1.0 + k)
+        gain = k * keep
+        lag = 0.0
+        if ti.static(second):
+            lag = c_lag * record_in[cell, K] * keep
+        spare = (D - V) * perp
+        keep_t = ti.cast(keep, real)
+        for o in range(outer):
+            o0 = o
+            o1 = 0
+            if ti.static(V == 3):
+                o0 = o // middle_n
+                o1 = o - o0 * middle_n
+            factor = gain
+            factor_in = 0.0
+            if ti.static(second):
+                factor_in = lag
+            if ti.static(V == 2):
+                factor *= table[cell, inner + o]
+                if ti.static(second):
+                    factor_in *= table_in[cell, inner + o]
+            if ti.static(V == 3):
+                factor *= table[cell, inner + middle_n + o0] * table[cell, inner + o1]
+                if ti.static(second):
+                    factor_in *= (
+                        table_in[cell, inner + middle_n + o0] * table_in[cell, inner + o1]
+                    )
+            gain_t = ti.cast(factor, real)
+            lag_in = ti.cast(factor_in, real)
+            lag_t = ti.cast(lag, real)
+            for q in ti.static(range(parts)):
+                here = (base + q * rows + i) * nv + o * inner
+                more = 0 * half + 1
+                more_in = 0 * half + 1
+                if ti.static(q == 1):
+                    more = ti.cast(spare, real)
+                    if ti.static(second):
+                        more_in = ti.cast((D - V) * record_in[cell, PERP], real)
+                for kk in range(inner):
+                    target = more * gain_t * table[cell, kk]
+                    if ti.static(law == SHAKHOV_MODEL):
+                        target *= shakhov_factor(record, cell, nodes, o0, o1, kk, D, q, V)
+                    value = keep_t * out[here + kk] + target
+                    if ti.static(second):
+                        target_in = more_in * lag_in * table_in[cell, kk]
+                        if ti.static(law == SHAKHOV_MODEL):
+                            target_in *= shakhov_factor(
+                                record_in, cell, nodes, o0, o1, kk, D, q, V
+                            )
+                        value += lag_t * moved[here + kk] - target_in
+                    out[here + kk] = value
+
+
+@ti.func
+def heat_flux(
+    out: Template,
+    nodes: Template,
+    velocity,
+    base,
+    rows,
+    i,
+    inner,
+    outer,
+    middle_n,
+    parts: Template,
+    V: Template,
+):
+    """Sum ``c (c^2 g + h) / 2`` over the velocities of a cell (without the weight)."""
+    total = ti.Vector([0.0, 0.0, 0.0])
+    nv = inner * outer
+    for o in range(outer):
+        c = ti.Vector([0.0, 0.0, 0.0])
+        if ti.static(V == 2):
+            c[0] = nodes[0, o] - velocity[0]
+        if ti.static(V == 3):
+            c[0] = nodes[0, o // middle_n] - velocity[0]
+            c[1] = nodes[1, o % middle_n] - velocity[1]
+        for k in range(inner):
+            last = nodes[V - 1, k] - velocity[V - 1]
+            square = last * last
+            for d in ti.static(range(V - 1)):
+                square += c[d] * c[d]
+            e = square * out[(base + i) * nv + o * inner + k]
+            if ti.static(parts == 2):
+                e += out[(base + rows + i) * nv + o * inner + k]
+            total[V - 1] += 0.5 * last * e
+            for d in ti.static(range(V - 1)):
+                total[d] += 0.5 * c[d] * e
+    return total
+
+
+@ti.func
+def shakhov(
+    heat,
+    mass,
+    temperature,
+    prandtl,
+    k,
+    D,
+    weight,
+    amplitude,
+    jacobian,
+    table: Template,
+    cell,
+    nodes: Template,
+    velocity,
+    inner,
+    outer,
+    middle_n,
+    V: Template,
+):
+    """Coefficients of ``1 + s.c (c^2/T + d - D - 2) + alpha + beta.c + gamma c^2``.
+
+    The heat flux at the end of the implicit stage is ``q / (1 + k Pr)``; alpha, beta and
+    gamma take out what the polynomial adds to mass, momentum and energy on the grid.
+    """
+    poly = ti.Vector.zero(ti.f64, 9)
+    pressure = mass * temperature
+    rest = D - V
+    for d in ti.static(range(V)):
+        q = weight * heat[d] / (1.0 + k * prandtl)
+        poly[d] = (1.0 - prandtl) * q / ((D + 2.0) * pressure * temperature)
+    N = ti.static(V + 2)
+    right = ti.Vector.zero(ti.f64, N)
+    matrix = ti.Matrix.zero(ti.f64, N, N)
+    scale = ti.sqrt(temperature)
+    for o in range(outer):
+        c = ti.Vector([0.0, 0.0, 0.0])
+        e = weight
+        if ti.static(V == 2):
+            c[0] = nodes[0, o] - velocity[0]
+            e *= table[cell, inner + o]
+        if ti.static(V == 3):
+            c[0] = nodes[0, o // middle_n] - velocity[0]
+            c[1] = nodes[1, o % middle_n] - velocity[1]
+            e *= table[cell, inner + middle_n + o // middle_n]
+            e *= table[cell, inner + o % middle_n]
+        for j in range(inner):
+            c[V - 1] = nodes[V - 1, j] - velocity[V - 1]
+            w = e * table[cell, j]
+            square = 0.0
+            dot = 0.0
+            for d in ti.static(range(V)):
+                square += c[d] * c[d]
+                dot += poly[d] * c[d]
+            square /= temperature
+            g = dot * (square + rest - (D + 2.0))
+            h = dot * rest * (square + (rest + 2.0) - (D + 2.0))
+            basis = ti.Vector.zero(ti.f64, N)
+            basis[0] = 1.0
+            basis[N - 1] = square
+            for d in ti.static(range(V)):
+                basis[1 + d] = c[d] / scale
+            for x in ti.static(range(N)):
+                right[x] += w * g * basis[x]
+                for y in ti.static(range(N)):
+                    matrix[x, y] += w * basis[x] * basis[y]
+            # energy counts the reduced directions too; h of the correction is rest T g
+            right[N - 1] += w * h
+            for y in ti.static(range(N)):
+                matrix[N - 1, y] += w * rest * basis[y]
+    fix = solve(matrix, right, N)
+    poly[3] = -fix[0]
+    for d in ti.static(range(V)):
+        poly[4 + d] = -fix[1 + d] / scale
+    poly[7] = -fix[N - 1] / temperature
+    return poly
+
+
+@ti.func
+def shakhov_factor(
+    record: Template, cell, nodes: Template, o0, o1, k, D, q: Template, V: Template
+):
+    """Value of the polynomial of :func:`shakhov` at one velocity; ``q`` = 1 for h."""
+    square = 0.0
+    dot = 0.0
+    more = record[cell, SHAKHOV + 3]
+    rest = D - V
+    for d in ti.static(range(V)):
+        c = nodes[d, k] - record[cell, U + d]
+        if ti.static(d < V - 1):
+            c = nodes[d, o0 if ti.static(d == 0) else o1] - record[cell, U + d]
+        square += c * c
+        dot += record[cell, SHAKHOV + d] * c
+        more += record[cell, SHAKHOV + 4 + d] * c
+    more += record[cell, SHAKHOV + 7] * square
+    extra = rest
+    if ti.static(q == 1):
+        extra = rest + 2
+    return 1 + more + dot * (square / record[cell, T] + extra - (D + 2))
+
+
+def run_stage(
+    second: bool,
+    layout,
+    old: torch.Tensor,
+    moved: torch.Tensor,
+    out: torch.Tensor,
+    knudsen: torch.Tensor,
+    tables,
+    records,
+    par: torch.Tensor,
+) -> None:
+    """Launch one stage; ``layout`` is a :class:`..gas.kinetic.scheme.Layout`.
+
+    Tensors are detached and contiguous; ``tables`` and ``records`` are pairs (of the first
+    stage, of this one) ``[batch * cells, ...]``. Nothing but ``out`` and the second of each
+    pair is written.
+    """
+    start(old.device)
+    k_stage_fwd(
+        ti.f64 if old.dtype == torch.float64 else ti.f32,
+        second,
+        layout.parts,
+        layout.space,
+        layout.axes,
+        layout.law,
+        old.view(-1),
+        moved.view(-1),
+        out.view(-1),
+        layout.neighbours,
+        layout.nodes,
+        knudsen.view(-1),
+        tables[0],
+        tables[1],
+        records[0],
+        records[1],
+        par,
+        layout.cells,
+        layout.rows,
+        layout.inner,
+        layout.outer,
+        layout.middle,
+    )
