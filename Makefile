@@ -1,11 +1,15 @@
 # Two commands do everything: `make demo` and `make test`. Both set up .venv first.
-PYTHON ?= $(shell command -v python3.12 >/dev/null 2>&1 && python3.12 -c 1 2>/dev/null && echo python3.12 || (command -v python3.11 >/dev/null 2>&1 && python3.11 -c 1 2>/dev/null && echo python3.11) || echo python3)
+# Python 3.11 or 3.12: the first of these that is one.
+PYTHON ?= $(shell for p in python3 python3.11 python3.12; do \
+	$$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' \
+	2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 
 .PHONY: demo test test-slow lint bench clean
 
 .venv/core: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "needs Python 3.11 or 3.12: make PYTHON=/path/to/it"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(PIP) --upgrade pip
 	$(PIP) -e .[viz]

@@ -1,6 +1,7 @@
 """The composition root: from a scenario to the job that runs it.
 
-Here, and in the modules beside it, stands the only ``match`` on kinds.
+Here, and in the modules beside it, stands the only ``match`` on kinds. Rooms are imported
+when they are asked for, so that a scenario loads only what it uses.
 """
 
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 from ..errors import InputError
 from ..protocols import Job
 from ..schema.base import Common
+from ..schema.train import TrainScenario
+from ..schema.vmc import DeepRitzScenario, VmcScanScenario, VmcScenario
 
 
 def build(scenario: Common, base: Path) -> Job:
@@ -16,6 +19,14 @@ def build(scenario: Common, base: Path) -> Job:
     Raises:
         InputError: something that the scenario names is missing or does not fit.
     """
-    match scenario.kind:
-        case kind:
-            raise InputError(f"kind: {kind} cannot be run here")
+    match scenario:
+        case TrainScenario():
+            from . import train
+
+            return train.build(scenario, base)
+        case VmcScenario() | VmcScanScenario() | DeepRitzScenario():
+            from . import vmc
+
+            return vmc.build(scenario, base)
+        case _:
+            raise InputError(f"kind: {scenario.kind} cannot be run here")

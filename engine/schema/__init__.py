@@ -1,8 +1,15 @@
-"""What may stand in a scenario file, one module per kind."""
+"""What may stand in a scenario file, one module per room."""
 
 from .base import Common
+from .train import TrainScenario
+from .vmc import DeepRitzScenario, VmcScanScenario, VmcScenario
 
 
 def scenario_kinds() -> dict[str, type[Common]]:
     """Return every kind of scenario; a new one is a line here and an arm in ``build``."""
-    return {}
+    return {
+        "train": TrainScenario,
+        "vmc": VmcScenario,
+        "vmc_scan": VmcScanScenario,
+        "deep_ritz": DeepRitzScenario,
+    }

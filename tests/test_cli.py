@@ -1,0 +1,83 @@
+"""The command line: exit codes, one-line errors, and what every shipped scenario needs."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from scalebridge.engine import bench, scenario
+from scalebridge.engine.cli import main
+
+
+def call(*arguments):
+    return CliRunner().invoke(main, list(arguments))
+
+
+def test_help_lists_the_commands():
+    text = call("--help").output
+    for command in ("run", "check", "list", "schema", "resume", "doctor", "bench"):
+        assert command in text
+
+
+def test_list_shows_every_shipped_scenario_with_a_title():
+    lines = call("list").output.splitlines()
+    assert len(lines) == len(scenario.shipped())
+    assert all(len(line.split()) > 2 for line in lines)
+
+
+def test_schema_is_json():
+    assert "oneOf" in json.loads(call("schema").output)
+
+
+def test_an_unknown_scenario_is_bad_input():
+    result = call("run", "argon_nvee")
+    assert result.exit_code == 2
+    assert "did you mean argon_nve" in result.output
+    assert len(result.output.strip().splitlines()) == 1
+
+
+def test_bad_input_leaves_nothing_behind(tmp_path):
+    out = tmp_path / "run"
+    result = call("run", "argon_nve", "--set", "run.stepz=3", "--out", str(out))
+    assert result.exit_code == 2
+    assert "run.stepz: unknown key; did you mean steps?" in result.output
+    assert not out.exists()
+
+
+def test_resume_of_something_else_is_bad_input(tmp_path):
+    result = call("resume", str(tmp_path))
+    assert result.exit_code == 2
+    assert "not a run folder" in result.output
+
+
+@pytest.mark.parametrize("name", sorted(scenario.shipped()))
+def test_every_shipped_scenario_is_complete(name):
+    parsed, _ = scenario.load(name)
+    assert parsed.title
+    assert len(parsed.description) > 80
+
+
+def test_the_page_of_results_tells_met_from_missed(tmp_path, monkeypatch):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "toy.py").write_text("def measure(quick, record):\n"
+                                     "    record('speed', 2.0, 'x', goal=3, better='higher')\n"
+                                     "    record('error', 2.0, 'eV', goal=3)\n")
+    monkeypatch.setattr(bench, "folder", lambda: tmp_path)
+    bench.measure("toy", quick=True)
+    table = json.loads((tmp_path / "results/toy.json").read_text())["figures"]
+    assert table["speed"]["met"] is False
+    assert table["error"]["met"] is True
+    page = (tmp_path / "RESULTS.md").read_text()
+    assert "| speed | 2 | x | >= 3 | no |" in page
+    assert "| error | 2 | eV | <= 3 | yes |" in page
+
+
+def test_one_figure_can_be_measured_alone(tmp_path, monkeypatch):
+    test_the_page_of_results_tells_met_from_missed(tmp_path, monkeypatch)
+    (tmp_path / "toy.py").write_text("def measure(quick, record):\n"
+                                     "    record('speed', 4.0, 'x', goal=3, better='higher')\n"
+                                     "    record('error', 9.0, 'eV', goal=3)\n")
+    bench.measure("toy", quick=True, only=["speed"])
+    table = json.loads((tmp_path / "results/toy.json").read_text())["figures"]
+    assert table["speed"]["value"] == 4.0
+    assert table["error"]["value"] == 2.0
