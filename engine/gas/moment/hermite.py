@@ -51,6 +51,7 @@ from ..boundaries import (
 from ..grid import Grid
 from ..material import Gas
 from ..observe import refuse_unphysical
+from .upwind import Dissipation, rusanov
 
 GAMMA = 1.0 - math.sqrt(0.5)
 DELTA = 1.0 - 1.0 / (2.0 * GAMMA)
@@ -231,6 +232,7 @@ class HermiteWorld:
         knudsen: ``[batch]`` or ``[batch, cells]``.
         order: M, at least 3; there are M + 1 equations, M - 2 beyond Euler.
         closure: see :class:`Closure`; default HME.
+        dissipation: :func:`~.upwind.rusanov`, or :func:`~.upwind.roe`, which smears less.
         cfl: Courant number of the largest signal speed.
         time_step: fixed step; the CFL is then the caller's to keep.
         dtype: f64 or f32.
@@ -246,6 +248,7 @@ class HermiteWorld:
     order: int
     time_step: float
     closure: Closure = hyperbolic
+    dissipation: Dissipation = rusanov
     dtype: torch.dtype = torch.float64
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     check: bool = True
@@ -347,13 +350,13 @@ class HermiteWorld:
             right[..., 1:2].abs() + c * right[..., 2:3].clamp(min=1e-9).sqrt(),
         )
         flux = 0.5 * (_flux(left) + _flux(right))
-        flux = flux - 0.5 * limit * (conserved(right) - conserved(left))[..., :3]
+        taken, smear = self.dissipation(left, right, limit)
+        flux = flux - 0.5 * taken
         flux = self._seal(flux)
         blend, inside = closing.blend, None
         if blend is not None:
             inside = 0.5 * (blend[:, 1:] + blend[:, :-1])
         jump = rows(0.5 * (left + right), right - left, order, blend)
-        smear = limit * (right - left)[..., 3:]
         volume = rows(w[:, 2:-2], slopes[:, 1:-1], order, inside)
         high = -(volume + 0.5 * (jump - smear)[:, 1:] + 0.5 * (jump + smear)[:, :-1]) / dx
         if closing.flux is not None:
