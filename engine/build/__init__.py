@@ -9,6 +9,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..protocols import Job
 from ..schema.base import Common
+from ..schema.md import MdScenario
 from ..schema.train import TrainScenario
 from ..schema.vmc import DeepRitzScenario, VmcScanScenario, VmcScenario
 
@@ -20,6 +21,10 @@ def build(scenario: Common, base: Path) -> Job:
         InputError: something that the scenario names is missing or does not fit.
     """
     match scenario:
+        case MdScenario():
+            from . import md
+
+            return md.build(scenario, base)
         case TrainScenario():
             from . import train
 

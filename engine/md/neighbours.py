@@ -118,7 +118,7 @@ class Neighbours:
 
     @property
     def shift(self) -> Tensor:
-        """``[atoms, most, 3]`` int32, lattice vectors to add to the neighbour's position."""
+        """``[atoms, most, 3]`` int32, lattice vectors to add to the neighbour."""
         return self._by_atom[1]
 
     @cached_property

@@ -1,12 +1,15 @@
 """Between ASE's structures and states of particles."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from ase import Atoms
 from torch import Tensor
 
 from ..errors import InputError
+from .neighbours import build_neighbours
 from .state import ParticleState
 
 
@@ -75,3 +78,49 @@ def to_atoms(state: ParticleState, species: Sequence[str], system: int = 0) -> A
     atoms.set_masses(state.masses.cpu()[mine].tolist())  # type: ignore[arg-type]
     atoms.set_momenta(state.momenta.detach().cpu()[mine].double().numpy())
     return atoms
+
+
+CLOSEST = 0.05
+"""Two atoms nearer than this, angstrom, stand on one spot: a mistake in the file."""
+
+_MOST_PLACES = 50_000_000
+
+
+def check_structure(state: ParticleState, cutoff: float, name: str) -> None:
+    """Refuse structures that no potential can answer for.
+
+    Raises:
+        InputError: no atoms, coordinates that are not finite, a periodic cell without
+            volume or so small that the cutoff reaches millions of its images, or two
+            atoms on one spot.
+    """
+    if state.atoms == 0:
+        raise InputError(f"{name}: holds no atoms")
+    for what in ("positions", "momenta", "cell"):
+        finite = torch.isfinite(getattr(state, what)).flatten(1).all(1)
+        if not bool(finite.all()):
+            number = int((~finite).int().argmax())
+            owner = "system" if what == "cell" else "atom"
+            raise InputError(f"{name}: {what} of {owner} {number} are not finite")
+    lengths = state.cell.double().norm(dim=2)
+    open_ = torch.where(state.periodic, lengths, torch.ones_like(lengths))
+    images = torch.where(state.periodic, 1 + 2 * cutoff / open_.clamp(min=1e-9), 1.0)
+    if float((images.prod(1) * state.counts).sum()) > _MOST_PLACES:
+        raise InputError(
+            f"{name}: the cell is far too small for a cutoff of {cutoff:g}; "
+            "check its lattice vectors, or repeat it"
+        )
+    table = build_neighbours(replace(state, anchor=state.positions), CLOSEST, 0.0)
+    if int(table.count.max()) > 0:
+        first = int((table.count > 0).int().argmax())
+        second = int(table.index[first, 0])
+        raise InputError(f"{name}: atoms {first} and {second} stand on one spot")
+
+
+def longest_time_step(masses: Tensor) -> float:
+    """Return the time step, fs, above which the lightest atom's bonds are unstable.
+
+    Velocity Verlet needs dt < T / pi; a bond to hydrogen, the stiffest there is, has
+    T = 9 fs (3700 / cm), and T grows as the square root of the mass.
+    """
+    return 9.0 / math.pi * math.sqrt(float(masses.min()) / 1.008)

@@ -1,0 +1,427 @@
+"""From a scenario of molecular dynamics to the job that runs it."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+import torch
+from ase import Atoms
+from ase.build import bulk
+from torch import Tensor
+
+from ..bridge.ase import AsePotential
+from ..errors import InputError
+from ..md.classical import LennardJones, StillingerWeber, plain, shifted
+from ..md.integrators import Bussi, Integrator, Langevin, NoseHoover, Schedule, Verlet
+from ..md.observables import Average, Drift, RadialDistribution
+from ..md.potential import Potential
+from ..md.state import ParticleState, concatenate
+from ..md.structure import check_structure, from_atoms, longest_time_step
+from ..md.units import METAL, REDUCED, Units
+from ..md.world import ExplosionGuard, MolecularDynamics
+from ..protocols import Figure, Outcome, Trigger, Writer
+from ..run import Reporter, Simulation, ZarrWriter, every
+from ..rundir import RunFolder
+from ..runtime import dtype_of
+from ..schema.base import locate
+from ..schema.md import (
+    AseSection,
+    BussiSection,
+    CrystalStructure,
+    DeepPotentialSection,
+    Ensemble,
+    FileStructure,
+    Heat,
+    LangevinSection,
+    LennardJonesSection,
+    LiquidLattice,
+    MdScenario,
+    NoseHooverSection,
+    NveSection,
+    OutputSection,
+    PotentialSection,
+    StillingerWeberSection,
+    Structure,
+)
+
+_EMT_ELEMENTS = ("Al", "Cu", "Ag", "Au", "Ni", "Pd", "Pt")
+_THERMO = (
+    "temperature", "potential_energy", "kinetic_energy", "total_energy", "conserved",
+    "pressure", "max_force", "deviation",
+)  # fmt: skip
+
+
+def build(scenario: MdScenario, base: Path) -> "MdJob":
+    """Read structure and model, check that they fit, and return the job.
+
+    Raises:
+        InputError: a file is missing or damaged, an element is unknown to the potential,
+            two atoms stand on one spot, or the time step is too long.
+    """
+    potential = _potential(scenario.potential, scenario, base)
+    atoms, name = _atoms(scenario.structure, base, scenario.seed)
+    units = REDUCED if scenario.units == "lj" else METAL
+    state = _replicas(atoms, potential, scenario, name)
+    check_structure(state, potential.cutoff, name)
+    _check_time_step(scenario, state)
+    temperature = _initial_temperature(scenario, atoms)
+    world = MolecularDynamics(
+        potential=potential,
+        integrator=_integrator(scenario.ensemble, units),
+        start=state,
+        time_step=scenario.run.timestep,
+        temperature=temperature,
+        skin=scenario.run.skin or (0.3 if units is REDUCED else 0.5),
+        units=units,
+    )
+    return MdJob(scenario, world)
+
+
+# -- parts --------------------------------------------------------------------------------
+
+
+def _potential(section: PotentialSection, scenario: MdScenario, base: Path) -> Potential:
+    match section:
+        case LennardJonesSection():
+            return LennardJones(
+                section.epsilon,
+                section.sigma,
+                section.cutoff,
+                section.species,
+                shifted if section.at_cutoff == "shifted" else plain,
+            )
+        case StillingerWeberSection():
+            return StillingerWeber()
+        case DeepPotentialSection():
+            from ..md.learned import load_potential
+
+            path = locate(section.model, base)
+            return load_potential(path, scenario.precision, scenario.device)
+        case AseSection():
+            from ase.calculators.emt import EMT
+
+            return AsePotential(EMT(), _EMT_ELEMENTS)
+
+
+def _atoms(section: Structure, base: Path, seed: int) -> tuple[Atoms, str]:
+    match section:
+        case FileStructure():
+            path = locate(section.path, base)
+            atoms, name = _read(path, section.frame), f"{path} frame {section.frame}"
+        case CrystalStructure():
+            name = "structure"
+            atoms = bulk(
+                section.element, section.lattice, a=section.lattice_constant, cubic=True
+            )
+        case LiquidLattice():
+            name, edge = "structure", (4.0 / section.density) ** (1 / 3)
+            atoms = bulk(section.element, "fcc", a=edge, cubic=True)
+    if isinstance(section, LiquidLattice):
+        atoms = atoms.repeat(section.cells)
+    else:
+        atoms = atoms.repeat(section.repeat)
+    mass = getattr(section, "mass", None)
+    if mass is not None:
+        atoms.set_masses(np.full(len(atoms), mass))
+    rattle = getattr(section, "rattle", 0.0)
+    if rattle > 0:
+        atoms.rattle(rattle, seed=seed)
+    return atoms, name
+
+
+def _read(path: Path, frame: int) -> Atoms:
+    try:
+        found = ase.io.read(path, index=frame)
+    except IndexError as error:
+        raise InputError(f"{path}: structure.frame: there is no frame {frame}") from error
+    except Exception as error:
+        # readers raise anything at all; whatever it is, the file is not readable
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} frame {frame}: cannot be read: {reason}") from error
+    assert isinstance(found, Atoms)
+    return found
+
+
+def _replicas(
+    atoms: Atoms, potential: Potential, scenario: MdScenario, name: str
+) -> ParticleState:
+    def one(seed: int) -> ParticleState:
+        return from_atoms(
+            atoms,
+            potential.species,
+            seed=seed,
+            dtype=dtype_of(scenario.precision),
+            device=scenario.device,
+        )
+
+    try:
+        states = [one(scenario.seed + k) for k in range(scenario.replicas)]
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+    return concatenate(states) if len(states) > 1 else states[0]
+
+
+def _check_time_step(scenario: MdScenario, state: ParticleState) -> None:
+    if scenario.units == "lj":
+        longest, unit = 0.05 * math.sqrt(float(state.masses.min())), ""
+    else:
+        longest, unit = longest_time_step(state.masses), " fs"
+    if scenario.run.timestep > longest:
+        raise InputError(
+            f"run.timestep: {scenario.run.timestep:g}{unit} is too long for the lightest "
+            f"atom ({float(state.masses.min()):g}); at most {longest:.3g}{unit}"
+        )
+
+
+def _initial_temperature(scenario: MdScenario, atoms: Atoms) -> tuple[float, ...] | None:
+    given = scenario.run.temperature
+    if given is None and isinstance(scenario.ensemble, Heat):
+        given = scenario.ensemble.temperature
+        given = scenario.ensemble.ramp[0][1] if given is None else given
+    if given is None:
+        return None if atoms.has("momenta") else (0.0,)
+    values = given if isinstance(given, tuple) else (given,)
+    if min(values) < 0:
+        raise InputError("run.temperature: cannot be negative")
+    return values
+
+
+def _integrator(section: Ensemble, units: Units) -> Integrator:
+    if isinstance(section, NveSection):
+        return Verlet()
+    schedule, relaxation = _schedule(section, units), section.relaxation / units.time
+    match section:
+        case LangevinSection():
+            return Langevin(schedule, relaxation)
+        case BussiSection():
+            return Bussi(schedule, relaxation)
+        case NoseHooverSection():
+            return NoseHoover(schedule, relaxation, section.chain)
+
+
+def _schedule(section: Heat, units: Units) -> Schedule:
+    if section.temperature is None:
+        times = tuple(time / units.time for time, _ in section.ramp)
+        return Schedule(times, tuple((value,) for _, value in section.ramp))
+    given = section.temperature
+    return Schedule.constant(*(given if isinstance(given, tuple) else (given,)))
+
+
+# -- the job ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MdJob:
+    """Steps the world; writes trajectory, thermodynamics and distributions."""
+
+    scenario: MdScenario
+    world: MolecularDynamics
+
+    def run(self, folder: RunFolder, report: Reporter) -> Outcome:
+        """Run to the end, from the newest checkpoint if there is one."""
+        scenario = self.scenario
+        outputs = _Outputs.of(scenario, self.world, folder)
+        simulation = Simulation(
+            world=self.world,
+            initial=self.world.init,
+            steps=scenario.run.steps,
+            time_step=scenario.run.timestep,
+            writers=outputs.writers(scenario),
+            guards=(ExplosionGuard(scenario.run.largest_force),),
+            report_every=scenario.run.report_every,
+            checkpoint_every=scenario.run.checkpoint_every,
+            headline=self._headline,
+            finish=outputs.finish,
+        )
+        return simulation.run(folder, report)
+
+    def _headline(self, observed: Mapping[str, Tensor]) -> Mapping[str, str]:
+        names, atoms = (
+            self.world.units.names,
+            float(self.world.start.counts.double().mean()),
+        )
+        shown = {
+            "T": f"{float(observed['temperature'].mean()):.1f} {names['temperature']}",
+            "E": f"{float(observed['total_energy'].mean()) / atoms:.5f} "
+            f"{names['energy']}/atom",
+            "conserved": f"{float(observed['conserved'].mean()) / atoms:.6f}",
+        }
+        if "deviation" in observed:
+            shown["deviation"] = f"{float(observed['deviation'].max()):.3f}"
+        return shown
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """The writers of a run and what they are turned into at its end."""
+
+    world: MolecularDynamics
+    trajectory: ZarrWriter
+    thermo: ZarrWriter
+    average: Average
+    drift: Drift
+    names: tuple[str, ...]
+    distributions: Mapping[str, tuple[Trigger, Average, RadialDistribution]]
+
+    @staticmethod
+    def of(scenario: MdScenario, world: MolecularDynamics, folder: RunFolder) -> "_Outputs":
+        units, output = world.units.names, scenario.output
+        state = world.start
+        names = tuple(
+            name
+            for name in _THERMO
+            if (name != "pressure" or bool(state.periodic.all()))
+            and (name != "deviation" or getattr(world.potential, "members", 1) > 1)
+        )
+        group = folder.store.require_group("trajectory")
+        group.attrs.update({"symbols": list(world.potential.species)})
+        folder.store.attrs.update({"time_unit": units["time"]})
+        trajectory = ZarrWriter(
+            folder,
+            "trajectory",
+            lambda state, observed: _frame(state, output),
+            {
+                "positions": units["length"], "cell": units["length"],
+                "forces": units["force"], "time": units["time"],
+            },
+            chunk=max(1, min(64, 4_000_000 // max(24 * state.atoms, 1))),
+        )  # fmt: skip
+        thermo = ZarrWriter(
+            folder,
+            "thermo",
+            lambda state, observed: {name: observed[name] for name in names},
+            {name: _unit(name, units) for name in (*names, "time")},
+        )
+        return _Outputs(
+            world,
+            trajectory,
+            thermo,
+            Average(lambda state, observed: torch.stack([observed[n] for n in names])),
+            Drift(lambda state, observed: observed["conserved"] / state.counts),
+            names,
+            _distributions(scenario, world),
+        )
+
+    def writers(self, scenario: MdScenario) -> Sequence[tuple[Trigger, Writer]]:
+        output = scenario.output
+        later = scenario.output.average_from
+        sampled = every(output.thermo_every)
+        return [
+            (every(output.trajectory_every), self.trajectory),
+            (sampled, self.thermo),
+            (lambda step: step >= later and sampled(step), self.average),
+            (sampled, self.drift),
+            *((trigger, average) for trigger, average, _ in self.distributions.values()),
+        ]
+
+    def finish(
+        self, folder: RunFolder, state: ParticleState, observed: Mapping[str, Tensor]
+    ) -> Outcome:
+        """Write the distributions; return averages with errors and the drift."""
+        self.trajectory.flush()
+        self.thermo.flush()
+        self._write_distributions(folder)
+        figures = self._averages(state) if self.average.blocks.count else {}
+        drift, verdict = self._drift(state, observed)
+        figures["conserved_drift"] = drift
+        return Outcome(figures, {"explosion": "ok", "conservation": verdict})
+
+    def _averages(self, state: ParticleState) -> dict[str, Figure]:
+        atoms, figures = state.counts.double().cpu(), {}
+        mean, error = self.average.blocks.mean, self.average.blocks.error
+        for k, name in enumerate(self.names):
+            if name == "conserved":
+                continue
+            extensive = name.endswith("energy")
+            share = atoms if extensive else torch.ones_like(atoms)
+            value, spread = mean[k] / share, error[k] / share
+            size = float(spread.square().sum().sqrt()) / len(spread)
+            unit = _unit(name, self.world.units.names)
+            figures[name] = Figure(
+                float(value.mean()),
+                unit + ("/atom" if extensive else ""),
+                size if math.isfinite(size) else None,
+            )
+        return figures
+
+    def _drift(
+        self, state: ParticleState, observed: Mapping[str, Tensor]
+    ) -> tuple[Figure, str]:
+        units = self.world.units
+        long = 1000.0 if units is METAL else 1.0
+        slope = self.drift.slope() * long
+        worst = float(slope[slope.abs().argmax()]) if slope.numel() else 0.0
+        unit = f"{units.names['energy']}/atom/" + ("ps" if units is METAL else "tau")
+        total = abs(worst) * self.drift.duration() / long
+        thermal = units.boltzmann * float(observed["temperature"].mean())
+        fine = total <= max(0.05 * thermal, 1e-6)
+        return Figure(worst, unit), (
+            "ok" if fine else f"the conserved quantity drifted by {total:.2g} "
+            f"{units.names['energy']}/atom, more than a twentieth of k T"
+        )  # fmt: skip
+
+    def _write_distributions(self, folder: RunFolder) -> None:
+        written = False
+        for name, (_, average, rdf) in self.distributions.items():
+            if not average.blocks.count:
+                continue
+            group = folder.store.require_group("rdf")
+            length = self.world.units.names["length"]
+            group.attrs.update({"title": "radial distribution functions"})
+            if not written:
+                _put(group, "r", rdf.r, length, "distance", ["r"])
+                written = True
+            systems = average.blocks.mean.shape[0]
+            mean = average.blocks.mean.mean(0)
+            error = average.blocks.error.square().sum(0).sqrt() / systems
+            symbols = self.world.potential.species
+            for k, (a, b) in enumerate(rdf.pairs):
+                suffix = "" if len(rdf.pairs) == 1 else f"_{symbols[a]}{symbols[b]}"
+                label = f"g(r) {name} {symbols[a]}-{symbols[b]}"
+                _put(group, name + suffix, mean[k], "", label, ["r"])
+                _put(group, f"{name}{suffix}_error", error[k], "", label, ["r"])
+
+
+def _put(
+    group: Any, name: str, values: Tensor, unit: str, long_name: str, axes: list[str]
+) -> None:
+    array = group.create_array(name, data=values.cpu().numpy(), overwrite=True)
+    array.attrs.update({"unit": unit, "long_name": long_name, "axes": axes})
+
+
+def _unit(name: str, units: Mapping[str, str]) -> str:
+    kinds = {"max_force": "force", "deviation": "force", "conserved": "energy"}
+    kind = kinds.get(name, "energy" if name.endswith("energy") else name)
+    return units.get(kind, "")
+
+
+def _frame(state: ParticleState, output: OutputSection) -> dict[str, Tensor]:
+    names = ["positions", "cell", "species", "system", "periodic"]
+    names += ["momenta"] * output.velocities + ["forces"] * output.forces
+    frame = {name: getattr(state, name) for name in names}
+    if state.deviation.numel():
+        frame["deviation"] = state.deviation
+    return frame
+
+
+def _distributions(
+    scenario: MdScenario, world: MolecularDynamics
+) -> dict[str, tuple[Trigger, Average, RadialDistribution]]:
+    found = {}
+    for section in scenario.output.rdf:
+        if not bool(world.start.periodic.all()):
+            raise InputError("output.rdf: needs a structure that is periodic in all axes")
+        rdf = RadialDistribution(len(world.potential.species), section.r_max, section.bins)
+        found[section.name] = (_window(section.start, section.stop, section.every),
+                               Average(rdf), rdf)  # fmt: skip
+    return found
+
+
+def _window(start: int, stop: int | None, interval: int) -> Callable[[int], bool]:
+    return lambda step: (
+        step >= start and (stop is None or step <= stop) and (step - start) % interval == 0
+    )
