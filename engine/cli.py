@@ -206,6 +206,40 @@ def schema() -> None:
 
 
 @main.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--to",
+    type=click.Choice(["metatomic", "torchscript", "deepmd-data"]),
+    default="metatomic",
+    show_default=True,
+)
+@click.option("--out", type=click.Path(path_type=Path), help="File or folder to write.")
+@click.option("--precision", type=click.Choice(["f32", "f64"]), default="f64")
+def export(model: Path, to: str, out: Path | None, precision: str) -> None:
+    """Write MODEL (or, for deepmd-data, labelled frames) for other programs."""
+    if to == "deepmd-data":
+        from .bridge.data import write_deepmd
+        from .md.data import read_frames
+
+        target = write_deepmd(read_frames(model), out or model.with_suffix(".deepmd"))
+    else:
+        from .bridge.export import export as write
+
+        target = write(model, to, out or model.with_suffix(f".{to}.pt"), precision)
+    click.echo(str(target))
+
+
+@main.command(name="import")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Name of what is written.")
+def import_(source: Path, out: Path | None) -> None:
+    """Turn a torch or PySCF checkpoint into safetensors and JSON; nothing in it is run."""
+    from .bridge.foreign import import_file
+
+    click.echo(str(import_file(source, out or Path(source.stem))))
+
+
+@main.command()
 def doctor() -> None:
     """Say what is installed here, what is missing and how to get it."""
     from .doctor import examine

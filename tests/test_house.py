@@ -8,6 +8,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("engine", "models", "viz")
+LOADING = 'torch.load(source, map_location="cpu", weights_only=True)'
+"""The one call that reads a foreign pickle (`engine import`)."""
 
 
 def imports_of(path: Path) -> set[str]:
@@ -120,4 +122,6 @@ def test_no_pickle_and_no_future_annotations():
     for room in ROOMS:
         for path in (ROOT / room).rglob("*.py"):
             text = path.read_text()
+            if path == ROOT / "engine/bridge/foreign.py":  # and there never a fallback
+                text = text.replace(LOADING, "")
             assert not [word for word in forbidden if word in text], path
