@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import plots, style
+from . import fields, learning, plots, style, walkers
 from .atoms import MAX_BONDED, Look, Snapshot, Trajectory, image, trajectory_name
 from .record import Column, Group, Record
 
@@ -21,26 +21,195 @@ def group_pictures(record: Record, name: str, group: Group) -> Iterator[Attempt]
     """Yield the pictures of one group, each with its title."""
     if name == "rdf" and trajectory_name(record) is not None:
         return  # stands beside the atoms
-    yield group.title, lambda: _lines(group)
-    for column in group.quantities():
-        if len(column.shape) > 2:
-            yield f"{name}/{column.name}", lambda column=column: _refuse(column)
+    rest = list(group.quantities())
+    if learning.is_parity(group):
+        yield group.title, lambda: _picture(group, learning.parity(group))
+        if learning.calibration(group) is not None:
+            yield f"{group.title}: is the deviation the error?", lambda: _calibration(group)
+        return
+    if "features" in group.columns:
+        yield group.title, lambda: _feature_map(group)
+        rest = [c for c in rest if c.shape[0] != group.columns["features"].shape[0]]
+    drawn: set[str] = set()
+    for kind, columns in _sorted(group, rest).items():
+        drawn |= {column.name for column in columns}
+        yield from _attempts(group, kind, columns)
+    for column in rest:
+        if column.name not in drawn and column.name not in _SILENT:
+            label = f"{name}/{column.name}".lstrip("/")
+            yield label, lambda column=column: _refuse(column)
+
+
+_SILENT = ("walkers", "density", "species", "system", "cell", "periodic", "masses")
+"""Arrays that another picture shows, or that are no picture."""
+
+
+def _sorted(group: Group, columns: list[Column]) -> dict[str, list[Column]]:
+    """Sort arrays by what draws them: lines, profile, phase, map, volume."""
+    kinds: dict[str, list[Column]] = {}
+    for column in columns:
+        layout = fields.Layout.of(group, column)
+        kind = ""
+        if layout is not None and (layout.space or layout.velocity):
+            kind = {
+                (1, 0): "profile",
+                (1, 1): "phase",
+                (1, 2): "phase",
+                (1, 3): "phase",
+                (2, 0): "map",
+                (3, 0): "volume",
+                (0, 1): "profile",
+            }.get((len(layout.space), len(layout.velocity)), "")
+        static = layout is None or (layout.frame is None and not layout.components)
+        if len(column.shape) <= 2 and (not kind or (kind == "profile" and static)):
+            kind = "lines"
+        if kind and 0 not in column.shape:
+            kinds.setdefault(kind, []).append(column)
+    return kinds
+
+
+def _attempts(group: Group, kind: str, columns: list[Column]) -> Iterator[Attempt]:
+    match kind:
+        case "lines":
+            yield group.title, lambda: _lines(group)
+        case "profile":
+            yield f"{group.title}: profiles", lambda: _profiles(group, columns)
+            if group.frames >= 8:
+                yield f"{group.title} over time", lambda: _space_time(group, columns)
+        case "phase":
+            for column in columns:
+                yield (
+                    f"{group.title}: phase space",
+                    lambda column=column: _phase(group, column),
+                )
+        case "map":
+            yield f"{group.title}: maps", lambda: _maps(group, columns)
+        case "volume":
+            for column in columns:
+                yield (
+                    f"{group.title}: {column.name}",
+                    lambda column=column: _volume(group, column),
+                )
 
 
 def _refuse(column: Column) -> "Picture":
     raise ValueError(f"nothing here draws an array of shape {column.shape}")
 
 
-def _picture(group: Group, made: "Figure") -> "Picture":
+def _picture(group: Group, made: "Figure", title: str = "", caption: str = "") -> "Picture":
     from .report import Picture, to_png
 
-    caption = str(group.attributes.get("caption", ""))
-    return Picture(group.title[:1].upper() + group.title[1:], to_png(made), caption)
+    title = title or group.title
+    caption = str(group.attributes.get("caption", "")) or caption
+    return Picture(title[:1].upper() + title[1:], to_png(made), caption)
 
 
 def _lines(group: Group) -> "Picture | None":
     found = plots.lines(group)
     return _picture(group, plots.page(found[:12])) if found else None
+
+
+def _calibration(group: Group) -> "Picture | None":
+    plot = learning.calibration(group)
+    if plot is None:
+        return None
+    caption = (
+        "Atoms are sorted by the committee's deviation into twenty bins; on the dashed "
+        "line the deviation equals the true error, above it the committee is too sure."
+    )
+    made = plots.page([plot], width=4.6, height=4.0)
+    return _picture(group, made, "Is the deviation the error?", caption)
+
+
+def _feature_map(group: Group) -> "Picture | None":
+    made = learning.feature_map(group)
+    return (
+        _picture(group, made, "", "Every dot is a sample that was seen.") if made else None
+    )
+
+
+def _layout(group: Group, column: Column) -> fields.Layout:
+    layout = fields.Layout.of(group, column)
+    assert layout is not None
+    return layout
+
+
+def _profiles(group: Group, columns: list[Column]) -> "Picture":
+    panels = [fields.profile(group, c, _layout(group, c)) for c in columns[:8]]
+    has_twin = any(group.reference(c.name) is not None for c in columns)
+    caption = "Profiles at the last moment" + (
+        "; dashed: what they should be." if has_twin else "."
+    )
+    return _picture(group, plots.page(panels), f"{group.title}: profiles", caption)
+
+
+def _space_time(group: Group, columns: list[Column]) -> "Picture":
+    chosen = [c for c in columns if c.axes and c.axes[0] == "frame"][:4]
+    made = style.figure(9.6 if len(chosen) > 1 else 5.4, 3.2 * -(-len(chosen) // 2))
+    rows, width = -(-len(chosen) // 2), min(2, len(chosen))
+    for number, column in enumerate(chosen):
+        axes = made.add_subplot(rows, width, number + 1)
+        fields.space_time(axes, group, column, _layout(group, column))
+    return _picture(group, made, f"{group.title} over time")
+
+
+def _phase(group: Group, column: Column) -> "Picture":
+    made = fields.phase_space(group, column, _layout(group, column))
+    caption = "How many particles are where and how fast; right: in three cells at the end."
+    return _picture(group, made, f"{group.title}: phase space", caption)
+
+
+def _maps(group: Group, columns: list[Column]) -> "Picture":
+    chosen = columns[:6]
+    rows, width = -(-len(chosen) // 2), min(2, len(chosen))
+    made = style.figure(5.0 * width, 4.0 * rows)
+    for number, column in enumerate(chosen):
+        axes = made.add_subplot(rows, width, number + 1)
+        fields.plane_map(axes, group, column, _layout(group, column))
+    return _picture(group, made, f"{group.title}: maps", "At the last moment.")
+
+
+def _volume(group: Group, column: Column) -> "Picture":
+    layout = _layout(group, column)
+    names = [column.axes[i] for i in layout.space]
+    made = fields.slices(
+        fields.take(column, layout),
+        [fields.coordinate(group, name) for name in names],
+        [group.columns[name].title for name in names],
+        fields.title_of(column, layout),
+    )
+    return _picture(
+        group, made, f"{group.title}: {column.name}", "Planes through the middle."
+    )
+
+
+# -- electrons ---------------------------------------------------------------------------
+
+
+def electrons_picture(record: Record) -> "Picture | None":
+    """Return density, nuclei and walkers of a run that kept them."""
+    from .report import Picture, to_png
+
+    cloud = walkers.cloud_of(record)
+    if cloud is None:
+        return None
+    made = walkers.picture(cloud)
+    return Picture("Electrons", to_png(made), walkers.caption(cloud))
+
+
+def energy_picture(record: Record) -> "Picture | None":
+    """Return the energy over the iterations with its error band."""
+    from .report import Picture, to_png
+
+    figures = record.summary.get("figures", {})
+    found = walkers.energy_trace(record.events(), figures)
+    if not found:
+        return None
+    caption = (
+        "The energy of the network while it is trained; by the variational principle it "
+        "lies above the exact one, apart from its statistical error."
+    )
+    return Picture("Energy", to_png(plots.page(found, height=3.4)), caption)
 
 
 # -- atoms -------------------------------------------------------------------------------

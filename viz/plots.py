@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import style
-from .record import Column, Group
+from .record import TRACES, Column, Group
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -132,7 +132,7 @@ def page(plots: Sequence[Plot], width: float = 7.2, height: float = 2.9) -> "Fig
 
 # -- observables over time ---------------------------------------------------------------
 
-_HIDDEN = ("step", "time", "wall")
+_HIDDEN = (*TRACES, "wall")
 _UNITS = {
     "temperature": "K",
     "potential_energy": "eV",
@@ -232,10 +232,21 @@ def _common_title(group: Group, curves: Sequence[Curve], unit: str) -> str:
     return f"{title} [{unit}]" if unit else title
 
 
+def _along(column: Column) -> int:
+    """Return the axis that runs along the abscissa: the frames, or else the last one."""
+    return 0 if column.axes and column.axes[0] == "frame" else -1
+
+
+def _table(column: Column) -> np.ndarray:
+    """Return ``[curves, points]``."""
+    values = np.atleast_2d(column.values)
+    return values.T if _along(column) == 0 and len(column.shape) == 2 else values
+
+
 def abscissa_of(group: Group, column: Column) -> tuple[np.ndarray, str]:
-    """Return the coordinate along the last axis of an array, and its title."""
-    axis = column.axes[-1] if column.axes else ""
-    length = column.shape[-1]
+    """Return the coordinate along which an array is drawn, and its title."""
+    axis = column.axes[_along(column)] if column.axes else ""
+    length = column.shape[_along(column)]
     if axis == "frame":
         time = group.time()
         if time is not None:
@@ -250,7 +261,7 @@ def _curves(group: Group, column: Column) -> Iterator[tuple[str, Curve]]:
     if len(column.shape) not in (1, 2) or 0 in column.shape:
         return
     x, _ = abscissa_of(group, column)
-    table = np.atleast_2d(column.values)
+    table = _table(column)
     twin, error = group.reference(column.name), group.error(column.name)
     many = len(table) > 1
     for number, row in enumerate(table[: 2 * _MAX_LINES]):
@@ -258,10 +269,10 @@ def _curves(group: Group, column: Column) -> Iterator[tuple[str, Curve]]:
         if many:
             labels = column.labels
             name = labels[number] if number < len(labels) else f"{number}"
-        band = np.atleast_2d(error.values)[number] if error is not None else None
+        band = _table(error)[number] if error is not None else None
         yield name, Curve(x, row, name, band)
-        if twin is not None and twin.shape[-1] == column.shape[-1]:
-            rows = np.atleast_2d(twin.values)
+        if twin is not None and twin.shape[_along(twin)] == len(x):
+            rows = _table(twin)
             kind = "exact" if twin.name.endswith("_exact") else "reference"
             label = kind if not many else ("" if number else kind)
             target = rows[min(number, len(rows) - 1)]

@@ -108,8 +108,9 @@ class Group:
     def time(self) -> Column | None:
         """Return the coordinate of the frames."""
         for name in ("time", "step"):
-            if name in self.columns and np.ptp(self.columns[name].values or 0) > 0:
-                return self.columns[name]
+            column = self.columns.get(name)
+            if column is not None and len(np.unique(column.values)) > 1:
+                return column
         return None
 
     def quantities(self) -> list[Column]:

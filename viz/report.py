@@ -101,6 +101,9 @@ def _attempts(record: Record) -> Iterator[tuple[str, Callable[[], Picture | None
     trajectory = atoms.trajectory_name(record)
     if trajectory is not None:
         yield "Atoms", lambda: gallery.atoms_picture(record)
+    if record.scenario.get("kind") == "vmc":
+        yield "Electrons", lambda: gallery.electrons_picture(record)
+        yield "Energy", lambda: gallery.energy_picture(record)
     for name, group in groups.items():
         if name != trajectory and group.plot != "hidden":
             yield from gallery.group_pictures(record, name, group)
@@ -110,13 +113,20 @@ def _attempts(record: Record) -> Iterator[tuple[str, Callable[[], Picture | None
 def observables_picture(record: Record) -> Picture | None:
     """Return the numbers that the run reported, over time."""
     kind = str(record.scenario.get("kind", ""))
-    panels = plots.observables(record.events(), record.attributes(), kind)
+    drawn = {name for group in record.groups().values() for name in group.columns}
+    drawn |= {"energy", "energy_error"} if kind == "vmc" else set()
+    events = {
+        name: values
+        for name, values in record.events().items()
+        if name in plots.TRACES or name not in drawn
+    }
+    panels = plots.observables(events, record.attributes(), kind)
     if not panels:
         return None
     return Picture(
         "Observables over time",
         to_png(plots.page(panels[:12], height=2.4)),
-        "Every number that the run reported on its way.",
+        "What the run reported on its way.",
     )
 
 

@@ -1,0 +1,380 @@
+"""Fields: profiles with their reference, space-time, phase space, maps, isosurfaces.
+
+Which axis of an array is what follows from its ``axes``: ``frame``, a batch (named so, or
+unnamed before the first coordinate), space (``x``, ``y``, ``z``, ``r``), velocity (a name
+that begins with ``v``), components (unnamed after the last coordinate).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import plots, style
+from .record import Column, Group
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MAX_CURVES = 7
+MAX_FRAMES = 400
+"""A space-time picture is thinned to this many moments."""
+
+_BATCH = ("batch", "system", "systems", "model", "case", "replica")
+_COMPONENT = ("component", "components", "i", "j")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What each axis of an array is: positions of the axes.
+
+    Attributes:
+        frame: the axis of moments, None without.
+        batch: the axis of independent problems, None without.
+        space: axes along which it is resolved in space.
+        velocity: axes along which it is resolved in velocity.
+        components: axes of a vector or tensor.
+    """
+
+    frame: int | None
+    batch: int | None
+    space: tuple[int, ...]
+    velocity: tuple[int, ...]
+    components: tuple[int, ...]
+
+    @classmethod
+    def of(cls, group: Group, column: Column) -> "Layout | None":
+        """Return the layout of an array, None where it cannot be told."""
+        axes = column.axes
+        if len(axes) != len(column.shape):
+            return None
+        frame = 0 if axes and axes[0] == "frame" else None
+        known = [i for i, axis in enumerate(axes) if axis in group.columns]
+        if not known:
+            return None
+        batch: int | None = None
+        components: list[int] = []
+        for i, axis in enumerate(axes):
+            if i in known or i == frame:
+                continue
+            before = i < known[0] and axis not in _COMPONENT
+            if (axis in _BATCH or before) and batch is None:
+                batch = i
+            elif axis in _COMPONENT or column.shape[i] <= 3:
+                components.append(i)
+            else:
+                return None
+        velocity = tuple(i for i in known if axes[i].startswith("v"))
+        space = tuple(i for i in known if i not in velocity)
+        return cls(frame, batch, space, velocity, tuple(components))
+
+
+def take(
+    column: Column, layout: Layout, frame: int = -1, batch: int = 0, component: int = 0
+) -> np.ndarray:
+    """Return one moment of one problem, with only axes of space and velocity left."""
+    index: list[Any] = [slice(None)] * len(column.shape)
+    if layout.frame is not None:
+        index[layout.frame] = frame % column.shape[layout.frame]
+    if layout.batch is not None:
+        index[layout.batch] = min(batch, column.shape[layout.batch] - 1)
+    for axis in layout.components:
+        index[axis] = min(component, column.shape[axis] - 1)
+    return np.asarray(column.array[tuple(index)], float)
+
+
+def coordinate(group: Group, name: str) -> np.ndarray:
+    """Return the values of a coordinate; one that was written every frame is taken once."""
+    values = group.columns[name].values
+    return values if values.ndim == 1 else values.reshape(-1, values.shape[-1])[-1]
+
+
+def title_of(column: Column, layout: Layout) -> str:
+    """Return the title of the component that is drawn."""
+    if not layout.components:
+        return column.title
+    letters = "x" * len(layout.components)
+    name = column.long_name or column.name.replace("_", " ")
+    return f"{name} {letters}" + (f" [{column.unit}]" if column.unit else "")
+
+
+# -- one dimension -----------------------------------------------------------------------
+
+
+def profile(group: Group, column: Column, layout: Layout) -> plots.Plot:
+    """Return the profile at the last moment, of every problem of the batch."""
+    axis = column.axes[layout.space[0]]
+    x = coordinate(group, axis)
+    count = column.shape[layout.batch] if layout.batch is not None else 1
+    labels = column.labels
+    twin, error = group.reference(column.name), group.error(column.name)
+    curves: list[plots.Curve] = []
+    if count == 1 and layout.frame is not None and column.shape[layout.frame] > 1:
+        first = take(column, layout, 0)
+        curves.append(plots.Curve(x, first, "start", colour="#bbbbbb"))
+    chosen = _chosen(count)
+    for number in chosen:
+        y = take(column, layout, -1, number)
+        label = _label(labels, number) if count > 1 else ("end" if curves else "")
+        band = _twin(group, error, -1, number)
+        curves.append(plots.Curve(x, y, label, band))
+        target = _twin(group, twin, -1, number)
+        if twin is not None and target is not None and target.shape == y.shape:
+            kind = "exact" if twin.name.endswith("_exact") else "reference"
+            curves.append(
+                plots.Curve(x, target, kind if number == chosen[0] else "", reference=True)
+            )
+    return plots.Plot(curves, group.columns[axis].title, title_of(column, layout))
+
+
+def _chosen(count: int) -> list[int]:
+    return sorted({round(i) for i in np.linspace(0, count - 1, min(count, MAX_CURVES))})
+
+
+def _label(labels: Sequence[str], number: int) -> str:
+    return labels[number] if number < len(labels) else str(number)
+
+
+def _twin(group: Group, column: Column | None, frame: int, batch: int) -> np.ndarray | None:
+    if column is None:
+        return None
+    layout = Layout.of(group, column)
+    return take(column, layout, frame, batch) if layout is not None else None
+
+
+def comparison(groups: Sequence[Group], name: str) -> plots.Plot:
+    """Return one quantity's profile by several models, each a group of the run."""
+    curves: list[plots.Curve] = []
+    title, x_title = name, "x"
+    for group in groups:
+        column = group.columns[name]
+        layout = Layout.of(group, column)
+        if layout is None or len(layout.space) != 1:
+            continue
+        drawn = profile(group, column, layout)
+        title, x_title = drawn.y, drawn.x
+        label = str(group.attributes.get("title") or group.name.rsplit("/", 1)[-1])
+        last = [c for c in drawn.curves if not c.reference and c.label != "start"][-1]
+        curves.append(plots.Curve(last.x, last.y, label, last.error))
+        if not any(c.reference for c in curves):
+            curves += [c for c in drawn.curves if c.reference][-1:]
+    return plots.Plot(curves, x_title, title)
+
+
+def space_time(
+    axes: "Axes", group: Group, column: Column, layout: Layout, batch: int = 0
+) -> None:
+    """Draw a one-dimensional field over space and time."""
+    assert layout.frame == 0
+    frames = column.shape[0]
+    stride = -(-frames // MAX_FRAMES)
+    index: list[Any] = [slice(0, frames, stride), *[slice(None)] * (len(column.shape) - 1)]
+    if layout.batch is not None:
+        index[layout.batch] = batch
+    for axis in layout.components:
+        index[axis] = 0
+    values = np.asarray(column.array[tuple(index)], float)
+    name = column.axes[layout.space[0]]
+    time = group.time()
+    t = time.values[::stride] if time is not None else np.arange(0, frames, stride)
+    drawn = axes.pcolormesh(
+        coordinate(group, name), t, values, shading="auto", rasterized=True, **_map(values)
+    )
+    axes.set_xlabel(group.columns[name].title)
+    axes.set_ylabel(time.title if time is not None else "frame")
+    axes.grid(False)
+    axes.figure.colorbar(drawn, ax=axes, label=title_of(column, layout))
+
+
+def _map(values: np.ndarray) -> dict[str, Any]:
+    """Return map and limits: diverging and symmetric where the sign matters."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return {"cmap": style.SEQUENTIAL}
+    low, high = float(finite.min()), float(finite.max())
+    if low < 0 < high and min(-low, high) > 0.1 * max(-low, high):
+        bound = max(-low, high)
+        return {"cmap": style.DIVERGING, "vmin": -bound, "vmax": bound}
+    return {"cmap": style.SEQUENTIAL}
+
+
+# -- phase space -------------------------------------------------------------------------
+
+
+def phase_space(group: Group, column: Column, layout: Layout, batch: int = 0) -> "Figure":
+    """Return f(x, v) at the first and last moment, and f(v) in three cells."""
+    name_x, name_v = column.axes[layout.space[0]], column.axes[layout.velocity[0]]
+    x, v = coordinate(group, name_x), coordinate(group, name_v)
+    moving = layout.frame is not None and column.shape[layout.frame] > 1
+    moments = [0, -1] if moving else [-1]
+    made = style.figure(3.7 * (len(moments) + 1), 3.4)
+    top = max(float(np.nanmax(take(column, layout, m, batch))) for m in moments)
+    for place, moment in enumerate(moments):
+        axes = made.add_subplot(1, len(moments) + 1, place + 1)
+        f = _phase(take(column, layout, moment, batch), layout)
+        drawn = axes.pcolormesh(
+            x, v, f.T, shading="auto", rasterized=True, vmin=0, vmax=top
+        )
+        axes.set_xlabel(group.columns[name_x].title)
+        axes.set_ylabel(group.columns[name_v].title)
+        axes.set_title("start" if moving and place == 0 else "end", loc="left")
+        axes.grid(False)
+        if place == len(moments) - 1:
+            made.colorbar(drawn, ax=axes, label=column.title)
+    cells = [len(x) // 4, len(x) // 2, 3 * len(x) // 4]
+    plots.draw(made.axes[0].figure.add_subplot(1, len(moments) + 1, len(moments) + 1),  # type: ignore[union-attr]
+               distribution(group, column, layout, cells, -1, batch))  # fmt: skip
+    return made
+
+
+def _phase(values: np.ndarray, layout: Layout) -> np.ndarray:
+    """Return ``[x, v]``; further velocity axes are summed."""
+    if layout.space[0] > layout.velocity[0]:
+        values = np.moveaxis(values, -1, 0)
+    while values.ndim > 2:
+        values = values.sum(-1)
+    return values
+
+
+def distribution(
+    group: Group,
+    column: Column,
+    layout: Layout,
+    cells: Sequence[int],
+    frame: int = -1,
+    batch: int = 0,
+) -> plots.Plot:
+    """Return the distribution over velocities in picked cells."""
+    name_x, name_v = column.axes[layout.space[0]], column.axes[layout.velocity[0]]
+    x, v = coordinate(group, name_x), coordinate(group, name_v)
+    f = _phase(take(column, layout, frame, batch), layout)
+    curves = [plots.Curve(v, f[c], f"{name_x} = {x[c]:.3g}") for c in cells]
+    return plots.Plot(curves, group.columns[name_v].title, column.title)
+
+
+# -- two and three dimensions ------------------------------------------------------------
+
+
+def plane_map(
+    axes: "Axes",
+    group: Group,
+    column: Column,
+    layout: Layout,
+    batch: int = 0,
+    frame: int = -1,
+) -> None:
+    """Draw a two-dimensional field, with streamlines where the velocity is known."""
+    names = [column.axes[i] for i in layout.space]
+    x, y = (coordinate(group, name) for name in names)
+    values = take(column, layout, frame, batch)
+    drawn = axes.pcolormesh(x, y, values.T, shading="auto", rasterized=True, **_map(values))
+    axes.set_xlabel(group.columns[names[0]].title)
+    axes.set_ylabel(group.columns[names[1]].title)
+    axes.set_aspect("equal")
+    axes.grid(False)
+    axes.figure.colorbar(drawn, ax=axes, label=title_of(column, layout), shrink=0.85)
+    _streamlines(axes, group, names, batch, frame)
+
+
+def _streamlines(
+    axes: "Axes", group: Group, names: Sequence[str], batch: int, frame: int
+) -> None:
+    velocity = group.columns.get("velocity")
+    layout = Layout.of(group, velocity) if velocity is not None else None
+    if velocity is None or layout is None or len(layout.components) != 1:
+        return
+    if [velocity.axes[i] for i in layout.space] != list(names):
+        return
+    u, w = (take(velocity, layout, frame, batch, c) for c in (0, 1))
+    speed = np.hypot(u, w)
+    if not np.isfinite(speed).all() or float(speed.max()) <= 0:
+        return
+    x, y = (coordinate(group, name) for name in names)
+    dark = axes.collections[0].get_cmap().name  # type: ignore == style.DIVERGING
+    even_x, even_y = np.linspace(x[0], x[-1], len(x)), np.linspace(y[0], y[-1], len(y))
+    axes.streamplot(
+        even_x,
+        even_y,
+        u.T,
+        w.T,
+        color="#333333" if dark else "white",
+        linewidth=0.7,
+        density=0.9,
+        arrowsize=0.7,
+    )
+    axes.set_xlim(x[0], x[-1])
+    axes.set_ylim(y[0], y[-1])
+
+
+def slices(values: np.ndarray, spans: Sequence[np.ndarray], titles: Sequence[str],
+           label: str) -> "Figure":  # fmt: skip
+    """Return the three planes through the middle of a three-dimensional field."""
+    made = style.figure(10.5, 3.4)
+    middle = [n // 2 for n in values.shape]
+    limits = _map(values)
+    limits.setdefault("vmin", float(np.nanmin(values)))
+    limits.setdefault("vmax", float(np.nanmax(values)))
+    drawn: Any = None
+    shown = []
+    for place, (a, b, c) in enumerate(((0, 1, 2), (0, 2, 1), (1, 2, 0))):
+        axes = made.add_subplot(1, 3, place + 1)
+        plane = np.take(values, middle[c], axis=c)
+        drawn = axes.pcolormesh(
+            spans[a], spans[b], plane.T, shading="auto", rasterized=True, **limits
+        )
+        axes.set_xlabel(titles[a])
+        axes.set_ylabel(titles[b])
+        axes.set_aspect("equal")
+        axes.grid(False)
+        shown.append(axes)
+    made.colorbar(drawn, ax=shown, label=label, shrink=0.85)
+    return made
+
+
+def isosurfaces(
+    values: np.ndarray,
+    spans: Sequence[np.ndarray],
+    levels: Sequence[float],
+    size: tuple[int, int] = (800, 640),
+) -> np.ndarray:
+    """Return a picture ``[height, width, 3]`` of surfaces of equal value.
+
+    :data:`render.missing` must be empty.
+    """
+    from . import render
+
+    plotter = render.plotter(size)
+    try:
+        add_isosurfaces(plotter, values, spans, levels)
+        plotter.camera_position = [(1.0, 0.6, 0.45), (0, 0, 0), (0, 0, 1)]
+        plotter.renderer.ResetCamera()
+        return np.asarray(plotter.screenshot(return_img=True))[..., :3]
+    finally:
+        plotter.close()
+
+
+def add_isosurfaces(
+    plotter: Any, values: np.ndarray, spans: Sequence[np.ndarray], levels: Sequence[float]
+) -> None:
+    """Add surfaces of equal value to a plotter, outer ones more transparent."""
+    import matplotlib
+    import pyvista as pv
+
+    grid = pv.RectilinearGrid(*[np.asarray(s, float) for s in spans])
+    grid["value"] = np.asarray(values, float).ravel(order="F")
+    for number, level in enumerate(sorted(levels)):
+        share = (number + 1) / len(levels)
+        surface = grid.contour([level], scalars="value")
+        if surface.n_points == 0:  # type: ignore[union-attr]
+            continue
+        plotter.add_mesh(
+            surface,
+            color=matplotlib.colormaps[style.SEQUENTIAL](0.15 + 0.8 * (1 - share))[:3],
+            opacity=0.25 + 0.5 * share if len(levels) > 1 else 0.7,
+            smooth_shading=True,
+            specular=0.2,
+            render=False,
+        )
+    plotter.add_mesh(grid.outline(), color="#666666", line_width=1.0, render=False)

@@ -1,0 +1,175 @@
+"""Learning: parity, learning curves, rounds, and the map of what was seen and chosen."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import plots, style
+from .record import Column, Group
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MANY = 4000
+"""With more points than this, a parity plot shows how dense they lie."""
+
+
+# -- parity ------------------------------------------------------------------------------
+
+
+def parity_pairs(group: Group) -> list[tuple[Column, Column]]:
+    """Return (predicted, reference) arrays of a group that compares them."""
+    pairs = []
+    for name, reference in group.columns.items():
+        stem = name.removesuffix("_reference")
+        if stem == name:
+            continue
+        predicted = group.columns.get(stem) or group.columns.get(stem + "_predicted")
+        if predicted is not None and predicted.shape == reference.shape:
+            pairs.append((predicted, reference))
+    return pairs
+
+
+def is_parity(group: Group) -> bool:
+    """Tell whether a group compares predictions with a reference, point by point."""
+    if group.plot:
+        return group.plot == "parity"
+    return group.name.rsplit("/", 1)[-1] == "parity" and bool(parity_pairs(group))
+
+
+def parity(group: Group) -> "Figure":
+    """Return predictions against the reference, with the errors' root mean square."""
+    pairs = parity_pairs(group)
+    made = style.figure(4.3 * len(pairs), 4.0)
+    for place, (predicted, reference) in enumerate(pairs):
+        axes = made.add_subplot(1, len(pairs), place + 1)
+        draw_parity(axes, predicted.values, reference.values, predicted)
+    return made
+
+
+def draw_parity(
+    axes: "Axes", predicted: np.ndarray, reference: np.ndarray, column: Column
+) -> None:
+    """Draw one cloud of points around the diagonal."""
+    x, y = reference.ravel().astype(float), predicted.ravel().astype(float)
+    kept = np.isfinite(x) & np.isfinite(y)
+    x, y = x[kept], y[kept]
+    unit = f" [{column.unit}]" if column.unit else ""
+    name = (column.long_name or column.name).replace("_", " ").removesuffix(" predicted")
+    axes.set_xlabel(f"reference {name}{unit}")
+    axes.set_ylabel(f"predicted {name}{unit}")
+    if not len(x):
+        return
+    low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
+    margin = 0.03 * (high - low) or 1.0
+    span = (low - margin, high + margin)
+    if len(x) > MANY:
+        drawn = axes.hexbin(
+            x, y, gridsize=70, extent=(*span, *span), bins="log", mincnt=1, lw=0.1
+        )
+        axes.figure.colorbar(drawn, ax=axes, label="values in a cell", shrink=0.8)
+    else:
+        axes.plot(x, y, "o", ms=3, alpha=0.5, mew=0, color=style.BLUE, rasterized=True)
+    axes.plot(span, span, color=style.REFERENCE, lw=1.0, ls=(0, (4, 2)))
+    axes.set_xlim(*span)
+    axes.set_ylim(*span)
+    axes.set_aspect("equal")
+    rmse = float(np.sqrt(np.mean((x - y) ** 2)))
+    axes.set_title(f"RMSE {rmse:.3g} {column.unit}, {len(x)} values", loc="left")
+
+
+def calibration(group: Group) -> plots.Plot | None:
+    """Return the true error of the forces against the committee's deviation, binned."""
+    deviation = group.columns.get("deviation")
+    forces, reference = group.columns.get("forces"), group.columns.get("forces_reference")
+    if deviation is None or forces is None or reference is None:
+        return None
+    guess = deviation.values.ravel().astype(float)
+    true = np.linalg.norm(forces.values - reference.values, axis=-1).ravel().astype(float)
+    if len(guess) != len(true) or len(guess) < 40 or not np.all(np.isfinite(guess)):
+        return None
+    order = np.argsort(guess)
+    bins = np.array_split(order, 20)
+    x = np.array([guess[b].mean() for b in bins])
+    y = np.array([np.sqrt(np.mean(true[b] ** 2)) for b in bins])
+    if not np.all(x > 0):
+        return None
+    unit = f" [{forces.unit}]" if forces.unit else ""
+    return plots.Plot(
+        [
+            plots.Curve(x, y, "measured"),
+            plots.Curve(x, x, "error = deviation", reference=True),
+        ],
+        f"committee deviation of the force{unit}",
+        f"true error of the force{unit}",
+        "loglog",
+        points=True,
+    )
+
+
+# -- the map of samples ------------------------------------------------------------------
+
+
+def feature_map(group: Group) -> "Figure | None":
+    """Return where the explored, chosen and labelled samples lie in feature space.
+
+    The group holds ``features [samples, k]`` and any of ``chosen``, ``labelled``,
+    ``deviation``, ``round`` (``[samples]``); two principal components are drawn.
+    """
+    features = group.columns.get("features")
+    if features is None or len(features.shape) != 2 or features.shape[0] < 3:
+        return None
+    points, share = principal(features.values.astype(float))
+    made = style.figure(7.2, 4.6)
+    axes = made.add_subplot()
+    value = group.columns.get("deviation") or group.columns.get("indicator")
+    if value is not None:
+        seen = value.values.astype(float)
+        drawn = axes.scatter(*points.T, c=seen, s=9, lw=0, rasterized=True)
+        made.colorbar(drawn, ax=axes, label=value.title)
+    else:
+        axes.scatter(
+            *points.T, color="#bbbbbb", s=9, lw=0, label="explored", rasterized=True
+        )
+    rings = (("chosen", style.VERMILION, 34), ("labelled", style.BLACK, 60))
+    for name, colour, size in rings:
+        flags = group.columns.get(name)
+        if flags is None:
+            continue
+        mine = points[flags.values.astype(bool)]
+        axes.scatter(
+            *mine.T, s=size, facecolors="none", edgecolors=colour, lw=1.1,
+            label=f"{name} ({len(mine)})",
+        )  # fmt: skip
+    axes.set_xlabel(f"first principal component ({100 * share[0]:.0f} % of the variance)")
+    axes.set_ylabel(f"second ({100 * share[1]:.0f} %)")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="best")
+    return made
+
+
+def principal(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return two principal components ``[samples, 2]`` and their shares of variance."""
+    centred = features - features.mean(0)
+    left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
+    sizes = np.concatenate([sizes, np.zeros(2)])
+    points = np.zeros((len(features), 2))
+    points[:, : min(2, left.shape[1])] = left[:, :2] * sizes[: min(2, left.shape[1])]
+    return points, sizes[:2] ** 2 / max(float((sizes**2).sum()), 1e-300)
+
+
+def rounds(
+    columns: "dict[str, np.ndarray]", units: "dict[str, str]", names: Sequence[str]
+) -> list[plots.Plot]:
+    """Return one plot per named number of the rounds."""
+    x = columns.get("round", np.arange(len(next(iter(columns.values()), []))))
+    made = []
+    for name in names:
+        y = columns.get(name)
+        if y is None or y.ndim != 1 or np.sum(np.isfinite(y)) < 2:
+            continue
+        unit = f" [{units[name]}]" if units.get(name) else ""
+        made.append(plots.Plot([plots.Curve(x, y)], "round", name.replace("_", " ") + unit))
+    return made
