@@ -1,1 +1,1 @@
-"""Explorers: where the next samples come from."""
+"""Explorers: run the current committee and yield what it meets."""

@@ -1,1 +1,1 @@
-"""Labelers: micro-scale models that answer one sample."""
+"""Labelers: answer a sample with the micro-scale model."""

@@ -332,7 +332,7 @@ class Training:
         loss = weights[0] * settings.loss.energy_term(error, batch.counts)
         loss = loss + weights[1] * force_term
         if virial is not None:
-            loss = loss + weights[2] * _virial_term(virial, batch, settings.loss.deviatoric)
+            loss = loss + weights[2] * virial_term(virial, batch, settings.loss.deviatoric)
         self.optimiser.zero_grad(set_to_none=True)
         loss.sum().backward()
         with torch.no_grad():
@@ -467,7 +467,8 @@ def _optimiser(model: Any, settings: Settings) -> torch.optim.Optimizer:
     return torch.optim.Adam(parameters, lr=settings.learning_rate)
 
 
-def _virial_term(virial: Tensor, batch: Batch, deviatoric: bool) -> Tensor:
+def virial_term(virial: Tensor, batch: Batch, deviatoric: bool) -> Tensor:
+    """Mean squared error of the virial per atom, ``[members]``; unknown ones are skipped."""
     known = torch.isfinite(batch.virial)
     target = torch.where(known, batch.virial, 0.0)
     error = (virial - target) / batch.counts[:, None, None] * known

@@ -82,7 +82,9 @@ class Soap(torch.optim.Optimizer):
                 )
                 eye = torch.eye(size, dtype=factor.dtype, device=factor.device)
                 state[name] = factor
-                state[f"{name}_basis"] = torch.linalg.eigh(factor + 1e-12 * eye)[1].flip(-1)
+                state[f"{name}_basis"] = (
+                    torch.linalg.eigh(factor + 1e-12 * eye)[1].flip(-1).contiguous()
+                )
 
     def _refresh(self, state: dict) -> None:
         for name, axis in (("left", -2), ("right", -1)):
@@ -91,7 +93,8 @@ class Soap(torch.optim.Optimizer):
             factor, basis = state[name], state[f"{name}_basis"]
             image = factor @ basis
             order = (basis * image).sum(-2).argsort(-1, descending=True)
-            new = torch.linalg.qr(_pick(image, order, -1))[0]
+            # Contiguous as in a checkpoint: the layout decides how products round.
+            new = torch.linalg.qr(_pick(image, order, -1))[0].contiguous()
             turn = new.mT @ basis
             state["mean"] = turn @ state["mean"] if axis == -2 else state["mean"] @ turn.mT
             state["square"] = _pick(state["square"], order, axis)

@@ -1,0 +1,283 @@
+"""Configurations of atoms as samples, their labels, and what the loop asks of a committee.
+
+A committee of potentials is one module with stacked ``members`` (``models.potentials``),
+as the only element of the sequence that the loop passes around.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.data import chemical_symbols
+from torch import Tensor
+
+from ..md.data import LabelledFrame, as_state
+from ..md.neighbours import Neighbours, build_neighbours
+from ..md.state import Interaction, ParticleState
+from ..protocols import Committee
+from .journal import Codec
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Atoms to be labelled, and what the explorer knew about them.
+
+    Attributes:
+        numbers: ``[atoms]`` int32, atomic numbers.
+        positions: ``[atoms, 3]`` angstrom, f64.
+        cell: ``[3, 3]`` angstrom, lattice vectors in rows, f64.
+        periodic: ``[3]`` bool.
+        stratum: where it was met.
+        deviation: largest force deviation of the committee, eV/angstrom; NaN if unknown.
+        weight: for how many samples it stands.
+    """
+
+    numbers: Tensor
+    positions: Tensor
+    cell: Tensor
+    periodic: Tensor
+    stratum: str = ""
+    deviation: float = math.nan
+    weight: float = 1.0
+
+    @staticmethod
+    def of(atoms: Atoms, stratum: str = "") -> "Configuration":
+        """Take over a structure of ASE."""
+        return Configuration(
+            torch.tensor(atoms.get_atomic_numbers(), dtype=torch.int32),
+            torch.tensor(atoms.get_positions(), dtype=torch.float64),
+            torch.tensor(atoms.cell.array.copy(), dtype=torch.float64),
+            torch.tensor(atoms.pbc.copy()),
+            stratum,
+        )
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Chemical symbols."""
+        return tuple(chemical_symbols[number] for number in self.numbers.tolist())
+
+    def atoms(self) -> Atoms:
+        """Return ASE's structure."""
+        return Atoms(
+            self.numbers.tolist(),
+            positions=self.positions.numpy(),
+            cell=self.cell.numpy(),
+            pbc=self.periodic.numpy(),
+        )
+
+
+@dataclass(frozen=True)
+class AtomsLabel:
+    """What the micro-scale model says about a configuration.
+
+    Attributes:
+        energy: eV.
+        forces: ``[atoms, 3]`` eV/angstrom, f64.
+        virial: ``[3, 3]`` eV, ``-dE/dstrain``; None where it is not known.
+        energy_error: standard error of the energy, eV; 0 of a deterministic method.
+        force_error: standard error of a force component, eV/angstrom.
+    """
+
+    energy: float
+    forces: Tensor
+    virial: Tensor | None = None
+    energy_error: float = 0.0
+    force_error: float = 0.0
+
+
+def pack_configuration(sample: Configuration) -> dict[str, Tensor]:
+    """Return what decides a label: elements, positions, cell."""
+    names = ("numbers", "positions", "cell", "periodic")
+    return {name: getattr(sample, name) for name in names}
+
+
+def unpack_configuration(tensors: Mapping[str, Tensor]) -> Configuration:
+    """Undo :func:`pack_configuration`."""
+    return Configuration(**tensors)
+
+
+def pack_label(label: AtomsLabel) -> dict[str, Tensor]:
+    """Return a label as tensors."""
+    numbers = (label.energy, label.energy_error, label.force_error)
+    packed = {
+        "energy": torch.tensor(numbers, dtype=torch.float64),
+        "forces": label.forces.double(),
+    }
+    return packed if label.virial is None else packed | {"virial": label.virial.double()}
+
+
+def unpack_label(tensors: Mapping[str, Tensor]) -> AtomsLabel:
+    """Undo :func:`pack_label`."""
+    energy, energy_error, force_error = tensors["energy"].tolist()
+    forces, virial = tensors["forces"], tensors.get("virial")
+    return AtomsLabel(energy, forces, virial, energy_error, force_error)
+
+
+CONFIGURATIONS = Codec(pack_configuration, unpack_configuration)
+LABELS = Codec(pack_label, unpack_label)
+
+
+def as_frame(sample: Configuration, label: AtomsLabel | None = None) -> LabelledFrame:
+    """Return the frame that training and readers of data sets know (zeros unlabelled)."""
+    forces = torch.zeros_like(sample.positions) if label is None else label.forces
+    known = None if label is None or label.virial is None else label.virial.numpy()
+    return LabelledFrame(
+        symbols=sample.symbols,
+        positions=sample.positions.numpy(),
+        cell=sample.cell.numpy(),
+        periodic=sample.periodic.numpy(),
+        energy=0.0 if label is None else label.energy,
+        forces=forces.numpy(),
+        virial=known,
+        group=sample.stratum,
+        origin=sample.stratum,
+    )
+
+
+def stacked(samples: Sequence[Configuration], species: Sequence[str]) -> ParticleState:
+    """Put configurations side by side, one system each, with nothing in motion."""
+    return as_state([as_frame(sample) for sample in samples], species)
+
+
+@dataclass(frozen=True)
+class CommitteePotential:
+    """Mean energy, forces and virial of a committee, and its force deviation.
+
+    The pair derivatives are the model's own closed form; radial functions and harmonics
+    are evaluated once for all members, so that a committee of four costs less than twice
+    one model. Not differentiable: for exploring, not for training.
+
+    Attributes:
+        module: a potential of ``models.potentials`` with ``tables``.
+    """
+
+    module: torch.nn.Module
+
+    @property
+    def cutoff(self) -> float:
+        """Interaction range in angstrom."""
+        return self.module.cutoff  # type: ignore[return-value]
+
+    @property
+    def species(self) -> tuple[str, ...]:
+        """Chemical symbols that the module knows."""
+        return tuple(self.module.species)  # type: ignore[arg-type]
+
+    def __call__(self, state: ParticleState, neighbours: Neighbours) -> Interaction:
+        """Evaluate all systems."""
+        energy, forces, virial = self.by_member(state, neighbours)
+        mean = forces.mean(0)
+        deviation = (forces - mean).square().sum(-1).mean(0).sqrt()
+        to = state.positions.dtype
+        return Interaction(
+            energy.mean(0), mean.to(to), virial.mean(0).double(), deviation.to(to)
+        )
+
+    @torch.no_grad()
+    def by_member(
+        self, state: ParticleState, neighbours: Neighbours
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return energies ``[members, systems]``, forces and virials of every member."""
+        precision = next(self.module.parameters()).dtype
+        index, shift = neighbours.index.long(), neighbours.shift.to(state.positions.dtype)
+        system, species = state.system.long(), state.species.long()
+        there = state.positions[index] + shift @ state.cell[system]
+        d = (there - state.positions[:, None]).to(precision)
+        column = torch.arange(index.shape[1], device=d.device)
+        mask = column < neighbours.count[:, None]
+        mask &= d.square().sum(-1) < self.cutoff**2
+        blocks, order = _by_species(species[index], mask, len(self.species))
+        index, mask = index.gather(1, order), mask.gather(1, order)
+        d = d.gather(1, order[..., None].expand(-1, -1, 3))
+        kinds = torch.repeat_interleave(torch.arange(len(blocks)), torch.tensor(blocks))
+        mask &= (species[index] == kinds) | (len(blocks) == 1)
+        tables = self.module.tables(d, mask, blocks)  # type: ignore[operator]
+        local, g = self.module.energies_and_gradients(tables, species, blocks)  # type: ignore[operator]
+        energies = local.new_zeros(len(local), state.systems).index_add(1, system, local)
+        forces = g.sum(2).index_add(1, index.reshape(-1), -g.flatten(1, 2))
+        virial = -torch.einsum("aki,makj->maij", d, g)
+        virials = virial.new_zeros(len(local), state.systems, 3, 3)
+        return energies, forces, virials.index_add(1, system, virial)
+
+
+def _by_species(kinds: Tensor, mask: Tensor, count: int) -> tuple[list[int], Tensor]:
+    """Return slots per neighbour species, and the order that groups them so.
+
+    Slot ``k`` of block ``b`` is the k-th neighbour of that species, or any other slot
+    (masked by the caller) where there are fewer.
+    """
+    if count == 1:
+        order = torch.arange(kinds.shape[1], device=kinds.device)
+        return [kinds.shape[1]], order.expand(kinds.shape)
+    blocks, orders = [], []
+    for kind in range(count):
+        mine = mask & (kinds == kind)
+        width = max(int(mine.sum(1).max()), 1)
+        blocks.append(width)
+        orders.append(torch.argsort((~mine).to(torch.int8), 1, stable=True)[:, :width])
+    return blocks, torch.cat(orders, 1)
+
+
+def evaluate(
+    committee: Committee, samples: Sequence[Configuration]
+) -> tuple[Interaction, ParticleState]:
+    """Return the committee's mean and deviation on configurations."""
+    potential = CommitteePotential(committee[0])
+    state = stacked(samples, potential.species)
+    return potential(state, build_neighbours(state, potential.cutoff, 0.0)), state
+
+
+def carried_deviation(committee: Committee, samples: Sequence[Configuration]) -> Tensor:
+    """Return what the explorer measured on the way, ``[samples]`` eV/angstrom."""
+    return torch.tensor([sample.deviation for sample in samples], dtype=torch.float64)
+
+
+def force_error(committee: Committee, sample: Configuration, label: AtomsLabel) -> float:
+    """Return the root mean square error of the force components, eV/angstrom."""
+    found, _ = evaluate(committee, [sample])
+    return float((found.forces - label.forces).square().mean().sqrt())
+
+
+def last_layer(committee: Committee, samples: Sequence[Configuration]) -> Tensor:
+    """Return last-layer features of the first member, ``[samples, width]``.
+
+    The mean over atoms of the hidden state before the output, which is the gradient of
+    the energy per atom with respect to the output weights (the gradient features of
+    Zaverkin et al. 2024, npj Comput. Mater. 10, 83, restricted to the last layer).
+    """
+    module = committee[0]
+    weight = module.fitting.weights[-1]  # type: ignore[union-attr,index]
+    precision = weight.dtype  # type: ignore[union-attr]
+    rows = []
+    for start in range(0, len(samples), 64):
+        part = samples[start : start + 64]
+        state = stacked(part, module.species)  # type: ignore[arg-type]
+        neighbours = build_neighbours(state, module.cutoff, 0.0)  # type: ignore[arg-type]
+        index, system = neighbours.index.long(), state.system.long()
+        shift = neighbours.shift.to(state.positions.dtype) @ state.cell[system]
+        d = (state.positions[index] + shift - state.positions[:, None]).to(precision)
+        mask = torch.arange(index.shape[1]) < neighbours.count[:, None]
+        species = state.species.long()
+        energies = module(d, species[index], mask, species)[0]
+        for number, count in enumerate(state.counts.tolist()):
+            energy = energies[system == number].sum() / count
+            (slope,) = torch.autograd.grad(energy, weight, retain_graph=True)
+            rows.append(slope[0].flatten().double())
+    empty = torch.empty(0, weight[0].numel(), dtype=torch.float64)  # type: ignore[index]
+    return torch.stack(rows) if rows else empty
+
+
+def with_stratum(sample: Configuration, stratum: str) -> Configuration:
+    """Return the sample under another name."""
+    return replace(sample, stratum=stratum)
+
+
+def min_distance(sample: Configuration) -> float:
+    """Return the smallest distance between two atoms, images included, in angstrom."""
+    from ase.neighborlist import neighbor_list
+
+    found = neighbor_list("d", sample.atoms(), 1.5)
+    return float(np.min(found)) if len(found) else math.inf

@@ -1,0 +1,170 @@
+"""Explore by molecular dynamics: one batch of walkers over structures and temperatures."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ...errors import GuardError
+from ...md.integrators import Integrator, Langevin, Schedule
+from ...md.potential import Potential
+from ...md.state import ParticleState
+from ...md.units import METAL
+from ...md.world import MolecularDynamics, per_system
+from ...protocols import Committee
+from ..atoms import CommitteePotential, Configuration, stacked
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a walker begins.
+
+    Attributes:
+        configuration: the structure; its ``stratum`` names the walker.
+        temperature: kelvin.
+        masses: ``[atoms]`` amu.
+    """
+
+    configuration: Configuration
+    temperature: float
+    masses: Tensor
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """Langevin dynamics of the committee's mean from many starts, as one batch.
+
+    A walker stops at its first frame that is not trusted; that frame is yielded and
+    carries the weight of those that were not reached. A frame in which two atoms are
+    closer than ``nearest`` or a force exceeds ``largest`` is yielded with deviation NaN:
+    the models have failed there, and no labeler is asked.
+
+    Attributes:
+        starts: one walker each.
+        trusted: deviation up to which a walker goes on, eV/angstrom.
+        steps: time steps of a walker that is never stopped.
+        stride: steps between two frames that are yielded.
+        time_step: fs.
+        relaxation: of the thermostat, fs.
+        rattle: standard deviation of random displacements at the start, angstrom.
+        strain: standard deviation of the random strain of periodic axes at the start; it
+            stands for the grid of pressures.
+        largest: force, eV/angstrom.
+        nearest: angstrom.
+        potential: makes a potential with a deviation from the committee.
+    """
+
+    starts: Sequence[Start]
+    trusted: float = math.inf
+    steps: int = 300
+    stride: int = 10
+    time_step: float = 2.0
+    relaxation: float = 50.0
+    rattle: float = 0.02
+    strain: float = 0.02
+    largest: float = 100.0
+    nearest: float = 0.7
+    potential: Callable[[Committee], Potential] = lambda committee: CommitteePotential(
+        committee[0]
+    )
+
+    def explore(
+        self, committee: Committee, rng: torch.Generator
+    ) -> Iterator[Configuration]:
+        """Yield frames of all walkers, step after step."""
+        potential = self.potential(committee)
+        alive = list(range(len(self.starts)))
+        world = self._world(potential, self._begin(potential, rng), alive)
+        state = world.init()
+        for step in range(self.steps + 1):
+            deviation, bad = self._judge(state)
+            stop = bad | ~(deviation <= self.trusted)
+            shown = stop | torch.tensor(step % self.stride == 0)
+            rest = 1 + (self.steps - step) // self.stride
+            for place in shown.nonzero().squeeze(1).tolist():
+                ends = bool(stop[place])
+                yield replace(
+                    _configuration(state, place, self.starts[alive[place]].configuration),
+                    deviation=math.nan if bad[place] else float(deviation[place]),
+                    weight=float(rest if ends else 1),
+                )
+            if bool(stop.any()):
+                alive = [a for a, ended in zip(alive, stop.tolist(), strict=True) if not ended]
+                if not alive:
+                    return
+                state = keep_systems(state, ~stop)
+                world = self._world(potential, state, alive)
+            if step < self.steps:
+                state = _stepped(world, state)
+
+    def _begin(self, potential: Potential, rng: torch.Generator) -> ParticleState:
+        """Return the starts, rattled and strained, with seeds of their own."""
+        state = stacked([start.configuration for start in self.starts], potential.species)
+        noise = torch.randn(state.positions.shape, generator=rng, dtype=torch.float64)
+        draws = torch.randn(state.cell.shape, generator=rng, dtype=torch.float64)
+        periodic = state.periodic.double()
+        strain = self.strain * 0.5 * (draws + draws.mT)
+        strain = strain * periodic[:, :, None] * periodic[:, None, :]
+        stretch = torch.eye(3, dtype=torch.float64) + strain
+        system = state.system.long()
+        positions = (state.positions[:, None] @ stretch[system])[:, 0] + self.rattle * noise
+        return replace(
+            state,
+            positions=positions,
+            cell=state.cell @ stretch,
+            masses=torch.cat([start.masses for start in self.starts]).double(),
+            seed=torch.randint(2**62, (state.systems,), generator=rng),
+        )
+
+    def _world(
+        self, potential: Potential, state: ParticleState, alive: Sequence[int]
+    ) -> MolecularDynamics:
+        temperatures = tuple(self.starts[number].temperature for number in alive)
+        integrator: Integrator = Langevin(
+            Schedule.constant(*temperatures), self.relaxation / METAL.time
+        )
+        return MolecularDynamics(
+            potential, integrator, state, self.time_step, temperature=temperatures
+        )
+
+    def _judge(self, state: ParticleState) -> tuple[Tensor, Tensor]:
+        """Return the deviation ``[systems]`` and which systems are unphysical."""
+        deviation = per_system(state, state.deviation)
+        force = per_system(state, state.forces.norm(dim=1))
+        bad = ~deviation.isfinite() | ~(force <= self.largest)
+        return deviation, bad
+
+
+def _stepped(world: MolecularDynamics, state: ParticleState) -> ParticleState:
+    """Advance; where a walker flies apart within the step, mark it and stay."""
+    try:
+        return world.step(state)
+    except GuardError as error:
+        assert isinstance(error.state, ParticleState)
+        lost = ~error.state.positions.isfinite().all(1)
+        lost = per_system(state, lost.double())[state.system.long()] > 0
+        return replace(state, deviation=torch.where(lost, math.nan, state.deviation))
+
+
+def _configuration(state: ParticleState, system: int, start: Configuration) -> Configuration:
+    mine = state.system == system
+    return replace(
+        start,
+        positions=state.positions[mine].double(),
+        cell=state.cell[system].double(),
+    )
+
+
+def keep_systems(state: ParticleState, keep: Tensor) -> ParticleState:
+    """Return the batch without the systems that ``keep [systems]`` drops."""
+    atoms = keep[state.system.long()]
+    number = torch.cumsum(keep.int(), 0) - 1
+    per_atom = ("positions", "momenta", "masses", "species", "forces", "anchor", "deviation")
+    per_batch = ("cell", "periodic", "energy", "virial", "anchor_cell", "step", "seed")
+    kept = {name: getattr(state, name)[atoms] for name in per_atom}
+    kept |= {name: getattr(state, name)[keep] for name in per_batch}
+    kept["system"] = number[state.system.long()][atoms].to(torch.int32)
+    kept["thermostat"] = {name: value[keep] for name, value in state.thermostat.items()}
+    return replace(state, **kept)
