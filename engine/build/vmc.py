@@ -1,38 +1,52 @@
 """Jobs of variational Monte Carlo: the only place that matches on its kinds."""
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from ...models.wavefunctions.deepwf import DeepWf
 from ...models.wavefunctions.determinant import DeterminantNet
+from ...models.wavefunctions.rbm import Rbm, SymmetricRbm
+from ...models.wavefunctions.ritz import RitzNet
 from .. import runtime
-from ..errors import InputError
+from ..errors import InputError, Interrupted
 from ..protocols import Figure, Job, Outcome
-from ..run import Observed, Simulation, every
+from ..run import Observed, Reporter, Simulation, interruptible
 from ..rundir import RunFolder
 from ..schema.vmc import (
     AdamSection,
+    DeepRitzScenario,
     DeepWfSection,
     DeterminantSection,
     EvaluationSection,
+    HeisenbergSection,
+    IsingSection,
     OptimiserSection,
+    PointSection,
     PretrainingSection,
+    RbmSection,
     SamplingSection,
     SlaterJastrowSection,
     SpringSection,
+    VmcScanScenario,
     VmcScenario,
 )
 from ..units import BOHR_ANGSTROM
+from ..vmc.deep_ritz import DeepRitz, Mixed, RitzState, Slit
 from ..vmc.electrons import Electrons, needed_bytes
 from ..vmc.evaluate import Density, Evaluation, can_have_forces, evaluate
 from ..vmc.hamiltonian import Continuous, Molecule, Trap, molecule
+from ..vmc.lattice import Heisenberg, Ising
 from ..vmc.optimiser import Adam, Optimiser, Spring
 from ..vmc.parameters import Flat
-from ..vmc.pretrain import hartree_fock, pretrain
+from ..vmc.pretrain import pretrain, slater_jastrow, starting_orbitals
+from ..vmc.solve import Solution, Solver
+from ..vmc.spins import Spins
 from ..vmc.statistics import extrapolate
 from ..vmc.world import Problem, Vmc, VmcState
 
@@ -41,15 +55,26 @@ EVALUATION_STREAM = 1 << 40
 """Random stream of the frozen evaluation: far from those of the steps."""
 
 
-def build(scenario: VmcScenario, base: Path) -> Job:
-    """Return the job that optimises a wavefunction and then measures it.
+def build(scenario: VmcScenario | VmcScanScenario | DeepRitzScenario, base: Path) -> Job:
+    """Return the job of one of the three kinds of scenario.
 
     Raises:
         InputError: impossible charge or spin, coinciding nuclei, unknown elements, or more
             electrons than the memory holds.
     """
     del base
-    _refuse_device(scenario.device)
+    if scenario.device != "cpu":
+        raise InputError(f"device: vmc runs on cpu only, not on {scenario.device}")
+    match scenario:
+        case VmcScenario():
+            return _ground_state(scenario)
+        case VmcScanScenario():
+            return _scan(scenario)
+        case DeepRitzScenario():
+            return _deep_ritz(scenario)
+
+
+def _ground_state(scenario: VmcScenario) -> Job:
     problem = make_problem(scenario)
     world = Vmc(
         problem,
@@ -63,17 +88,83 @@ def build(scenario: VmcScenario, base: Path) -> Job:
         initial=lambda: prepared(world, scenario.pretraining, scenario.seed),
         steps=scenario.iterations,
         time_step=1.0,
-        writers=(),
-        report_every=10,
+        report_every=1,
         checkpoint_every=scenario.checkpoint_every,
         headline=headline(problem.exact),
         finish=Finish(problem, scenario.evaluation, scenario.seed),
     )
 
 
-def _refuse_device(device: str) -> None:
-    if device != "cpu":
-        raise InputError(f"device: vmc runs on cpu only, not on {device}")
+def _deep_ritz(scenario: DeepRitzScenario) -> Job:
+    equation = Slit() if scenario.problem == "slit" else Mixed(scenario.dim)
+    net = RitzNet(scenario.dim, scenario.width, scenario.blocks, scenario.seed)
+    flat = Flat(net.to(runtime.dtype_of(scenario.precision)))
+    world = DeepRitz(
+        equation,
+        flat,
+        scenario.points,
+        scenario.penalty,
+        scenario.rate,
+        scenario.iterations,
+        scenario.seed,
+    )
+
+    def finish(folder: RunFolder, state: RitzState, observed: Observed) -> Outcome:
+        points, exact = equation.reference()
+        _write(folder, "points", points, "")
+        _write(folder, "reference", exact, "")
+        error = world.relative_error(state)
+        with torch.no_grad():
+            _write(folder, "solution", flat.module(points.to(flat.dtype)).double(), "")
+        return Outcome(
+            {
+                "relative_error": Figure(error),
+                "boundary_violation": Figure(float(observed["boundary"]) ** 0.5),
+                "functional": Figure(float(observed["energy"])),
+            }
+        )
+
+    return Simulation(
+        world=world,
+        initial=lambda: world.init(runtime.generator(scenario.seed)),
+        steps=scenario.iterations,
+        time_step=1.0,
+        report_every=max(scenario.iterations // 50, 1),
+        checkpoint_every=max(scenario.iterations // 4, 1),
+        headline=lambda observed: {"I(u)": f"{float(observed['energy']):.5f}"},
+        finish=finish,
+    )
+
+
+def _scan(scenario: VmcScanScenario) -> Job:
+    def make(molecule: Molecule) -> Electrons:
+        return electrons(
+            molecule,
+            scenario.wavefunction,
+            scenario.sampling,
+            scenario.precision,
+            scenario.seed,
+        )
+
+    solver = Solver(
+        make,
+        make_optimiser(scenario.optimiser),
+        scenario.sampling.walkers,
+        scenario.seed,
+        scenario.first_iterations,
+        scenario.iterations,
+        scenario.pretraining.steps,
+        scenario.pretraining.basis,
+        scenario.evaluation.sweeps,
+        scenario.evaluation.forces,
+        scenario.sampling.burn_in,
+    )
+    molecules = [
+        molecule(scenario.symbols, point.positions, scenario.charge, scenario.spin)
+        for point in scenario.points
+    ]
+    make(molecules[0])
+    return Scan(solver, molecules, scenario.points, scenario.axis)
 
 
 def make_hamiltonian(scenario: VmcScenario) -> Continuous:
@@ -99,13 +190,24 @@ def make_hamiltonian(scenario: VmcScenario) -> Continuous:
 
 def make_problem(scenario: VmcScenario) -> Problem:
     """Return Hamiltonian and wavefunction of a scenario."""
-    return electrons(
-        make_hamiltonian(scenario),
-        scenario.wavefunction,
-        scenario.sampling,  # type: ignore
-        scenario.precision,
-        scenario.seed,
-    )
+    system, ansatz, sampling = scenario.system, scenario.wavefunction, scenario.sampling
+    if not isinstance(ansatz, RbmSection):
+        hamiltonian = make_hamiltonian(scenario)
+        return electrons(hamiltonian, ansatz, sampling, scenario.precision, scenario.seed)
+    match system:
+        case IsingSection():
+            lattice = Ising(tuple(system.shape), system.field, system.coupling)
+        case HeisenbergSection():
+            lattice = Heisenberg(tuple(system.shape))
+        case _:
+            raise InputError(f"system: {system.kind} is no lattice")
+    _ = lattice.bonds  # refuses sides that are too short
+    if ansatz.symmetric:
+        module: nn.Module = SymmetricRbm(lattice.shape, ansatz.alpha, scenario.seed)
+    else:
+        module = Rbm(lattice.sites, ansatz.alpha, scenario.seed)
+    flat = Flat(module.to(runtime.dtype_of(scenario.precision)))
+    return Spins(lattice, flat, sampling.moves, max(sampling.chunk, 1))
 
 
 def electrons(
@@ -175,8 +277,25 @@ def make_ansatz(
                 cusps,
                 seed,
             )
-        case kind:
-            raise InputError(f"wavefunction: {kind} is unknown")
+        case "deepwf":
+            if trap and hamiltonian.bosons and cusps:
+                cusps = (cusps[0], cusps[0])
+            return DeepWf(
+                hamiltonian.positions,
+                hamiltonian.charges,
+                hamiltonian.up,
+                hamiltonian.down,
+                ansatz.width,
+                ansatz.pair_width,
+                ansatz.layers,
+                "gaussian" if trap else "exponential",
+                cusps,
+                trap and hamiltonian.bosons,
+                seed,
+            )
+        case "slater_jastrow":
+            assert isinstance(hamiltonian, Molecule)
+            return slater_jastrow(hamiltonian, ansatz.basis, seed)
 
 
 def make_optimiser(section: OptimiserSection) -> Optimiser:
@@ -202,11 +321,10 @@ def prepared(world: Vmc, pretraining: PretrainingSection, seed: int) -> VmcState
     if (
         pretraining.steps
         and isinstance(problem, Electrons)
-        and isinstance(problem.hamiltonian, Molecule)
         and isinstance(problem.psi, DeterminantNet)
     ):
         rng = runtime.generator(seed, 1 << 41)
-        orbitals = hartree_fock(problem.hamiltonian, pretraining.basis)
+        orbitals = starting_orbitals(problem.hamiltonian, pretraining.basis)
         pretrain(
             problem, orbitals, problem.start(world.walkers, rng), pretraining.steps, rng
         )
@@ -262,7 +380,22 @@ class Finish:
             "parameters": Figure(float(self.problem.flat.size)),
             "reseeded_walkers": Figure(float(reseeded)),
         }
+        figures |= _extrapolated(folder)
         return Outcome(figures, verdicts(result, self.problem.exact))
+
+
+def _extrapolated(folder: RunFolder) -> dict[str, Figure]:
+    """Return the energy at variance zero from the course of the optimisation."""
+    with open(folder.path / "events.jsonl", encoding="utf-8") as file:
+        events = [json.loads(line) for line in file]
+    course = [(e["energy"], e["variance"]) for e in events if "variance" in e]
+    if not course:
+        return {}
+    energy, variance = torch.tensor(course, dtype=torch.float64).T
+    found = extrapolate(energy, variance)
+    if found is None:
+        return {}
+    return {"energy_extrapolated": Figure(found.energy, "hartree", found.error)}
 
 
 def energy_figures(result: Evaluation, exact: float | None) -> dict[str, Figure]:
@@ -306,4 +439,115 @@ def _write(folder: RunFolder, name: str, values: Tensor, unit: str) -> None:
     array.attrs["unit"] = unit
 
 
-__all__ = ["build", "every", "extrapolate"]
+@dataclass(frozen=True)
+class Scan:
+    """A job that solves geometries in order and keeps a checkpoint after each.
+
+    Attributes:
+        solver: how one is solved.
+        molecules: the geometries.
+        points: their coordinates and reference energies.
+        axis: what the coordinate is.
+    """
+
+    solver: Solver
+    molecules: Sequence[Molecule]
+    points: Sequence[PointSection]
+    axis: str
+
+    def run(self, folder: RunFolder, report: Reporter) -> Outcome:
+        """Solve all geometries that the newest checkpoint does not hold.
+
+        Raises:
+            Interrupted: asked to stop; the geometries solved so far are kept.
+        """
+        known, energies = self._restored(folder)
+        with interruptible() as asked:
+            for number in range(len(known), len(self.points)):
+                solution, result = self.solver.solve(
+                    self.molecules[number], known, self._progress(number, report)
+                )
+                known.append(solution)
+                row = [result.energy, result.error, result.variance]
+                energies = torch.cat([energies, torch.tensor([row]).double()])
+                folder.log(
+                    point=number,
+                    coordinate=self.points[number].coordinate,
+                    energy=result.energy,
+                    error=result.error,
+                    variance=result.variance,
+                )
+                self._save(folder, known, energies)
+                if asked.is_set() and number + 1 < len(self.points):
+                    raise Interrupted(
+                        f"stopped after {number + 1} geometries; "
+                        f"engine resume {folder.path}"
+                    )
+        return self._outcome(folder, energies)
+
+    def _progress(
+        self, number: int, report: Reporter
+    ) -> Callable[[int, int, VmcState], None]:
+        def show(step: int, steps: int, state: VmcState) -> None:
+            done = (number + step / steps) * 1000
+            text = {
+                self.axis: f"{self.points[number].coordinate:g}",
+                "E": f"{float(state.energy):.5f}",
+            }
+            report.progress(int(done), 1000 * len(self.points), text)
+
+        return show
+
+    def _save(self, folder: RunFolder, known: Sequence[Solution], energies: Tensor) -> None:
+        tensors = {"energies": energies}
+        for number, solution in enumerate(known):
+            tensors[f"{number}/parameters"] = solution.parameters
+            tensors[f"{number}/walkers"] = solution.walkers
+            tensors[f"{number}/width"] = solution.width
+        folder.save_checkpoint(len(known), tensors)
+
+    def _restored(self, folder: RunFolder) -> tuple[list[Solution], Tensor]:
+        checkpoint = folder.load_checkpoint()
+        if checkpoint is None:
+            return [], torch.zeros(0, 3, dtype=torch.float64)
+        stored = checkpoint.tensors
+        known = [
+            Solution(
+                self.molecules[number],
+                stored[f"{number}/parameters"],
+                stored[f"{number}/walkers"],
+                stored[f"{number}/width"],
+            )
+            for number in range(checkpoint.step)
+        ]
+        return known, stored["energies"]
+
+    def _outcome(self, folder: RunFolder, energies: Tensor) -> Outcome:
+        coordinate = torch.tensor([p.coordinate for p in self.points]).double()
+        missing = float("nan")
+        reference = torch.tensor([p.reference or missing for p in self.points]).double()
+        coupled = torch.tensor([p.ccsd_t or missing for p in self.points]).double()
+        _write(folder, "coordinate", coordinate, self.axis)
+        _write(folder, "energy", energies[:, 0], "hartree")
+        _write(folder, "energy_error", energies[:, 1], "hartree")
+        _write(folder, "reference", reference, "hartree")
+        _write(folder, "ccsd_t", coupled, "hartree")
+        figures, found = {}, {"variational": "ok"}
+        for point, (energy, error, _) in zip(self.points, energies.tolist(), strict=True):
+            name = f"energy_at_{point.coordinate:g}"
+            figures[name] = Figure(energy, "hartree", error)
+        wrong = 1e3 * (energies[:, 0] - reference)
+        if bool(wrong.isfinite().any()):
+            worst = float(wrong[wrong.isfinite()].abs().max())
+            figures["largest_error"] = Figure(worst, "millihartree")
+            below = float((-wrong / (1e3 * energies[:, 1]))[wrong.isfinite()].max())
+            if below > 3:
+                found["variational"] = (
+                    f"an energy lies {below:.1f} sigma below the reference"
+                )
+        other = 1e3 * (coupled - reference)
+        if bool(other.isfinite().any()):
+            figures["largest_error_ccsd_t"] = Figure(
+                float(other[other.isfinite()].abs().max()), "millihartree"
+            )
+        return Outcome(figures, found)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -272,6 +273,29 @@ class Trap:
             walkers, self.electrons, self.dim, generator=rng, dtype=torch.float64
         )
         return noise / math.sqrt(2 * self.omega)
+
+
+def trap_orbitals(trap: Trap, r: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the lowest orbitals of the trap for both spins, ``[batch, n, orbitals]``.
+
+    ``phi = product over axes of H_m(sqrt(w) x) exp(-w x^2 / 2)`` with Hermite polynomials,
+    each scaled by ``1 / sqrt(2^m m!)``.
+    """
+    most = max(trap.up, trap.down)
+    x = math.sqrt(trap.omega) * r
+    hermite = [torch.ones_like(x), 2 * x]
+    while len(hermite) <= most:
+        order = len(hermite) - 1
+        hermite.append(2 * x * hermite[-1] - 2 * order * hermite[-2])
+    scaled = [h / math.sqrt(2.0**m * math.factorial(m)) for m, h in enumerate(hermite)]
+    levels = sorted(product(range(most + 1), repeat=trap.dim), key=lambda m: (sum(m), m))
+    envelope = torch.exp(-0.5 * x.square().sum(-1))
+    orbitals = []
+    for level in levels[:most]:
+        factors = [scaled[m][..., axis] for axis, m in enumerate(level)]
+        orbitals.append(envelope * torch.stack(factors).prod(0))
+    every = torch.stack(orbitals, -1)
+    return every[..., : trap.up], every[..., : trap.down]
 
 
 def shell_energies(dim: int, count: int) -> list[float]:

@@ -1,5 +1,6 @@
 """Hartree-Fock pretraining: the network's orbitals are first matched with PySCF's."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -7,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...models.wavefunctions.slater import Shell, SlaterJastrow
 from ..errors import InputError
 from .electrons import Electrons
-from .hamiltonian import Molecule
+from .hamiltonian import Continuous, Molecule, Trap, trap_orbitals
 
 Orbitals = Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -33,7 +35,9 @@ class HartreeFock:
     def __call__(self, r: Tensor) -> tuple[Tensor, Tensor]:
         """Return up and down orbitals ``[batch, n, orbitals]`` at ``r [batch, n, 3]``."""
         flat = r.detach().reshape(-1, 3).double().numpy()
-        basis = torch.from_numpy(self.mole.eval_gto("GTOval", flat))
+        basis = torch.from_numpy(
+            self.mole.eval_gto("GTOval_cart" if self.mole.cart else "GTOval_sph", flat)
+        )
         basis = basis.view(*r.shape[:2], -1)
         return (basis @ self.up).to(r.dtype), (basis @ self.down).to(r.dtype)
 
@@ -88,6 +92,48 @@ def hartree_fock(
         coefficients[:, : molecule.up],
         coefficients[:, : molecule.down],
         float(field.e_tot),
+    )
+
+
+def starting_orbitals(hamiltonian: Continuous, basis: str) -> Orbitals:
+    """Return Hartree-Fock orbitals of a molecule, or those of the empty trap."""
+    if isinstance(hamiltonian, Trap):
+        return lambda r: trap_orbitals(hamiltonian, r)
+    return hartree_fock(hamiltonian, basis)
+
+
+def gaussian_shells(mole: Any) -> list[Shell]:
+    """Return the basis of a Cartesian PySCF molecule as plain tensors.
+
+    libcint multiplies s and p functions by the norm of their spherical harmonic,
+    ``sqrt(1 / 4 pi)`` and ``sqrt(3 / 4 pi)``, and leaves higher ones alone.
+    """
+    factors = {0: math.sqrt(0.25 / math.pi), 1: math.sqrt(0.75 / math.pi)}
+    shells = []
+    for number in range(mole.nbas):
+        momentum = int(mole.bas_angular(number))
+        coefficients = torch.as_tensor(mole._libcint_ctr_coeff(number)).double()
+        shells.append(
+            Shell(
+                int(mole.bas_atom(number)),
+                momentum,
+                torch.as_tensor(mole.bas_exp(number)).double(),
+                coefficients * factors.get(momentum, 1.0),
+            )
+        )
+    return shells
+
+
+def slater_jastrow(molecule: Molecule, basis: str, seed: int = 0) -> SlaterJastrow:
+    """Return the Hartree-Fock baseline of a molecule, with float64 orbitals."""
+    field = hartree_fock(molecule, basis, cartesian=True)
+    return SlaterJastrow(
+        molecule.positions,
+        molecule.charges,
+        gaussian_shells(field.mole),
+        field.up,
+        field.down,
+        seed=seed,
     )
 
 

@@ -87,7 +87,7 @@ class Vmc:
         walkers: their number.
         seed: of all random numbers.
         burn_in: sweeps before the first step.
-        memory: steps over which parameters are averaged.
+        memory: steps over which parameters are averaged, at most a tenth of those made.
     """
 
     problem: Problem
@@ -143,7 +143,7 @@ class Vmc:
         scores = self.problem.scores(walkers)
         change, memory = self.optimiser.update(scores, energy, state.memory, number)
         parameters = state.parameters + change
-        keep = min(1 - 1 / self.memory, number / (number + 1))
+        keep = 1 - 1 / min(float(self.memory), max(number / 10, 1.0))
         return VmcState(
             walkers,
             swept.width,

@@ -1,0 +1,140 @@
+"""VMC as a labeler of the concurrent-learning loop and as an ASE calculator."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+
+from ...models.wavefunctions.determinant import DeterminantNet
+from ..units import BOHR_ANGSTROM, HARTREE_EV
+from .electrons import Electrons
+from .evaluate import Evaluation
+from .hamiltonian import Molecule, from_atoms
+from .optimiser import Spring
+from .parameters import Flat
+from .solve import Solution, Solver
+
+
+@dataclass(frozen=True)
+class VmcLabel:
+    """Energy and forces of one geometry with error bars.
+
+    Attributes:
+        energy: eV.
+        energy_error: standard error, eV.
+        forces: ``[atoms, 3]`` eV / angstrom.
+        forces_error: standard errors ``[atoms, 3]``.
+        variance: of the local energy, hartree^2: how far the wavefunction is from an
+            eigenstate.
+    """
+
+    energy: float
+    energy_error: float
+    forces: np.ndarray
+    forces_error: np.ndarray
+    variance: float
+
+
+def small_network(molecule: Molecule) -> Electrons:
+    """Return the problem with the default determinant network in single precision."""
+    net = DeterminantNet(molecule.positions, molecule.charges, molecule.up, molecule.down)
+    return Electrons(molecule, Flat(net.float()))
+
+
+def default_solver() -> Solver:
+    """Return the solver that a labeler uses unless told otherwise."""
+    return Solver(small_network, Spring())
+
+
+@dataclass
+class VmcLabeler:
+    """Labels geometries with the Schroedinger equation; implements ``Labeler``.
+
+    The first geometry of a composition is solved from Hartree-Fock orbitals, every further
+    one from the nearest geometry already solved, with its electrons moved along.
+
+    Attributes:
+        solver: how a geometry is solved.
+        charge: total charge.
+        spin: unpaired electrons; None for the usual ground state.
+        known: geometries solved so far.
+    """
+
+    solver: Solver = field(default_factory=default_solver)
+    charge: int = 0
+    spin: int | None = None
+    known: list[Solution] = field(default_factory=list)
+
+    @property
+    def identity(self) -> str:
+        """Names the method and everything that decides its numbers."""
+        s = self.solver
+        return (
+            f"vmc {s.optimiser} walkers {s.walkers} iterations {s.first_iterations}, "
+            f"{s.iterations} sweeps {s.sweeps} seed {s.seed} charge {self.charge} "
+            f"spin {self.spin}"
+        )
+
+    def label(self, atoms: Atoms) -> VmcLabel:
+        """Return energy and forces with error bars.
+
+        Raises:
+            InputError: periodic atoms, impossible charge or spin, coinciding nuclei.
+            GuardError: the optimisation became non-finite.
+        """
+        molecule = from_atoms(atoms, self.charge, self.spin)
+        solution, result = self.solver.solve(molecule, self.known)
+        self.known.append(solution)
+        return as_label(result, len(atoms))
+
+
+def as_label(result: Evaluation, atoms: int) -> VmcLabel:
+    """Convert a frozen evaluation to eV and angstrom."""
+    scale = HARTREE_EV / BOHR_ANGSTROM
+    if result.forces is None:
+        nothing = np.full((atoms, 3), np.nan)
+        forces, errors = nothing, nothing
+    else:
+        forces = result.forces.value.numpy() * scale
+        errors = result.forces.error.numpy() * scale
+    return VmcLabel(
+        result.energy * HARTREE_EV,
+        result.error * HARTREE_EV,
+        forces,
+        errors,
+        result.variance,
+    )
+
+
+class VmcCalculator(Calculator):
+    """ASE calculator; ``results`` also holds ``energy_error`` and ``forces_error``.
+
+    Args:
+        label: from atoms to a label, such as ``VmcLabeler().label``.
+    """
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "forces"]  # type: ignore[misc]
+
+    def __init__(self, label: Callable[[Atoms], VmcLabel]) -> None:
+        super().__init__()
+        self._label = label
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Any = ("energy",),
+        system_changes: Any = all_changes,
+    ) -> None:
+        """Solve the geometry of ``atoms``."""
+        super().calculate(atoms, properties, system_changes)
+        assert self.atoms is not None
+        label = self._label(self.atoms)
+        self.results = {
+            "energy": label.energy,
+            "energy_error": label.energy_error,
+            "forces": label.forces,
+            "forces_error": label.forces_error,
+        }

@@ -1,0 +1,158 @@
+"""Spin Hamiltonians on rings and squares, each as diagonal part plus a set of flips."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from . import references
+
+EXACT_SITES = 16
+"""Up to this many sites the ground state is found by sparse diagonalisation."""
+
+
+def bonds(shape: tuple[int, ...]) -> Tensor:
+    """Return the nearest-neighbour bonds ``[bonds, 2]`` of a periodic lattice.
+
+    Raises:
+        InputError: an axis of fewer than three sites, whose two bonds would coincide.
+    """
+    if any(side < 3 for side in shape):
+        raise InputError(f"shape {list(shape)}: every side needs at least 3 sites")
+    site = torch.arange(math.prod(shape)).view(shape)
+    pairs = [
+        torch.stack([site.flatten(), site.roll(-1, axis).flatten()], -1)
+        for axis in range(len(shape))
+    ]
+    return torch.cat(pairs)
+
+
+@dataclass(frozen=True)
+class Ising:
+    """Transverse-field Ising model ``H = - J sum_bonds sz sz - h sum_i sx``.
+
+    Attributes:
+        shape: sites along each axis, periodic.
+        field: h.
+        coupling: J.
+    """
+
+    shape: tuple[int, ...]
+    field: float = 1.0
+    coupling: float = 1.0
+
+    @property
+    def sites(self) -> int:
+        """Number of spins."""
+        return math.prod(self.shape)
+
+    @cached_property
+    def bonds(self) -> Tensor:
+        """Bonds ``[bonds, 2]``."""
+        return bonds(self.shape)
+
+    @cached_property
+    def flips(self) -> Tensor:
+        """Sites that a term flips together: one each, ``[sites, 1]``."""
+        return torch.arange(self.sites)[:, None]
+
+    def diagonal(self, spins: Tensor) -> Tensor:
+        """Return the diagonal energy ``[batch]``."""
+        return -self.coupling * (
+            spins[:, self.bonds[:, 0]] * spins[:, self.bonds[:, 1]]
+        ).sum(1)
+
+    def amplitudes(self, spins: Tensor) -> Tensor:
+        """Return the matrix element of every flip, ``[batch, flips]``."""
+        return torch.full_like(spins, -self.field)
+
+    def start(self, walkers: int, rng: torch.Generator) -> Tensor:
+        """Return random spins ``[walkers, sites]`` of +-1."""
+        draw = torch.randint(2, (walkers, self.sites), generator=rng)
+        return (2 * draw - 1).double()
+
+    @cached_property
+    def exact(self) -> float | None:
+        """The exact ground-state energy: any ring, or a lattice of at most 16 sites."""
+        if len(self.shape) == 1 and self.sites % 2 == 0:
+            return references.ising_ring(self.sites, self.field, self.coupling)
+        return ground_energy(self) if self.sites <= EXACT_SITES else None
+
+
+@dataclass(frozen=True)
+class Heisenberg:
+    """Antiferromagnet ``H = sum_bonds S_i . S_j`` in the sector of zero magnetisation.
+
+    On a bipartite lattice the rotation of one sublattice makes every off-diagonal element
+    negative, ``-1/2`` for each antiparallel bond, and the ground state positive (Marshall,
+    Proc. R. Soc. A 232, 48 (1955)).
+
+    Attributes:
+        shape: sites along each axis, periodic, all even.
+    """
+
+    shape: tuple[int, ...]
+
+    @property
+    def sites(self) -> int:
+        """Number of spins."""
+        return math.prod(self.shape)
+
+    @cached_property
+    def bonds(self) -> Tensor:
+        """Bonds ``[bonds, 2]``."""
+        return bonds(self.shape)
+
+    @cached_property
+    def flips(self) -> Tensor:
+        """Pairs of sites that a term flips together, ``[bonds, 2]``."""
+        return self.bonds
+
+    def diagonal(self, spins: Tensor) -> Tensor:
+        """Return the diagonal energy ``[batch]``."""
+        return 0.25 * (spins[:, self.bonds[:, 0]] * spins[:, self.bonds[:, 1]]).sum(1)
+
+    def amplitudes(self, spins: Tensor) -> Tensor:
+        """Return the matrix element of every flip: -1/2 where the bond is antiparallel."""
+        product = spins[:, self.bonds[:, 0]] * spins[:, self.bonds[:, 1]]
+        return -0.25 * (1 - product)
+
+    def start(self, walkers: int, rng: torch.Generator) -> Tensor:
+        """Return spins of zero total, in random order, ``[walkers, sites]``."""
+        order = torch.rand(walkers, self.sites, generator=rng).argsort(1)
+        return torch.where(order < self.sites // 2, 1.0, -1.0).double()
+
+    @cached_property
+    def exact(self) -> float | None:
+        """The exact ground-state energy: any even ring, or at most 16 sites."""
+        if len(self.shape) == 1:
+            return references.heisenberg_ring(self.sites)
+        return ground_energy(self) if self.sites <= EXACT_SITES else None
+
+
+Lattice = Ising | Heisenberg
+
+
+def ground_energy(lattice: Lattice) -> float:
+    """Return the ground-state energy by sparse diagonalisation of all ``2^n`` states."""
+    from scipy.sparse import coo_matrix, diags
+    from scipy.sparse.linalg import eigsh
+
+    count = 2**lattice.sites
+    state = torch.arange(count)
+    spins = 1.0 - 2.0 * ((state[:, None] >> torch.arange(lattice.sites)) & 1).double()
+    matrix = diags(lattice.diagonal(spins).numpy())
+    elements = lattice.amplitudes(spins)
+    for number, sites in enumerate(lattice.flips.tolist()):
+        other = state ^ sum(1 << site for site in sites)
+        values = elements[:, number].numpy()
+        matrix = matrix + coo_matrix(
+            (values, (state.numpy(), other.numpy())), shape=(count, count)
+        )
+    start = np.ones(count) / math.sqrt(count)
+    found = eigsh(matrix.tocsr(), k=1, which="SA", v0=start, return_eigenvectors=False)
+    return float(found[0])

@@ -1,0 +1,153 @@
+"""Solve one geometry after another, each from the nearest one already solved."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .. import runtime
+from .electrons import Electrons
+from .evaluate import Evaluation, evaluate
+from .hamiltonian import Molecule
+from .optimiser import Optimiser
+from .pretrain import pretrain, starting_orbitals
+from .world import Vmc, VmcState
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A solved geometry: enough to start a neighbouring one.
+
+    Attributes:
+        molecule: the Hamiltonian.
+        parameters: averaged parameters ``[p]``.
+        walkers: ``[walkers, n, 3]`` in bohr.
+        width: proposal width.
+    """
+
+    molecule: Molecule
+    parameters: Tensor
+    walkers: Tensor
+    width: Tensor
+
+
+def warp(walkers: Tensor, old: Tensor, new: Tensor) -> Tensor:
+    """Move electrons with the nuclei near them.
+
+    ``r' = r + sum_A w_A(r) (R'_A - R_A)`` with ``w_A`` proportional to ``|r - R_A|^-4``
+    (Umrigar, Int. J. Quantum Chem. Symp. 23, 217 (1989); Filippi and Umrigar, Phys. Rev. B
+    61, R16291 (2000), eq. 7).
+
+    Args:
+        walkers: ``[walkers, n, 3]``.
+        old: nuclei ``[nuclei, 3]``.
+        new: nuclei after the move.
+    """
+    old, new = old.to(walkers), new.to(walkers)
+    weight = ((walkers[:, :, None] - old).square().sum(-1) + 1e-6).pow(-2)
+    weight = weight / weight.sum(-1, keepdim=True)
+    return walkers + weight @ (new - old)
+
+
+def nearest(molecule: Molecule, known: Sequence[Solution]) -> Solution | None:
+    """Return the solved geometry of the same electrons and nuclei that lies nearest.
+
+    The distance is that of all nuclei after the centres are laid on each other; rotations
+    are not searched.
+    """
+
+    def fits(other: Molecule) -> bool:
+        return (
+            other.up == molecule.up
+            and other.down == molecule.down
+            and torch.equal(other.charges, molecule.charges)
+        )
+
+    def distance(solution: Solution) -> float:
+        a, b = solution.molecule.positions, molecule.positions
+        return float(((a - a.mean(0)) - (b - b.mean(0))).norm())
+
+    return min((s for s in known if fits(s.molecule)), key=distance, default=None)
+
+
+@dataclass(frozen=True)
+class Solver:
+    """How geometries are solved.
+
+    Attributes:
+        make: from a molecule to a fresh problem (Hamiltonian and wavefunction).
+        optimiser: how parameters change.
+        walkers: their number.
+        seed: of all random numbers.
+        first_iterations: steps where nothing similar is known.
+        iterations: steps from a neighbouring solution.
+        pretraining: steps of Hartree-Fock pretraining where nothing similar is known.
+        basis: its Gaussian basis.
+        sweeps: of the frozen evaluation.
+        forces: whether forces are measured.
+        burn_in: sweeps before the first step.
+    """
+
+    make: Callable[[Molecule], Electrons]
+    optimiser: Optimiser
+    walkers: int = 512
+    seed: int = 1
+    first_iterations: int = 400
+    iterations: int = 100
+    pretraining: int = 150
+    basis: str = "cc-pvdz"
+    sweeps: int = 100
+    forces: bool = True
+    burn_in: int = 10
+
+    def solve(
+        self,
+        molecule: Molecule,
+        known: Sequence[Solution] = (),
+        progress: Callable[[int, int, VmcState], None] = lambda step, steps, state: None,
+    ) -> tuple[Solution, Evaluation]:
+        """Optimise and measure one geometry, warm where a neighbour is known.
+
+        Args:
+            molecule: the geometry.
+            known: solutions so far.
+            progress: called after every step with the step, their number and the state.
+
+        Raises:
+            GuardError: walkers or optimiser became non-finite.
+        """
+        problem = self.make(molecule)
+        world = Vmc(problem, self.optimiser, self.walkers, self.seed, self.burn_in)
+        start = nearest(molecule, known)
+        state = self._cold(world) if start is None else self._warm(world, start)
+        steps = self.first_iterations if start is None else self.iterations
+        for step in range(steps):
+            state = world.step(state)
+            progress(step + 1, steps, state)
+        problem.flat.load(state.average)
+        rng = runtime.generator(self.seed, 1 << 40)
+        result = evaluate(
+            problem, state.walkers, state.width, rng, self.sweeps, self.forces
+        )
+        return Solution(molecule, state.average, result.walkers, state.width), result
+
+    def _cold(self, world: Vmc) -> VmcState:
+        problem = world.problem
+        assert isinstance(problem, Electrons)
+        rng = runtime.generator(self.seed, 1 << 41)
+        if self.pretraining:
+            orbitals = starting_orbitals(problem.hamiltonian, self.basis)
+            start = problem.start(self.walkers, rng)
+            pretrain(problem, orbitals, start, self.pretraining, rng)
+        return world.init(rng)
+
+    def _warm(self, world: Vmc, start: Solution) -> VmcState:
+        problem = world.problem
+        assert isinstance(problem, Electrons)
+        problem.flat.load(start.parameters)
+        walkers = warp(
+            start.walkers, start.molecule.positions, problem.hamiltonian.positions
+        )
+        rng = runtime.generator(self.seed, 1 << 41)
+        return world.begin(walkers, start.width, rng)
