@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +14,29 @@ import zarr
 # lists all have to come back exactly.
 _RUN = (
     "silicon_sw",
-    "--set", "run.steps=600",
-    "--set", "output.trajectory_every=20",
-    "--set", "output.checkpoint_every=50",
+    "--set",
+    "run.steps=1200",
+    "--set",
+    "run.checkpoint_every=100",
+    "--set",
+    "run.report_every=50",
+    "--set",
+    "output.trajectory_every=20",
 )
 
 
 def _engine(*arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "scalebridge.engine.cli", *arguments, "--quiet", "--no-report"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        [
+            sys.executable,
+            "-m",
+            "scalebridge.engine.cli",
+            *arguments,
+            "--quiet",
+            "--no-report",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     )
 
 
@@ -57,8 +71,9 @@ def kill_and_resume(times: int, seed: int = 1) -> int:
     moments = random.Random(seed)
     with tempfile.TemporaryDirectory() as place:
         whole = Path(place) / "whole"
-        started = _engine("run", *_RUN, "--out", str(whole))
-        _finish(started)
+        begun = time.monotonic()
+        _finish(_engine("run", *_RUN, "--out", str(whole)))
+        duration = time.monotonic() - begun
         reference = trajectory(whole)
         failures, killed, number = 0, 0, 0
         while killed < times:
@@ -66,7 +81,9 @@ def kill_and_resume(times: int, seed: int = 1) -> int:
             run = Path(place) / f"run{number}"
             process = _engine("run", *_RUN, "--out", str(run))
             for _ in range(2):
-                if killed < times and _kill_after(process, moments.uniform(1.0, 7.0)):
+                if killed < times and _kill_after(
+                    process, duration * moments.uniform(0.1, 0.9)
+                ):
                     killed += 1
                 if (run / "resolved.json").exists():
                     process = _engine("resume", str(run))

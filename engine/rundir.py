@@ -97,6 +97,16 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors atomically as safetensors; views of one memory are written apart."""
+    own = {
+        n: t.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for n, t in tensors.items()
+    }
+    data = safetensors.torch.save(own)
+    write_atomically(path, lambda part: part.write_bytes(data))
+
+
 def sha256(path: Path) -> str:
     """Return the hash of a file's content."""
     with open(path, "rb") as file:
@@ -240,8 +250,7 @@ class RunFolder:
     ) -> None:
         """Write a checkpoint; the two newest are kept."""
         path = self.path / "checkpoints" / f"step-{step:012d}.safetensors"
-        plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-        write_atomically(path, lambda part: safetensors.torch.save_file(plain, part))
+        write_tensors(path, tensors)
         events = self.path / "events.jsonl"
         record = {
             "step": step,
@@ -289,8 +298,7 @@ class RunFolder:
     def save_frame(self, name: str, tensors: Mapping[str, Tensor]) -> Path:
         """Save the tensors of one state beside the checkpoints, for a guard's report."""
         path = self.path / f"{name}.safetensors"
-        plain = {key: t.detach().cpu().contiguous() for key, t in tensors.items()}
-        write_atomically(path, lambda part: safetensors.torch.save_file(plain, part))
+        write_tensors(path, tensors)
         return path
 
     # -- results ---------------------------------------------------------------------

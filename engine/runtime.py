@@ -6,7 +6,9 @@ calls it. A process initialises Taichi once: a second ``ti.init`` drops compiled
 and crashes on old data, so asking for another device later is an error.
 """
 
+import contextlib
 import importlib
+import io
 import os
 import threading
 from types import ModuleType
@@ -64,14 +66,15 @@ def start(device: torch.device | str = "cpu") -> None:
         if kind == "cuda" and not torch.cuda.is_available():
             raise InputError("device: cuda is not available here; allowed: cpu")
         torch.set_num_threads(threads())
-        ti.init(
-            arch=ti.cuda if kind == "cuda" else ti.cpu,
-            default_fp=ti.f64,
-            cpu_max_num_threads=threads(),
-            offline_cache=True,
-            log_level=ti.ERROR,
-            random_seed=0,
-        )
+        with contextlib.redirect_stdout(io.StringIO()):  # it announces itself otherwise
+            ti.init(
+                arch=ti.cuda if kind == "cuda" else ti.cpu,
+                default_fp=ti.f64,
+                cpu_max_num_threads=threads(),
+                offline_cache=True,
+                log_level=ti.ERROR,
+                random_seed=0,
+            )
         _started = kind
 
 

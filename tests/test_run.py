@@ -265,3 +265,12 @@ def test_a_run_in_a_thread_needs_no_signals(tmp_path):
     thread.start()
     thread.join()
     assert done[0].figures["norm"].value == pytest.approx(1)
+
+
+def test_tensors_that_share_memory_are_kept(tmp_path):
+    with folder_at(tmp_path / "run") as folder:
+        x = torch.arange(4.0)
+        folder.save_checkpoint(1, {"a": x, "b": x, "c": x[::2]})
+        kept = folder.load_checkpoint().tensors
+    assert torch.equal(kept["a"], x) and torch.equal(kept["b"], x)
+    assert kept["c"].tolist() == [0.0, 2.0]
