@@ -106,6 +106,44 @@ def k_counting_sort(bin_of: Array1, start: Array1, cursor: Array1, order: Array1
 
 
 @ti.kernel
+def k_arrange(
+    order: Array1,
+    window: Array2,
+    parent: Array1,
+    image: Array2,
+    bin_of: Array1,
+    new_parent: Array1,
+    new_image: Array2,
+    new_bin: Array1,
+    own: Array1,
+):
+    """Put the places in order; ``own`` marks those that are an atom inside the cell."""
+    for p in range(order.shape[0]):
+        e = order[p]
+        i = parent[e]
+        inside = 1
+        for c in ti.static(range(3)):
+            n = image[e, c]
+            new_image[p, c] = n
+            inside = ti.select(n == -window[i, c], inside, 0)
+        new_parent[p] = i
+        new_bin[p] = bin_of[e]
+        own[p] = inside
+
+
+@ti.kernel
+def k_rows(own: Array1, parent: Array1, home: Array1, atom: Array1):
+    """The place and the atom of each row, in the order of the places (serial)."""
+    r = 0
+    ti.loop_config(serialize=True)
+    for p in range(own.shape[0]):
+        if own[p] != 0:
+            home[r] = p
+            atom[r] = parent[p]
+            r += 1
+
+
+@ti.kernel
 def k_pack(
     positions: Array2,
     system: Array1,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -156,21 +157,20 @@ def build_neighbours(
     layout = layout or Layout.of(state.system, state.systems)
     positions, cell = state.anchor.detach().contiguous(), state.anchor_cell.detach()
     grid = _Grid.of(positions, cell, state.periodic, layout, cutoff + skin)
-    parent, image, bin_of, start, wrap = _places(positions, state.system, grid)
-    own = (image == -wrap[parent.long()]).all(1)
-    home = own.nonzero()[:, 0].to(torch.int32)
-    atom = parent[home.long()].contiguous()
+    places = _places(positions, state.system, grid)
+    home, atom = _rows(places, len(positions))
+    parent, image = places.parent, places.image
     table = Neighbours(
         torch.empty(0, 0, dtype=torch.int32, device=home.device), torch.empty_like(home),
         atom, home, parent, image, layout, cutoff, skin,
     )  # fmt: skip
-    places = table.places(positions, state.system, cell.contiguous())
-    capacity = _first_capacity(grid, layout, cutoff + skin)
+    found = table.places(positions, state.system, cell.contiguous())
+    capacity = _first_capacity(grid, cutoff + skin)
     while True:
         slots = torch.empty(len(home), capacity, dtype=torch.int32, device=home.device)
         kernels.k_search(
-            places, home, atom, state.system, bin_of, start, grid.shape, grid.reach,
-            cutoff + skin, slots, table.rows,
+            found, home, atom, state.system, places.bin, places.start, grid.shape,
+            grid.reach, cutoff + skin, slots, table.rows,
         )  # fmt: skip
         most = int(table.rows.max()) if len(home) else 0
         if most < capacity:
@@ -183,10 +183,9 @@ def _round_up(number: float) -> int:
     return 8 * (int(number) // 8 + 1)
 
 
-def _first_capacity(grid: "_Grid", layout: Layout, radius: float) -> int:
+def _first_capacity(grid: "_Grid", radius: float) -> int:
     """Guess of the longest row: the mean density's, and room for fluctuations."""
-    density = float((layout.counts / grid.volume).max())
-    return min(_round_up(1.4 * 4.189 * radius**3 * density + 12), 512)
+    return min(_round_up(1.4 * 4.189 * radius**3 * grid.density + 12), 512)
 
 
 @dataclass(frozen=True)
@@ -200,103 +199,134 @@ class _Grid:
     per_bin: Tensor
     shape: Tensor
     reach: Tensor
-    volume: Tensor
     bins: int
+    density: float
 
     @staticmethod
     def of(
         positions: Tensor, cell: Tensor, periodic: Tensor, layout: Layout, radius: float
     ) -> "_Grid":
-        frames = _complete(cell.double().cpu(), periodic.cpu())
-        inverse = torch.linalg.inv(frames)
-        width = 1.0 / inverse.norm(dim=1)
-        margin = torch.where(periodic.cpu(), radius * _SAFETY / width, 0.0)
+        closed = periodic.cpu().numpy()
+        frames = _complete(cell.double().cpu().numpy(), closed)
+        inverse = np.linalg.inv(frames)
+        width = 1.0 / np.linalg.norm(inverse, axis=1)
+        margin = np.where(closed, radius * _SAFETY / width, 0.0)
         low, high = -margin, 1.0 + margin
-        if not bool(periodic.all()):
-            least, most = _extent(positions, inverse.to(positions.device), layout)
-            low = torch.where(periodic.cpu(), low, least - 1e-6)
-            high = torch.where(periodic.cpu(), high, most + 1e-6)
-        volume = ((high - low) * width).clamp(min=radius).prod(1)
-        room = 64 + 16 * layout.counts.cpu()
-        reach = torch.full_like(room, 2)
-        size = torch.full_like(volume, radius * _SAFETY / 2)
+        if not closed.all():
+            least, most = _extent(positions, inverse, layout)
+            low = np.where(closed, low, least - 1e-6)
+            high = np.where(closed, high, most + 1e-6)
+        counts = layout.counts.cpu().numpy()
+        volume = np.maximum((high - low) * width, radius).prod(1)
+        room = 64 + 16 * counts
+        size, reach = np.full(len(volume), radius * _SAFETY / 2), np.full(len(volume), 2)
         crowded = volume / size**3 > room
         # a thin gas: larger bins, so that there are not many more bins than atoms
-        size = torch.where(
-            crowded, (volume / room).pow(1 / 3).clamp(min=radius * _SAFETY), size
-        )
-        reach = torch.where(crowded, 1, reach)
+        larger = np.maximum(np.cbrt(volume / room), radius * _SAFETY)
+        size, reach = np.where(crowded, larger, size), np.where(crowded, 1, reach)
         per_bin = width / size[:, None]
-        shape = ((high - low) * per_bin).ceil().clamp(min=1).long()
+        shape = np.maximum(np.ceil((high - low) * per_bin), 1).astype(np.int64)
         number = shape.prod(1)
-        base = torch.cumsum(number, 0) - number
-        device, as_int = positions.device, torch.int32
+        base = np.cumsum(number) - number
+        full = np.abs(np.linalg.det(frames)) if closed.all() else volume
+        device = positions.device
+
+        def tensor(values: np.ndarray, dtype: torch.dtype) -> Tensor:
+            return torch.as_tensor(np.ascontiguousarray(values), dtype=dtype).to(device)
+
         return _Grid(
-            inverse.contiguous().to(device),
-            periodic.to(as_int).contiguous(),
-            margin.contiguous().to(device),
-            low.contiguous().to(device),
-            per_bin.contiguous().to(device),
-            torch.cat([shape, base[:, None]], 1).to(as_int).contiguous().to(device),
-            reach.to(as_int).to(device),
-            frames.det().abs().to(device) if bool(periodic.all()) else volume.to(device),
-            int(number.sum()),
+            inverse=tensor(inverse, torch.float64),
+            periodic=tensor(closed, torch.int32),
+            margin=tensor(margin, torch.float64),
+            origin=tensor(low, torch.float64),
+            per_bin=tensor(per_bin, torch.float64),
+            shape=tensor(np.concatenate([shape, base[:, None]], 1), torch.int32),
+            reach=tensor(reach, torch.int32),
+            bins=int(number.sum()),
+            density=float((counts / full).max()),
         )
 
 
-def _complete(cell: Tensor, periodic: Tensor) -> Tensor:
+def _complete(cell: np.ndarray, closed: np.ndarray) -> np.ndarray:
     """Replace open axes by unit vectors normal to the periodic ones."""
-    frames = cell.clone()
-    for s in range(len(frames)):
-        axes = [k for k in range(3) if not periodic[s, k]]
-        kept = [k for k in range(3) if periodic[s, k]]
-        if axes:
-            _, _, basis = torch.linalg.svd(frames[s, kept].reshape(len(kept), 3))
-            frames[s, axes] = basis[len(kept) :]
-        lengths = frames[s].norm(dim=1)
-        if not float(frames[s].det().abs()) > 1e-9 * float(lengths.prod()):
+    frames = cell.copy()
+    for s, frame in enumerate(frames):
+        kept = [k for k in range(3) if closed[s, k]]
+        if len(kept) < 3:
+            _, _, basis = np.linalg.svd(frame[kept].reshape(len(kept), 3))
+            frame[~closed[s]] = basis[len(kept) :]
+        lengths = np.linalg.norm(frame, axis=1)
+        if not abs(np.linalg.det(frame)) > 1e-9 * lengths.prod():
             raise InputError(
                 f"cell of system {s}: a periodic cell needs a volume, found "
-                f"{[[round(v, 6) for v in row] for row in cell[s].tolist()]}"
+                f"{cell[s].round(6).tolist()}"
             )
     return frames
 
 
-def _extent(positions: Tensor, inverse: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+def _extent(
+    positions: Tensor, inverse: np.ndarray, layout: Layout
+) -> tuple[np.ndarray, np.ndarray]:
     """Smallest and largest fractional coordinate of each system."""
     least, most, begin = [], [], 0
     for s, count in enumerate(layout.counts.tolist()):
-        f = positions[begin : begin + count].double() @ inverse[s]
-        least.append(f.amin(0) if count else f.new_zeros(3))
-        most.append(f.amax(0) if count else f.new_zeros(3))
+        f = positions[begin : begin + count].double().cpu().numpy() @ inverse[s]
+        least.append(f.min(0) if count else np.zeros(3))
+        most.append(f.max(0) if count else np.zeros(3))
         begin += count
-    return torch.stack(least).cpu(), torch.stack(most).cpu()
+    return np.stack(least), np.stack(most)
 
 
-def _places(
-    positions: Tensor, system: Tensor, grid: _Grid
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """All places, sorted by bin: parent, image, bin, first place of each bin, wrap."""
-    as_int = {"dtype": torch.int32, "device": positions.device}
-    window = torch.empty(len(positions), 9, **as_int)
-    copies = torch.empty(len(positions), **as_int)
+@dataclass(frozen=True)
+class _Places:
+    """All places, sorted by bin; ``start`` is the first place of each bin."""
+
+    parent: Tensor
+    image: Tensor
+    bin: Tensor
+    own: Tensor
+    start: Tensor
+
+
+def _places(positions: Tensor, system: Tensor, grid: _Grid) -> _Places:
+    device = positions.device
+
+    def room(*shape: int) -> Tensor:
+        return torch.empty(shape, dtype=torch.int32, device=device)
+
+    atoms = len(positions)
+    window, copies = room(atoms, 9), room(atoms)
     kernels.k_count_images(
         positions, system, grid.inverse, grid.periodic, grid.margin, window, copies
     )
     end = torch.cumsum(copies, 0, dtype=torch.int32)
-    number = int(end[-1]) if len(end) else 0
-    parent, image = torch.empty(number, **as_int), torch.empty(number, 3, **as_int)
-    bin_of = torch.empty(number, **as_int)
+    number = int(end[-1]) if atoms else 0
+    parent, image, bin_of = room(number), room(number, 3), room(number)
     kernels.k_place_images(
         positions, system, grid.inverse, grid.origin, grid.per_bin, grid.shape, window,
         end - copies, parent, image, bin_of,
     )  # fmt: skip
-    start = torch.zeros(grid.bins + 1, **as_int)
+    start = torch.zeros(grid.bins + 1, dtype=torch.int32, device=device)
     if positions.is_cuda:
-        order = torch.sort(bin_of, stable=True).indices
+        order = torch.sort(bin_of, stable=True).indices.to(torch.int32)
         start[1:] = torch.cumsum(torch.bincount(bin_of, minlength=grid.bins), 0)
     else:
-        cursor, order = torch.zeros(grid.bins, **as_int), torch.empty(number, **as_int)
+        cursor, order = torch.zeros(grid.bins, dtype=torch.int32), room(number)
         kernels.k_counting_sort(bin_of, start, cursor, order)
-        order = order.long()
-    return parent[order], image[order], bin_of[order], start, window[:, :3]
+    found = _Places(room(number), room(number, 3), room(number), room(number), start)
+    kernels.k_arrange(
+        order, window, parent, image, bin_of, found.parent, found.image, found.bin,
+        found.own,
+    )  # fmt: skip
+    return found
+
+
+def _rows(places: _Places, atoms: int) -> tuple[Tensor, Tensor]:
+    """Home place and atom of every row."""
+    if places.own.is_cuda:
+        home = places.own.nonzero()[:, 0].to(torch.int32)
+        return home, places.parent[home.long()].contiguous()
+    home = torch.empty(atoms, dtype=torch.int32)
+    atom = torch.empty_like(home)
+    kernels.k_rows(places.own, places.parent, home, atom)
+    return home, atom
