@@ -176,6 +176,59 @@ def _show(folder: "RunFolder", outcome: "Outcome", seconds: float) -> None:
 
 
 @main.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+def report(directory: Path) -> None:
+    """Write report.html and picture.png of a run anew, also of one that still goes on."""
+    from ..viz.report import write_report
+
+    click.echo(write_report(directory))
+
+
+@main.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--movie", type=click.Path(path_type=Path), help="Write an mp4 or gif.")
+@click.option("--png", type=click.Path(path_type=Path), help="Write one picture.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write a page that turns.")
+@click.option("--extxyz", type=click.Path(path_type=Path), help="Write for OVITO, ASE.")
+@click.option("--vtkhdf", type=click.Path(path_type=Path), help="Write for ParaView.")
+@click.option("--chemiscope", type=click.Path(path_type=Path), help="Write its JSON.")
+@click.option("--browser", is_flag=True, help="Serve a live page on 127.0.0.1.")
+@click.option("--port", default=0, help="Port of the live page; 0 takes a free one.")
+@click.option("--frame", default=-1, help="Frame of --png; -1 is the last.")
+@click.option("--colour", default="", help="species, force, deviation, a field ...")
+@click.option("--system", default=0, help="Which system of a batch.")
+@click.option("--images", nargs=3, type=int, default=(1, 1, 1), help="Periodic images.")
+@click.option("--size", nargs=2, type=int, default=(800, 600), help="Pixels.")
+def view(
+    directory: Path,
+    movie: Path | None,
+    png: Path | None,
+    html: Path | None,
+    extxyz: Path | None,
+    vtkhdf: Path | None,
+    chemiscope: Path | None,
+    browser: bool,
+    port: int,
+    frame: int,
+    colour: str,
+    system: int,
+    images: tuple[int, int, int],
+    size: tuple[int, int],
+) -> None:
+    """Look at a run: a window, a live page that follows it, or files for other programs."""
+    from ..viz import export
+    from ..viz import view as views
+
+    exported = export.write(directory, system, extxyz, vtkhdf, chemiscope)
+    files = bool(movie or png or html)
+    if files or browser or not exported:
+        request = views.Request(directory, frame, colour, system, images, size)
+        exported += views.view(request, movie, png, html, browser, port)
+    for path in exported:
+        click.echo(path)
+
+
+@main.command()
 @click.argument("scenario")
 @_settings
 def check(scenario: str, settings: Sequence[str]) -> None:

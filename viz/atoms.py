@@ -171,8 +171,10 @@ class Snapshot:
         text = NAMES.get(name, name.replace("_", " "))
         return f"{text} [{unit}]" if unit else text
 
-    def _repr_png_(self) -> bytes:
-        return to_png(self)
+    def _repr_html_(self) -> str:
+        from .page import embedded
+
+        return embedded([self])
 
 
 # -- trajectories ------------------------------------------------------------------------
@@ -203,6 +205,11 @@ class Trajectory:
         """The group of the store as it was at the last :meth:`refresh`."""
         assert self._group is not None
         return self._group
+
+    def _repr_html_(self) -> str:
+        from .page import embedded, spread
+
+        return embedded([self[frame] for frame in spread(len(self))])
 
     def refresh(self) -> int:
         """Look for new frames; return how many there are now."""
@@ -254,6 +261,16 @@ class Trajectory:
         if array.ndim == 2 and array.shape[1] == 3:
             return np.linalg.norm(array, axis=1)
         return array if array.ndim == 1 else None
+
+    def vectors(self, frame: int) -> dict[str, np.ndarray]:
+        """Return the vectors ``[atoms, 3]`` of a frame as they were written."""
+        columns = self.group.columns
+        shape = columns["positions"].shape
+        return {
+            name: np.asarray(column.array[frame], float)[self._mine()]
+            for name, column in columns.items()
+            if name != "positions" and column.shape == shape
+        }
 
     def _mine(self) -> Any:
         system = self.group.columns.get("system")
@@ -517,7 +534,9 @@ class Scene:
         """Look along a direction from which rows of a crystal do not hide each other."""
         self.plotter.camera_position = [(1.0, 0.42, 0.36), (0, 0, 0), (0, 0, 1)]
         self.plotter.renderer.ResetCamera()
-        self.plotter.camera.zoom(1.05)
+        if self.look.bar:  # room for the colour bar below
+            self.plotter.camera.SetWindowCenter(0.0, -0.09)
+        self.plotter.camera.zoom(0.95 if self.look.bar else 1.05)
         self._placed = True
 
 
@@ -604,13 +623,9 @@ def to_png(
     size: tuple[int, int] = (800, 600),
 ) -> bytes:
     """Return a picture as PNG."""
-    import io
+    from .painters import png
 
-    from matplotlib.image import imsave
-
-    buffer = io.BytesIO()
-    imsave(buffer, image(snapshot, look, size), format="png")
-    return buffer.getvalue()
+    return png(image(snapshot, look, size))
 
 
 def _flat_image(snapshot: Snapshot, look: Look, size: tuple[int, int]) -> np.ndarray:

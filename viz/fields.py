@@ -103,9 +103,9 @@ def title_of(column: Column, layout: Layout) -> str:
 # -- one dimension -----------------------------------------------------------------------
 
 
-def profile(group: Group, column: Column, layout: Layout) -> plots.Plot:
-    """Return the profile at the last moment, of every problem of the batch."""
-    axis = column.axes[layout.space[0]]
+def profile(group: Group, column: Column, layout: Layout, frame: int = -1) -> plots.Plot:
+    """Return the profile at one moment, of every problem of the batch."""
+    axis = column.axes[(layout.space or layout.velocity)[0]]
     x = coordinate(group, axis)
     count = column.shape[layout.batch] if layout.batch is not None else 1
     labels = column.labels
@@ -116,11 +116,15 @@ def profile(group: Group, column: Column, layout: Layout) -> plots.Plot:
         curves.append(plots.Curve(x, first, "start", colour="#bbbbbb"))
     chosen = _chosen(count)
     for number in chosen:
-        y = take(column, layout, -1, number)
-        label = _label(labels, number) if count > 1 else ("end" if curves else "")
-        band = _twin(group, error, -1, number)
+        y = take(column, layout, frame, number)
+        label = (
+            _label(labels, number)
+            if count > 1
+            else (("end" if frame == -1 else "now") if curves else "")
+        )
+        band = _twin(group, error, frame, number)
         curves.append(plots.Curve(x, y, label, band))
-        target = _twin(group, twin, -1, number)
+        target = _twin(group, twin, frame, number)
         if twin is not None and target is not None and target.shape == y.shape:
             kind = "exact" if twin.name.endswith("_exact") else "reference"
             curves.append(

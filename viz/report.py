@@ -74,6 +74,16 @@ def write_report(path: Path | str) -> Path:
     return target
 
 
+def inline(record: Record) -> str:
+    """Return the report for a notebook: the page in a frame of its own."""
+    with style.styled():
+        page = document(record, list(pictures(record)))
+    return (
+        f"<iframe style='width: 100%; height: 42rem; border: 1px solid #ddd' "
+        f"srcdoc='{html.escape(page, quote=True)}'></iframe>"
+    )
+
+
 # -- pictures ----------------------------------------------------------------------------
 
 

@@ -1,0 +1,180 @@
+"""Atoms for the programs that people already use: OVITO and ASE, ParaView, chemiscope."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..engine.errors import InputError
+from .atoms import Snapshot, Trajectory
+from .record import Record
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+def write(
+    directory: Path,
+    system: int = 0,
+    extxyz: Path | None = None,
+    vtkhdf: Path | None = None,
+    chemiscope: Path | None = None,
+) -> list[Path]:
+    """Write the trajectory of a run in the formats that have a path; return these.
+
+    Raises:
+        InputError: no run folder, no atoms in it, or a package is missing.
+    """
+    if not (extxyz or vtkhdf or chemiscope):
+        return []
+    trajectory = Trajectory(Record(directory), system)
+    written = []
+    if extxyz:
+        written.append(write_extxyz(trajectory, extxyz))
+    if vtkhdf:
+        written.append(write_vtkhdf(trajectory, vtkhdf))
+    if chemiscope:
+        written.append(write_chemiscope(trajectory, chemiscope))
+    return written
+
+
+def to_ase(trajectory: Trajectory, frame: int) -> "Atoms":
+    """Return a frame as ASE atoms: vectors as they were written, eV and angstrom.
+
+    Forces go into a calculator, where ASE's readers and writers expect them.
+    """
+    from ase import Atoms
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    snapshot = trajectory[frame]
+    atoms = Atoms(
+        list(snapshot.symbols),
+        positions=snapshot.positions,
+        cell=snapshot.cell if snapshot.has_cell else None,
+        pbc=snapshot.periodic if snapshot.has_cell else False,
+        info={"moment": snapshot.label},
+    )
+    vectors = trajectory.vectors(frame)
+    if "forces" in vectors:
+        atoms.calc = SinglePointCalculator(atoms, forces=vectors.pop("forces"))
+    for name, values in {**scalars(snapshot), **vectors}.items():
+        if name != "momenta":
+            atoms.set_array(name, values)
+    if "momenta" in vectors:
+        atoms.set_array("md_momenta", vectors["momenta"])
+    return atoms
+
+
+def scalars(snapshot: Snapshot) -> dict[str, np.ndarray]:
+    """Return the numbers of each atom that are not the length of a vector."""
+    lengths = ("force", "velocity", "momenta")
+    return {name: v for name, v in snapshot.values.items() if name not in lengths}
+
+
+def write_extxyz(trajectory: Trajectory, path: Path) -> Path:
+    """Write all frames as extended XYZ, frame by frame."""
+    import ase.io
+
+    with open(path, "w", encoding="utf-8") as file:
+        for frame in range(len(trajectory)):
+            ase.io.write(file, to_ase(trajectory, frame), format="extxyz")
+    return path
+
+
+def write_chemiscope(trajectory: Trajectory, path: Path) -> Path:
+    """Write structures and per-atom numbers for chemiscope.
+
+    Raises:
+        InputError: chemiscope is not installed.
+    """
+    try:
+        import chemiscope  # type: ignore[import-not-found]
+    except ImportError as error:
+        raise InputError("--chemiscope needs it: pip install chemiscope") from error
+    frames = [to_ase(trajectory, frame) for frame in range(len(trajectory))]
+    names = list(scalars(trajectory[0]))
+    properties = {
+        name: {
+            "target": "atom",
+            "values": np.concatenate([f.arrays[name] for f in frames]),
+            "units": trajectory[0].units.get(name, ""),
+        }
+        for name in names
+    }
+    for frame in frames:
+        frame.calc = None
+    properties["frame"] = {"target": "structure", "values": np.arange(len(frames))}
+    chemiscope.write_input(str(path), structures=frames, properties=properties)
+    return path
+
+
+# -- VTKHDF ------------------------------------------------------------------------------
+
+_TOPOLOGIES = ("Vertices", "Lines", "Polygons", "Strips")
+
+
+def write_vtkhdf(trajectory: Trajectory, path: Path) -> Path:
+    """Write points that move in time, as PolyData of VTKHDF 2.0; ParaView reads it.
+
+    Points, numbers and vectors of all steps stand one after the other; one vertex per
+    atom is stored once and shared by all steps.
+    """
+    import h5py
+
+    frames = len(trajectory)
+    first = trajectory[0]
+    atoms = len(first.positions)
+    with h5py.File(path, "w") as file:
+        root = file.create_group("VTKHDF", track_order=True)
+        root.attrs["Version"] = np.array([2, 0], dtype="i8")
+        root.attrs.create("Type", b"PolyData", dtype="S8")
+        root["NumberOfPoints"] = np.array([atoms], dtype="i8")
+        points = root.create_dataset("Points", (frames * atoms, 3), dtype="f4")
+        for topology in _TOPOLOGIES:
+            _write_cells(root, topology, atoms if topology == "Vertices" else 0)
+        data = root.create_group("PointData")
+        sets = {
+            name: data.create_dataset(name, (frames * atoms, *values.shape[1:]), dtype="f4")
+            for name, values in _point_data(trajectory, 0).items()
+        }
+        for frame in range(frames):
+            rows = slice(frame * atoms, (frame + 1) * atoms)
+            points[rows] = trajectory[frame].wrapped().positions
+            for name, values in _point_data(trajectory, frame).items():
+                sets[name][rows] = values
+        _write_steps(root, trajectory, atoms, list(sets))
+    return path
+
+
+def _point_data(trajectory: Trajectory, frame: int) -> dict[str, np.ndarray]:
+    from ase.data import atomic_numbers
+
+    snapshot = trajectory[frame]
+    numbers = np.array([atomic_numbers.get(str(s), 0) for s in snapshot.symbols], float)
+    return {"atomic_number": numbers, **scalars(snapshot), **trajectory.vectors(frame)}
+
+
+def _write_cells(root: Any, topology: str, count: int) -> None:
+    group = root.create_group(topology)
+    group["NumberOfCells"] = np.array([count], dtype="i8")
+    group["NumberOfConnectivityIds"] = np.array([count], dtype="i8")
+    group["Connectivity"] = np.arange(count, dtype="i8")
+    group["Offsets"] = np.arange(count + 1, dtype="i8")
+
+
+def _write_steps(root: Any, trajectory: Trajectory, atoms: int, names: list[str]) -> None:
+    frames = len(trajectory)
+    steps = root.create_group("Steps")
+    steps.attrs["NSteps"] = np.int64(frames)
+    time = trajectory.group.columns.get("time")
+    values = time.values[:frames] if time is not None else np.arange(frames)
+    steps["Values"] = np.asarray(values, float)
+    steps["NumberOfParts"] = np.ones(frames, dtype="i8")
+    steps["PartOffsets"] = np.zeros(frames, dtype="i8")
+    offsets = np.arange(frames, dtype="i8") * atoms
+    steps["PointOffsets"] = offsets
+    steps["CellOffsets"] = np.zeros((frames, len(_TOPOLOGIES)), dtype="i8")
+    steps["ConnectivityIdOffsets"] = np.zeros((frames, len(_TOPOLOGIES)), dtype="i8")
+    group = steps.create_group("PointDataOffsets")
+    for name in names:
+        group[name] = offsets

@@ -1,0 +1,203 @@
+"""The live page: a run in the browser, on 127.0.0.1, that follows a job while it writes.
+
+Atoms are drawn here and sent as pictures (the mouse turns them); fields and numbers are
+matplotlib's. Where the machine has no GL, so are the atoms.
+"""
+
+import asyncio
+import base64
+from pathlib import Path
+from typing import Any
+
+from ..engine.errors import InputError
+from . import painters, render
+from .record import Record
+
+POLL_SECONDS = 0.5
+"""How often the page looks for new frames."""
+
+_STYLE = """
+html, body, #app { height: 100%; margin: 0; font: 15px system-ui, sans-serif; }
+.page { display: flex; flex-direction: column; height: 100vh; }
+.bar { display: flex; flex-wrap: wrap; gap: 1.1rem; align-items: center;
+  padding: .5rem .9rem; border-bottom: 1px solid #ddd; background: #fafaf8; }
+.bar input[type=range] { width: 22rem; max-width: 60vw; vertical-align: middle; }
+.view { flex: 1; min-height: 0; position: relative; background: #fff; text-align: center; }
+.view img { max-width: 100%; max-height: 100%; }
+"""
+
+
+class LivePage:
+    """A page for one run.
+
+    Args:
+        path: the run folder.
+        system: which system of a batch of atoms.
+        colour: what the atoms are coloured by at first.
+
+    Raises:
+        InputError: trame is not installed, or this is no run folder.
+    """
+
+    def __init__(self, path: Path | str, system: int = 0, colour: str = "") -> None:
+        try:
+            from trame.app import get_server
+        except ImportError as error:
+            raise InputError(
+                f"the live page needs trame ({error.name}): pip install scalebridge[live]"
+            ) from error
+        self.record = Record(path)
+        self.painter = painters.painter_of(self.record, system)
+        self.server: Any = get_server(f"scalebridge-{id(self)}", client_type="vue3")
+        self.solid = (
+            isinstance(self.painter, painters.AtomsPainter) and not render.missing()
+        )
+        self._view: Any = None
+        self._shown: tuple[int, str, int] | None = None
+        self._begin(colour)
+        self._build()
+
+    def _begin(self, colour: str) -> None:
+        frames, choices = self.painter.refresh(), list(self.painter.choices())
+        chosen = colour or (choices[0] if choices else "")
+        if colour and colour not in choices:
+            raise InputError(f"colour {colour}: allowed: {', '.join(choices)}")
+        state = self.server.state
+        state.update(
+            {
+                "frame": frames - 1,
+                "last": frames - 1,
+                "choice": chosen,
+                "choices": choices,
+                "follow": True,
+                "moment": "",
+                "status": "",
+                "picture": "",
+                "serial": 0,
+            }
+        )
+        state.trame__title = self.record.title
+        state.change("frame", "choice")(lambda **_: self.draw())
+
+    def _build(self) -> None:
+        from trame.ui.html import DivLayout
+        from trame.widgets import client, html
+
+        with DivLayout(self.server) as layout:
+            layout.root.classes = "page"
+            client.Style(_STYLE)
+            with html.Div(classes="bar"):
+                html.B(self.record.title)
+                with html.Label("frame "):
+                    html.Input(
+                        type="range",
+                        id="frame",
+                        min=0,
+                        max=("last",),
+                        v_model=("frame",),
+                        input="follow = false",
+                    )
+                html.Span("{{ frame }} of {{ last }}, {{ moment }}", id="moment")
+                with (
+                    html.Label("show "),
+                    html.Select(id="choice", v_model=("choice",)),
+                ):
+                    html.Option("{{ c }}", v_for="c in choices", key="c", value=("c",))
+                with html.Label("follow "):
+                    html.Input(type="checkbox", id="follow", v_model=("follow",))
+                html.Span("{{ status }}", id="status")
+                html.Span("{{ serial }}", id="serial", style="display: none")
+            with html.Div(classes="view", id="view"):
+                self._canvas(html)
+        self.draw()
+
+    def _canvas(self, html: Any) -> None:
+        if self.solid:
+            from trame.widgets import vtk as vtk_widgets
+
+            assert isinstance(self.painter, painters.AtomsPainter)
+            plotter = self.painter.plotter()
+            prepare_interaction(plotter)
+            self._view = vtk_widgets.VtkRemoteView(
+                plotter.render_window, interactive_ratio=1, still_ratio=1
+            )
+        else:
+            html.Img(src=("picture",), alt="the run")
+
+    def draw(self) -> None:
+        """Draw the frame and the choice that the page's controls show."""
+        state = self.server.state
+        frames = self.painter.refresh()
+        frame, choice = min(int(state.frame), frames - 1), str(state.choice)
+        growing = frames if isinstance(self.painter, painters.NumbersPainter) else 0
+        if self._shown == (frame, choice, growing) and not growing:
+            return
+        self._shown = (frame, choice, growing)
+        if self.solid:
+            assert isinstance(self.painter, painters.AtomsPainter)
+            self.painter.show(frame, choice)
+            self.painter.plotter().render()
+            if self._view is not None:
+                self._view.update()
+        else:
+            image = self.painter.image(frame, choice, (960, 600))
+            data = base64.b64encode(painters.png(image)).decode()
+            state.picture = f"data:image/png;base64,{data}"
+        state.moment = self.painter.moment(frame)
+        state.serial += 1
+
+    def look(self) -> None:
+        """Look whether the run has gone on, and show its newest frame if asked to."""
+        state = self.server.state
+        frames = self.painter.refresh()
+        state.last = frames - 1
+        state.status = "finished" if self.record.summary else "running"
+        if not state.choices:
+            state.choices = list(self.painter.choices())
+            state.choice = state.choices[0] if state.choices else ""
+        if state.follow:
+            state.frame = frames - 1
+            if isinstance(self.painter, painters.NumbersPainter):
+                self.draw()
+
+    async def follow(self) -> None:
+        """Keep looking, as long as the page is served."""
+        while True:
+            with self.server.state as state:
+                try:
+                    self.look()
+                    if self._shown is None or self._shown[0] != int(state.frame):
+                        self.draw()
+                except (OSError, ValueError, KeyError):
+                    pass  # the writer is between two files; look again
+            await asyncio.sleep(POLL_SECONDS)
+
+    def serve(self, port: int = 0, open_browser: bool = False) -> None:
+        """Serve the page on 127.0.0.1 until interrupted; port 0 takes a free one."""
+
+        def ready(**_: Any) -> None:
+            address = f"http://127.0.0.1:{self.server.port}/index.html"
+            print(f"{self.record.path}: {address}  (Ctrl-C ends)", flush=True)
+            asyncio.get_event_loop().create_task(self.follow())
+
+        self.server.controller.on_server_ready.add(ready)
+        self.server.start(
+            host="127.0.0.1",
+            port=port,
+            open_browser=open_browser,
+            show_connection_info=False,
+            timeout=0,
+            exec_mode="main",
+            argv=[],
+        )
+
+
+def prepare_interaction(plotter: Any) -> None:
+    """Let the mouse of a remote page turn the scene as in a window."""
+    from vtkmodules.vtkInteractionStyle import vtkInteractorStyleTrackballCamera
+    from vtkmodules.vtkRenderingCore import vtkRenderWindowInteractor
+
+    interactor = vtkRenderWindowInteractor()
+    interactor.SetRenderWindow(plotter.render_window)
+    interactor.SetInteractorStyle(vtkInteractorStyleTrackballCamera())
+    plotter._scalebridge_interactor = interactor
