@@ -1,0 +1,305 @@
+"""Solutions known in closed form or by one quadrature, in f64, plain torch and scipy."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.integrate import solve_ivp
+from scipy.optimize import brentq, fsolve
+from scipy.special import wofz
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Gas1:
+    """One side of a Riemann problem: density, velocity, pressure."""
+
+    density: float
+    velocity: float
+    pressure: float
+
+
+def riemann(
+    left: Gas1, right: Gas1, gamma: float, xi: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return density, velocity and pressure at ``xi = x / t`` (Toro 2009, ch. 4).
+
+    Two ideal gases with the same gamma meet at x = 0, t = 0; no vacuum may open.
+    """
+    g = gamma
+    sides = (left, right)
+    sound = [math.sqrt(g * s.pressure / s.density) for s in sides]
+
+    def curve(p: float, s: Gas1, c: float) -> float:
+        if p > s.pressure:
+            a = 2 / ((g + 1) * s.density)
+            b = (g - 1) / (g + 1) * s.pressure
+            return (p - s.pressure) * math.sqrt(a / (p + b))
+        return 2 * c / (g - 1) * ((p / s.pressure) ** ((g - 1) / (2 * g)) - 1)
+
+    def mismatch(p: float) -> float:
+        return (
+            curve(p, left, sound[0])
+            + curve(p, right, sound[1])
+            + right.velocity
+            - left.velocity
+        )
+
+    top = 10 * max(left.pressure, right.pressure)
+    while mismatch(top) < 0:
+        top *= 10
+    p = float(brentq(mismatch, 1e-14, top, xtol=1e-15, rtol=1e-14))
+    u = 0.5 * (
+        left.velocity
+        + right.velocity
+        + curve(p, right, sound[1])
+        - curve(p, left, sound[0])
+    )
+    out = [torch.empty_like(xi) for _ in range(3)]
+    for s, c, sign, here in (
+        (left, sound[0], -1.0, xi < u),
+        (right, sound[1], 1.0, xi >= u),
+    ):
+        ratio = p / s.pressure
+        far = torch.stack(
+            [torch.full_like(xi, v) for v in (s.density, s.velocity, s.pressure)]
+        )
+        if ratio > 1:
+            k = (g - 1) / (g + 1)
+            star = s.density * (ratio + k) / (k * ratio + 1)
+            speed = s.velocity + sign * c * math.sqrt(
+                (g + 1) / (2 * g) * ratio + (g - 1) / (2 * g)
+            )
+            near = torch.tensor([star, u, p], dtype=xi.dtype)[:, None]
+            side = torch.where(sign * (xi - speed) < 0, near, far)
+        else:
+            star = s.density * ratio ** (1 / g)
+            c_star = c * ratio ** ((g - 1) / (2 * g))
+            head, tail = s.velocity + sign * c, u + sign * c_star
+            v = 2 / (g + 1) * (-sign * c + 0.5 * (g - 1) * s.velocity + xi)
+            local = (
+                2 / (g + 1) - sign * (g - 1) / ((g + 1) * c) * (s.velocity - xi)
+            ).clamp(min=0)
+            fan = torch.stack(
+                [
+                    s.density * local ** (2 / (g - 1)),
+                    v,
+                    s.pressure * local ** (2 * g / (g - 1)),
+                ]
+            )
+            near = torch.tensor([star, u, p], dtype=xi.dtype)[:, None]
+            side = torch.where(sign * (xi - tail) < 0, near, fan)
+            side = torch.where(sign * (xi - head) > 0, far, side)
+        for total, part in zip(out, side, strict=True):
+            total[here] = part[here]
+    return out[0], out[1], out[2]
+
+
+def free_flight_jump(
+    left: tuple[float, float],
+    right: tuple[float, float],
+    x: Tensor,
+    time: float,
+    dimension: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return density, velocity, temperature of two gases at rest that mix without colliding.
+
+    ``left`` and ``right`` are (density, temperature); the jump stands at x = 0. Each half is
+    ``f(x - v t)``, so moments are half-range integrals of Maxwellians at ``v = x / t``.
+    """
+    a = x / time
+    rho, flow, energy = (torch.zeros_like(x) for _ in range(3))
+    for (n, t), sign in ((left, 1.0), (right, -1.0)):
+        # sign +1: velocities above a; -1: below
+        tail = 0.5 * torch.erfc(sign * a / math.sqrt(2 * t))
+        bell = torch.exp(-a * a / (2 * t)) * math.sqrt(t / (2 * math.pi))
+        rho = rho + n * tail
+        flow = flow + sign * n * bell
+        energy = energy + n * (t * tail + sign * a * bell) + n * (dimension - 1) * t * tail
+    u = flow / rho
+    return rho, u, (energy / rho - u * u) / dimension
+
+
+def free_couette(temperature: float, speed: float, density: float = 1.0) -> float:
+    """Return the shear stress between diffuse walls without collisions.
+
+    The walls have one temperature and move at ``+- speed / 2``; half of the gas comes from
+    each: ``|P_xy| = rho U sqrt(T / (2 pi))``.
+    """
+    return density * speed * math.sqrt(temperature / (2 * math.pi))
+
+
+def free_fourier(cold: float, hot: float, density: float = 1.0) -> tuple[float, float]:
+    """Return temperature and heat flux (towards the cold) of a 3D gas, diffuse walls, no
+    collisions: ``T = sqrt(T1 T2)``, ``q = 2 J (T2 - T1)`` with the flux J of each half."""
+    a, b = math.sqrt(cold), math.sqrt(hot)
+    n1 = density * b / (a + b)
+    flux = n1 * a / math.sqrt(2 * math.pi)
+    return a * b, 2 * flux * (hot - cold)
+
+
+def bkw(dimension: int, time: float, square: Tensor) -> Tensor:
+    """Return the distribution of Bobylev, Krook and Wu for Maxwell molecules.
+
+    Collision kernel ``B = 1/(2 pi)`` (2V) or ``1/(4 pi)`` (3V), density and temperature 1.
+
+    Args:
+        dimension: 2 or 3.
+        time: from 0 on.
+        square: ``v^2`` at the nodes.
+    """
+    if dimension == 2:
+        k = 1 - 0.5 * math.exp(-time / 8)
+        shape = (2 * k - 1) / k + (1 - k) * square / (2 * k * k)
+        return torch.exp(-square / (2 * k)) / (2 * math.pi * k) * shape
+    k = 1 - 0.4 * math.exp(-time / 6)
+    shape = (5 * k - 3) / k + (1 - k) * square / (k * k)
+    return torch.exp(-square / (2 * k)) / (2 * (2 * math.pi * k) ** 1.5) * shape
+
+
+def bkw_moments(dimension: int, time: float) -> tuple[float, float]:
+    """Return ``<v^4>`` and ``<v^6>`` of :func:`bkw`.
+
+    ``<v^(2n)> = K^(n-1) (n - (n-1) K) <v^(2n)>_Maxwell``.
+    """
+    k = 1 - (0.5 * math.exp(-time / 8) if dimension == 2 else 0.4 * math.exp(-time / 6))
+    m4, m6 = (8.0, 48.0) if dimension == 2 else (15.0, 105.0)
+    return k * (2 - k) * m4, k * k * (3 - 2 * k) * m6
+
+
+def _dispersion(growth: complex, k: float, dimension: int) -> complex:
+    """Determinant whose zeros are the modes of linearised BGK with tau = 1."""
+    z = 1j * (growth + 1) / k
+    moments = [1j * math.sqrt(math.pi / 2) * wofz(z / math.sqrt(2))]
+    gauss = (1, 0, 1, 0, 3, 0)
+    for n in range(1, 5):
+        moments.append(z * moments[-1] + gauss[n - 1])
+    i0, i1, i2, i3, i4 = moments
+    c, rest, d = 1 / (1j * k), dimension - 1, dimension
+    heat = (i4 - 2 * i2 + i0) / 2 + rest * i0
+    matrix = np.array(
+        [
+            [c * i0, c * i1, c * (i2 - i0) / 2],
+            [c * i1, c * i2, c * (i3 - i1) / 2],
+            [c * (i2 - i0) / d, c * (i3 - i1) / d, c * heat / d],
+        ]
+    )
+    return complex(np.linalg.det(np.eye(3) - matrix))
+
+
+def acoustic_mode(k: float, dimension: int) -> complex:
+    """Return ``lambda tau`` of the acoustic mode ``exp(i k x + lambda t)`` of BGK.
+
+    ``k`` in units of ``1 / (tau sqrt(T))``, tau constant. The zero of the 3 x 3 determinant
+    of plasma-dispersion integrals, followed from small k. Exists up to k = 1.31 (3V), 1.47 (1V).
+    """
+    found: list[complex] = []
+    line = np.linspace(0.02, k, max(2, int(k / 0.02)))
+    sound = math.sqrt((dimension + 2) / dimension)
+    for q in line:
+        guess = 2 * found[-1] - found[-2] if len(found) > 1 else 1j * q * sound - q * q
+
+        def parts(y: np.ndarray, q: float = float(q)) -> list[float]:
+            value = _dispersion(complex(y[0], y[1]), q, dimension)
+            return [value.real, value.imag]
+
+        root = fsolve(parts, [guess.real, guess.imag], xtol=1e-13)
+        found.append(complex(root[0], root[1]))
+    return found[-1]
+
+
+def thermal_mode(k: float, dimension: int, nodes: int = 200) -> float:
+    """Return ``lambda tau`` of the thermal mode, from the eigenvalues on Gauss nodes."""
+    v, w = np.polynomial.hermite_e.hermegauss(nodes)
+    w = w / w.sum()
+    d, rest = dimension, dimension - 1
+    project = np.zeros((3, 2 * nodes))
+    project[0, :nodes], project[1, :nodes] = w, w * v
+    project[2, :nodes], project[2, nodes:] = w * (v * v - 1) / d, w / d
+    lift = np.zeros((2 * nodes, 3))
+    lift[:nodes, 0], lift[:nodes, 1], lift[:nodes, 2] = 1, v, (v * v - 1) / 2
+    lift[nodes:, 2] = rest
+    modes = np.linalg.eigvals(
+        lift @ project - np.eye(2 * nodes) - 1j * k * np.diag([*v, *v])
+    )
+    real = modes[np.abs(modes.imag) < 1e-7]
+    return float(real.real.max())
+
+
+def shear_mode(k: float) -> float:
+    """Return ``lambda tau`` of the shear mode; exists below ``k = sqrt(pi / 2)``."""
+
+    def mismatch(growth: float) -> float:
+        z = 1j * (growth + 1) / k
+        return float((math.sqrt(math.pi / 2) * wofz(z / math.sqrt(2)) / k).real) - 1.0
+
+    return float(brentq(mismatch, -1 + 1e-9, -1e-12))
+
+
+def vortex(
+    x: Tensor, y: Tensor, gamma: float, strength: float = 5.0
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return density, u, v, pressure of Shu's isentropic vortex at the origin, at rest.
+
+    It moves with any uniform velocity without changing (Shu 1998, sec. 5.2).
+    """
+    r2 = x * x + y * y
+    swirl = strength / (2 * math.pi) * torch.exp(0.5 * (1 - r2))
+    t = 1 - (gamma - 1) / (2 * gamma) * swirl**2
+    rho = t ** (1 / (gamma - 1))
+    return rho, -y * swirl, x * swirl, rho * t
+
+
+def shock_structure(
+    mach: float, viscosity: float, omega: float, prandtl: float, dimension: int = 3
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return x, density, speed, temperature of the Navier-Stokes-Fourier shock.
+
+    Ahead (x -> -inf): density 1, temperature 1; ``mu = viscosity T^omega``. The two-point
+    problem of the steady equations, integrated from the state behind, which is a saddle:
+    one direction leads out of it. x = 0 where the density is half-way.
+    """
+    d = dimension
+    gamma, heat = (d + 2) / d, 0.5 * (d + 2)
+    speed = mach * math.sqrt(gamma)
+    ratio = (gamma + 1) * mach**2 / ((gamma - 1) * mach**2 + 2)
+    u2 = speed / ratio
+    t2 = (1 + 2 * gamma / (gamma + 1) * (mach**2 - 1)) / ratio
+    flow, push = speed, speed * speed + 1
+    total = speed * (heat + 0.5 * speed**2)
+    bulk = 2 - 2 / d
+
+    def slope(_x: float, y: np.ndarray) -> np.ndarray:
+        u, t = y
+        mu = viscosity * max(t, 1e-6) ** omega
+        stress = flow * u + flow * t / u - push
+        du = stress / (bulk * mu)
+        dt = (flow * (heat * t + 0.5 * u * u) - u * stress - total) / (heat * mu / prandtl)
+        return np.array([du, dt])
+
+    behind, eps = np.array([u2, t2]), 1e-6
+    columns = [
+        (slope(0, behind + eps * e) - slope(0, behind - eps * e)) / (2 * eps)
+        for e in np.eye(2)
+    ]
+    values, vectors = np.linalg.eig(np.array(columns).T)
+    out = vectors[:, int(np.argmin(values.real))].real
+    begin = behind + 1e-6 * out * np.sign(out[0])
+    path = solve_ivp(
+        lambda x, y: -slope(x, y),
+        (0, 400),
+        begin,
+        method="LSODA",
+        rtol=1e-9,
+        atol=1e-11,
+        max_step=0.1,
+    )
+    x, u, t = (torch.tensor(a[::-1].copy()) for a in (-path.t, path.y[0], path.y[1]))
+    rho = flow / u
+    middle = 0.5 * (1 + ratio)
+    i = int(torch.nonzero(rho > middle)[0])
+    cut = float(
+        x[i - 1] + (middle - rho[i - 1]) / (rho[i] - rho[i - 1]) * (x[i] - x[i - 1])
+    )
+    return x - cut, rho, u, t

@@ -1,0 +1,531 @@
+r"""Euler and Navier-Stokes-Fourier equations in 1, 2 and 3 dimensions.
+
+    d rho / dt + div(rho u) = 0
+    d rho u / dt + div(rho u u + p I + sigma) = 0
+    d E / dt + div((E + p) u + sigma . u + q) = 0
+
+Euler has ``sigma = q = 0``. Navier-Stokes-Fourier takes, from the same :class:`..material.Gas`
+as the kinetic solver, ``sigma = -mu (grad u + grad u^T - (2/D) div u I)`` and
+``q = -kappa grad T`` with ``mu = tau p``, ``kappa = (D + 2)/2 mu/Pr`` (first order of
+Chapman and Enskog for BGK-type models), and at walls the first-order slip and jump
+coefficients of BGK.
+
+Space: first order, MUSCL or WENO5 (component-wise on density, velocity, pressure), HLLC.
+Time: SSP-RK2 (first order, MUSCL) or SSP-RK3 (WENO5) (Shu, Osher 1988). The step is fixed and
+checked against the Courant number at every report.
+"""
+
+from dataclasses import dataclass, field, replace
+from math import sqrt
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ...errors import GuardError, InputError
+from ...kernels import fluxes as kernels
+from ..boundaries import (
+    Boundary,
+    Inflow,
+    Open,
+    Periodic,
+    Sides,
+    Wall,
+    check_sides,
+    component,
+)
+from ..grid import Grid
+from ..material import Gas
+from ..observe import refuse_unphysical
+from .state_equation import IdealGas
+
+GHOST = kernels.GHOST
+Scheme = Literal["first", "muscl", "weno5"]
+_SCHEMES = {"first": kernels.FIRST_ORDER, "muscl": kernels.MUSCL, "weno5": kernels.WENO5}
+_STAGES = {
+    "first": ((0.0, 1.0), (0.5, 0.5)),
+    "muscl": ((0.0, 1.0), (0.5, 0.5)),
+    "weno5": ((0.0, 1.0), (0.75, 0.25), (1.0 / 3.0, 2.0 / 3.0)),
+}
+REMEDY = "lower the time step (cfl), or take the muscl scheme"
+
+VELOCITY_SLIP, TEMPERATURE_JUMP = 1.01619, 1.30272
+"""BGK slip and jump coefficients, in units of ``mu sqrt(2 T) / p`` (Albertoni, Cercignani,
+Gotusso, Phys. Fluids 6, 1963, p. 993; Cercignani 2000, ch. 7)."""
+
+
+@dataclass(frozen=True)
+class FluidState:
+    """A batch of flows.
+
+    Attributes:
+        u: ``[batch, dim + 2, *padded]`` density, momentum, total energy per volume; three
+            ghost cells at every end (scratch, a function of the cells).
+        positivity: ``[batch]`` faces, summed over all stages, where the reconstruction was
+            not positive and the cell averages stood in.
+        step: scalar int64.
+        time: scalar f64.
+    """
+
+    u: Tensor
+    positivity: Tensor
+    step: Tensor
+    time: Tensor
+
+
+@dataclass(frozen=True)
+class FluidWorld:
+    """A fluid problem on a grid. Implements ``Simulator``.
+
+    Attributes:
+        grid: cells in space.
+        sides: boundaries, one pair per axis.
+        gas: D and the transport law.
+        batch: independent problems.
+        time_step: fixed step.
+        scheme: "first", "muscl" or "weno5".
+        knudsen: ``[batch]``; None for Euler.
+        state_equation: any module like :class:`.state_equation.IdealGas`; None takes the
+            ideal gas with the gamma of ``gas``.
+        dtype: f64 or f32.
+        device: cpu or cuda.
+
+    Raises:
+        InputError: a contradiction, before anything is computed.
+    """
+
+    grid: Grid
+    sides: tuple[Sides, ...]
+    gas: Gas
+    batch: int
+    time_step: float
+    scheme: Scheme = "muscl"
+    knudsen: Tensor | None = None
+    state_equation: torch.nn.Module | None = None
+    dtype: torch.dtype = torch.float64
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    _shape: kernels.FluxShape = field(init=False, repr=False, compare=False)
+    _scratch: dict = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_sides(self.sides, self.grid.dim)
+        if self.scheme not in _SCHEMES:
+            raise InputError(f"scheme: {self.scheme}; allowed are {', '.join(_SCHEMES)}")
+        if not self.time_step > 0:
+            raise InputError(f"time_step: {self.time_step}; must be positive")
+        equation = self.state_equation
+        if isinstance(equation, IdealGas) and abs(equation.gamma - self.gas.gamma) > 1e-9:
+            if self.knudsen is not None:
+                raise InputError(
+                    f"gamma: {equation.gamma} contradicts D = {self.gas.dimension} velocity "
+                    f"dimensions, which have gamma = {self.gas.gamma:.6g}; change one of them"
+                )
+        if self.knudsen is not None:
+            if self.gas.dimension < self.grid.dim:
+                raise InputError("gas.dimension: fewer velocity than space dimensions")
+            if len(self.knudsen) != self.batch or not bool((self.knudsen > 0).all()):
+                raise InputError(f"knudsen: {self.batch} positive values needed")
+            object.__setattr__(self, "knudsen", self.knudsen.to(self.device, self.dtype))
+        if equation is None:
+            object.__setattr__(self, "state_equation", IdealGas(self.gas.gamma))
+        shape = kernels.FluxShape(self.batch, self.grid.shape, self._ideal, self.device)
+        object.__setattr__(self, "_shape", shape)
+
+    @property
+    def _ideal(self) -> bool:
+        return isinstance(self.state_equation, IdealGas)
+
+    def with_time_step(self, time_step: float) -> "FluidWorld":
+        """Return the same world with another step."""
+        return replace(self, time_step=time_step)
+
+    # -- initial states ---------------------------------------------------------------
+
+    def start(self, density: Tensor, velocity: Tensor, pressure: Tensor) -> FluidState:
+        """Return the state of given fields.
+
+        Args:
+            density: ``[batch, *grid.shape]``.
+            velocity: ``[batch, *grid.shape, dim]``.
+            pressure: ``[batch, *grid.shape]``.
+
+        Raises:
+            InputError: density or pressure not positive, or a step that is too long.
+        """
+        for name, value in (("density", density), ("pressure", pressure)):
+            if not bool((value > 0).all()):
+                raise InputError(
+                    f"initial.{name}: {float(value.amin()):.4g}; must be positive"
+                )
+        e = self.state_equation.energy(density, pressure)  # type: ignore[union-attr,operator]
+        momentum = density[..., None] * velocity
+        total = e + 0.5 * (momentum * velocity).sum(-1)
+        cells = torch.cat([density[:, None], momentum.movedim(-1, 1), total[:, None]], 1)
+        u = torch.zeros(
+            self.batch,
+            self.grid.dim + 2,
+            *self._shape.padded,
+            dtype=self.dtype,
+            device=self.device,
+        )
+        self.inside(u)[...] = cells.to(self.device, self.dtype)
+        state = FluidState(
+            u,
+            torch.zeros(self.batch, dtype=self.dtype, device=self.device),
+            torch.tensor(0),
+            torch.tensor(0.0, dtype=torch.float64),
+        )
+        courant = float(self.courant(state).amax())
+        if courant > 1.0:
+            raise InputError(
+                f"time_step: {self.time_step} means a CFL of {courant:.3g}, over 1; at most "
+                f"{self.time_step / courant:.3g}"
+            )
+        self._check_viscous(density, pressure)
+        return state
+
+    def _check_viscous(self, density: Tensor, pressure: Tensor) -> None:
+        if self.knudsen is None:
+            return
+        kn = self.knudsen.view(-1, *(1,) * self.grid.dim)
+        tau = self.gas.relaxation_time(kn, density, pressure / density)
+        factor = max(2.0, (self.gas.dimension + 2) / self.gas.dimension / self.gas.prandtl)
+        diffusivity = float((factor * tau * pressure / density).amax())
+        limit = 0.5 / (diffusivity * sum(1.0 / h**2 for h in self.grid.spacing))
+        if self.time_step > limit:
+            raise InputError(
+                f"time_step: {self.time_step:.3g} is too long for the viscosity at Knudsen "
+                f"number {float(self.knudsen.amax()):.3g}; at most {limit:.3g}"
+            )
+
+    def init(self, rng: torch.Generator) -> FluidState:
+        """Return the gas at rest with unit density and temperature."""
+        one = torch.ones(self.batch, *self.grid.shape, dtype=torch.float64)
+        return self.start(one, torch.zeros(*one.shape, self.grid.dim), one)
+
+    def inside(self, padded: Tensor) -> Tensor:
+        """Return the view of the cells, without ghosts, of ``[batch, variables, *padded]``."""
+        for axis, n in enumerate(self.grid.shape):
+            padded = padded.narrow(2 + axis, GHOST, n)
+        return padded
+
+    # -- time -------------------------------------------------------------------------
+
+    def step(self, state: FluidState) -> FluidState:
+        """Advance by ``time_step``.
+
+        Raises:
+            GuardError: density or pressure not positive; names cell and step.
+        """
+        w, extra, flux, count = self._buffers(state.u)
+        u, stages = state.u, _STAGES[self.scheme]
+        for number, weights in enumerate(stages):
+            self._primitive(u, w, extra, from_kernel=number > 0)
+            out = (
+                torch.empty_like(u) if number == len(stages) - 1 else self._stage(number, u)
+            )
+            for axis in range(self.grid.dim):
+                self._shape.flux(
+                    axis,
+                    _SCHEMES[self.scheme],
+                    w,
+                    extra,
+                    flux[axis],
+                    count[axis],
+                    self._flux_par(),
+                )
+            if self.knudsen is not None:
+                self._add_viscous(w, flux)
+            self._shape.update(state.u, u, out, w, flux, self._update_par(weights))
+            u = out
+        bad = sum(c.sum(1) for c in count)
+        for c in count:
+            c.zero_()
+        after = FluidState(
+            u, state.positivity + bad, state.step + 1, state.time + self.time_step
+        )
+        if self._ideal:
+            fields = self.inside(w)
+            refuse_unphysical(int(after.step), fields[:, 0], fields[:, -1], REMEDY, after)
+        return after
+
+    def _buffers(self, u: Tensor) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
+        if "w" not in self._scratch:
+            extra = u.new_zeros(0) if self._ideal else torch.zeros_like(u[:, :2])
+            self._scratch["w"] = torch.zeros_like(u)
+            self._scratch["extra"] = extra
+            self._scratch["flux"] = [torch.zeros_like(u) for _ in range(self.grid.dim)]
+            self._scratch["count"] = [
+                u.new_zeros(self.batch, self._shape.lines(axis))
+                for axis in range(self.grid.dim)
+            ]
+        s = self._scratch
+        return s["w"], s["extra"], s["flux"], s["count"]
+
+    def _stage(self, number: int, u: Tensor) -> Tensor:
+        key = f"stage{number}"
+        if key not in self._scratch:
+            self._scratch[key] = torch.empty_like(u)
+        return self._scratch[key]
+
+    def _flux_par(self) -> Tensor:
+        if "flux_par" not in self._scratch:
+            gamma = getattr(self.state_equation, "gamma", 1.4)
+            tiny = 1e-40 if self.dtype == torch.float64 else 1e-12
+            values = [
+                0.5,
+                gamma,
+                1 / (gamma - 1),
+                tiny,
+                1 / 6,
+                13 / 12,
+                0.25,
+                0.1,
+                0.3,
+                0.6,
+            ]
+            self._scratch["flux_par"] = torch.tensor(
+                values, dtype=self.dtype, device=self.device
+            )
+        return self._scratch["flux_par"]
+
+    def _update_par(self, weights: tuple[float, float]) -> Tensor:
+        key = ("update", weights)
+        if key not in self._scratch:
+            ratios = [self.time_step / h for h in (*self.grid.spacing, 1.0, 1.0)][:3]
+            gamma = getattr(self.state_equation, "gamma", 1.4)
+            values = [*weights, *ratios, gamma - 1.0, 0.5]
+            self._scratch[key] = torch.tensor(values, dtype=self.dtype, device=self.device)
+        return self._scratch[key]
+
+    def _primitive(self, u: Tensor, w: Tensor, extra: Tensor, from_kernel: bool) -> None:
+        """Fill w (density, velocity, pressure) with its ghost cells."""
+        if not (from_kernel and self._ideal):
+            inside, cells = self.inside(u), self.inside(w)
+            cells[:, 0] = inside[:, 0]
+            cells[:, 1:-1] = inside[:, 1:-1] / inside[:, :1]
+            kinetic = 0.5 * (inside[:, 1:-1] * cells[:, 1:-1]).sum(1)
+            e = inside[:, -1] - kinetic
+            cells[:, -1] = self.state_equation.pressure(inside[:, 0], e)  # type: ignore[union-attr,operator]
+        self._fill(w)
+        if not self._ideal:
+            equation = self.state_equation
+            e = equation.energy(w[:, 0], w[:, -1])  # type: ignore[union-attr,operator]
+            extra[:, 0] = e
+            extra[:, 1] = equation.sound_speed(w[:, 0], e)  # type: ignore[union-attr,operator]
+
+    # -- boundaries -------------------------------------------------------------------
+
+    def _fill(self, w: Tensor) -> None:
+        """Fill the ghost cells of the primitive fields, axis after axis (corners follow)."""
+        for axis, pair in enumerate(self.sides):
+            n, at = self.grid.shape[axis], 2 + axis
+            if pair.periodic:
+                w.narrow(at, 0, GHOST)[...] = w.narrow(at, n, GHOST)
+                w.narrow(at, n + GHOST, GHOST)[...] = w.narrow(at, GHOST, GHOST)
+                continue
+            for layer in range(GHOST):
+                low, high = GHOST - 1 - layer, GHOST + n + layer
+                self._fill_layer(w, axis, pair.low, low, GHOST, GHOST + layer)
+                self._fill_layer(
+                    w, axis, pair.high, high, GHOST + n - 1, GHOST + n - 1 - layer
+                )
+
+    def _fill_layer(
+        self, w: Tensor, axis: int, side: Boundary, ghost: int, edge: int, mirror: int
+    ) -> None:
+        to = w.select(2 + axis, ghost)
+        match side:
+            case Open():
+                to[...] = w.select(2 + axis, edge)
+            case Inflow():
+                velocity = [component(side.velocity, d) for d in range(self.grid.dim)]
+                values = [side.density, *velocity, side.density * side.temperature]
+                to[...] = w.new_tensor(values).view(1, -1, *(1,) * (self.grid.dim - 1))
+            case Wall():
+                to[...] = w.select(2 + axis, mirror)
+                to[:, 1 + axis] *= -1.0
+            case Periodic():
+                raise AssertionError("handled above")
+
+    # -- viscosity --------------------------------------------------------------------
+
+    def _add_viscous(self, w: Tensor, flux: list[Tensor]) -> None:
+        """Add the viscous stress and the heat flux to the faces."""
+        dim = self.grid.dim
+        fields = torch.cat([w[:, 1 : 1 + dim], (w[:, -1] / w[:, 0])[:, None]], 1)
+        self._fill_walls(fields, w)
+        kn = self.knudsen.view(-1, *(1,) * dim)  # type: ignore[union-attr]
+        t = fields[:, -1].clamp(min=1e-12)
+        mu_cells = self.gas.viscosity(kn, w[:, 0].clamp(min=1e-12), t)
+        heat = 0.5 * (self.gas.dimension + 2) / self.gas.prandtl
+        for axis in range(dim):
+            mu = _on_faces(mu_cells, axis, 1)
+            at_face = _on_faces(fields, axis, 2)
+            d = [self._derivative(fields, axis, k) for k in range(dim)]
+            divergence = sum(d[k][:, k] for k in range(dim))
+            work = 0.0
+            target = flux[axis].narrow(2 + axis, 0, flux[axis].shape[2 + axis] - 1)
+            for k in range(dim):
+                shear = d[axis][:, k] + d[k][:, axis]
+                if k == axis:
+                    shear = shear - (2.0 / self.gas.dimension) * divergence
+                stress = -mu * shear
+                target[:, 1 + k] += stress
+                work = work + stress * at_face[:, k]
+            target[:, -1] += work - heat * mu * d[axis][:, -1]
+
+    def _derivative(self, fields: Tensor, axis: int, along: int) -> Tensor:
+        """Derivative along ``along`` on the faces normal to ``axis``."""
+        h = self.grid.spacing[along]
+        if along == axis:
+            n = fields.shape[2 + axis]
+            return (
+                fields.narrow(2 + axis, 1, n - 1) - fields.narrow(2 + axis, 0, n - 1)
+            ) / h
+        slope = (torch.roll(fields, -1, 2 + along) - torch.roll(fields, 1, 2 + along)) / (
+            2 * h
+        )
+        return _on_faces(slope, axis, 2)
+
+    def _fill_walls(self, fields: Tensor, w: Tensor) -> None:
+        """Set the first ghost cell of velocity and temperature to slip and jump at a wall."""
+        dim = self.grid.dim
+        for axis, pair in enumerate(self.sides):
+            for side, ghost, edge in (
+                (pair.low, GHOST - 1, GHOST),
+                (
+                    pair.high,
+                    GHOST + self.grid.shape[axis],
+                    GHOST + self.grid.shape[axis] - 1,
+                ),
+            ):
+                if not isinstance(side, Wall) or side.accommodation == 0.0:
+                    continue
+                near = w.select(2 + axis, edge)
+                t = (near[:, -1] / near[:, 0]).clamp(min=1e-12)
+                kn = self.knudsen.view(-1, *(1,) * (dim - 1))  # type: ignore[union-attr]
+                tau = self.gas.relaxation_time(kn, near[:, 0].clamp(min=1e-12), t)
+                reach = (
+                    (2.0 - side.accommodation) / side.accommodation * tau * (2 * t).sqrt()
+                )
+                h = self.grid.spacing[axis]
+                to, source = fields.select(2 + axis, ghost), fields.select(2 + axis, edge)
+                for k in range(dim):
+                    if k != axis:
+                        wall = component(side.velocity, k)
+                        to[:, k] = _robin(source[:, k], wall, VELOCITY_SLIP * reach / h)
+                jump = TEMPERATURE_JUMP * reach / self.gas.prandtl / h
+                to[:, -1] = _robin(source[:, -1], side.temperature, jump)
+
+    # -- observations -----------------------------------------------------------------
+
+    def courant(self, state: FluidState) -> Tensor:
+        """Return the Courant number ``dt max sum (|u_d| + c) / dx_d``, ``[batch]``."""
+        rho, u, p = self.fields(state)
+        e = self.state_equation.energy(rho, p)  # type: ignore[union-attr,operator]
+        c = self.state_equation.sound_speed(rho, e)  # type: ignore[union-attr,operator]
+        rate = sum((u[..., d].abs() + c) / h for d, h in enumerate(self.grid.spacing))
+        return self.time_step * rate.flatten(1).amax(1)  # type: ignore[union-attr]
+
+    def fields(self, state: FluidState) -> tuple[Tensor, Tensor, Tensor]:
+        """Return density, velocity ``[..., dim]`` and pressure of the cells."""
+        inside = self.inside(state.u)
+        rho, velocity = inside[:, 0], (inside[:, 1:-1] / inside[:, :1]).movedim(1, -1)
+        e = inside[:, -1] - 0.5 * (inside[:, 1:-1].movedim(1, -1) * velocity).sum(-1)
+        return rho, velocity, self.state_equation.pressure(rho, e)  # type: ignore[union-attr,operator]
+
+    def observe(self, state: FluidState) -> dict[str, Tensor]:
+        """Return the names of :mod:`..observe`; ``positivity`` counts repaired faces."""
+        rho, u, p = self.fields(state)
+        dim, inside, volume = self.grid.dim, self.inside(state.u), self.grid.volume
+        space = tuple(range(2, 2 + dim))
+        totals = inside.sum(space) * volume
+        temperature = p / rho
+        stress = torch.zeros(*rho.shape, dim, dim, dtype=rho.dtype, device=rho.device)
+        heat = torch.zeros_like(u)
+        if self.knudsen is not None:
+            stress, heat = self._centred_transport(state, rho, temperature)
+        D = self.gas.dimension
+        safe_t, safe_r = temperature.clamp(min=1e-30), rho.clamp(min=1e-30)
+        constant = 0.5 * D * (1.0 + 1.8378770664093453)
+        clipped = sum(_extrema(rho, 1 + axis) for axis in range(dim)) / dim
+        return {
+            "density": rho,
+            "velocity": u,
+            "temperature": temperature,
+            "stress": stress,
+            "heat_flux": heat,
+            "entropy": rho * (0.5 * D * safe_t.log() - safe_r.log() + constant),
+            "mass": totals[:, 0],
+            "momentum": totals[:, 1:-1],
+            "energy": totals[:, -1],
+            "courant": self.courant(state),
+            "limiter_activity": clipped,  # type: ignore[dict-item]
+            "positivity": state.positivity,
+        }
+
+    def _centred_transport(
+        self, state: FluidState, rho: Tensor, temperature: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        w = torch.zeros_like(state.u)
+        self._primitive(state.u, w, state.u.new_zeros(0), from_kernel=False)
+        dim = self.grid.dim
+        fields = torch.cat([w[:, 1 : 1 + dim], (w[:, -1] / w[:, 0])[:, None]], 1)
+        self._fill_walls(fields, w)
+        kn = self.knudsen.view(-1, *(1,) * dim)  # type: ignore[union-attr]
+        mu = self.gas.viscosity(kn, rho, temperature)
+        g = []
+        for axis in range(dim):
+            rolled = torch.roll(fields, -1, 2 + axis) - torch.roll(fields, 1, 2 + axis)
+            g.append(self.inside(rolled / (2 * self.grid.spacing[axis])))
+        gradient = torch.stack(g, 2).movedim((1, 2), (-2, -1))
+        velocity = gradient[..., :dim, :]
+        trace = velocity.diagonal(dim1=-2, dim2=-1).sum(-1)
+        eye = torch.eye(dim, dtype=mu.dtype, device=mu.device)
+        stress = (
+            velocity
+            + velocity.mT
+            - (2.0 / self.gas.dimension) * trace[..., None, None] * eye
+        )
+        heat = 0.5 * (self.gas.dimension + 2) / self.gas.prandtl
+        return -mu[..., None, None] * stress, -heat * mu[..., None] * gradient[..., dim, :]
+
+
+def courant_guard(step: int, state: object, observed: dict[str, Tensor]) -> None:
+    """Stop when waves outrun the fixed step (a guard of the advance loop).
+
+    Raises:
+        GuardError: Courant number above 1.
+    """
+    courant = float(observed["courant"].amax())
+    if courant > 1.0:
+        raise GuardError(f"CFL {courant:.3g} at step {step}; {REMEDY}", step, state)
+
+
+def _on_faces(x: Tensor, axis: int, lead: int) -> Tensor:
+    n = x.shape[lead + axis]
+    return 0.5 * (x.narrow(lead + axis, 0, n - 1) + x.narrow(lead + axis, 1, n - 1))
+
+
+def _robin(inner: Tensor, wall: float, reach: Tensor) -> Tensor:
+    """Ghost value with ``(ghost + inner)/2 = wall + reach (inner - ghost)``."""
+    return (2.0 * wall - inner * (1.0 - 2.0 * reach)) / (1.0 + 2.0 * reach)
+
+
+def _extrema(x: Tensor, axis: int) -> Tensor:
+    n = x.shape[axis]
+    d = x.narrow(axis, 1, n - 1) - x.narrow(axis, 0, n - 1)
+    turned = d.narrow(axis, 0, n - 2) * d.narrow(axis, 1, n - 2) < 0
+    return turned.flatten(1).to(x.dtype).mean(1)
+
+
+def shock_jump(mach: float, gamma: float) -> tuple[float, float, float, float]:
+    """Return speed ahead, then density, speed, temperature behind a shock at rest.
+
+    Ahead: density 1, temperature 1 (Rankine-Hugoniot).
+    """
+    ratio = (gamma + 1) * mach**2 / ((gamma - 1) * mach**2 + 2)
+    pressure = 1 + 2 * gamma / (gamma + 1) * (mach**2 - 1)
+    speed = mach * sqrt(gamma)
+    return speed, ratio, speed / ratio, pressure / ratio

@@ -1,0 +1,91 @@
+"""Learned closures in the moment solver: a torch module between the faces.
+
+The flux of the closing moment is one number per face, so what it adds to the last moment
+sums to zero over the box, and density, momentum and energy, whose fluxes hold no learned
+number at all, are conserved as by HME. Example::
+
+    module, card = load_module(Path("scenarios/models/closure_wide_0"))
+    world = HermiteWorld(grid, sides, gas, knudsen, order=5, time_step=dt,
+                         closure=Learned(module), dissipation=roe)
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ....models.closures.face import Answer, Row
+from .hermite import Closing, Faces
+
+Member = Callable[[Row], Answer]
+
+
+def row_of(faces: Faces) -> Row:
+    """Return what the module sees of the solver's faces."""
+    return Row(
+        low=faces.low,
+        high=faces.high,
+        cells=faces.cells,
+        tau=faces.relaxation_time,
+        spacing=faces.spacing,
+        periodic=faces.periodic,
+    )
+
+
+@dataclass(frozen=True)
+class Learned:
+    """One learned closure as the :data:`~.hermite.Closure` of the moment solver.
+
+    Attributes:
+        module: a :class:`~scalebridge.models.closures.face.FaceClosure`, or anything that
+            answers a row of faces in the same way.
+    """
+
+    module: Member
+
+    def __call__(self, faces: Faces) -> Closing:
+        """Return the flux, the share of Grad's row, and where it gave way to HME."""
+        answer = self.module(row_of(faces))
+        given_way = (answer.trust < 1.0).to(answer.flux)
+        return Closing(flux=answer.flux, blend=answer.blend, fallback=given_way)
+
+
+@dataclass(frozen=True)
+class Council:
+    """Several closures that answer together: their mean, closed where they disagree.
+
+    Attributes:
+        members: at least two.
+        tolerance: standard deviation of the closing moment over the members, divided by the
+            unit of the moment, above which the correction is halved.
+    """
+
+    members: Sequence[Member]
+    tolerance: float = 0.05
+
+    def __call__(self, faces: Faces) -> Closing:
+        """Return the mean answer; the spread over the members lowers the trust."""
+        row = row_of(faces)
+        answers = [member(row) for member in self.members]
+        fluxes = torch.stack([answer.flux for answer in answers])
+        share = agreement(fluxes, row, self.tolerance)
+        blend = torch.stack([answer.blend for answer in answers]).amin(0)
+        trust = torch.stack([answer.trust for answer in answers]).amin(0)
+        doubt = (trust < 1.0) | (share < 0.5)
+        return Closing(flux=fluxes.mean(0) * share, blend=blend, fallback=doubt.to(fluxes))
+
+
+def agreement(fluxes: Tensor, row: Row, tolerance: float) -> Tensor:
+    """Return ``1 / (1 + (spread / tolerance)^2)``, ``[batch, faces]``, in [0, 1].
+
+    Args:
+        fluxes: ``[members, batch, faces]`` f_{M+1}.
+        row: gives the unit ``rho theta^((M + 1) / 2)``.
+        tolerance: spread at which the share is one half.
+    """
+    order = row.cells.shape[-1] - 1
+    mean = 0.5 * (row.low + row.high)
+    unit = mean[..., 0] * mean[..., 2].clamp(min=1e-6) ** (0.5 * (order + 1))
+    spread = (fluxes.std(0) / unit).detach()
+    return 1.0 / (1.0 + (spread / tolerance) ** 2)
