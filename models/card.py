@@ -31,11 +31,19 @@ class UnknownModelError(Exception):
 
 def _forms() -> dict[str, Callable[..., Any]]:
     """Every form that can be saved: name -> configuration with ``build()``."""
-    from .potentials import deep_potential
+    from .potentials.behler_parrinello import BehlerParrinello
+    from .potentials.deep_potential import HigherMoments, SmoothEdition
+    from .potentials.local_frame import LocalFrame
+    from .potentials.sums import ZblSum
+    from .potentials.unconstrained import Unconstrained
 
     return {
-        "smooth_edition": deep_potential.SmoothEdition,
-        "higher_moments": deep_potential.HigherMoments,
+        "smooth_edition": SmoothEdition,
+        "higher_moments": HigherMoments,
+        "local_frame": LocalFrame,
+        "behler_parrinello": BehlerParrinello,
+        "unconstrained": Unconstrained,
+        "zbl_sum": ZblSum,
     }
 
 
@@ -53,14 +61,9 @@ def save_module(path: Path, module: nn.Module, information: Mapping[str, Any]) -
     Raises:
         UnknownModelError: the module's configuration is not in the table.
     """
-    config = module.config
-    names = [name for name, form in _forms().items() if form is type(config)]
-    if not names:
-        raise UnknownModelError(
-            f"{type(config).__name__} has no place in the table of forms"
-        )
+    form, config = _describe(module.config)
     tensors = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
-    return save_tensors(path, tensors, names[0], dataclasses.asdict(config), information)  # type: ignore[arg-type]
+    return save_tensors(path, tensors, form, config, information)
 
 
 def load_module(path: Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -72,20 +75,19 @@ def load_module(path: Path) -> tuple[nn.Module, dict[str, Any]]:
         UnknownModelError: the form is unknown or its configuration is not understood.
     """
     tensors, card = load_tensors(path)
-    form = _forms().get(card["form"])
-    if form is None:
+    if card["form"] not in _forms():
         known = ", ".join(_forms())
         raise UnknownModelError(
             f"{path}: form {card['form']!r} is unknown; known are {known}"
         )
     try:
-        config = form(**{key: _as_tuple(value) for key, value in card["config"].items()})
+        config = _configuration(card["form"], card["config"])
         module = config.build()
         precision = next(
             t.dtype for n, t in tensors.items() if not n.endswith("energy_bias")
         )
         module.to(precision).load_state_dict(tensors)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UnknownModelError(
             f"{path}: the card does not fit the weights: {error}"
         ) from error
@@ -102,7 +104,7 @@ def save_tensors(
     """Write tensors and their card; each file appears whole or not at all."""
     weights = path.with_suffix(".safetensors")
     part = weights.with_name(f".{weights.name}.part")
-    safetensors.torch.save_file(dict(tensors), part)
+    part.write_bytes(safetensors.torch.save(dict(tensors)))
     card: dict[str, Any] = {
         "format": FORMAT,
         "form": form,
@@ -167,8 +169,31 @@ def _card_hash(card: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()
 
 
-def _as_tuple(value: Any) -> Any:
-    return tuple(_as_tuple(item) for item in value) if isinstance(value, list) else value
+def _describe(config: Any) -> tuple[str, dict[str, Any]]:
+    """Return the form's name and its fields; a configuration inside one likewise."""
+    names = [name for name, form in _forms().items() if form is type(config)]
+    if not names:
+        raise UnknownModelError(
+            f"{type(config).__name__} has no place in the table of forms"
+        )
+    values = {}
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            inner, inside = _describe(value)
+            value = {"form": inner, "config": inside}
+        values[item.name] = value
+    return names[0], values
+
+
+def _configuration(form: str, values: Mapping[str, Any]) -> Any:
+    arguments = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            arguments[key] = _configuration(value["form"], value["config"])
+        else:
+            arguments[key] = tuple(value) if isinstance(value, list) else value
+    return _forms()[form](**arguments)
 
 
 __all__ = [

@@ -9,13 +9,14 @@ import copy
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ....models.potentials.unconstrained import random_rotations
 from ...errors import GuardError, InputError
 from ...md.data import LabelledFrame
 from .soap import Soap
@@ -97,6 +98,8 @@ class Settings:
         checkpoint: steps between two checkpoints.
         precision: dtype of weights and tables.
         seed: of initial weights, split and order of the batches.
+        augment: turn every frame at random in every step, for models that do not know
+            that energies are invariant; such a model has no tables.
     """
 
     steps: int = 6000
@@ -115,6 +118,7 @@ class Settings:
     checkpoint: int = 500
     precision: torch.dtype = torch.float32
     seed: int = 1
+    augment: bool = False
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step."""
@@ -323,6 +327,8 @@ class Training:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         batch = self.data.batch(self._next_frames())
+        if settings.augment:
+            batch = turned(batch, random_rotations(len(batch.counts), self.rng))
         weights = settings.loss.weights(rate / settings.learning_rate)
         energies, forces, virial = predict(
             self.model, batch, self.data.blocks, virial=weights[2] > 0
@@ -467,8 +473,20 @@ def _optimiser(model: Any, settings: Settings) -> torch.optim.Optimizer:
     return torch.optim.Adam(parameters, lr=settings.learning_rate)
 
 
+def turned(batch: Batch, rotations: Tensor) -> Batch:
+    """Return the frames turned by ``rotations [frames, 3, 3]``, labels too."""
+    turn = rotations.to(batch.displacements)
+    each = turn[batch.frame]
+    return replace(
+        batch,
+        displacements=batch.displacements @ each.mT,
+        forces=(batch.forces[:, None] @ each.mT)[:, 0],
+        virial=turn @ batch.virial @ turn.mT,
+    )
+
+
 def virial_term(virial: Tensor, batch: Batch, deviatoric: bool) -> Tensor:
-    """Mean squared error of the virial per atom, ``[members]``; unknown ones are skipped."""
+    """Return the mean squared error per atom, ``[members]``, of the known virials."""
     known = torch.isfinite(batch.virial)
     target = torch.where(known, batch.virial, 0.0)
     error = (virial - target) / batch.counts[:, None, None] * known
@@ -508,4 +526,6 @@ __all__ = [
     "predict",
     "set_statistics",
     "train_potential",
+    "turned",
+    "virial_term",
 ]

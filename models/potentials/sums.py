@@ -1,0 +1,125 @@
+"""Sums of potentials: a network + the repulsion of Ziegler, Biersack and Littmark.
+
+    E_i = E_i(network) + 1/2 sum_j phi(r_ij) w(r_ij),
+    phi(r) = k_e Z_i Z_j / r * sum_k c_k exp(-d_k r / a),
+    a = 0.46850 / (Z_i^0.23 + Z_j^0.23)
+
+(J. F. Ziegler, J. P. Biersack and U. Littmark, The Stopping and Range of Ions in Solids,
+1985), switched off between ``inner`` and ``outer``, below the distances of the training
+data. So atoms that collide harder than anything in the data still repel.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from .deep_potential import DeepPotential, HigherMoments, SmoothEdition, polar, switch
+from .fitting import Fitting
+
+COULOMB = 14.399645
+"""Coulomb constant in eV angstrom / e^2."""
+
+_SCREENING = (
+    (0.18175, 3.19980),
+    (0.50986, 0.94229),
+    (0.28022, 0.40290),
+    (0.02817, 0.20162),
+)
+
+
+class ZblRepulsion(nn.Module):
+    """The screened nuclear repulsion, half of a pair's energy at each of its atoms."""
+
+    charges: Tensor
+
+    def __init__(self, numbers: Sequence[int], inner: float, outer: float) -> None:
+        super().__init__()
+        self.inner, self.outer = inner, outer
+        charges = torch.tensor(list(numbers), dtype=torch.float64)
+        self.register_buffer("charges", charges, persistent=False)
+
+    def forward(
+        self,
+        displacements: Tensor,
+        neighbour_species: Tensor,
+        mask: Tensor,
+        species: Tensor,
+    ) -> Tensor:
+        """Return ``[atoms]`` eV; arguments as in ``DeepPotential.forward``."""
+        distance, _ = polar(displacements, mask, self.outer)
+        one = self.charges.to(distance)[species.long()][:, None]
+        two = self.charges.to(distance)[neighbour_species.long()]
+        x = distance * (one**0.23 + two**0.23) / 0.46850
+        screening = sum(c * torch.exp(-d * x) for c, d in _SCREENING)
+        pair = COULOMB * one * two / distance * screening
+        pair = pair * switch(distance, self.inner, self.outer)
+        return 0.5 * torch.where(mask, pair, 0.0).sum(1)
+
+
+@dataclass(frozen=True)
+class ZblSum:
+    """Configuration of a network with the universal repulsion underneath.
+
+    Attributes:
+        network: configuration of the network.
+        numbers: atomic numbers of its species.
+        inner: the repulsion is whole below this distance, angstrom.
+        outer: and gone beyond this one.
+    """
+
+    network: HigherMoments | SmoothEdition
+    numbers: tuple[int, ...]
+    inner: float = 0.7
+    outer: float = 1.4
+
+    @property
+    def members(self) -> int:
+        """Size of the committee."""
+        return self.network.members
+
+    def build(self, seed: int = 0) -> "ZblSumPotential":
+        """Return an untrained potential."""
+        return ZblSumPotential(self, self.network.build(seed))
+
+
+class ZblSumPotential(nn.Module):
+    """A network and the repulsion; trained as a whole, only the network has parameters."""
+
+    def __init__(self, config: ZblSum, network: DeepPotential) -> None:
+        super().__init__()
+        self.config, self.network = config, network
+        self.species, self.cutoff = network.species, network.cutoff
+        self.members = network.members
+        self.repulsion = ZblRepulsion(config.numbers, config.inner, config.outer)
+
+    @property
+    def fitting(self) -> Fitting:
+        """The network that has the energy bias."""
+        return self.network.fitting
+
+    def forward(
+        self,
+        displacements: Tensor,
+        neighbour_species: Tensor,
+        mask: Tensor,
+        species: Tensor,
+    ) -> Tensor:
+        """Return ``[members, atoms]`` eV; arguments as in ``DeepPotential.forward``."""
+        arguments = (displacements, neighbour_species, mask, species)
+        return self.network(*arguments) + self.repulsion(*arguments).double()
+
+    def set_statistics(
+        self, displacements: Tensor, mask: Tensor, blocks: Sequence[int], species: Tensor
+    ) -> None:
+        """Set the scales of the network."""
+        self.network.set_statistics(displacements, mask, blocks, species)
+
+    def member(self, index: int) -> "ZblSumPotential":
+        """Return one member of the committee as a potential of its own."""
+        network = self.network.member(index)
+        return ZblSumPotential(replace(self.config, network=network.config), network)
+
+
+__all__ = ["ZblRepulsion", "ZblSum", "ZblSumPotential"]
