@@ -136,7 +136,7 @@ def _atoms(section: Structure, base: Path, seed: int) -> tuple[Atoms, str]:
 def _read(path: Path, frame: int) -> Atoms:
     try:
         found = ase.io.read(path, index=frame)
-    except IndexError as error:
+    except (IndexError, StopIteration) as error:
         raise InputError(f"{path}: structure.frame: there is no frame {frame}") from error
     except Exception as error:
         # readers raise anything at all; whatever it is, the file is not readable
@@ -256,9 +256,22 @@ class MdJob:
 
 
 @dataclass(frozen=True)
+class _Labels:
+    """Writes, once, the names that the numbers of a trajectory stand for."""
+
+    folder: RunFolder
+    symbols: tuple[str, ...]
+
+    def write(self, step: int, time: float, state: Any, observed: Any) -> None:
+        group = self.folder.store.require_group("trajectory")
+        group.attrs.update({"symbols": list(self.symbols)})
+
+
+@dataclass(frozen=True)
 class _Outputs:
     """The writers of a run and what they are turned into at its end."""
 
+    folder: RunFolder
     world: MolecularDynamics
     trajectory: ZarrWriter
     thermo: ZarrWriter
@@ -277,9 +290,6 @@ class _Outputs:
             if (name != "pressure" or bool(state.periodic.all()))
             and (name != "deviation" or getattr(world.potential, "members", 1) > 1)
         )
-        group = folder.store.require_group("trajectory")
-        group.attrs.update({"symbols": list(world.potential.species)})
-        folder.store.attrs.update({"time_unit": units["time"]})
         trajectory = ZarrWriter(
             folder,
             "trajectory",
@@ -297,6 +307,7 @@ class _Outputs:
             {name: _unit(name, units) for name in (*names, "time")},
         )
         return _Outputs(
+            folder,
             world,
             trajectory,
             thermo,
@@ -310,7 +321,9 @@ class _Outputs:
         output = scenario.output
         later = scenario.output.average_from
         sampled = every(output.thermo_every)
+        labels = _Labels(self.folder, self.world.potential.species)
         return [
+            (lambda step: step == 0, labels),
             (every(output.trajectory_every), self.trajectory),
             (sampled, self.thermo),
             (lambda step: step >= later and sampled(step), self.average),

@@ -1,6 +1,6 @@
 """Lennard-Jones: energy, forces, virial in one pass, and the products for its adjoints."""
 
-from .types import Array1, Array2, Array3, Template, ti
+from .types import Array1, Array2, Array3, Real, Template, ti
 
 
 @ti.kernel
@@ -98,3 +98,98 @@ def k_lennard_jones(
         partial[chunk, 4] = 0.5 * txy
         partial[chunk, 5] = 0.5 * txz
         partial[chunk, 6] = 0.5 * tyz
+
+
+@ti.func
+def lennard_jones(r2, eps, sigma):
+    """U(r^2) and its derivatives: by r^2 once and twice, by sigma, and mixed."""
+    a = sigma * sigma / r2
+    s6 = a * a * a
+    s12 = s6 * s6
+    u = 4 * eps * (s12 - s6)
+    u1 = 4 * eps * (3 * s6 - 6 * s12) / r2
+    u2 = 4 * eps * (42 * s12 - 12 * s6) / (r2 * r2)
+    us = 4 * eps * (12 * s12 - 6 * s6) / sigma
+    uss = 4 * eps * (132 * s12 - 30 * s6) / (sigma * sigma)
+    u1s = 4 * eps * (18 * s6 - 72 * s12) / (r2 * sigma)
+    return u, u1, u2, us, uss, u1s
+
+
+@ti.kernel
+def k_pair_gradient(
+    positions: Array2,
+    index: Array2,
+    offset: Array3,
+    count: Array1,
+    parameters: Array1,
+    cutoff: Real,
+    energy: Array1,
+    by_position: Array2,
+    by_parameter: Array2,
+):
+    """Per atom: half of its pairs' energy, dE/dx, and its share of dE/d(eps, sigma)."""
+    for i in range(positions.shape[0]):
+        zero = positions[i, 0] * 0
+        eps = parameters[0]
+        sigma = parameters[1]
+        total = zero
+        by_sigma = zero
+        g = ti.Vector([zero, zero, zero])
+        for n in range(count[i]):
+            j = index[i, n]
+            d = ti.Vector([zero, zero, zero])
+            for c in ti.static(range(3)):
+                d[c] = positions[j, c] - positions[i, c] + offset[i, n, c]
+            r2 = d.dot(d)
+            u, u1, _u2, us, _uss, _u1s = lennard_jones(r2, eps, sigma)
+            near = r2 < cutoff * cutoff
+            total += ti.select(near, u, zero)
+            by_sigma += ti.select(near, us, zero)
+            g -= 2 * ti.select(near, u1, zero) * d
+        energy[i] = total / 2
+        by_parameter[i, 0] = total / (2 * eps)
+        by_parameter[i, 1] = by_sigma / 2
+        for c in ti.static(range(3)):
+            by_position[i, c] = g[c]
+
+
+@ti.kernel
+def k_pair_hessian_product(
+    positions: Array2,
+    index: Array2,
+    offset: Array3,
+    count: Array1,
+    parameters: Array1,
+    cutoff: Real,
+    vx: Array2,
+    vp: Array1,
+    hx: Array2,
+    hp: Array2,
+):
+    """``hx = E_xx vx + E_xp vp``; the rows of ``hp`` add up to ``E_px vx + E_pp vp``."""
+    for i in range(positions.shape[0]):
+        zero = positions[i, 0] * 0
+        eps = parameters[0]
+        sigma = parameters[1]
+        by_eps = zero
+        by_sigma = zero
+        h = ti.Vector([zero, zero, zero])
+        for n in range(count[i]):
+            j = index[i, n]
+            d = ti.Vector([zero, zero, zero])
+            w = ti.Vector([zero, zero, zero])
+            for c in ti.static(range(3)):
+                d[c] = positions[j, c] - positions[i, c] + offset[i, n, c]
+                w[c] = vx[j, c] - vx[i, c]
+            r2 = d.dot(d)
+            _u, u1, u2, us, uss, u1s = lennard_jones(r2, eps, sigma)
+            one = ti.select(r2 < cutoff * cutoff, zero + 1, zero)
+            dr2 = 2 * d.dot(w)
+            c2 = u2 * dr2 + u1 / eps * vp[0] + u1s * vp[1]
+            h -= 2 * one * (c2 * d + u1 * w)
+            by_eps += one * (u1 / eps * dr2 + us / eps * vp[1])
+            by_sigma += one * (u1s * dr2 + us / eps * vp[0] + uss * vp[1])
+        hp[i, 0] = by_eps / 2
+        hp[i, 1] = by_sigma / 2
+        for c in ti.static(range(3)):
+            hx[i, c] = h[c]
