@@ -134,8 +134,9 @@ def free_fourier(cold: float, hot: float, density: float = 1.0) -> tuple[float, 
     """Return temperature and heat flux (towards the cold) of a 3D gas, diffuse walls, no
     collisions: ``T = sqrt(T1 T2)``, ``q = 2 J (T2 - T1)`` with the flux J of each half."""
     a, b = math.sqrt(cold), math.sqrt(hot)
+    # each half-range Maxwellian carries half of what its full one would
     n1 = density * b / (a + b)
-    flux = n1 * a / math.sqrt(2 * math.pi)
+    flux = 2 * n1 * a / math.sqrt(2 * math.pi)
     return a * b, 2 * flux * (hot - cold)
 
 
@@ -195,7 +196,7 @@ def acoustic_mode(k: float, dimension: int) -> complex:
     of plasma-dispersion integrals, followed from small k. Exists up to k = 1.31 (3V), 1.47 (1V).
     """
     found: list[complex] = []
-    line = np.linspace(0.02, k, max(2, int(k / 0.02)))
+    line = np.linspace(min(0.1, k), k, max(2, int(k / 0.02)))
     sound = math.sqrt((dimension + 2) / dimension)
     for q in line:
         guess = 2 * found[-1] - found[-2] if len(found) > 1 else 1j * q * sound - q * q
@@ -204,7 +205,7 @@ def acoustic_mode(k: float, dimension: int) -> complex:
             value = _dispersion(complex(y[0], y[1]), q, dimension)
             return [value.real, value.imag]
 
-        root = fsolve(parts, [guess.real, guess.imag], xtol=1e-13)
+        root, *_ = fsolve(parts, [guess.real, guess.imag], xtol=1e-13, full_output=True)
         found.append(complex(root[0], root[1]))
     return found[-1]
 

@@ -160,13 +160,17 @@ class Ghosts:
         for axis, end, first, across, rule in self._fills:
             n = shape[axis]
             order = (0, 1) if end == 0 else (n - 1, n - 2)
-            edge, next_ = (inside.select(2 + axis, i).flatten(2, -2) for i in order)
+            edge, next_ = (_flat(inside.select(2 + axis, i)) for i in order)
             ghost = f[:, :, first : first + 2 * across].unflatten(2, (2, across))
             # the layer next to the box is the last of the low end, the first of the high end
             layers = (1, 0) if end == 0 else (0, 1)
             near, far = rule(edge, next_)
             ghost[:, :, layers[0]] = near
             ghost[:, :, layers[1]] = far
+
+
+def _flat(face: Tensor) -> Tensor:
+    return face.reshape(*face.shape[:2], -1, face.shape[-1])
 
 
 def _fill_of(
