@@ -196,7 +196,7 @@ def test_energy_bias_is_the_minimum_norm_solution_and_stays_exact():
     assert torch.equal(fitting.to(torch.float32).energy_bias, kept)
 
 
-# -- as a potential of molecular dynamics ----------------------------------------------------
+# -- as a potential of molecular dynamics ------------------------------------------------
 
 
 def crystal(seed: int = 1) -> Atoms:
@@ -286,7 +286,7 @@ def test_forces_are_differentiable_in_the_positions():
     assert torch.autograd.gradcheck(forces, state.positions.clone().requires_grad_())
 
 
-# -- files -----------------------------------------------------------------------------------
+# -- files -------------------------------------------------------------------------------
 
 
 def test_a_saved_model_is_the_same_bit_for_bit(model, tmp_path):

@@ -94,7 +94,7 @@ def trained(alloy, settings=SHORT, form="higher", steps=None):
     return last
 
 
-# -- optimiser -------------------------------------------------------------------------------
+# -- optimiser ---------------------------------------------------------------------------
 
 
 def test_soap_on_vectors_is_adam_one_step_later():
@@ -160,7 +160,7 @@ def test_soap_state_of_a_stack_equals_each_matrix_alone():
     assert torch.allclose(stack, torch.stack(list(alone)), rtol=0, atol=1e-10)
 
 
-# -- losses and schedules --------------------------------------------------------------------
+# -- losses and schedules ----------------------------------------------------------------
 
 
 def test_prefactors_follow_the_learning_rate():
@@ -220,7 +220,7 @@ def test_deviatoric_loss_ignores_the_pressure_and_plain_one_does_not(alloy):
     assert virial_term(virial, unknown, True).abs().max() == 0
 
 
-# -- training --------------------------------------------------------------------------------
+# -- training ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", ["higher", "smooth"])
@@ -305,7 +305,7 @@ def test_interval_of_known_errors():
     assert deviation_factor(errors) == pytest.approx(np.sqrt(3) / 0.5)
 
 
-# -- the job of a scenario -------------------------------------------------------------------
+# -- the job of a scenario ---------------------------------------------------------------
 
 
 def scenario(alloy, **more) -> TrainScenario:
@@ -383,3 +383,35 @@ def test_test_set_with_a_new_element_is_refused(tmp_path, alloy):
 def test_sizes_that_do_not_fit_are_refused(alloy, model):
     with pytest.raises(ValueError, match=r"below cutoff|cannot exceed"):
         scenario(alloy, model={"kind": "higher_moments", **model})
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"kind": "smooth_edition", "neurons": [6, 12], "axis": 4, "fitting": [8]},
+        {"kind": "local_frame", "angular": [4], "radial": [2, 3], "fitting": [8]},
+        {"kind": "behler_parrinello", "fitting": [8]},
+        {"kind": "unconstrained", "channels": 3, "fitting": [8]},
+        {
+            "kind": "higher_moments",
+            "channels": 4,
+            "axis": 2,
+            "products": 2,
+            "repulsion": {},
+        },
+    ],
+)
+def test_every_form_runs_from_a_scenario(alloy, tmp_path, model):
+    chosen = scenario(
+        alloy, model={"cutoff": 4.5, **model}, steps=2, report_every=2, checkpoint_every=2
+    )
+    with RunFolder.create(tmp_path / "run", "", {}) as folder:
+        outcome = build(chosen, tmp_path).run(folder, Reporter(quiet=True))
+    assert outcome.figures["test_force_rmse"].value > 0
+    assert load_potential(tmp_path / "run" / "alloy").cutoff == 4.5
+
+
+def test_counts_of_neighbours_fit_the_species(alloy, tmp_path):
+    chosen = scenario(alloy, model={"kind": "local_frame", "angular": [1, 2, 3]})
+    with pytest.raises(InputError, match=r"model\.angular: 3 numbers for 2 species"):
+        build(chosen, tmp_path)

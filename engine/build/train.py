@@ -1,6 +1,9 @@
 """From a training scenario to the job that trains."""
 
 from pathlib import Path
+from typing import Any
+
+from ase.data import atomic_numbers
 
 from ..errors import InputError
 from ..learn.trainers.job import TrainingJob
@@ -9,13 +12,17 @@ from ..md.data import read_all, species_of
 from ..runtime import dtype_of
 from ..schema.base import locate
 from ..schema.train import (
+    BehlerParrinelloSection,
     CosineSection,
     HigherMomentsSection,
+    LocalFrameSection,
+    Model,
     PlainLossSection,
     PrefactorLossSection,
     SmoothEditionSection,
     SoapSection,
     TrainScenario,
+    UnconstrainedSection,
 )
 
 
@@ -54,25 +61,15 @@ def _as_list(paths: Path | tuple[Path, ...]) -> tuple[Path, ...]:
     return paths if isinstance(paths, tuple) else (paths,)
 
 
-def _form(
-    section: HigherMomentsSection | SmoothEditionSection, species: tuple[str, ...]
-) -> object:
-    from ...models.potentials.deep_potential import HigherMoments, SmoothEdition
+def _form(section: Model, species: tuple[str, ...]) -> Any:
+    from ...models.potentials.behler_parrinello import BehlerParrinello
+    from ...models.potentials.deep_potential import SmoothEdition
+    from ...models.potentials.local_frame import LocalFrame
+    from ...models.potentials.unconstrained import Unconstrained
 
     match section:
         case HigherMomentsSection():
-            return HigherMoments(
-                species=species,
-                cutoff=section.cutoff,
-                switch_start=section.switch_start,
-                basis=section.basis,
-                channels=section.channels,
-                axis=section.axis,
-                lmax=section.lmax,
-                products=section.products,
-                fitting=section.fitting,
-                members=section.members,
-            )
+            return _higher_moments(section, species)
         case SmoothEditionSection():
             return SmoothEdition(
                 species=species,
@@ -83,6 +80,68 @@ def _form(
                 fitting=section.fitting,
                 members=section.members,
             )
+        case LocalFrameSection():
+            return LocalFrame(
+                species=species,
+                cutoff=section.cutoff,
+                angular=_for_each(section.angular, species, "angular"),
+                radial=_for_each(section.radial, species, "radial"),
+                fitting=section.fitting,
+                members=section.members,
+            )
+        case BehlerParrinelloSection():
+            return BehlerParrinello(
+                species=species,
+                cutoff=section.cutoff,
+                angular_cutoff=section.angular_cutoff,
+                shifts=section.shifts,
+                fitting=section.fitting,
+                members=section.members,
+            )
+        case UnconstrainedSection():
+            return Unconstrained(
+                species=species,
+                cutoff=section.cutoff,
+                channels=section.channels,
+                lmax=section.lmax,
+                fitting=section.fitting,
+                members=section.members,
+            )
+
+
+def _higher_moments(section: HigherMomentsSection, species: tuple[str, ...]) -> Any:
+    from ...models.potentials.deep_potential import HigherMoments
+    from ...models.potentials.sums import ZblSum
+
+    network = HigherMoments(
+        species=species,
+        cutoff=section.cutoff,
+        switch_start=section.switch_start,
+        basis=section.basis,
+        channels=section.channels,
+        axis=section.axis,
+        lmax=section.lmax,
+        products=section.products,
+        fitting=section.fitting,
+        members=section.members,
+    )
+    if section.repulsion is None:
+        return network
+    numbers = tuple(atomic_numbers[symbol] for symbol in species)
+    return ZblSum(network, numbers, section.repulsion.inner, section.repulsion.outer)
+
+
+def _for_each(
+    counts: tuple[int, ...], species: tuple[str, ...], key: str
+) -> tuple[int, ...]:
+    if len(counts) == 1:
+        return counts * len(species)
+    if len(counts) != len(species):
+        raise InputError(
+            f"model.{key}: {len(counts)} numbers for {len(species)} species "
+            f"({', '.join(species)}); allowed: one, or one for each"
+        )
+    return counts
 
 
 def _loss(section: PlainLossSection | PrefactorLossSection) -> PlainLoss | PrefactorLoss:
@@ -115,6 +174,7 @@ def _settings(scenario: TrainScenario) -> Settings:
         checkpoint=scenario.checkpoint_every,
         precision=dtype_of(scenario.precision),
         seed=scenario.seed,
+        augment=isinstance(scenario.model, UnconstrainedSection),
     )
 
 

@@ -11,6 +11,24 @@ Positive = Annotated[float, Field(gt=0)]
 Widths = Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=1)]
 
 
+Counts = Annotated[tuple[Annotated[int, Field(ge=0, le=512)], ...], Field(min_length=1)]
+
+
+class RepulsionSection(Section):
+    """The universal repulsion of Ziegler, Biersack and Littmark under the network."""
+
+    inner: Positive = 0.7
+    """It is whole below this distance, angstrom."""
+    outer: Positive = 1.4
+    """And gone beyond this one; keep it below the shortest distance in the data."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.inner >= self.outer:
+            raise ValueError("inner must lie below outer")
+        return self
+
+
 class HigherMomentsSection(Section):
     """The default: Chebyshev mixes, moments up to l = 3, a small fitting network."""
 
@@ -33,6 +51,8 @@ class HigherMomentsSection(Section):
     """Widths of the hidden layers."""
     members: int = Field(default=4, ge=1, le=32)
     """Size of the committee; members differ by their initial weights."""
+    repulsion: RepulsionSection | None = None
+    """Adds the repulsion of nuclei at short distances."""
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
@@ -67,6 +87,60 @@ class SmoothEditionSection(Section):
         if self.axis > self.neurons[-1]:
             raise ValueError("axis cannot exceed the last width of neurons")
         return self
+
+
+class LocalFrameSection(Section):
+    """The Deep Potential of 2018: discontinuous, kept as a negative control."""
+
+    kind: Literal["local_frame"]
+    cutoff: Positive = 6.0
+    """Interaction range in angstrom."""
+    angular: Counts = (16,)
+    """Sorted neighbours of each species with coordinates; one number serves for all."""
+    radial: Counts = (30,)
+    """Further neighbours of each species with their distance alone."""
+    fitting: Widths = (120, 60, 30)
+    """Widths of the hidden layers."""
+    members: int = Field(default=1, ge=1, le=32)
+    """Size of the committee."""
+
+
+class BehlerParrinelloSection(Section):
+    """Symmetry functions and a network for each species."""
+
+    kind: Literal["behler_parrinello"]
+    cutoff: Positive = 5.0
+    """Range of the radial functions in angstrom."""
+    angular_cutoff: Positive = 4.0
+    """Range of the angular functions in angstrom."""
+    shifts: int = Field(default=12, ge=1, le=64)
+    """Radial functions for each species."""
+    fitting: Widths = (32, 32)
+    """Widths of the hidden layers."""
+    members: int = Field(default=1, ge=1, le=32)
+    """Size of the committee."""
+
+    @model_validator(mode="after")
+    def _inside(self) -> Self:
+        if self.angular_cutoff > self.cutoff:
+            raise ValueError("angular_cutoff cannot exceed cutoff")
+        return self
+
+
+class UnconstrainedSection(Section):
+    """A network without rotational symmetry; it is trained on turned frames."""
+
+    kind: Literal["unconstrained"]
+    cutoff: Positive = 5.0
+    """Interaction range in angstrom."""
+    channels: int = Field(default=8, ge=1, le=256)
+    """Radial functions."""
+    lmax: int = Field(default=3, ge=1, le=3)
+    """Highest angular degree."""
+    fitting: Widths = (128, 128)
+    """Widths of the hidden layers."""
+    members: int = Field(default=1, ge=1, le=32)
+    """Size of the committee."""
 
 
 class PlainLossSection(Section):
@@ -133,6 +207,16 @@ class ExponentialSection(Section):
     """Learning rate at the end."""
 
 
+Model = Annotated[
+    HigherMomentsSection
+    | SmoothEditionSection
+    | LocalFrameSection
+    | BehlerParrinelloSection
+    | UnconstrainedSection,
+    Field(discriminator="kind"),
+]
+
+
 class TrainScenario(Common):
     """Trains a potential, or a committee, on labelled configurations."""
 
@@ -147,9 +231,7 @@ class TrainScenario(Common):
     """Where the sets are published; said when a path is missing."""
     name: str = Field(default="model", pattern=r"^[A-Za-z0-9_.-]+$")
     """Name of the files that are written into the run folder."""
-    model: Annotated[
-        HigherMomentsSection | SmoothEditionSection, Field(discriminator="kind")
-    ] = HigherMomentsSection()
+    model: Model = HigherMomentsSection()
     """The form of the potential."""
     loss: Annotated[
         PlainLossSection | PrefactorLossSection, Field(discriminator="kind")

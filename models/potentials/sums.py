@@ -79,6 +79,16 @@ class ZblSum:
         """Size of the committee."""
         return self.network.members
 
+    @property
+    def species(self) -> tuple[str, ...]:
+        """Chemical symbols."""
+        return self.network.species
+
+    @property
+    def cutoff(self) -> float:
+        """Interaction range in angstrom."""
+        return self.network.cutoff
+
     def build(self, seed: int = 0) -> "ZblSumPotential":
         """Return an untrained potential."""
         return ZblSumPotential(self, self.network.build(seed))
