@@ -1,7 +1,7 @@
 r"""Upwind dissipation of the hyperbolic moment equations, exact and cheap.
 
-In the variables ``D_k = df_k + f_{k-1} du + f_{k-2} dtheta / 2`` (the change of f in a frozen
-frame) HME reads ``dD/dt + M D = 0`` with the multiplication by v in the Hermite basis,
+In the variables ``D_k = df_k + f_{k-1} du + f_{k-2} dtheta / 2`` (the change of f in a
+frozen frame) HME reads ``dD/dt + M D = 0`` with the multiplication by v in the Hermite basis,
 ``(M D)_k = u D_k + theta D_{k-1} + (k + 1) D_{k+1}``, cut off at k = M (the projection that
 makes the system hyperbolic: Fan, Koellermeier, Li, Li, Torrilhon, J. Stat. Phys. 162,
 2016). Scaled by ``sqrt(k!) theta^(-k/2)`` that matrix is u plus ``sqrt(theta)`` times a
@@ -104,7 +104,7 @@ def conserved_jump(w: Tensor, d: Tensor) -> Tensor:
 
 
 Dissipation = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Left and right w and the largest signal speed at the face, ``[..., M + 1]``, ``[..., 1]``,
+"""Left and right w ``[..., M + 1]`` and the largest signal speed at the face ``[..., 1]``
 to what is taken off: ``[..., 3]`` of the conserved fluxes, ``[..., M - 2]`` of the rest."""
 
 

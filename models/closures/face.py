@@ -1,0 +1,319 @@
+r"""A learned closure that looks at one face: the closing moment from what meets there.
+
+A moment system of order M carries w = (rho, u, theta, f_3 .. f_M); its last equation asks
+for ``df_{M+1}/dx``. Moments of one point determine only 40% of the variance of f_{M+1}:
+in free flight ``g_6 = -(t/6) dg_5/dx``, so the knowledge sits in differences. This module
+sees the moments at the face, the differences across it and, if asked to, differences over
+wider distances ``reach`` (their weighted sum is a quadrature of the Hilbert transform, the
+form of the exact linear closure: Hammett and Perkins, Phys. Rev. Lett. 64, 1990, p. 3019)::
+
+    f_{M+1} = rho theta^((M+1)/2) g_{M+1},
+    g_{M+1} = K / (K + K_0)  A tanh( N(z) / A ),       K = tau sqrt(theta) / L
+
+* Inputs z are ratios: ``g_k = f_k / (rho theta^(k/2))``, differences of w over the same
+  scales, log K. So the closure does not change with the frame, the unit of mass or the
+  unit of temperature.
+* N is the mean over both mirror images, minus its value at uniform equilibrium.
+* The answer is bounded (A) and vanishes with the local Knudsen number K.
+* The flux is one number per face, smoothed over a fixed length, so that nothing is lost and
+  explicit steps stay stable however fine the grid.
+* Where an input leaves the range of the training data, a gate closes and the flux goes to
+  zero; where Grad's row would lose real eigenvalues, :func:`hyperbolic_share` says how much
+  of it may be kept. What is left then is HME.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of cells and the faces between them, ``faces = cells + 1``.
+
+    Attributes:
+        low: ``[batch, faces, M + 1]`` w of the cell on the left of each face.
+        high: the same on the right.
+        cells: ``[batch, cells, M + 1]``.
+        tau: ``[batch, faces]`` relaxation time.
+        spacing: width of a cell.
+        periodic: whether the last face is the first one.
+    """
+
+    low: Tensor
+    high: Tensor
+    cells: Tensor
+    tau: Tensor
+    spacing: float
+    periodic: bool
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a closure says at each face, ``[batch, faces]``.
+
+    Attributes:
+        flux: f_{M+1}.
+        blend: share of Grad's last row, 0 to 1 (HME is 0).
+        trust: 1 inside the training range, 0 far outside.
+    """
+
+    flux: Tensor
+    blend: Tensor
+    trust: Tensor
+
+
+class MirrorNet(nn.Module):
+    """A perceptron whose answer is even or odd under z -> p z with signs p.
+
+    ``N(z) = (P(z) +- P(p z)) / 2``; the first layer, linear in the even and the odd part of
+    z, is shared by both images.
+    """
+
+    def __init__(self, parity: Tensor, hidden: Sequence[int], sign: int) -> None:
+        super().__init__()
+        self.sign = sign
+        for name, side in (("even_index", parity > 0), ("odd_index", parity < 0)):
+            self.register_buffer(name, torch.nonzero(side)[:, 0], persistent=False)
+        self.even = nn.Linear(len(self.even_index), hidden[0])
+        self.odd = nn.Linear(len(self.odd_index), hidden[0], bias=False)
+        inner: list[nn.Module] = [nn.SiLU()]
+        for a, b in itertools.pairwise(hidden):
+            inner += [nn.Linear(a, b), nn.SiLU()]
+        # A constant would cancel: the closure subtracts its value at equilibrium.
+        self.rest = nn.Sequential(*inner, nn.Linear(hidden[-1], 1, bias=False))
+
+    even_index: Tensor
+    odd_index: Tensor
+
+    def forward(self, z: Float[Tensor, "... inputs"]) -> Float[Tensor, "..."]:
+        """Return N(z)."""
+        even, odd = self.even(z[..., self.even_index]), self.odd(z[..., self.odd_index])
+        return self._both(even, odd)
+
+    def at_rest(self, z: Float[Tensor, "... evens"]) -> Float[Tensor, "..."]:
+        """Return N where only the even inputs ``z`` (all of them) are not zero."""
+        even = self.even(z)
+        return self._both(even, torch.zeros_like(even))
+
+    def _both(self, even: Tensor, odd: Tensor) -> Tensor:
+        both = self.rest(torch.stack([even + odd, even - odd]))[..., 0]
+        return 0.5 * (both[0] + self.sign * both[1])
+
+
+def scaled_moments(w: Tensor) -> Tensor:
+    """Return ``sqrt(k!) f_k / (rho theta^(k/2))`` for k = 3..M, ``[..., M - 2]``."""
+    k = torch.arange(3, w.shape[-1], dtype=w.dtype, device=w.device)
+    return w[..., 3:] * _root_factorial(k) / (w[..., :1] * w[..., 2:3] ** (0.5 * k))
+
+
+def scaled_change(w: Tensor, d: Tensor) -> Tensor:
+    """Return a change d of w over the scales of w: d rho / rho, d u / sqrt(theta), ..."""
+    rho, theta = w[..., :1], w[..., 2:3]
+    k = torch.arange(3, w.shape[-1], dtype=w.dtype, device=w.device)
+    high = d[..., 3:] * _root_factorial(k) / (rho * theta ** (0.5 * k))
+    return torch.cat(
+        [d[..., :1] / rho, d[..., 1:2] / theta.sqrt(), d[..., 2:3] / theta, high], -1
+    )
+
+
+def _root_factorial(k: Tensor) -> Tensor:
+    return (0.5 * torch.lgamma(k + 1)).exp()
+
+
+def hyperbolic_share(
+    scaled: Float[Tensor, "*shape moments"], order: int, margin: float = 0.9
+) -> Float[Tensor, "*shape"]:
+    r"""Return the largest share of Grad's last row that keeps all speeds real.
+
+    With a share s of Grad's row the speeds are ``u + c sqrt(theta)`` with the roots c of
+    ``He_{M+1}(c) - s (M+1)! (g_M c + g_{M-1} (c^2 - 1) / 2)``. They are real and distinct
+    if at the roots of He_M, where He_{M+1} has its extrema, and at +-1.25 times the
+    largest root, the sign stays that of He_{M+1}. That is one inequality in s at each.
+
+    Args:
+        scaled: :func:`scaled_moments`.
+        order: M, at least 4.
+        margin: share of the limit that is used, below 1.
+    """
+    names = (scaled.dtype, scaled.device)
+    inner = np.polynomial.hermite_e.hermegauss(order)[0]
+    outer = 1.25 * np.polynomial.hermite_e.hermegauss(order + 1)[0].max()
+    at = np.concatenate([inner, [-outer, outer]])
+    he = np.polynomial.hermite_e.hermeval(at, [0.0] * (order + 1) + [1.0])
+    factor = math.factorial(order + 1)
+    top = factor / math.sqrt(math.factorial(order)) * at / he
+    below = factor / math.sqrt(math.factorial(order - 1)) * 0.5 * (at**2 - 1) / he
+    use = torch.as_tensor(np.stack([below, top]), dtype=names[0], device=names[1])
+    worst = (scaled[..., -2:] @ use).amax(-1)
+    return (margin / worst.clamp(min=margin)).clamp(max=1.0)
+
+
+@dataclass(frozen=True)
+class FaceForm:
+    """How to make a :class:`FaceClosure`.
+
+    Attributes:
+        order: M, at least 4; there are M - 2 moments beyond Euler's three.
+        hidden: widths of the network.
+        reach: wider distances over which differences are seen, unit L.
+        length: L, the unit of length in which the closure was trained.
+        smoothing: standard deviation of the filter over the faces, unit L.
+        bound: A times ``sqrt((M + 1)!)``.
+        onset: K_0.
+    """
+
+    order: int = 5
+    hidden: tuple[int, ...] = (32, 32)
+    reach: tuple[float, ...] = ()
+    length: float = 1.0
+    smoothing: float = 0.02
+    bound: float = 4.0
+    onset: float = 3e-3
+
+    def __post_init__(self) -> None:
+        if self.order < 4:
+            raise ValueError(f"order {self.order}: a learned closure needs at least 4")
+
+    def build(self) -> "FaceClosure":
+        """Return the module with weights from torch's default generator."""
+        return FaceClosure(self)
+
+
+class FaceClosure(nn.Module):
+    """The closing moment at each face; see the module's text.
+
+    Attributes:
+        scale: typical size of each invariant, from the training data.
+        limit: largest size met in training.
+    """
+
+    scale: Tensor
+    limit: Tensor
+
+    def __init__(self, config: FaceForm) -> None:
+        super().__init__()
+        self.config = config
+        order = config.order
+        moments = [(-1.0) ** k for k in range(3, order + 1)]
+        fields = torch.tensor([1.0, -1.0, 1.0, *moments])
+        changes = [-fields] * (1 + len(config.reach))
+        parity = torch.cat([torch.ones(3), torch.tensor(moments), *changes])
+        self.net = MirrorNet(parity, config.hidden, (-1) ** (order + 1))
+        size = len(parity) - 3
+        self.register_buffer("scale", torch.ones(size))
+        self.register_buffer("limit", torch.full((size,), math.inf))
+
+    def inputs(self, row: Row) -> tuple[Tensor, Tensor]:
+        """Return log-Knudsen inputs ``[..., 3]`` and unscaled invariants ``[..., n]``."""
+        mean, jump = 0.5 * (row.low + row.high), row.high - row.low
+        mean = torch.cat(
+            [
+                mean[..., :1].clamp(min=1e-6),
+                mean[..., 1:2],
+                mean[..., 2:3].clamp(min=1e-6),
+                mean[..., 3:],
+            ],
+            -1,
+        )
+        parts = [
+            scaled_moments(mean),
+            scaled_change(mean, jump) * (self.config.length / row.spacing),
+        ]
+        parts += [
+            scaled_change(mean, self._wide(row, reach)) for reach in self.config.reach
+        ]
+        return self._knudsen(mean, row.tau), torch.cat(parts, -1)
+
+    def _knudsen(self, mean: Tensor, tau: Tensor) -> Tensor:
+        k = torch.log10(tau * mean[..., 2].sqrt() / self.config.length)
+        return torch.stack(
+            [0.5 * (k + 1), torch.sigmoid(2 * (k + 2)), torch.sigmoid(2 * (k + 0.5))], -1
+        )
+
+    def _wide(self, row: Row, reach: float) -> Tensor:
+        """Difference over the distance ``reach`` centred at each face.
+
+        The nearest odd number of cells is taken and the difference scaled to the distance
+        asked for.
+        """
+        cells, dx = row.cells, row.spacing
+        n = cells.shape[1]
+        half = min(max(1, round(0.5 * (reach * self.config.length / dx + 1))), n)
+        if row.periodic:
+            ring = torch.cat([cells[:, -half:], cells, cells[:, :half]], 1)
+        else:
+            ring = torch.cat(
+                [
+                    cells[:, :1].expand(-1, half, -1),
+                    cells,
+                    cells[:, -1:].expand(-1, half, -1),
+                ],
+                1,
+            )
+        d = ring[:, 2 * half - 1 :] - ring[:, : n + 1]
+        return d * (reach * self.config.length / ((2 * half - 1) * dx))
+
+    def trust(self, raw: Tensor) -> Tensor:
+        """Return 1 within the training range, 0 from 1.5 times its edge on, smoothly."""
+        worst = (raw.abs() / self.limit).amax(-1)
+        t = (2.0 * (worst - 1.0)).clamp(0.0, 1.0)
+        return 1.0 - t * t * (3.0 - 2.0 * t)
+
+    def scaled_moment(self, knudsen: Tensor, raw: Tensor) -> Tensor:
+        """Return ``sqrt((M + 1)!) g_{M+1}``, bounded, without gates of range."""
+        z = torch.cat([knudsen, torch.asinh(raw / self.scale)], -1)
+        quiet = torch.zeros_like(z[..., self.net.even_index])
+        quiet[..., :3] = knudsen
+        value = self.net(z)
+        if self.net.sign > 0:
+            value = value - self.net.at_rest(quiet)
+        return self.config.bound * torch.tanh(value / self.config.bound)
+
+    def onset_gate(self, row: Row) -> Tensor:
+        """Return ``K / (K + K_0)``."""
+        theta = (0.5 * (row.low[..., 2] + row.high[..., 2])).clamp(min=1e-6)
+        k = row.tau * theta.sqrt() / self.config.length
+        return k / (k + self.config.onset)
+
+    def forward(self, row: Row) -> Answer:
+        """Return the closing moment and the gates at every face."""
+        knudsen, raw = self.inputs(row)
+        trust = self.trust(raw.detach())
+        scaled = self.scaled_moment(knudsen, raw) * self.onset_gate(row) * trust
+        share = hyperbolic_share(
+            raw[..., : self.config.order - 2].detach(), self.config.order
+        )
+        flux = self.smooth(scaled * self.unit(row), row)
+        return Answer(flux, share * trust, trust * (share >= 1.0))
+
+    def unit(self, row: Row) -> Tensor:
+        """Return ``rho theta^((M + 1)/2) / sqrt((M + 1)!)`` at the faces."""
+        rho = 0.5 * (row.low[..., 0] + row.high[..., 0])
+        theta = (0.5 * (row.low[..., 2] + row.high[..., 2])).clamp(min=1e-6)
+        factor = math.exp(-0.5 * math.lgamma(self.config.order + 2))
+        return factor * rho * theta ** (0.5 * (self.config.order + 1))
+
+    def smooth(self, flux: Tensor, row: Row) -> Tensor:
+        """Filter over the faces with a Gaussian of fixed length (mirrored at ends)."""
+        width = self.config.smoothing * self.config.length / row.spacing
+        half = math.ceil(3 * width)
+        if half == 0:
+            return flux
+        if row.periodic:
+            ring = flux[:, :-1]
+            padded = torch.cat([ring[:, -half:], ring, ring[:, : half + 1]], 1)
+        else:
+            padded = torch.cat(
+                [flux[:, 1 : half + 1].flip(1), flux, flux[:, -half - 1 : -1].flip(1)], 1
+            )
+        at = torch.arange(-half, half + 1, dtype=flux.dtype, device=flux.device)
+        weights = torch.exp(-0.5 * (at / width) ** 2)
+        weights = weights / weights.sum()
+        return nn.functional.conv1d(padded[:, None], weights[None, None])[:, 0]
