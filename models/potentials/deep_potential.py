@@ -210,12 +210,14 @@ class MomentContraction(nn.Module):
         if self.products:
             chosen = moments[..., -self.products :, :]
             q = (chosen[..., 4:9] @ self.quadrupole).unflatten(-1, (3, 3))
-            v = chosen[..., 1:4, None]
-            qv = q @ v
+            v = chosen[..., 1:4]
+            # Elementwise: batched products of 3 x 3 matrices cost five times as much.
+            qv = (q * v[..., None, :]).sum(-1)
+            square = (q[..., :, None, :] * q[..., None, :, :]).sum(-1)
             parts += [
-                (v * qv).sum((-2, -1)),
-                (q @ q * q).sum((-2, -1)),
-                (qv * qv).sum((-2, -1)),
+                (v * qv).sum(-1),
+                (square * q).sum((-2, -1)),
+                (qv * qv).sum(-1),
             ]
         return torch.cat(parts, -1)
 
