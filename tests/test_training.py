@@ -326,6 +326,7 @@ def test_job_writes_model_card_curve_and_parity(alloy, tmp_path):
     assert outcome.figures["test_force_rmse"].error > 0
     potential = load_potential(tmp_path / "run" / "alloy.safetensors")
     assert potential.species == ("Cu", "Au")
+    assert potential.deviation_factor > 0
     record = json.loads((tmp_path / "run" / "alloy.json").read_text())
     assert record["data"]["frames"] == 14
     assert record["domain"]["elements"] == ["Cu", "Au"]

@@ -1,5 +1,6 @@
 """A learned potential, or a committee of them, as a potential of molecular dynamics."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +31,13 @@ class LearnedPotential:
 
     Attributes:
         module: ``(displacements, neighbour species, mask, species) -> [members, atoms]``.
+        deviation_factor: ``rms |dF| / rms deviation`` on frames that were held out; members
+            that saw the same data agree more with each other than with the truth, so the
+            expected error of a force is this times its deviation. NaN if never measured.
     """
 
     module: Any
+    deviation_factor: float = math.nan
 
     @property
     def cutoff(self) -> float:
@@ -179,7 +184,8 @@ def load_potential(
     module = load_module(path, precision, device)
     if not hasattr(module, "species"):
         raise InputError(f"{path}: is no potential")
-    return LearnedPotential(module)
+    factor = cards.read_card(path).get("deviation_factor")
+    return LearnedPotential(module, math.nan if factor is None else factor)
 
 
 def check_species(
