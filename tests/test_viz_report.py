@@ -4,60 +4,19 @@ import re
 
 import numpy as np
 import pytest
-import torch
 from scalebridge.engine.errors import InputError
-from scalebridge.engine.protocols import Figure, Outcome
-from scalebridge.engine.run import ZarrWriter
-from scalebridge.engine.rundir import RunFolder
 from scalebridge.viz.report import write_report
+from viz_runs import AtomsRun, create, finish, write_gas
 
 
 @pytest.fixture
 def folder(tmp_path):
-    scenario = {
-        "kind": "md",
-        "version": 1,
-        "title": "Silicon <melts>",
-        "description": "A crystal is heated.",
-        "run": {"steps": 100},
-    }
-    resolved = {"name": "melt", "scenario": scenario, "command": "engine run melt"}
-    with RunFolder.create(tmp_path / "run", "version = 1\n", resolved) as made:
+    with create(tmp_path / "run") as made:
         yield made
 
 
-def finish(folder, verdict="ok", status=0):
-    figures = {
-        "temperature": Figure(1687.25, "K", 12.0),
-        "temperature_reference": Figure(1683.0, "K"),
-    }
-    outcome = Outcome(figures, {"energy_drift": verdict})
-    folder.write_summary(outcome, exit_status=status, wall_seconds=3.25)
-
-
-def write_atoms(folder, frames=3):
-    from ase.build import bulk
-
-    atoms = bulk("Si", cubic=True) * (2, 2, 2)
-    units = {"time": "ps"}
-    writer = ZarrWriter(folder, "trajectory", lambda state, seen: state, units, 2)
-    rng = np.random.default_rng(0)
-    for frame in range(frames):
-        moved = atoms.positions + rng.normal(0, 0.1 + 0.3 * frame, atoms.positions.shape)
-        state = {
-            "positions": torch.tensor(moved),
-            "cell": torch.tensor(atoms.cell.array)[None],
-            "species": torch.zeros(len(atoms), dtype=torch.int32),
-            "deviation": torch.tensor(rng.random(len(atoms))),
-        }
-        writer.write(frame, 0.1 * frame, state, {})
-        folder.log(step=frame, time=0.1 * frame, temperature=[300.0 + 100 * frame])
-    writer.flush()
-    folder.store["trajectory/species"].attrs["symbols"] = ["Si"]
-
-
 def test_says_what_was_computed_and_how_to_repeat_it(folder):
-    write_atoms(folder)
+    AtomsRun(folder).write(3)
     finish(folder)
     page = write_report(folder.path).read_text()
     assert "Silicon &lt;melts&gt;" in page
@@ -71,7 +30,7 @@ def test_says_what_was_computed_and_how_to_repeat_it(folder):
 
 
 def test_is_self_contained(folder):
-    write_atoms(folder)
+    AtomsRun(folder).write(3)
     finish(folder)
     page = write_report(folder.path).read_text()
     assert not re.search(r"(src|href)=['\"](?!data:)", page)
@@ -95,7 +54,7 @@ def test_does_not_call_a_wrong_run_right(folder, verdict, status, sentence):
 
 
 def test_tells_a_running_job_from_a_finished_one(folder):
-    write_atoms(folder)
+    AtomsRun(folder).write(3)
     assert "has not ended" in write_report(folder.path).read_text()
 
 
@@ -110,3 +69,12 @@ def test_names_what_it_could_not_draw(folder):
 def test_refuses_what_is_no_run_folder(tmp_path):
     with pytest.raises(InputError, match="not a run folder"):
         write_report(tmp_path)
+
+
+def test_draws_fields_with_their_reference(folder):
+    write_gas(folder)
+    finish(folder)
+    page = write_report(folder.path).read_text()
+    assert "dashed: what they should be" in page
+    assert "Fields over time" in page
+    assert "was not drawn" not in page

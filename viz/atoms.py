@@ -391,6 +391,9 @@ class Look:
         finite = values[np.isfinite(values)]
         if not len(finite):
             return (0.0, 1.0)
+        if self.colour == "coordination":
+            least, most = np.percentile(finite, (1, 99))
+            return (float(least) - 2, float(max(most, least + 2)) + 2)
         low, high = (float(v) for v in np.percentile(finite, (1, 99)))
         if low >= 0 and low < 0.5 * high:
             low = 0.0
@@ -483,9 +486,13 @@ class Scene:
 
     def _words(self, whole: Snapshot) -> None:
         self.plotter.add_text(
-            whole.label, position="upper_left", font_size=11, color="black", name="label",
+            whole.label,
+            position="upper_left",
+            font_size=max(6, round(self.plotter.window_size[0] / 75)),
+            color="black",
+            name="label",
             render=False,
-        )  # fmt: skip
+        )
         for title in list(self.plotter.scalar_bars.keys()):
             self.plotter.remove_scalar_bar(title, render=False)
         self.plotter.remove_actor("legend", render=False)  # type: ignore[arg-type]
@@ -503,7 +510,7 @@ class Scene:
         self.plotter.add_legend(  # type: ignore[arg-type]
             entries,  # type: ignore[arg-type]
             bcolor=None,
-            size=(0.10, 0.045 * len(names) + 0.02),
+            size=(0.11, 0.055 * len(names) + 0.02),
             loc="lower right",
             face="circle",
             name="legend",
@@ -516,14 +523,16 @@ class Scene:
         table.scalar_range = bounds
         mapper = pv.DataSetMapper()
         mapper.lookup_table = table
+        letters = max(9, round(self.plotter.window_size[0] / 48))
+        whole = self.look.colour == "coordination"
         self.plotter.add_scalar_bar(  # type: ignore[call-arg]
             title=title,
             mapper=mapper,
             color="black",
-            n_labels=5,
-            fmt="%.3g",
-            title_font_size=16,
-            label_font_size=14,
+            n_labels=round(bounds[1] - bounds[0]) + 1 if whole else 5,
+            fmt="%.0f" if whole else "%.2g",
+            title_font_size=letters,
+            label_font_size=letters - 2,
             width=0.5,
             position_x=0.25,
             position_y=0.02,

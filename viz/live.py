@@ -22,6 +22,7 @@ html, body, #app { height: 100%; margin: 0; font: 15px system-ui, sans-serif; }
 .bar { display: flex; flex-wrap: wrap; gap: 1.1rem; align-items: center;
   padding: .5rem .9rem; border-bottom: 1px solid #ddd; background: #fafaf8; }
 .bar input[type=range] { width: 22rem; max-width: 60vw; vertical-align: middle; }
+#moment { min-width: 11rem; }
 .view { flex: 1; min-height: 0; position: relative; background: #fff; text-align: center; }
 .view img { max-width: 100%; max-height: 100%; }
 """
@@ -77,7 +78,8 @@ class LivePage:
             }
         )
         state.trame__title = self.record.title
-        state.change("frame", "choice")(lambda **_: self.draw())
+        state.change("frame")(lambda **_: self._moved())
+        state.change("choice")(lambda **_: self.draw())
 
     def _build(self) -> None:
         from trame.ui.html import DivLayout
@@ -95,7 +97,6 @@ class LivePage:
                         min=0,
                         max=("last",),
                         v_model=("frame",),
-                        input="follow = false",
                     )
                 html.Span("{{ frame }} of {{ last }}, {{ moment }}", id="moment")
                 with (
@@ -123,6 +124,13 @@ class LivePage:
             )
         else:
             html.Img(src=("picture",), alt="the run")
+
+    def _moved(self) -> None:
+        """Follow the job only while its newest frame is shown, as a terminal does."""
+        state = self.server.state
+        if int(state.frame) < int(state.last):
+            state.follow = False
+        self.draw()
 
     def draw(self) -> None:
         """Draw the frame and the choice that the page's controls show."""
