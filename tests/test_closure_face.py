@@ -20,7 +20,8 @@ from scalebridge.models.closures.face import (
     scaled_moments,
 )
 
-WIDE = (0.05, 0.15)
+NEAR = (0.01,)
+WIDE = (0.01, 0.05, 0.15)
 
 
 def closure(order=5, reach=WIDE, seed=0, size=3.0) -> FaceClosure:
@@ -59,7 +60,7 @@ def scaled(w: torch.Tensor, mass: float, unit: float) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("order", [5, 8, 11])
-@pytest.mark.parametrize("reach", [(), WIDE])
+@pytest.mark.parametrize("reach", [NEAR, WIDE])
 def test_the_answer_does_not_see_the_frame(order, reach):
     module, w = closure(order, reach), some_cells(order)
     moved = w.clone()
@@ -118,10 +119,11 @@ def test_the_correction_vanishes_with_the_knudsen_number():
 def test_far_outside_the_training_range_only_hme_is_left():
     module, w = closure(), some_cells()
     raw = module.inputs(row_of(w))[1]
+    module.scale.copy_(raw.square().flatten(0, 1).mean(0).sqrt())
     module.limit.copy_(raw.abs().flatten(0, 1).amax(0))
     inside = module(row_of(w))
     assert float(inside.trust.min()) == 1.0
-    w[0, 5, 5] *= 40.0
+    w[0, 5, 5] *= 4000.0
     outside = module(row_of(w))
     assert float(outside.trust.min()) == 0.0
     assert float(outside.blend[0, 5]) == 0.0

@@ -3,9 +3,9 @@ r"""A learned closure that looks at one face: the closing moment from what meets
 A moment system of order M carries w = (rho, u, theta, f_3 .. f_M); its last equation asks
 for ``df_{M+1}/dx``. Moments of one point determine only 40% of the variance of f_{M+1}:
 in free flight ``g_6 = -(t/6) dg_5/dx``, so the knowledge sits in differences. This module
-sees the moments at the face, the differences across it and, if asked to, differences over
-wider distances ``reach`` (their weighted sum is a quadrature of the Hilbert transform, the
-form of the exact linear closure: Hammett and Perkins, Phys. Rev. Lett. 64, 1990, p. 3019)::
+sees the moments at the face and differences of all fields over the distances ``reach``: one
+short distance is the gradient; several make a quadrature of the Hilbert transform, the form
+of the exact linear closure (Hammett and Perkins, Phys. Rev. Lett. 64, 1990, p. 3019)::
 
     f_{M+1} = rho theta^((M+1)/2) g_{M+1},
     g_{M+1} = K / (K + K_0)  A tanh( N(z) / A ),       K = tau sqrt(theta) / L
@@ -162,7 +162,8 @@ class FaceForm:
     Attributes:
         order: M, at least 4; there are M - 2 moments beyond Euler's three.
         hidden: widths of the network.
-        reach: wider distances over which differences are seen, unit L.
+        reach: distances over which differences are seen, unit L. On a grid too coarse the
+            nearest cells stand in, so what is seen does not depend on the grid.
         length: L, the unit of length in which the closure was trained.
         smoothing: standard deviation of the filter over the faces, unit L.
         bound: A times ``sqrt((M + 1)!)``.
@@ -171,7 +172,7 @@ class FaceForm:
 
     order: int = 5
     hidden: tuple[int, ...] = (32, 32)
-    reach: tuple[float, ...] = ()
+    reach: tuple[float, ...] = (0.01,)
     length: float = 1.0
     smoothing: float = 0.02
     bound: float = 4.0
@@ -203,7 +204,7 @@ class FaceClosure(nn.Module):
         order = config.order
         moments = [(-1.0) ** k for k in range(3, order + 1)]
         fields = torch.tensor([1.0, -1.0, 1.0, *moments])
-        changes = [-fields] * (1 + len(config.reach))
+        changes = [-fields] * len(config.reach)
         parity = torch.cat([torch.ones(3), torch.tensor(moments), *changes])
         self.net = MirrorNet(parity, config.hidden, (-1) ** (order + 1))
         size = len(parity) - 3
@@ -212,20 +213,18 @@ class FaceClosure(nn.Module):
 
     def inputs(self, row: Row) -> tuple[Tensor, Tensor]:
         """Return log-Knudsen inputs ``[..., 3]`` and unscaled invariants ``[..., n]``."""
-        mean, jump = 0.5 * (row.low + row.high), row.high - row.low
+        mean = 0.5 * (row.low + row.high)
+        floor = mean.new_tensor(1e-6)
         mean = torch.cat(
             [
-                mean[..., :1].clamp(min=1e-6),
+                mean[..., :1].maximum(floor),
                 mean[..., 1:2],
-                mean[..., 2:3].clamp(min=1e-6),
+                mean[..., 2:3].maximum(floor),
                 mean[..., 3:],
             ],
             -1,
         )
-        parts = [
-            scaled_moments(mean),
-            scaled_change(mean, jump) * (self.config.length / row.spacing),
-        ]
+        parts = [scaled_moments(mean)]
         parts += [
             scaled_change(mean, self._wide(row, reach)) for reach in self.config.reach
         ]
@@ -261,9 +260,9 @@ class FaceClosure(nn.Module):
         return d * (reach * self.config.length / ((2 * half - 1) * dx))
 
     def trust(self, raw: Tensor) -> Tensor:
-        """Return 1 within the training range, 0 from 1.5 times its edge on, smoothly."""
-        worst = (raw.abs() / self.limit).amax(-1)
-        t = (2.0 * (worst - 1.0)).clamp(0.0, 1.0)
+        """Return 1 within the training range, 0 from its double on (in asinh), smoothly."""
+        size = torch.asinh(raw.abs() / self.scale) / torch.asinh(self.limit / self.scale)
+        t = (size.amax(-1) - 1.0).clamp(0.0, 1.0)
         return 1.0 - t * t * (3.0 - 2.0 * t)
 
     def scaled_moment(self, knudsen: Tensor, raw: Tensor) -> Tensor:

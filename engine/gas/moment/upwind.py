@@ -1,12 +1,12 @@
 r"""Upwind dissipation of the hyperbolic moment equations, exact and cheap.
 
 In the variables ``D_k = df_k + f_{k-1} du + f_{k-2} dtheta / 2`` (the change of f in a
-frozen frame) HME reads ``dD/dt + M D = 0`` with the multiplication by v in the Hermite basis,
-``(M D)_k = u D_k + theta D_{k-1} + (k + 1) D_{k+1}``, cut off at k = M (the projection that
-makes the system hyperbolic: Fan, Koellermeier, Li, Li, Torrilhon, J. Stat. Phys. 162,
-2016). Scaled by ``sqrt(k!) theta^(-k/2)`` that matrix is u plus ``sqrt(theta)`` times a
-constant symmetric one, whose eigenvectors are known once. So ``|A|`` needs no
-eigenproblem: two small constant matrices.
+frozen frame) HME reads ``dD/dt + M D = 0`` with the multiplication by v in the Hermite
+basis, ``(M D)_k = u D_k + theta D_{k-1} + (k + 1) D_{k+1}``, cut off at k = M. That cut is
+the projection that makes the system hyperbolic (Fan, Koellermeier, Li, Li, Torrilhon,
+J. Stat. Phys. 162, 2016). Scaled by ``sqrt(k!) theta^(-k/2)`` the matrix is u plus
+``sqrt(theta)`` times a constant symmetric one, whose eigenvectors are known once. So
+``|A|`` needs no eigenproblem: two small constant matrices.
 """
 
 import math

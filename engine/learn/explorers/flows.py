@@ -1,4 +1,4 @@
-"""Random one-dimensional gas flows: the families that closures learn from and are tested on.
+"""Random one-dimensional gas flows: the families that closures are trained and tested on.
 
 A flow is a sum of Maxwellians whose fields are functions of x, and a Knudsen number that
 may be one too; it can be put on any grid as cell averages, so a coarse run and its fine

@@ -92,8 +92,8 @@ def linear_modes(
 ) -> tuple[Tensor, Tensor]:
     """Return small exact eigenmodes of BGK on a gas at rest, with their closing moment.
 
-    ``f = M (1 + a Re h(v) exp(ikx))`` with ``lambda h = -ikv h + (P h - h) / tau`` solved on
-    Gauss-Hermite nodes; sound in both directions or heat, phases at random.
+    ``f = M (1 + a Re h(v) exp(ikx))`` with ``lambda h = -ikv h + (P h - h) / tau`` solved
+    on Gauss-Hermite nodes; sound in both directions or heat, phases at random.
 
     Args:
         order: M.
