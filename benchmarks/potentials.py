@@ -6,6 +6,7 @@ and :func:`step_seconds` (one step of DeePMD-kit's default network).
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -172,8 +173,8 @@ def deepmd_step_seconds(threads: int = 2) -> tuple[float, str] | None:
             "type": "exp", "decay_steps": 5000, "start_lr": 1e-3, "stop_lr": 3.51e-8,
         },
         "loss": {
-            "start_pref_e": 0.02, "limit_pref_e": 1, "start_pref_f": 1000, "limit_pref_f": 1,
-            "start_pref_v": 0, "limit_pref_v": 0,
+            "start_pref_e": 0.02, "limit_pref_e": 1, "start_pref_f": 1000,
+            "limit_pref_f": 1, "start_pref_v": 0, "limit_pref_v": 0,
         },
         "training": {
             "training_data": {"systems": [system], "batch_size": 1},
@@ -199,9 +200,7 @@ def deepmd_step_seconds(threads: int = 2) -> tuple[float, str] | None:
 
 
 def _wall_times(log: str) -> list[float]:
-    import re
-
-    found = re.findall(r"(?:total wall time|wall time) = ([0-9.]+) s", log)
+    found = re.findall(r"total wall time = ([0-9.]+) s", log)
     return [float(value) for value in found]
 
 
@@ -229,8 +228,8 @@ def _record_error(record: Any, figure: str, found: Mapping[str, Any]) -> None:
         goal=GOALS.get(figure),
         better="lower",
         spread=found[kind.replace("rmse", "interval")],
-        note=f"committee of {found['members']}, {found['frames']} test frames, spread is the "
-        f"95 % bootstrap interval, {found['cpu_seconds']:.0f} CPU seconds of training",
+        note=f"committee of {found['members']}, {found['frames']} test frames; spread: 95 % "
+        f"bootstrap interval; {found['cpu_seconds']:.0f} CPU seconds of training",
     )
 
 
