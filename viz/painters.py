@@ -101,8 +101,10 @@ class AtomsPainter:
             return atoms.image(snapshot, self._look(snapshot, choice), size)
         self.show(frame, choice, size)
         plotter = self.plotter()
-        plotter.window_size = list(size)
-        plotter.render()
+        if tuple(plotter.window_size) != tuple(size):
+            plotter.window_size = list(size)  # draws, too
+        else:
+            plotter.render()
         return np.asarray(plotter.screenshot(return_img=True))[..., :3]
 
 
