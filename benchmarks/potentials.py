@@ -228,8 +228,8 @@ def _record_error(record: Any, figure: str, found: Mapping[str, Any]) -> None:
         goal=GOALS.get(figure),
         better="lower",
         spread=found[kind.replace("rmse", "interval")],
-        note=f"committee of {found['members']}, {found['frames']} test frames; spread: 95 % "
-        f"bootstrap interval; {found['cpu_seconds']:.0f} CPU seconds of training",
+        note=f"committee of {found['members']}, {found['frames']} test frames; spread: "
+        f"95 % bootstrap interval; {found['cpu_seconds']:.0f} CPU seconds of training",
     )
 
 
