@@ -217,3 +217,26 @@ def test_shared_sets_if_they_are_here():
     frames = read_frames(path)
     assert len(frames) == 25
     assert {k: len(v) for k, v in group_indices(frames).items()}["AIMD-NVT"] == 10
+
+
+GOALS = {"silicon": ("mlearn/Si/test.json", 0.12, 4.0e-3)}
+
+
+@pytest.mark.parametrize("name", GOALS)
+def test_shipped_weights_keep_their_promise_on_the_test_set(name):
+    from scalebridge.engine.learn.trainers.potential import evaluate
+    from scalebridge.engine.md.learned import load_module
+
+    root = Path(__file__).resolve().parents[1]
+    model = load_module(root / "scenarios/models" / name)
+    file, force, energy = GOALS[name]
+    path = root.parent / "shared/data" / file
+    if not path.exists():
+        pytest.skip("the labelled set is not here")
+    frames = read_frames(path)
+    data = TrainingSet.of(frames, tuple(model.species), model.cutoff)
+    data.prepare(model)
+    errors = evaluate(model.float(), data, range(len(frames)))
+    assert errors.force_rmse < force
+    assert errors.energy_rmse < energy
+    assert errors.interval()["force"][0] < errors.force_rmse < errors.interval()["force"][1]

@@ -47,7 +47,7 @@ def build(scenario: TrainScenario, base: Path) -> TrainingJob:
     if len(frames) < 2:
         raise InputError("data: training needs at least two labelled frames")
     return TrainingJob(
-        form=_form(scenario.model, species),
+        form=form_of(scenario.model, species),
         settings=_settings(scenario),
         frames=frames,
         test=held,
@@ -61,7 +61,12 @@ def _as_list(paths: Path | tuple[Path, ...]) -> tuple[Path, ...]:
     return paths if isinstance(paths, tuple) else (paths,)
 
 
-def _form(section: Model, species: tuple[str, ...]) -> Any:
+def form_of(section: Model, species: tuple[str, ...]) -> Any:
+    """Return the configuration of a model, which has ``build(seed)``.
+
+    Raises:
+        InputError: numbers that do not belong to the species.
+    """
     from ...models.potentials.behler_parrinello import BehlerParrinello
     from ...models.potentials.deep_potential import SmoothEdition
     from ...models.potentials.local_frame import LocalFrame
@@ -178,4 +183,4 @@ def _settings(scenario: TrainScenario) -> Settings:
     )
 
 
-__all__ = ["build"]
+__all__ = ["build", "form_of"]
