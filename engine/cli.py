@@ -240,6 +240,33 @@ def check(scenario: str, settings: Sequence[str]) -> None:
     click.echo(f"{scenario}: ok")
 
 
+@main.command()
+@click.argument("structures", type=click.Path(path_type=Path))
+@click.option("--labeler", required=True, help="pyscf, tblite, emt, vmc, ...")
+@_settings
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder.")
+@click.option("--workers", default=0, show_default=True, help="Processes; 0: this one.")
+def label(
+    structures: Path, labeler: str, settings: Sequence[str], out: Path, workers: int
+) -> None:
+    """Label structures with a micro-scale model; done again, only what is missing."""
+    from .build.learn import labeler_of
+    from .learn.execution import processes, serial
+    from .learn.labelling import label_structures, read_structures
+    from .run import console_reporter
+
+    chosen, samples = labeler_of(labeler, settings), read_structures(structures)
+    pool, report = processes(workers) if workers else serial, console_reporter(False)
+    found = label_structures(
+        samples, chosen, out, pool, tell=lambda done, all_: report.progress(done, all_, {})
+    )
+    for number, reason in found.reasons.items():
+        click.echo(f"structure {number}: no label: {reason}", err=True)
+    click.echo(f"{found.path}: {found.done} of {len(samples)} labelled")
+    if not found.done:
+        raise EngineError("no structure could be labelled")
+
+
 @main.command(name="list")
 def list_scenarios() -> None:
     """List the shipped scenarios."""

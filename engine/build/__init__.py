@@ -9,6 +9,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..protocols import Job
 from ..schema.base import Common
+from ..schema.learn import LearnScenario
 from ..schema.md import MdScenario
 from ..schema.train import TrainScenario
 from ..schema.vmc import DeepRitzScenario, VmcScanScenario, VmcScenario
@@ -25,6 +26,10 @@ def build(scenario: Common, base: Path) -> Job:
             from . import md
 
             return md.build(scenario, base)
+        case LearnScenario():
+            from . import learn
+
+            return learn.build(scenario, base)
         case TrainScenario():
             from . import train
 

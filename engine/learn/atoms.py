@@ -96,7 +96,8 @@ def pack_configuration(sample: Configuration) -> dict[str, Tensor]:
 
 def unpack_configuration(tensors: Mapping[str, Tensor]) -> Configuration:
     """Undo :func:`pack_configuration`."""
-    return Configuration(**tensors)
+    numbers, positions = tensors["numbers"], tensors["positions"]
+    return Configuration(numbers, positions, tensors["cell"], tensors["periodic"])
 
 
 def pack_label(label: AtomsLabel) -> dict[str, Tensor]:
@@ -217,7 +218,7 @@ def _by_species(kinds: Tensor, mask: Tensor, count: int) -> tuple[list[int], Ten
         mine = mask & (kinds == kind)
         width = max(int(mine.sum(1).max()), 1)
         blocks.append(width)
-        orders.append(torch.argsort((~mine).to(torch.int8), 1, stable=True)[:, :width])
+        orders.append(torch.argsort((~mine).to(torch.int8), dim=1, stable=True)[:, :width])
     return blocks, torch.cat(orders, 1)
 
 

@@ -36,12 +36,20 @@ class Levels:
         ratio: with ``offset``, promises ``error <= ratio (deviation + offset)``; NaN where
             levels are set by hand.
         offset: in the unit of the deviation.
+        leash: deviation at which an explorer turns back; not below ``low``. Wider while the
+            models are poor, so that first rounds do not end where they begin.
     """
 
     low: float
     high: float = math.inf
     ratio: float = math.nan
     offset: float = 0.0
+    leash: float = 0.0
+
+    @property
+    def reach(self) -> float:
+        """How far an explorer may go."""
+        return max(self.low, self.leash)
 
     def bound(self, deviation: Tensor) -> Tensor:
         """Return the promised bound on the error, ``[samples]``."""
@@ -118,7 +126,7 @@ class TrustLevels:
 
     def __call__(self, evidence: Evidence, round: int) -> Levels:
         """Return the same levels always."""
-        return Levels(self.low, self.high)
+        return Levels(self.low, self.high, leash=self.high)
 
 
 @dataclass(frozen=True)
@@ -141,6 +149,8 @@ class Conformal:
         prior: ratio ``q`` to start from; committees of networks underestimate their error
             (3.5 times on silicon, as first measured here).
         floor: deviation, as a fraction of the target, that counts as none.
+        patience: explorers go on to where the error is bounded by this fraction of the
+            error that was last measured, or by the target, whichever is larger.
     """
 
     target: float
@@ -149,6 +159,7 @@ class Conformal:
     minimum: int = 15
     prior: float = 3.5
     floor: float = 0.05
+    patience: float = 0.5
 
     def __post_init__(self) -> None:
         if not (self.target > 0 and 0 < self.coverage < 1 and self.prior > 0):
@@ -164,7 +175,10 @@ class Conformal:
         enough = len(recent.error) >= self.minimum
         q = conformal_ratio(recent, self.coverage, offset) if enough else self.prior
         q = q if math.isfinite(q) and q > 0 else self.prior
-        return Levels(self.target / q - offset, math.inf, q, offset)
+        last = evidence.since(round - 1).error
+        rms = float(last.square().mean().sqrt()) if len(last) else 10 * self.target
+        leash = max(self.target, self.patience * rms) / q - offset
+        return Levels(self.target / q - offset, math.inf, q, offset, leash)
 
 
 def conformal_ratio(evidence: Evidence, coverage: float, offset: float = 0.0) -> float:

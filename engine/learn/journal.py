@@ -73,8 +73,13 @@ def identity(labeler: object) -> str:
         return own
     if not is_dataclass(labeler) or isinstance(labeler, type):
         raise TypeError(f"{labeler!r}: a labeler is a dataclass or has a text `identity`")
-    settings = json.dumps(asdict(labeler), sort_keys=True, default=str)
-    return f"{type(labeler).__name__} {settings}"
+    settings = json.dumps(asdict(labeler), sort_keys=True, default=_named)
+    inside = [type(v).__name__ for v in vars(labeler).values() if is_dataclass(v)]
+    return " ".join([type(labeler).__name__, *inside, settings])
+
+
+def _named(value: object) -> str:
+    return getattr(value, "__qualname__", None) or str(value)
 
 
 def fingerprint(tensors: Mapping[str, Tensor], method: str) -> str:

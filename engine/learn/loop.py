@@ -48,7 +48,8 @@ class Loop(Generic[Sample, Label]):
     Attributes:
         committee: makes the untrained models.
         start: samples labelled before the first training.
-        explorer: from the number of the round and the trusted deviation to an explorer.
+        explorer: from the number of the round and the deviation at which walkers turn back
+            to an explorer.
         indicator: estimates the error of samples.
         features: ``[samples, d]`` in which distance means novelty.
         labeler: the micro-scale model.
@@ -158,7 +159,7 @@ class Loop(Generic[Sample, Label]):
     def _explore(self, memory: Memory[Sample, Label]) -> Plan[Sample]:
         begun, models, now = time.perf_counter(), memory.committee, memory.round
         levels = self.threshold(memory.evidence, now)
-        explorer = self.explorer(now, levels.low)
+        explorer = self.explorer(now, levels.reach)
         seen = list(explorer.explore(models, self._rng(now, _EXPLORE)))
         deviation = self.indicator(models, seen).detach().double().cpu()
         verdict = levels.judge(deviation)

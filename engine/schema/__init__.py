@@ -1,6 +1,7 @@
 """What may stand in a scenario file, one module per room."""
 
 from .base import Common
+from .learn import LearnScenario
 from .md import MdScenario
 from .train import TrainScenario
 from .vmc import DeepRitzScenario, VmcScanScenario, VmcScenario
@@ -10,6 +11,7 @@ def scenario_kinds() -> dict[str, type[Common]]:
     """Return every kind of scenario; a new one is a line here and an arm in ``build``."""
     return {
         "md": MdScenario,
+        "learn": LearnScenario,
         "train": TrainScenario,
         "vmc": VmcScenario,
         "vmc_scan": VmcScanScenario,

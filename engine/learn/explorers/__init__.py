@@ -1,1 +1,1 @@
-"""Explorers: run the current committee and yield what it meets."""
+"""Explorers: where the next samples come from."""

@@ -91,7 +91,9 @@ class Dynamics:
                     weight=float(rest if ends else 1),
                 )
             if bool(stop.any()):
-                alive = [a for a, ended in zip(alive, stop.tolist(), strict=True) if not ended]
+                alive = [
+                    a for a, ended in zip(alive, stop.tolist(), strict=True) if not ended
+                ]
                 if not alive:
                     return
                 state = keep_systems(state, ~stop)
@@ -142,13 +144,15 @@ def _stepped(world: MolecularDynamics, state: ParticleState) -> ParticleState:
     try:
         return world.step(state)
     except GuardError as error:
-        assert isinstance(error.state, ParticleState)
-        lost = ~error.state.positions.isfinite().all(1)
+        there = error.state if isinstance(error.state, ParticleState) else state
+        lost = ~there.positions.isfinite().all(1)
         lost = per_system(state, lost.double())[state.system.long()] > 0
         return replace(state, deviation=torch.where(lost, math.nan, state.deviation))
 
 
-def _configuration(state: ParticleState, system: int, start: Configuration) -> Configuration:
+def _configuration(
+    state: ParticleState, system: int, start: Configuration
+) -> Configuration:
     mine = state.system == system
     return replace(
         start,
@@ -161,7 +165,15 @@ def keep_systems(state: ParticleState, keep: Tensor) -> ParticleState:
     """Return the batch without the systems that ``keep [systems]`` drops."""
     atoms = keep[state.system.long()]
     number = torch.cumsum(keep.int(), 0) - 1
-    per_atom = ("positions", "momenta", "masses", "species", "forces", "anchor", "deviation")
+    per_atom = (
+        "positions",
+        "momenta",
+        "masses",
+        "species",
+        "forces",
+        "anchor",
+        "deviation",
+    )
     per_batch = ("cell", "periodic", "energy", "virial", "anchor_cell", "step", "seed")
     kept = {name: getattr(state, name)[atoms] for name in per_atom}
     kept |= {name: getattr(state, name)[keep] for name in per_batch}

@@ -1,1 +1,1 @@
-"""Labelers: answer a sample with the micro-scale model."""
+"""Labelers: micro-scale models that answer one sample."""

@@ -11,10 +11,31 @@ from ..atoms import AtomsLabel, Configuration, as_frame
 from .potential import Settings, Training
 from .tables import TrainingSet
 
+MOST = 8
+"""How often the surest label is shown for one showing of the least sure."""
+
+
+def repeated(labels: Sequence[AtomsLabel], model_error: float = 0.05) -> list[int]:
+    """Return the frames of an epoch, each as often as its error bar allows.
+
+    A frame is shown in proportion to ``1 / (model_error^2 + force_error^2)``, the weight
+    that it has in least squares, rounded to whole showings; exact labels once each.
+
+    Args:
+        labels: with their error bars.
+        model_error: what the model itself will leave, eV/angstrom.
+    """
+    variance = [model_error**2 + label.force_error**2 for label in labels]
+    worst = max(variance)
+    counts = [max(1, min(MOST, round(worst / v))) for v in variance]
+    return [frame for frame, count in enumerate(counts) for _ in range(count)]
+
 
 @dataclass(frozen=True)
 class PotentialTrainer:
     """Fits all members together, from the current weights or from new ones.
+
+    Labels with error bars enter by their weight (:func:`repeated`).
 
     Attributes:
         settings: of the training; ``steps`` are those of one round.
@@ -46,7 +67,7 @@ class PotentialTrainer:
             module.reset(seed)  # type: ignore[operator]
         frames = [as_frame(sample, label) for sample, label in dataset]
         data = TrainingSet.of(frames, tuple(module.species), module.cutoff)  # type: ignore[arg-type]
-        everything = list(range(len(frames)))
+        everything = repeated([label for _, label in dataset])
         fresh = not (trained and self.warm > 0)
         training = Training.start(module, data, everything, [], settings, fresh)
         training.run(settings.steps)

@@ -1,0 +1,88 @@
+"""Label a list of structures outside the loop, with the same journal."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import ase.io
+from ase import Atoms
+
+from ..errors import InputError
+from ..protocols import Labeler
+from ..run import interruptible
+from .atoms import CONFIGURATIONS, LABELS, AtomsLabel, Configuration
+from .audit import write_dataset
+from .execution import Pool, label_all, opened
+from .journal import Journal, identity
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What became of a list of structures.
+
+    Attributes:
+        done: how many have labels.
+        reasons: structure number -> why it has none.
+        path: the labelled data set.
+    """
+
+    done: int
+    reasons: dict[int, str]
+    path: Path
+
+
+def read_structures(path: Path) -> list[Configuration]:
+    """Read all structures of a file, in any format of ASE.
+
+    Raises:
+        InputError: not readable, or empty.
+    """
+    try:
+        found = ase.io.read(path, index=":")
+    except Exception as error:
+        # readers raise anything at all; whatever it is, the file is not readable
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    frames = [atoms for atoms in found if isinstance(atoms, Atoms)]
+    if not frames:
+        raise InputError(f"{path}: holds no structures")
+    return [Configuration.of(atoms, str(atoms.info.get("group", ""))) for atoms in frames]
+
+
+def label_structures(
+    samples: Sequence[Configuration],
+    labeler: Labeler[Configuration, AtomsLabel],
+    out: Path,
+    pool: Pool,
+    attempts: int = 3,
+    tell: Callable[[int, int], None] = lambda done, total: None,
+) -> Labelled:
+    """Label all samples and write ``out/dataset.extxyz``; labels in ``out`` are kept.
+
+    Args:
+        samples: structures.
+        labeler: the micro-scale model.
+        out: folder of the journal; calling again asks only for what is missing.
+        pool: where labels are computed.
+        attempts: failures after which a structure is given up.
+        tell: hears how many are done.
+
+    Raises:
+        Interrupted: asked to stop; finished labels are kept.
+    """
+    folder = out / "labels"
+    folder.mkdir(parents=True, exist_ok=True)
+    journal = Journal(folder, identity(labeler), CONFIGURATIONS, LABELS)
+    with opened(pool) as line, interruptible() as asked:
+        label_all(line, journal, labeler, samples, attempts, asked, tell)
+    dataset, reasons = [], {}
+    for number, sample in enumerate(samples):
+        key = journal.key(sample)
+        entry = journal.get(key)
+        if entry is None:
+            reasons[number] = journal.failures(key)[-1]
+        else:
+            dataset.append((sample, entry.label))
+    path = out / "dataset.extxyz"
+    if dataset:
+        write_dataset(path, dataset)
+    return Labelled(len(dataset), reasons, path)
