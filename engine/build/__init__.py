@@ -9,6 +9,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..protocols import Job
 from ..schema.base import Common
+from ..schema.gas import GasScenario, RelaxationScenario
 from ..schema.learn import LearnScenario
 from ..schema.md import MdScenario
 from ..schema.train import TrainScenario
@@ -30,6 +31,10 @@ def build(scenario: Common, base: Path) -> Job:
             from . import learn
 
             return learn.build(scenario, base)
+        case GasScenario() | RelaxationScenario():
+            from . import gas
+
+            return gas.build(scenario, base)
         case TrainScenario():
             from . import train
 

@@ -304,3 +304,37 @@ def shock_structure(
         x[i - 1] + (middle - rho[i - 1]) / (rho[i] - rho[i - 1]) * (x[i] - x[i - 1])
     )
     return x - cut, rho, u, t
+
+
+def acoustic_eigenfunction(
+    k: float, growth: complex, v: Tensor, dimension: int
+) -> tuple[Tensor, Tensor]:
+    """Return the distribution of the acoustic mode, per unit of its density.
+
+    With ``f = M + eps Re(g1 exp(i k x))``, ``M`` the Maxwellian along v, and
+    ``h = (D - 1) M + eps Re(h1 exp(i k x))`` where directions are reduced (tau = 1).
+
+    Args:
+        k: wave number, unit ``1 / (tau sqrt(T))``.
+        growth: ``lambda tau`` of :func:`acoustic_mode`.
+        v: ``[nodes]``, uniform.
+        dimension: D.
+
+    Returns:
+        g1, h1, ``[nodes]`` complex.
+    """
+    x = v.numpy()
+    spacing, rest = x[1] - x[0], dimension - 1
+    bell = np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+    answer = bell / (growth + 1 + 1j * k * x)
+    lift_g = np.stack([np.ones_like(x), x, (x * x - 1) / 2])
+    lift_h = rest * (lift_g + np.array([0, 0, 1])[:, None])
+    rows = np.zeros((3, 3), complex)
+    for j in range(3):
+        g, h = answer * lift_g[j], answer * lift_h[j]
+        second = (x * x * g).sum() + h.sum() - dimension * g.sum()
+        rows[:, j] = spacing * np.array([g.sum(), (x * g).sum(), second / dimension])
+    values, vectors = np.linalg.eig(rows)
+    c = vectors[:, np.argmin(abs(values - 1))]
+    c = c / c[0]
+    return torch.tensor(answer * (c @ lift_g)), torch.tensor(answer * (c @ lift_h))

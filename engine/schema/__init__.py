@@ -1,6 +1,7 @@
 """What may stand in a scenario file, one module per room."""
 
 from .base import Common
+from .gas import GasScenario, RelaxationScenario
 from .learn import LearnScenario
 from .md import MdScenario
 from .train import TrainScenario
@@ -11,6 +12,8 @@ def scenario_kinds() -> dict[str, type[Common]]:
     """Return every kind of scenario; a new one is a line here and an arm in ``build``."""
     return {
         "md": MdScenario,
+        "gas": GasScenario,
+        "gas_relaxation": RelaxationScenario,
         "learn": LearnScenario,
         "train": TrainScenario,
         "vmc": VmcScenario,

@@ -1,0 +1,365 @@
+"""Scenario files of gas dynamics. Everything is non-dimensional, see ``engine.gas``."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from .base import Common, Section
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class GridSection(Section):
+    """Equal cells of a box."""
+
+    cells: Annotated[
+        tuple[Annotated[int, Field(ge=4, le=4096)], ...], Field(min_length=1, max_length=3)
+    ]
+    """Cells along x (, y, z)."""
+    lower: tuple[float, ...]
+    """Lower corner, reference lengths."""
+    upper: tuple[float, ...]
+    """Upper corner."""
+
+
+class PeriodicSide(Section):
+    """The opposite face."""
+
+    kind: Literal["periodic"] = "periodic"
+
+
+class OpenSide(Section):
+    """Zero gradient."""
+
+    kind: Literal["open"]
+
+
+class InflowSide(Section):
+    """A reservoir in equilibrium."""
+
+    kind: Literal["inflow"]
+    density: Positive
+    """Reference densities."""
+    velocity: tuple[float, ...]
+    """One component per resolved direction, unit sqrt(R T0)."""
+    temperature: Positive
+    """Reference temperatures."""
+
+
+class WallSide(Section):
+    """A wall, specular to diffuse; it may slide in its own plane."""
+
+    kind: Literal["wall"]
+    temperature: Positive = 1.0
+    """Reference temperatures."""
+    velocity: tuple[float, ...] = ()
+    """Sliding velocity, unit sqrt(R T0); no component normal to the wall."""
+    accommodation: float = Field(default=1.0, ge=0, le=1)
+    """Fraction of molecules re-emitted in equilibrium; 0 is specular, 1 diffuse."""
+
+
+Side = Annotated[
+    PeriodicSide | OpenSide | InflowSide | WallSide, Field(discriminator="kind")
+]
+
+
+class AxisSection(Section):
+    """Both ends of an axis."""
+
+    low: Side = PeriodicSide()
+    """At the lower end."""
+    high: Side = PeriodicSide()
+    """At the upper end."""
+
+
+class BoundarySection(Section):
+    """Boundaries, periodic where nothing is said."""
+
+    x: AxisSection = AxisSection()
+    """Ends of x."""
+    y: AxisSection = AxisSection()
+    """Ends of y."""
+    z: AxisSection = AxisSection()
+    """Ends of z."""
+
+
+class GasSection(Section):
+    """The gas."""
+
+    dimension: Literal[1, 2, 3] = 3
+    """Velocity dimensions D; gamma = (D + 2) / D."""
+    prandtl: Positive = 1.0
+    """Prandtl number; 1 for BGK, 2/3 for a monatomic gas."""
+    viscosity: Literal["power_law", "constant_time"] = "power_law"
+    """power_law: mu = Kn T^omega; constant_time: relaxation time tau = Kn."""
+    omega: float = Field(default=1.0, ge=0, le=2)
+    """Exponent of the power law; 0.5 hard spheres, 1 Maxwell molecules."""
+
+
+class KineticModel(Section):
+    """Discrete velocities with a BGK-type collision term."""
+
+    kind: Literal["kinetic"]
+    collision: Literal["bgk", "es", "shakhov"] = "bgk"
+    """Collision model."""
+    nodes: Annotated[
+        tuple[Annotated[int, Field(ge=4, le=512)], ...], Field(min_length=1, max_length=3)
+    ]
+    """Velocities along each resolved axis; other directions of the gas are reduced."""
+    lower: tuple[float, ...]
+    """Lower ends of the velocity axes, unit sqrt(R T0)."""
+    upper: tuple[float, ...]
+    """Upper ends."""
+    cfl: float = Field(default=0.45, gt=0, le=0.5)
+    """Courant number of the fastest velocity; over 0.5 the scheme is not positive."""
+
+
+class EulerModel(Section):
+    """Euler equations."""
+
+    kind: Literal["euler"]
+    scheme: Literal["first", "muscl", "weno5"] = "muscl"
+    """Reconstruction."""
+    gamma: float | None = Field(default=None, gt=1)
+    """Ratio of specific heats; without it that of the gas, (D + 2) / D."""
+    cfl: float = Field(default=0.3, gt=0, le=1)
+    """Courant number at the start; the step is fixed, so leave room for faster waves."""
+    refine: int = Field(default=1, ge=1, le=8)
+    """Cells per cell of the grid (a reference on a finer grid)."""
+
+
+class NsfModel(Section):
+    """Navier-Stokes-Fourier equations with slip and jump at walls."""
+
+    kind: Literal["nsf"]
+    scheme: Literal["first", "muscl", "weno5"] = "muscl"
+    """Reconstruction."""
+    cfl: float = Field(default=0.3, gt=0, le=1)
+    """Courant number at the start; viscosity may ask for a shorter step, which is taken."""
+
+
+class HermiteModel(Section):
+    """Hyperbolic moment equations (HME) or Grad's, D = 1, one dimension."""
+
+    kind: Literal["hermite"]
+    order: int = Field(default=5, ge=3, le=16)
+    """Highest moment M; M + 1 equations."""
+    closure: Literal["hyperbolic", "grad"] = "hyperbolic"
+    """Closure of the last equation."""
+    cfl: float = Field(default=0.3, gt=0, le=1)
+    """Courant number of the fastest signal at the start."""
+
+
+class Grad13Model(Section):
+    """Grad's thirteen moments, 3D gas, one dimension, with a monitor of hyperbolicity."""
+
+    kind: Literal["grad13"]
+    cfl: float = Field(default=0.3, gt=0, le=1)
+    """Courant number of the fastest signal at the start."""
+
+
+Model = Annotated[
+    KineticModel | EulerModel | NsfModel | HermiteModel | Grad13Model,
+    Field(discriminator="kind"),
+]
+
+
+class GasPoint(Section):
+    """An equilibrium state."""
+
+    density: Positive
+    """Reference densities."""
+    velocity: tuple[float, ...] = (0.0,)
+    """Unit sqrt(R T0); missing components are 0."""
+    temperature: Positive | None = None
+    """Reference temperatures; give this or the pressure."""
+    pressure: Positive | None = None
+    """Unit density times temperature."""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> "GasPoint":
+        if (self.temperature is None) == (self.pressure is None):
+            raise ValueError("give temperature or pressure, one of the two")
+        return self
+
+
+class UniformStart(Section):
+    """One state everywhere, or a straight line between two along x."""
+
+    kind: Literal["uniform"]
+    low: GasPoint
+    """State at the lower end of x."""
+    high: GasPoint | None = None
+    """State at the upper end; without it the lower one everywhere."""
+
+
+class JumpStart(Section):
+    """Two states (Riemann problem along x)."""
+
+    kind: Literal["jump"]
+    left: GasPoint
+    """State at x below the position."""
+    right: GasPoint
+    """State at x above."""
+    position: float = 0.0
+    """Where they meet."""
+
+
+class QuadrantStart(Section):
+    """Four states (2D Riemann problem)."""
+
+    kind: Literal["quadrants"]
+    states: Annotated[tuple[GasPoint, ...], Field(min_length=4, max_length=4)]
+    """Upper right, upper left, lower left, lower right."""
+    center: tuple[float, float]
+    """Where they meet."""
+
+
+class ShockStart(Section):
+    """A shock at rest; sets the ends of x to the states ahead and behind."""
+
+    kind: Literal["shock"]
+    mach: float = Field(gt=1, le=20)
+    """Mach number ahead."""
+
+
+class SoundStart(Section):
+    """The exact acoustic mode of linear BGK at each Knudsen number, travelling along x."""
+
+    kind: Literal["sound"]
+    amplitude: float = Field(default=1e-4, gt=0, le=1e-2)
+    """Relative amplitude; the theory is linear."""
+
+
+class ShuOsherStart(Section):
+    """A Mach 3 shock runs into density waves (Shu, Osher 1989); gamma 1.4, x in [-5, 5]."""
+
+    kind: Literal["shu_osher"]
+
+
+class VortexStart(Section):
+    """The isentropic vortex in a uniform stream."""
+
+    kind: Literal["vortex"]
+    velocity: tuple[float, float] = (1.0, 1.0)
+    """Stream, unit sqrt(R T0)."""
+    strength: float = Field(default=5.0, gt=0, le=8)
+    """Circulation."""
+
+
+class ShearLayerStart(Section):
+    """Two shear layers with a small ripple (Kelvin-Helmholtz), box [0, 1]^2."""
+
+    kind: Literal["shear_layer"]
+    width: float = Field(default=0.025, gt=0)
+    """Thickness of the layers."""
+    ripple: float = Field(default=0.01, ge=0)
+    """Amplitude of the transverse velocity."""
+    pressure: Positive = 2.5
+    """Pressure; density is 1 outside and 2 inside."""
+
+
+Start = Annotated[
+    UniformStart
+    | JumpStart
+    | QuadrantStart
+    | ShockStart
+    | SoundStart
+    | ShuOsherStart
+    | VortexStart
+    | ShearLayerStart,
+    Field(discriminator="kind"),
+]
+
+
+class TimeSection(Section):
+    """How long, and how often a frame is kept."""
+
+    end: Positive
+    """Final time, unit L / sqrt(R T0)."""
+    frames: int = Field(default=20, ge=1, le=2000)
+    """Frames written, evenly in time, besides the first."""
+
+
+class GasScenario(Common):
+    """A gas on a grid: one model, and others beside it for comparison."""
+
+    kind: Literal["gas"]
+    grid: GridSection
+    """Cells in space."""
+    boundaries: BoundarySection = BoundarySection()
+    """Boundaries."""
+    gas: GasSection = GasSection()
+    """The gas."""
+    knudsen: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=4096)] = (1.0,)
+    """Knudsen numbers mu0 / (rho0 sqrt(R T0) L); one problem for each, all in one run."""
+    model: Model
+    """The model that the run is about."""
+    compare: tuple[Model, ...] = ()
+    """Models that are run beside it on the same problem."""
+    initial: Start
+    """State at the start."""
+    time: TimeSection
+    """Duration."""
+    reference: Literal[
+        "none", "riemann", "free_flight", "couette", "fourier", "shock", "vortex"
+    ] = "none"
+    """Exact or reference solution that is written beside the result."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "GasScenario":
+        dim = len(self.grid.cells)
+        if not dim == len(self.grid.lower) == len(self.grid.upper):
+            raise ValueError("grid: cells, lower and upper must have the same length")
+        for model in (self.model, *self.compare):
+            self._check(model, dim)
+        if self.initial.kind in ("quadrants", "vortex", "shear_layer") and dim != 2:
+            raise ValueError(f"initial.kind = {self.initial.kind} needs a 2D grid")
+        if self.initial.kind in ("shock", "sound", "shu_osher") and dim != 1:
+            raise ValueError(f"initial.kind = {self.initial.kind} needs a 1D grid")
+        if self.initial.kind == "sound" and self.model.kind != "kinetic":
+            raise ValueError("initial.kind = sound needs model.kind = kinetic")
+        return self
+
+    def _check(self, model: Model, dim: int) -> None:
+        if isinstance(model, KineticModel):
+            axes = len(model.nodes)
+            if not axes == len(model.lower) == len(model.upper):
+                raise ValueError("model: nodes, lower and upper must have the same length")
+            if not dim <= axes <= self.gas.dimension:
+                raise ValueError(
+                    f"model.nodes: {axes} velocity axes; at least the {dim} of space and at "
+                    f"most gas.dimension = {self.gas.dimension}"
+                )
+        if isinstance(model, EulerModel) and model.gamma is not None:
+            own = (self.gas.dimension + 2) / self.gas.dimension
+            kinetic = any(m.kind != "euler" for m in (self.model, *self.compare))
+            if kinetic and abs(model.gamma - own) > 1e-9:
+                raise ValueError(
+                    f"model.gamma: {model.gamma} contradicts gas.dimension = "
+                    f"{self.gas.dimension}, whose gamma is {own:.6g}; leave it out"
+                )
+        if isinstance(model, HermiteModel) and (self.gas.dimension != 1 or dim != 1):
+            raise ValueError("model.kind = hermite needs gas.dimension = 1 and a 1D grid")
+        if isinstance(model, Grad13Model) and (self.gas.dimension != 3 or dim != 1):
+            raise ValueError("model.kind = grad13 needs gas.dimension = 3 and a 1D grid")
+
+
+class RelaxationScenario(Common):
+    """A homogeneous gas of Maxwell molecules relaxes (Boltzmann equation, spectral method)."""
+
+    kind: Literal["gas_relaxation"]
+    dimension: Literal[2, 3] = 2
+    """Velocity dimensions."""
+    nodes: int = Field(default=40, ge=8, le=128)
+    """Velocities per axis."""
+    limit: float = Field(default=8.0, ge=4, le=20)
+    """Half width of the velocity box, unit sqrt(R T0)."""
+    angles: int = Field(default=8, ge=2, le=64)
+    """Directions of the spectral quadrature (per angle in 3D)."""
+    time_end: Positive = 4.0
+    """Final time, unit of the mean collision time."""
+    time_step: float = Field(default=0.05, gt=0, le=0.5)
+    """Step of the fourth-order Runge-Kutta scheme; stable up to about 2."""
+    frames: int = Field(default=40, ge=1, le=1000)
+    """Frames written."""

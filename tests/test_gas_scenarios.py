@@ -1,0 +1,83 @@
+"""Every gas scenario, shortened: it runs, leaves its reference, and keeps what it must."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from scalebridge import scenarios
+from scalebridge.engine.build.gas import build
+from scalebridge.engine.run import console_reporter
+from scalebridge.engine.rundir import RunFolder
+from scalebridge.engine.schema.gas import GasScenario, RelaxationScenario
+
+FOLDER = Path(scenarios.__file__).parent
+SHORT = {
+    "sod": {"grid.cells": [64], "time.frames": 2, "knudsen": [1e-3, 10.0]},
+    "normal_shock": {"grid.cells": [60], "time.end": 1.0, "time.frames": 2},
+    "couette": {"grid.cells": [8], "time.end": 0.5, "time.frames": 2},
+    "fourier": {"grid.cells": [8], "time.end": 0.5, "time.frames": 2},
+    "lid_cavity": {"grid.cells": [8, 8], "time.end": 0.1, "time.frames": 1},
+    "sound_wave": {"grid.cells": [64], "time.frames": 2},
+    "riemann_2d": {"grid.cells": [32, 32], "time.end": 0.1, "time.frames": 1},
+    "shu_osher": {"grid.cells": [100], "time.end": 0.5, "time.frames": 1},
+    "isentropic_vortex": {"grid.cells": [32, 32], "time.end": 0.5, "time.frames": 1},
+    "kelvin_helmholtz": {"grid.cells": [32, 32], "time.end": 0.2, "time.frames": 1},
+    "relaxation_bkw": {"time_end": 0.2, "frames": 1},
+}
+EXPECTED = {
+    "sod": {"density_error": 0.05, "density_error_free": 0.02},
+    "sound_wave": {"frequency_error_kn0": 2e-3, "frequency_error_kn3": 2e-3},
+    "isentropic_vortex": {"density_error": 2e-3, "energy_drift": 1e-12},
+    "kelvin_helmholtz": {"mass_drift": 1e-12, "momentum_drift": 1e-12},
+    "couette": {"mass_drift": 1e-12},
+    "lid_cavity": {"mass_drift": 1e-12},
+    "relaxation_bkw": {"fourth_moment_error": 1e-3, "conservation_drift": 1e-12},
+}
+
+
+def load(name, changes):
+    data = tomllib.loads((FOLDER / f"{name}.toml").read_text())
+    for path, value in changes.items():
+        *tables, key = path.split(".")
+        place = data
+        for table in tables:
+            place = place[table]
+        place[key] = value
+    kind = RelaxationScenario if data["kind"] == "gas_relaxation" else GasScenario
+    return kind(**data)
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_scenario(name, tmp_path):
+    scenario = load(name, SHORT[name])
+    assert len(scenario.description) > 100
+    with RunFolder.create(tmp_path / "run", "", {}) as folder:
+        outcome = build(scenario, FOLDER).run(folder, console_reporter(quiet=True))
+        stored = set(folder.store["profile"]) | set(folder.store.group_keys())
+    assert set(outcome.verdicts.values()) == {"ok"}
+    for key, limit in EXPECTED.get(name, {}).items():
+        assert outcome.figures[key].value < limit, key
+    assert any("exact" in s or "reference" in s or s == "compare" for s in stored) or (
+        name == "sound_wave"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"gas.dimension": 1, "compare": [{"kind": "grad13"}]}, "grad13 needs"),
+        (
+            {"model.nodes": [20, 20], "model.lower": [-5, -5], "gas.dimension": 1},
+            "same length",
+        ),
+        ({"compare": [{"kind": "euler", "gamma": 1.4}]}, "contradicts gas.dimension"),
+        ({"model.cfl": 0.9}, "cfl"),
+        ({"knudsen": [-1.0]}, "knudsen"),
+        ({"initial.left": {"density": 1.0}}, "temperature or pressure"),
+    ],
+)
+def test_contradictions_are_refused(changes, words):
+    with pytest.raises(ValidationError, match=words):
+        load("sod", changes)
