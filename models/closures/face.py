@@ -265,9 +265,13 @@ class FaceClosure(nn.Module):
         t = (size.amax(-1) - 1.0).clamp(0.0, 1.0)
         return 1.0 - t * t * (3.0 - 2.0 * t)
 
-    def scaled_moment(self, knudsen: Tensor, raw: Tensor) -> Tensor:
+    def normalised(self, knudsen: Tensor, raw: Tensor) -> Tensor:
+        """Return the network's inputs z, ``[..., 3 + n]``."""
+        return torch.cat([knudsen, torch.asinh(raw / self.scale)], -1)
+
+    def scaled_moment(self, z: Tensor) -> Tensor:
         """Return ``sqrt((M + 1)!) g_{M+1}``, bounded, without gates of range."""
-        z = torch.cat([knudsen, torch.asinh(raw / self.scale)], -1)
+        knudsen = z[..., :3]
         quiet = torch.zeros_like(z[..., self.net.even_index])
         quiet[..., :3] = knudsen
         value = self.net(z)
@@ -285,7 +289,8 @@ class FaceClosure(nn.Module):
         """Return the closing moment and the gates at every face."""
         knudsen, raw = self.inputs(row)
         trust = self.trust(raw.detach())
-        scaled = self.scaled_moment(knudsen, raw) * self.onset_gate(row) * trust
+        z = self.normalised(knudsen, raw)
+        scaled = self.scaled_moment(z) * self.onset_gate(row) * trust
         share = hyperbolic_share(
             raw[..., : self.config.order - 2].detach(), self.config.order
         )

@@ -171,6 +171,7 @@ class Examples:
     Attributes:
         knudsen: ``[rows, faces, 3]`` inputs from the Knudsen number.
         raw: ``[rows, faces, n]`` invariants.
+        z: ``[rows, faces, 3 + n]`` both, normalised with the module's scales.
         gate: ``[rows, faces]`` onset gate.
         unit: ``[rows, faces]`` unit of f_{M+1}.
         true: ``[rows, faces]`` f_{M+1} over its unit.
@@ -179,6 +180,7 @@ class Examples:
 
     knudsen: Tensor
     raw: Tensor
+    z: Tensor
     gate: Tensor
     unit: Tensor
     true: Tensor
@@ -199,8 +201,8 @@ def examples(module: FaceClosure, w: Tensor, knudsen: Tensor, spacing: float) ->
     unit = module.unit(row)
     true = 0.5 * (low + high)[..., 0] / unit
     k, raw = module.inputs(row)
-    kept = [t.to(module.scale.dtype) for t in (k, raw, module.onset_gate(row), unit, true)]
-    return Examples(*kept, row)
+    every = (k, raw, module.normalised(k, raw), module.onset_gate(row), unit, true)
+    return Examples(*(t.to(module.scale.dtype) for t in every), row)
 
 
 def calibrate(module: FaceClosure, some: Sequence[Examples], margin: float = 1.5) -> None:
@@ -218,6 +220,11 @@ def calibrate(module: FaceClosure, some: Sequence[Examples], margin: float = 1.5
     module.limit.copy_(margin * kept.clamp(min=1e-6))
 
 
+def normalised(module: FaceClosure, some: Sequence[Examples]) -> list[Examples]:
+    """Return the examples with the network's inputs of the module as it is calibrated."""
+    return [replace(each, z=module.normalised(each.knudsen, each.raw)) for each in some]
+
+
 def regression_loss(module: FaceClosure, some: Examples, at: Tensor) -> Tensor:
     """Return the unexplained share of the closing moment of the rows ``at``.
 
@@ -226,7 +233,7 @@ def regression_loss(module: FaceClosure, some: Examples, at: Tensor) -> Tensor:
     is filtered as in the solver; the gates of range are left open.
     """
     unit, true = some.unit[at], some.true[at]
-    scaled = module.scaled_moment(some.knudsen[at], some.raw[at]) * some.gate[at]
+    scaled = module.scaled_moment(some.z[at]) * some.gate[at]
     miss = module.smooth(scaled * unit, some.row) / unit - true
     size = true.square().mean(1)
     return (miss.square().mean(1) / (size + 0.1 * size.mean())).mean()
@@ -306,31 +313,6 @@ def unrolled_loss(
 # -- the loop ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How long and how fast.
-
-    Attributes:
-        regression: steps of regression.
-        batch: rows of cells in one of them.
-        rate: learning rate at its highest.
-        linear: share of linear modes among the rows.
-        unrolled: steps through the solver after that.
-        unrolled_batch: flows in one of them.
-        unrolled_rate: learning rate there.
-        time_step: of the solver.
-    """
-
-    regression: int = 3000
-    batch: int = 48
-    rate: float = 5e-3
-    linear: float = 0.15
-    unrolled: int = 0
-    unrolled_batch: int = 16
-    unrolled_rate: float = 5e-4
-    time_step: float = 1e-3
-
-
 Loss = Callable[[int], Tensor]
 
 
@@ -378,6 +360,66 @@ def regression_steps(
     return loss
 
 
+def split(data: Labelled, share: float) -> tuple[Labelled, Labelled | None]:
+    """Return the flows to train on and those held out (the last ones), None if none."""
+    count = data.w.shape[1]
+    kept = count - round(share * count)
+
+    def part(first: int, last: int) -> Labelled:
+        return Labelled(
+            data.w[:, first:last],
+            data.moments[:, first:last],
+            data.knudsen[first:last],
+            data.times,
+        )
+
+    return part(0, kept), part(kept, count) if kept < count else None
+
+
+def fit(
+    module: FaceClosure,
+    data: Sequence[Labelled],
+    steps: int,
+    batch: int,
+    rate: float,
+    linear: float,
+    rng: torch.Generator,
+    log: Callable[[str, int, int, float], None] = lambda stage, step, total, loss: None,
+) -> None:
+    """Calibrate and regress ``module``, in place.
+
+    Args:
+        module: new.
+        data: the flows.
+        steps: of Adam.
+        batch: rows in a step.
+        rate: learning rate at the start.
+        linear: share of linear modes.
+        rng: of the modes and the batches.
+        log: told "regression", step, total, loss.
+    """
+    with torch.no_grad():
+        pools = all_examples(module, data, rng)
+        calibrate(module, pools[:-1])
+        pools = normalised(module, pools)
+    sizes = [len(pool.raw) for pool in pools[:-1]]
+    shares = [(1 - linear) * size / sum(sizes) for size in sizes]
+    loss = regression_steps(module, pools, [*shares, linear], batch, rng)
+    for step, value in descend(module, loss, steps, rate):
+        log("regression", step, steps, value)
+
+
+def unexplained(module: FaceClosure, data: Sequence[Labelled]) -> float:
+    """Return the unexplained share of the closing moment, the mean over families."""
+    found = []
+    with torch.no_grad():
+        for each in data:
+            rows = each.w.flatten(0, 1)
+            pool = examples(module, rows, _repeated(each), 1.0 / rows.shape[1])
+            found.append(regression_loss(module, pool, torch.arange(len(rows))))
+    return float(torch.stack(found).mean()) if found else math.nan
+
+
 def _repeated(data: Labelled) -> Tensor:
     """Kn of every row of ``data.w.flatten(0, 1)``, ``[times * flows, cells]``."""
     kn = data.knudsen
@@ -386,7 +428,11 @@ def _repeated(data: Labelled) -> Tensor:
 
 
 def unrolled_steps(
-    module: FaceClosure, data: Sequence[Labelled], plan: Plan, rng: torch.Generator
+    module: FaceClosure,
+    data: Sequence[Labelled],
+    batch: int,
+    time_step: float,
+    rng: torch.Generator,
 ) -> Loss:
     """Return the loss of one step through the solver, from random flows and times."""
     dtype = module.scale.dtype
@@ -394,7 +440,7 @@ def unrolled_steps(
     def loss(step: int) -> Tensor:
         del step
         each = data[int(torch.randint(0, len(data), (1,), generator=rng))]
-        count = min(plan.unrolled_batch, each.w.shape[1])
+        count = min(batch, each.w.shape[1])
         flows = torch.randperm(each.w.shape[1], generator=rng)[:count]
         first = int(torch.randint(0, len(each.times) - 3, (1,), generator=rng))
         last = first + 2 + int(torch.randint(0, 2, (1,), generator=rng))
@@ -409,7 +455,7 @@ def unrolled_steps(
             targets,
             spans,
             each.knudsen[flows].to(dtype),
-            plan.time_step,
+            time_step,
             weights,
         )
 
@@ -435,3 +481,69 @@ def descend(
             if bool(torch.isfinite(norm)):
                 optimiser.step()
         yield step, float(value.detach())
+
+
+# -- linear response -----------------------------------------------------------------------
+
+
+def linear_rates(
+    module: FaceClosure | None, order: int, k: float, tau: float, cells: int = 400
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the hydrodynamic rates of the moment equations and the exact ones of BGK.
+
+    The equations are linearised about rest, ``rho = theta = 1``, for ``exp(ikx)``; the
+    closure's response is its derivative there, taken in double precision on a fine grid,
+    filter included.
+
+    Args:
+        module: None for HME.
+        order: M.
+        k: a multiple of 2 pi (the box has unit length).
+        tau: relaxation time.
+        cells: of the grid on which the response is taken.
+
+    Returns:
+        ``[3]`` and ``[3]`` complex lambda: each exact one (sound, sound, heat) with the
+        nearest of ours first.
+    """
+    size = order + 1
+    matrix = np.zeros((size, size), dtype=complex)
+    matrix[0, 1] = matrix[1, 0] = matrix[1, 2] = 1.0
+    matrix[2, 1], matrix[2, 3] = 2.0, 6.0
+    matrix[3, 2] += 0.5
+    for a in range(3, size):
+        if a > 3:
+            matrix[a, a - 1] += 1.0
+        if a < order:
+            matrix[a, a + 1] += a + 1.0
+    matrix *= -1j * k
+    if module is not None:
+        matrix[order] -= (order + 1) * 1j * k * _response(module, order, k, tau, cells)
+    for a in range(3, size):
+        matrix[a, a] -= 1.0 / tau
+    ours = np.linalg.eigvals(matrix)
+    exact = hydrodynamic_modes(k, tau, 3)[0]
+    nearest = np.array([ours[np.abs(ours - one).argmin()] for one in exact])
+    return nearest, exact
+
+
+def _response(
+    module: FaceClosure, order: int, k: float, tau: float, cells: int
+) -> np.ndarray:
+    """Amplitude of f_{M+1} per amplitude of each field, for waves exp(ikx)."""
+    x = torch.arange(cells, dtype=torch.float64) / cells
+    faces = torch.arange(cells + 1, dtype=torch.float64) / cells - 0.5 / cells
+    small, found = 1e-4, []
+    for field in range(order + 1):
+        both = []
+        for sign in (1.0, -1.0):
+            w = torch.zeros(1, cells, order + 1, dtype=torch.float64)
+            w[..., 0] = w[..., 2] = 1.0
+            w[0, :, field] += sign * small * torch.cos(k * x)
+            row = row_of_cells(w, torch.tensor([tau], dtype=torch.float64), 1.0 / cells)
+            with torch.no_grad():
+                both.append(module(row).flux[0])
+        answer = 0.5 * (both[0] - both[1])[:-1] / small
+        wave = torch.exp(-1j * k * faces[:-1])
+        found.append(complex(2.0 * (answer * wave).mean()))
+    return np.array(found)

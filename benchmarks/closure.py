@@ -1,0 +1,296 @@
+"""Accuracy, stability and cost of learned moment closures beside classical models.
+
+The test flows are frozen (seed 20190413): 16 waves and 16 mixes, four in each Knudsen
+decade from 1e-3 to 10. Their kinetic solutions lie in ``scenarios/data`` and are made anew
+by ``held_out`` of :mod:`engine.learn.contest` (mix: 400 cells, 120 velocities; wave: 200
+cells, 120 velocities; both averaged to 100 cells).
+"""
+
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from scalebridge.engine import runtime
+from scalebridge.engine.bench import Recorder
+from scalebridge.engine.build.closure import load
+from scalebridge.engine.gas.boundaries import ALL_PERIODIC
+from scalebridge.engine.gas.material import Gas
+from scalebridge.engine.gas.moment.hermite import HermiteWorld, from_raw, hyperbolic
+from scalebridge.engine.gas.moment.learned import Learned
+from scalebridge.engine.gas.moment.upwind import roe
+from scalebridge.engine.learn import contest
+from scalebridge.engine.learn.explorers import flows
+from scalebridge.engine.learn.trainers.closure import linear_rates, row_of_cells
+
+SCENARIOS = Path(__file__).resolve().parent.parent / "scenarios"
+MEMBERS = [SCENARIOS / "models" / f"closure_wide_{i}.safetensors" for i in range(3)]
+ORDER = 5
+GOALS = {
+    "wave": (0.002, 0.012, 0.025),
+    "mix": (0.005, 0.012, 0.025),
+}
+TAGS = ("t01", "t03", "t10")
+
+
+def held_out(family: str) -> contest.Reference:
+    """Return the frozen test flows of a family with their kinetic solution."""
+    kept = load_file(SCENARIOS / "data" / f"closure_{family}.safetensors")
+    return contest.Reference(kept["raw"], kept["knudsen"], tuple(kept["times"].tolist()))
+
+
+def modules() -> list:
+    """Return the shipped closures that exist."""
+    return [load(path) for path in MEMBERS if path.exists()]
+
+
+def accuracy(record: Recorder, quick: bool) -> None:
+    """Record the worst Knudsen decade of each family, model and time."""
+    learned = modules()[: 1 if quick else 3]
+    low, low_peer = 0.0, math.inf
+    for family, goals in GOALS.items():
+        names = [f"{family}_{tag}{end}" for tag in TAGS for end in ("", "_hme", "_nsf")]
+        if not record.wants(*names, "low_kn_vs_nsf"):
+            continue
+        true = held_out(family)
+        runs = [contest.run_moments(true, ORDER, Learned(m)) for m in learned]
+        errors = torch.stack([run.errors(true) for run in runs])
+        worst = torch.stack([contest.worst_decade(each) for each in errors])
+        hme = contest.run_moments(true, ORDER)
+        hme_errors = hme.errors(true)
+        nsf_errors = contest.run_fluid(true.until(0.1 if quick else 0.3), True).errors(
+            true.until(0.1 if quick else 0.3)
+        )
+        high = torch.stack([run.high_errors(true) for run in runs]).median(0).values
+        for i, (tag, goal) in enumerate(zip(TAGS, goals, strict=True), start=1):
+            note = (
+                f"median of {len(learned)} seeds; median flow "
+                f"{float(errors[:, i].median()):.2g}; moments f_3..f_5, median flow "
+                f"{float(high[i].median()):.2g} (HME "
+                f"{float(hme.high_errors(true)[i].median()):.2g}); fallback "
+                f"{float(torch.stack([r.fallback for r in runs]).mean()):.1e} of faces"
+            )
+            spread = (float(worst[:, i].amin()), float(worst[:, i].amax()))
+            value = float(worst[:, i].median())
+            record(f"{family}_{tag}", value, goal=goal, spread=spread, note=note)
+            record(f"{family}_{tag}_hme", float(contest.worst_decade(hme_errors)[i]))
+            if i < len(nsf_errors):
+                record(
+                    f"{family}_{tag}_nsf",
+                    float(contest.worst_decade(nsf_errors)[i]),
+                    note="explicit scheme, MUSCL and HLLC on the same grid",
+                )
+        dense = contest.decade_of(errors.shape[2]) < 1
+        mine = errors.median(0).values[1 : len(nsf_errors), dense].mean(1)
+        theirs = nsf_errors[1:, dense].mean(1)
+        ratio = float((mine / theirs).amax())
+        if ratio > low:
+            low, low_peer = ratio, float(theirs[(mine / theirs).argmax()])
+    if record.wants("low_kn_vs_nsf") and low > 0:
+        record(
+            "low_kn_vs_nsf",
+            low,
+            "ratio of errors",
+            goal=1.0,
+            note=f"Kn 1e-3 to 1e-2, worst of families and times; NSF there {low_peer:.1e}",
+        )
+
+
+def symmetry(record: Recorder) -> None:
+    """Record the change of the closure's output under a shift of the frame."""
+    true = held_out("mix")
+    worst = 0.0
+    for module in modules():
+        w = from_raw(true.raw[1], ORDER)
+        moved = w.clone()
+        moved[..., 1] += 3.0
+        row = row_of_cells(w, true.knudsen, 1.0 / w.shape[1])
+        other = row_of_cells(moved, true.knudsen, 1.0 / w.shape[1])
+        a, b = module(row).flux, module(other).flux
+        worst = max(worst, float((a - b).abs().max() / a.abs().max()))
+    record("galilean_change", worst, "relative", goal=1e-12)
+
+
+def conservation(record: Recorder, quick: bool) -> None:
+    """Record the drift of mass, momentum and energy over a run to t = 1."""
+    true = held_out("mix")
+    run = contest.run_moments(
+        true.until(0.1 if quick else 1.0), ORDER, Learned(modules()[0])
+    )
+    change = (run.moments[-1] - run.moments[0])[..., :3].mean(1).abs()
+    record("conservation", float(change.max()), "per unit length", goal=1e-12)
+
+
+def stability(
+    record: Recorder, quick: bool, flows_each: int = 200, cells: int = 50
+) -> None:
+    """Count runs to t = 10 that end in NaN or without positive density and temperature."""
+    count = 8 if quick else flows_each
+    until = 1.0 if quick else 10.0
+    module = modules()[0].float()
+    bad, total = 0, 0
+    values = torch.logspace(-3, 1, 5, dtype=torch.float64)
+    for first in range(0, count, 8):
+        family = "wave" if first % 16 == 0 else "mix"
+        start = starts(family, 500_000 + first, 8, cells)
+        w = start.repeat_interleave(5, 0).float()
+        bad += blown_up(w, values.repeat(8), Learned(module), until)
+        total += len(w)
+    record(
+        "unstable_runs",
+        bad,
+        f"of {total}",
+        goal=0,
+        note=f"held-out waves and mixes, 5 Kn each, to t = {until:g}, {cells} cells, f32",
+    )
+
+
+def starts(family: str, first: int, count: int, cells: int) -> torch.Tensor:
+    """Return w of held-out flows at the start, ``[flows, cells, order + 1]``."""
+    some = flows.flows(family, flows.HELD_OUT, count, first)
+    world, f = flows.kinetic(some, cells, 72, 7.2)
+    return from_raw(world.raw_moments(world.start(f), ORDER), ORDER)
+
+
+def blown_up(w: torch.Tensor, kn: torch.Tensor, closure, until: float) -> int:
+    """Return how many runs lost positivity or finiteness, looking every 20 steps."""
+    cells = w.shape[1]
+    world = HermiteWorld(
+        flows.box(cells),
+        (ALL_PERIODIC,),
+        Gas.constant_time(1),
+        kn,
+        ORDER,
+        0.1 / cells,
+        closure=closure,
+        dissipation=roe,
+        dtype=w.dtype,
+        check=False,
+    )
+    state = world.start(w)
+    alive = torch.ones(len(w), dtype=torch.bool)
+    rest = state.moments
+    steps = round(until / world.time_step)
+    with torch.no_grad():
+        for step in range(steps):
+            state = world.step(state)
+            if step % 20 == 19:
+                m = state.moments
+                theta = m[..., 2] / m[..., 0] - (m[..., 1] / m[..., 0]) ** 2
+                good = (m[..., 0] > 0) & (theta > 0) & m.isfinite().all(-1)
+                alive &= good.all(1)
+                state = replace(state, moments=torch.where(alive[:, None, None], m, rest))
+    return int((~alive).sum())
+
+
+def transfer(record: Recorder) -> None:
+    """Record how the error changes from 100 to 200 and 400 cells (mix, t = 0.3)."""
+    some = flows.flows("mix", flows.HELD_OUT, 8)
+    true = contest.reference(some, (0.0, 0.3), 400, 100, 400)
+    closure = Learned(modules()[0])
+    found = []
+    for cells in (100, 200, 400):
+        here = true.on(cells)
+        run = contest.run_moments(here, ORDER, closure)
+        found.append(float(contest.worst_decade(run.errors(here))[-1]))
+    change = max((b - found[0]) / found[0] for b in found[1:])
+    record(
+        "grid_transfer",
+        change,
+        "relative increase of the error",
+        goal=0.2,
+        note="worst decade at 100, 200, 400 cells: " + ", ".join(f"{e:.2g}" for e in found),
+    )
+
+
+def rate_error(ours: np.ndarray, exact: np.ndarray) -> float:
+    """Return the largest relative error of damping and of frequency over the modes."""
+    damping = np.abs(ours.real - exact.real) / np.abs(exact.real)
+    frequency = np.abs(ours.imag - exact.imag)[:2] / np.abs(exact.imag)[:2]
+    return float(max(damping.max(), frequency.max()))
+
+
+def spectrum(record: Recorder) -> None:
+    """Record the error of the complex frequency up to k tau = 0.5, learned and HME."""
+    worst = {"learned": [], "hme": 0.0}
+    for name, group in (("hme", [None]), ("learned", modules())):
+        for module in group:
+            miss = 0.0
+            for ratio in (0.05, 0.1, 0.2, 0.3, 0.4, 0.5):
+                for number in (1, 2, 4):
+                    k = 2 * math.pi * number
+                    ours, exact = linear_rates(module, ORDER, k, ratio / k)
+                    miss = max(miss, rate_error(ours, exact))
+            if name == "hme":
+                worst["hme"] = miss
+            else:
+                worst["learned"].append(miss)
+    ordered = sorted(worst["learned"])
+    record(
+        "spectrum_error",
+        ordered[len(ordered) // 2],
+        "relative",
+        goal=0.02,
+        spread=(ordered[0], ordered[-1]),
+        note="sound and heat modes, damping and frequency each, k tau to 0.5; HME: "
+        f"{worst['hme']:.2g}",
+    )
+
+
+def cost(record: Recorder) -> None:
+    """Record the time of a step beside that of the kinetic solver, at 100 and 200 cells."""
+    some = flows.flows("mix", flows.HELD_OUT, 16)
+    true = contest.reference(some[:1], (0.0,), 200, 60, 100)
+    world, f = flows.kinetic(some[:1], 200, 60)
+    state = world.advance(world.start(f), 5)
+    begun = time.perf_counter()
+    world.advance(state, 100)
+    kinetic = (time.perf_counter() - begun) / 100 / world.time_step
+    per_time = {}
+    for name, closure in (("hme", hyperbolic), ("learned", Learned(modules()[0]))):
+        one = HermiteWorld(
+            flows.box(100),
+            (ALL_PERIODIC,),
+            Gas.constant_time(1),
+            true.knudsen,
+            ORDER,
+            1e-3,
+            closure=closure,
+            dissipation=roe,
+            check=False,
+        )
+        moments = one.start(from_raw(true.raw[0], ORDER))
+        with torch.no_grad():
+            moments = one.step(moments)
+            begun = time.perf_counter()
+            for _ in range(50):
+                moments = one.step(moments)
+        per_time[name] = (time.perf_counter() - begun) / 50 / one.time_step
+    record(
+        "cost_1d",
+        per_time["learned"] / kinetic,
+        "of the kinetic solver, per unit of time",
+        note=f"1D1V: 100 cells against 200 cells and 60 velocities; HME alone "
+        f"{per_time['hme'] / kinetic:.2g}; more than 1 means the closure costs more",
+    )
+
+
+def measure(quick: bool, record: Recorder) -> None:
+    """Measure all figures of the closures."""
+    runtime.start("cpu")
+    accuracy(record, quick)
+    if record.wants("galilean_change"):
+        symmetry(record)
+    if record.wants("conservation"):
+        conservation(record, quick)
+    if record.wants("spectrum_error"):
+        spectrum(record)
+    if record.wants("grid_transfer") and not quick:
+        transfer(record)
+    if record.wants("cost_1d"):
+        cost(record)
+    if record.wants("unstable_runs"):
+        stability(record, quick)

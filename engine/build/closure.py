@@ -1,0 +1,319 @@
+"""Jobs of learned moment closures: the only place that matches on their kinds."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...models import card
+from ...models.closures.face import FaceClosure, FaceForm
+from .. import runtime
+from ..errors import InputError
+from ..gas.moment.learned import Learned
+from ..learn import contest
+from ..learn.explorers import flows
+from ..learn.trainers import closure as training
+from ..protocols import Figure, Job, Outcome
+from ..run import Reporter
+from ..rundir import RunFolder
+from ..schema.base import locate
+from ..schema.closure import (
+    ClosureModel,
+    ClosureScenario,
+    ClosureShockScenario,
+    ClosureTrainScenario,
+    FamilySection,
+)
+
+SAMPLES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.14, 0.19, 0.25, 0.32, 0.4, 0.5, 0.65)
+"""Times at which training flows are sampled; from 0.8 on every 0.2."""
+
+FAR = "a learned closure was used far outside what it was trained on"
+
+
+def build(
+    scenario: ClosureTrainScenario | ClosureScenario | ClosureShockScenario, base: Path
+) -> Job:
+    """Return the job of a closure scenario.
+
+    Raises:
+        InputError: a model is missing, damaged, or no closure.
+    """
+    if scenario.device != "cpu":
+        raise InputError("device: closures are trained and compared on cpu; allowed: cpu")
+    match scenario:
+        case ClosureTrainScenario():
+            return Training(scenario)
+        case ClosureScenario():
+            return Comparison(scenario, load_all(scenario.models, base))
+        case ClosureShockScenario():
+            from .closure_shock import ShockComparison
+
+            return ShockComparison(scenario, load_all(scenario.models, base))
+
+
+Loaded = dict[str, list[FaceClosure]]
+
+
+def load_all(models: Sequence[ClosureModel], base: Path) -> Loaded:
+    """Return the modules of a scenario in f64, by the names it gives them."""
+    return {m.name: [load(locate(path, base)) for path in m.members] for m in models}
+
+
+def load(path: Path) -> FaceClosure:
+    """Return one closure in f64.
+
+    Raises:
+        InputError: missing, damaged, or another kind of model.
+    """
+    try:
+        module, _ = card.load_module(path)
+    except (FileNotFoundError, card.DamagedModelError, card.UnknownModelError) as error:
+        raise InputError(f"models: {error}") from error
+    if not isinstance(module, FaceClosure):
+        raise InputError(f"models: {path}: {type(module).__name__} is no moment closure")
+    return module.double()
+
+
+# -- training ------------------------------------------------------------------------------
+
+
+def sample_times(until: float) -> tuple[float, ...]:
+    """Return the times at which a training flow is sampled."""
+    late = [0.8 + 0.2 * i for i in range(max(0, math.ceil((until - 0.8) / 0.2) + 1))]
+    return tuple(t for t in (*SAMPLES, *late) if t <= until + 1e-12)
+
+
+@dataclass(frozen=True)
+class Training:
+    """Makes labels, trains the committee, writes weights and cards."""
+
+    scenario: ClosureTrainScenario
+
+    def run(self, folder: RunFolder, report: Reporter) -> Outcome:
+        """Train; resumes after the last family labelled or the last member trained."""
+        s = self.scenario
+        begun = folder.load_checkpoint()
+        kept: dict[str, Tensor] = dict(begun.tensors) if begun else {}
+        done = len(s.families) + s.members
+        for number, family in enumerate(s.families):
+            if f"raw{number}" not in kept:
+                kept |= self._label(number, family)
+                folder.save_checkpoint(number + 1, kept)
+                folder.log(event="labelled", family=family.name, flows=family.flows)
+            report.progress(number + 1, done, {"labelled": family.name})
+        data = [self._data(number, kept) for number in range(len(s.families))]
+        figures: dict[str, Figure] = {}
+        for member in range(s.members):
+            name = f"member{member}"
+            if not any(key.startswith(name + ".") for key in kept):
+                module, unexplained = self._member(member, data, folder, report)
+                kept |= {f"{name}.{k}": v for k, v in module.state_dict().items()}
+                kept[f"{name}.unexplained"] = torch.tensor(unexplained)
+                folder.save_checkpoint(len(s.families) + member + 1, kept)
+            figures |= self._write(member, kept, folder)
+            report.progress(len(s.families) + member + 1, done, {"trained": name})
+        return Outcome(figures, {"labels": "ok"})
+
+    def _label(self, number: int, family: FamilySection) -> dict[str, Tensor]:
+        s, parts, times = self.scenario, [], sample_times(family.until)
+        for first in range(0, family.flows, 8):
+            count = min(8, family.flows - first)
+            some = flows.flows(family.name, s.seed, count, family.first + first)
+            parts.append(
+                flows.solve(
+                    some,
+                    times,
+                    s.cells * s.refinement,
+                    s.velocities,
+                    s.cells,
+                    s.network.extra + 3,
+                    7.2,
+                )
+            )
+        every = flows.flows(family.name, s.seed, family.flows, family.first)
+        kn = flows.knudsen_numbers(every, flows.box(s.cells))
+        return {
+            f"raw{number}": torch.cat(parts, 1),
+            f"knudsen{number}": kn,
+            f"times{number}": torch.tensor(times, dtype=torch.float64),
+        }
+
+    def _data(self, number: int, kept: dict[str, Tensor]) -> training.Labelled:
+        return training.labelled(
+            kept[f"raw{number}"],
+            kept[f"knudsen{number}"],
+            kept[f"times{number}"].tolist(),
+            self.scenario.network.extra + 2,
+        )
+
+    def _member(
+        self,
+        member: int,
+        data: Sequence[training.Labelled],
+        folder: RunFolder,
+        report: Reporter,
+    ) -> tuple[FaceClosure, float]:
+        s = self.scenario
+        form = FaceForm(
+            order=s.network.extra + 2,
+            hidden=tuple(s.network.hidden),
+            reach=tuple(s.network.reach),
+            smoothing=s.network.smoothing,
+        )
+        rng = runtime.generator(s.seed, 7_000 + member)
+        with torch.random.fork_rng():
+            torch.manual_seed(s.seed * 1000 + member)
+            module = form.build().to(runtime.dtype_of(s.precision))
+        split = [training.split(each, s.validation) for each in data]
+        train, held = [pair[0] for pair in split], [pair[1] for pair in split]
+
+        def log(stage: str, step: int, total: int, loss: float) -> None:
+            if step % 100 == 0 or step == total - 1:
+                folder.log(event=stage, member=member, step=step, loss=loss)
+                report.progress(step, total, {stage: f"member {member} loss {loss:.3f}"})
+
+        training.fit(module, train, s.steps, s.batch, s.rate, s.linear, rng, log)
+        if s.unrolled:
+            loss = training.unrolled_steps(module, train, 8, 1e-3, rng)
+            for step, value in training.descend(module, loss, s.unrolled, s.unrolled_rate):
+                log("unrolled", step, s.unrolled, value)
+        return module, training.unexplained(module, [h for h in held if h is not None])
+
+    def _write(
+        self, member: int, kept: dict[str, Tensor], folder: RunFolder
+    ) -> dict[str, Figure]:
+        s, start = self.scenario, f"member{member}."
+        state = {k[len(start) :]: v for k, v in kept.items() if k.startswith(start)}
+        value = float(state.pop("unexplained"))
+        form = FaceForm(
+            s.network.extra + 2,
+            tuple(s.network.hidden),
+            tuple(s.network.reach),
+            smoothing=s.network.smoothing,
+        )
+        module = form.build().to(runtime.dtype_of(s.precision))
+        module.load_state_dict(state)
+        card.save_module(
+            folder.path / f"{s.name}_{member}", module, self.information(value)
+        )
+        return {f"unexplained_{member}": Figure(value, "", note="of the closing moment")}
+
+    def information(self, unexplained: float) -> dict[str, Any]:
+        """Return what stands on a member's card beside the form."""
+        recipe = self.scenario.model_dump(mode="json")
+        text = repr(sorted(recipe.items())).encode()
+        return {
+            "units": "length L, velocity sqrt(R T0); 1V gas, BGK with constant tau = Kn",
+            "domain": {"knudsen": [1e-3, 10.0], "families": recipe["families"]},
+            "data": {"recipe_sha256": hashlib.sha256(text).hexdigest(), "recipe": recipe},
+            "figures": {"unexplained_variance_held_out": unexplained},
+        }
+
+
+# -- comparison ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs every model on the same held-out flows."""
+
+    scenario: ClosureScenario
+    modules: Loaded
+
+    def run(self, folder: RunFolder, report: Reporter) -> Outcome:
+        """Compare; the kinetic reference is computed once and kept in the checkpoint."""
+        s = self.scenario
+        true = self._reference(folder, report)
+        figures: dict[str, Figure] = {}
+        verdicts: dict[str, str] = {}
+        total = len(s.opponents) + sum(len(each) for each in self.modules.values())
+        count = 0
+        x = flows.box(s.cells).centers(0)
+        write(folder, "x", x, "L", "position")
+        write(folder, "profile_kinetic", true.moments(3)[:, s.pictured], "", "kinetic")
+        for name in s.opponents:
+            run = self._opponent(name, true)
+            figures |= self._figures(name, [run], true, folder)
+            count += 1
+            report.progress(count, total, {"model": name})
+        for name, members in self.modules.items():
+            runs = []
+            for module in members:
+                order = module.config.order
+                runs.append(contest.run_moments(true, order, Learned(module)))
+                count += 1
+                report.progress(count, total, {"model": name})
+            figures |= self._figures(name, runs, true, folder)
+            away = max(float(run.fallback.mean()) for run in runs)
+            figures[f"fallback_{name}"] = Figure(away, "", note="share of faces, to HME")
+            verdicts[f"range_{name}"] = "ok" if away < 0.05 else FAR
+            bad = sum(
+                int((~run.moments[-1].isfinite()).flatten(1).any(1).sum()) for run in runs
+            )
+            verdicts[f"stable_{name}"] = "ok" if not bad else f"{bad} runs blew up"
+        return Outcome(figures, verdicts)
+
+    def _reference(self, folder: RunFolder, report: Reporter) -> contest.Reference:
+        s = self.scenario
+        times, parts = (0.0, *s.times), []
+        kept = folder.load_checkpoint()
+        if kept is not None:
+            parts = [kept.tensors["raw"]]
+        begun = sum(part.shape[1] for part in parts)
+        for first in range(begun, s.flows, 4):
+            some = flows.flows(s.family, s.held_out_seed, min(4, s.flows - first), first)
+            raw = flows.solve(some, times, s.cells * s.refinement, s.velocities, s.cells)
+            parts.append(raw)
+            folder.save_checkpoint(first + raw.shape[1], {"raw": torch.cat(parts, 1)})
+            report.progress(first + raw.shape[1], s.flows, {"kinetic": s.family})
+        every = flows.flows(s.family, s.held_out_seed, s.flows)
+        kn = flows.knudsen_numbers(every, flows.box(s.cells))
+        return contest.Reference(torch.cat(parts, 1), kn, times)
+
+    def _opponent(self, name: str, true: contest.Reference) -> contest.Run:
+        match name:
+            case "hme":
+                order = max(m.config.order for g in self.modules.values() for m in g)
+                return contest.run_moments(true, order)
+            case _:
+                return contest.run_fluid(true, name == "nsf")
+
+    def _figures(
+        self,
+        name: str,
+        runs: Sequence[contest.Run],
+        true: contest.Reference,
+        folder: RunFolder,
+    ) -> dict[str, Figure]:
+        """Worst decade (median over members) and median flow at each time."""
+        errors = torch.stack([run.errors(true) for run in runs])
+        worst = torch.stack([contest.worst_decade(each) for each in errors])
+        write(folder, f"errors_{name}", errors, "", f"relative L2 error of {name}")
+        picture = runs[0].moments[:, self.scenario.pictured, :, :3]
+        write(folder, f"profile_{name}", picture, "", name)
+        found = {}
+        for i, time in enumerate(true.times):
+            if time > 0:
+                tag = f"{name}_t{time:g}".replace(".", "")
+                middle = float(worst[:, i].median())
+                spread = float(worst[:, i].amax() - worst[:, i].amin())
+                found[f"worst_decade_{tag}"] = Figure(
+                    middle, "", spread if len(runs) > 1 else None
+                )
+                found[f"median_{tag}"] = Figure(float(errors[:, i].median()))
+        return found
+
+
+def write(folder: RunFolder, name: str, values: Tensor, unit: str, text: str) -> None:
+    """Put one array into the run's store with its unit and a name for people."""
+    array = folder.store.create_array(name, data=values.numpy(), overwrite=True)
+    array.attrs["unit"], array.attrs["long_name"] = unit, text
+
+
+__all__ = ["build", "load", "load_all"]

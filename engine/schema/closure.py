@@ -1,0 +1,139 @@
+"""What a scenario of learned moment closures may say; non-dimensional (``engine.gas``)."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from .base import Common, InputPath, Section
+
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Widths = Annotated[list[Annotated[int, Field(ge=1, le=1024)]], Field(min_length=1)]
+
+
+class FamilySection(Section):
+    """Random flows of one kind; flow i has a Knudsen number in decade i mod 4."""
+
+    name: Literal["wave", "mix", "jump", "transition"]
+    """Smooth waves; waves and jumps, partly far from equilibrium; strong jumps; a mix with
+    Kn sweeping 1e-3 to 10 along the box."""
+    flows: int = Field(ge=1, le=100_000)
+    """How many."""
+    first: int = Field(default=0, ge=0)
+    """Index of the first one."""
+    until: Positive = 0.4
+    """Time up to which their kinetic solution is sampled."""
+
+
+class NetworkSection(Section):
+    """The form of the closure."""
+
+    extra: int = Field(default=3, ge=2, le=12)
+    """Moments beyond density, momentum and energy."""
+    hidden: Widths = Field(default=[32, 32])
+    """Widths of the network."""
+    reach: list[Positive] = Field(default=[0.01, 0.03, 0.07, 0.15, 0.31], min_length=1)
+    """Distances over which differences of the fields are seen; one short one is a purely
+    local closure."""
+    smoothing: float = Field(default=0.02, ge=0)
+    """Width of the filter over the faces."""
+
+
+class ClosureTrainScenario(Common):
+    """Trains a committee of closures on kinetic solutions of random flows."""
+
+    kind: Literal["closure_train"]
+    precision: Literal["f32", "f64"] = "f32"
+    """Of the weights during training; labels are computed in f64."""
+    families: Annotated[list[FamilySection], Field(min_length=1)]
+    """What is learned from."""
+    network: NetworkSection = NetworkSection()
+    """The form of the closure."""
+    members: int = Field(default=3, ge=1, le=32)
+    """Closures that differ by their first weights and the order of the data."""
+    cells: int = Field(default=100, ge=20, le=4096)
+    """Cells on which the closure learns."""
+    refinement: int = Field(default=2, ge=1, le=16)
+    """The kinetic grid is finer by this factor."""
+    velocities: int = Field(default=72, ge=24, le=1024)
+    """Discrete velocities in [-7.2, 7.2]."""
+    validation: Fraction = 0.1
+    """Part of each family that is held out."""
+    steps: Count = 1500
+    """Steps of the regression."""
+    batch: int = Field(default=32, ge=2)
+    """Rows of faces in a step."""
+    rate: Positive = 5e-3
+    """Learning rate at the start; it falls linearly."""
+    linear: Fraction = 0.15
+    """Share of exact linear modes of BGK among the rows."""
+    unrolled: int = Field(default=0, ge=0)
+    """Steps of training through the moment solver after that."""
+    unrolled_rate: Positive = 5e-4
+    """Learning rate there."""
+    name: str = Field(default="closure", pattern=r"^[A-Za-z0-9_.-]+$")
+    """Files in the run folder: NAME_0.safetensors and so on, each with its card."""
+
+
+class ClosureModel(Section):
+    """A learned closure from its files."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_]+$")
+    """What it is called in the results."""
+    members: Annotated[list[InputPath], Field(min_length=1)]
+    """Weights; each is run by itself and the median is reported."""
+
+
+class ClosureScenario(Common):
+    """Runs all models on held-out flows and compares them with the kinetic solution."""
+
+    kind: Literal["closure"]
+    family: Literal["wave", "mix", "jump", "transition"]
+    """Which flows."""
+    flows: int = Field(default=16, ge=4, le=100_000)
+    """How many, four Knudsen decades in turn."""
+    held_out_seed: int = Field(default=20190413, ge=0)
+    """Seed of the flows; the default is the frozen test set."""
+    times: list[Positive] = Field(default=[0.1, 0.3, 1.0], min_length=1)
+    """When they are compared, rising."""
+    cells: int = Field(default=100, ge=20, le=4096)
+    """Cells of the moment models."""
+    refinement: int = Field(default=4, ge=1, le=16)
+    """The kinetic grid is finer by this factor."""
+    velocities: int = Field(default=120, ge=24, le=1024)
+    """Discrete velocities in [-8, 8]."""
+    opponents: list[Literal["euler", "nsf", "hme"]] = Field(default=["euler", "hme"])
+    """Classical models beside the learned ones; nsf is slow at large Kn (explicit)."""
+    models: Annotated[list[ClosureModel], Field(min_length=1)]
+    """Learned closures."""
+    pictured: int = Field(default=2, ge=0)
+    """Index of the flow whose profiles are kept."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.times != sorted(set(self.times)):
+            raise ValueError(f"times {self.times} must rise")
+        if self.pictured >= self.flows:
+            raise ValueError(f"pictured {self.pictured}: there are {self.flows} flows")
+        return self
+
+
+class ClosureShockScenario(Common):
+    """A stationary shock in a gas with one velocity dimension, by all models."""
+
+    kind: Literal["closure_shock"]
+    mach: float = Field(default=5.5, gt=1, le=20)
+    """Mach number (gamma = 3)."""
+    cells: int = Field(default=100, ge=20, le=4096)
+    """Cells of the coarsest run."""
+    halvings: int = Field(default=2, ge=0, le=4)
+    """How often the cells are halved."""
+    extent: Positive = 30.0
+    """Half width of the box in upstream mean free times times sqrt(R T0)."""
+    time: Positive = 30.0
+    """How long it is run, in upstream mean free times."""
+    velocities: int = Field(default=160, ge=32, le=2048)
+    """Discrete velocities of the kinetic run."""
+    models: list[ClosureModel] = Field(default=[])
+    """Learned closures."""
