@@ -416,3 +416,24 @@ def test_counts_of_neighbours_fit_the_species(alloy, tmp_path):
     chosen = scenario(alloy, model={"kind": "local_frame", "angular": [1, 2, 3]})
     with pytest.raises(InputError, match=r"model\.angular: 3 numbers for 2 species"):
         build(chosen, tmp_path)
+
+
+def test_weights_of_groups_enter_the_loss(alloy, tmp_path):
+    frames = [
+        replace(f, group="hot" if k % 2 else "cold")
+        for k, f in enumerate(read_frames(alloy))
+    ]
+    settings = replace(
+        SHORT, validation=0.0, steps=150, batch=7, report=150, learning_rate=1e-2
+    )
+    errors = []
+    for weights in ({}, {"cold": 0.0}):
+        chosen = replace(settings, group_weights=weights)
+        model = forms()["higher"].build(2)
+        *_, (training, _) = train_potential(model, frames, chosen)
+        hot = evaluate(training.model, training.data, range(1, 14, 2)).force_rmse
+        cold = evaluate(training.model, training.data, range(0, 14, 2)).force_rmse
+        errors.append(cold / hot)
+    assert errors[1] > 2 * errors[0]
+    with pytest.raises(InputError, match=r"group_weights\.lukewarm"):
+        build(scenario(alloy, group_weights={"lukewarm": 2.0}), tmp_path)

@@ -8,7 +8,7 @@ from ase.data import atomic_numbers
 from ..errors import InputError
 from ..learn.trainers.job import TrainingJob
 from ..learn.trainers.potential import PlainLoss, PrefactorLoss, Settings
-from ..md.data import read_all, species_of
+from ..md.data import group_indices, read_all, species_of
 from ..runtime import dtype_of
 from ..schema.base import locate
 from ..schema.train import (
@@ -44,6 +44,13 @@ def build(scenario: TrainScenario, base: Path) -> TrainingJob:
     strange = sorted(set(species_of(held)) - set(species))
     if strange:
         raise InputError(f"test: {strange[0]} does not occur in the training data")
+    groups = set(group_indices(frames))
+    for name in scenario.group_weights:
+        if name not in groups:
+            raise InputError(
+                f"group_weights.{name}: no frame is of this group; allowed: "
+                f"{', '.join(sorted(groups))}"
+            )
     if len(frames) < 2:
         raise InputError("data: training needs at least two labelled frames")
     return TrainingJob(
@@ -179,6 +186,7 @@ def _settings(scenario: TrainScenario) -> Settings:
         checkpoint=scenario.checkpoint_every,
         precision=dtype_of(scenario.precision),
         seed=scenario.seed,
+        group_weights=scenario.group_weights,
         augment=isinstance(scenario.model, UnconstrainedSection),
     )
 

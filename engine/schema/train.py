@@ -249,6 +249,8 @@ class TrainScenario(Common):
     """Steps of the optimiser."""
     batch: int = Field(default=4, ge=1)
     """Frames in a step."""
+    group_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default={})
+    """Weight in the loss of the frames of a group (of mlearn, or `group` in extxyz)."""
     average: Fraction = 0.998
     """Decay of the averaged weights, which are the result; 0 takes the last ones."""
     validation: Annotated[float, Field(ge=0, le=0.9)] = 0.1

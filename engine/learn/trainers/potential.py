@@ -49,8 +49,8 @@ class PlainLoss:
         return self.energy, self.force, self.virial
 
     def energy_term(self, error: Tensor, counts: Tensor) -> Tensor:
-        """Squared error per atom."""
-        return ((error / counts) ** 2).mean(-1)
+        """Squared error per atom, of every frame."""
+        return (error / counts) ** 2
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ class PrefactorLoss:
         return e, f, v
 
     def energy_term(self, error: Tensor, counts: Tensor) -> Tensor:
-        """Squared error of the frame over the number of atoms."""
-        return (error**2 / counts).mean(-1)
+        """Squared error over the number of atoms, of every frame."""
+        return error**2 / counts
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,7 @@ class Settings:
         checkpoint: steps between two checkpoints.
         precision: dtype of weights and tables.
         seed: of initial weights, split and order of the batches.
+        group_weights: weight in the loss of the frames of a group; 1 for others.
         augment: turn every frame at random in every step, for models that do not know
             that energies are invariant; such a model has no tables.
     """
@@ -118,6 +119,7 @@ class Settings:
     checkpoint: int = 500
     precision: torch.dtype = torch.float32
     seed: int = 1
+    group_weights: Mapping[str, float] = field(default_factory=dict)
     augment: bool = False
 
     def rate(self, step: int) -> float:
@@ -292,6 +294,7 @@ class Training:
         if fresh:
             set_statistics(model, data, train)
         data.dtype = settings.precision
+        data.weights = [settings.group_weights.get(f.group, 1.0) for f in data.frames]
         data.prepare(model)
         model.to(settings.precision)
         optimiser = _optimiser(model, settings)
@@ -334,9 +337,11 @@ class Training:
             self.model, batch, self.data.blocks, virial=weights[2] > 0
         )
         error = energies - batch.energy
-        force_term = (forces - batch.forces).square().mean((1, 2))
-        loss = weights[0] * settings.loss.energy_term(error, batch.counts)
-        loss = loss + weights[1] * force_term
+        weight = batch.weight
+        squares = (forces - batch.forces).square().mean(-1)
+        force_term = (squares * weight[batch.frame]).mean(-1)
+        energy_term = (settings.loss.energy_term(error, batch.counts) * weight).mean(-1)
+        loss = weights[0] * energy_term + weights[1] * force_term
         if virial is not None:
             loss = loss + weights[2] * virial_term(virial, batch, settings.loss.deviatoric)
         self.optimiser.zero_grad(set_to_none=True)
@@ -352,7 +357,7 @@ class Training:
             self.step += 1
             self._follow()
             self.sums[0] += float((error / batch.counts).square().mean())
-            self.sums[1] += float(force_term.mean())
+            self.sums[1] += float(squares.mean())
             self.sums[2] += 1
 
     def _next_frames(self) -> list[int]:

@@ -46,6 +46,7 @@ class Batch:
         forces: labels ``[atoms, 3]``.
         virial: labels ``[frames, 3, 3]``; one that is not known is NaN.
         counts: ``[frames]`` atoms.
+        weight: ``[frames]`` in the loss.
     """
 
     tables: Mapping[str, Tensor]
@@ -59,6 +60,7 @@ class Batch:
     forces: Tensor
     virial: Tensor
     counts: Tensor
+    weight: Tensor
 
 
 @dataclass
@@ -72,6 +74,7 @@ class TrainingSet:
     geometry: list[Geometry]
     tables: list[dict[str, Tensor]] = field(default_factory=list)
     dtype: torch.dtype = torch.float32
+    weights: list[float] = field(default_factory=list)
 
     @staticmethod
     def of(
@@ -141,6 +144,10 @@ class TrainingSet:
                 np.stack([unknown if f.virial is None else f.virial for f in frames])
             ).to(self.dtype),
             counts=torch.tensor(sizes),
+            weight=torch.tensor(
+                [self.weights[k] if self.weights else 1.0 for k in indices],
+                dtype=self.dtype,
+            ),
         )
 
 
