@@ -9,6 +9,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..protocols import Job
 from ..schema.base import Common
+from ..schema.closure import ClosureScenario, ClosureShockScenario, ClosureTrainScenario
 from ..schema.gas import GasScenario, RelaxationScenario
 from ..schema.learn import LearnScenario
 from ..schema.md import MdScenario
@@ -23,6 +24,10 @@ def build(scenario: Common, base: Path) -> Job:
         InputError: something that the scenario names is missing or does not fit.
     """
     match scenario:
+        case ClosureTrainScenario() | ClosureScenario() | ClosureShockScenario():
+            from . import closure
+
+            return closure.build(scenario, base)
         case MdScenario():
             from . import md
 

@@ -1,6 +1,7 @@
 """What may stand in a scenario file, one module per room."""
 
 from .base import Common
+from .closure import ClosureScenario, ClosureShockScenario, ClosureTrainScenario
 from .gas import GasScenario, RelaxationScenario
 from .learn import LearnScenario
 from .md import MdScenario
@@ -11,6 +12,9 @@ from .vmc import DeepRitzScenario, VmcScanScenario, VmcScenario
 def scenario_kinds() -> dict[str, type[Common]]:
     """Return every kind of scenario; a new one is a line here and an arm in ``build``."""
     return {
+        "closure": ClosureScenario,
+        "closure_shock": ClosureShockScenario,
+        "closure_train": ClosureTrainScenario,
         "md": MdScenario,
         "gas": GasScenario,
         "gas_relaxation": RelaxationScenario,
