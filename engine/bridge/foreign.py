@@ -6,7 +6,6 @@ pickle runs whatever its author wrote into it. What comes out is safetensors and
 """
 
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,8 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..inputs import LARGEST, refuse_giants
 from ..rundir import write_atomically, write_text
-
-LARGEST = 4 << 30
-"""Bytes, packed or unpacked, above which a foreign file is refused unread."""
 
 _WAVEFUNCTION = ("mo_coeff", "mo_energy", "mo_occ", "e_tot")
 
@@ -42,7 +39,7 @@ def import_file(source: Path, target: Path, largest: int = LARGEST) -> Path:
     """
     if not source.is_file():
         raise InputError(f"{source}: no such file")
-    _refuse_giants(source, largest)
+    refuse_giants(source, largest)
     if h5py.is_hdf5(source):
         tensors, about = _read_pyscf(source, largest)
     else:
@@ -57,15 +54,6 @@ def import_file(source: Path, target: Path, largest: int = LARGEST) -> Path:
     write_atomically(weights, lambda part: safetensors.torch.save_file(tensors, part))
     write_text(card, json.dumps({"imported": source.name, **about}, indent=1, default=str))
     return weights
-
-
-def _refuse_giants(source: Path, largest: int) -> None:
-    size = source.stat().st_size
-    if zipfile.is_zipfile(source):
-        with zipfile.ZipFile(source) as archive:
-            size = max(size, sum(entry.file_size for entry in archive.infolist()))
-    if size > largest:
-        raise InputError(f"{source}: {size} bytes unpacked, allowed are {largest}")
 
 
 def _read_torch(source: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -131,4 +119,4 @@ def _read_pyscf(source: Path, largest: int) -> tuple[dict[str, Tensor], dict[str
     return tensors, {"kind": "pyscf", "molecule": told}
 
 
-__all__ = ["LARGEST", "import_file"]
+__all__ = ["import_file"]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..bridge.ase import AsePotential
 from ..errors import InputError
+from ..inputs import refuse_giants
 from ..md.classical import LennardJones, StillingerWeber, plain, shifted
 from ..md.integrators import Bussi, Integrator, Langevin, NoseHoover, Schedule, Verlet
 from ..md.observables import Average, Drift, RadialDistribution
@@ -67,6 +68,7 @@ def build(scenario: MdScenario, base: Path) -> "MdJob":
     units = REDUCED if scenario.units == "lj" else METAL
     state = _replicas(atoms, potential, scenario, name)
     check_structure(state, potential.cutoff, name)
+    potential = _fast(potential, state)
     _check_time_step(scenario, state)
     temperature = _initial_temperature(scenario, atoms)
     world = MolecularDynamics(
@@ -107,6 +109,20 @@ def _potential(section: PotentialSection, scenario: MdScenario, base: Path) -> P
             return AsePotential(EMT(), _EMT_ELEMENTS)
 
 
+def _fast(potential: Potential, state: ParticleState) -> Potential:
+    """Use the compressed twin of a network where it agrees with it on this structure."""
+    from ..md.compressed import TOLERANCE, compare, compress
+    from ..md.learned import LearnedPotential
+
+    if not isinstance(potential, LearnedPotential):
+        return potential
+    tolerance = TOLERANCE[state.positions.dtype]
+    twin = compress(potential, tolerance)
+    if twin is None or not compare(twin, state).within(tolerance):
+        return potential
+    return twin
+
+
 def _atoms(section: Structure, base: Path, seed: int) -> tuple[Atoms, str]:
     match section:
         case FileStructure():
@@ -134,6 +150,7 @@ def _atoms(section: Structure, base: Path, seed: int) -> tuple[Atoms, str]:
 
 
 def _read(path: Path, frame: int) -> Atoms:
+    refuse_giants(path)
     try:
         found = ase.io.read(path, index=frame)
     except (IndexError, StopIteration) as error:

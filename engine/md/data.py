@@ -15,6 +15,7 @@ import torch
 from ase.data import atomic_numbers
 
 from ..errors import InputError
+from ..inputs import refuse_giants
 from ..units import EV_PER_A3_BAR
 from .state import ParticleState
 
@@ -73,6 +74,8 @@ def read_frames(path: Path) -> list[LabelledFrame]:
     """
     if not path.exists():
         raise InputError(f"{path}: no such file or folder of labelled frames")
+    for file in [path] if path.is_file() else sorted(path.rglob("*.npy")):
+        refuse_giants(file)
     if path.is_dir():
         frames = _read_deepmd(path)
     elif path.suffix == ".json":
@@ -107,7 +110,7 @@ def split_frames(count: int, fraction: float, seed: int) -> tuple[list[int], lis
 def _read_mlearn(path: Path) -> list[LabelledFrame]:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not readable as JSON: {error}") from error
     if not isinstance(entries, list):
         raise InputError(f"{path}: expected a list of configurations")
@@ -155,13 +158,17 @@ def _read_deepmd(path: Path) -> list[LabelledFrame]:
         if not systems:
             raise InputError(f"{path}: no type.raw here or one level below")
         return [frame for system in systems for frame in _read_deepmd(system)]
-    kinds = np.loadtxt(path / "type.raw", dtype=int, ndmin=1)
     names_file = path / "type_map.raw"
     if not names_file.exists():
         raise InputError(f"{path}: needs type_map.raw, the chemical symbols of the types")
-    names = names_file.read_text(encoding="utf-8").split()
-    if kinds.max() >= len(names):
-        raise InputError(f"{path}: type {kinds.max()} has no symbol in type_map.raw")
+    try:
+        kinds = np.array((path / "type.raw").read_text(encoding="utf-8").split(), dtype=int)
+        names = names_file.read_text(encoding="utf-8").split()
+    except (OSError, ValueError, OverflowError) as error:
+        raise InputError(f"{path}: type.raw or type_map.raw: {error}") from error
+    wrong = kinds[(kinds < 0) | (kinds >= len(names))]
+    if len(wrong):
+        raise InputError(f"{path}: type {wrong[0]} has no symbol in type_map.raw")
     symbols = tuple(names[kind] for kind in kinds)
     periodic = np.full(3, not (path / "nopbc").exists())
     frames: list[LabelledFrame] = []
@@ -172,7 +179,8 @@ def _read_deepmd(path: Path) -> list[LabelledFrame]:
                 for name in ("coord", "force", "energy", "box", "virial")
                 if (folder / f"{name}.npy").exists() or name in ("coord", "force", "energy")
             }
-        except (OSError, ValueError) as error:
+        except Exception as error:
+            # a damaged header makes numpy's parser raise anything at all
             raise InputError(f"{folder}: not readable: {error}") from error
         for number in range(len(arrays["coord"])):
             origin = f"{path.name}/{folder.name}, frame {number}"
