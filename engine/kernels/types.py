@@ -6,6 +6,8 @@ constants in f32 kernels from arguments, since literals are f64.
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from ..runtime import ti
 
 if TYPE_CHECKING:
@@ -23,4 +25,13 @@ else:
     Int = ti.i32
     Real = ti.f64
 
-__all__ = ["Array1", "Array2", "Array3", "Array4", "Array5", "Int", "Real", "Template", "ti"]
+
+def kernel_type(dtype: torch.dtype) -> Any:
+    """Return the kernels' real type of a torch dtype, for template arguments."""
+    return ti.f64 if dtype == torch.float64 else ti.f32
+
+
+__all__ = [
+    "Array1", "Array2", "Array3", "Array4", "Array5", "Int", "Real", "Template",
+    "kernel_type", "ti",
+]  # fmt: skip

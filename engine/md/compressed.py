@@ -1,0 +1,228 @@
+"""Deep Potentials at full speed: the network's radial functions as a small shared basis."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...models.potentials.deep_potential import (
+    ChebyshevRadial,
+    DeepPotential,
+    EmbeddingRadial,
+    GramContraction,
+    MomentContraction,
+)
+from ..kernels.contraction import Contraction, contract, contract_back
+from ..kernels.descriptor import Shape, basis_moments, forces_from_slopes
+from .classical import symmetric
+from .learned import LearnedPotential, pair_gradients
+from .neighbours import Neighbours, build_neighbours
+from .state import Interaction, ParticleState
+
+NEAREST = 0.5
+"""Distance, angstrom, below which the series of an embedding network is held constant."""
+
+MOST_FUNCTIONS = 64
+
+TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-3}
+"""Largest difference of pair gradients from the network's, relative to the largest: in
+f32 both are rounded, and the gradients of a perfect crystal cancel almost entirely."""
+
+
+@dataclass(frozen=True)
+class CompressedPotential:
+    """The same energy, forces, virial and deviation as the network, many times faster.
+
+    Attributes:
+        network: what is computed.
+        mix: ``[members, species, basis, channels]``; radial functions are
+            ``phi_m = sum_b mix_bm e(r) T_b(x(r))``.
+        form: ``(switch start, cutoff, largest s)`` for the kernels.
+        shape: sizes that the kernels are compiled for.
+    """
+
+    network: LearnedPotential
+    mix: Tensor
+    form: Tensor
+    shape: Shape
+
+    @property
+    def cutoff(self) -> float:
+        """Interaction range in angstrom."""
+        return self.network.cutoff
+
+    @property
+    def species(self) -> tuple[str, ...]:
+        """Chemical symbols that the network knows."""
+        return self.network.species
+
+    @property
+    def members(self) -> int:
+        """Size of the committee."""
+        return self.network.members
+
+    def __call__(self, state: ParticleState, neighbours: Neighbours) -> Interaction:
+        """Energy, forces, virial of every system, and the deviation of a committee."""
+        places = neighbours.places(state.positions, state.system, state.cell)
+        energies, slopes = self._energies(places, state, neighbours)
+        forces, deviation, virial, _ = forces_from_slopes(
+            places, neighbours, state.species, self.form, slopes, self.shape
+        )
+        rows = torch.cat([energies.double().mean(0)[:, None], virial.double()], 1)
+        sums = torch.segment_reduce(rows, "sum", lengths=neighbours.layout.counts, axis=0)
+        return Interaction(
+            sums[:, 0].contiguous(), forces, symmetric(sums[:, 1:]), deviation
+        )
+
+    def _energies(
+        self, places: Tensor, state: ParticleState, neighbours: Neighbours
+    ) -> tuple[Tensor, Tensor]:
+        """Energies ``[members, rows]`` and ``dE/d(sums)``."""
+        module: DeepPotential = self.network.module
+        members, count, basis, channels = self.mix.shape
+        sums = basis_moments(
+            places, neighbours, state.species, self.form, count, self.shape
+        )
+        rows, components = sums.shape[2:]
+        flat = self.mix.reshape(members, count * basis, channels)
+        scale = module.component_scale
+        moments = flat.mT.reshape(-1, count * basis) @ sums.view(count * basis, -1)
+        moments = moments.view(members, channels, rows, components).mul_(scale)
+        form = _contraction(module.contraction)
+        with torch.enable_grad():
+            features = contract(moments, sum(module.contraction.blocks), form)
+            features.requires_grad_()
+            central = state.species[neighbours.atom.long()].long()
+            energies = module.fitting(features, central)
+            (slope,) = torch.autograd.grad(energies.sum(), features)
+        slope = contract_back(moments, slope, form).mul_(scale)
+        slopes = flat @ slope.view(members, channels, -1)
+        return energies.detach(), slopes.view(members, count, basis, rows, components)
+
+    def gradients(
+        self, state: ParticleState, neighbours: Neighbours
+    ) -> tuple[Tensor, Tensor]:
+        """Energies ``[members, rows]`` and pair gradients ``[members, rows, slots, 3]``."""
+        places = neighbours.places(state.positions, state.system, state.cell)
+        energies, slopes = self._energies(places, state, neighbours)
+        found = forces_from_slopes(
+            places, neighbours, state.species, self.form, slopes, self.shape
+        )
+        return energies, found[3]
+
+
+def _contraction(module: nn.Module) -> Contraction:
+    """The kernels' description of a contraction: axis, lmax, products, gram."""
+    if isinstance(module, GramContraction):
+        return module.axis, 1, 0, True
+    assert isinstance(module, MomentContraction)
+    return module.axis, module.lmax, module.products, False
+
+
+def compress(network: LearnedPotential, tolerance: float) -> CompressedPotential | None:
+    """Return the compressed twin of a Deep Potential, None for other forms.
+
+    The Chebyshev mix is exact. An embedding network is expanded with as many functions as
+    ``tolerance`` (relative to its largest value) needs; None if it needs too many.
+    """
+    module: Any = network.module
+    if type(module) is not DeepPotential:
+        return None
+    radial: Any = module.radial
+    like = next(module.parameters())
+    if isinstance(radial, ChebyshevRadial):
+        mix = radial.mix.detach().contiguous()
+        form = like.new_tensor([radial.start, radial.cutoff, 1.0]).detach()
+        return CompressedPotential(network, mix, form, (radial.basis, module.lmax, 0))
+    if not isinstance(radial, EmbeddingRadial):
+        return None
+    nearest = torch.tensor([NEAREST], dtype=torch.float64)
+    largest = float(radial.argument(nearest))
+    mix = _series(radial, largest, tolerance)
+    if mix is None:
+        return None
+    form = like.new_tensor([radial.start, radial.cutoff, largest]).detach()
+    shape = (mix.shape[2], module.lmax, 1)
+    return CompressedPotential(network, mix.to(like).contiguous(), form, shape)
+
+
+@torch.no_grad()
+def _series(radial: EmbeddingRadial, largest: float, tolerance: float) -> Tensor | None:
+    """Chebyshev coefficients ``[members, species, basis, channels]`` of phi(s) / s."""
+    like = next(radial.parameters())
+    exact = _double(radial)
+    # the tail bounds the error of the function; its slope loses up to two digits
+    tolerance = 0.02 * max(tolerance, 1e-9)
+    species = exact.weights[0].shape[1]
+    for count in (16, 24, 32, 40, 48, MOST_FUNCTIONS):
+        angles = (torch.arange(2 * count).double() + 0.5) * (math.pi / (2 * count))
+        s = 0.5 * (angles.cos() + 1) * largest
+        values = torch.stack([exact.value(s, t) / s[:, None] for t in range(species)], 1)
+        orders = torch.arange(2 * count).double()
+        series = (torch.outer(orders, angles).cos() / count) @ values
+        series[:, :, 0] /= 2
+        left_out = series[:, :, count:].abs().sum(2).max()
+        if float(left_out) <= tolerance * float(values.abs().max()):
+            return series[:, :, :count].to(like)
+    return None
+
+
+def _double(radial: EmbeddingRadial) -> EmbeddingRadial:
+    weight = radial.weights[0]
+    neurons = [w.shape[-1] for w in radial.weights]
+    copy = EmbeddingRadial(
+        weight.shape[0], weight.shape[1], neurons, radial.start, radial.cutoff
+    )
+    copy.load_state_dict(radial.state_dict())
+    return copy.double()
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far the compressed twin is from its network, on some atoms of a structure.
+
+    Attributes:
+        energy: largest difference of an atom's energy, eV.
+        gradient: largest difference of a pair's gradient, eV/angstrom.
+        scale: largest gradient, eV/angstrom.
+    """
+
+    energy: float
+    gradient: float
+    scale: float
+
+    def within(self, tolerance: float) -> bool:
+        """Whether the pair gradients agree to ``tolerance`` of the largest."""
+        return self.gradient <= tolerance * self.scale
+
+
+def compare(
+    compressed: CompressedPotential, state: ParticleState, atoms: int = 24
+) -> Agreement:
+    """Evaluate network and compressed twin on the first ``atoms`` rows of a structure."""
+    table = build_neighbours(state, compressed.cutoff, 0.0)
+    places = table.places(state.positions, state.system, state.cell)
+    rows = torch.arange(min(atoms, state.atoms), device=places.device)
+    width = int(table.rows.max())
+    slots = table.slots[rows, :width].long()
+    inside = torch.arange(width, device=places.device) < table.rows[rows, None]
+    slots = torch.where(inside, slots, table.home[rows].long()[:, None])
+    d = places[slots] - places[table.home[rows].long()][:, None]
+    inside = inside & (d.square().sum(-1) < compressed.cutoff**2)
+    energies, expected = pair_gradients(
+        compressed.network.module,
+        d,
+        state.species[table.parent[slots].long()].long(),
+        inside,
+        state.species[table.atom[rows].long()].long(),
+    )
+    found_energies, found = compressed.gradients(state, table)
+    found = torch.where(inside[None, ..., None], found[:, rows, :width], 0.0)
+    expected = torch.where(inside[None, ..., None], expected, 0.0)
+    return Agreement(
+        float((found_energies[:, rows] - energies).abs().max()),
+        float((found - expected).abs().max()),
+        float(expected.abs().max()),
+    )

@@ -1,0 +1,113 @@
+"""Compressed potentials against their networks."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from ase.build import bulk
+from scalebridge.engine.md.compressed import TOLERANCE, compare, compress
+from scalebridge.engine.md.integrators import Verlet
+from scalebridge.engine.md.learned import LearnedPotential
+from scalebridge.engine.md.neighbours import build_neighbours
+from scalebridge.engine.md.state import concatenate
+from scalebridge.engine.md.structure import from_atoms
+from scalebridge.engine.md.world import MolecularDynamics
+from scalebridge.models.potentials.deep_potential import HigherMoments, SmoothEdition
+
+SPECIES = ("Si", "O")
+FORMS = {
+    "higher moments, committee": HigherMoments(SPECIES, cutoff=4.5, members=3),
+    "lmax 2, no products": HigherMoments(SPECIES, cutoff=4.5, lmax=2, products=0),
+    "smooth edition": SmoothEdition(
+        SPECIES, cutoff=4.5, neurons=(8, 16, 32), axis=4, fitting=(24, 24), members=2
+    ),
+}
+
+
+def oxide(seed=1):
+    atoms = bulk("Si", "diamond", a=5.3, cubic=True)
+    atoms.symbols[::3] = "O"
+    atoms.rattle(0.15, seed=seed)
+    atoms.cell[:] += [[0, 0.3, 0], [0, 0, 0.2], [0.1, 0, 0]]
+    return from_atoms(atoms, SPECIES)
+
+
+@pytest.fixture(params=FORMS, scope="module")
+def pair(request):
+    module = FORMS[request.param].build(2).double()
+    if "smooth" in request.param:
+        module.radial.scale.fill_(4.0)
+    module.moment_scale.copy_(torch.linspace(0.5, 0.9, module.lmax + 1))
+    network = LearnedPotential(module)
+    return network, compress(network, TOLERANCE[torch.float64])
+
+
+def test_equals_the_network(pair):
+    network, twin = pair
+    state = oxide()
+    table = build_neighbours(state, network.cutoff, 0.4)
+    one, two = network(state, table), twin(state, table)
+    loose = {"rtol": 1e-7, "atol": 1e-7}
+    torch.testing.assert_close(two.energy, one.energy, **loose)
+    torch.testing.assert_close(two.forces, one.forces, **loose)
+    torch.testing.assert_close(two.virial, one.virial, **loose)
+    torch.testing.assert_close(two.deviation, one.deviation, **loose)
+    assert compare(twin, state).within(TOLERANCE[torch.float64])
+
+
+def test_forces_are_minus_its_own_gradient(pair):
+    """The twin conserves energy by itself, whatever its distance from the network."""
+    twin, state, h = pair[1], oxide(), 1e-4
+
+    def energy(shift):
+        moved = replace(state, positions=state.positions + shift)
+        moved = replace(moved, anchor=moved.positions)
+        return float(twin(moved, build_neighbours(moved, twin.cutoff, 0.2)).energy)
+
+    forces = twin(state, build_neighbours(state, twin.cutoff, 0.2)).forces
+    for i, c in [(0, 0), (3, 1), (5, 2)]:
+        shift = torch.zeros_like(state.positions)
+        shift[i, c] = h
+        slope = (energy(shift) - energy(-shift)) / (2 * h)
+        assert float(forces[i, c]) == pytest.approx(-slope, abs=2e-6)
+
+
+def test_a_damaged_twin_is_refused(pair):
+    wrong = replace(pair[1], mix=pair[1].mix * (1 + 1e-4))
+    assert not compare(wrong, oxide()).within(TOLERANCE[torch.float64])
+
+
+def test_single_precision(pair):
+    network, _ = pair
+    single = LearnedPotential(
+        network.module.__class__(network.module.config, network.module.lmax)
+    )
+    single.module.load_state_dict(network.module.state_dict())
+    state = oxide()
+    names = ("positions", "momenta", "masses", "cell", "forces", "anchor", "anchor_cell")
+    rounded = replace(state, **{name: getattr(state, name).float() for name in names})
+    twin = compress(single, TOLERANCE[torch.float32])
+    assert compare(twin, rounded).within(TOLERANCE[torch.float32])
+
+
+def test_a_batch_equals_each_system_alone(pair):
+    twin = pair[1]
+    states = [oxide(1), oxide(2)]
+    both = concatenate(states)
+    found = twin(both, build_neighbours(both, twin.cutoff, 0.3))
+    for system, state in enumerate(states):
+        alone = twin(state, build_neighbours(state, twin.cutoff, 0.3))
+        mine = both.system == system
+        # products of matrices of other sizes are summed in another order
+        torch.testing.assert_close(found.forces[mine], alone.forces, rtol=0, atol=1e-12)
+        torch.testing.assert_close(found.energy[system], alone.energy[0])
+
+
+def test_energy_is_conserved_by_the_dynamics(pair):
+    twin = pair[1]
+    world = MolecularDynamics(twin, Verlet(), oxide(), 0.5, (100.0,))
+    state = world.init()
+    first = float(world.observe(state)["conserved"])
+    for _ in range(100):
+        state = world.step(state)
+    assert float(world.observe(state)["conserved"]) == pytest.approx(first, abs=2e-2)
