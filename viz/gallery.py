@@ -1,11 +1,11 @@
 """Which picture shows what a group of a run's store holds."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import fields, learning, plots, style, walkers
+from . import fields, gas, learning, plots, style, walkers
 from .atoms import MAX_BONDED, Look, Snapshot, Trajectory, image, trajectory_name
 from .record import Column, Group, Record
 
@@ -17,10 +17,115 @@ if TYPE_CHECKING:
 Attempt = tuple[str, Callable[[], "Picture | None"]]
 
 
-def group_pictures(record: Record, name: str, group: Group) -> Iterator[Attempt]:
+def run_pictures(record: Record) -> Iterator[Attempt]:
+    """Yield all pictures of a run, the most telling first, each with its title."""
+    groups = record.groups()
+    shown: set[str] = set()
+    trajectory = trajectory_name(record)
+    if trajectory is not None:
+        shown |= {trajectory, "rdf"}
+        yield "Atoms", lambda: atoms_picture(record)
+    if record.scenario.get("kind") == "vmc":
+        yield "Electrons", lambda: electrons_picture(record)
+        yield "Energy", lambda: energy_picture(record)
+    if gas.is_profile_run(groups):
+        shown |= {"profile"} | {name for name in groups if name.startswith("compare/")}
+        yield from _gas_pictures(record, groups)
+    if "rounds" in groups:
+        shown |= {"rounds", "strata", "audit", "decisions"}
+        yield from _loop_pictures(record, groups)
+    for name, group in groups.items():
+        if name not in shown and group.plot != "hidden":
+            yield from group_pictures(group)
+
+
+def _gas_pictures(record: Record, groups: Mapping[str, Group]) -> Iterator[Attempt]:
+    caption = "Every Knudsen number at the last moment; dashed: the limits that are known."
+    yield (
+        "Profiles",
+        lambda: _page(gas.knudsen_panels(record, groups), "Profiles", caption, height=3.1),
+    )
+    for name in ("density", "temperature"):
+        panels = gas.model_panels(record, groups, name)
+        if panels:
+            title = f"Models beside each other: {name}"
+            yield (
+                title,
+                lambda panels=panels, title=title: _page(
+                    panels, title, "The same problem by every model, at the last moment."
+                ),
+            )
+    if "profile" in groups and gas.over_knudsen(groups["profile"]):
+        yield (
+            "Over the Knudsen number",
+            lambda: _page(
+                gas.over_knudsen(groups["profile"]), "Over the Knudsen number", ""
+            ),
+        )
+
+
+def _loop_pictures(record: Record, groups: Mapping[str, Group]) -> Iterator[Attempt]:
+    target = record.scenario.get("target")
+    unit = (
+        style.unit_of(groups["audit"].attributes.get("unit", ""))
+        if "audit" in groups
+        else ""
+    )
+    yield (
+        "Rounds",
+        lambda: _page(
+            learning.rounds(groups["rounds"], target, unit),
+            "Rounds of learning",
+            "The random samples are the control: they show what choosing gains.",
+        ),
+    )
+    if "strata" in groups:
+        yield (
+            "Strata",
+            lambda: _figure_of(
+                learning.strata_map(groups["strata"], target, unit),
+                "Where the models still fail",
+                "Rings: above the target. Empty: nothing was labelled there in that round.",
+            ),
+        )
+    if "audit" in groups:
+        yield (
+            "Audit",
+            lambda: _figure_of(
+                learning.strata_bars(groups["audit"], target, unit),
+                "Error at the end, stratum by stratum",
+                "Measured on samples that were never trained on.",
+            ),
+        )
+    if "decisions" in groups:
+        plot = learning.decisions(groups["decisions"], unit)
+        yield (
+            "Decisions",
+            lambda: _page(
+                [plot] if plot else [],
+                "Does the committee know its error?",
+                "Every labelled sample: what the committee guessed, and what was true.",
+                height=4.2,
+            ),
+        )
+
+
+def _page(
+    panels: Sequence[plots.Plot], title: str, caption: str, height: float = 2.9
+) -> "Picture | None":
+    if not panels:
+        return None
+    return _figure_of(plots.page(panels[:12], height=height), title, caption)
+
+
+def _figure_of(made: "Figure", title: str, caption: str) -> "Picture":
+    from .report import Picture, to_png
+
+    return Picture(title, to_png(made), caption)
+
+
+def group_pictures(group: Group) -> Iterator[Attempt]:
     """Yield the pictures of one group, each with its title."""
-    if name == "rdf" and trajectory_name(record) is not None:
-        return  # stands beside the atoms
     rest = list(group.quantities())
     if learning.is_parity(group):
         yield group.title, lambda: _picture(group, learning.parity(group))
@@ -36,7 +141,7 @@ def group_pictures(record: Record, name: str, group: Group) -> Iterator[Attempt]
         yield from _attempts(group, kind, columns)
     for column in rest:
         if column.name not in drawn and column.name not in _SILENT:
-            label = f"{name}/{column.name}".lstrip("/")
+            label = f"{group.name}/{column.name}".lstrip("/")
             yield label, lambda column=column: _refuse(column)
 
 
@@ -71,9 +176,10 @@ def _sorted(group: Group, columns: list[Column]) -> dict[str, list[Column]]:
 def _attempts(group: Group, kind: str, columns: list[Column]) -> Iterator[Attempt]:
     match kind:
         case "lines":
-            yield group.title, lambda: _lines(group)
+            yield plots.title_of(group), lambda: _lines(group)
         case "profile":
-            yield f"{group.title}: profiles", lambda: _profiles(group, columns)
+            if group.name != "fields" or not gas.quantities(group):
+                yield f"{group.title}: profiles", lambda: _profiles(group, columns)
             if group.frames >= 8:
                 yield f"{group.title} over time", lambda: _space_time(group, columns)
         case "phase":
@@ -99,7 +205,7 @@ def _refuse(column: Column) -> "Picture":
 def _picture(group: Group, made: "Figure", title: str = "", caption: str = "") -> "Picture":
     from .report import Picture, to_png
 
-    title = title or group.title
+    title = title or plots.title_of(group)
     caption = str(group.attributes.get("caption", "")) or caption
     return Picture(title[:1].upper() + title[1:], to_png(made), caption)
 
@@ -144,7 +250,9 @@ def _profiles(group: Group, columns: list[Column]) -> "Picture":
 
 
 def _space_time(group: Group, columns: list[Column]) -> "Picture":
-    chosen = [c for c in columns if c.axes and c.axes[0] == "frame"][:4]
+    moving = [c for c in columns if c.axes and c.axes[0] == "frame"]
+    usual = [c for c in moving if c.name in gas.SHOWN]
+    chosen = (usual or moving)[:4]
     made = style.figure(9.6 if len(chosen) > 1 else 5.4, 3.2 * -(-len(chosen) // 2))
     rows, width = -(-len(chosen) // 2), min(2, len(chosen))
     for number, column in enumerate(chosen):
@@ -160,7 +268,8 @@ def _phase(group: Group, column: Column) -> "Picture":
 
 
 def _maps(group: Group, columns: list[Column]) -> "Picture":
-    chosen = columns[:6]
+    usual = [c for c in columns if c.name in gas.SHOWN]
+    chosen = (usual or columns)[:6]
     rows, width = -(-len(chosen) // 2), min(2, len(chosen))
     made = style.figure(5.0 * width, 4.0 * rows)
     for number, column in enumerate(chosen):

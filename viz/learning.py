@@ -1,6 +1,5 @@
 """Learning: parity, learning curves, rounds, and the map of what was seen and chosen."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -94,7 +93,9 @@ def calibration(group: Group) -> plots.Plot | None:
     bins = np.array_split(order, 20)
     x = np.array([guess[b].mean() for b in bins])
     y = np.array([np.sqrt(np.mean(true[b] ** 2)) for b in bins])
-    if not np.all(x > 0):
+    seen = x > 1e-3 * x.max(initial=0)  # perfect crystals have no force and no error
+    x, y = x[seen], y[seen]
+    if len(x) < 3:
         return None
     unit = f" [{forces.unit}]" if forces.unit else ""
     return plots.Plot(
@@ -160,16 +161,124 @@ def principal(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return points, sizes[:2] ** 2 / max(float((sizes**2).sum()), 1e-300)
 
 
-def rounds(
-    columns: "dict[str, np.ndarray]", units: "dict[str, str]", names: Sequence[str]
-) -> list[plots.Plot]:
-    """Return one plot per named number of the rounds."""
-    x = columns.get("round", np.arange(len(next(iter(columns.values()), []))))
-    made = []
-    for name in names:
-        y = columns.get(name)
-        if y is None or y.ndim != 1 or np.sum(np.isfinite(y)) < 2:
-            continue
-        unit = f" [{units[name]}]" if units.get(name) else ""
-        made.append(plots.Plot([plots.Curve(x, y)], "round", name.replace("_", " ") + unit))
+# -- concurrent learning -----------------------------------------------------------------
+
+
+def rounds(group: Group, target: float | None, unit: str = "") -> list[plots.Plot]:
+    """Return error, labels, trust and time of every round of concurrent learning.
+
+    Args:
+        group: the table of rounds.
+        target: accuracy that was asked for.
+        unit: of errors.
+    """
+    found = {name: c.values.astype(float) for name, c in group.columns.items()}
+    x = found.get("round", np.arange(len(next(iter(found.values())))))
+    bracket = f" [{unit}]" if unit else ""
+
+    def curves(*names: tuple[str, str]) -> list[plots.Curve]:
+        return [
+            plots.Curve(x, found[name], label)
+            for name, label in names
+            if name in found and np.isfinite(found[name]).any()
+        ]
+
+    share = "fraction of the samples seen"
+    errors = curves(
+        ("error_chosen", "chosen samples"),
+        ("error_random", "random samples"),
+        ("threshold", "trusted up to this deviation"),
+    )
+    seconds = curves(
+        ("explore_seconds", "explore"),
+        ("label_seconds", "label"),
+        ("train_seconds", "train"),
+    )
+    marks = {} if target is None else {"target": target}
+    made = [
+        plots.Plot(
+            errors, "round", f"true error before training{bracket}", "log", marks=marks
+        ),
+        plots.Plot(curves(("labels", "labels")), "round", "labels so far"),
+        plots.Plot(curves(("untrusted", "untrusted")), "round", f"untrusted: {share}"),
+        plots.Plot(seconds, "round", "time [s]"),
+    ]
+    return [plot for plot in made if plot.curves]
+
+
+def strata_map(group: Group, target: float | None, unit: str = "") -> "Figure":
+    """Return the error of every stratum in every round; a ring marks those still open."""
+    names = [str(name) for name in group.attributes.get("strata", ())]
+    stratum = group.columns["stratum"].values.astype(int)
+    round_ = group.columns["round"].values.astype(int)
+    error = group.columns["error"].values.astype(float)
+    first, last = int(round_.min()), int(round_.max())
+    table = np.full((max(stratum.max() + 1, len(names)), last - first + 1), np.nan)
+    table[stratum, round_ - first] = error
+    made = style.figure(7.6, 1.4 + 0.24 * len(table))
+    axes = made.add_subplot()
+    positive = table[np.isfinite(table) & (table > 0)]
+    limits = (float(positive.min()), float(positive.max())) if positive.size else (0.1, 1.0)
+    from matplotlib.colors import LogNorm
+
+    norm = LogNorm(limits[0] * 0.99, limits[1] * 1.01)
+    drawn = axes.pcolormesh(
+        np.arange(first, last + 1), np.arange(len(table)), table, norm=norm
+    )
+    if target is not None:
+        rows, columns = np.nonzero(table > target)
+        axes.plot(columns + first, rows, "o", mfc="none", color="white", ms=6, mew=1.0)
+    axes.set_yticks(range(len(table)), names or [str(i) for i in range(len(table))])
+    axes.set_xticks(range(first, last + 1, max(1, (last - first) // 12)))
+    axes.set_xlabel("round")
+    axes.grid(False)
+    made.colorbar(
+        drawn, ax=axes, label="largest true error" + (f" [{unit}]" if unit else "")
+    )
     return made
+
+
+def strata_bars(group: Group, target: float | None, unit: str = "") -> "Figure":
+    """Return the error in every stratum at the end, measured on fresh samples."""
+    names = [str(name) for name in group.attributes.get("strata", ())]
+    stratum = group.columns["stratum"].values.astype(int)
+    error = group.columns["error"].values.astype(float)
+    order = sorted(set(stratum.tolist()))
+    worst = np.array([np.nanmean(error[stratum == s]) for s in order])
+    made = style.figure(7.6, 1.2 + 0.24 * len(order))
+    axes = made.add_subplot()
+    fine = worst <= target if target is not None else np.ones(len(worst), bool)
+    colours = [style.BLUE if ok else style.VERMILION for ok in fine]
+    axes.barh(range(len(order)), worst, color=colours, height=0.7)
+    labels = [names[s] if s < len(names) else str(s) for s in order]
+    axes.set_yticks(range(len(order)), labels)
+    axes.set_xlabel("mean true error at the end" + (f" [{unit}]" if unit else ""))
+    if target is not None:
+        axes.axvline(target, color=style.REFERENCE, ls=":", lw=1.2, label="target")
+        axes.legend()
+    return made
+
+
+def decisions(group: Group, unit: str = "") -> plots.Plot | None:
+    """Return the true error of every labelled sample against its estimate."""
+    deviation = group.columns["deviation"].values.astype(float)
+    error = group.columns["error"].values.astype(float)
+    kept = np.isfinite(deviation) & np.isfinite(error) & (deviation > 0) & (error > 0)
+    if kept.sum() < 5:
+        return None
+    round_ = group.columns["round"].values if "round" in group.columns else None
+    curves = []
+    for number in [None] if round_ is None else sorted(set(round_[kept].tolist())):
+        mine = kept if number is None or round_ is None else kept & (round_ == number)
+        label = "" if number is None else f"round {int(number)}"
+        curves.append(plots.Curve(deviation[mine], error[mine], label))
+    ends = np.array([deviation[kept].min(), deviation[kept].max()])
+    curves.append(plots.Curve(ends, ends, "error = deviation", reference=True))
+    bracket = f" [{unit}]" if unit else ""
+    return plots.Plot(
+        curves,
+        f"committee deviation{bracket}",
+        f"true error{bracket}",
+        "loglog",
+        points=True,
+    )

@@ -121,12 +121,28 @@ def thin(
 
 
 def page(plots: Sequence[Plot], width: float = 7.2, height: float = 2.9) -> "Figure":
-    """Return a figure of plots, two in a row; call it within :func:`style.styled`."""
+    """Return a figure of plots, two in a row; call it within :func:`style.styled`.
+
+    Where panels share many names, one legend below tells them for all.
+    """
     columns = 1 if len(plots) == 1 else 2
     rows = -(-len(plots) // columns)
     made = style.figure(width if columns == 1 else 1.35 * width, height * rows)
     for number, plot in enumerate(plots):
         draw(made.add_subplot(rows, columns, number + 1), plot)
+    named = [{c.label for c in plot.curves if c.label} for plot in plots]
+    longest = max(range(len(plots)), key=lambda i: len(named[i]))
+    if (
+        len(plots) > 1
+        and len(named[longest]) > 4
+        and all(n <= named[longest] for n in named)
+    ):
+        for axes in made.axes:
+            legend = axes.get_legend()
+            if legend is not None:
+                legend.remove()
+        handles, labels = made.axes[longest].get_legend_handles_labels()
+        made.legend(handles, labels, loc="outside lower center", ncols=4)
     return made
 
 
@@ -190,13 +206,37 @@ def _finite(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 # -- groups of one-dimensional arrays ----------------------------------------------------
 
 
+_ORDER = ("temperature", "pressure", "total_energy", "potential_energy", "kinetic_energy",
+          "conserved", "deviation")  # fmt: skip
+_TITLES = {
+    "thermo": "thermodynamics over time",
+    "curve": "learning curve",
+    "rdf": "radial distribution functions",
+}
+_SEPARATE = ("thermo",)
+"""Groups whose arrays have a plot each, even where their units agree."""
+
+
+def title_of(group: Group) -> str:
+    """Return the title of a group's picture."""
+    return str(group.attributes.get("title") or _TITLES.get(group.name) or group.title)
+
+
+def _rank(column: Column) -> tuple[int, str]:
+    known = column.name in _ORDER
+    return (_ORDER.index(column.name) if known else len(_ORDER), column.name)
+
+
 def lines(group: Group) -> list[Plot]:
     """Return one plot per unit and abscissa of the one-dimensional arrays of a group.
 
     Arrays ``[labels, points]`` become one curve per label.
     """
     plots: dict[tuple[str, str, str], list[Curve]] = {}
-    for column in group.quantities():
+    columns = group.quantities()
+    if group.name in _SEPARATE:
+        columns = sorted(columns, key=_rank)
+    for column in columns:
         drawn = dict(_curves(group, column))
         if not drawn:
             continue
@@ -208,13 +248,24 @@ def lines(group: Group) -> list[Plot]:
     for (x_title, unit, alone), curves in plots.items():
         column = group.columns[alone] if alone else None
         y_title = column.title if column else _common_title(group, curves, unit)
-        scale = group.plot if group.plot in ("log", "loglog") else ""
+        scale = group.plot if group.plot in ("log", "loglog") else _scale(group, curves)
         made.append(Plot(curves, x_title, y_title, scale, group.plot == "scatter"))
     return made
 
 
+def _scale(group: Group, curves: Sequence[Curve]) -> str:
+    """Learning curves that fall a long way are drawn on a logarithmic ordinate."""
+    if group.name not in ("curve", "learning"):
+        return ""
+    values = np.concatenate([c.y[np.isfinite(c.y)] for c in curves])
+    falling = values.size and values.min() > 0 and values.max() > 5 * values.min()
+    return "log" if falling else ""
+
+
 def _shared(group: Group, column: Column) -> bool:
     """Whether other arrays of the same unit and abscissa share its axes."""
+    if group.name in _SEPARATE or (not column.unit and group.name == "curve"):
+        return False
     mates = [
         other
         for other in group.quantities()
@@ -226,7 +277,10 @@ def _shared(group: Group, column: Column) -> bool:
 
 
 def _common_title(group: Group, curves: Sequence[Curve], unit: str) -> str:
-    title = str(group.attributes.get("y_title") or group.title)
+    title = str(group.attributes.get("y_title") or title_of(group))
+    words = [c.label.split()[0] for c in curves if c.label and not c.reference]
+    if group.name == "curve" and len(set(words)) == 1:
+        title = f"{words[0]} error"
     if len(curves) == 1 and curves[0].label:
         title = curves[0].label
     return f"{title} [{unit}]" if unit else title

@@ -13,7 +13,7 @@ What is drawn by default follows from a few attributes of the arrays in ``data.z
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import numpy as np
 import zarr
 
 from ..engine.errors import InputError
+from .style import unit_of
 
 COORDINATES = (
     "r", "x", "y", "z", "v", "vx", "vy", "angle", "theta", "frequency", "q", "k", "lag",
@@ -222,7 +223,7 @@ class Record:
             return {}
         found: dict[str, Group] = {}
         _collect(store, "", found)
-        return found
+        return {name: with_grid(group, self.scenario) for name, group in found.items()}
 
     def group(self, name: str) -> Group | None:
         """Return one group, None if it is not there (yet)."""
@@ -230,7 +231,9 @@ class Record:
         if store is None or name not in store:
             return None
         node = store[name]
-        return _read(node, name) if isinstance(node, zarr.Group) else None
+        if not isinstance(node, zarr.Group):
+            return None
+        return with_grid(_read(node, name), self.scenario)
 
 
 def _column(values: list[Any]) -> np.ndarray | None:
@@ -266,7 +269,7 @@ def _read(node: zarr.Group, name: str) -> Group:
         columns[key] = Column(
             key,
             array,
-            str(attributes.get("unit", "")),
+            unit_of(attributes.get("unit", "")),
             str(attributes.get("long_name", "")),
             _axes(key, array, attributes, arrays),
             _strings(attributes.get("labels")),
@@ -305,3 +308,52 @@ def _axes(
         )
         guessed.append(next(fitting, ""))
     return tuple(guessed)
+
+
+# -- fields of a gas ---------------------------------------------------------------------
+
+
+def with_grid(group: Group, scenario: Mapping[str, Any]) -> Group:
+    """Return the fields of a gas with their grid, which stands in the scenario.
+
+    Fields are ``[frames, batch, *cells, components]``, or without frames; the batch are the
+    Knudsen numbers.
+    """
+    grid = scenario.get("grid")
+    if scenario.get("kind") != "gas" or not isinstance(grid, Mapping):
+        return group
+    cells = [int(n) for n in grid.get("cells", ())]
+    columns = dict(group.columns)
+    frames = group.frames
+    labels = tuple(f"Kn {_short(kn)}" for kn in scenario.get("knudsen") or ())
+    for name, column in group.columns.items():
+        lead = 1 + bool(frames)
+        inner = column.shape[lead : lead + len(cells)]
+        refined = [n // c if c else 0 for n, c in zip(inner, cells, strict=False)]
+        if name in TRACES or len(inner) < len(cells) or len(set(refined)) != 1:
+            continue
+        if not refined[0] or tuple(refined[0] * c for c in cells) != inner:
+            continue
+        rest = len(column.shape) - lead - len(cells)
+        axes = (
+            *(("frame",) if frames else ()),
+            "batch",
+            *"xyz"[: len(cells)],
+            *("component",) * rest,
+        )
+        columns[name] = replace(
+            column,
+            axes=axes,
+            labels=labels if len(labels) == column.shape[lead - 1] else (),
+        )
+        for axis, low, high, count in zip(
+            "xyz", grid.get("lower", ()), grid.get("upper", ()), inner, strict=False
+        ):
+            width = (high - low) / count
+            centres = low + width * (np.arange(count) + 0.5)
+            columns.setdefault(axis, Column(axis, centres, axes=("",)))
+    return replace(group, columns=columns)
+
+
+def _short(value: float) -> str:
+    return f"{value:.4g}".replace("e-0", "e-")

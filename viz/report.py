@@ -105,18 +105,9 @@ def pictures(record: Record) -> Iterator[Picture | Undrawn]:
 
 
 def _attempts(record: Record) -> Iterator[tuple[str, Callable[[], Picture | None]]]:
-    from . import atoms, gallery
+    from . import gallery
 
-    groups = record.groups()
-    trajectory = atoms.trajectory_name(record)
-    if trajectory is not None:
-        yield "Atoms", lambda: gallery.atoms_picture(record)
-    if record.scenario.get("kind") == "vmc":
-        yield "Electrons", lambda: gallery.electrons_picture(record)
-        yield "Energy", lambda: gallery.energy_picture(record)
-    for name, group in groups.items():
-        if name != trajectory and group.plot != "hidden":
-            yield from gallery.group_pictures(record, name, group)
+    yield from gallery.run_pictures(record)
     yield "Observables", lambda: observables_picture(record)
 
 
@@ -241,7 +232,7 @@ def _verdict(record: Record) -> str:
     elif kind == "good":
         kind, sentence = "open", "The run finished; it makes no checks of its own."
     rows = "".join(
-        f"<tr><td>{_mark(_fine(verdict))}</td><td>{_text(_words(name))}</td>"
+        f"<tr><td>{_mark(_fine(verdict), kind)}</td><td>{_text(_words(name))}</td>"
         f"<td>{_text('' if str(verdict) == 'ok' else verdict)}</td></tr>"
         for name, verdict in verdicts.items()
     )
@@ -254,7 +245,9 @@ def _fine(verdict: object) -> bool:
     return str(verdict).strip().lower().startswith("ok")
 
 
-def _mark(fine: bool) -> str:
+def _mark(fine: bool, ending: str) -> str:
+    if ending == "open" and not fine:
+        return "<span class='open'>…</span>"
     return "<span class='good'>✓ ok</span>" if fine else "<span class='bad'>✗ no</span>"
 
 
@@ -291,7 +284,7 @@ def _figures(record: Record) -> str:
         cells = [
             f"<td>{_text(_words(name))}</td>",
             f"<td class='number'>{_text(_value(figure))}</td>",
-            f"<td>{_text(figure.get('unit', ''))}</td>",
+            f"<td>{_text(style.unit_of(figure.get('unit', '')))}</td>",
         ]
         if compared:
             cells.append(f"<td class='number'>{_text(_value(twin)) if twin else ''}</td>")
@@ -301,6 +294,10 @@ def _figures(record: Record) -> str:
     head += [""] if noted else []
     titles = "".join(f"<th>{_text(h)}</th>" for h in head)
     return f"<h2>Results</h2><table><tr>{titles}</tr>{''.join(rows)}</table>"
+
+
+def _twins(name: str) -> tuple[str, ...]:
+    return (f"{name}_reference", f"{name}_exact", f"exact_{name}", f"reference_{name}")
 
 
 def _value(figure: Mapping[str, Any]) -> str:

@@ -78,23 +78,28 @@ def figure(width: float = 7.2, height: float = 3.6) -> "Figure":
     return made
 
 
-def colour_of(label: str, number: int = 0) -> str:
-    """Return the colour of a model by its name, or the ``number``-th of the cycle."""
+def model_colour(label: str) -> str | None:
+    """Return the colour of the model that a label names, None where it names none."""
     words = label.lower()
-    for model, colour in MODELS.items():
-        if model in words:
-            return colour
-    return CYCLE[number % len(CYCLE)]
+    if "energy" in words:  # kinetic energy is no kinetic model
+        return None
+    return next((colour for model, colour in MODELS.items() if model in words), None)
 
 
 def colours_of(labels: list[str]) -> list[str]:
-    """Return one colour per label; unnamed curves of many go along a sequential map."""
-    known = [any(model in label.lower() for model in MODELS) for label in labels]
-    if not any(known) and len(labels) > len(CYCLE):
+    """Return one colour per label: a model's own, others from the cycle.
+
+    Many unnamed curves go along a sequential map, for they have an order.
+    """
+    own = [model_colour(label) for label in labels]
+    if not any(own) and len(labels) > 4:
         return [_hex(rgb) for rgb in _ramp(len(labels))]
-    chosen = [colour_of(label, number) for number, label in enumerate(labels)]
-    if len(set(chosen)) < len(chosen):
-        chosen = [CYCLE[n % len(CYCLE)] for n in range(len(labels))]
+    free = [colour for colour in CYCLE if colour not in own]
+    chosen: list[str] = []
+    for number, colour in enumerate(own):
+        if colour is None or colour in chosen:
+            colour = free.pop(0) if free else CYCLE[number % len(CYCLE)]
+        chosen.append(colour)
     return chosen
 
 
@@ -127,6 +132,11 @@ def element_radii(symbols: np.ndarray) -> np.ndarray:
     names, index = np.unique(symbols, return_inverse=True)
     table = [float(covalent_radii[atomic_numbers.get(str(n), 0)]) for n in names]
     return np.asarray(table)[index]
+
+
+def unit_of(text: object) -> str:
+    """Return a unit as it is printed: symbols for words."""
+    return str(text).replace("angstrom", "Å").replace("^3", "³").replace("^2", "²")
 
 
 def number(value: float, error: float | None = None) -> str:

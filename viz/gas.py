@@ -1,0 +1,141 @@
+"""Runs of the gas room: every Knudsen number, every model, and what they should be."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from . import fields, plots, style
+from .record import Column, Group, Record
+
+SHOWN = ("density", "velocity", "temperature", "heat_flux")
+MAX_PANELS = 6
+
+_REFERENCES = (
+    ("_exact", "exact (Euler)", style.ORANGE),
+    ("_free_exact", "exact (free flight)", style.GREEN),
+    ("_nsf_reference", "Navier-Stokes-Fourier", style.SKY),
+    ("_reference", "reference", style.REFERENCE),
+)
+"""Ending, name and colour of the references that stand in the group ``profile``."""
+
+
+def is_profile_run(groups: Mapping[str, Group]) -> bool:
+    """Tell whether the run has fields over one coordinate."""
+    group = groups.get("fields")
+    density = group.columns.get("density") if group is not None else None
+    if group is None or density is None:
+        return False
+    layout = fields.Layout.of(group, density)
+    return layout is not None and len(layout.space) == 1
+
+
+def knudsen_panels(record: Record, groups: Mapping[str, Group]) -> list[plots.Plot]:
+    """Return one panel per quantity: all Knudsen numbers at the end, and the limits."""
+    group = groups["fields"]
+    panels = []
+    for name in SHOWN:
+        column = group.columns.get(name)
+        layout = fields.Layout.of(group, column) if column is not None else None
+        if column is None or layout is None or _flat(fields.take(column, layout)):
+            continue
+        plot = fields.profile(group, column, layout)
+        own = [c for c in plot.curves if not c.reference and c.label != "start"]
+        if len(own) == 1:
+            own = [plots.Curve(own[0].x, own[0].y, model_name(record.scenario["model"]))]
+        limits = references(groups.get("profile"), name, own[0].x)
+        panels.append(plots.Plot([*own, *limits], plot.x, plot.y))
+    return panels
+
+
+def model_panels(
+    record: Record, groups: Mapping[str, Group], name: str = "density"
+) -> list[plots.Plot]:
+    """Return one panel per Knudsen number: all models that ran beside each other."""
+    main = groups["fields"]
+    others = {n: g for n, g in groups.items() if n.startswith("compare/")}
+    column = main.columns.get(name)
+    if not others or column is None:
+        return []
+    layout = fields.Layout.of(main, column)
+    if layout is None or layout.batch is None:
+        return []
+    panels = []
+    for number in range(min(column.shape[layout.batch], MAX_PANELS)):
+        x = fields.coordinate(main, "x")
+        y = fields.take(column, layout, -1, number)
+        curves = [plots.Curve(x, y, model_name(record.scenario["model"]))]
+        for path, group in others.items():
+            twin = group.columns.get(name)
+            inner = fields.Layout.of(group, twin) if twin is not None else None
+            if twin is None or inner is None:
+                continue
+            z = fields.take(twin, inner, -1, number)
+            label = path.rsplit("/", 1)[-1]
+            curves.append(plots.Curve(fields.coordinate(group, "x"), z, label))
+        label = column.labels[number] if number < len(column.labels) else ""
+        panels.append(plots.Plot(curves, "x", fields.title_of(column, layout), title=label))
+    return panels
+
+
+def references(group: Group | None, name: str, x: np.ndarray) -> list[plots.Curve]:
+    """Return the exact and reference curves of a quantity."""
+    if group is None:
+        return []
+    curves = []
+    for ending, label, colour in _REFERENCES:
+        column = group.columns.get(name + ending)
+        if column is None or len(column.shape) != 1:
+            continue
+        own = group.columns.get("x" + ending)
+        where = own.values if own is not None else x
+        if len(where) == column.shape[0]:
+            seen = (where >= x.min()) & (where <= x.max())
+            y = column.values[seen]
+            curves.append(plots.Curve(where[seen], y, label, reference=True, colour=colour))
+    return curves
+
+
+def over_knudsen(group: Group) -> list[plots.Plot]:
+    """Return what was measured at every Knudsen number, with its limits."""
+    knudsen = group.columns.get("knudsen")
+    if knudsen is None or knudsen.shape[0] < 2:
+        return []
+    x, count = knudsen.values, knudsen.shape[0]
+    panels = []
+    for name, column in group.columns.items():
+        plain = not any(name.endswith(ending) for ending, _, _ in _REFERENCES)
+        if name in ("knudsen", "x", "y", "z") or column.shape != (count,) or not plain:
+            continue
+        curves = [plots.Curve(x, column.values, "computed")]
+        for ending, label, colour in _REFERENCES:
+            twin = group.columns.get(name + ending)
+            if twin is not None and twin.shape == (count,):
+                word = {"_reference": "with slip", "_free_exact": "free molecules"}
+                label = word.get(ending, label)
+                curves.append(
+                    plots.Curve(x, twin.values, label, reference=True, colour=colour)
+                )
+        panels.append(plots.Plot(curves, "Knudsen number", column.title, "loglog"))
+    return panels
+
+
+def model_name(model: Mapping[str, object]) -> str:
+    """Return what a model of the scenario is called in pictures."""
+    kind = str(model.get("kind", "model"))
+    if kind != "kinetic":
+        return kind
+    collision = str(model.get("collision") or "bgk")
+    return f"kinetic ({collision.upper() if collision == 'bgk' else collision})"
+
+
+def quantities(group: Group) -> Sequence[Column]:
+    """Return the fields that vary: the first four of the usual ones."""
+    found = [group.columns[name] for name in SHOWN if name in group.columns]
+    return [column for column in found if 0 not in column.shape]
+
+
+def _flat(values: np.ndarray) -> bool:
+    finite = values[np.isfinite(values)]
+    return not finite.size or float(np.ptp(finite)) < 1e-9 * max(
+        1.0, float(abs(finite).max())
+    )
