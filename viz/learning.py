@@ -183,7 +183,6 @@ def rounds(group: Group, target: float | None, unit: str = "") -> list[plots.Plo
             if name in found and np.isfinite(found[name]).any()
         ]
 
-    share = "fraction of the samples seen"
     errors = curves(
         ("error_chosen", "chosen samples"),
         ("error_random", "random samples"),
@@ -200,7 +199,7 @@ def rounds(group: Group, target: float | None, unit: str = "") -> list[plots.Plo
             errors, "round", f"true error before training{bracket}", "log", marks=marks
         ),
         plots.Plot(curves(("labels", "labels")), "round", "labels so far"),
-        plots.Plot(curves(("untrusted", "untrusted")), "round", f"untrusted: {share}"),
+        plots.Plot(curves(("untrusted", "untrusted")), "round", "untrusted fraction"),
         plots.Plot(seconds, "round", "time [s]"),
     ]
     return [plot for plot in made if plot.curves]
@@ -223,7 +222,7 @@ def strata_map(group: Group, target: float | None, unit: str = "") -> "Figure":
 
     norm = LogNorm(limits[0] * 0.99, limits[1] * 1.01)
     drawn = axes.pcolormesh(
-        np.arange(first, last + 1), np.arange(len(table)), table, norm=norm
+        np.arange(first - 0.5, last + 1), np.arange(-0.5, len(table)), table, norm=norm
     )
     if target is not None:
         rows, columns = np.nonzero(table > target)

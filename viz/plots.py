@@ -217,6 +217,9 @@ _SEPARATE = ("thermo",)
 """Groups whose arrays have a plot each, even where their units agree."""
 
 
+_LEFT_OUT = (("curve", "cpu_s"), ("curve", "rate"))
+
+
 def title_of(group: Group) -> str:
     """Return the title of a group's picture."""
     return str(group.attributes.get("title") or _TITLES.get(group.name) or group.title)
@@ -233,7 +236,7 @@ def lines(group: Group) -> list[Plot]:
     Arrays ``[labels, points]`` become one curve per label.
     """
     plots: dict[tuple[str, str, str], list[Curve]] = {}
-    columns = group.quantities()
+    columns = [c for c in group.quantities() if (group.name, c.name) not in _LEFT_OUT]
     if group.name in _SEPARATE:
         columns = sorted(columns, key=_rank)
     for column in columns:

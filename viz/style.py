@@ -45,6 +45,7 @@ _SETTINGS: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "axes.formatter.useoffset": False,
     "axes.formatter.limits": (-3, 5),
     "grid.color": "#dddddd",
