@@ -32,7 +32,8 @@ class Layout:
         outer: product of the nodes along the other axes.
         middle: nodes along the axis before the last (for two axes: ``outer``).
         neighbours: ``[cells, 4 * space]`` int32 rows at -2, -1, +1, +2 along each axis.
-        nodes: ``[6, n]`` node values, then ``|v| / dx``, per axis.
+        lanes: velocities that the kernel handles at once.
+        nodes: ``[6, n]`` node values, then ``|v| / dx``, per axis; n divisible by 8.
     """
 
     parts: int
@@ -44,6 +45,7 @@ class Layout:
     inner: int
     outer: int
     middle: int
+    lanes: int
     neighbours: Tensor
     nodes: Tensor
 
@@ -59,7 +61,7 @@ def layout(
 ) -> Layout:
     """Number the rows and tabulate neighbours and nodes."""
     neighbours, rows = _neighbours(grid, sides)
-    nodes = torch.zeros(6, max(velocities.shape), dtype=torch.float64)
+    nodes = torch.zeros(6, (max(velocities.shape) + 7) // 8 * 8, dtype=torch.float64)
     for d in range(velocities.axes):
         axis = velocities.axis(d)
         nodes[d, : len(axis)] = axis
@@ -78,9 +80,16 @@ def layout(
         shape[-1],
         outer,
         middle,
+        _lanes(velocities),
         neighbours.to(device),
         nodes.to(device, dtype),
     )
+
+
+def _lanes(velocities: Velocities) -> int:
+    """Widest vector that divides the last axis and its negative half."""
+    low = int((velocities.axis(velocities.axes - 1) < 0).sum())
+    return next(n for n in (4, 2, 1) if velocities.shape[-1] % n == 0 == low % n)
 
 
 def _neighbours(grid: Grid, sides: Sequence[Sides]) -> tuple[Tensor, int]:

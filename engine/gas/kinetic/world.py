@@ -305,7 +305,7 @@ class KineticWorld:
     def _buffers(self, f: Tensor) -> tuple:
         if "stage" not in self._scratch:
             cells = self.batch * self.grid.cells
-            width = sum(self.velocities.shape)
+            width = (sum(self.velocities.shape) + 7) // 8 * 8
             kn = self.knudsen.reshape(self.batch, -1).expand(self.batch, self.grid.cells)
 
             def pair(columns: int) -> tuple[Tensor, Tensor]:
@@ -338,6 +338,7 @@ class KineticWorld:
                 self.gas.temperature_power,
                 n_low,
                 *dv[:3],
+                1e-100 if self.dtype == torch.float64 else 1e-15,
             ]
             self._scratch["par", second] = torch.tensor(
                 values, dtype=self.dtype, device=self.device
