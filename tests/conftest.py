@@ -3,6 +3,7 @@
 import os
 
 os.environ.setdefault("SCALEBRIDGE_THREADS", "2")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("PYVISTA_OFF_SCREEN", "true")
 
 from jaxtyping import install_import_hook
