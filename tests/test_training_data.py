@@ -219,7 +219,10 @@ def test_shared_sets_if_they_are_here():
     assert {k: len(v) for k, v in group_indices(frames).items()}["AIMD-NVT"] == 10
 
 
-GOALS = {"silicon": ("mlearn/Si/test.json", 0.12, 4.0e-3)}
+GOALS = {
+    "silicon": ("mlearn/Si/test.json", 0.12, 4.0e-3),
+    "water": ("deepmd_water/data/data_3", 0.04, 0.5e-3),
+}
 
 
 @pytest.mark.parametrize("name", GOALS)
