@@ -437,3 +437,8 @@ def test_weights_of_groups_enter_the_loss(alloy, tmp_path):
     assert errors[1] > 2 * errors[0]
     with pytest.raises(InputError, match=r"group_weights\.lukewarm"):
         build(scenario(alloy, group_weights={"lukewarm": 2.0}), tmp_path)
+
+
+def test_training_on_another_device_is_refused(alloy):
+    with pytest.raises(ValueError, match="runs on the cpu"):
+        scenario(alloy, device="cuda")

@@ -261,3 +261,9 @@ class TrainScenario(Common):
     """Steps between checkpoints."""
     threads: int = Field(default=1, ge=1, le=256)
     """CPU threads; the networks are small, one is usually fastest per CPU time."""
+
+    @model_validator(mode="after")
+    def _on_the_processor(self) -> Self:
+        if self.device != "cpu":
+            raise ValueError("device: training runs on the cpu; its networks are small")
+        return self
