@@ -111,11 +111,19 @@ def _potential(section: PotentialSection, scenario: MdScenario, base: Path) -> P
 
 def _fast(potential: Potential, state: ParticleState) -> Potential:
     """Use the compressed twin of a network where it agrees with it on this structure."""
+    from ...models.potentials.sums import ZblSumPotential
+    from ..md.classical import Sum, Zbl
     from ..md.compressed import TOLERANCE, compare, compress
     from ..md.learned import LearnedPotential
 
     if not isinstance(potential, LearnedPotential):
         return potential
+    if isinstance(whole := potential.module, ZblSumPotential):
+        network = LearnedPotential(whole.network, potential.deviation_factor)
+        config, species = whole.config, potential.species
+        charges = tuple(float(number) for number in config.numbers)
+        core = Zbl(charges, config.inner, config.outer, species)
+        return Sum((_fast(network, state), core), potential.cutoff, species)
     tolerance = TOLERANCE[state.positions.dtype]
     twin = compress(potential, tolerance)
     if twin is None or not compare(twin, state).within(tolerance):
@@ -295,6 +303,7 @@ class _Outputs:
     average: Average
     drift: Drift
     names: tuple[str, ...]
+    trusted: float
     distributions: Mapping[str, tuple[Trigger, Average, RadialDistribution]]
 
     @staticmethod
@@ -331,6 +340,7 @@ class _Outputs:
             Average(lambda state, observed: torch.stack([observed[n] for n in names])),
             Drift(lambda state, observed: observed["conserved"] / state.counts),
             names,
+            scenario.run.trusted_deviation,
             _distributions(scenario, world),
         )
 
@@ -358,7 +368,25 @@ class _Outputs:
         figures = self._averages(state) if self.average.blocks.count else {}
         drift, verdict = self._drift(state, observed)
         figures["conserved_drift"] = drift
-        return Outcome(figures, {"explosion": "ok", "conservation": verdict})
+        verdicts = {"explosion": "ok", "conservation": verdict}
+        if "deviation" in self.names:
+            figures["largest_deviation"], verdicts["trust"] = self._trust(folder)
+        return Outcome(figures, verdicts)
+
+    def _trust(self, folder: RunFolder) -> tuple[Figure, str]:
+        """Where the committee agreed least, and whether that was within what is trusted."""
+        series: Any = folder.store["thermo/deviation"]
+        steps: Any = folder.store["thermo/step"]
+        worst = series[:].max(axis=1)
+        frame = int(worst.argmax())
+        value, limit = float(worst[frame]), self.trusted
+        figure = Figure(value, "eV/angstrom", note=f"at step {int(steps[frame])}")
+        if value <= limit:
+            return figure, "ok"
+        return figure, (
+            f"the committee disagrees by up to {value:.2g} eV/angstrom (step "
+            f"{int(steps[frame])}), more than the {limit:g} that is trusted"
+        )
 
     def _averages(self, state: ParticleState) -> dict[str, Figure]:
         atoms, figures = state.counts.double().cpu(), {}

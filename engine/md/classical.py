@@ -11,6 +11,9 @@ from ..kernels import many_body, pair
 from .neighbours import Neighbours
 from .state import Interaction, ParticleState
 
+COULOMB = 14.399645
+"""e^2 / (4 pi eps0) in eV angstrom (CODATA 2018)."""
+
 
 def plain(epsilon: Tensor, sigma: Tensor, cutoff: float) -> Tensor:
     """The energy jumps to zero at the cutoff: no offset."""
@@ -144,6 +147,11 @@ class Sum:
     cutoff: float
     species: tuple[str, ...]
 
+    @property
+    def members(self) -> int:
+        """Size of the largest committee among the terms."""
+        return max(getattr(term, "members", 1) for term in self.terms)
+
     def __call__(self, state: ParticleState, neighbours: Neighbours) -> Interaction:
         """Add all terms up; the deviation is that of the terms that have one."""
         parts = [term(state, neighbours) for term in self.terms]
@@ -154,3 +162,46 @@ class Sum:
             torch.stack([part.virial.double() for part in parts]).sum(0),
             torch.stack(deviations).sum(0) if deviations else torch.empty(0),
         )
+
+
+@dataclass(frozen=True)
+class Zbl:
+    """The universal repulsion of Ziegler, Biersack and Littmark, switched off smoothly.
+
+    U(r) = w(r) Z Z' e^2 / (4 pi eps0 r) phi(r / a), a = 0.46850 / (Z^0.23 + Z'^0.23) with
+    lengths in angstrom; w is 1 below ``inner``, a quintic, and 0 beyond ``outer``. Under a
+    network it closes the holes at distances that no training data reach.
+
+    Attributes:
+        charges: atomic number of each species.
+        inner: angstrom.
+        outer: angstrom.
+        species: chemical symbols.
+
+    Reference: J. F. Ziegler, J. P. Biersack and U. Littmark, The Stopping and Range of
+    Ions in Solids (1985), equations 2-72 to 2-74.
+    """
+
+    charges: tuple[float, ...]
+    inner: float
+    outer: float
+    species: tuple[str, ...]
+
+    @property
+    def cutoff(self) -> float:
+        """Range, angstrom."""
+        return self.outer
+
+    def __call__(self, state: ParticleState, neighbours: Neighbours) -> Interaction:
+        """Energy, forces and virial of every system."""
+        runtime.start(state.positions.device)
+        places = neighbours.places(state.positions, state.system, state.cell)
+        forces = torch.empty_like(places[: state.atoms])
+        partial = neighbours.layout.partial(7)
+        pair.k_zbl(
+            places, neighbours.home, neighbours.atom, neighbours.slots, neighbours.rows,
+            state.species, neighbours.parent, places.new_tensor(self.charges),
+            places.new_tensor([self.inner, self.outer, COULOMB]),
+            neighbours.layout.chunks, forces, partial,
+        )  # fmt: skip
+        return gathered(neighbours.layout.total(partial), forces)

@@ -190,6 +190,8 @@ class RunSection(Section):
     """Steps between checkpoints; 0 for one at the end."""
     largest_force: Positive = 1000.0
     """The run is stopped above this force, eV/angstrom (or reduced)."""
+    trusted_deviation: Positive = 1.0
+    """The summary says where a committee disagreed by more than this, eV/angstrom."""
 
 
 class RdfSection(Section):
