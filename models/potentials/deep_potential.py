@@ -26,200 +26,16 @@ and ACE; the smooth edition is L. Zhang et al., NeurIPS 2018, arXiv:1805.09003.
 Every parameter carries a leading axis ``members``: a committee is one module and one call.
 """
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from .contraction import GramContraction, MomentContraction
 from .fitting import Fitting
-from .harmonics import MAX_DEGREE, harmonics, harmonics_gradient, quadrupole_matrices
-
-
-def switch(distance: Tensor, start: float, cutoff: float) -> Tensor:
-    """Quintic switch w(r): 1 below ``start``, 0 beyond ``cutoff``, twice differentiable."""
-    u = ((distance - start) / (cutoff - start)).clamp(0, 1)
-    return u * u * u * (-6 * u * u + 15 * u - 10) + 1
-
-
-def switch_gradient(distance: Tensor, start: float, cutoff: float) -> Tensor:
-    """Return dw/dr in 1 / angstrom."""
-    u = ((distance - start) / (cutoff - start)).clamp(0, 1)
-    return -30 * (u * (1 - u)) ** 2 / (cutoff - start)
-
-
-class ChebyshevRadial(nn.Module):
-    """Radial functions as linear mixes of Chebyshev polynomials times the switch.
-
-    ``phi_m(r) = sum_b C_bm T_b(x) w(r)``, ``x = 2 (r / cutoff - 1)^2 - 1``, one matrix C
-    per neighbour species. Parameters: ``mix [members, species, basis, channels]``.
-    """
-
-    def __init__(
-        self,
-        members: int,
-        species: int,
-        basis: int,
-        channels: int,
-        start: float,
-        cutoff: float,
-    ) -> None:
-        super().__init__()
-        self.basis, self.start, self.cutoff = basis, start, cutoff
-        self.mix = nn.Parameter(torch.zeros(members, species, basis, channels))
-
-    def reset(self, generator: torch.Generator) -> None:
-        """Draw the mix from N(0, 1 / (species basis))."""
-        spread = (self.mix.shape[1] * self.basis) ** -0.5
-        with torch.no_grad():
-            self.mix.copy_(torch.randn(self.mix.shape, generator=generator) * spread)
-
-    def functions(self, distance: Tensor) -> Tensor:
-        """Return ``T_b(x) w(r)``, ``[..., basis]``."""
-        x = 2 * (distance / self.cutoff - 1).clamp(max=0) ** 2 - 1
-        return (
-            _chebyshev(x, self.basis) * switch(distance, self.start, self.cutoff)[..., None]
-        )
-
-    def functions_gradient(self, distance: Tensor) -> Tensor:
-        """Return the derivative of :meth:`functions` with respect to r in closed form."""
-        y = (distance / self.cutoff - 1).clamp(max=0)
-        x, slope = 2 * y * y - 1, 4 * y / self.cutoff
-        value = _chebyshev(x, self.basis)
-        derivative = _chebyshev_derivative(x, self.basis) * slope[..., None]
-        w = switch(distance, self.start, self.cutoff)[..., None]
-        dw = switch_gradient(distance, self.start, self.cutoff)[..., None]
-        return derivative * w + value * dw
-
-    def forward(self, distance: Tensor, species: int) -> Tensor:
-        """Return ``phi [members, ..., channels]`` at distances to one neighbour species."""
-        flat = self.functions(distance.reshape(-1)) @ self.mix[:, species]
-        return flat.reshape(-1, *distance.shape, self.mix.shape[-1])
-
-
-class EmbeddingRadial(nn.Module):
-    """Radial functions of the smooth edition: ``phi_m = s G_m(s)``, ``s = w(r) / (r std)``.
-
-    G is a tanh network with DeePMD-kit's skips: where the width doubles ``[h, h]`` is
-    added, where it stays ``h``. One network per neighbour species (``type_one_side``).
-    """
-
-    scale: Tensor
-
-    def __init__(
-        self,
-        members: int,
-        species: int,
-        neurons: Sequence[int],
-        start: float,
-        cutoff: float,
-    ) -> None:
-        super().__init__()
-        self.start, self.cutoff = start, cutoff
-        widths = [1, *neurons]
-        self.weights = nn.ParameterList(
-            nn.Parameter(torch.zeros(members, species, a, b))
-            for a, b in itertools.pairwise(widths)
-        )
-        self.biases = nn.ParameterList(
-            nn.Parameter(torch.zeros(members, species, 1, b)) for b in neurons
-        )
-        self.register_buffer("scale", torch.ones(()))
-
-    def reset(self, generator: torch.Generator) -> None:
-        """Draw weights from N(0, 1 / (n_in + n_out)) and biases from N(0, 1)."""
-        with torch.no_grad():
-            for weight in self.weights:
-                spread = (weight.shape[-1] + weight.shape[-2]) ** -0.5
-                weight.copy_(torch.randn(weight.shape, generator=generator) * spread)
-            for bias in self.biases:
-                bias.copy_(torch.randn(bias.shape, generator=generator))
-
-    def argument(self, distance: Tensor) -> Tensor:
-        """Return ``s(r) = w(r) / r`` in 1 / angstrom."""
-        return switch(distance, self.start, self.cutoff) / distance
-
-    def argument_gradient(self, distance: Tensor) -> Tensor:
-        """Return ds/dr."""
-        dw = switch_gradient(distance, self.start, self.cutoff)
-        return (dw - switch(distance, self.start, self.cutoff) / distance) / distance
-
-    def forward(self, distance: Tensor, species: int) -> Tensor:
-        """Return ``phi [members, ..., channels]`` at distances to one neighbour species."""
-        phi = self.value(self.argument(distance.reshape(-1)), species)
-        return phi.reshape(phi.shape[0], *distance.shape, phi.shape[-1])
-
-    def value(self, argument: Tensor, species: int) -> Tensor:
-        """Return ``phi [members, n, channels]`` for ``s [n]``."""
-        scaled = (argument * self.scale)[:, None]
-        hidden = scaled
-        for weight, bias in zip(self.weights, self.biases, strict=True):
-            new = torch.tanh(_affine(hidden, weight[:, species], bias[:, species]))
-            hidden = _skip(hidden, new)
-        return hidden * scaled
-
-    def value_and_slope(self, argument: Tensor, species: int) -> tuple[Tensor, Tensor]:
-        """Return phi and dphi/ds (forward mode), each ``[members, n, channels]``."""
-        scaled = (argument * self.scale)[:, None]
-        hidden, tangent = scaled, torch.ones_like(scaled)
-        for weight, bias in zip(self.weights, self.biases, strict=True):
-            w = weight[:, species]
-            new = torch.tanh(_affine(hidden, w, bias[:, species]))
-            slope = (1 - new * new) * (tangent * w if w.shape[-2] == 1 else tangent @ w)
-            hidden, tangent = _skip(hidden, new), _skip(tangent, slope)
-        return hidden * scaled, (hidden + tangent * scaled) * self.scale
-
-
-class GramContraction(nn.Module):
-    """``D = T T_<^T``, summed over the components of l = 0 and 1 together."""
-
-    def __init__(self, channels: int, axis: int) -> None:
-        super().__init__()
-        self.axis, self.blocks = axis, (channels * axis,)
-
-    def forward(self, moments: Tensor) -> Tensor:
-        """``[members, atoms, channels, 4] -> [members, atoms, channels * axis]``."""
-        return (moments @ moments[..., : self.axis, :].mT).flatten(-2)
-
-
-class MomentContraction(nn.Module):
-    """``T^0``, ``T^l . T^l`` (l = 1..lmax) and three-moment products of a few channels."""
-
-    quadrupole: Tensor
-
-    def __init__(self, channels: int, axis: int, lmax: int, products: int) -> None:
-        super().__init__()
-        self.axis, self.lmax, self.products = axis, lmax, products if lmax >= 2 else 0
-        self.blocks = (channels, *[channels * axis] * lmax, *[self.products] * 3)
-        self.register_buffer(
-            "quadrupole", quadrupole_matrices().reshape(5, 9).float(), persistent=False
-        )
-
-    def _apply(self, fn, recurse: bool = True):  # noqa: ANN001, ANN202 - torch's signature
-        super()._apply(fn, recurse)
-        self.quadrupole = quadrupole_matrices().reshape(5, 9).to(self.quadrupole)
-        return self
-
-    def forward(self, moments: Tensor) -> Tensor:
-        """``[members, atoms, channels, (lmax + 1)^2] -> [members, atoms, features]``."""
-        parts = [moments[..., 0]]
-        for degree in range(1, self.lmax + 1):
-            block = moments[..., degree**2 : (degree + 1) ** 2]
-            parts.append((block @ block[..., : self.axis, :].mT).flatten(-2))
-        if self.products:
-            chosen = moments[..., -self.products :, :]
-            q = (chosen[..., 4:9] @ self.quadrupole).unflatten(-1, (3, 3))
-            v = chosen[..., 1:4]
-            # Elementwise: batched products of 3 x 3 matrices cost five times as much.
-            qv = (q * v[..., None, :]).sum(-1)
-            square = (q[..., :, None, :] * q[..., None, :, :]).sum(-1)
-            parts += [
-                (v * qv).sum(-1),
-                (square * q).sum((-2, -1)),
-                (qv * qv).sum(-1),
-            ]
-        return torch.cat(parts, -1)
+from .harmonics import MAX_DEGREE, harmonics, harmonics_gradient
+from .radial import ChebyshevRadial, EmbeddingRadial, polar, switch, switch_gradient
 
 
 class DeepPotential(nn.Module):
@@ -567,18 +383,6 @@ class HigherMoments:
         return DeepPotential(self, self.lmax).reset(seed)
 
 
-def polar(displacements: Tensor, mask: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
-    """Return distances ``[...]`` and unit vectors ``[..., 3]``; empty slots lie outside.
-
-    An empty slot is moved beyond the cutoff, where every function is zero with all its
-    derivatives, instead of to the origin, where the unit vector has none.
-    """
-    outside = displacements.new_tensor([cutoff + 1.0, 0.0, 0.0])
-    safe = torch.where(mask[..., None], displacements, outside)
-    distance = torch.linalg.norm(safe, dim=-1)
-    return distance, safe / distance[..., None]
-
-
 def join(models: Sequence[DeepPotential]) -> DeepPotential:
     """Return one committee of all members of ``models``.
 
@@ -607,35 +411,6 @@ def _with_members(
         else:
             target.copy_(states[0][name])
     return result
-
-
-def _chebyshev(x: Tensor, count: int) -> Tensor:
-    values = [torch.ones_like(x), x]
-    for _ in range(count - 2):
-        values.append(2 * x * values[-1] - values[-2])
-    return torch.stack(values[:count], -1)
-
-
-def _chebyshev_derivative(x: Tensor, count: int) -> Tensor:
-    """T_n' = n U_(n-1)."""
-    second = [torch.zeros_like(x), torch.ones_like(x), 2 * x]
-    for _ in range(count - 3):
-        second.append(2 * x * second[-1] - second[-2])
-    return torch.stack([n * second[n] for n in range(count)], -1)
-
-
-def _affine(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    if weight.shape[-2] == 1:
-        return hidden * weight + bias
-    return hidden @ weight + bias
-
-
-def _skip(old: Tensor, new: Tensor) -> Tensor:
-    if new.shape[-1] == old.shape[-1]:
-        return new + old
-    if new.shape[-1] == 2 * old.shape[-1] and old.shape[-1] > 1:
-        return new + torch.cat([old, old], -1)
-    return new
 
 
 __all__ = [
