@@ -8,6 +8,7 @@ distortions of the starting structures, no dynamics).
 """
 
 import contextlib
+import fcntl
 import json
 import math
 import os
@@ -43,7 +44,7 @@ TOY = HERE.parent / "tests" / "learn_toy.py"
 ARMS = ("learned", "random", "structures")
 SEEDS = 5
 TARGET = 0.05
-MOST_LABELS = 320
+MOST_LABELS = 150
 CUTOFF = StillingerWeber().cutoff
 
 
@@ -129,9 +130,12 @@ def silicon(arm: str, seed: int, quick: bool = False) -> dict[str, Any]:
     """Run one arm to the target and return its curve."""
     from scalebridge.engine.build import build
 
-    settings = [f"seed={seed}", "rounds=60", "explorer.stride=1"]
+    settings = [
+        f"seed={seed}", "rounds=60", "explorer.stride=1", "explorer.steps=60",
+        "explorer.timestep=3.0", "training.steps=800", "training.learning_rate=0.01",
+    ]  # fmt: skip
     if quick:
-        settings = [f"seed={seed}", "rounds=1", "explorer.steps=10", "training.steps=20"]
+        settings += ["rounds=1", "explorer.steps=10", "training.steps=20"]
     checked, base = scenario.load("elt_silicon", settings)
     loop: Any = build(checked, base)
     starts = loop.explorer(0, math.inf).starts
@@ -171,10 +175,16 @@ def known_curves() -> list[dict[str, Any]]:
 
 
 def keep_curve(curve: dict[str, Any]) -> None:
-    """Add a run to the file."""
+    """Add a run to the file; several processes may do so."""
+    CURVES.parent.mkdir(parents=True, exist_ok=True)
+    with open(tempfile.gettempdir() + "/learn_silicon.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _add_curve(curve)
+
+
+def _add_curve(curve: dict[str, Any]) -> None:
     name = (curve["arm"], curve["seed"])
     others = [c for c in known_curves() if (c["arm"], c["seed"]) != name]
-    CURVES.parent.mkdir(parents=True, exist_ok=True)
     runs = sorted([*others, curve], key=lambda c: (c["arm"], c["seed"]))
     lines = ",\n".join(json.dumps(run) for run in runs)
     write_text(CURVES, f"[\n{lines}\n]\n")
@@ -230,33 +240,33 @@ def report_silicon(record: Recorder) -> None:
         seeds = [s for a, s in runs if a == "learned" and (other, s) in runs]
         if not seeds:
             continue
-        target = reachable([runs["learned", s] for s in seeds])
-        ratios, reached = [], 0
+        ratios, reached, mine = [], [], []
         for seed in seeds:
-            mine = labels_needed(runs["learned", seed], target)
-            theirs = labels_needed(runs[other, seed], target)
-            reached += math.isfinite(theirs)
-            ratios.append(min(theirs, runs[other, seed]["labels"][-1]) / mine)
-        mine = [labels_needed(runs["learned", s], target) for s in seeds]
+            pair = runs["learned", seed], runs[other, seed]
+            target = max(TARGET, *(min(run["worst"]) for run in pair))
+            here, there = (labels_needed(run, target) for run in pair)
+            ratios.append(there / here)
+            reached.append(1e3 * target)
+            mine.append(here)
         note = (
-            f"labels that {other} needs over those that the loop needs "
-            f"({np.mean(mine):.0f} on average) to {1e3 * target:.0f} meV/angstrom in the "
-            f"worst of 20 strata; {len(seeds)} seeds, {other} reached it in {reached}; "
-            "where it did not, its last label count stands in (a lower bound)"
+            f"labels of the other arm over labels of the loop (on average "
+            f"{np.mean(mine):.0f}) to the same error in the worst of 20 strata, {len(seeds)} "
+            f"seeds; the error is the smallest that both reached within {MOST_LABELS} "
+            f"labels, {min(reached):.0f} to {max(reached):.0f} meV/angstrom"
         )
-        name = f"silicon_labels_vs_{other}"
-        mean = float(np.mean(ratios))
+        if max(reached) > 1.01e3 * TARGET:
+            note += f"; {1e3 * TARGET:.0f} was not reached with this budget of training"
         record(
-            name, mean, "", goal=1.0, better="higher", spread=interval(ratios), note=note
+            f"silicon_labels_vs_{other}",
+            float(np.mean(ratios)),
+            goal=1.0,
+            better="higher",
+            spread=interval(ratios),
+            note=note,
         )
     learned = [run for (arm, _), run in sorted(runs.items()) if arm == "learned"]
     if learned:
         _calibration(record, learned)
-
-
-def reachable(runs: Sequence[dict[str, Any]]) -> float:
-    """Return the target, or the smallest error that every run got to."""
-    return max(TARGET, *(min(run["worst"]) for run in runs))
 
 
 def _calibration(record: Recorder, learned: Sequence[dict[str, Any]]) -> None:

@@ -1,0 +1,440 @@
+"""Learning potentials: committee, explorer, labelers, trainer, scenario."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
+from click.testing import CliRunner
+from scalebridge.engine import scenario
+from scalebridge.engine.build import learn as build
+from scalebridge.engine.build.learn import labeler_of
+from scalebridge.engine.cli import main
+from scalebridge.engine.errors import InputError
+from scalebridge.engine.learn import atoms as room
+from scalebridge.engine.learn.atoms import (
+    CONFIGURATIONS,
+    LABELS,
+    AtomsLabel,
+    CommitteePotential,
+    Configuration,
+    last_layer,
+    stacked,
+)
+from scalebridge.engine.learn.explorers.dynamics import Dynamics, Start, keep_systems
+from scalebridge.engine.learn.explorers.structures import beta_tin, distorted, liquid
+from scalebridge.engine.learn.indicators import Conformal, Evidence, conformal_ratio
+from scalebridge.engine.learn.journal import LabelError, fingerprint, identity
+from scalebridge.engine.learn.labelers.exact import PotentialLabeler
+from scalebridge.engine.learn.labelers.quantum import AseLabeler, PyscfLabeler
+from scalebridge.engine.learn.selection import Batch, determinantal, farthest_point
+from scalebridge.engine.learn.stopping import Round, StopRule, Stratum
+from scalebridge.engine.learn.trainers.committee import PotentialTrainer, repeated
+from scalebridge.engine.learn.trainers.potential import Settings
+from scalebridge.engine.md.classical import LennardJones, StillingerWeber
+from scalebridge.engine.md.learned import LearnedPotential
+from scalebridge.engine.md.neighbours import build_neighbours
+from scalebridge.engine.run import Reporter
+from scalebridge.engine.rundir import RunFolder
+from scalebridge.models.potentials.deep_potential import HigherMoments
+
+SMALL = {"cutoff": 4.0, "channels": 4, "axis": 2, "products": 2, "fitting": (8,)}
+
+
+def silicon(rattle: float = 0.1, seed: int = 0) -> Configuration:
+    crystal = bulk("Si", a=5.431, cubic=True)
+    crystal.rattle(rattle, seed=seed)
+    return Configuration.of(crystal, "diamond")
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+# -- committee -----------------------------------------------------------------------------
+
+
+def test_committee_potential_equals_automatic_derivatives():
+    """Also with two species, and with rows of different length."""
+    module = HigherMoments(("O", "H"), members=3, **SMALL).build(1).double()
+    state = stacked(
+        [Configuration.of(molecule("H2O")), Configuration.of(molecule("H2O2"))], ("O", "H")
+    )
+    neighbours = build_neighbours(state, 4.0, 0.5)
+    mine = CommitteePotential(module)(state, neighbours)
+    other = LearnedPotential(module)(state, neighbours)
+    for name in ("energy", "forces", "virial", "deviation"):
+        torch.testing.assert_close(
+            getattr(mine, name), getattr(other, name), rtol=1e-9, atol=1e-9
+        )
+
+
+def test_last_layer_features_ignore_order_and_place():
+    module = HigherMoments(("Si",), members=2, **SMALL).build(1)
+    sample = silicon()
+    order = torch.randperm(8, generator=rng(3))
+    moved = replace(sample, positions=sample.positions[order] + 1.7)
+    a, b, c = last_layer([module], [sample, moved, silicon(seed=1)])
+    torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+    assert float((a - c).norm()) > 1e-3 * float(a.norm())
+
+
+def test_key_is_structure_and_method_and_nothing_else():
+    a, b = silicon(), replace(silicon(), stratum="elsewhere", deviation=3.0)
+    moved = replace(a, positions=a.positions + 1e-12)
+    sw = identity(PotentialLabeler(StillingerWeber()))
+    other = identity(PotentialLabeler(StillingerWeber(lambda_=22.0)))
+    keys = [
+        fingerprint(CONFIGURATIONS.pack(s), m) for s in (a, b, moved) for m in (sw, other)
+    ]
+    assert keys[:2] == keys[2:4]
+    assert len(set(keys)) == 4
+    lj = LennardJones((0.01,), (3.4,), 8.0, ("Ar",))
+    assert "0x" not in identity(PotentialLabeler(lj))  # no address: the same in a worker
+
+
+def test_codecs_undo_themselves():
+    label = AtomsLabel(-3.0, torch.ones(8, 3).double(), None, 0.1, 0.02)
+    again = LABELS.unpack(LABELS.pack(label))
+    assert (again.energy, again.virial, again.force_error) == (-3.0, None, 0.02)
+    back = CONFIGURATIONS.unpack(CONFIGURATIONS.pack(silicon()))
+    assert torch.equal(back.positions, silicon().positions)
+
+
+# -- explorer ------------------------------------------------------------------------------
+
+
+def walkers(*temperatures: float) -> list[Start]:
+    masses = torch.full((8,), 28.085, dtype=torch.float64)
+    return [
+        Start(replace(silicon(0.0), stratum=f"{t:g} K"), t, masses) for t in temperatures
+    ]
+
+
+class Lying:
+    """Stillinger-Weber with a deviation that grows with the displacement."""
+
+    species, cutoff = ("Si",), StillingerWeber().cutoff
+
+    def __init__(self, blind: bool = False) -> None:
+        self.blind = blind
+
+    def __call__(self, state, neighbours):
+        found = StillingerWeber()(state, neighbours)
+        away = found.forces.norm(dim=1)
+        return replace(found, deviation=torch.zeros_like(away) if self.blind else away)
+
+
+def explore(trusted: float, blind: bool = False, *temperatures: float):
+    walk = Dynamics(
+        walkers(*temperatures or (50.0, 3000.0)), trusted, steps=40, stride=10, rattle=0.0,
+        strain=0.0,
+        potential=lambda committee: Lying(blind),
+    )  # fmt: skip
+    return list(walk.explore([], rng(1)))
+
+
+def test_walker_stops_at_its_first_untrusted_frame():
+    frames = explore(1.5)
+    cold = [f for f in frames if f.stratum == "50 K"]
+    hot = [f for f in frames if f.stratum == "3000 K"]
+    assert len(cold) == 5
+    assert [f.deviation > 1.5 for f in hot] == [False] * (len(hot) - 1) + [True]
+    assert sum(f.weight for f in cold) == 5
+    assert sum(f.weight for f in hot) >= 5  # the last one stands for those not reached
+    assert len(explore(math.inf)) == 10
+    assert len(explore(1.5, blind=True)) == 10  # defect: a blind indicator never stops
+
+
+def test_walks_repeat_and_do_not_depend_on_their_neighbours():
+    a, b = explore(1.5), explore(1.5)
+    assert all(torch.equal(x.positions, y.positions) for x, y in zip(a, b, strict=True))
+
+
+def test_frames_without_physics_have_failed():
+    class Broken(Lying):
+        def __call__(self, state, neighbours):
+            found = super().__call__(state, neighbours)
+            bad = (state.step[state.system.long()] >= 10) & (state.system == 1)
+            return replace(found, forces=torch.where(bad[:, None], math.nan, found.forces))
+
+    walk = Dynamics(walkers(100.0, 300.0), steps=20, potential=lambda c: Broken(True))
+    frames = list(walk.explore([], rng()))
+    failed = [f for f in frames if not math.isfinite(f.deviation)]
+    assert [f.stratum for f in failed] == ["300 K"]
+    assert bool(failed[0].positions.isfinite().all())
+    assert sum(f.stratum == "100 K" for f in frames) == 3
+
+
+def test_dropping_systems_keeps_the_others():
+    walk = Dynamics(walkers(100.0, 200.0, 300.0), potential=lambda c: Lying())
+    state = walk._begin(Lying(), rng())
+    state = walk._world(Lying(), state, [0, 1, 2]).init()
+    kept = keep_systems(state, torch.tensor([True, False, True]))
+    assert kept.systems == 2
+    assert torch.equal(kept.positions[8:], state.positions[16:])
+    assert kept.system.tolist() == [0] * 8 + [1] * 8
+
+
+def test_structures():
+    drop = liquid("Si", 32, 2.57, 2.1, 0)
+    assert drop.get_all_distances(mic=True)[np.triu_indices(32, 1)].min() > 1.9
+    density = drop.get_masses().sum() * 1.66053906660 / drop.get_volume()
+    assert density == pytest.approx(2.57)
+    neighbours = np.sort(beta_tin("Si", 4.82).repeat(3).get_all_distances(mic=True)[0])
+    assert neighbours[1:7].max() < 3.0  # six neighbours, as white tin has
+    flat = Configuration.of(molecule("H2O"))
+    bent = distorted(flat, 0.0, 0.5, rng())
+    assert torch.equal(bent.positions, flat.positions)  # a molecule has no cell to strain
+
+
+# -- decisions -----------------------------------------------------------------------------
+
+
+def test_conformal_bound_covers_and_a_biased_one_does_not():
+    generator = rng(5)
+    covered, naive = [], []
+    for _ in range(200):
+        u = torch.rand(60, generator=generator, dtype=torch.float64) + 0.1
+        e = u * torch.randn(60, generator=generator, dtype=torch.float64).abs()
+        nothing = torch.zeros(40)
+        known = Evidence(u[:40], e[:40], nothing, nothing.long(), nothing.bool())
+        q = conformal_ratio(known, 0.9)
+        covered.append((e[40:] <= q * u[40:]).double().mean())
+        naive.append((e[40:] <= u[40:]).double().mean())
+    assert float(torch.stack(covered).mean()) == pytest.approx(0.91, abs=0.015)
+    assert float(torch.stack(naive).mean()) < 0.75  # deviation taken for an error
+
+
+def test_leash_is_longer_while_the_models_are_poor():
+    rule = Conformal(0.05)
+    n = 20
+    poor = Evidence(
+        torch.full((n,), 0.2).double(), torch.full((n,), 1.0).double(),
+        torch.zeros(n), torch.zeros(n).long(), torch.zeros(n).bool(),
+    )  # fmt: skip
+    levels = rule(poor, 1)
+    assert levels.low < 0.05 < levels.reach
+    good = replace(poor, error=torch.full((n,), 0.02).double())
+    assert rule(good, 1).reach == rule(good, 1).low
+
+
+def test_selection_prefers_what_is_new():
+    known = torch.tensor([[0.0, 0.0]])
+    features = torch.tensor([[0.1, 0.0], [5.0, 0.0], [5.1, 0.0], [0.0, 3.0]])
+    assert set(farthest_point(features, known, 2, rng()).tolist()) == {2, 3}
+    assert (
+        len(farthest_point(features[:1].repeat(5, 1), known[:0], 5, rng())) == 1
+    )  # copies
+    picks = determinantal(features, torch.tensor([[1.0, 0.0]]), 1, rng())
+    assert picks.tolist() == [3]
+    few = Batch(10, 0.1)(
+        torch.zeros(4).bool(),
+        torch.ones(4).bool(),
+        lambda r: features[r],
+        lambda: known,
+        rng(),
+    )
+    assert len(few) == 1  # nothing is untrusted: only the random arm asks
+
+
+def test_stop_rule_names_the_open_stratum():
+    fine, bad = Stratum(100, 0.0, (0.01,)), Stratum(100, 0.0, (0.2,))
+    rule = StopRule(0.05)
+    assert not rule.done([Round(0.0, {"a": fine})])
+    assert rule.done([Round(0.0, {"a": fine})] * 2)
+    both = [Round(0.0, {"a": fine, "b": bad})] * 2
+    assert not rule.done(both)
+    assert list(rule.open_strata(both)) == ["b"]
+
+
+# -- labelers ------------------------------------------------------------------------------
+
+
+def test_classical_labels_are_exact_and_strange_elements_refused():
+    labeler = PotentialLabeler(StillingerWeber())
+    label = labeler.label(silicon())
+    moved = silicon()
+    moved.positions[3, 1] += 1e-5
+    slope = -(labeler.label(moved).energy - label.energy) / 1e-5
+    assert slope == pytest.approx(float(label.forces[3, 1]), abs=1e-4)
+    with pytest.raises(LabelError, match="knows Si, not H, O"):
+        labeler.label(Configuration.of(molecule("H2O")))
+
+
+def test_ase_labeler_equals_ase():
+    cell = bulk("Cu", cubic=True)
+    cell.rattle(0.1, seed=1)
+    label = AseLabeler(EMT, "emt").label(Configuration.of(cell))
+    cell.calc = EMT()
+    assert label.energy == pytest.approx(cell.get_potential_energy())
+    np.testing.assert_allclose(label.forces, cell.get_forces(), atol=1e-10)
+    stress = -label.virial.numpy() / cell.get_volume()
+    np.testing.assert_allclose(stress, cell.get_stress(voigt=False), atol=1e-10)
+    with pytest.raises(LabelError, match="emt"):
+        AseLabeler(EMT, "emt").label(silicon())
+
+
+def test_tblite_equals_its_calculator():
+    pytest.importorskip("tblite")
+    from tblite.ase import TBLite
+
+    water = molecule("H2O")
+    label = labeler_of("tblite").label(Configuration.of(water))
+    water.calc = TBLite(method="GFN2-xTB", accuracy=0.1, verbosity=0)
+    assert label.energy == pytest.approx(water.get_potential_energy(), abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    "method", ["hf", "ccsd(t)", pytest.param("pbe", marks=pytest.mark.slow)]
+)
+def test_pyscf_forces_are_the_slope_of_the_energy(method):
+    pytest.importorskip("pyscf")
+    labeler = PyscfLabeler(method, "sto-3g")
+    atoms = Atoms("H4", positions=[(0, 0, 0), (0.8, 0, 0), (0, 1.3, 0.1), (0.8, 1.4, 0)])
+    energies = []
+    for step in (-1e-3, 0.0, 1e-3):
+        moved = atoms.copy()
+        moved.positions[2, 1] += step
+        energies.append(labeler.label(Configuration.of(moved)).energy)
+    label = labeler.label(Configuration.of(atoms))
+    slope = -(energies[2] - energies[0]) / 2e-3
+    assert float(label.forces[2, 1]) == pytest.approx(slope, abs=3e-3)
+    assert label.energy == pytest.approx(energies[1], abs=1e-7)
+
+
+@pytest.mark.slow
+def test_pyscf_periodic_cell():
+    label = PyscfLabeler("lda", "gth-szv").label(Configuration.of(bulk("Si", a=5.43)))
+    assert float(label.forces.abs().max()) < 0.02  # by symmetry
+    assert -230 < label.energy < -200
+
+
+def test_what_pyscf_cannot_do_is_said():
+    pytest.importorskip("pyscf")
+    h2 = Configuration.of(molecule("H2"))
+    with pytest.raises(LabelError, match="3 electrons cannot have 0 of them unpaired"):
+        PyscfLabeler("hf", "sto-3g", charge=-1, spin=0).label(h2)
+    with pytest.raises(LabelError, match="did not converge in 1 cycles"):
+        PyscfLabeler("hf", "6-31g", cycles=1).label(Configuration.of(molecule("H2O")))
+    assert "partly periodic" in PyscfLabeler().refusal(
+        replace(h2, periodic=torch.tensor([True, False, False]))
+    )
+    assert "basis" in PyscfLabeler("hf", "no-such").refusal(h2)
+    assert "neither a method nor a functional" in PyscfLabeler("hff", "sto-3g").refusal(h2)
+
+
+# -- training ------------------------------------------------------------------------------
+
+
+def labelled(count: int):
+    labeler = PotentialLabeler(StillingerWeber())
+    samples = [silicon(0.15, seed) for seed in range(count)]
+    return [(sample, labeler.label(sample)) for sample in samples]
+
+
+def test_training_reduces_the_error_and_starts_from_what_is_there():
+    data, fresh = labelled(12), silicon(0.15, 99)
+    truth = PotentialLabeler(StillingerWeber()).label(fresh)
+    empty = [HigherMoments(("Si",), members=2, **SMALL).build(0).float()]
+    trainer = PotentialTrainer(Settings(steps=120, learning_rate=0.01, validation=0.0))
+    once = trainer.train(empty, data, rng())
+    twice = trainer.train(once, data, rng())
+    errors = [room.force_error(c, fresh, truth) for c in (empty, once, twice)]
+    assert errors[1] < 0.7 * errors[0]
+    assert errors[2] < errors[1]
+
+
+def test_surer_labels_are_shown_more_often():
+    exact = AtomsLabel(0.0, torch.zeros(1, 3))
+    noisy = replace(exact, force_error=0.1)
+    assert repeated([exact, exact]) == [0, 1]
+    assert repeated([exact, noisy]) == [0] * 5 + [1]
+
+
+# -- scenario ------------------------------------------------------------------------------
+
+CRYSTAL = (
+    '{name="diamond",temperatures=[300,2000],structure={kind="crystal",element="Si",'
+    'lattice="diamond",lattice_constant=5.431}}'
+)
+TINY = [
+    f"start=[{CRYSTAL}]",
+    "rounds=2", "explorer.steps=10", "training.steps=10", "audit.frames=1", "batch.size=6",
+    "model.channels=4", "model.axis=2", "model.products=2", "model.fitting=[8]",
+]  # fmt: skip
+
+
+def job(*settings: str):
+    return build.build(*scenario.load("elt_silicon", [*TINY, *settings]))
+
+
+def run_in(path: Path, *settings: str):
+    make = RunFolder.open if path.exists() else lambda p: RunFolder.create(p, "", {})
+    with make(path) as folder:
+        return job(*settings).run(folder, Reporter(quiet=True))
+
+
+def test_silicon_scenario_resumes_to_the_same_data(tmp_path):
+    outcome = run_in(tmp_path / "whole")
+    assert outcome.figures["labels"].value == len(
+        ase.io.read(tmp_path / "whole" / "dataset.extxyz", ":")
+    )
+    assert outcome.figures["worst_force_error"].value > 0
+    assert (tmp_path / "whole" / "model.json").exists()
+    run_in(tmp_path / "parts", "rounds=1")
+    run_in(tmp_path / "parts")
+    names = [
+        {f.name for f in (tmp_path / part / "labels").glob("*.safetensors")}
+        for part in ("whole", "parts")
+    ]
+    assert names[0] == names[1]
+    ends = [json.loads((tmp_path / p / "events.jsonl").read_text().splitlines()[-1])
+            for p in ("whole", "parts")]  # fmt: skip
+    assert ends[0]["error_random"] == ends[1]["error_random"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("model.members=1", "committee of one"),
+        ('labeler={kind="lennard_jones",epsilon=[0.01],sigma=[3.4],cutoff=8.0}', "not Si"),
+        ('threshold={kind="levels",low=0.3,high=0.1}', "below high"),
+        ("batch.random=1.5", "batch.random"),
+        ('labeler={kind="pyscf",method="ccsd"}', "is for molecules"),
+        ("start.0.structure.vacancies=99", "99 vacancies in 8 atoms"),
+        ('labeler.kind="vasp"', "labeler"),
+    ],
+)
+def test_bad_input_is_one_line(setting, said):
+    with pytest.raises(InputError) as caught:
+        job(setting)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_label_command_keeps_what_is_done(tmp_path):
+    pytest.importorskip("tblite")
+    structures = tmp_path / "in.extxyz"
+    ase.io.write(structures, [molecule("SiH4")])
+    command = ["label", str(structures), "--labeler", "emt", "--out", str(tmp_path / "a")]
+    answer = CliRunner().invoke(main, command)
+    assert answer.exit_code == 1
+    assert "structure 0: no label" in answer.output
+    command[3] = "tblite"
+    for _ in range(2):
+        answer = CliRunner().invoke(main, command)
+        assert answer.exit_code == 0
+    (frame,) = ase.io.read(tmp_path / "a" / "dataset.extxyz", ":")
+    assert float(np.abs(frame.get_forces().sum(0)).max()) < 1e-4
+    log = (tmp_path / "a" / "labels" / "log.txt").read_text()
+    assert log.count("done") == 1  # the second call found it
+    answer = CliRunner().invoke(main, [*command, "--set", "metod=GFN1-xTB"])
+    assert answer.exit_code == 2
