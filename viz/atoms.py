@@ -30,6 +30,9 @@ SPHERE_FACTOR = 0.5
 MAX_BONDED = 6000
 """With more atoms than this, bonds are left out: nobody could see them."""
 
+ARGON_SIGMA = 3.405
+"""Angstrom; atoms in reduced units are drawn as if they were argon (Rahman 1964)."""
+
 UNITS = {"force": "eV/Å", "velocity": "Å/fs", "deviation": "eV/Å", "coordination": ""}
 NAMES = {
     "force": "force",
@@ -60,6 +63,8 @@ class Snapshot:
     values: Mapping[str, np.ndarray] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=lambda: dict(UNITS))
     label: str = ""
+    angstrom: float = 1.0
+    """Length of one angstrom in the unit of the positions; radii are scaled by it."""
 
     @classmethod
     def from_state(
@@ -137,8 +142,25 @@ class Snapshot:
             cell=self.cell,
             pbc=self.periodic if self.has_cell else False,
         )
-        reach = BOND_FACTOR * style.element_radii(self.symbols)
-        return neighbor_list("ijD", atoms, list(reach))
+        return neighbor_list("ijD", atoms, list(BOND_FACTOR * self.radii))
+
+    @property
+    def radii(self) -> np.ndarray:
+        """Covalent radii ``[atoms]`` in the unit of the positions."""
+        return style.element_radii(self.symbols) * self.angstrom
+
+    def too_close(self, share: float = 0.7) -> tuple[int, float]:
+        """Count pairs nearer than ``share`` of the sum of their radii, which no bond is.
+
+        Returns:
+            The number of such pairs, and the shortest distance among bonded atoms.
+        """
+        first, second, vectors = self._pairs
+        if not len(first):
+            return 0, float("nan")
+        lengths = np.linalg.norm(vectors, axis=1)
+        near = lengths < share * (self.radii[first] + self.radii[second])
+        return int(near.sum()) // 2, float(lengths.min())
 
     def bonds(self) -> tuple[np.ndarray, np.ndarray]:
         """Return atom index and vector (angstrom) of every bond, each from both ends."""
@@ -252,7 +274,18 @@ class Trajectory:
             values,
             units,
             self._moment(frame),
+            self.angstrom,
         )
+
+    @property
+    def length_unit(self) -> str:
+        """Unit of the positions."""
+        return self.group.columns["positions"].unit or "Å"
+
+    @property
+    def angstrom(self) -> float:
+        """One angstrom in the unit of the positions; in reduced units, of argon."""
+        return 1.0 if self.length_unit == "Å" else 1 / ARGON_SIGMA
 
     def _per_atom(self, data: Any, name: str) -> np.ndarray | None:
         if name in ("positions", "species", "system", "masses"):
@@ -313,6 +346,8 @@ class Trajectory:
             unit = columns["time"].unit
             value = float(columns["time"].array[frame])
             unit = unit or str(self.record.attributes().get("time_unit", ""))
+            if unit == "fs" and value >= 1000:
+                value, unit = value / 1000, "ps"
             if unit:
                 return f"{value:.4g} {unit}"
         if "step" in columns:
@@ -415,9 +450,10 @@ class Scene:
     def show(self, snapshot: Snapshot) -> None:
         """Draw a frame in place of the one before; the camera stays where it is."""
         whole = snapshot.wrapped().repeated(self.look.images)
-        bonded = self.look.bonds and len(whole.positions) <= MAX_BONDED
+        few = self.look.bonds and len(whole.positions) <= MAX_BONDED
+        bonded = few and len(whole.bonds()[0]) > 0
         colours = colours_of(whole, self.look)
-        radii = style.element_radii(whole.symbols) * (SPHERE_FACTOR if bonded else 1.0)
+        radii = whole.radii * (SPHERE_FACTOR if bonded else 1.0)
         self._spheres(whole, colours, radii)
         self.plotter.remove_actor("bonds", render=False)  # type: ignore[arg-type]
         if bonded:
@@ -458,7 +494,7 @@ class Scene:
         first, vectors = whole.bonds()
         if not len(first):
             return
-        mesh = sticks(whole.positions[first], 0.5 * vectors, radius=0.13)
+        mesh = sticks(whole.positions[first], 0.5 * vectors, radius=0.13 * whole.angstrom)
         mesh["colour"] = np.repeat(
             np.round(255 * colours[first]).astype(np.uint8), 16, axis=0
         )
@@ -659,7 +695,7 @@ def draw_flat(axes: "Axes", snapshot: Snapshot, look: Look = Look()) -> None:
     frame = np.stack([right, np.cross(view, right), view], 1)
     seen = whole.positions @ frame
     order = np.argsort(seen[:, 2])
-    colours, radii = colours_of(whole, look), 0.8 * style.element_radii(whole.symbols)
+    colours, radii = colours_of(whole, look), 0.8 * whole.radii
     depth = seen[order, 2]
     fade = 0.35 * (depth.max(initial=0) - depth) / max(float(np.ptp(depth)), 1e-9)
     shown = colours[order] * (1 - fade[:, None]) + fade[:, None]

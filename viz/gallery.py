@@ -1,6 +1,7 @@
 """Which picture shows what a group of a run's store holds."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -329,22 +330,57 @@ def atoms_picture(record: Record) -> "Picture":
     from .report import Picture, to_png
 
     trajectory = Trajectory(record)
-    ends = [trajectory[0]] if len(trajectory) == 1 else [trajectory[0], trajectory[-1]]
+    ends = [
+        replace(trajectory[frame], label=_moment(record, trajectory, frame))
+        for frame in ([0] if len(trajectory) == 1 else [0, -1])
+    ]
     curves, source = _structure(record, ends)
     one_kind = len(np.unique(ends[0].symbols)) == 1
-    colour = (
-        "coordination" if one_kind and len(ends[0].positions) <= MAX_BONDED else "species"
-    )
-    made = _before_and_after(ends, colour, curves)
+    bonded = one_kind and len(ends[0].positions) <= MAX_BONDED
+    if bonded:
+        bonded = float(np.median(ends[0].value_of("coordination"))) > 0
+    colour = "coordination" if bonded else "species"
+    made = _before_and_after(ends, colour, curves, trajectory.length_unit)
     counted = ", coloured by the number of neighbours" if colour == "coordination" else ""
     first, last = ends[0], ends[-1]
-    when = first.label if len(ends) == 1 else f"{first.label} and {last.label}"
-    caption = f"{len(first.positions)} atoms at {when}{counted}. {source}"
+    when = first.label if len(ends) == 1 else f"{first.label}, and {last.label}"
+    caption = f"{len(first.positions)} atoms: {when}{counted}. {source}"
     return Picture("Atoms before and after", to_png(made), caption.strip())
 
 
+def _moment(record: Record, trajectory: Trajectory, frame: int) -> str:
+    """Return time and temperature of a frame."""
+    label = trajectory[frame].label
+    thermo, steps = record.group("thermo"), trajectory.group.columns.get("step")
+    if thermo is None or steps is None or "temperature" not in thermo.columns:
+        return label
+    near = np.abs(thermo.columns["step"].values - int(steps.array[frame])).argmin()
+    column = thermo.columns["temperature"]
+    value = float(np.atleast_1d(column.array[int(near)])[trajectory.system])
+    return f"{label}, {value:.0f} {column.unit}" if column.unit == "K" else label
+
+
+def atoms_remarks(record: Record) -> list[str]:
+    """Return what is wrong with the atoms of the last frame, in sentences."""
+    if trajectory_name(record) is None:
+        return []
+    trajectory = Trajectory(record)
+    last = trajectory[-1]
+    if len(last.positions) > 10 * MAX_BONDED:
+        return []
+    count, shortest = last.too_close()
+    if not count:
+        return []
+    pairs = "one pair of atoms is" if count == 1 else f"{count} pairs of atoms are"
+    return [
+        f"in the last frame {pairs} closer than 70 % of the sum of the covalent radii "
+        f"(shortest {shortest:.2f} {trajectory.length_unit}): no such bond is known, the "
+        "potential is not to be trusted there"
+    ]
+
+
 def _before_and_after(
-    ends: list[Snapshot], colour: str, curves: list[plots.Curve]
+    ends: list[Snapshot], colour: str, curves: list[plots.Curve], unit: str
 ) -> "Figure":
     panels = len(ends) + bool(curves)
     ratios = [1.0] * len(ends) + [0.95] * bool(curves)
@@ -362,7 +398,7 @@ def _before_and_after(
     if colour == "coordination":
         _neighbour_bar(made, shown)
     if curves:
-        plot = plots.Plot(curves, "distance r [Å]", "radial distribution g(r)")
+        plot = plots.Plot(curves, f"distance r [{unit}]", "radial distribution g(r)")
         plots.draw(made.add_subplot(grid[-1]), plot)
     return made
 
@@ -399,12 +435,18 @@ def _structure(record: Record, ends: list[Snapshot]) -> tuple[list[plots.Curve],
     if group is not None:
         found = plots.lines(group)
         if found and found[0].curves:
-            return list(found[0].curves), "g(r) is averaged over the run's own samples."
+            kinds = np.unique(ends[0].symbols)
+            pair = f" {kinds[0]}-{kinds[0]}" if len(kinds) == 1 else ""
+            curves = [
+                replace(c, label=c.label.removeprefix("g(r) ").removesuffix(pair))
+                for c in found[0].curves
+            ]
+            return curves, "g(r) is averaged over the run's own samples."
     if not ends[0].has_cell or len(ends[0].positions) > MAX_BONDED:
         return [], ""
     words = ("before", "after") if len(ends) == 2 else ("",)
     return [
-        plots.Curve(*radial_distribution(snapshot), label=word)
+        plots.Curve(*radial_distribution(snapshot, 8.0 * snapshot.angstrom), label=word)
         for word, snapshot in zip(words, ends, strict=True)
     ], "g(r) is that of the frames shown."
 

@@ -151,8 +151,8 @@ h3 { font-size: 1rem; margin: 1.6rem 0 .3rem; }
 table { border-collapse: collapse; } th, td { text-align: left; padding: .25rem .9rem
   .25rem 0; border-bottom: 1px solid #e6e6e6; vertical-align: top; }
 td.number { font-variant-numeric: tabular-nums; text-align: right; white-space: nowrap; }
-.good { color: #00694e; font-weight: 600; } .bad { color: #b3400e; font-weight: 600; }
-.open { color: #555; font-weight: 600; }
+.good, .bad, .open { font-weight: 600; } span.good, span.bad { white-space: nowrap; }
+.good { color: #00694e; } .bad { color: #b3400e; } .open { color: #555; }
 img { max-width: 100%; height: auto; } figure { margin: .6rem 0 1.4rem; }
 figcaption { color: #444; font-size: .92rem; }
 pre { background: #f5f5f3; padding: .7rem .9rem; overflow-x: auto; border-radius: 4px; }
@@ -223,12 +223,15 @@ def _verdict(record: Record) -> str:
     verdicts = dict(summary.get("verdicts", {}))
     kind, sentence = _ENDINGS.get(int(summary.get("exit_status", 0)), ("bad", "It failed."))
     wrong = [name for name, verdict in verdicts.items() if not _fine(verdict)]
+    remarks = _remarks(record)
     if kind == "good" and verdicts:
         kind, sentence = (
             ("bad", f"The run finished, but {_count(len(wrong), 'check')} failed.")
             if wrong
             else ("good", f"The run finished and {_all_passed(len(verdicts))}.")
         )
+        if not wrong and remarks:
+            kind, sentence = "bad", "The run finished, but look at what follows."
     elif kind == "good":
         kind, sentence = "open", "The run finished; it makes no checks of its own."
     rows = "".join(
@@ -236,9 +239,24 @@ def _verdict(record: Record) -> str:
         f"<td>{_text('' if str(verdict) == 'ok' else verdict)}</td></tr>"
         for name, verdict in verdicts.items()
     )
+    rows += "".join(
+        f"<tr><td>{_mark(False, 'bad')}</td><td>{_text(what)}</td>"
+        f"<td>{_text(said)}</td></tr>"
+        for what, said in remarks
+    )
     sign = {"good": "✓", "bad": "✗", "open": "…"}[kind]
     table = f"<table>{rows}</table>" if rows else ""
     return f"<h2>Was it right?</h2><p class='{kind}'>{sign} {_text(sentence)}</p>{table}"
+
+
+def _remarks(record: Record) -> list[tuple[str, str]]:
+    """Return what the pictures' own look at the data found wrong: (what, sentence)."""
+    from . import gallery
+
+    try:
+        return [("structure", sentence) for sentence in gallery.atoms_remarks(record)]
+    except (OSError, ValueError, KeyError):
+        return []
 
 
 def _fine(verdict: object) -> bool:
