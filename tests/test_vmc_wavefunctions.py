@@ -8,6 +8,16 @@ from scalebridge.models.wavefunctions import jet
 from scalebridge.models.wavefunctions.determinant import DeterminantNet
 from torch import Tensor, nn
 
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Tiny matrices: a second thread only costs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 CASES = [(1, 0, 1), (1, 1, 1), (2, 1, 1), (2, 2, 2), (3, 2, 1)]
 
 

@@ -65,6 +65,8 @@ def build(scenario: VmcScenario | VmcScanScenario | DeepRitzScenario, base: Path
     del base
     if scenario.device != "cpu":
         raise InputError(f"device: vmc runs on cpu only, not on {scenario.device}")
+    # The matrices are tiny: a second thread costs, on a busy machine a factor of eight.
+    torch.set_num_threads(1)
     match scenario:
         case VmcScenario():
             return _ground_state(scenario)

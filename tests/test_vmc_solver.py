@@ -1,0 +1,535 @@
+"""Hamiltonians, sampling, natural gradient, evaluation, forces, restart, bad input."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from ase import Atoms
+from scalebridge.engine import runtime
+from scalebridge.engine.build import build
+from scalebridge.engine.errors import GuardError, InputError
+from scalebridge.engine.run import pack
+from scalebridge.engine.scenario import parse
+from scalebridge.engine.vmc import deep_ritz, forces, lattice, references
+from scalebridge.engine.vmc.electrons import Electrons, replace_bad
+from scalebridge.engine.vmc.evaluate import Density, evaluate
+from scalebridge.engine.vmc.hamiltonian import (
+    Molecule,
+    Trap,
+    from_atoms,
+    from_mole,
+    molecule,
+)
+from scalebridge.engine.vmc.labeler import VmcCalculator, VmcLabeler
+from scalebridge.engine.vmc.optimiser import Adam, Spring, clipped, gram
+from scalebridge.engine.vmc.parameters import Flat
+from scalebridge.engine.vmc.pretrain import hartree_fock, pretrain, slater_jastrow
+from scalebridge.engine.vmc.solve import Solution, Solver, nearest, warp
+from scalebridge.engine.vmc.spins import Spins
+from scalebridge.engine.vmc.statistics import (
+    autocorrelation_time,
+    blocked_error,
+    extrapolate,
+    walker_error,
+)
+from scalebridge.engine.vmc.world import Vmc
+from scalebridge.models.wavefunctions import jet
+from scalebridge.models.wavefunctions.deepwf import DeepWf
+from scalebridge.models.wavefunctions.determinant import DeterminantNet
+from scalebridge.models.wavefunctions.rbm import Rbm, SymmetricRbm
+from scalebridge.models.wavefunctions.ritz import RitzNet
+from torch import Tensor, nn
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Tiny matrices: a second thread only costs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def small(hamiltonian: Molecule | Trap, seed: int = 0, double: bool = True) -> Electrons:
+    trap = isinstance(hamiltonian, Trap)
+    net = DeterminantNet(
+        hamiltonian.positions, hamiltonian.charges, hamiltonian.up, hamiltonian.down,
+        8, 4, 1, 2, "gaussian" if trap else "exponential", seed=seed,
+    )  # fmt: skip
+    return Electrons(hamiltonian, Flat(net.double() if double else net.float()), moves=5)
+
+
+# -- bad input ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("symbols", "positions", "charge", "spin", "said"),
+    [
+        (["Xx"], [[0, 0, 0]], 0, None, "'Xx' is no chemical element"),
+        (["He"], [[0, 0, 0]], 2, None, "leaves 0 of 2 electrons"),
+        (["He"], [[0, 0, 0]], 0, 1, "spin 1 (unpaired electrons) is impossible for 2"),
+        (["He"], [[0, 0, 0]], 0, 4, "spin 4"),
+        (["H", "H"], [[0, 0, 0], [0, 0, 0.01]], 0, 0, "0.01 bohr apart"),
+        (["H", "H"], [[0, 0, 0]], 0, 0, "2 symbols but 1 positions"),
+        (["H"], [[0, 0, math.nan]], 0, None, "not a finite number"),
+        (["H"], [[0, 0, 0]], -9, None, "no such anion"),
+    ],
+)
+def test_impossible_molecules_are_refused(symbols, positions, charge, spin, said) -> None:
+    with pytest.raises(InputError, match=said.replace("(", r"\(").replace(")", r"\)")):
+        molecule(symbols, positions, charge, spin)
+
+
+def helium(**changes) -> dict:
+    return {
+        "version": 1,
+        "kind": "vmc",
+        "system": {"kind": "molecule", "symbols": ["He"], "positions": [[0.0, 0.0, 0.0]]},
+        "wavefunction": {"kind": "determinant"},
+        **changes,
+    }
+
+
+def test_bad_scenarios_say_what_is_allowed(tmp_path) -> None:
+    with pytest.raises(InputError, match="rbm cannot describe molecule"):
+        parse(helium(wavefunction={"kind": "rbm"}))
+    with pytest.raises(InputError, match="did you mean walkers"):
+        parse(helium(sampling={"walker": 3}))
+    with pytest.raises(InputError, match="must be even"):
+        parse(
+            helium(
+                system={"kind": "heisenberg", "shape": [5]}, wavefunction={"kind": "rbm"}
+            )
+        )
+    crowd = {
+        "kind": "molecule",
+        "symbols": ["U"] * 4,
+        "positions": [[0.0, 0.0, 5.0 * i] for i in range(4)],
+    }
+    with pytest.raises(InputError, match=r"368 electrons .* GiB, this machine has"):
+        build(parse(helium(system=crowd, sampling={"walkers": 8, "chunk": 8})), tmp_path)
+    with pytest.raises(InputError, match="cpu only"):
+        build(parse(helium(device="cuda")), tmp_path)
+    with pytest.raises(InputError, match="at least 3 sites"):
+        build(
+            parse(
+                helium(system={"kind": "ising", "shape": [2]}, wavefunction={"kind": "rbm"})
+            ),
+            tmp_path,
+        )
+
+
+def test_molecules_come_from_ase_and_pyscf() -> None:
+    from pyscf import gto
+
+    ours = from_atoms(Atoms("LiH", [[0, 0, 0], [0, 0, 1.6]]), charge=1)
+    assert (ours.up, ours.down) == (2, 1)
+    theirs = from_mole(gto.M(atom="Li 0 0 0; H 0 0 1.6", charge=1, spin=1, verbose=0))
+    torch.testing.assert_close(ours.positions, theirs.positions, rtol=1e-6, atol=1e-6)
+    with pytest.raises(InputError, match="periodic"):
+        from_atoms(Atoms("H", pbc=True))
+    quartet = molecule(["N"], [[0, 0, 0]])
+    assert (quartet.up, quartet.down, quartet.exact) == (5, 2, -54.5892)
+
+
+# -- potentials and estimators -------------------------------------------------------------
+
+
+def test_pyscf_agrees_on_nuclear_repulsion_and_forces() -> None:
+    lih = molecule(["Li", "H"], [[0, 0, 0], [0, 0.5, 3.0]])
+    distance = math.hypot(0.5, 3.0)
+    assert math.isclose(lih.nuclear_repulsion, 3 / distance)
+    pull = lih.nuclear_forces()
+    assert torch.allclose(pull.sum(0), torch.zeros(3).double())
+    assert math.isclose(float(pull[1].norm()), 3 / distance**2)
+
+
+def cloud_force(distance: float) -> float:
+    """Force on a proton at ``distance`` from the centre of a hydrogen 1s cloud."""
+    inside = 1 - math.exp(-2 * distance) * (1 + 2 * distance + 2 * distance**2)
+    return -inside / distance**2
+
+
+class Cloud(nn.Module):
+    """``psi = exp(-|r - c|)`` with c at the origin, wherever the nucleus stands."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rate = nn.Parameter(torch.ones(1).double())
+
+    def forward(self, r):
+        log = jet.sum_electrons(jet.linear(lambda t: -self.rate * t[..., 0], jet.norm(r)))
+        return torch.ones(1), log
+
+
+def exact_cloud(count: int) -> Tensor:
+    """Exact samples of the 1s density: the radius is a sum of three exponentials."""
+    rng = torch.Generator().manual_seed(5)
+    radius = -0.5 * torch.rand(count, 3, generator=rng).double().log().sum(1)
+    direction = torch.randn(count, 3, generator=rng).double()
+    return (radius[:, None] * direction / direction.norm(dim=1, keepdim=True))[:, None]
+
+
+def test_zero_variance_force_is_the_field_of_the_cloud() -> None:
+    nucleus = molecule(["H"], [[0.0, 0.0, 0.7]])
+    problem = Electrons(nucleus, Flat(Cloud()), chunk=100_000)
+    _, parts = forces.force_samples(problem, exact_cloud(100_000))
+    bare = parts[:, 0, 0]
+    sigma = bare.std(0) / len(bare) ** 0.5
+    wanted = torch.tensor([0.0, 0.0, cloud_force(0.7)]).double()
+    assert bool(((bare.mean(0) - wanted).abs() < 4 * sigma).all())
+    assert float(sigma.max()) < 0.01
+    # Planted defect: without the subtracted term the mean is another one.
+    wrong = bare.mean(0)[2] + 0.5 * parts[:, 1, 0].mean(0)[2]
+    assert abs(float(wrong) - float(wanted[2])) > 4 * float(sigma[2])
+
+
+def test_blocking_sees_correlation() -> None:
+    rng = torch.Generator().manual_seed(3)
+    noise = torch.randn(4096, 64, generator=rng).double()
+    chain = torch.zeros_like(noise)
+    for t in range(1, len(noise)):
+        chain[t] = 0.9 * chain[t - 1] + noise[t]
+    tau = (1 + 0.9) / (1 - 0.9)
+    assert abs(autocorrelation_time(chain) - tau) < 0.15 * tau
+    true = 1 / (1 - 0.9) / math.sqrt(chain.numel())
+    assert abs(walker_error(chain) - true) < 0.35 * true
+    assert abs(blocked_error(chain.mean(1)) - true) < 0.35 * true
+    naive = float(chain.mean(1).std()) / math.sqrt(len(chain))
+    assert naive < 0.4 * true
+    line = extrapolate(
+        -2.9 + 0.3 * torch.linspace(0.1, 0.01, 80), torch.linspace(0.1, 0.01, 80)
+    )
+    assert line is not None
+    assert abs(line.energy + 2.9) < 1e-3
+
+
+def test_density_counts_every_electron() -> None:
+    problem = small(molecule(["He"], [[0, 0, 0]]))
+    density = Density(problem, 16, 8.0)
+    density(problem.start(500, torch.Generator().manual_seed(1)))
+    assert math.isclose(float(density.field().sum()), 2.0, rel_tol=1e-9)
+
+
+# -- sampling and optimisation -------------------------------------------------------------
+
+
+class Gauss(nn.Module):
+    """The ground state of one particle in a trap."""
+
+    def __init__(self, omega: float) -> None:
+        super().__init__()
+        self.omega = nn.Parameter(torch.tensor(omega).double())
+
+    def forward(self, r):
+        square = jet.linear(lambda t: -0.5 * self.omega * t.sum(-1), jet.square(r))
+        return torch.ones(1), jet.sum_electrons(square)
+
+
+def test_metropolis_samples_the_density_and_adapts() -> None:
+    problem = Electrons(Trap(1.0, 1, 0), Flat(Gauss(1.0)), moves=10)
+    rng = torch.Generator().manual_seed(2)
+    walkers, width = 3 * problem.start(512, rng), torch.tensor(0.05).double()
+    squares = []
+    for sweep in range(150):
+        swept = problem.sweep(walkers, width, rng)
+        walkers, width = swept.walkers, swept.width
+        if sweep >= 50:
+            squares.append(walkers.square().sum((1, 2)))
+    samples = torch.stack(squares)
+    assert abs(float(swept.acceptance) - 0.5) < 0.05
+    assert abs(float(samples.mean()) - 1.5) < 4 * walker_error(samples)
+    energy = problem.local_energy(walkers)
+    torch.testing.assert_close(energy, torch.full_like(energy, 1.5))
+
+
+def test_bad_walkers_are_replaced_and_counted() -> None:
+    good = torch.tensor([True, False, True, False])
+    chosen = replace_bad(good, torch.Generator().manual_seed(0))
+    assert set(chosen.tolist()) <= {0, 2}
+    assert chosen[0] == 0
+    problem = Electrons(Trap(1.0, 1, 0), Flat(Gauss(1.0)), moves=2)
+    walkers = problem.start(16, torch.Generator().manual_seed(1))
+    walkers[3] = math.nan
+    swept = problem.sweep(
+        walkers, torch.tensor(0.5).double(), torch.Generator().manual_seed(2)
+    )
+    assert int(swept.reseeded) == 1
+    assert bool(swept.walkers.isfinite().all())
+    world = Vmc(problem, Spring(), 16, burn_in=0)
+    state = replace(world.init(torch.Generator().manual_seed(1)), walkers=walkers)
+    after = world.step(state)
+    assert int(after.reseeded) == 1
+    assert math.isfinite(float(after.energy))
+    with pytest.raises(GuardError, match="not finite"):
+        world.step(replace(state, parameters=torch.full_like(state.parameters, math.nan)))
+
+
+def test_spring_is_the_same_on_both_sides() -> None:
+    rng = torch.Generator().manual_seed(4)
+    energy = torch.randn(40, generator=rng).double()
+    wide = torch.randn(40, 60, generator=rng).double()
+    spring = Spring(ramp=0)
+    old = 0.3 * torch.randn(60, generator=rng).double()
+    error = -(energy - energy.mean())
+    by_walkers = spring._by_walkers(wide, error, old, 0)
+    by_parameters = spring._by_parameters(wide, error, old, 0)
+    torch.testing.assert_close(by_walkers, by_parameters, rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(gram(wide), wide @ wide.T)
+    # Planted defect: forgetting the old direction gives another answer.
+    assert (spring._by_walkers(wide, error, 0 * old, 0) - by_parameters).abs().max() > 1e-3
+    outlier = torch.cat([energy, torch.tensor([1e6]).double()])
+    assert float(clipped(outlier, 5.0).max()) < 1e6
+    assert torch.equal(clipped(outlier, 0.0), outlier)
+
+
+def test_scores_and_chunks_agree_with_autograd() -> None:
+    problem = small(molecule(["Li"], [[0, 0, 0]]))
+    walkers = problem.start(6, torch.Generator().manual_seed(1)).double()
+    scores = problem.scores(walkers)
+    for number in range(2):
+        _, log = problem.psi(walkers[number : number + 1])
+        parts = torch.autograd.grad(
+            log[0], list(problem.psi.parameters()), allow_unused=True
+        )
+        named = list(problem.psi.parameters())
+        flat = torch.cat([
+            (torch.zeros_like(p) if g is None else g).reshape(-1)
+            for g, p in zip(parts, named, strict=True)
+        ])  # fmt: skip
+        torch.testing.assert_close(scores[number], flat, rtol=1e-9, atol=1e-10)
+    chunked = replace(problem, chunk=2)
+    torch.testing.assert_close(chunked.scores(walkers), scores)
+    torch.testing.assert_close(chunked.local_energy(walkers), problem.local_energy(walkers))
+
+
+@pytest.mark.parametrize("optimiser", [Spring(ramp=20), Adam(rate=1e-2)])
+def test_hooke_s_atom_is_found_from_above(optimiser) -> None:
+    trap = Trap(0.5, 1, 1)
+    problem = small(trap)
+    rng = runtime.generator(1)
+    from scalebridge.engine.vmc.pretrain import starting_orbitals
+
+    pretrain(problem, starting_orbitals(trap, ""), problem.start(128, rng), 40, rng)
+    world = Vmc(problem, optimiser, 128)
+    state = world.init(rng)
+    first = float(problem.local_energy(state.walkers).mean())
+    for _ in range(80):
+        state = world.step(state)
+    problem.flat.load(state.average)
+    result = evaluate(problem, state.walkers, state.width, rng, 20, spin=True)
+    assert result.energy < first
+    assert -3 * result.error < result.energy - 2.0 < 0.05
+    assert result.spin is not None
+    assert abs(float(result.spin)) < 0.05
+
+
+def test_a_run_goes_on_bit_for_bit() -> None:
+    world = Vmc(small(molecule(["He"], [[0, 0, 0]])), Spring(), 16, burn_in=1)
+    state = world.init(runtime.generator(1))
+    for _ in range(3):
+        state = world.step(state)
+    saved = {name: tensor.clone() for name, tensor in pack(state).items()}
+    straight = world.step(world.step(state))
+    fresh = Vmc(small(molecule(["He"], [[0, 0, 0]]), seed=9), Spring(), 16, burn_in=1)
+    from scalebridge.engine.run import unpack
+
+    resumed = unpack(fresh.init(runtime.generator(5)), saved)
+    resumed = fresh.step(fresh.step(resumed))
+    for name, tensor in pack(straight).items():
+        assert torch.equal(tensor, pack(resumed)[name]), name
+
+
+# -- Hartree-Fock --------------------------------------------------------------------------
+
+
+def test_slater_determinant_has_the_hartree_fock_energy() -> None:
+    lih = molecule(["Li", "H"], [[0, 0, 0], [0, 0, 3.015]])
+    psi = slater_jastrow(lih, "sto-6g").double()
+    with torch.no_grad():
+        psi.pair = None
+        psi.nuclear.range.fill_(300.0)  # a cusp of no reach
+    problem = Electrons(lih, Flat(psi), moves=10)
+    field = hartree_fock(lih, "sto-6g")
+    rng = torch.Generator().manual_seed(1)
+    walkers = problem.start(1024, rng).double()
+    result = evaluate(problem, walkers, torch.tensor(0.3).double(), rng, 40)
+    assert abs(result.energy - field.energy) < 4 * result.error + 0.02
+    r = walkers[:5]
+    up, down = field(r)
+    assert up.shape == (5, 4, 2)
+    sign, log = psi(r)
+    ratio = torch.linalg.det(up[:, :2]) * torch.linalg.det(down[:, 2:])
+    torch.testing.assert_close(sign.sign(), ratio.sign())
+    ours = log - log[0]
+    theirs = ratio.abs().log() - ratio[0].abs().log()
+    assert (ours - theirs).abs().max() < 0.2
+
+
+def test_warm_start_takes_the_nearest_geometry() -> None:
+    def solution(distance: float) -> Solution:
+        h2 = molecule(["H", "H"], [[0, 0, 0], [0, 0, distance]])
+        return Solution(h2, torch.zeros(1), torch.zeros(1), torch.zeros(1))
+
+    known = [solution(1.0), solution(2.0), solution(4.0)]
+    target = molecule(["H", "H"], [[0, 0, 5.0], [0, 0, 7.3]])
+    assert nearest(target, known) is known[1]
+    assert nearest(molecule(["He"], [[0, 0, 0]]), known) is None
+    old, new = torch.zeros(2, 3), torch.zeros(2, 3)
+    old[1, 2], new[1, 2] = 2.0, 3.0
+    moved = warp(torch.tensor([[[0.0, 0.0, 0.001], [0.1, 0.0, 2.0]]]), old, new)
+    torch.testing.assert_close(
+        moved[0, 0], torch.tensor([0.0, 0.0, 0.001]), atol=1e-3, rtol=0
+    )
+    torch.testing.assert_close(
+        moved[0, 1], torch.tensor([0.1, 0.0, 3.0]), atol=1e-2, rtol=0
+    )
+
+
+def test_labeler_gives_energies_and_forces_with_errors() -> None:
+    solver = Solver(small, Spring(), 64, 1, 20, 5, 40, "sto-3g", 10, True, 2)
+    labeler = VmcLabeler(solver)
+    atoms = Atoms("H2", [[0, 0, 0], [0, 0, 0.74]])
+    label = labeler.label(atoms)
+    assert label.forces.shape == (2, 3)
+    assert label.energy_error > 0
+    assert (label.forces_error > 0).all()
+    atoms.positions[1, 2] += 0.05
+    atoms.calc = VmcCalculator(labeler.label)
+    energy = atoms.get_potential_energy()
+    assert energy < label.energy + 4 * label.energy_error
+    assert len(labeler.known) == 2
+    assert "Spring" in labeler.identity
+
+
+@pytest.mark.slow
+def test_forces_are_the_slope_of_the_energy() -> None:
+    """H2 off equilibrium against full CI; z of every component."""
+    from pyscf import fci, gto, scf
+
+    def full_ci(apart: float) -> float:
+        mole = gto.M(
+            atom=f"H 0 0 0; H 0 0 {apart}", unit="bohr", basis="cc-pvqz", verbose=0
+        )
+        return float(fci.FCI(scf.RHF(mole).run()).kernel()[0])
+
+    slope = (full_ci(1.84) - full_ci(1.76)) / 0.08
+    solver = Solver(
+        lambda m: Electrons(m, Flat(DeterminantNet(m.positions, m.charges, m.up, m.down))),
+        Spring(), 512, 1, 250, 50, 150, "cc-pvdz", 100,
+    )  # fmt: skip
+    _, result = solver.solve(molecule(["H", "H"], [[0, 0, 0], [0, 0, 1.8]]))
+    assert result.forces is not None
+    wanted = torch.tensor([[0, 0, slope], [0, 0, -slope]]).double()
+    z = (result.forces.value - wanted) / result.forces.error
+    assert float(z.abs().max()) < 4
+    assert float(result.forces.error.max()) < 0.003
+
+
+# -- lattices ------------------------------------------------------------------------------
+
+
+def every_state(sites: int) -> Tensor:
+    state = torch.arange(2**sites)
+    return 1.0 - 2.0 * ((state[:, None] >> torch.arange(sites)) & 1).double()
+
+
+def test_exact_lattice_energies_agree() -> None:
+    assert math.isclose(references.ising_ring(8, 1.0), -10.251661790966, abs_tol=1e-9)
+    assert math.isclose(references.heisenberg_ring(8), -3.651093408937, abs_tol=1e-9)
+    for model in (lattice.Ising((8,), 0.7), lattice.Heisenberg((8,))):
+        assert math.isclose(lattice.ground_energy(model), model.exact or 0, abs_tol=1e-9)
+    square = lattice.Heisenberg((4, 4))
+    assert math.isclose(square.exact or 0, -11.2284832, abs_tol=1e-6)
+    assert lattice.Ising((3, 3), 3.0).exact is not None
+    assert lattice.Heisenberg((6, 6)).exact is None
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("model", [lattice.Ising((6,), 0.8), lattice.Heisenberg((6,))])
+def test_lattice_local_energy_is_h_psi_over_psi(model, symmetric: bool) -> None:
+    psi = SymmetricRbm((6,), 2, scale=0.3) if symmetric else Rbm(6, 2, scale=0.3)
+    problem = Spins(model, Flat(psi.double()))
+    states = every_state(6)
+    values = torch.exp(psi(states)[1]).detach()
+    expected = model.diagonal(states) * values
+    for number, sites in enumerate(model.flips.tolist()):
+        flipped = states.clone()
+        flipped[:, sites] *= -1
+        change = torch.exp(psi(flipped)[1]).detach()
+        expected += model.amplitudes(states)[:, number] * change
+    kept = states.sum(1) == 0 if isinstance(model, lattice.Heisenberg) else slice(None)
+    torch.testing.assert_close(
+        problem.local_energy(states)[kept], (expected / values)[kept], rtol=1e-9, atol=1e-9
+    )
+    scores = problem.scores(states[3:5])
+    for number, state in enumerate(states[3:5]):
+        grads = torch.autograd.grad(psi(state[None])[1][0], list(psi.parameters()))
+        flat = torch.cat([g.reshape(-1) for g in grads])
+        torch.testing.assert_close(scores[number], flat, rtol=1e-9, atol=1e-9)
+
+
+def test_lattice_sampler_keeps_the_distribution() -> None:
+    model = lattice.Ising((4,), 0.8)
+    problem = Spins(model, Flat(Rbm(4, 1, scale=0.5).double()), moves=2)
+    rng = torch.Generator().manual_seed(1)
+    walkers = problem.start(2048, rng)
+    counts = torch.zeros(16).double()
+    weights = 2.0 ** torch.arange(4)
+    for sweep in range(60):
+        walkers = problem.sweep(walkers, torch.tensor(0.0), rng).walkers
+        if sweep >= 10:
+            index = ((1 - walkers) / 2 @ weights.double()).long()
+            counts += torch.bincount(index, minlength=16)
+    share = counts / counts.sum()
+    wanted = torch.softmax(2 * problem.psi(every_state(4))[1], 0).detach()
+    assert (share - wanted).abs().max() < 0.01
+    assert (share - 1 / 16).abs().max() > 0.02  # planted: the uniform distribution differs
+
+
+@pytest.mark.parametrize(("model", "goal"), [
+    (lattice.Ising((10,)), 2e-3), (lattice.Heisenberg((10,)), 5e-3),
+])  # fmt: skip
+def test_lattice_ground_states(model, goal: float) -> None:
+    problem = Spins(model, Flat(SymmetricRbm((10,), 2).double()))
+    spring = Spring(momentum=0.8, ramp=20, max_norm=0.1, clip=0.0)
+    world = Vmc(problem, spring, 256)
+    state = world.init(runtime.generator(1))
+    for _ in range(80):
+        state = world.step(state)
+    problem.flat.load(state.average)
+    result = evaluate(problem, state.walkers, state.width, runtime.generator(2), 40)
+    exact = model.exact
+    assert exact is not None
+    assert -3 * result.error < result.energy - exact < goal * abs(exact) + 3 * result.error
+
+
+# -- other ansaetze ------------------------------------------------------------------------
+
+
+def test_deepwf_is_antisymmetric_and_bosons_are_not() -> None:
+    r = torch.randn(6, 3, 3, generator=torch.Generator().manual_seed(3)).double()
+    centre, charge = torch.zeros(1, 3), torch.tensor([3.0])
+    fermions = DeepWf(centre, charge, 2, 1, 8, 4, 1).double()
+    sign, log = fermions(r)
+    swapped, other = fermions(r[:, [1, 0, 2]])
+    assert torch.equal(swapped, -sign)
+    torch.testing.assert_close(other, log, rtol=0, atol=1e-11)
+    bosons = DeepWf(centre, charge, 3, 0, 8, 4, 1, bosons=True).double()
+    assert torch.equal(bosons(r)[0], torch.ones(6).double())
+    torch.testing.assert_close(bosons(r[:, [1, 0, 2]])[1], bosons(r)[1])
+
+
+def test_deep_ritz_learns_a_harmonic_function() -> None:
+    flat = Flat(RitzNet(2, 8, 1).double())
+    world = deep_ritz.DeepRitz(deep_ritz.Mixed(2), flat, 200, 100.0, 1e-2, 400)
+    state = world.init(runtime.generator(1))
+    before = world.relative_error(state)
+    for _ in range(400):
+        state = world.step(state)
+    assert world.relative_error(state) < min(0.12, before / 3)
+    points, solution = deep_ritz.Slit(20).reference()
+    on_slit = (points[:, 0] >= 0) & (points[:, 1] == 0)
+    assert float(solution[on_slit].abs().max()) == 0
+    assert 0.1 < float(solution.max()) < 0.3
