@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ..engine.md.state import ParticleState
 
-BOND_FACTOR = 1.3
+BOND_FACTOR = 1.4
 """Two atoms are bonded below this multiple of the sum of their covalent radii."""
 
 SPHERE_FACTOR = 0.5

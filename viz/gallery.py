@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import fields, gas, learning, plots, style, walkers
-from .atoms import MAX_BONDED, Look, Snapshot, Trajectory, image, trajectory_name
+from .atoms import (
+    BOND_FACTOR,
+    MAX_BONDED,
+    Look,
+    Snapshot,
+    Trajectory,
+    image,
+    trajectory_name,
+)
 from .record import Column, Group, Record
 
 if TYPE_CHECKING:
@@ -341,7 +349,10 @@ def atoms_picture(record: Record) -> "Picture":
         bonded = float(np.median(ends[0].value_of("coordination"))) > 0
     colour = "coordination" if bonded else "species"
     made = _before_and_after(ends, colour, curves, trajectory.length_unit)
-    counted = ", coloured by the number of neighbours" if colour == "coordination" else ""
+    reach = 2 * BOND_FACTOR * float(ends[0].radii[0])
+    counted = (
+        f", coloured by the number of neighbours within {reach:.2f} Å" if bonded else ""
+    )
     first, last = ends[0], ends[-1]
     when = first.label if len(ends) == 1 else f"{first.label}, and {last.label}"
     caption = f"{len(first.positions)} atoms: {when}{counted}. {source}"
