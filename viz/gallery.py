@@ -49,7 +49,7 @@ def run_pictures(record: Record) -> Iterator[Attempt]:
 
 
 def _gas_pictures(record: Record, groups: Mapping[str, Group]) -> Iterator[Attempt]:
-    caption = "Every Knudsen number at the last moment; dashed: the limits that are known."
+    caption = "Profiles at the last moment; dashed: what they should be."
     yield (
         "Profiles",
         lambda: _page(gas.knudsen_panels(record, groups), "Profiles", caption, height=3.1),

@@ -39,9 +39,10 @@ def knudsen_panels(record: Record, groups: Mapping[str, Group]) -> list[plots.Pl
         if column is None or layout is None or _flat(fields.take(column, layout)):
             continue
         plot = fields.profile(group, column, layout)
-        own = [c for c in plot.curves if not c.reference and c.label != "start"]
+        own = [c for c in plot.curves if c.label != "start"]
         if len(own) == 1:
-            own = [plots.Curve(own[0].x, own[0].y, model_name(record.scenario["model"]))]
+            label = model_name(record.scenario.get("model", {}))
+            own = [plots.Curve(own[0].x, own[0].y, label)]
         limits = references(groups.get("profile"), name, own[0].x)
         panels.append(plots.Plot([*own, *limits], plot.x, plot.y))
     return panels
@@ -63,7 +64,7 @@ def model_panels(
     for number in range(min(column.shape[layout.batch], MAX_PANELS)):
         x = fields.coordinate(main, "x")
         y = fields.take(column, layout, -1, number)
-        curves = [plots.Curve(x, y, model_name(record.scenario["model"]))]
+        curves = [plots.Curve(x, y, model_name(record.scenario.get("model", {})))]
         for path, group in others.items():
             twin = group.columns.get(name)
             inner = fields.Layout.of(group, twin) if twin is not None else None
