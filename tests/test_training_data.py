@@ -221,6 +221,7 @@ def test_shared_sets_if_they_are_here():
 
 GOALS = {
     "silicon": ("mlearn/Si/test.json", 0.12, 4.0e-3),
+    "molybdenum": ("mlearn/Mo/test.json", 0.22, 9.0e-3),
     "water": ("deepmd_water/data/data_3", 0.04, 0.5e-3),
 }
 
