@@ -58,6 +58,8 @@ _report = click.option("--no-report", is_flag=True, help="Do not write report.ht
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder to make.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to run.")
 @click.option("--resume", is_flag=True, help="Go on in --out if it holds a run.")
+@click.option("--executor", metavar="WHERE", help="processes, dask, dask=ADDRESS or slurm.")
+@click.option("--workers", type=int, default=2, show_default=True)
 @_report
 @_quiet
 def run(
@@ -66,18 +68,29 @@ def run(
     out: Path | None,
     device: str | None,
     resume: bool,
+    executor: str | None,
+    workers: int,
     no_report: bool,
     quiet: bool,
 ) -> None:
     """Run a scenario: a file, or the name of a shipped one (see `engine list`)."""
-    from . import scenario as scenarios
+    from .bridge.cluster import execution
 
     if resume and out is None:
         raise InputError("--resume: needs --out, the folder to go on in")
-    if resume and out is not None and (out / "resolved.json").exists():
-        _go_on(out, no_report, quiet)
-        return
-    chosen = list(settings) + ([f'device="{device}"'] if device else [])
+    with execution(executor, workers) as where:
+        if resume and out is not None and (out / "resolved.json").exists():
+            _go_on(out, no_report, quiet, settings=where)
+            return
+        chosen = list(settings) + ([f'device="{device}"'] if device else []) + where
+        _begin(scenario, chosen, out, no_report, quiet)
+
+
+def _begin(
+    scenario: str, chosen: Sequence[str], out: Path | None, no_report: bool, quiet: bool
+) -> None:
+    from . import scenario as scenarios
+
     file = scenarios.find(scenario)
     checked, base = scenarios.load(file, chosen)
     job = _build(checked, base)
@@ -105,14 +118,21 @@ def resume(directory: Path, previous: bool, no_report: bool, quiet: bool) -> Non
     _go_on(directory, no_report, quiet, previous)
 
 
-def _go_on(path: Path, no_report: bool, quiet: bool, previous: bool = False) -> None:
+def _go_on(
+    path: Path,
+    no_report: bool,
+    quiet: bool,
+    previous: bool = False,
+    settings: Sequence[str] = (),
+) -> None:
     from . import scenario as scenarios
     from .rundir import RunFolder
 
     with RunFolder.open(path) as folder:
         folder.use_previous = previous
         record = folder.resolved
-        checked = scenarios.parse(record["scenario"], str(path / "resolved.json"))
+        data = scenarios.override(record["scenario"], settings)
+        checked = scenarios.parse(data, str(path / "resolved.json"))
         _work(_build(checked, Path(record["base"])), folder, no_report, quiet)
 
 

@@ -122,7 +122,7 @@ def test_no_pickle_and_no_future_annotations():
     )
     for room in ROOMS:
         for path in (ROOT / room).rglob("*.py"):
-            text = path.read_text()
+            text = path.read_text().replace("safetensors.torch.save(", "")
             if path == ROOT / "engine/bridge/foreign.py":  # and there never a fallback
                 text = text.replace(LOADING, "")
             assert not [word for word in forbidden if word in text], path

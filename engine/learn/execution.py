@@ -162,9 +162,26 @@ def dask(address: str, timeout: float = 10.0) -> Pool:
                 f"execution.address: no Dask scheduler answers at {address} "
                 f"within {timeout:g} s; finished labels are kept"
             ) from error
-        return client.get_executor(pure=False, retries=0)
+        return _Remote(client)
 
     return connect
+
+
+class _Remote(Executor):
+    """A Dask client; what it started (a cluster of Slurm jobs) ends with it."""
+
+    def __init__(self, client: Any, cluster: Any = None) -> None:
+        self._client, self._cluster = client, cluster
+        self._executor = client.get_executor(pure=False, retries=0)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        return self._executor.submit(fn, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self._executor.shutdown(wait=wait)
+        self._client.close()
+        if self._cluster is not None:
+            self._cluster.close()
 
 
 def slurm(workers: int, walltime: str, memory: str, queue: str | None = None) -> Pool:
@@ -194,7 +211,7 @@ def slurm(workers: int, walltime: str, memory: str, queue: str | None = None) ->
             cluster.scale(jobs=workers)
         except (OSError, RuntimeError) as error:
             raise InputError(f"execution: Slurm does not answer: {error}") from error
-        return cluster.get_client().get_executor(pure=False, retries=0)
+        return _Remote(cluster.get_client(), cluster)
 
     return connect
 

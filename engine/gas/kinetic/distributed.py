@@ -1,0 +1,237 @@
+"""BGK on several processes: every process holds a share of the velocities, in all cells.
+
+Transport of one velocity needs no other velocity, and the collision term needs only the
+conserved moments, so a step costs two sums over the processes of ``[batch, cells, V + 2]``
+numbers and nothing else: no ghost cells, no exchange of distributions. The scheme is that
+of :class:`~.world.KineticWorld` (ARS(2,2,2) in time, MUSCL in space, discrete equilibria
+that conserve exactly), in plain torch, for periodic boxes.
+
+    torch.distributed.init_process_group("gloo")        # started by torchrun
+    world = DistributedBgk(grid, velocities, gas, knudsen, time_step)
+    state = world.equilibrium(density, velocity, temperature)
+    state = world.step(state)
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ...errors import GuardError, InputError
+from ..grid import Grid
+from ..material import Gas
+from .scheme import harmonic
+from .velocities import Velocities
+from .world import DELTA, GAMMA
+
+
+@dataclass(frozen=True)
+class ShareState:
+    """The velocities of this process.
+
+    Attributes:
+        f: ``[batch, *grid.shape, nodes of this process]``.
+        step: scalar int64, steps made.
+        time: scalar f64.
+    """
+
+    f: Tensor
+    step: Tensor
+    time: Tensor
+
+
+@dataclass(frozen=True)
+class DistributedBgk:
+    """A gas in a periodic box, its velocities shared among the processes of a group.
+
+    Without a process group it is the whole gas in one process. Implements ``Simulator``;
+    all processes must call it in the same order.
+
+    Attributes:
+        grid: cells in space.
+        velocities: all nodes; as many axes as the gas has dimensions.
+        gas: transport law; Prandtl number 1.
+        knudsen: ``[batch]``.
+        time_step: explicit limit: CFL 0.5.
+
+    Raises:
+        InputError: reduced velocities, another Prandtl number, or more processes than
+            nodes.
+    """
+
+    grid: Grid
+    velocities: Velocities
+    gas: Gas
+    knudsen: Tensor
+    time_step: float
+
+    def __post_init__(self) -> None:
+        if self.gas.dimension != self.velocities.axes or self.gas.prandtl != 1.0:
+            raise InputError(
+                "velocities: several processes need one axis per dimension of the gas, and "
+                f"Prandtl number 1; found {self.velocities.axes} axes of "
+                f"{self.gas.dimension}, Prandtl number {self.gas.prandtl}"
+            )
+        if processes() > self.velocities.count:
+            raise InputError(
+                f"{processes()} processes for {self.velocities.count} velocities: too many"
+            )
+
+    @property
+    def mine(self) -> slice:
+        """The nodes of this process."""
+        rank = dist.get_rank() if dist.is_initialized() else 0
+        ends = [self.velocities.count * k // processes() for k in (rank, rank + 1)]
+        return slice(*ends)
+
+    def equilibrium(
+        self, density: Tensor, velocity: Tensor, temperature: Tensor
+    ) -> ShareState:
+        """Return the local discrete Maxwellian.
+
+        Args:
+            density: ``[batch, *grid.shape]``.
+            velocity: ``[batch, *grid.shape, V]``.
+            temperature: ``[batch, *grid.shape]``.
+        """
+        self.velocities.check_range(velocity, temperature, "initial")
+        f = self._maxwellian(density.double(), velocity.double(), temperature.double())
+        return ShareState(f, torch.tensor(0), torch.tensor(0.0, dtype=torch.float64))
+
+    def init(self, rng: torch.Generator) -> ShareState:
+        """Return the uniform gas at rest with unit density and temperature."""
+        one = torch.ones(len(self.knudsen), *self.grid.shape, dtype=torch.float64)
+        return self.equilibrium(one, torch.zeros(*one.shape, self.velocities.axes), one)
+
+    def step(self, state: ShareState) -> ShareState:
+        """Advance by ``time_step``.
+
+        Raises:
+            GuardError: density or temperature not positive, on every process alike.
+        """
+        dt, f = self.time_step, state.f
+        first = self._transport(f)
+        f1, q1 = self._relaxed(f + GAMMA * dt * first, GAMMA * dt, state)
+        second = DELTA * first + (1.0 - DELTA) * self._transport(f1)
+        f2, _ = self._relaxed(f + dt * (second + (1.0 - GAMMA) * q1), GAMMA * dt, state)
+        return ShareState(f2, state.step + 1, state.time + dt)
+
+    def observe(self, state: ShareState) -> Mapping[str, Tensor]:
+        """Return ``density``, ``velocity``, ``temperature`` of every cell."""
+        density, velocity, temperature = self._fields(state.f)
+        return {"density": density, "velocity": velocity, "temperature": temperature}
+
+    # -- parts --------------------------------------------------------------------------
+
+    def _transport(self, f: Tensor) -> Tensor:
+        """Return ``-v . grad f``, second-order upwind."""
+        nodes, rate = self.velocities.nodes[self.mine], torch.zeros_like(f)
+        for d, spacing in enumerate(self.grid.spacing):
+            axis, v = d + 1, nodes[:, d]
+            rise = f.roll(-1, axis) - f
+            half = 0.5 * harmonic(rise.roll(1, axis), rise)
+            flux = torch.where(v > 0, f + half, (f - half).roll(-1, axis)) * v
+            rate = rate - (flux - flux.roll(1, axis)) / spacing
+        return rate
+
+    def _relaxed(
+        self, explicit: Tensor, weight: float, state: ShareState
+    ) -> tuple[Tensor, Tensor]:
+        """Solve ``f = explicit + weight Q(f)``; return f and Q(f)."""
+        density, velocity, temperature = self._fields(explicit)
+        if not bool(
+            (torch.isfinite(temperature) & (density > 0) & (temperature > 0)).all()
+        ):
+            raise GuardError(
+                f"step {int(state.step) + 1}: density or temperature is not positive",
+                int(state.step) + 1,
+                state,
+            )
+        target = self._maxwellian(density, velocity, temperature)
+        shape = (-1, *[1] * self.grid.dim)
+        tau = self.gas.relaxation_time(self.knudsen.reshape(shape), density, temperature)
+        share = (weight / tau)[..., None]
+        f = (explicit + share * target) / (1.0 + share)
+        return f, (target - f) / tau[..., None]
+
+    def _fields(self, f: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Density, velocity and temperature; the one sum over all processes."""
+        nodes = self.velocities.nodes[self.mine]
+        ones, square = torch.ones(len(nodes), 1).double(), nodes.square().sum(1, True)
+        sums = f @ torch.cat([ones, nodes, square], 1) * self.velocities.weight
+        if dist.is_initialized():
+            dist.all_reduce(sums)
+        density = sums[..., 0]
+        velocity = sums[..., 1:-1] / density[..., None]
+        energy = sums[..., -1] / density - velocity.square().sum(-1)
+        return density, velocity, energy / self.velocities.axes
+
+    def _maxwellian(self, density: Tensor, velocity: Tensor, temperature: Tensor) -> Tensor:
+        """Return this process's part of ``exp(a + b.xi + c xi^2)``, exact on all nodes.
+
+        The sums over all nodes are products of sums over axes, so every process solves for
+        a, b, c by itself, without another sum over processes.
+        """
+        V, width = self.velocities.axes, temperature.sqrt()
+        axes = [
+            (self.velocities.axis(d) - velocity[..., d, None]) / width[..., None]
+            for d in range(V)
+        ]
+        scale = self.velocities.weight / temperature.pow(V / 2)
+        unknown = torch.zeros(*density.shape, V + 2, dtype=torch.float64)
+        unknown[..., 0] = -0.5 * V * math.log(2 * math.pi)
+        unknown[..., -1] = -0.5
+        target = torch.zeros_like(unknown)
+        target[..., 0], target[..., -1] = 1.0, V
+        for _ in range(30):
+            values, jacobian = _product_moments(axes, unknown, scale)
+            residual = target - values
+            unknown = unknown + torch.linalg.solve(jacobian, residual)
+            if float(residual.abs().amax()) < 1e-13:
+                break
+        nodes = self.velocities.nodes[self.mine]
+        xi = (nodes - velocity[..., None, :]) / width[..., None, None]
+        exponent = unknown[..., :1] + (xi @ unknown[..., 1:-1, None])[..., 0]
+        exponent = exponent + unknown[..., -1:] * xi.square().sum(-1)
+        return exponent.exp() * (density / temperature.pow(V / 2))[..., None]
+
+
+def processes() -> int:
+    """Number of processes that share the velocities."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def _product_moments(
+    axes: list[Tensor], unknown: Tensor, scale: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Moments of (1, xi_1 .. xi_V, xi^2) and their matrix, from sums over single axes."""
+    V, c = len(axes), unknown[..., -1, None]
+    means, total = [], scale * unknown[..., 0].exp()
+    for d, xi in enumerate(axes):
+        weight = (unknown[..., d + 1, None] * xi + c * xi * xi).exp()
+        sums = torch.stack([(weight * xi**k).sum(-1) for k in range(5)], -1)
+        total = total * sums[..., 0]
+        means.append(sums / sums[..., :1])
+    matrix = unknown.new_zeros(*unknown.shape, V + 2)
+    squares = [m[..., 2] for m in means]
+    matrix[..., 0, 0] = 1.0
+    matrix[..., 0, -1] = torch.stack(squares).sum(0)
+    for d, m in enumerate(means):
+        others = matrix[..., 0, -1] - squares[d]
+        matrix[..., 0, d + 1] = m[..., 1]
+        matrix[..., d + 1, -1] = m[..., 3] + m[..., 1] * others
+        matrix[..., -1, -1] += m[..., 4] + squares[d] * others
+        for e, n in enumerate(means):
+            product = m[..., 2] if d == e else m[..., 1] * n[..., 1]
+            matrix[..., d + 1, e + 1] = product
+    for k in range(1, V + 2):
+        matrix[..., k, 0] = matrix[..., 0, k]
+        matrix[..., -1, k] = matrix[..., k, -1]
+    matrix = matrix * total[..., None, None]
+    return matrix[..., 0, :], matrix
+
+
+__all__ = ["DistributedBgk", "ShareState", "processes"]
