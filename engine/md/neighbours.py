@@ -185,7 +185,7 @@ def _round_up(number: float) -> int:
 
 def _first_capacity(grid: "_Grid", radius: float) -> int:
     """Guess of the longest row: the mean density's, and room for fluctuations."""
-    return min(_round_up(1.4 * 4.189 * radius**3 * grid.density + 12), 512)
+    return min(_round_up(1.15 * 4.189 * radius**3 * grid.density + 12), 512)
 
 
 @dataclass(frozen=True)
