@@ -142,7 +142,7 @@ def _reached(course: Sequence[tuple[float, float]], exact: float) -> dict[str, f
 
 def _exact(name: str) -> float:
     if name == "H4":
-        return _reference("vmc_h4_chain_reference")
+        return _reference("h4_chain_1.8")
     return float(_problem(name).exact)
 
 

@@ -2,8 +2,8 @@
 
     E = E_HF(QZ) + 27/19 corr(TZ) - 8/19 corr(DZ) + [E_FCI - E_CCSD(T)](DZ)
 
-with the correlation energy ``corr`` of CCSD(T), extrapolated as ``1 / X^3`` from cc-pVDZ and
-cc-pVTZ (Helgaker et al., J. Chem. Phys. 106, 9639 (1997)). Run as
+with the correlation energy ``corr`` of CCSD(T), extrapolated as ``1 / X^3`` from cc-pVDZ
+and cc-pVTZ (Helgaker et al., J. Chem. Phys. 106, 9639 (1997)). Run as
 ``python benchmarks/vmc_references.py ANGLE`` (H4 on a circle of 3.2843 bohr) or ``chain``.
 """
 

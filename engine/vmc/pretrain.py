@@ -143,19 +143,20 @@ def pretrain(
     walkers: Tensor,
     steps: int,
     rng: torch.Generator,
-    rate: float = 3e-3,
+    rate: float = 2e-2,
 ) -> float:
     """Match every determinant's orbitals with the given ones; return the last loss.
 
-    Adam lowers the mean square difference at walkers that sample the network itself; the
-    off-diagonal spin blocks of the dense determinants are matched with zero.
+    Adam, its rate falling to a tenth, lowers the mean square difference at walkers that
+    sample the network itself; the off-diagonal spin blocks of the dense determinants are matched with zero.
     """
     up = electrons.hamiltonian.up
     psi: Any = electrons.psi
     adam = torch.optim.Adam(psi.parameters(), lr=rate)
     width, loss = torch.tensor(0.3, dtype=torch.float64), torch.zeros(())
     short = Electrons(electrons.hamiltonian, electrons.flat, 3, False, 0.5, electrons.chunk)
-    for _ in range(steps):
+    for step in range(steps):
+        adam.param_groups[0]["lr"] = rate * (1 - 0.9 * step / steps)
         swept = short.sweep(walkers, width, rng)
         walkers, width = swept.walkers, swept.width
         matrix = psi.orbitals(walkers)

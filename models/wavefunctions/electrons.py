@@ -76,7 +76,7 @@ class NuclearCusp(nn.Module):
     def __init__(self, charges: Tensor) -> None:
         super().__init__()
         self.register_buffer("charges", charges.to(torch.get_default_dtype()))
-        start = charges.to(torch.get_default_dtype()).clamp(min=1.0) / 2
+        start = charges.to(torch.get_default_dtype()).clamp(min=1.0)
         self.range = nn.Parameter(torch.log(torch.expm1(start)))
 
     def forward(self, distance: Field) -> Field:
