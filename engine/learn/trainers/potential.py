@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,14 +21,6 @@ from ...errors import GuardError, InputError
 from ...md.data import LabelledFrame
 from .soap import Soap
 from .tables import Batch, TrainingSet, assemble_forces, block_species
-
-
-class PotentialModule(Protocol):
-    """What training asks of a model: ``models.potentials`` have it."""
-
-    species: tuple[str, ...]
-    cutoff: float
-    members: int
 
 
 @dataclass(frozen=True)
@@ -219,8 +211,6 @@ def _by_autograd(model: Any, batch: Batch, blocks: Sequence[int]) -> tuple[Tenso
         kinds = block_species(blocks).expand(batch.mask.shape)
         energies = torch.stack(
             [model(each[k], kinds, batch.mask, batch.species)[k] for k in range(members)]
-            if members > 1
-            else list(model(each[0], kinds, batch.mask, batch.species))
         )
         (gradients,) = torch.autograd.grad(energies.sum(), each, create_graph=training)
     return energies, gradients
