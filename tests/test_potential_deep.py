@@ -8,6 +8,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
+
 from scalebridge.engine.errors import DamagedFileError, InputError
 from scalebridge.engine.md.data import LabelledFrame, as_state
 from scalebridge.engine.md.learned import (

@@ -7,6 +7,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
+
 from scalebridge.engine import runtime
 from scalebridge.engine.learn.trainers.potential import (
     Settings,

@@ -10,6 +10,7 @@ import torch
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
+
 from scalebridge.engine import runtime
 from scalebridge.engine.build.train import build
 from scalebridge.engine.errors import GuardError, InputError

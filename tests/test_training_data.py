@@ -12,6 +12,7 @@ from ase.build import bulk
 from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.neighborlist import neighbor_list
+
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.learn.trainers.tables import TrainingSet, assemble_forces
 from scalebridge.engine.md.data import (
