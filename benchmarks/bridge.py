@@ -13,6 +13,7 @@ import torch
 from ase import Atoms
 from ase.build import bulk
 from ase.md.velocitydistribution import thermalize_momenta
+
 from scalebridge.engine.bench import Recorder
 from scalebridge.engine.bridge.host import Host
 from scalebridge.engine.md.classical import StillingerWeber
@@ -89,6 +90,7 @@ def _overhead(quick: bool, record: Recorder) -> None:
 def _export(quick: bool, record: Recorder) -> None:
     """Compare forces of the exported model, through metatomic's ASE calculator."""
     from metatomic_ase import MetatomicCalculator
+
     from scalebridge.engine.bridge.export import export
 
     native = load_potential(MODEL)
@@ -189,7 +191,7 @@ def _faults(quick: bool, record: Recorder) -> None:
     path = HERE / "results" / "faults.json"
     if not path.exists():
         faults.table(quick)
-    rows = json.loads(path.read_text())
+    rows = json.loads(path.read_text())["rows"]
     note = "; ".join(f"{row['fault']}: {row['tried']}" for row in rows)
     record("faults_tried", sum(row["tried"] for row in rows), note=note)
     record("faults_lost", sum(row["lost"] for row in rows), goal=0)

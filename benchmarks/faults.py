@@ -2,7 +2,7 @@
 
 Every fault is done to a real run of the command line; then the run is resumed as the
 message says, and its trajectory compared bit for bit with an undisturbed one. Writes
-``results/faults.json`` and ``results/faults.md``.
+``results/faults.json``, which `engine bench` puts into the page of results as a table.
 
 Run: python benchmarks/faults.py [--quick]
 """
@@ -22,6 +22,8 @@ from pathlib import Path
 
 import numpy as np
 import zarr
+
+from scalebridge.engine.bench import Recorder
 
 RUN = (
     "silicon_sw",
@@ -237,13 +239,15 @@ def table(quick: bool = False, seed: int = 1) -> list[Fault]:
 
 
 def write(rows: list[Fault], folder: Path) -> None:
-    """Write the table as JSON and as text."""
-    folder.mkdir(exist_ok=True)
-    (folder / "faults.json").write_text(json.dumps([asdict(r) for r in rows], indent=1))
-    lines = ["# Faults", "", "Written by `python benchmarks/faults.py`.", ""]
-    lines += ["| fault | times tried | lost | what the program said |", "|---|---|---|---|"]
-    lines += [f"| {r.fault} | {r.tried} | {r.lost} | {r.answered} |" for r in rows]
-    (folder / "faults.md").write_text("\n".join(lines) + "\n")
+    """Write the table as figures and as text."""
+    path = folder / "faults.json"
+    path.unlink(missing_ok=True)
+    record = Recorder("faults")
+    for row in rows:
+        note = f"{row.tried} times tried; {row.answered or 'no last words'}"
+        record(row.fault, row.lost, "lost", goal=0, note=note)
+    content = json.loads(path.read_text()) | {"rows": [asdict(row) for row in rows]}
+    path.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

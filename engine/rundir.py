@@ -258,7 +258,9 @@ class RunFolder:
             "events_bytes": events.stat().st_size if events.exists() else 0,
             "extra": dict(extra or {}),
         }
-        write_text(path.with_suffix(".json"), json.dumps(record, default=_plain))
+        text = json.dumps(record, default=_plain)
+        check = hashlib.sha256(text.encode()).hexdigest()
+        write_text(path.with_suffix(".json"), f"{text}\n{check}\n")
         for old in self._checkpoint_records()[:-KEPT_CHECKPOINTS]:
             old.unlink(missing_ok=True)
             old.with_suffix(".safetensors").unlink(missing_ok=True)
@@ -367,7 +369,10 @@ def _read_checkpoint(path: Path, records: list[Path]) -> tuple[Checkpoint, int]:
         else ""
     )
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        text, check, _ = path.read_text(encoding="utf-8").split("\n")
+        if hashlib.sha256(text.encode()).hexdigest() != check:
+            raise ValueError("the record's own hash differs")
+        record = json.loads(text)
         intact = sha256(data) == record["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedFileError(f"{path}: damaged or incomplete{remedy}") from error

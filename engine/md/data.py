@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from ase import Atoms
 from ase.data import atomic_numbers
 
 from ..errors import InputError
@@ -133,14 +134,15 @@ def _read_mlearn(path: Path) -> list[LabelledFrame]:
                 origin=origin,
             )
             stress = labels.get("virial_stress")
-        except (KeyError, IndexError, TypeError, ValueError) as error:
+            if stress is not None:
+                vasp = (symbols[0], frame.group) == ("Si", "Elastic")
+                order = _VASP_ORDER if vasp else _LAMMPS_LIKE_ORDER
+                frame = replace(
+                    frame, virial=_voigt(np.asarray(stress, float)[list(order)], frame)
+                )
+        except Exception as error:
+            # anything may stand where a number or a list should
             raise InputError(f"{origin}: not an mlearn entry ({error!r})") from error
-        if stress is not None:
-            vasp = (symbols[0], frame.group) == ("Si", "Elastic")
-            order = _VASP_ORDER if vasp else _LAMMPS_LIKE_ORDER
-            frame = replace(
-                frame, virial=_voigt(np.asarray(stress, float)[list(order)], frame)
-            )
         frames.append(frame)
     return frames
 
@@ -219,26 +221,31 @@ def _read_ase(path: Path) -> list[LabelledFrame]:
         origin = f"{path.name}, frame {number}"
         if atoms.calc is None or not {"energy", "forces"} <= set(atoms.calc.results):
             raise InputError(f"{origin}: has no energy and forces")
-        virial = None
-        if "virial" in atoms.info:
-            virial = np.asarray(atoms.info["virial"], float).reshape(3, 3)
-        elif "stress" in atoms.calc.results and atoms.cell.rank == 3:
-            # ASE's stress is dE/dstrain / V.
-            virial = -atoms.get_stress(voigt=False) * atoms.get_volume()
-        frames.append(
-            LabelledFrame(
-                symbols=tuple(atoms.get_chemical_symbols()),
-                positions=atoms.get_positions(),
-                cell=np.array(atoms.cell),
-                periodic=np.array(atoms.pbc),
-                energy=float(atoms.get_potential_energy()),
-                forces=atoms.get_forces(apply_constraint=False),
-                virial=virial,
-                group=str(atoms.info.get("group", "")),
-                origin=origin,
-            )
-        )
+        try:
+            frames.append(_from_ase(atoms, origin))
+        except (TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{origin}: a label is no number ({error})") from error
     return frames
+
+
+def _from_ase(atoms: Atoms, origin: str) -> LabelledFrame:
+    virial, results = None, atoms.calc.results  # type: ignore[union-attr]
+    if "virial" in atoms.info:
+        virial = np.asarray(atoms.info["virial"], float).reshape(3, 3)
+    elif "stress" in results and atoms.cell.rank == 3:
+        # ASE's stress is dE/dstrain / V.
+        virial = -atoms.get_stress(voigt=False) * atoms.get_volume()
+    return LabelledFrame(
+        symbols=tuple(atoms.get_chemical_symbols()),
+        positions=atoms.get_positions(),
+        cell=np.array(atoms.cell),
+        periodic=np.array(atoms.pbc),
+        energy=float(atoms.get_potential_energy()),
+        forces=np.asarray(atoms.get_forces(apply_constraint=False), float),
+        virial=virial,
+        group=str(atoms.info.get("group", "")),
+        origin=origin,
+    )
 
 
 def _checked(frame: LabelledFrame) -> LabelledFrame:
@@ -252,6 +259,8 @@ def _checked(frame: LabelledFrame) -> LabelledFrame:
         bad = np.flatnonzero(~np.isfinite(array).all(1))
         if len(bad):
             raise InputError(f"{frame.origin}, atom {bad[0]}: {name} are not finite")
+    if frame.cell.shape != (3, 3) or not np.isfinite(frame.cell).all():
+        raise InputError(f"{frame.origin}: the cell is not three finite vectors")
     if not np.isfinite(frame.energy):
         raise InputError(f"{frame.origin}: energy is {frame.energy}")
     for number, symbol in enumerate(frame.symbols):

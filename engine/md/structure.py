@@ -83,6 +83,9 @@ def to_atoms(state: ParticleState, species: Sequence[str], system: int = 0) -> A
 CLOSEST = 0.05
 """Two atoms nearer than this, angstrom, stand on one spot: a mistake in the file."""
 
+_FARTHEST = 1e7
+"""Angstrom; beyond it, image numbers and f32 positions lose their meaning."""
+
 _MOST_PLACES = 50_000_000
 
 
@@ -98,6 +101,9 @@ def check_structure(state: ParticleState, cutoff: float, name: str) -> None:
         raise InputError(f"{name}: holds no atoms")
     for what in ("positions", "momenta", "cell"):
         finite = torch.isfinite(getattr(state, what)).flatten(1).all(1)
+        size = getattr(state, what).abs()
+        if bool(finite.all()) and bool((size > _FARTHEST).any()):
+            raise InputError(f"{name}: {what} of {float(size.max()):.3g} are absurd")
         if not bool(finite.all()):
             number = int((~finite).int().argmax())
             owner = "system" if what == "cell" else "atom"
