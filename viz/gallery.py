@@ -40,6 +40,9 @@ def run_pictures(record: Record) -> Iterator[Attempt]:
     if gas.is_profile_run(groups):
         shown |= {"profile"} | {name for name in groups if name.startswith("compare/")}
         yield from _gas_pictures(record, groups)
+    if str(record.scenario.get("kind", "")).startswith("closure") and "" in groups:
+        shown |= {""}
+        yield from _closure_pictures(record, groups[""])
     if "rounds" in groups:
         shown |= {"rounds", "strata", "audit", "decisions"}
         yield from _loop_pictures(record, groups)
@@ -71,6 +74,23 @@ def _gas_pictures(record: Record, groups: Mapping[str, Group]) -> Iterator[Attem
                 gas.over_knudsen(groups["profile"]), "Over the Knudsen number", ""
             ),
         )
+
+
+def _closure_pictures(record: Record, group: Group) -> Iterator[Attempt]:
+    times = record.scenario.get("times") or ()
+    truth = "Black: the kinetic equation, which the others should follow."
+    found = gas.closure_panels(group, times)
+    if found:
+        yield "Profiles", lambda: _page(found, "Flows by every model", truth)
+    errors = gas.closure_errors(group, times)
+    if errors:
+        caption = (
+            "Distance from the kinetic equation; the median where several were trained."
+        )
+        yield "Errors", lambda: _page(errors, "Error of every model", caption, height=3.2)
+    shocks = gas.shock_panels(group)
+    if shocks:
+        yield "Shock", lambda: _page(shocks, "The inside of the shock", truth, height=3.4)
 
 
 def _loop_pictures(record: Record, groups: Mapping[str, Group]) -> Iterator[Attempt]:

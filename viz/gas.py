@@ -140,3 +140,93 @@ def _flat(values: np.ndarray) -> bool:
     return not finite.size or float(np.ptp(finite)) < 1e-9 * max(
         1.0, float(abs(finite).max())
     )
+
+
+# -- learned closures beside the others --------------------------------------------------
+
+
+def closure_panels(group: Group, times: Sequence[float] = ()) -> list[plots.Plot]:
+    """Return the pictured flows at the last moment, by every model.
+
+    Arrays are ``profile_MODEL [moments in time, flows, cells, 3]``; the density is drawn.
+    """
+    x = group.columns.get("x")
+    kinetic = group.columns.get("profile_kinetic")
+    if x is None or kinetic is None or len(kinetic.shape) != 4:
+        return []
+    when = f" at t = {times[-1]:g}" if times else ""
+    panels = []
+    for flow in range(min(kinetic.shape[1], MAX_PANELS)):
+        curves = []
+        for name, column in _models(group, "profile_"):
+            if len(column.shape) == 4 and column.shape[2] == x.shape[0]:
+                y = np.asarray(column.array[-1, flow, :, 0], float)
+                curves.append(plots.Curve(x.values, y, name, colour=_colour(name)))
+        panels.append(
+            plots.Plot(curves, x.title, f"density{when}", title=f"flow {flow + 1}")
+        )
+    return panels
+
+
+def closure_errors(group: Group, times: Sequence[float] = ()) -> list[plots.Plot]:
+    """Return every model's error on every flow: ``errors_MODEL [runs, times, flows]``."""
+    found = [c for c in _models(group, "errors_") if len(c[1].shape) == 3]
+    if not found:
+        return []
+    count = found[0][1].shape[1]
+    panels = []
+    for moment in range(count):
+        curves = []
+        for name, column in found:
+            errors = np.median(column.values[:, min(moment, column.shape[1] - 1)], axis=0)
+            flows = np.arange(1, len(errors) + 1)
+            curves.append(plots.Curve(flows, errors, name, colour=_colour(name)))
+        if not any(np.any(c.y > 0) for c in curves):
+            continue  # at the start all agree
+        known = len(times) >= count - 1 and moment - count < 0
+        title = f"t = {times[moment - count]:g}" if known and times else ""
+        panels.append(
+            plots.Plot(curves, "flow", "relative L2 error", "log", points=True, title=title)
+        )
+    return panels
+
+
+def shock_panels(group: Group) -> list[plots.Plot]:
+    """Return density and temperature through a shock: ``profile_MODEL [3, points]``."""
+    found = [
+        c for c in _models(group, "profile_") if len(c[1].shape) == 2 and c[1].shape[0] == 3
+    ]
+    finest = {name.rsplit("_", 1)[0]: (name, column) for name, column in found}
+    panels = []
+    for row, what in ((1, "density"), (2, "temperature")):
+        curves = []
+        for short, (_, column) in finest.items():
+            table = column.values
+            near = np.abs(table[0]) < 12.0
+            curves.append(
+                plots.Curve(table[0][near], table[row][near], short, colour=_colour(short))
+            )
+        panels.append(
+            plots.Plot(curves, "x [free paths ahead]", f"{what}, from 0 ahead to 1 behind")
+        )
+    return panels if finest else []
+
+
+def _models(group: Group, start: str) -> list[tuple[str, Column]]:
+    """Return (model, array) with the kinetic truth first, coarse grids before fine ones."""
+
+    def rank(item: tuple[str, Column]) -> tuple[bool, str, int]:
+        name, _, cells = item[0].rpartition("_")
+        fine = cells.isdecimal()
+        return (item[0] != "kinetic", name if fine else item[0], int(cells) if fine else 0)
+
+    named = [
+        (name.removeprefix(start), column)
+        for name, column in group.columns.items()
+        if name.startswith(start)
+    ]
+    return sorted(named, key=rank)
+
+
+def _colour(name: str) -> str:
+    return style.model_colour(name) or ""

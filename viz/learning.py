@@ -57,10 +57,14 @@ def draw_parity(
     x, y = x[kept], y[kept]
     unit = f" [{column.unit}]" if column.unit else ""
     name = (column.long_name or column.name).replace("_", " ").removesuffix(" predicted")
-    axes.set_xlabel(f"reference {name}{unit}")
-    axes.set_ylabel(f"predicted {name}{unit}")
     if not len(x):
         return
+    middle = float(x.mean())
+    if np.ptp(x) < 0.05 * abs(middle):  # ticks would not differ within their digits
+        x, y, name = x - middle, y - middle, f"{name} - ({middle:.4g})"
+    axes.set_xlabel(f"reference {name}{unit}")
+    axes.set_ylabel(f"predicted {name}{unit}")
+    axes.locator_params(nbins=5)
     low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
     margin = 0.03 * (high - low) or 1.0
     span = (low - margin, high + margin)

@@ -155,7 +155,7 @@ td.number { font-variant-numeric: tabular-nums; text-align: right; white-space: 
 .good { color: #00694e; } .bad { color: #b3400e; } .open { color: #555; }
 img { max-width: 100%; height: auto; } figure { margin: .6rem 0 1.4rem; }
 figcaption { color: #444; font-size: .92rem; }
-pre { background: #f5f5f3; padding: .7rem .9rem; overflow-x: auto; border-radius: 4px; }
+pre { background: #f5f5f3; padding: .7rem .9rem; white-space: pre-wrap; }
 details { margin: .6rem 0; } summary { cursor: pointer; }
 """
 
