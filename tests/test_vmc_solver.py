@@ -6,6 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 from ase import Atoms
+from torch import Tensor, nn
+
 from scalebridge.engine import runtime
 from scalebridge.engine.build import build
 from scalebridge.engine.errors import GuardError, InputError
@@ -39,7 +41,6 @@ from scalebridge.models.wavefunctions.deepwf import DeepWf
 from scalebridge.models.wavefunctions.determinant import DeterminantNet
 from scalebridge.models.wavefunctions.rbm import Rbm, SymmetricRbm
 from scalebridge.models.wavefunctions.ritz import RitzNet
-from torch import Tensor, nn
 
 
 @pytest.fixture(autouse=True)

@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from scalebridge.models.wavefunctions import jet
 from scalebridge.models.wavefunctions.determinant import DeterminantNet
-from torch import Tensor, nn
 
 
 @pytest.fixture(autouse=True)

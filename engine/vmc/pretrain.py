@@ -148,7 +148,8 @@ def pretrain(
     """Match every determinant's orbitals with the given ones; return the last loss.
 
     Adam, its rate falling to a tenth, lowers the mean square difference at walkers that
-    sample the network itself; the off-diagonal spin blocks of the dense determinants are matched with zero.
+    sample the network itself; the off-diagonal spin blocks of the dense determinants are
+    matched with zero.
     """
     up = electrons.hamiltonian.up
     psi: Any = electrons.psi
