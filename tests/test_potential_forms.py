@@ -19,6 +19,7 @@ from scalebridge.engine.learn.trainers.potential import (
 )
 from scalebridge.engine.learn.trainers.tables import TrainingSet
 from scalebridge.engine.md.data import LabelledFrame
+from scalebridge.engine.md.learned import pair_gradients
 from scalebridge.models import card
 from scalebridge.models.potentials.behler_parrinello import BehlerParrinello
 from scalebridge.models.potentials.deep_potential import HigherMoments
@@ -252,3 +253,18 @@ def test_rotational_spread_is_zero_only_for_invariant_models():
     arguments = environments(9)
     assert rotational_spread(built("zbl_sum"), *arguments).max() < 1e-10
     assert rotational_spread(built("unconstrained"), *arguments).min() > 1e-5
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_lonely_atom_has_an_energy_and_no_force(name):
+    model = built(name)
+    d = torch.zeros(2, 0, 3, dtype=torch.float64)
+    none = torch.zeros(2, 0, dtype=torch.bool)
+    energies, gradient = pair_gradients(model, d, none.long(), none, torch.tensor([0, 1]))
+    assert torch.isfinite(energies).all()
+    assert gradient.shape == (model.members, 2, 0, 3)
+    wide = torch.zeros(2, 3, 3, dtype=torch.float64)
+    empty = torch.zeros(2, 3, dtype=torch.bool)
+    same, forces = pair_gradients(model, wide, empty.long(), empty, torch.tensor([0, 1]))
+    assert torch.allclose(same, energies)
+    assert not forces.any()

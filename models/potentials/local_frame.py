@@ -91,6 +91,10 @@ class LocalFramePotential(nn.Module):
     ) -> Tensor:
         """Return ``[atoms, features]``."""
         outside = displacements.new_tensor([self.cutoff + 1.0, 0.0, 0.0])
+        # One more, empty slot, so that an atom without neighbours has a nearest one too.
+        displacements = torch.nn.functional.pad(displacements, (0, 0, 0, 1))
+        neighbour_species = torch.nn.functional.pad(neighbour_species, (0, 1))
+        mask = torch.nn.functional.pad(mask, (0, 1))
         safe = torch.where(mask[..., None], displacements, outside)
         distance = safe.norm(dim=-1)
         inside = mask & (distance < self.cutoff)
