@@ -31,6 +31,7 @@ class UnknownModelError(Exception):
 
 def _forms() -> dict[str, Callable[..., Any]]:
     """Every form that can be saved: name -> configuration with ``build()``."""
+    from .closures.face import FaceForm
     from .potentials.behler_parrinello import BehlerParrinello
     from .potentials.deep_potential import HigherMoments, SmoothEdition
     from .potentials.local_frame import LocalFrame
@@ -44,6 +45,7 @@ def _forms() -> dict[str, Callable[..., Any]]:
         "behler_parrinello": BehlerParrinello,
         "unconstrained": Unconstrained,
         "zbl_sum": ZblSum,
+        "face_closure": FaceForm,
     }
 
 

@@ -228,10 +228,12 @@ class FaceClosure(nn.Module):
         parts += [
             scaled_change(mean, self._wide(row, reach)) for reach in self.config.reach
         ]
-        return self._knudsen(mean, row.tau), torch.cat(parts, -1)
+        ratio = row.tau * mean[..., 2].sqrt() / self.config.length
+        return self.knudsen_inputs(ratio), torch.cat(parts, -1)
 
-    def _knudsen(self, mean: Tensor, tau: Tensor) -> Tensor:
-        k = torch.log10(tau * mean[..., 2].sqrt() / self.config.length)
+    def knudsen_inputs(self, ratio: Tensor) -> Tensor:
+        """Return the three inputs from ``K = tau sqrt(theta) / L``, ``[..., 3]``."""
+        k = torch.log10(ratio)
         return torch.stack(
             [0.5 * (k + 1), torch.sigmoid(2 * (k + 2)), torch.sigmoid(2 * (k + 0.5))], -1
         )

@@ -9,6 +9,7 @@ number at all, are conserved as by HME. Example::
                          closure=Learned(module), dissipation=roe)
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -57,8 +58,8 @@ class Council:
 
     Attributes:
         members: at least two.
-        tolerance: standard deviation of the closing moment over the members, divided by the
-            unit of the moment, above which the correction is halved.
+        tolerance: standard deviation over the members of ``sqrt((M + 1)!) g_{M+1}`` at
+            which the correction is halved.
     """
 
     members: Sequence[Member]
@@ -81,11 +82,12 @@ def agreement(fluxes: Tensor, row: Row, tolerance: float) -> Tensor:
 
     Args:
         fluxes: ``[members, batch, faces]`` f_{M+1}.
-        row: gives the unit ``rho theta^((M + 1) / 2)``.
+        row: gives the unit ``rho theta^((M + 1) / 2) / sqrt((M + 1)!)``.
         tolerance: spread at which the share is one half.
     """
     order = row.cells.shape[-1] - 1
     mean = 0.5 * (row.low + row.high)
     unit = mean[..., 0] * mean[..., 2].clamp(min=1e-6) ** (0.5 * (order + 1))
+    unit = unit * math.exp(-0.5 * math.lgamma(order + 2))
     spread = (fluxes.std(0) / unit).detach()
     return 1.0 / (1.0 + (spread / tolerance) ** 2)

@@ -185,12 +185,16 @@ def flow(family: str, seed: int, index: int, knudsen: float | None = None) -> Fl
         return Flow(layers, lambda x: torch.full_like(x, value), value)
     center, steep = draw(-0.15, 0.15), draw(4.0, 8.0)
 
+    def bump(y: Tensor) -> Tensor:
+        return torch.tanh(steep * (y + 0.25)) - torch.tanh(steep * (y - 0.25))
+
+    low, high = (float(bump(torch.tensor(y))) for y in (0.5, 0.0))
+
     def varying(x: Tensor) -> Tensor:
         # Two opposite fronts, so that Kn is periodic: thin in the middle, dense outside.
-        inner = torch.tanh(steep * (x - center + 0.25)) - torch.tanh(
-            steep * (x - center - 0.25)
-        )
-        return 10.0 ** (-3.0 + 4.0 * (0.5 * inner).clamp(0.0, 1.0))
+        y = torch.remainder(x - center + 0.5, 1.0) - 0.5
+        share = ((bump(y) - low) / (high - low)).clamp(0.0, 1.0)
+        return 10.0 ** (-3.0 + 4.0 * share)
 
     return Flow(layers, varying, math.nan)
 

@@ -1,0 +1,188 @@
+"""Families of flows, exact linear modes, training, and the closure scenarios end to end."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from scalebridge.engine.build import build
+from scalebridge.engine.errors import InputError
+from scalebridge.engine.learn import contest
+from scalebridge.engine.learn.explorers import flows
+from scalebridge.engine.learn.trainers import closure as training
+from scalebridge.engine.run import Reporter
+from scalebridge.engine.rundir import RunFolder
+from scalebridge.engine.runtime import generator
+from scalebridge.engine.scenario import parse
+from scalebridge.models.card import load_module
+from scalebridge.models.closures.face import FaceForm
+
+EXACT = {  # k tau: sound, heat of 1V BGK, from plasma dispersion integrals
+    0.1: (-0.0097046 + 0.1739809j, -0.0097823),
+    0.5: (-0.1834687 + 0.9014958j, -0.1875928),
+}
+
+
+@pytest.mark.parametrize("ratio", list(EXACT))
+def test_linear_modes_have_the_exact_rates(ratio):
+    rates, _ = training.hydrodynamic_modes(ratio, 1.0, 6)
+    sound, heat = EXACT[ratio]
+    assert rates[0] == pytest.approx(sound, abs=1e-6)
+    assert rates[2] == pytest.approx(heat, abs=1e-6)
+
+
+def test_many_hermite_moments_have_the_exact_spectrum_and_three_do_not():
+    k = 2 * math.pi
+    ours, exact = training.linear_rates(None, 16, k, 0.5 / k)
+    np.testing.assert_allclose(ours, exact, rtol=2e-3)
+    few, exact = training.linear_rates(None, 4, k, 0.5 / k)
+    assert np.abs(few.real / exact.real - 1).max() > 0.1
+
+
+def test_a_flow_does_not_depend_on_how_many_are_drawn():
+    x = torch.linspace(-0.5, 0.5, 50, dtype=torch.float64)
+    alone = flows.flow("mix", 3, 5)
+    among = flows.flows("mix", 3, 8)[5]
+    for a, b in zip(alone.layers(x), among.layers(x), strict=True):
+        for p, q in zip(a, b, strict=True):
+            assert torch.equal(p, q)
+    assert alone.value == among.value
+    assert flows.flow("mix", 4, 5).value != alone.value
+
+
+@pytest.mark.parametrize("family", ["wave", "mix", "jump", "transition"])
+def test_families_are_physical_and_cover_the_decades(family):
+    some = flows.flows(family, 11, 8)
+    x = torch.linspace(-0.5, 0.5, 101, dtype=torch.float64)
+    for number, one in enumerate(some):
+        for rho, _, theta in one.layers(x):
+            assert float(rho.min()) > 0
+            assert float(theta.min()) > 0.15
+        kn = one.knudsen(x)
+        assert 1e-3 <= float(kn.min()) <= float(kn.max()) <= 10.0
+        if family != "transition":
+            assert math.floor(math.log10(one.value)) == number % 4 - 3
+        else:
+            assert float(kn.max() / kn.min()) > 1e3
+
+
+def test_labels_are_cell_averages_of_the_same_start():
+    some = flows.flows("mix", 1, 2)
+    fine = flows.solve(some, [0.0], 80, 72, 20, 4, 7.2)
+    direct = flows.solve(some, [0.0], 40, 72, 20, 4, 7.2)
+    torch.testing.assert_close(
+        fine[..., 0].mean(2), direct[..., 0].mean(2), rtol=1e-2, atol=0
+    )
+
+
+def small_data():
+    rng = generator(5)
+    w, kn = training.linear_modes(5, 40, 0.02, rng, 24)
+    stacked = w.reshape(2, 12, 40, 7)
+    moments = torch.stack([training.conserved(part[..., :-1]) for part in stacked])
+    return training.Labelled(stacked, moments, kn[:12], (0.0, 0.1))
+
+
+def test_regression_learns_and_is_reproducible():
+    data = small_data()
+    found = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        module = FaceForm(hidden=(8,), smoothing=0.0).build()
+        losses = []
+        training.fit(
+            module,
+            [data],
+            60,
+            8,
+            1e-2,
+            0.5,
+            generator(1),
+            lambda stage, step, total, loss, kept=losses: kept.append(loss),
+        )
+        found.append(losses)
+    assert found[0] == found[1]
+    assert np.mean(found[0][-10:]) < 0.5 * np.mean(found[0][:5])
+
+
+def test_the_worst_decade_counts_a_lost_run_as_infinite():
+    errors = torch.full((2, 8), 0.01)
+    errors[1, 3] = math.nan
+    worst = contest.worst_decade(errors)
+    assert float(worst[0]) == pytest.approx(0.01)
+    assert math.isinf(float(worst[1]))
+
+
+TINY = {
+    "version": 1,
+    "kind": "closure_train",
+    "families": [{"name": "wave", "flows": 4, "until": 0.02}],
+    "network": {"hidden": [8], "reach": [0.05]},
+    "members": 1,
+    "cells": 20,
+    "velocities": 48,
+    "validation": 0.25,
+    "steps": 20,
+    "batch": 4,
+}
+
+
+def run(scenario: dict, folder, base):
+    checked = parse(scenario)
+    with RunFolder.create(folder, json.dumps(scenario), {}) as opened:
+        return build(checked, base).run(opened, Reporter(quiet=True)), opened.path
+
+
+def test_train_then_compare(tmp_path):
+    outcome, path = run(TINY, tmp_path / "train", tmp_path)
+    assert 0 < outcome.figures["unexplained_0"].value < 5
+    module, card = load_module(path / "closure_0")
+    assert card["form"] == "face_closure"
+    assert module.config.order == 5
+    compare = {
+        "version": 1,
+        "kind": "closure",
+        "family": "wave",
+        "flows": 4,
+        "times": [0.02],
+        "cells": 20,
+        "refinement": 2,
+        "velocities": 64,
+        "pictured": 0,
+        "opponents": ["euler", "nsf", "hme"],
+        "models": [{"name": "learned", "members": [str(path / "closure_0.safetensors")]}],
+    }
+    outcome, _ = run(compare, tmp_path / "compare", tmp_path)
+    names = ["learned", "hme", "euler", "nsf"]
+    values = {n: outcome.figures[f"worst_decade_{n}_t002"].value for n in names}
+    assert all(0 < v < 0.2 for v in values.values())
+    assert outcome.verdicts["stable_learned"] == "ok"
+
+
+def test_a_missing_or_foreign_model_is_one_clear_line(tmp_path):
+    bad = {
+        "version": 1,
+        "kind": "closure",
+        "family": "wave",
+        "flows": 4,
+        "pictured": 0,
+        "models": [{"name": "learned", "members": ["nowhere.safetensors"]}],
+    }
+    with pytest.raises(InputError, match="nowhere"):
+        build(parse(bad), tmp_path)
+
+
+def test_bad_scenarios_are_refused():
+    with pytest.raises(InputError, match="must rise"):
+        parse(
+            {
+                "version": 1,
+                "kind": "closure",
+                "family": "wave",
+                "times": [0.3, 0.1],
+                "models": [{"name": "a", "members": ["x"]}],
+            }
+        )
+    with pytest.raises(InputError, match="extra"):
+        parse({**TINY, "network": {"extra": 1}})
