@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC, Inflow, Periodic, Sides, Wall
 from scalebridge.engine.gas.grid import Grid

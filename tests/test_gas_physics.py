@@ -1,4 +1,4 @@
-"""The kinetic models against exact physics: spectra, Prandtl numbers, free flight, walls."""
+"""The kinetic models against exact physics: spectra, Prandtl number, flight, walls."""
 
 import math
 
@@ -56,7 +56,7 @@ def test_exact_thermal_and_shear_modes():
 
 
 def eigenfunction(world, growth, k, dimension):
-    """The exact mode as a distribution: f = M (1 + eps phi e^{ikx}), phi from its moments."""
+    """The exact mode as a distribution: f = M (1 + eps phi e^{ikx}), from its moments."""
     v = world.velocities.nodes[:, 0].numpy()
     M = np.exp(-v * v / 2) / math.sqrt(2 * math.pi)
     rest = dimension - 1
@@ -199,7 +199,7 @@ def between_walls(low, high, kn, axes, steps_time, cells=8, nodes=(48, 16), **st
 
 
 def test_free_molecular_fourier_and_walls_keep_mass():
-    world, begun, found = between_walls(
+    _, begun, found = between_walls(
         Wall(0.8), Wall(1.2), 1e6, 1, 25.0, temperature=math.sqrt(0.96)
     )
     t, q = exact.free_fourier(0.8, 1.2)

@@ -232,7 +232,7 @@ def _gamma(scenario: GasScenario) -> float:
     return given or (scenario.gas.dimension + 2) / scenario.gas.dimension
 
 
-# -- worlds ---------------------------------------------------------------------------------
+# -- worlds ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -266,6 +266,7 @@ def _run_of(model: Model, scenario: GasScenario, problem: Problem) -> Run:
                 model.cfl,
                 dtype,
                 device,
+                in_place=_large(batch, p, velocities, dtype),
             )
             steps = _count(end, world.time_step, scenario)
             world = world.with_time_step(end / steps)
@@ -318,8 +319,8 @@ def _run_of(model: Model, scenario: GasScenario, problem: Problem) -> Run:
                 model.order,
                 end / steps,
                 closure,
-                dtype,
-                device,
+                dtype=dtype,
+                device=device,
             )
             name = f"{'grad' if model.closure == 'grad' else 'hme'}{model.order + 1}"
             return Run(name, world, world.start(w), steps, end / steps)
@@ -332,6 +333,17 @@ def _run_of(model: Model, scenario: GasScenario, problem: Problem) -> Run:
                 p.grid, p.sides, p.gas, p.knudsen, end / steps, dtype, device
             )
             return Run("grad13", world, world.start(spread(w)), steps, end / steps)
+
+
+def _large(batch: int, p: Problem, velocities: Velocities, dtype: torch.dtype) -> bool:
+    """Whether a third copy of f is too much: above 256 MiB a step overwrites its input.
+
+    The state that a guard refuses is then no longer beside the last good one; the last
+    checkpoint is.
+    """
+    numbers = batch * p.grid.cells * velocities.count
+    parts = 2 if p.gas.dimension > velocities.axes else 1
+    return numbers * parts * dtype.itemsize > 1 << 28
 
 
 def _count(end: float, time_step: float, scenario: GasScenario) -> int:
@@ -375,7 +387,7 @@ def _sound(start: SoundStart, world: KineticWorld) -> Tensor:
     return torch.stack(systems)
 
 
-# -- the job --------------------------------------------------------------------------------
+# -- the job -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -96,8 +96,8 @@ def check_sides(sides: Sequence[Sides], dim: int) -> None:
         for side in (pair.low, pair.high):
             if isinstance(side, Wall) and len(side.velocity) > axis and side.velocity[axis]:
                 raise InputError(
-                    f"boundaries.{name}: wall velocity {side.velocity} has a component along "
-                    f"{name}, so the wall would let mass through; set it to 0"
+                    f"boundaries.{name}: wall velocity {side.velocity} has a component "
+                    f"along {name}, so the wall would let mass through; set it to 0"
                 )
             if isinstance(side, Inflow) and len(side.velocity) < dim:
                 raise InputError(

@@ -1,6 +1,7 @@
 """Solutions known in closed form or by one quadrature, in f64, plain torch and scipy."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,10 @@ class Gas1:
     density: float
     velocity: float
     pressure: float
+
+
+def _root(function: Callable[[float], float], low: float, high: float) -> float:
+    return float(brentq(function, low, high, xtol=1e-15))  # type: ignore[arg-type]
 
 
 def riemann(
@@ -49,7 +54,7 @@ def riemann(
     top = 10 * max(left.pressure, right.pressure)
     while mismatch(top) < 0:
         top *= 10
-    p = float(brentq(mismatch, 1e-14, top, xtol=1e-15, rtol=1e-14))
+    p = _root(mismatch, 1e-14, top)
     u = 0.5 * (
         left.velocity
         + right.velocity
@@ -103,10 +108,10 @@ def free_flight_jump(
     time: float,
     dimension: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return density, velocity, temperature of two gases at rest that mix without colliding.
+    """Return density, velocity, temperature of two gases that mix without colliding.
 
-    ``left`` and ``right`` are (density, temperature); the jump stands at x = 0. Each half is
-    ``f(x - v t)``, so moments are half-range integrals of Maxwellians at ``v = x / t``.
+    ``left`` and ``right`` are (density, temperature), at rest, the jump at x = 0. Each half
+    is ``f(x - v t)``, so moments are half-range integrals of Maxwellians at ``v = x / t``.
     """
     a = x / time
     rho, flow, energy = (torch.zeros_like(x) for _ in range(3))
@@ -131,8 +136,10 @@ def free_couette(temperature: float, speed: float, density: float = 1.0) -> floa
 
 
 def free_fourier(cold: float, hot: float, density: float = 1.0) -> tuple[float, float]:
-    """Return temperature and heat flux (towards the cold) of a 3D gas, diffuse walls, no
-    collisions: ``T = sqrt(T1 T2)``, ``q = 2 J (T2 - T1)`` with the flux J of each half."""
+    """Return temperature and heat flux of a 3D gas between diffuse walls.
+
+    Without collisions ``T = sqrt(T1 T2)``, ``q = 2 J (T2 - T1)`` with the flux J of a half.
+    """
     a, b = math.sqrt(cold), math.sqrt(hot)
     # each half-range Maxwellian carries half of what its full one would
     n1 = density * b / (a + b)
@@ -193,7 +200,8 @@ def acoustic_mode(k: float, dimension: int) -> complex:
     """Return ``lambda tau`` of the acoustic mode ``exp(i k x + lambda t)`` of BGK.
 
     ``k`` in units of ``1 / (tau sqrt(T))``, tau constant. The zero of the 3 x 3 determinant
-    of plasma-dispersion integrals, followed from small k. Exists up to k = 1.31 (3V), 1.47 (1V).
+    of plasma-dispersion integrals, followed from small k. Exists up to k = 1.31 (3V), 1.47
+    (1V).
     """
     found: list[complex] = []
     line = np.linspace(min(0.1, k), k, max(2, int(k / 0.02)))
@@ -235,7 +243,7 @@ def shear_mode(k: float) -> float:
         z = 1j * (growth + 1) / k
         return float((math.sqrt(math.pi / 2) * wofz(z / math.sqrt(2)) / k).real) - 1.0
 
-    return float(brentq(mismatch, -1 + 1e-9, -1e-12))
+    return _root(mismatch, -1 + 1e-9, -1e-12)
 
 
 def vortex(

@@ -1,5 +1,6 @@
 """Uniform grids of cells in 1, 2 or 3 dimensions."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -30,8 +31,8 @@ class Grid:
     def __post_init__(self) -> None:
         if not 1 <= len(self.shape) == len(self.lower) == len(self.upper) <= 3:
             raise InputError(
-                f"grid: cells {self.shape}, lower {self.lower}, upper {self.upper} must have "
-                "the same length, 1 to 3"
+                f"grid: cells {self.shape}, lower {self.lower}, upper {self.upper} must "
+                "have the same length, 1 to 3"
             )
         if min(self.shape) < 4:
             raise InputError(f"grid.cells: {self.shape}; every axis needs at least 4 cells")
@@ -68,7 +69,7 @@ class Grid:
         """Return the coordinates of all cell centres, each of ``shape``, f64."""
         return torch.meshgrid(*(self.centers(d) for d in range(self.dim)), indexing="ij")
 
-    def average(self, function, samples: int = 4) -> Tensor:
+    def average(self, function: Callable[..., Tensor], samples: int = 4) -> Tensor:
         """Return cell averages of ``function(*coordinates) -> [...]`` by Gauss points.
 
         Exact for polynomials of degree ``2 samples - 1``; the integrand's trailing axes

@@ -47,8 +47,8 @@ def refuse_unphysical(
         where = torch.nonzero(bad)[0].tolist()
         value = float(field[tuple(where)])
         raise GuardError(
-            f"{name} {value:.4g} in system {where[0]}, cell {tuple(where[1:])} at step {step}; "
-            f"{remedy}",
+            f"{name} {value:.4g} in system {where[0]}, cell {tuple(where[1:])} "
+            f"at step {step}; {remedy}",
             step,
             state,
         )

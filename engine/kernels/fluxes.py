@@ -2,9 +2,9 @@
 
 Arrays are flat and padded by ``GHOST`` cells along every active axis, ``[batch, variables,
 n0, n1, n2]`` with n2 contiguous (an unused axis has length 1). Variables: density, momentum
-(or velocity) per space dimension, energy (or pressure). A flux is stored at the place of the
-cell on the left of its face. Every kernel runs over lines along n2, ``LANES`` cells at a
-time: the lanes are written as vectors, which the compiler turns into SIMD instructions.
+(or velocity) per space dimension, energy (or pressure). A flux is stored at the place of
+the cell on the left of its face. Every kernel runs over lines along n2, ``LANES`` cells at
+a time: the lanes are written as vectors, which the compiler turns into SIMD instructions.
 """
 
 import torch
@@ -111,12 +111,10 @@ def k_hllc_fwd(
 ):
     """HLLC fluxes (Toro, Spruce, Speares, Shock Waves 4, 1994, p. 25) along one axis.
 
-    Args:
-        w: density, velocities, pressure.
-        extra: internal energy per volume and sound speed, for a general equation of state.
-        count: ``[batch, lines]``, faces where the reconstruction was not positive and the
-            cell values stood in.
-        par: 1/2, gamma, 1/(gamma-1), tiny, then the constants of WENO.
+    ``w``: density, velocities, pressure; ``extra``: internal energy per volume and sound
+    speed, for a general equation of state; ``count [batch, lines]``: faces where the
+    reconstruction was not positive and the cell values stood in; ``par``: 1/2, gamma,
+    1/(gamma-1), tiny, then the constants of WENO.
     """
     for job in range(count.shape[0] * lines):
         s = job // lines

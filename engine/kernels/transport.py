@@ -110,7 +110,7 @@ def axis_sums(b, c, xi0, h, n):
 
 @ti.func
 def axis_table(table: Template, cell, offset, scale, b, c, xi0, h, n, width):
-    """Store ``scale * exp(b xi + c xi^2)``, the same numbers that :func:`axis_sums` adds."""
+    """Store ``scale * exp(b xi + c xi^2)``, the numbers that :func:`axis_sums` adds."""
     q = ti.exp(2 * c * h * h)
     middle = ti.min(ti.max(ti.cast(ti.floor(-xi0 / h + 0.5), ti.i32), 0), n - 1)
     start = xi0 + middle * h
@@ -199,8 +199,8 @@ def k_stage_fwd(
 ):
     """Run one stage of ARS(2,2,2) in every cell.
 
-    ``second`` False: ``out = relax(old - dt A(old))``. True: the last stage, with ``old`` the
-    state at the start and ``moved`` the first stage. ``nodes`` is flat, rows of
+    ``second`` False: ``out = relax(old - dt A(old))``. True: the last stage, with ``old``
+    the state at the start and ``moved`` the first stage. ``nodes`` is flat, rows of
     ``pitch``: 0..2 node values, 3..5 ``|v| / dx``; ``table`` has rows of ``width``: the
     factors of the equilibrium, last axis first; ``par`` is packed by the kinetic world.
     ``lanes`` velocities are handled at once; it divides the inner axis and its negative

@@ -328,8 +328,8 @@ class GasScenario(Common):
                 raise ValueError("model: nodes, lower and upper must have the same length")
             if not dim <= axes <= self.gas.dimension:
                 raise ValueError(
-                    f"model.nodes: {axes} velocity axes; at least the {dim} of space and at "
-                    f"most gas.dimension = {self.gas.dimension}"
+                    f"model.nodes: {axes} velocity axes; at least the {dim} of space and "
+                    f"at most gas.dimension = {self.gas.dimension}"
                 )
         if isinstance(model, EulerModel) and model.gamma is not None:
             own = (self.gas.dimension + 2) / self.gas.dimension
@@ -346,7 +346,7 @@ class GasScenario(Common):
 
 
 class RelaxationScenario(Common):
-    """A homogeneous gas of Maxwell molecules relaxes (Boltzmann equation, spectral method)."""
+    """A homogeneous gas of Maxwell molecules relaxes (Boltzmann equation)."""
 
     kind: Literal["gas_relaxation"]
     dimension: Literal[2, 3] = 2

@@ -1,16 +1,16 @@
 r"""The Boltzmann collision operator by a fast spectral method, and homogeneous relaxation.
 
-For a kernel ``B = C |q|^g`` that scatters evenly over the sphere (g = 0: Maxwell molecules),
-with relative velocity ``q = r w`` cut at ``|q| < R``::
+For a kernel ``B = C |q|^g`` that scatters evenly over the sphere (g = 0: Maxwell
+molecules), with relative velocity ``q = r w`` cut at ``|q| < R``::
 
     Q+(v) = int dr r^(D-1) C r^g  A_r[ int dw f(. + r w / 2) f(. - r w / 2) ](v)
 
 ``A_r`` sums over the sphere of radius r / 2, which in Fourier space is a multiplication by
-``|S| J_0(r k / 2)`` (2V) or ``|S| sinc(r k / 2)`` (3V); a shifted f is a phase. With Mr radii
-and Mw directions an evaluation costs ``Mr Mw`` transforms of ``N^D`` points (Gamba, Haack,
-Hauck, Hu, SIAM J. Sci. Comput. 39, 2017, B658). The loss term is cut alike. What the method
-loses of momentum and energy, spectrally small, is projected out, so all three are kept to
-round-off.
+``|S| J_0(r k / 2)`` (2V) or ``|S| sinc(r k / 2)`` (3V); a shifted f is a phase. With Mr
+radii and Mw directions an evaluation costs ``Mr Mw`` transforms of ``N^D`` points (Gamba,
+Haack, Hauck, Hu, SIAM J. Sci. Comput. 39, 2017, B658). The loss term is cut alike. What
+the method loses of momentum and energy, spectrally small, is projected out, so all three
+are kept to round-off.
 """
 
 import math
@@ -35,7 +35,8 @@ class Boltzmann:
         dimension: D, 2 or 3.
         nodes: N per axis, even.
         limit: the box is ``[-limit, limit]^D``.
-        angles: directions over half a circle (2V); around the pole, half as many latitudes (3V).
+        angles: directions over half a circle (2V); around the pole, half as many latitudes
+            (3V).
         radii: Gauss nodes of the relative speed; 0 takes N / 2.
         exponent: g.
         strength: C; None normalises ``integral B dw`` at ``|q| = 1`` to 1.
@@ -59,8 +60,9 @@ class Boltzmann:
         # at a spacing of 0.56 the aliases already spoil the sixth moment, at 0.5 by 4e-3
         if 2 * self.limit / self.nodes > 0.5 + 1e-12:
             raise InputError(
-                f"nodes: {self.nodes} are too few for the unit temperature on [-{self.limit}, "
-                f"{self.limit}]; use at least {2 * math.ceil(2 * self.limit)}"
+                f"nodes: {self.nodes} are too few for the unit temperature on "
+                f"[-{self.limit}, {self.limit}]; use at least "
+                f"{2 * math.ceil(2 * self.limit)}"
             )
 
     @property

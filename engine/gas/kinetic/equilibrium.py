@@ -1,4 +1,4 @@
-"""Discrete equilibria in plain torch: initial states, boundaries, and the tests' reference."""
+"""Discrete equilibria in plain torch: initial states, boundaries, the tests' reference."""
 
 import math
 

@@ -5,7 +5,7 @@ not periodic and each of its ends two layers of ghost cells. Ghost rows are a pu
 of the cells and are filled before each stage.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -126,9 +126,10 @@ def harmonic(a: Tensor, b: Tensor) -> Tensor:
 class Ghosts:
     """Fills the ghost rows of ``f`` from the boundaries.
 
-    At a wall, what leaves is the cell's reconstruction extrapolated to the wall; what enters
-    is ``alpha rho_w M_w + (1 - alpha)`` of the mirrored leaving part, with the density
-    ``rho_w`` from zero net mass flux in the grid's own quadrature, so no mass is lost.
+    At a wall, what leaves is the cell's reconstruction extrapolated to the wall; what
+    enters is ``alpha rho_w M_w + (1 - alpha)`` of the mirrored leaving part, with the
+    density ``rho_w`` from zero net mass flux in the grid's own quadrature, so no mass is
+    lost.
     """
 
     def __init__(
@@ -171,7 +172,7 @@ class Ghosts:
             order = (0, 1) if end == 0 else (n - 1, n - 2)
             edge, next_ = (_flat(inside.select(2 + axis, i)) for i in order)
             ghost = f[:, :, first : first + 2 * across].unflatten(2, (2, across))
-            # the layer next to the box is the last of the low end, the first of the high end
+            # the layer next to the box is the last of the low end, the first of the high
             layers = (1, 0) if end == 0 else (0, 1)
             near, far = rule(edge, next_)
             ghost[:, :, layers[0]] = near
@@ -190,7 +191,7 @@ def _fill_of(
     dimension: int,
     dtype: torch.dtype,
     device: torch.device,
-):
+) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
     match side:
         case Open():
             return lambda edge, next_: (edge, edge)

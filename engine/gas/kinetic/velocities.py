@@ -104,9 +104,9 @@ class Velocities:
             high = float((speeds[..., d] + 4 * temperature.sqrt()).amax())
             if low < self.lower[d] or high > self.upper[d]:
                 raise InputError(
-                    f"{key}: velocities [{self.lower[d]}, {self.upper[d]}] along axis {d} are "
-                    f"too narrow for temperature {float(width) ** 2:.4g}; reach at least "
-                    f"[{low:.3g}, {high:.3g}]"
+                    f"{key}: velocities [{self.lower[d]}, {self.upper[d]}] along axis {d} "
+                    f"are too narrow for temperature {float(width) ** 2:.4g}; "
+                    f"reach at least [{low:.3g}, {high:.3g}]"
                 )
             if self.spacing[d] > 2.0 * float(narrow):
                 need = int((self.upper[d] - self.lower[d]) / (1.5 * float(narrow))) + 1

@@ -6,9 +6,9 @@ with G the Maxwellian (BGK), an anisotropic Gaussian (ES-BGK, Holway 1966) or Sh
 polynomial times the Maxwellian (Shakhov 1968), on discrete equilibria that conserve mass,
 momentum and energy to round-off.
 
-Time: IMEX ARS(2,2,2) (Ascher, Ruuth, Spiteri, Appl. Numer. Math. 25, 1997, p. 151), L-stable
-and asymptotic-preserving: ``dt`` is bound by advection alone, at any Knudsen number. Space:
-MUSCL with van Leer's limiter, second order.
+Time: IMEX ARS(2,2,2) (Ascher, Ruuth, Spiteri, Appl. Numer. Math. 25, 1997, p. 151),
+L-stable and asymptotic-preserving: ``dt`` is bound by advection alone, at any Knudsen
+number. Space: MUSCL with van Leer's limiter, second order.
 
 As a label generator::
 
@@ -18,7 +18,7 @@ As a label generator::
         velocities=Velocities.symmetric(1, 100, 8.0), gas=gas,
         knudsen=torch.logspace(-3, 1, 64),                    # one per problem
     )
-    state = world.equilibrium(rho, u[..., None], T)           # [64, 200] each; or world.start(f)
+    state = world.equilibrium(rho, u[..., None], T)           # [64, 200]; or world.start(f)
     state = world.advance(state, steps)                       # two copies of f, no more
     raw = world.raw_moments(state, 10)                        # [64, 200, 11]
     f6 = world.hermite_moments(state, 10)                     # [64, 200, 11], own frame
@@ -141,15 +141,16 @@ class KineticWorld:
         V, D = self.velocities.axes, self.gas.dimension
         if not self.grid.dim <= V <= D:
             raise InputError(
-                f"velocities: {V} axes; need at least the {self.grid.dim} of space and at most "
-                f"the gas's dimension {D}"
+                f"velocities: {V} axes; need at least the {self.grid.dim} of space and at "
+                f"most the gas's dimension {D}"
             )
         if not 0.0 < self.cfl <= 0.5:
             raise InputError(f"cfl: {self.cfl}; allowed is 0 to 0.5 (second-order upwind)")
         if self.time_step * self._rate() > 0.5 + 1e-9:
             raise InputError(
                 f"time_step: {self.time_step} means a CFL of "
-                f"{self.time_step * self._rate():.3g}, over 0.5; at most {0.5 / self._rate():.4g}"
+                f"{self.time_step * self._rate():.3g}, over 0.5; "
+                f"at most {0.5 / self._rate():.4g}"
             )
         if not bool((self.knudsen > 0).all()):
             raise InputError("knudsen: must be positive everywhere")
@@ -159,8 +160,8 @@ class KineticWorld:
             )
         if self.model == "bgk" and self.gas.prandtl != 1.0:
             raise InputError(
-                f"gas.prandtl: {self.gas.prandtl}; BGK has Prandtl number 1, choose model es "
-                "or shakhov"
+                f"gas.prandtl: {self.gas.prandtl}; BGK has Prandtl number 1, choose "
+                "model es or shakhov"
             )
         if self.model == "es" and (V > 1 or D == 1):
             raise InputError(
@@ -309,9 +310,8 @@ class KineticWorld:
             kn = self.knudsen.reshape(self.batch, -1).expand(self.batch, self.grid.cells)
 
             def pair(columns: int) -> tuple[Tensor, Tensor]:
-                return tuple(
-                    f.new_zeros(cells, columns, dtype=self.dtype) for _ in range(2)
-                )
+                first, second = (f.new_zeros(cells, columns) for _ in range(2))
+                return first, second
 
             self._scratch["stage"] = torch.empty_like(f)
             self._scratch["rest"] = (pair(width), pair(transport.COLUMNS), kn.contiguous())
@@ -364,9 +364,9 @@ class KineticWorld:
     def hermite_moments(self, state: KineticState, order: int) -> Tensor:
         """Return density, velocity, temperature and Hermite coefficients in the own frame.
 
-        ``f_k = theta^(k/2) / k! integral He_k((v - u) / sqrt(theta)) f dv`` for k = 3..order,
-        with theta the variance along the first axis (Cai, Fan, Li, 2013, eq. 2.3). This is
-        the state of :class:`..moment.hermite.HermiteWorld`.
+        ``f_k = theta^(k/2) / k! integral He_k((v - u) / sqrt(theta)) f dv`` for k =
+        3..order, with theta the variance along the first axis (Cai, Fan, Li, 2013, eq.
+        2.3). This is the state of :class:`..moment.hermite.HermiteWorld`.
 
         Returns:
             ``[batch, *grid.shape, order + 1]`` = (rho, u, theta, f_3 .. f_order).
@@ -388,8 +388,9 @@ class KineticWorld:
     def observe(self, state: KineticState) -> dict[str, Tensor]:
         """Return the names of :mod:`..observe`, and what the limiter and positivity did.
 
-        ``limiter_activity`` is the fraction of (cell, velocity, axis) with a clipped extremum,
-        ``negative_fraction`` that of negative values of f (Shakhov's target is not positive).
+        ``limiter_activity`` is the fraction of (cell, velocity, axis) with a clipped
+        extremum, ``negative_fraction`` that of negative values of f (Shakhov's target is
+        not positive).
         """
         V, D = self.velocities.axes, self.gas.dimension
         g = state.f[:, 0, : self.grid.cells]

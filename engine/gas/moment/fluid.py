@@ -4,15 +4,15 @@ r"""Euler and Navier-Stokes-Fourier equations in 1, 2 and 3 dimensions.
     d rho u / dt + div(rho u u + p I + sigma) = 0
     d E / dt + div((E + p) u + sigma . u + q) = 0
 
-Euler has ``sigma = q = 0``. Navier-Stokes-Fourier takes, from the same :class:`..material.Gas`
-as the kinetic solver, ``sigma = -mu (grad u + grad u^T - (2/D) div u I)`` and
-``q = -kappa grad T`` with ``mu = tau p``, ``kappa = (D + 2)/2 mu/Pr`` (first order of
-Chapman and Enskog for BGK-type models), and at walls the first-order slip and jump
+Euler has ``sigma = q = 0``. Navier-Stokes-Fourier takes, from the same
+:class:`..material.Gas` as the kinetic solver, ``sigma = -mu (grad u + grad u^T - (2/D) div
+u I)`` and ``q = -kappa grad T`` with ``mu = tau p``, ``kappa = (D + 2)/2 mu/Pr`` (first
+order of Chapman and Enskog for BGK-type models), and at walls the first-order slip and jump
 coefficients of BGK.
 
 Space: first order, MUSCL or WENO5 (component-wise on density, velocity, pressure), HLLC.
-Time: SSP-RK2 (first order, MUSCL) or SSP-RK3 (WENO5) (Shu, Osher 1988). The step is fixed and
-checked against the Courant number at every report.
+Time: SSP-RK2 (first order, MUSCL) or SSP-RK3 (WENO5) (Shu, Osher 1988). The step is fixed
+and checked against the Courant number at every report.
 """
 
 from dataclasses import dataclass, field, replace
@@ -114,12 +114,12 @@ class FluidWorld:
         if not self.time_step > 0:
             raise InputError(f"time_step: {self.time_step}; must be positive")
         equation = self.state_equation
-        if isinstance(equation, IdealGas) and abs(equation.gamma - self.gas.gamma) > 1e-9:
-            if self.knudsen is not None:
-                raise InputError(
-                    f"gamma: {equation.gamma} contradicts D = {self.gas.dimension} velocity "
-                    f"dimensions, which have gamma = {self.gas.gamma:.6g}; change one of them"
-                )
+        gamma = equation.gamma if isinstance(equation, IdealGas) else self.gas.gamma
+        if abs(gamma - self.gas.gamma) > 1e-9 and self.knudsen is not None:
+            raise InputError(
+                f"gamma: {gamma} contradicts D = {self.gas.dimension} velocity "
+                f"dimensions, which have gamma = {self.gas.gamma:.6g}; change one of them"
+            )
         if self.knudsen is not None:
             if self.gas.dimension < self.grid.dim:
                 raise InputError("gas.dimension: fewer velocity than space dimensions")
@@ -178,8 +178,8 @@ class FluidWorld:
         courant = float(self.courant(state).amax())
         if courant > 1.0:
             raise InputError(
-                f"time_step: {self.time_step} means a CFL of {courant:.3g}, over 1; at most "
-                f"{self.time_step / courant:.3g}"
+                f"time_step: {self.time_step} means a CFL of {courant:.3g}, over 1; "
+                f"at most {self.time_step / courant:.3g}"
             )
         self._check_viscous(density, pressure)
         return state
@@ -204,7 +204,7 @@ class FluidWorld:
         return self.start(one, torch.zeros(*one.shape, self.grid.dim), one)
 
     def inside(self, padded: Tensor) -> Tensor:
-        """Return the view of the cells, without ghosts, of ``[batch, variables, *padded]``."""
+        """Return the view without ghost cells of ``[batch, variables, *padded]``."""
         for axis, n in enumerate(self.grid.shape):
             padded = padded.narrow(2 + axis, GHOST, n)
         return padded
@@ -317,7 +317,7 @@ class FluidWorld:
     # -- boundaries -------------------------------------------------------------------
 
     def _fill(self, w: Tensor) -> None:
-        """Fill the ghost cells of the primitive fields, axis after axis (corners follow)."""
+        """Fill the ghost cells of the primitive fields, axis after axis."""
         for axis, pair in enumerate(self.sides):
             n, at = self.grid.shape[axis], 2 + axis
             if pair.periodic:
@@ -389,7 +389,7 @@ class FluidWorld:
         return _on_faces(slope, axis, 2)
 
     def _fill_walls(self, fields: Tensor, w: Tensor) -> None:
-        """Set the first ghost cell of velocity and temperature to slip and jump at a wall."""
+        """Set the first ghost cell of velocity and temperature: slip and jump."""
         dim = self.grid.dim
         for axis, pair in enumerate(self.sides):
             for side, ghost, edge in (

@@ -1,15 +1,15 @@
 r"""Grad's thirteen moments in one space dimension, with a monitor of hyperbolicity.
 
-State (density, momentum, ``P = <v_x^2>``, ``<v^2>``, ``<v_x v^2>``), all conservative but for
-collisions; with ``theta = T``, ``sigma = sigma_xx``, ``q = q_x`` the fluxes are::
+State (density, momentum, ``P = <v_x^2>``, ``<v^2>``, ``<v_x v^2>``), all conservative but
+for collisions; with ``theta = T``, ``sigma = sigma_xx``, ``q = q_x`` the fluxes are::
 
     rho u,   P,   rho u^3 + 3 u (p + sigma) + 6 q / 5,   <v_x v^2>,
     rho u^4 + 8 u^2 p + 5 u^2 sigma + 32/5 u q + 5 p theta + 7 sigma theta
 
 which are the moments of Grad's distribution (Grad, Comm. Pure Appl. Math. 2, 1949, p. 331).
 The stress relaxes at ``1/tau``, the heat flux at ``Pr/tau``. Away from equilibrium two
-eigenvalues turn complex (Mueller, Ruggeri 1998, ch. 8; Cai, Fan, Li 2014): the system is then
-ill-posed, and ``complex_fraction`` and ``complex_cell`` report how much and where.
+eigenvalues turn complex (Mueller, Ruggeri 1998, ch. 8; Cai, Fan, Li 2014): the system is
+then ill-posed, and ``complex_fraction`` and ``complex_cell`` report how much and where.
 
 MUSCL, local Lax-Friedrichs, IMEX ARS(2,2,2).
 """

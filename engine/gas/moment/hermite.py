@@ -1,15 +1,15 @@
 r"""Hermite moment equations of a gas with one velocity dimension, with a closure to choose.
 
 The distribution is expanded in the gas's own frame, ``f = sum_k f_k H_k(theta, u)`` with
-``f_1 = f_2 = 0``; the state is ``w = (rho, u, theta, f_3 .. f_M)``. For ``a >= 3`` (Cai, Fan,
-Li, Commun. Math. Sci. 11, 2013, p. 547, eq. 2.13)::
+``f_1 = f_2 = 0``; the state is ``w = (rho, u, theta, f_3 .. f_M)``. For ``a >= 3`` (Cai,
+Fan, Li, Commun. Math. Sci. 11, 2013, p. 547, eq. 2.13)::
 
     df_a/dt + u df_a/dx + (a+1) f_a du/dx - (theta/rho) f_{a-1} drho/dx
       + (theta/2 f_{a-3} + (a-1)/2 f_{a-1}) dtheta/dx - 3/rho f_{a-2} df_3/dx
       + theta df_{a-1}/dx + (a+1) df_{a+1}/dx = - f_a / tau
 
-(``f_0 = rho``); density, momentum and energy obey exact conservation laws with the heat flux
-``q = 3 f_3``. What is unclosed is ``df_{M+1}/dx`` in the last equation:
+(``f_0 = rho``); density, momentum and energy obey exact conservation laws with the heat
+flux ``q = 3 f_3``. What is unclosed is ``df_{M+1}/dx`` in the last equation:
 
 * Grad's closure sets ``f_{M+1} = 0`` and loses hyperbolicity far from equilibrium;
 * HME sets ``df_{M+1}/dx = -f_M du/dx - f_{M-1}/2 dtheta/dx``: eigenvalues
@@ -18,8 +18,8 @@ Li, Commun. Math. Sci. 11, 2013, p. 547, eq. 2.13)::
   source and a signal speed. It is a plain callable, a torch module for instance, and the
   whole step is differentiable.
 
-Space: MUSCL (van Leer) on w, local Lax-Friedrichs (conservative part) and its path-conservative
-counterpart (others). Time: IMEX ARS(2,2,2), the relaxation implicit.
+Space: MUSCL (van Leer) on w, local Lax-Friedrichs (conservative part) and its
+path-conservative counterpart (others). Time: IMEX ARS(2,2,2), the relaxation implicit.
 
 Example::
 
@@ -102,8 +102,8 @@ class Closing:
 
     Attributes:
         flux: ``f_{M+1}`` at the faces, added as ``-(M + 1) df_{M+1}/dx``.
-        blend: 1 for Grad's last row, 0 for HME's, between: a mixture. None means 0. A closure
-            that learns the true ``f_{M+1}`` sets it to 1.
+        blend: 1 for Grad's last row, 0 for HME's, between: a mixture. None means 0. A
+            closure that learns the true ``f_{M+1}`` sets it to 1.
         source: added to ``df_M/dt``, averaged to the cells.
         speed: largest signal speed in the gas's frame over ``sqrt(theta)``; None means that
             of HME.
@@ -176,7 +176,7 @@ def from_raw(raw: Tensor, order: int) -> Tensor:
             float(coefficients[j]) * central[j] * theta ** ((k - j) / 2)
             for j in range(k + 1)
         ]
-        out.append(sum(terms) / math.factorial(k))
+        out.append(torch.stack(terms).sum(0) / math.factorial(k))
     return torch.stack(out, -1)
 
 
@@ -338,7 +338,7 @@ class HermiteWorld:
         return torch.cat([torch.zeros_like(moments[..., :3]), decay], -1)
 
     def rates(self, moments: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the transport part of ``dU/dt`` ``[batch, cells, M + 1]``, and fallbacks."""
+        """Return the transport part of ``dU/dt`` ``[batch, cells, M + 1]``; fallbacks."""
         w = self._padded(primitive(moments))
         faces, slopes = self._faces(w)
         closing = self.closure(faces)
