@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from viz_runs import AtomsRun, create
+
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.md.state import ParticleState
 from scalebridge.viz import render
 from scalebridge.viz.atoms import Look, Snapshot, Trajectory, image
 from scalebridge.viz.export import to_ase, write_chemiscope, write_extxyz, write_vtkhdf
 from scalebridge.viz.record import Record
-from viz_runs import AtomsRun, create
 
 PICTURES = Path(__file__).parent / "pictures"
 SIZE = (480, 360)

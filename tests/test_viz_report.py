@@ -4,9 +4,10 @@ import re
 
 import numpy as np
 import pytest
+from viz_runs import AtomsRun, create, finish, write_gas
+
 from scalebridge.engine.errors import InputError
 from scalebridge.viz.report import write_report
-from viz_runs import AtomsRun, create, finish, write_gas
 
 
 @pytest.fixture
@@ -78,3 +79,39 @@ def test_draws_fields_with_their_reference(folder):
     assert "dashed: what they should be" in page
     assert "Fields over time" in page
     assert "was not drawn" not in page
+
+
+def test_electrons_energy_and_what_was_expected(tmp_path):
+    from scalebridge.engine.protocols import Figure, Outcome
+
+    system = {"kind": "molecule", "symbols": ["He"], "positions": [[0.0, 0.0, 0.0]]}
+    scenario = {"kind": "vmc", "title": "Helium", "system": system}
+    rng = np.random.default_rng(0)
+    with create(tmp_path / "vmc", scenario) as folder:
+        walkers = rng.normal(0, 0.7, (500, 2, 3))
+        counts, _ = np.histogramdd(walkers.reshape(-1, 3), 16, [(-4, 4)] * 3)
+        folder.store.create_array("walkers", data=walkers)
+        folder.store.create_array("density", data=counts / 500 / 0.125)
+        for step in range(20):
+            folder.log(step=step, energy=-2.9 + 0.1 / (step + 1), energy_error=0.01)
+        figures = {
+            "energy": Figure(-2.9035, "hartree", 0.0004),
+            "exact_energy": Figure(-2.9037, "hartree"),
+        }
+        folder.write_summary(Outcome(figures, {"finite": "ok"}), exit_status=0)
+    page = write_report(folder.path).read_text()
+    assert re.search(r"-2.90350 ± 0.00040.*hartree.*-2.9037", page, re.DOTALL)
+    assert "enclose 90, 60 and 25 %" in page
+    assert "was not drawn" not in page
+
+
+def test_says_when_atoms_are_impossibly_close(folder):
+    run = AtomsRun(folder)
+    run.write(1)
+    finish(folder)
+    assert "closer than 70 %" not in write_report(folder.path).read_text()
+    run.atoms.positions[1] = run.atoms.positions[0] + 0.8
+    run.write(1)
+    page = write_report(folder.path).read_text()
+    assert "closer than 70 % of the sum of the covalent radii" in page
+    assert "look at what follows" in page

@@ -360,7 +360,11 @@ def isosurfaces(
 
 
 def add_isosurfaces(
-    plotter: Any, values: np.ndarray, spans: Sequence[np.ndarray], levels: Sequence[float]
+    plotter: Any,
+    values: np.ndarray,
+    spans: Sequence[np.ndarray],
+    levels: Sequence[float],
+    outline: bool = True,
 ) -> None:
     """Add surfaces of equal value to a plotter, outer ones more transparent."""
     import matplotlib
@@ -376,9 +380,10 @@ def add_isosurfaces(
         plotter.add_mesh(
             surface,
             color=matplotlib.colormaps[style.SEQUENTIAL](0.15 + 0.8 * (1 - share))[:3],
-            opacity=0.25 + 0.5 * share if len(levels) > 1 else 0.7,
+            opacity=0.2 + 0.4 * share if len(levels) > 1 else 0.7,
             smooth_shading=True,
             specular=0.2,
             render=False,
         )
-    plotter.add_mesh(grid.outline(), color="#666666", line_width=1.0, render=False)
+    if outline:
+        plotter.add_mesh(grid.outline(), color="#666666", line_width=1.0, render=False)

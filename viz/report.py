@@ -286,9 +286,7 @@ def _figures(record: Record) -> str:
     if not figures:
         return ""
     twins = {
-        name: next(
-            (name + e for e in ("_reference", "_exact") if name + e in figures), None
-        )
+        name: next((t for t in _twins(name) if t in figures and t != name), None)
         for name in figures
     }
     hidden = {twin for twin in twins.values() if twin}

@@ -120,7 +120,7 @@ def surfaces(cloud: Cloud, size: tuple[int, int] = (760, 640)) -> np.ndarray:
         add(plotter, cloud)
         plotter.camera_position = [(1.0, 0.6, 0.45), (0, 0, 0), (0, 0, 1)]
         plotter.renderer.ResetCamera()
-        plotter.camera.zoom(1.3)
+        plotter.camera.zoom(1.2)
         return np.asarray(plotter.screenshot(return_img=True))[..., :3]
     finally:
         plotter.close()
@@ -132,13 +132,15 @@ def add(plotter: Any, cloud: Cloud) -> None:
 
     if cloud.density is not None and cloud.density.ndim == 3:
         soft = smoothed(cloud.density)
-        fields.add_isosurfaces(plotter, soft, cloud.spans, levels_of(soft))
+        fields.add_isosurfaces(plotter, soft, cloud.spans, levels_of(soft), outline=False)
     if len(cloud.nuclei):
         colours = style.element_colours(
             np.asarray(cloud.symbols or ["X"] * len(cloud.nuclei))
         )
         for place, colour in zip(cloud.nuclei, colours, strict=True):
-            ball = pv.Sphere(0.16, place, theta_resolution=24, phi_resolution=24)
+            ball = pv.Sphere(
+                radius=0.16, center=place, theta_resolution=24, phi_resolution=24
+            )
             plotter.add_mesh(ball, color=tuple(colour), smooth_shading=True, render=False)
     if cloud.walkers is not None and cloud.walkers.shape[-1] == 3:
         points = cloud.walkers.reshape(-1, 3)[:SHOWN_WALKERS].astype(np.float32)
@@ -237,7 +239,7 @@ def energy_trace(
                 plots.Curve(step, 1e3 * band, "standard error", colour=style.ORANGE),
             ],
             "iteration",
-            f"distance from the exact energy [milli{unit}]",
+            f"error of the energy [milli{unit}]",
             "log",
             marks={"chemical accuracy": 1.6},
         ),
