@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+
 from scalebridge.engine.protocols import Figure, Outcome
 from scalebridge.engine.run import ZarrWriter
 from scalebridge.engine.rundir import RunFolder
@@ -34,23 +35,23 @@ def measure(quick: bool, record: "Recorder") -> None:
             record(
                 "first_frame_seconds_10k", min(times), "s", goal=3.0,
                 spread=(min(times), max(times)),
-                note=f"new process, `engine view --png` of the last frame; {note}",
+                note=f"new process, engine view --png of the last frame; {note}; {_load()}",
             )  # fmt: skip
         if record.wants("frames_per_second_10k"):
             rate = _frames_per_second(run, 10 if quick else 60)
             record(
                 "frames_per_second_10k", rate, "1/s", goal=5.0, better="higher",
-                note="read, wrap, draw 800x600 and fetch the pixels, every frame another",
+                note=f"read, wrap, draw 800x600, fetch the pixels; {_load()}",
             )  # fmt: skip
         if record.wants("movie_seconds_500"):
             seconds = _movie(run, Path(place))
             record(
                 "movie_seconds_500", seconds, "s", goal=120.0,
-                note=f"{20 if quick else 500} frames of {ATOMS} atoms, mp4, 800x592",
+                note=f"{20 if quick else 500} frames of {ATOMS} atoms, mp4, 800x592; {_load()}",
             )  # fmt: skip
         if record.wants("report_seconds", "report_megabytes"):
             seconds, megabytes = _report(run)
-            note = f"{ATOMS} atoms, 500 frames, 500 events; new process"
+            note = f"{ATOMS} atoms, 500 frames, 500 events; new process; {_load()}"
             record("report_seconds", seconds, "s", goal=10.0, note=note)
             record("report_megabytes", megabytes, "MB", goal=10.0)
     if record.wants("browser_tests_passed"):
@@ -86,6 +87,11 @@ def _make_run(path: Path, frames: int) -> None:
         folder.write_summary(
             Outcome({"temperature": Figure(300.0, "K", 1.0)}, {"drift": "ok"})
         )
+
+
+def _load() -> str:
+    """Tell how busy the machine is with other work: it lengthens every time here."""
+    return f"load of the machine {os.getloadavg()[0]:.1f}"
 
 
 def _renderer() -> str:
