@@ -47,7 +47,7 @@ def measure(quick: bool, record: "Recorder") -> None:
             seconds = _movie(run, Path(place))
             record(
                 "movie_seconds_500", seconds, "s", goal=120.0,
-                note=f"{20 if quick else 500} frames of {ATOMS} atoms, mp4, 800x592; {_load()}",
+                note=f"{20 if quick else 500} frames of {ATOMS} atoms, mp4; {_load()}",
             )  # fmt: skip
         if record.wants("report_seconds", "report_megabytes"):
             seconds, megabytes = _report(run)

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from ase.build import bulk
+
 from scalebridge.engine.protocols import Figure, Outcome
 from scalebridge.engine.run import ZarrWriter
 from scalebridge.engine.rundir import RunFolder
