@@ -14,6 +14,7 @@ import ase.io
 import numpy as np
 from ase.build import bulk
 from ase.calculators.socketio import SocketClient
+
 from scalebridge.engine.bridge.ase import PotentialCalculator
 from scalebridge.engine.md.classical import StillingerWeber
 from scalebridge.engine.md.learned import load_potential
