@@ -16,6 +16,14 @@ from torch import Tensor
 from ..bridge.ase import AsePotential
 from ..errors import InputError
 from ..inputs import refuse_giants
+from ..md.barostats import (
+    MTK,
+    CellRescaling,
+    Heated,
+    anisotropic,
+    isotropic,
+    triclinic,
+)
 from ..md.classical import LennardJones, StillingerWeber, plain, shifted
 from ..md.integrators import Bussi, Integrator, Langevin, NoseHoover, Schedule, Verlet
 from ..md.observables import Average, Drift, RadialDistribution
@@ -42,6 +50,7 @@ from ..schema.md import (
     LiquidLattice,
     MdScenario,
     NoseHooverSection,
+    NptSection,
     NveSection,
     OutputSection,
     PotentialSection,
@@ -68,6 +77,8 @@ def build(scenario: MdScenario, base: Path) -> "MdJob":
     units = REDUCED if scenario.units == "lj" else METAL
     state = _replicas(atoms, potential, scenario, name)
     check_structure(state, potential.cutoff, name)
+    if scenario.ensemble.kind == "npt" and not bool(state.periodic.all()):
+        raise InputError("ensemble: npt needs a structure that is periodic in all axes")
     potential = _fast(potential, state)
     _check_time_step(scenario, state)
     temperature = _initial_temperature(scenario, atoms)
@@ -226,6 +237,21 @@ def _integrator(section: Ensemble, units: Units) -> Integrator:
             return Bussi(schedule, relaxation)
         case NoseHooverSection():
             return NoseHoover(schedule, relaxation, section.chain)
+        case NptSection():
+            return _barostat(section, schedule, relaxation, units)
+
+
+def _barostat(
+    section: NptSection, schedule: Schedule, relaxation: float, units: Units
+) -> Integrator:
+    pressure = Schedule.constant(section.pressure / units.pressure)
+    slow, bath = section.pressure_relaxation / units.time, Bussi(schedule, relaxation)
+    shapes = {"isotropic": isotropic, "anisotropic": anisotropic, "triclinic": triclinic}
+    shape = shapes[section.cell]
+    if section.barostat == "mtk":
+        return Heated(MTK(schedule, pressure, slow, shape), bath)
+    compressibility = section.compressibility * units.pressure
+    return CellRescaling(bath, schedule, pressure, slow, compressibility, shape)
 
 
 def _schedule(section: Heat, units: Units) -> Schedule:

@@ -275,6 +275,14 @@ class Bussi:
     def step(self, state: ParticleState, setting: Setting) -> ParticleState:
         """Advance by one step."""
         state, kinetic = _verlet(state, setting, torch.ones_like(state.energy))
+        return self.exchange(state, setting, kinetic)
+
+    def exchange(
+        self, state: ParticleState, setting: Setting, kinetic: Tensor | None = None
+    ) -> ParticleState:
+        """Rescale the momenta; ``kinetic`` energies are computed if not known."""
+        if kinetic is None:
+            kinetic = kinetic_energy(state, setting.layout)
         degrees = degrees_of_freedom(self, setting.layout)
         thermal = setting.boltzmann * self.temperature(setting.time(state))
         alpha = self.factor(state, kinetic, degrees, thermal, setting.dt)

@@ -69,7 +69,8 @@ class MolecularDynamics:
 
     ``observe`` gives, one number for each system, in reported units: ``temperature``,
     ``potential_energy``, ``kinetic_energy``, ``total_energy``, ``conserved`` (total energy
-    minus what the bath put in), ``pressure``, ``max_force``, and ``deviation`` (largest
+    minus what the bath put in), ``pressure``,
+    ``volume``, ``max_force``, and ``deviation`` (largest
     of the atoms) where the potential is a committee.
     """
 
@@ -121,6 +122,7 @@ class MolecularDynamics:
             volume = state.cell.double().det().abs()
             trace = (tensor + state.virial).diagonal(dim1=1, dim2=2).sum(1)
             observed["pressure"] = self.units.pressure * trace / (3 * volume)
+            observed["volume"] = volume
         if state.deviation.numel():
             observed["deviation"] = per_system(state, state.deviation)
         return observed

@@ -166,8 +166,24 @@ class BussiSection(Heat):
     kind: Literal["bussi"]
 
 
+class NptSection(Heat):
+    """Constant pressure and temperature; velocities are rescaled by a stochastic factor."""
+
+    kind: Literal["npt"]
+    barostat: Literal["cell_rescaling", "mtk"] = "cell_rescaling"
+    """cell_rescaling: stochastic, first order; mtk: the cell has a mass."""
+    pressure: float = 0.0
+    """GPa (or reduced)."""
+    cell: Literal["isotropic", "anisotropic", "triclinic"] = "isotropic"
+    """What of the cell may change."""
+    pressure_relaxation: Positive
+    """Relaxation time (cell_rescaling) or period (mtk) of the cell, fs (or reduced)."""
+    compressibility: Positive = 0.01
+    """Rough value in 1/GPa (or reduced), for cell_rescaling."""
+
+
 Ensemble = Annotated[
-    NveSection | LangevinSection | NoseHooverSection | BussiSection,
+    NveSection | LangevinSection | NoseHooverSection | BussiSection | NptSection,
     Field(discriminator="kind"),
 ]
 
