@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from scalebridge.engine import runtime
 from scalebridge.engine.build import build
 from scalebridge.engine.errors import GuardError, InputError
-from scalebridge.engine.run import pack
+from scalebridge.engine.run import Reporter, pack
+from scalebridge.engine.rundir import RunFolder
 from scalebridge.engine.scenario import parse
 from scalebridge.engine.vmc import deep_ritz, forces, lattice, references
 from scalebridge.engine.vmc.electrons import Electrons, replace_bad
@@ -132,6 +133,53 @@ def test_molecules_come_from_ase_and_pyscf() -> None:
         from_atoms(Atoms("H", pbc=True))
     quartet = molecule(["N"], [[0, 0, 0]])
     assert (quartet.up, quartet.down, quartet.exact) == (5, 2, -54.5892)
+
+
+TINY = {"kind": "determinant", "width": 4, "pair_width": 4, "layers": 1, "determinants": 1}
+
+
+def tiny_scan() -> dict:
+    return {
+        "version": 1,
+        "kind": "vmc_scan",
+        "symbols": ["H", "H"],
+        "points": [
+            {"coordinate": r, "positions": [[0, 0, 0], [0, 0, r]], "reference": -1.1}
+            for r in (1.4, 1.6)
+        ],
+        "wavefunction": TINY,
+        "sampling": {"walkers": 16, "moves": 2, "burn_in": 1},
+        "pretraining": {"steps": 2, "basis": "sto-3g"},
+        "evaluation": {"sweeps": 10},
+        "first_iterations": 2,
+        "iterations": 2,
+    }
+
+
+def test_a_scenario_leaves_figures_and_arrays(tmp_path) -> None:
+    data = helium(
+        wavefunction=TINY,
+        sampling={"walkers": 16, "moves": 2, "burn_in": 1},
+        pretraining={"steps": 0},
+        evaluation={"sweeps": 10, "forces": True, "spin": True, "density": 8},
+        iterations=3,
+    )
+    folder = RunFolder.create(tmp_path / "run", "", {})
+    outcome = build(parse(data), tmp_path).run(folder, Reporter(quiet=True))
+    assert {"energy", "energy_error", "variance", "spin_squared", "force_0_x"} <= set(
+        outcome.figures
+    )
+    assert folder.store["density"].shape == (8, 8, 8)
+
+
+def test_a_scan_goes_on_where_it_stopped(tmp_path) -> None:
+    job = build(parse(tiny_scan()), tmp_path)
+    folder = RunFolder.create(tmp_path / "run", "", {})
+    straight = job.run(folder, Reporter(quiet=True))
+    assert {"energy_at_1.4", "energy_at_1.6", "largest_error"} <= set(straight.figures)
+    folder.use_previous = True  # the checkpoint after the first geometry
+    again = build(parse(tiny_scan()), tmp_path).run(folder, Reporter(quiet=True))
+    assert again.figures == straight.figures
 
 
 # -- potentials and estimators -------------------------------------------------------------

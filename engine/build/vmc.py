@@ -388,7 +388,10 @@ class Finish:
 
 def _extrapolated(folder: RunFolder) -> dict[str, Figure]:
     """Return the energy at variance zero from the course of the optimisation."""
-    with open(folder.path / "events.jsonl", encoding="utf-8") as file:
+    path = folder.path / "events.jsonl"
+    if not path.exists():
+        return {}
+    with open(path, encoding="utf-8") as file:
         events = [json.loads(line) for line in file]
     course = [(e["energy"], e["variance"]) for e in events if "variance" in e]
     if not course:
