@@ -13,6 +13,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from click.testing import CliRunner
+
 from scalebridge.engine import scenario
 from scalebridge.engine.build import learn as build
 from scalebridge.engine.build.learn import labeler_of
@@ -171,6 +172,13 @@ def test_frames_without_physics_have_failed():
     assert [f.stratum for f in failed] == ["300 K"]
     assert bool(failed[0].positions.isfinite().all())
     assert sum(f.stratum == "100 K" for f in frames) == 3
+
+
+def test_atoms_that_come_too_close_have_failed():
+    walk = Dynamics(walkers(100.0), steps=5, stride=5, potential=lambda c: Lying(True))
+    assert len(list(walk.explore([], rng()))) == 2
+    (failed,) = replace(walk, nearest=3.0).explore([], rng())  # bonds are 2.35 long
+    assert not math.isfinite(failed.deviation)
 
 
 def test_dropping_systems_keeps_the_others():

@@ -16,6 +16,7 @@ import learn_toy as toy
 import pytest
 import torch
 import zarr
+
 from scalebridge.engine.errors import DamagedFileError, EngineError, InputError
 from scalebridge.engine.learn import execution
 from scalebridge.engine.learn.indicators import Conformal, TrustLevels, Verdict
@@ -187,6 +188,20 @@ def test_refusals(tmp_path):
         InputError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"
     ):
         toy.run(tmp_path / "far", toy.loop(pool=execution.dask("tcp://127.0.0.1:9", 0.5)))
+
+
+@pytest.mark.slow
+def test_labels_from_a_dask_cluster_are_the_same(tmp_path):
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None,
+        protocol="tcp",
+    ) as cluster:  # fmt: skip
+        pool = execution.dask(cluster.scheduler_address)
+        toy.run(tmp_path / "far", toy.loop(rounds=1, pool=pool))
+    toy.run(tmp_path / "near", toy.loop(rounds=1))
+    near, far = (toy.final_data(tmp_path / name, toy.loop()) for name in ("near", "far"))
+    assert near == far
 
 
 def test_damaged_label_is_named(tmp_path):

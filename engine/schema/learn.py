@@ -102,8 +102,9 @@ class DynamicsSection(Section):
     """Standard deviation of displacements at the start, angstrom."""
     strain: Annotated[float, Field(ge=0, le=0.3)] = 0.02
     """Standard deviation of the strain at the start: the grid of pressures."""
-    largest_force: Positive = 100.0
-    """A frame with a larger force has failed, eV/angstrom."""
+    largest_force: Positive = 30.0
+    """A frame with a larger force has failed, eV/angstrom; such frames would rule the
+    training."""
     nearest: Positive = 0.7
     """A frame in which two atoms are closer has failed, angstrom."""
 

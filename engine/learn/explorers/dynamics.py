@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...errors import GuardError
 from ...md.integrators import Integrator, Langevin, Schedule
+from ...md.neighbours import Neighbours
 from ...md.potential import Potential
 from ...md.state import ParticleState
 from ...md.units import METAL
@@ -64,7 +65,7 @@ class Dynamics:
     relaxation: float = 50.0
     rattle: float = 0.02
     strain: float = 0.02
-    largest: float = 100.0
+    largest: float = 30.0
     nearest: float = 0.7
     potential: Callable[[Committee], Potential] = lambda committee: CommitteePotential(
         committee[0]
@@ -79,7 +80,7 @@ class Dynamics:
         world = self._world(potential, self._begin(potential, rng), alive)
         state = world.init()
         for step in range(self.steps + 1):
-            deviation, bad = self._judge(state)
+            deviation, bad = self._judge(world, state)
             stop = bad | ~(deviation <= self.trusted)
             shown = stop | torch.tensor(step % self.stride == 0)
             rest = 1 + (self.steps - step) // self.stride
@@ -131,12 +132,27 @@ class Dynamics:
             potential, integrator, state, self.time_step, temperature=temperatures
         )
 
-    def _judge(self, state: ParticleState) -> tuple[Tensor, Tensor]:
+    def _judge(
+        self, world: MolecularDynamics, state: ParticleState
+    ) -> tuple[Tensor, Tensor]:
         """Return the deviation ``[systems]`` and which systems are unphysical."""
         deviation = per_system(state, state.deviation)
         force = per_system(state, state.forces.norm(dim=1))
-        bad = ~deviation.isfinite() | ~(force <= self.largest)
+        close = nearest_neighbour(state, world.neighbours(state))
+        bad = ~deviation.isfinite() | ~(force <= self.largest) | ~(close >= self.nearest)
         return deviation, bad
+
+
+def nearest_neighbour(state: ParticleState, neighbours: Neighbours) -> Tensor:
+    """Return the smallest distance in each system, ``[systems]`` angstrom, inf if none."""
+    index, system = neighbours.index.long(), state.system.long()
+    if not index.shape[1]:
+        return torch.full((state.systems,), math.inf, dtype=torch.float64)
+    shift = neighbours.shift.to(state.cell.dtype) @ state.cell[system]
+    square = (state.positions[index] + shift - state.positions[:, None]).square().sum(-1)
+    empty = torch.arange(index.shape[1]) >= neighbours.count[:, None]
+    square = torch.where(empty, math.inf, square.double())
+    return -per_system(state, -square.amin(1).sqrt())
 
 
 def _stepped(world: MolecularDynamics, state: ParticleState) -> ParticleState:
