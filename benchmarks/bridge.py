@@ -40,7 +40,6 @@ def measure(quick: bool, record: Recorder) -> None:
         (("dask_labels_lost",), _dask),
         (("faults_tried", "faults_lost"), _faults),
         (("fuzz_minutes", "fuzz_findings"), _fuzz),
-        (("coupled_md_calls_vs_table",), _coupled),
     )
     for figures, part in parts:
         if record.wants(*figures):
@@ -165,10 +164,8 @@ def _lammps(quick: bool, record: Recorder) -> None:
 def _ranks(quick: bool, record: Recorder) -> None:
     from ranks import ranks2_difference
 
-    record("ranks2_difference", ranks2_difference(), "", goal=1e-12, note=NOTE_RANKS)
-
-
-NOTE_RANKS = "relative, density after 20 steps of BGK on two gloo processes and on one"
+    note = "relative, density after 20 steps of BGK on two gloo processes and on one"
+    record("ranks2_difference", ranks2_difference(), goal=1e-12, note=note)
 
 
 def _dask(quick: bool, record: Recorder) -> None:
@@ -209,9 +206,3 @@ def _fuzz(quick: bool, record: Recorder) -> None:
     )
     note = "; ".join(found.found)[:500] or f"{found.total} damaged files read"
     record("fuzz_findings", len(found.found), goal=0, note=note)
-
-
-def _coupled(quick: bool, record: Recorder) -> None:
-    from coupled import calls_against_table
-
-    record(**calls_against_table(quick))
