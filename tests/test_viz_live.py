@@ -65,7 +65,10 @@ class Page:
 
     def close(self):
         self.server.terminate()
-        self.server.wait(10)
+        try:
+            self.server.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.server.kill()
 
     def until(self, condition):
         def ask(_):
@@ -180,13 +183,17 @@ def test_page_that_turns_needs_no_server(driver, running, tmp_path):
         png = Image.open(io.BytesIO(canvas.screenshot_as_png)).convert("RGB")
         return np.asarray(png, int)
 
+    def until(condition):
+        WebDriverWait(driver, PATIENCE, 0.2).until(lambda _: condition())
+
+    until(lambda: len(np.unique(picture().reshape(-1, 3), axis=0)) > 50)
     first = picture()
-    assert len(np.unique(first.reshape(-1, 3), axis=0)) > 50
     driver.execute_script(
         "const e = document.getElementById('frame'); e.value = e.max; e.oninput()"
     )
+    until(lambda: change(first, picture()) > 0.5)
     later = picture()
-    assert change(first, later) > 0.5
     Select(driver.find_element(By.ID, "choice")).select_by_visible_text("deviation")
-    assert change(picture(), later) > 0.5
-    assert not driver.get_log("browser")
+    until(lambda: change(picture(), later) > 0.5)
+    complaints = [entry["message"] for entry in driver.get_log("browser")]
+    assert not [text for text in complaints if "file:" in text]
