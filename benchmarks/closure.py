@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file
+
 from scalebridge.engine import runtime
 from scalebridge.engine.bench import Recorder
 from scalebridge.engine.build.closure import load

@@ -11,6 +11,7 @@ from types import ModuleType
 import numpy as np
 import torch
 from ase.build import bulk
+
 from scalebridge.engine.bench import Recorder
 from scalebridge.engine.md.classical import LennardJones, StillingerWeber, plain
 from scalebridge.engine.md.integrators import Verlet

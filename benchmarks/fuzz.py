@@ -21,6 +21,7 @@ import hypothesis
 import numpy as np
 import torch
 from hypothesis import strategies as st
+
 from scalebridge.engine.errors import EngineError
 
 SLOWEST = 60.0
@@ -253,6 +254,7 @@ def _state(place: Path) -> tuple[Path, ...]:
 
 def _host():
     from ase.build import bulk
+
     from scalebridge.engine.bridge.host import Host
     from scalebridge.engine.md.classical import StillingerWeber
     from scalebridge.engine.md.integrators import Verlet

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
+
 from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.kinetic.distributed import DistributedBgk
 from scalebridge.engine.gas.kinetic.velocities import Velocities

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
+
 from scalebridge.engine import runtime
 from scalebridge.engine.learn import execution
 from scalebridge.engine.learn.indicators import Conformal, spread
@@ -20,7 +22,6 @@ from scalebridge.engine.learn.selection import Batch
 from scalebridge.engine.learn.stopping import StopRule
 from scalebridge.engine.run import Reporter
 from scalebridge.engine.rundir import RunFolder
-from torch import Tensor
 
 
 def truth(x: float) -> float:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from click.testing import CliRunner
+
 from scalebridge.engine.bridge.data import (
     DroppedArrays,
     as_atoms,

@@ -8,6 +8,7 @@ import torch
 from ase import Atoms
 from ase.build import bulk
 from click.testing import CliRunner
+
 from scalebridge.engine.bridge import export
 from scalebridge.engine.cli import main
 from scalebridge.engine.errors import DamagedFileError, InputError

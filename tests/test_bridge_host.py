@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from ase.build import bulk
+
 from scalebridge.engine.bridge.host import Host
 from scalebridge.engine.errors import DamagedFileError, InputError
 from scalebridge.engine.md.classical import StillingerWeber

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from ase.build import bulk
 from ase.md.velocitydistribution import thermalize_momenta
+
 from scalebridge.engine.bridge import export
 from scalebridge.engine.bridge.ase import AsePotential, PotentialCalculator
 from scalebridge.engine.bridge.host import Host

@@ -59,9 +59,11 @@ def test_every_shipped_scenario_is_complete(name):
 
 def test_the_page_of_results_tells_met_from_missed(tmp_path, monkeypatch):
     (tmp_path / "results").mkdir()
-    (tmp_path / "toy.py").write_text("def measure(quick, record):\n"
-                                     "    record('speed', 2.0, 'x', goal=3, better='higher')\n"
-                                     "    record('error', 2.0, 'eV', goal=3)\n")
+    (tmp_path / "toy.py").write_text(
+        "def measure(quick, record):\n"
+        "    record('speed', 2.0, 'x', goal=3, better='higher')\n"
+        "    record('error', 2.0, 'eV', goal=3)\n"
+    )
     monkeypatch.setattr(bench, "folder", lambda: tmp_path)
     bench.measure("toy", quick=True)
     table = json.loads((tmp_path / "results/toy.json").read_text())["figures"]
@@ -74,9 +76,11 @@ def test_the_page_of_results_tells_met_from_missed(tmp_path, monkeypatch):
 
 def test_one_figure_can_be_measured_alone(tmp_path, monkeypatch):
     test_the_page_of_results_tells_met_from_missed(tmp_path, monkeypatch)
-    (tmp_path / "toy.py").write_text("def measure(quick, record):\n"
-                                     "    record('speed', 4.0, 'x', goal=3, better='higher')\n"
-                                     "    record('error', 9.0, 'eV', goal=3)\n")
+    (tmp_path / "toy.py").write_text(
+        "def measure(quick, record):\n"
+        "    record('speed', 4.0, 'x', goal=3, better='higher')\n"
+        "    record('error', 9.0, 'eV', goal=3)\n"
+    )
     bench.measure("toy", quick=True, only=["speed"])
     table = json.loads((tmp_path / "results/toy.json").read_text())["figures"]
     assert table["speed"]["value"] == 4.0

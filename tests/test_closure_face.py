@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC, Sides, Wall
 from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.material import Gas

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC
 from scalebridge.engine.gas.kinetic.distributed import DistributedBgk

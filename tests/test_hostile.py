@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+
 from scalebridge.engine.bridge.foreign import import_file
 from scalebridge.engine.errors import DamagedFileError, InputError
 from scalebridge.engine.inputs import refuse_giants

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from ase.build import bulk
+
 from scalebridge.engine.md.compressed import TOLERANCE, compare, compress
 from scalebridge.engine.md.integrators import Verlet
 from scalebridge.engine.md.learned import LearnedPotential

@@ -7,6 +7,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
+
 from scalebridge.engine.errors import GuardError
 from scalebridge.engine.md.classical import LennardJones, StillingerWeber, plain
 from scalebridge.engine.md.integrators import (
@@ -63,7 +64,8 @@ def test_lennard_jones_melt_equals_lammps():
     world = MolecularDynamics(potential, Verlet(), melt(10), 0.005, (1.44,), 0.3, REDUCED)
     observed = world.observe(world.init())
     atoms = 4000
-    assert float(observed["potential_energy"]) / atoms == pytest.approx(-6.7733681, abs=1e-7)
+    potential_energy = float(observed["potential_energy"]) / atoms
+    assert potential_energy == pytest.approx(-6.7733681, abs=1e-7)
     # LAMMPS counts 3 N - 3 degrees of 32,000 atoms
     kinetic = 1.5 * 1.44 * (1 - 1 / 32000)
     total = float(observed["potential_energy"]) / atoms + kinetic
@@ -247,8 +249,9 @@ def test_noise_is_normal_and_differs_by_atom_step_and_seed():
 
 @pytest.mark.parametrize("degrees", [1.0, 2.0, 7.0, 3000.0])
 def test_chi_squared_variates(degrees):
-    from scalebridge.engine.kernels import noise
     from scipy import stats
+
+    from scalebridge.engine.kernels import noise
 
     n = 4000
     out = torch.empty(n, 2, dtype=torch.float64)

@@ -7,6 +7,7 @@ import physical_validation as pv
 import pytest
 import torch
 from ase.build import bulk
+
 from scalebridge.engine.md.classical import LennardJones, StillingerWeber
 from scalebridge.engine.md.integrators import (
     Bussi,

@@ -5,6 +5,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.neighborlist import neighbor_list
+
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.md import neighbours as module
 from scalebridge.engine.md.neighbours import build_neighbours

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from ase.build import bulk
+
 from scalebridge.engine.kernels.ops_pair import lennard_jones, lennard_jones_reference
 from scalebridge.engine.md.neighbours import build_neighbours
 from scalebridge.engine.md.structure import from_atoms

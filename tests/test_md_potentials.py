@@ -8,6 +8,7 @@ import torch
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.lj import LennardJones as AseLennardJones
+
 from scalebridge.engine.md.classical import (
     LennardJones,
     StillingerWeber,

@@ -11,6 +11,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones as AseLennardJones
 from ase.io import write
 from ase.optimize import BFGS
+
 from scalebridge.engine.bridge.ase import AsePotential, PotentialCalculator
 from scalebridge.engine.build import build
 from scalebridge.engine.errors import GuardError, InputError

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from ase.build import bulk
+
 from scalebridge.engine.md.classical import Sum, Zbl
 from scalebridge.engine.md.neighbours import build_neighbours
 from scalebridge.engine.md.structure import from_atoms

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
+
 from scalebridge.engine.errors import (
     DamagedFileError,
     EngineError,
@@ -169,9 +170,10 @@ def test_a_guard_saves_the_last_good_and_the_refused_state(tmp_path):
 
 
 def test_one_writer_at_a_time(tmp_path):
-    with folder_at(tmp_path / "run"):
-        with pytest.raises(EngineError, match=f"in use by process {os.getpid()}"):
-            RunFolder.open(tmp_path / "run")
+    first = folder_at(tmp_path / "run")
+    with pytest.raises(EngineError, match=f"in use by process {os.getpid()}"):
+        RunFolder.open(tmp_path / "run")
+    first.close()
     RunFolder.open(tmp_path / "run").close()
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field
+
 from scalebridge.engine import scenario
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.schema.base import Common, Section, locate
