@@ -415,14 +415,13 @@ def energy_figures(result: Evaluation, exact: float | None) -> dict[str, Figure]
         figures["exact_energy"] = Figure(exact, "hartree")
         figures["energy_error"] = Figure(error, "millihartree", 1e3 * result.error)
     if result.forces is not None:
-        for name, estimate in (("force", result.forces),):
-            for nucleus in range(len(estimate.value)):
-                for axis, letter in enumerate("xyz"):
-                    figures[f"{name}_{nucleus}_{letter}"] = Figure(
-                        float(estimate.value[nucleus, axis]),
-                        "hartree/bohr",
-                        float(estimate.error[nucleus, axis]),
-                    )
+        for nucleus in range(len(result.forces.value)):
+            for axis, letter in enumerate("xyz"):
+                figures[f"force_{nucleus}_{letter}"] = Figure(
+                    float(result.forces.value[nucleus, axis]),
+                    "hartree/bohr",
+                    float(result.forces.error[nucleus, axis]),
+                )
     if result.spin is not None:
         figures["spin_squared"] = Figure(float(result.spin), "", float(result.spin.error))
     return figures

@@ -1,7 +1,7 @@
 """Frozen evaluation: what a wavefunction says, with error bars."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -50,7 +50,6 @@ class Evaluation:
     forces: Estimate | None = None
     spin: Estimate | None = None
     reseeded: int = 0
-    extra: dict[str, Tensor] = field(default_factory=dict)
 
 
 def evaluate(

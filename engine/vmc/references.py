@@ -6,7 +6,6 @@ Rev. Research 2, 033429 (2020), tables I and II, unless another source is named.
 """
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -71,14 +70,6 @@ def molecule_energy(
         if entry and abs(apart - entry[0]) < 1e-6:
             return entry[1], entry[2]
     return None, ""
-
-
-def dissociation_energy(symbols: Sequence[str]) -> float | None:
-    """Return the sum of the atoms' energies, where all of them are known."""
-    counts = Counter(symbols)
-    if any(s not in ATOMS for s in counts):
-        return None
-    return sum(ATOMS[s][0] * n for s, n in counts.items())
 
 
 def ising_ring(sites: int, field: float, coupling: float = 1.0) -> float:
