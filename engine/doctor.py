@@ -9,6 +9,9 @@ from pathlib import Path
 
 from .rundir import versions
 
+RENDER_REMEDY = "apt-get install libosmesa6"
+"""What gives VTK a renderer on a machine without a screen."""
+
 _OPTIONAL = {
     "pyscf": "label",
     "tblite": "label",
@@ -52,7 +55,7 @@ def examine() -> list[tuple[str, bool, str]]:
         (
             "3D pictures",
             can_render(),
-            "if missing: apt-get install libosmesa6 (plots by matplotlib work without)",
+            f"if missing: {RENDER_REMEDY} (plots by matplotlib work without)",
         )
     )
     free = shutil.disk_usage(Path.cwd()).free / 1e9

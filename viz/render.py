@@ -7,6 +7,8 @@ import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from ..engine.doctor import RENDER_REMEDY
+
 if TYPE_CHECKING:
     import pyvista
 
@@ -23,8 +25,6 @@ window.AddRenderer(renderer)
 window.Render()
 print("drawn", window.GetClassName())
 """
-REMEDY = "apt-get install libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri"
-"""What gives a bare Debian or Ubuntu software rendering."""
 
 
 @lru_cache(maxsize=1)
@@ -60,7 +60,7 @@ def missing() -> str:
         answer = ""
     if probe.returncode == 0 and "drawn" in answer:
         return ""
-    return f"3D pictures need OpenGL, software will do: {REMEDY}"
+    return f"3D pictures need OpenGL, software will do: {RENDER_REMEDY}"
 
 
 def plotter(size: tuple[int, int] = (800, 600)) -> "pyvista.Plotter":
