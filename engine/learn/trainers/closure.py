@@ -159,8 +159,8 @@ def _modes(ratio: float, order: int, nodes: int) -> tuple[np.ndarray, np.ndarray
     # Hydrodynamic modes carry mass, momentum and energy; the rest decays at once.
     share = np.abs((he[:, :3] * weight[:, None]).T @ vectors).max(0)
     norm = np.sqrt((weight[:, None] * np.abs(vectors) ** 2).sum(0))
-    best = np.argsort(-(share / norm) * (values.real > -1.0 + 1e-9))[:3]
-    best = best[np.argsort(-values[best].imag)]
+    best = np.argsort(-(share / norm) * (np.real(values) > -1.0 + 1e-9))[:3]
+    best = best[np.argsort(-np.imag(values[best]))]
     best = best[[0, 2, 1]]
     moments = ((he * weight[:, None]).T @ vectors[:, best]).T / factorial
     changes = moments.copy()
@@ -215,14 +215,15 @@ def examples(module: FaceClosure, w: Tensor, knudsen: Tensor, spacing: float) ->
     floor = (0.1 * true.square().mean()).expand(len(true))
     z = module.normalised(k, raw)
     every = (k, raw, z, module.onset_gate(row), unit, true, floor)
-    return Examples(*(t.to(module.scale.dtype) for t in every), row)
+    k, raw, z, gate, unit, true, floor = (t.to(module.scale.dtype) for t in every)
+    return Examples(k, raw, z, gate, unit, true, floor, row)
 
 
 def joined(parts: Sequence[Examples]) -> Examples:
     """Return all rows of several sets as one."""
     names = ("knudsen", "raw", "z", "gate", "unit", "true", "floor")
-    tensors = [torch.cat([getattr(part, name) for part in parts]) for name in names]
-    return Examples(*tensors, parts[0].row)
+    tensors = {n: torch.cat([getattr(part, n) for part in parts]) for n in names}
+    return Examples(**tensors, row=parts[0].row)
 
 
 def calibrate(module: FaceClosure, some: Examples, margin: float = 1.5) -> Examples:
