@@ -61,7 +61,7 @@ from ..schema.md import (
 _EMT_ELEMENTS = ("Al", "Cu", "Ag", "Au", "Ni", "Pd", "Pt")
 _THERMO = (
     "temperature", "potential_energy", "kinetic_energy", "total_energy", "conserved",
-    "pressure", "max_force", "deviation",
+    "pressure", "volume", "max_force", "deviation",
 )  # fmt: skip
 
 
@@ -339,7 +339,7 @@ class _Outputs:
         names = tuple(
             name
             for name in _THERMO
-            if (name != "pressure" or bool(state.periodic.all()))
+            if (name not in ("pressure", "volume") or bool(state.periodic.all()))
             and (name != "deviation" or getattr(world.potential, "members", 1) > 1)
         )
         trajectory = ZarrWriter(
@@ -420,7 +420,7 @@ class _Outputs:
         for k, name in enumerate(self.names):
             if name == "conserved":
                 continue
-            extensive = name.endswith("energy")
+            extensive = name.endswith("energy") or name == "volume"
             share = atoms if extensive else torch.ones_like(atoms)
             value, spread = mean[k] / share, error[k] / share
             size = float(spread.square().sum().sqrt()) / len(spread)
@@ -478,6 +478,8 @@ def _put(
 
 
 def _unit(name: str, units: Mapping[str, str]) -> str:
+    if name == "volume":
+        return f"{units['length']}^3"
     kinds = {"max_force": "force", "deviation": "force", "conserved": "energy"}
     kind = kinds.get(name, "energy" if name.endswith("energy") else name)
     return units.get(kind, "")
