@@ -90,7 +90,7 @@ def test_bad_structure_files_name_frame_and_atom(tmp_path):
         build(parse(changed(structure=section)), tmp_path)
 
     (tmp_path / "torn.xyz").write_text("3\n\nAr 0 0 0\nAr 0 0")
-    with pytest.raises(InputError, match=r"torn.xyz frame -1: cannot be read"):
+    with pytest.raises(InputError, match=r"torn.xyz: ends before the 3 atoms of line 1"):
         attempt("torn.xyz")
     twins = Atoms("Ar3", [[0, 0, 0], [5, 0, 0], [5, 0, 1e-3]], cell=np.eye(3) * 9, pbc=True)
     write(tmp_path / "twins.xyz", twins, format="extxyz")
