@@ -1,1 +1,0 @@
-"""Physics certificates of learned modules and gradient certificates."""
