@@ -21,7 +21,7 @@ from scalebridge.engine.build.closure import load
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC
 from scalebridge.engine.gas.material import Gas
 from scalebridge.engine.gas.moment.hermite import HermiteWorld, from_raw, hyperbolic
-from scalebridge.engine.gas.moment.learned import Learned
+from scalebridge.engine.gas.moment.learned import Council, Learned
 from scalebridge.engine.gas.moment.upwind import roe
 from scalebridge.engine.learn import contest
 from scalebridge.engine.learn.explorers import flows
@@ -150,14 +150,14 @@ def stability(
     """Count runs to t = 10 that end in NaN or without positive density and temperature."""
     count = 8 if quick else flows_each
     until = 1.0 if quick else 10.0
-    module = modules()[0].float()
+    council = Council([module.float() for module in modules()], 0.05)
     bad, total = 0, 0
     values = torch.logspace(-3, 1, 5, dtype=torch.float64)
     for first in range(0, count, 8):
         family = "wave" if first % 16 == 0 else "mix"
         start = starts(family, 500_000 + first, 8, cells)
         w = start.repeat_interleave(5, 0).float()
-        bad += blown_up(w, values.repeat(8), Learned(module), until)
+        bad += blown_up(w, values.repeat(8), council, until)
         total += len(w)
     record(
         "unstable_runs",
