@@ -25,7 +25,7 @@ demo: .venv/core
 test: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/pyright
-	$(BIN)/python -m pytest
+	SCALEBRIDGE_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: .venv/test
 	$(BIN)/python -m pytest -m slow
