@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -213,7 +214,7 @@ def _read_ase(path: Path) -> list[LabelledFrame]:
     import ase.io
 
     try:
-        images = ase.io.read(path, index=":")
+        images: Any = ase.io.read(path, index=":")
     except Exception as error:
         raise InputError(f"{path}: ASE cannot read it: {error}") from error
     frames = []
