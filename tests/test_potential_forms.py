@@ -268,3 +268,26 @@ def test_a_lonely_atom_has_an_energy_and_no_force(name):
     same, forces = pair_gradients(model, wide, empty.long(), empty, torch.tensor([0, 1]))
     assert torch.allclose(same, energies)
     assert not forces.any()
+
+
+def test_the_repulsion_is_in_the_training_tables():
+    """The path by tables equals the forward pass and its gradient, two species."""
+    model: Any = ZblSum(SMALL, numbers=(8, 14), inner=1.0, outer=2.0).build(1).double()
+    rng = torch.Generator().manual_seed(2)
+    blocks, atoms = (3, 4), 5
+    d = torch.randn(atoms, 7, 3, generator=rng, dtype=torch.float64)
+    d = d / d.norm(dim=-1, keepdim=True)
+    d = d * (0.9 + torch.rand(atoms, 7, 1, generator=rng, dtype=torch.float64))
+    mask = torch.rand(atoms, 7, generator=rng) > 0.2
+    species = torch.tensor([0, 1, 1, 0, 1])
+    kinds = torch.tensor([0] * 3 + [1] * 4).expand(atoms, 7)
+    x = d.clone().requires_grad_()
+    expected = model(x, kinds, mask, species)
+    (slope,) = torch.autograd.grad(expected.sum(), x)
+    energies, gradients = model.energies_and_gradients(
+        model.tables(d, mask, blocks), species, blocks
+    )
+    assert torch.allclose(energies, expected, atol=1e-10)
+    assert torch.allclose(gradients.sum(0), slope, atol=1e-9)
+    bare = model.network(d, kinds, mask, species)
+    assert float((expected - bare).detach().abs().max()) > 1.0

@@ -9,7 +9,7 @@
 data. So atoms that collide harder than anything in the data still repel.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -119,6 +119,39 @@ class ZblSumPotential(nn.Module):
         """Return ``[members, atoms]`` eV; arguments as in ``DeepPotential.forward``."""
         arguments = (displacements, neighbour_species, mask, species)
         return self.network(*arguments) + self.repulsion(*arguments).double()
+
+    def tables(
+        self, displacements: Tensor, mask: Tensor, blocks: Sequence[int]
+    ) -> dict[str, Tensor]:
+        """Return the network's tables, and the repulsion that never changes.
+
+        The repulsion is there for every species that the centre could have:
+        ``repulsion [atoms, species]`` and ``repulsion_slopes [atoms, species, slots, 3]``.
+        """
+        tables = self.network.tables(displacements, mask, blocks)
+        kinds = torch.repeat_interleave(torch.arange(len(blocks)), torch.tensor(blocks))
+        kinds = kinds.to(mask.device).expand(mask.shape)
+        energies, slopes = [], []
+        for centre in range(len(self.species)):
+            species = torch.full((len(mask),), centre, device=mask.device)
+            with torch.enable_grad():
+                d = displacements.detach().requires_grad_()
+                energy = self.repulsion(d, kinds, mask, species)
+                (slope,) = torch.autograd.grad(energy.sum(), d)
+            energies.append(energy.detach())
+            slopes.append(slope)
+        tables["repulsion"] = torch.stack(energies, 1)
+        tables["repulsion_slopes"] = torch.stack(slopes, 1)
+        return tables
+
+    def energies_and_gradients(
+        self, tables: Mapping[str, Tensor], species: Tensor, blocks: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Return energies and pair gradients as ``DeepPotential`` does."""
+        energies, gradients = self.network.energies_and_gradients(tables, species, blocks)
+        atom = torch.arange(len(species), device=species.device)
+        core = tables["repulsion"][atom, species.long()].double()
+        return energies + core, gradients + tables["repulsion_slopes"][atom, species.long()]
 
     def set_statistics(
         self, displacements: Tensor, mask: Tensor, blocks: Sequence[int], species: Tensor
