@@ -1,6 +1,7 @@
 """The other potentials: local frame, Behler-Parrinello, unconstrained, sums."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
