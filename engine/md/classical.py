@@ -6,13 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...models.potentials.sums import COULOMB
 from .. import runtime
 from ..kernels import many_body, pair
 from .neighbours import Neighbours
 from .state import Interaction, ParticleState
-
-COULOMB = 14.399645
-"""e^2 / (4 pi eps0) in eV angstrom (CODATA 2018)."""
 
 
 def plain(epsilon: Tensor, sigma: Tensor, cutoff: float) -> Tensor:
