@@ -14,12 +14,13 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from .errors import GuardError, Interrupted
+from .errors import GuardError, InputError, Interrupted
 from .protocols import Outcome, Simulator, Trigger, Writer
 from .rundir import Checkpoint, RunFolder, told_clearly
 
 State = TypeVar("State")
 Observed = Mapping[str, Tensor]
+Shapes = dict[str, list[int]]
 Guard = Callable[[int, Any, Observed], None]
 """Looks at a state and raises :class:`~.errors.GuardError` to stop the run."""
 
@@ -183,9 +184,10 @@ class Simulation(Generic[State]):
 
         Raises:
             GuardError: a guard stopped it; last good and bad state are saved.
+            InputError: the run was begun with other observables than it now has.
             Interrupted: it was asked to stop; a checkpoint was written.
         """
-        state, step = self._begin(folder)
+        state, step, shapes = self._begin(folder)
         good = state
         begun = time.monotonic()
         with interruptible() as asked:
@@ -203,26 +205,28 @@ class Simulation(Generic[State]):
                         self._report(folder, report, step, observed, begun)
                 stopping = asked.is_set() and step < self.steps
                 if stopping or self._due(step):
-                    self._checkpoint(folder, step, state)
+                    self._checkpoint(folder, step, state, shapes)
                 if stopping:
                     raise Interrupted(
                         f"stopped at step {step}; engine resume {folder.path}"
                     )
         return self.finish(folder, state, self.world.observe(state))
 
-    def _begin(self, folder: RunFolder) -> tuple[State, int]:
+    def _begin(self, folder: RunFolder) -> tuple[State, int, Shapes]:
         state = self.initial()
+        observed = self.world.observe(state)
+        shapes = {name: list(value.shape) for name, value in observed.items()}
         checkpoint = folder.load_checkpoint()
         if checkpoint is None:
-            observed = self.world.observe(state)
             self._guard(folder, 0, state, state, observed)
             for trigger, writer in self.writers:
                 if trigger(0):
                     writer.write(0, 0.0, state, observed)
-            return state, 0
+            return state, 0, shapes
+        _refuse_other_observables(folder, checkpoint.extra.get("observables"), shapes)
         self._restore_writers(checkpoint)
         packed = _below("state", checkpoint.tensors)
-        return unpack(state, packed), checkpoint.step
+        return unpack(state, packed), checkpoint.step, shapes
 
     def _restore_writers(self, checkpoint: Checkpoint) -> None:
         for number, (_, writer) in enumerate(self.writers):
@@ -234,13 +238,15 @@ class Simulation(Generic[State]):
             self.checkpoint_every > 0 and step % self.checkpoint_every == 0
         )
 
-    def _checkpoint(self, folder: RunFolder, step: int, state: State) -> None:
+    def _checkpoint(
+        self, folder: RunFolder, step: int, state: State, shapes: Shapes
+    ) -> None:
         tensors = {f"state/{name}": tensor for name, tensor in pack(state).items()}
         for number, (_, writer) in enumerate(self.writers):
             if isinstance(writer, Resumable):
                 kept = writer.tensors()
                 tensors.update({f"writer{number}/{key}": t for key, t in kept.items()})
-        folder.save_checkpoint(step, tensors)
+        folder.save_checkpoint(step, tensors, {"observables": shapes})
 
     def _guard(
         self, folder: RunFolder, step: int, good: State, state: State, observed: Observed
@@ -268,6 +274,26 @@ class Simulation(Generic[State]):
             step=step, time=step * self.time_step, wall=time.monotonic() - begun, **scalars
         )
         report.progress(step, self.steps, self.headline(observed))
+
+
+def _refuse_other_observables(folder: RunFolder, begun: Shapes | None, now: Shapes) -> None:
+    """Averages and arrays of a run hold what it was begun with; nothing else fits in."""
+    if begun is None or begun == now:
+        return
+    names = sorted(n for n in begun.keys() | now.keys() if begun.get(n) != now.get(n))
+    kinds = {
+        name: "is new"
+        if name not in begun
+        else "is gone"
+        if name not in now
+        else f"had shape {begun[name]}, has {now[name]}"
+        for name in names
+    }
+    changes = "; ".join(f"{name} {change}" for name, change in kinds.items())
+    raise InputError(
+        f"{folder.path}: begun with other observables ({changes}); resume with the version "
+        "that began it, or run anew"
+    )
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -276,3 +276,34 @@ def test_tensors_that_share_memory_are_kept(tmp_path):
         kept = folder.load_checkpoint().tensors
     assert torch.equal(kept["a"], x) and torch.equal(kept["b"], x)
     assert kept["c"].tolist() == [0.0, 2.0]
+
+
+@pytest.mark.parametrize("change", ["more", "fewer", "longer"])
+def test_other_observables_than_at_the_start_are_refused(tmp_path, change):
+    """An average or a trajectory of a run cannot take in what it was not begun with."""
+
+    class Stop(Exception):
+        pass
+
+    def stop(step):
+        if step == 50:
+            raise Stop
+
+    class Changed(Rotation):
+        def observe(self, state):
+            seen = super().observe(state)
+            if change == "more":
+                return seen | {"angle": state.x.atan2(state.x.flip(0))}
+            if change == "fewer":
+                return {"norm": seen["norm"]}
+            return seen | {"x": state.x.repeat(2)}
+
+    def go_on(world):
+        with RunFolder.open(tmp_path / "run") as folder:
+            replace(simulation(folder), world=world).run(folder, Reporter(quiet=True))
+
+    with RunFolder.create(tmp_path / "run", "", {}) as folder, pytest.raises(Stop):
+        simulation(folder, hook=stop).run(folder, Reporter(quiet=True))
+    with pytest.raises(InputError, match="begun with other observables"):
+        go_on(Changed())
+    go_on(Rotation())  # nothing was lost by the refusal
