@@ -1,6 +1,6 @@
 """Executors: what `engine run --executor` stands for, and labels on a real cluster."""
 
-import shutil
+import os
 import sys
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from scalebridge.engine.errors import InputError
 
 sys.path.append(str(Path(__file__).parent))
 sys.path.append(str(Path(__file__).resolve().parent.parent / "benchmarks"))
+from slurm_node import NoSlurm, one_node
+
 from examples import example
 
 
@@ -61,17 +63,32 @@ def test_no_label_is_lost_when_a_dask_worker_is_killed():
     assert labels_lost(12) == (12, 0)
 
 
-@pytest.mark.slow
-def test_labels_as_slurm_jobs(tmp_path):
-    if shutil.which("sbatch") is None:
-        pytest.skip("no Slurm here (Debian packages slurm-wlm and munge)")
+@pytest.fixture(scope="module")
+def slurm():
+    """A Slurm of one node, started for these tests alone."""
+    pytest.importorskip("dask_jobqueue", reason="extra `cluster`")
+    try:
+        with one_node() as environment, pytest.MonkeyPatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            yield
+    except NoSlurm as reason:
+        pytest.skip(str(reason))
+
+
+def test_labels_as_slurm_jobs(slurm, tmp_path, monkeypatch):
+    """Every label comes from a job that Slurm ran, not from this process."""
     import learn_toy as toy
 
     from scalebridge.engine.learn import execution as pools
     from scalebridge.engine.learn.journal import Journal, identity
 
+    monkeypatch.chdir(tmp_path)  # the jobs' logs
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # for learn_toy
     teacher, points = toy.Teacher(0.01), [toy.Point(0.1 * k) for k in range(4)]
     journal = Journal(tmp_path, identity(teacher), toy.POINTS, toy.VALUES)
     with pools.opened(pools.slurm(1, "00:10:00", "1GB")) as line:
+        place = line.submit(os.getenv, "SLURM_JOB_ID").result(120)
         pools.label_all(line, journal, teacher, points)
+    assert place is not None
     assert all(journal.has(journal.key(point)) for point in points)
