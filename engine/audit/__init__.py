@@ -1,0 +1,1 @@
+"""Physics certificates: what a learned module must obey, measured with one vocabulary."""
