@@ -1,7 +1,4 @@
-"""Our potential in ASE's nudged elastic band: how a vacancy in silicon moves.
-
-Run: python examples/ase_barrier.py [MODEL.safetensors]
-"""
+"""Our potential in ASE's nudged elastic band: how a vacancy in silicon moves."""
 
 import sys
 from pathlib import Path
@@ -19,15 +16,14 @@ from scalebridge.engine.md.potential import Potential
 
 def main(potential: Potential) -> np.ndarray:
     """Return the energies (eV) along the path, relative to its beginning."""
-    cell = bulk("Si", cubic=True) * (2, 2, 2)
-    near = np.argsort(cell.get_distances(0, range(len(cell)), mic=True))[1]
-    first = cell[[near, *(k for k in range(len(cell)) if k not in (0, near))]]
-    last = first.copy()
-    last.positions[0] = cell.positions[0]
-    images = [first, *(first.copy() for _ in range(3)), last]
+    first = bulk("Si", cubic=True) * (2, 2, 2)
+    hole, near = first.positions[0].copy(), np.argsort(first.get_distances(0, range(64)))[1]
+    first = first[[near, *(k for k in range(1, 64) if k != near)]]
+    images = [first.copy() for _ in range(5)]
+    images[-1].positions[0] = hole
     for image in images:
         image.calc = PotentialCalculator(potential)
-    for end in (first, last):
+    for end in images[:: len(images) - 1]:
         FIRE(end, logfile=None).run(fmax=0.02, steps=300)
     band = NEB(images, climb=True, method="improvedtangent")
     band.interpolate(mic=True)

@@ -1,8 +1,4 @@
-"""Our potential drives another program's dynamics: i-PI, over a unix socket.
-
-i-PI moves the atoms and owns the clock; ASE's client, with our calculator, answers with
-energy, forces and stress. Run: python examples/ipi_server.py [MODEL.safetensors]
-"""
+"""Our potential drives another program's dynamics: i-PI, over a unix socket."""
 
 import subprocess
 import sys
@@ -16,22 +12,19 @@ from ase.build import bulk
 from ase.calculators.socketio import SocketClient
 
 from scalebridge.engine.bridge.ase import PotentialCalculator
-from scalebridge.engine.md.classical import StillingerWeber
 from scalebridge.engine.md.learned import load_potential
 from scalebridge.engine.md.potential import Potential
-
-INPUT = Path(__file__).with_suffix(".xml")
 
 
 def main(folder: Path, potential: Potential, steps: int = 100) -> np.ndarray:
     """Return i-PI's table: step, time (ps), conserved, potential, kinetic energy (eV)."""
     atoms = bulk("Si", cubic=True) * (2, 2, 2)
-    a, b, c, *_ = atoms.cell.cellpar()
-    cell = f"# CELL(abcABC): {a} {b} {c} 90 90 90 positions{{angstrom}} cell{{angstrom}}"
+    a = atoms.cell.lengths()[0]
+    cell = f"# CELL(abcABC): {a} {a} {a} 90 90 90 positions{{angstrom}} cell{{angstrom}}"
     ase.io.write(folder / "start.xyz", atoms, "xyz", comment=cell, fmt="%.10f")
     name = f"scalebridge-{folder.stat().st_ino}"
-    text = INPUT.read_text().replace("ADDRESS", name).replace("STEPS", str(steps))
-    (folder / "input.xml").write_text(text)
+    text = Path(__file__).with_suffix(".xml").read_text().replace("ADDRESS", name)
+    (folder / "input.xml").write_text(text.replace("STEPS", str(steps)))
     program = Path(sys.executable).with_name("i-pi")
     server = subprocess.Popen([program, "input.xml"], cwd=folder, stdout=subprocess.DEVNULL)
     while server.poll() is None and not Path(f"/tmp/ipi_{name}").exists():
@@ -43,5 +36,4 @@ def main(folder: Path, potential: Potential, steps: int = 100) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    model = load_potential(Path(sys.argv[1])) if len(sys.argv) > 1 else StillingerWeber()
-    print(main(Path(tempfile.mkdtemp()), model)[::20])
+    print(main(Path(tempfile.mkdtemp()), load_potential(Path(sys.argv[1])))[::20])

