@@ -196,7 +196,13 @@ def second_writer(bench: Bench) -> tuple[str, bool]:
     process = bench.start("run", *RUN, "--out", str(run))
     while not (run / "events.jsonl").exists() and process.poll() is None:
         time.sleep(0.02)
-    said = bench.finish(bench.start("resume", str(run)), 1 if process.poll() is None else 0)
+    process.send_signal(signal.SIGSTOP)  # it must not be done before the other has tried
+    try:
+        if process.poll() is not None:
+            raise RuntimeError("the first writer was done before it could be held")
+        said = bench.finish(bench.start("resume", str(run)), 1)
+    finally:
+        process.send_signal(signal.SIGCONT)
     bench.finish(process)
     return said, bench.resume(run)
 
