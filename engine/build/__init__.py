@@ -11,7 +11,8 @@ from ..protocols import Job
 from ..schema.base import Common
 from ..schema.closure import ClosureScenario, ClosureShockScenario, ClosureTrainScenario
 from ..schema.gas import GasScenario, RelaxationScenario
-from ..schema.learn import LearnScenario
+from ..schema.label import LabelScenario
+from ..schema.learn import ClosureLearnScenario, LearnScenario
 from ..schema.md import MdScenario
 from ..schema.train import TrainScenario
 from ..schema.vmc import DeepRitzScenario, VmcScanScenario, VmcScenario
@@ -32,10 +33,18 @@ def build(scenario: Common, base: Path) -> Job:
             from . import md
 
             return md.build(scenario, base)
+        case LabelScenario():
+            from . import label
+
+            return label.build(scenario)
         case LearnScenario():
             from . import learn
 
             return learn.build(scenario, base)
+        case ClosureLearnScenario():
+            from . import learn_closure
+
+            return learn_closure.build(scenario)
         case GasScenario() | RelaxationScenario():
             from . import gas
 

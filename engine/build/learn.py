@@ -45,6 +45,7 @@ from ..schema.learn import (
     LearnScenario,
     LevelsSection,
     LiquidStart,
+    LoopScenario,
     MoleculeStart,
     ProcessesSection,
     PyscfSection,
@@ -71,7 +72,7 @@ def build(scenario: LearnScenario, base: Path) -> Loop[Any, Any]:
         walker for section in scenario.start for walker in _walkers(section, base, scenario)
     ]
     symbols = sorted({s for walker in walkers for s in walker.configuration.symbols})
-    labeler = _labeler(scenario.labeler)
+    labeler = labeler_from(scenario.labeler)
     _check(labeler, walkers)
     return Loop(
         committee=_committee(scenario, tuple(symbols)),
@@ -84,12 +85,12 @@ def build(scenario: LearnScenario, base: Path) -> Loop[Any, Any]:
         error=force_error,
         samples=CONFIGURATIONS,
         labels=LABELS,
-        threshold=_threshold(scenario),
+        threshold=threshold(scenario),
         batch=Batch(
-            scenario.batch.size, scenario.batch.random, _selection(scenario.batch.selection)
+            scenario.batch.size, scenario.batch.random, selection(scenario.batch.selection)
         ),
         stop=StopRule(scenario.target, scenario.untrusted, scenario.rounds_done),
-        pool=_pool(scenario),
+        pool=pool(scenario),
         rounds=scenario.rounds,
         seed=scenario.seed,
         stratum=lambda sample: sample.stratum,
@@ -241,7 +242,7 @@ def labeler_of(kind: str, settings: Sequence[str] = ()) -> Labeler[Any, Any]:
     data = override({"kind": kind}, settings)
     adapter = TypeAdapter(Annotated[LabelerSection, Field(discriminator="kind")])
     try:
-        return _labeler(adapter.validate_python(data))
+        return labeler_from(adapter.validate_python(data))
     except ValidationError as error:
         said = [
             f"labeler {'.'.join(map(str, e['loc'])) or kind}: {e['msg']}"
@@ -250,7 +251,12 @@ def labeler_of(kind: str, settings: Sequence[str] = ()) -> Labeler[Any, Any]:
         raise InputError("\n".join(said)) from error
 
 
-def _labeler(section: LabelerSection) -> Labeler[Any, Any]:
+def labeler_from(section: LabelerSection) -> Labeler[Any, Any]:
+    """Return the labeler of a section.
+
+    Raises:
+        InputError: its package is not installed.
+    """
     match section:
         case StillingerWeberSection():
             return PotentialLabeler(StillingerWeber())
@@ -264,8 +270,8 @@ def _labeler(section: LabelerSection) -> Labeler[Any, Any]:
             from ..learn.labelers.quantum import PyscfLabeler
 
             return PyscfLabeler(
-                s.method, s.basis, s.charge, s.spin, s.cycles,
-                kpoints=s.kpoints, pseudo=s.pseudo,
+                s.method, s.basis, s.charge, s.spin, s.cycles, s.convergence,
+                s.kpoints, s.pseudo, s.density_fit, s.grid,
             )  # fmt: skip
         case TbliteSection() as s:
             _need("tblite")
@@ -322,7 +328,8 @@ def _check(labeler: Labeler[Any, Any], walkers: Sequence[Start]) -> None:
             raise InputError(f"labeler: cannot treat the start {name}: {refusal}")
 
 
-def _threshold(scenario: LearnScenario) -> Threshold:
+def threshold(scenario: LoopScenario) -> Threshold:
+    """Return how trust is set."""
     match scenario.threshold:
         case ConformalSection() as s:
             return Conformal(scenario.target, s.coverage, s.window)
@@ -330,7 +337,8 @@ def _threshold(scenario: LearnScenario) -> Threshold:
             return TrustLevels(s.low, s.high)
 
 
-def _selection(name: str) -> Selection:
+def selection(name: str) -> Selection:
+    """Return how the untrusted are picked."""
     match name:
         case "farthest_point":
             return farthest_point
@@ -340,7 +348,8 @@ def _selection(name: str) -> Selection:
             return uniform
 
 
-def _pool(scenario: LearnScenario) -> execution.Pool:
+def pool(scenario: LoopScenario) -> execution.Pool:
+    """Return where labels are computed."""
     match scenario.execution:
         case SerialSection():
             return execution.serial

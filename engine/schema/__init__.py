@@ -3,7 +3,8 @@
 from .base import Common
 from .closure import ClosureScenario, ClosureShockScenario, ClosureTrainScenario
 from .gas import GasScenario, RelaxationScenario
-from .learn import LearnScenario
+from .label import LabelScenario
+from .learn import ClosureLearnScenario, LearnScenario
 from .md import MdScenario
 from .train import TrainScenario
 from .vmc import DeepRitzScenario, VmcScanScenario, VmcScenario
@@ -13,11 +14,13 @@ def scenario_kinds() -> dict[str, type[Common]]:
     """Return every kind of scenario; a new one is a line here and an arm in ``build``."""
     return {
         "closure": ClosureScenario,
+        "closure_learn": ClosureLearnScenario,
         "closure_shock": ClosureShockScenario,
         "closure_train": ClosureTrainScenario,
         "md": MdScenario,
         "gas": GasScenario,
         "gas_relaxation": RelaxationScenario,
+        "label": LabelScenario,
         "learn": LearnScenario,
         "train": TrainScenario,
         "vmc": VmcScenario,

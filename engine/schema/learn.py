@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from .base import Common, Section
+from .closure import NetworkSection
 from .md import FileStructure, LennardJonesSection, StillingerWeberSection, Symbol
 from .train import HigherMomentsSection
 
@@ -142,6 +143,12 @@ class PyscfSection(Section):
     """Mesh of a periodic cell."""
     pseudo: str = "gth-pade"
     """Pseudopotential of a periodic cell."""
+    convergence: Positive = 1e-10
+    """Of the energy of the self-consistent field, hartree."""
+    density_fit: bool = False
+    """Molecules: the Coulomb term in an auxiliary basis, several times faster."""
+    grid: Annotated[int, Field(ge=0, le=9)] = 3
+    """Molecules: level of a functional's grid, 0 (coarse) to 9."""
 
 
 class TbliteSection(Section):
@@ -285,37 +292,21 @@ class AuditSection(Section):
     """Of each stratum; 0 for no audit."""
 
 
-class LearnScenario(Common):
-    """Concurrent learning of a potential: explore, label, train, until nothing is open."""
+class LoopScenario(Common):
+    """What every concurrent learning says: when to trust, what to label, when to stop."""
 
-    kind: Literal["learn"]
     target: Positive
-    """Force error to be met in the worst stratum, eV/angstrom."""
-    start: Annotated[tuple[StartSection, ...], Field(min_length=1)]
-    """Structures and temperatures."""
-    initial: Count = 2
-    """Distorted copies of each structure that are labelled first."""
-    initial_rattle: Positive = 0.1
-    """Their displacements, angstrom."""
-    explorer: Annotated[
-        DynamicsSection | DistortionsSection, Field(discriminator="kind")
-    ] = DynamicsSection()
-    """How it explores."""
-    labeler: LabelerSection
-    """The micro-scale model."""
+    """Error to be met in the worst stratum: of forces in eV/angstrom, of a closure in its
+    scaled closing moment."""
     execution: Annotated[
         SerialSection | ProcessesSection | DaskSection | SlurmSection,
         Field(discriminator="kind"),
     ] = SerialSection()
     """Where labels are computed."""
-    model: HigherMomentsSection = HigherMomentsSection()
-    """The form of the potential; `members` is the size of the committee."""
-    training: LearnTraining = LearnTraining()
-    """How it is trained."""
     threshold: Annotated[ConformalSection | LevelsSection, Field(discriminator="kind")] = (
         ConformalSection()
     )
-    """Up to which deviation a frame is trusted."""
+    """Up to which deviation a sample is trusted."""
     batch: BatchSection = BatchSection()
     """What is labelled."""
     untrusted: Fraction = 0.02
@@ -329,7 +320,35 @@ class LearnScenario(Common):
     tolerated: Fraction = 0.5
     """Part of a round's labels that may be quarantined."""
     audit: AuditSection = AuditSection()
-    """Final measurement."""
+    """The last look."""
+
+    @model_validator(mode="after")
+    def _on_the_cpu(self) -> Self:
+        if self.device != "cpu":
+            raise ValueError("device: concurrent learning runs on the cpu")
+        return self
+
+
+class LearnScenario(LoopScenario):
+    """Concurrent learning of a potential: explore, label, train, until nothing is open."""
+
+    kind: Literal["learn"]
+    start: Annotated[tuple[StartSection, ...], Field(min_length=1)]
+    """Structures and temperatures."""
+    initial: Count = 2
+    """Distorted copies of each structure that are labelled first."""
+    initial_rattle: Positive = 0.1
+    """Their displacements, angstrom."""
+    explorer: Annotated[
+        DynamicsSection | DistortionsSection, Field(discriminator="kind")
+    ] = DynamicsSection()
+    """How it explores."""
+    labeler: LabelerSection
+    """The micro-scale model."""
+    model: HigherMomentsSection = HigherMomentsSection()
+    """The form of the potential; `members` is the size of the committee."""
+    training: LearnTraining = LearnTraining()
+    """How it is trained."""
 
     @model_validator(mode="after")
     def _can_disagree(self) -> Self:
@@ -344,8 +363,62 @@ class LearnScenario(Common):
             raise ValueError("start: names must differ")
         return self
 
-    @model_validator(mode="after")
-    def _precision_fits(self) -> Self:
-        if self.device != "cpu":
-            raise ValueError("device: concurrent learning runs on the cpu")
-        return self
+
+# -- closures ------------------------------------------------------------------------------
+
+
+class FlowsSection(Section):
+    """Random flows, followed by the moment equations with the committee's mean."""
+
+    families: Annotated[
+        tuple[Literal["wave", "mix", "jump", "transition"], ...], Field(min_length=1)
+    ] = ("wave", "mix", "jump", "transition")
+    """Smooth waves; waves and jumps, partly far from equilibrium; strong jumps; a mix with
+    Kn sweeping 1e-3 to 10 along the box."""
+    flows: Annotated[int, Field(ge=4, le=100_000)] = 24
+    """Of each family in a round, four Knudsen decades in turn."""
+    until: Positive = 0.2
+    """Time up to which flows are followed and labelled."""
+    cells: Annotated[int, Field(ge=20, le=4096)] = 100
+    """Of the moment equations; the box has length 1."""
+
+
+class KineticSection(Section):
+    """The BGK equation on a finer grid."""
+
+    kind: Literal["kinetic"]
+    refinement: Annotated[int, Field(ge=1, le=16)] = 2
+    """The kinetic grid is finer by this factor."""
+    velocities: Annotated[int, Field(ge=24, le=1024)] = 72
+    """Discrete velocities in [-7.2, 7.2]."""
+
+
+class RegressionSection(Section):
+    """Training of every member in every round, from new weights."""
+
+    steps: Annotated[int, Field(ge=1)] = 1000
+    """Of Adam."""
+    batch: Annotated[int, Field(ge=2)] = 32
+    """Rows of faces in a step."""
+    learning_rate: Positive = 5e-3
+    """At the start; it falls linearly."""
+    linear: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    """Share of exact linear modes of BGK among the rows."""
+
+
+class ClosureLearnScenario(LoopScenario):
+    """Concurrent learning of a moment closure; the kinetic equation is the truth."""
+
+    kind: Literal["closure_learn"]
+    initial: Annotated[int, Field(ge=1, le=1000)] = 4
+    """Flows of each family that are labelled first."""
+    explorer: FlowsSection = FlowsSection()
+    """How it explores."""
+    labeler: KineticSection
+    """The micro-scale model."""
+    network: NetworkSection = NetworkSection()
+    """The form of the closure."""
+    members: Annotated[int, Field(ge=2, le=32)] = 3
+    """Size of the committee."""
+    training: RegressionSection = RegressionSection()
+    """How it is trained."""

@@ -26,6 +26,8 @@ class PyscfLabeler:
         convergence: of the energy, hartree.
         kpoints: mesh of a periodic cell.
         pseudo: pseudopotential of a periodic cell.
+        density_fit: resolve the Coulomb term of a molecule in an auxiliary basis.
+        grid: level of a functional's grid for a molecule, 0 (coarse) to 9.
     """
 
     method: str = "ccsd(t)"
@@ -36,6 +38,8 @@ class PyscfLabeler:
     convergence: float = 1e-10
     kpoints: tuple[int, int, int] = (1, 1, 1)
     pseudo: str = "gth-pade"
+    density_fit: bool = False
+    grid: int = 3
 
     def label(self, sample: Configuration) -> AtomsLabel:
         """Return energy and forces (no virial).
@@ -101,11 +105,15 @@ class PyscfLabeler:
 
         molecule = gto.M(**common, verbose=0)
         if self.method in _CORRELATED or self.method == "hf":
-            return scf.UHF(molecule) if spin else scf.RHF(molecule)
-        field = dft.UKS(molecule) if spin else dft.RKS(molecule)
-        field.xc = self.method
-        _check_functional(self.method)
-        return field
+            field = scf.UHF(molecule) if spin else scf.RHF(molecule)
+        else:
+            field = dft.UKS(molecule) if spin else dft.RKS(molecule)
+            field.xc = self.method
+            _check_functional(self.method)
+            field.grids.level = self.grid
+        if self.density_fit and self.method in _CORRELATED:
+            raise LabelError(f"PySCF: density_fit goes with hf and DFT, not {self.method}")
+        return field.density_fit() if self.density_fit else field
 
     def _periodic(self, sample: Configuration, common: dict[str, Any]) -> Any:
         from pyscf.pbc import dft, gto, scf
@@ -225,9 +233,9 @@ class TbliteLabeler:
         Raises:
             LabelError: the tight binding did not converge or does not know an element.
         """
-        return AseLabeler(self._calculator, self.method).label(sample)
+        return AseLabeler(self.calculator, self.method).label(sample)
 
-    def _calculator(self) -> Any:
+    def calculator(self) -> Any:
         from tblite.ase import TBLite
 
         return TBLite(
