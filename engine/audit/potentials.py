@@ -1,0 +1,58 @@
+"""All audits of a potential, in order."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..md.data import LabelledFrame
+from . import committee, conservation, invariance, short_range, smoothness
+from .findings import Finding, Report
+from .samples import Subject
+
+Audit = Callable[[Subject], Finding | list[Finding]]
+
+CHEAP: tuple[Audit, ...] = (
+    invariance.translation,
+    invariance.rotation,
+    invariance.reflection,
+    invariance.angular_orders,
+    invariance.permutation,
+    invariance.extensivity,
+    invariance.balance,
+    smoothness.at_cutoff,
+    smoothness.at_swaps,
+    smoothness.on_lines,
+    conservation.force_is_gradient,
+    conservation.loop_work,
+    conservation.virial,
+    short_range.holes,
+)
+"""What needs no dynamics and no labels."""
+
+
+@dataclass(frozen=True)
+class PotentialAudit:
+    """Everything that is asked of a potential.
+
+    Attributes:
+        frames: labelled configurations, for the calibration of a committee.
+        picoseconds: length of the constant-energy runs.
+        temperature: of their start, kelvin.
+    """
+
+    frames: Sequence[LabelledFrame] = ()
+    picoseconds: float = 1.0
+    temperature: float = 300.0
+
+    def __call__(self, name: str, subject: Subject) -> Report:
+        """Run all audits of a potential and report."""
+        begun, findings = time.monotonic(), []
+        for audit in CHEAP:
+            found = audit(subject)
+            findings += found if isinstance(found, list) else [found]
+        findings += conservation.energy_drift(subject, self.picoseconds, self.temperature)
+        findings += committee.calibration(subject, self.frames)
+        return Report(name, "potential", findings, time.monotonic() - begun)
+
+
+__all__ = ["CHEAP", "PotentialAudit"]

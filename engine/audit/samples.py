@@ -1,0 +1,235 @@
+"""What the audits of a potential look at: a structure, and answers for many variants."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ase.build
+import ase.data
+import torch
+from ase import Atoms
+from torch import Tensor
+
+from ..errors import InputError
+from ..md.neighbours import build_neighbours
+from ..md.potential import Potential
+from ..md.state import ParticleState, concatenate
+from ..md.structure import from_atoms
+from ..runtime import generator
+
+AT_ONCE = 3000
+"""Atoms of one evaluation; bounds memory."""
+
+_SKIN = 0.1
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Energies ``[n]`` eV, forces ``[n, atoms, 3]`` eV/angstrom, virials ``[n, 3, 3]`` eV."""
+
+    energy: Tensor
+    forces: Tensor
+    virial: Tensor
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One structure.
+
+    Attributes:
+        state: as molecular dynamics sees it; one system, in the precision of the audit.
+    """
+
+    state: ParticleState
+
+    @staticmethod
+    def of(
+        atoms: Atoms, species: Sequence[str], dtype: torch.dtype = torch.float64
+    ) -> "Sample":
+        """Return the sample of ASE's ``atoms``."""
+        return Sample(from_atoms(atoms, species, dtype=dtype))
+
+    @property
+    def positions(self) -> Tensor:
+        """``[atoms, 3]`` angstrom, float64."""
+        return self.state.positions.double()
+
+    @property
+    def cell(self) -> Tensor:
+        """``[3, 3]`` angstrom, float64."""
+        return self.state.cell[0].double()
+
+    @property
+    def atoms(self) -> int:
+        """Number of atoms."""
+        return self.state.atoms
+
+    @property
+    def periodic(self) -> bool:
+        """Whether all three axes are periodic."""
+        return bool(self.state.periodic.all())
+
+    def at(self, positions: Tensor, cell: Tensor | None = None) -> "Sample":
+        """Return the sample with its atoms elsewhere."""
+        to = self.state.positions.dtype
+        positions = positions.to(to).contiguous()
+        box = self.state.cell if cell is None else cell.to(to)[None].contiguous()
+        state = replace(
+            self.state, positions=positions, cell=box, anchor=positions, anchor_cell=box
+        )
+        return Sample(state)
+
+    def shaken(self, width: float, seed: int = 0) -> "Sample":
+        """Return the sample with normal displacements of ``width`` angstrom."""
+        noise = torch.randn(
+            self.atoms, 3, generator=generator(seed, 11), dtype=torch.float64
+        )
+        return self.at(self.positions + width * noise)
+
+    def picked(self, which: Tensor, positions: Tensor) -> "Sample":
+        """Return chosen atoms at open boundaries, at given places ``[chosen, 3]``."""
+        old = self.state
+        count, cell = len(which), torch.zeros_like(old.cell)
+        place = positions.to(old.positions.dtype).contiguous()
+        zero = torch.zeros_like(place)
+        state = replace(
+            old, positions=place, momenta=zero, masses=old.masses[which],
+            species=old.species[which], system=torch.zeros(count, dtype=torch.int32),
+            cell=cell, periodic=torch.zeros_like(old.periodic), forces=zero, anchor=place,
+            anchor_cell=cell,
+        )  # fmt: skip
+        return Sample(state)
+
+    def cluster(self, count: int, centre: int = 0) -> "Sample":
+        """Return the ``count`` atoms nearest to one of them, at open boundaries."""
+        difference = self.positions - self.positions[centre]
+        if self.periodic:
+            part = difference @ torch.linalg.inv(self.cell)
+            difference = (part - part.round()) @ self.cell
+        near = difference.norm(dim=1).argsort()[:count]
+        return self.picked(near, difference[near])
+
+    def repeated(self, times: tuple[int, int, int]) -> "Sample":
+        """Return the periodic sample tiled along its axes."""
+        grid = torch.cartesian_prod(*(torch.arange(n) for n in times)).double()
+        positions = (self.positions[None] + (grid @ self.cell)[:, None]).flatten(0, 1)
+        which = torch.arange(self.atoms).repeat(len(grid))
+        open_ = self.picked(which, positions)
+        state = replace(open_.state, periodic=self.state.periodic)
+        return Sample(state).at(positions, self.cell * torch.tensor(times)[:, None])
+
+    def distances(self) -> Tensor:
+        """Return the matrix of distances ``[atoms, atoms]`` at open boundaries."""
+        return torch.cdist(self.positions, self.positions)
+
+
+def evaluate(
+    potential: Potential,
+    sample: Sample,
+    positions: Tensor,
+    cells: Tensor | None = None,
+) -> Answer:
+    """Return energies, forces and virials of many variants of one sample, in f64.
+
+    Args:
+        potential: what is asked.
+        sample: species, periodicity, precision.
+        positions: ``[n, atoms, 3]`` angstrom.
+        cells: ``[n, 3, 3]`` angstrom; the sample's own when None.
+    """
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    step = max(1, AT_ONCE // sample.atoms)
+    for start in range(0, len(positions), step):
+        rows = range(start, min(start + step, len(positions)))
+        states = [
+            sample.at(positions[k], None if cells is None else cells[k]).state for k in rows
+        ]
+        state = concatenate(states)
+        found = potential(state, build_neighbours(state, potential.cutoff, _SKIN))
+        forces = found.forces.detach().double().unflatten(0, (len(rows), sample.atoms))
+        parts.append((found.energy.detach().double(), forces, found.virial.double()))
+    energy, forces, virial = (torch.cat(part) for part in zip(*parts, strict=True))
+    return Answer(energy, forces, virial.detach())
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A potential and the structures on which it is audited.
+
+    Attributes:
+        potential: energy, forces and virial.
+        bulk: a slightly disordered structure in the domain of the potential.
+        dtype: precision in which it is asked.
+        shortest: distance down to which its data reach, angstrom; below, nothing but
+            repulsion is asked for. NaN: four fifths of the nearest neighbours' distance.
+    """
+
+    potential: Potential
+    bulk: Sample
+    dtype: torch.dtype = torch.float64
+    shortest: float = math.nan
+
+    @staticmethod
+    def of(
+        potential: Potential,
+        atoms: Atoms,
+        dtype: torch.dtype = torch.float64,
+        shortest: float = math.nan,
+        shake: float = 0.05,
+    ) -> "Subject":
+        """Return the subject on ``atoms``, displaced by ``shake`` angstrom."""
+        bulk = Sample.of(atoms, potential.species, dtype).shaken(shake)
+        return Subject(potential, bulk, dtype, shortest)
+
+    def ask(self, sample: Sample, positions: Tensor, cells: Tensor | None = None) -> Answer:
+        """Evaluate; see :func:`evaluate`."""
+        return evaluate(self.potential, sample, positions, cells)
+
+    def cluster(self, count: int, centre: int = 0) -> Sample:
+        """Return a piece of the bulk at open boundaries."""
+        return self.bulk.cluster(min(count, self.bulk.atoms), centre)
+
+    @property
+    def exact(self) -> float:
+        """Relative tolerance of an exact symmetry in this precision."""
+        return 1e-10 if self.dtype == torch.float64 else 1e-4
+
+    @property
+    def nearest(self) -> float:
+        """Smallest distance in the bulk, angstrom."""
+        distances = self.cluster(self.bulk.atoms).distances()
+        return float(distances.fill_diagonal_(math.inf).min())
+
+
+def force_scale(answer: Answer) -> float:
+    """Return the root mean square force component, eV/angstrom, never zero."""
+    return max(float(answer.forces.square().mean().sqrt()), 1e-12)
+
+
+def crystal(species: Sequence[str], atoms: int = 64) -> Atoms:
+    """Return the element's own crystal with about ``atoms`` atoms.
+
+    Raises:
+        InputError: several elements, or one without a crystal in ASE's table: then a
+            structure has to be given.
+    """
+    known: Any = None
+    if len(species) == 1 and species[0] in ase.data.chemical_symbols:
+        known = ase.data.reference_states[ase.data.atomic_numbers[species[0]]]
+    symmetries = ("fcc", "bcc", "sc", "diamond", "hcp")
+    if known is None or known.get("symmetry") not in symmetries:
+        raise InputError(
+            f"audit: no crystal is known of {', '.join(species)}; "
+            "give a file with --structure"
+        )
+    name = species[0]
+    if known["symmetry"] == "hcp":
+        unit = ase.build.bulk(name, orthorhombic=True)
+    else:
+        unit = ase.build.bulk(name, cubic=True)
+    times = max(2, round((atoms / len(unit)) ** (1 / 3)))
+    return unit.repeat((times, times, times))
+
+
+__all__ = ["Answer", "Sample", "Subject", "crystal", "evaluate", "force_scale"]
