@@ -8,7 +8,6 @@ distortions of the starting structures, no dynamics).
 """
 
 import contextlib
-import fcntl
 import json
 import math
 import os
@@ -19,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +36,14 @@ from scalebridge.engine.learn.selection import Batch
 from scalebridge.engine.md.classical import StillingerWeber
 from scalebridge.engine.protocols import Outcome
 from scalebridge.engine.run import Reporter
-from scalebridge.engine.rundir import RunFolder, write_text
+from scalebridge.engine.rundir import RunFolder
+
+sys.path.append(str(Path(__file__).resolve().parent))
+import learn_closure
+from learn_curves import Curves, Watch, record_ratio
 
 HERE = Path(__file__).resolve().parent
-CURVES = HERE / "results" / "curves" / "learn_silicon.json"
+CURVES = Curves(HERE / "results" / "curves" / "learn_silicon.json")
 TOY = HERE.parent / "tests" / "learn_toy.py"
 ARMS = ("learned", "random", "structures")
 SEEDS = 5
@@ -94,39 +97,6 @@ def by_stratum(test, error: torch.Tensor) -> dict[str, float]:
     }
 
 
-@dataclass
-class Watch:
-    """A trainer that measures what it made, and a stop rule that knows."""
-
-    trainer: Any
-    test: Sequence[Any]
-    target: float
-    labels: list[int] = field(default_factory=list)
-    worst: list[float] = field(default_factory=list)
-    mean: list[float] = field(default_factory=list)
-    committee: Any = None
-
-    def train(self, committee, dataset, rng):
-        """Train and measure."""
-        self.committee = self.trainer.train(committee, dataset, rng)
-        strata = by_stratum(self.test, errors_of(self.committee, self.test)[1])
-        self.labels.append(len(dataset))
-        self.worst.append(max(strata.values()))
-        self.mean.append(float(np.mean(list(strata.values()))))
-        where = max(strata, key=lambda name: strata[name])
-        print(f"{len(dataset)} labels: worst {self.worst[-1]:.4f} eV/A in {where}, "
-              f"mean {self.mean[-1]:.4f}", flush=True)  # fmt: skip
-        return self.committee
-
-    def done(self, history) -> bool:
-        """Stop at the target, or when it costs too much."""
-        return self.worst[-1] <= self.target or self.labels[-1] >= MOST_LABELS
-
-    def open_strata(self, history) -> dict[str, str]:
-        """Nothing to say."""
-        return {}
-
-
 def silicon(arm: str, seed: int, quick: bool = False) -> dict[str, Any]:
     """Run one arm to the target and return its curve."""
     from scalebridge.engine.build import build
@@ -140,7 +110,12 @@ def silicon(arm: str, seed: int, quick: bool = False) -> dict[str, Any]:
     checked, base = scenario.load("elt_silicon", settings)
     loop: Any = build(checked, base)
     starts = loop.explorer(0, math.inf).starts
-    watch = Watch(loop.trainer, held_out(starts, 2 if quick else 6), TARGET)
+    test = held_out(starts, 2 if quick else 6)
+
+    def strata(committee: Any) -> dict[str, float]:
+        return by_stratum(test, errors_of(committee, test)[1])
+
+    watch = Watch(loop.trainer, strata, TARGET, MOST_LABELS)
     loop = replace(loop, trainer=watch, stop=watch, finish=lambda f, c, d: Outcome())
     size = loop.batch.size
     if arm != "learned":
@@ -154,7 +129,7 @@ def silicon(arm: str, seed: int, quick: bool = False) -> dict[str, Any]:
         RunFolder.create(Path(place) / "run", "", {}) as folder,
     ):
         outcome = loop.run(folder, Reporter(quiet=True))
-    deviation, error = errors_of(watch.committee, watch.test)
+    deviation, error = errors_of(watch.committee, test)
     return {
         "arm": arm,
         "seed": seed,
@@ -163,112 +138,29 @@ def silicon(arm: str, seed: int, quick: bool = False) -> dict[str, Any]:
         "mean": watch.mean,
         "explored": outcome.figures["explored"].value,
         "prospective_coverage": getattr(outcome.figures.get("coverage"), "value", None),
-        "strata": [sample.stratum for sample, _ in watch.test],
+        "strata": [sample.stratum for sample, _ in test],
         "deviation": [round(x, 5) for x in deviation.tolist()],
         "error": [round(x, 5) for x in error.tolist()],
         "cpu_seconds": round(time.process_time() - begun),
     }
 
 
-def known_curves() -> list[dict[str, Any]]:
-    """Return the runs made so far."""
-    return json.loads(CURVES.read_text()) if CURVES.exists() else []
-
-
-def keep_curve(curve: dict[str, Any]) -> None:
-    """Add a run to the file; several processes may do so."""
-    CURVES.parent.mkdir(parents=True, exist_ok=True)
-    with open(tempfile.gettempdir() + "/learn_silicon.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        _add_curve(curve)
-
-
-def _add_curve(curve: dict[str, Any]) -> None:
-    name = (curve["arm"], curve["seed"])
-    others = [c for c in known_curves() if (c["arm"], c["seed"]) != name]
-    runs = sorted([*others, curve], key=lambda c: (c["arm"], c["seed"]))
-    lines = ",\n".join(json.dumps(run) for run in runs)
-    write_text(CURVES, f"[\n{lines}\n]\n")
-
-
-def labels_needed(curve: dict[str, Any], target: float) -> float:
-    """Return labels at which the worst stratum first meets the target (log-interpolated).
-
-    Infinite where it never does.
-    """
-    before: tuple[float, float] | None = None
-    for n, e in zip(curve["labels"], curve["worst"], strict=True):
-        if e <= target:
-            if before is None:
-                return float(n)
-            part = math.log(before[1] / target) / math.log(before[1] / e)
-            return before[0] + part * (n - before[0])
-        before = (n, e)
-    return math.inf
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """95 % interval of the mean (Student's t)."""
-    from scipy.stats import t
-
-    n = len(values)
-    if n < 2:
-        return values[0], values[0]
-    half = float(t.ppf(0.975, n - 1)) * float(np.std(values, ddof=1)) / math.sqrt(n)
-    mean = float(np.mean(values))
-    return mean - half, mean + half
-
-
 def measure_silicon(record: Recorder, quick: bool) -> None:
     """Make the runs that are missing, then the figures that follow from all."""
-    runs = known_curves()
-    have = {(run["arm"], run["seed"]) for run in runs}
     for seed in range(1, SEEDS + 1):
         for arm in ARMS:
             if quick:
                 silicon(arm, seed, quick=True)
-            elif (arm, seed) not in have:
-                keep_curve(silicon(arm, seed))
+            elif not CURVES.has(arm, seed):
+                CURVES.keep(silicon(arm, seed))
         if quick:
             return
-    report_silicon(record)
-
-
-def report_silicon(record: Recorder) -> None:
-    """Write the figures of the runs that are there."""
-    runs = {(run["arm"], run["seed"]): run for run in known_curves()}
+    runs = CURVES.known()
     for other in ("random", "structures"):
-        seeds = [s for a, s in runs if a == "learned" and (other, s) in runs]
-        if not seeds:
-            continue
-        ratios, reached, mine = [], [], []
-        for seed in seeds:
-            pair = runs["learned", seed], runs[other, seed]
-            target = max(TARGET, *(min(run["worst"]) for run in pair))
-            here, there = (labels_needed(run, target) for run in pair)
-            ratios.append(there / here)
-            reached.append(1e3 * target)
-            mine.append(here)
-        note = (
-            f"labels of the other arm over labels of the loop (on average "
-            f"{np.mean(mine):.0f}) to the same error in the worst of 20 strata, "
-            f"{len(seeds)} seeds; that error is the smallest that both reached with "
-            f"{MOST_LABELS} labels or little more, {min(reached):.0f} to "
-            f"{max(reached):.0f} meV/angstrom"
+        record_ratio(
+            record, f"silicon_labels_vs_{other}", runs, other, TARGET, "eV/angstrom"
         )
-        if max(reached) > 1.01e3 * TARGET:
-            note += f"; {1e3 * TARGET:.0f} was not reached in the time there was"
-        record(
-            f"silicon_labels_vs_{other}",
-            float(np.mean(ratios)),
-            goal=1.0,
-            better="higher",
-            spread=interval(ratios),
-            note=note,
-        )
-    learned = [run for (arm, _), run in sorted(runs.items()) if arm == "learned"]
-    if learned:
-        _calibration(record, learned)
+    _calibration(record, [run for run in runs if run["arm"] == "learned"])
 
 
 def _calibration(record: Recorder, learned: Sequence[dict[str, Any]]) -> None:
@@ -432,6 +324,8 @@ def measure(quick: bool, record: Recorder) -> None:
     )  # fmt: skip
     if record.wants(*silicon_figures):
         measure_silicon(record, quick)
+    if record.wants("closure_labels_vs_random"):
+        learn_closure.measure(record, quick)
 
 
 def main() -> None:
@@ -439,8 +333,8 @@ def main() -> None:
     runtime.start("cpu")
     torch.set_num_threads(1)
     arm, seed = sys.argv[1], int(sys.argv[2])
-    if (arm, seed) not in {(run["arm"], run["seed"]) for run in known_curves()}:
-        keep_curve(silicon(arm, seed))
+    if not CURVES.has(arm, seed):
+        CURVES.keep(silicon(arm, seed))
 
 
 if __name__ == "__main__":

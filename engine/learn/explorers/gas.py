@@ -26,10 +26,13 @@ class RandomFlows:
     cells: int = 100
 
     def explore(self, committee: Committee, rng: torch.Generator) -> Iterator[FlowSample]:
-        """Yield the flows of all families."""
+        """Yield the flows of all families, which are followed as one batch."""
         seed = int(torch.randint(2**31, (1,), generator=rng))
-        for family in self.families:
-            some = [FlowSample(family, seed, index) for index in range(self.count)]
-            found = followed(committee, some, self.times, self.cells)
-            for sample, deviation in zip(some, found.tolist(), strict=True):
-                yield replace(sample, deviation=deviation)
+        some = [
+            FlowSample(family, seed, index)
+            for family in self.families
+            for index in range(self.count)
+        ]
+        found = followed(committee, some, self.times, self.cells)
+        for sample, deviation in zip(some, found.tolist(), strict=True):
+            yield replace(sample, deviation=deviation)
