@@ -4,6 +4,8 @@ Arrays have no fixed dtype: a kernel is specialised for f32 and f64 on first use
 constants in f32 kernels from arguments, since literals are f64.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,7 +13,7 @@ import torch
 from ..runtime import ti
 
 if TYPE_CHECKING:
-    Array1 = Array2 = Array3 = Array4 = Array5 = Any
+    Array1 = Array2 = Array3 = Array4 = Array5 = Vectors = Any
     Template = Any
     Int = int
     Real = float
@@ -21,9 +23,33 @@ else:
     Array3 = ti.types.ndarray(ndim=3)
     Array4 = ti.types.ndarray(ndim=4)
     Array5 = ti.types.ndarray(ndim=5)
+    Vectors = ti.types.ndarray(dtype=ti.types.vector(), ndim=1)
     Template = ti.template()
     Int = ti.i32
     Real = ti.f64
+
+
+@contextmanager
+def simd() -> Iterator[None]:
+    """Compile kernels that are launched inside for the first time with SIMD vectors.
+
+    A ``Vectors`` argument, a tensor ``[n, lanes]``, is then read and written by whole
+    vectors, and arithmetic on them becomes one instruction each. Without this the compiler
+    takes vectors apart and does not find them again. Tensors must start at a multiple of
+    the vector's size: see :func:`aligned`.
+    """
+    config = ti.lang.impl.current_cfg()
+    before = config.real_matrix_scalarize
+    config.real_matrix_scalarize = False
+    try:
+        yield
+    finally:
+        config.real_matrix_scalarize = before
+
+
+def aligned(x: torch.Tensor) -> torch.Tensor:
+    """Return x, or a copy if it does not start at a multiple of 64 bytes."""
+    return x if x.data_ptr() % 64 == 0 else x.clone()
 
 
 def kernel_type(dtype: torch.dtype) -> Any:
@@ -32,6 +58,6 @@ def kernel_type(dtype: torch.dtype) -> Any:
 
 
 __all__ = [
-    "Array1", "Array2", "Array3", "Array4", "Array5", "Int", "Real", "Template",
-    "kernel_type", "ti",
+    "Array1", "Array2", "Array3", "Array4", "Array5", "Int", "Real", "Template", "Vectors",
+    "aligned", "kernel_type", "simd", "ti",
 ]  # fmt: skip

@@ -59,7 +59,7 @@ class FluidState:
     """A batch of flows.
 
     Attributes:
-        u: ``[batch, dim + 2, *padded]`` density, momentum, total energy per volume; three
+        u: ``[batch, dim + 2, *padded]`` density, momentum, total energy per volume, with
             ghost cells at every end (scratch, a function of the cells).
         positivity: ``[batch]`` faces, summed over all stages, where the reconstruction was
             not positive and the cell averages stood in.
@@ -205,8 +205,10 @@ class FluidWorld:
 
     def inside(self, padded: Tensor) -> Tensor:
         """Return the view without ghost cells of ``[batch, variables, *padded]``."""
-        for axis, n in enumerate(self.grid.shape):
-            padded = padded.narrow(2 + axis, GHOST, n)
+        for axis, (low, n) in enumerate(
+            zip(self._shape.pads, self.grid.shape, strict=True)
+        ):
+            padded = padded.narrow(2 + axis, low, n)
         return padded
 
     # -- time -------------------------------------------------------------------------
@@ -256,7 +258,7 @@ class FluidWorld:
             self._scratch["extra"] = extra
             self._scratch["flux"] = [torch.zeros_like(u) for _ in range(self.grid.dim)]
             self._scratch["count"] = [
-                u.new_zeros(self.batch, self._shape.lines(axis))
+                u.new_zeros(self.batch, self._shape.vectors(axis))
                 for axis in range(self.grid.dim)
             ]
         s = self._scratch
@@ -271,7 +273,7 @@ class FluidWorld:
     def _flux_par(self) -> Tensor:
         if "flux_par" not in self._scratch:
             gamma = getattr(self.state_equation, "gamma", 1.4)
-            tiny = 1e-40 if self.dtype == torch.float64 else 1e-12
+            tiny = 1e-40 if self.dtype == torch.float64 else 1e-30
             values = [
                 0.5,
                 gamma,
@@ -319,17 +321,15 @@ class FluidWorld:
     def _fill(self, w: Tensor) -> None:
         """Fill the ghost cells of the primitive fields, axis after axis."""
         for axis, pair in enumerate(self.sides):
-            n, at = self.grid.shape[axis], 2 + axis
+            n, at, first = self.grid.shape[axis], 2 + axis, self._shape.pads[axis]
+            end = first + n
             if pair.periodic:
-                w.narrow(at, 0, GHOST)[...] = w.narrow(at, n, GHOST)
-                w.narrow(at, n + GHOST, GHOST)[...] = w.narrow(at, GHOST, GHOST)
+                w.narrow(at, first - GHOST, GHOST)[...] = w.narrow(at, end - GHOST, GHOST)
+                w.narrow(at, end, GHOST)[...] = w.narrow(at, first, GHOST)
                 continue
-            for layer in range(GHOST):
-                low, high = GHOST - 1 - layer, GHOST + n + layer
-                self._fill_layer(w, axis, pair.low, low, GHOST, GHOST + layer)
-                self._fill_layer(
-                    w, axis, pair.high, high, GHOST + n - 1, GHOST + n - 1 - layer
-                )
+            for k in range(GHOST):
+                self._fill_layer(w, axis, pair.low, first - 1 - k, first, first + k)
+                self._fill_layer(w, axis, pair.high, end + k, end - 1, end - 1 - k)
 
     def _fill_layer(
         self, w: Tensor, axis: int, side: Boundary, ghost: int, edge: int, mirror: int
@@ -392,13 +392,11 @@ class FluidWorld:
         """Set the first ghost cell of velocity and temperature: slip and jump."""
         dim = self.grid.dim
         for axis, pair in enumerate(self.sides):
+            first = self._shape.pads[axis]
+            end = first + self.grid.shape[axis]
             for side, ghost, edge in (
-                (pair.low, GHOST - 1, GHOST),
-                (
-                    pair.high,
-                    GHOST + self.grid.shape[axis],
-                    GHOST + self.grid.shape[axis] - 1,
-                ),
+                (pair.low, first - 1, first),
+                (pair.high, end, end - 1),
             ):
                 if not isinstance(side, Wall) or side.accommodation == 0.0:
                     continue
