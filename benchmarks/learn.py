@@ -48,7 +48,7 @@ TOY = HERE.parent / "tests" / "learn_toy.py"
 ARMS = ("learned", "random", "structures")
 SEEDS = 5
 TARGET = 0.05
-MOST_LABELS = 70
+MOST_LABELS = 250
 CUTOFF = StillingerWeber().cutoff
 
 
@@ -103,7 +103,7 @@ def silicon(arm: str, seed: int, quick: bool = False) -> dict[str, Any]:
 
     settings = [
         f"seed={seed}", "rounds=60", "explorer.stride=1", "explorer.steps=60",
-        "explorer.timestep=3.0", "training.steps=800", "training.learning_rate=0.01",
+        "explorer.timestep=3.0", "training.steps=2400", "batch.size=48",
     ]  # fmt: skip
     if quick:
         settings += ["rounds=1", "explorer.steps=10", "training.steps=20"]

@@ -4,6 +4,7 @@ A committee of potentials is one module with stacked ``members`` (``models.poten
 as the only element of the sequence that the loop passes around.
 """
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,8 +15,10 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from torch import Tensor
 
+from ..md.compressed import TOLERANCE, CompressedPotential, compress
 from ..md.data import LabelledFrame, as_state
-from ..md.neighbours import Neighbours, build_neighbours
+from ..md.learned import LearnedPotential
+from ..md.neighbours import build_neighbours
 from ..md.state import Interaction, ParticleState
 from ..protocols import Committee
 from .journal import Codec
@@ -143,90 +146,17 @@ def stacked(samples: Sequence[Configuration], species: Sequence[str]) -> Particl
     return as_state([as_frame(sample) for sample in samples], species)
 
 
-@dataclass(frozen=True)
-class CommitteePotential:
-    """Mean energy, forces and virial of a committee, and its force deviation.
-
-    The pair derivatives are the model's own closed form; radial functions and harmonics
-    are evaluated once for all members, so that a committee of four costs less than twice
-    one model. Not differentiable: for exploring, not for training.
-
-    Attributes:
-        module: a potential of ``models.potentials`` with ``tables``.
-    """
-
-    module: torch.nn.Module
-
-    @property
-    def cutoff(self) -> float:
-        """Interaction range in angstrom."""
-        return self.module.cutoff  # type: ignore[return-value]
-
-    @property
-    def species(self) -> tuple[str, ...]:
-        """Chemical symbols that the module knows."""
-        return tuple(self.module.species)  # type: ignore[arg-type]
-
-    def __call__(self, state: ParticleState, neighbours: Neighbours) -> Interaction:
-        """Evaluate all systems."""
-        energy, forces, virial = self.by_member(state, neighbours)
-        mean = forces.mean(0)
-        deviation = (forces - mean).square().sum(-1).mean(0).sqrt()
-        to = state.positions.dtype
-        return Interaction(
-            energy.mean(0), mean.to(to), virial.mean(0).double(), deviation.to(to)
-        )
-
-    @torch.no_grad()
-    def by_member(
-        self, state: ParticleState, neighbours: Neighbours
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return energies ``[members, systems]``, forces and virials of every member."""
-        precision = next(self.module.parameters()).dtype
-        index, shift = neighbours.index.long(), neighbours.shift.to(state.positions.dtype)
-        system, species = state.system.long(), state.species.long()
-        there = state.positions[index] + shift @ state.cell[system]
-        d = (there - state.positions[:, None]).to(precision)
-        column = torch.arange(index.shape[1], device=d.device)
-        mask = column < neighbours.count[:, None]
-        mask &= d.square().sum(-1) < self.cutoff**2
-        blocks, order = _by_species(species[index], mask, len(self.species))
-        index, mask = index.gather(1, order), mask.gather(1, order)
-        d = d.gather(1, order[..., None].expand(-1, -1, 3))
-        kinds = torch.repeat_interleave(torch.arange(len(blocks)), torch.tensor(blocks))
-        mask &= (species[index] == kinds) | (len(blocks) == 1)
-        tables = self.module.tables(d, mask, blocks)  # type: ignore[operator]
-        local, g = self.module.energies_and_gradients(tables, species, blocks)  # type: ignore[operator]
-        energies = local.new_zeros(len(local), state.systems).index_add(1, system, local)
-        forces = g.sum(2).index_add(1, index.reshape(-1), -g.flatten(1, 2))
-        virial = -torch.einsum("aki,makj->maij", d, g)
-        virials = virial.new_zeros(len(local), state.systems, 3, 3)
-        return energies, forces, virials.index_add(1, system, virial)
-
-
-def _by_species(kinds: Tensor, mask: Tensor, count: int) -> tuple[list[int], Tensor]:
-    """Return slots per neighbour species, and the order that groups them so.
-
-    Slot ``k`` of block ``b`` is the k-th neighbour of that species, or any other slot
-    (masked by the caller) where there are fewer.
-    """
-    if count == 1:
-        order = torch.arange(kinds.shape[1], device=kinds.device)
-        return [kinds.shape[1]], order.expand(kinds.shape)
-    blocks, orders = [], []
-    for kind in range(count):
-        mine = mask & (kinds == kind)
-        width = max(int(mine.sum(1).max()), 1)
-        blocks.append(width)
-        orders.append(torch.argsort((~mine).to(torch.int8), dim=1, stable=True)[:, :width])
-    return blocks, torch.cat(orders, 1)
+def fast(committee: Committee) -> LearnedPotential | CompressedPotential:
+    """Return the committee's mean with its deviation, compressed where its form allows."""
+    network = LearnedPotential(copy.deepcopy(committee[0]).double())
+    return compress(network, TOLERANCE[torch.float64]) or network
 
 
 def evaluate(
     committee: Committee, samples: Sequence[Configuration]
 ) -> tuple[Interaction, ParticleState]:
     """Return the committee's mean and deviation on configurations."""
-    potential = CommitteePotential(committee[0])
+    potential = fast(committee)
     state = stacked(samples, potential.species)
     return potential(state, build_neighbours(state, potential.cutoff, 0.0)), state
 

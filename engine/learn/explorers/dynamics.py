@@ -15,7 +15,7 @@ from ...md.state import ParticleState
 from ...md.units import METAL
 from ...md.world import MolecularDynamics, per_system
 from ...protocols import Committee
-from ..atoms import CommitteePotential, Configuration, stacked
+from ..atoms import Configuration, fast, stacked
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,7 @@ class Dynamics:
     strain: float = 0.02
     largest: float = 30.0
     nearest: float = 0.7
-    potential: Callable[[Committee], Potential] = lambda committee: CommitteePotential(
-        committee[0]
-    )
+    potential: Callable[[Committee], Potential] = fast
 
     def explore(
         self, committee: Committee, rng: torch.Generator
