@@ -81,8 +81,8 @@ def closure(arm: str, seed: int, quick: bool = False) -> dict[str, Any]:
     from scalebridge.engine.build import build
 
     settings = [
-        f"seed={seed}", f"target={TARGET}", "rounds=7", "initial=1", "batch.size=9", "audit.frames=0",
-        "training.steps=600", "explorer.flows=16", "explorer.until=0.1",
+        f"seed={seed}", f"target={TARGET}", "rounds=7", "initial=1", "batch.size=9",
+        "audit.frames=0", "training.steps=600", "explorer.flows=16", "explorer.until=0.1",
     ]  # fmt: skip
     if quick:
         settings += ["rounds=1", "explorer.flows=4", "training.steps=5"]

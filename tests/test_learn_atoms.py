@@ -27,7 +27,9 @@ from scalebridge.engine.learn.atoms import (
     Configuration,
     evaluate,
     last_layer,
+    stacked,
 )
+from scalebridge.engine.learn.explorers.bias import biased
 from scalebridge.engine.learn.explorers.dynamics import Dynamics, Start, keep_systems
 from scalebridge.engine.learn.explorers.structures import beta_tin, distorted, liquid
 from scalebridge.engine.learn.indicators import Conformal, Evidence, conformal_ratio
@@ -71,6 +73,33 @@ def test_fast_committee_equals_automatic_derivatives():
         torch.testing.assert_close(
             getattr(mine, name), getattr(other, name), rtol=1e-9, atol=1e-9
         )
+
+
+def test_bias_is_the_slope_of_its_energy_and_points_to_disagreement():
+    """A force of the other sign would be caught by either."""
+    module = HigherMoments(("Si",), members=3, **SMALL).build(1).double()
+    potential = biased(2.0, 0.05, [module])
+
+    def total(positions: torch.Tensor):
+        state = stacked([replace(silicon(), positions=positions)], ("Si",))
+        return potential(state, build_neighbours(state, 4.0, 0.0))
+
+    at = silicon().positions
+    way = torch.randn(at.shape, generator=rng(2), dtype=torch.float64)
+    step = 1e-4 * way
+    slope = (total(at + step).energy - total(at - step).energy) / 2e-4
+    torch.testing.assert_close(
+        slope[0], -(total(at).forces * way).sum(), rtol=1e-6, atol=1e-7
+    )
+    push = total(at).forces - evaluate([module], [silicon()])[0].forces
+    spread = [
+        LearnedPotential(module).by_member(s, build_neighbours(s, 4.0, 0.0))[0].var()
+        for s in (
+            stacked([replace(silicon(), positions=at + k * push)], ("Si",))
+            for k in (0.0, 1e-4 / float(push.norm()))
+        )
+    ]
+    assert spread[1] > spread[0]
 
 
 def test_last_layer_features_ignore_order_and_place():
@@ -409,6 +438,7 @@ def test_silicon_scenario_resumes_to_the_same_data(tmp_path):
     ("setting", "said"),
     [
         ("model.members=1", "committee of one"),
+        ("explorer.bias.height=-1.0", "explorer"),
         ('labeler={kind="lennard_jones",epsilon=[0.01],sigma=[3.4],cutoff=8.0}', "not Si"),
         ('threshold={kind="levels",low=0.3,high=0.1}', "below high"),
         ("batch.random=1.5", "batch.random"),

@@ -1,6 +1,7 @@
 """From a scenario of concurrent learning to the loop that runs it."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,10 +17,12 @@ from ..learn.atoms import (
     LABELS,
     Configuration,
     carried_deviation,
+    fast,
     force_error,
     last_layer,
 )
 from ..learn.audit import Audit
+from ..learn.explorers.bias import biased
 from ..learn.explorers.dynamics import Dynamics, Start
 from ..learn.explorers.structures import RandomStructures, beta_tin, distorted, liquid
 from ..learn.indicators import Conformal, Threshold, TrustLevels
@@ -219,6 +222,7 @@ def _explorer(
                 s.strain,
                 s.largest_force,
                 s.nearest,
+                fast if s.bias is None else partial(biased, s.bias.height, s.bias.width),
             )
         case DistortionsSection() as s:
             starts = [walker.configuration for walker in walkers]

@@ -87,6 +87,16 @@ class StartSection(Section):
 # -- exploring -----------------------------------------------------------------------------
 
 
+class BiasSection(Section):
+    """A potential that pushes walkers to where the committee's energies disagree."""
+
+    height: Positive
+    """Of the bias, eV."""
+    width: Positive = 0.1
+    """Standard deviation of the energy at which the bias levels off, eV for one atom; it
+    grows with the square root of the number of atoms."""
+
+
 class DynamicsSection(Section):
     """Langevin dynamics of the committee's mean, all walkers in one batch."""
 
@@ -108,6 +118,8 @@ class DynamicsSection(Section):
     training."""
     nearest: Positive = 0.7
     """A frame in which two atoms are closer has failed, angstrom."""
+    bias: BiasSection | None = None
+    """Left out: walkers follow the committee's mean alone."""
 
 
 class DistortionsSection(Section):
