@@ -144,13 +144,15 @@ def lammps_melt(blocks: int, steps: int) -> tuple[float, str]:
 # -- ours ---------------------------------------------------------------------------------
 
 
-def melt(cells: int, dtype: torch.dtype, skin: float = 0.4) -> MolecularDynamics:
-    """Return the Lennard-Jones melt of LAMMPS's benchmark."""
+def melt(cells: int, dtype: torch.dtype, skin: float = 0.5) -> MolecularDynamics:
+    """Return the Lennard-Jones melt of LAMMPS's benchmark; totals at reports, as there."""
     atoms = bulk("Ar", "fcc", a=(4 / 0.8442) ** (1 / 3), cubic=True).repeat(cells)
     atoms.set_masses(np.ones(len(atoms)))
     start = from_atoms(atoms, ("Ar",), seed=1, dtype=dtype)
     potential = LennardJones((1.0,), (1.0,), 2.5, ("Ar",), plain)
-    return MolecularDynamics(potential, Verlet(), start, 0.005, (1.44,), skin, REDUCED)
+    return MolecularDynamics(
+        potential, Verlet(), start, 0.005, (1.44,), skin, REDUCED, totals_every=1000
+    )
 
 
 def step_seconds(world: MolecularDynamics, warm: int, blocks: int, steps: int) -> float:

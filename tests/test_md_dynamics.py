@@ -104,6 +104,7 @@ class Sloppy(Verlet):
     """A planted defect: velocities a little too long after each step."""
 
     momentum_conserved: bool = field(default=True, init=False)
+    uses_virial: bool = field(default=False, init=False)
 
     def step(self, state, setting):
         state = super().step(state, setting)
@@ -195,6 +196,24 @@ def test_a_step_leaves_its_input_alone():
     for key, tensor in pack(state).items():
         assert torch.equal(tensor, before[key]), key
     assert torch.equal(first.positions, second.positions)
+
+
+def test_energies_on_demand_change_nothing_but_time():
+    potential = LennardJones((1.0,), (1.0,), 2.5, ("Ar",))
+    whole, rare = (
+        MolecularDynamics(
+            potential, Verlet(), melt(3), 0.005, (1.44,), 0.3, REDUCED, totals_every=every
+        )
+        for every in (1, 4)
+    )
+    a, b = whole.init(), rare.init()
+    for step in range(1, 10):
+        a, b = whole.step(a), rare.step(b)
+        assert float((a.positions - b.positions).abs().max()) < 1e-10
+        assert bool(b.energy.isnan()) == (step % 4 != 0)
+        seen, asked = whole.observe(a), rare.observe(b)
+        for name in seen:
+            assert torch.allclose(seen[name], asked[name], rtol=1e-9, atol=1e-9)
 
 
 def test_rebuilding_late_would_be_seen():

@@ -84,13 +84,37 @@ def test_a_list_for_a_shorter_cutoff_is_a_planted_defect_that_is_seen():
     )
 
 
+def blocks_of(list_):
+    """The places near each block, as the lists of its rows have them."""
+    found = []
+    for first, last in list_.layout.blocks.tolist():
+        rows = range(first, last + 1)
+        near = {e for r in rows for e in list_.slots[r, : list_.rows[r]].tolist()}
+        found.append(near - set(list_.home[first : last + 1].tolist()))
+    return found
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_blocks_have_the_neighbours_of_their_rows(name):
+    atoms, cutoff = CASES[name]
+    table = build_neighbours(from_atoms(atoms, ("Ar",)), cutoff, 0.0)
+    for near, slots, count in zip(
+        blocks_of(table), table.blocks.slots.tolist(), table.blocks.count, strict=True
+    ):
+        assert slots[count] == -1
+        assert sorted(slots[:count]) == sorted(near)
+
+
 def test_grows_on_overflow(monkeypatch):
     atoms, cutoff = CASES["cubic"]
     state = from_atoms(atoms, ("Ar",))
-    monkeypatch.setattr(module, "_first_capacity", lambda *_: 3)
-    assert pairs_of(state, build_neighbours(state, cutoff, 0.0)) == pairs_of_ase(
-        atoms, cutoff
-    )
+    monkeypatch.setattr(module, "_first_capacity", lambda _: 3)
+    table = build_neighbours(state, cutoff, 0.0)
+    assert pairs_of(state, table) == pairs_of_ase(atoms, cutoff)
+    assert [
+        set(s[:n])
+        for s, n in zip(table.blocks.slots.tolist(), table.blocks.count, strict=True)
+    ] == blocks_of(table)
 
 
 @pytest.mark.parametrize("name", ["triclinic", "one atom, thin triclinic", "unwrapped"])

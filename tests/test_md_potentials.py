@@ -91,6 +91,26 @@ def test_single_precision_agrees(case):
     assert float(rounded.energy) == pytest.approx(float(double.energy), rel=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("atoms", [1, 2, 7, 8, 9, 33])
+def test_forces_alone_are_the_same(atoms, dtype):
+    rng = np.random.default_rng(atoms)
+    potential = LennardJones((0.3,), (2.1,), 5.2, ("Ar",))
+    grid = np.array(list(np.ndindex(4, 4, 3)))[:atoms] * 2.2
+    small = Atoms("Ar2", positions=[[0, 0, 0], [2.3, 0.1, 0]], cell=[3, 4, 5], pbc=True)
+    whole = Atoms(
+        f"Ar{atoms}", positions=grid + rng.uniform(-0.2, 0.2, (atoms, 3)),
+        cell=[[9, 0, 0], [2, 9, 0], [0, 1, 7]], pbc=[True, False, True],
+    )  # fmt: skip
+    states = [from_atoms(a, potential.species, dtype=dtype) for a in (small, whole, small)]
+    state = concatenate(states)
+    state = replace(state, anchor=state.positions, anchor_cell=state.cell)
+    table = build_neighbours(state, potential.cutoff, 0.3)
+    full, alone = potential(state, table).forces, potential.forces(state, table)
+    rounding = 2e-5 if dtype == torch.float32 else 1e-12
+    assert float((full - alone).abs().max()) < rounding * float(full.abs().max())
+
+
 def from_like(state, dtype):
     names = ("positions", "momenta", "masses", "cell", "forces")
     return replace(state, **{name: getattr(state, name).to(dtype) for name in names})

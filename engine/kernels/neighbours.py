@@ -2,11 +2,42 @@
 
 Every periodic image within reach of a cell is written out as a *place* of its own, so the
 search and all force loops know no wrapping: a place has a position, and that is all. The
-places are sorted by bin, bins of one column are contiguous in memory, and neighbours in
-space are neighbours in memory.
+places are sorted by bin; bins of one column are contiguous in memory, and columns follow
+each other like a snake, so that neighbours in memory are always neighbours in space.
 """
 
-from .types import Array1, Array2, Array3, Real, ti
+from .types import Array1, Array2, Array3, Real, Template, ti
+
+
+@ti.func
+def bin_number(a, b, c, grid: ti.template(), s):
+    """Number of a bin along the snake: every other column, every other sheet runs back."""
+    column = a * grid[s, 1] + ti.select(a % 2 == 1, grid[s, 1] - 1 - b, b)
+    return column * grid[s, 2] + ti.select(column % 2 == 1, grid[s, 2] - 1 - c, c)
+
+
+@ti.func
+def bin_corner(number, grid: ti.template(), s):
+    """Inverse of :func:`bin_number`."""
+    column = number // grid[s, 2]
+    a = column // grid[s, 1]
+    b = column - a * grid[s, 1]
+    c = number - column * grid[s, 2]
+    return ti.Vector(
+        [
+            a,
+            ti.select(a % 2 == 1, grid[s, 1] - 1 - b, b),
+            ti.select(column % 2 == 1, grid[s, 2] - 1 - c, c),
+        ]
+    )
+
+
+@ti.func
+def column_range(a, b, low, high, grid: ti.template(), s):
+    """First bin of a column's part from ``low`` to ``high``, and one past its last."""
+    one = bin_number(a, b, low, grid, s) + grid[s, 3]
+    two = bin_number(a, b, high, grid, s) + grid[s, 3]
+    return ti.min(one, two), ti.max(one, two) + 1
 
 
 @ti.kernel
@@ -84,7 +115,7 @@ def k_place_images(
                     image[e, 0] = na - window[i, 0]
                     image[e, 1] = nb - window[i, 1]
                     image[e, 2] = nc - window[i, 2]
-                    bin_of[e] = (ba * grid[s, 1] + bb) * grid[s, 2] + bc + grid[s, 3]
+                    bin_of[e] = bin_number(ba, bb, bc, grid, s) + grid[s, 3]
                     e += 1
 
 
@@ -174,7 +205,7 @@ def k_search(
     bin_of: Array1,
     start: Array1,
     grid: Array2,
-    reach: Array1,
+    reach: Array2,
     radius: Real,
     slots: Array2,
     count: Array1,
@@ -187,26 +218,22 @@ def k_search(
     for r in range(home.shape[0]):
         e0 = home[r]
         s = system[atom[r]]
-        b = bin_of[e0] - grid[s, 3]
-        bz = b % grid[s, 2]
-        by = (b // grid[s, 2]) % grid[s, 1]
-        bx = b // (grid[s, 2] * grid[s, 1])
         x = places[e0, 0]
         y = places[e0, 1]
         z = places[e0, 2]
         limit = radius * radius
         last = slots.shape[1] - 1
-        z0 = ti.max(bz - reach[s], 0)
-        z1 = ti.min(bz + reach[s], grid[s, 2] - 1)
+        corner = bin_corner(bin_of[e0] - grid[s, 3], grid, s)
+        low = ti.Vector([0, 0, 0])
+        high = ti.Vector([0, 0, 0])
+        for k in ti.static(range(3)):
+            low[k] = ti.max(corner[k] - reach[s, k], 0)
+            high[k] = ti.min(corner[k] + reach[s, k], grid[s, k] - 1)
         n = 0
-        for ax in range(
-            ti.max(bx - reach[s], 0), ti.min(bx + reach[s], grid[s, 0] - 1) + 1
-        ):
-            for ay in range(
-                ti.max(by - reach[s], 0), ti.min(by + reach[s], grid[s, 1] - 1) + 1
-            ):
-                column = (ax * grid[s, 1] + ay) * grid[s, 2] + grid[s, 3]
-                for e in range(start[column + z0], start[column + z1 + 1]):
+        for ax in range(low[0], high[0] + 1):
+            for ay in range(low[1], high[1] + 1):
+                begin, end = column_range(ax, ay, low[2], high[2], grid, s)
+                for e in range(start[begin], start[end]):
                     dx = places[e, 0] - x
                     dy = places[e, 1] - y
                     dz = places[e, 2] - z
@@ -214,6 +241,78 @@ def k_search(
                     slots[r, ti.min(n, last)] = e
                     n += ti.select(near and e != e0, 1, 0)
         count[r] = n
+
+
+@ti.kernel
+def k_search_blocks(
+    places: Array2,
+    home: Array1,
+    atom: Array1,
+    system: Array1,
+    bin_of: Array1,
+    start: Array1,
+    grid: Array2,
+    reach: Array2,
+    radius: Real,
+    blocks: Array2,
+    slots: Array2,
+    count: Array1,
+    lanes: Template,
+):
+    """Per block of rows, the places closer than ``radius`` to any of its atoms.
+
+    ``blocks[b] = (first row, last row)``; the block's own places are left out, and -1 ends
+    each list. Capacity as in :func:`k_search`.
+    """
+    for b in range(blocks.shape[0]):
+        s = system[atom[blocks[b, 0]]]
+        zero = places[0, 0] * 0
+        one = zero + 1
+        x = ti.Vector([zero for _ in range(lanes)])
+        y = ti.Vector([zero for _ in range(lanes)])
+        z = ti.Vector([zero for _ in range(lanes)])
+        limit = zero + radius * radius
+        own = ti.Vector([0 for _ in range(lanes)])
+        low = ti.Vector([1 << 30, 1 << 30, 1 << 30])
+        high = ti.Vector([0, 0, 0])
+        for q in ti.static(range(lanes)):
+            e0 = home[ti.min(blocks[b, 0] + q, blocks[b, 1])]
+            own[q] = e0
+            x[q] = places[e0, 0]
+            y[q] = places[e0, 1]
+            z[q] = places[e0, 2]
+            corner = bin_corner(bin_of[e0] - grid[s, 3], grid, s)
+            for k in ti.static(range(3)):
+                low[k] = ti.min(low[k], ti.max(corner[k] - reach[s, k], 0))
+                high[k] = ti.max(high[k], ti.min(corner[k] + reach[s, k], grid[s, k] - 1))
+        last = slots.shape[1] - 1
+        n = 0
+        for ax in range(low[0], high[0] + 1):
+            for ay in range(low[1], high[1] + 1):
+                begin, end = column_range(ax, ay, low[2], high[2], grid, s)
+                for e in range(start[begin], start[end]):
+                    px = places[e, 0]
+                    py = places[e, 1]
+                    pz = places[e, 2]
+                    near = zero
+                    for q in ti.static(range(lanes)):
+                        dx = px - x[q]
+                        dy = py - y[q]
+                        dz = pz - z[q]
+                        r2 = dx * dx + dy * dy + dz * dz
+                        near += ti.select(r2 < limit, one, zero)
+                    slots[b, ti.min(n, last)] = e
+                    n += ti.select(near > zero, 1, 0)
+        kept = 0
+        for k in range(ti.min(n, last)):
+            e = slots[b, k]
+            slots[b, kept] = e
+            other = 1
+            for q in ti.static(range(lanes)):
+                other = ti.select(e == own[q], 0, other)
+            kept += other
+        slots[b, kept] = -1
+        count[b] = ti.select(n <= last, kept, n)
 
 
 @ti.kernel

@@ -1,4 +1,11 @@
-"""Lennard-Jones: energy, forces, virial in one pass, and the products for its adjoints."""
+"""Lennard-Jones: energy, forces, virial in one pass, and the products for its adjoints.
+
+The loops over blocks hold the atoms of a block in vector registers, one in each lane, and
+meet their common neighbours one by one: nothing is gathered. The compiler sees it only
+under conditions, each found in its output: the loop over neighbours must have no count
+known beforehand (else that loop is vectorised, with gathers), results must be stored lane
+by lane in a row, and no number may be a literal (else f32 becomes f64).
+"""
 
 from .types import Array1, Array2, Array3, Real, Template, ti
 
@@ -24,6 +31,7 @@ def k_lennard_jones(
     """
     for chunk in range(chunks.shape[0]):
         zero = places[0, 0] * 0
+        one = zero + 1
         te = 0.0
         txx = 0.0
         tyy = 0.0
@@ -63,7 +71,7 @@ def k_lennard_jones(
                     c6 = table[s, t, 1]
                     limit = table[s, t, 2]
                     floor = table[s, t, 3]
-                inverse = 1 / r2
+                inverse = one / r2
                 r6 = inverse * inverse * inverse
                 near = r2 < limit
                 energy += ti.select(near, r6 * (c12 * r6 - c6) - floor, zero)
@@ -98,6 +106,92 @@ def k_lennard_jones(
         partial[chunk, 4] = 0.5 * txy
         partial[chunk, 5] = 0.5 * txz
         partial[chunk, 6] = 0.5 * tyz
+
+
+@ti.func
+def vector(value, lanes: ti.template()):
+    """The same value in every lane."""
+    return ti.Vector([value for _ in range(lanes)])
+
+
+@ti.func
+def pull(r2, inverse, r6, c12, c6, limit):
+    """Derivative of 4 eps (sigma^12/r^12 - sigma^6/r^6) by r, over -6 r; 0 beyond."""
+    return ti.select(r2 < limit, inverse * r6 * (c12 * r6 + c12 * r6 - c6), r2 * 0)
+
+
+@ti.kernel
+def k_lennard_jones_blocks(
+    places: Array2,
+    home: Array1,
+    atom: Array1,
+    blocks: Array2,
+    slots: Array2,
+    table: Array3,
+    pulls: Array3,
+    forces: Array2,
+    lanes: Template,
+):
+    """Forces of one species alone, by blocks of rows; ``pulls [blocks, 3, lanes]``."""
+    for b in range(blocks.shape[0]):
+        zero = places[0, 0] * 0
+        one = zero + 1
+        c12 = table[0, 0, 0]
+        c6 = table[0, 0, 1]
+        limit = table[0, 0, 2]
+        x = vector(zero, lanes)
+        y = vector(zero, lanes)
+        z = vector(zero, lanes)
+        fx = vector(zero, lanes)
+        fy = vector(zero, lanes)
+        fz = vector(zero, lanes)
+        for q in ti.static(range(lanes)):
+            row = ti.min(blocks[b, 0] + q, blocks[b, 1])
+            # empty lanes stand far away, each at a place of its own
+            away = 1000000 * ti.cast(blocks[b, 0] + q - row, ti.i32)
+            x[q] = places[home[row], 0] + away
+            y[q] = places[home[row], 1]
+            z[q] = places[home[row], 2]
+        for k in ti.static(range(lanes)):
+            for q in ti.static(range(lanes)):
+                if ti.static(k != q):
+                    dx = x[k] - x[q]
+                    dy = y[k] - y[q]
+                    dz = z[k] - z[q]
+                    r2 = dx * dx + dy * dy + dz * dz
+                    inverse = one / r2
+                    g = pull(r2, inverse, inverse * inverse * inverse, c12, c6, limit)
+                    fx[q] += g * dx
+                    fy[q] += g * dy
+                    fz[q] += g * dz
+        n = 0
+        e = slots[b, 0]
+        while e >= 0:
+            px = places[e, 0]
+            py = places[e, 1]
+            pz = places[e, 2]
+            for q in ti.static(range(lanes)):
+                dx = px - x[q]
+                dy = py - y[q]
+                dz = pz - z[q]
+                r2 = dx * dx + dy * dy + dz * dz
+                inverse = one / r2
+                g = pull(r2, inverse, inverse * inverse * inverse, c12, c6, limit)
+                fx[q] += g * dx
+                fy[q] += g * dy
+                fz[q] += g * dz
+            n += 1
+            e = slots[b, n]
+        for q in ti.static(range(lanes)):
+            pulls[b, 0, q] = fx[q]
+        for q in ti.static(range(lanes)):
+            pulls[b, 1, q] = fy[q]
+        for q in ti.static(range(lanes)):
+            pulls[b, 2, q] = fz[q]
+        for q in range(blocks[b, 1] - blocks[b, 0] + 1):
+            i = atom[blocks[b, 0] + q]
+            for c in ti.static(range(3)):
+                forces[i, c] = -6 * pulls[b, c, q]
 
 
 @ti.func

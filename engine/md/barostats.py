@@ -89,6 +89,7 @@ class CellRescaling:
     compressibility: float
     shape: Shape = isotropic
     momentum_conserved: bool = field(default=True, init=False)
+    uses_virial: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
         """Take over whether the thermostat conserves momentum."""
@@ -193,6 +194,7 @@ class MTK:
     relaxation: float
     shape: Shape = isotropic
     momentum_conserved: bool = field(default=True, init=False)
+    uses_virial: bool = field(default=True, init=False)
 
     def init(self, state: ParticleState, setting: Setting) -> ParticleState:
         """Add ``cell_momentum`` ``[systems, 3, 3]``."""
@@ -271,6 +273,7 @@ class Heated:
     dynamics: MTK
     bath: Bussi
     momentum_conserved: bool = field(default=True, init=False)
+    uses_virial: bool = field(default=True, init=False)
 
     def init(self, state: ParticleState, setting: Setting) -> ParticleState:
         """Add the variables of both."""

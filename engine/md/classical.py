@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -9,7 +10,7 @@ from torch import Tensor
 from ...models.potentials.sums import COULOMB
 from .. import runtime
 from ..kernels import many_body, pair
-from .neighbours import Neighbours
+from .neighbours import LANES, Neighbours
 from .state import Interaction, ParticleState
 
 
@@ -46,17 +47,7 @@ class LennardJones:
 
     def table(self, like: Tensor) -> Tensor:
         """``[species, species, 4]``: 4 eps sigma^12, 4 eps sigma^6, cutoff^2, offset."""
-        eps = torch.tensor(self.epsilon, dtype=torch.float64)
-        sig = torch.tensor(self.sigma, dtype=torch.float64)
-        e = (eps[:, None] * eps[None, :]).sqrt()
-        s = (sig[:, None] + sig[None, :]) / 2
-        columns = [
-            4 * e * s**12,
-            4 * e * s**6,
-            torch.full_like(e, self.cutoff**2),
-            self.offset(e, s, self.cutoff),
-        ]
-        return torch.stack(columns, -1).to(like).contiguous()
+        return _lennard_jones_table(self, like.dtype, like.device)
 
     def __call__(self, state: ParticleState, neighbours: Neighbours) -> Interaction:
         """Energy, forces and virial of every system."""
@@ -70,6 +61,38 @@ class LennardJones:
             neighbours.layout.chunks, forces, partial, len(self.species) == 1,
         )  # fmt: skip
         return gathered(neighbours.layout.total(partial), forces)
+
+    def forces(self, state: ParticleState, neighbours: Neighbours) -> Tensor:
+        """Forces alone; of a single species six times as fast as the whole."""
+        if len(self.species) > 1:
+            return self(state, neighbours).forces
+        runtime.start(state.positions.device)
+        places = neighbours.places(state.positions, state.system, state.cell)
+        forces = torch.empty_like(places[: state.atoms])
+        blocks = neighbours.layout.blocks
+        pulls = places.new_empty(len(blocks), 3, LANES)
+        pair.k_lennard_jones_blocks(
+            places, neighbours.home, neighbours.atom, blocks, neighbours.blocks.slots,
+            self.table(places), pulls, forces, LANES,
+        )  # fmt: skip
+        return forces
+
+
+@lru_cache(maxsize=64)
+def _lennard_jones_table(
+    potential: LennardJones, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    eps = torch.tensor(potential.epsilon, dtype=torch.float64)
+    sig = torch.tensor(potential.sigma, dtype=torch.float64)
+    e = (eps[:, None] * eps[None, :]).sqrt()
+    s = (sig[:, None] + sig[None, :]) / 2
+    columns = [
+        4 * e * s**12,
+        4 * e * s**6,
+        torch.full_like(e, potential.cutoff**2),
+        potential.offset(e, s, potential.cutoff),
+    ]
+    return torch.stack(columns, -1).to(device, dtype).contiguous()
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,11 @@ class Integrator(Protocol):
         """Whether the total momentum stays what it is."""
         ...
 
+    @property
+    def uses_virial(self) -> bool:
+        """Whether a step looks at the virial or the energy, and not at forces alone."""
+        ...
+
     def init(self, state: ParticleState, setting: Setting) -> ParticleState:
         """Add the integrator's own variables."""
         ...
@@ -184,6 +189,7 @@ class Verlet:
     """Constant energy (NVE): velocity Verlet, conserving E + O(dt^2)."""
 
     momentum_conserved: bool = field(default=True, init=False)
+    uses_virial: bool = field(default=False, init=False)
 
     def init(self, state: ParticleState, setting: Setting) -> ParticleState:
         """Nothing to add."""
@@ -215,6 +221,7 @@ class Langevin:
     temperature: Schedule
     relaxation: float
     momentum_conserved: bool = field(default=False, init=False)
+    uses_virial: bool = field(default=False, init=False)
 
     def init(self, state: ParticleState, setting: Setting) -> ParticleState:
         """Add ``heat``."""
@@ -267,6 +274,7 @@ class Bussi:
     temperature: Schedule
     relaxation: float
     momentum_conserved: bool = field(default=True, init=False)
+    uses_virial: bool = field(default=False, init=False)
 
     def init(self, state: ParticleState, setting: Setting) -> ParticleState:
         """Add ``heat``."""
@@ -335,6 +343,7 @@ class NoseHoover:
     relaxation: float
     length: int = 3
     momentum_conserved: bool = field(default=True, init=False)
+    uses_virial: bool = field(default=False, init=False)
 
     def init(self, state: ParticleState, setting: Setting) -> ParticleState:
         """Add ``eta``, ``eta_momentum`` ``[systems, length]`` and ``ramp_work``."""

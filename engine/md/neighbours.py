@@ -1,5 +1,6 @@
 """Neighbour lists as a pure function of the anchor positions and the anchor cell."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +16,9 @@ from .state import ParticleState
 CHUNK = 64
 """Rows of one partial sum; fixed, so that sums do not depend on the number of threads."""
 
+LANES = 8
+"""Rows of one block: what a force loop treats side by side in vector registers."""
+
 _SAFETY = 1.0 + 1e-5
 
 
@@ -26,25 +30,34 @@ class Layout:
         counts: ``[systems]`` int64, atoms of each system.
         chunks: ``[chunks, 4]`` int32, (system, begin, end, first atom of the system).
         lengths: ``[systems]`` int64, chunks of each system.
+        blocks: ``[blocks, 2]`` int32, first and last row of at most ``LANES`` rows of one
+            system.
     """
 
     counts: Tensor
     chunks: Tensor
     lengths: Tensor
+    blocks: Tensor
 
     @staticmethod
     def of(system: Tensor, systems: int) -> "Layout":
         """Cut each system into chunks of at most ``CHUNK`` atoms."""
         counts = torch.bincount(system.long(), minlength=systems).cpu()
-        rows, lengths, first = [], [], 0
+        rows, blocks, lengths, first = [], [], [], 0
         for s, count in enumerate(counts.tolist()):
             end = first + count
             rows += [(s, a, min(a + CHUNK, end), first) for a in range(first, end, CHUNK)]
+            blocks += [(a, min(a + LANES, end) - 1) for a in range(first, end, LANES)]
             lengths.append((count + CHUNK - 1) // CHUNK)
             first = end
         device = system.device
         chunks = torch.tensor(rows, dtype=torch.int32, device=device).reshape(-1, 4)
-        return Layout(counts.to(device), chunks, torch.tensor(lengths, device=device))
+        return Layout(
+            counts.to(device),
+            chunks,
+            torch.tensor(lengths, device=device),
+            torch.tensor(blocks, dtype=torch.int32, device=device).reshape(-1, 2),
+        )
 
     def total(self, partial: Tensor) -> Tensor:
         """Add partial sums ``[chunks, k]`` up over each system -> ``[systems, k]``."""
@@ -61,16 +74,29 @@ class Layout:
 
 
 @dataclass(frozen=True)
+class Blocks:
+    """Neighbours of blocks of rows, for loops that treat a block's atoms side by side.
+
+    Attributes:
+        slots: ``[blocks, capacity]`` int32, places near any atom of the block but not of
+            the block itself; -1 ends the list.
+        count: ``[blocks]`` int32, length of each list.
+    """
+
+    slots: Tensor
+    count: Tensor
+
+
+@dataclass(frozen=True)
 class Neighbours:
     """Full neighbour list: the pair (i, j) stands in the row of i and in the row of j.
 
     Atoms and all their periodic images within reach are *places*, sorted in space; a row
     belongs to one atom and holds places, so that no shift is needed in an inner loop.
-    The view by atoms (``index``, ``shift``, ``count``) is made when asked for.
+    Rows are searched when first asked for, and so are the lists of whole ``blocks`` of
+    rows; the view by atoms (``index``, ``shift``, ``count``) likewise.
 
     Attributes:
-        slots: ``[atoms, capacity]`` int32, places near the row's atom.
-        rows: ``[atoms]`` int32, number of valid slots of each row, from the left.
         atom: ``[atoms]`` int32, the atom that a row belongs to; rows of a system are
             contiguous and in the system's own range.
         home: ``[atoms]`` int32, the place of the row's atom.
@@ -81,8 +107,6 @@ class Neighbours:
         skin: angstrom.
     """
 
-    slots: Tensor
-    rows: Tensor
     atom: Tensor
     home: Tensor
     parent: Tensor
@@ -90,6 +114,27 @@ class Neighbours:
     layout: Layout
     cutoff: float
     skin: float
+    _search: "_Search"
+
+    @cached_property
+    def _rows(self) -> tuple[Tensor, Tensor]:
+        return self._search.rows(self.home, self.atom, self.cutoff + self.skin)
+
+    @property
+    def slots(self) -> Tensor:
+        """``[atoms, capacity]`` int32, places near the row's atom."""
+        return self._rows[0]
+
+    @property
+    def rows(self) -> Tensor:
+        """``[atoms]`` int32, number of valid slots of each row, from the left."""
+        return self._rows[1]
+
+    @cached_property
+    def blocks(self) -> Blocks:
+        """Lists of whole blocks of rows."""
+        rows, radius = self.layout.blocks, self.cutoff + self.skin
+        return Blocks(*self._search.blocks(self.home, self.atom, rows, radius))
 
     @cached_property
     def row(self) -> Tensor:
@@ -159,33 +204,73 @@ def build_neighbours(
     grid = _Grid.of(positions, cell, state.periodic, layout, cutoff + skin)
     places = _places(positions, state.system, grid)
     home, atom = _rows(places, len(positions))
-    parent, image = places.parent, places.image
-    table = Neighbours(
-        torch.empty(0, 0, dtype=torch.int32, device=home.device), torch.empty_like(home),
-        atom, home, parent, image, layout, cutoff, skin,
+    found = positions.new_empty(len(places.parent), 3)
+    kernels.k_pack(
+        positions, state.system, cell.contiguous(), places.parent, places.image, found
+    )
+    return Neighbours(
+        atom, home, places.parent, places.image, layout, cutoff, skin,
+        _Search(found, state.system, places, grid),
     )  # fmt: skip
-    found = table.places(positions, state.system, cell.contiguous())
-    capacity = _first_capacity(grid, cutoff + skin)
-    while True:
-        slots = torch.empty(len(home), capacity, dtype=torch.int32, device=home.device)
-        kernels.k_search(
-            found, home, atom, state.system, places.bin, places.start, grid.shape,
-            grid.reach, cutoff + skin, slots, table.rows,
-        )  # fmt: skip
-        most = int(table.rows.max()) if len(home) else 0
-        if most < capacity:
-            break
-        capacity = _round_up(most + 1)
-    return Neighbours(slots, table.rows, atom, home, parent, image, layout, cutoff, skin)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What a search needs: the places at the anchor, their bins, the grid."""
+
+    found: Tensor
+    system: Tensor
+    places: "_Places"
+    grid: "_Grid"
+
+    def rows(self, home: Tensor, atom: Tensor, radius: float) -> tuple[Tensor, Tensor]:
+        def fill(slots: Tensor, count: Tensor) -> None:
+            kernels.k_search(
+                self.found, home, atom, self.system, self.places.bin, self.places.start,
+                self.grid.shape, self.grid.reach, radius, slots, count,
+            )  # fmt: skip
+
+        ball = 4.189 * radius**3 * self.grid.density
+        return self._fitting(fill, len(home), ball)
+
+    def blocks(
+        self, home: Tensor, atom: Tensor, blocks: Tensor, radius: float
+    ) -> tuple[Tensor, Tensor]:
+        def fill(slots: Tensor, count: Tensor) -> None:
+            kernels.k_search_blocks(
+                self.found, home, atom, self.system, self.places.bin, self.places.start,
+                self.grid.shape, self.grid.reach, radius, blocks, slots, count, LANES,
+            )  # fmt: skip
+
+        # all that is within reach of a cube with the block's atoms
+        a = (LANES / max(self.grid.density, 1e-9)) ** (1 / 3)
+        a = min(a, 2 * radius)
+        body = a**3 + 6 * a * a * radius + 9.425 * a * radius**2 + 4.189 * radius**3
+        return self._fitting(fill, len(blocks), body * self.grid.density)
+
+    def _fitting(
+        self, fill: Callable[[Tensor, Tensor], None], rows: int, expected: float
+    ) -> tuple[Tensor, Tensor]:
+        """Fill a table whose width is guessed, again with the right one if need be."""
+        device = self.found.device
+        count = torch.empty(rows, dtype=torch.int32, device=device)
+        capacity = _first_capacity(expected)
+        while True:
+            slots = torch.empty(rows, capacity, dtype=torch.int32, device=device)
+            fill(slots, count)
+            most = int(count.max()) if rows else 0
+            if most < capacity:
+                return slots, count
+            capacity = _round_up(most + 1)
+
+
+def _first_capacity(expected: float) -> int:
+    """Guess of the longest row: the mean density's, and room for fluctuations."""
+    return min(_round_up(1.15 * expected + 12), 1024)
 
 
 def _round_up(number: float) -> int:
     return 8 * (int(number) // 8 + 1)
-
-
-def _first_capacity(grid: "_Grid", radius: float) -> int:
-    """Guess of the longest row: the mean density's, and room for fluctuations."""
-    return min(_round_up(1.15 * 4.189 * radius**3 * grid.density + 12), 512)
 
 
 @dataclass(frozen=True)
@@ -219,13 +304,19 @@ class _Grid:
         counts = layout.counts.cpu().numpy()
         volume = np.maximum((high - low) * width, radius).prod(1)
         room = 64 + 16 * counts
-        size, reach = np.full(len(volume), radius * _SAFETY / 2), np.full(len(volume), 2)
-        crowded = volume / size**3 > room
+        # along columns bins are thinner: they sort their atoms, and cost only memory
+        size = np.tile(radius * _SAFETY / np.array([2, 2, 8]), (len(volume), 1))
         # a thin gas: larger bins, so that there are not many more bins than atoms
-        larger = np.maximum(np.cbrt(volume / room), radius * _SAFETY)
-        size, reach = np.where(crowded, larger, size), np.where(crowded, 1, reach)
-        per_bin = width / size[:, None]
-        shape = np.maximum(np.ceil((high - low) * per_bin), 1).astype(np.int64)
+        thin = (volume / size.prod(1) > 8 * room)[:, None]
+        larger = np.maximum(np.cbrt(volume / room), radius * _SAFETY)[:, None]
+        size = np.where(thin, larger, size)
+        # a periodic cell is cut evenly, so that no bin is a sliver of it
+        per_bin = np.where(closed, np.maximum(np.floor(width / size), 1), width / size)
+        reach = np.ceil(radius * _SAFETY * per_bin / width)
+        beyond = np.ceil(margin * per_bin)
+        low = np.where(closed, -beyond / per_bin, low)
+        open_bins = np.maximum(np.ceil((high - low) * per_bin), 1)
+        shape = np.where(closed, per_bin + 2 * beyond, open_bins).astype(np.int64)
         number = shape.prod(1)
         base = np.cumsum(number) - number
         full = np.abs(np.linalg.det(frames)) if closed.all() else volume

@@ -1,6 +1,8 @@
 """What molecular dynamics asks of a potential."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
 
 from .neighbours import Neighbours
 from .state import Interaction, ParticleState
@@ -26,4 +28,13 @@ class Potential(Protocol):
 
     def __call__(self, state: ParticleState, neighbours: Neighbours) -> Interaction:
         """Evaluate at ``state.positions`` with a list valid for them."""
+        ...
+
+
+@runtime_checkable
+class ForcesAlone(Protocol):
+    """A potential that is faster when nobody asks for energy and virial."""
+
+    def forces(self, state: ParticleState, neighbours: Neighbours) -> Tensor:
+        """Return the forces ``[atoms, 3]`` of the full evaluation, to rounding."""
         ...

@@ -17,7 +17,7 @@ from .integrators import (
     thermal_momenta,
 )
 from .neighbours import Layout, Neighbours, build_neighbours
-from .potential import Potential
+from .potential import ForcesAlone, Potential
 from .state import ParticleState
 from .units import METAL, Units
 
@@ -66,6 +66,9 @@ class MolecularDynamics:
         skin: neighbours are listed up to cutoff + skin and again when an atom has moved by
             half of it.
         units: internal to reported.
+        totals_every: energy and virial are evaluated at multiples of this step, where the
+            integrator does not need them; between, they are NaN in the state, and
+            ``observe`` evaluates them.
 
     ``observe`` gives, one number for each system, in reported units: ``temperature``,
     ``potential_energy``, ``kinetic_energy``, ``total_energy``, ``conserved`` (total energy
@@ -81,6 +84,7 @@ class MolecularDynamics:
     temperature: tuple[float, ...] | None = None
     skin: float = 0.5
     units: Units = METAL
+    totals_every: int = 1
     _memo: _Memo = field(default_factory=_Memo, repr=False, compare=False)
 
     def init(self, rng: torch.Generator | None = None) -> ParticleState:
@@ -105,7 +109,7 @@ class MolecularDynamics:
     def observe(self, state: ParticleState) -> Mapping[str, Tensor]:
         """Return the scalars named in the class."""
         runtime.start(state.positions.device)
-        setting = self._setting(state)
+        state, setting = self.complete(state), self._setting(state)
         tensor = kinetic_tensor(state, setting.layout)
         kinetic = 0.5 * tensor.diagonal(dim1=1, dim2=2).sum(1)
         degrees = degrees_of_freedom(self.integrator, setting.layout)
@@ -127,6 +131,13 @@ class MolecularDynamics:
             observed["deviation"] = per_system(state, state.deviation)
         return observed
 
+    def complete(self, state: ParticleState) -> ParticleState:
+        """Return the state with its energy and virial, evaluated if they are not known."""
+        if self.totals_every == 1 or not bool(state.energy.isnan().any()):
+            return state
+        full = self._evaluated(state)
+        return replace(state, energy=full.energy, virial=full.virial)
+
     def neighbours(self, state: ParticleState) -> Neighbours:
         """Return the list that belongs to ``state.anchor``."""
         return self._memo.neighbours(state, self.potential.cutoff, self.skin)
@@ -139,6 +150,21 @@ class MolecularDynamics:
     def _force(self, state: ParticleState, moved: Tensor | None) -> ParticleState:
         """Evaluate the potential, with new anchors for the systems that need them."""
         state = self._anchored(state, moved)
+        if (
+            self.totals_every > 1
+            and not self.integrator.uses_virial
+            and isinstance(self.potential, ForcesAlone)
+            and (int(state.step[0]) + 1) % self.totals_every
+        ):
+            return replace(
+                state,
+                energy=torch.full_like(state.energy, math.nan),
+                forces=self.potential.forces(state, self.neighbours(state)),
+                virial=torch.full_like(state.virial, math.nan, dtype=torch.float64),
+            )
+        return self._evaluated(state)
+
+    def _evaluated(self, state: ParticleState) -> ParticleState:
         found = self.potential(state, self.neighbours(state))
         return replace(
             state,
