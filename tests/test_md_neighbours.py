@@ -90,7 +90,7 @@ def blocks_of(list_):
     for first, last in list_.layout.blocks.tolist():
         rows = range(first, last + 1)
         near = {e for r in rows for e in list_.slots[r, : list_.rows[r]].tolist()}
-        found.append(near - set(list_.home[first : last + 1].tolist()))
+        found.append(near | set(list_.home[first : last + 1].tolist()))
     return found
 
 

@@ -261,8 +261,8 @@ def k_search_blocks(
 ):
     """Per block of rows, the places closer than ``radius`` to any of its atoms.
 
-    ``blocks[b] = (first row, last row)``; the block's own places are left out, and -1 ends
-    each list. Capacity as in :func:`k_search`.
+    ``blocks[b] = (first row, last row)``; the block's own places are among them, and -1
+    ends each list. Capacity as in :func:`k_search`.
     """
     for b in range(blocks.shape[0]):
         s = system[atom[blocks[b, 0]]]
@@ -272,12 +272,10 @@ def k_search_blocks(
         y = ti.Vector([zero for _ in range(lanes)])
         z = ti.Vector([zero for _ in range(lanes)])
         limit = zero + radius * radius
-        own = ti.Vector([0 for _ in range(lanes)])
         low = ti.Vector([1 << 30, 1 << 30, 1 << 30])
         high = ti.Vector([0, 0, 0])
         for q in ti.static(range(lanes)):
             e0 = home[ti.min(blocks[b, 0] + q, blocks[b, 1])]
-            own[q] = e0
             x[q] = places[e0, 0]
             y[q] = places[e0, 1]
             z[q] = places[e0, 2]
@@ -303,16 +301,8 @@ def k_search_blocks(
                         near += ti.select(r2 < limit, one, zero)
                     slots[b, ti.min(n, last)] = e
                     n += ti.select(near > zero, 1, 0)
-        kept = 0
-        for k in range(ti.min(n, last)):
-            e = slots[b, k]
-            slots[b, kept] = e
-            other = 1
-            for q in ti.static(range(lanes)):
-                other = ti.select(e == own[q], 0, other)
-            kept += other
-        slots[b, kept] = -1
-        count[b] = ti.select(n <= last, kept, n)
+        slots[b, ti.min(n, last)] = -1
+        count[b] = n
 
 
 @ti.kernel

@@ -116,8 +116,12 @@ def vector(value, lanes: ti.template()):
 
 @ti.func
 def pull(r2, inverse, r6, c12, c6, limit):
-    """Derivative of 4 eps (sigma^12/r^12 - sigma^6/r^6) by r, over -6 r; 0 beyond."""
-    return ti.select(r2 < limit, inverse * r6 * (c12 * r6 + c12 * r6 - c6), r2 * 0)
+    """Derivative of 4 eps (sigma^12/r^12 - sigma^6/r^6) by r, over -6 r; 0 beyond.
+
+    Also 0 at no distance at all, where an atom meets itself.
+    """
+    inside = r2 * (r2 - limit) < 0
+    return ti.select(inside, inverse * r6 * (c12 * r6 + c12 * r6 - c6), r2 * 0)
 
 
 @ti.kernel
@@ -152,18 +156,6 @@ def k_lennard_jones_blocks(
             x[q] = places[home[row], 0] + away
             y[q] = places[home[row], 1]
             z[q] = places[home[row], 2]
-        for k in ti.static(range(lanes)):
-            for q in ti.static(range(lanes)):
-                if ti.static(k != q):
-                    dx = x[k] - x[q]
-                    dy = y[k] - y[q]
-                    dz = z[k] - z[q]
-                    r2 = dx * dx + dy * dy + dz * dz
-                    inverse = one / r2
-                    g = pull(r2, inverse, inverse * inverse * inverse, c12, c6, limit)
-                    fx[q] += g * dx
-                    fy[q] += g * dy
-                    fz[q] += g * dz
         n = 0
         e = slots[b, 0]
         while e >= 0:

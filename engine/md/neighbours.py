@@ -78,8 +78,8 @@ class Blocks:
     """Neighbours of blocks of rows, for loops that treat a block's atoms side by side.
 
     Attributes:
-        slots: ``[blocks, capacity]`` int32, places near any atom of the block but not of
-            the block itself; -1 ends the list.
+        slots: ``[blocks, capacity]`` int32, places near any atom of the block, its own
+            places among them; -1 ends the list.
         count: ``[blocks]`` int32, length of each list.
     """
 
