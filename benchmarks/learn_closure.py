@@ -34,7 +34,7 @@ HERE = Path(__file__).resolve().parent
 CURVES = Curves(HERE / "results" / "curves" / "learn_closure.json")
 ARMS = ("learned", "random")
 SEEDS = 5
-TARGET = 0.02
+TARGET = 0.01
 MOST_LABELS = 58
 
 
