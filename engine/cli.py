@@ -340,6 +340,63 @@ def import_(source: Path, out: Path | None) -> None:
 
 
 @main.command()
+@click.argument("model")
+@click.option(
+    "--structure",
+    type=click.Path(path_type=Path),
+    help="Where a potential is audited; without it, the element's own crystal.",
+)
+@click.option(
+    "--frames",
+    type=click.Path(path_type=Path),
+    help="Labelled configurations, for the calibration of a committee.",
+)
+@click.option("--temperature", default=300.0, show_default=True, help="Kelvin.")
+@click.option("--precision", type=click.Choice(["f32", "f64"]), default="f64")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for the report; without it, beside the model and on its card.",
+)
+@_quiet
+@click.pass_context
+def audit(
+    context: click.Context,
+    model: str,
+    structure: Path | None,
+    frames: Path | None,
+    temperature: float,
+    precision: str,
+    out: Path | None,
+    quiet: bool,
+) -> None:
+    """Hold MODEL against what physics asks of it; exit status 0 only if all holds.
+
+    MODEL is a saved model, the name of a shipped one, or ase:NAME for a calculator.
+    """
+    from .audit import findings, module
+
+    kind, _, name = model.partition(":")
+    if kind == "ase" and name:
+        report = module.audit_calculator(name, structure, temperature)
+        stem = (out or Path()) / name
+    else:
+        path = module.find(model)
+        report = module.audit_file(path, structure, frames, precision, temperature)
+        stem = out / path.stem if out else path.with_suffix("")
+        if out is None:
+            module.write_on_card(path, report)
+    files = findings.write(report, stem)
+    if not quiet:
+        from rich.console import Console
+
+        Console().print(findings.table(report))
+        for file in files:
+            click.echo(file)
+    context.exit(0 if report.passed else 1)
+
+
+@main.command()
 def doctor() -> None:
     """Say what is installed here, what is missing and how to get it."""
     from .doctor import examine

@@ -37,6 +37,7 @@ def _forms() -> dict[str, Callable[..., Any]]:
     from .potentials.local_frame import LocalFrame
     from .potentials.sums import ZblSum
     from .potentials.unconstrained import Unconstrained
+    from .potentials.whole_box import WholeBox
 
     return {
         "smooth_edition": SmoothEdition,
@@ -44,6 +45,7 @@ def _forms() -> dict[str, Callable[..., Any]]:
         "local_frame": LocalFrame,
         "behler_parrinello": BehlerParrinello,
         "unconstrained": Unconstrained,
+        "whole_box": WholeBox,
         "zbl_sum": ZblSum,
         "face_closure": FaceForm,
     }
@@ -97,6 +99,25 @@ def load_module(path: Path) -> tuple[nn.Module, dict[str, Any]]:
             f"{path}: the card does not fit the weights: {error}"
         ) from error
     return module.eval().requires_grad_(False), card
+
+
+def amend_card(path: Path, information: Mapping[str, Any]) -> Path:
+    """Add to a card, or replace, what is known of a model; its weights stay as they are.
+
+    Returns:
+        The path of the card.
+
+    Raises:
+        FileNotFoundError: there is no card.
+        DamagedModelError: it does not match its hash.
+    """
+    card = {**read_card(path), **information}
+    card["card_sha256"] = _card_hash(card)
+    file = path.with_suffix(".json")
+    part = file.with_name(f".{file.name}.part")
+    part.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    os.replace(part, file)
+    return file
 
 
 def save_tensors(
@@ -214,6 +235,7 @@ def _configuration(form: str, values: Mapping[str, Any]) -> Any:
 __all__ = [
     "DamagedModelError",
     "UnknownModelError",
+    "amend_card",
     "load_module",
     "load_tensors",
     "read_card",

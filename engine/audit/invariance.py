@@ -203,7 +203,8 @@ def balance(subject: Subject) -> Finding:
     torque = torch.linalg.cross(centre, force).sum(0)
     radius = float(centre.norm(dim=1).mean())
     value = max(
-        float(force.sum(0).abs().max()) / scale, float(torque.abs().max()) / (scale * radius)
+        float(force.sum(0).abs().max()) / scale,
+        float(torque.abs().max()) / (scale * radius),
     )
     detail = "sum of forces and of torques over the typical force"
     return at_most("net force and torque", value, 10 * subject.exact, detail=detail)

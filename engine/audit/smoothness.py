@@ -19,7 +19,7 @@ _LANES = 6
 
 
 def misfit(answer: Answer, positions: Tensor) -> Tensor:
-    """Return ``|E_b - E_a + (F_a + F_b)/2 . (x_b - x_a)|`` of neighbours on a path, ``[n-1]``.
+    """Return ``|E_b - E_a + (F_a + F_b)/2 . (x_b - x_a)|`` along a path, ``[n - 1]``.
 
     It falls as the third power of the step where the energy is smooth, as the first where
     the force jumps, and not at all where the energy jumps.

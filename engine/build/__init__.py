@@ -8,8 +8,10 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..protocols import Job
+from ..schema.audit import SymmetryScenario
 from ..schema.base import Common
 from ..schema.closure import ClosureScenario, ClosureShockScenario, ClosureTrainScenario
+from ..schema.coupled import CoupledShockScenario
 from ..schema.gas import GasScenario, RelaxationScenario
 from ..schema.label import LabelScenario
 from ..schema.learn import ClosureLearnScenario, LearnScenario
@@ -29,6 +31,10 @@ def build(scenario: Common, base: Path) -> Job:
             from . import closure
 
             return closure.build(scenario, base)
+        case CoupledShockScenario():
+            from . import coupled
+
+            return coupled.build(scenario)
         case MdScenario():
             from . import md
 
@@ -57,5 +63,9 @@ def build(scenario: Common, base: Path) -> Job:
             from . import vmc
 
             return vmc.build(scenario, base)
+        case SymmetryScenario():
+            from . import audit
+
+            return audit.build(scenario, base)
         case _:
             raise InputError(f"kind: {scenario.kind} cannot be run here")

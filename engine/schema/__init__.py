@@ -1,7 +1,9 @@
 """What may stand in a scenario file, one module per room."""
 
+from .audit import SymmetryScenario
 from .base import Common
 from .closure import ClosureScenario, ClosureShockScenario, ClosureTrainScenario
+from .coupled import CoupledShockScenario
 from .gas import GasScenario, RelaxationScenario
 from .label import LabelScenario
 from .learn import ClosureLearnScenario, LearnScenario
@@ -17,11 +19,13 @@ def scenario_kinds() -> dict[str, type[Common]]:
         "closure_learn": ClosureLearnScenario,
         "closure_shock": ClosureShockScenario,
         "closure_train": ClosureTrainScenario,
+        "coupled_shock": CoupledShockScenario,
         "md": MdScenario,
         "gas": GasScenario,
         "gas_relaxation": RelaxationScenario,
         "label": LabelScenario,
         "learn": LearnScenario,
+        "symmetry": SymmetryScenario,
         "train": TrainScenario,
         "vmc": VmcScenario,
         "vmc_scan": VmcScanScenario,

@@ -1,0 +1,160 @@
+"""One door to all audits: from a module, or a file of one, to a report."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ase.io
+from ase import Atoms
+from ase.calculators.calculator import BaseCalculator
+from torch import nn
+
+from ...models import card as cards
+from ..bridge.ase import AsePotential
+from ..errors import InputError
+from ..md.data import LabelledFrame, read_frames
+from ..md.learned import LearnedPotential, load_module
+from ..md.potential import Potential
+from ..runtime import dtype_of, start
+from .findings import Report
+from .potentials import PotentialAudit
+from .samples import Subject, crystal
+
+
+def audit(
+    module: Any,
+    name: str = "",
+    *,
+    structure: Atoms | None = None,
+    frames: Sequence[LabelledFrame] = (),
+    shortest: float = math.nan,
+    precision: str = "f64",
+    temperature: float = 300.0,
+) -> Report:
+    """Hold a learned module against what physics asks of it.
+
+    Args:
+        module: a module of ``models.potentials``, any potential of molecular dynamics, or
+            a calculator of ASE.
+        name: for the report.
+        structure: on which a potential is audited, near equilibrium; for one element its
+            own crystal, displaced at random by 0.05 angstrom, when left out.
+        frames: labelled configurations, for the calibration of a committee.
+        shortest: shortest distance in the potential's data, angstrom.
+        precision: in which it computes: ``f64`` or ``f32``.
+        temperature: of the dynamics, kelvin.
+
+    Raises:
+        InputError: nothing is known that could be asked of such an object, or a structure
+            is needed and not given.
+    """
+    start("cpu")
+    potential = _as_potential(module, structure)
+    atoms = crystal(potential.species) if structure is None else structure
+    dtype = dtype_of(precision)
+    # a structure that was given may have stiff bonds: it is taken nearly as it is
+    shake = 0.05 if structure is None else 1e-3
+    subject = Subject.of(potential, atoms, dtype, shortest, shake)
+    return PotentialAudit(frames, temperature=temperature)(name, subject)
+
+
+def _as_potential(module: Any, structure: Atoms | None) -> Potential:
+    if isinstance(module, BaseCalculator):
+        if structure is None:
+            raise InputError("audit: a calculator needs a structure")
+        symbols = tuple(sorted(set(structure.get_chemical_symbols())))
+        return AsePotential(module, symbols)
+    if isinstance(module, nn.Module) and hasattr(module, "species"):
+        return LearnedPotential(module)
+    if hasattr(module, "species") and hasattr(module, "cutoff") and callable(module):
+        found: Any = module
+        return found
+    raise InputError(f"audit: nothing is known of {type(module).__name__}")
+
+
+def audit_file(
+    path: Path,
+    structure: Path | None = None,
+    frames: Path | None = None,
+    precision: str = "f64",
+    temperature: float = 300.0,
+) -> Report:
+    """Audit a saved model; what its card says of the domain is used.
+
+    Args:
+        path: of weights or card.
+        structure: file that ASE reads; the last frame is taken.
+        frames: labelled configurations.
+        precision: ``f64`` or ``f32``.
+        temperature: of the dynamics, kelvin.
+
+    Raises:
+        InputError: missing or unreadable files.
+        DamagedFileError: the model does not match its hash.
+    """
+    module, card = load_module(path, precision), cards.read_card(path)
+    domain = card.get("domain", {})
+    if hasattr(module, "species"):
+        factor = card.get("deviation_factor")
+        module = LearnedPotential(module, math.nan if factor is None else factor)
+    return audit(
+        module,
+        path.stem,
+        structure=None if structure is None else _read(structure),
+        frames=read_frames(frames) if frames else (),
+        shortest=domain.get("shortest_distance_angstrom", math.nan),
+        precision=precision,
+        temperature=temperature,
+    )
+
+
+def audit_calculator(name: str, structure: Path | None, temperature: float) -> Report:
+    """Audit a calculator by the name that ASE has for it, for instance ``emt``.
+
+    Raises:
+        InputError: ASE does not know the name, or the calculator cannot be made.
+    """
+    from ase.calculators.calculator import get_calculator_class
+
+    try:
+        calculator = get_calculator_class(name)()
+    except Exception as error:  # a missing program or package fails in its own way
+        raise InputError(f"ase:{name}: {type(error).__name__}: {error}") from error
+    if structure is None:
+        raise InputError(f"ase:{name}: needs --structure")
+    return audit(
+        calculator, f"ase:{name}", structure=_read(structure), temperature=temperature
+    )
+
+
+def find(name: str) -> Path:
+    """Return the weights that ``name`` means: a path, or a shipped model.
+
+    Raises:
+        InputError: neither.
+    """
+    path = Path(name)
+    path = path if path.suffix in (".safetensors", ".json") else Path(f"{name}.safetensors")
+    shipped = Path(__file__).resolve().parents[2] / "scenarios" / "models"
+    for candidate in (path, shipped / path):
+        if candidate.with_suffix(".json").is_file():
+            return candidate
+    known = ", ".join(sorted(file.stem for file in shipped.glob("*.safetensors")))
+    raise InputError(f"{name}: no such model; shipped are {known}")
+
+
+def write_on_card(path: Path, report: Report) -> None:
+    """Put the findings on the model's card, under ``audit``."""
+    cards.amend_card(path, {"audit": report.as_dict()})
+
+
+def _read(path: Path) -> Atoms:
+    try:
+        atoms: Any = ase.io.read(path)
+    except Exception as error:  # every format of ASE fails in its own way
+        raise InputError(f"{path}: not readable as a structure: {error}") from error
+    return atoms
+
+
+__all__ = ["audit", "audit_calculator", "audit_file", "find", "write_on_card"]
