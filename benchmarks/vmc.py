@@ -20,7 +20,10 @@ from typing import Any
 
 import torch
 
-SCENARIOS = Path(__file__).resolve().parent.parent / "scenarios"
+HERE = Path(__file__).resolve().parent
+SCENARIOS = HERE.parent / "scenarios"
+PEERS = Path(os.environ.get("SCALEBRIDGE_PEERS", HERE / "peers"))
+"""Virtual environments ``ferminet`` and ``netket``, each with that package."""
 
 GEOMETRIES: dict[str, tuple[list[str], list[list[float]]]] = {
     "H2": (["H", "H"], [[0.0, 0.0, 0.0], [0.0, 0.0, 1.4]]),
@@ -43,6 +46,16 @@ LATTICES: dict[str, tuple[str, int, float, float]] = {
     "tfim80_relative": ("ising", 80, 160, 1e-4),
     "heisenberg40_relative": ("heisenberg", 40, 20, 1e-3),
 }
+
+RACES: dict[str, tuple[str, str, Any, Sequence[float], str, float]] = {
+    "seconds_to_3mha_vs_peer": ("ferminet", "", "LiH", (10, 3, 1), "mHa", 300),
+    "he_seconds_to_3mha_vs_peer": ("ferminet", "", "He", (10, 3, 1), "mHa", 120),
+    "be_seconds_to_3mha_vs_peer": ("ferminet", "", "Be", (10, 3, 1), "mHa", 400),
+    "tfim40_seconds_vs_peer": (
+        *("netket", "ising", 40), (1e-3, 3e-4, 1e-4), "relative", 120,
+    ),
+}  # fmt: skip
+"""Figure -> peer, lattice or not, system, levels, their unit, limit of CPU seconds."""
 
 
 def _alone(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -129,14 +142,16 @@ def _evaluate_until(problem: Any, state: Any, stop: float) -> dict[str, float]:
 
 def _reached(course: Sequence[tuple[float, float]], exact: float) -> dict[str, float]:
     """Seconds until the mean of 50 steps first lies within 10, 3 and 1 millihartree."""
-    found = {}
-    for level in (10, 3, 1):
-        for end in range(50, len(course) + 1):
-            mean = sum(energy for _, energy in course[end - 50 : end]) / 50
-            if abs(mean - exact) < level * 1e-3:
-                found[str(level)] = course[end - 1][0]
-                break
-    return found
+    return {str(mha): _seconds_to(mha * 1e-3, course, exact) for mha in (10, 3, 1)}
+
+
+def _seconds_to(level: float, course: Sequence[tuple[float, float]], exact: float) -> float:
+    """Seconds until the mean of 50 steps first lies within ``level`` of ``exact``."""
+    for end in range(50, len(course) + 1):
+        mean = sum(energy for _, energy in course[end - 50 : end]) / 50
+        if abs(mean - exact) < level:
+            return course[end - 1][0]
+    return math.nan
 
 
 def _exact(name: str) -> float:
@@ -171,14 +186,11 @@ def _energies(quick: bool, record: Any) -> None:
                 f"steps in a budget of {seconds:g} s of one core ({result['cpu']:.0f} s "
                 f"used, {result['wall']:.0f} s of wall time on a shared machine); variance "
                 f"{result['variance']:.2g}; seconds to 10, 3, 1 mHa: "
-                + ", ".join(
-                    f"{result['reached'].get(k, math.nan):.0f}" for k in ["10", "3", "1"]
-                ),
+                + ", ".join(f"{result['reached'][k]:.0f}" for k in ("10", "3", "1")),
             )
 
 
-def _measure_lattice(kind: str, sites: int, stop: float) -> dict[str, float]:
-    from scalebridge.engine import runtime
+def _lattice_world(kind: str, sites: int) -> Any:
     from scalebridge.engine.vmc.lattice import Heisenberg, Ising
     from scalebridge.engine.vmc.optimiser import Spring
     from scalebridge.engine.vmc.parameters import Flat
@@ -186,17 +198,24 @@ def _measure_lattice(kind: str, sites: int, stop: float) -> dict[str, float]:
     from scalebridge.engine.vmc.world import Vmc
     from scalebridge.models.wavefunctions.rbm import SymmetricRbm
 
-    wall = time.perf_counter()
     lattice = Ising((sites,)) if kind == "ising" else Heisenberg((sites,))
     filters = 4 if kind == "ising" else 2
     problem = Spins(lattice, Flat(SymmetricRbm((sites,), filters, 1)))
     spring = Spring(momentum=0.9, ramp=50, max_norm=0.1, decay=500.0, clip=0.0)
-    world = Vmc(problem, spring, 1024)
+    return Vmc(problem, spring, 1024)
+
+
+def _measure_lattice(kind: str, sites: int, stop: float) -> dict[str, float]:
+    from scalebridge.engine import runtime
+
+    wall = time.perf_counter()
+    world = _lattice_world(kind, sites)
+    problem = world.problem
     state = world.init(runtime.generator(1))
     while time.process_time() < 0.75 * stop:
         state = world.step(state)
     result = _evaluate_until(problem, state, stop)
-    exact = lattice.exact
+    exact = problem.exact
     assert exact is not None
     return result | {
         "relative": (result["energy"] - exact) / abs(exact),
@@ -226,6 +245,16 @@ def _lattices(quick: bool, record: Any) -> None:
         )
 
 
+def _best_seconds(function: Callable[[], object]) -> float:
+    """CPU seconds of a call, the best of five."""
+    best = math.inf
+    for _ in range(5):
+        begun = time.process_time()
+        function()
+        best = min(best, time.process_time() - begun)
+    return best
+
+
 def _measure_laplacian() -> dict[str, float]:
     from scalebridge.models.wavefunctions import jet
 
@@ -239,18 +268,10 @@ def _measure_laplacian() -> dict[str, float]:
     def hessian(flat: torch.Tensor) -> torch.Tensor:
         return torch.func.hessian(log)(flat).diagonal().sum()
 
-    def seconds(function: Callable[[], object]) -> float:
-        best = math.inf
-        for _ in range(5):
-            begun = time.process_time()
-            function()
-            best = min(best, time.process_time() - begun)
-        return best
-
     each = torch.func.vmap(hessian)
     with torch.no_grad():
-        ours = seconds(lambda: [psi(jet.coordinates(p)) for p in r.split(128)])
-    full = seconds(lambda: [each(part) for part in r.flatten(1).split(128)])
+        ours = _best_seconds(lambda: [psi(jet.coordinates(p)) for p in r.split(128)])
+    full = _best_seconds(lambda: [each(part) for part in r.flatten(1).split(128)])
     return {"ours": ours, "hessian": full}
 
 
@@ -267,6 +288,43 @@ def _laplacian(record: Any) -> None:
         note=f"LiH, 512 walkers, f32, one core: {1e3 * found['ours']:.0f} ms, gradient "
         f"included, against {1e3 * found['hessian']:.0f} ms of torch.func.hessian",
     )
+
+
+def _measure_iteration(name: str) -> dict[str, float]:
+    """Milliseconds of the parts of one step, the best of five."""
+    from scalebridge.engine import runtime
+    from scalebridge.engine.vmc.optimiser import Spring
+    from scalebridge.engine.vmc.world import Vmc
+
+    problem = _problem(name)
+    world = Vmc(problem, Spring())
+    state = world.init(runtime.generator(1))
+    rng = runtime.generator(2)
+    energy, scores = problem.local_energy(state.walkers), problem.scores(state.walkers)
+    parts: dict[str, Callable[[], object]] = {
+        "sampling": lambda: problem.sweep(state.walkers, state.width, rng),
+        "energy": lambda: problem.local_energy(state.walkers),
+        "scores": lambda: problem.scores(state.walkers),
+        "optimiser": lambda: world.optimiser.update(scores, energy, state.memory, 10),
+        "step": lambda: world.step(state),
+    }
+    return {part: 1e3 * _best_seconds(function) for part, function in parts.items()}
+
+
+def _iteration(record: Any) -> None:
+    for name in ("He", "LiH", "Be"):
+        figure = f"{name.lower()}_iteration_ms"
+        if not record.wants(figure):
+            continue
+        found = _alone(_measure_iteration, name)
+        record(
+            figure,
+            found.pop("step"),
+            "ms",
+            better="lower",
+            note="512 walkers, one core, CPU time; of it "
+            + ", ".join(f"{part} {value:.0f}" for part, value in found.items()),
+        )
 
 
 def _measure_forces(quick: bool) -> list[tuple[float, float, float, float]]:
@@ -298,13 +356,16 @@ def _measure_forces(quick: bool) -> list[tuple[float, float, float, float]]:
 
 
 def _full_ci_force(distance: float, basis: str = "cc-pv5z", step: float = 0.02) -> float:
-    """``- dE / dR`` of H2 by central differences of full CI energies (PySCF)."""
-    from pyscf import fci, gto, scf
+    """``- dE / dR`` of H2 by central differences of full CI energies (PySCF).
+
+    For two electrons coupled cluster with doubles is full CI, and much cheaper.
+    """
+    from pyscf import cc, gto, scf
 
     def energy(apart: float) -> float:
         mole = gto.M(atom=f"H 0 0 0; H 0 0 {apart}", unit="bohr", basis=basis, verbose=0)
         field = scf.RHF(mole).run(conv_tol=1e-11)
-        return float(fci.FCI(field).kernel()[0])
+        return float(cc.CCSD(field).run(conv_tol=1e-10, max_cycle=200).e_tot)
 
     return -(energy(distance + step) - energy(distance - step)) / (2 * step)
 
@@ -376,6 +437,102 @@ def _curves(quick: bool, record: Any) -> None:
         )
 
 
+def _measure_course(
+    kind: str, what: Any, level: float, exact: float, seconds: float
+) -> list[tuple[float, float]]:
+    """CPU time and energy of every step, until the mean of 50 is within ``level``."""
+    from scalebridge.engine import runtime
+    from scalebridge.engine.build.vmc import prepared
+    from scalebridge.engine.schema.vmc import PretrainingSection
+    from scalebridge.engine.vmc.optimiser import Spring
+    from scalebridge.engine.vmc.world import Vmc
+
+    if kind == "ising":
+        world = _lattice_world(kind, what)
+        state = world.init(runtime.generator(1))
+    else:
+        world = Vmc(_problem(what), Spring())
+        state = prepared(world, PretrainingSection(), 1)
+    course: list[tuple[float, float]] = []
+    while not course or course[-1][0] < seconds:
+        state = world.step(state)
+        course.append((time.process_time(), float(state.energy)))
+        if not math.isnan(_seconds_to(level, course[-50:], exact)):
+            break
+    return course
+
+
+def _peer_course(
+    peer: str, what: Any, level: float, exact: float, seconds: float
+) -> list[tuple[float, float]] | None:
+    """Return the same of a peer, or None where it is not installed."""
+    python = PEERS / peer / "bin" / "python"
+    if not python.exists():
+        return None
+    script = str(HERE / "peer_scripts" / "vmc.py")
+    words = [str(word) for word in (peer, what, level, exact, seconds)]
+    answer = subprocess.run(
+        [str(python), script, *words], stdout=subprocess.PIPE, text=True, check=True
+    )
+    return json.loads(answer.stdout.splitlines()[-1])
+
+
+def _peer_version(peer: str) -> str:
+    code = f"import importlib.metadata as m; print(m.version('{peer}'))"
+    python = str(PEERS / peer / "bin" / "python")
+    answer = subprocess.run([python, "-c", code], capture_output=True, text=True)
+    return answer.stdout.strip() or "as checked out"
+
+
+def _beside_peers(quick: bool, record: Any) -> None:
+    """Seconds of one core until the energy is near the exact one, ours and a peer's."""
+    for figure, (peer, kind, what, levels, unit, seconds) in RACES.items():
+        if quick or not record.wants(figure):
+            continue
+        exact = float(
+            (_lattice_world(kind, what).problem if kind else _problem(what)).exact
+        )
+        scale = abs(exact) if kind else 1e-3
+        last = levels[-1] * scale
+        theirs = _peer_course(peer, what, last, exact, seconds)
+        if theirs is None:
+            continue
+        ours = _alone(_measure_course, kind, what, last, exact, seconds)
+        times = [
+            [_seconds_to(level * scale, course, exact) for level in levels]
+            for course in (ours, theirs)
+        ]
+        level = levels[len(levels) // 2]
+        mine, other = (row[levels.index(level)] for row in times)
+        # Where only the peer did not arrive, its whole time is a lower bound.
+        bound = math.isnan(other) and not math.isnan(mine)
+        record(
+            figure,
+            (theirs[-1][0] if bound else other) / mine,
+            "times faster",
+            goal=1.0,
+            better="higher",
+            peer={"name": peer, "version": _peer_version(peer)}
+            | ({} if math.isnan(other) else {"value": other}),
+            note=f"{what}, CPU seconds from the start of the process (imports, compilation "
+            f"and pretraining included) until the mean of 50 steps is within "
+            f"{', '.join(f'{x:g}' for x in levels)} {unit}: "
+            + "; ".join(
+                f"{name} {', '.join(f'{x:.0f}' for x in row)} (first step at "
+                f"{course[0][0]:.0f}, {_per_step(course):.0f} ms per step)"
+                for name, row, course in zip(
+                    ("ours", peer), times, (ours, theirs), strict=True
+                )
+            )
+            + f"; the figure is of {level:g} {unit}"
+            + (", a lower bound: the peer was stopped" if bound else ""),
+        )
+
+
+def _per_step(course: Sequence[tuple[float, float]]) -> float:
+    return 1e3 * (course[-1][0] - course[0][0]) / max(len(course) - 1, 1)
+
+
 def _below_exact(record: Any) -> None:
     """How far, in sigma, any energy measured so far lies below the exact one."""
     if not record.wants("below_exact_sigma"):
@@ -405,6 +562,8 @@ def measure(quick: bool, record: Any) -> None:
     _energies(quick, record)
     _forces(quick, record)
     _curves(quick, record)
+    _iteration(record)
+    _beside_peers(quick, record)
     _below_exact(record)
 
 

@@ -1,60 +1,87 @@
 """Reference energies of hydrogen clusters, computed with PySCF: full CI at the basis limit.
 
-    E = E_HF(QZ) + 27/19 corr(TZ) - 8/19 corr(DZ) + [E_FCI - E_CCSD(T)](DZ)
+    E = E_HF(QZ) + [64 corr(QZ) - 27 corr(TZ)] / 37 + [E_FCI - E_CCSD(T)](TZ)
 
-with the correlation energy ``corr`` of CCSD(T), extrapolated as ``1 / X^3`` from cc-pVDZ
-and cc-pVTZ (Helgaker et al., J. Chem. Phys. 106, 9639 (1997)). Run as
+with the correlation energy ``corr`` of CCSD(T), extrapolated as ``1 / X^3`` from cc-pVTZ
+and cc-pVQZ (Helgaker et al., J. Chem. Phys. 106, 9639 (1997)). Run as
 ``python benchmarks/vmc_references.py ANGLE`` (H4 on a circle of 3.2843 bohr) or ``chain``.
+
+At the square two closed-shell determinants have the same energy, and any mixture of their
+orbitals is a third. So the orbitals of the rectangle of 80 degrees are followed to the
+wanted angle in small steps, alike in every basis; otherwise the terms belong to different
+determinants and do not cancel.
 """
 
 import json
 import math
 import sys
+from collections.abc import Sequence
 from typing import Any
 
+Positions = list[tuple[float, float, float]]
 
-def circle(degrees: float, radius: float = 3.2843) -> list[tuple[float, float, float]]:
+
+def circle(degrees: float, radius: float = 3.2843) -> Positions:
     """Return the rectangle of four atoms whose short sides subtend ``degrees``."""
     half = math.radians(degrees) / 2
     x, y = radius * math.cos(half), radius * math.sin(half)
     return [(x, y, 0.0), (x, -y, 0.0), (-x, y, 0.0), (-x, -y, 0.0)]
 
 
-def chain(spacing: float, count: int = 4) -> list[tuple[float, float, float]]:
+def chain(spacing: float, count: int = 4) -> Positions:
     """Return atoms in a row."""
     return [(0.0, 0.0, spacing * i) for i in range(count)]
 
 
-def solve(
-    positions: list[tuple[float, float, float]], basis: str, level: str
-) -> dict[str, float]:
-    """Return the energies up to ``level``: hf, cc or fci."""
-    from pyscf import cc, fci, gto, scf
+def hartree_fock(path: Sequence[Positions], basis: str) -> Any:
+    """Return restricted Hartree-Fock at the end of a path, each from the one before."""
+    from pyscf import gto, scf
 
-    mole = gto.M(atom=[("H", p) for p in positions], unit="bohr", basis=basis, verbose=0)
-    field: Any = scf.RHF(mole).run(conv_tol=1e-10)
-    found = {"hf": float(field.e_tot)}
-    if level != "hf":
-        coupled: Any = cc.CCSD(field).run(conv_tol=1e-8, max_cycle=200)
-        found["ccsd_t"] = float(coupled.e_tot + coupled.ccsd_t())
-    if level == "fci":
-        found["fci"] = float(fci.FCI(field).kernel()[0])
+    field: Any = None
+    for positions in path:
+        mole = gto.M(
+            atom=[("H", p) for p in positions], unit="bohr", basis=basis, verbose=0
+        )
+        density = None if field is None else field.make_rdm1()
+        field = scf.RHF(mole).run(density, conv_tol=1e-10)
+    return field
+
+
+def solve(path: Sequence[Positions], basis: str, full: bool) -> dict[str, float]:
+    """Return Hartree-Fock, CCSD(T) and, if ``full``, full CI energies in one basis."""
+    from pyscf import cc, fci
+
+    field = hartree_fock(path, basis)
+    coupled: Any = cc.CCSD(field).run(conv_tol=1e-8, max_cycle=300)
+    found = {
+        "hf": float(field.e_tot),
+        "ccsd_t": float(coupled.e_tot + coupled.ccsd_t()),
+    }
+    if full:
+        solver: Any = fci.FCI(field, singlet=True)
+        solver.conv_tol, solver.max_cycle, solver.max_memory = 1e-7, 200, 4000
+        found["fci"] = float(solver.kernel()[0])
     return found
 
 
-def reference(positions: list[tuple[float, float, float]]) -> dict[str, float]:
+def reference(path: Sequence[Positions], full_basis: str = "tz") -> dict[str, float]:
     """Return the composite full CI and CCSD(T) energies at the basis limit."""
-    double = solve(positions, "cc-pvdz", "fci")
-    triple = solve(positions, "cc-pvtz", "cc")
-    quadruple = solve(positions, "cc-pvqz", "hf")
-    correlation = 27 * (triple["ccsd_t"] - triple["hf"]) - 8 * (
-        double["ccsd_t"] - double["hf"]
+    triple = solve(path, "cc-pvtz", full_basis == "tz")
+    quadruple = solve(path, "cc-pvqz", False)
+    small = triple if full_basis == "tz" else solve(path, "cc-pvdz", True)
+    correlation = 64 * (quadruple["ccsd_t"] - quadruple["hf"]) - 27 * (
+        triple["ccsd_t"] - triple["hf"]
     )
-    coupled = quadruple["hf"] + correlation / 19
-    return {"ccsd_t": coupled, "energy": coupled + double["fci"] - double["ccsd_t"]}
+    coupled = quadruple["hf"] + correlation / 37
+    return {"ccsd_t": coupled, "energy": coupled + small["fci"] - small["ccsd_t"]}
 
 
 if __name__ == "__main__":
     asked = sys.argv[1]
-    where = chain(1.8) if asked == "chain" else circle(float(asked))
-    print(json.dumps({asked: reference(where)}))
+    if asked == "chain":
+        where = [chain(1.8)]
+    else:
+        angle = float(asked)
+        where = [circle(a) for a in (80.0, 83.0, 86.0, 88.0, 89.0) if a < angle]
+        where.append(circle(angle))
+    print(json.dumps({asked: reference(where, *sys.argv[2:3])}))
