@@ -1,0 +1,293 @@
+r"""Steady states of the kinetic equation along a line, and their derivatives.
+
+In ``R(f) = -A(f) + C(f, P f)`` transport couples cells but not velocities, and collisions
+couple velocities through a few moments P f only. With ``K = A' - dC/df`` (banded, one
+matrix per velocity) and ``D = dC/d(P f)`` (local in space)
+
+    R_f = -K + D P,
+
+so a system with R_f, or with its transpose, reduces to one for the moments of all cells,
+``I - P K^-1 D``, a few hundred unknowns that are solved directly: no iteration, and
+shocks, for which marching needs thousands of steps, cost no more than anything else. The
+same factors give Newton's method for the state itself.
+
+A shock may stand anywhere: the state is fixed by its mass, ``phi(f) = M(f) - M_0 = 0``, at
+the price of a source ``alpha psi`` (alpha is zero up to round-off when the reservoirs obey
+Rankine and Hugoniot).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ...errors import GuardError, InputError
+from ..steady import attach
+from .differentiable import LineKinetics
+
+
+@dataclass(frozen=True)
+class SteadyState:
+    """A solution of R(f) + alpha psi = 0.
+
+    Attributes:
+        f: ``[parts, cells, nodes]``; carries the graph after :func:`solve`.
+        residual: largest |R| tau / f that is left, relative to the largest f.
+        source: alpha.
+        mass: of the box, see :func:`solve`.
+        iterations: of Newton's method.
+    """
+
+    f: Tensor
+    residual: float
+    source: float
+    mass: float
+    iterations: int
+
+
+@dataclass(frozen=True)
+class _Factors:
+    """What linear systems at a state need; indices: q part, v node, i cell, m moment.
+
+    Attributes:
+        inverse: ``[q v, i, i]`` K^-1.
+        coupling: ``[q v, i, m]`` D.
+        weights: ``[q v, m]`` P.
+        source: ``[q v, i]`` psi.
+        moments: ``[m i, m i]`` P K^-1 D.
+        mass: ``[m i]`` derivative of phi by the moments.
+    """
+
+    inverse: Tensor
+    coupling: Tensor
+    weights: Tensor
+    source: Tensor
+    moments: Tensor
+    mass: Tensor
+
+
+def _rows(f: Tensor) -> Tensor:
+    """``[parts, cells, nodes]`` -> ``[parts * nodes, cells]``."""
+    return f.movedim(1, 2).reshape(-1, f.shape[1])
+
+
+def _unrows(rows: Tensor, like: Tensor) -> Tensor:
+    parts, cells, nodes = like.shape
+    return rows.reshape(parts, nodes, cells).movedim(1, 2)
+
+
+def _mass(model: LineKinetics, f: Tensor) -> Tensor:
+    """The mass over that of half a box ahead and half behind."""
+    density = model.moments(f)[0].mean()
+    if model.reservoirs is None:
+        raise InputError("steady: a periodic line has no single steady state")
+    ends = [model.moments(r[:, None])[0, 0] for r in model.reservoirs]
+    return density / (0.5 * (ends[0] + ends[1]))
+
+
+def _source(model: LineKinetics, f: Tensor) -> Tensor:
+    """psi: gas like that ahead, spread over the middle of the box."""
+    assert model.reservoirs is not None
+    x = model.grid.centers(0)
+    width = 0.1 * (model.grid.upper[0] - model.grid.lower[0])
+    middle = 0.5 * (model.grid.upper[0] + model.grid.lower[0])
+    bump = torch.exp(-(((x - middle) / width) ** 2)).to(f)
+    return model.reservoirs[0][:, None] * bump[:, None]
+
+
+def _transport_matrix(model: LineKinetics, f: Tensor) -> Tensor:
+    """A' ``[q v, i, i]``: the scheme's four coefficients, put beside the diagonal."""
+    with torch.enable_grad():
+        stencil = model.stencil(f).detach().requires_grad_()
+        (by,) = torch.autograd.grad(model.advection(stencil).sum(), stencil)
+    far, near, here, down = (_rows(part) for part in by.unbind(0))
+    right = (model.velocities.nodes[:, 0] > 0).repeat(len(f))[:, None]
+    zero = torch.zeros_like(here)
+    n = f.shape[1]
+    matrix = torch.diag_embed(here)
+    shifts = {
+        -2: torch.where(right, far, zero),
+        -1: torch.where(right, near, down),
+        1: torch.where(right, down, near),
+        2: torch.where(right, zero, far),
+    }
+    for shift, values in shifts.items():
+        kept = values[:, -shift:] if shift < 0 else values[:, : n - shift]
+        matrix = matrix + torch.diag_embed(kept, offset=shift)
+    return matrix
+
+
+def _coupling(model: LineKinetics, f: Tensor) -> tuple[Tensor, Tensor]:
+    """dC/df as 1/tau ``[i]``, and D ``[q v, i, m]``, by differentiating an adjoint."""
+    f = f.detach()
+    with torch.enable_grad():
+        m = model.moments(f).detach().requires_grad_()
+        rho, u, t, q = model.fields(m)
+        rate = 1 / model.relaxation_time(rho, t)
+        value = (model.target(rho, u, t, q) - f) * rate[:, None]
+        probe = torch.zeros_like(value, requires_grad=True)
+        (pulled,) = torch.autograd.grad(value, m, probe, create_graph=True)
+        columns = [
+            torch.autograd.grad(pulled[k].sum(), probe, retain_graph=True)[0]
+            for k in range(len(m))
+        ]
+    return rate.detach(), torch.stack([_rows(c) for c in columns], -1)
+
+
+def _factors(model: LineKinetics, f: Tensor) -> _Factors:
+    n = f.shape[1]
+    rate, coupling = _coupling(model, f)
+    k = _transport_matrix(model, f)
+    k.diagonal(dim1=1, dim2=2).add_(rate)
+    inverse, weights = torch.linalg.inv(k), model.weights(f).flatten(0, 1)
+    m = weights.shape[1]
+    moments = inverse.new_empty(m, n, m, n)
+    for row in range(m):
+        for column in range(m):
+            # sum over velocities of p_row(v) K_v^-1[i, j] D[v, j, column]
+            left = (weights[:, row, None] * coupling[:, :, column])[:, None, :]
+            moments[row, :, column, :] = (inverse * left).sum(0)
+    with torch.enable_grad():
+        inside = f.detach().requires_grad_()
+        (by_f,) = torch.autograd.grad(_mass(model, inside), inside)
+    # phi depends on the first moment only, with the same weight in every cell
+    mass = inverse.new_zeros(m * n)
+    mass[:n] = by_f[0, :, 0] / model.velocities.weight
+    return _Factors(
+        inverse, coupling, weights, _rows(_source(model, f)), moments.reshape(m * n, m * n),
+        mass,
+    )  # fmt: skip
+
+
+def _bordered(a: _Factors) -> Tensor:
+    """The system of (moments of the change, alpha), ``[m i + 1, m i + 1]``."""
+    size = len(a.mass)
+    pushed = (a.inverse @ a.source[..., None])[..., 0]
+    system = a.mass.new_zeros(size + 1, size + 1)
+    system[:size, :size] = torch.eye(size, dtype=a.mass.dtype) - a.moments
+    system[:size, size] = -(a.weights.T @ pushed).reshape(-1)
+    system[size, :size] = a.mass
+    return system
+
+
+def _newton(
+    model: LineKinetics, f: Tensor, alpha: float, mass: Tensor
+) -> tuple[Tensor, float]:
+    """One step of Newton's method for R + alpha psi = 0, phi = 0."""
+    a = _factors(model, f)
+    with torch.no_grad():
+        r = _rows(model.residual(f)) + alpha * a.source
+        missing = mass - _mass(model, f)
+        solved = (a.inverse @ r[..., None])[..., 0]
+        right = torch.cat([(a.weights.T @ solved).reshape(-1), missing[None]])
+        answer = torch.linalg.solve(_bordered(a), right)
+        change = answer[:-1].reshape(a.weights.shape[1], -1)
+        step = r + answer[-1] * a.source + torch.einsum("qim,mi->qi", a.coupling, change)
+        moved = f + _unrows((a.inverse @ step[..., None])[..., 0], f)
+    return moved, alpha + float(answer[-1])
+
+
+def _adjoint(a: _Factors, by_f: Tensor) -> tuple[Tensor, Tensor]:
+    """Solve ``R_f^T lambda + phi_f^T beta = by_f``, ``psi . lambda = 0``."""
+    g = _rows(by_f)
+    solved = (a.inverse.mT @ g[..., None])[..., 0]
+    coupled = torch.einsum("qim,qi->mi", a.coupling, solved).reshape(-1)
+    size = len(a.mass)
+    system = a.mass.new_zeros(size + 1, size + 1)
+    system[:size, :size] = torch.eye(size, dtype=g.dtype) - a.moments.T
+    system[:size, size] = -a.moments.T @ a.mass
+    pushed = (a.inverse @ a.source[..., None])[..., 0]
+    pushed = (a.weights.T @ pushed).reshape(-1)
+    system[size, :size], system[size, size] = pushed, pushed @ a.mass
+    right = torch.cat([-coupled, (a.source * solved).sum()[None]])
+    answer = torch.linalg.solve(system, right)
+    nu = (answer[:-1] + answer[-1] * a.mass).reshape(a.weights.shape[1], -1)
+    inside = torch.einsum("qm,mi->qi", a.weights, nu) - g
+    return _unrows((a.inverse.mT @ inside[..., None])[..., 0], by_f), answer[-1]
+
+
+STALLED = 4
+"""Newton steps without progress after which the best state is taken."""
+
+
+def solve(
+    model: LineKinetics,
+    start: Tensor,
+    mass: float | None = None,
+    tolerance: float = 1e-8,
+    enough: float = 1e-4,
+    most: int = 20,
+) -> SteadyState:
+    """Return the steady state near ``start``, differentiable in whatever the model holds.
+
+    The limiter has kinks: where the profile is flat its slopes switch, and Newton's method
+    may stall a little above round-off, which is far below what an observable feels.
+
+    Args:
+        model: between two reservoirs.
+        start: ``[parts, cells, nodes]``, for instance after some hundred time steps.
+        mass: of the box, over that of half a box ahead and half behind: it decides where a
+            shock stands; default what ``start`` has.
+        tolerance: of the residual over one relaxation time, relative to the largest f.
+        enough: what must be reached where Newton's method stalls.
+        most: Newton steps.
+
+    Raises:
+        GuardError: Newton's method does not converge; march longer first.
+    """
+    still = _without_graph(model)
+    f, alpha, since = start.detach(), 0.0, 0
+    with torch.no_grad():
+        share = _mass(still, f) if mass is None else f.new_tensor(mass)
+    best = f, alpha, _left(still, f, alpha, share), 0
+    for count in range(1, most + 1):
+        if best[2] < tolerance or since == STALLED:
+            break
+        f, alpha = _newton(still, f, alpha, share)
+        left, since = _left(still, f, alpha, share), since + 1
+        if left < best[2]:
+            best, since = (f, alpha, left, count), 0
+    f, alpha, left, count = best
+    if not left < enough:
+        raise GuardError(
+            f"steady: the residual is {left:.2g} after {count} Newton steps; march longer "
+            "before",
+            count,
+        )
+    factors: list[_Factors] = []
+
+    def solver(by_f: Tensor) -> Sequence[Tensor]:
+        if not factors:
+            factors.append(_factors(still, f))
+        return _adjoint(factors[0], by_f)
+
+    residual = model.residual(f) + alpha * _source(model, f)
+    phi = _mass(model, f) - share
+    if residual.requires_grad or phi.requires_grad:
+        return SteadyState(
+            attach(solver, f, residual, phi), left, alpha, float(share), count
+        )
+    return SteadyState(f, left, alpha, float(share), count)
+
+
+def _left(model: LineKinetics, f: Tensor, alpha: float, mass: Tensor) -> float:
+    with torch.no_grad():
+        rho, _, t, _ = model.fields(model.moments(f))
+        r = model.residual(f) + alpha * _source(model, f)
+        scaled = r * model.relaxation_time(rho, t)[:, None]
+        off = abs(float(_mass(model, f) - mass))
+        return max(float(scaled.abs().max() / f.abs().max()), off)
+
+
+def _without_graph(model: LineKinetics) -> LineKinetics:
+    def relaxation_time(rho: Tensor, t: Tensor) -> Tensor:
+        return model.relaxation_time(rho, t)
+
+    prandtl = model.prandtl
+    if isinstance(prandtl, Tensor):
+        prandtl = prandtl.detach()
+    ends = model.reservoirs
+    if ends is not None:
+        ends = ends[0].detach(), ends[1].detach()
+    return replace(model, prandtl=prandtl, reservoirs=ends, relaxation_time=relaxation_time)
