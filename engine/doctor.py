@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .rundir import versions
-
 RENDER_REMEDY = "apt-get install libosmesa6"
 """What gives VTK a renderer on a machine without a screen."""
 
@@ -40,6 +38,8 @@ def can_render() -> bool:
 
 def examine() -> list[tuple[str, bool, str]]:
     """Return (what, fine or not, detail or remedy) for everything that a run may need."""
+    from .rundir import versions  # brings PyTorch, which a picture does not need
+
     rows = [(name, True, version) for name, version in versions().items()]
     rows.append(
         (

@@ -219,3 +219,12 @@ def test_without_gl_the_picture_is_flat_and_the_package_is_named(record, tmp_pat
     assert done.returncode == 0, done.stderr
     assert "apt-get install libosmesa6" in done.stderr
     assert Image.open(tmp_path / "f.png").size == (800, 600)
+
+
+def test_a_picture_does_not_wait_for_pytorch():
+    """What `engine view --png` imports; PyTorch alone would take a second of its time."""
+    code = "import sys; from scalebridge.viz import view; print('torch' in sys.modules)"
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "False"
