@@ -20,7 +20,12 @@ from scalebridge.engine.bench import Recorder
 from scalebridge.engine.build.closure import load
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC
 from scalebridge.engine.gas.material import Gas
-from scalebridge.engine.gas.moment.hermite import HermiteWorld, from_raw, hyperbolic
+from scalebridge.engine.gas.moment.hermite import (
+    HermiteWorld,
+    from_raw,
+    hyperbolic,
+    koren,
+)
 from scalebridge.engine.gas.moment.learned import Council, Learned
 from scalebridge.engine.gas.moment.upwind import roe
 from scalebridge.engine.learn import contest
@@ -187,6 +192,7 @@ def blown_up(w: torch.Tensor, kn: torch.Tensor, closure, until: float) -> int:
         0.1 / cells,
         closure=closure,
         dissipation=roe,
+        limiter=koren,
         dtype=w.dtype,
         check=False,
     )
@@ -280,6 +286,7 @@ def cost(record: Recorder) -> None:
             1e-3,
             closure=closure,
             dissipation=roe,
+            limiter=koren,
             check=False,
         )
         moments = one.start(from_raw(true.raw[0], ORDER))

@@ -180,7 +180,7 @@ class Training:
 
         training.fit(module, train, s.steps, s.batch, s.rate, s.linear, rng, log)
         if s.unrolled:
-            loss = training.unrolled_steps(module, train, 8, 1e-3, rng)
+            loss = training.unrolled_steps(module, train, 8, 0.6, rng)
             for step, value in training.descend(module, loss, s.unrolled, s.unrolled_rate):
                 log("unrolled", step, s.unrolled, value)
         return module, training.unexplained(module, [h for h in held if h is not None])

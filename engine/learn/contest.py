@@ -24,6 +24,7 @@ from ..gas.moment.hermite import (
     conserved,
     from_raw,
     hyperbolic,
+    koren,
     primitive,
 )
 from ..gas.moment.upwind import Dissipation, roe
@@ -141,6 +142,7 @@ def run_moments(
         time_step=longest,
         closure=closure,
         dissipation=dissipation,
+        limiter=koren,
         dtype=dtype,
         check=False,
     )

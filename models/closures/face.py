@@ -8,13 +8,15 @@ short distance is the gradient; several make a quadrature of the Hilbert transfo
 of the exact linear closure (Hammett and Perkins, Phys. Rev. Lett. 64, 1990, p. 3019)::
 
     f_{M+1} = rho theta^((M+1)/2) g_{M+1},
-    g_{M+1} = K / (K + K_0)  A tanh( N(z) / A ),       K = tau sqrt(theta) / L
+    g_{M+1} = K / (K + K_0)  S A tanh( N(z) / A ),       K = tau sqrt(theta) / L
 
 * Inputs z are ratios: ``g_k = f_k / (rho theta^(k/2))``, differences of w over the same
   scales, log K. So the closure does not change with the frame, the unit of mass or the
   unit of temperature.
 * N is the mean over both mirror images, minus its value at uniform equilibrium.
-* The answer is bounded (A) and vanishes with the local Knudsen number K.
+* The answer is bounded (A, times the size S of the moments that are carried, so that
+  strong shocks can be told: ``S^2 = 1 + stretch^2 sum k! g_k^2``) and vanishes with the
+  local Knudsen number K.
 * The flux is one number per face, smoothed over a fixed length, so that nothing is lost and
   explicit steps stay stable however fine the grid.
 * Where an input leaves the range of the training data, a gate closes and the flux goes to
@@ -62,11 +64,13 @@ class Answer:
         flux: f_{M+1}.
         blend: share of Grad's last row, 0 to 1 (HME is 0).
         trust: 1 inside the training range, 0 far outside.
+        source: what the blend took off, given back as a smooth source of f_M.
     """
 
     flux: Tensor
     blend: Tensor
     trust: Tensor
+    source: Tensor | None = None
 
 
 class MirrorNet(nn.Module):
@@ -168,6 +172,7 @@ class FaceForm:
         smoothing: standard deviation of the filter over the faces, unit L.
         bound: A times ``sqrt((M + 1)!)``.
         onset: K_0.
+        stretch: how the bound grows with the moments; 0 for weak flows only.
     """
 
     order: int = 5
@@ -177,6 +182,7 @@ class FaceForm:
     smoothing: float = 0.02
     bound: float = 4.0
     onset: float = 3e-3
+    stretch: float = 0.0
 
     def __post_init__(self) -> None:
         if self.order < 4:
@@ -272,7 +278,7 @@ class FaceClosure(nn.Module):
         return torch.cat([knudsen, torch.asinh(raw / self.scale)], -1)
 
     def scaled_moment(self, z: Tensor) -> Tensor:
-        """Return ``sqrt((M + 1)!) g_{M+1}``, bounded, without gates of range."""
+        """Return ``sqrt((M + 1)!) g_{M+1} / S``, bounded, without gates of range."""
         knudsen = z[..., :3]
         quiet = torch.zeros_like(z[..., self.net.even_index])
         quiet[..., :3] = knudsen
@@ -297,14 +303,31 @@ class FaceClosure(nn.Module):
             raw[..., : self.config.order - 2].detach(), self.config.order
         )
         flux = self.smooth(scaled * self.unit(row), row)
-        return Answer(flux, share * trust, trust * (share >= 1.0))
+        lost = (1.0 - share) * trust * self.dropped(row)
+        return Answer(flux, share * trust, trust, -self.smooth(lost, row))
+
+    def dropped(self, row: Row) -> Tensor:
+        """Return what HME drops of the last row, ``[batch, faces]``.
+
+        ``(M + 1) (f_M du/dx + f_{M-1} / 2 dtheta/dx)``; as a filtered source it acts on
+        smooth flows as Grad's row does, but leaves the speeds of short waves real.
+        """
+        mean, order = 0.5 * (row.low + row.high), self.config.order
+        slope = (row.high[..., 1:3] - row.low[..., 1:3]) / row.spacing
+        turn = mean[..., order] * slope[..., 0] + 0.5 * mean[..., order - 1] * slope[..., 1]
+        return (order + 1) * turn
 
     def unit(self, row: Row) -> Tensor:
-        """Return ``rho theta^((M + 1)/2) / sqrt((M + 1)!)`` at the faces."""
-        rho = 0.5 * (row.low[..., 0] + row.high[..., 0])
-        theta = (0.5 * (row.low[..., 2] + row.high[..., 2])).clamp(min=1e-6)
+        """Return ``S rho theta^((M + 1)/2) / sqrt((M + 1)!)`` at the faces."""
+        mean = 0.5 * (row.low + row.high)
+        mean = torch.cat([mean[..., :2], mean[..., 2:3].clamp(min=1e-6), mean[..., 3:]], -1)
+        rho, theta = mean[..., 0], mean[..., 2]
         factor = math.exp(-0.5 * math.lgamma(self.config.order + 2))
-        return factor * rho * theta ** (0.5 * (self.config.order + 1))
+        unit = factor * rho * theta ** (0.5 * (self.config.order + 1))
+        if self.config.stretch == 0.0:
+            return unit
+        size = scaled_moments(mean).square().sum(-1)
+        return unit * (1.0 + self.config.stretch**2 * size).sqrt()
 
     def smooth(self, flux: Tensor, row: Row) -> Tensor:
         """Filter over the faces with a Gaussian of fixed length (mirrored at ends)."""

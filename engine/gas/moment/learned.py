@@ -48,8 +48,29 @@ class Learned:
     def __call__(self, faces: Faces) -> Closing:
         """Return the flux, the share of Grad's row, and where it gave way to HME."""
         answer = self.module(row_of(faces))
-        given_way = (answer.trust < 1.0).to(answer.flux)
-        return Closing(flux=answer.flux, blend=answer.blend, fallback=given_way)
+        # The share of Grad's row is below the trust where hyperbolicity would be lost.
+        given_way = (answer.trust < 1.0) | (answer.blend < answer.trust)
+        return Closing(answer.flux, answer.blend, fallback=given_way.to(answer.flux))
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A learned closure for strong shocks, whose moments are far outside Grad's cone.
+
+    There HME's row stands in for the shortest waves only: what it drops comes back as a
+    filtered source, so that smooth profiles obey the exact row.
+
+    Attributes:
+        module: a :class:`~scalebridge.models.closures.face.FaceClosure`.
+    """
+
+    module: Member
+
+    def __call__(self, faces: Faces) -> Closing:
+        """Return flux, share and source, and where the inputs were out of range."""
+        answer = self.module(row_of(faces))
+        away = (answer.trust < 1.0).to(answer.flux)
+        return Closing(answer.flux, answer.blend, answer.source, fallback=away)
 
 
 @dataclass(frozen=True)
@@ -73,7 +94,7 @@ class Council:
         share = agreement(fluxes, row, self.tolerance)
         blend = torch.stack([answer.blend for answer in answers]).amin(0)
         trust = torch.stack([answer.trust for answer in answers]).amin(0)
-        doubt = (trust < 1.0) | (share < 0.5)
+        doubt = (trust < 1.0) | (blend < trust) | (share < 0.5)
         return Closing(flux=fluxes.mean(0) * share, blend=blend, fallback=doubt.to(fluxes))
 
 

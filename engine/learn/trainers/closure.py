@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 
 from ....models.closures.face import FaceClosure, Row
-from ...gas.boundaries import ALL_PERIODIC
+from ...gas.boundaries import ALL_PERIODIC, Open, Sides
 from ...gas.grid import Grid
 from ...gas.material import Gas
 from ...gas.moment.hermite import HermiteWorld, conserved, from_raw, primitive
 from ...gas.moment.learned import Learned
-from ...gas.moment.upwind import roe
+from ...gas.moment.upwind import roe, rusanov
 
 
 @dataclass(frozen=True)
@@ -41,43 +41,62 @@ class Labelled:
             averages of the conserved ones.
         knudsen: ``[flows]`` or ``[flows, cells]``.
         times: rising.
+        spacing: width of a cell; 0 means a periodic box of unit length.
     """
 
     w: Tensor
     moments: Tensor
     knudsen: Tensor
     times: tuple[float, ...]
+    spacing: float = 0.0
 
     @property
     def order(self) -> int:
         """M."""
         return self.w.shape[-1] - 2
 
+    @property
+    def periodic(self) -> bool:
+        """Whether it is a periodic box."""
+        return self.spacing == 0.0
 
-def labelled(raw: Tensor, knudsen: Tensor, times: Sequence[float], order: int) -> Labelled:
+
+def labelled(
+    raw: Tensor,
+    knudsen: Tensor,
+    times: Sequence[float],
+    order: int,
+    spacing: float = 0.0,
+) -> Labelled:
     """Return the labelled flows of raw moments ``[times, flows, cells, >= order + 2]``."""
     w = from_raw(raw, order + 1)
-    return Labelled(w, conserved(w[..., :-1]), knudsen, tuple(times))
+    return Labelled(w, conserved(w[..., :-1]), knudsen, tuple(times), spacing)
 
 
-def faces_of(w: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the cells on both sides of the faces of a periodic row, ``[.., n + 1, :]``."""
-    ring = torch.cat([w[..., -1:, :], w, w[..., :1, :]], -2)
+def faces_of(w: Tensor, periodic: bool = True) -> tuple[Tensor, Tensor]:
+    """Return the cells on both sides of the faces of a row, ``[.., n + 1, :]``.
+
+    Beyond the ends of a row that is not periodic its last cell goes on.
+    """
+    first, last = w[..., :1, :], w[..., -1:, :]
+    ends = (last, first) if periodic else (first, last)
+    ring = torch.cat([ends[0], w, ends[1]], -2)
     return ring[..., :-1, :], ring[..., 1:, :]
 
 
-def row_of_cells(w: Tensor, knudsen: Tensor, spacing: float) -> Row:
-    """Return the row of a periodic state with constant relaxation time ``tau = Kn``.
+def row_of_cells(w: Tensor, knudsen: Tensor, spacing: float, periodic: bool = True) -> Row:
+    """Return the row of a state with constant relaxation time ``tau = Kn``.
 
     Args:
         w: ``[batch, cells, M + 1]``.
         knudsen: ``[batch]`` or ``[batch, cells]``.
         spacing: width of a cell.
+        periodic: whether the last cell is beside the first.
     """
     kn = knudsen if knudsen.dim() == 2 else knudsen[:, None].expand(w.shape[:2])
-    low, high = faces_of(w)
-    a, b = faces_of(kn[..., None])
-    return Row(low, high, w, 0.5 * (a + b)[..., 0], spacing, True)
+    low, high = faces_of(w, periodic)
+    a, b = faces_of(kn[..., None], periodic)
+    return Row(low, high, w, 0.5 * (a + b)[..., 0], spacing, periodic)
 
 
 # -- exact linear modes ------------------------------------------------------------------
@@ -198,17 +217,24 @@ class Examples:
     row: Row
 
 
-def examples(module: FaceClosure, w: Tensor, knudsen: Tensor, spacing: float) -> Examples:
-    """Return the examples of periodic rows.
+def examples(
+    module: FaceClosure,
+    w: Tensor,
+    knudsen: Tensor,
+    spacing: float,
+    periodic: bool = True,
+) -> Examples:
+    """Return the examples of rows.
 
     Args:
         module: gives the inputs; its weights do not matter.
         w: ``[rows, cells, M + 2]`` with f_{M+1} at the end.
         knudsen: ``[rows]`` or ``[rows, cells]``.
         spacing: width of a cell.
+        periodic: whether the last cell is beside the first.
     """
-    row = row_of_cells(w[..., :-1], knudsen, spacing)
-    low, high = faces_of(w[..., -1:])
+    row = row_of_cells(w[..., :-1], knudsen, spacing, periodic)
+    low, high = faces_of(w[..., -1:], periodic)
     unit = module.unit(row)
     true = 0.5 * (low + high)[..., 0] / unit
     k, raw = module.inputs(row)
@@ -226,23 +252,27 @@ def joined(parts: Sequence[Examples]) -> Examples:
     return Examples(**tensors, row=parts[0].row)
 
 
-def calibrate(module: FaceClosure, some: Examples, margin: float = 1.5) -> Examples:
+def calibrate(
+    module: FaceClosure, pools: Sequence[Examples], margin: float = 1.5
+) -> list[Examples]:
     """Set the scale of each input and the edge of the training range from data.
 
     Args:
         module: changed in place.
-        some: what it will be trained on.
+        pools: what it will be trained on; the scales are those of the first.
         margin: the edge lies this far beyond the largest value of 99.99% of the faces.
 
     Returns:
         The examples, normalised with the new scales.
     """
-    raw = some.raw.flatten(0, 1)
-    size = raw.abs()
-    kept = size.kthvalue(max(1, int(0.9999 * len(size))), 0).values
-    module.scale.copy_(raw.square().mean(0).sqrt().clamp(min=1e-6))
-    module.limit.copy_(margin * kept.clamp(min=1e-6))
-    return replace(some, z=module.normalised(some.knudsen, some.raw))
+    edges = []
+    for some in pools:
+        size = some.raw.flatten(0, 1).abs()
+        edges.append(size.kthvalue(max(1, int(0.9999 * len(size))), 0).values)
+    scale = pools[0].raw.flatten(0, 1).square().mean(0).sqrt()
+    module.scale.copy_(scale.clamp(min=1e-6))
+    module.limit.copy_(margin * torch.stack(edges).amax(0).clamp(min=1e-6))
+    return [replace(s, z=module.normalised(s.knudsen, s.raw)) for s in pools]
 
 
 def regression_loss(module: FaceClosure, some: Examples, at: Tensor) -> Tensor:
@@ -264,18 +294,28 @@ def regression_loss(module: FaceClosure, some: Examples, at: Tensor) -> Tensor:
 
 
 def moment_world(
-    module: FaceClosure, knudsen: Tensor, cells: int, time_step: float, dtype: torch.dtype
+    module: FaceClosure,
+    knudsen: Tensor,
+    cells: int,
+    time_step: float,
+    dtype: torch.dtype,
+    spacing: float = 0.0,
 ) -> HermiteWorld:
-    """Return the periodic moment solver with the closure, ready for training."""
+    """Return the moment solver with the closure, ready for training.
+
+    A ``spacing`` of 0 means a periodic box of unit length, else the line is open and the
+    scheme the more robust one that runs shocks.
+    """
+    half = 0.5 * (spacing * cells or 1.0)
     return HermiteWorld(
-        grid=Grid((cells,), (-0.5,), (0.5,)),
-        sides=(ALL_PERIODIC,),
+        grid=Grid((cells,), (-half,), (half,)),
+        sides=(Sides(Open(), Open()) if spacing else ALL_PERIODIC,),
         gas=Gas.constant_time(dimension=1),
         knudsen=knudsen,
         order=module.config.order,
         time_step=time_step,
         closure=Learned(module),
-        dissipation=roe,
+        dissipation=rusanov if spacing else roe,
         dtype=dtype,
         check=False,
     )
@@ -288,12 +328,19 @@ def relative_error(moments: Tensor, true: Tensor) -> Tensor:
     return (miss / (true[..., :3] * weight).square().sum((-2, -1))).sqrt()
 
 
-def moment_error(moments: Tensor, true: Tensor) -> Tensor:
-    """Return the root mean square distance of the scaled high moments, ``[batch]``."""
+def moment_error(moments: Tensor, true: Tensor, stretch: float = 0.0) -> Tensor:
+    """Return the root mean square distance of the scaled high moments, ``[batch]``.
+
+    With a ``stretch`` it is taken over their own size, ``sqrt(1 + stretch^2 |g|^2)``, so
+    that the front of a strong shock is not all there is.
+    """
     w, v = primitive(moments), primitive(true)
     theta, rho = v[..., 2:3], v[..., :1]
     k = torch.arange(3, w.shape[-1], dtype=w.dtype)
     unit = rho * theta ** (0.5 * k) / (0.5 * torch.lgamma(k + 1)).exp()
+    if stretch:
+        size = (v[..., 3:] / unit).square().sum(-1, keepdim=True)
+        unit = unit * (1.0 + stretch**2 * size).sqrt()
     return ((w - v)[..., 3:] / unit).square().mean((-2, -1)).sqrt()
 
 
@@ -305,6 +352,7 @@ def unrolled_loss(
     knudsen: Tensor,
     time_step: float,
     weights: Tensor,
+    spacing: float = 0.0,
 ) -> Tensor:
     """Return the weighted error of a run of the moment solver against kinetic states.
 
@@ -316,8 +364,10 @@ def unrolled_loss(
         knudsen: ``[batch]`` or ``[batch, cells]``.
         time_step: longest step.
         weights: ``[batch]`` of the relative error, beside 1 for the high moments.
+        spacing: see :func:`moment_world`.
     """
-    world = moment_world(module, knudsen, start.shape[1], time_step, start.dtype)
+    cells, stretch = start.shape[1], module.config.stretch
+    world = moment_world(module, knudsen, cells, time_step, start.dtype, spacing)
     state = world.start(primitive(start))
     loss = start.new_zeros(())
     for target, span in zip(targets, spans, strict=True):
@@ -326,7 +376,7 @@ def unrolled_loss(
         for _ in range(steps):
             state = world.step(state)
         far = (relative_error(state.moments, target) * weights).clamp(max=20.0)
-        high = moment_error(state.moments, target).clamp(max=20.0)
+        high = moment_error(state.moments, target, stretch).clamp(max=20.0)
         loss = loss + (far + high).mean() / len(targets)
     return loss
 
@@ -344,6 +394,7 @@ def regression_steps(
     share: float,
     batch: int,
     rng: torch.Generator,
+    fronts: Examples | None = None,
 ) -> Loss:
     """Return the loss of one regression step on random rows.
 
@@ -354,13 +405,18 @@ def regression_steps(
         share: their part of a batch.
         batch: rows in a step.
         rng: chooses them.
+        fronts: rows on an open line; a quarter of the batch, with half the weight.
     """
     flows, modes = len(some.raw) - linear, round(share * batch) if linear else 0
+    steep = max(1, batch // 4)
 
     def loss(step: int) -> Tensor:
         at = torch.randint(0, flows, (batch - modes,), generator=rng)
         more = flows + torch.randint(0, max(linear, 1), (modes,), generator=rng)
         value = regression_loss(module, some, torch.cat([at, more]))
+        if fronts is not None:
+            at = torch.randint(0, len(fronts.raw), (steep,), generator=rng)
+            value = value + 0.5 * regression_loss(module, fronts, at)
         # Every other step is enough, and its cost is that of the regression itself.
         return value + linear_loss(module, rng) if linear and step % 2 else value
 
@@ -378,6 +434,7 @@ def split(data: Labelled, share: float) -> tuple[Labelled, Labelled | None]:
             data.moments[:, first:last],
             data.knudsen[first:last],
             data.times,
+            data.spacing,
         )
 
     return part(0, kept), part(kept, count) if kept < count else None
@@ -397,7 +454,7 @@ def fit(
 
     Args:
         module: new.
-        data: the flows.
+        data: the flows, in periodic boxes or on an open line; at least one of the first.
         steps: of Adam.
         batch: rows in a step.
         rate: learning rate at the start.
@@ -405,19 +462,26 @@ def fit(
         rng: of the modes and the batches.
         log: told "regression", step, total, loss.
     """
-    cells, count = data[0].w.shape[2], 256 if linear else 0
+    boxes = [each for each in data if each.periodic]
+    lines = [each for each in data if not each.periodic]
+    cells, count = boxes[0].w.shape[2], 256 if linear else 0
     with torch.no_grad():
-        parts = [
-            examples(module, each.w.flatten(0, 1), _repeated(each), 1.0 / cells)
-            for each in data
-        ]
-        some = calibrate(module, joined(parts))
+        parts = [[rows_of(module, each) for each in some] for some in (boxes, lines)]
+        pools = calibrate(module, [joined(part) for part in parts if part])
+        some, fronts = pools[0], pools[1] if lines else None
         if count:
             modes = linear_modes(module.config.order, cells, 1e-2, rng, count)
             some = joined([some, examples(module, *modes, 1.0 / cells)])
-    loss = regression_steps(module, some, count, linear, batch, rng)
+    loss = regression_steps(module, some, count, linear, batch, rng, fronts)
     for step, value in descend(module, loss, steps, rate):
         log("regression", step, steps, value)
+
+
+def rows_of(module: FaceClosure, each: Labelled) -> Examples:
+    """Return the examples of all times and flows of a set."""
+    rows = each.w.flatten(0, 1)
+    spacing = each.spacing or 1.0 / rows.shape[1]
+    return examples(module, rows, _repeated(each), spacing, each.periodic)
 
 
 def unexplained(module: FaceClosure, data: Sequence[Labelled]) -> float:
@@ -425,9 +489,8 @@ def unexplained(module: FaceClosure, data: Sequence[Labelled]) -> float:
     found = []
     with torch.no_grad():
         for each in data:
-            rows = each.w.flatten(0, 1)
-            pool = examples(module, rows, _repeated(each), 1.0 / rows.shape[1])
-            found.append(regression_loss(module, pool, torch.arange(len(rows))))
+            pool = rows_of(module, each)
+            found.append(regression_loss(module, pool, torch.arange(len(pool.raw))))
     return float(torch.stack(found).mean()) if found else math.nan
 
 
@@ -442,32 +505,49 @@ def unrolled_steps(
     module: FaceClosure,
     data: Sequence[Labelled],
     batch: int,
-    time_step: float,
+    courant: float,
     rng: torch.Generator,
 ) -> Loss:
-    """Return the loss of one step through the solver, from random flows and times."""
-    dtype = module.scale.dtype
+    """Return the loss of one step through the solver, from random flows and times.
+
+    Args:
+        module: the closure.
+        data: each set is as likely as any other.
+        batch: flows in a step.
+        courant: of the fastest signal of HME in a set.
+        rng: chooses sets, flows and times.
+    """
+    dtype, order = module.scale.dtype, module.config.order
+
+    def longest(each: Labelled) -> float:
+        width = each.spacing or 1.0 / each.w.shape[2]
+        grid = Grid((4,), (0.0,), (4.0 * width,))
+        return HermiteWorld.stable_step(grid, each.w[..., :3], order, courant)
+
+    limits = [longest(each) for each in data]
 
     def loss(step: int) -> Tensor:
         del step
-        each = data[int(torch.randint(0, len(data), (1,), generator=rng))]
+        number = int(torch.randint(0, len(data), (1,), generator=rng))
+        each = data[number]
         count = min(batch, each.w.shape[1])
         flows = torch.randperm(each.w.shape[1], generator=rng)[:count]
-        first = int(torch.randint(0, len(each.times) - 3, (1,), generator=rng))
-        last = first + 2 + int(torch.randint(0, 2, (1,), generator=rng))
+        first = int(torch.randint(0, len(each.times) - 2, (1,), generator=rng))
+        last = first + 1 + int(torch.randint(0, 2, (1,), generator=rng))
         times = each.times[first : last + 1]
         spans = [b - a for a, b in itertools.pairwise(times)]
         moments = each.moments[:, flows].to(dtype)
         targets = [moments[i] for i in range(first + 1, last + 1)]
-        weights = torch.full((count,), 200.0, dtype=dtype)
+        weights = torch.full((count,), 200.0 if each.periodic else 30.0, dtype=dtype)
         return unrolled_loss(
             module,
             moments[first],
             targets,
             spans,
             each.knudsen[flows].to(dtype),
-            time_step,
+            limits[number],
             weights,
+            each.spacing,
         )
 
     return loss
