@@ -37,6 +37,8 @@ def measure(quick: bool, record: Recorder) -> None:
         (("ipi_energy_drift",), _ipi),
         (("lammps_external_error",), _lammps),
         (("ranks2_difference",), _ranks),
+        (("weak_scaling_efficiency",), _weak_scaling),
+        (("coupled_md_calls_vs_table",), _coupled),
         (("dask_labels_lost",), _dask),
         (("faults_tried", "faults_lost"), _faults),
         (("fuzz_minutes", "fuzz_findings"), _fuzz),
@@ -166,6 +168,55 @@ def _ranks(quick: bool, record: Recorder) -> None:
 
     note = "relative, density after 20 steps of BGK on two gloo processes and on one"
     record("ranks2_difference", ranks2_difference(), goal=1e-12, note=note)
+
+
+def _weak_scaling(quick: bool, record: Recorder) -> None:
+    """Time of a step on one rank over that on two, each with as many velocities."""
+    from ranks import weak_scaling
+
+    one, two = weak_scaling(5 if quick else 30)
+    record(
+        "weak_scaling_efficiency",
+        one / two,
+        better="higher",
+        note=f"32 x 16 cells, 1024 velocities for every rank, gloo: {1e3 * one:.1f} ms a "
+        f"step on one rank, {1e3 * two:.1f} ms on two; two cores are all there are",
+    )
+
+
+def _coupled(quick: bool, record: Recorder) -> None:
+    """Calls of molecular dynamics of the coupled shock over those of a table."""
+    from scalebridge.engine import scenario
+    from scalebridge.engine.build import build
+    from scalebridge.engine.run import console_reporter
+    from scalebridge.engine.rundir import RunFolder
+
+    short = ["grid.cells=40", "time.end=1.0", "time.frames=2"] if quick else []
+    checked, base = scenario.load("argon_coupled_shock", short)
+    with (
+        tempfile.TemporaryDirectory() as place,
+        RunFolder.create(Path(place) / "run", "", {}) as folder,
+    ):
+        found = build(checked, base).run(folder, console_reporter(quiet=True)).figures
+    value = {name: figure.value for name, figure in found.items()}
+
+    def said(name: str) -> str:
+        return (
+            f"{value[f'md_calls_{name}']:.0f} calls, rates to "
+            f"{value[f'rate_error_{name}']:.2f} %, profile to "
+            f"{value[f'profile_error_{name}']:.3f} % of the jump"
+        )
+
+    record(
+        "coupled_md_calls_vs_table",
+        value["calls_vs_wide_table"],
+        note=f"coupled: {said('coupled')}; table of {checked.table.lowest:g} to "
+        f"{checked.table.highest:g} K, made before the flow is known: "
+        f"{said('wide_table')}; table of exactly the flow's range, as if that were known: "
+        f"{said('narrow_table')}; a power law without any call: rates to "
+        f"{value['rate_error_power_law']:.0f} %, profile to "
+        f"{value['profile_error_power_law']:.2f} %",
+    )
 
 
 def _dask(quick: bool, record: Recorder) -> None:

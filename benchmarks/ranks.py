@@ -1,6 +1,8 @@
-"""One gas on one process and on two (torch.distributed, gloo): the same numbers.
+"""One gas on one process and on two (torch.distributed, gloo): the same numbers, and how
+long a step takes when every process keeps as many velocities.
 
-Run by itself this file is one of the processes: python ranks.py RANK SIZE PORT OUT.
+Run by itself this file is one of the processes: python ranks.py TASK RANK SIZE PORT STEPS
+OUT.
 """
 
 import math
@@ -8,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import torch
@@ -15,15 +18,15 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 
 from scalebridge.engine.gas.grid import Grid
-from scalebridge.engine.gas.kinetic.distributed import DistributedBgk
+from scalebridge.engine.gas.kinetic.distributed import DistributedBgk, processes
 from scalebridge.engine.gas.kinetic.velocities import Velocities
 from scalebridge.engine.gas.material import Gas
 
 
-def world(cells: int = 16, nodes: int = 24) -> DistributedBgk:
+def world(cells: int = 16, nodes: tuple[int, int] = (24, 24)) -> DistributedBgk:
     """A gas of two dimensions in a periodic box."""
     grid = Grid((cells, cells // 2), (0.0, 0.0), (1.0, 0.5))
-    velocities = Velocities.symmetric(2, nodes, 6.0)
+    velocities = Velocities(nodes, (-6.0, -6.0), (6.0, 6.0))
     dt = 0.4 / (2 * 6.0 * cells)
     return DistributedBgk(grid, velocities, Gas(dimension=2), torch.tensor([0.05]), dt)
 
@@ -49,8 +52,31 @@ def fields(steps: int) -> dict[str, torch.Tensor]:
     return {name: value.contiguous() for name, value in gas.observe(state).items()}
 
 
-def on_ranks(size: int, steps: int = 20) -> dict[str, torch.Tensor]:
-    """Return the fields of ``size`` processes."""
+def pace(steps: int) -> dict[str, torch.Tensor]:
+    """Time steps of a gas that has 32 x 32 velocities for every process, 32 x 16 cells.
+
+    Returns:
+        ``seconds`` per step, the fastest of three rounds, of the slowest process.
+    """
+    torch.set_num_threads(1)
+    gas = world(32, (32 * processes(), 32))
+    state, rounds = gas.step(start(gas)), []
+    for _ in range(3):
+        begun = time.perf_counter()
+        for _ in range(steps):
+            state = gas.step(state)
+        spent = torch.tensor((time.perf_counter() - begun) / steps, dtype=torch.float64)
+        if dist.is_initialized():
+            dist.all_reduce(spent, dist.ReduceOp.MAX)
+        rounds.append(spent)
+    return {"seconds": torch.stack(rounds).amin()}
+
+
+TASKS = {"fields": fields, "pace": pace}
+
+
+def on_ranks(size: int, steps: int = 20, task: str = "fields") -> dict[str, torch.Tensor]:
+    """Return what a task gives on ``size`` processes."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
@@ -58,7 +84,7 @@ def on_ranks(size: int, steps: int = 20) -> dict[str, torch.Tensor]:
         out = Path(place) / "fields.safetensors"
         processes = [
             subprocess.Popen(
-                [sys.executable, __file__, *map(str, (k, size, port, steps, out))]
+                [sys.executable, __file__, task, *map(str, (k, size, port, steps, out))]
             )
             for k in range(size)
         ]
@@ -73,15 +99,21 @@ def ranks2_difference(steps: int = 20) -> float:
     return float((two["density"] / one["density"] - 1).abs().max())
 
 
+def weak_scaling(steps: int = 20) -> tuple[float, float]:
+    """Return the seconds per step on one process, and on two with twice the velocities."""
+    one, two = (on_ranks(size, steps, "pace")["seconds"] for size in (1, 2))
+    return float(one), float(two)
+
+
 if __name__ == "__main__":
-    rank, size, port, steps, out = sys.argv[1:]
+    task, rank, size, port, steps, out = sys.argv[1:]
     dist.init_process_group(
         "gloo",
         init_method=f"tcp://127.0.0.1:{port}",
         rank=int(rank),
         world_size=int(size),
     )
-    result = fields(int(steps))
+    result = TASKS[task](int(steps))
     if rank == "0":
         save_file(result, out)
     dist.barrier()
