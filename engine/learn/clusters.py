@@ -92,11 +92,9 @@ class ClusterWalks:
             yield frame
 
 
-def _cluster(
-    molecule: Atoms, size: int, spacing: float, rng: np.random.Generator
-) -> Atoms:
+def _cluster(molecule: Atoms, size: int, spacing: float, rng: np.random.Generator) -> Atoms:
     """Molecules turned at random on the corners of a cube that lie nearest together."""
-    corners = np.array(list(np.ndindex(2, 2, 2)) + [(2, 0, 0), (0, 2, 0)])
+    corners = np.array([*np.ndindex(2, 2, 2), (2, 0, 0), (0, 2, 0)])
     places = corners[np.argsort(corners.sum(1), kind="stable")[:size]]
     whole = Atoms()
     for place in places:

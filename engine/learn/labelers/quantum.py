@@ -236,6 +236,7 @@ class TbliteLabeler:
         return AseLabeler(self.calculator, self.method).label(sample)
 
     def calculator(self) -> Any:
+        """Return a calculator of ASE."""
         from tblite.ase import TBLite
 
         return TBLite(
