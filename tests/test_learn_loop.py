@@ -77,6 +77,20 @@ def test_tables_hold_every_sample_seen(tmp_path):
     assert [json.loads(line)["round"] for line in events] == list(range(int(rounds) + 1))
 
 
+def test_the_map_shows_what_the_last_round_saw_chose_and_knew(tmp_path):
+    outcome = toy.run(tmp_path / "run", toy.loop(rounds=2))
+    store = zarr.open_group(tmp_path / "run" / "data.zarr", mode="r")
+    drawn = {name: array[:] for name, array in store["atlas"].arrays()}
+    table = {name: array[:] for name, array in store["decisions"].arrays()}
+    last = table["round"] == 2
+    assert drawn["chosen"].sum() == (table["arm"][last] != Arm.NONE).sum()
+    known = outcome.figures["labels"].value - drawn["chosen"].sum()
+    assert drawn["labelled"].sum() == known
+    # a map in one dimension that keeps distances: the feature of the toy is x itself
+    reach = drawn["features"][:, 0].max() - drawn["features"][:, 0].min()
+    assert drawn["features"].shape[1] == 1 and 2.5 < reach < 3.0
+
+
 def test_open_strata_are_named(tmp_path):
     outcome = toy.run(tmp_path / "run", toy.loop(rounds=1))
     assert outcome.verdicts["stopped"] != "ok"

@@ -5,8 +5,8 @@ exploring is neither repeated nor able to end differently.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, Generic
@@ -48,6 +48,8 @@ class Plan(Generic[Sample]):
         strata: names.
         levels: in force.
         seconds: that exploring and choosing took.
+        atlas: where samples lie in feature space, for a picture: ``features [n, k]``,
+            ``deviation``, ``chosen`` and ``labelled`` (``[n]``); see :func:`atlas`.
     """
 
     deviation: Tensor
@@ -60,6 +62,54 @@ class Plan(Generic[Sample]):
     strata: Sequence[str]
     levels: Levels
     seconds: float
+    atlas: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+_MAPPED, _DIRECTIONS = 300, 8
+"""Samples of a kind, and principal directions, that an atlas keeps."""
+
+
+def atlas(
+    features: Callable[[list[int]], Tensor],
+    known: Callable[[], Tensor],
+    deviation: Tensor,
+    chosen: Sequence[int],
+    rng: torch.Generator,
+) -> dict[str, Tensor]:
+    """Return the map of a round: some of what was seen, all chosen, some that had labels.
+
+    All by the features of one committee, so that distances mean something; the principal
+    directions hold what a picture can show. Samples on which the models failed are left
+    out.
+
+    Args:
+        features: ``[rows, d]`` of the rows of what was seen.
+        known: ``[m, d]`` of samples that had labels before.
+        deviation: ``[seen]``.
+        chosen: rows that were chosen.
+        rng: picks the rest.
+    """
+    usable = deviation.isfinite()
+    drawn = torch.randperm(len(deviation), generator=rng)[:_MAPPED].tolist()
+    rows = [k for k in dict.fromkeys([*chosen, *drawn]) if bool(usable[k])]
+    if not rows:
+        return {}
+    old = known()
+    old = old[torch.randperm(len(old), generator=rng)[:_MAPPED]]
+    both = torch.cat([features(rows), old]).detach().double().cpu()
+    centred = both - both.mean(0)
+    _, _, directions = torch.linalg.svd(centred, full_matrices=False)
+    seen = centred @ directions[:_DIRECTIONS].T
+    width = min(_DIRECTIONS, both.shape[1])  # the same in every round
+    picked = set(chosen)
+    return {
+        "features": torch.nn.functional.pad(seen, (0, width - seen.shape[1])),
+        "deviation": torch.cat(
+            [deviation[rows].double(), torch.full((len(old),), torch.nan)]
+        ),
+        "chosen": torch.tensor([k in picked for k in rows] + [False] * len(old)),
+        "labelled": torch.arange(len(both)) >= len(rows),
+    }
 
 
 _COLUMNS = ("deviation", "verdict", "stratum", "weight", "rows", "arms")
@@ -68,6 +118,7 @@ _COLUMNS = ("deviation", "verdict", "stratum", "weight", "rows", "arms")
 def save_plan(path: Path, plan: Plan[Sample], codec: Codec[Sample]) -> None:
     """Write a plan, whole or not at all."""
     tensors = {name: getattr(plan, name) for name in _COLUMNS}
+    tensors |= {f"atlas.{name}": values for name, values in plan.atlas.items()}
     for number, sample in enumerate(plan.samples):
         packed = codec.pack(sample)
         tensors |= {f"sample.{number}.{name}": t for name, t in packed.items()}
@@ -102,6 +153,7 @@ def load_plan(path: Path, codec: Codec[Sample]) -> Plan[Sample] | None:
             f"{path}: damaged; delete it and resume: the round is explored again, "
             "labels are kept"
         ) from error
+    drawn = {n: found.pop(n) for n in list(found) if n.startswith("atlas.")}
     packed: list[dict[str, Tensor]] = [{} for _ in columns["rows"]]
     for name, tensor in found.items():
         _, number, key = name.split(".", 2)
@@ -114,6 +166,7 @@ def load_plan(path: Path, codec: Codec[Sample]) -> Plan[Sample] | None:
         strata=about["strata"],
         levels=levels,
         seconds=about["seconds"],
+        atlas={name.removeprefix("atlas."): t for name, t in drawn.items()},
     )
 
 
@@ -140,10 +193,13 @@ def append(
             values = column.detach().cpu().numpy()
             end = at + len(values)
             if name not in group:
-                group.create_array(name, shape=(0,), dtype=values.dtype, chunks=(65536,))
+                rest = values.shape[1:]
+                group.create_array(
+                    name, shape=(0, *rest), dtype=values.dtype, chunks=(65536, *rest)
+                )
             array = group[name]
             assert isinstance(array, zarr.Array)
-            array.resize((end,))
+            array.resize((end, *array.shape[1:]))
             array[at:end] = values
     return end
 

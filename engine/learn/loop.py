@@ -33,12 +33,12 @@ from ..rundir import RunFolder
 from .execution import Line, Pool, label_all, opened, serial
 from .indicators import Levels, Threshold, Verdict, check_committee
 from .journal import Codec, Journal, identity
-from .ledger import Plan, load_plan, save_plan
+from .ledger import Plan, atlas, load_plan, save_plan
 from .records import Memory, close_round, conclude, plan_path, recall, take_stock
 from .selection import Arm, Batch
 from .stopping import StopRule
 
-_EXPLORE, _CHOOSE, _TRAIN = 1, 2, 3
+_EXPLORE, _CHOOSE, _TRAIN, _DRAW = 1, 2, 3, 4
 
 
 @dataclass(frozen=True)
@@ -171,6 +171,13 @@ class Loop(Generic[Sample, Label]):
             self._rng(now, _CHOOSE),
         )
         names = sorted({self.stratum(sample) for sample in seen})
+        drawn = atlas(
+            lambda rows: self.features(models, [seen[row] for row in rows]),
+            lambda: self.features(models, [sample for sample, _ in memory.dataset]),
+            deviation,
+            list(chosen),
+            self._rng(now, _DRAW),
+        )
         return Plan(
             deviation=deviation,
             verdict=verdict,
@@ -182,6 +189,7 @@ class Loop(Generic[Sample, Label]):
             strata=names,
             levels=levels,
             seconds=time.perf_counter() - begun,
+            atlas=drawn,
         )
 
     def _label(

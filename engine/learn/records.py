@@ -192,6 +192,9 @@ def take_stock(
         rows[table] = append(
             folder.store, table, rows.get(table, 0), columns, strata=list(names)
         )
+    if plan.atlas:
+        title = f"The samples of round {memory.round} in the committee's features"
+        append(folder.store, "atlas", 0, plan.atlas, title=title)
     return replace(memory, rows=rows)
 
 
