@@ -149,19 +149,42 @@ def test_single_precision_agrees():
     assert float((worlds[0] - worlds[1]).abs().max()) < 1e-5
 
 
-def test_viscosity_damps_shear_and_heat_as_it_should():
-    """u_y(x) ~ exp(-mu k^2 t / rho): the transport coefficients are those of the gas."""
+def shear_decay(kn, step, stages, steps):
+    """Decay rate of ``u_y(x)`` over the exact ``mu k^2 / rho``."""
     grid = Grid((64, 4), (0.0, 0.0), (1.0, 0.0625))
-    kn = torch.tensor([0.01], dtype=F64)
-    world = FluidWorld(grid, (ALL_PERIODIC,) * 2, Gas.power_law(3), 1, 2e-3, knudsen=kn)
+    world = FluidWorld(
+        grid,
+        (ALL_PERIODIC,) * 2,
+        Gas.power_law(3),
+        1,
+        step,
+        knudsen=torch.tensor([kn], dtype=F64),
+        viscous_stages=stages,
+    )
     x = grid.points()[0][None]
     one = torch.ones_like(x)
     u = torch.stack([0 * x, 1e-3 * torch.sin(2 * torch.pi * x)], -1)
     state = world.start(one, u, one)
-    for _ in range(100):
+    before = world.observe(state)
+    for _ in range(steps):
         state = world.step(state)
     left = world.fields(state)[1][0, :, 0, 1].abs().max() / u.abs().max()
-    assert abs(-math.log(float(left)) / 0.2 / (0.01 * 4 * math.pi**2) - 1) < 0.02
+    assert float((world.observe(state)["energy"] / before["energy"]).log().abs()) < 1e-12
+    return -math.log(float(left)) / (steps * step) / (kn * 4 * math.pi**2)
+
+
+def test_viscosity_damps_shear_as_it_should():
+    """The transport coefficients are those of the gas."""
+    assert abs(shear_decay(0.01, 2e-3, 0, 100) - 1) < 0.02
+
+
+def test_super_time_stepping_reaches_large_knudsen_numbers():
+    """A step 50 times the explicit limit; a planted lack of stages is refused."""
+    assert abs(shear_decay(1.0, 2e-3, 15, 30) - 1) < 0.01
+    with pytest.raises(InputError, match="viscous_stages"):
+        shear_decay(1.0, 2e-3, 5, 1)
+    with pytest.raises(InputError, match="too long for the viscosity"):
+        shear_decay(1.0, 2e-3, 0, 1)
 
 
 def test_couette_with_slip():

@@ -17,7 +17,7 @@ from ..gas.kinetic.velocities import Velocities
 from ..gas.kinetic.world import KineticWorld
 from ..gas.material import Gas
 from ..gas.moment import grad13, hermite
-from ..gas.moment.fluid import FluidWorld, courant_guard, shock_jump
+from ..gas.moment.fluid import FluidWorld, courant_guard, shock_jump, stages_for
 from ..gas.moment.grad13 import Grad13World
 from ..gas.moment.hermite import HermiteWorld
 from ..gas.moment.state_equation import IdealGas
@@ -281,7 +281,7 @@ def _run_of(model: Model, scenario: GasScenario, problem: Problem) -> Run:
         case EulerModel() | NsfModel():
             nsf = isinstance(model, NsfModel)
             gamma = _gamma(scenario)
-            dt = _fluid_step(model.cfl, p, gamma, p.knudsen if nsf else None)
+            dt = _fluid_step(model.cfl, p, gamma)
             steps = _count(end, dt, scenario)
             world = FluidWorld(
                 p.grid,
@@ -294,6 +294,7 @@ def _run_of(model: Model, scenario: GasScenario, problem: Problem) -> Run:
                 IdealGas(gamma),
                 dtype,
                 device,
+                stages_for(end / steps, _viscous_step(p)) if nsf else 0,
             )
             u = p.velocity[..., : p.grid.dim]
             state = world.start(
@@ -352,19 +353,19 @@ def _count(end: float, time_step: float, scenario: GasScenario) -> int:
     return max(1, math.ceil(end / time_step / frames - 1e-9)) * frames
 
 
-def _fluid_step(cfl: float, p: Problem, gamma: float, knudsen: Tensor | None) -> float:
+def _fluid_step(cfl: float, p: Problem, gamma: float) -> float:
     c = (gamma * p.temperature).sqrt()
     rate = sum((p.velocity[..., d].abs() + c) / h for d, h in enumerate(p.grid.spacing))
-    step = cfl / float(rate.amax())  # type: ignore[union-attr]
-    if knudsen is None:
-        return step
-    tau = p.gas.relaxation_time(knudsen.amax(), p.density, p.temperature)
+    return cfl / float(rate.amax())  # type: ignore[union-attr]
+
+
+def _viscous_step(p: Problem) -> float:
+    """Half of the longest explicit step of viscosity, for what heating adds to it."""
+    tau = p.gas.relaxation_time(p.knudsen.amax(), p.density, p.temperature)
     d = p.gas.dimension
     factor = max(2.0, (d + 2) / d / p.gas.prandtl)
     diffusivity = float((factor * tau * p.temperature).amax())
-    inverse = sum(1 / h**2 for h in p.grid.spacing)
-    # half of the limit of the scheme, for what heating adds to the viscosity
-    return min(step, 0.25 / (diffusivity * inverse))
+    return 0.25 / (diffusivity * sum(1 / h**2 for h in p.grid.spacing))
 
 
 def _sound(start: SoundStart, world: KineticWorld) -> Tensor:

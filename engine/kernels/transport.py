@@ -19,7 +19,7 @@ J. Comput. Phys. 162, 2000, p. 429).
 import torch
 
 from ..runtime import start
-from .types import Array1, Array2, Int, Template, ti
+from .types import Array1, Array2, Int, Template, Vectors, simd, ti
 
 RHO, U, T, K, PERP, SHAKHOV, SHIFT, COLUMNS = 0, 1, 4, 5, 6, 7, 10, 16
 """Columns of a cell's record: density, velocity (3), temperature, dt/tau of the stage,
@@ -33,26 +33,52 @@ NEWTON_STEPS = 30
 
 @ti.func
 def slope_change(a, b, c, tiny):
-    """Difference ``s(b, c) - s(a, b)`` of van Leer's slopes of neighbouring cells.
+    """Half the difference ``s(b, c) - s(a, b)`` of van Leer's slopes of neighbouring cells.
 
-    ``s(a, b) = (a|b| + |a|b) / (|a| + |b|)``: no branch, and one division for both.
+    ``s(a, b) = 2 ab/(a + b)`` where both agree in sign, else 0: no branch, and one division
+    for both slopes.
     """
-    p = ti.abs(a)
-    q = ti.abs(b)
-    r = ti.abs(c)
-    low = p + q + tiny
-    high = q + r + tiny
-    return ((b * r + q * c) * low - (a * q + p * b) * high) / (low * high)
+    p = a + b
+    q = b + c
+    low = p * p + tiny
+    high = q * q + tiny
+    bend = ti.max(b * c, 0 * b) * q * low - ti.max(a * b, 0 * b) * p * high
+    return bend / (low * high)
 
 
 @ti.func
-def load_block(x: Template, block, lanes: Template):
-    """Read the ``block``-th group of ``lanes`` numbers.
+def upwind(
+    f: Template, here, far_low, near_low, near_high, far_high, v, tiny, mixed: Template
+):
+    """Return ``(f(right face) - f(left face)) sign(v)`` of a second-order upwind scheme.
 
-    Written as ``block * lanes + lane``, from which the compiler can tell that the numbers
-    are neighbours: a sum of 32-bit integers that might wrap around would hide it.
+    ``mixed``: v is a vector of velocities along this axis, which may have both signs;
+    else all come from the side of ``near_low``.
     """
-    return ti.Vector([x[block * lanes + lane] for lane in range(lanes)])
+    f0 = f[here]
+    f2 = f[far_low]
+    f1 = f[near_low]
+    f3 = f[near_high]
+    if ti.static(mixed):
+        right = v >= 0
+        low = f1
+        high = f3
+        f2 = ti.select(right, f2, f[far_high])
+        f1 = ti.select(right, low, high)
+        f3 = ti.select(right, high, low)
+    jump = f0 - f1
+    return jump + slope_change(f1 - f2, jump, f3 - f0, tiny)
+
+
+@ti.func
+def ordered(far_low, near_low, near_high, far_high, right):
+    """Return the rows so that what moves to the ``right``, or not, comes from the first."""
+    return (
+        ti.select(right, far_low, far_high),
+        ti.select(right, near_low, near_high),
+        ti.select(right, near_high, near_low),
+        ti.select(right, far_high, far_low),
+    )
 
 
 @ti.func
@@ -173,19 +199,24 @@ def product_moments(s, V: Template, scale):
 def k_stage_fwd(
     real: Template,
     lanes: Template,
+    mixed: Template,
     second: Template,
     parts: Template,
     S: Template,
     V: Template,
     law: Template,
-    old: Array1,
-    moved: Array1,
-    out: Array1,
+    old: Vectors,
+    moved: Vectors,
+    out: Vectors,
+    out_flat: Array1,
     neighbours: Array2,
-    nodes: Array1,
+    nodes: Vectors,
+    nodes_flat: Array1,
     knudsen: Array1,
-    table_in: Array1,
-    table: Array1,
+    table_in: Vectors,
+    table_in_flat: Array1,
+    table: Vectors,
+    table_flat: Array1,
     record_in: Array2,
     record: Array2,
     par: Array1,
@@ -200,11 +231,12 @@ def k_stage_fwd(
     """Run one stage of ARS(2,2,2) in every cell.
 
     ``second`` False: ``out = relax(old - dt A(old))``. True: the last stage, with ``old``
-    the state at the start and ``moved`` the first stage. ``nodes`` is flat, rows of
-    ``pitch``: 0..2 node values, 3..5 ``|v| / dx``; ``table`` has rows of ``width``: the
-    factors of the equilibrium, last axis first; ``par`` is packed by the kinetic world.
-    ``lanes`` velocities are handled at once; it divides the inner axis and its negative
-    half.
+    the state at the start and ``moved`` the first stage. ``nodes`` has rows of ``pitch``:
+    0..2 node values, 3..5 ``|v| / dx``; ``table`` has rows of ``width``: the factors of the
+    equilibrium, last axis first; ``par`` is packed by the kinetic world. ``lanes``
+    velocities are handled at once; it divides the inner axis, and unless ``mixed`` also
+    the negative half of it. An array that is also needed
+    number by number comes a second time as ``..._flat``.
     """
     for cell in range(knudsen.shape[0]):
         b = cell // cells
@@ -213,7 +245,6 @@ def k_stage_fwd(
         tiny = par[15]
         dt_move = par[1]
         c_old = par[2]
-        c_moved = par[3]
         c_lag = par[4]
         dt_relax = par[5]
         weight = par[6]
@@ -225,122 +256,149 @@ def k_stage_fwd(
         pitch_blocks = pitch // lanes
         width_blocks = width // lanes
         base = b * parts * rows
-        n_low = ti.cast(par[11], ti.i32)
+        low_blocks = ti.cast(par[11], ti.i32) // lanes
         # -- transport, and the raw moments of what arrives
-        mass = 0.0
-        energy = 0.0
-        reduced = 0.0
-        flow = ti.Vector([0.0, 0.0, 0.0])
+        x0 = neighbours[i, 0] * nv_blocks
+        x1 = neighbours[i, 1] * nv_blocks
+        x2 = neighbours[i, 2] * nv_blocks
+        x3 = neighbours[i, 3] * nv_blocks
+        y0 = x0
+        y1 = x1
+        y2 = x2
+        y3 = x3
+        z0 = x0
+        z1 = x1
+        z2 = x2
+        z3 = x3
+        if ti.static(S > 1):
+            y0 = neighbours[i, 4] * nv_blocks
+            y1 = neighbours[i, 5] * nv_blocks
+            y2 = neighbours[i, 6] * nv_blocks
+            y3 = neighbours[i, 7] * nv_blocks
+        if ti.static(S > 2):
+            z0 = neighbours[i, 8] * nv_blocks
+            z1 = neighbours[i, 9] * nv_blocks
+            z2 = neighbours[i, 10] * nv_blocks
+            z3 = neighbours[i, 11] * nv_blocks
+        zero = nodes[0] * 0
+        sum_m = zero
+        sum_0 = zero
+        sum_1 = zero
+        sum_last = zero
+        sum_e = zero
+        sum_h = zero
         for o in range(outer):
             o0 = o
             o1 = 0
             if ti.static(V == 3):
                 o0 = o // middle_n
                 o1 = o - o0 * middle_n
-            vo = ti.Vector([0.0 * half, 0.0 * half])
+            v0 = half * 0
+            v1 = half * 0
+            rate_x = half * 0
+            rate_y = half * 0
+            # axes before the last: rows ordered so that what v brings comes from the first
+            a0 = x0
+            a1 = x1
+            a2 = x2
+            a3 = x3
+            b0 = y0
+            b1 = y1
+            b2 = y2
+            b3 = y3
             if ti.static(V >= 2):
-                vo[0] = nodes[0 * pitch + o0]
+                v0 = nodes_flat[o0]
+                rate_x = nodes_flat[3 * pitch + o0]
+                a0, a1, a2, a3 = ordered(x0, x1, x2, x3, v0 >= 0)
             if ti.static(V == 3):
-                vo[1] = nodes[1 * pitch + o1]
-            m0 = 0.0
-            m1 = 0.0
-            m2 = 0.0
-            mh = 0.0
-            for side in ti.static(range(2 if S == V else 1)):
-                first = 0
-                last = inner
-                if ti.static(S == V):
-                    if ti.static(side == 0):
-                        last = n_low
+                v1 = nodes_flat[pitch + o1]
+                rate_y = nodes_flat[4 * pitch + o1]
+                b0, b1, b2, b3 = ordered(y0, y1, y2, y3, v1 >= 0)
+            line_m = zero
+            line_1 = zero
+            line_e = zero
+            for q in ti.static(range(parts)):
+                row = (base + q * rows) * nv_blocks + o * inner_blocks
+                for t in range(inner_blocks):
+                    v = nodes[(V - 1) * pitch_blocks + t]
+                    at = row + t
+                    here = at + i * nv_blocks
+                    f = moved[here]
+                    # along the last axis the sign changes within the line
+                    n0 = z0
+                    n1 = z1
+                    n2 = z2
+                    n3 = z3
+                    if ti.static(V == 1):
+                        n0 = x0
+                        n1 = x1
+                        n2 = x2
+                        n3 = x3
+                    if ti.static(V == 2):
+                        n0 = y0
+                        n1 = y1
+                        n2 = y2
+                        n3 = y3
+                    if ti.static(S == V and not mixed):
+                        n0, n1, n2, n3 = ordered(n0, n1, n2, n3, t >= low_blocks)
+                    change = zero
+                    if ti.static(V == 1):
+                        change = upwind(
+                            moved, here, at + n0, at + n1, at + n2, at + n3, v, tiny, mixed
+                        )
+                        change *= nodes[3 * pitch_blocks + t]
                     else:
-                        first = n_low
-                at = ti.Matrix.zero(ti.i32, parts, 3 * S + 1)
-                rate = ti.Vector.zero(ti.f64, 3)
-                for d in ti.static(range(S)):
-                    up = 0
-                    if ti.static(d == V - 1):
-                        up = 1 if ti.static(side == 1) else 0
+                        change = upwind(
+                            moved, here, at + a0, at + a1, at + a2, at + a3, v, tiny, False
+                        )
+                        change *= rate_x
+                    if ti.static(S > 1 and V == 2):
+                        step = upwind(
+                            moved, here, at + n0, at + n1, at + n2, at + n3, v, tiny, mixed
+                        )
+                        change += nodes[4 * pitch_blocks + t] * step
+                    if ti.static(S > 1 and V == 3):
+                        step = upwind(
+                            moved, here, at + b0, at + b1, at + b2, at + b3, v, tiny, False
+                        )
+                        change += rate_y * step
+                    if ti.static(S > 2):
+                        step = upwind(
+                            moved, here, at + n0, at + n1, at + n2, at + n3, v, tiny, mixed
+                        )
+                        change += nodes[5 * pitch_blocks + t] * step
+                    new = f - dt_move * change
+                    if ti.static(second):
+                        new += c_old * (old[here] - f)
+                    out[here] = new
+                    if ti.static(q == 0):
+                        line_m += new
+                        line_1 += new * v
+                        line_e += new * v * v
                     else:
-                        up = ti.select(vo[ti.min(d, 1)] >= 0, 1, 0)
-                        rate[d] = nodes[(3 + d) * pitch + o0 if ti.static(d == 0) else o1]
-                    far = neighbours[i, 4 * d + ti.select(up == 1, 0, 3)]
-                    near = neighbours[i, 4 * d + ti.select(up == 1, 1, 2)]
-                    down = neighbours[i, 4 * d + ti.select(up == 1, 2, 1)]
-                    for q in ti.static(range(parts)):
-                        at[q, 3 * d] = (
-                            base + q * rows + far
-                        ) * nv_blocks + o * inner_blocks
-                        at[q, 3 * d + 1] = (
-                            base + q * rows + near
-                        ) * nv_blocks + o * inner_blocks
-                        at[q, 3 * d + 2] = (
-                            base + q * rows + down
-                        ) * nv_blocks + o * inner_blocks
-                for q in ti.static(range(parts)):
-                    at[q, 3 * S] = (base + q * rows + i) * nv_blocks + o * inner_blocks
-                if ti.static(True):
-                    sum0 = ti.Vector([ti.cast(0, real) for _ in range(lanes)])
-                    sum1 = ti.Vector([ti.cast(0, real) for _ in range(lanes)])
-                    sum2 = ti.Vector([ti.cast(0, real) for _ in range(lanes)])
-                    sum_h = ti.Vector([ti.cast(0, real) for _ in range(lanes)])
-                    for block in range(first // lanes, last // lanes):
-                        v = load_block(nodes, (V - 1) * pitch_blocks + block, lanes)
-                        for q in ti.static(range(parts)):
-                            here = at[q, 3 * S] + block
-                            begun = load_block(old, here, lanes)
-                            f0 = begun
-                            if ti.static(second):
-                                f0 = load_block(moved, here, lanes)
-                            change = 0 * f0
-                            for d in ti.static(range(S)):
-                                f2 = 0 * f0
-                                f1 = 0 * f0
-                                f3 = 0 * f0
-                                if ti.static(second):
-                                    f2 = load_block(moved, at[q, 3 * d] + block, lanes)
-                                    f1 = load_block(moved, at[q, 3 * d + 1] + block, lanes)
-                                    f3 = load_block(moved, at[q, 3 * d + 2] + block, lanes)
-                                else:
-                                    f2 = load_block(old, at[q, 3 * d] + block, lanes)
-                                    f1 = load_block(old, at[q, 3 * d + 1] + block, lanes)
-                                    f3 = load_block(old, at[q, 3 * d + 2] + block, lanes)
-                                jump = f0 - f1
-                                step = jump + half * slope_change(
-                                    f1 - f2, jump, f3 - f0, tiny
-                                )
-                                if ti.static(d == V - 1):
-                                    change += (
-                                        load_block(
-                                            nodes, (3 + d) * pitch_blocks + block, lanes
-                                        )
-                                        * step
-                                    )
-                                else:
-                                    change += ti.cast(rate[d], real) * step
-                            new = 0 * f0
-                            if ti.static(second):
-                                new = c_old * begun + c_moved * f0 - dt_move * change
-                            else:
-                                new = f0 - dt_move * change
-                            for lane in ti.static(range(lanes)):
-                                out[here * lanes + lane] = new[lane]
-                            if ti.static(q == 0):
-                                sum0 += new
-                                sum1 += new * v
-                                sum2 += new * v * v
-                            else:
-                                sum_h += new
-                    m0 += sum0.sum()
-                    m1 += sum1.sum()
-                    m2 += sum2.sum()
-                    mh += sum_h.sum()
-            mass += m0
-            flow[V - 1] += m1
-            energy += m2
-            reduced += mh
-            for d in ti.static(range(V - 1)):
-                flow[d] += m0 * vo[d]
-                energy += m0 * vo[d] * vo[d]
+                        sum_h += new
+            sum_m += line_m
+            sum_last += line_1
+            sum_e += line_e
+            if ti.static(V > 1):
+                sum_0 += v0 * line_m
+                sum_e += (v0 * v0) * line_m
+            if ti.static(V > 2):
+                sum_1 += v1 * line_m
+                sum_e += (v1 * v1) * line_m
+        mass = 0.0
+        energy = 0.0
+        reduced = 0.0
+        flow = ti.Vector([0.0, 0.0, 0.0])
+        for l in ti.static(range(lanes)):
+            mass += sum_m[l]
+            energy += sum_e[l]
+            reduced += sum_h[l]
+            flow[V - 1] += sum_last[l]
+            if ti.static(V > 1):
+                flow[0] += sum_0[l]
+            if ti.static(V > 2):
+                flow[1] += sum_1[l]
         mass *= weight
         energy *= weight
         reduced *= weight
@@ -389,7 +447,7 @@ def k_stage_fwd(
                 line = axis_sums(
                     unknown[1 + d],
                     unknown[N - 1],
-                    (nodes[d * pitch + 0] - velocity[d]) / scale,
+                    (nodes_flat[d * pitch] - velocity[d]) / scale,
                     par[12 + d] / scale,
                     n,
                 )
@@ -432,13 +490,13 @@ def k_stage_fwd(
             else:
                 offset = 0
             axis_table(
-                table,
+                table_flat,
                 cell,
                 offset,
                 amplitude if ti.static(d == V - 1) else 1.0,
                 unknown[1 + d],
                 unknown[N - 1],
-                (nodes[d * pitch + 0] - velocity[d]) / scale,
+                (nodes_flat[d * pitch] - velocity[d]) / scale,
                 par[12 + d] / scale,
                 n,
                 width,
@@ -452,7 +510,18 @@ def k_stage_fwd(
         poly = ti.Vector.zero(ti.f64, 9)
         if ti.static(law == SHAKHOV_MODEL):
             heat = heat_flux(
-                out, nodes, velocity, base, rows, i, inner, outer, middle_n, parts, V, pitch
+                out_flat,
+                nodes_flat,
+                velocity,
+                base,
+                rows,
+                i,
+                inner,
+                outer,
+                middle_n,
+                parts,
+                V,
+                pitch,
             )
             poly = shakhov(
                 heat,
@@ -462,9 +531,9 @@ def k_stage_fwd(
                 k,
                 D,
                 weight,
-                table,
+                table_flat,
                 cell,
-                nodes,
+                nodes_flat,
                 velocity,
                 inner,
                 outer,
@@ -494,40 +563,32 @@ def k_stage_fwd(
             if ti.static(second):
                 factor_in = lag
             if ti.static(V == 2):
-                factor *= table[cell * width + inner + o]
+                factor *= table_flat[cell * width + inner + o]
                 if ti.static(second):
-                    factor_in *= table_in[cell * width + inner + o]
+                    factor_in *= table_in_flat[cell * width + inner + o]
             if ti.static(V == 3):
-                factor *= (
-                    table[cell * width + inner + middle_n + o0]
-                    * table[cell * width + inner + o1]
-                )
+                factor *= table_flat[cell * width + inner + middle_n + o0]
+                factor *= table_flat[cell * width + inner + o1]
                 if ti.static(second):
-                    factor_in *= (
-                        table_in[cell * width + inner + middle_n + o0]
-                        * table_in[cell * width + inner + o1]
-                    )
-            gain_t = ti.cast(factor, real)
-            lag_in = ti.cast(factor_in, real)
+                    factor_in *= table_in_flat[cell * width + inner + middle_n + o0]
+                    factor_in *= table_in_flat[cell * width + inner + o1]
             lag_t = ti.cast(lag, real)
             for q in ti.static(range(parts)):
                 here = (base + q * rows + i) * nv_blocks + o * inner_blocks
-                more = 0 * half + 1
-                more_in = 0 * half + 1
+                gain_t = ti.cast(factor, real)
+                lag_in = ti.cast(factor_in, real)
                 if ti.static(q == 1):
-                    more = ti.cast(spare, real)
+                    gain_t *= ti.cast(spare, real)
                     if ti.static(second):
-                        more_in = ti.cast((D - V) * record_in[cell, PERP], real)
+                        lag_in *= ti.cast((D - V) * record_in[cell, PERP], real)
                 for t in range(inner_blocks):
-                    target = (
-                        more * gain_t * load_block(table, cell * width_blocks + t, lanes)
-                    )
+                    target = gain_t * table[cell * width_blocks + t]
                     if ti.static(law == SHAKHOV_MODEL):
                         for lane in ti.static(range(lanes)):
                             target[lane] *= shakhov_factor(
                                 record,
                                 cell,
-                                nodes,
+                                nodes_flat,
                                 o0,
                                 o1,
                                 t * lanes + lane,
@@ -536,16 +597,15 @@ def k_stage_fwd(
                                 V,
                                 pitch,
                             )
-                    value = keep_t * load_block(out, here + t, lanes) + target
+                    value = keep_t * out[here + t] + target
                     if ti.static(second):
-                        target_in = load_block(table_in, cell * width_blocks + t, lanes)
-                        target_in *= more_in * lag_in
+                        before = lag_in * table_in[cell * width_blocks + t]
                         if ti.static(law == SHAKHOV_MODEL):
                             for lane in ti.static(range(lanes)):
-                                target_in[lane] *= shakhov_factor(
+                                before[lane] *= shakhov_factor(
                                     record_in,
                                     cell,
-                                    nodes,
+                                    nodes_flat,
                                     o0,
                                     o1,
                                     t * lanes + lane,
@@ -554,9 +614,8 @@ def k_stage_fwd(
                                     V,
                                     pitch,
                                 )
-                        value += lag_t * load_block(moved, here + t, lanes) - target_in
-                    for lane in ti.static(range(lanes)):
-                        out[(here + t) * lanes + lane] = value[lane]
+                        value += lag_t * moved[here + t] - before
+                    out[here + t] = value
 
 
 @ti.func
@@ -717,30 +776,41 @@ def run_stage(
     pair is written.
     """
     start(old.device)
-    k_stage_fwd(
-        ti.f64 if old.dtype == torch.float64 else ti.f32,
-        layout.lanes,
-        second,
-        layout.parts,
-        layout.space,
-        layout.axes,
-        layout.law,
-        old.view(-1),
-        moved.view(-1),
-        out.view(-1),
-        layout.neighbours,
-        layout.nodes.view(-1),
-        knudsen.view(-1),
-        tables[0].view(-1),
-        tables[1].view(-1),
-        records[0],
-        records[1],
-        par,
-        layout.cells,
-        layout.rows,
-        layout.inner,
-        layout.outer,
-        layout.middle,
-        layout.nodes.shape[1],
-        tables[0].shape[1],
-    )
+    lanes = layout.lanes
+
+    def vectors(x: torch.Tensor) -> torch.Tensor:
+        return x.view(-1, lanes)
+
+    with simd():
+        k_stage_fwd(
+            ti.f64 if old.dtype == torch.float64 else ti.f32,
+            lanes,
+            layout.mixed,
+            second,
+            layout.parts,
+            layout.space,
+            layout.axes,
+            layout.law,
+            vectors(old),
+            vectors(moved),
+            vectors(out),
+            out.view(-1),
+            layout.neighbours,
+            vectors(layout.nodes),
+            layout.nodes.view(-1),
+            knudsen.view(-1),
+            vectors(tables[0]),
+            tables[0].view(-1),
+            vectors(tables[1]),
+            tables[1].view(-1),
+            records[0],
+            records[1],
+            par,
+            layout.cells,
+            layout.rows,
+            layout.inner,
+            layout.outer,
+            layout.middle,
+            layout.nodes.shape[1],
+            tables[0].shape[1],
+        )

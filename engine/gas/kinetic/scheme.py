@@ -33,7 +33,8 @@ class Layout:
         middle: nodes along the axis before the last (for two axes: ``outer``).
         neighbours: ``[cells, 4 * space]`` int32 rows at -2, -1, +1, +2 along each axis.
         lanes: velocities that the kernel handles at once.
-        nodes: ``[6, n]`` node values, then ``|v| / dx``, per axis; n divisible by 8.
+        mixed: whether a group of them may have both signs.
+        nodes: ``[6, n]`` node values, then ``|v| / dx``, per axis; n divisible by 16.
     """
 
     parts: int
@@ -46,6 +47,7 @@ class Layout:
     outer: int
     middle: int
     lanes: int
+    mixed: bool
     neighbours: Tensor
     nodes: Tensor
 
@@ -61,7 +63,7 @@ def layout(
 ) -> Layout:
     """Number the rows and tabulate neighbours and nodes."""
     neighbours, rows = _neighbours(grid, sides)
-    nodes = torch.zeros(6, (max(velocities.shape) + 7) // 8 * 8, dtype=torch.float64)
+    nodes = torch.zeros(6, -(-max(velocities.shape) // 16) * 16, dtype=torch.float64)
     for d in range(velocities.axes):
         axis = velocities.axis(d)
         nodes[d, : len(axis)] = axis
@@ -70,6 +72,8 @@ def layout(
     shape = velocities.shape
     outer = velocities.count // shape[-1]
     middle = shape[-2] if velocities.axes > 1 else 1
+    lanes = _lanes(velocities, dtype)
+    low = int((velocities.axis(velocities.axes - 1) < 0).sum())
     return Layout(
         parts,
         grid.dim,
@@ -80,16 +84,17 @@ def layout(
         shape[-1],
         outer,
         middle,
-        _lanes(velocities),
+        lanes,
+        low % lanes > 0,
         neighbours.to(device),
         nodes.to(device, dtype),
     )
 
 
-def _lanes(velocities: Velocities) -> int:
-    """Widest vector that divides the last axis and its negative half."""
-    low = int((velocities.axis(velocities.axes - 1) < 0).sum())
-    return next(n for n in (4, 2, 1) if velocities.shape[-1] % n == 0 == low % n)
+def _lanes(velocities: Velocities, dtype: torch.dtype) -> int:
+    """Widest vector, of at most 64 bytes, that divides the last axis."""
+    widths = (8, 4, 2, 1) if dtype == torch.float64 else (16, 8, 4, 2, 1)
+    return next(n for n in widths if velocities.shape[-1] % n == 0)
 
 
 def _neighbours(grid: Grid, sides: Sequence[Sides]) -> tuple[Tensor, int]:

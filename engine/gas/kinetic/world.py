@@ -36,6 +36,7 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...kernels import transport
+from ...kernels.types import aligned
 from ..boundaries import Inflow, Sides, Wall, check_sides, component
 from ..grid import Grid
 from ..material import Gas
@@ -266,6 +267,7 @@ class KineticWorld:
         Raises:
             GuardError: density or temperature not positive; names cell and step.
         """
+        state = replace(state, f=aligned(state.f))
         out = state.f if self.in_place else torch.empty_like(state.f)
         return self._step(state, out)
 
@@ -306,7 +308,7 @@ class KineticWorld:
     def _buffers(self, f: Tensor) -> tuple:
         if "stage" not in self._scratch:
             cells = self.batch * self.grid.cells
-            width = (sum(self.velocities.shape) + 7) // 8 * 8
+            width = -(-sum(self.velocities.shape) // 16) * 16
             kn = self.knudsen.reshape(self.batch, -1).expand(self.batch, self.grid.cells)
 
             def pair(columns: int) -> tuple[Tensor, Tensor]:
@@ -338,7 +340,7 @@ class KineticWorld:
                 self.gas.temperature_power,
                 n_low,
                 *dv[:3],
-                1e-100 if self.dtype == torch.float64 else 1e-15,
+                1e-100 if self.dtype == torch.float64 else 1e-18,
             ]
             self._scratch["par", second] = torch.tensor(
                 values, dtype=self.dtype, device=self.device

@@ -12,7 +12,11 @@ coefficients of BGK.
 
 Space: first order, MUSCL or WENO5 (component-wise on density, velocity, pressure), HLLC.
 Time: SSP-RK2 (first order, MUSCL) or SSP-RK3 (WENO5) (Shu, Osher 1988). The step is fixed
-and checked against the Courant number at every report.
+and checked against the Courant number at every report. Viscosity is part of these stages
+where they are stable with it; with ``viscous_stages = s`` it acts in two half steps around
+them (Strang), each of s stages of the super-time-stepping scheme RKL2, second order and
+stable up to ``(s^2 + s - 2)/4`` explicit steps (Meyer, Balsara, Aslam, J. Comput. Phys.
+257, 2014, p. 594, eq. 16 to 18).
 """
 
 from dataclasses import dataclass, field, replace
@@ -89,6 +93,7 @@ class FluidWorld:
             ideal gas with the gamma of ``gas``.
         dtype: f64 or f32.
         device: cpu or cuda.
+        viscous_stages: 0, or the stages of RKL2, at least 3: see :func:`stages_for`.
 
     Raises:
         InputError: a contradiction, before anything is computed.
@@ -104,6 +109,7 @@ class FluidWorld:
     state_equation: torch.nn.Module | None = None
     dtype: torch.dtype = torch.float64
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    viscous_stages: int = 0
     _shape: kernels.FluxShape = field(init=False, repr=False, compare=False)
     _scratch: dict = field(init=False, repr=False, compare=False, default_factory=dict)
 
@@ -113,6 +119,10 @@ class FluidWorld:
             raise InputError(f"scheme: {self.scheme}; allowed are {', '.join(_SCHEMES)}")
         if not self.time_step > 0:
             raise InputError(f"time_step: {self.time_step}; must be positive")
+        if self.viscous_stages and (self.viscous_stages < 3 or self.knudsen is None):
+            raise InputError(
+                f"viscous_stages: {self.viscous_stages}; 0, or at least 3 with a knudsen"
+            )
         equation = self.state_equation
         gamma = equation.gamma if isinstance(equation, IdealGas) else self.gas.gamma
         if abs(gamma - self.gas.gamma) > 1e-9 and self.knudsen is not None:
@@ -192,10 +202,11 @@ class FluidWorld:
         factor = max(2.0, (self.gas.dimension + 2) / self.gas.dimension / self.gas.prandtl)
         diffusivity = float((factor * tau * pressure / density).amax())
         limit = 0.5 / (diffusivity * sum(1.0 / h**2 for h in self.grid.spacing))
-        if self.time_step > limit:
+        if self.time_step > limit * _stretch(self.viscous_stages):
             raise InputError(
                 f"time_step: {self.time_step:.3g} is too long for the viscosity at Knudsen "
-                f"number {float(self.knudsen.amax()):.3g}; at most {limit:.3g}"
+                f"number {float(self.knudsen.amax()):.3g}; at most {limit:.3g}, or "
+                f"viscous_stages of at least {stages_for(self.time_step, limit)}"
             )
 
     def init(self, rng: torch.Generator) -> FluidState:
@@ -220,7 +231,10 @@ class FluidWorld:
             GuardError: density or pressure not positive; names cell and step.
         """
         w, extra, flux, count = self._buffers(state.u)
-        u, stages = state.u, _STAGES[self.scheme]
+        old, stages = state.u, _STAGES[self.scheme]
+        if self.viscous_stages:
+            old = self._diffuse(old, 0.5 * self.time_step)
+        u = old
         for number, weights in enumerate(stages):
             self._primitive(u, w, extra, from_kernel=number > 0)
             out = (
@@ -236,10 +250,13 @@ class FluidWorld:
                     count[axis],
                     self._flux_par(),
                 )
-            if self.knudsen is not None:
+            if self.knudsen is not None and not self.viscous_stages:
                 self._add_viscous(w, flux)
-            self._shape.update(state.u, u, out, w, flux, self._update_par(weights))
+            self._shape.update(old, u, out, w, flux, self._update_par(weights))
             u = out
+        if self.viscous_stages:
+            u = self._diffuse(u, 0.5 * self.time_step)
+            self._primitive(u, w, extra, from_kernel=False)
         bad = sum(c.sum(1) for c in count)
         for c in count:
             c.zero_()
@@ -349,6 +366,38 @@ class FluidWorld:
                 raise AssertionError("handled above")
 
     # -- viscosity --------------------------------------------------------------------
+
+    def _diffuse(self, u: Tensor, duration: float) -> Tensor:
+        """Return u after viscosity and conduction alone: one step of RKL2."""
+        s = self.viscous_stages
+        weight = 4.0 / (s * s + s - 2)
+        b = [1 / 3, 1 / 3, *((j * j + j - 2) / (2 * j * (j + 1)) for j in range(2, s + 1))]
+        start = u.clone()
+        first = self._viscous_rate(start) * (duration * weight)
+        before, now = start, start.clone()
+        self.inside(now).add_(first, alpha=b[1])
+        for j in range(2, s + 1):
+            mu = (2 * j - 1) / j * b[j] / b[j - 1]
+            nu = (1 - j) / j * b[j] / b[j - 2]
+            after = mu * now + nu * before + (1 - mu - nu) * start
+            rate = self._viscous_rate(now) * (duration * weight) - (1 - b[j - 1]) * first
+            self.inside(after).add_(rate, alpha=mu)
+            before, now = now, after
+        return now
+
+    def _viscous_rate(self, u: Tensor) -> Tensor:
+        """Return ``du/dt`` of the cells from stress and heat flux alone."""
+        w, extra, flux, _ = self._buffers(u)
+        self._primitive(u, w, extra, from_kernel=False)
+        rate: Tensor | float = 0.0
+        for f in flux:
+            f.zero_()
+        self._add_viscous(w, flux)
+        for axis, f in enumerate(flux):
+            low = self.inside(torch.roll(f, 1, 2 + axis))
+            rate = rate - (self.inside(f) - low) / self.grid.spacing[axis]
+        assert isinstance(rate, Tensor)
+        return rate
 
     def _add_viscous(self, w: Tensor, flux: list[Tensor]) -> None:
         """Add the viscous stress and the heat flux to the faces."""
@@ -488,6 +537,27 @@ class FluidWorld:
         )
         heat = 0.5 * (self.gas.dimension + 2) / self.gas.prandtl
         return -mu[..., None, None] * stress, -heat * mu[..., None] * gradient[..., dim, :]
+
+
+def stages_for(time_step: float, limit: float) -> int:
+    """Return the fewest stages of RKL2 for which a step of the fluid is stable.
+
+    Args:
+        time_step: of the fluid; viscosity takes two halves of it.
+        limit: longest stable explicit step of the viscosity.
+
+    Returns:
+        0 where the explicit scheme will do, else an odd number from 3 on.
+    """
+    if time_step <= limit:
+        return 0
+    stages = int(sqrt(2.25 + 2.0 * time_step / limit) - 0.5) + 1
+    return max(3, stages + 1 - stages % 2)
+
+
+def _stretch(stages: int) -> float:
+    """Longest stable step over the explicit one: two halves of ``(s^2 + s - 2)/4`` each."""
+    return 0.5 * (stages * stages + stages - 2) if stages else 1.0
 
 
 def courant_guard(step: int, state: object, observed: dict[str, Tensor]) -> None:
