@@ -13,6 +13,12 @@ from ..schema.base import Common
 from ..schema.closure import ClosureScenario, ClosureShockScenario, ClosureTrainScenario
 from ..schema.coupled import CoupledShockScenario
 from ..schema.gas import GasScenario, RelaxationScenario
+from ..schema.gradients import (
+    ClosureLoopScenario,
+    LearnRdfScenario,
+    LearnViscosityScenario,
+    ShockSensitivityScenario,
+)
 from ..schema.label import LabelScenario
 from ..schema.learn import ClosureLearnScenario, LearnScenario
 from ..schema.md import MdScenario
@@ -51,6 +57,15 @@ def build(scenario: Common, base: Path) -> Job:
             from . import learn_closure
 
             return learn_closure.build(scenario)
+        case (
+            LearnViscosityScenario()
+            | LearnRdfScenario()
+            | ShockSensitivityScenario()
+            | ClosureLoopScenario()
+        ):
+            from . import gradients
+
+            return gradients.build(scenario)
         case GasScenario() | RelaxationScenario():
             from . import gas
 

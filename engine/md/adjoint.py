@@ -251,12 +251,13 @@ def _pull(plan: _Plan, state: ParticleState, adjoint: _Adjoint) -> None:
 
 def _judge(plan: _Plan, adjoint: _Adjoint) -> None:
     """Measure the growth over the earlier half; refuse a gradient that is noise."""
-    time = plan.dt * plan.steps
-    (x, p), (x_half, p_half) = adjoint.sizes[-1], adjoint.sizes[len(adjoint.sizes) // 2]
-    if plan.steps > 1 and min(x, p, x_half, p_half) > 0:
-        plan.growth.rate = math.log(x * p / (x_half * p_half)) / time
-        plan.growth.factor = math.exp(min(plan.growth.rate * time, 700.0))
-    if not plan.growth.factor <= plan.largest_growth and plan.steps > 1:
+    time, sizes = plan.dt * plan.steps, adjoint.sizes
+    early, half = math.prod(sizes[-1]), math.prod(sizes[len(sizes) // 2])
+    if plan.steps == 1 or 0.0 in (early, half):
+        return
+    plan.growth.rate = math.log(early / half) / time
+    plan.growth.factor = math.exp(min(plan.growth.rate * time, 700.0))
+    if not plan.growth.factor <= plan.largest_growth:
         warnings.warn(
             f"the gradient through {plan.steps} steps is noise: perturbations grow by "
             f"exp({plan.growth.rate:.3g} t), {plan.growth.factor:.3g} times over "

@@ -5,6 +5,12 @@ from .base import Common
 from .closure import ClosureScenario, ClosureShockScenario, ClosureTrainScenario
 from .coupled import CoupledShockScenario
 from .gas import GasScenario, RelaxationScenario
+from .gradients import (
+    ClosureLoopScenario,
+    LearnRdfScenario,
+    LearnViscosityScenario,
+    ShockSensitivityScenario,
+)
 from .label import LabelScenario
 from .learn import ClosureLearnScenario, LearnScenario
 from .md import MdScenario
@@ -16,6 +22,7 @@ def scenario_kinds() -> dict[str, type[Common]]:
     """Return every kind of scenario; a new one is a line here and an arm in ``build``."""
     return {
         "closure": ClosureScenario,
+        "closure_in_loop": ClosureLoopScenario,
         "closure_learn": ClosureLearnScenario,
         "closure_shock": ClosureShockScenario,
         "closure_train": ClosureTrainScenario,
@@ -25,6 +32,9 @@ def scenario_kinds() -> dict[str, type[Common]]:
         "gas_relaxation": RelaxationScenario,
         "label": LabelScenario,
         "learn": LearnScenario,
+        "learn_rdf": LearnRdfScenario,
+        "learn_viscosity": LearnViscosityScenario,
+        "shock_sensitivity": ShockSensitivityScenario,
         "symmetry": SymmetryScenario,
         "train": TrainScenario,
         "vmc": VmcScenario,

@@ -1,0 +1,253 @@
+"""The forces between atoms from the structure of their liquid, by reweighting."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from ase.build import bulk
+from torch import Tensor
+
+from ..audit.certify import Certificate, certify
+from ..md.differentiable import SmoothLennardJones
+from ..md.integrators import Langevin, Schedule
+from ..md.observables import RadialDistribution
+from ..md.reweighting import Frames, Weighted
+from ..md.structure import from_atoms
+from ..md.units import METAL
+from ..md.world import MolecularDynamics
+from ..protocols import Figure, Outcome
+from ..run import Reporter
+from ..rundir import RunFolder
+from ..schema.gradients import LearnRdfScenario, PairSection
+from ..units import BOLTZMANN_EV, time_from_fs
+from .gradients import put, put_certificate
+
+INNER = 20
+"""Most steps of Gauss and Newton between two simulations."""
+
+RELAXATION = 200.0
+"""Inverse friction of the thermostat, fs."""
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Frames of one simulation and their distributions.
+
+    Attributes:
+        frames: to be reweighted.
+        curves: ``[frames, bins]`` g(r) of each.
+    """
+
+    frames: Frames
+    curves: Tensor
+
+
+@dataclass(frozen=True)
+class RdfFit:
+    """Simulates, reweights and improves the parameters until nothing changes."""
+
+    scenario: LearnRdfScenario
+
+    def run(self, folder: RunFolder, report: Reporter) -> Outcome:
+        """Learn; rounds that are done are taken from the checkpoint."""
+        s = self.scenario
+        kept = folder.load_checkpoint()
+        tensors = dict(kept.tensors) if kept else {}
+        done = kept.step if kept else 0
+        if "target" not in tensors:
+            report.progress(0, s.rounds + 1, {"truth": "simulating"})
+            tensors["target"] = self._target(folder)
+            tensors["path"] = torch.tensor([[s.start.epsilon, s.start.sigma]]).double()
+            tensors["told"] = torch.empty(0, 2, dtype=torch.float64)
+            folder.save_checkpoint(0, tensors)
+        target, last = tensors["target"], None
+        for number in range(done, s.rounds):
+            point = tensors["path"][-1].log()
+            last = self.ensemble(point, s.seed + 1 + number, s.frames)
+            if "first" not in tensors:
+                tensors["first"] = last.curves.mean(0)
+            tensors["fitted"] = last.curves.mean(0)
+            point, weighted, misfit = self._improved(last, point, target)
+            row = torch.tensor([[misfit, weighted.effective / s.frames]]).double()
+            tensors["path"] = torch.cat([tensors["path"], point.exp()[None]])
+            tensors["told"] = torch.cat([tensors["told"], row])
+            folder.save_checkpoint(number + 1, tensors)
+            epsilon, sigma = point.exp().tolist()
+            seen = {"epsilon": f"{epsilon:.2f} K", "sigma": f"{sigma:.4f}"}
+            report.progress(number + 1, s.rounds + 1, seen)
+            folder.log(step=number + 1, epsilon=epsilon, sigma=sigma, misfit=misfit)
+        point = tensors["path"][-2 if s.rounds > 1 else 0].log()
+        if last is None:
+            last = self.ensemble(point, s.seed + s.rounds, s.frames)
+        self._write(folder, tensors)
+        certificate = self._certificate(last, point, target)
+        return self._outcome(folder, tensors, certificate)
+
+    # -- simulation -----------------------------------------------------------------------
+
+    def potential(self, point: Tensor) -> SmoothLennardJones:
+        """Return the pair; ``point`` holds ln epsilon (K) and ln sigma (angstrom)."""
+        epsilon, sigma = point.exp()
+        cutoff = self.scenario.cutoff
+        return SmoothLennardJones((epsilon * BOLTZMANN_EV)[None], sigma[None], cutoff)
+
+    def ensemble(self, point: Tensor, seed: int, count: int) -> Ensemble:
+        """Simulate ``count`` frames in equilibrium."""
+        s = self.scenario
+        edge = (4.0 / s.density) ** (1.0 / 3.0)
+        atoms = bulk("Ar", "fcc", a=edge, cubic=True).repeat(s.cells)
+        atoms.set_masses(np.full(len(atoms), s.mass))
+        potential = self.potential(point.detach())
+        world = MolecularDynamics(
+            potential,
+            Langevin(Schedule.constant(s.temperature), time_from_fs(RELAXATION)),
+            from_atoms(atoms, ("Ar",), seed=seed),
+            s.time_step,
+            (2.0 * s.temperature,),
+            0.8,
+            METAL,
+        )
+        state, states = world.init(), []
+        for step in range(1, s.settling + count * s.interval + 1):
+            state = world.step(state)
+            if step > s.settling and (step - s.settling) % s.interval == 0:
+                states.append(state)
+        frames = Frames.of(states, potential, BOLTZMANN_EV * s.temperature)
+        rdf = RadialDistribution(1, s.r_max, s.bins)
+        curves = frames.observe(lambda batch: rdf(replace(batch), {})[:, 0])
+        return Ensemble(frames, curves)
+
+    def _target(self, folder: RunFolder) -> Tensor:
+        pair: PairSection = self.scenario.truth
+        point = torch.tensor([pair.epsilon, pair.sigma], dtype=torch.float64).log()
+        made = self.ensemble(
+            point, 1_000_000 + self.scenario.seed, 4 * self.scenario.frames
+        )
+        folder.log(event="truth", frames=len(made.curves))
+        return made.curves.mean(0)
+
+    # -- learning -------------------------------------------------------------------------
+
+    def _improved(
+        self, made: Ensemble, point: Tensor, target: Tensor
+    ) -> tuple[Tensor, Weighted, float]:
+        """Gauss and Newton on reweighted distributions while enough frames count."""
+        here = made.frames.weighted(self.potential(point))
+        misfit = float((here.mean(made.curves) - target).square().mean().sqrt())
+        for _ in range(INNER):
+            change = self._step(made, point, target)
+            moved, weighted = point, here
+            for _ in range(8):
+                moved = point + change
+                weighted = made.frames.weighted(self.potential(moved))
+                if weighted.effective >= self.scenario.effective * len(made.curves):
+                    break
+                change = 0.5 * change
+            point, here = moved, weighted
+            share = here.effective / len(made.curves)
+            if float(change.abs().max()) < 1e-4 or share < 1.2 * self.scenario.effective:
+                break
+        return point, here, misfit
+
+    def _step(self, made: Ensemble, point: Tensor, target: Tensor) -> Tensor:
+        p = point.clone().requires_grad_()
+        curve = made.frames.weighted(self.potential(p)).mean(made.curves)
+        # d<g>/dp = -cov(g, dU/dp)/kT: one derivative of the energies serves all bins
+        rows = [torch.autograd.grad(v, p, retain_graph=True)[0] for v in curve]
+        jacobian, off = torch.stack(rows), (target - curve.detach())[:, None]
+        return torch.linalg.lstsq(jacobian, off).solution[:, 0].clamp(-0.1, 0.1)
+
+    def _certificate(self, made: Ensemble, point: Tensor, target: Tensor) -> Certificate:
+        """The gradient of the misfit through reweighting, over the frames of a round."""
+
+        def misfit(p: Mapping[str, Tensor]) -> Tensor:
+            both = torch.stack([p["epsilon"], p["sigma"]]).log()
+            curve = made.frames.weighted(self.potential(both)).mean(made.curves)
+            return (curve - target).square().mean()
+
+        def energy(p: Mapping[str, Tensor]) -> Tensor:
+            both = torch.stack([p["epsilon"], p["sigma"]]).log()
+            frames = made.frames
+            return self.potential(both).energy(frames.states, frames.neighbours).mean()
+
+        epsilon, sigma = point.exp()
+        return certify(
+            {"energy": energy, "misfit": misfit},
+            {"epsilon": epsilon, "sigma": sigma},
+            steps=[1e-2, 10**-2.5, 1e-3, 10**-3.5, 1e-4, 1e-5],
+        )
+
+    # -- what is told ---------------------------------------------------------------------
+
+    def _write(self, folder: RunFolder, tensors: Mapping[str, Tensor]) -> None:
+        s = self.scenario
+        r = RadialDistribution(1, s.r_max, s.bins).r
+        put(
+            folder,
+            "distribution",
+            {
+                "r": (r, "angstrom"),
+                "learned": (tensors["fitted"], ""),
+                "first_guess": (tensors["first"], ""),
+                "truth": (tensors["target"], ""),
+            },
+            "Radial distribution",
+            "The density of atoms around an atom over the mean; the truth is all that the "
+            "run is told.",
+            axes=("r",),
+        )
+        path = tensors["path"]
+        number = torch.arange(len(path))
+        truth = torch.tensor([s.truth.epsilon, s.truth.sigma]).double().expand(len(path), 2)
+        for name, k, unit in (("epsilon", 0, "K"), ("sigma", 1, "angstrom")):
+            put(
+                folder,
+                "parameters",
+                {
+                    "round": (number, ""),
+                    name: (path[:, k], unit),
+                    f"{name}_reference": (truth[:, k], unit),
+                },
+                "Towards the hidden parameters",
+                "One simulation per round; between two, the same frames are reweighted and "
+                "the derivative is exact. Dashed: the truth.",
+                axes=("round",),
+            )
+        put(
+            folder,
+            "trust",
+            {
+                "round": (number[1:], ""),
+                "misfit": (tensors["told"][:, 0], ""),
+                "share_of_frames_that_count": (tensors["told"][:, 1], "1"),
+            },
+            "Misfit, and how far reweighting carried",
+            "Root mean square distance of the distribution from the truth before each "
+            "round's step, and the effective share of the frames after it.",
+            axes=("round",),
+        )
+
+    def _outcome(
+        self, folder: RunFolder, tensors: Mapping[str, Tensor], certificate: Certificate
+    ) -> Outcome:
+        s = self.scenario
+        settled = tensors["path"][-max(1, min(3, s.rounds)) :]
+        mean, spread = settled.mean(0), settled.std(0, correction=0)
+        truth = (s.truth.epsilon, s.truth.sigma)
+        figures, verdicts = {}, put_certificate(folder, certificate)
+        for k, name, unit in ((0, "epsilon", "K"), (1, "sigma", "angstrom")):
+            value = float(mean[k])
+            figures[name] = Figure(value, unit, float(spread[k]), f"truth {truth[k]:g}")
+            off = abs(value / truth[k] - 1)
+            figures[f"{name}_error"] = Figure(off, "", note="relative to the truth")
+            fine = off <= s.agreement
+            verdicts[f"recovered_{name}"] = (
+                "ok" if fine else f"{100 * off:.1f}% off, allowed {100 * s.agreement:g}%"
+            )
+        figures["misfit_first"] = Figure(float(tensors["told"][0, 0]))
+        figures["misfit_last"] = Figure(float(tensors["told"][-1, 0]))
+        figures["effective_share"] = Figure(
+            float(tensors["told"][:, 1].min()), "", note="least over the rounds"
+        )
+        return Outcome(figures, verdicts)

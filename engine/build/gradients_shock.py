@@ -1,0 +1,268 @@
+"""What the thickness of a shock depends on: implicit derivatives, down to the atoms."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..audit.certify import Certificate, Law, certify
+from ..gas.boundaries import Inflow, Sides
+from ..gas.collisions import lennard_jones, viscosity
+from ..gas.grid import Grid
+from ..gas.kinetic import steady
+from ..gas.kinetic.differentiable import LineKinetics
+from ..gas.kinetic.velocities import Velocities
+from ..gas.kinetic.world import KineticWorld
+from ..gas.material import Gas
+from ..gas.moment.fluid import shock_jump
+from ..protocols import Figure, Outcome
+from ..run import Reporter
+from ..rundir import RunFolder
+from ..schema.gradients import ShockSensitivityScenario
+from .gradients import put, put_certificate
+
+GAMMA = 5.0 / 3.0
+KNUDSEN = 5.0 * math.sqrt(2.0 * math.pi) / 16.0
+"""Viscosity ahead in units in which the mean free path ahead is 1 (hard-sphere formula)."""
+
+DEGREE = 5
+"""Of the polynomial ln viscosity (ln T)."""
+
+NAMES = ("viscosity", "exponent", "prandtl", "mach", "sigma", "epsilon")
+
+
+@dataclass(frozen=True)
+class Shock:
+    """A shock at rest in a gas of Lennard-Jones atoms; the unit of length stays fixed.
+
+    Lengths are in mean free paths ahead at the scenario's own parameters, temperatures and
+    densities in those ahead.
+
+    Attributes:
+        scenario: what is asked.
+    """
+
+    scenario: ShockSensitivityScenario
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        """epsilon, sigma, prandtl, mach."""
+        s = self.scenario
+        values = {
+            "epsilon": s.pair.epsilon,
+            "sigma": s.pair.sigma,
+            "prandtl": s.prandtl,
+            "mach": s.mach,
+        }
+        return {k: torch.tensor(v, dtype=torch.float64) for k, v in values.items()}
+
+    @property
+    def grid(self) -> Grid:
+        """The box."""
+        s = self.scenario
+        return Grid((s.cells,), (-s.extent,), (s.extent,))
+
+    @property
+    def velocities(self) -> Velocities:
+        """Nodes that hold the gas at both ends."""
+        speed, _, after, hot = shock_jump(self.scenario.mach, GAMMA)
+        low, high = after - 5.2 * math.sqrt(hot), speed + 5.5 * math.sqrt(hot)
+        return Velocities((self.scenario.nodes,), (low,), (high,))
+
+    def _temperatures(self) -> Tensor:
+        """Chebyshev points in ln T over what the gas can have."""
+        hot = shock_jump(self.scenario.mach, GAMMA)[3] * 1.3
+        low, high = math.log(0.8), math.log(hot)
+        k = torch.arange(12, dtype=torch.float64)
+        x = torch.cos(math.pi * (k + 0.5) / 12)
+        return (0.5 * (low + high) + 0.5 * (high - low) * x).exp()
+
+    def viscosities(self, epsilon: Tensor, sigma: Tensor, at: Tensor) -> Tensor:
+        """Viscosity at temperatures ``at`` over that of the scenario's gas ahead."""
+        s = self.scenario
+
+        def raw(epsilon: Tensor, sigma: Tensor, at: Tensor) -> Tensor:
+            potential, guess = lennard_jones(epsilon, sigma), float(sigma.detach())
+            return viscosity(potential, at * s.temperature, 1.0, guess)
+
+        one = torch.ones(1, dtype=torch.float64)
+        p = self.parameters
+        return raw(epsilon, sigma, at) / raw(p["epsilon"], p["sigma"], one)
+
+    def law(self, epsilon: Tensor, sigma: Tensor) -> Tensor:
+        """Coefficients of ln viscosity in powers of ln T; linear in ln viscosity."""
+        at = self._temperatures()
+        powers = torch.stack([at.log() ** k for k in range(DEGREE + 1)], 1)
+        values = self.viscosities(epsilon, sigma, at).log()
+        return torch.linalg.pinv(powers) @ values
+
+    def line(self, law: Tensor, prandtl: Tensor, mach: Tensor) -> LineKinetics:
+        """The kinetic equation between the two ends of the shock."""
+
+        def relaxation_time(rho: Tensor, t: Tensor) -> Tensor:
+            powers = torch.stack([t.log() ** k for k in range(DEGREE + 1)], -1)
+            return KNUDSEN * (powers @ law).exp() / (rho * t)
+
+        ratio = (GAMMA + 1) * mach**2 / ((GAMMA - 1) * mach**2 + 2)
+        pressure = 1 + 2 * GAMMA / (GAMMA + 1) * (mach**2 - 1)
+        one, speed = torch.ones_like(mach), mach * math.sqrt(GAMMA)
+        bare = LineKinetics(self.grid, self.velocities, 3, relaxation_time, prandtl)
+        return bare.between(
+            bare.equilibrium(one, speed, one),
+            bare.equilibrium(ratio, speed / ratio, pressure / ratio),
+        )
+
+    def march(self, law: Tensor, steps: int) -> Tensor:
+        """Distribution after ``steps`` steps of the fast kernel with a power law."""
+        s = self.scenario
+        speed, density, after, hot = shock_jump(s.mach, GAMMA)
+        sides = Sides(Inflow(1.0, (speed,), 1.0), Inflow(density, (after,), hot))
+        world = KineticWorld(
+            grid=self.grid,
+            sides=(sides,),
+            velocities=self.velocities,
+            gas=Gas.power_law(3, float(law[1]), s.prandtl),
+            knudsen=torch.tensor([KNUDSEN], dtype=torch.float64),
+            model="shakhov",
+        )
+        part = 0.5 * (1 + torch.tanh(0.5 * self.grid.centers(0)))[None]
+        rho = 1 + (density - 1) * part
+        state = world.equilibrium(rho, (speed / rho)[..., None], 1 + (hot - 1) * part)
+        return world.cells_of(world.advance(state, steps))[0]
+
+
+def profile(line: LineKinetics, f: Tensor) -> Tensor:
+    """Return density from 0 ahead to 1 behind, ``[cells]``."""
+    assert line.reservoirs is not None
+    low, high = (line.moments(r[:, None])[0, 0] for r in line.reservoirs)
+    return (line.moments(f)[0] - low) / (high - low)
+
+
+def inverse_thickness(line: LineKinetics, f: Tensor) -> Tensor:
+    """Return the largest slope of :func:`profile`, at the vertex of a parabola."""
+    slope = profile(line, f).diff() / line.grid.spacing[0]
+    top = int(slope[1:-1].argmax()) + 1
+    a, b, c = slope[top - 1 : top + 2]
+    return b - (c - a) ** 2 / (8 * (a - 2 * b + c))
+
+
+@dataclass(frozen=True)
+class ShockSensitivity:
+    """The steady shock, its derivatives, and their certificate."""
+
+    scenario: ShockSensitivityScenario
+
+    def run(self, folder: RunFolder, report: Reporter) -> Outcome:
+        """Solve, differentiate, certify, write."""
+        s, shock = self.scenario, Shock(self.scenario)
+        p = {k: v.requires_grad_() for k, v in shock.parameters.items()}
+        law = shock.law(p["epsilon"], p["sigma"])
+        report.progress(0, 4, {"march": f"{s.settling} steps"})
+        start = shock.march(law.detach(), s.settling)
+        own = law.detach().clone().requires_grad_()
+        line = shock.line(own, p["prandtl"], p["mach"])
+        report.progress(1, 4, {"Newton": "steady state"})
+        state = steady.solve(line, start)
+        rho, thin = profile(line, state.f), inverse_thickness(line, state.f)
+        report.progress(2, 4, {"adjoint": "profile and thickness"})
+        leaves = (own, p["prandtl"], p["mach"])
+        atoms = self._atoms(law, p["epsilon"], p["sigma"])
+        slopes = self._slopes(thin, leaves, atoms)
+        fields = torch.stack([self._slopes(value, leaves, atoms) for value in rho])
+        self._write(folder, shock, rho, fields)
+        folder.log(step=2, time=0.0, inverse_thickness=float(thin.detach()))
+        report.progress(3, 4, {"certificate": "finite differences"})
+        certificate = self._certificate(shock, state)
+        verdicts = put_certificate(folder, certificate)
+        report.progress(4, 4, {"done": ""})
+        figures = {
+            "inverse_thickness": Figure(
+                float(thin.detach()), "", note="mean free path ahead over the thickness"
+            ),
+            "residual": Figure(state.residual, "", note="of the steady equation"),
+        }
+        for name, slope in zip(NAMES, slopes.tolist(), strict=True):
+            share = slope / float(thin.detach())
+            note = f"d ln (inverse thickness) / d ln ({name})"
+            if name == "exponent":
+                note = "d ln (inverse thickness) / d (exponent of the viscosity law)"
+            figures[f"by_{name}"] = Figure(share, "", note=note)
+        return Outcome(figures, verdicts)
+
+    def _atoms(self, law: Tensor, epsilon: Tensor, sigma: Tensor) -> Tensor:
+        """Derivatives of the law by ln sigma and ln epsilon, ``[coefficients, 2]``."""
+        rows = [torch.autograd.grad(c, (sigma, epsilon), retain_graph=True) for c in law]
+        return torch.tensor(
+            [[float(a * sigma.detach()), float(b * epsilon.detach())] for a, b in rows],
+            dtype=torch.float64,
+        )
+
+    def _slopes(self, value: Tensor, leaves: Sequence[Tensor], atoms: Tensor) -> Tensor:
+        """Derivatives of a number by what :data:`NAMES` say, logarithmic ones."""
+        _, prandtl, mach = leaves
+        found = torch.autograd.grad(value, leaves, retain_graph=True)
+        by_law, by_prandtl, by_mach = found
+        return torch.stack(
+            [
+                by_law[0],
+                by_law[1],
+                by_prandtl * prandtl.detach(),
+                by_mach * mach.detach(),
+                *(by_law @ atoms),
+            ]
+        )
+
+    def _certificate(self, shock: Shock, state: steady.SteadyState) -> Certificate:
+        """Viscosity ahead, then the thickness: each against differences and its law."""
+        f, mass = state.f.detach(), state.mass
+        one = torch.ones(1, dtype=torch.float64)
+
+        def ahead(p: Mapping[str, Tensor]) -> Tensor:
+            # the others do not matter here, and say so by zero derivatives
+            rest = 0.0 * (p["prandtl"] + p["mach"])
+            return shock.viscosities(p["epsilon"], p["sigma"], one)[0] + rest
+
+        def thin(p: Mapping[str, Tensor]) -> Tensor:
+            law = shock.law(p["epsilon"], p["sigma"])
+            line = shock.line(law, p["prandtl"], p["mach"])
+            return inverse_thickness(line, steady.solve(line, f, mass).f)
+
+        laws = [
+            Law("viscosity ~ sigma^-2", "viscosity", {"sigma": 1.0}, -2.0, 1e-6),
+            Law("inverse thickness ~ sigma^2", "thickness", {"sigma": 1.0}, 2.0, 0.05),
+        ]
+        return certify(
+            {"viscosity": ahead, "thickness": thin},
+            shock.parameters,
+            laws=laws,
+            steps=[10**-2.5, 1e-3, 10**-3.5, 1e-4],
+            tolerance=2e-3,
+        )
+
+    def _write(self, folder: RunFolder, shock: Shock, rho: Tensor, fields: Tensor) -> None:
+        x = shock.grid.centers(0)
+        put(
+            folder,
+            "shock",
+            {"x": (x, "free paths"), "density": (rho, "")},
+            "The shock",
+            "Density from 0 ahead to 1 behind, over mean free paths of the gas ahead.",
+            axes=("x",),
+        )
+        columns = {
+            f"by_{name}": (fields[:, k], "")
+            for k, name in enumerate(NAMES)
+            if name != "viscosity"
+        }
+        put(
+            folder,
+            "sensitivity",
+            {"x": (x, "free paths"), **columns},
+            "What moves the profile",
+            "Derivative of the density by the logarithm of each parameter (by the exponent "
+            "of the viscosity law itself), at fixed mass in the box: one adjoint solution "
+            "per cell, no time step.",
+            axes=("x",),
+        )
