@@ -12,9 +12,16 @@ from viz_runs import AtomsRun, create
 
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.md.state import ParticleState
+from scalebridge.engine.run import ZarrWriter
 from scalebridge.viz import render
 from scalebridge.viz.atoms import Look, Snapshot, Trajectory, image
-from scalebridge.viz.export import to_ase, write_chemiscope, write_extxyz, write_vtkhdf
+from scalebridge.viz.export import (
+    to_ase,
+    write,
+    write_chemiscope,
+    write_extxyz,
+    write_vtkhdf,
+)
 from scalebridge.viz.record import Record
 
 PICTURES = Path(__file__).parent / "pictures"
@@ -185,6 +192,47 @@ def test_vtkhdf_is_read_back_by_vtk(trajectory, tmp_path):
         assert np.allclose(seen, expected.positions, atol=1e-5)
         deviation = points.GetPointData().GetArray("deviation")
         assert deviation.GetValue(7) == pytest.approx(expected.values["deviation"][7])
+
+
+@pytest.mark.parametrize("space", ["x", "xy"])
+def test_fields_in_vtkhdf_are_read_back_by_vtk(tmp_path, space):
+    hdf = pytest.importorskip("vtkmodules.vtkIOHDF")
+    cells, low, high = {"x": [5], "xy": [5, 3]}[space], [0.0, -1.0], [2.0, 1.0]
+    grid = {"cells": cells, "lower": low[: len(cells)], "upper": high[: len(cells)]}
+    scenario = {"kind": "gas", "grid": grid, "knudsen": [0.1, 1.0]}
+    rng = torch.Generator().manual_seed(1)
+    with create(tmp_path / "run", scenario) as folder:
+        writer = ZarrWriter(folder, "fields", lambda state, seen: state)
+        frames = [
+            {
+                "density": torch.rand(2, *cells, generator=rng),
+                "velocity": torch.rand(2, *cells, 3, generator=rng),
+            }
+            for _ in range(4)
+        ]
+        for number, frame in enumerate(frames):
+            writer.write(number, 0.5 * number, frame, {})
+        writer.flush()
+    file = tmp_path / "run.vtkhdf"
+    assert write(tmp_path / "run", system=1, vtkhdf=file) == [file]
+    reader = hdf.vtkHDFReader()
+    reader.SetFileName(str(file))
+    reader.UpdateInformation()
+    assert reader.GetNumberOfSteps() == 4
+    for number in (3, 1):
+        reader.SetStep(number)
+        reader.Update()
+        image = reader.GetOutput()
+        assert image.GetNumberOfCells() == np.prod(cells)
+        assert image.GetBounds()[:2] == pytest.approx((0.0, 2.0))
+        density = image.GetCellData().GetArray("density")
+        velocity = image.GetCellData().GetArray("velocity")
+        last = [n - 2 for n in cells]  # x fastest
+        place = last[0] + (5 * last[1] if space == "xy" else 0)
+        expected = frames[number]["density"][(1, *last)]
+        assert density.GetValue(place) == pytest.approx(float(expected))
+        vector = frames[number]["velocity"][(1, *last)].tolist()
+        assert velocity.GetTuple3(place) == pytest.approx(vector)
 
 
 def test_chemiscope_or_how_to_get_it(trajectory, tmp_path):

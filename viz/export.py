@@ -1,4 +1,4 @@
-"""Atoms for the programs that people already use: OVITO and ASE, ParaView, chemiscope."""
+"""For the programs that people already use: OVITO and ASE, ParaView, chemiscope."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..engine.errors import InputError
-from .atoms import Snapshot, Trajectory
-from .record import Record
+from . import fields
+from .atoms import Snapshot, Trajectory, trajectory_name
+from .record import Column, Group, Record
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -22,12 +23,17 @@ def write(
 ) -> list[Path]:
     """Write the trajectory of a run in the formats that have a path; return these.
 
+    A run without atoms can give its fields to ParaView.
+
     Raises:
-        InputError: no run folder, no atoms in it, or a package is missing.
+        InputError: no run folder, nothing in it to write, or a package is missing.
     """
     if not (extxyz or vtkhdf or chemiscope):
         return []
-    trajectory = Trajectory(Record(directory), system)
+    record = Record(directory)
+    if vtkhdf and not (extxyz or chemiscope) and trajectory_name(record) is None:
+        return [write_fields(record, vtkhdf, system)]
+    trajectory = Trajectory(record, system)
     written = []
     if extxyz:
         written.append(write_extxyz(trajectory, extxyz))
@@ -178,3 +184,101 @@ def _write_steps(root: Any, trajectory: Trajectory, atoms: int, names: list[str]
     group = steps.create_group("PointDataOffsets")
     for name in names:
         group[name] = offsets
+
+
+def write_fields(record: Record, path: Path, system: int = 0) -> Path:
+    """Write the fields of a gas over time, as ImageData of VTKHDF 2.0; ParaView reads it.
+
+    Values stand in the cells of the grid; components of a vector or tensor follow each
+    other.
+
+    Args:
+        record: the run.
+        path: the file.
+        system: which problem of a batch.
+
+    Raises:
+        InputError: the run holds no fields over time, or not on equal cells.
+    """
+    import h5py
+
+    found = _fields_over_time(record)
+    if found is None:
+        raise InputError(f"{record.path}: holds neither atoms nor fields over time")
+    group, columns = found
+    name, layout = next(iter(columns.items()))
+    axes = [group.columns[name].axes[axis] for axis in layout.space]
+    origin, spacing, cells = _image(group, axes, record)
+    frames = group.frames
+    with h5py.File(path, "w") as file:
+        root = file.create_group("VTKHDF", track_order=True)
+        root.attrs["Version"] = np.array([2, 0], dtype="i8")
+        root.attrs.create("Type", b"ImageData", dtype="S9")
+        root.attrs["WholeExtent"] = np.array([k for n in cells for k in (0, n)], dtype="i8")
+        root.attrs["Origin"] = np.array(origin, float)
+        root.attrs["Spacing"] = np.array(spacing, float)
+        root.attrs["Direction"] = np.eye(3).reshape(-1)
+        data = root.create_group("CellData")
+        for field, arrangement in columns.items():
+            values = _image_values(group.columns[field], arrangement, system)
+            data[field] = values.reshape(frames, *cells[::-1], *values.shape[2:])
+        steps = root.create_group("Steps")
+        steps.attrs["NSteps"] = np.int64(frames)
+        time = group.time()
+        steps["Values"] = np.asarray(
+            time.values[:frames] if time is not None else np.arange(frames), float
+        )
+        offsets = steps.create_group("CellDataOffsets")
+        for field in columns:
+            offsets[field] = np.arange(frames, dtype="i8")
+    return path
+
+
+def _fields_over_time(
+    record: Record,
+) -> tuple[Group, dict[str, fields.Layout]] | None:
+    for group in record.groups().values():
+        columns: dict[str, fields.Layout] = {}
+        for column in group.quantities():
+            layout = fields.Layout.of(group, column)
+            if layout is None or layout.frame is None or layout.velocity:
+                continue
+            same = [column.shape[axis] for axis in layout.space]
+            first = next(iter(columns.items()), None)
+            if first is not None:
+                other = group.columns[first[0]]
+                if same != [other.shape[axis] for axis in first[1].space]:
+                    continue
+            if layout.space and 0 not in column.shape:
+                columns[column.name] = layout
+        if columns:
+            return group, columns
+    return None
+
+
+def _image(
+    group: Group, axes: list[str], record: Record
+) -> tuple[list[float], list[float], list[int]]:
+    """Return origin, spacing and cells along x, y, z of the grid."""
+    origin, spacing, cells = [0.0] * 3, [1.0] * 3, [1] * 3
+    for place, axis in enumerate(axes):
+        centres = fields.coordinate(group, axis).astype(float)
+        width = float(centres[-1] - centres[0]) / max(len(centres) - 1, 1) or 1.0
+        if len(centres) > 2 and np.ptp(np.diff(centres)) > 1e-6 * abs(width):
+            raise InputError(f"{record.path}: the cells along {axis} are not equal")
+        origin[place] = float(centres[0]) - 0.5 * width
+        spacing[place], cells[place] = width, len(centres)
+    return origin, spacing, cells
+
+
+def _image_values(column: Column, layout: fields.Layout, system: int) -> np.ndarray:
+    """Return ``[frames, cells (x fastest), components]``, or without components."""
+    values = column.values.astype("f4")
+    order = [0, *layout.space[::-1], *layout.components]
+    if layout.batch is not None:
+        values = values.take(min(system, values.shape[layout.batch] - 1), layout.batch)
+        order = [k - (k > layout.batch) for k in order]
+    values = values.transpose(order)
+    parts = int(np.prod(values.shape[1 + len(layout.space) :], dtype=int))
+    flat = values.reshape(len(values), -1, parts)
+    return flat if layout.components else flat[..., 0]
