@@ -35,8 +35,8 @@ HERE = Path(__file__).resolve().parent
 CURVES = Curves(HERE / "results" / "curves" / "learn_closure.json")
 ARMS = ("learned", "random")
 SEEDS = 5
-TARGET = 0.01
-MOST_LABELS = 44
+TARGET = 0.02
+MOST_LABELS = 20
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def closure(arm: str, seed: int, quick: bool = False) -> dict[str, Any]:
     from scalebridge.engine.build import build
 
     settings = [
-        f"seed={seed}", f"target={TARGET}", "rounds=5", "initial=1", "batch.size=8",
+        f"seed={seed}", f"target={TARGET}", "rounds=4", "initial=1", "batch.size=4",
         "audit.frames=0", "training.steps=400", "explorer.flows=8", "explorer.until=0.1",
     ]  # fmt: skip
     if quick:
