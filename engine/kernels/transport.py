@@ -21,9 +21,10 @@ import torch
 from ..runtime import start
 from .types import Array1, Array2, Int, Template, Vectors, simd, ti
 
-RHO, U, T, K, PERP, SHAKHOV, SHIFT, COLUMNS = 0, 1, 4, 5, 6, 7, 10, 16
+RHO, U, T, K, PERP, SHAKHOV, ELLIPSE, COLUMNS = 0, 1, 4, 5, 6, 7, 7, 19
 """Columns of a cell's record: density, velocity (3), temperature, dt/tau of the stage,
-temperature of the reduced directions, Shakhov vector (3), correction (1, 3, 1)."""
+temperature of the reduced directions, then for Shakhov his vector (3) and the correction
+(1, 3, 1), for ES-BGK the quadratic form (6), its factor, and the correction (1, 3, 1)."""
 
 BGK, ELLIPSOIDAL, SHAKHOV_MODEL = 0, 1, 2
 
@@ -544,6 +545,28 @@ def k_stage_fwd(
             )
             for m in ti.static(range(9)):
                 record[cell, SHAKHOV + m] = poly[m]
+        if ti.static(law == ELLIPSOIDAL and V > 1):
+            shape = ellipsoid(
+                out_flat,
+                table_flat,
+                nodes_flat,
+                velocity,
+                mass,
+                temperature,
+                spread,
+                (1.0 - 1.0 / prandtl) / (1.0 + k / prandtl),
+                weight,
+                cell,
+                (base + i) * nv,
+                inner,
+                outer,
+                middle_n,
+                V,
+                pitch,
+                width,
+            )
+            for m in ti.static(range(12)):
+                record[cell, ELLIPSE + m] = shape[m]
         # -- relaxation, while the row is in cache
         keep = 1.0 / (1.0 + k)
         gain = k * keep
@@ -583,6 +606,11 @@ def k_stage_fwd(
                         lag_in *= ti.cast((D - V) * record_in[cell, PERP], real)
                 for t in range(inner_blocks):
                     target = gain_t * table[cell * width_blocks + t]
+                    if ti.static(law == ELLIPSOIDAL and V > 1):
+                        for lane in ti.static(range(lanes)):
+                            target[lane] *= ellipsoid_factor(
+                                record, cell, nodes_flat, o0, o1, t * lanes + lane, V, pitch
+                            )
                     if ti.static(law == SHAKHOV_MODEL):
                         for lane in ti.static(range(lanes)):
                             target[lane] *= shakhov_factor(
@@ -600,6 +628,18 @@ def k_stage_fwd(
                     value = keep_t * out[here + t] + target
                     if ti.static(second):
                         before = lag_in * table_in[cell * width_blocks + t]
+                        if ti.static(law == ELLIPSOIDAL and V > 1):
+                            for lane in ti.static(range(lanes)):
+                                before[lane] *= ellipsoid_factor(
+                                    record_in,
+                                    cell,
+                                    nodes_flat,
+                                    o0,
+                                    o1,
+                                    t * lanes + lane,
+                                    V,
+                                    pitch,
+                                )
                         if ti.static(law == SHAKHOV_MODEL):
                             for lane in ti.static(range(lanes)):
                                 before[lane] *= shakhov_factor(
@@ -756,6 +796,148 @@ def shakhov_factor(
     if ti.static(q == 1):
         extra = rest + 2
     return 1 + more + dot * (square / record[cell, T] + extra - (D + 2))
+
+
+@ti.func
+def form(a, c, V: Template):
+    """Return ``c . A c`` for A stored as xx, xy, yy, xz, yz, zz."""
+    total = a[0] * c[0] * c[0] + 2 * a[1] * c[0] * c[1] + a[2] * c[1] * c[1]
+    if ti.static(V == 3):
+        total += 2 * c[2] * (a[3] * c[0] + a[4] * c[1]) + a[5] * c[2] * c[2]
+    return total
+
+
+@ti.func
+def ellipsoid(
+    out: Template,
+    table: Template,
+    nodes: Template,
+    velocity,
+    mass,
+    temperature,
+    spread,
+    share,
+    weight,
+    cell,
+    row,
+    inner,
+    outer,
+    middle_n,
+    V: Template,
+    pitch,
+    width,
+):
+    """Turn the Maxwellian of temperature ``spread`` in the table into Holway's Gaussian.
+
+    Its covariance is ``L = T I + share (P / rho - T I)`` with P the pressure tensor of what
+    arrived. Returns ``A = L^-1 - I / spread`` (xx, xy, yy, xz, yz, zz), the factor
+    ``s`` and the correction of ``s exp(-c.A c / 2) (1 + alpha + beta.c + gamma c^2)`` that
+    gives mass, momentum and energy exactly on the grid.
+    """
+    second = ti.Vector([0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    for o in range(outer):
+        for j in range(inner):
+            c = peculiar(nodes, velocity, o, j, middle_n, V, pitch)
+            f = weight * out[row + o * inner + j]
+            second[0] += f * c[0] * c[0]
+            second[1] += f * c[0] * c[1]
+            second[2] += f * c[1] * c[1]
+            if ti.static(V == 3):
+                second[3] += f * c[0] * c[2]
+                second[4] += f * c[1] * c[2]
+                second[5] += f * c[2] * c[2]
+    for m in ti.static(range(6)):
+        second[m] = share * second[m] / mass
+        if ti.static(m == 0 or m == 2 or m == 5):
+            second[m] += (1.0 - share) * temperature
+    a = ti.Vector([0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    determinant = second[0] * second[2] - second[1] * second[1]
+    if ti.static(V == 2):
+        a[0] = second[2] / determinant
+        a[1] = 0.0 - second[1] / determinant
+        a[2] = second[0] / determinant
+    else:
+        xx, xy, yy = second[0], second[1], second[2]
+        xz, yz, zz = second[3], second[4], second[5]
+        determinant = determinant * zz - xx * yz * yz - yy * xz * xz + 2 * xy * xz * yz
+        a[0] = (yy * zz - yz * yz) / determinant
+        a[1] = (xz * yz - xy * zz) / determinant
+        a[2] = (xx * zz - xz * xz) / determinant
+        a[3] = (xy * yz - xz * yy) / determinant
+        a[4] = (xy * xz - xx * yz) / determinant
+        a[5] = (xx * yy - xy * xy) / determinant
+        a[5] -= 1.0 / spread
+    a[0] -= 1.0 / spread
+    a[2] -= 1.0 / spread
+    norm = ti.sqrt(spread**V / determinant)
+    N = ti.static(V + 2)
+    right = ti.Vector.zero(ti.f64, N)
+    matrix = ti.Matrix.zero(ti.f64, N, N)
+    scale = ti.sqrt(spread)
+    for o in range(outer):
+        e = weight * norm
+        if ti.static(V == 2):
+            e *= table[cell * width + inner + o]
+        else:
+            e *= table[cell * width + inner + middle_n + o // middle_n]
+            e *= table[cell * width + inner + o % middle_n]
+        for j in range(inner):
+            c = peculiar(nodes, velocity, o, j, middle_n, V, pitch)
+            w = e * table[cell * width + j] * ti.exp(-0.5 * form(a, c, V))
+            basis = ti.Vector.zero(ti.f64, N)
+            basis[0] = 1.0
+            for d in ti.static(range(V)):
+                basis[1 + d] = c[d] / scale
+                basis[N - 1] += c[d] * c[d] / spread
+            for x in ti.static(range(N)):
+                right[x] += w * basis[x]
+                for y in ti.static(range(N)):
+                    matrix[x, y] += w * basis[x] * basis[y]
+    for x in ti.static(range(N)):
+        right[x] = 0.0 - right[x]
+    right[0] += mass
+    right[N - 1] += V * mass
+    fix = solve(matrix, right, N)
+    shape = ti.Vector.zero(ti.f64, 12)
+    for m in ti.static(range(6)):
+        shape[m] = a[m]
+    shape[6] = norm
+    shape[7] = fix[0]
+    for d in ti.static(range(V)):
+        shape[8 + d] = fix[1 + d] / scale
+    shape[11] = fix[N - 1] / spread
+    return shape
+
+
+@ti.func
+def peculiar(nodes: Template, velocity, o, j, middle_n, V: Template, pitch):
+    """Velocity of a node relative to the cell's."""
+    c = ti.Vector([0.0, 0.0, 0.0])
+    c[V - 1] = nodes[(V - 1) * pitch + j] - velocity[V - 1]
+    if ti.static(V == 2):
+        c[0] = nodes[o] - velocity[0]
+    if ti.static(V == 3):
+        c[0] = nodes[o // middle_n] - velocity[0]
+        c[1] = nodes[pitch + o % middle_n] - velocity[1]
+    return c
+
+
+@ti.func
+def ellipsoid_factor(
+    record: Template, cell, nodes: Template, o0, o1, j, V: Template, pitch
+):
+    """Ratio of ES-BGK's equilibrium to the table's Maxwellian at one velocity."""
+    c = ti.Vector([0.0, 0.0, 0.0])
+    c[V - 1] = nodes[(V - 1) * pitch + j] - record[cell, U + V - 1]
+    c[0] = nodes[o0] - record[cell, U]
+    if ti.static(V == 3):
+        c[1] = nodes[pitch + o1] - record[cell, U + 1]
+    a = ti.Vector([record[cell, ELLIPSE + m] for m in range(6)])
+    more = 1.0 + record[cell, ELLIPSE + 7]
+    for d in ti.static(range(V)):
+        more += record[cell, ELLIPSE + 8 + d] * c[d]
+        more += record[cell, ELLIPSE + 11] * c[d] * c[d]
+    return record[cell, ELLIPSE + 6] * ti.exp(-0.5 * form(a, c, V)) * more
 
 
 def run_stage(

@@ -84,7 +84,7 @@ class KineticWorld:
         velocities: nodes; V axes, at least as many as space dimensions.
         gas: D, transport law, Prandtl number. ``D > V`` reduces the other directions.
         knudsen: ``[batch]``, or ``[batch, *grid.shape]`` where it varies in space.
-        model: "bgk", "es" (ES-BGK; one resolved axis) or "shakhov".
+        model: "bgk", "es" (ES-BGK) or "shakhov".
         cfl: advective Courant number, at most 0.5 for a positive second-order scheme.
         dtype: f64 or f32.
         device: cpu or cuda.
@@ -164,10 +164,8 @@ class KineticWorld:
                 f"gas.prandtl: {self.gas.prandtl}; BGK has Prandtl number 1, choose "
                 "model es or shakhov"
             )
-        if self.model == "es" and (V > 1 or D == 1):
-            raise InputError(
-                "model: es needs one resolved axis of a 2D or 3D gas; use shakhov"
-            )
+        if self.model == "es" and D == 1:
+            raise InputError("model: es needs a gas of at least 2 dimensions; use shakhov")
         if self.model == "es" and self.gas.prandtl < (D - 1) / D:
             raise InputError(f"gas.prandtl: ES-BGK is realisable from {(D - 1) / D:.3g} on")
         for pair in self.sides:
