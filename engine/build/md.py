@@ -1,7 +1,7 @@
 """From a scenario of molecular dynamics to the job that runs it."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,11 @@ from ..md.barostats import (
 )
 from ..md.classical import LennardJones, StillingerWeber, plain, shifted
 from ..md.integrators import Bussi, Integrator, Langevin, NoseHoover, Schedule, Verlet
-from ..md.observables import Average, Drift, RadialDistribution
+from ..md.observables import Average, Drift
 from ..md.potential import Potential
 from ..md.state import ParticleState, concatenate
 from ..md.structure import check_structure, from_atoms, longest_time_step
+from ..md.trajectory import ExtxyzWriter
 from ..md.units import METAL, REDUCED, Units
 from ..md.world import ExplosionGuard, MolecularDynamics
 from ..protocols import Figure, Outcome, Trigger, Writer
@@ -57,6 +58,7 @@ from ..schema.md import (
     StillingerWeberSection,
     Structure,
 )
+from .md_outputs import Recorded, recorded
 
 _EMT_ELEMENTS = ("Al", "Cu", "Ag", "Au", "Ni", "Pd", "Pt")
 _THERMO = (
@@ -88,13 +90,43 @@ def build(scenario: MdScenario, base: Path) -> "MdJob":
         start=state,
         time_step=scenario.run.timestep,
         temperature=temperature,
-        skin=scenario.run.skin or (0.3 if units is REDUCED else 0.5),
+        skin=scenario.run.skin or (0.4 if units is REDUCED else 0.5),
         units=units,
+        totals_every=_totals_every(scenario),
+        fixed=_fixed(scenario, state, name),
     )
     return MdJob(scenario, world)
 
 
 # -- parts --------------------------------------------------------------------------------
+
+
+def _totals_every(scenario: MdScenario) -> int:
+    """The largest interval that meets every step at which something is observed."""
+    output = scenario.output
+    times = [scenario.run.report_every, output.thermo_every, output.trajectory_every]
+    windows = (*output.rdf, *output.adf, output.displacement, output.velocity)
+    for section in (*windows, output.stress):
+        if section is not None:
+            times += [section.every, section.start]
+    return max(math.gcd(*times), 1)
+
+
+def _fixed(scenario: MdScenario, state: ParticleState, name: str) -> Tensor | None:
+    fixed = scenario.run.fixed
+    if not fixed:
+        return None
+    atoms = state.atoms // state.systems
+    if max(fixed) >= atoms or len(set(fixed)) == atoms:
+        raise InputError(
+            f"run.fixed: {max(fixed)} does not fit; {name} has atoms 0 to {atoms - 1}, and "
+            "at least one must move"
+        )
+    if scenario.ensemble.kind == "npt":
+        raise InputError("run.fixed: not with npt, where all atoms follow the cell")
+    mask = torch.zeros(state.systems, atoms, dtype=torch.bool, device=state.system.device)
+    mask[:, list(fixed)] = True
+    return mask.flatten()
 
 
 def _potential(section: PotentialSection, scenario: MdScenario, base: Path) -> Potential:
@@ -244,7 +276,11 @@ def _integrator(section: Ensemble, units: Units) -> Integrator:
 def _barostat(
     section: NptSection, schedule: Schedule, relaxation: float, units: Units
 ) -> Integrator:
-    pressure = Schedule.constant(section.pressure / units.pressure)
+    points = section.pressure_ramp or ((0.0, section.pressure or 0.0),)
+    pressure = Schedule(
+        tuple(time / units.time for time, _ in points),
+        tuple((value / units.pressure,) for _, value in points),
+    )
     slow, bath = section.pressure_relaxation / units.time, Bussi(schedule, relaxation)
     shapes = {"isotropic": isotropic, "anisotropic": anisotropic, "triclinic": triclinic}
     shape = shapes[section.cell]
@@ -330,7 +366,8 @@ class _Outputs:
     drift: Drift
     names: tuple[str, ...]
     trusted: float
-    distributions: Mapping[str, tuple[Trigger, Average, RadialDistribution]]
+    recorded: Sequence[Recorded]
+    extxyz: "ExtxyzWriter | None"
 
     @staticmethod
     def of(scenario: MdScenario, world: MolecularDynamics, folder: RunFolder) -> "_Outputs":
@@ -367,7 +404,8 @@ class _Outputs:
             Drift(lambda state, observed: observed["conserved"] / state.counts),
             names,
             scenario.run.trusted_deviation,
-            _distributions(scenario, world),
+            recorded(scenario, world),
+            ExtxyzWriter(folder, world.potential.species) if output.extxyz else None,
         )
 
     def writers(self, scenario: MdScenario) -> Sequence[tuple[Trigger, Writer]]:
@@ -381,7 +419,8 @@ class _Outputs:
             (sampled, self.thermo),
             (lambda step: step >= later and sampled(step), self.average),
             (sampled, self.drift),
-            *((trigger, average) for trigger, average, _ in self.distributions.values()),
+            *((item.trigger, item.writer) for item in self.recorded),
+            *([(every(output.trajectory_every), self.extxyz)] if self.extxyz else []),
         ]
 
     def finish(
@@ -390,8 +429,10 @@ class _Outputs:
         """Write the distributions; return averages with errors and the drift."""
         self.trajectory.flush()
         self.thermo.flush()
-        self._write_distributions(folder)
         figures = self._averages(state) if self.average.blocks.count else {}
+        means = {name: figure.value for name, figure in figures.items()}
+        for item in self.recorded:
+            figures.update(item.finish(folder, means))
         drift, verdict = self._drift(state, observed)
         figures["conserved_drift"] = drift
         verdicts = {"explosion": "ok", "conservation": verdict}
@@ -448,34 +489,6 @@ class _Outputs:
             f"{units.names['energy']}/atom, more than a twentieth of k T"
         )  # fmt: skip
 
-    def _write_distributions(self, folder: RunFolder) -> None:
-        written = False
-        for name, (_, average, rdf) in self.distributions.items():
-            if not average.blocks.count:
-                continue
-            group = folder.store.require_group("rdf")
-            length = self.world.units.names["length"]
-            group.attrs.update({"title": "radial distribution functions"})
-            if not written:
-                _put(group, "r", rdf.r, length, "distance", ["r"])
-                written = True
-            systems = average.blocks.mean.shape[0]
-            mean = average.blocks.mean.mean(0)
-            error = average.blocks.error.square().sum(0).sqrt() / systems
-            symbols = self.world.potential.species
-            for k, (a, b) in enumerate(rdf.pairs):
-                suffix = "" if len(rdf.pairs) == 1 else f"_{symbols[a]}{symbols[b]}"
-                label = f"g(r) {name} {symbols[a]}-{symbols[b]}"
-                _put(group, name + suffix, mean[k], "", label, ["r"])
-                _put(group, f"{name}{suffix}_error", error[k], "", label, ["r"])
-
-
-def _put(
-    group: Any, name: str, values: Tensor, unit: str, long_name: str, axes: list[str]
-) -> None:
-    array = group.create_array(name, data=values.cpu().numpy(), overwrite=True)
-    array.attrs.update({"unit": unit, "long_name": long_name, "axes": axes})
-
 
 def _unit(name: str, units: Mapping[str, str]) -> str:
     if name == "volume":
@@ -492,22 +505,3 @@ def _frame(state: ParticleState, output: OutputSection) -> dict[str, Tensor]:
     if state.deviation.numel():
         frame["deviation"] = state.deviation
     return frame
-
-
-def _distributions(
-    scenario: MdScenario, world: MolecularDynamics
-) -> dict[str, tuple[Trigger, Average, RadialDistribution]]:
-    found = {}
-    for section in scenario.output.rdf:
-        if not bool(world.start.periodic.all()):
-            raise InputError("output.rdf: needs a structure that is periodic in all axes")
-        rdf = RadialDistribution(len(world.potential.species), section.r_max, section.bins)
-        found[section.name] = (_window(section.start, section.stop, section.every),
-                               Average(rdf), rdf)  # fmt: skip
-    return found
-
-
-def _window(start: int, stop: int | None, interval: int) -> Callable[[int], bool]:
-    return lambda step: (
-        step >= start and (stop is None or step <= stop) and (step - start) % interval == 0
-    )

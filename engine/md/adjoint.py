@@ -120,13 +120,15 @@ class _Plan:
 class _Adjoint:
     """Derivatives of the result by the state at some step, and by the parameters.
 
-    ``kick`` is the vector that the force at this step is still to be pulled back with.
+    ``kick`` is the vector that the force at this step is still to be pulled back with;
+    ``pulled`` what forces have given for the parameters, ``direct`` what observables have.
     """
 
     x: Tensor
     p: Tensor
     kick: Tensor
-    parameters: list[Tensor]
+    pulled: list[Tensor] = field(default_factory=list)
+    direct: list[Tensor] = field(default_factory=list)
     sizes: list[tuple[float, float]] = field(default_factory=list)
 
 
@@ -155,16 +157,20 @@ class _Trajectory(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, x: Tensor, p: Tensor, frames: Tensor) -> tuple[Any, ...]:
         plan: _Plan = ctx.plan
-        zeros = [torch.zeros_like(q) for q in plan.potential.parameters]
-        adjoint = _Adjoint(x.clone(), p.clone(), 0.5 * plan.dt * p, zeros)
+        adjoint = _Adjoint(x.clone(), p.clone(), 0.5 * plan.dt * p)
+        adjoint.direct = [torch.zeros_like(q) for q in plan.potential.parameters]
         size = plan.segment(plan.steps)
         for number in reversed(range(len(ctx.checkpoints))):
             steps = min(size, plan.steps - number * size)
             _back(plan, ctx.checkpoints[number], number * size, steps, adjoint, frames)
         adjoint.kick = 0.5 * plan.dt * adjoint.p
         _pull(plan, ctx.checkpoints[0], adjoint)
-        _judge(plan, adjoint)
-        return None, adjoint.x, adjoint.p, *adjoint.parameters
+        by = plan.potential.by_parameters(adjoint.pulled)
+        parts = zip(adjoint.direct, by, strict=True)
+        found = [adjoint.x, adjoint.p, *(a + b for a, b in parts)]
+        if not _judged(plan, adjoint):
+            found = [part * math.nan for part in found]
+        return None, *found
 
 
 def _start(plan: _Plan, x: Tensor, p: Tensor) -> ParticleState:
@@ -226,7 +232,7 @@ def _observe(plan: _Plan, state: ParticleState, by: Tensor, adjoint: _Adjoint) -
         adjoint.kick = adjoint.kick + 0.5 * plan.dt * found[1]
     for q, part in enumerate(found[2:]):
         if part is not None:
-            adjoint.parameters[q] = adjoint.parameters[q] + part
+            adjoint.direct[q] = adjoint.direct[q] + part
 
 
 def _step_back(plan: _Plan, state: ParticleState, adjoint: _Adjoint) -> None:
@@ -243,31 +249,30 @@ def _step_back(plan: _Plan, state: ParticleState, adjoint: _Adjoint) -> None:
 def _pull(plan: _Plan, state: ParticleState, adjoint: _Adjoint) -> None:
     """Pull the waiting kick back through the force at ``state``."""
     neighbours = plan.world.neighbours(state)
-    by_x, by_parameters = plan.potential.pull_back(state, neighbours, adjoint.kick)
+    by_x, pulled = plan.potential.pull_back(state, neighbours, adjoint.kick)
     adjoint.x = adjoint.x + by_x
-    pairs = zip(adjoint.parameters, by_parameters, strict=True)
-    adjoint.parameters = [a + b for a, b in pairs]
+    known = adjoint.pulled or [torch.zeros_like(part) for part in pulled]
+    adjoint.pulled = [a + b for a, b in zip(known, pulled, strict=True)]
 
 
-def _judge(plan: _Plan, adjoint: _Adjoint) -> None:
-    """Measure the growth over the earlier half; refuse a gradient that is noise."""
+def _judged(plan: _Plan, adjoint: _Adjoint) -> bool:
+    """Measure the growth over the earlier half; tell whether the gradient is no noise."""
     time, sizes = plan.dt * plan.steps, adjoint.sizes
     early, half = math.prod(sizes[-1]), math.prod(sizes[len(sizes) // 2])
     if plan.steps == 1 or 0.0 in (early, half):
-        return
+        return True
     plan.growth.rate = math.log(early / half) / time
     plan.growth.factor = math.exp(min(plan.growth.rate * time, 700.0))
-    if not plan.growth.factor <= plan.largest_growth:
-        warnings.warn(
-            f"the gradient through {plan.steps} steps is noise: perturbations grow by "
-            f"exp({plan.growth.rate:.3g} t), {plan.growth.factor:.3g} times over "
-            f"{time:.4g} units of time; use fewer steps, or average by reweighting",
-            ChaosWarning,
-            stacklevel=2,
-        )
-        nan = math.nan
-        adjoint.x, adjoint.p = adjoint.x * nan, adjoint.p * nan
-        adjoint.parameters = [q * nan for q in adjoint.parameters]
+    if plan.growth.factor <= plan.largest_growth:
+        return True
+    warnings.warn(
+        f"the gradient through {plan.steps} steps is noise: perturbations grow by "
+        f"exp({plan.growth.rate:.3g} t), {plan.growth.factor:.3g} times over "
+        f"{time:.4g} units of time; use fewer steps, or average by reweighting",
+        ChaosWarning,
+        stacklevel=2,
+    )
+    return False
 
 
 def trajectory(

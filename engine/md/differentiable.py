@@ -7,6 +7,7 @@ for it; any other energy in plain torch gets it from automatic differentiation.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol, Self
 
 import torch
@@ -41,11 +42,18 @@ class Differentiable(Potential, Protocol):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return the derivatives of ``sum vector . F`` by positions and by parameters.
 
+        The latter by whatever stands between the parameters and the force, so that they can
+        be added up along a trajectory before :meth:`by_parameters` is called once.
+
         Args:
             state: where; positions ``[atoms, 3]``.
             neighbours: a list valid there.
             vector: ``[atoms, 3]``, held constant.
         """
+        ...
+
+    def by_parameters(self, pulled: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return derivatives by the parameters from what :meth:`pull_back` returned."""
         ...
 
 
@@ -180,13 +188,23 @@ class SmoothLennardJones:
         floor = c12 / limit**6 - c6 / limit**3 + slope * limit
         return torch.stack([c12, c6, limit, floor, slope], -1)
 
+    @cached_property
+    def _tables(self) -> dict[int, Tensor]:
+        """Tables without a graph by the number of systems, made once."""
+        return {}
+
+    def _still(self, state: ParticleState) -> Tensor:
+        if state.systems not in self._tables:
+            with torch.no_grad():
+                table = self.table(state.systems).to(state.positions).contiguous()
+            self._tables[state.systems] = table
+        return self._tables[state.systems]
+
     def __call__(self, state: ParticleState, neighbours: Neighbours) -> Interaction:
         """Energy, forces and virial of every system, without a graph."""
         runtime.start(state.positions.device)
-        with torch.no_grad():
-            table = self.table(state.systems).to(state.positions)
-            sums, forces = _smooth(state.positions, table, state, neighbours)
-        return gathered(sums, forces)
+        table = self._still(state)
+        return gathered(*_smooth(state.positions, table, state, neighbours))
 
     def energy(self, state: ParticleState, neighbours: Neighbours) -> Tensor:
         """Return ``[systems]``; twice differentiable in positions and parameters."""
@@ -201,13 +219,18 @@ class SmoothLennardJones:
     def pull_back(
         self, state: ParticleState, neighbours: Neighbours, vector: Tensor
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Derivatives of ``vector . F``; one kernel."""
+        """Derivatives of ``vector . F`` by positions and by the table; one kernel."""
+        by_x, by_table = _smooth_adjoint(
+            state.positions, self._still(state), state, neighbours, vector
+        )
+        return by_x, (by_table,)
+
+    def by_parameters(self, pulled: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Derivatives by epsilon and sigma from those by the table."""
         with torch.enable_grad():
             own = [p.detach().requires_grad_() for p in self.parameters]
-            table = self.with_parameters(own).table(state.systems)
-        x = state.positions
-        by_x, by_table = _smooth_adjoint(x, table, state, neighbours, vector)
-        return by_x, torch.autograd.grad(table, own, by_table)
+            table = self.with_parameters(own).table(len(pulled[0]))
+        return torch.autograd.grad(table, own, pulled[0].to(table))
 
 
 # -- any energy in plain torch ------------------------------------------------------------
@@ -289,6 +312,10 @@ class TorchPotential:
         zeros = (torch.zeros_like(p) for p in (x, *own))
         found = [z if b is None else b for b, z in zip(by, zeros, strict=True)]
         return found[0], tuple(found[1:])
+
+    def by_parameters(self, pulled: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return them as they are."""
+        return tuple(pulled)
 
 
 def _weights(module: nn.Module) -> list[Tensor]:

@@ -62,12 +62,14 @@ class Setting:
         layout: which atoms belong to which system.
         force: evaluates the potential at new positions; takes the largest squared
             displacement from the anchor per chunk, or None if not known.
+        held: ``[systems]`` number of atoms that do not move; None if all do.
     """
 
     dt: float
     boltzmann: float
     layout: Layout
     force: Callable[[ParticleState, Tensor | None], ParticleState]
+    held: Tensor | None = None
 
     def time(self, state: ParticleState) -> Tensor:
         """Time of every system, ``[systems]``."""
@@ -106,9 +108,16 @@ class Integrator(Protocol):
 # -- the pieces ---------------------------------------------------------------------------
 
 
-def degrees_of_freedom(integrator: Integrator, layout: Layout) -> Tensor:
-    """Return 3 N - 3 where the total momentum is conserved (and zero), else 3 N."""
-    lost = 3 if integrator.momentum_conserved else 0
+def degrees_of_freedom(
+    integrator: Integrator, layout: Layout, held: Tensor | None = None
+) -> Tensor:
+    """Return 3 N - 3 where the total momentum is conserved (and zero), else 3 N.
+
+    With ``held [systems]`` atoms that do not move: 3 (N - held); these take up momentum.
+    """
+    lost = torch.full_like(layout.counts, 3 if integrator.momentum_conserved else 0)
+    if held is not None:
+        lost = torch.where(held > 0, 3 * held.to(lost), lost)
     return (3 * layout.counts - lost).clamp(min=1).double()
 
 
@@ -291,7 +300,7 @@ class Bussi:
         """Rescale the momenta; ``kinetic`` energies are computed if not known."""
         if kinetic is None:
             kinetic = kinetic_energy(state, setting.layout)
-        degrees = degrees_of_freedom(self, setting.layout)
+        degrees = degrees_of_freedom(self, setting.layout, setting.held)
         thermal = setting.boltzmann * self.temperature(setting.time(state))
         alpha = self.factor(state, kinetic, degrees, thermal, setting.dt)
         heat = state.thermostat["heat"] + (alpha**2 - 1) * kinetic
@@ -368,7 +377,7 @@ class NoseHoover:
 
     def _weights(self, setting: Setting) -> Tensor:
         """Nf for the first member and 1 for the others, ``[systems, length]``."""
-        degrees = degrees_of_freedom(self, setting.layout)[:, None]
+        degrees = degrees_of_freedom(self, setting.layout, setting.held)[:, None]
         return torch.cat([degrees, degrees.new_ones(len(degrees), self.length - 1)], 1)
 
     def _masses(self, setting: Setting, systems: int) -> Tensor:

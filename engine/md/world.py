@@ -69,10 +69,12 @@ class MolecularDynamics:
         totals_every: energy and virial are evaluated at multiples of this step, where the
             integrator does not need them; between, they are NaN in the state, and
             ``observe`` evaluates them.
+        fixed: ``[atoms]`` bool, atoms that stand still under any integrator of constant
+            volume; None if all move.
 
     ``observe`` gives, one number for each system, in reported units: ``temperature``,
     ``potential_energy``, ``kinetic_energy``, ``total_energy``, ``conserved`` (total energy
-    minus what the bath put in), ``pressure``,
+    minus what the bath put in), ``pressure``, ``pressure_tensor [systems, 3, 3]``,
     ``volume``, ``max_force``, and ``deviation`` (largest
     of the atoms) where the potential is a committee.
     """
@@ -85,6 +87,7 @@ class MolecularDynamics:
     skin: float = 0.5
     units: Units = METAL
     totals_every: int = 1
+    fixed: Tensor | None = None
     _memo: _Memo = field(default_factory=_Memo, repr=False, compare=False)
 
     def init(self, rng: torch.Generator | None = None) -> ParticleState:
@@ -97,14 +100,19 @@ class MolecularDynamics:
             thermal = thermal.expand(state.systems)
             state = replace(state, momenta=thermal_momenta(state, thermal, layout))
         state = replace(state, anchor=state.positions, anchor_cell=state.cell)
+        if self.fixed is not None:
+            still = self.fixed[:, None]
+            state = replace(state, momenta=state.momenta.masked_fill(still, 0.0))
         setting = self._setting(state)
         return self.integrator.init(setting.force(state, None), setting)
 
     def step(self, state: ParticleState) -> ParticleState:
         """Advance every system by one time step; a pure function of ``state``."""
         runtime.start(state.positions.device)
-        state = self.integrator.step(state, self._setting(state))
-        return replace(state, step=state.step + 1)
+        moved = self.integrator.step(state, self._setting(state))
+        if self.fixed is not None:
+            moved = _held(self.fixed, state, moved)
+        return replace(moved, step=moved.step + 1)
 
     def observe(self, state: ParticleState) -> Mapping[str, Tensor]:
         """Return the scalars named in the class."""
@@ -112,7 +120,7 @@ class MolecularDynamics:
         state, setting = self.complete(state), self._setting(state)
         tensor = kinetic_tensor(state, setting.layout)
         kinetic = 0.5 * tensor.diagonal(dim1=1, dim2=2).sum(1)
-        degrees = degrees_of_freedom(self.integrator, setting.layout)
+        degrees = degrees_of_freedom(self.integrator, setting.layout, setting.held)
         total = kinetic + state.energy
         observed = {
             "temperature": 2 * kinetic / (degrees * self.units.boltzmann),
@@ -126,6 +134,9 @@ class MolecularDynamics:
             volume = state.cell.double().det().abs()
             trace = (tensor + state.virial).diagonal(dim1=1, dim2=2).sum(1)
             observed["pressure"] = self.units.pressure * trace / (3 * volume)
+            observed["pressure_tensor"] = (
+                self.units.pressure * (tensor + state.virial) / volume[:, None, None]
+            )
             observed["volume"] = volume
         if state.deviation.numel():
             observed["deviation"] = per_system(state, state.deviation)
@@ -145,11 +156,20 @@ class MolecularDynamics:
     def _setting(self, state: ParticleState) -> Setting:
         layout = self._memo.layout(state)
         dt = self.time_step / self.units.time
-        return Setting(dt, self.units.boltzmann, layout, self._force)
+        held = None
+        if self.fixed is not None:
+            held = state.sum_atoms(self.fixed[:, None].long())[:, 0]
+        return Setting(dt, self.units.boltzmann, layout, self._force, held)
 
     def _force(self, state: ParticleState, moved: Tensor | None) -> ParticleState:
         """Evaluate the potential, with new anchors for the systems that need them."""
         state = self._anchored(state, moved)
+        state = self._forced(state)
+        if self.fixed is None:
+            return state
+        return replace(state, forces=state.forces.masked_fill(self.fixed[:, None], 0.0))
+
+    def _forced(self, state: ParticleState) -> ParticleState:
         if (
             self.totals_every > 1
             and not self.integrator.uses_virial
@@ -202,6 +222,22 @@ class MolecularDynamics:
             anchor=torch.where(mine, state.positions, state.anchor),
             anchor_cell=torch.where(stale[:, None, None], state.cell, state.anchor_cell),
         )
+
+
+def _held(fixed: Tensor, before: ParticleState, after: ParticleState) -> ParticleState:
+    """Put fixed atoms back; what heat a bath gave to them is not in the system."""
+    still = fixed[:, None]
+    lost = torch.where(still, after.momenta, 0.0).double().square().sum(1)
+    kinetic = after.sum_atoms(0.5 * lost / after.masses.double())
+    thermostat = after.thermostat
+    if "heat" in thermostat:
+        thermostat = {**thermostat, "heat": thermostat["heat"] - kinetic}
+    return replace(
+        after,
+        positions=torch.where(still, before.positions, after.positions),
+        momenta=after.momenta.masked_fill(still, 0.0),
+        thermostat=thermostat,
+    )
 
 
 def per_system(state: ParticleState, values: Tensor) -> Tensor:

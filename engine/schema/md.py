@@ -172,14 +172,25 @@ class NptSection(Heat):
     kind: Literal["npt"]
     barostat: Literal["cell_rescaling", "mtk"] = "cell_rescaling"
     """cell_rescaling: stochastic, first order; mtk: the cell has a mass."""
-    pressure: float = 0.0
-    """GPa (or reduced)."""
+    pressure: float | None = None
+    """GPa (or reduced); 0 by default; or give `pressure_ramp`."""
+    pressure_ramp: tuple[tuple[float, float], ...] = ()
+    """Points (time, pressure), linear between them; time in fs (or reduced)."""
     cell: Literal["isotropic", "anisotropic", "triclinic"] = "isotropic"
     """What of the cell may change."""
     pressure_relaxation: Positive
     """Relaxation time (cell_rescaling) or period (mtk) of the cell, fs (or reduced)."""
     compressibility: Positive = 0.01
     """Rough value in 1/GPa (or reduced), for cell_rescaling."""
+
+    @model_validator(mode="after")
+    def _one_pressure(self) -> Self:
+        if self.pressure is not None and self.pressure_ramp:
+            raise ValueError("give either pressure or pressure_ramp")
+        times = [time for time, _ in self.pressure_ramp]
+        if times != sorted(set(times)):
+            raise ValueError("pressure_ramp: times must increase")
+        return self
 
 
 Ensemble = Annotated[
@@ -206,12 +217,14 @@ class RunSection(Section):
     """Steps between checkpoints; 0 for one at the end."""
     largest_force: Positive = 1000.0
     """The run is stopped above this force, eV/angstrom (or reduced)."""
+    fixed: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Atoms (numbers in the structure) that do not move; not with npt."""
     trusted_deviation: Positive = 1.0
     """The summary says where a committee disagreed by more than this, eV/angstrom."""
 
 
-class RdfSection(Section):
-    """Radial distribution function, averaged over a part of the run."""
+class Sampled(Section):
+    """What is averaged over a part of the run."""
 
     name: Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")] = "all"
     """Name of the curve."""
@@ -221,10 +234,37 @@ class RdfSection(Section):
     """Last step; the end of the run by default."""
     every: Annotated[int, Field(ge=1)] = 20
     """Steps between samples."""
+
+
+class RdfSection(Sampled):
+    """Radial distribution function, averaged over a part of the run."""
+
     r_max: Positive = 8.0
     """Largest distance, angstrom (or reduced)."""
     bins: Annotated[int, Field(ge=10, le=10000)] = 160
     """Number of bins."""
+
+
+class AdfSection(Sampled):
+    """Distribution of the angle between two neighbours of an atom, and their number."""
+
+    reach: Positive
+    """Largest distance of a neighbour, angstrom (or reduced)."""
+    bins: Annotated[int, Field(ge=10, le=1800)] = 90
+    """Number of bins from 0 to 180 degrees."""
+
+
+class CorrelationSection(Section):
+    """A correlation in time, averaged over windows that begin at regular intervals."""
+
+    start: Annotated[int, Field(ge=0)] = 0
+    """First step."""
+    every: Annotated[int, Field(ge=1)] = 10
+    """Steps between samples."""
+    samples: Annotated[int, Field(ge=8, le=100_000)] = 200
+    """Samples in a window."""
+    spacing: Annotated[int, Field(ge=1)] = 50
+    """Samples between the beginnings of windows."""
 
 
 class OutputSection(Section):
@@ -242,6 +282,16 @@ class OutputSection(Section):
     """First step that enters the averages of the summary."""
     rdf: tuple[RdfSection, ...] = ()
     """Radial distribution functions."""
+    adf: tuple[AdfSection, ...] = ()
+    """Angular distribution functions and coordination numbers."""
+    displacement: CorrelationSection | None = None
+    """Mean squared displacement and, from its slope, the diffusion coefficient."""
+    velocity: CorrelationSection | None = None
+    """Velocity autocorrelation and vibrational density of states."""
+    stress: CorrelationSection | None = None
+    """Autocorrelation of the shear stress and, from its integral, the viscosity."""
+    extxyz: bool = False
+    """Write the trajectory as trajectory.extxyz, too (of every replica a file)."""
 
 
 class MdScenario(Common):
@@ -273,14 +323,20 @@ class MdScenario(Common):
                 raise ValueError(
                     f"{name} has {len(given)} values for {self.replicas} replicas"
                 )
-        for rdf in self.output.rdf:
-            if (rdf.stop or self.run.steps) > self.run.steps or rdf.start > self.run.steps:
-                raise ValueError(
-                    f"output.rdf {rdf.name}: reaches beyond the {self.run.steps} steps"
-                )
-        names = [rdf.name for rdf in self.output.rdf]
-        if len(set(names)) < len(names):
-            raise ValueError("output.rdf: names must differ")
+        return self
+
+    @model_validator(mode="after")
+    def _outputs_fit(self) -> Self:
+        steps = self.run.steps
+        for kind, sampled in (("rdf", self.output.rdf), ("adf", self.output.adf)):
+            for item in sampled:
+                if (item.stop or steps) > steps or item.start > steps:
+                    raise ValueError(
+                        f"output.{kind} {item.name}: reaches beyond the {steps} steps"
+                    )
+            names = [item.name for item in sampled]
+            if len(set(names)) < len(names):
+                raise ValueError(f"output.{kind}: names must differ")
         return self
 
     @model_validator(mode="after")

@@ -1,0 +1,283 @@
+"""From the output section of a scenario to what is averaged during the run."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..md.angles import AngleDistribution, Coordination
+from ..md.correlations import (
+    BySpecies,
+    Correlation,
+    Integral,
+    Slope,
+    mean_product,
+    running_integral,
+    shear_stress,
+    unwrapped,
+    velocities,
+    vibrational_density,
+)
+from ..md.observables import Average, RadialDistribution
+from ..md.world import MolecularDynamics
+from ..protocols import Figure, Trigger, Writer
+from ..rundir import RunFolder
+from ..schema.md import CorrelationSection, MdScenario, Sampled
+
+Means = Mapping[str, float]
+"""Averages of the run's scalars, by name."""
+Finish = Callable[[RunFolder, Means], Mapping[str, Figure]]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One thing that is averaged: when, by whom, and what becomes of it at the end."""
+
+    trigger: Trigger
+    writer: Writer
+    finish: Finish
+
+
+def recorded(scenario: MdScenario, world: MolecularDynamics) -> list[Recorded]:
+    """Return all averages that the scenario asks for.
+
+    Raises:
+        InputError: the structure is not periodic where it must be.
+    """
+    output, found = scenario.output, []
+    closed = bool(world.start.periodic.all())
+    if not closed and (output.rdf or output.stress):
+        key = "rdf" if output.rdf else "stress"
+        raise InputError(f"output.{key}: needs a structure that is periodic in all axes")
+    for rdf in output.rdf:
+        kinds = len(world.potential.species)
+        found.append(_rdf(rdf, RadialDistribution(kinds, rdf.r_max, rdf.bins), world))
+    for adf in output.adf:
+        kinds = len(world.potential.species)
+        found += _angles(adf, AngleDistribution(kinds, adf.reach, adf.bins), world)
+    if output.displacement:
+        found.append(_displacement(output.displacement, scenario, world))
+    if output.velocity:
+        found.append(_velocity(output.velocity, scenario, world))
+    if output.stress:
+        found.append(_stress(output.stress, scenario, world))
+    return found
+
+
+def put(
+    group: Any, name: str, values: Tensor, unit: str, long_name: str, axes: list[str]
+) -> None:
+    """Write one array with what a reader must know of it."""
+    array = group.create_array(name, data=values.cpu().numpy(), overwrite=True)
+    array.attrs.update({"unit": unit, "long_name": long_name, "axes": axes})
+
+
+def _window(section: Sampled | CorrelationSection) -> Callable[[int], bool]:
+    start, stop = section.start, getattr(section, "stop", None)
+    return lambda step: (
+        step >= start
+        and (stop is None or step <= stop)
+        and (step - start) % section.every == 0
+    )
+
+
+def _over_systems(mean: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean over independent systems (axis 0) and its error."""
+    return mean.mean(0), error.square().sum(0).sqrt() / len(mean)
+
+
+def _rdf(section: Sampled, rdf: RadialDistribution, world: MolecularDynamics) -> Recorded:
+    average, name = Average(rdf), section.name
+
+    def finish(folder: RunFolder, means: Means) -> Mapping[str, Figure]:
+        if not average.blocks.count:
+            return {}
+        group = folder.store.require_group("rdf")
+        group.attrs.update({"title": "radial distribution functions"})
+        length, symbols = world.units.names["length"], world.potential.species
+        put(group, "r", rdf.r, length, "distance", ["r"])
+        mean, error = _over_systems(average.blocks.mean, average.blocks.error)
+        for k, (a, b) in enumerate(rdf.pairs):
+            suffix = "" if len(rdf.pairs) == 1 else f"_{symbols[a]}{symbols[b]}"
+            label = f"g(r) {name} {symbols[a]}-{symbols[b]}"
+            put(group, name + suffix, mean[k], "", label, ["r"])
+            put(group, f"{name}{suffix}_error", error[k], "", label, ["r"])
+        return {}
+
+    return Recorded(_window(section), average, finish)
+
+
+def _angles(
+    section: Sampled, adf: AngleDistribution, world: MolecularDynamics
+) -> list[Recorded]:
+    average = Average(adf)
+    near = Average(Coordination(adf.species, adf.reach))
+    name, symbols = section.name, world.potential.species
+
+    def angles(folder: RunFolder, means: Means) -> Mapping[str, Figure]:
+        if not average.blocks.count:
+            return {}
+        group = folder.store.require_group("adf")
+        group.attrs.update({"title": "angular distribution functions"})
+        put(group, "theta", adf.theta, "degree", "angle", ["theta"])
+        mean, error = _over_systems(average.blocks.mean, average.blocks.error)
+        for k, (a, b, c) in enumerate(adf.triples):
+            if not float(mean[k].abs().sum()):
+                continue
+            triple = f"{symbols[a]}-{symbols[b]}-{symbols[c]}"
+            suffix = "" if len(adf.triples) == 1 else "_" + triple.replace("-", "")
+            label = f"angles {name} {triple}"
+            put(group, name + suffix, mean[k], "1/degree", label, ["theta"])
+            put(group, f"{name}{suffix}_error", error[k], "1/degree", label, ["theta"])
+        return {}
+
+    def numbers(folder: RunFolder, means: Means) -> Mapping[str, Figure]:
+        if not near.blocks.count:
+            return {}
+        mean, error = _over_systems(near.blocks.mean, near.blocks.error)
+        kinds = range(adf.species)
+        return {
+            f"coordination_{name}_{symbols[a]}{symbols[b]}": Figure(
+                float(mean[a, b]), "", _finite(error[a, b]),
+                note=f"{symbols[b]} within {adf.reach:g} of {symbols[a]}",
+            )
+            for a in kinds for b in kinds if not math.isnan(float(mean[a, b]))
+        }  # fmt: skip
+
+    trigger = _window(section)
+    return [Recorded(trigger, average, angles), Recorded(trigger, near, numbers)]
+
+
+def _finite(error: Tensor) -> float | None:
+    return float(error) if math.isfinite(float(error)) else None
+
+
+def _displacement(
+    section: CorrelationSection, scenario: MdScenario, world: MolecularDynamics
+) -> Recorded:
+    kinds = BySpecies.of(world.start, len(world.potential.species))
+    spacing = section.every * scenario.run.timestep
+    line = Correlation(
+        unwrapped, kinds.displacement, section.samples, section.spacing, Slope(spacing)
+    )
+    units, symbols = world.units.names, world.potential.species
+
+    def finish(folder: RunFolder, means: Means) -> Mapping[str, Figure]:
+        if not line.curve.count:
+            return {}
+        group = _time_group(folder, "displacement", section, spacing, units)
+        systems = line.curve.mean.shape[1]
+        mean = line.curve.mean.mean(1)
+        error = line.curve.error.square().sum(1).sqrt() / systems
+        value, spread = _over_systems(line.result.mean, line.result.error)
+        figures = {}
+        for k, symbol in enumerate(symbols):
+            if bool(mean[:, k].isnan().any()):
+                continue
+            label, unit = f"mean squared displacement {symbol}", f"{units['length']}^2"
+            put(group, f"msd_{symbol}", mean[:, k], unit, label, ["lag"])
+            put(group, f"msd_{symbol}_error", error[:, k], unit, label, ["lag"])
+            figures[f"diffusion_{symbol}"] = Figure(
+                float(value[k]), f"{unit}/{units['time']}", _finite(spread[k]),
+                note="slope of the mean squared displacement",
+            )  # fmt: skip
+        return figures
+
+    return Recorded(_window(section), line, finish)
+
+
+def _time_group(
+    folder: RunFolder, name: str, section: CorrelationSection, spacing: float, units: Any
+) -> Any:
+    group = folder.store.require_group(name)
+    lag = torch.arange(section.samples).double() * spacing
+    put(group, "lag", lag, units["time"], "time", ["lag"])
+    return group
+
+
+def _velocity(
+    section: CorrelationSection, scenario: MdScenario, world: MolecularDynamics
+) -> Recorded:
+    kinds = BySpecies.of(world.start, len(world.potential.species))
+    spacing, slow = section.every * scenario.run.timestep, world.units.time
+    integral = Integral(spacing, 1 / (3 * slow**2))
+    line = Correlation(
+        velocities, kinds.product, section.samples, section.spacing, integral
+    )
+    units, symbols = world.units.names, world.potential.species
+
+    def finish(folder: RunFolder, means: Means) -> Mapping[str, Figure]:
+        if not line.curve.count:
+            return {}
+        group = _time_group(folder, "velocity", section, spacing, units)
+        spectrum = folder.store.require_group("vibrations")
+        systems = line.curve.mean.shape[1]
+        mean = line.curve.mean.mean(1) / slow**2
+        error = line.curve.error.square().sum(1).sqrt() / (systems * slow**2)
+        value, spread = _over_systems(line.result.mean, line.result.error)
+        unit, figures = f"{units['velocity']}^2", {}
+        metal = units["time"] == "fs"
+        for k, symbol in enumerate(symbols):
+            if bool(mean[:, k].isnan().any()):
+                continue
+            label = f"velocity autocorrelation {symbol}"
+            put(group, f"vacf_{symbol}", mean[:, k], unit, label, ["lag"])
+            put(group, f"vacf_{symbol}_error", error[:, k], unit, label, ["lag"])
+            scale = 1000.0 if metal else 1.0
+            frequency, density = vibrational_density(mean[:, k], spacing / scale)
+            rate = "THz" if metal else f"1/{units['time']}"
+            put(spectrum, "frequency", frequency, rate, "frequency", ["frequency"])
+            label = f"vibrational density of states {symbol}"
+            put(spectrum, f"density_{symbol}", density, f"1/{rate}", label, ["frequency"])
+            figures[f"diffusion_green_kubo_{symbol}"] = Figure(
+                float(value[k]), f"{units['length']}^2/{units['time']}", _finite(spread[k]),
+                note="integral of the velocity autocorrelation",
+            )  # fmt: skip
+        return figures
+
+    return Recorded(_window(section), line, finish)
+
+
+def _stress(
+    section: CorrelationSection, scenario: MdScenario, world: MolecularDynamics
+) -> Recorded:
+    spacing, units = section.every * scenario.run.timestep, world.units.names
+    line = Correlation(
+        shear_stress, mean_product, section.samples, section.spacing, Integral(spacing)
+    )
+
+    def finish(folder: RunFolder, means: Means) -> Mapping[str, Figure]:
+        if not line.curve.count:
+            return {}
+        # V / k T; pressures are in reported units, k T in energy units
+        atoms = float(world.start.counts.double().mean())
+        thermal = world.units.boltzmann * means["temperature"]
+        factor = means["volume"] * atoms / (thermal * world.units.pressure)
+        group = _time_group(folder, "stress", section, spacing, units)
+        systems = line.curve.mean.shape[1]
+        mean = line.curve.mean[:, :, 0].mean(1)
+        error = line.curve.error[:, :, 0].square().sum(1).sqrt() / systems
+        metal = units["time"] == "fs"
+        scale, unit = (1e-3, "mPa s") if metal else (1.0, "sqrt(m eps)/sigma^2")
+        square = f"{units['pressure']}^2"
+        label = "shear stress autocorrelation"
+        put(group, "correlation", mean, square, label, ["lag"])
+        put(group, "correlation_error", error, square, label, ["lag"])
+        running = running_integral(mean, spacing) * factor * scale
+        viscosity = folder.store.require_group("viscosity")
+        lag = torch.arange(section.samples).double() * spacing
+        put(viscosity, "lag", lag, units["time"], "time", ["lag"])
+        put(viscosity, "viscosity", running, unit, "viscosity up to this time", ["lag"])
+        value, spread = _over_systems(line.result.mean[:, 0], line.result.error[:, 0])
+        error_of = _finite(spread * factor * scale)
+        note = "Green and Kubo, integral over the whole window"
+        return {"viscosity": Figure(float(value) * factor * scale, unit, error_of, note)}
+
+    return Recorded(_window(section), line, finish)
+
+
+__all__ = ["Recorded", "put", "recorded"]
