@@ -372,7 +372,8 @@ def audit(
 ) -> None:
     """Hold MODEL against what physics asks of it; exit status 0 only if all holds.
 
-    MODEL is a saved model, the name of a shipped one, or ase:NAME for a calculator.
+    MODEL is a saved model, the name of a shipped one, the folder of a run that made a
+    wavefunction, or ase:NAME for a calculator.
     """
     from .audit import findings, module
 
@@ -380,6 +381,12 @@ def audit(
     if kind == "ase" and name:
         report = module.audit_calculator(name, structure, temperature)
         stem = (out or Path()) / name
+    elif (Path(model) / "resolved.json").is_file():
+        from .build.audit import trained_wavefunction
+
+        run = Path(model)
+        report = module.audit(trained_wavefunction(run), run.resolve().name)
+        stem = (out or run) / "wavefunction"
     else:
         path = module.find(model)
         report = module.audit_file(path, structure, frames, precision, temperature)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import fields, gas, learning, plots, style, walkers
+from . import fields, gas, learning, plots, style, symmetry, walkers
 from .atoms import (
     BOND_FACTOR,
     MAX_BONDED,
@@ -43,6 +43,9 @@ def run_pictures(record: Record) -> Iterator[Attempt]:
     if str(record.scenario.get("kind", "")).startswith("closure") and "" in groups:
         shown |= {""}
         yield from _closure_pictures(record, groups[""])
+    if record.scenario.get("kind") == "symmetry" and "conservation" in groups:
+        shown |= {"errors", "conservation"}
+        yield from _symmetry_pictures(groups)
     if "rounds" in groups:
         shown |= {"rounds", "strata", "audit", "decisions"}
         yield from _loop_pictures(record, groups)
@@ -52,11 +55,12 @@ def run_pictures(record: Record) -> Iterator[Attempt]:
 
 
 def _gas_pictures(record: Record, groups: Mapping[str, Group]) -> Iterator[Attempt]:
-    caption = "Profiles at the last moment; dashed: what they should be."
-    yield (
-        "Profiles",
-        lambda: _page(gas.knudsen_panels(record, groups), "Profiles", caption, height=3.1),
+    panels = gas.knudsen_panels(record, groups)
+    dashed = any(curve.reference for panel in panels for curve in panel.curves)
+    caption = "Profiles at the last moment" + (
+        "; dashed: what they should be." if dashed else "."
     )
+    yield "Profiles", lambda: _page(panels, "Profiles", caption, height=3.1)
     for name in ("density", "temperature"):
         panels = gas.model_panels(record, groups, name)
         if panels:
@@ -91,6 +95,28 @@ def _closure_pictures(record: Record, group: Group) -> Iterator[Attempt]:
     shocks = gas.shock_panels(group)
     if shocks:
         yield "Shock", lambda: _page(shocks, "The inside of the shock", truth, height=3.4)
+
+
+def _symmetry_pictures(groups: Mapping[str, Group]) -> Iterator[Attempt]:
+    yield (
+        "Symmetry",
+        lambda: _figure_of(
+            symmetry.figure(groups["errors"], groups["conservation"]),
+            "What symmetry and smoothness buy",
+            "Left: the more of the physics a form knows, the fewer configurations it "
+            "needs. Right: where neighbours change their order (ticks) the local frame's "
+            "energy jumps; the smooth forms only tremble.",
+        ),
+    )
+    yield (
+        "Drift",
+        lambda: _page(
+            symmetry.drifts(groups["conservation"]),
+            "Energy drift over the time step",
+            "Jumps do not go away with shorter steps; the error of the integrator does.",
+            height=3.6,
+        ),
+    )
 
 
 def _loop_pictures(record: Record, groups: Mapping[str, Group]) -> Iterator[Attempt]:
@@ -287,7 +313,11 @@ def _space_time(group: Group, columns: list[Column]) -> "Picture":
     for number, column in enumerate(chosen):
         axes = made.add_subplot(rows, width, number + 1)
         fields.space_time(axes, group, column, _layout(group, column))
-    return _picture(group, made, f"{group.title} over time")
+    batch = [c for c in chosen if c.labels and _layout(group, c).batch is not None]
+    caption = f"The first of {len(batch[0].labels)}: {batch[0].labels[0]}." if batch else ""
+    if batch and len(batch[0].labels) == 1:
+        caption = ""
+    return _picture(group, made, f"{group.title} over time", caption)
 
 
 def _phase(group: Group, column: Column) -> "Picture":

@@ -1,7 +1,7 @@
 """One door to all audits: from a module, or a file of one, to a report."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,20 @@ from ase.calculators.calculator import BaseCalculator
 from torch import nn
 
 from ...models import card as cards
+from ...models.closures.face import FaceClosure
 from ..bridge.ase import AsePotential
 from ..errors import InputError
+from ..gas.moment.learned import Learned
 from ..md.data import LabelledFrame, read_frames
 from ..md.learned import LearnedPotential, load_module
 from ..md.potential import Potential
 from ..runtime import dtype_of, start
+from ..vmc.electrons import Electrons
 from .findings import Report
+from .moments import ClosureSubject, audit_closure
 from .potentials import PotentialAudit
 from .samples import Subject, crystal
+from .wavefunctions import WavefunctionSubject, audit_wavefunction
 
 
 def audit(
@@ -31,12 +36,14 @@ def audit(
     shortest: float = math.nan,
     precision: str = "f64",
     temperature: float = 300.0,
+    steps: int = 10_000,
 ) -> Report:
     """Hold a learned module against what physics asks of it.
 
     Args:
-        module: a module of ``models.potentials``, any potential of molecular dynamics, or
-            a calculator of ASE.
+        module: a module of ``models.potentials``, any potential of molecular dynamics, a
+            calculator of ASE; a closure of ``models.closures`` or a
+            :class:`~.moments.ClosureSubject`; or a Hamiltonian with a wavefunction.
         name: for the report.
         structure: on which a potential is audited, near equilibrium; for one element its
             own crystal, displaced at random by 0.05 angstrom, when left out.
@@ -44,12 +51,18 @@ def audit(
         shortest: shortest distance in the potential's data, angstrom.
         precision: in which it computes: ``f64`` or ``f32``.
         temperature: of the dynamics, kelvin.
+        steps: along which a closure must stay realizable.
 
     Raises:
         InputError: nothing is known that could be asked of such an object, or a structure
             is needed and not given.
     """
     start("cpu")
+    if isinstance(module, ClosureSubject | FaceClosure):
+        closure = module if isinstance(module, ClosureSubject) else closure_of(module, {})
+        return audit_closure(name, closure, steps)
+    if isinstance(module, Electrons):
+        return audit_wavefunction(name, WavefunctionSubject.of(module))
     potential = _as_potential(module, structure)
     atoms = crystal(potential.species) if structure is None else structure
     dtype = dtype_of(precision)
@@ -57,6 +70,20 @@ def audit(
     shake = 0.05 if structure is None else 1e-3
     subject = Subject.of(potential, atoms, dtype, shortest, shake)
     return PotentialAudit(frames, temperature=temperature)(name, subject)
+
+
+def closure_of(module: FaceClosure, domain: Mapping[str, Any]) -> ClosureSubject:
+    """Return the subject of a learned closure, in f64.
+
+    Args:
+        module: the closure.
+        domain: of its card; ``knudsen`` is used.
+    """
+    low, high = domain.get("knudsen", (1e-3, 10.0))
+    length = module.config.length
+    return ClosureSubject(
+        Learned(module.double()), module.config.order, (low, high), length
+    )
 
 
 def _as_potential(module: Any, structure: Atoms | None) -> Potential:
@@ -95,6 +122,8 @@ def audit_file(
     """
     module, card = load_module(path, precision), cards.read_card(path)
     domain = card.get("domain", {})
+    if isinstance(module, FaceClosure):
+        return audit_closure(path.stem, closure_of(module, domain))
     if hasattr(module, "species"):
         factor = card.get("deviation_factor")
         module = LearnedPotential(module, math.nan if factor is None else factor)

@@ -6,6 +6,7 @@ measured through the solver that uses it, on periodic boxes of its own unit of l
 """
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,7 +32,7 @@ from ..gas.moment.hermite import (
 from ..gas.moment.upwind import Dissipation, roe, rusanov
 from ..gas.observe import relative_drift
 from ..runtime import generator
-from .findings import Finding, at_most
+from .findings import Finding, Report, at_most
 
 CONSERVED = 1e-12
 INVARIANT = 1e-6
@@ -607,11 +608,19 @@ def audits(steps: int = 10_000) -> Sequence:
     )
 
 
+def audit_closure(name: str, subject: ClosureSubject, steps: int = 10_000) -> Report:
+    """Run all audits of a closure and report."""
+    begun = time.monotonic()
+    findings = [each(subject) for each in audits(steps)]
+    return Report(name, "closure", findings, time.monotonic() - begun)
+
+
 __all__ = [
     "Characteristic",
     "ClosureSubject",
     "GradSpeeds",
     "MomentSpeeds",
+    "audit_closure",
     "audits",
     "conduction",
     "conservation",

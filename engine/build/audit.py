@@ -6,12 +6,15 @@ from ..audit.symmetry import ELEMENT, Conservation, Form, SymmetryStudy, crystal
 from ..errors import InputError
 from ..learn.trainers.potential import PlainLoss, Settings
 from ..protocols import Job
+from ..rundir import RunFolder
 from ..schema.audit import (
     ComparedModel,
     NoSymmetrySection,
     SymmetryScenario,
     UnconstrainedSection,
 )
+from ..schema.vmc import VmcScenario
+from ..vmc.electrons import Electrons
 from .train import form_of
 
 
@@ -49,6 +52,28 @@ def build(scenario: SymmetryScenario, base: Path) -> Job:
         ),
         seed=scenario.seed,
     )
+
+
+def trained_wavefunction(folder: Path) -> Electrons:
+    """Return the problem of a finished run of kind ``vmc`` with its averaged parameters.
+
+    Raises:
+        InputError: not such a run, or it holds no checkpoint.
+        DamagedFileError: the checkpoint does not match its hash.
+    """
+    from ..scenario import parse
+    from .vmc import make_problem
+
+    with RunFolder.open(folder) as opened:
+        scenario = parse(opened.resolved["scenario"], str(folder / "resolved.json"))
+        checkpoint = opened.load_checkpoint()
+    if not isinstance(scenario, VmcScenario) or checkpoint is None:
+        raise InputError(f"{folder}: no run of kind vmc with a checkpoint")
+    problem = make_problem(scenario)
+    if not isinstance(problem, Electrons):
+        raise InputError(f"{folder}: only electrons are audited, not spins on a lattice")
+    problem.flat.load(checkpoint.tensors["state/average"])
+    return problem
 
 
 def _form(section: ComparedModel) -> Form:

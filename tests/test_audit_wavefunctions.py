@@ -1,0 +1,52 @@
+"""Every audit of a wavefunction passes a sound one and fails a planted defect."""
+
+import pytest
+import torch
+
+from scalebridge.engine.audit.module import audit
+from scalebridge.engine.audit.wavefunction_twins import HookesAtom, wavefunction_twins
+from scalebridge.engine.vmc.electrons import Electrons
+from scalebridge.engine.vmc.hamiltonian import Trap
+from scalebridge.engine.vmc.parameters import Flat
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def twins():
+    return {each.name: each for each in wavefunction_twins()}
+
+
+NAMES = [
+    "antisymmetry",
+    "electron cusps",
+    "nuclear cusps",
+    "normalisability",
+    "forward Laplacian",
+    "virial theorem",
+    "variance",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_defect_is_caught_and_the_sound_twin_passes(twins, name):
+    good, bad = twins[name].verdicts()
+    assert good.passed is True, good
+    assert bad.passed is False, bad
+
+
+def test_every_twin_is_in_the_list(twins):
+    assert set(twins) == set(NAMES)
+
+
+def test_the_exact_wavefunction_passes_everything():
+    report = audit(Electrons(Trap(0.5, 1, 1), Flat(HookesAtom())), "Hooke's atom")
+    assert report.passed, report.failures
+    assert report["variance"].value < 1e-20
+    assert report["antisymmetry"].passed is None
