@@ -12,6 +12,7 @@ from ..schema.audit import SymmetryScenario
 from ..schema.base import Common
 from ..schema.closure import ClosureScenario, ClosureShockScenario, ClosureTrainScenario
 from ..schema.coupled import CoupledShockScenario
+from ..schema.elastic import ElasticScenario
 from ..schema.gas import GasScenario, RelaxationScenario
 from ..schema.gradients import (
     ClosureLoopScenario,
@@ -41,6 +42,10 @@ def build(scenario: Common, base: Path) -> Job:
             from . import coupled
 
             return coupled.build(scenario)
+        case ElasticScenario():
+            from . import elastic
+
+            return elastic.build(scenario, base)
         case MdScenario():
             from . import md
 

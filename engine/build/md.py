@@ -74,8 +74,8 @@ def build(scenario: MdScenario, base: Path) -> "MdJob":
         InputError: a file is missing or damaged, an element is unknown to the potential,
             two atoms stand on one spot, or the time step is too long.
     """
-    potential = _potential(scenario.potential, scenario, base)
-    atoms, name = _atoms(scenario.structure, base, scenario.seed)
+    potential = potential_of(scenario.potential, scenario.precision, base, scenario.device)
+    atoms, name = structure_of(scenario.structure, base, scenario.seed)
     units = REDUCED if scenario.units == "lj" else METAL
     state = _replicas(atoms, potential, scenario, name)
     check_structure(state, potential.cutoff, name)
@@ -129,7 +129,14 @@ def _fixed(scenario: MdScenario, state: ParticleState, name: str) -> Tensor | No
     return mask.flatten()
 
 
-def _potential(section: PotentialSection, scenario: MdScenario, base: Path) -> Potential:
+def potential_of(
+    section: PotentialSection, precision: str, base: Path, device: str = "cpu"
+) -> Potential:
+    """Return the potential of a section.
+
+    Raises:
+        InputError: the model is missing or damaged.
+    """
     match section:
         case LennardJonesSection():
             return LennardJones(
@@ -145,7 +152,7 @@ def _potential(section: PotentialSection, scenario: MdScenario, base: Path) -> P
             from ..md.learned import load_potential
 
             path = locate(section.model, base)
-            return load_potential(path, scenario.precision, scenario.device)
+            return load_potential(path, precision, device)
         case AseSection():
             from ase.calculators.emt import EMT
 
@@ -174,7 +181,12 @@ def _fast(potential: Potential, state: ParticleState) -> Potential:
     return twin
 
 
-def _atoms(section: Structure, base: Path, seed: int) -> tuple[Atoms, str]:
+def structure_of(section: Structure, base: Path, seed: int) -> tuple[Atoms, str]:
+    """Return the atoms of a section, and what to call them.
+
+    Raises:
+        InputError: a file is missing or cannot be read.
+    """
     match section:
         case FileStructure():
             path = locate(section.path, base)

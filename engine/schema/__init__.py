@@ -4,6 +4,7 @@ from .audit import SymmetryScenario
 from .base import Common
 from .closure import ClosureScenario, ClosureShockScenario, ClosureTrainScenario
 from .coupled import CoupledShockScenario
+from .elastic import ElasticScenario
 from .gas import GasScenario, RelaxationScenario
 from .gradients import (
     ClosureLoopScenario,
@@ -27,6 +28,7 @@ def scenario_kinds() -> dict[str, type[Common]]:
         "closure_shock": ClosureShockScenario,
         "closure_train": ClosureTrainScenario,
         "coupled_shock": CoupledShockScenario,
+        "elastic": ElasticScenario,
         "md": MdScenario,
         "gas": GasScenario,
         "gas_relaxation": RelaxationScenario,

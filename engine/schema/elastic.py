@@ -1,0 +1,22 @@
+"""What a scenario of elastic constants may say."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from .base import Common
+from .md import CrystalStructure, PotentialSection
+
+
+class ElasticScenario(Common):
+    """Lattice constant and elastic constants of a cubic crystal at 0 K."""
+
+    structure: CrystalStructure
+    """The crystal; its cell is relaxed."""
+    potential: PotentialSection
+    """What acts between the atoms."""
+    strain: Annotated[float, Field(gt=0, le=0.05)] = 0.004
+    """Size of the deformations."""
+    expected: dict[str, float] = Field(default={})
+    """Known values, shown beside the results: lattice_constant (angstrom), C11, C12, C44,
+    bulk_modulus (GPa)."""
