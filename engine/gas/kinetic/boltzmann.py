@@ -26,6 +26,9 @@ from ...errors import InputError
 from ...protocols import Figure, Outcome
 from .. import exact
 
+CHUNK = 1 << 20
+"""Most complex numbers of one transform."""
+
 
 @dataclass(frozen=True)
 class Boltzmann:
@@ -133,52 +136,59 @@ class Boltzmann:
             return 2 * math.pi * torch.special.bessel_j0(k)
         return 4 * math.pi * torch.sinc(k / math.pi)
 
+    @cached_property
+    def _shells(self) -> tuple[Tensor, Tensor]:
+        """Weight times transformed sphere of each radius, and the loss's multiplier."""
+        r, w = self._radial
+        area = 2 * math.pi if self.dimension == 2 else 4 * math.pi
+        gains = torch.stack([b * self._sphere(a) for a, b in zip(r, w, strict=True)])
+        losses = [area * b * self._sphere(2 * a) for a, b in zip(r, w, strict=True)]
+        return gains, torch.stack(losses).sum(0)
+
     def gain(self, f: Tensor) -> Tensor:
-        """Return ``Q+`` of ``f [N, .., N]``."""
+        """Return ``Q+`` of ``f [..., N, .., N]``."""
+        flat = f.reshape(-1, *f.shape[-self.dimension :])
+        step = max(1, CHUNK // (len(self._directions[1]) * flat[0].numel()))
+        return torch.cat([self._gain(g) for g in flat.split(step)]).reshape(f.shape)
+
+    def _gain(self, f: Tensor) -> Tensor:
         space = tuple(range(-self.dimension, 0))
         spectrum = torch.fft.fftn(f.to(torch.complex128), dim=space)
         directions, weights = self._directions
         along = torch.einsum("...d,md->m...", self._waves, directions)
         shape = (-1, *(1,) * self.dimension)
         total = torch.zeros_like(spectrum)
-        for r, w in zip(*self._radial, strict=True):
+        for r, shell in zip(self._radial[0], self._shells[0], strict=True):
             phase = torch.exp(0.5j * r * along)
             # both shifted copies in one transform: real and imaginary part
-            both = torch.fft.ifftn(spectrum * (phase + 1j * phase.conj()), dim=space)
-            pairs = 2.0 * (weights.view(shape) * both.real * both.imag).sum(0)
-            total += (
-                w * self._sphere(r) * torch.fft.fftn(pairs.to(spectrum.dtype), dim=space)
+            both = torch.fft.ifftn(
+                spectrum[:, None] * (phase + 1j * phase.conj()), dim=space
             )
+            pairs = 2.0 * (weights.view(shape) * both.real * both.imag).sum(1)
+            total += shell * torch.fft.fftn(pairs.to(spectrum.dtype), dim=space)
         return torch.fft.ifftn(total, dim=space).real
 
     def loss(self, f: Tensor) -> Tensor:
         """Return ``Q-``: f times its collision frequency, cut like the gain."""
         space = tuple(range(-self.dimension, 0))
-        rate = torch.zeros(f.shape, dtype=torch.float64)
-        area = 2 * math.pi if self.dimension == 2 else 4 * math.pi
-        for r, w in zip(*self._radial, strict=True):
-            k = r * self._waves.square().sum(-1).sqrt()
-            shell = (
-                2 * math.pi * torch.special.bessel_j0(k)
-                if self.dimension == 2
-                else 4 * math.pi * torch.sinc(k / math.pi)
-            )
-            rate += w * area * shell
         spectrum = torch.fft.fftn(f.to(torch.complex128), dim=space)
-        return f * torch.fft.ifftn(spectrum * rate, dim=space).real
+        return f * torch.fft.ifftn(spectrum * self._shells[1], dim=space).real
 
     def __call__(self, f: Tensor) -> Tensor:
-        """Return ``Q(f, f)`` of ``f [N, .., N]``; mass, momentum, energy exactly zero."""
+        """Return ``Q(f, f)`` of ``f [..., N, .., N]``.
+
+        Mass, momentum and energy of the result are zero to round-off.
+        """
         q = self.gain(f) - self.loss(f)
         v = self.velocities
         basis = torch.cat(
             [torch.ones_like(v[..., :1]), v, v.square().sum(-1, keepdim=True)], -1
         )
         basis = basis.reshape(-1, self.dimension + 2)
-        flat, weight = q.reshape(-1), f.abs().reshape(-1)
-        matrix = basis.T @ (weight[:, None] * basis)
-        fix = torch.linalg.solve(matrix, basis.T @ flat)
-        return (flat - weight * (basis @ fix)).reshape(f.shape)
+        flat, weight = (x.flatten(-self.dimension) for x in (q, f.abs()))
+        matrix = torch.einsum("...v,va,vb->...ab", weight, basis, basis)
+        fix = torch.linalg.solve(matrix, (flat @ basis)[..., None])[..., 0]
+        return (flat - weight * (fix @ basis.T)).reshape(f.shape)
 
     def moments(self, f: Tensor) -> dict[str, Tensor]:
         """Return density, temperature, ``<v^4>``, ``<v^6>`` and entropy, scalars."""
