@@ -23,7 +23,8 @@ from ase import Atoms
 from ase.build import bulk
 
 from scalebridge.engine import runtime
-from scalebridge.engine.bench import Recorder
+from scalebridge.engine.bench import Recorder, load
+from scalebridge.engine.build import build
 from scalebridge.engine.md.classical import LennardJones, plain
 from scalebridge.engine.md.compressed import TOLERANCE, compress
 from scalebridge.engine.md.integrators import Verlet
@@ -32,6 +33,10 @@ from scalebridge.engine.md.neighbours import Layout, build_neighbours
 from scalebridge.engine.md.structure import from_atoms
 from scalebridge.engine.md.units import REDUCED
 from scalebridge.engine.md.world import MolecularDynamics
+from scalebridge.engine.protocols import Figure
+from scalebridge.engine.run import Reporter
+from scalebridge.engine.rundir import RunFolder
+from scalebridge.engine.scenario import parse
 from scalebridge.models.potentials.deep_potential import HigherMoments, SmoothEdition
 
 PEERS = Path(os.environ.get("SCALEBRIDGE_PEERS", Path(__file__).resolve().parent / "peers"))
@@ -231,6 +236,73 @@ def _version(package: str) -> str:
     return importlib.metadata.version(package)
 
 
+def sizes(record: Recorder, quick: bool) -> None:
+    """Time of a step per atom and memory, from a thousand atoms to a million."""
+    for cells in (6, 14, 30) if quick else (6, 14, 30, 63):
+        atoms = 4 * cells**3
+        code = (
+            "import sys, resource; sys.path.insert(0, sys.argv[1]); import md, torch\n"
+            "world = md.melt(int(sys.argv[2]), torch.float64)\n"
+            "steps = max(4, 200_000 // world.start.atoms)\n"
+            "print(md.step_seconds(world, 20, 3, steps),\n"
+            "    resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        )
+        command = [sys.executable, "-c", code, str(Path(__file__).parent), str(cells)]
+        answer = subprocess.run(command, capture_output=True, text=True, check=True)
+        seconds, kilobytes = (float(word) for word in answer.stdout.split()[-2:])
+        record(
+            f"lj_us_per_atom_{atoms}", 1e6 * seconds / atoms, "us",
+            note=f"Lennard-Jones, f64, whole steps; {kilobytes / 1024:.0f} MB resident",
+        )  # fmt: skip
+
+
+def transport(record: Recorder) -> None:
+    """Diffusion and viscosity of the Lennard-Jones liquid near its triple point.
+
+    864 atoms at density 0.8442 and temperature 0.722, potential cut at 2.5 and shifted.
+    """
+    scenario = {
+        "version": 1, "kind": "md", "units": "lj",
+        "structure": {"kind": "fcc_density", "density": 0.8442, "cells": 6, "mass": 1.0},
+        "potential": {
+            "kind": "lennard_jones", "epsilon": [1.0], "sigma": [1.0], "cutoff": 2.5,
+        },
+        "ensemble": {"kind": "bussi", "temperature": 0.722, "relaxation": 2.0},
+        "run": {"steps": 160_000, "timestep": 0.005, "temperature": 1.5,
+                "report_every": 10_000},
+        "output": {
+            "trajectory_every": 0, "thermo_every": 100, "average_from": 8000,
+            "displacement": {"start": 8000, "every": 100, "samples": 40, "spacing": 20},
+            "stress": {"start": 8000, "every": 4, "samples": 400, "spacing": 100},
+        },
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        job = build(parse(scenario), Path(folder))
+        with RunFolder.create(Path(folder) / "run", "", {}) as run:
+            figures = job.run(run, Reporter(quiet=True)).figures
+    heat, viscosity = figures["temperature"].value, figures["viscosity"]
+    note = f"864 atoms, 760 tau, T = {heat:.4f}"
+    record(
+        "lj_viscosity", viscosity.value, "reduced", note=note, spread=_band(viscosity),
+        peer={
+            "name": "Ferrario et al., Phys. Rev. A 44, 6936 (1991), 3.24 +- 0.04",
+            "value": 3.24,
+        },
+    )  # fmt: skip
+    diffusion, edge = figures["diffusion_Ar"], (864 / 0.8442) ** (1 / 3)
+    missing = 2.837297 * heat / (6 * np.pi * viscosity.value * edge)
+    record(
+        "lj_diffusion", diffusion.value, "reduced", spread=_band(diffusion),
+        note=f"{note}; {diffusion.value + missing:.4f} with the correction for the size of "
+        "the cell (Yeh and Hummer, 2004)",
+    )  # fmt: skip
+
+
+def _band(figure: Figure) -> tuple[float, float]:
+    error = figure.error or 0.0
+    return figure.value - error, figure.value + error
+
+
 def memory(record: Recorder) -> None:
     """Resident memory per atom of a running melt, from two sizes in fresh processes."""
     code = (
@@ -390,6 +462,13 @@ def measure(quick: bool, record: Recorder) -> None:
         neighbours(record, quick)
     if record.wants("bytes_per_atom"):
         memory(record)
+    if record.wants(*(f"lj_us_per_atom_{n}" for n in (864, 10976, 108000, 1000188))):
+        sizes(record, quick)
     names = [f"dp_us_per_atom_{p}" for p in ("f64", "f32")]
     if record.wants(*names, "dp_vs_deepmd_192", "dp_vs_deepmd_1536"):
         deep_potentials(record, quick)
+    potentials = load("potentials")
+    potentials.record_shipped(record)
+    potentials.record_training(record)
+    if not quick and record.wants("lj_diffusion", "lj_viscosity"):
+        transport(record)
