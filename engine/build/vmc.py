@@ -63,8 +63,8 @@ def build(scenario: VmcScenario | VmcScanScenario | DeepRitzScenario, base: Path
             electrons than the memory holds.
     """
     del base
-    if scenario.device != "cpu":
-        raise InputError(f"device: vmc runs on cpu only, not on {scenario.device}")
+    if scenario.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device: cuda is not available here; allowed: cpu")
     # The matrices are tiny: a second thread costs, on a busy machine a factor of eight.
     torch.set_num_threads(1)
     match scenario:
@@ -100,27 +100,27 @@ def _ground_state(scenario: VmcScenario) -> Job:
 def _deep_ritz(scenario: DeepRitzScenario) -> Job:
     equation = Slit() if scenario.problem == "slit" else Mixed(scenario.dim)
     net = RitzNet(scenario.dim, scenario.width, scenario.blocks, scenario.seed)
-    flat = Flat(net.to(runtime.dtype_of(scenario.precision)))
+    flat = Flat(net.to(scenario.device, runtime.dtype_of(scenario.precision)))
     world = DeepRitz(
         equation,
         flat,
         scenario.points,
         scenario.penalty,
         scenario.rate,
-        scenario.iterations,
-        scenario.seed,
+        scenario.decay,
+        scenario.damping,
+        seed=scenario.seed,
     )
 
     def finish(folder: RunFolder, state: RitzState, observed: Observed) -> Outcome:
         points, exact = equation.reference()
         _write(folder, "points", points, "")
         _write(folder, "reference", exact, "")
-        error = world.relative_error(state)
-        with torch.no_grad():
-            _write(folder, "solution", flat.module(points.to(flat.dtype)).double(), "")
+        found = world.solution(state, points)
+        _write(folder, "solution", found, "")
         return Outcome(
             {
-                "relative_error": Figure(error),
+                "relative_error": Figure(float((found - exact).norm() / exact.norm())),
                 "boundary_violation": Figure(float(observed["boundary"]) ** 0.5),
                 "functional": Figure(float(observed["energy"])),
             }
@@ -146,6 +146,7 @@ def _scan(scenario: VmcScanScenario) -> Job:
             scenario.sampling,
             scenario.precision,
             scenario.seed,
+            scenario.device,
         )
 
     solver = Solver(
@@ -195,7 +196,14 @@ def make_problem(scenario: VmcScenario) -> Problem:
     system, ansatz, sampling = scenario.system, scenario.wavefunction, scenario.sampling
     if not isinstance(ansatz, RbmSection):
         hamiltonian = make_hamiltonian(scenario)
-        return electrons(hamiltonian, ansatz, sampling, scenario.precision, scenario.seed)
+        return electrons(
+            hamiltonian,
+            ansatz,
+            sampling,
+            scenario.precision,
+            scenario.seed,
+            scenario.device,
+        )
     match system:
         case IsingSection():
             lattice = Ising(tuple(system.shape), system.field, system.coupling)
@@ -208,7 +216,7 @@ def make_problem(scenario: VmcScenario) -> Problem:
         module: nn.Module = SymmetricRbm(lattice.shape, ansatz.alpha, scenario.seed)
     else:
         module = Rbm(lattice.sites, ansatz.alpha, scenario.seed)
-    flat = Flat(module.to(runtime.dtype_of(scenario.precision)))
+    flat = Flat(module.to(scenario.device, runtime.dtype_of(scenario.precision)))
     return Spins(lattice, flat, sampling.moves, max(sampling.chunk, 1))
 
 
@@ -218,6 +226,7 @@ def electrons(
     sampling: SamplingSection,
     precision: str,
     seed: int,
+    device: str = "cpu",
 ) -> Electrons:
     """Return a continuous problem.
 
@@ -225,7 +234,7 @@ def electrons(
         InputError: it needs more memory than the machine has.
     """
     module = make_ansatz(hamiltonian, ansatz, seed)
-    flat = Flat(module.to(runtime.dtype_of(precision)))
+    flat = Flat(module.to(device, runtime.dtype_of(precision)))
     wide, dets = getattr(ansatz, "width", 8), getattr(ansatz, "determinants", 1)
     needed = needed_bytes(
         hamiltonian.electrons,
@@ -375,7 +384,9 @@ class Finish:
         )
         _write(folder, "walkers", result.walkers, "bohr")
         if density is not None:
-            _write(folder, "density", density.field(), "1/bohr^3")
+            field = density.field()
+            box = {"low": density.low.tolist(), "high": density.high.tolist()}
+            _write(folder, "density", field, f"1/bohr^{field.dim()}", **box)
         reseeded = int(state.reseeded) + result.reseeded
         figures = energy_figures(result, self.problem.exact) | {
             "acceptance": Figure(float(observed["acceptance"])),
@@ -438,9 +449,11 @@ def verdicts(result: Evaluation, exact: float | None) -> dict[str, str]:
     return found
 
 
-def _write(folder: RunFolder, name: str, values: Tensor, unit: str) -> None:
-    array = folder.store.create_array(name, data=values.numpy(), overwrite=True)
-    array.attrs["unit"] = unit
+def _write(
+    folder: RunFolder, name: str, values: Tensor, unit: str, **attributes: list[float]
+) -> None:
+    array = folder.store.create_array(name, data=values.cpu().numpy(), overwrite=True)
+    array.attrs.update({"unit": unit, **attributes})
 
 
 @dataclass(frozen=True)

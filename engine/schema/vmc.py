@@ -328,14 +328,18 @@ class DeepRitzScenario(Common):
     """Width of the residual network."""
     blocks: int = Field(default=4, ge=1, le=16)
     """Residual blocks."""
-    penalty: float = Field(default=500.0, gt=0)
+    penalty: float = Field(default=5000.0, gt=0)
     """Weight of the boundary term."""
     points: int = Field(default=1000, ge=16)
     """Random points in the domain, and half as many on the boundary, per step."""
-    iterations: int = Field(default=2000, ge=1)
-    """Steps of Adam."""
-    rate: float = Field(default=3e-3, gt=0)
-    """Learning rate; it falls linearly to zero."""
+    iterations: int = Field(default=150, ge=1)
+    """Steps of natural gradient."""
+    rate: float = Field(default=1.0, gt=0, le=1)
+    """Longest step, in units of the Newton step."""
+    decay: float = Field(default=20.0, gt=0)
+    """Steps after which the rate is halved."""
+    damping: float = Field(default=1e-2, gt=0)
+    """Tikhonov shift of the metric."""
 
     @model_validator(mode="after")
     def _dimension_fits(self) -> Self:

@@ -3,10 +3,11 @@
     minimise  I(u) = mean over the domain of |grad u|^2 / 2 - f u
                      + penalty * mean over the boundary of (u - g)^2
 
-with a network for ``u``, random points and Adam: the same Monte Carlo and the same jets as
-for wavefunctions. Reference: E and Yu, Commun. Math. Stat. 6, 1 (2018).
+with a network for ``u`` and random points: the same Monte Carlo, jets and natural gradient
+as for wavefunctions. Reference: E and Yu, Commun. Math. Stat. 6, 1 (2018).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,6 +15,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.func import functional_call, grad, jacrev, vmap
 
 from ...models.wavefunctions import jet
 from .. import runtime
@@ -170,8 +172,7 @@ class RitzState:
 
     Attributes:
         parameters: ``[p]``.
-        first: first moment of Adam.
-        second: second moment.
+        average: ``[p]`` exponential average of the parameters: the solution.
         step: int64; keys the random points together with ``seed``.
         seed: int64.
         energy: the functional at the last step, without the penalty.
@@ -179,8 +180,7 @@ class RitzState:
     """
 
     parameters: Tensor
-    first: Tensor
-    second: Tensor
+    average: Tensor
     step: Tensor
     seed: Tensor
     energy: Tensor
@@ -191,72 +191,149 @@ class RitzState:
 class DeepRitz:
     """The world of the Deep Ritz method; implements ``Simulator``.
 
+    A step goes along the natural gradient of the functional: with the metric
+
+        G_ij = int grad u_i . grad u_j + 2 penalty mean over the boundary of u_i u_j,
+
+    ``u_i = du / d theta_i``, the direction ``-(G + damping)^-1 dI / d theta`` is Newton's
+    for the network linearised in its parameters (Mueller and Zeinhofer, "Achieving High
+    Accuracy with PINNs via Energy Natural Gradient Descent", ICML 2023, section 3). It is
+    halved until the functional over the same points falls no further. Adam on the same
+    points needs a hundred times as many steps.
+
     Attributes:
         equation: what is solved.
         flat: the network ``u(x)`` and its parameters.
         points: random points in the domain per step; half as many on the boundary.
         penalty: weight of the boundary condition.
-        rate: learning rate of Adam, which falls linearly to zero.
-        steps: when it is zero.
+        rate: longest step in units of the Newton step.
+        decay: steps after which ``rate`` is halved.
+        damping: Tikhonov shift of the metric.
+        memory: steps over which parameters are averaged, at most a fifth of those made.
         seed: of the random points.
+        chunk: points in one pass of the Jacobian.
     """
 
     equation: Poisson
     flat: Flat
     points: int = 1000
-    penalty: float = 500.0
-    rate: float = 3e-3
-    steps: int = 2000
+    penalty: float = 5000.0
+    rate: float = 1.0
+    decay: float = 20.0
+    damping: float = 1e-2
+    memory: int = 50
     seed: int = 1
+    chunk: int = 256
 
     def init(self, rng: torch.Generator) -> RitzState:
         """Return the first state; the network brings its own weights."""
         del rng
         vector = self.flat.vector.clone()
-        zero = torch.zeros_like(vector)
         nothing = torch.tensor(float("nan")).double()
         return RitzState(
-            vector, zero, zero.clone(), torch.tensor(0), torch.tensor(self.seed),
+            vector, vector.clone(), torch.tensor(0), torch.tensor(self.seed),
             nothing, nothing.clone(),
         )  # fmt: skip
 
     def step(self, state: RitzState) -> RitzState:
-        """Draw points, differentiate the functional, make one step of Adam."""
+        """Draw points, and go along the natural gradient of the functional over them."""
         number = int(state.step)
         rng = runtime.generator(int(state.seed), number + 1)
+        x = self.equation.inside(self.points, rng).to(self.flat.vector)
+        y = self.equation.boundary(max(self.points // 2, 1), rng).to(self.flat.vector)
         self.flat.load(state.parameters)
-        energy, boundary = self.functional(rng)
-        named = list(self.flat.module.parameters())
-        parts = torch.autograd.grad(energy + self.penalty * boundary, named)
-        gradient = torch.cat([part.reshape(-1) for part in parts])
-        first = 0.9 * state.first + 0.1 * gradient
-        second = 0.999 * state.second + 0.001 * gradient.square()
-        scale = (second / (1 - 0.999 ** (number + 1))).sqrt() + 1e-10
-        rate = self.rate * max(0.0, 1 - number / self.steps)
-        change = -rate * first / (1 - 0.9 ** (number + 1)) / scale
+        energy, boundary = self.functional(x, y)
+        total = energy + self.penalty * boundary
+        parts = torch.autograd.grad(total, list(self.flat.module.parameters()))
+        gradient = torch.cat([part.reshape(-1) for part in parts]).double()
+        factor = torch.linalg.cholesky(self.metric(x, y))
+        direction = -torch.cholesky_solve(gradient[:, None], factor)[:, 0]
+        change = direction.to(self.flat.dtype)
+        rate = self._rate(state.parameters, change, float(total.detach()), x, y, number)
+        parameters = state.parameters + rate * change
+        keep = 1 - 1 / min(float(self.memory), max(number / 5, 1.0))
         return RitzState(
-            state.parameters + change, first, second, state.step + 1, state.seed,
-            energy.detach().double(), boundary.detach().double(),
+            parameters, keep * state.average + (1 - keep) * parameters, state.step + 1,
+            state.seed, energy.detach().double().cpu(), boundary.detach().double().cpu(),
         )  # fmt: skip
 
-    def functional(self, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the Ritz functional and the boundary violation at random points."""
-        dtype = self.flat.dtype
-        x = self.equation.inside(self.points, rng).to(dtype)
+    def functional(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the Ritz functional and the boundary violation at given points.
+
+        Args:
+            x: ``[points, dim]`` in the domain.
+            y: ``[points, dim]`` on the boundary.
+        """
         u = self.flat.module(jet.coordinates(x))
         density = 0.5 * u.jacobian.square().sum(0) - self.equation.right(x) * u.value
-        y = self.equation.boundary(max(self.points // 2, 1), rng).to(dtype)
         wrong = self.flat.module(y) - self.equation.value(y)
         return density.mean() * self.equation.volume, wrong.square().mean()
+
+    def metric(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return ``G + damping``, float64 ``[p, p]``, over given points."""
+        named, module = self.flat.named(), self.flat.module
+
+        def slope(parameters: dict[str, Tensor], one: Tensor) -> Tensor:
+            return functional_call(
+                module, parameters, (jet.coordinates(one[None]),)
+            ).jacobian[:, 0]
+
+        def value(parameters: dict[str, Tensor], one: Tensor) -> Tensor:
+            return functional_call(module, parameters, (one[None],))[0]
+
+        slopes = vmap(jacrev(slope), (None, 0))
+        values = vmap(grad(value), (None, 0))
+        result = self.damping * torch.eye(
+            self.flat.size, dtype=torch.float64, device=x.device
+        )
+        for part in x.split(self.chunk):
+            found = {name: t.flatten(0, 1) for name, t in slopes(named, part).items()}
+            rows = x.new_empty(part.numel(), self.flat.size)
+            self.flat.join(found, rows)
+            wide = rows.double() * math.sqrt(self.equation.volume / len(x))
+            result += wide.T @ wide
+        for part in y.split(self.chunk):
+            rows = y.new_empty(len(part), self.flat.size)
+            self.flat.join(values(named, part), rows)
+            wide = rows.double() * math.sqrt(2 * self.penalty / len(y))
+            result += wide.T @ wide
+        return result
+
+    @torch.no_grad()
+    def _rate(
+        self,
+        parameters: Tensor,
+        change: Tensor,
+        total: float,
+        x: Tensor,
+        y: Tensor,
+        number: int,
+    ) -> float:
+        """Halve the step while that lowers the functional; 0 where nothing lowers it."""
+        best, found = total, 0.0
+        rate = self.rate / (1 + number / self.decay)
+        for _ in range(8):
+            self.flat.load(parameters + rate * change)
+            energy, boundary = self.functional(x, y)
+            reached = float(energy + self.penalty * boundary)
+            if reached < best:
+                best, found = reached, rate
+            elif found:
+                break
+            rate /= 2
+        return found
 
     def observe(self, state: RitzState) -> Mapping[str, Tensor]:
         """Return the functional and the mean square boundary violation."""
         return {"energy": state.energy, "boundary": state.boundary}
 
     @torch.no_grad()
+    def solution(self, state: RitzState, x: Tensor) -> Tensor:
+        """Return ``u [count]``, float64, at ``x [count, dim]`` with averaged parameters."""
+        self.flat.load(state.average)
+        return self.flat.module(x.to(self.flat.vector)).double().cpu()
+
     def relative_error(self, state: RitzState) -> float:
         """Return ``|u - u_ref| / |u_ref|`` in the mean square over reference points."""
-        self.flat.load(state.parameters)
         x, exact = self.equation.reference()
-        u = self.flat.module(x.to(self.flat.dtype)).double()
-        return float((u - exact).norm() / exact.norm())
+        return float((self.solution(state, x) - exact).norm() / exact.norm())

@@ -36,11 +36,12 @@ def replace_bad(good: Tensor, rng: torch.Generator) -> Tensor:
         good: ``[walkers]`` bool.
         rng: source of the choice.
     """
-    own = torch.arange(len(good))
+    own = torch.arange(len(good), device=good.device)
     if bool(good.all()) or not bool(good.any()):
         return own
     donors = own[good]
-    drawn = donors[torch.randint(len(donors), (len(good),), generator=rng)]
+    choice = torch.randint(len(donors), (len(good),), generator=rng)
+    drawn = donors[choice.to(good.device)]
     return torch.where(good, own, drawn)
 
 
@@ -78,8 +79,8 @@ class Electrons:
         return self.hamiltonian.exact
 
     def start(self, walkers: int, rng: torch.Generator) -> Tensor:
-        """Return the first walkers in the precision of the wavefunction."""
-        return self.hamiltonian.start(walkers, rng).to(self.flat.dtype)
+        """Return the first walkers in the precision and on the device of the parameters."""
+        return self.hamiltonian.start(walkers, rng).to(self.flat.vector)
 
     @torch.no_grad()
     def log_psi(self, walkers: Tensor) -> Tensor:
@@ -102,34 +103,32 @@ class Electrons:
         accepted = torch.zeros((), dtype=torch.float64)
         for _ in range(self.moves):
             noise = torch.randn(walkers.shape, generator=rng, dtype=walkers.dtype)
-            walkers, log, taken = self._accept(
-                walkers + float(width) * noise, walkers, log, rng
-            )
+            proposed = walkers + float(width) * noise.to(walkers.device)
+            walkers, log, taken = self._accept(proposed, walkers, log, rng)
             accepted += taken
         if self.exchange and self.hamiltonian.up and self.hamiltonian.down:
             walkers, log, _ = self._accept(self._exchanged(walkers, rng), walkers, log, rng)
         share = accepted / self.moves
         width = width * torch.exp(0.2 * (share - self.target))
-        return Swept(walkers, width, share, (~good).sum())
+        return Swept(walkers, width, share, (~good).sum().cpu())
 
     def _accept(
         self, proposed: Tensor, walkers: Tensor, log: Tensor, rng: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
         new = self.log_psi(proposed)
         draw = torch.rand(len(log), generator=rng, dtype=log.dtype).log()
-        taken = draw < 2 * (new - log)
+        taken = draw.to(log.device) < 2 * (new - log)
         walkers = torch.where(taken.view(-1, 1, 1), proposed, walkers)
-        return walkers, torch.where(taken, new, log), taken.double().mean()
+        return walkers, torch.where(taken, new, log), taken.double().mean().cpu()
 
     def _exchanged(self, walkers: Tensor, rng: torch.Generator) -> Tensor:
         up, down = self.hamiltonian.up, self.hamiltonian.down
         first = torch.randint(up, (len(walkers),), generator=rng)
         second = up + torch.randint(down, (len(walkers),), generator=rng)
         each = torch.arange(len(walkers))
-        swapped = walkers.clone()
-        swapped[each, first] = walkers[each, second]
-        swapped[each, second] = walkers[each, first]
-        return swapped
+        order = torch.arange(up + down).repeat(len(walkers), 1)
+        order[each, first], order[each, second] = second, first
+        return walkers.gather(1, order.to(walkers.device)[..., None].expand_as(walkers))
 
     @torch.no_grad()
     def local_energy(self, walkers: Tensor) -> Tensor:

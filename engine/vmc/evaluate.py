@@ -86,12 +86,12 @@ def evaluate(
         visit(walkers)
         if forces and isinstance(problem, Electrons):
             energy, pull = force_samples(problem, walkers)
-            pulls.append(pull)
+            pulls.append(pull.cpu())
         else:
             energy = problem.local_energy(walkers)
-        energies.append(energy)
+        energies.append(energy.cpu())
         if spin and isinstance(problem, Electrons):
-            spins.append(spin_samples(problem, walkers))
+            spins.append(spin_samples(problem, walkers).cpu())
     samples = torch.stack(energies)
     good = samples.isfinite()
     samples = torch.where(good, samples, samples[good].median())
@@ -163,7 +163,7 @@ class Density:
     def __call__(self, walkers: Tensor) -> None:
         """Count all particles of all walkers; those outside the box are left out."""
         dim = walkers.shape[-1]
-        flat = walkers.double().reshape(-1, dim)
+        flat = walkers.double().cpu().reshape(-1, dim)
         place = ((flat - self.low) / (self.high - self.low) * self.cells).floor().long()
         inside = ((place >= 0) & (place < self.cells)).all(-1)
         index = torch.zeros(int(inside.sum()), dtype=torch.int64)

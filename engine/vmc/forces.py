@@ -35,8 +35,9 @@ def force_samples(problem: Electrons, walkers: Tensor) -> tuple[Tensor, Tensor]:
     """
     molecule = problem.hamiltonian
     assert isinstance(molecule, Molecule)
-    charges, nuclei = molecule.charges, molecule.positions
-    constant = molecule.nuclear_forces()
+    charges = molecule.charges.to(walkers.device)
+    nuclei = molecule.positions.to(walkers.device)
+    constant = molecule.nuclear_forces().to(walkers.device)
     energies, parts = [], []
     for part, (energy, gradient) in zip(
         walkers.split(problem.chunk), problem.passes(walkers), strict=True

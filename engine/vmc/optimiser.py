@@ -26,8 +26,8 @@ def clipped(energy: Tensor, width: float) -> Tensor:
 class Optimiser(Protocol):
     """Turns scores and local energies into an update of the parameters."""
 
-    def start(self, parameters: int, dtype: torch.dtype) -> dict[str, Tensor]:
-        """Return the memory of a fresh run."""
+    def start(self, parameters: Tensor) -> dict[str, Tensor]:
+        """Return the memory of a fresh run of parameters ``[p]``."""
         ...
 
     def update(
@@ -104,9 +104,9 @@ class Spring:
     decay: float = 2000.0
     clip: float = 5.0
 
-    def start(self, parameters: int, dtype: torch.dtype) -> dict[str, Tensor]:
+    def start(self, parameters: Tensor) -> dict[str, Tensor]:
         """Return a zero direction."""
-        return {"direction": torch.zeros(parameters, dtype=dtype)}
+        return {"direction": torch.zeros_like(parameters)}
 
     def update(
         self, scores: Tensor, energy: Tensor, memory: dict[str, Tensor], step: int
@@ -170,9 +170,9 @@ class Adam:
     beta2: float = 0.999
     clip: float = 5.0
 
-    def start(self, parameters: int, dtype: torch.dtype) -> dict[str, Tensor]:
+    def start(self, parameters: Tensor) -> dict[str, Tensor]:
         """Return zero moments."""
-        zero = torch.zeros(parameters, dtype=dtype)
+        zero = torch.zeros_like(parameters)
         return {"first": zero, "second": zero.clone()}
 
     def update(

@@ -34,12 +34,12 @@ class HartreeFock:
 
     def __call__(self, r: Tensor) -> tuple[Tensor, Tensor]:
         """Return up and down orbitals ``[batch, n, orbitals]`` at ``r [batch, n, 3]``."""
-        flat = r.detach().reshape(-1, 3).double().numpy()
+        flat = r.detach().cpu().reshape(-1, 3).double().numpy()
         basis = torch.from_numpy(
             self.mole.eval_gto("GTOval_cart" if self.mole.cart else "GTOval_sph", flat)
         )
         basis = basis.view(*r.shape[:2], -1)
-        return (basis @ self.up).to(r.dtype), (basis @ self.down).to(r.dtype)
+        return (basis @ self.up).to(r), (basis @ self.down).to(r)
 
 
 def pyscf_mole(molecule: Molecule, basis: str, cartesian: bool = False) -> Any:

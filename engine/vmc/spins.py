@@ -60,15 +60,15 @@ class Spins:
 
     def start(self, walkers: int, rng: torch.Generator) -> Tensor:
         """Return the first spins, ``[walkers, sites]``."""
-        return self.lattice.start(walkers, rng).to(self.flat.dtype)
+        return self.lattice.start(walkers, rng).to(self.flat.vector)
 
     @torch.no_grad()
     def _tables(self) -> tuple[Tensor, Tensor, _Moves]:
         weight, bias, visible = self.psi.dense()
-        flips = self.lattice.flips
+        flips = self.lattice.flips.to(weight.device)
         # Two sites of a flip are antiparallel: seen from the first spin the second has
         # the opposite sign.
-        signs = torch.tensor([1.0, -1.0], dtype=weight.dtype)[: flips.shape[1]]
+        signs = weight.new_tensor([1.0, -1.0])[: flips.shape[1]]
         change = 2 * (weight[:, flips] * signs).sum(-1)
         shift = 2 * (visible[flips] * signs).sum(-1)
         return (
@@ -92,13 +92,14 @@ class Spins:
         count = self.moves * self.lattice.sites
         order = torch.randint(len(table.sites), (count,), generator=rng)
         draws = torch.rand(count, len(walkers), generator=rng, dtype=walkers.dtype)
+        draws = draws.to(walkers.device)
         accepted = 0.0
         for number, place in enumerate(order.tolist()):
             taken = self._try(walkers, slope, table, place, draws[number])
             slope = taken[1]
             accepted += float(taken[0])
         share = torch.tensor(accepted / count, dtype=torch.float64)
-        return Swept(walkers, width, share, (~good).sum())
+        return Swept(walkers, width, share, (~good).sum().cpu())
 
     def _try(
         self, walkers: Tensor, slope: Tensor, table: _Moves, place: int, draw: Tensor

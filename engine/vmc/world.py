@@ -113,7 +113,7 @@ class Vmc:
             width,
             vector,
             vector.clone(),
-            self.optimiser.start(len(vector), vector.dtype),
+            self.optimiser.start(vector),
             torch.tensor(0),
             torch.tensor(self.seed),
         )
@@ -152,10 +152,10 @@ class Vmc:
             memory,
             state.step + 1,
             state.seed,
-            energy.mean(),
-            energy.var(),
+            energy.mean().cpu(),
+            energy.var().cpu(),
             swept.acceptance,
-            state.reseeded + swept.reseeded + (~good).sum(),
+            state.reseeded + swept.reseeded + (~good).sum().cpu(),
         )
 
     def observe(self, state: VmcState) -> Mapping[str, Tensor]:

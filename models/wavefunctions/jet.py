@@ -73,16 +73,21 @@ def coordinates(positions: Tensor) -> Jet:
     return Jet(slots)
 
 
+CPU = torch.device("cpu")
+
+
 @cache
-def others(count: int) -> Tensor:
+def others(count: int, device: torch.device = CPU) -> Tensor:
     """Return ``[n, n - 1]``: the partners of each particle in cyclic order."""
-    return (torch.arange(count)[:, None] + torch.arange(1, count)) % count
+    me = torch.arange(count, device=device)
+    return (me[:, None] + torch.arange(1, count, device=device)) % count
 
 
 @cache
-def _cyclic(count: int) -> tuple[Tensor, Tensor]:
+def _cyclic(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Rows ``i`` and the cyclic slot in which particle ``k`` stands, both ``[k, i]``."""
-    k, i = torch.meshgrid(torch.arange(count), torch.arange(count), indexing="ij")
+    every = torch.arange(count, device=device)
+    k, i = torch.meshgrid(every, every, indexing="ij")
     return i, (k - i - 1) % count
 
 
@@ -92,7 +97,8 @@ def pairs(positions: Field) -> Field:
     The jet is local to the pair: its derivatives are those by the difference.
     """
     value = positions.value if isinstance(positions, Jet) else positions
-    difference = value[..., :, None, :] - value[..., others(value.shape[-2]), :]
+    partner = others(value.shape[-2], value.device)
+    difference = value[..., :, None, :] - value[..., partner, :]
     return coordinates(difference) if isinstance(positions, Jet) else difference
 
 
@@ -272,11 +278,12 @@ def message(weight: Field, source: Field) -> Field:
         return _gather(weight, source)
     dim, count = weight.slots.shape[0] - 2, source.slots.shape[2]
     slots = _gather(weight.value, source.slots)
-    partner, me = others(count), torch.arange(count)
+    device = slots.device
+    partner, me = others(count, device), torch.arange(count, device=device)
     taken = source.value[:, partner]
     own = weight.jacobian * taken
     ordered = torch.cat([-own, own.sum(-2, keepdim=True)], -2)
-    row, slot = _cyclic(count)
+    row, slot = _cyclic(count, device)
     blocks = slots[1:-1].unflatten(0, (count, dim))
     blocks += ordered[:, :, row, slot].permute(2, 0, 1, 3, 4)
     given = source.jacobian.unflatten(0, (count, dim)).permute(0, 3, 1, 2, 4)
