@@ -149,7 +149,7 @@ def _record_shock(quick: bool, record: Recorder) -> None:
     )
     shock = Shock(scenario)
     p = shock.parameters
-    law = shock.law(p["epsilon"], p["sigma"])
+    law = shock.law(p["epsilon"], p["sigma"]).detach()
 
     def leaves() -> list[torch.Tensor]:
         values = (law, p["prandtl"], p["mach"])

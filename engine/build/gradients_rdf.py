@@ -13,6 +13,7 @@ from ..md.differentiable import SmoothLennardJones
 from ..md.integrators import Langevin, Schedule
 from ..md.observables import RadialDistribution
 from ..md.reweighting import Frames, Weighted
+from ..md.state import ParticleState, concatenate
 from ..md.structure import from_atoms
 from ..md.units import METAL
 from ..md.world import MolecularDynamics
@@ -29,6 +30,13 @@ INNER = 20
 RELAXATION = 200.0
 """Inverse friction of the thermostat, fs."""
 
+HOT = 6.0
+"""Initial temperature of the crystals over that of the liquid."""
+
+
+def _logarithms(pair: PairSection) -> Tensor:
+    return torch.tensor([pair.epsilon, pair.sigma], dtype=torch.float64).log()
+
 
 @dataclass(frozen=True)
 class Ensemble:
@@ -37,10 +45,12 @@ class Ensemble:
     Attributes:
         frames: to be reweighted.
         curves: ``[frames, bins]`` g(r) of each.
+        last: where all replicas ended.
     """
 
     frames: Frames
     curves: Tensor
+    last: ParticleState
 
 
 @dataclass(frozen=True)
@@ -57,19 +67,25 @@ class RdfFit:
         done = kept.step if kept else 0
         if "target" not in tensors:
             report.progress(0, s.rounds + 1, {"truth": "simulating"})
-            tensors["target"] = self._target(folder)
-            tensors["path"] = torch.tensor([[s.start.epsilon, s.start.sigma]]).double()
+            truth = self.ensemble(_logarithms(s.truth), self.melted(1_000_000), 2)
+            folder.log(event="truth", frames=len(truth.curves))
+            tensors["target"] = truth.curves.mean(0)
+            tensors["path"] = _logarithms(s.start).exp()[None]
             tensors["told"] = torch.empty(0, 2, dtype=torch.float64)
             folder.save_checkpoint(0, tensors)
-        target, last = tensors["target"], None
+        target, state = tensors["target"], self.melted(0)
+        if "positions" in tensors:
+            kept_ones = {k: tensors[k] for k in ("positions", "momenta", "step")}
+            state = replace(state, **kept_ones)
+        point, made = tensors["path"][-1].log(), None
         for number in range(done, s.rounds):
-            point = tensors["path"][-1].log()
-            last = self.ensemble(point, s.seed + 1 + number, s.frames)
-            if "first" not in tensors:
-                tensors["first"] = last.curves.mean(0)
-            tensors["fitted"] = last.curves.mean(0)
-            point, weighted, misfit = self._improved(last, point, target)
-            row = torch.tensor([[misfit, weighted.effective / s.frames]]).double()
+            made = self.ensemble(point, state)
+            state, before = made.last, point
+            tensors |= {k: getattr(state, k) for k in ("positions", "momenta", "step")}
+            tensors["fitted"] = made.curves.mean(0)
+            tensors.setdefault("first", tensors["fitted"])
+            point, weighted, misfit = self._improved(made, before, target)
+            row = torch.tensor([[misfit, weighted.effective / len(made.curves)]]).double()
             tensors["path"] = torch.cat([tensors["path"], point.exp()[None]])
             tensors["told"] = torch.cat([tensors["told"], row])
             folder.save_checkpoint(number + 1, tensors)
@@ -77,11 +93,10 @@ class RdfFit:
             seen = {"epsilon": f"{epsilon:.2f} K", "sigma": f"{sigma:.4f}"}
             report.progress(number + 1, s.rounds + 1, seen)
             folder.log(step=number + 1, epsilon=epsilon, sigma=sigma, misfit=misfit)
-        point = tensors["path"][-2 if s.rounds > 1 else 0].log()
-        if last is None:
-            last = self.ensemble(point, s.seed + s.rounds, s.frames)
+        if made is None:
+            made = self.ensemble(point, state)
         self._write(folder, tensors)
-        certificate = self._certificate(last, point, target)
+        certificate = self._certificate(made, point, target)
         return self._outcome(folder, tensors, certificate)
 
     # -- simulation -----------------------------------------------------------------------
@@ -92,40 +107,43 @@ class RdfFit:
         cutoff = self.scenario.cutoff
         return SmoothLennardJones((epsilon * BOLTZMANN_EV)[None], sigma[None], cutoff)
 
-    def ensemble(self, point: Tensor, seed: int, count: int) -> Ensemble:
-        """Simulate ``count`` frames in equilibrium."""
+    def world(self, point: Tensor, start: ParticleState) -> MolecularDynamics:
+        """Return the thermostatted liquid that goes on from ``start``."""
+        s = self.scenario
+        bath = Langevin(Schedule.constant(s.temperature), time_from_fs(RELAXATION))
+        potential = self.potential(point.detach())
+        return MolecularDynamics(potential, bath, start, s.time_step, None, 0.8, METAL)
+
+    def melted(self, stream: int) -> ParticleState:
+        """Return all replicas at the first guess, hot crystals that have melted."""
         s = self.scenario
         edge = (4.0 / s.density) ** (1.0 / 3.0)
         atoms = bulk("Ar", "fcc", a=edge, cubic=True).repeat(s.cells)
         atoms.set_masses(np.full(len(atoms), s.mass))
-        potential = self.potential(point.detach())
-        world = MolecularDynamics(
-            potential,
-            Langevin(Schedule.constant(s.temperature), time_from_fs(RELAXATION)),
-            from_atoms(atoms, ("Ar",), seed=seed),
-            s.time_step,
-            (2.0 * s.temperature,),
-            0.8,
-            METAL,
+        seeds = range(stream + 1000 * s.seed, stream + 1000 * s.seed + s.replicas)
+        state = concatenate([from_atoms(atoms, ("Ar",), seed=seed) for seed in seeds])
+        hot = replace(
+            self.world(_logarithms(s.start), state), temperature=(HOT * s.temperature,)
         )
+        state = hot.init()
+        for _ in range(s.melting):
+            state = hot.step(state)
+        return state
+
+    def ensemble(self, point: Tensor, start: ParticleState, times: int = 1) -> Ensemble:
+        """Simulate from ``start`` and return frames in equilibrium."""
+        s = self.scenario
+        world = self.world(point, start)
         state, states = world.init(), []
-        for step in range(1, s.settling + count * s.interval + 1):
+        for step in range(1, s.settling + times * s.frames * s.interval + 1):
             state = world.step(state)
             if step > s.settling and (step - s.settling) % s.interval == 0:
                 states.append(state)
+        potential = self.potential(point.detach())
         frames = Frames.of(states, potential, BOLTZMANN_EV * s.temperature)
         rdf = RadialDistribution(1, s.r_max, s.bins)
-        curves = frames.observe(lambda batch: rdf(replace(batch), {})[:, 0])
-        return Ensemble(frames, curves)
-
-    def _target(self, folder: RunFolder) -> Tensor:
-        pair: PairSection = self.scenario.truth
-        point = torch.tensor([pair.epsilon, pair.sigma], dtype=torch.float64).log()
-        made = self.ensemble(
-            point, 1_000_000 + self.scenario.seed, 4 * self.scenario.frames
-        )
-        folder.log(event="truth", frames=len(made.curves))
-        return made.curves.mean(0)
+        curves = frames.observe(lambda batch: rdf(batch, {})[:, 0])
+        return Ensemble(frames, curves, state)
 
     # -- learning -------------------------------------------------------------------------
 

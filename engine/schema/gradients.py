@@ -70,23 +70,27 @@ class LearnRdfScenario(Common):
     """K."""
     mass: Positive
     """Of an atom, amu."""
-    cells: Annotated[int, Field(ge=2, le=20)] = 4
+    cells: Annotated[int, Field(ge=2, le=20)] = 3
     """Cubic cells along each edge; there are four atoms in each."""
+    replicas: Annotated[int, Field(ge=1, le=1000)] = 32
+    """Independent copies of the box that run side by side."""
     cutoff: Positive = 8.0
     """Of the potential, angstrom."""
     time_step: Positive = 5.0
     """fs."""
-    settling: Count = 600
+    melting: Count = 1200
+    """Steps in which the crystal melts, once."""
+    settling: Count = 300
     """Steps before the first frame of a simulation."""
-    frames: Annotated[int, Field(ge=4, le=5000)] = 150
-    """Of a simulation; the truth has four times as many."""
-    interval: Count = 25
+    frames: Annotated[int, Field(ge=2, le=5000)] = 24
+    """Of each replica in a simulation; the truth has twice as many."""
+    interval: Count = 40
     """Steps between frames."""
-    r_max: Positive = 9.0
+    r_max: Positive = 8.5
     """The distribution ends here, angstrom."""
-    bins: Annotated[int, Field(ge=8, le=1000)] = 90
+    bins: Annotated[int, Field(ge=8, le=1000)] = 68
     """Of the distribution."""
-    rounds: Annotated[int, Field(ge=1, le=50)] = 6
+    rounds: Annotated[int, Field(ge=1, le=50)] = 9
     """Simulations at improved parameters."""
     effective: Annotated[float, Field(gt=0, lt=1)] = 0.3
     """Share of the frames that must still count before new ones are made."""
