@@ -191,7 +191,8 @@ def _coupled(quick: bool, record: Recorder) -> None:
     from scalebridge.engine.run import console_reporter
     from scalebridge.engine.rundir import RunFolder
 
-    short = ["grid.cells=40", "time.end=1.0", "time.frames=2"] if quick else []
+    short = ["grid.cells=80", "time.end=20.0"]
+    short = ["grid.cells=40", "time.end=1.0", "time.frames=2"] if quick else short
     checked, base = scenario.load("argon_coupled_shock", short)
     with (
         tempfile.TemporaryDirectory() as place,
@@ -215,7 +216,8 @@ def _coupled(quick: bool, record: Recorder) -> None:
         f"{said('wide_table')}; table of exactly the flow's range, as if that were known: "
         f"{said('narrow_table')}; a power law without any call: rates to "
         f"{value['rate_error_power_law']:.0f} %, profile to "
-        f"{value['profile_error_power_law']:.2f} %",
+        f"{value['profile_error_power_law']:.2f} %; engine run argon_coupled_shock with "
+        f"{checked.grid.cells} cells until {checked.time.end:g}",
     )
 
 

@@ -132,8 +132,9 @@ class CoupledShock:
         interval = steps // self.scenario.time.frames
         show = Shown(world)
         folder.store.require_group("fields").attrs["title"] = "The shock, coupled"
-        writer = ZarrWriter(folder, "fields", lambda state, seen: show(seen), UNITS, 8)
-        _put(folder, "fields", "x", show.x, UNITS["x"])
+        writer = ZarrWriter(
+            folder, "fields", lambda state, seen: {"x": show.x, **show(seen)}, UNITS, 8
+        )
 
         def finish(folder: RunFolder, state: CoupledState, seen: Any) -> Outcome:
             return Comparison(self.scenario, world, molecules, show, folder, report)(
@@ -256,8 +257,9 @@ class Comparison:
         temperature = torch.cat([seen["temperature"], fields["temperature"]])
         visited = self.world.scales.temperature * seen["temperature"][0]
         worst = [_worst(m.rates, exact, visited) for m in everyone]
-        profile = [_distance(density[k], density[1]) for k in range(len(everyone))]
-        self._write_profiles(everyone, density, temperature)
+        apart = torch.stack([_apart(one, density[1]) for one in density])
+        profile = apart.nan_to_num().abs().amax(1).tolist()
+        self._write_profiles(everyone, density, temperature, apart)
         self._write_rates(known, exact, visited)
         self._write_labels(state)
         self._write_cost(everyone, worst, profile)
@@ -301,13 +303,14 @@ class Comparison:
     # -- what is written ------------------------------------------------------------------
 
     def _write_profiles(
-        self, models: Sequence[Beside], density: Tensor, temperature: Tensor
+        self, models: Sequence[Beside], density: Tensor, temperature: Tensor, apart: Tensor
     ) -> None:
         group = self.folder.store.require_group("profiles")
         group.attrs["title"] = "The same shock with other collision rates"
         group.attrs["caption"] = (
             "All models at the end. The published integral, which uses none of our "
-            "molecular dynamics, is what the others should be."
+            "molecular dynamics, is what the others should be; the density difference is "
+            "to it, with the middles of the shocks laid on each other."
         )
         names = [m.name for m in models]
         scales = self.world.scales
@@ -318,6 +321,9 @@ class Comparison:
         ):
             axes = {"labels": names, "axes": ["model", "x"]}
             _put(self.folder, "profiles", name, factor * values, UNITS[name], **axes)
+        axes = {"labels": names, "axes": ["model", "x"]}
+        unit = "% of the jump"
+        _put(self.folder, "profiles", "density_difference", 100 * apart, unit, **axes)
 
     def _write_rates(self, known: RateCache, exact: Rates, visited: Tensor) -> None:
         group = self.folder.store.require_group("rates")
@@ -349,8 +355,8 @@ class Comparison:
         group.attrs["plot"] = "scatter"
         scales = self.world.scales
         unit = self.world.time_step * scales.length / scales.speed * 1e6
-        _put(self.folder, "labels", "time", state.asked[:, 3] * unit, "µs")
-        axes = {"axes": ["time"]}
+        _put(self.folder, "labels", "moment", state.asked[:, 3] * unit, "µs")
+        axes = {"axes": ["moment"]}
         _put(self.folder, "labels", "temperature", state.asked[:, 0], "K", **axes)
 
     def _write_cost(
@@ -426,13 +432,16 @@ def _worst(rates: Rates, exact: Rates, visited: Tensor) -> float:
     return float((rates(visited) / exact(visited) - 1).abs().amax())
 
 
-def _distance(profile: Tensor, other: Tensor) -> float:
-    """Largest difference of two shocks over the jump, the middles laid on each other."""
+def _apart(profile: Tensor, other: Tensor) -> Tensor:
+    """Difference of two shocks over the jump, the middles laid on each other, ``[cells]``.
+
+    NaN where one of them does not reach.
+    """
     shift = _middle(profile) - _middle(other)
-    places = torch.arange(len(profile), dtype=torch.float64)
-    moved = _interpolate(profile, places + shift)
-    inside = (places + shift >= 0) & (places + shift <= len(profile) - 1)
-    return float((moved - other)[inside].abs().amax() / (other[-1] - other[0]).abs())
+    places = torch.arange(len(profile), dtype=torch.float64) + shift
+    outside = (places < 0) | (places > len(profile) - 1)
+    difference = (_interpolate(profile, places) - other) / (other[-1] - other[0])
+    return difference.masked_fill(outside, torch.nan)
 
 
 def _middle(profile: Tensor) -> float:
