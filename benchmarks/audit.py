@@ -25,8 +25,6 @@ SHIPPED = (
     ("molybdenum", None),
     ("water", SCENARIOS / "data" / "water64.xyz"),
     ("closure_wide_0", None),
-    ("closure_wide_1", None),
-    ("closure_wide_2", None),
 )
 
 

@@ -92,6 +92,14 @@ def _closure_pictures(record: Record, group: Group) -> Iterator[Attempt]:
             "Distance from the kinetic equation; the median where several were trained."
         )
         yield "Errors", lambda: _page(errors, "Error of every model", caption, height=3.2)
+    waves = gas.closure_waves(group)
+    if waves:
+        caption = (
+            "Sound and heat in a gas at rest, from long waves (left: viscous flow) to "
+            "waves as short as a free path. Black: the kinetic equation. A growth rate "
+            "above zero would be an instability."
+        )
+        yield "Small waves", lambda: _page(waves, "What becomes of small waves", caption)
     shocks = gas.shock_panels(group)
     if shocks:
         yield "Shock", lambda: _page(shocks, "The inside of the shock", truth, height=3.4)
@@ -103,8 +111,8 @@ def _symmetry_pictures(groups: Mapping[str, Group]) -> Iterator[Attempt]:
         lambda: _figure_of(
             symmetry.figure(groups["errors"], groups["conservation"]),
             "What symmetry and smoothness buy",
-            "Left: the more of the physics a form knows, the fewer configurations it "
-            "needs. Right: where neighbours change their order (ticks) the local frame's "
+            "Left: with equal data and equally many steps of training, knowing the symmetry "
+            "is worth more than data. Right: where neighbours change their order (ticks) the local frame's "
             "energy jumps; the smooth forms only tremble.",
         ),
     )

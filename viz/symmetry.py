@@ -34,7 +34,7 @@ def figure(errors: Group, conservation: Group) -> "Figure":
         errors: ``force [models, sizes]`` over ``frames``.
         conservation: ``energy_DTfs [models, steps]``, eV/atom, and ``swaps [steps]``.
     """
-    made = style.figure(11.0, 4.2)
+    made = style.figure(11.0, 4.6)
     left, right = made.subplots(1, 2)
     frames = errors.columns["frames"].values.astype(float)
     plots.draw(
@@ -66,6 +66,12 @@ def figure(errors: Group, conservation: Group) -> "Figure":
         ),
     )
     _mark_swaps(right, conservation, step)
+    handles, labels = right.get_legend_handles_labels()
+    for axes in (left, right):
+        legend = axes.get_legend()
+        if legend is not None:
+            legend.remove()
+    made.legend(handles, labels, loc="outside lower center", ncols=3)
     return made
 
 
@@ -79,7 +85,6 @@ def _mark_swaps(axes: Any, group: Group, step: float) -> None:
         transform=axes.get_xaxis_transform(),
         label="two nearest neighbours of an atom change",
     )  # fmt: skip
-    axes.legend(fontsize="small")
 
 
 def drifts(group: Group) -> list[plots.Plot]:

@@ -307,7 +307,7 @@ class MomentSpeeds:
     """
 
     subject: ClosureSubject
-    finer: int = 8
+    finer: int = 4
 
     def states(self, count: int, seed: int) -> Tensor:
         """Scaled moments, then the logarithm of the Knudsen number."""
@@ -547,19 +547,19 @@ def realizability(
 ) -> Finding:
     """Along many steps density, temperature and the Hankel determinant stay positive."""
     knudsen = subject.spread(4)
-    world = subject.world(knudsen, cells, rusanov)
+    world = replace(subject.world(knudsen, cells, rusanov), check=False)
     some = waves(subject, 4, cells, seed=3, moments=0.0)
     state, bad, looked = world.start(some), 0, 0
     with torch.inference_mode():
-        for number in range(steps):
-            try:
-                state = world.step(state)
-            except GuardError as error:
-                name = f"stopped at step {number + 1} of {steps}: {error}"
+        for number in range(1, steps + 1):
+            state = world.step(state)
+            if number % every and number < steps:
+                continue
+            w = primitive(state.moments)
+            bad, looked = bad + int((~realizable(w)).sum()), looked + w[..., 0].numel()
+            if not bool(w.isfinite().all()):
+                name = f"not finite at step {number} of {steps}"
                 return Finding("realizability", math.inf, 0.0, "cells", False, name)
-            if number % every == 0:
-                fine = realizable(primitive(state.moments))
-                bad, looked = bad + int((~fine).sum()), looked + fine.numel()
     detail = f"{steps} steps, 4 flows over the domain; {looked} cells looked at"
     return at_most("realizability", bad, 0.0, "cells", detail)
 

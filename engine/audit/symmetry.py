@@ -266,10 +266,7 @@ class Conservation:
 
     def energies(self, potential: Potential, dt: float, seed: int) -> Tensor:
         """Return the total energy ``[steps, replicas]``, eV/atom; NaN if it explodes."""
-        systems = [
-            from_atoms(crystal(), potential.species, seed=seed + k)
-            for k in range(self.replicas)
-        ]
+        systems = [_shaken(potential, seed + k) for k in range(self.replicas)]
         world = MolecularDynamics(
             potential, Verlet(), concatenate(systems), dt, (self.temperature,)
         )
@@ -289,7 +286,7 @@ class Conservation:
 
         The run is that of the first replica.
         """
-        state = from_atoms(crystal(), potential.species, seed=seed)
+        state = _shaken(potential, seed)
         world = MolecularDynamics(potential, Verlet(), state, dt, (self.temperature,))
         state, before, counts = world.init(), None, []
         for _ in range(steps):
@@ -299,6 +296,14 @@ class Conservation:
             counts.append(changed)
             before = now
         return torch.tensor(counts)
+
+
+def _shaken(potential: Potential, seed: int) -> ParticleState:
+    """Return the crystal, a little disordered: on its sites neighbours are equally near."""
+    atoms = crystal()
+    noise = torch.randn(len(atoms), 3, generator=generator(seed, 33), dtype=torch.float64)
+    atoms.positions += 0.05 * noise.numpy()
+    return from_atoms(atoms, potential.species, seed=seed)
 
 
 def _two_nearest(state: ParticleState) -> Tensor:
