@@ -1,5 +1,6 @@
 """The forces between atoms from the structure of their liquid, by reweighting."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -30,8 +31,18 @@ INNER = 20
 RELAXATION = 200.0
 """Inverse friction of the thermostat, fs."""
 
+CORRELATED = 4.0
+"""Frames that stand for one independent frame, a guess on the safe side."""
+
+SKIN = 1.5
+"""Of the neighbour list, angstrom; wide: one restless replica renews the list of all."""
+
 HOT = 6.0
 """Initial temperature of the crystals over that of the liquid."""
+
+
+def _misfit(curve: Tensor, target: Tensor) -> float:
+    return float((curve - target).detach().square().mean().sqrt())
 
 
 def _logarithms(pair: PairSection) -> Tensor:
@@ -96,7 +107,7 @@ class RdfFit:
         if made is None:
             made = self.ensemble(point, state)
         self._write(folder, tensors)
-        certificate = self._certificate(made, point, target)
+        certificate = self._certificate(made, point)
         return self._outcome(folder, tensors, certificate)
 
     # -- simulation -----------------------------------------------------------------------
@@ -107,12 +118,19 @@ class RdfFit:
         cutoff = self.scenario.cutoff
         return SmoothLennardJones((epsilon * BOLTZMANN_EV)[None], sigma[None], cutoff)
 
+    def potentials(self, points: Tensor) -> SmoothLennardJones:
+        """Return a pair for each system of a batch, ``points [systems, 2]``."""
+        epsilon, sigma = points.exp().unbind(1)
+        return SmoothLennardJones(
+            (epsilon * BOLTZMANN_EV)[:, None], sigma[:, None], self.scenario.cutoff
+        )
+
     def world(self, point: Tensor, start: ParticleState) -> MolecularDynamics:
         """Return the thermostatted liquid that goes on from ``start``."""
         s = self.scenario
         bath = Langevin(Schedule.constant(s.temperature), time_from_fs(RELAXATION))
         potential = self.potential(point.detach())
-        return MolecularDynamics(potential, bath, start, s.time_step, None, 0.8, METAL)
+        return MolecularDynamics(potential, bath, start, s.time_step, None, SKIN, METAL)
 
     def melted(self, stream: int) -> ParticleState:
         """Return all replicas at the first guess, hot crystals that have melted."""
@@ -152,48 +170,65 @@ class RdfFit:
     ) -> tuple[Tensor, Weighted, float]:
         """Gauss and Newton on reweighted distributions while enough frames count."""
         here = made.frames.weighted(self.potential(point))
-        misfit = float((here.mean(made.curves) - target).square().mean().sqrt())
+        first = best = _misfit(here.mean(made.curves), target)
+        least = self.scenario.effective * len(made.curves)
         for _ in range(INNER):
-            change = self._step(made, point, target)
-            moved, weighted = point, here
-            for _ in range(8):
+            change, moved = self._step(made, point, target), point
+            weighted, misfit = here, math.inf
+            for _ in range(12):
                 moved = point + change
                 weighted = made.frames.weighted(self.potential(moved))
-                if weighted.effective >= self.scenario.effective * len(made.curves):
+                misfit = _misfit(weighted.mean(made.curves), target)
+                if weighted.effective >= least and misfit < best:
                     break
                 change = 0.5 * change
-            point, here = moved, weighted
-            share = here.effective / len(made.curves)
-            if float(change.abs().max()) < 1e-4 or share < 1.2 * self.scenario.effective:
+            if not (weighted.effective >= least and misfit < best):
                 break
-        return point, here, misfit
+            point, here, best = moved, weighted, misfit
+            if float(change.abs().max()) < 1e-4:
+                break
+        return point, here, first
 
     def _step(self, made: Ensemble, point: Tensor, target: Tensor) -> Tensor:
+        """Solve (J^T J + m F) change = J^T (target - curve).
+
+        F is the covariance of dU/dp over (kT)^2: it measures how fast weights degrade, and,
+        with the variance of the curves, how noisy J is; m is that noise.
+        """
         p = point.clone().requires_grad_()
-        curve = made.frames.weighted(self.potential(p)).mean(made.curves)
-        # d<g>/dp = -cov(g, dU/dp)/kT: one derivative of the energies serves all bins
+        weighted = made.frames.weighted(self.potential(p))
+        curve = weighted.mean(made.curves)
+        # one derivative of the energies serves all bins
         rows = [torch.autograd.grad(v, p, retain_graph=True)[0] for v in curve]
-        jacobian, off = torch.stack(rows), (target - curve.detach())[:, None]
-        return torch.linalg.lstsq(jacobian, off).solution[:, 0].clamp(-0.1, 0.1)
+        jacobian, off = torch.stack(rows), target - curve.detach()
+        each = point.expand(len(made.curves), 2).clone().requires_grad_()
+        energies = self.potentials(each).energy(made.frames.states, made.frames.neighbours)
+        (slopes,) = torch.autograd.grad(energies.sum(), each)
+        w = weighted.weights.detach()
+        about = slopes - w @ slopes
+        fisher = (about * w[:, None]).T @ about / made.frames.thermal**2
+        spread = made.curves - curve.detach()
+        noise = CORRELATED * float((w @ spread.square()).sum()) / weighted.effective
+        return torch.linalg.solve(jacobian.T @ jacobian + noise * fisher, jacobian.T @ off)
 
-    def _certificate(self, made: Ensemble, point: Tensor, target: Tensor) -> Certificate:
-        """The gradient of the misfit through reweighting, over the frames of a round."""
+    def _certificate(self, made: Ensemble, point: Tensor) -> Certificate:
+        """The gradient of energies and of the reweighted distribution."""
 
-        def misfit(p: Mapping[str, Tensor]) -> Tensor:
-            both = torch.stack([p["epsilon"], p["sigma"]]).log()
-            curve = made.frames.weighted(self.potential(both)).mean(made.curves)
-            return (curve - target).square().mean()
+        def potential(p: Mapping[str, Tensor]) -> SmoothLennardJones:
+            return self.potential(torch.stack([p["epsilon"], p["sigma"]]).log())
 
         def energy(p: Mapping[str, Tensor]) -> Tensor:
-            both = torch.stack([p["epsilon"], p["sigma"]]).log()
             frames = made.frames
-            return self.potential(both).energy(frames.states, frames.neighbours).mean()
+            return potential(p).energy(frames.states, frames.neighbours).mean()
+
+        def distribution(p: Mapping[str, Tensor]) -> Tensor:
+            return made.frames.weighted(potential(p)).mean(made.curves)
 
         epsilon, sigma = point.exp()
         return certify(
-            {"energy": energy, "misfit": misfit},
+            {"energy": energy, "distribution": distribution},
             {"epsilon": epsilon, "sigma": sigma},
-            steps=[1e-2, 10**-2.5, 1e-3, 10**-3.5, 1e-4, 1e-5],
+            steps=[1e-2, 1e-3, 1e-4, 10**-4.5, 1e-5, 10**-5.5],
         )
 
     # -- what is told ---------------------------------------------------------------------

@@ -141,11 +141,13 @@ def profile(line: LineKinetics, f: Tensor) -> Tensor:
 
 
 def inverse_thickness(line: LineKinetics, f: Tensor) -> Tensor:
-    """Return the largest slope of :func:`profile`, at the vertex of a parabola."""
+    """Return ``3/2 int (d rho/dx)^2 dx`` of :func:`profile`.
+
+    For a hyperbolic tangent that is the largest slope, the usual inverse thickness; unlike
+    it, the integral hardly depends on where between the cells the shock stands.
+    """
     slope = profile(line, f).diff() / line.grid.spacing[0]
-    top = int(slope[1:-1].argmax()) + 1
-    a, b, c = slope[top - 1 : top + 2]
-    return b - (c - a) ** 2 / (8 * (a - 2 * b + c))
+    return 1.5 * slope.square().sum() * line.grid.spacing[0]
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,9 @@ class ShockSensitivity:
         report.progress(4, 4, {"done": ""})
         figures = {
             "inverse_thickness": Figure(
-                float(thin.detach()), "", note="mean free path ahead over the thickness"
+                float(thin.detach()),
+                "",
+                note="in mean free paths ahead, 3/2 integral (d rho/dx)^2 dx",
             ),
             "residual": Figure(state.residual, "", note="of the steady equation"),
         }
@@ -240,7 +244,8 @@ class ShockSensitivity:
             shock.parameters,
             laws=laws,
             steps=[1e-2, 10**-2.5, 1e-3],
-            tolerance=2e-3,
+            # kinks of the limiter lie closer than any step at which rounding is small
+            tolerance=5e-3,
         )
 
     def _write(self, folder: RunFolder, shock: Shock, rho: Tensor, fields: Tensor) -> None:

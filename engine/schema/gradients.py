@@ -72,7 +72,7 @@ class LearnRdfScenario(Common):
     """Of an atom, amu."""
     cells: Annotated[int, Field(ge=2, le=20)] = 3
     """Cubic cells along each edge; there are four atoms in each."""
-    replicas: Annotated[int, Field(ge=1, le=1000)] = 32
+    replicas: Annotated[int, Field(ge=1, le=1000)] = 8
     """Independent copies of the box that run side by side."""
     cutoff: Positive = 8.0
     """Of the potential, angstrom."""
@@ -82,15 +82,15 @@ class LearnRdfScenario(Common):
     """Steps in which the crystal melts, once."""
     settling: Count = 300
     """Steps before the first frame of a simulation."""
-    frames: Annotated[int, Field(ge=2, le=5000)] = 24
+    frames: Annotated[int, Field(ge=2, le=5000)] = 60
     """Of each replica in a simulation; the truth has twice as many."""
-    interval: Count = 40
+    interval: Count = 25
     """Steps between frames."""
-    r_max: Positive = 8.5
+    r_max: Positive = 9.0
     """The distribution ends here, angstrom."""
-    bins: Annotated[int, Field(ge=8, le=1000)] = 68
+    bins: Annotated[int, Field(ge=8, le=1000)] = 72
     """Of the distribution."""
-    rounds: Annotated[int, Field(ge=1, le=50)] = 9
+    rounds: Annotated[int, Field(ge=1, le=50)] = 10
     """Simulations at improved parameters."""
     effective: Annotated[float, Field(gt=0, lt=1)] = 0.3
     """Share of the frames that must still count before new ones are made."""
@@ -144,11 +144,11 @@ class ClosureLoopScenario(Common):
         Field(default=[24, 24])
     )
     """Widths of the network."""
-    regression: Count = 300
+    regression: Count = 80
     """Steps of regression before: the closing moment is fitted, the solver is not asked."""
     regression_rate: Positive = 5e-3
     """Learning rate there; it falls linearly."""
-    steps: Count = 80
+    steps: Count = 60
     """Steps of training through the solver."""
     batch: Annotated[int, Field(ge=1, le=256)] = 8
     """Flows in a step."""
