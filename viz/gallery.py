@@ -111,9 +111,9 @@ def _symmetry_pictures(groups: Mapping[str, Group]) -> Iterator[Attempt]:
         lambda: _figure_of(
             symmetry.figure(groups["errors"], groups["conservation"]),
             "What symmetry and smoothness buy",
-            "Left: with equal data and equally many steps of training, knowing the symmetry "
-            "is worth more than data. Right: where neighbours change their order (ticks) the local frame's "
-            "energy jumps; the smooth forms only tremble.",
+            "Left: with equal data and equally many steps of training, knowing the "
+            "symmetry is worth more than data. Right: where neighbours change their order "
+            "(ticks) the local frame's energy jumps; the smooth forms only tremble.",
         ),
     )
     yield (
