@@ -191,6 +191,27 @@ def closure_errors(group: Group, times: Sequence[float] = ()) -> list[plots.Plot
     return panels
 
 
+def closure_waves(group: Group) -> list[plots.Plot]:
+    """Return effective transport and growth of small waves: ``linear_MODEL [points, 5]``.
+
+    Columns: k tau, sound attenuation, speed of sound and heat conduction (each over its
+    value in a dense gas), growth rate times the relaxation time.
+    """
+    found = [
+        c for c in _models(group, "linear_") if len(c[1].shape) == 2 and c[1].shape[1] == 5
+    ]
+    names = ("sound attenuation", "speed of sound", "heat conduction")
+    titles = [f"{name} (dense gas: 1)" for name in names] + ["growth rate x tau"]
+    panels = []
+    for row, title in enumerate(titles, start=1):
+        curves = [
+            plots.Curve(c.values[:, 0], c.values[:, row], name, colour=_colour(name))
+            for name, c in found
+        ]
+        panels.append(plots.Plot(curves, "wave number x relaxation time", title))
+    return panels if found else []
+
+
 def shock_panels(group: Group) -> list[plots.Plot]:
     """Return density and temperature through a shock: ``profile_MODEL [3, points]``."""
     found = [
