@@ -140,7 +140,7 @@ def seconds(work: Callable[[], object]) -> float:
 def _record_shock(quick: bool, record: Recorder) -> None:
     # sound that the start sets off runs to and fro between shock and outlet: only after
     # some 200 mean free times has the derivative by the Mach number settled when unrolled
-    steps, cells, nodes = (400, 60, 40) if quick else (6000, 60, 40)
+    steps, cells, nodes = (400, 60, 40) if quick else (8000, 96, 40)
     scenario = ShockSensitivityScenario(
         version=1,
         kind="shock_sensitivity",

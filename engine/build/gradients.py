@@ -83,7 +83,7 @@ def put_certificate(
 ) -> dict[str, str]:
     """Write a certificate as JSON and its sweeps as a picture; return its verdicts."""
     write_text(folder.path / "certificate.json", json.dumps(found.json(), indent=1) + "\n")
-    sweeps = [c for c in found.checks if c.steps]
+    sweeps = [c for c in found.checks if c.steps and (c.gradient or c.expected)]
     for check in sweeps[:8]:
         steps = torch.tensor(check.steps, dtype=torch.float64)
         scale = max(abs(check.gradient), 1e-300)
@@ -93,7 +93,7 @@ def put_certificate(
             folder,
             "certificate",
             {"step": (steps, ""), name: ((off / scale).clamp(min=1e-16), "")},
-            "Gradient certificate: distance from finite differences",
+            "Gradient certificate",
             caption
             or "Relative difference between automatic derivative and central differences "
             "over the step of the differences: it falls with the square of the step, "

@@ -78,7 +78,7 @@ class RdfFit:
         done = kept.step if kept else 0
         if "target" not in tensors:
             report.progress(0, s.rounds + 1, {"truth": "simulating"})
-            truth = self.ensemble(_logarithms(s.truth), self.melted(1_000_000), 2)
+            truth = self.ensemble(_logarithms(s.truth), self.melted(1_000_000), 4)
             folder.log(event="truth", frames=len(truth.curves))
             tensors["target"] = truth.curves.mean(0)
             tensors["path"] = _logarithms(s.start).exp()[None]
@@ -285,7 +285,7 @@ class RdfFit:
         self, folder: RunFolder, tensors: Mapping[str, Tensor], certificate: Certificate
     ) -> Outcome:
         s = self.scenario
-        settled = tensors["path"][-max(1, min(3, s.rounds)) :]
+        settled = tensors["path"][-max(1, min(5, s.rounds)) :]
         mean, spread = settled.mean(0), settled.std(0, correction=0)
         truth = (s.truth.epsilon, s.truth.sigma)
         figures, verdicts = {}, put_certificate(folder, certificate)

@@ -82,8 +82,8 @@ class LearnRdfScenario(Common):
     """Steps in which the crystal melts, once."""
     settling: Count = 300
     """Steps before the first frame of a simulation."""
-    frames: Annotated[int, Field(ge=2, le=5000)] = 60
-    """Of each replica in a simulation; the truth has twice as many."""
+    frames: Annotated[int, Field(ge=2, le=5000)] = 100
+    """Of each replica in a simulation; the truth has four times as many."""
     interval: Count = 25
     """Steps between frames."""
     r_max: Positive = 9.0
@@ -148,11 +148,11 @@ class ClosureLoopScenario(Common):
     """Steps of regression before: the closing moment is fitted, the solver is not asked."""
     regression_rate: Positive = 5e-3
     """Learning rate there; it falls linearly."""
-    steps: Count = 60
+    steps: Count = 40
     """Steps of training through the solver."""
-    batch: Annotated[int, Field(ge=1, le=256)] = 8
+    batch: Annotated[int, Field(ge=1, le=256)] = 12
     """Flows in a step."""
-    rate: Positive = 1e-3
+    rate: Positive = 2e-4
     """Learning rate through the solver; it falls linearly."""
     horizons: Annotated[list[Count], Field(min_length=2)] = Field(default=[4, 16, 64])
     """Numbers of solver steps through which the gradient is certified, rising."""
