@@ -11,7 +11,7 @@ import numpy as np
 
 from ..engine.errors import InputError
 from . import atoms, fields, plots, render, style
-from .record import Column, Group, Record
+from .record import Column, Group, Record, systems_of
 
 if TYPE_CHECKING:
     import pyvista
@@ -196,8 +196,9 @@ class NumbersPainter:
             return pixels(made)
 
     def _plots(self) -> list[plots.Plot]:
-        kind = str(self._record.scenario.get("kind", ""))
-        return plots.observables(self._record.events(), self._record.attributes(), kind)
+        record, scenario = self._record, self._record.scenario
+        kind, systems = str(scenario.get("kind", "")), systems_of(scenario)
+        return plots.observables(record.events(), record.attributes(), kind, systems)
 
 
 def drawable(group: Group) -> list[tuple[Column, fields.Layout]]:

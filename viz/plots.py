@@ -161,17 +161,25 @@ _MAX_LINES = 8
 
 
 def observables(
-    events: Mapping[str, np.ndarray], attributes: Mapping[str, Any], kind: str = ""
+    events: Mapping[str, np.ndarray],
+    attributes: Mapping[str, Any],
+    kind: str = "",
+    systems: Sequence[str] = (),
 ) -> list[Plot]:
-    """Return a plot of every number that the run reported.
+    """Return a plot of every number that the run reported and that changed.
+
+    What changes by less than a millionth of itself is drawn as the change.
 
     Args:
         events: columns of the events.
         attributes: of the whole store; ``observable_units`` and ``time_unit`` are used.
-        kind: of the scenario: ``md`` has known units.
+        kind: of the scenario: ``md`` has known units, ``vmc`` has iterations.
+        systems: names of the problems of a batch.
     """
     units = {**(_UNITS if kind == "md" else {}), **attributes.get("observable_units", {})}
     abscissa, title = _abscissa(events, attributes)
+    if kind.startswith("vmc") or kind == "deep_ritz":
+        title = "iteration"
     plots = []
     for name, values in events.items():
         if name in _HIDDEN or len(values) < 3 or np.sum(np.isfinite(values)) < 3:
@@ -179,9 +187,16 @@ def observables(
         table = values if values.ndim == 2 else values[:, None]
         if table.ndim != 2:
             continue
-        label = name.replace("_", " ") + (f" [{units[name]}]" if units.get(name) else "")
+        reach = np.nanmax(table, 0) - np.nanmin(table, 0)
+        if not np.any(reach > 0):
+            continue
+        label = name.replace("_", " ")
+        if np.all(reach < 1e-6 * np.abs(table[0])):
+            table, label = table - table[0], f"{label}, change"
+        label += f" [{units[name]}]" if units.get(name) else ""
+        names = systems if len(systems) == table.shape[1] else [*map(str, range(99))]
         curves = [
-            Curve(*_finite(abscissa, column), label=str(i) if table.shape[1] > 1 else "")
+            Curve(*_finite(abscissa, column), names[i] if table.shape[1] > 1 else "")
             for i, column in enumerate(table.T[:_MAX_LINES])
         ]
         plots.append(Plot(curves, title, label))

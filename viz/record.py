@@ -325,7 +325,7 @@ def with_grid(group: Group, scenario: Mapping[str, Any]) -> Group:
     cells = [int(n) for n in grid.get("cells", ())]
     columns = dict(group.columns)
     frames = group.frames
-    labels = tuple(f"Kn {_short(kn)}" for kn in scenario.get("knudsen") or ())
+    labels = systems_of(scenario)
     for name, column in group.columns.items():
         lead = 1 + bool(frames)
         inner = column.shape[lead : lead + len(cells)]
@@ -353,6 +353,14 @@ def with_grid(group: Group, scenario: Mapping[str, Any]) -> Group:
             centres = low + width * (np.arange(count) + 0.5)
             columns.setdefault(axis, Column(axis, centres, axes=("",)))
     return replace(group, columns=columns)
+
+
+def systems_of(scenario: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the problems of a batch, empty where they have none."""
+    knudsen = scenario.get("knudsen")
+    if scenario.get("kind") != "gas" or not isinstance(knudsen, (list, tuple)):
+        return ()
+    return tuple(f"Kn {_short(kn)}" for kn in knudsen)
 
 
 def _short(value: float) -> str:

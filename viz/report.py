@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..engine.rundir import write_atomically, write_text
 from . import plots, render, style
-from .record import Record
+from .record import Record, systems_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -121,7 +121,8 @@ def observables_picture(record: Record) -> Picture | None:
         for name, values in record.events().items()
         if name in plots.TRACES or name not in drawn
     }
-    panels = plots.observables(events, record.attributes(), kind)
+    systems = systems_of(record.scenario)
+    panels = plots.observables(events, record.attributes(), kind, systems)
     if not panels:
         return None
     return Picture(
