@@ -1,5 +1,6 @@
 """Strong fronts as training flows, and the sharper limiter of the moment scheme."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -7,12 +8,19 @@ import pytest
 import torch
 
 from scalebridge.engine import runtime
+from scalebridge.engine.build.closure import build
+from scalebridge.engine.errors import InputError
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC
 from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.material import Gas
 from scalebridge.engine.gas.moment.hermite import HermiteWorld, koren, primitive, van_leer
+from scalebridge.engine.gas.moment.learned import Completed, Learned, row_of
+from scalebridge.engine.learn import response
 from scalebridge.engine.learn.explorers import fronts
 from scalebridge.engine.learn.trainers import closure as training
+from scalebridge.engine.run import Reporter
+from scalebridge.engine.rundir import RunFolder
+from scalebridge.engine.scenario import parse
 from scalebridge.models.closures.face import FaceForm
 
 
@@ -146,3 +154,87 @@ def test_training_through_the_solver_takes_open_lines(weak_shock):
     assert math.isfinite(float(loss.detach())) and float(loss.detach()) > 0
     assert all(bool(g.isfinite().all()) for g in gradients)
     assert any(float(g.abs().max()) > 0 for g in gradients)
+
+
+TRAIN = {
+    "version": 1,
+    "kind": "closure_train",
+    "families": [{"name": "wave", "flows": 4, "until": 0.02}],
+    "fronts": {"mach": [1.3], "riemann": 1, "knudsen": [0.05]},
+    "network": {"hidden": [6], "reach": [0.05], "stretch": 1.0, "bound": 6.0},
+    "members": 1,
+    "cells": 20,
+    "velocities": 48,
+    "validation": 0.25,
+    "steps": 6,
+    "polish": 4,
+    "batch": 4,
+}
+
+
+def test_a_scenario_trains_on_fronts_too(tmp_path, monkeypatch):
+    small = {"cells": 40, "nodes": 32, "extent": 8.0}
+
+    def shock(mach, times, order):
+        return fronts_shock(mach, times, order=order, **small)
+
+    def riemann(seed, count, times, order):
+        return fronts_riemann(seed, count, times, order=order, **small)
+
+    fronts_shock, fronts_riemann = fronts.shock, fronts.riemann
+    monkeypatch.setattr(fronts, "shock", shock)
+    monkeypatch.setattr(fronts, "riemann", riemann)
+    with RunFolder.create(tmp_path / "run", json.dumps(TRAIN), {}) as folder:
+        outcome = build(parse(TRAIN), tmp_path).run(folder, Reporter(quiet=True))
+        text = (folder.path / "events.jsonl").read_text()
+    events = [json.loads(line) for line in text.splitlines()]
+    assert math.isfinite(outcome.figures["unexplained_0"].value)
+    assert any(event.get("mach") == 1.3 for event in events)
+    assert any(event.get("event") == "polish" for event in events)
+    with pytest.raises(InputError, match="at least one front"):
+        parse({**TRAIN, "fronts": {"mach": [], "riemann": 0}})
+
+
+def test_small_waves_show_the_transport_of_a_closure():
+    ratios = (0.02, 0.1, 0.2, 0.5)
+    exact = response.exact_table(ratios=ratios)
+    # The 1V spectrum of BGK by a discretised eigenproblem: heat at k tau 0.1, 0.2, 0.5.
+    known = torch.tensor([0.0097823, 0.0370533, 0.1875928])
+    found = exact[1:, 3] * exact[1:, 0] ** 2
+    assert torch.allclose(found.float(), known, rtol=1e-5)
+    hme = response.table(None, 5, ratios=ratios)
+    assert response.transport_error(hme, exact) < 1e-3
+    assert response.transport_error(hme, exact, 0.5) > 0.1
+    assert float(hme[:, 4].max()) < 0
+    euler_like = hme.clone()
+    euler_like[:, 3] *= 0.9
+    assert response.transport_error(euler_like, exact) > 0.09
+
+
+def test_beyond_grads_cone_the_dropped_terms_come_back_filtered():
+    torch.manual_seed(0)
+    module = FaceForm(hidden=(6,), reach=(0.1,), smoothing=0.05).build().double()
+    x = (torch.arange(40, dtype=torch.float64) + 0.5) / 40
+    w = torch.zeros(2, 40, 6, dtype=torch.float64)
+    w[..., 0] = 1.0
+    w[..., 2] = 1.0 + 0.2 * torch.sin(2 * math.pi * x)
+    w[1, :, 4] = 0.3  # far outside the cone in which Grad's speeds are real
+    world = HermiteWorld(
+        Grid((40,), (-0.5,), (0.5,)),
+        (ALL_PERIODIC,),
+        Gas.constant_time(1),
+        torch.tensor([0.1, 0.1], dtype=torch.float64),
+        5,
+        1e-3,
+    )
+    faces = world._faces(world._padded(w))
+    plain, full = Learned(module)(faces), Completed(module)(faces)
+    assert plain.source is None and full.source is not None and plain.fallback is not None
+    assert float(full.source[0].detach().abs().max()) == 0.0
+    assert float(plain.fallback[0].max()) == 0.0 < float(plain.fallback[1].min())
+    row = row_of(faces)
+    answer = module(row)
+    lost = -module.dropped(row)[1] * (1.0 - answer.blend[1])
+    near = full.source[1] - lost
+    assert float(near.abs().max()) < 0.2 * float(lost.abs().max())
+    assert float(near.abs().max()) > 0.0

@@ -15,8 +15,8 @@ from ...models.closures.face import FaceClosure, FaceForm
 from .. import runtime
 from ..errors import InputError
 from ..gas.moment.learned import Learned
-from ..learn import contest
-from ..learn.explorers import flows
+from ..learn import contest, response
+from ..learn.explorers import flows, fronts
 from ..learn.trainers import closure as training
 from ..protocols import Figure, Job, Outcome
 from ..run import Reporter
@@ -32,6 +32,12 @@ from ..schema.closure import (
 
 SAMPLES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.14, 0.19, 0.25, 0.32, 0.4, 0.5, 0.65)
 """Times at which training flows are sampled; from 0.8 on every 0.2."""
+
+SHOCK_TIMES = (0.0, 0.3, 0.7, 1.5, 3.0, 5.0, 8.0)
+"""Times in units of tau at which a shock on its way to rest is sampled."""
+
+RIEMANN_TIMES = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0)
+"""The same for random Riemann problems."""
 
 FAR = "a learned closure was used far outside what it was trained on"
 
@@ -108,6 +114,9 @@ class Training:
                 folder.log(event="labelled", family=family.name, flows=family.flows)
             report.progress(number + 1, done, {"labelled": family.name})
         data = [self._data(number, kept) for number in range(len(s.families))]
+        if s.fronts is not None:
+            kept |= self._solve_fronts(kept, folder, report)
+            data += self._fronts(kept)
         figures: dict[str, Figure] = {}
         for member in range(s.members):
             name = f"member{member}"
@@ -152,6 +161,60 @@ class Training:
             self.scenario.network.extra + 2,
         )
 
+    def _solve_fronts(
+        self, kept: dict[str, Tensor], folder: RunFolder, report: Reporter
+    ) -> dict[str, Tensor]:
+        """Return the strong fronts in units of tau, those in ``kept`` as they are."""
+        s, order = self.scenario, self.scenario.network.extra + 3
+        assert s.fronts is not None
+        found: dict[str, Tensor] = {}
+        for number, mach in enumerate(s.fronts.mach):
+            if f"front{number}" not in kept:
+                one = fronts.shock(mach, SHOCK_TIMES, order=order)
+                found |= {f"front{number}": one.raw, f"edge{number}": one.edge}
+                folder.log(event="labelled", mach=mach)
+            report.progress(number + 1, len(s.fronts.mach), {"shock": f"Mach {mach:g}"})
+        if s.fronts.riemann and "riemann" not in kept:
+            one = fronts.riemann(s.seed, s.fronts.riemann, RIEMANN_TIMES, order=order)
+            found |= {"riemann": one.raw, "riemann_edge": one.edge}
+            folder.log(event="labelled", riemann=s.fronts.riemann)
+        return found
+
+    def _fronts(self, kept: dict[str, Tensor]) -> list[training.Labelled]:
+        """Lay every front on the grid of the closure at every Knudsen number."""
+        s = self.scenario
+        assert s.fronts is not None
+        every = [
+            fronts.Fronts(kept[f"front{n}"], kept[f"edge{n}"], SHOCK_TIMES)
+            for n in range(len(s.fronts.mach))
+        ]
+        if s.fronts.riemann:
+            rest = kept["riemann"], kept["riemann_edge"]
+            every.append(fronts.Fronts(*rest, RIEMANN_TIMES))
+        cells, spacing = 2 * s.cells, 1.0 / s.cells
+        rng = runtime.generator(s.seed, 8_000)
+        found = []
+        for one in every:
+            for knudsen in s.fronts.knudsen:
+                center = 0.4 * (2.0 * float(torch.rand((), generator=rng)) - 1.0)
+                raw = fronts.laid_out(one, knudsen, cells, spacing, center)
+                kn = torch.full((raw.shape[1],), knudsen, dtype=torch.float64)
+                times = [knudsen * t for t in one.times]
+                order = s.network.extra + 2
+                found.append(training.labelled(raw, kn, times, order, spacing))
+        return found
+
+    def _form(self) -> FaceForm:
+        network = self.scenario.network
+        return FaceForm(
+            order=network.extra + 2,
+            hidden=tuple(network.hidden),
+            reach=tuple(network.reach),
+            smoothing=network.smoothing,
+            bound=network.bound,
+            stretch=network.stretch,
+        )
+
     def _member(
         self,
         member: int,
@@ -160,16 +223,10 @@ class Training:
         report: Reporter,
     ) -> tuple[FaceClosure, float]:
         s = self.scenario
-        form = FaceForm(
-            order=s.network.extra + 2,
-            hidden=tuple(s.network.hidden),
-            reach=tuple(s.network.reach),
-            smoothing=s.network.smoothing,
-        )
         rng = runtime.generator(s.seed, 7_000 + member)
         with torch.random.fork_rng():
             torch.manual_seed(s.seed * 1000 + member)
-            module = form.build().to(runtime.dtype_of(s.precision))
+            module = self._form().build().to(runtime.dtype_of(s.precision))
         split = [training.split(each, s.validation) for each in data]
         train, held = [pair[0] for pair in split], [pair[1] for pair in split]
 
@@ -178,7 +235,7 @@ class Training:
                 folder.log(event=stage, member=member, step=step, loss=loss)
                 report.progress(step, total, {stage: f"member {member} loss {loss:.3f}"})
 
-        training.fit(module, train, s.steps, s.batch, s.rate, s.linear, rng, log)
+        training.fit(module, train, s.steps, s.batch, s.rate, s.linear, rng, log, s.polish)
         if s.unrolled:
             loss = training.unrolled_steps(module, train, 8, 0.6, rng)
             for step, value in training.descend(module, loss, s.unrolled, s.unrolled_rate):
@@ -191,13 +248,7 @@ class Training:
         s, start = self.scenario, f"member{member}."
         state = {k[len(start) :]: v for k, v in kept.items() if k.startswith(start)}
         value = float(state.pop("unexplained"))
-        form = FaceForm(
-            s.network.extra + 2,
-            tuple(s.network.hidden),
-            tuple(s.network.reach),
-            smoothing=s.network.smoothing,
-        )
-        module = form.build().to(runtime.dtype_of(s.precision))
+        module = self._form().build().to(runtime.dtype_of(s.precision))
         module.load_state_dict(state)
         card.save_module(
             folder.path / f"{s.name}_{member}", module, self.information(value)
@@ -237,6 +288,7 @@ class Comparison:
         x = flows.box(s.cells).centers(0)
         write(folder, "x", x, "L", "position")
         write(folder, "profile_kinetic", true.moments(3)[:, s.pictured], "", "kinetic")
+        figures |= self._linear(folder)
         for name in s.opponents:
             run = self._opponent(name, true)
             figures |= self._figures(name, [run], true, folder)
@@ -275,6 +327,23 @@ class Comparison:
         every = flows.flows(s.family, s.held_out_seed, s.flows)
         kn = flows.knudsen_numbers(every, flows.box(s.cells))
         return contest.Reference(torch.cat(parts, 1), kn, times)
+
+    def _linear(self, folder: RunFolder) -> dict[str, Figure]:
+        """Write what the models do to small waves; return how far transport is off."""
+        exact = response.exact_table()
+        order = max(m.config.order for group in self.modules.values() for m in group)
+        tables = {"hme": response.table(None, order)}
+        for name, members in self.modules.items():
+            tables[name] = response.table(members[0], members[0].config.order)
+        text = ", ".join(response.COLUMNS)
+        write(folder, "linear_kinetic", exact, "", text)
+        found = {}
+        for name, each in tables.items():
+            write(folder, f"linear_{name}", each, "", text)
+            miss = response.transport_error(each, exact)
+            note = "heat conduction and sound attenuation, k tau to 0.1"
+            found[f"transport_error_{name}"] = Figure(miss, "relative", note=note)
+        return found
 
     def _opponent(self, name: str, true: contest.Reference) -> contest.Run:
         match name:

@@ -9,15 +9,13 @@ from torch import Tensor
 
 from ...models.closures.face import FaceClosure
 from ..errors import GuardError
-from ..gas.boundaries import Inflow, Sides
 from ..gas.grid import Grid
-from ..gas.kinetic.velocities import Velocities
-from ..gas.kinetic.world import KineticWorld
 from ..gas.material import Gas
-from ..gas.moment.fluid import FluidWorld, shock_jump
+from ..gas.moment.fluid import FluidWorld
 from ..gas.moment.hermite import Closure, HermiteWorld, hyperbolic, primitive
 from ..gas.moment.learned import Learned
 from ..gas.moment.upwind import rusanov
+from ..learn.explorers.fronts import Shock
 from ..protocols import Figure, Outcome
 from ..run import Reporter
 from ..rundir import RunFolder
@@ -25,43 +23,6 @@ from ..schema.closure import ClosureShockScenario
 
 KNUDSEN = 0.05
 """Upstream mean free path in units of the closure's length."""
-
-
-@dataclass(frozen=True)
-class Shock:
-    """The two ends of a shock at rest, ahead (density and temperature 1) and behind.
-
-    Attributes:
-        mach: ahead.
-        extent: half width of the box in mean free paths ``tau sqrt(theta)`` ahead.
-    """
-
-    mach: float
-    extent: float
-
-    @property
-    def ends(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-        """(density, speed, temperature) ahead and behind, gamma = 3."""
-        speed, density, after, temperature = shock_jump(self.mach, 3.0)
-        return (1.0, speed, 1.0), (density, after, temperature)
-
-    @property
-    def sides(self) -> Sides:
-        """Reservoirs at both ends."""
-        a, b = self.ends
-        return Sides(Inflow(a[0], (a[1],), a[2]), Inflow(b[0], (b[1],), b[2]))
-
-    def grid(self, cells: int) -> Grid:
-        """Return the box."""
-        half = self.extent * KNUDSEN
-        return Grid((cells,), (-half,), (half,))
-
-    def start(self, grid: Grid) -> tuple[Tensor, Tensor, Tensor]:
-        """Density, speed and temperature of a smooth start with the flux of mass right."""
-        a, b = self.ends
-        s = 0.5 * (1 + torch.tanh(grid.centers(0) / (2 * KNUDSEN)))
-        rho = a[0] + (b[0] - a[0]) * s
-        return rho[None], (a[0] * a[1] / rho)[None], (a[2] + (b[2] - a[2]) * s)[None]
 
 
 @dataclass(frozen=True)
@@ -99,16 +60,7 @@ def profile(shock: Shock, grid: Grid, density: Tensor, temperature: Tensor) -> P
 
 def kinetic(shock: Shock, cells: int, nodes: int, time: float) -> Profile:
     """Run the kinetic equation to ``time`` (in upstream mean free times)."""
-    grid, (_, b) = shock.grid(cells), shock.ends
-    reach = 5.0 * math.sqrt(b[2])
-    low, high = b[1] - reach, max(b[1] + reach, shock.ends[0][1] + 5.0)
-    world = KineticWorld(
-        grid=grid,
-        sides=(shock.sides,),
-        velocities=Velocities((nodes,), (low,), (high,)),
-        gas=Gas.constant_time(dimension=1),
-        knudsen=torch.tensor([KNUDSEN], dtype=torch.float64),
-    )
+    grid, world = shock.grid(cells), shock.kinetic(cells, nodes)
     rho, u, theta = shock.start(grid)
     state = world.equilibrium(rho, u[..., None], theta)
     state = world.advance(state, math.ceil(time * KNUDSEN / world.time_step))
@@ -182,7 +134,7 @@ class ShockComparison:
     def run(self, folder: RunFolder, report: Reporter) -> Outcome:
         """Compare inverse thickness and temperature profile with the kinetic solution."""
         s = self.scenario
-        shock = Shock(s.mach, s.extent)
+        shock = Shock(s.mach, s.extent, KNUDSEN)
         folder.load_checkpoint()
         figures: dict[str, Figure] = {}
         verdicts: dict[str, str] = {}

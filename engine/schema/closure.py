@@ -26,6 +26,25 @@ class FamilySection(Section):
     """Time up to which their kinetic solution is sampled."""
 
 
+class FrontsSection(Section):
+    """Strong shocks and Riemann problems on an open line, beside the families."""
+
+    mach: list[Annotated[float, Field(gt=1, le=20)]] = Field(
+        default=[1.35, 1.8, 2.5, 3.4, 4.6, 6.2, 7.5]
+    )
+    """Mach numbers of shocks at rest (gamma = 3)."""
+    riemann: int = Field(default=12, ge=0, le=10_000)
+    """How many random Riemann problems with colliding streams."""
+    knudsen: list[Positive] = Field(default=[0.015, 0.03, 0.05, 0.1], min_length=1)
+    """Knudsen numbers at which each is laid on the grid of the closure."""
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not self.mach and not self.riemann:
+            raise ValueError("mach and riemann are both empty; name at least one front")
+        return self
+
+
 class NetworkSection(Section):
     """The form of the closure."""
 
@@ -38,6 +57,10 @@ class NetworkSection(Section):
     local closure."""
     smoothing: float = Field(default=0.02, ge=0)
     """Width of the filter over the faces."""
+    bound: Positive = 4.0
+    """Largest scaled closing moment, over the size of the moments where they stretch it."""
+    stretch: float = Field(default=0.0, ge=0)
+    """How the bound grows with the moments; 1 for strong shocks, 0 for weak flows."""
 
 
 class ClosureTrainScenario(Common):
@@ -48,6 +71,8 @@ class ClosureTrainScenario(Common):
     """Of the weights during training; labels are computed in f64."""
     families: Annotated[list[FamilySection], Field(min_length=1)]
     """What is learned from."""
+    fronts: FrontsSection | None = None
+    """Strong fronts as well."""
     network: NetworkSection = NetworkSection()
     """The form of the closure."""
     members: int = Field(default=3, ge=1, le=32)
@@ -68,6 +93,8 @@ class ClosureTrainScenario(Common):
     """Learning rate at the start; it falls linearly."""
     linear: Fraction = 0.15
     """Share of exact linear modes of BGK among the rows."""
+    polish: int = Field(default=0, ge=0)
+    """Steps after that at 0.4 of the rate, in which the exact linear waves weigh more."""
     unrolled: int = Field(default=0, ge=0)
     """Steps of training through the moment solver after that."""
     unrolled_rate: Positive = 5e-4

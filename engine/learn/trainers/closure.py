@@ -395,6 +395,7 @@ def regression_steps(
     batch: int,
     rng: torch.Generator,
     fronts: Examples | None = None,
+    exactness: float = 0.5,
 ) -> Loss:
     """Return the loss of one regression step on random rows.
 
@@ -406,6 +407,8 @@ def regression_steps(
         batch: rows in a step.
         rng: chooses them.
         fronts: rows on an open line; a quarter of the batch, with half the weight.
+        exactness: weight of the exact rates of linear waves; below 1 they are looked at in
+            every other step only, with twice the weight.
     """
     flows, modes = len(some.raw) - linear, round(share * batch) if linear else 0
     steep = max(1, batch // 4)
@@ -417,8 +420,10 @@ def regression_steps(
         if fronts is not None:
             at = torch.randint(0, len(fronts.raw), (steep,), generator=rng)
             value = value + 0.5 * regression_loss(module, fronts, at)
-        # Every other step is enough, and its cost is that of the regression itself.
-        return value + linear_loss(module, rng) if linear and step % 2 else value
+        # Every other step is enough at first; its cost is that of the regression itself.
+        if not linear or (exactness < 1.0 and step % 2 == 0):
+            return value
+        return value + exactness * (1 + (exactness < 1.0)) * linear_loss(module, rng)
 
     return loss
 
@@ -449,6 +454,7 @@ def fit(
     linear: float,
     rng: torch.Generator,
     log: Callable[[str, int, int, float], None] = lambda stage, step, total, loss: None,
+    polish: int = 0,
 ) -> None:
     """Calibrate and regress ``module``, in place.
 
@@ -460,7 +466,9 @@ def fit(
         rate: learning rate at the start.
         linear: share of linear modes.
         rng: of the modes and the batches.
-        log: told "regression", step, total, loss.
+        log: told "regression" or "polish", step, total, loss.
+        polish: steps after that at 0.4 of the rate, in which the exact rates of linear
+            waves weigh 16 times as much.
     """
     boxes = [each for each in data if each.periodic]
     lines = [each for each in data if not each.periodic]
@@ -475,6 +483,10 @@ def fit(
     loss = regression_steps(module, some, count, linear, batch, rng, fronts)
     for step, value in descend(module, loss, steps, rate):
         log("regression", step, steps, value)
+    if polish:
+        loss = regression_steps(module, some, count, linear, batch, rng, fronts, 8.0)
+        for step, value in descend(module, loss, polish, 0.4 * rate):
+            log("polish", step, polish, value)
 
 
 def rows_of(module: FaceClosure, each: Labelled) -> Examples:
