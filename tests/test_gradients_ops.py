@@ -152,7 +152,11 @@ def test_adjoint(key):
     make, twice = CASES[key]
     function, inputs = make()
     inputs = tuple(x.clone().requires_grad_() for x in inputs)
-    assert torch.autograd.gradcheck(function, inputs, atol=1e-6, rtol=1e-5)
+    # GMRES stops by its residual: two runs may differ by rounding
+    rounding = 1e-9 if key[1] == "_Steady" else 0.0
+    assert torch.autograd.gradcheck(
+        function, inputs, atol=1e-6, rtol=1e-5, nondet_tol=rounding
+    )
     if twice:
         assert torch.autograd.gradgradcheck(function, inputs, atol=1e-5, rtol=1e-4)
 
