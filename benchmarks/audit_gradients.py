@@ -191,7 +191,8 @@ def _record_shock(quick: bool, record: Recorder) -> None:
     record(
         "shock_gradient_error", worst, "", goal=0.01,
         note="largest difference from unrolling over the derivatives by viscosity, its "
-        "exponent, Prandtl number and Mach number",
+        "exponent, Prandtl number and Mach number; unrolling for 80, 240 and 300 mean free "
+        "times, in two boxes, came nearer each time",
     )  # fmt: skip
 
 
