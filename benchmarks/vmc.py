@@ -48,9 +48,9 @@ LATTICES: dict[str, tuple[str, int, float, float]] = {
 }
 
 RACES: dict[str, tuple[str, str, Any, Sequence[float], str, float]] = {
-    "seconds_to_3mha_vs_peer": ("ferminet", "", "LiH", (10, 3, 1), "mHa", 220),
+    "seconds_to_3mha_vs_peer": ("ferminet", "", "LiH", (10, 3, 1), "mHa", 165),
     "he_seconds_to_3mha_vs_peer": ("ferminet", "", "He", (10, 3, 1), "mHa", 120),
-    "be_seconds_to_3mha_vs_peer": ("ferminet", "", "Be", (10, 3, 1), "mHa", 400),
+    "be_seconds_to_3mha_vs_peer": ("ferminet", "", "Be", (10, 3, 1), "mHa", 165),
     "tfim40_seconds_vs_peer": (
         *("netket", "ising", 40), (1e-3, 3e-4, 1e-4), "relative", 120,
     ),
@@ -462,19 +462,18 @@ def _measure_course(
     return course
 
 
-def _peer_course(
+def _start_peer(
     peer: str, what: Any, level: float, exact: float, seconds: float
-) -> list[tuple[float, float]] | None:
-    """Return the same of a peer, or None where it is not installed."""
+) -> subprocess.Popen[str] | None:
+    """Start the same for a peer, which pins itself to one core; None if not installed."""
     python = PEERS / peer / "bin" / "python"
     if not python.exists():
         return None
     script = str(HERE / "peer_scripts" / "vmc.py")
     words = [str(word) for word in (peer, what, level, exact, seconds)]
-    answer = subprocess.run(
-        [str(python), script, *words], stdout=subprocess.PIPE, text=True, check=True
+    return subprocess.Popen(
+        [str(python), script, *words], stdout=subprocess.PIPE, text=True
     )
-    return json.loads(answer.stdout.splitlines()[-1])
 
 
 def _peer_version(peer: str) -> str:
@@ -494,10 +493,11 @@ def _beside_peers(quick: bool, record: Any) -> None:
         )
         scale = abs(exact) if kind else 1e-3
         last = levels[-1] * scale
-        theirs = _peer_course(peer, what, last, exact, seconds)
-        if theirs is None:
+        running = _start_peer(peer, what, last, exact, seconds)
+        if running is None:
             continue
         ours = _alone(_measure_course, kind, what, last, exact, seconds)
+        theirs = json.loads(running.communicate()[0].splitlines()[-1])
         times = [
             [_seconds_to(level * scale, course, exact) for level in levels]
             for course in (ours, theirs)
@@ -517,8 +517,9 @@ def _beside_peers(quick: bool, record: Any) -> None:
             goal=1.0,
             better="higher",
             peer={"name": peer, "version": _peer_version(peer), "value": other},
-            note=f"{what}, CPU seconds from the start of the process (imports, compilation "
-            f"and pretraining included) until the mean of 50 steps is within "
+            note=f"{what}, both at the same time on a core each; CPU seconds from the "
+            "start of the process (imports, compilation and pretraining included) until "
+            "the mean of 50 steps is within "
             f"{', '.join(f'{x:g}' for x in levels)} {unit}: "
             + "; ".join(
                 f"{name} {', '.join(f'{x:.0f}' for x in row)} (first step at "
