@@ -497,7 +497,11 @@ def _beside_peers(quick: bool, record: Any) -> None:
         if running is None:
             continue
         ours = _alone(_measure_course, kind, what, last, exact, seconds)
-        theirs = json.loads(running.communicate()[0].splitlines()[-1])
+        said = running.communicate()[0]
+        if running.returncode:
+            print(f"{figure}: {peer} failed", file=sys.stderr)
+            continue
+        theirs = json.loads(said.splitlines()[-1])
         times = [
             [_seconds_to(level * scale, course, exact) for level in levels]
             for course in (ours, theirs)
@@ -529,7 +533,8 @@ def _beside_peers(quick: bool, record: Any) -> None:
                 )
             )
             + f"; the figure is of {levels[middle]:g} {unit}"
-            + " (nan: stopped before, counted with all its time)",
+            + " (nan: stopped before, counted with all its time); the settings of the "
+            "peer are those of benchmarks/peer_scripts/vmc.py, not tuned",
         )
 
 

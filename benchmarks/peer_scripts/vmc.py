@@ -1,5 +1,7 @@
 """Runs one peer of the VMC benchmark in its own environment and prints its course.
 
+FermiNet with kfac-jax 0.0.8 needs a JAX that still has ``device_put_replicated``: not 0.10.
+
 Usage: python vmc.py ferminet SYSTEM LEVEL EXACT SECONDS | netket SITES LEVEL EXACT SECONDS
 
 Both stop once the mean of 50 steps lies within LEVEL of EXACT, or after SECONDS of CPU.
