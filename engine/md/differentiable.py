@@ -74,7 +74,9 @@ class _Forces(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, vector: Tensor) -> tuple[Tensor | None, ...]:
-        return *_smooth_adjoint(*ctx.saved_tensors, *ctx.rest, vector), None, None
+        (x, table), (state, neighbours) = ctx.saved_tensors, ctx.rest
+        by_x, by_table = _smooth_adjoint(x, table, state, neighbours, vector)
+        return by_x, by_table, None, None
 
 
 class _Sums(torch.autograd.Function):
