@@ -65,7 +65,8 @@ def test_heat_between_walls_has_the_jump_of_its_distribution():
     jump = 5 * math.sqrt(math.pi) / 8
     expected = -2.5 * kn * 0.1 / (1 + 2 * jump * math.sqrt(2) * kn)
     without = -2.5 * kn * 0.1
-    # 16 cells, of first order at the wall: the cells there miss a tenth of the flux
+    # The mean over the cells comes out 2 to 4 % below on 16, 32 and 64 cells alike, the
+    # cells at the walls up to a third; why is open, so the bound is wide.
     assert float((found.mean(1) / expected - 1).abs().max()) < 0.05
     assert float((found.mean(1) / without - 1).abs().min()) > 0.1  # the planted defect
 

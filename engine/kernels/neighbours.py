@@ -10,14 +10,14 @@ from .types import Array1, Array2, Array3, Real, Template, ti
 
 
 @ti.func
-def bin_number(a, b, c, grid: ti.template(), s):
+def bin_number(a, b, c, grid: Template, s):
     """Number of a bin along the snake: every other column, every other sheet runs back."""
     column = a * grid[s, 1] + ti.select(a % 2 == 1, grid[s, 1] - 1 - b, b)
     return column * grid[s, 2] + ti.select(column % 2 == 1, grid[s, 2] - 1 - c, c)
 
 
 @ti.func
-def bin_corner(number, grid: ti.template(), s):
+def bin_corner(number, grid: Template, s):
     """Inverse of :func:`bin_number`."""
     column = number // grid[s, 2]
     a = column // grid[s, 1]
@@ -33,7 +33,7 @@ def bin_corner(number, grid: ti.template(), s):
 
 
 @ti.func
-def column_range(a, b, low, high, grid: ti.template(), s):
+def column_range(a, b, low, high, grid: Template, s):
     """First bin of a column's part from ``low`` to ``high``, and one past its last."""
     one = bin_number(a, b, low, grid, s) + grid[s, 3]
     two = bin_number(a, b, high, grid, s) + grid[s, 3]

@@ -109,7 +109,7 @@ def k_lennard_jones(
 
 
 @ti.func
-def vector(value, lanes: ti.template()):
+def vector(value, lanes: Template):
     """The same value in every lane."""
     return ti.Vector([value for _ in range(lanes)])
 
