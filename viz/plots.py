@@ -1,6 +1,7 @@
 """Lines: observables over time, curves with their references, and what a group holds."""
 
 import itertools
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 MAX_POINTS = 2000
 """A line is thinned to this many points: no screen shows more."""
+
+LABEL_WIDTH = 36
+"""Letters of an axis title that fit beside a plot; longer ones are broken."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def draw(axes: "Axes", plot: Plot) -> None:
     if plot.scale == "loglog" and all(np.any(c.x > 0) for c in plot.curves):
         axes.set_xscale("log")
     axes.set_xlabel(plot.x)
-    axes.set_ylabel(plot.y)
+    axes.set_ylabel(textwrap.fill(plot.y, LABEL_WIDTH))
     if plot.title:
         axes.set_title(plot.title, loc="left")
     shown = [c for c in plot.curves if c.label] or list(plot.marks)
