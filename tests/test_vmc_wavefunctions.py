@@ -181,3 +181,14 @@ def test_hooke_local_energy_is_constant() -> None:
     assert (energies(trap, Hooke()) - 2).abs().max() < 1e-8
     assert energies(trap, Hooke(0.45)).std() > 1e-3
     assert math.isclose(Trap(1.0, 2, 2, 0.0).exact or 0, 2 * 1.5 + 2 * 2.5)
+
+
+def test_a_walker_on_a_node_is_lost_alone() -> None:
+    """A singular matrix gives NaN for its walker and leaves the others as they are."""
+    draws = torch.Generator().manual_seed(3)
+    slots = torch.randn(5, 3, 1, 2, 2, generator=draws, dtype=torch.float64)
+    whole = jet.log_determinants(jet.Jet(slots))[1].laplacian
+    slots[0, 1] = 0.0
+    found = jet.log_determinants(jet.Jet(slots))[1].laplacian
+    assert found.isnan().tolist() == [False, True, False]
+    torch.testing.assert_close(found[[0, 2]], whole[[0, 2]])

@@ -344,7 +344,10 @@ def log_determinants(matrix: Field) -> tuple[Tensor, Field]:
         return total.sign(), result
     slots, size = matrix.slots.shape[0] - 1, value.shape[-1]
     stacked = matrix.slots[1:].permute(1, 2, 3, 0, 4).flatten(-2)
-    solved = (torch.linalg.inv(value) @ stacked).unflatten(-1, (slots, size))
+    inverse, singular = torch.linalg.inv_ex(value)
+    # One walker on a node must not end the run: its energy becomes NaN and it is replaced.
+    inverse = torch.where(singular[..., None, None] == 0, inverse, torch.nan)
+    solved = (inverse @ stacked).unflatten(-1, (slots, size))
     traces = solved.diagonal(dim1=-3, dim2=-1).sum(-1)
     first = solved[..., :-1, :]
     products = (first * first.transpose(-3, -1)).sum((-1, -2, -3))
