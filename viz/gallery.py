@@ -190,6 +190,8 @@ def _figure_of(made: "Figure", title: str, caption: str) -> "Picture":
 def group_pictures(group: Group) -> Iterator[Attempt]:
     """Yield the pictures of one group, each with its title."""
     rest = list(group.quantities())
+    if all(column.name in _COORDINATES for column in rest):
+        return
     if learning.is_parity(group):
         yield group.title, lambda: _picture(group, learning.parity(group))
         if learning.calibration(group) is not None:
@@ -207,6 +209,9 @@ def group_pictures(group: Group) -> Iterator[Attempt]:
             label = f"{group.name}/{column.name}".lstrip("/")
             yield label, lambda column=column: _refuse(column)
 
+
+_COORDINATES = frozenset({"x", "y", "z", "knudsen"})
+"""A group of nothing else has nothing to show."""
 
 _SILENT = ("walkers", "density", "species", "system", "cell", "periodic", "masses")
 """Arrays that another picture shows, or that are no picture."""

@@ -499,6 +499,7 @@ class GasJob:
             state = run.world.step(state)
         found = run.world.observe(state)
         group = folder.store.require_group(f"compare/{run.name}")
+        group.attrs["title"] = f"beside it, {run.name}"
         for name, values in _frame(found).items():
             _put(group, name, values)
         for axis in range(problem.grid.dim):
