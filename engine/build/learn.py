@@ -88,18 +88,8 @@ def build(scenario: LearnScenario, base: Path) -> Loop[Any, Any]:
         error=force_error,
         samples=CONFIGURATIONS,
         labels=LABELS,
-        threshold=threshold(scenario),
-        batch=Batch(
-            scenario.batch.size, scenario.batch.random, selection(scenario.batch.selection)
-        ),
-        stop=StopRule(scenario.target, scenario.untrusted, scenario.rounds_done),
-        pool=pool(scenario),
-        rounds=scenario.rounds,
-        seed=scenario.seed,
         stratum=lambda sample: sample.stratum,
         weight=lambda sample: sample.weight,
-        attempts=scenario.attempts,
-        tolerated=scenario.tolerated,
         finish=Audit(
             _explorer(scenario, walkers)(0, float("inf")),
             labeler,
@@ -107,7 +97,23 @@ def build(scenario: LearnScenario, base: Path) -> Loop[Any, Any]:
             scenario.target,
             scenario.seed,
         ),
+        **decisions(scenario),
     )
+
+
+def decisions(scenario: LoopScenario) -> dict[str, Any]:
+    """Return what a loop takes from any scenario: trust, questions, execution, end."""
+    chosen = scenario.batch
+    return {
+        "threshold": _threshold(scenario),
+        "batch": Batch(chosen.size, chosen.random, _selection(chosen.selection)),
+        "stop": StopRule(scenario.target, scenario.untrusted, scenario.rounds_done),
+        "pool": _pool(scenario),
+        "rounds": scenario.rounds,
+        "seed": scenario.seed,
+        "attempts": scenario.attempts,
+        "tolerated": scenario.tolerated,
+    }
 
 
 # -- structures ----------------------------------------------------------------------------
@@ -332,8 +338,7 @@ def _check(labeler: Labeler[Any, Any], walkers: Sequence[Start]) -> None:
             raise InputError(f"labeler: cannot treat the start {name}: {refusal}")
 
 
-def threshold(scenario: LoopScenario) -> Threshold:
-    """Return how trust is set."""
+def _threshold(scenario: LoopScenario) -> Threshold:
     match scenario.threshold:
         case ConformalSection() as s:
             return Conformal(scenario.target, s.coverage, s.window)
@@ -341,8 +346,7 @@ def threshold(scenario: LoopScenario) -> Threshold:
             return TrustLevels(s.low, s.high)
 
 
-def selection(name: str) -> Selection:
-    """Return how the untrusted are picked."""
+def _selection(name: str) -> Selection:
     match name:
         case "farthest_point":
             return farthest_point
@@ -352,8 +356,7 @@ def selection(name: str) -> Selection:
             return uniform
 
 
-def pool(scenario: LoopScenario) -> execution.Pool:
-    """Return where labels are computed."""
+def _pool(scenario: LoopScenario) -> execution.Pool:
     match scenario.execution:
         case SerialSection():
             return execution.serial

@@ -18,12 +18,10 @@ from ..learn.closures import (
 from ..learn.explorers.gas import RandomFlows
 from ..learn.labelers.kinetic import KineticLabeler
 from ..learn.loop import Loop
-from ..learn.selection import Batch
-from ..learn.stopping import StopRule
 from ..learn.trainers.closures import ClosureTrainer
 from ..schema.learn import ClosureLearnScenario
 from .closure import sample_times
-from .learn import pool, selection, threshold
+from .learn import decisions
 
 _SEEDS = 900_003
 """Seed of the starting flows is this much above the scenario's."""
@@ -56,20 +54,11 @@ def build(scenario: ClosureLearnScenario) -> Loop[Any, Any]:
         error=flux_error,
         samples=FLOWS,
         labels=LABELS,
-        threshold=threshold(scenario),
-        batch=Batch(
-            scenario.batch.size, scenario.batch.random, selection(scenario.batch.selection)
-        ),
-        stop=StopRule(scenario.target, scenario.untrusted, scenario.rounds_done),
-        pool=pool(scenario),
-        rounds=scenario.rounds,
-        seed=scenario.seed,
         stratum=lambda sample: sample.stratum,
-        attempts=scenario.attempts,
-        tolerated=scenario.tolerated,
         finish=ClosureAudit(
             explore.families, labeler, scenario.audit.frames, scenario.target
         ),
+        **decisions(scenario),
     )
 
 
