@@ -17,6 +17,7 @@ from scalebridge.models.closures.face import (
     FaceClosure,
     FaceForm,
     Row,
+    asinh,
     hyperbolic_share,
     scaled_moments,
 )
@@ -241,6 +242,28 @@ def test_mass_momentum_energy_are_conserved(council):
     for _ in range(5):
         other = hme.step(other)
     assert float((other.moments - state.moments).abs().max()) > 1e-6
+
+
+def test_members_that_see_alike_share_that_work():
+    members = [closure(seed=s, size=1.0) for s in range(3)]
+    assert members[0].sees_like(members[1])
+    one = world(members[0])
+    faces = one._faces(one._padded(calm_cells()))
+    together = Council(members, 0.05)(faces)
+    members[1].limit.fill_(1e9)
+    assert not members[0].sees_like(members[1])
+    apart = Council(members, 0.05)(faces)
+    torch.testing.assert_close(together.flux, apart.flux, rtol=1e-12, atol=1e-15)
+    members[1].scale.fill_(3.0)  # a view that must not be shared
+    assert float((Council(members, 0.05)(faces).flux - together.flux).abs().max()) > 1e-7
+
+
+def test_fast_asinh_is_asinh_with_slope_one_at_rest():
+    x = torch.tensor([-1e4, -3.0, -1e-9, 0.0, 1e-5, 2.0, 5e3], dtype=torch.float64)
+    torch.testing.assert_close(asinh(x), torch.asinh(x), rtol=1e-13, atol=1e-300)
+    at = x.clone().requires_grad_(True)
+    (slope,) = torch.autograd.grad(asinh(at).sum(), at)
+    torch.testing.assert_close(slope, (1 + x * x).rsqrt(), rtol=1e-12, atol=0)
 
 
 def test_walls_keep_the_mass():

@@ -429,9 +429,7 @@ class HermiteWorld:
         tau = self.gas.relaxation_time(
             kn, mean[..., 0].clamp(min=1e-9), mean[..., 2].clamp(min=1e-9)
         )
-        return Faces(
-            left, right, low, high, kn, tau, self.grid.spacing[0], cells, periodic
-        )
+        return Faces(left, right, low, high, kn, tau, self.grid.spacing[0], cells, periodic)
 
     # -- boundaries -------------------------------------------------------------------
 

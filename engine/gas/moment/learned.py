@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ....models.closures.face import Answer, Row
+from ....models.closures.face import Answer, FaceClosure, Row
 from .hermite import Closing, Faces
 
 Member = Callable[[Row], Answer]
@@ -64,11 +64,11 @@ class Completed:
         module: a :class:`~scalebridge.models.closures.face.FaceClosure`.
     """
 
-    module: Member
+    module: FaceClosure
 
     def __call__(self, faces: Faces) -> Closing:
         """Return flux, share and source, and where the inputs were out of range."""
-        answer = self.module(row_of(faces))
+        answer = self.module.completed(row_of(faces))
         away = (answer.trust < 1.0).to(answer.flux)
         return Closing(answer.flux, answer.blend, answer.source, fallback=away)
 
@@ -78,22 +78,26 @@ class Council:
     """Several closures that answer together: their mean, closed where they disagree.
 
     Attributes:
-        members: at least two.
+        members: at least two; those that see alike share that work.
         tolerance: standard deviation over the members of ``sqrt((M + 1)!) g_{M+1}`` at
             which the correction is halved.
     """
 
-    members: Sequence[Member]
+    members: Sequence[FaceClosure]
     tolerance: float = 0.05
 
     def __call__(self, faces: Faces) -> Closing:
         """Return the mean answer; the spread over the members lowers the trust."""
-        row = row_of(faces)
-        answers = [member(row) for member in self.members]
-        fluxes = torch.stack([answer.flux for answer in answers])
+        row, first = row_of(faces), self.members[0]
+        if all(first.sees_like(other) for other in self.members):
+            views = [first.view(row)] * len(self.members)
+        else:
+            views = [member.view(row) for member in self.members]
+        pairs = zip(self.members, views, strict=True)
+        fluxes = torch.stack([member.flux(view, row) for member, view in pairs])
         share = agreement(fluxes, row, self.tolerance)
-        blend = torch.stack([answer.blend for answer in answers]).amin(0)
-        trust = torch.stack([answer.trust for answer in answers]).amin(0)
+        blend = torch.stack([view.share * view.trust for view in views]).amin(0)
+        trust = torch.stack([view.trust for view in views]).amin(0)
         doubt = (trust < 1.0) | (blend < trust) | (share < 0.5)
         return Closing(flux=fluxes.mean(0) * share, blend=blend, fallback=doubt.to(fluxes))
 
@@ -110,5 +114,6 @@ def agreement(fluxes: Tensor, row: Row, tolerance: float) -> Tensor:
     mean = 0.5 * (row.low + row.high)
     unit = mean[..., 0] * mean[..., 2].clamp(min=1e-6) ** (0.5 * (order + 1))
     unit = unit * math.exp(-0.5 * math.lgamma(order + 2))
-    spread = (fluxes.std(0) / unit).detach()
-    return 1.0 / (1.0 + (spread / tolerance) ** 2)
+    off = (fluxes - fluxes.mean(0)).detach()
+    variance = off.square().sum(0) / (len(fluxes) - 1)
+    return 1.0 / (1.0 + variance / (unit.detach() * tolerance) ** 2)
