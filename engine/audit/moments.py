@@ -348,9 +348,11 @@ class GradSpeeds:
 
     def imaginary(self, parameters: Tensor) -> Tensor:
         """Return the largest imaginary part of the characteristic speeds at theta = 1."""
-        w = torch.zeros(len(parameters), 5, dtype=torch.float64)
-        w[:, 0] = w[:, 2] = 1.0
-        w[:, 3:] = self.reach * parameters
+        stress, heat = (self.reach * parameters).unbind(-1)
+        w = torch.zeros(len(parameters), grad13.COUNT, dtype=torch.float64)
+        w[:, 0] = w[:, grad13.T] = 1.0
+        w[:, grad13.STRESS[0, 0]], w[:, grad13.STRESS[1, 1]] = stress, -0.5 * stress
+        w[:, grad13.HEAT] = heat
         return grad13.eigenvalues(w).imag.abs().amax(-1)
 
 

@@ -151,7 +151,7 @@ class HermiteModel(Section):
 
 
 class Grad13Model(Section):
-    """Grad's thirteen moments, 3D gas, one dimension, with a monitor of hyperbolicity."""
+    """Grad's thirteen moments, 3D gas, on 1D and 2D grids; complex speeds are reported."""
 
     kind: Literal["grad13"]
     cfl: float = Field(default=0.3, gt=0, le=1)
@@ -341,8 +341,10 @@ class GasScenario(Common):
                 )
         if isinstance(model, HermiteModel) and (self.gas.dimension != 1 or dim != 1):
             raise ValueError("model.kind = hermite needs gas.dimension = 1 and a 1D grid")
-        if isinstance(model, Grad13Model) and (self.gas.dimension != 3 or dim != 1):
-            raise ValueError("model.kind = grad13 needs gas.dimension = 3 and a 1D grid")
+        if isinstance(model, Grad13Model) and (self.gas.dimension != 3 or dim == 3):
+            raise ValueError(
+                "model.kind = grad13 needs gas.dimension = 3 and a 1D or 2D grid"
+            )
 
 
 class RelaxationScenario(Common):
