@@ -109,8 +109,12 @@ def test_bad_structure_files_name_frame_and_atom(tmp_path):
 
 
 def test_a_run_writes_trajectory_thermodynamics_and_distributions(tmp_path):
+    (tmp_path / "gr.csv").write_text("# nothing is like that\nr,ArAr\n0,2\n10,2\n")
     data = changed(
-        output={"trajectory_every": 5, "rdf": [{"start": 0, "every": 10, "r_max": 9.0}]},
+        output={
+            "trajectory_every": 5,
+            "rdf": [{"start": 0, "every": 10, "r_max": 9.0, "reference": "gr.csv"}],
+        },
         replicas=2,
     )
     outcome, folder = run(data, tmp_path / "run", tmp_path)
@@ -120,7 +124,13 @@ def test_a_run_writes_trajectory_thermodynamics_and_distributions(tmp_path):
     assert store["trajectory/positions"].shape == (5, 216, 3)
     assert store["thermo/temperature"].shape == (3, 2)
     assert store["rdf/all"].shape == store["rdf/r"].shape
+    assert np.all(store["rdf/all_reference"][:] == 2.0)
+    assert outcome.figures["rdf_all_difference"].value > 0.3
     assert store["trajectory"].attrs["symbols"] == ["Ar"]
+    for text in ("", "r,ArAr\n0,one\n", "r,ArAr\n2,1\n1,1\n"):
+        (tmp_path / "gr.csv").write_text(text)
+        with pytest.raises(InputError, match=r"gr\.csv: "):
+            build(parse(data), tmp_path)
     assert store["thermo/temperature"].attrs["unit"] == "K"
 
 

@@ -620,3 +620,25 @@ def test_slit_reference_vanishes_on_the_slit() -> None:
     on_slit = (points[:, 0] >= 0) & (points[:, 1] == 0)
     assert float(solution[on_slit].abs().max()) == 0
     assert 0.1 < float(solution.max()) < 0.3
+
+
+def test_spin_correlations_of_the_ising_ring_are_exact() -> None:
+    """Against the ground state of eight spins, with a field and a coupling of their own."""
+    ring = lattice.Ising((8,), field=0.7, coupling=1.3)
+    states = torch.arange(2**8)
+    spins = 1.0 - 2.0 * ((states[:, None] >> torch.arange(8)) & 1).double()
+    matrix = torch.diag(ring.diagonal(spins))
+    for site in range(8):
+        matrix[states, states ^ (1 << site)] += -0.7
+    weight = torch.linalg.eigh(matrix)[1][:, 0].square()
+    exact = [
+        float((weight * (spins * spins.roll(-r, 1)).mean(1)).sum()) for r in range(1, 5)
+    ]
+    assert ring.exact_correlation == pytest.approx(exact, abs=1e-10)
+    # Samples of the same state agree within their error; a wrong field does not.
+    drawn = spins[torch.multinomial(weight, 4000, True, generator=runtime.generator(1))]
+    found, error = lattice.correlation(drawn, (8,))
+    away = ((found - torch.tensor(exact)) / error).abs()
+    assert float(away.max()) < 4
+    other = torch.tensor(lattice.Ising((8,), 1.2, 1.3).exact_correlation)
+    assert float(((found - other) / error).abs().max()) > 10

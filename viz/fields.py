@@ -312,6 +312,24 @@ def _streamlines(
     axes.set_ylim(y[0], y[-1])
 
 
+def matrix(axes: "Axes", column: Column) -> None:
+    """Draw a square matrix with its numbers; ``labels`` name rows and columns."""
+    values = column.values.astype(float)
+    bound = float(np.nanmax(np.abs(values))) or 1.0
+    drawn = axes.imshow(values, cmap=style.DIVERGING, vmin=-bound, vmax=bound)
+    for (row, place), value in np.ndenumerate(values):
+        shown = 0.0 if abs(value) < 5e-4 * bound else value
+        dark = abs(value) > 0.6 * bound
+        axes.text(place, row, f"{shown:.3g}", ha="center", va="center", fontsize=8,
+                  color="white" if dark else style.BLACK)  # fmt: skip
+    names = column.labels or [str(n) for n in range(len(values))]
+    axes.set_xticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), names)
+    axes.grid(False)
+    axes.set_title(column.name.replace("_", " "), loc="left")
+    axes.figure.colorbar(drawn, ax=axes, label=column.title, shrink=0.85)
+
+
 def slices(values: np.ndarray, spans: Sequence[np.ndarray], titles: Sequence[str],
            label: str) -> "Figure":  # fmt: skip
     """Return the three planes through the middle of a three-dimensional field."""

@@ -197,6 +197,9 @@ def group_pictures(group: Group) -> Iterator[Attempt]:
         if learning.calibration(group) is not None:
             yield f"{group.title}: is the deviation the error?", lambda: _calibration(group)
         return
+    if group.plot == "matrix":
+        yield group.title, lambda: _matrices(group)
+        return
     if "features" in group.columns:
         yield group.title, lambda: _feature_map(group)
         rest = [c for c in rest if c.shape[0] != group.columns["features"].shape[0]]
@@ -348,6 +351,14 @@ def _maps(group: Group, columns: list[Column]) -> "Picture":
         axes = made.add_subplot(rows, width, number + 1)
         fields.plane_map(axes, group, column, _layout(group, column))
     return _picture(group, made, f"{group.title}: maps", "At the last moment.")
+
+
+def _matrices(group: Group) -> "Picture":
+    columns = group.quantities()
+    made = style.figure(4.8 * len(columns), 4.0)
+    for number, column in enumerate(columns):
+        fields.matrix(made.add_subplot(1, len(columns), number + 1), column)
+    return _picture(group, made)
 
 
 def _volume(group: Group, column: Column) -> "Picture":

@@ -8,7 +8,7 @@ What is drawn by default follows from a few attributes of the arrays in ``data.z
 * ``NAME_exact`` or ``NAME_reference`` beside ``NAME`` is its reference, ``NAME_error`` one
   standard error;
 * on a group: ``title``, ``caption`` and ``plot``: ``"lines"``, ``"log"``, ``"loglog"``,
-  ``"scatter"``, ``"image"``, ``"parity"`` or ``"hidden"``.
+  ``"scatter"``, ``"matrix"``, ``"parity"`` or ``"hidden"``.
 """
 
 import json

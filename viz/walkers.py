@@ -207,15 +207,14 @@ def caption(cloud: Cloud) -> str:
 def energy_trace(
     events: Mapping[str, np.ndarray],
     figures: Mapping[str, Mapping[str, Any]],
-    unit: str = "hartree",
 ) -> list[plots.Plot]:
     """Return the energy over the iterations, and its distance from the exact one.
 
     Args:
         events: columns of the run's events.
-        figures: of its summary; the exact energy is taken from there.
-        unit: of the energies.
+        figures: of its summary; the exact energy and the unit are taken from there.
     """
+    unit = str(figures.get("energy", {}).get("unit", "hartree"))
     energy, error = events.get("energy"), events.get("energy_error")
     if energy is None or error is None or energy.ndim != 1 or len(energy) < 3:
         return []
@@ -225,23 +224,24 @@ def energy_trace(
     trace = plots.Plot(
         [plots.Curve(step, energy, "wavefunction, ± 1 standard error", band)],
         "iteration",
-        f"energy [{unit}]",
+        f"energy [{unit}]" if unit else "energy",
         marks={} if exact is None else {"exact": exact},
     )
     if exact is None:
         return [trace]
-    above = np.abs(energy - exact) * 1e3
+    molecular = unit == "hartree"
+    scale = 1e3 if molecular else 1 / abs(exact)
     return [
         trace,
         plots.Plot(
             [
-                plots.Curve(step, above, "|energy - exact|"),
-                plots.Curve(step, 1e3 * band, "standard error", colour=style.ORANGE),
+                plots.Curve(step, scale * np.abs(energy - exact), "|energy - exact|"),
+                plots.Curve(step, scale * band, "standard error", colour=style.ORANGE),
             ],
             "iteration",
-            f"error of the energy [milli{unit}]",
+            f"error of the energy [{'millihartree' if molecular else 'relative'}]",
             "log",
-            marks={"chemical accuracy": 1.6},
+            marks={"chemical accuracy": 1.6} if molecular else {},
         ),
     ]
 

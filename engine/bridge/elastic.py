@@ -16,6 +16,9 @@ from ..protocols import Figure, Outcome
 from ..units import EV_PER_A3_GPA
 from .ase import PotentialCalculator
 
+VOIGT = ("xx", "yy", "zz", "yz", "xz", "xy")
+"""Order of strains and stresses, that of ASE."""
+
 
 def relax(
     atoms: Atoms,
@@ -135,9 +138,12 @@ class ElasticJob:
             figures[name] = self._figure(name, value, "GPa")
         figures["C44_unrelaxed"] = Figure(cubic(clamped)["C44"], "GPa")
         group = folder.store.require_group("elastic")
+        group.attrs.update({"plot": "matrix", "title": "elastic constants"})
         for name, matrix in (("constants", relaxed), ("constants_unrelaxed", clamped)):
             array = group.create_array(name, data=matrix, overwrite=True)
-            array.attrs.update({"unit": "GPa", "long_name": "elastic constants (Voigt)"})
+            array.attrs.update(
+                {"unit": "GPa", "long_name": "stress over strain", "labels": VOIGT}
+            )
         stable = bool(np.linalg.eigvalsh(relaxed).min() > 0)
         return Outcome(
             figures, {"stability": "ok" if stable else "a strain lowers the energy"}

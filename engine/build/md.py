@@ -58,7 +58,7 @@ from ..schema.md import (
     StillingerWeberSection,
     Structure,
 )
-from .md_outputs import Recorded, recorded
+from .md_outputs import Recorded, Reference, read_references, recorded
 
 _EMT_ELEMENTS = ("Al", "Cu", "Ag", "Au", "Ni", "Pd", "Pt")
 _THERMO = (
@@ -95,7 +95,7 @@ def build(scenario: MdScenario, base: Path) -> "MdJob":
         totals_every=_totals_every(scenario),
         fixed=_fixed(scenario, state, name),
     )
-    return MdJob(scenario, world)
+    return MdJob(scenario, world, read_references(scenario.output, base))
 
 
 # -- parts --------------------------------------------------------------------------------
@@ -319,11 +319,12 @@ class MdJob:
 
     scenario: MdScenario
     world: MolecularDynamics
+    references: Mapping[Path, Reference]
 
     def run(self, folder: RunFolder, report: Reporter) -> Outcome:
         """Run to the end, from the newest checkpoint if there is one."""
         scenario = self.scenario
-        outputs = _Outputs.of(scenario, self.world, folder)
+        outputs = _Outputs.of(self, folder)
         simulation = Simulation(
             world=self.world,
             initial=self.world.init,
@@ -382,7 +383,8 @@ class _Outputs:
     extxyz: "ExtxyzWriter | None"
 
     @staticmethod
-    def of(scenario: MdScenario, world: MolecularDynamics, folder: RunFolder) -> "_Outputs":
+    def of(job: MdJob, folder: RunFolder) -> "_Outputs":
+        scenario, world = job.scenario, job.world
         units, output = world.units.names, scenario.output
         state = world.start
         names = tuple(
@@ -416,7 +418,7 @@ class _Outputs:
             Drift(lambda state, observed: observed["conserved"] / state.counts),
             names,
             scenario.run.trusted_deviation,
-            recorded(scenario, world),
+            recorded(scenario, world, job.references),
             ExtxyzWriter(folder, world.potential.species) if output.extxyz else None,
         )
 

@@ -1,10 +1,13 @@
 """From the output section of a scenario to what is averaged during the run."""
 
+import csv
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,7 +29,8 @@ from ..md.observables import Average, RadialDistribution
 from ..md.world import MolecularDynamics
 from ..protocols import Figure, Trigger, Writer
 from ..rundir import RunFolder
-from ..schema.md import CorrelationSection, MdScenario, Sampled
+from ..schema.base import locate
+from ..schema.md import CorrelationSection, MdScenario, OutputSection, Sampled
 
 Means = Mapping[str, float]
 """Averages of the run's scalars, by name."""
@@ -42,7 +46,59 @@ class Recorded:
     finish: Finish
 
 
-def recorded(scenario: MdScenario, world: MolecularDynamics) -> list[Recorded]:
+@dataclass(frozen=True)
+class Reference:
+    """Curves that a distribution should be.
+
+    Attributes:
+        x: abscissa ``[points]``, rising.
+        curves: by species, such as ``OO``: ``[points]`` each.
+    """
+
+    x: np.ndarray
+    curves: Mapping[str, np.ndarray]
+
+    @classmethod
+    def read(cls, path: Path) -> "Reference":
+        """Read a CSV file with a header.
+
+        Raises:
+            InputError: not such a file.
+        """
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+            rows = list(csv.reader(line for line in lines if not line.startswith("#")))
+            names = [name.strip() for name in rows[0][1:]]
+            table = np.array([[float(cell) for cell in row] for row in rows[1:]])
+            columns = dict(zip(names, table.T[1:], strict=True))
+        except (OSError, UnicodeDecodeError, ValueError, IndexError) as error:
+            raise InputError(
+                f"{path}: no table with a header (such as r,HH,HO,OO): {error}"
+            ) from error
+        if not names or np.any(np.diff(table[:, 0]) <= 0):
+            raise InputError(f"{path}: the first column must rise, curves must follow")
+        return cls(table[:, 0], columns)
+
+    def at(self, x: Tensor, species: str) -> Tensor | None:
+        """Return the curve of ``species`` at ``x``, None where the file lacks it."""
+        if species not in self.curves:
+            return None
+        return torch.from_numpy(np.interp(x.numpy(), self.x, self.curves[species]))
+
+
+def read_references(output: OutputSection, base: Path) -> dict[Path, Reference]:
+    """Read all files of reference curves that the output names.
+
+    Raises:
+        InputError: a file is missing, or no table.
+    """
+    named = [s.reference for s in (*output.rdf, *output.adf) if s.reference is not None]
+    return {path: Reference.read(locate(path, base)) for path in named}
+
+
+def recorded(
+    scenario: MdScenario, world: MolecularDynamics, references: Mapping[Path, Reference]
+) -> list[Recorded]:
     """Return all averages that the scenario asks for.
 
     Raises:
@@ -55,10 +111,14 @@ def recorded(scenario: MdScenario, world: MolecularDynamics) -> list[Recorded]:
         raise InputError(f"output.{key}: needs a structure that is periodic in all axes")
     for rdf in output.rdf:
         kinds = len(world.potential.species)
-        found.append(_rdf(rdf, RadialDistribution(kinds, rdf.r_max, rdf.bins), world))
+        radial = RadialDistribution(kinds, rdf.r_max, rdf.bins)
+        target = references[rdf.reference] if rdf.reference else None
+        found.append(_rdf(rdf, radial, world, target))
     for adf in output.adf:
         kinds = len(world.potential.species)
-        found += _angles(adf, AngleDistribution(kinds, adf.reach, adf.bins), world)
+        angular = AngleDistribution(kinds, adf.reach, adf.bins)
+        target = references[adf.reference] if adf.reference else None
+        found += _angles(adf, angular, world, target)
     if output.displacement:
         found.append(_displacement(output.displacement, scenario, world))
     if output.velocity:
@@ -90,7 +150,28 @@ def _over_systems(mean: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
     return mean.mean(0), error.square().sum(0).sqrt() / len(mean)
 
 
-def _rdf(section: Sampled, rdf: RadialDistribution, world: MolecularDynamics) -> Recorded:
+def _put_curve(
+    group: Any, name: str, label: str, values: tuple[Tensor, Tensor, Tensor | None],
+    unit: str, axis: str,
+) -> Mapping[str, Figure]:  # fmt: skip
+    """Write mean, error and reference of a distribution; return how far it is off."""
+    mean, error, target = values
+    put(group, name, mean, unit, label, [axis])
+    put(group, f"{name}_error", error, unit, label, [axis])
+    if target is None:
+        return {}
+    put(group, f"{name}_reference", target, unit, label, [axis])
+    share = float((mean - target).abs().sum() / target.abs().sum())
+    note = "area between the curve and its reference, over the reference's area"
+    return {f"{group.basename}_{name}_difference": Figure(share, "", note=note)}
+
+
+def _rdf(
+    section: Sampled,
+    rdf: RadialDistribution,
+    world: MolecularDynamics,
+    reference: Reference | None,
+) -> Recorded:
     average, name = Average(rdf), section.name
 
     def finish(folder: RunFolder, means: Means) -> Mapping[str, Figure]:
@@ -101,18 +182,25 @@ def _rdf(section: Sampled, rdf: RadialDistribution, world: MolecularDynamics) ->
         length, symbols = world.units.names["length"], world.potential.species
         put(group, "r", rdf.r, length, "distance", ["r"])
         mean, error = _over_systems(average.blocks.mean, average.blocks.error)
+        figures = {}
         for k, (a, b) in enumerate(rdf.pairs):
-            suffix = "" if len(rdf.pairs) == 1 else f"_{symbols[a]}{symbols[b]}"
+            kinds = f"{symbols[a]}{symbols[b]}"
+            suffix = "" if len(rdf.pairs) == 1 else f"_{kinds}"
             label = f"g(r) {name} {symbols[a]}-{symbols[b]}"
-            put(group, name + suffix, mean[k], "", label, ["r"])
-            put(group, f"{name}{suffix}_error", error[k], "", label, ["r"])
-        return {}
+            target = reference.at(rdf.r, kinds) if reference else None
+            figures |= _put_curve(
+                group, name + suffix, label, (mean[k], error[k], target), "", "r"
+            )
+        return figures
 
     return Recorded(_window(section), average, finish)
 
 
 def _angles(
-    section: Sampled, adf: AngleDistribution, world: MolecularDynamics
+    section: Sampled,
+    adf: AngleDistribution,
+    world: MolecularDynamics,
+    reference: Reference | None,
 ) -> list[Recorded]:
     average = Average(adf)
     near = Average(Coordination(adf.species, adf.reach))
@@ -125,15 +213,18 @@ def _angles(
         group.attrs.update({"title": "angular distribution functions"})
         put(group, "theta", adf.theta, "degree", "angle", ["theta"])
         mean, error = _over_systems(average.blocks.mean, average.blocks.error)
-        for k, (a, b, c) in enumerate(adf.triples):
-            if not float(mean[k].abs().sum()):
+        figures = {}
+        for k, triple in enumerate(adf.triples):
+            kinds = "".join(symbols[a] for a in triple)
+            target = reference.at(adf.theta, kinds) if reference else None
+            # With a reference the curves that it lacks only hide the ones it has.
+            if not float(mean[k].abs().sum()) or (reference and target is None):
                 continue
-            triple = f"{symbols[a]}-{symbols[b]}-{symbols[c]}"
-            suffix = "" if len(adf.triples) == 1 else "_" + triple.replace("-", "")
-            label = f"angles {name} {triple}"
-            put(group, name + suffix, mean[k], "1/degree", label, ["theta"])
-            put(group, f"{name}{suffix}_error", error[k], "1/degree", label, ["theta"])
-        return {}
+            suffix = "" if len(adf.triples) == 1 else f"_{kinds}"
+            label = f"{name} " + "-".join(symbols[a] for a in triple)
+            values = (mean[k], error[k], target)
+            figures |= _put_curve(group, name + suffix, label, values, "1/degree", "theta")
+        return figures
 
     def numbers(folder: RunFolder, means: Means) -> Mapping[str, Figure]:
         if not near.blocks.count:

@@ -41,7 +41,7 @@ from ..vmc.deep_ritz import DeepRitz, Mixed, RitzState, Slit
 from ..vmc.electrons import Electrons, needed_bytes
 from ..vmc.evaluate import Density, Evaluation, can_have_forces, evaluate
 from ..vmc.hamiltonian import Continuous, Molecule, Trap, molecule
-from ..vmc.lattice import Heisenberg, Ising
+from ..vmc.lattice import Heisenberg, Ising, Lattice, correlation
 from ..vmc.optimiser import Adam, Optimiser, Spring
 from ..vmc.parameters import Flat
 from ..vmc.pretrain import pretrain, slater_jastrow, starting_orbitals
@@ -92,7 +92,7 @@ def _ground_state(scenario: VmcScenario) -> Job:
         time_step=1.0,
         report_every=1,
         checkpoint_every=scenario.checkpoint_every,
-        headline=headline(problem.exact),
+        headline=headline(problem),
         finish=Finish(problem, scenario.evaluation, scenario.seed),
     )
 
@@ -114,10 +114,8 @@ def _deep_ritz(scenario: DeepRitzScenario) -> Job:
 
     def finish(folder: RunFolder, state: RitzState, observed: Observed) -> Outcome:
         points, exact = equation.reference()
-        _write(folder, "points", points, "")
-        _write(folder, "reference", exact, "")
         found = world.solution(state, points)
-        _write(folder, "solution", found, "")
+        _write_solution(folder, points, found, exact)
         return Outcome(
             {
                 "relative_error": Figure(float((found - exact).norm() / exact.norm())),
@@ -342,8 +340,9 @@ def prepared(world: Vmc, pretraining: PretrainingSection, seed: int) -> VmcState
     return world.init(runtime.generator(seed, 0))
 
 
-def headline(exact: float | None) -> Callable[[Observed], Mapping[str, str]]:
+def headline(problem: Problem) -> Callable[[Observed], Mapping[str, str]]:
     """Return the progress text: energy, and its distance from the exact one."""
+    exact = problem.exact
 
     def text(observed: Observed) -> Mapping[str, str]:
         energy, error = float(observed["energy"]), float(observed["energy_error"])
@@ -351,11 +350,31 @@ def headline(exact: float | None) -> Callable[[Observed], Mapping[str, str]]:
             "E": f"{energy:.5f} +- {error:.5f}",
             "var": f"{float(observed['variance']):.3g}",
         }
-        if exact is not None:
+        if exact is not None and problem.unit == "hartree":
             shown["from exact"] = f"{1e3 * (energy - exact):+.2f} mHa"
+        elif exact is not None:
+            shown["from exact"] = f"{(energy - exact) / abs(exact):+.1e}"
         return shown
 
     return text
+
+
+def _write_solution(
+    folder: RunFolder, points: Tensor, found: Tensor, exact: Tensor
+) -> None:
+    """Write maps over the plane, or in more dimensions the pairs of values."""
+    group = folder.store.require_group("solution")
+    group.attrs["title"] = "Solution"
+    columns = {"solution": found, "solution_reference": exact}
+    axis = points[:, 0].unique()
+    if points.shape[1] == 2 and len(axis) ** 2 == len(points):
+        columns = {"solution": found, "error": found - exact}
+        columns = {name: values.view(len(axis), -1) for name, values in columns.items()}
+        columns |= {"x": axis, "y": points[:, 1].unique()}
+    else:
+        group.attrs["plot"] = "parity"
+    for name, values in columns.items():
+        group.create_array(name, data=values.cpu().numpy(), overwrite=True)
 
 
 @dataclass(frozen=True)
@@ -382,22 +401,39 @@ class Finish:
             self.section.spin,
             density or (lambda walkers: None),
         )
-        _write(folder, "walkers", result.walkers, "bohr")
+        if isinstance(self.problem, Spins):
+            _write_correlation(folder, self.problem.lattice, result.walkers)
+        else:
+            _write(folder, "walkers", result.walkers, "bohr")
         if density is not None:
             field = density.field()
             box = {"low": density.low.tolist(), "high": density.high.tolist()}
             _write(folder, "density", field, f"1/bohr^{field.dim()}", **box)
         reseeded = int(state.reseeded) + result.reseeded
-        figures = energy_figures(result, self.problem.exact) | {
+        figures = energy_figures(result, self.problem) | {
             "acceptance": Figure(float(observed["acceptance"])),
             "parameters": Figure(float(self.problem.flat.size)),
             "reseeded_walkers": Figure(float(reseeded)),
         }
-        figures |= _extrapolated(folder)
+        figures |= _extrapolated(folder, self.problem.unit)
         return Outcome(figures, verdicts(result, self.problem.exact))
 
 
-def _extrapolated(folder: RunFolder) -> dict[str, Figure]:
+def _write_correlation(folder: RunFolder, lattice: Lattice, spins: Tensor) -> None:
+    """Write ``<s_i s_(i+r)>`` beside the exact one, where that is known."""
+    found, error = correlation(spins, lattice.shape)
+    group = folder.store.require_group("correlation")
+    columns = {"r": torch.arange(1, len(found) + 1), "spins": found, "spins_error": error}
+    if lattice.exact_correlation is not None:
+        columns["spins_exact"] = torch.tensor(lattice.exact_correlation)
+    for name, values in columns.items():
+        group.create_array(name, data=values.cpu().numpy(), overwrite=True)
+    group["r"].attrs["long_name"] = "distance along the first axis, in sites"
+    group["spins"].attrs["long_name"] = "correlation of two spins, mean of s s'"
+    group.attrs["title"] = "Correlation of two spins over their distance"
+
+
+def _extrapolated(folder: RunFolder, unit: str) -> dict[str, Figure]:
     """Return the energy at variance zero from the course of the optimisation."""
     path = folder.path / "events.jsonl"
     if not path.exists():
@@ -411,20 +447,25 @@ def _extrapolated(folder: RunFolder) -> dict[str, Figure]:
     found = extrapolate(energy, variance)
     if found is None:
         return {}
-    return {"energy_extrapolated": Figure(found.energy, "hartree", found.error)}
+    return {"energy_extrapolated": Figure(found.energy, unit, found.error)}
 
 
-def energy_figures(result: Evaluation, exact: float | None) -> dict[str, Figure]:
+def energy_figures(result: Evaluation, problem: Problem) -> dict[str, Figure]:
     """Return energy, variance, correlation, and what else was measured."""
+    unit, exact = problem.unit, problem.exact
     figures = {
-        "energy": Figure(result.energy, "hartree", result.error),
-        "variance": Figure(result.variance, "hartree^2"),
+        "energy": Figure(result.energy, unit, result.error),
+        "variance": Figure(result.variance, unit and f"{unit}^2"),
         "autocorrelation": Figure(result.correlation, "sweeps"),
     }
     if exact is not None:
-        error = 1e3 * (result.energy - exact)
-        figures["exact_energy"] = Figure(exact, "hartree")
-        figures["energy_error"] = Figure(error, "millihartree", 1e3 * result.error)
+        off, sigma = result.energy - exact, result.error
+        figures["exact_energy"] = Figure(exact, unit)
+        figures["energy_error"] = (
+            Figure(1e3 * off, "millihartree", 1e3 * sigma)
+            if unit == "hartree"
+            else Figure(off / abs(exact), "of the exact energy", sigma / abs(exact))
+        )
     if result.forces is not None:
         for nucleus in range(len(result.forces.value)):
             for axis, letter in enumerate("xyz"):

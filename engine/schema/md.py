@@ -234,6 +234,9 @@ class Sampled(Section):
     """Last step; the end of the run by default."""
     every: Annotated[int, Field(ge=1)] = 20
     """Steps between samples."""
+    reference: InputPath | None = None
+    """What it should be, drawn beside it: a CSV file whose header names the abscissa and
+    then the species of each curve (``r,HH,HO,OO``); lines with # are remarks."""
 
 
 class RdfSection(Sampled):

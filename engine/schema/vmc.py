@@ -326,19 +326,19 @@ class DeepRitzScenario(Common):
     """Space dimensions (2 for the slit; even for mixed)."""
     width: int = Field(default=10, ge=1, le=512)
     """Width of the residual network."""
-    blocks: int = Field(default=4, ge=1, le=16)
+    blocks: int = Field(default=3, ge=1, le=16)
     """Residual blocks."""
     penalty: float = Field(default=5000.0, gt=0)
     """Weight of the boundary term."""
-    points: int = Field(default=1000, ge=16)
-    """Random points in the domain, and half as many on the boundary, per step."""
-    iterations: int = Field(default=150, ge=1)
+    points: int = Field(default=4000, ge=16)
+    """Sobol points in the domain, and half as many on the boundary, per step."""
+    iterations: int = Field(default=40, ge=1)
     """Steps of natural gradient."""
     rate: float = Field(default=1.0, gt=0, le=1)
     """Longest step, in units of the Newton step."""
-    decay: float = Field(default=20.0, gt=0)
+    decay: float = Field(default=10.0, gt=0)
     """Steps after which the rate is halved."""
-    damping: float = Field(default=1e-2, gt=0)
+    damping: float = Field(default=3e-3, gt=0)
     """Tikhonov shift of the metric."""
 
     @model_validator(mode="after")

@@ -56,13 +56,24 @@ class Poisson(Protocol):
         ...
 
 
+def even_points(count: int, dim: int, rng: torch.Generator) -> Tensor:
+    """Return uniform points of the unit cube that leave no gaps: a scrambled Sobol set.
+
+    A network lowers the functional by bending where no point looks; with independent
+    points the gaps are wide enough for it to end 10 % off.
+    """
+    seed = int(torch.randint(2**31, (1,), generator=rng))
+    engine = torch.quasirandom.SobolEngine(dim, scramble=True, seed=seed)
+    return engine.draw(count, dtype=torch.float64)
+
+
 def _cube_boundary(
     count: int, dim: int, low: float, high: float, rng: torch.Generator
 ) -> Tensor:
-    x = low + (high - low) * torch.rand(count, dim, generator=rng, dtype=torch.float64)
-    face = torch.randint(dim, (count,), generator=rng)
-    side = torch.randint(2, (count,), generator=rng).double()
-    x[torch.arange(count), face] = low + (high - low) * side
+    points = even_points(count, dim + 1, rng)
+    x = low + (high - low) * points[:, :dim]
+    face = (2 * dim * points[:, dim]).long().clamp(max=2 * dim - 1)
+    x[torch.arange(count), face // 2] = low + (high - low) * (face % 2).double()
     return x
 
 
@@ -90,15 +101,14 @@ class Slit:
 
     def inside(self, count: int, rng: torch.Generator) -> Tensor:
         """Return uniform points of the square; the slit has no area."""
-        return 2 * torch.rand(count, 2, generator=rng, dtype=torch.float64) - 1
+        return 2 * even_points(count, 2, rng) - 1
 
     def boundary(self, count: int, rng: torch.Generator) -> Tensor:
         """Return points of the four sides (length 8) and of the slit (length 1)."""
-        x = _cube_boundary(count, 2, -1.0, 1.0, rng)
         cut = max(count // 9, 1)
-        x[:cut, 0] = torch.rand(cut, generator=rng, dtype=torch.float64)
-        x[:cut, 1] = 0.0
-        return x
+        slit = torch.zeros(cut, 2, dtype=torch.float64)
+        slit[:, 0] = even_points(cut, 1, rng)[:, 0]
+        return torch.cat([slit, _cube_boundary(count - cut, 2, -1.0, 1.0, rng)])
 
     def right(self, x: Tensor) -> Tensor:
         """Return 1."""
@@ -146,7 +156,7 @@ class Mixed:
 
     def inside(self, count: int, rng: torch.Generator) -> Tensor:
         """Return uniform points of the cube."""
-        return torch.rand(count, self.dim, generator=rng, dtype=torch.float64)
+        return even_points(count, self.dim, rng)
 
     def boundary(self, count: int, rng: torch.Generator) -> Tensor:
         """Return uniform points of its faces."""
@@ -216,12 +226,12 @@ class DeepRitz:
 
     equation: Poisson
     flat: Flat
-    points: int = 1000
+    points: int = 4000
     penalty: float = 5000.0
     rate: float = 1.0
-    decay: float = 20.0
-    damping: float = 1e-2
-    memory: int = 50
+    decay: float = 10.0
+    damping: float = 3e-3
+    memory: int = 10
     seed: int = 1
     chunk: int = 256
 

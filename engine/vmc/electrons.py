@@ -74,6 +74,11 @@ class Electrons:
         return self.flat.module
 
     @property
+    def unit(self) -> str:
+        """Of energies."""
+        return "hartree"
+
+    @property
     def exact(self) -> float | None:
         """The exact energy, where one is known."""
         return self.hamiltonian.exact

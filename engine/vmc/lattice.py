@@ -82,6 +82,13 @@ class Ising:
             return references.ising_ring(self.sites, self.field, self.coupling)
         return ground_energy(self) if self.sites <= EXACT_SITES else None
 
+    @property
+    def exact_correlation(self) -> list[float] | None:
+        """The exact ``<sz sz>`` at distances 1 ... n / 2 along a ring."""
+        if len(self.shape) > 1 or self.sites % 2:
+            return None
+        return references.ising_ring_correlation(self.sites, self.field, self.coupling)
+
 
 @dataclass(frozen=True)
 class Heisenberg:
@@ -133,8 +140,27 @@ class Heisenberg:
             return references.heisenberg_ring(self.sites)
         return ground_energy(self) if self.sites <= EXACT_SITES else None
 
+    @property
+    def exact_correlation(self) -> list[float] | None:
+        """No closed form at any distance: None."""
+        return None
+
 
 Lattice = Ising | Heisenberg
+
+
+def correlation(spins: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Return ``<s_i s_(i+r)>`` at r = 1 ... half of the first axis, and standard errors.
+
+    Args:
+        spins: independent samples ``[walkers, sites]`` of +-1.
+        shape: sites along each axis, periodic.
+    """
+    grid = spins.double().view(-1, *shape)
+    each = torch.stack(
+        [(grid * grid.roll(-r, 1)).flatten(1).mean(1) for r in range(1, shape[0] // 2 + 1)]
+    )
+    return each.mean(1), each.std(1) / math.sqrt(each.shape[1])
 
 
 def ground_energy(lattice: Lattice) -> float:

@@ -88,6 +88,21 @@ def ising_ring(sites: int, field: float, coupling: float = 1.0) -> float:
     )
 
 
+def ising_ring_correlation(sites: int, field: float, coupling: float = 1.0) -> list[float]:
+    """``<sz_i sz_(i+r)>`` for r = 1 ... n / 2 in the ground state of :func:`ising_ring`.
+
+    ``det [g(i - j - 1)]``, i and j from 1 to r, with ``g(r) = mean over k of
+    cos(k r + phi_k)`` and ``exp(i phi_k) = (h + J exp(i k)) / |h + J exp(i k)|``
+    (Pfeuty, Annals of Physics 57, 79 (1970), section 3), for an even number of sites.
+    """
+    k = math.tau * (torch.arange(sites, dtype=torch.float64) + 0.5) / sites
+    phase = torch.atan2(coupling * torch.sin(k), field + coupling * torch.cos(k))
+    near = torch.arange(sites // 2)
+    apart = near[:, None] - near[None] - 1
+    table = torch.cos(apart[..., None] * k + phase).mean(-1)
+    return [float(torch.linalg.det(table[:r, :r])) for r in range(1, sites // 2 + 1)]
+
+
 def heisenberg_ring(sites: int) -> float:
     """Ground-state energy of ``sum S_i . S_j`` on an even ring by the Bethe ansatz.
 

@@ -54,6 +54,11 @@ class Spins:
         return module
 
     @property
+    def unit(self) -> str:
+        """Of energies: none, they are in the units of the coupling and the field."""
+        return ""
+
+    @property
     def exact(self) -> float | None:
         """The exact energy, where one is known."""
         return self.lattice.exact

@@ -23,6 +23,11 @@ class Problem(Protocol):
         ...
 
     @property
+    def unit(self) -> str:
+        """Of energies, as it is written beside them."""
+        ...
+
+    @property
     def exact(self) -> float | None:
         """The exact energy, where one is known."""
         ...
@@ -58,7 +63,7 @@ class VmcState:
         step: int64; with ``seed`` it keys all noise, so a restored state goes on bit for
             bit.
         seed: int64.
-        energy: mean local energy of the last step, hartree, not clipped.
+        energy: mean local energy of the last step, in the problem's unit, not clipped.
         variance: of the local energies of the last step.
         acceptance: share of accepted moves.
         reseeded: walkers replaced so far because ``psi`` or ``E_L`` was not finite.
