@@ -33,14 +33,28 @@ def oxide(seed=1):
     return from_atoms(atoms, SPECIES)
 
 
-@pytest.fixture(params=FORMS, scope="module")
-def pair(request):
-    module = FORMS[request.param].build(2).double()
-    if "smooth" in request.param:
+def network_of(form):
+    module = FORMS[form].build(2).double()
+    if "smooth" in form:
         module.radial.scale.fill_(4.0)
     module.moment_scale.copy_(torch.linspace(0.5, 0.9, module.lmax + 1))
-    network = LearnedPotential(module)
-    return network, compress(network, TOLERANCE[torch.float64])
+    module.fitting.energy_scale.fill_(0.7)
+    module.fitting.energy_bias.copy_(torch.tensor([-3.0, 2.0]))
+    module.fitting.mean.normal_(std=0.2, generator=torch.Generator().manual_seed(3))
+    return LearnedPotential(module)
+
+
+@pytest.fixture(
+    params=[(form, vectors) for form in FORMS for vectors in (True, False)],
+    ids=lambda p: f"{p[0]}, {'vectors' if p[1] else 'general'}",
+    scope="module",
+)
+def pair(request):
+    form, vectors = request.param
+    network = network_of(form)
+    twin = compress(network, TOLERANCE[torch.float64])
+    assert twin.vectorised is not None
+    return network, twin if vectors else replace(twin, vectorised=None)
 
 
 def test_equals_the_network(pair):
@@ -75,6 +89,8 @@ def test_forces_are_minus_its_own_gradient(pair):
 
 def test_a_damaged_twin_is_refused(pair):
     wrong = replace(pair[1], mix=pair[1].mix * (1 + 1e-4))
+    if vectors := wrong.vectorised:
+        wrong = replace(wrong, vectorised=replace(vectors, mix=vectors.mix * (1 + 1e-4)))
     assert not compare(wrong, oxide()).within(TOLERANCE[torch.float64])
 
 
@@ -88,6 +104,8 @@ def test_single_precision(pair):
     names = ("positions", "momenta", "masses", "cell", "forces", "anchor", "anchor_cell")
     rounded = replace(state, **{name: getattr(state, name).float() for name in names})
     twin = compress(single, TOLERANCE[torch.float32])
+    if pair[1].vectorised is None:
+        twin = replace(twin, vectorised=None)
     assert compare(twin, rounded).within(TOLERANCE[torch.float32])
 
 

@@ -316,7 +316,9 @@ def matrix(axes: "Axes", column: Column) -> None:
     """Draw a square matrix with its numbers; ``labels`` name rows and columns."""
     values = column.values.astype(float)
     bound = float(np.nanmax(np.abs(values))) or 1.0
-    drawn = axes.imshow(values, cmap=style.DIVERGING, vmin=-bound, vmax=bound)
+    drawn = axes.imshow(
+        values, cmap=style.DIVERGING, vmin=-bound, vmax=bound, origin="upper"
+    )
     for (row, place), value in np.ndenumerate(values):
         shown = 0.0 if abs(value) < 5e-4 * bound else value
         dark = abs(value) > 0.6 * bound

@@ -350,7 +350,8 @@ def _maps(group: Group, columns: list[Column]) -> "Picture":
     for number, column in enumerate(chosen):
         axes = made.add_subplot(rows, width, number + 1)
         fields.plane_map(axes, group, column, _layout(group, column))
-    return _picture(group, made, f"{group.title}: maps", "At the last moment.")
+    caption = "At the last moment." if group.frames else ""
+    return _picture(group, made, f"{group.title}: maps", caption)
 
 
 def _matrices(group: Group) -> "Picture":

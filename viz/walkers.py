@@ -214,7 +214,8 @@ def energy_trace(
         events: columns of the run's events.
         figures: of its summary; the exact energy and the unit are taken from there.
     """
-    unit = str(figures.get("energy", {}).get("unit", "hartree"))
+    known = "energy" in figures
+    unit = str(figures["energy"].get("unit", "")) if known else "hartree"
     energy, error = events.get("energy"), events.get("energy_error")
     if energy is None or error is None or energy.ndim != 1 or len(energy) < 3:
         return []

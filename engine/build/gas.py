@@ -16,10 +16,11 @@ from ..gas.grid import Grid
 from ..gas.kinetic.velocities import Velocities
 from ..gas.kinetic.world import KineticWorld
 from ..gas.material import Gas
-from ..gas.moment import grad13, hermite
+from ..gas.moment import grad13, hermite, hyperbolic
 from ..gas.moment.fluid import FluidWorld, courant_guard, shock_jump, stages_for
 from ..gas.moment.grad13 import Grad13World
 from ..gas.moment.hermite import HermiteWorld
+from ..gas.moment.hyperbolic import HyperbolicWorld
 from ..gas.moment.state_equation import IdealGas
 from ..gas.observe import positivity_guard, relative_drift
 from ..protocols import Figure, Job, Outcome
@@ -305,6 +306,18 @@ def _run_of(model: Model, scenario: GasScenario, problem: Problem) -> Run:
             return Run(
                 name if refined == 1 else name + "_fine", world, state, steps, end / steps
             )
+        case HermiteModel() if p.gas.dimension > 1:
+            u = p.velocity[..., : p.gas.dimension]
+            w = hyperbolic.equilibrium(
+                spread(p.density), spread(u), spread(p.temperature), model.order
+            )
+            rate = hyperbolic.fastest_rate(w, p.grid, model.order, p.gas.dimension)
+            steps = _count(end, model.cfl / rate, scenario)
+            world = HyperbolicWorld(
+                p.grid, p.sides, p.gas, p.knudsen, model.order, end / steps, dtype, device
+            )
+            name = f"hme{w.shape[1]}"
+            return Run(name, world, world.start(w), steps, end / steps)
         case HermiteModel():
             w = torch.zeros(batch, p.grid.cells, model.order + 1, dtype=torch.float64)
             w[..., 0], w[..., 1] = p.density, p.velocity[..., 0]

@@ -12,7 +12,9 @@ Knudsen number. ``D`` is the number of velocity dimensions of the gas; it fixes
 ``material``          :class:`~.material.Gas`: D, viscosity law, Prandtl number
 ``kinetic.world``     :class:`~.kinetic.world.KineticWorld`: discrete velocities, BGK family
 ``kinetic.boltzmann`` Maxwell molecules by the fast spectral method
-``moment.hermite``    hyperbolic moment equations, with a closure that can be replaced
+``moment.hermite``    hyperbolic moment equations in 1D1V, with a closure that can be replaced
+``moment.hyperbolic`` the same for several velocity dimensions, on 1D and 2D grids
+``moment.grad13``     Grad's thirteen moments, on 1D and 2D grids
 ``moment.fluid``      Euler and Navier-Stokes-Fourier
 ``exact``             solutions known in closed form or by one quadrature
 ``observe``           the shared names of what is measured, guards

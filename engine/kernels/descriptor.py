@@ -55,59 +55,65 @@ def envelope(r, form: Template, radial: Template):
 
 
 @ti.func
-def harmonics(x, y, z, lmax: Template):
-    """Real spherical harmonics in Racah's normalisation, l = 0..lmax."""
+def each_harmonic(x, y, z, lmax: Template, real: Template):
+    """Real spherical harmonics in Racah's normalisation, l = 0..lmax, one by one.
+
+    Like all that follows, of numbers or of vectors of them.
+    """
     one = x * 0 + 1
-    s3 = one * S3
-    a = one * A
-    b = one * B
-    c = one * C
-    h = one / 2
+    s3 = ti.cast(S3, real)
+    a = ti.cast(A, real)
+    b = ti.cast(B, real)
+    c = ti.cast(C, real)
+    h = ti.cast(0.5, real)
     if ti.static(lmax == 1):
-        return ti.Vector([one, x, y, z])
+        return one, x, y, z
     elif ti.static(lmax == 2):
-        return ti.Vector(
-            [
-                one, x, y, z,
-                s3 * x * y, s3 * y * z, h * (3 * z * z - 1), s3 * x * z,
-                h * s3 * (x * x - y * y),
-            ]
+        return (
+            one, x, y, z,
+            s3 * x * y, s3 * y * z, h * (3 * z * z - 1), s3 * x * z,
+            h * s3 * (x * x - y * y),
         )  # fmt: skip
     else:
-        return ti.Vector(
-            [
-                one, x, y, z,
-                s3 * x * y, s3 * y * z, h * (3 * z * z - 1), s3 * x * z,
-                h * s3 * (x * x - y * y),
-                a * y * (3 * x * x - y * y), c * x * y * z, b * y * (5 * z * z - 1),
-                h * z * (5 * z * z - 3), b * x * (5 * z * z - 1),
-                h * c * z * (x * x - y * y), a * x * (x * x - 3 * y * y),
-            ]
+        return (
+            one, x, y, z,
+            s3 * x * y, s3 * y * z, h * (3 * z * z - 1), s3 * x * z,
+            h * s3 * (x * x - y * y),
+            a * y * (3 * x * x - y * y), c * x * y * z, b * y * (5 * z * z - 1),
+            h * z * (5 * z * z - 3), b * x * (5 * z * z - 1),
+            h * c * z * (x * x - y * y), a * x * (x * x - 3 * y * y),
         )  # fmt: skip
 
 
 @ti.func
-def harmonics_slope(x, y, z, g: Template, lmax: Template):
+def harmonics(x, y, z, lmax: Template, real: Template):
+    """All of :func:`each_harmonic` as a vector."""
+    found = each_harmonic(x, y, z, lmax, real)
+    return ti.Vector([found[k] for k in range((lmax + 1) ** 2)])
+
+
+@ti.func
+def harmonics_slope(x, y, z, g: Template, lmax: Template, real: Template):
     """Gradient of ``sum_l g_l Y_l`` as polynomials of x, y, z, before any projection."""
-    one = x * 0 + 1
     px = g[1]
     py = g[2]
     pz = g[3]
     if ti.static(lmax >= 2):
-        s3 = one * S3
+        s3 = ti.cast(S3, real)
         px += s3 * (g[4] * y + g[7] * z + g[8] * x)
         py += s3 * (g[4] * x + g[5] * z - g[8] * y)
         pz += s3 * (g[5] * y + g[7] * x) + 3 * g[6] * z
     if ti.static(lmax >= 3):
-        a = one * A
-        b = one * B
-        c = one * C
+        a = ti.cast(A, real)
+        b = ti.cast(B, real)
+        c = ti.cast(C, real)
         d = x * x - y * y
         f = 5 * z * z - 1
         px += 6 * a * g[9] * x * y + c * g[10] * y * z + b * g[13] * f
         px += c * g[14] * x * z + 3 * a * g[15] * d
         py += 3 * a * g[9] * d + c * g[10] * x * z + b * g[11] * f
-        py -= c * g[14] * y * z + 6 * a * g[15] * x * y
+        # vectors have no ``-=`` in this language
+        py = py - (c * g[14] * y * z + 6 * a * g[15] * x * y)
         pz += c * g[10] * x * y + 10 * b * z * (g[11] * y + g[13] * x)
         pz += (15 * z * z - 3) * g[12] / 2 + c * g[14] * d / 2
     return px, py, pz
@@ -142,7 +148,9 @@ def k_moments(
                 if species[parent[e]] == t and r2 < form[1] * form[1]:
                     d = ti.sqrt(r2)
                     inverse = 1 / d
-                    angular = harmonics(dx * inverse, dy * inverse, dz * inverse, lmax)
+                    angular = harmonics(
+                        dx * inverse, dy * inverse, dz * inverse, lmax, real
+                    )
                     f, _df, x, _dx = envelope(d, form, radial)
                     g = f * x
                     for b in ti.static(range(basis)):
@@ -203,7 +211,7 @@ def k_pair_slopes(
                             ux = dx * inverse
                             uy = dy * inverse
                             uz = dz * inverse
-                            angular = harmonics(ux, uy, uz, lmax)
+                            angular = harmonics(ux, uy, uz, lmax, real)
                             f0, df, x, dx_dr = envelope(d, form, radial)
                             value = ti.Vector.zero(real, (lmax + 1) ** 2)
                             slope = ti.Vector.zero(real, (lmax + 1) ** 2)
@@ -227,7 +235,9 @@ def k_pair_slopes(
                             along = r2 * 0
                             for k in ti.static(range((lmax + 1) ** 2)):
                                 along += slope[k] * angular[k]
-                            px, py, pz = harmonics_slope(ux, uy, uz, value, lmax)
+                            px, py, pz = harmonics_slope(
+                                ux, uy, uz, value, lmax, real
+                            )
                             outward = px * ux + py * uy + pz * uz
                             along -= outward * inverse
                             gx = along * ux + px * inverse

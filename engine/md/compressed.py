@@ -20,6 +20,7 @@ from .classical import symmetric
 from .learned import LearnedPotential, pair_gradients
 from .neighbours import Neighbours, build_neighbours
 from .state import Interaction, ParticleState
+from .vectorised import Vectorised, vectorise
 
 NEAREST = 0.5
 """Distance, angstrom, below which the series of an embedding network is held constant."""
@@ -41,12 +42,14 @@ class CompressedPotential:
             ``phi_m = sum_b mix_bm e(r) T_b(x(r))``.
         form: ``(switch start, cutoff, largest s)`` for the kernels.
         shape: sizes that the kernels are compiled for.
+        vectorised: evaluates it on a CPU; None where the general kernels must.
     """
 
     network: LearnedPotential
     mix: Tensor
     form: Tensor
     shape: Shape
+    vectorised: Vectorised | None = None
 
     @property
     def cutoff(self) -> float:
@@ -66,15 +69,30 @@ class CompressedPotential:
     def __call__(self, state: ParticleState, neighbours: Neighbours) -> Interaction:
         """Energy, forces, virial of every system, and the deviation of a committee."""
         places = neighbours.places(state.positions, state.system, state.cell)
-        energies, slopes = self._energies(places, state, neighbours)
-        forces, deviation, virial, _ = forces_from_slopes(
-            places, neighbours, state.species, self.form, slopes, self.shape
-        )
+        if self.vectorised is not None:
+            energies = self._biased(places, state, neighbours, self.vectorised)
+            forces, deviation, virial = self.vectorised.forces(state, neighbours)
+        else:
+            energies, slopes = self._energies(places, state, neighbours)
+            forces, deviation, virial, _ = forces_from_slopes(
+                places, neighbours, state.species, self.form, slopes, self.shape
+            )
         rows = torch.cat([energies.double().mean(0)[:, None], virial.double()], 1)
         sums = torch.segment_reduce(rows, "sum", lengths=neighbours.layout.counts, axis=0)
         return Interaction(
             sums[:, 0].contiguous(), forces, symmetric(sums[:, 1:]), deviation
         )
+
+    def _biased(
+        self,
+        places: Tensor,
+        state: ParticleState,
+        neighbours: Neighbours,
+        vectorised: Vectorised,
+    ) -> Tensor:
+        raw = vectorised.energies(places, state, neighbours).double()
+        central = state.species[neighbours.atom.long()].long()
+        return raw + self.network.module.fitting.energy_bias[central]
 
     def _energies(
         self, places: Tensor, state: ParticleState, neighbours: Neighbours
@@ -106,6 +124,9 @@ class CompressedPotential:
     ) -> tuple[Tensor, Tensor]:
         """Energies ``[members, rows]`` and pair gradients ``[members, rows, slots, 3]``."""
         places = neighbours.places(state.positions, state.system, state.cell)
+        if self.vectorised is not None:
+            energies = self._biased(places, state, neighbours, self.vectorised)
+            return energies, self.vectorised.gradients(state, neighbours)
         energies, slopes = self._energies(places, state, neighbours)
         found = forces_from_slopes(
             places, neighbours, state.species, self.form, slopes, self.shape
@@ -135,7 +156,9 @@ def compress(network: LearnedPotential, tolerance: float) -> CompressedPotential
     if isinstance(radial, ChebyshevRadial):
         mix = radial.mix.detach().contiguous()
         form = like.new_tensor([radial.start, radial.cutoff, 1.0]).detach()
-        return CompressedPotential(network, mix, form, (radial.basis, module.lmax, 0))
+        shape = (radial.basis, module.lmax, 0)
+        fast = vectorise(module, mix, form, shape, tolerance)
+        return CompressedPotential(network, mix, form, shape, fast)
     if not isinstance(radial, EmbeddingRadial):
         return None
     nearest = torch.tensor([NEAREST], dtype=torch.float64)
@@ -145,7 +168,8 @@ def compress(network: LearnedPotential, tolerance: float) -> CompressedPotential
         return None
     form = like.new_tensor([radial.start, radial.cutoff, largest]).detach()
     shape = (mix.shape[2], module.lmax, 1)
-    return CompressedPotential(network, mix.to(like).contiguous(), form, shape)
+    fast = vectorise(module, mix.to(like), form, shape, tolerance)
+    return CompressedPotential(network, mix.to(like).contiguous(), form, shape, fast)
 
 
 @torch.no_grad()

@@ -139,11 +139,11 @@ class NsfModel(Section):
 
 
 class HermiteModel(Section):
-    """Hyperbolic moment equations (HME) or Grad's, D = 1, one dimension."""
+    """Hyperbolic moment equations (HME), on 1D and 2D grids; or Grad's, D = 1 and 1D."""
 
     kind: Literal["hermite"]
     order: int = Field(default=5, ge=3, le=16)
-    """Highest moment M; M + 1 equations."""
+    """Highest moment M; M + 1 equations for D = 1, (M + D)! / (M! D!) for any D."""
     closure: Literal["hyperbolic", "grad"] = "hyperbolic"
     """Closure of the last equation."""
     cfl: float = Field(default=0.3, gt=0, le=1)
@@ -339,8 +339,16 @@ class GasScenario(Common):
                     f"model.gamma: {model.gamma} contradicts gas.dimension = "
                     f"{self.gas.dimension}, whose gamma is {own:.6g}; leave it out"
                 )
-        if isinstance(model, HermiteModel) and (self.gas.dimension != 1 or dim != 1):
-            raise ValueError("model.kind = hermite needs gas.dimension = 1 and a 1D grid")
+        if isinstance(model, HermiteModel):
+            if dim > min(2, self.gas.dimension):
+                raise ValueError(
+                    "model.kind = hermite needs a 1D or 2D grid, and gas.dimension at least "
+                    "that of the grid"
+                )
+            if model.closure == "grad" and self.gas.dimension != 1:
+                raise ValueError('model.closure = "grad" needs gas.dimension = 1')
+            if self.gas.prandtl != 1.0:
+                raise ValueError("model.kind = hermite relaxes as BGK: gas.prandtl = 1")
         if isinstance(model, Grad13Model) and (self.gas.dimension != 3 or dim == 3):
             raise ValueError(
                 "model.kind = grad13 needs gas.dimension = 3 and a 1D or 2D grid"

@@ -185,6 +185,12 @@ def hyperbolic_share(
     return (margin / worst.clamp(min=margin)).clamp(max=1.0)
 
 
+def _positive(w: Tensor) -> Tensor:
+    """Keep density and temperature of a state above nothing."""
+    rho, theta = w[..., :1].clamp(min=1e-6), w[..., 2:3].clamp(min=1e-6)
+    return torch.cat([rho, w[..., 1:2], theta, w[..., 3:]], -1)
+
+
 @lru_cache(maxsize=16)
 def _row_weights(order: int) -> np.ndarray:
     """What g_{M-1} and g_M add to the row, over He_{M+1}, at each of the points."""
@@ -258,21 +264,16 @@ class FaceClosure(nn.Module):
 
     def inputs(self, row: Row) -> tuple[Tensor, Tensor]:
         """Return log-Knudsen inputs ``[..., 3]`` and unscaled invariants ``[..., n]``."""
-        mean = 0.5 * (row.low + row.high)
-        floor = mean.new_tensor(1e-6)
-        mean = torch.cat(
-            [
-                mean[..., :1].maximum(floor),
-                mean[..., 1:2],
-                mean[..., 2:3].maximum(floor),
-                mean[..., 3:],
-            ],
-            -1,
-        )
+        return self.invariants(0.5 * (row.low + row.high), self._wide(row), row.tau)
+
+    def invariants(
+        self, mean: Tensor, changes: Sequence[Tensor], tau: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the same from a state ``[..., M + 1]`` and its change over each reach."""
+        mean = _positive(mean)
         scale = scales(mean)
-        wide = [(d * scale) for d in self._wide(row)]
-        raw = torch.cat([(mean * scale)[..., 3:], *wide], -1)
-        ratio = row.tau * mean[..., 2].sqrt() / self.config.length
+        raw = torch.cat([(mean * scale)[..., 3:], *(d * scale for d in changes)], -1)
+        ratio = tau * mean[..., 2].sqrt() / self.config.length
         return self.knudsen_inputs(ratio), raw
 
     def knudsen_inputs(self, ratio: Tensor) -> Tensor:
@@ -328,8 +329,10 @@ class FaceClosure(nn.Module):
 
     def onset_gate(self, row: Row) -> Tensor:
         """Return ``K / (K + K_0)``."""
-        theta = (0.5 * (row.low[..., 2] + row.high[..., 2])).clamp(min=1e-6)
-        k = row.tau * theta.sqrt() / self.config.length
+        return self._gate(0.5 * (row.low + row.high), row.tau)
+
+    def _gate(self, mean: Tensor, tau: Tensor) -> Tensor:
+        k = tau * mean[..., 2].clamp(min=1e-6).sqrt() / self.config.length
         return k / (k + self.config.onset)
 
     def forward(self, row: Row) -> Answer:
@@ -339,12 +342,17 @@ class FaceClosure(nn.Module):
 
     def view(self, row: Row) -> View:
         """Return all that does not depend on the weights: closures alike share it."""
-        knudsen, raw = self.inputs(row)
+        return self.view_at(0.5 * (row.low + row.high), self._wide(row), row.tau)
+
+    def view_at(self, mean: Tensor, changes: Sequence[Tensor], tau: Tensor) -> View:
+        """Return the same from a state ``[..., M + 1]`` and its change over each reach."""
+        knudsen, raw = self.invariants(mean, changes, tau)
         z = self.normalised(knudsen, raw)
         trust = self.trust(z.detach())
         moments = raw[..., : self.config.order - 2].detach()
         share = hyperbolic_share(moments, self.config.order)
-        return View(z, self.onset_gate(row) * self.unit(row) * trust, trust, share)
+        unit = self._gate(mean, tau) * self.unit_at(mean) * trust
+        return View(z, unit, trust, share)
 
     def sees_like(self, other: "FaceClosure") -> bool:
         """Return whether both have the same :meth:`view` of any row."""
@@ -376,14 +384,15 @@ class FaceClosure(nn.Module):
 
     def unit(self, row: Row) -> Tensor:
         """Return ``S rho theta^((M + 1)/2) / sqrt((M + 1)!)`` at the faces."""
-        mean = 0.5 * (row.low + row.high)
-        mean = torch.cat([mean[..., :2], mean[..., 2:3].clamp(min=1e-6), mean[..., 3:]], -1)
-        rho, theta = mean[..., 0], mean[..., 2]
-        factor = math.exp(-0.5 * math.lgamma(self.config.order + 2))
-        root, power = theta.sqrt(), factor * rho
+        return self.unit_at(0.5 * (row.low + row.high))
+
+    def unit_at(self, mean: Tensor) -> Tensor:
+        """Return the same of a state ``[..., M + 1]``."""
+        mean = _positive(mean)
+        root = mean[..., 2].sqrt()
+        unit = math.exp(-0.5 * math.lgamma(self.config.order + 2)) * mean[..., 0]
         for _ in range(self.config.order + 1):
-            power = power * root
-        unit = power
+            unit = unit * root
         if self.config.stretch == 0.0:
             return unit
         size = scaled_moments(mean).square().sum(-1)
