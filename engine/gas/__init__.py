@@ -12,7 +12,7 @@ Knudsen number. ``D`` is the number of velocity dimensions of the gas; it fixes
 ``material``          :class:`~.material.Gas`: D, viscosity law, Prandtl number
 ``kinetic.world``     :class:`~.kinetic.world.KineticWorld`: discrete velocities, BGK family
 ``kinetic.boltzmann`` Maxwell molecules by the fast spectral method
-``moment.hermite``    hyperbolic moment equations in 1D1V, with a closure that can be replaced
+``moment.hermite``    hyperbolic moment equations in 1D1V, with a closure to choose
 ``moment.hyperbolic`` the same for several velocity dimensions, on 1D and 2D grids
 ``moment.grad13``     Grad's thirteen moments, on 1D and 2D grids
 ``moment.fluid``      Euler and Navier-Stokes-Fourier

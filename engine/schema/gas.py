@@ -342,7 +342,7 @@ class GasScenario(Common):
         if isinstance(model, HermiteModel):
             if dim > min(2, self.gas.dimension):
                 raise ValueError(
-                    "model.kind = hermite needs a 1D or 2D grid, and gas.dimension at least "
+                    "model.kind = hermite needs a 1D or 2D grid and gas.dimension at least "
                     "that of the grid"
                 )
             if model.closure == "grad" and self.gas.dimension != 1:

@@ -1,0 +1,273 @@
+"""Hyperbolic moment equations in a plane: speeds, rotation, the kinetic limit, walls."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from scalebridge.engine.errors import InputError
+from scalebridge.engine.gas.boundaries import ALL_PERIODIC, Open, Sides, Wall
+from scalebridge.engine.gas.grid import Grid
+from scalebridge.engine.gas.kinetic.velocities import Velocities
+from scalebridge.engine.gas.kinetic.world import KineticWorld
+from scalebridge.engine.gas.material import Gas
+from scalebridge.engine.gas.moment import hermite, hyperbolic
+from scalebridge.engine.gas.moment.hermite import HermiteWorld
+from scalebridge.engine.gas.moment.hyperbolic import HyperbolicWorld
+from scalebridge.engine.gas.moment.upwind import roe
+from scalebridge.engine.gas.observe import relative_drift
+
+F64 = torch.float64
+CPU = torch.device("cpu")
+WAVE = 2 * math.pi
+
+
+@pytest.mark.parametrize("order", [3, 4, 6])
+def test_with_one_velocity_dimension_it_is_the_other_solver(order):
+    grid, gas, kn = Grid((32,), (0.0,), (1.0,)), Gas.constant_time(1), torch.tensor([0.1])
+    x = WAVE * grid.centers(0)
+    w = torch.zeros(1, 32, order + 1, dtype=F64)
+    w[..., 0], w[..., 1], w[..., 2] = 1 + 0.5 * x.sin(), 0.3, 1 + 0.3 * x.cos()
+    w[..., 3:] = 0.01 * (2 * x).sin()[:, None]
+    line = HermiteWorld(grid, (ALL_PERIODIC,), gas, kn, order, 2e-3, dissipation=roe)
+    other = HyperbolicWorld(grid, (ALL_PERIODIC,), gas, kn, order, 2e-3)
+    a, b = line.start(w), other.start(w.movedim(-1, 1))
+    for _ in range(20):
+        a, b = line.step(a), other.step(b)
+    assert torch.allclose(a.moments.movedim(-1, 1), b.moments, atol=1e-13)
+    seen, expected = other.observe(b), line.observe(a)
+    for name in ("heat_flux", "entropy", "energy"):
+        assert torch.allclose(seen[name], expected[name], atol=1e-13)
+
+
+def random_state(basis, size, seed):
+    rng = torch.Generator().manual_seed(seed)
+    count = len(basis.indices)
+    w = size * torch.randn(1, count, 1, generator=rng, dtype=F64)
+    w[:, basis.low[0]] = 0.7
+    w[:, basis.low[1 + basis.axes :]] = 1.3 * (1 + 0.3 * size)
+    w[:, basis.low[-1]] = 1.3 * (1 - 0.3 * size)
+    return w
+
+
+def matrix(basis, w, direction):
+    """A(w).n by columns."""
+    count = w.shape[1]
+    eye, points = torch.eye(count, dtype=F64)[None], w.expand(1, count, count)
+    return sum(
+        n * hyperbolic.apply(basis, points, eye, axis)[0]
+        for axis, n in enumerate(direction)
+    )
+
+
+def grad_matrix(order, axes, w, direction):
+    """The same without the regularisation: f_{M+1} = 0 in the exact equations."""
+    larger = hyperbolic.basis(order + 1, axes, F64, CPU)
+    count = w.shape[1]
+    padded = torch.zeros(1, len(larger.indices), 1, dtype=F64)
+    padded[:, :count] = w
+    return matrix(larger, padded, direction)[:count, :count]
+
+
+@pytest.mark.parametrize(("order", "axes"), [(3, 2), (4, 2), (5, 2), (3, 3)])
+def test_speeds_are_hermite_roots_in_every_direction_and_grad_s_are_complex(order, axes):
+    basis = hyperbolic.basis(order, axes, F64, CPU)
+    lost = 0.0
+    for seed in range(4):
+        w = random_state(basis, 0.3, seed)
+        rng = np.random.default_rng(seed)
+        n = rng.standard_normal(axes)
+        n /= np.linalg.norm(n)
+        speeds = torch.linalg.eigvals(matrix(basis, w, n))
+        assert float(speeds.imag.abs().max()) < 1e-6
+        u = sum(n[d] * float(w[0, basis.low[1 + d]]) for d in range(axes))
+        theta = float(w[0, basis.low[1 + axes :]].mean())
+        every = [hermite.roots(j - 1) for j in range(1, order + 2)]
+        allowed = u + math.sqrt(theta) * np.concatenate(every)
+        gap = np.abs(speeds.real.numpy()[:, None] - allowed).min(1)
+        assert gap.max() < 1e-5
+        assert speeds.real.max() == pytest.approx(allowed.max(), abs=1e-6)
+        planted = torch.linalg.eigvals(grad_matrix(order, axes, w, n))
+        lost = max(lost, float(planted.imag.abs().max()))
+    assert lost > 0.01
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_upwinding_is_the_absolute_value_of_the_matrix(axis):
+    basis = hyperbolic.basis(4, 2, F64, CPU)
+    w = random_state(basis, 0.1, 5)
+    w[:, basis.low[1 + axis]] = 9.0  # all waves go one way: |A| = A
+    d = torch.randn(w.shape, generator=torch.Generator().manual_seed(1), dtype=F64)
+    found, along = (f(basis, w, d, axis) for f in (hyperbolic.absolute, hyperbolic.apply))
+    assert torch.allclose(found, along, atol=1e-12)
+    w[:, basis.low[1 + axis]] = -9.0
+    found, along = (f(basis, w, d, axis) for f in (hyperbolic.absolute, hyperbolic.apply))
+    assert torch.allclose(found, -along, atol=1e-12)
+
+
+def oblique(shape, upper, normal, axes=2):
+    """A smooth flow of wave length 1 along ``normal``."""
+    grid = Grid(shape, (0.0,) * len(shape), upper)
+    phase = WAVE * sum(n * x for n, x in zip(normal, grid.points(), strict=False))
+    along = torch.tensor([*normal, 0.0][:axes], dtype=F64)
+    across = torch.tensor([-normal[1], normal[0], 0.0][:axes], dtype=F64)
+    u = 0.2 * phase.cos()[..., None] * along + 0.2 * phase.sin()[..., None] * across
+    rho, t = 1 + 0.2 * phase.sin(), 1 + 0.1 * phase.cos()
+    return grid, rho[None], u[None], t[None]
+
+
+def run(grid, rho, u, t, steps, end, order=4, knudsen=0.1):
+    kn = torch.tensor([knudsen], dtype=F64)
+    gas = Gas.constant_time(u.shape[-1])
+    sides = (ALL_PERIODIC,) * grid.dim
+    world = HyperbolicWorld(grid, sides, gas, kn, order, end / steps)
+    state = world.equilibrium(rho, u, t)
+    begun = world.observe(state)
+    for _ in range(steps):
+        state = world.step(state)
+    ended = world.observe(state)
+    drift = relative_drift(ended, begun)
+    assert max(float(d.max()) for d in drift.values()) < 1e-13
+    return ended
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_a_flow_along_y_is_that_along_x_turned(axes):
+    order = 5 - (axes == 3)
+    line = run(*oblique((16,), (1.0,), (1.0, 0.0), axes), 10, 0.06, order)
+    x = run(*oblique((16, 4), (1.0, 1.0), (1.0, 0.0), axes), 10, 0.06, order)
+    y = run(*oblique((4, 16), (1.0, 1.0), (0.0, 1.0), axes), 10, 0.06, order)
+
+    def same(a, b):
+        return torch.allclose(a, b, atol=1e-13)
+
+    for name in ("density", "temperature", "entropy"):
+        assert same(x[name][0], line[name][0][:, None].expand(-1, 4))
+        assert same(y[name][0].mT, x[name][0])
+    assert same(y["stress"][0, ..., 1, 1].mT, x["stress"][0, ..., 0, 0])
+    assert same(y["stress"][0, ..., 0, 1].mT, -x["stress"][0, ..., 0, 1])
+    assert same(y["heat_flux"][0, ..., 0].mT, -x["heat_flux"][0, ..., 1])
+
+
+def test_a_flow_along_the_diagonal_is_that_along_x_to_second_order():
+    side, end, half = math.sqrt(2), 0.06, math.sqrt(0.5)
+    fine = run(*oblique((192,), (1.0,), (1.0, 0.0)), 60, end)
+    gaps = {"density": [], "temperature": []}
+    for cells in (20, 40):
+        grid, *start = oblique((cells, cells), (side, side), (half, half))
+        found = run(grid, *start, cells // 2, end)
+        x, y = grid.points()
+        place = half * (x + y)[..., None] - 0.5 / 192
+        waves = torch.exp(1j * WAVE * torch.arange(40) * place)
+        for name, kept in gaps.items():
+            series = torch.fft.rfft(fine[name][0])[:40] / 192
+            exact = 2 * (waves * series).real.sum(-1) - series[0].real
+            kept.append(float((found[name][0] - exact).abs().mean()))
+    for name, (coarse, finer) in gaps.items():
+        assert finer < 0.35 * coarse and finer < 1e-3, name
+
+
+def test_more_moments_come_closer_to_the_kinetic_solution_in_a_plane():
+    n, end, kn = 24, 0.12, 1.0
+    grid = Grid((n, n), (0.0, 0.0), (1.0, 1.0))
+    x, y = (WAVE * c for c in grid.points())
+    rho, t = 1 + 0.2 * torch.sin(x + y)[None], 1 + 0.1 * torch.cos(x - y)[None]
+    u = torch.stack([0.3 * torch.sin(y), 0.2 * torch.cos(x)], -1)[None]
+    kinetic = KineticWorld(
+        grid,
+        (ALL_PERIODIC,) * 2,
+        Velocities.symmetric(2, 24, 6.5),
+        Gas.constant_time(2),
+        torch.tensor([kn], dtype=F64),
+    )
+    steps = math.ceil(end / kinetic.time_step)
+    kinetic = kinetic.with_time_step(end / steps)
+    truth = kinetic.observe(kinetic.advance(kinetic.equilibrium(rho, u, t), steps))
+    gaps = []
+    for order in (3, 5, 7):
+        found = run(grid, rho, u, t, 50, end, order, kn)
+        gap = [
+            float((found[name] - truth[name]).abs().mean() / truth[name].abs().mean())
+            for name in ("stress", "heat_flux")
+        ]
+        gaps.append(max(gap))
+    assert gaps[1] < 0.3 * gaps[0] and gaps[2] < 0.5 * gaps[1] and gaps[2] < 0.04, gaps
+
+
+def between_walls(order, cells=12, knudsen=0.2, end=4.0):
+    """Shear stress and heat flux between walls that slide and differ in temperature."""
+    grid = Grid((cells,), (-0.5,), (0.5,))
+    sides = (Sides(Wall(0.95, (0.0, -0.05)), Wall(1.05, (0.0, 0.05))),)
+    kn, x = torch.tensor([knudsen], dtype=F64), grid.centers(0)[None]
+    t, u = 1 + 0.07 * x, torch.stack([0 * x, 0.07 * x], -1)
+    gas = Gas.power_law(2)
+    if order is None:
+        world = KineticWorld(grid, sides, Velocities.symmetric(2, 48, 6.0), gas, kn)
+        steps = math.ceil(end / world.time_step)
+        state = world.advance(world.equilibrium(1 / t, u, t), steps)
+    else:
+        w = hyperbolic.equilibrium(1 / t, u, t, order)
+        steps = math.ceil(end * hyperbolic.fastest_rate(w, grid, order, 2) / 0.9)
+        world = HyperbolicWorld(grid, sides, gas, kn, order, end / steps)
+        state = world.start(w)
+        for _ in range(steps):
+            state = world.step(state)
+        assert abs(float(world.observe(state)["mass"] / (1 / t).mean() - 1)) < 1e-13
+    seen = world.observe(state)
+    return float(seen["stress"][..., 0, 1].mean()), float(seen["heat_flux"][..., 0].mean())
+
+
+def test_walls_give_the_shear_and_the_heat_of_the_kinetic_solution():
+    shear, heat = between_walls(None)
+    for order, bound in ((3, 0.06), (5, 0.02)):
+        found = between_walls(order)
+        assert abs(found[0] / shear - 1) < bound, order
+        assert abs(found[1] / heat - 1) < bound, order
+    # the planted defect: no slip and no jump
+    assert abs(0.2 * 0.1 / -shear - 1) > 0.3
+    assert abs(2 * 0.2 * 0.1 / -heat - 1) > 0.3
+
+
+def test_walls_across_y_are_walls_across_x_turned_and_a_mirror_keeps_the_energy():
+    ends = Sides(Wall(0.9, (0.1, 0.0)), Wall(1.2, (-0.1,), 0.5))
+    turned = Sides(Wall(0.9, (0.0, 0.1)), Wall(1.2, (0.0, -0.1), 0.5))
+    kn, gas, found = torch.tensor([0.3], dtype=F64), Gas.power_law(2), []
+    for shape, sides in (((4, 8), (ALL_PERIODIC, ends)), ((8, 4), (turned, ALL_PERIODIC))):
+        world = HyperbolicWorld(
+            Grid(shape, (0.0, 0.0), (1.0, 1.0)), sides, gas, kn, 4, 0.01
+        )
+        state = world.init(torch.Generator())
+        for _ in range(15):
+            state = world.step(state)
+        found.append(world.observe(state))
+    across, along = found
+    assert torch.allclose(across["temperature"].mT, along["temperature"], atol=1e-13)
+    shear = across["stress"][..., 0, 1].mT
+    assert torch.allclose(shear, along["stress"][..., 0, 1], atol=1e-13)
+    assert float(shear.abs().max()) > 0.01
+    mirror = Sides(Wall(0.5, (), 0.0), Wall(2.0, (), 0.0))
+    grid = Grid((8, 8), (0.0, 0.0), (1.0, 1.0))
+    world = HyperbolicWorld(grid, (mirror, mirror), gas, kn, 4, 0.01)
+    x, y = grid.points()
+    state = world.equilibrium((1 + x * y)[None], torch.zeros(1, 8, 8, 2), (1 + x)[None])
+    begun = world.observe(state)
+    for _ in range(15):
+        state = world.step(state)
+    drift = relative_drift(world.observe(state), begun)
+    assert float(drift["mass_drift"]) < 1e-13 and float(drift["energy_drift"]) < 1e-13
+
+
+def test_bad_input_is_refused():
+    grid, kn = Grid((8, 8), (0.0, 0.0), (1.0, 1.0)), torch.tensor([0.1])
+    sides = (ALL_PERIODIC, Sides(Open(), Open()))
+    with pytest.raises(InputError, match=r"gas\.dimension"):
+        HyperbolicWorld(grid, sides, Gas.constant_time(1), kn, 4, 1e-3)
+    with pytest.raises(InputError, match="order"):
+        HyperbolicWorld(grid, sides, Gas.constant_time(2), kn, 2, 1e-3)
+    with pytest.raises(InputError, match="prandtl"):
+        HyperbolicWorld(grid, sides, Gas.constant_time(2, 0.7), kn, 3, 1e-3)
+    with pytest.raises(InputError, match="CFL"):
+        HyperbolicWorld(grid, sides, Gas.constant_time(2), kn, 3, 0.1).init(
+            torch.Generator()
+        )
