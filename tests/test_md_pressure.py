@@ -17,7 +17,7 @@ from scalebridge.engine.md.barostats import (
     triclinic,
 )
 from scalebridge.engine.md.classical import LennardJones, StillingerWeber
-from scalebridge.engine.md.integrators import Bussi, Schedule
+from scalebridge.engine.md.integrators import Bussi, Langevin, NoseHoover, Schedule
 from scalebridge.engine.md.state import concatenate
 from scalebridge.engine.md.structure import from_atoms
 from scalebridge.engine.md.units import METAL, REDUCED
@@ -87,6 +87,45 @@ def test_work_and_heat_are_accounted_for(integrator):
     # of 0.04 eV per atom that went in and out
     assert np.ptp(values) / state.atoms < 3e-4
     assert float(state.cell[0, 0, 0]) > 2 * 5.405
+
+
+def fluctuation(integrator, dt, name, duration=120.0):
+    """Root mean square over time and three replicas, eV."""
+    world = crystal_world(integrator, dt, 600.0, a=5.40)
+    starts = [replace(world.start, seed=world.start.seed + k) for k in range(3)]
+    world = replace(world, start=concatenate(starts))
+    state, values = world.init(), []
+    for _ in range(round(duration / dt)):
+        state = world.step(state)
+        values.append(world.observe(state)[name].numpy())
+    return float(np.sqrt(np.var(values, axis=0).mean()))
+
+
+HOT = Schedule.constant(600.0)
+
+
+@pytest.mark.parametrize(
+    "integrator",
+    [
+        Langevin(HOT, 100 * FEMTO),
+        Bussi(HOT, 50 * FEMTO),
+        NoseHoover(HOT, 100 * FEMTO),
+        rescaling(isotropic, 600.0),
+        rescaling(triclinic, 600.0),
+        Heated(mtk(anisotropic, 600.0), Bussi(HOT, 50 * FEMTO)),
+    ],
+    ids=["langevin", "bussi", "nose-hoover", "rescaling", "triclinic", "mtk-bussi"],
+)
+def test_what_a_bath_conserves_is_of_second_order(integrator):
+    coarse, fine = (fluctuation(integrator, dt, "conserved") for dt in (2.0, 1.0))
+    assert 3.5 < coarse / fine < 4.5
+
+
+def test_heat_that_is_not_counted_is_found_out():
+    """A planted defect: the energy without what the bath gave."""
+    bath = Bussi(HOT, 50 * FEMTO)
+    coarse, fine = (fluctuation(bath, dt, "total_energy") for dt in (2.0, 1.0))
+    assert coarse / fine < 2.0
 
 
 @pytest.mark.parametrize("barostat", ["rescaling", "mtk"])
