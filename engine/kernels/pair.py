@@ -7,7 +7,7 @@ known beforehand (else that loop is vectorised, with gathers), results must be s
 by lane in a row, and no number may be a literal (else f32 becomes f64).
 """
 
-from .types import Array1, Array2, Array3, Real, Template, ti
+from .types import Array1, Array2, Array3, Array4, Real, Template, ti
 
 
 @ti.kernel
@@ -19,7 +19,7 @@ def k_lennard_jones(
     count: Array1,
     species: Array1,
     parent: Array1,
-    table: Array3,
+    table: Array4,
     chunks: Array2,
     forces: Array2,
     partial: Array2,
@@ -27,9 +27,13 @@ def k_lennard_jones(
 ):
     """Forces ``[atoms, 3]`` and, per chunk of rows, the energy and six virial components.
 
-    ``table[s, t] = (4 eps sigma^12, 4 eps sigma^6, rc^2, U(rc))``.
+    ``U(r) = c12 r^-12 - c6 r^-6 + slope r^2 - floor`` below the cutoff: the term in r^2 can
+    make the force continuous (S. D. Stoddard and J. Ford, Phys. Rev. A 8, 1504, 1973,
+    equation 2). ``table[b, s, t] = (c12, c6, cutoff^2, floor, slope)`` for a pair of
+    species in system b, or one table for all systems.
     """
     for chunk in range(chunks.shape[0]):
+        b = ti.min(chunks[chunk, 0], table.shape[0] - 1)
         zero = places[0, 0] * 0
         one = zero + 1
         te = 0.0
@@ -45,10 +49,11 @@ def k_lennard_jones(
             y = places[e0, 1]
             z = places[e0, 2]
             s = species[atom[r]]
-            c12 = table[s, s, 0]
-            c6 = table[s, s, 1]
-            limit = table[s, s, 2]
-            floor = table[s, s, 3]
+            c12 = table[b, s, s, 0]
+            c6 = table[b, s, s, 1]
+            limit = table[b, s, s, 2]
+            floor = table[b, s, s, 3]
+            slope = table[b, s, s, 4]
             energy = zero
             fx = zero
             fy = zero
@@ -67,15 +72,17 @@ def k_lennard_jones(
                 r2 = dx * dx + dy * dy + dz * dz
                 if ti.static(not one_species):
                     t = species[parent[e]]
-                    c12 = table[s, t, 0]
-                    c6 = table[s, t, 1]
-                    limit = table[s, t, 2]
-                    floor = table[s, t, 3]
+                    c12 = table[b, s, t, 0]
+                    c6 = table[b, s, t, 1]
+                    limit = table[b, s, t, 2]
+                    floor = table[b, s, t, 3]
+                    slope = table[b, s, t, 4]
                 inverse = one / r2
                 r6 = inverse * inverse * inverse
                 near = r2 < limit
-                energy += ti.select(near, r6 * (c12 * r6 - c6) - floor, zero)
-                g = ti.select(near, -6 * inverse * r6 * (2 * c12 * r6 - c6), zero)
+                energy += ti.select(near, r6 * (c12 * r6 - c6) + slope * r2 - floor, zero)
+                g = -6 * inverse * r6 * (2 * c12 * r6 - c6) + 2 * slope
+                g = ti.select(near, g, zero)
                 gx = g * dx
                 gy = g * dy
                 gz = g * dz

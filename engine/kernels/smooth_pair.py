@@ -1,93 +1,9 @@
-"""Lennard-Jones with a continuous force, the adjoint of that force, and its pair sums.
+"""The adjoint of Lennard-Jones forces with a continuous force, and their pair sums.
 
-``U(r) = c12 r^-12 - c6 r^-6 + slope r^2 - floor`` below the cutoff: the term in r^2 makes
-the force continuous (S. D. Stoddard and J. Ford, Phys. Rev. A 8, 1504, 1973, equation 2).
-``table[b, s, t] = (c12, c6, cutoff^2, floor, slope)`` for a pair of species in system b, so
-that the systems of a batch may differ in their parameters.
+Tables are those of :func:`scalebridge.engine.kernels.pair.k_lennard_jones`.
 """
 
 from .types import Array1, Array2, Array4, Template, ti
-
-
-@ti.kernel
-def k_smooth_pair(
-    places: Array2,
-    home: Array1,
-    atom: Array1,
-    slots: Array2,
-    count: Array1,
-    species: Array1,
-    parent: Array1,
-    table: Array4,
-    chunks: Array2,
-    forces: Array2,
-    partial: Array2,
-    one_species: Template,
-):
-    """Forces ``[atoms, 3]``; per chunk of rows, the energy and six virial components."""
-    for chunk in range(chunks.shape[0]):
-        b = chunks[chunk, 0]
-        zero = places[0, 0] * 0
-        total = ti.Vector([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
-        for r in range(chunks[chunk, 1], chunks[chunk, 2]):
-            e0 = home[r]
-            x = places[e0, 0]
-            y = places[e0, 1]
-            z = places[e0, 2]
-            s = species[atom[r]]
-            c12 = table[b, s, s, 0]
-            c6 = table[b, s, s, 1]
-            limit = table[b, s, s, 2]
-            floor = table[b, s, s, 3]
-            slope = table[b, s, s, 4]
-            energy = zero
-            fx = zero
-            fy = zero
-            fz = zero
-            xx = zero
-            yy = zero
-            zz = zero
-            xy = zero
-            xz = zero
-            yz = zero
-            for n in range(count[r]):
-                e = slots[r, n]
-                dx = places[e, 0] - x
-                dy = places[e, 1] - y
-                dz = places[e, 2] - z
-                r2 = dx * dx + dy * dy + dz * dz
-                if ti.static(not one_species):
-                    t = species[parent[e]]
-                    c12 = table[b, s, t, 0]
-                    c6 = table[b, s, t, 1]
-                    limit = table[b, s, t, 2]
-                    floor = table[b, s, t, 3]
-                    slope = table[b, s, t, 4]
-                inverse = 1 / r2
-                r6 = inverse * inverse * inverse
-                near = r2 < limit
-                energy += ti.select(near, r6 * (c12 * r6 - c6) + slope * r2 - floor, zero)
-                g = -6 * inverse * r6 * (2 * c12 * r6 - c6) + 2 * slope
-                g = ti.select(near, g, zero)
-                gx = g * dx
-                gy = g * dy
-                gz = g * dz
-                fx += gx
-                fy += gy
-                fz += gz
-                xx -= gx * dx
-                yy -= gy * dy
-                zz -= gz * dz
-                xy -= gx * dy
-                xz -= gx * dz
-                yz -= gy * dz
-            i = atom[r]
-            forces[i, 0] = fx
-            forces[i, 1] = fy
-            forces[i, 2] = fz
-            total += ti.Vector([energy, xx, yy, zz, xy, xz, yz])
-        for k in ti.static(range(7)):
-            partial[chunk, k] = 0.5 * total[k]
 
 
 @ti.kernel

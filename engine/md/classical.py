@@ -46,7 +46,7 @@ class LennardJones:
     offset: Callable[[Tensor, Tensor, float], Tensor] = shifted
 
     def table(self, like: Tensor) -> Tensor:
-        """``[species, species, 4]``: 4 eps sigma^12, 4 eps sigma^6, cutoff^2, offset."""
+        """``[1, species, species, 5]``: 4 eps sigma^12 and ^6, cutoff^2, offset, 0."""
         return _lennard_jones_table(self, like.dtype, like.device)
 
     def __call__(self, state: ParticleState, neighbours: Neighbours) -> Interaction:
@@ -73,7 +73,7 @@ class LennardJones:
         pulls = places.new_empty(len(blocks), 3, LANES)
         pair.k_lennard_jones_blocks(
             places, neighbours.home, neighbours.atom, blocks, neighbours.blocks.slots,
-            self.table(places), pulls, forces, LANES,
+            self.table(places)[0], pulls, forces, LANES,
         )  # fmt: skip
         return forces
 
@@ -91,8 +91,9 @@ def _lennard_jones_table(
         4 * e * s**6,
         torch.full_like(e, potential.cutoff**2),
         potential.offset(e, s, potential.cutoff),
+        torch.zeros_like(e),
     ]
-    return torch.stack(columns, -1).to(device, dtype).contiguous()
+    return torch.stack(columns, -1)[None].to(device, dtype).contiguous()
 
 
 @dataclass(frozen=True)

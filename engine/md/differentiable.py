@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import runtime
-from ..kernels import smooth_pair
+from ..kernels import pair, smooth_pair
 from .classical import gathered
 from .neighbours import Neighbours
 from .potential import Potential
@@ -117,7 +117,7 @@ def _smooth(
     places = neighbours.places(x, state.system, state.cell)
     forces = torch.empty_like(places[: state.atoms])
     partial = neighbours.layout.partial(7)
-    smooth_pair.k_smooth_pair(
+    pair.k_lennard_jones(
         places, neighbours.home, neighbours.atom, neighbours.slots, neighbours.rows,
         state.species, neighbours.parent, table.detach().contiguous(),
         neighbours.layout.chunks, forces, partial, table.shape[1] == 1,
@@ -287,8 +287,8 @@ class TorchPotential:
             (g,) = torch.autograd.grad(local.sum(), d)
         system = state.system.long()
         energy = local.new_zeros(state.systems).index_add(0, system, local.detach())
-        pair = -torch.einsum("aki,akj->aij", d.detach(), g)
-        virial = g.new_zeros(state.systems, 3, 3).index_add(0, system, pair)
+        outer = -torch.einsum("aki,akj->aij", d.detach(), g)
+        virial = g.new_zeros(state.systems, 3, 3).index_add(0, system, outer)
         index = neighbours.index.long().reshape(-1)
         forces = g.sum(1).index_add(0, index, -g.reshape(-1, 3))
         return Interaction(energy, forces, virial)
