@@ -147,14 +147,8 @@ def silicon(arm: str, seed: int, quick: bool = False) -> dict[str, Any]:
 
 def measure_silicon(record: Recorder, quick: bool) -> None:
     """Make the runs that are missing, then the figures that follow from all."""
-    for seed in range(1, SEEDS + 1):
-        for arm in ARMS:
-            if quick:
-                silicon(arm, seed, quick=True)
-            elif not CURVES.has(arm, seed):
-                CURVES.keep(silicon(arm, seed))
-        if quick:
-            return
+    if not CURVES.complete(silicon, ARMS, SEEDS, quick):
+        return
     runs = CURVES.known()
     for other in ("random", "structures"):
         record_ratio(
@@ -328,14 +322,5 @@ def measure(quick: bool, record: Recorder) -> None:
         learn_closure.measure(record, quick)
 
 
-def main() -> None:
-    """Make one run of silicon and keep its curve."""
-    runtime.start("cpu")
-    torch.set_num_threads(1)
-    arm, seed = sys.argv[1], int(sys.argv[2])
-    if not CURVES.has(arm, seed):
-        CURVES.keep(silicon(arm, seed))
-
-
 if __name__ == "__main__":
-    main()
+    CURVES.make_one(silicon)

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from scalebridge.engine import runtime, scenario
+from scalebridge.engine import scenario
 from scalebridge.engine.bench import Recorder
 from scalebridge.engine.learn.closures import FlowLabel, FlowSample, flux_error
 from scalebridge.engine.learn.explorers.flows import DECADES, HELD_OUT
@@ -120,28 +120,13 @@ def closure(arm: str, seed: int, quick: bool = False) -> dict[str, Any]:
 
 def measure(record: Recorder, quick: bool) -> None:
     """Make the runs that are missing, then the figure that follows from all."""
-    for seed in range(1, SEEDS + 1):
-        for arm in ARMS:
-            if quick:
-                closure(arm, seed, quick=True)
-            elif not CURVES.has(arm, seed):
-                CURVES.keep(closure(arm, seed))
-        if quick:
-            return
+    if not CURVES.complete(closure, ARMS, SEEDS, quick):
+        return
     record_ratio(
         record, "closure_labels_vs_random", CURVES.known(), "random", TARGET,
         "of the scaled closing moment",
     )  # fmt: skip
 
 
-def main() -> None:
-    """Make one run and keep its curve."""
-    runtime.start("cpu")
-    torch.set_num_threads(1)
-    arm, seed = sys.argv[1], int(sys.argv[2])
-    if not CURVES.has(arm, seed):
-        CURVES.keep(closure(arm, seed))
-
-
 if __name__ == "__main__":
-    main()
+    CURVES.make_one(closure)

@@ -1,18 +1,26 @@
 """Error against labels: curves of runs, kept in a file, and what two arms tell together."""
 
 import fcntl
+import itertools
 import json
 import math
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from scalebridge.engine import runtime
 from scalebridge.engine.bench import Recorder
 from scalebridge.engine.rundir import write_text
+
+
+Run = Callable[..., dict[str, Any]]
+"""``run(arm, seed, quick=False)`` returns a curve."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,33 @@ class Curves:
             runs = sorted([*others, curve], key=lambda c: (c["arm"], c["seed"]))
             lines = ",\n".join(json.dumps(run) for run in runs)
             write_text(self.path, f"[\n{lines}\n]\n")
+
+    def complete(
+        self,
+        run: Callable[..., dict[str, Any]],
+        arms: Sequence[str],
+        seeds: int,
+        quick: bool,
+    ) -> bool:
+        """Make the runs that are missing, ``run(arm, seed)``; a quick one of each arm.
+
+        Returns:
+            Whether all are there.
+        """
+        for seed, arm in itertools.product(range(1, 2 if quick else seeds + 1), arms):
+            if quick:
+                run(arm, seed, quick=True)
+            elif not self.has(arm, seed):
+                self.keep(run(arm, seed))
+        return not quick
+
+    def make_one(self, run: Run) -> None:
+        """Make the run of the arm and seed on the command line, unless it is there."""
+        runtime.start("cpu")
+        torch.set_num_threads(1)
+        arm, seed = sys.argv[1], int(sys.argv[2])
+        if not self.has(arm, seed):
+            self.keep(run(arm, seed))
 
 
 @dataclass
