@@ -18,7 +18,6 @@ from scalebridge.engine import runtime
 from scalebridge.engine.bench import Recorder
 from scalebridge.engine.rundir import write_text
 
-
 Run = Callable[..., dict[str, Any]]
 """``run(arm, seed, quick=False)`` returns a curve."""
 
