@@ -6,6 +6,7 @@ import pytest
 import torch
 from ase.build import bulk
 
+from scalebridge.engine.md import vectorised
 from scalebridge.engine.md.compressed import TOLERANCE, compare, compress
 from scalebridge.engine.md.integrators import Verlet
 from scalebridge.engine.md.learned import LearnedPotential
@@ -68,6 +69,15 @@ def test_equals_the_network(pair):
     torch.testing.assert_close(two.virial, one.virial, **loose)
     torch.testing.assert_close(two.deviation, one.deviation, **loose)
     assert compare(twin, state).within(TOLERANCE[torch.float64])
+
+
+def test_narrow_registers(monkeypatch):
+    """What runs on a processor with registers of 32 bytes."""
+    monkeypatch.setattr(vectorised, "lanes_of", lambda dtype: 32 // dtype.itemsize)
+    network = network_of("smooth edition")
+    twin = compress(network, TOLERANCE[torch.float64])
+    assert twin.vectorised.lanes == 4
+    assert compare(twin, oxide()).within(TOLERANCE[torch.float64])
 
 
 def test_forces_are_minus_its_own_gradient(pair):

@@ -112,10 +112,10 @@ def harmonics_slope(x, y, z, g: Template, lmax: Template, real: Template):
         px += 6 * a * g[9] * x * y + c * g[10] * y * z + b * g[13] * f
         px += c * g[14] * x * z + 3 * a * g[15] * d
         py += 3 * a * g[9] * d + c * g[10] * x * z + b * g[11] * f
-        # vectors have no ``-=`` in this language
+        # of vectors this language has no ``-=``, and in f32 no division by an integer
         py = py - (c * g[14] * y * z + 6 * a * g[15] * x * y)
         pz += c * g[10] * x * y + 10 * b * z * (g[11] * y + g[13] * x)
-        pz += (15 * z * z - 3) * g[12] / 2 + c * g[14] * d / 2
+        pz += ti.cast(0.5, real) * ((15 * z * z - 3) * g[12] + c * g[14] * d)
     return px, py, pz
 
 
@@ -235,9 +235,7 @@ def k_pair_slopes(
                             along = r2 * 0
                             for k in ti.static(range((lmax + 1) ** 2)):
                                 along += slope[k] * angular[k]
-                            px, py, pz = harmonics_slope(
-                                ux, uy, uz, value, lmax, real
-                            )
+                            px, py, pz = harmonics_slope(ux, uy, uz, value, lmax, real)
                             outward = px * ux + py * uy + pz * uz
                             along -= outward * inverse
                             gx = along * ux + px * inverse
