@@ -33,6 +33,7 @@ EXPECTED = {
     "kelvin_helmholtz": {"mass_drift": 1e-12, "momentum_drift": 1e-12},
     "couette": {"mass_drift": 1e-12},
     "lid_cavity": {"mass_drift": 1e-12},
+    "riemann_2d": {"asymmetry": 1e-6},
     "relaxation_bkw": {"fourth_moment_error": 1e-3, "conservation_drift": 1e-12},
 }
 

@@ -56,7 +56,16 @@ FIELDS = ("density", "velocity", "temperature", "stress", "heat_flux", "entropy"
 UNITS = {
     "density": "rho0", "velocity": "sqrt(R T0)", "temperature": "T0", "stress": "rho0 R T0",
     "heat_flux": "rho0 (R T0)^1.5", "entropy": "rho0 R", "x": "L", "y": "L", "z": "L",
+    "shear": "rho0 R T0", "heat": "rho0 (R T0)^1.5",
 }  # fmt: skip
+NOTES = {
+    "limiter_activity": "fraction of cells at an extremum, where the limiter acts",
+    "positivity": "faces, over all steps, where cell means stood in for a value below zero",
+    "negative_fraction": "fraction of (cell, velocity) with a negative distribution",
+    "fallbacks": "faces, over all steps, where the closure gave way",
+    "complex_fraction": "fraction of cells with complex characteristic speeds",
+    "complex_speed": "largest imaginary part of a characteristic speed over sqrt(R T)",
+}
 REMEDY = "lower the cfl, refine the grid, or choose a more robust model or scheme"
 
 
@@ -314,7 +323,14 @@ def _run_of(model: Model, scenario: GasScenario, problem: Problem) -> Run:
             rate = hyperbolic.fastest_rate(w, p.grid, model.order, p.gas.dimension)
             steps = _count(end, model.cfl / rate, scenario)
             world = HyperbolicWorld(
-                p.grid, p.sides, p.gas, p.knudsen, model.order, end / steps, dtype, device
+                p.grid,
+                p.sides,
+                p.gas,
+                p.knudsen,
+                model.order,
+                end / steps,
+                dtype=dtype,
+                device=device,
             )
             name = f"hme{w.shape[1]}"
             return Run(name, world, world.start(w), steps, end / steps)
@@ -424,7 +440,9 @@ class GasJob:
             _run_of(model, self.scenario, self._grid_of(model))
         begun = main.world.observe(main.state)
         interval = main.steps // self.scenario.time.frames
-        writer = ZarrWriter(folder, "fields", lambda state, seen: _frame(seen), UNITS, 4)
+        writer = ZarrWriter(
+            folder, "fields", lambda state, seen: _frame(main.world, seen), UNITS, 4
+        )
         guards = [positivity_guard(REMEDY)]
         if isinstance(main.world, FluidWorld):
             guards.append(courant_guard)  # type: ignore[arg-type]
@@ -464,23 +482,17 @@ class GasJob:
                 figures[name] = Figure(
                     float(drift.amax()), note="relative, largest of the batch"
                 )
-        for name in (
-            "limiter_activity",
-            "positivity",
-            "negative_fraction",
-            "fallbacks",
-            "complex_fraction",
-            "complex_speed",
-        ):
+        for name, note in NOTES.items():
             if name in seen:
-                figures[name] = Figure(float(seen[name].double().amax()))
+                figures[name] = Figure(float(seen[name].double().amax()), note=note)
         profile = folder.store.require_group("profile")
         for name, axis in zip("xyz", range(self.problem.grid.dim), strict=False):
             _put(profile, name, self.problem.grid.centers(axis))
-        _put(profile, "knudsen", self.problem.knudsen)
+        if len(self.problem.knudsen) > 1:
+            _put(profile, "knudsen", self.problem.knudsen)
         for model in self.scenario.compare:
             figures.update(self._beside(folder, report, model, seen))
-        figures.update(self._reference(profile, seen))
+        figures.update(self._reference(folder, profile, seen))
         return Outcome(
             figures, {"positivity": "ok", "conservation": self._account(figures)}
         )
@@ -515,7 +527,7 @@ class GasJob:
         found = run.world.observe(state)
         group = folder.store.require_group(f"compare/{run.name}")
         group.attrs["title"] = f"beside it, {run.name}"
-        for name, values in _frame(found).items():
+        for name, values in _frame(run.world, found).items():
             _put(group, name, values)
         for axis in range(problem.grid.dim):
             _put(group, "xyz"[axis], problem.grid.centers(axis))
@@ -531,15 +543,25 @@ class GasJob:
             )
         for name in ("complex_fraction", "complex_speed"):
             if name in found:
-                gaps[f"grad13_{name}"] = Figure(float(found[name].amax()))
+                gaps[f"grad13_{name}"] = Figure(float(found[name].amax()), note=NOTES[name])
         return gaps
 
     # -- references -------------------------------------------------------------------
 
-    def _reference(self, profile: Any, seen: Mapping[str, Tensor]) -> dict[str, Figure]:
+    def _reference(
+        self, folder: RunFolder, profile: Any, seen: Mapping[str, Tensor]
+    ) -> dict[str, Figure]:
         scenario, p = self.scenario, self.problem
         if isinstance(scenario.initial, SoundStart):
             return self._spectrum(seen)
+        if isinstance(scenario.initial, QuadrantStart) and _mirrored(scenario.initial):
+            rho = seen["density"][0]
+            return {
+                "asymmetry": Figure(
+                    float((rho - rho.mT).abs().amax() / rho.amax()),
+                    note="largest difference of density across the diagonal, relative",
+                )
+            }
         match scenario.reference:
             case "none":
                 return {}
@@ -550,7 +572,11 @@ class GasJob:
                 rho, *_ = _vortex_average(
                     p.grid, _gamma(scenario), scenario.initial, scenario.time.end
                 )
-                _put(profile, "density_exact", rho)
+                group = folder.store.require_group("exact")
+                group.attrs["title"] = "Against the exact solution"
+                gap = seen["density"][:1] - rho
+                _put(group, "exact", rho[None], "rho0", "density, exact")
+                _put(group, "departure", gap, "rho0", "density, computed - exact")
                 return {"density_error": _error(seen["density"][0], rho)}
             case "shock":
                 return self._shock_profiles(profile, seen)
@@ -657,7 +683,7 @@ class GasJob:
             name = "heat"
         _put(profile, name, found)
         _put(profile, f"{name}_free_exact", (free * rho))
-        _put(profile, f"{name}_slip_reference", slip)
+        _put(profile, f"{name}_reference", slip)
         return {
             f"{name}_error_free": Figure(
                 float((found[-1] / (free * rho[-1]) - 1).abs()),
@@ -670,8 +696,11 @@ class GasJob:
         }
 
 
-def _frame(seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: seen[name] for name in FIELDS}
+def _frame(world: object, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What is kept of a moment; Euler's stress and heat flux are zero and are not."""
+    euler = isinstance(world, FluidWorld) and world.knudsen is None
+    left_out = ("stress", "heat_flux") if euler else ()
+    return {name: seen[name] for name in FIELDS if name not in left_out}
 
 
 def _headline(seen: Mapping[str, Tensor]) -> dict[str, str]:
@@ -696,11 +725,25 @@ def _coarsen(x: Tensor, refine: int, dim: int) -> Tensor:
     return x
 
 
-def _put(group: Any, name: str, values: Tensor) -> None:
+def _mirrored(start: QuadrantStart) -> bool:
+    """Whether exchanging x and y leaves the four states as they are."""
+    values = [_point(state) for state in start.states]
+    turned = [v[[0, 2, 1, 3, 4]] for v in values]
+    pairs = ((0, 0), (1, 3), (2, 2))
+    return start.center[0] == start.center[1] and all(
+        bool((turned[a] == values[b]).all()) for a, b in pairs
+    )
+
+
+def _put(
+    group: Any, name: str, values: Tensor, unit: str = "", long_name: str = ""
+) -> None:
     array = values.detach().cpu().numpy()
     if name in group:
         del group[name]
     stored = group.create_array(name, shape=array.shape, dtype=array.dtype)
     stored[...] = array
-    stored.attrs["unit"] = UNITS.get(name.split("_")[0], "")
-    stored.attrs["long_name"] = name.replace("_", " ")
+    stem = name.removesuffix("_exact").removesuffix("_reference")
+    stem = stem.removesuffix("_free").removesuffix("_nsf")
+    stored.attrs["unit"] = unit or UNITS.get(stem, "")
+    stored.attrs["long_name"] = long_name or name.replace("_", " ")

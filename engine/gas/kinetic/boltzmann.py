@@ -255,7 +255,7 @@ class Relaxation:
         square = q.velocities.square().sum(-1)
         checkpoint = folder.load_checkpoint()
         f, step = exact.bkw(self.dimension, 0.0, square), 0
-        rows = torch.zeros(self.frames + 1, 7, dtype=torch.float64)
+        rows = torch.zeros(self.frames + 1, 6, dtype=torch.float64)
         rows[0] = self._row(q, f, 0.0)
         if checkpoint is not None:
             f, rows, step = (
@@ -277,34 +277,31 @@ class Relaxation:
     def _row(self, q: Boltzmann, f: Tensor, time: float) -> Tensor:
         m = q.moments(f)
         names = ("density", "temperature", "fourth", "sixth", "entropy")
-        spare = torch.tensor(float(f.min()))
-        return torch.tensor([time, *(float(m[n]) for n in names), float(spare)])
+        return torch.tensor([time, *(float(m[n]) for n in names)], dtype=torch.float64)
 
     def _finish(self, folder: Any, q: Boltzmann, f: Tensor, rows: Tensor) -> Outcome:
         exactly = torch.tensor(
             [exact.bkw_moments(self.dimension, float(t)) for t in rows[:, 0]]
         )
-        square = q.velocities.square().sum(-1)
-        group = folder.store.require_group("profile")
-        columns = {
+        moments = {
             "time": rows[:, 0],
-            "density": rows[:, 1],
-            "temperature": rows[:, 2],
             "fourth": rows[:, 3],
-            "sixth": rows[:, 4],
-            "entropy": rows[:, 5],
             "fourth_exact": exactly[:, 0],
+            "sixth": rows[:, 4],
             "sixth_exact": exactly[:, 1],
-            "distribution": f,
-            "distribution_exact": exact.bkw(self.dimension, self.time_end, square),
-            "velocity": q.velocities.reshape(self.nodes, -1, self.dimension)[:, 0, 0],
         }
-        for name, values in columns.items():
-            if name in group:
-                del group[name]
-            stored = group.create_array(name, shape=tuple(values.shape), dtype="float64")
-            stored[...] = values.numpy()
-            stored.attrs["long_name"] = name.replace("_", " ")
+        units = {"time": "mean collision times", "fourth": "(R T0)^2", "sixth": "(R T0)^3"}
+        _write(folder, "profile", "Moments of the distribution", moments, units)
+        _write(
+            folder, "entropy", "Entropy", {"time": rows[:, 0], "entropy": rows[:, 5]}, units
+        )
+        _write(
+            folder,
+            "cut",
+            "Distribution along one velocity",
+            self._cut(q, f),
+            {"v": "sqrt(R T0)"},
+        )
         errors = (rows[:, 3:5] / exactly - 1).abs().amax(0)
         drift = float((rows[:, 1:3] - rows[0, 1:3]).abs().amax())
         figures = {
@@ -314,7 +311,35 @@ class Relaxation:
             "sixth_moment_error": Figure(
                 float(errors[1]), note="relative, largest over time"
             ),
-            "conservation_drift": Figure(drift),
+            "conservation_drift": Figure(
+                drift, note="of density and temperature, largest over time"
+            ),
         }
         falling = bool((rows[1:, 5] < rows[:-1, 5] - 1e-12).any())
         return Outcome(figures, {"entropy": "fell during the run" if falling else "ok"})
+
+    def _cut(self, q: Boltzmann, f: Tensor) -> dict[str, Tensor]:
+        """The distribution through the middle of velocity space, at start and end."""
+        square, middle = q.velocities.square().sum(-1), self.nodes // 2
+        at = (slice(None), *(middle,) * (self.dimension - 1))
+        columns = {"v": q.velocities[at][:, 0], "at_the_end": f[at]}
+        for name, time in (("at_the_end_exact", self.time_end), ("at_the_start", 0.0)):
+            columns[name] = exact.bkw(self.dimension, time, square)[at]
+        return columns
+
+
+NAMES = {"fourth": "mean of v^4", "sixth": "mean of v^6"}
+
+
+def _write(
+    folder: Any, name: str, title: str, columns: dict[str, Tensor], units: dict[str, str]
+) -> None:
+    group = folder.store.require_group(name)
+    group.attrs["title"] = title
+    for key, values in columns.items():
+        if key in group:
+            del group[key]
+        stored = group.create_array(key, shape=tuple(values.shape), dtype="float64")
+        stored[...] = values.numpy()
+        stored.attrs["unit"] = units.get(key, "")
+        stored.attrs["long_name"] = NAMES.get(key, key.replace("_", " "))
