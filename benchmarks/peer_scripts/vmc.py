@@ -43,7 +43,7 @@ class Course:
     def __exit__(self, *failure):
         return False
 
-    def write(self, step, *, energy, **others):
+    def write(self, iteration, *, energy, **others):
         """Note one step.
 
         Raises:
