@@ -17,8 +17,8 @@ turn with the axes.
 
 Density, momentum and the second moments along the axes have exact fluxes and are advanced
 in conservative form, the other equations along straight paths. MUSCL on ``w``, the exact
-``|A|`` for upwinding, IMEX ARS(2,2,2) with BGK. For D = 1 this is HME of :mod:`.hermite`,
-which has the learned closures.
+``|A|`` for upwinding, IMEX ARS(2,2,2) with BGK. For D = 1 this is HME of :mod:`.hermite`.
+A :data:`HyperbolicClosure` may supply what was cut off (:mod:`.tomography`).
 
 Walls are Maxwell's for all moments odd in the normal velocity, see :func:`at_wall`.
 """
@@ -39,6 +39,8 @@ from ..grid import Grid
 from ..material import Gas
 from ..observe import refuse_unphysical
 from .hermite import DELTA, GAMMA, roots, van_leer
+
+Limiter = Callable[[Tensor, Tensor], Tensor]
 
 REMEDY = "lower the cfl, use fewer moments, or take the kinetic model"
 SONIC = 0.1
@@ -211,6 +213,63 @@ def apply(b: Basis, w: Tensor, d: Tensor, axis: int) -> Tensor:
     return from_frozen(b, w, f, moved)
 
 
+@dataclass(frozen=True)
+class Edge:
+    """Where degree M + 1 meets degree M along one axis k.
+
+    Attributes:
+        rows: places of the ``|a| = M``.
+        tops: places of ``t = a + e_k`` among those of degree M + 1.
+        factor: ``[rows, 1]`` a_k + 1.
+        once: ``[D, rows]`` place of t - e_d, N where there is none.
+        twice: ``[D, rows]`` place of t - 2 e_d.
+    """
+
+    rows: list[int]
+    tops: list[int]
+    factor: Tensor
+    once: list[Tensor]
+    twice: list[Tensor]
+
+
+@lru_cache(maxsize=32)
+def edge(
+    order: int, axes: int, axis: int, dtype: torch.dtype, device: torch.device
+) -> Edge:
+    """Return the places of what the equations of degree M need from degree M + 1."""
+    indices = multi_indices(order, axes)
+    tops = multi_indices(order + 1, axes)[len(indices) :]
+    places = {a: i for i, a in enumerate(indices)}
+    rows = [i for i, a in enumerate(indices) if sum(a) == order]
+    above = [_plus(indices[i], axis, 1) for i in rows]
+
+    def below(d: int, step: int) -> Tensor:
+        at = [places.get(_plus(t, d, -step), len(indices)) for t in above]
+        return torch.tensor(at, device=device)
+
+    return Edge(
+        rows,
+        [tops.index(t) for t in above],
+        torch.tensor([[float(t[axis])] for t in above], dtype=dtype, device=device),
+        [below(d, 1) for d in range(axes)],
+        [below(d, 2) for d in range(axes)],
+    )
+
+
+def dropped(b: Basis, w: Tensor, d: Tensor, axis: int) -> Tensor:
+    """Return what HME leaves out of the equations of degree M, ``[batch, rows, points]``.
+
+    ``(a_k + 1) (D_t - df_t)`` with ``t = a + e_k``, for a change d of w.
+    """
+    some, f = edge(b.order, b.axes, axis, w.dtype, w.device), coefficients(b, w)
+    dtheta, total = _theta(b, d), 0.0
+    for k in range(b.axes):
+        i = b.low[1 + k]
+        total = total + f[:, some.once[k]] * d[:, i : i + 1]
+        total = total + 0.5 * f[:, some.twice[k]] * dtheta
+    return some.factor * total
+
+
 def absolute(b: Basis, w: Tensor, d: Tensor, axis: int) -> Tensor:
     """Return ``|A_axis(w)| d``."""
     f = coefficients(b, w)
@@ -272,6 +331,26 @@ def _conserved_jump(b: Basis, w: Tensor, d: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Given:
+    """What a closure says of every cell.
+
+    Attributes:
+        top: ``[batch, tops, *grid.shape]`` f_a of degree M + 1, in the order of
+            :func:`multi_indices`.
+        share: ``[batch, *grid.shape]`` of what HME drops beside df_a; 0 is HME.
+        fallback: ``[batch, *grid.shape]`` 1 where the closure gave way to HME.
+    """
+
+    top: Tensor
+    share: Tensor
+    fallback: Tensor
+
+
+HyperbolicClosure = Callable[[Basis, Tensor, Tensor], Given]
+"""w ``[batch, N, *grid.shape]`` and tau ``[batch, *grid.shape]`` to what was cut off."""
+
+
+@dataclass(frozen=True)
 class HyperbolicState:
     """A batch of moment fields.
 
@@ -297,6 +376,8 @@ class HyperbolicWorld:
         knudsen: ``[batch]``.
         order: M, at least 3.
         time_step: fixed.
+        closure: None for HME.
+        limiter: :func:`~.hermite.van_leer`, or :func:`~.hermite.koren` for smooth flows.
         dtype: f64 or f32.
         device: cpu or cuda.
     """
@@ -307,6 +388,8 @@ class HyperbolicWorld:
     knudsen: Tensor
     order: int
     time_step: float
+    closure: HyperbolicClosure | None = None
+    limiter: Limiter = van_leer
     dtype: torch.dtype = torch.float64
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
@@ -393,23 +476,33 @@ class HyperbolicWorld:
     def _relax(self, moments: Tensor, dt: float) -> Tensor:
         b, w = self.basis, primitive(self.basis, moments)
         theta = _theta(b, w)
-        kn = self.knudsen.view(-1, *(1,) * self.grid.dim)
-        keep = 1.0 / (1.0 + dt / self.gas.relaxation_time(kn, w[:, 0], theta[:, 0]))
+        keep = 1.0 / (1.0 + dt / self.relaxation_time(w))
         w[:, b.high] *= keep[:, None]
         diagonal = b.low[1 + b.axes :]
         w[:, diagonal] = theta + (w[:, diagonal] - theta) * keep[:, None]
         return conserved(b, w)
 
+    def relaxation_time(self, w: Tensor) -> Tensor:
+        """Return tau of w, ``[batch, *grid.shape]``."""
+        kn = self.knudsen.view(-1, *(1,) * self.grid.dim)
+        tau = self.gas.relaxation_time(kn, w[:, 0], _theta(self.basis, w)[:, 0])
+        return tau.expand(w[:, 0].shape)
+
     def rates(self, moments: Tensor) -> Tensor:
         """Return the transport part of the moments' time derivative."""
         w = primitive(self.basis, moments)
+        given = self.closure and self.closure(self.basis, w, self.relaxation_time(w))
         total = torch.zeros_like(moments)
         for axis in range(self.grid.dim):
             rows = w.movedim(2 + axis, -1)
-            total -= self._sweep(rows, axis).movedim(-1, 2 + axis)
+            turned = given and (
+                given.top.movedim(2 + axis, -1),
+                given.share[:, None].movedim(2 + axis, -1),
+            )
+            total -= self._sweep(rows, axis, turned).movedim(-1, 2 + axis)
         return total
 
-    def _sweep(self, w: Tensor, axis: int) -> Tensor:
+    def _sweep(self, w: Tensor, axis: int, given: tuple[Tensor, Tensor] | None) -> Tensor:
         """Transport along the last axis of ``w [batch, N, ..., cells]``."""
         b, h = self.basis, self.grid.spacing[axis]
         left, right = self._faces(w, axis)
@@ -422,12 +515,26 @@ class HyperbolicWorld:
         through = self._sealed(through.view(*lead[:1], -1, *lead[2:], faces), axis)
         smear, jump = smear.view(*lead, faces), jump.view(*lead, faces)
         begin, end = right[..., :-1], left[..., 1:]
-        inside = apply(
-            b, (0.5 * (begin + end)).flatten(2), (end - begin).flatten(2), axis
-        ).view_as(begin)
+        middle, slope = (0.5 * (begin + end)).flatten(2), (end - begin).flatten(2)
+        inside = apply(b, middle, slope, axis).view_as(begin)
+        if given is not None:
+            some = edge(b.order, b.axes, axis, w.dtype, w.device)
+            top, share = (self._beyond(part, axis) for part in given)
+            more = dropped(b, mean, d, axis).unflatten(2, (*lead[2:], faces))
+            jump[:, some.rows] += 0.5 * (share[..., 1:] + share[..., :-1]) * more
+            more = dropped(b, middle, slope, axis).unflatten(2, begin.shape[2:])
+            push = 0.5 * (top[..., 2:] - top[..., :-2])[:, some.tops].flatten(2)
+            push = (some.factor * push).view_as(more)
+            inside[:, some.rows] += share[..., 1:-1] * more + push
         out = inside + 0.5 * (jump - smear)[..., 1:] + 0.5 * (jump + smear)[..., :-1]
         out[:, b.low] = torch.diff(through, dim=-1)
         return out / h
+
+    def _beyond(self, values: Tensor, axis: int) -> Tensor:
+        """One cell more at both ends of the last axis: round the box, or the last one."""
+        ends = values[..., :1], values[..., -1:]
+        low, high = ends[::-1] if self.sides[axis].periodic else ends
+        return torch.cat([low, values, high], -1)
 
     def _faces(self, w: Tensor, axis: int) -> tuple[Tensor, Tensor]:
         pair = self.sides[axis]
@@ -438,9 +545,9 @@ class HyperbolicWorld:
             high = self._ghost(pair.high, w[..., -1:], w[..., -2:-1])
             w = torch.cat([low, low, w, high, high], -1)
         d = torch.diff(w, dim=-1)
-        slope = van_leer(d[..., :-1], d[..., 1:])
-        left = w[..., 1:-2] + 0.5 * slope[..., :-1]
-        right = w[..., 2:-1] - 0.5 * slope[..., 1:]
+        behind, ahead = d[..., :-1], d[..., 1:]
+        left = w[..., 1:-2] + 0.5 * self.limiter(behind, ahead)[..., :-1]
+        right = w[..., 2:-1] - 0.5 * self.limiter(ahead, behind)[..., 1:]
         if isinstance(pair.low, Wall):
             left[..., 0] = mirrored(self.basis, right[..., 0], pair.low, axis, 1.0)
         if isinstance(pair.high, Wall):

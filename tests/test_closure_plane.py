@@ -1,0 +1,159 @@
+"""A closure learned in one velocity dimension, on the plane: algebra, symmetry, gain."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from scalebridge.engine.build.closure import load
+from scalebridge.engine.gas.boundaries import ALL_PERIODIC
+from scalebridge.engine.gas.kinetic.velocities import Velocities
+from scalebridge.engine.gas.moment import hermite, hyperbolic, tomography
+from scalebridge.engine.gas.moment.hyperbolic import (
+    HyperbolicWorld,
+    basis,
+    coefficients,
+    multi_indices,
+)
+from scalebridge.engine.gas.moment.tomography import AXES, EIGHT, Tomography
+from scalebridge.engine.learn.explorers import planes
+
+MODELS = Path(__file__).resolve().parent.parent / "scenarios" / "models"
+M = 5
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def module():
+    return load(MODELS / "closure_wide_0.safetensors").requires_grad_(False)
+
+
+def two_streams() -> tuple[Velocities, torch.Tensor]:
+    """A distribution far from equilibrium, with shear and two temperatures."""
+    grid = Velocities.symmetric(2, 60, 8.0)
+    v = grid.nodes
+    a = v - torch.tensor([0.3, -0.2], dtype=torch.float64)
+    b = v - torch.tensor([-0.5, 0.6], dtype=torch.float64)
+    width = torch.tensor([1.2, 0.6], dtype=torch.float64)
+    first = torch.exp(-0.625 * a.square().sum(-1))
+    return grid, first + 0.3 * torch.exp(-0.5 * (b.square() / width).sum(-1))
+
+
+def moments_along(unit: torch.Tensor, order: int) -> torch.Tensor:
+    grid, f = two_streams()
+    s = grid.nodes @ unit
+    return torch.stack([(f * s**k).sum() * grid.weight for k in range(order + 1)])
+
+
+def plane_state(order: int) -> torch.Tensor:
+    grid, f = two_streams()
+    v = grid.nodes
+    raw = [
+        (f * v[:, 0] ** a * v[:, 1] ** b).sum() * grid.weight
+        for a, b in multi_indices(order, 2)
+    ]
+    return planes.from_raw(torch.stack(raw)[None, :, None, None], order)
+
+
+def tensor_from_marginals(shift: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """The closing tensor from true marginals, ``shift`` times the change of frame."""
+    w = plane_state(M + 1)
+    count = len(multi_indices(M, 2))
+    f = coefficients(basis(M, 2, torch.float64, CPU), w[:, :count])[:, :count]
+    gather, back = (torch.as_tensor(each) for each in tomography.weights(M, EIGHT))
+    tops = []
+    for vector, rows in zip(EIGHT, gather, strict=True):
+        unit = torch.tensor(vector, dtype=torch.float64) / math.hypot(*vector)
+        true = hermite.from_raw(moments_along(unit, M + 1), M + 1)
+        phi = torch.einsum("kn,bnxy->bkxy", rows, f)
+        speed = unit[0] * w[:, 1] + unit[1] * w[:, 2]
+        theta = 0.5 * (w[:, 3] + w[:, 5])
+        line = tomography.marginal(phi, speed, theta)[0, 0, 0]
+        torch.testing.assert_close(line, true[:-1], rtol=1e-11, atol=1e-12)
+        over = tomography.carried_over(phi, phi[:, 2] / phi[:, 0], M + 1)
+        tops.append(true[-1] - shift * over[0, 0, 0])
+    return back @ torch.stack(tops), w[0, count:, 0, 0]
+
+
+def test_the_closing_tensor_comes_back_from_true_marginals():
+    found, true = tensor_from_marginals(1.0)
+    torch.testing.assert_close(found, true, rtol=1e-10, atol=1e-13)
+    wrong, _ = tensor_from_marginals(0.0)
+    assert float((wrong - true).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_what_hme_drops_is_that_of_the_next_order(axis):
+    rng = torch.Generator().manual_seed(3)
+    low, high = (basis(k, 2, torch.float64, CPU) for k in (M, M + 1))
+    count = len(low.indices)
+    w = 0.05 * torch.randn(2, count, 4, generator=rng, dtype=torch.float64)
+    w[:, [0, 3, 5]] += 1.0
+    d = torch.randn(2, count, 4, generator=rng, dtype=torch.float64)
+    more = torch.zeros(2, len(high.indices) - count, 4, dtype=torch.float64)
+    wide, step = torch.cat([w, more], 1), torch.cat([d, more], 1)
+    frozen = hyperbolic.to_frozen(high, wide, coefficients(high, wide), step)
+    some = hyperbolic.edge(M, 2, axis, torch.float64, CPU)
+    expected = some.factor * frozen[:, count:][:, some.tops]
+    torch.testing.assert_close(hyperbolic.dropped(low, w, d, axis), expected)
+    assert not torch.allclose(hyperbolic.dropped(low, w, d, 1 - axis), expected)
+
+
+def fields(some, cells: int) -> torch.Tensor:
+    grid = planes.box(cells)
+    w = torch.stack([each.fields(*grid.points()) for each in some])
+    return hyperbolic.equilibrium(w[..., 0], w[..., 1:3], w[..., 3], M)
+
+
+def swapped(w: torch.Tensor) -> torch.Tensor:
+    """The same gas with x and y exchanged."""
+    indices = multi_indices(M, 2)
+    return w.transpose(2, 3)[:, [indices.index((b, a)) for a, b in indices]]
+
+
+def world(cells: int, kn: torch.Tensor, closure, step: float) -> HyperbolicWorld:
+    return HyperbolicWorld(
+        planes.box(cells), (ALL_PERIODIC,) * 2, planes.GAS, kn, M, step,
+        closure=closure, limiter=hermite.koren,
+    )  # fmt: skip
+
+
+def run(w: torch.Tensor, kn: torch.Tensor, closure, until: float) -> torch.Tensor:
+    rate = hyperbolic.fastest_rate(w, planes.box(w.shape[-1]), M, 2)
+    steps = math.ceil(until * rate / 0.8)
+    one = world(w.shape[-1], kn, closure, until / steps)
+    state = one.start(w)
+    for _ in range(steps):
+        state = one.step(state)
+    return state.moments
+
+
+def test_the_axes_may_be_exchanged_and_nothing_is_lost(module):
+    some = planes.flows(5, 2, first=2)
+    kn = torch.tensor([0.3, 5.0], dtype=torch.float64)
+    w, closure = fields(some, 16), Tomography(module, 1 / 16)
+    there, back = run(w, kn, closure, 0.03), run(swapped(w), kn, closure, 0.03)
+    torch.testing.assert_close(swapped(back), there, rtol=1e-9, atol=1e-12)
+    start = planes.conserved(hyperbolic.conserved(basis(M, 2, w.dtype, CPU), w))
+    drift = (planes.conserved(there) - start).mean((2, 3)).abs().max()
+    assert float(drift) < 1e-13
+    assert float((there - run(w, kn, None, 0.03)).abs().max()) > 1e-5
+    lame = Tomography(module, 1 / 16, EIGHT[:6])  # no longer the same when exchanged
+    there, back = run(w, kn, lame, 0.03), run(swapped(w), kn, lame, 0.03)
+    assert float((swapped(back) - there).abs().max()) > 1e-6
+
+
+def test_eight_directions_beat_hme_on_a_flow_never_seen_and_two_do_not(module):
+    flow = planes.flow(9, 3)
+    kn = torch.tensor([flow.knudsen], dtype=torch.float64)
+    raw = planes.solve([flow], (0.0, 0.25), 40, 24, 20)
+    true, start = planes.conserved(raw[1]), planes.from_raw(raw[0], M)
+
+    def error(closure) -> float:
+        found = planes.conserved(run(start, kn, closure, 0.25))
+        return float(planes.relative_error(found, true)[0])
+
+    hme = error(None)
+    assert error(Tomography(module, 1 / 20)) < 0.35 * hme
+    assert error(Tomography(module, 1 / 20, AXES)) > 0.6 * hme
