@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from scalebridge.engine import runtime
 from scalebridge.engine.bench import Recorder
 from scalebridge.engine.build.closure import load
+from scalebridge.engine.build.closure_plane import run_plane
 from scalebridge.engine.build.closure_shock import KNUDSEN, kinetic, moments
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC
 from scalebridge.engine.gas.material import Gas
@@ -28,9 +29,10 @@ from scalebridge.engine.gas.moment.hermite import (
     koren,
 )
 from scalebridge.engine.gas.moment.learned import Council, Learned
+from scalebridge.engine.gas.moment.tomography import Tomography
 from scalebridge.engine.gas.moment.upwind import roe
 from scalebridge.engine.learn import contest, response
-from scalebridge.engine.learn.explorers import flows, fronts
+from scalebridge.engine.learn.explorers import flows, fronts, planes
 from scalebridge.engine.learn.trainers.closure import (
     linear_rates,
     relative_error,
@@ -315,6 +317,89 @@ def cost(record: Recorder) -> None:
     )
 
 
+PLANE = ("plane_t01", "plane_t03", "plane_t01_hme", "plane_t03_hme", "crossover_2d")
+BLOCKS = 16
+"""Cells along each axis on which flows of the plane are compared, whatever their grid."""
+
+
+def on_blocks(fields: torch.Tensor) -> torch.Tensor:
+    """Average the last two axes to the blocks."""
+    return planes.averaged(fields, BLOCKS)
+
+
+def plane(record: Recorder, quick: bool) -> None:
+    """Record the shipped weights on flows of the plane, and what they cost there.
+
+    Four flows, one in each Knudsen decade. The crossover: CPU time for one flow to t = 0.3
+    over that of the cheapest kinetic run (cells 32, 48, 64; velocities 10 to 16 along each
+    axis) whose error is no larger.
+    """
+    cells, nodes, until = (16, 20, 0.1) if quick else (48, 32, 0.3)
+    times = (0.0, 0.1, until) if until > 0.1 else (0.0, until)
+    some = planes.flows(flows.HELD_OUT, 4)
+    parts = [planes.solve([one], times, 2 * cells, nodes, cells, 5) for one in some]
+    raw = torch.cat(parts, 1)
+    true = torch.stack([on_blocks(planes.conserved(each)) for each in raw])
+    kn = torch.tensor([one.knudsen for one in some], dtype=torch.float64)
+    start = planes.from_raw(raw[0], ORDER)
+    learned = Tomography(modules()[0].float(), 1.0 / cells)
+    errors, cost = {}, {}
+    for name, closure in (("_hme", None), ("", learned)):
+        run_plane(start, kn, (0.0, 0.01), ORDER, closure)
+        begun = time.process_time()
+        done = run_plane(start, kn, times, ORDER, closure)
+        cost[name] = (time.process_time() - begun) / len(some)
+        found = replace(done, fields=torch.stack([on_blocks(f) for f in done.fields]))
+        errors[name] = found.errors(true)
+        note = f"{cells} x {cells} cells; by decade at t = {until:g}: " + ", ".join(
+            f"{float(e):.2g}" for e in errors[name][-1]
+        )
+        for tag, e in zip(("t01", "t03"), errors[name][1:], strict=False):
+            record(f"plane_{tag}{name}", float(e.max()), "relative", note=note)
+    if not record.wants("crossover_2d"):
+        return
+    sizes = (BLOCKS,) if quick else (32, 48, 64)
+    tried = [
+        plane_kinetic(one, fields, times, sizes, quick)
+        for one, fields in zip(some, true.unbind(1), strict=True)
+    ]
+    ratios = []
+    for runs, limit in zip(tried, errors[""][-1], strict=True):
+        enough = [seconds for seconds, error, _ in runs if error <= float(limit)]
+        ratios.append(cost[""] / min(enough) if enough else 0.0)
+    record(
+        "crossover_2d",
+        max(ratios),
+        "of the cheapest kinetic run with no larger error",
+        note="worst Knudsen decade; by decade "
+        + ", ".join(f"{ratio:.2g}" for ratio in ratios)
+        + f" (0: no kinetic run tried was as good); {cost['']:.2g} CPU s a flow, HME "
+        f"{cost['_hme']:.2g}; more than 1 means the closure costs more",
+    )
+
+
+def plane_kinetic(
+    one: planes.PlaneFlow,
+    true: torch.Tensor,
+    times: tuple[float, ...],
+    sizes: tuple[int, ...],
+    quick: bool,
+) -> list[tuple[float, float, str]]:
+    """Return CPU seconds, error at the end and size of kinetic runs of one flow."""
+    found = []
+    for cells in sizes:
+        for nodes in (12,) if quick else (10, 12, 16):
+            limit = 5.2
+            world, state = planes.kinetic([one], cells, nodes, limit)
+            world.advance(state, 1)
+            begun = time.process_time()
+            raw = planes.solve([one], (0.0, times[-1]), cells, nodes, BLOCKS, 2, limit)
+            seconds = time.process_time() - begun
+            error = planes.relative_error(planes.conserved(raw[-1]), true[-1:])
+            found.append((seconds, float(error), f"{cells}^2 x {nodes}^2"))
+    return found
+
+
 def reference(record: Recorder, quick: bool) -> None:
     """Record the error of the kinetic references: one flow in each Knudsen decade again.
 
@@ -406,5 +491,7 @@ def measure(quick: bool, record: Recorder) -> None:
     reference(record, quick)
     if record.wants("shock_thickness_error", "shock_temperature_rms", "shock_grid_change"):
         shock(record, quick)
+    if record.wants(*PLANE):
+        plane(record, quick)
     if record.wants("unstable_runs"):
         stability(record, quick)

@@ -1,12 +1,15 @@
 """A closure learned in one velocity dimension, on the plane: algebra, symmetry, gain."""
 
 import math
+import tomllib
 from pathlib import Path
 
 import pytest
 import torch
 
+from scalebridge.engine.build import build
 from scalebridge.engine.build.closure import load
+from scalebridge.engine.errors import InputError
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC
 from scalebridge.engine.gas.kinetic.velocities import Velocities
 from scalebridge.engine.gas.moment import hermite, hyperbolic, tomography
@@ -18,6 +21,11 @@ from scalebridge.engine.gas.moment.hyperbolic import (
 )
 from scalebridge.engine.gas.moment.tomography import AXES, EIGHT, Tomography
 from scalebridge.engine.learn.explorers import planes
+from scalebridge.engine.run import Reporter
+from scalebridge.engine.rundir import RunFolder
+from scalebridge.engine.scenario import parse
+from scalebridge.viz.gas import closure_maps
+from scalebridge.viz.record import Record
 
 MODELS = Path(__file__).resolve().parent.parent / "scenarios" / "models"
 M = 5
@@ -157,3 +165,19 @@ def test_eight_directions_beat_hme_on_a_flow_never_seen_and_two_do_not(module):
     hme = error(None)
     assert error(Tomography(module, 1 / 20)) < 0.35 * hme
     assert error(Tomography(module, 1 / 20, AXES)) > 0.6 * hme
+
+
+def test_the_shipped_scenario_runs_and_is_drawn(tmp_path):
+    text = (MODELS.parent / "closure_2d.toml").read_text()
+    small = {"flows": 2, "cells": 12, "velocities": 20, "times": [0.02]}
+    scenario = parse({**tomllib.loads(text), **small})
+    with RunFolder.create(tmp_path / "run", text, {}) as folder:
+        outcome = build(scenario, MODELS.parent).run(folder, Reporter(quiet=True))
+    for name in ("hme", "learned"):
+        assert outcome.verdicts[f"stable_{name}"] == "ok"
+        assert 0 < outcome.figures[f"worst_decade_{name}_t002"].value < 0.1
+    group = Record(tmp_path / "run").groups()[""]
+    made = closure_maps(group)
+    assert made is not None and len(made.axes) == 6
+    with pytest.raises(InputError, match="must rise"):
+        parse({**tomllib.loads(text), "times": [0.3, 0.1]})

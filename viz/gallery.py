@@ -86,6 +86,12 @@ def _closure_pictures(record: Record, group: Group) -> Iterator[Attempt]:
     found = gas.closure_panels(group, times)
     if found:
         yield "Profiles", lambda: _page(found, "Flows by every model", truth)
+    if "map_kinetic" in group.columns:
+        caption = (
+            "The flow with the largest Knudsen number at the last moment; the differences "
+            "share one scale."
+        )
+        yield "Maps", lambda: _plane_maps(group, caption)
     errors = gas.closure_errors(group, times)
     if errors:
         caption = (
@@ -103,6 +109,11 @@ def _closure_pictures(record: Record, group: Group) -> Iterator[Attempt]:
     shocks = gas.shock_panels(group)
     if shocks:
         yield "Shock", lambda: _page(shocks, "The inside of the shock", truth, height=3.4)
+
+
+def _plane_maps(group: Group, caption: str) -> "Picture | None":
+    made = gas.closure_maps(group)
+    return made and _figure_of(made, "One flow and what is wrong", caption)
 
 
 def _symmetry_pictures(groups: Mapping[str, Group]) -> Iterator[Attempt]:

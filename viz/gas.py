@@ -1,11 +1,15 @@
 """Runs of the gas room: every Knudsen number, every model, and what they should be."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import fields, plots, style
 from .record import Column, Group, Record
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SHOWN = ("density", "velocity", "temperature", "heat_flux")
 MAX_PANELS = 6
@@ -166,6 +170,39 @@ def closure_panels(group: Group, times: Sequence[float] = ()) -> list[plots.Plot
             plots.Plot(curves, x.title, f"density{when}", title=f"flow {flow + 1}")
         )
     return panels
+
+
+def closure_maps(group: Group) -> "Figure | None":
+    """Return the density of the last flow on the plane, and where the models miss it.
+
+    Arrays are ``map_MODEL [flows, nx, ny]``.
+    """
+    found = [c for c in _models(group, "map_") if len(c[1].shape) == 3]
+    if len(found) < 2 or "x" not in group.columns or "y" not in group.columns:
+        return None
+    x, y = (group.columns[name] for name in ("x", "y"))
+    maps = [(name, np.asarray(column.array[-1], float)) for name, column in found]
+    true = maps[0][1]
+    off = [(f"{name} less kinetic", values - true) for name, values in maps[1:]]
+    bound = max(float(np.nanmax(np.abs(values))) for _, values in off) or 1.0
+    made = style.figure(3.6 * len(maps), 3.3)
+    shown: list[tuple[str, np.ndarray, dict[str, Any]]] = [
+        ("kinetic: density", true, {"cmap": style.SEQUENTIAL})
+    ]
+    limits: dict[str, Any] = {"cmap": style.DIVERGING, "vmin": -bound, "vmax": bound}
+    shown += [(title, values, limits) for title, values in off]
+    for place, (title, values, look) in enumerate(shown, start=1):
+        axes = made.add_subplot(1, len(shown), place)
+        drawn = axes.pcolormesh(
+            x.values, y.values, values.T, shading="auto", rasterized=True, **look
+        )
+        axes.set_title(title, loc="left")
+        axes.set_xlabel(x.title)
+        axes.set_ylabel(y.title if place == 1 else "")
+        axes.set_aspect("equal")
+        axes.grid(False)
+        made.colorbar(drawn, ax=axes, shrink=0.8)
+    return made
 
 
 def closure_errors(group: Group, times: Sequence[float] = ()) -> list[plots.Plot]:

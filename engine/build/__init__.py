@@ -10,7 +10,12 @@ from ..errors import InputError
 from ..protocols import Job
 from ..schema.audit import SymmetryScenario
 from ..schema.base import Common
-from ..schema.closure import ClosureScenario, ClosureShockScenario, ClosureTrainScenario
+from ..schema.closure import (
+    ClosurePlaneScenario,
+    ClosureScenario,
+    ClosureShockScenario,
+    ClosureTrainScenario,
+)
 from ..schema.coupled import CoupledShockScenario
 from ..schema.elastic import ElasticScenario
 from ..schema.gas import GasScenario, RelaxationScenario
@@ -34,7 +39,12 @@ def build(scenario: Common, base: Path) -> Job:
         InputError: something that the scenario names is missing or does not fit.
     """
     match scenario:
-        case ClosureTrainScenario() | ClosureScenario() | ClosureShockScenario():
+        case (
+            ClosureTrainScenario()
+            | ClosureScenario()
+            | ClosureShockScenario()
+            | ClosurePlaneScenario()
+        ):
             from . import closure
 
             return closure.build(scenario, base)

@@ -24,6 +24,7 @@ from ..rundir import RunFolder
 from ..schema.base import locate
 from ..schema.closure import (
     ClosureModel,
+    ClosurePlaneScenario,
     ClosureScenario,
     ClosureShockScenario,
     ClosureTrainScenario,
@@ -43,7 +44,11 @@ FAR = "a learned closure was used far outside what it was trained on"
 
 
 def build(
-    scenario: ClosureTrainScenario | ClosureScenario | ClosureShockScenario, base: Path
+    scenario: ClosureTrainScenario
+    | ClosureScenario
+    | ClosureShockScenario
+    | ClosurePlaneScenario,
+    base: Path,
 ) -> Job:
     """Return the job of a closure scenario.
 
@@ -61,6 +66,10 @@ def build(
             from .closure_shock import ShockComparison
 
             return ShockComparison(scenario, load_all(scenario.models, base))
+        case ClosurePlaneScenario():
+            from .closure_plane import PlaneComparison
+
+            return PlaneComparison(scenario, load_all(scenario.models, base))
 
 
 Loaded = dict[str, list[FaceClosure]]

@@ -2,7 +2,12 @@
 
 from .audit import SymmetryScenario
 from .base import Common
-from .closure import ClosureScenario, ClosureShockScenario, ClosureTrainScenario
+from .closure import (
+    ClosurePlaneScenario,
+    ClosureScenario,
+    ClosureShockScenario,
+    ClosureTrainScenario,
+)
 from .coupled import CoupledShockScenario
 from .elastic import ElasticScenario
 from .gas import GasScenario, RelaxationScenario
@@ -25,6 +30,7 @@ def scenario_kinds() -> dict[str, type[Common]]:
         "closure": ClosureScenario,
         "closure_in_loop": ClosureLoopScenario,
         "closure_learn": ClosureLearnScenario,
+        "closure_plane": ClosurePlaneScenario,
         "closure_shock": ClosureShockScenario,
         "closure_train": ClosureTrainScenario,
         "coupled_shock": CoupledShockScenario,

@@ -164,3 +164,29 @@ class ClosureShockScenario(Common):
     """Discrete velocities of the kinetic run."""
     models: list[ClosureModel] = Field(default=[])
     """Learned closures."""
+
+
+class ClosurePlaneScenario(Common):
+    """Flows of the plane by HME and by closures that were learned in one dimension."""
+
+    kind: Literal["closure_plane"]
+    flows: int = Field(default=4, ge=1, le=1000)
+    """How many, four Knudsen decades in turn."""
+    held_out_seed: int = Field(default=20190413, ge=0)
+    """Seed of the flows; the default is the frozen test set."""
+    times: list[Positive] = Field(default=[0.1, 0.3], min_length=1)
+    """When they are compared, rising."""
+    cells: int = Field(default=40, ge=8, le=1024)
+    """Cells of the moment models along each axis."""
+    refinement: int = Field(default=2, ge=1, le=8)
+    """The kinetic grid is finer by this factor."""
+    velocities: int = Field(default=32, ge=16, le=256)
+    """Discrete velocities along each axis, in [-6.5, 6.5]."""
+    models: Annotated[list[ClosureModel], Field(min_length=1)]
+    """Learned closures; the first member of each runs, all of one order."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.times != sorted(set(self.times)):
+            raise ValueError(f"times {self.times} must rise")
+        return self

@@ -134,7 +134,7 @@ def from_raw(raw: Tensor, order: int) -> Tensor:
         ]  # fmt: skip
         return torch.stack(parts).sum(0) / math.prod(map(math.factorial, a))
 
-    first = {(0, 0): rho, (1, 0): u[0], (0, 1): u[1]}
+    first: dict[tuple[int, ...], Tensor] = {(0, 0): rho, (1, 0): u[0], (0, 1): u[1]}
     first |= {a: about[a[0], a[1]] / rho for a in ((2, 0), (0, 2))}
     return torch.stack([first[a] if a in first else coefficient(a) for a in every], 1)
 
