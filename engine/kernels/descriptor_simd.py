@@ -30,6 +30,10 @@ from .types import (
     ti,
 )
 
+SPREAD = 32
+"""Iterations for each row, of which one works: the language gives no thread less than 512
+iterations of a loop, and a few hundred rows would all go to one."""
+
 
 @ti.kernel
 def k_group(
@@ -45,7 +49,10 @@ def k_group(
     end: Array2,
 ):
     """Order each row by species; gaps hold the row's own place, at no distance."""
-    for r in range(home.shape[0]):
+    for item in range(home.shape[0] * SPREAD):
+        if item % SPREAD != 0:
+            continue
+        r = item // SPREAD
         at = 0
         for t in range(begin.shape[1]):
             begin[r, t] = at
@@ -63,22 +70,51 @@ def k_group(
 
 @ti.kernel
 def k_partners(
-    slots: Array2,
-    count: Array1,
+    home: Array1,
+    atom: Array1,
     row: Array1,
     parent: Array1,
-    reverse: Array2,
-    where: Array2,
+    image: Array2,
+    species: Array1,
+    first: Array1,
+    own: Array1,
+    pairs: Array2,
+    begin: Array2,
+    end: Array2,
     partner: Array2,
-    width: Int,
 ):
-    """Number of each pair's other side, ``row * width + column``; a gap is its own."""
-    for r in range(row.shape[0]):
-        for n in range(partner.shape[1]):
+    """Number of each pair's other side, ``row * width + column``; a gap is its own.
+
+    ``own[first[i] : first[i + 1]]`` are the places of atom i: seen from the neighbour, the
+    pair is moved by a lattice vector and ends at one of them.
+    """
+    for item in range(home.shape[0] * SPREAD):
+        if item % SPREAD != 0:
+            continue
+        r = item // SPREAD
+        h = home[r]
+        i = atom[r]
+        group = species[i]
+        width = partner.shape[1]
+        for n in range(width):
             partner[r, n] = r * width + n
-        for n in range(count[r]):
-            q = row[parent[slots[r, n]]]
-            partner[r, where[r, n]] = q * width + where[q, reverse[r, n]]
+        for t in range(begin.shape[1]):
+            for n in range(begin[r, t], end[r, t]):
+                e = pairs[r, n]
+                q = row[parent[e]]
+                to = home[q]
+                mine = -1
+                for k in range(first[i], first[i + 1]):
+                    o = own[k]
+                    same = 1
+                    for c in ti.static(range(3)):
+                        moved = image[to, c] + image[h, c] - image[e, c]
+                        same = ti.select(image[o, c] == moved, same, 0)
+                    mine = ti.select(same == 1, o, mine)
+                column = -1
+                for m in range(begin[q, group], end[q, group]):
+                    column = ti.max(column, ti.select(pairs[q, m] == mine, m, -1))
+                partner[r, n] = q * width + column
 
 
 @ti.kernel
@@ -96,7 +132,10 @@ def k_sums_by_basis(
     radial: Template,
 ):
     """``sums [rows, 4, species, vectors]``, lmax 1."""
-    for r in range(home.shape[0]):
+    for item in range(home.shape[0] * SPREAD):
+        if item % SPREAD != 0:
+            continue
+        r = item // SPREAD
         e0 = home[r]
         x0 = places[e0, 0]
         y0 = places[e0, 1]
@@ -160,7 +199,10 @@ def k_sums_by_harmonics(
     radial: Template,
 ):
     """``sums [rows, species, basis, 16]``, lmax 2 or 3; what lmax 2 lacks is 0."""
-    for r in range(home.shape[0]):
+    for item in range(home.shape[0] * SPREAD):
+        if item % SPREAD != 0:
+            continue
+        r = item // SPREAD
         e0 = home[r]
         limit = form[1] * form[1]
         for t in range(begin.shape[1]):
@@ -216,7 +258,10 @@ def k_gradients(
     ``series [members, rows, components, 2, terms]``: coefficients of U_b, species after
     species with ``pitch`` of each, of the sum of T_b and of that of its derivatives.
     """
-    for r in range(home.shape[0]):
+    for item in range(home.shape[0] * SPREAD):
+        if item % SPREAD != 0:
+            continue
+        r = item // SPREAD
         e0 = home[r]
         zero = ti.Vector.zero(real, lanes)
         limit = form[1] * form[1]
@@ -315,7 +360,10 @@ def k_gather(
     deviation: Array1,
 ):
     """Mean force ``sum_j g_ij - g_ji`` over the members, and their deviation."""
-    for r in range(atom.shape[0]):
+    for item in range(atom.shape[0] * SPREAD):
+        if item % SPREAD != 0:
+            continue
+        r = item // SPREAD
         i = atom[r]
         members = own.shape[0]
         count = end[r, end.shape[1] - 1]
@@ -376,9 +424,13 @@ class Pairs:
             table.slots, table.rows, table.home, table.parent, species, lanes, pairs,
             where, begin, end,
         )  # fmt: skip
+        own = torch.argsort(table.parent).to(torch.int32)
+        copies = torch.bincount(table.parent, minlength=rows)
+        first = torch.zeros(rows + 1, dtype=torch.int32)
+        first[1:] = torch.cumsum(copies, 0)
         k_partners(
-            table.slots, table.rows, table.row, table.parent, table.reverse, where,
-            partner, width,
+            table.home, table.atom, table.row, table.parent, table.image, species, first,
+            own, pairs, begin, end, partner,
         )  # fmt: skip
         return Pairs(pairs, where, begin, end, partner, lanes)
 

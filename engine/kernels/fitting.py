@@ -14,6 +14,9 @@ from torch import Tensor
 from ..runtime import start
 from .types import Array1, Array2, Int, Real, Template, Vectors, kernel_type, simd, ti
 
+LEAST = 512
+"""Iterations of a loop that the language gives to one thread at the least."""
+
 CHUNK = 96
 """Most rows that run through the layers together."""
 
@@ -82,7 +85,10 @@ def k_fitting(
     panels; begin of forward, backward, bias, step, whether it skips), the last row = (-, -;
     output weights, output bias, vectors of one network), in vectors within a network.
     """
-    for worker in range(workers):
+    for item in range(workers * LEAST):
+        if item % LEAST != 0:
+            continue
+        worker = item // LEAST
         layers = plan.shape[0] - 1
         size = room.shape[0] // workers
         half = size // (layers + 2)
