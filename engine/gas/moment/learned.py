@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ....models.closures.face import Answer, FaceClosure, Row
+from ....models.closures.spectrum import SpectralClosure
 from .hermite import Closing, Faces
 
 Member = Callable[[Row], Answer]
@@ -71,6 +72,24 @@ class Completed:
         answer = self.module.completed(row_of(faces))
         away = (answer.trust < 1.0).to(answer.flux)
         return Closing(answer.flux, answer.blend, answer.source, fallback=away)
+
+
+@dataclass(frozen=True)
+class Spectral:
+    """A learned closure whose speeds are real by construction.
+
+    Attributes:
+        module: a :class:`~scalebridge.models.closures.spectrum.SpectralClosure`.
+    """
+
+    module: SpectralClosure
+
+    def __call__(self, faces: Faces) -> Closing:
+        """Return what HME drops as a source, and the largest speed."""
+        change, speed, trust = self.module(row_of(faces))
+        order = faces.low.shape[-1] - 1
+        away = (trust < 1.0).to(change)
+        return Closing(source=-(order + 1) * change, speed=speed, fallback=away)
 
 
 @dataclass(frozen=True)
