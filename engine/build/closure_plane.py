@@ -161,7 +161,8 @@ class PlaneComparison:
     ) -> dict[str, Figure]:
         errors = done.errors(true)
         self._put(folder, f"map_{name}", done.fields[-1, :, 0], "rho0", f"density, {name}")
-        self._put(folder, f"errors_{name}", errors[None], "", f"relative error of {name}")
+        late = errors[None, 1:]
+        self._put(folder, f"errors_{name}", late, "", f"relative error of {name}")
         worst = worst_decade(errors)
         found = {}
         for i, time in enumerate(self.scenario.times, start=1):
