@@ -128,7 +128,7 @@ def model_name(model: Mapping[str, object]) -> str:
     """Return what a model of the scenario is called in pictures."""
     kind = str(model.get("kind", "model"))
     if kind != "kinetic":
-        return kind
+        return f"{kind}_{model['scheme']}" if "scheme" in model else kind
     collision = str(model.get("collision") or "bgk")
     return f"kinetic ({collision.upper() if collision == 'bgk' else collision})"
 

@@ -351,14 +351,15 @@ def with_grid(group: Group, scenario: Mapping[str, Any]) -> Group:
         ):
             width = (high - low) / count
             centres = low + width * (np.arange(count) + 0.5)
-            columns.setdefault(axis, Column(axis, centres, axes=("",)))
+            columns.setdefault(axis, Column(axis, centres, "L", axes=("",)))
     return replace(group, columns=columns)
 
 
 def systems_of(scenario: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the problems of a batch, empty where they have none."""
     knudsen = scenario.get("knudsen")
-    if scenario.get("kind") != "gas" or not isinstance(knudsen, (list, tuple)):
+    euler = (scenario.get("model") or {}).get("kind") == "euler"
+    if scenario.get("kind") != "gas" or euler or not isinstance(knudsen, (list, tuple)):
         return ()
     return tuple(f"Kn {_short(kn)}" for kn in knudsen)
 
