@@ -27,7 +27,7 @@ from scalebridge.engine import runtime
 from scalebridge.engine.bench import Recorder, load
 from scalebridge.engine.build import build
 from scalebridge.engine.md.classical import LennardJones, plain
-from scalebridge.engine.md.compressed import TOLERANCE, compress
+from scalebridge.engine.md.compressed import TOLERANCE, CompressedPotential, compress
 from scalebridge.engine.md.integrators import Verlet
 from scalebridge.engine.md.learned import LearnedPotential
 from scalebridge.engine.md.neighbours import Layout, build_neighbours
@@ -343,8 +343,8 @@ def water(repeat: int) -> Atoms:
     return atoms.repeat(repeat)
 
 
-def deep_potential(kind: str, dtype: torch.dtype, repeat: int, quick: bool) -> float:
-    """Seconds per atom and whole step of water with untrained networks of usual sizes."""
+def twin(kind: str, dtype: torch.dtype) -> CompressedPotential:
+    """Return a compressed, untrained network of usual sizes for water."""
     config = {
         "smooth": SmoothEdition(("O", "H")),
         "default": HigherMoments(("O", "H"), cutoff=6.0),
@@ -356,6 +356,30 @@ def deep_potential(kind: str, dtype: torch.dtype, repeat: int, quick: bool) -> f
     module.fitting.energy_scale.fill_(1e-3)
     potential = compress(LearnedPotential(module), TOLERANCE[dtype])
     assert potential is not None
+    return potential
+
+
+def floor(dtype: torch.dtype) -> str:
+    """Operations of the fitting network, and what torch's products need for them."""
+    vectors = twin("smooth", dtype).vectorised
+    assert vectors is not None
+    network, lanes = vectors.fitting, vectors.lanes
+    inputs, panels = network.plan[:-1, 0].long(), network.plan[:-1, 1].long()
+    operations = 4 * float((inputs * panels).sum()) * network.panel * lanes
+    a, b = torch.randn(512, 480, dtype=dtype), torch.randn(480, 240, dtype=dtype)
+    out = torch.empty(512, 240, dtype=dtype)
+    rate = 2 * a.numel() * 240 / best_of(lambda: torch.mm(a, b, out=out), 30)
+    return (
+        f"floor: {1e-6 * operations:.2f} Mflop of the fitting network and its adjoint per "
+        f"atom ({network.features} inputs in the short basis of the moments, 1,600 in the "
+        f"network's own), {1e6 * operations / rate:.0f} us by torch.mm at "
+        f"{1e-9 * rate:.0f} Gflop/s"
+    )
+
+
+def deep_potential(kind: str, dtype: torch.dtype, repeat: int, quick: bool) -> float:
+    """Seconds per atom and whole step of water."""
+    potential = twin(kind, dtype)
     start = from_atoms(water(repeat), ("O", "H"), seed=1, dtype=dtype)
     world = MolecularDynamics(potential, Verlet(), start, 0.5, (330.0,), 1.0)
     blocks, steps = (2, 5) if quick else (5, 40 // repeat**2)
@@ -431,8 +455,7 @@ def deep_potentials(record: Recorder, quick: bool) -> None:
         record(
             f"dp_us_per_atom_{name}", 1e6 * ours[name, 1536], "us",
             note="se_e2_a, default sizes, water, 1,536 atoms; with 192 atoms: "
-            f"{1e6 * ours[name, 192]:.0f}. Floor: 1 M multiply-adds of the fitting network "
-            "and its adjoint per atom, about 20 us on one core in f64",
+            f"{1e6 * ours[name, 192]:.0f}; {floor(dtype)}",
         )  # fmt: skip
     for name, dtype in (("f64", torch.float64), ("f32", torch.float32)):
         if not record.wants(f"default_us_per_atom_{name}"):

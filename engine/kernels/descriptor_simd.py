@@ -141,41 +141,44 @@ def k_sums_by_basis(
         y0 = places[e0, 1]
         z0 = places[e0, 2]
         limit = form[1] * form[1]
+        zero = ti.Vector.zero(real, lanes)
         for t in range(begin.shape[1]):
             total = [
                 [ti.Vector.zero(real, lanes) for _ in range(vectors)] for _ in range(4)
             ]
-            for n in range(begin[r, t], end[r, t]):
-                e = pairs[r, n]
-                dx = places[e, 0] - x0
-                dy = places[e, 1] - y0
-                dz = places[e, 2] - z0
+            for block in range(begin[r, t] // lanes, (end[r, t] + lanes - 1) // lanes):
+                n = block * lanes
+                dx = ti.Vector([places[pairs[r, n + q], 0] for q in range(lanes)])
+                dy = ti.Vector([places[pairs[r, n + q], 1] for q in range(lanes)])
+                dz = ti.Vector([places[pairs[r, n + q], 2] for q in range(lanes)])
+                dx = dx - x0
+                dy = dy - y0
+                dz = dz - z0
                 r2 = dx * dx + dy * dy + dz * dz
-                if r2 < limit:
-                    d = ti.sqrt(r2)
-                    f, _df, x, _dx = envelope(d, form, radial)
-                    g = f / d
-                    # by doubling: T_2n = 2 T_n^2 - 1, T_(2n+1) = 2 T_n T_(n+1) - x
-                    now = ti.Vector.zero(real, lanes)
-                    now[0] = x * 0 + 1
-                    now[1] = x
-                    for k in ti.static(range(2, lanes)):
-                        if ti.static(k % 2 == 0):
-                            now[k] = 2 * now[k // 2] * now[k // 2] - 1
-                        else:
-                            now[k] = 2 * now[k // 2] * now[k // 2 + 1] - x
-                    last = 2 * now[lanes // 2] * now[lanes // 2] - 1
-                    twice = last + last
-                    before = ti.Vector([now[(lanes - k) % lanes] for k in range(lanes)])
-                    before[0] = last
-                    gx = g * dx
-                    gy = g * dy
-                    gz = g * dz
+                # beyond the cutoff, and in the gaps, f is zero
+                d = ti.sqrt(ti.select(r2 * (r2 - limit) < 0, r2, zero + limit))
+                f, _df, x, _dx = envelope(d, form, radial)
+                g = f / d
+                gx = g * dx
+                gy = g * dy
+                gz = g * dz
+                # T_0 .. T_lanes of each, by doubling: T_2n = 2 T_n^2 - 1, T_(2n+1) = ...
+                head = [zero + 1, x] + [zero for _ in range(lanes - 1)]
+                for k in ti.static(range(2, lanes + 1)):
+                    half = head[k // 2] + head[k // 2]
+                    if ti.static(k % 2 == 0):
+                        head[k] = half * head[k // 2] - 1
+                    else:
+                        head[k] = half * head[k // 2 + 1] - x
+                for q in ti.static(range(lanes)):
+                    now = ti.Vector([head[k][q] for k in range(lanes)])
+                    before = ti.Vector([head[lanes - k][q] for k in range(lanes)])
+                    twice = head[lanes][q] + head[lanes][q]
                     for v in ti.static(range(vectors)):
-                        total[0][v] += f * now
-                        total[1][v] += gx * now
-                        total[2][v] += gy * now
-                        total[3][v] += gz * now
+                        total[0][v] += f[q] * now
+                        total[1][v] += gx[q] * now
+                        total[2][v] += gy[q] * now
+                        total[3][v] += gz[q] * now
                         after = twice * now - before
                         before = now
                         now = after
