@@ -347,8 +347,8 @@ class GasScenario(Common):
                 )
             if model.closure == "grad" and self.gas.dimension != 1:
                 raise ValueError('model.closure = "grad" needs gas.dimension = 1')
-            if self.gas.prandtl != 1.0:
-                raise ValueError("model.kind = hermite relaxes as BGK: gas.prandtl = 1")
+            if self.gas.dimension == 1 and self.gas.prandtl != 1.0:
+                raise ValueError("model.kind = hermite: gas.prandtl must be 1 for D = 1")
         if isinstance(model, Grad13Model) and (self.gas.dimension != 3 or dim == 3):
             raise ValueError(
                 "model.kind = grad13 needs gas.dimension = 3 and a 1D or 2D grid"

@@ -17,7 +17,8 @@ turn with the axes.
 
 Density, momentum and the second moments along the axes have exact fluxes and are advanced
 in conservative form, the other equations along straight paths. MUSCL on ``w``, the exact
-``|A|`` for upwinding, IMEX ARS(2,2,2) with BGK. For D = 1 this is HME of :mod:`.hermite`.
+``|A|`` for upwinding, IMEX ARS(2,2,2) with BGK, or with Shakhov's model where the Prandtl
+number is not 1. For D = 1 this is HME of :mod:`.hermite`.
 A :data:`HyperbolicClosure` may supply what was cut off (:mod:`.tomography`).
 
 Walls are Maxwell's for all moments odd in the normal velocity, see :func:`at_wall`.
@@ -372,7 +373,7 @@ class HyperbolicWorld:
     Attributes:
         grid: one or two dimensions.
         sides: one pair of boundaries per axis.
-        gas: D at least ``grid.dim``; Prandtl number 1 (BGK).
+        gas: D at least ``grid.dim``.
         knudsen: ``[batch]``.
         order: M, at least 3.
         time_step: fixed.
@@ -402,8 +403,6 @@ class HyperbolicWorld:
             )
         if self.order < 3:
             raise InputError(f"hermite.order: {self.order}; at least 3 (for less: euler)")
-        if self.gas.prandtl != 1.0:
-            raise InputError("gas.prandtl: these moments relax as BGK's, with 1")
         if not bool((self.knudsen > 0).all()):
             raise InputError("knudsen: must be positive everywhere")
         object.__setattr__(self, "knudsen", self.knudsen.to(self.device, self.dtype))
@@ -476,11 +475,29 @@ class HyperbolicWorld:
     def _relax(self, moments: Tensor, dt: float) -> Tensor:
         b, w = self.basis, primitive(self.basis, moments)
         theta = _theta(b, w)
-        keep = 1.0 / (1.0 + dt / self.relaxation_time(w))
+        ratio = dt / self.relaxation_time(w)
+        keep = 1.0 / (1.0 + ratio)
+        heat = self._heat(w) if self.gas.prandtl != 1.0 else []
         w[:, b.high] *= keep[:, None]
+        for k, q in enumerate(heat):
+            # Shakhov's equilibrium, at the heat flux of the end of the step
+            target = (1.0 - self.gas.prandtl) / (b.axes + 2) * q
+            target = target / (1.0 + self.gas.prandtl * ratio)
+            for d in range(b.axes):
+                w[:, b.place(d, d, k)] += ratio * keep * target
         diagonal = b.low[1 + b.axes :]
         w[:, diagonal] = theta + (w[:, diagonal] - theta) * keep[:, None]
         return conserved(b, w)
+
+    def _heat(self, w: Tensor) -> list[Tensor]:
+        """The heat flux of w, ``q_k = 3 f_{3 e_k} + sum_{d != k} f_{2 e_d + e_k}``."""
+        b, axes = self.basis, range(self.basis.axes)
+        return [
+            torch.stack(
+                [(3.0 if d == k else 1.0) * w[:, b.place(d, d, k)] for d in axes]
+            ).sum(0)
+            for k in axes
+        ]
 
     def relaxation_time(self, w: Tensor) -> Tensor:
         """Return tau of w, ``[batch, *grid.shape]``."""
@@ -596,10 +613,6 @@ class HyperbolicWorld:
             return w[:, b.place(i, j)]
 
         rows = [torch.stack([stress(i, j) for j in axes], -1) for i in axes]
-        heat = [
-            sum((3.0 if d == k else 1.0) * w[:, b.place(d, d, k)] for d in axes)
-            for k in axes
-        ]
         turned = torch.stack([_extrema(rho, 1 + k) for k in range(dim)])
         totals = self.grid.volume * state.moments.flatten(2).sum(2)
         constant = 0.5 * b.axes * (1.0 + math.log(2 * math.pi))
@@ -608,7 +621,7 @@ class HyperbolicWorld:
             "velocity": torch.stack([w[:, i] for i in b.low[1 : 1 + b.axes]], -1),
             "temperature": theta,
             "stress": torch.stack(rows, -2),
-            "heat_flux": torch.stack(heat, -1),  # type: ignore[arg-type]
+            "heat_flux": torch.stack(self._heat(w), -1),
             "entropy": rho * (0.5 * b.axes * theta.log() - rho.log() + constant),
             "mass": totals[:, 0],
             "momentum": totals[:, b.low[1 : 1 + b.axes]],
