@@ -8,7 +8,7 @@ and in the higher moments.
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -119,6 +119,7 @@ def run_moments(
     courant: float = 0.5,
     dissipation: Dissipation = roe,
     dtype: torch.dtype = torch.float64,
+    after: Callable[[Tensor], Tensor] | None = None,
 ) -> Run:
     """Run the moment equations from the start of a reference.
 
@@ -129,6 +130,8 @@ def run_moments(
         courant: ``6 time_step / spacing``; the signal speed is about 6 at most here.
         dissipation: of the scheme.
         dtype: f64 or f32.
+        after: what becomes of the moments at the end of every step, for moments that are
+            themselves learned.
     """
     start = from_raw(true.raw[0], order).to(dtype)
     cells = start.shape[1]
@@ -154,6 +157,8 @@ def run_moments(
             world = replace(world, time_step=(b - a) / steps)
             for _ in range(steps):
                 state = world.step(state)
+                if after is not None:
+                    state = replace(state, moments=after(state.moments))
             total += steps
             found.append(state.moments)
     faces = max(1, 2 * total * cells)
