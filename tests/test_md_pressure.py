@@ -213,8 +213,7 @@ def dense_gas(temperature, pressure, replicas, barostat):
 @pytest.mark.parametrize("barostat", ["rescaling", "mtk"])
 def test_volumes_at_two_pressures_have_the_ratio_of_boltzmann_factors(barostat):
     import physical_validation as pv
-
-    from .test_md_ensembles import UNITS
+    from test_md_ensembles import UNITS
 
     data, temperature = [], 2.0
     for pressure in (1.0, 1.12):
