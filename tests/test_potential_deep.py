@@ -20,6 +20,7 @@ from scalebridge.engine.md.learned import (
 from scalebridge.engine.md.neighbours import build_neighbours
 from scalebridge.models import card
 from scalebridge.models.potentials.deep_potential import (
+    MOST_TERMS,
     HigherMoments,
     SmoothEdition,
     join,
@@ -159,6 +160,32 @@ def test_training_path_equals_automatic_differentiation(model):
     theirs = torch.autograd.grad((expected * weights).sum() + energy.sum(), parameters)
     for a, b in zip(ours, theirs, strict=True):
         assert torch.allclose(a, b, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("terms", ["enough", "too few"])
+def test_training_by_series_equals_training_by_pairs(terms):
+    model = FORMS["smooth"].build(3).double()
+    d, _kinds, mask, species = environments(6)
+    by_pairs = model.tables(d, mask, BLOCKS)
+    model.expand(float(d[mask].norm(dim=1).min()), 1e-12)
+    count, largest = model.expansion
+    assert model.expansion_error() < 1e-11
+    if terms == "too few":
+        model.expansion = (6, largest)
+        assert model.expansion_error() > 1e-6
+    else:
+        assert count <= MOST_TERMS
+    by_series = model.tables(d, mask, BLOCKS)
+    parameters, found = list(model.parameters()), []
+    for tables in (by_pairs, by_series):
+        energy, gradient = model.energies_and_gradients(tables, species, BLOCKS)
+        weights = torch.sin(torch.arange(gradient.numel()).double()).view_as(gradient)
+        slopes = torch.autograd.grad((gradient * weights).sum() + energy.sum(), parameters)
+        found.append([energy, gradient, *slopes])
+    same = all(
+        torch.allclose(a, b, rtol=1e-7, atol=1e-8) for a, b in zip(*found, strict=True)
+    )
+    assert same == (terms == "enough")
 
 
 def test_pair_gradient_passes_gradcheck(model):

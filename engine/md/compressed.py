@@ -1,6 +1,5 @@
 """Deep Potentials at full speed: the network's radial functions as a small shared basis."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -179,16 +178,10 @@ def _series(radial: EmbeddingRadial, largest: float, tolerance: float) -> Tensor
     exact = _double(radial)
     # the tail bounds the error of the function; its slope loses up to two digits
     tolerance = 0.02 * max(tolerance, 1e-9)
-    species = exact.weights[0].shape[1]
     for count in (16, 24, 32, 40, 48, MOST_FUNCTIONS):
-        angles = (torch.arange(2 * count).double() + 0.5) * (math.pi / (2 * count))
-        s = 0.5 * (angles.cos() + 1) * largest
-        values = torch.stack([exact.value(s, t) / s[:, None] for t in range(species)], 1)
-        orders = torch.arange(2 * count).double()
-        series = (torch.outer(orders, angles).cos() / count) @ values
-        series[:, :, 0] /= 2
+        series = exact.series(2 * count, largest)
         left_out = series[:, :, count:].abs().sum(2).max()
-        if float(left_out) <= tolerance * float(values.abs().max()):
+        if float(left_out) <= tolerance * float(series.abs().max()):
             return series[:, :, :count].to(like)
     return None
 

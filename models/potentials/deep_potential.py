@@ -26,6 +26,7 @@ and ACE; the smooth edition is L. Zhang et al., NeurIPS 2018, arXiv:1805.09003.
 Every parameter carries a leading axis ``members``: a committee is one module and one call.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -35,7 +36,17 @@ from torch import Tensor, nn
 from .contraction import GramContraction, MomentContraction
 from .fitting import Fitting
 from .harmonics import MAX_DEGREE, harmonics, harmonics_gradient
-from .radial import ChebyshevRadial, EmbeddingRadial, polar, switch, switch_gradient
+from .radial import (
+    ChebyshevRadial,
+    EmbeddingRadial,
+    polar,
+    series_functions,
+    switch,
+    switch_gradient,
+)
+
+MOST_TERMS = 64
+"""Longest series of radial functions that training is worth."""
 
 
 class DeepPotential(nn.Module):
@@ -46,6 +57,7 @@ class DeepPotential(nn.Module):
         species: chemical symbols, in the order of all species indices.
         cutoff: angstrom.
         members: size of the committee.
+        expansion: terms and largest argument of the radial series in training; None: pairs.
     """
 
     moment_scale: Tensor
@@ -66,6 +78,7 @@ class DeepPotential(nn.Module):
             timestep=config.timestep,
         )
         self.register_buffer("moment_scale", torch.ones(lmax + 1))
+        self.expansion: tuple[int, float] | None = None
 
     def reset(self, seed: int) -> "DeepPotential":
         """Draw all parameters from one generator; members differ by their draws."""
@@ -163,7 +176,48 @@ class DeepPotential(nn.Module):
         else:
             tables["argument"] = self.radial.argument(distance) * mask
             tables["argument_slopes"] = self.radial.argument_gradient(distance) * mask
+            if self.expansion is not None:
+                count, largest = self.expansion
+                limit = distance.new_full(distance.shape[:1], largest)
+                functions, _ = series_functions(
+                    tables["argument"], tables["argument_slopes"], limit, count
+                )
+                tables["largest"] = limit
+                parts = zip(
+                    functions.split(blocks, 2), angular.split(blocks, 1), strict=True
+                )
+                tables["sums"] = torch.stack([f @ a for f, a in parts], 1)
         return tables
+
+    @torch.no_grad()
+    def expand(self, nearest: float, tolerance: float) -> None:
+        """Let :meth:`tables` prepare for radial functions that are series.
+
+        A network of one number costs no more than its values at a few dozen points, which
+        say it all; pairs then meet constants only. Linear radial functions need none of it.
+
+        Args:
+            nearest: smallest distance of the data, angstrom.
+            tolerance: largest term that may be left out, relative to the largest value. The
+                number of terms leaves room for the network to change; where too many would
+                be needed, networks are evaluated pair by pair.
+        """
+        if isinstance(self.radial, ChebyshevRadial):
+            return
+        distance = self.moment_scale.new_tensor(0.99 * nearest)
+        largest = float(self.radial.argument(distance))
+        terms = self.radial.series(2 * MOST_TERMS, largest).abs().amax((0, 1, 3))
+        needed = int((terms > tolerance * terms.max()).nonzero().max()) + 1
+        count = 8 * math.ceil((needed + 4) / 8)
+        self.expansion = (count, largest) if count <= MOST_TERMS else None
+
+    @torch.no_grad()
+    def expansion_error(self) -> float:
+        """Last terms of the radial series relative to the largest; 0 without a series."""
+        if self.expansion is None or isinstance(self.radial, ChebyshevRadial):
+            return 0.0
+        terms = self.radial.series(*self.expansion).abs().amax((0, 1, 3))
+        return float(terms[-2:].max() / terms.max())
 
     def energies_and_gradients(
         self, tables: Mapping[str, Tensor], species: Tensor, blocks: Sequence[int]
@@ -176,15 +230,20 @@ class DeepPotential(nn.Module):
         Returns:
             ``E [members, atoms]`` eV (f64) and ``dE_i/dd_ij [members, atoms, slots, 3]``.
         """
-        if isinstance(self.radial, ChebyshevRadial):
-            sums = tables["sums"]
-            scale = self.component_scale
-            mix = self.radial.mix.flatten(1, 2)[:, None]
-            moments = (mix.mT @ sums.flatten(1, 2)) * scale
-            energies, slope = self._slope(moments, species)
-            coefficients = (mix @ (slope * scale)).unflatten(2, sums.shape[1:3])
-            return energies, _PairGradient.apply(coefficients, tables, tuple(blocks))
-        return self._embedded_gradients(self.radial, tables, species, blocks)
+        radial = self.radial
+        if isinstance(radial, EmbeddingRadial) and "sums" not in tables:
+            return self._embedded_gradients(radial, tables, species, blocks)
+        sums, scale = tables["sums"], self.component_scale
+        if isinstance(radial, ChebyshevRadial):
+            mix, gradient = radial.mix, _PairGradient
+        else:
+            mix = radial.series(sums.shape[2], float(tables["largest"][0]))
+            gradient = _SeriesGradient
+        mix = mix.flatten(1, 2)[:, None]
+        moments = (mix.mT @ sums.flatten(1, 2)) * scale
+        energies, slope = self._slope(moments, species)
+        coefficients = (mix @ (slope * scale)).unflatten(2, sums.shape[1:3])
+        return energies, gradient.apply(coefficients, tables, tuple(blocks))
 
     def _embedded_gradients(
         self,
@@ -305,6 +364,47 @@ class _PairGradient(torch.autograd.Function):
             left = torch.cat([radial.expand(a.shape[0], *radial.shape), a * slope], 2)
             right = torch.cat([x, angular.expand(a.shape[0], *angular.shape)], 2)
             parts.append(left.mT @ right)
+        return torch.stack(parts, 2), None, None
+
+
+class _SeriesGradient(torch.autograd.Function):
+    """The same map where the radial functions are ``s T_b``, made anew from s."""
+
+    @staticmethod
+    def forward(ctx, coefficients, tables, blocks):  # noqa: ANN001, ANN205
+        radial, slopes = series_functions(
+            tables["argument"], tables["argument_slopes"], tables["largest"],
+            coefficients.shape[3],
+        )  # fmt: skip
+        ctx.tables, ctx.blocks, ctx.radial, ctx.slopes = tables, blocks, radial, slopes
+        along, across = [], []
+        parts = zip(radial.split(blocks, 2), slopes.split(blocks, 2), strict=True)
+        for index, (value, slope) in enumerate(parts):
+            c = coefficients[:, :, index]
+            across.append(value.mT @ c)
+            along.append(slope.mT @ c)
+        across, along = torch.cat(across, 2), torch.cat(along, 2)
+        along = (along * tables["angular"]).sum(-1)
+        gradient = along[..., None] * tables["unit"]
+        for axis, slope in enumerate(tables["angular_slopes"].unbind(1)):
+            gradient[..., axis] += (across * slope).sum(-1)
+        return gradient
+
+    @staticmethod
+    def backward(ctx, cotangent):  # noqa: ANN001, ANN205
+        tables = ctx.tables
+        along = (cotangent * tables["unit"]).sum(-1, keepdim=True) * tables["angular"]
+        slopes = tables["angular_slopes"]
+        across = cotangent[..., 0, None] * slopes[:, 0]
+        for axis in (1, 2):
+            across.addcmul_(cotangent[..., axis, None], slopes[:, axis])
+        parts = [
+            value @ x + slope @ a
+            for value, slope, x, a in zip(
+                ctx.radial.split(ctx.blocks, 2), ctx.slopes.split(ctx.blocks, 2),
+                across.split(ctx.blocks, 2), along.split(ctx.blocks, 2), strict=True,
+            )
+        ]  # fmt: skip
         return torch.stack(parts, 2), None, None
 
 

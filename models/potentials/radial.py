@@ -1,6 +1,8 @@
 """Radial functions of Deep Potentials, and the switch that ends them."""
 
+import functools
 import itertools
+import math
 from collections.abc import Sequence
 
 import torch
@@ -141,6 +143,25 @@ class EmbeddingRadial(nn.Module):
             hidden = _skip(hidden, new)
         return hidden * scaled
 
+    def series(self, count: int, largest: float) -> Tensor:
+        """Coefficients of ``phi_m(s) = s sum_b c_bm T_b(2 s / largest - 1)``, b < count.
+
+        From the values at the ``count`` Chebyshev points of ``(0, largest]``, so it costs
+        no more than ``count`` pairs; differentiable in the parameters.
+
+        Args:
+            count: number of terms.
+            largest: s up to which it holds, 1 / angstrom.
+
+        Returns:
+            ``[members, species, count, channels]``.
+        """
+        points, transform = (x.to(self.scale) for x in _chebyshev_points(count))
+        s = points * largest
+        kinds = range(self.weights[0].shape[1])
+        values = torch.stack([self.value(s, kind) for kind in kinds], 1)
+        return transform @ (values / s[:, None])
+
     def value_and_slope(self, argument: Tensor, species: int) -> tuple[Tensor, Tensor]:
         """Return phi and dphi/ds (forward mode), each ``[members, n, channels]``."""
         scaled = (argument * self.scale)[:, None]
@@ -151,6 +172,42 @@ class EmbeddingRadial(nn.Module):
             slope = (1 - new * new) * (tangent * w if w.shape[-2] == 1 else tangent @ w)
             hidden, tangent = _skip(hidden, new), _skip(tangent, slope)
         return hidden * scaled, (hidden + tangent * scaled) * self.scale
+
+
+@functools.cache
+def _chebyshev_points(count: int) -> tuple[Tensor, Tensor]:
+    """Chebyshev points of (0, 1), and the matrix from values there to coefficients."""
+    angles = (torch.arange(count).double() + 0.5) * (math.pi / count)
+    transform = torch.outer(torch.arange(count).double(), angles).cos() * (2 / count)
+    transform[0] /= 2
+    return 0.5 * (angles.cos() + 1), transform
+
+
+def series_functions(
+    argument: Tensor, slope: Tensor, largest: Tensor, count: int
+) -> tuple[Tensor, Tensor]:
+    """``s T_b(2 s / largest - 1)`` and its derivative by r, each ``[atoms, count, slots]``.
+
+    Args:
+        argument: ``s [atoms, slots]``.
+        slope: ds/dr, 0 where a slot is empty, like s.
+        largest: ``[atoms]``.
+        count: number of functions.
+    """
+    stretch = 2 / largest[:, None]
+    twice = 2 * (argument * stretch - 1)
+    value = argument.new_empty(len(argument), count, argument.shape[1])
+    change = torch.empty_like(value)
+    value[:, 0], change[:, 0] = argument, slope
+    if count > 1:
+        value[:, 1] = 0.5 * twice * argument
+        change[:, 1] = (0.5 * twice + stretch * argument) * slope
+    turn = 2 * stretch * slope
+    for b in range(2, count):
+        torch.mul(twice, value[:, b - 1], out=value[:, b]).sub_(value[:, b - 2])
+        torch.mul(twice, change[:, b - 1], out=change[:, b]).sub_(change[:, b - 2])
+        change[:, b].addcmul_(turn, value[:, b - 1])
+    return value, change
 
 
 def _chebyshev(x: Tensor, count: int) -> Tensor:
@@ -182,4 +239,11 @@ def _skip(old: Tensor, new: Tensor) -> Tensor:
     return new
 
 
-__all__ = ["ChebyshevRadial", "EmbeddingRadial", "polar", "switch", "switch_gradient"]
+__all__ = [
+    "ChebyshevRadial",
+    "EmbeddingRadial",
+    "polar",
+    "series_functions",
+    "switch",
+    "switch_gradient",
+]

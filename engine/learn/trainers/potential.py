@@ -368,6 +368,7 @@ class Training:
 
     def measure(self) -> dict[str, float]:
         """Return one point of the learning curve; keeps the best averaged weights."""
+        self.data.follow(self.model)
         energy, force, count = self.sums
         self.sums = [0.0, 0.0, 0.0]
         point = {
@@ -465,7 +466,7 @@ def _optimiser(model: Any, settings: Settings) -> torch.optim.Optimizer:
         return Soap(
             parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
-    return torch.optim.Adam(parameters, lr=settings.learning_rate)
+    return torch.optim.Adam(parameters, lr=settings.learning_rate, fused=True)
 
 
 def turned(batch: Batch, rotations: Tensor) -> Batch:

@@ -14,6 +14,9 @@ from ...md.neighbours import build_neighbours
 COINCIDENT = 1e-3
 """Angstrom; atoms closer than this are a mistake in the file."""
 
+SERIES = {torch.float64: 1e-10, torch.float32: 1e-6}
+"""Largest term of a radial series that training leaves out, relative to the largest."""
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -93,6 +96,10 @@ class TrainingSet:
 
     def prepare(self, model: torch.nn.Module) -> None:
         """Let the model precompute its tables, frame by frame, in f64."""
+        if hasattr(model, "expand"):
+            near = [g.displacements[g.mask].norm(dim=1) for g in self.geometry]
+            nearest = min((float(d.min()) for d in near if len(d)), default=1.0)
+            model.expand(nearest, SERIES[self.dtype])  # type: ignore[operator]
         if hasattr(model, "tables"):
             self.tables = [
                 {
@@ -103,6 +110,13 @@ class TrainingSet:
                 }
                 for g in self.geometry
             ]
+
+    def follow(self, model: torch.nn.Module) -> None:
+        """Prepare anew if a radial series has become too short for the model's weights."""
+        if hasattr(model, "expansion_error"):
+            error = model.expansion_error()  # type: ignore[operator]
+            if error > 10 * SERIES[self.dtype]:
+                self.prepare(model)
 
     def counts(self, indices: Sequence[int]) -> Tensor:
         """Return how many atoms of each species the frames hold, ``[frames, species]``."""
