@@ -1,18 +1,28 @@
 """Moments learned by an autoencoder: positive, symmetric, and better than few of many."""
 
+import tomllib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from scalebridge.engine.build import build
+from scalebridge.engine.errors import InputError
 from scalebridge.engine.gas.moment.hermite import conserved, from_raw
 from scalebridge.engine.learn import contest
 from scalebridge.engine.learn.explorers import flows
 from scalebridge.engine.learn.trainers import autoencoder as training
+from scalebridge.engine.run import Reporter
+from scalebridge.engine.rundir import RunFolder
+from scalebridge.engine.scenario import parse
 from scalebridge.models.closures.autoencoder import (
     AutoencoderForm,
     MomentAutoencoder,
     hermite_functions,
 )
+from scalebridge.viz.gas import learned_moments
+from scalebridge.viz.record import Record
 
 ORDER = 9
 
@@ -94,3 +104,22 @@ def test_a_gas_runs_with_learned_moments_and_loses_nothing(raw):
 def test_more_learned_moments_than_moments_are_refused():
     with pytest.raises(ValueError, match="there are 9"):
         AutoencoderForm(latent=10)
+
+
+def test_the_shipped_scenario_runs_and_is_drawn(tmp_path):
+    text = (Path(__file__).parent.parent / "scenarios" / "closure_moments.toml").read_text()
+    few = [{"name": "mix", "flows": 8, "until": 0.05}]
+    small = {"families": few, "cells": 20, "latents": [2, 3], "steps": 40, "batch": 200}
+    with RunFolder.create(tmp_path / "run", text, {}) as folder:
+        scenario = parse({**tomllib.loads(text), **small})
+        outcome = build(scenario, tmp_path).run(folder, Reporter(quiet=True))
+    left = {n: outcome.figures[f"unexplained_{n}"].value for n in (2, 3)}
+    assert left[3] < left[2] < 0.6
+    assert left[3] < outcome.figures["principal_3"].value
+    panels = learned_moments(Record(tmp_path / "run").groups()[""])
+    assert [len(p.curves) for p in panels] == [2, 2, 2, 2, 3]
+    decoded = panels[-1].curves[-1]
+    assert decoded.y.min() > 0
+    assert np.trapezoid(decoded.y, decoded.x) == pytest.approx(1.0, abs=0.02)
+    with pytest.raises(InputError, match="none of latents"):
+        parse({**tomllib.loads(text), "pictured": 5})

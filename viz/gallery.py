@@ -86,6 +86,15 @@ def _closure_pictures(record: Record, group: Group) -> Iterator[Attempt]:
     found = gas.closure_panels(group, times)
     if found:
         yield "Profiles", lambda: _page(found, "Flows by every model", truth)
+    moments = gas.learned_moments(group)
+    if moments:
+        caption = (
+            "What the autoencoder measures of a velocity distribution beside Hermite's "
+            "polynomials; what of all moments is lost when few numbers are kept; and the "
+            "cell farthest from equilibrium, as a series of all its moments and as decoded "
+            "from the few: the series may fall below zero, the decoder cannot."
+        )
+        yield "Learned moments", lambda: _page(moments, "Learned moments", caption)
     if "map_kinetic" in group.columns:
         caption = (
             "The flow with the largest Knudsen number at the last moment; the differences "

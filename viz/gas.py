@@ -205,6 +205,41 @@ def closure_maps(group: Group) -> "Figure | None":
     return made
 
 
+def learned_moments(group: Group) -> list[plots.Plot]:
+    """Return learned moments beside Hermite's, what is lost, and one distribution.
+
+    Arrays: ``xi``, ``moments_learned`` and ``moments_hermite [moments, points]``, ``kept``,
+    ``left_principal``, ``left_learned``, ``distributions [3, points]``.
+    """
+    names = ("xi", "moments_learned", "moments_hermite", "kept", "distributions")
+    if any(name not in group.columns for name in names):
+        return []
+    xi, learned, hermite, kept, three = (group.columns[n] for n in names)
+    inside = np.abs(xi.values) <= 3.0
+    x, panels = xi.values[inside], []
+    for row in range(min(learned.shape[0], 6)):
+        degree = row + 3
+        curves = [
+            plots.Curve(x, learned.values[row][inside], "learned"),
+            plots.Curve(x, hermite.values[row][inside], f"Hermite, degree {degree}",
+                        reference=True),
+        ]  # fmt: skip
+        panels.append(plots.Plot(curves, xi.title, f"moment {row + 1}"))
+    lost = [
+        plots.Curve(kept.values, group.columns[name].values, group.columns[name].title)
+        for name in ("left_principal", "left_learned")
+        if name in group.columns
+    ]
+    panels.append(plots.Plot(lost, kept.title, "share that is lost", "log", points=True))
+    labels = ("Maxwellian", "Hermite series", "decoded")
+    curves = [
+        plots.Curve(xi.values, three.values[i], label, reference=i == 0)
+        for i, label in enumerate(labels)
+    ]
+    panels.append(plots.Plot(curves, xi.title, "distribution"))
+    return panels
+
+
 def closure_errors(group: Group, times: Sequence[float] = ()) -> list[plots.Plot]:
     """Return every model's error on every flow: ``errors_MODEL [runs, times, flows]``."""
     found = [c for c in _models(group, "errors_") if len(c[1].shape) == 3]

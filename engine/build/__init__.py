@@ -11,6 +11,7 @@ from ..protocols import Job
 from ..schema.audit import SymmetryScenario
 from ..schema.base import Common
 from ..schema.closure import (
+    ClosureMomentsScenario,
     ClosurePlaneScenario,
     ClosureScenario,
     ClosureShockScenario,
@@ -44,6 +45,7 @@ def build(scenario: Common, base: Path) -> Job:
             | ClosureScenario()
             | ClosureShockScenario()
             | ClosurePlaneScenario()
+            | ClosureMomentsScenario()
         ):
             from . import closure
 

@@ -24,6 +24,7 @@ from ..rundir import RunFolder
 from ..schema.base import locate
 from ..schema.closure import (
     ClosureModel,
+    ClosureMomentsScenario,
     ClosurePlaneScenario,
     ClosureScenario,
     ClosureShockScenario,
@@ -47,7 +48,8 @@ def build(
     scenario: ClosureTrainScenario
     | ClosureScenario
     | ClosureShockScenario
-    | ClosurePlaneScenario,
+    | ClosurePlaneScenario
+    | ClosureMomentsScenario,
     base: Path,
 ) -> Job:
     """Return the job of a closure scenario.
@@ -70,6 +72,10 @@ def build(
             from .closure_plane import PlaneComparison
 
             return PlaneComparison(scenario, load_all(scenario.models, base))
+        case ClosureMomentsScenario():
+            from .closure_moments import LearnedMoments
+
+            return LearnedMoments(scenario)
 
 
 Loaded = dict[str, list[FaceClosure]]

@@ -3,6 +3,7 @@
 from .audit import SymmetryScenario
 from .base import Common
 from .closure import (
+    ClosureMomentsScenario,
     ClosurePlaneScenario,
     ClosureScenario,
     ClosureShockScenario,
@@ -30,6 +31,7 @@ def scenario_kinds() -> dict[str, type[Common]]:
         "closure": ClosureScenario,
         "closure_in_loop": ClosureLoopScenario,
         "closure_learn": ClosureLearnScenario,
+        "closure_moments": ClosureMomentsScenario,
         "closure_plane": ClosurePlaneScenario,
         "closure_shock": ClosureShockScenario,
         "closure_train": ClosureTrainScenario,

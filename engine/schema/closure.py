@@ -190,3 +190,39 @@ class ClosurePlaneScenario(Common):
         if self.times != sorted(set(self.times)):
             raise ValueError(f"times {self.times} must rise")
         return self
+
+
+class ClosureMomentsScenario(Common):
+    """Learns which moments to keep: autoencoders of several widths on kinetic flows."""
+
+    kind: Literal["closure_moments"]
+    families: Annotated[list[FamilySection], Field(min_length=1)]
+    """What is learned from; the last eighth of each is held out."""
+    latents: Annotated[list[Annotated[int, Field(ge=1, le=20)]], Field(min_length=1)]
+    """How many numbers are kept beside density, velocity and temperature."""
+    order: int = Field(default=11, ge=4, le=20)
+    """Highest Hermite moment that is pressed and given back."""
+    pictured: int = Field(default=3, ge=1)
+    """Which of the widths is drawn against the Hermite polynomials."""
+    cells: int = Field(default=100, ge=20, le=4096)
+    """Cells of a flow."""
+    velocities: int = Field(default=72, ge=24, le=1024)
+    """Discrete velocities in [-7.2, 7.2]."""
+    samples: int = Field(default=40_000, ge=100)
+    """Cells that are learned from, at most."""
+    steps: Count = 600
+    """Steps of training."""
+    batch: int = Field(default=1000, ge=10)
+    """Cells in a step."""
+    rate: Positive = 3e-3
+    """Learning rate at the start; it falls linearly."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if max(self.latents) > self.order - 2:
+            raise ValueError(
+                f"latents {self.latents}: order {self.order} has {self.order - 2} moments"
+            )
+        if self.pictured not in self.latents:
+            raise ValueError(f"pictured {self.pictured} is none of latents {self.latents}")
+        return self

@@ -60,6 +60,10 @@ def hermite_functions(xi: Tensor, order: int) -> Tensor:
     return torch.stack(found, -1)
 
 
+def _positive(x: Tensor) -> Tensor:
+    return 0.5 * x + (1.0 + 0.25 * x * x).sqrt()
+
+
 class MomentAutoencoder(nn.Module):
     """A few learned moments and a positive distribution of them; see the module's text."""
 
@@ -112,14 +116,29 @@ class MomentAutoencoder(nn.Module):
         """Return W."""
         return h @ (self.encoder * self.mask).T
 
-    def distribution(self, latent: Float[Tensor, "*batch latent"]) -> Tensor:
-        """Return the positive weights of the nodes, not yet normalised."""
+    def bent(self, latent: Float[Tensor, "*batch latent"]) -> Tensor:
+        """Return l_3 .. l_M of the decoder, ``[..., moments]``."""
         straight = latent @ (self.linear * self.mask.T).T
         mirrored = self.net(latent * self.sides) * self.parity
         calm = self.net(torch.zeros_like(latent[..., :1]).expand_as(latent))
-        bent = 0.5 * (self.net(latent) + mirrored - calm - calm * self.parity)
-        x = (straight + bent) @ self.basis.T
-        return self.weights * (0.5 * x + (1.0 + 0.25 * x * x).sqrt())
+        own = self.net(latent)
+        return straight + 0.5 * (own + mirrored - calm - calm * self.parity)
+
+    def distribution(self, latent: Float[Tensor, "*batch latent"]) -> Tensor:
+        """Return the positive weights of the nodes, not yet normalised."""
+        return self.weights * _positive(self.bent(latent) @ self.basis.T)
+
+    def density(self, latent: Float[Tensor, " latent"], xi: Tensor) -> Tensor:
+        """Return the decoded distribution of one W over xi, of unit mass and variance."""
+        f = self.distribution(latent)
+        f = f / f.sum()
+        mean = (f * self.nodes).sum()
+        spread = (f * (self.nodes - mean).square()).sum().sqrt()
+        at = mean + spread * xi
+        he = hermite_functions(at, self.config.order)[:, 3:]
+        total = self.distribution(latent).sum()
+        calm = (-0.5 * at * at).exp() / (2.0 * torch.pi) ** 0.5
+        return spread * calm * _positive(he @ self.bent(latent)) / total
 
     def decode(self, latent: Float[Tensor, "*batch latent"]) -> Tensor:
         """Return h of the decoded distribution, ``[..., moments]``."""
