@@ -255,7 +255,7 @@ def test_leash_is_longer_while_the_models_are_poor():
     )  # fmt: skip
     levels = rule(poor, 1)
     assert levels.low < 0.05 < levels.reach
-    good = replace(poor, error=torch.full((n,), 0.02).double())
+    good = replace(poor, error=torch.full((n,), 0.01).double())
     assert rule(good, 1).reach == rule(good, 1).low
 
 

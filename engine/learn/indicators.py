@@ -149,8 +149,10 @@ class Conformal:
         prior: ratio ``q`` to start from; committees of networks underestimate their error
             (3.5 times on silicon, as first measured here).
         floor: deviation, as a fraction of the target, that counts as none.
-        patience: explorers go on to where the error is bounded by this fraction of the
-            error that was last measured, or by the target, whichever is larger.
+        patience: explorers go on to where the error is bounded by this multiple of the
+            error that was last measured, or by the target, whichever is larger. With 0.5
+            walkers in silicon stopped where they began, and 300 labels left an error of
+            0.34 eV/angstrom in place of 0.11.
     """
 
     target: float
@@ -159,7 +161,7 @@ class Conformal:
     minimum: int = 15
     prior: float = 3.5
     floor: float = 0.05
-    patience: float = 0.5
+    patience: float = 3.0
 
     def __post_init__(self) -> None:
         if not (self.target > 0 and 0 < self.coverage < 1 and self.prior > 0):
