@@ -156,8 +156,9 @@ class ClosureShockScenario(Common):
     """Cells of the coarsest run."""
     halvings: int = Field(default=2, ge=0, le=4)
     """How often the cells are halved."""
-    extent: Positive = 30.0
-    """Half width of the box in upstream mean free times times sqrt(R T0)."""
+    extent: Positive = 60.0
+    """Half width of the box in upstream mean free times times sqrt(R T0). Hot molecules fly
+    ahead of a strong shock: at Mach 5.5 the inflow is 15% too warm at 30, 0.6% at 60."""
     time: Positive = 30.0
     """How long it is run, in upstream mean free times."""
     velocities: int = Field(default=160, ge=32, le=2048)
