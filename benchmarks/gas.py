@@ -203,8 +203,8 @@ def speed(quick: bool, record) -> None:
             "replaced by the cell itself a step takes about half the time, without the "
             "limiter or without Newton's method nine tenths; no gain from strips of cells "
             "that fit the cache, from blocks of 2 or 4 cells along x that load what they "
-            "share once, from reading the next cell's rows ahead, from huge pages, or from rows "
-            "off powers of two",
+            "share once, from reading the next cell's rows ahead, from huge pages, or from "
+            "rows off powers of two",
         )
 
 
