@@ -142,6 +142,8 @@ class Tomography:
         config = self.module.config
         width = config.smoothing * config.length / self.spacing
         half = math.ceil(3 * width)
+        if half == 0:
+            return top
         taps = [math.exp(-0.5 * (i / width) ** 2) for i in range(-half, half + 1)]
         for dim in (2, 3):
             parts = [
