@@ -113,7 +113,7 @@ def train(recipe: str, *settings: str) -> dict[str, Any]:
 
 
 def step_seconds(
-    precision: str = "f64", threads: int = 2, form: str = "smooth", repeats: int = 10
+    precision: str = "f64", threads: int = 2, form: str = "smooth", repeats: int = 40
 ) -> float:
     """Wall time of one training step on one frame of 192 atoms of water, best of several.
 
