@@ -115,7 +115,7 @@ def test_the_shipped_scenario_runs_and_is_drawn(tmp_path):
         outcome = build(scenario, tmp_path).run(folder, Reporter(quiet=True))
     left = {n: outcome.figures[f"unexplained_{n}"].value for n in (2, 3)}
     assert left[3] < left[2] < 0.6
-    assert left[3] < outcome.figures["principal_3"].value
+    assert left[3] < outcome.figures["untrained_3"].value
     panels = learned_moments(Record(tmp_path / "run").groups()[""])
     assert [len(p.curves) for p in panels] == [2, 2, 2, 2, 3]
     decoded = panels[-1].curves[-1]

@@ -209,7 +209,7 @@ def learned_moments(group: Group) -> list[plots.Plot]:
     """Return learned moments beside Hermite's, what is lost, and one distribution.
 
     Arrays: ``xi``, ``moments_learned`` and ``moments_hermite [moments, points]``, ``kept``,
-    ``left_principal``, ``left_learned``, ``distributions [3, points]``.
+    ``left_untrained``, ``left_learned``, ``distributions [3, points]``.
     """
     names = ("xi", "moments_learned", "moments_hermite", "kept", "distributions")
     if any(name not in group.columns for name in names):
@@ -227,7 +227,7 @@ def learned_moments(group: Group) -> list[plots.Plot]:
         panels.append(plots.Plot(curves, xi.title, f"moment {row + 1}"))
     lost = [
         plots.Curve(kept.values, group.columns[name].values, group.columns[name].title)
-        for name in ("left_principal", "left_learned")
+        for name in ("left_untrained", "left_learned")
         if name in group.columns
     ]
     panels.append(plots.Plot(lost, kept.title, "share that is lost", "log", points=True))

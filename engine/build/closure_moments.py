@@ -51,8 +51,8 @@ class LearnedMoments:
             found[1, place] = self._left(module, held, size)
             note = "share of the scaled moments of held-out flows that does not come back"
             figures[f"unexplained_{latent}"] = Figure(float(found[1, place]), "", note=note)
-            figures[f"principal_{latent}"] = Figure(
-                float(found[0, place]), "", note="before training: principal components"
+            figures[f"untrained_{latent}"] = Figure(
+                float(found[0, place]), "", note="before training, principal components"
             )
             folder.log(event="trained", latent=latent, unexplained=float(found[1, place]))
             report.progress(len(s.families) + place + 1, total, {"kept": str(latent)})
@@ -60,8 +60,8 @@ class LearnedMoments:
                 self._picture(folder, module, held)
         widths = torch.tensor(s.latents)
         write(folder, "kept", widths, "", "numbers kept")
-        write(folder, "left_principal", found[0], "", "principal components")
-        write(folder, "left_learned", found[1], "", "trained autoencoder")
+        write(folder, "left_untrained", found[0], "", "before training")
+        write(folder, "left_learned", found[1], "", "trained")
         return Outcome(figures, {"labels": "ok"})
 
     def _labels(self, folder: RunFolder, report: Reporter, total: int) -> list[Tensor]:
