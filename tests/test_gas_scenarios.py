@@ -65,6 +65,28 @@ def test_scenario(name, tmp_path):
     )
 
 
+def test_moment_models_in_a_plane_are_reached_from_a_scenario(tmp_path):
+    changes = {
+        "grid.cells": [12, 12],
+        "time.end": 0.05,
+        "initial.width": 0.15,
+        "time.frames": 1,
+        "gas": {"dimension": 3, "prandtl": 2 / 3},
+        "knudsen": [0.01],
+        "model": {"kind": "hermite", "order": 3},
+        "compare": [{"kind": "grad13"}, {"kind": "nsf"}],
+    }
+    scenario = load("kelvin_helmholtz", changes)
+    with RunFolder.create(tmp_path / "run", "", {}) as folder:
+        outcome = build(scenario, FOLDER).run(folder, console_reporter(quiet=True))
+        assert set(folder.store["compare"].group_keys()) == {"grad13", "nsf"}
+        assert folder.store["fields/stress"].shape == (2, 1, 12, 12, 3, 3)
+    assert set(outcome.verdicts.values()) == {"ok"}
+    assert outcome.figures["energy_drift"].value < 1e-12
+    assert outcome.figures["density_gap_nsf"].value < 5e-3
+    assert outcome.figures["density_gap_grad13"].value < 1e-2
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -75,6 +97,10 @@ def test_scenario(name, tmp_path):
         ),
         ({"compare": [{"kind": "euler", "gamma": 1.4}]}, "contradicts gas.dimension"),
         ({"model.cfl": 0.9}, "cfl"),
+        (
+            {"compare": [{"kind": "hermite", "closure": "grad"}]},
+            'closure = "grad" needs gas',
+        ),
         ({"knudsen": [-1.0]}, "knudsen"),
         ({"initial.left": {"density": 1.0}}, "temperature or pressure"),
     ],
