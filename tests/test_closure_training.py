@@ -18,6 +18,8 @@ from scalebridge.engine.runtime import generator
 from scalebridge.engine.scenario import parse
 from scalebridge.models.card import load_module
 from scalebridge.models.closures.face import FaceForm
+from scalebridge.viz.gas import closure_panels
+from scalebridge.viz.record import Record
 
 EXACT = {  # k tau: sound, heat of 1V BGK, from plasma dispersion integrals
     0.1: (-0.0097046 + 0.1739809j, -0.0097823),
@@ -154,11 +156,14 @@ def test_train_then_compare(tmp_path):
         "opponents": ["euler", "nsf", "hme"],
         "models": [{"name": "learned", "members": [str(path / "closure_0.safetensors")]}],
     }
-    outcome, _ = run(compare, tmp_path / "compare", tmp_path)
+    outcome, path = run(compare, tmp_path / "compare", tmp_path)
     names = ["learned", "hme", "euler", "nsf"]
     values = {n: outcome.figures[f"worst_decade_{n}_t002"].value for n in names}
     assert all(0 < v < 0.2 for v in values.values())
     assert outcome.verdicts["stable_learned"] == "ok"
+    panels = closure_panels(Record(path).groups()[""], [0.02])
+    assert [plot.title for plot in panels] == ["t = 0.02"]
+    assert {c.label for c in panels[0].curves} == {"kinetic", *names}
 
 
 def test_a_missing_or_foreign_model_is_one_clear_line(tmp_path):

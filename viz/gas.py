@@ -150,7 +150,7 @@ def _flat(values: np.ndarray) -> bool:
 
 
 def closure_panels(group: Group, times: Sequence[float] = ()) -> list[plots.Plot]:
-    """Return the pictured flows at the last moment, by every model.
+    """Return the pictured flows by every model: one at all moments, several at the last.
 
     Arrays are ``profile_MODEL [moments in time, flows, cells, 3]``; the density is drawn.
     """
@@ -158,17 +158,20 @@ def closure_panels(group: Group, times: Sequence[float] = ()) -> list[plots.Plot
     kinetic = group.columns.get("profile_kinetic")
     if x is None or kinetic is None or len(kinetic.shape) != 4:
         return []
+    moments, flows = kinetic.shape[:2]
     when = f" at t = {times[-1]:g}" if times else ""
+    places = [(moments - 1, flow, f"flow {flow + 1}") for flow in range(flows)]
+    if flows == 1 and len(times) == moments - 1:
+        when = ""
+        places = [(i, 0, f"t = {time:g}") for i, time in enumerate(times, start=1)]
     panels = []
-    for flow in range(min(kinetic.shape[1], MAX_PANELS)):
+    for moment, flow, title in places[:MAX_PANELS]:
         curves = []
         for name, column in _models(group, "profile_"):
             if len(column.shape) == 4 and column.shape[2] == x.shape[0]:
-                y = np.asarray(column.array[-1, flow, :, 0], float)
+                y = np.asarray(column.array[moment, flow, :, 0], float)
                 curves.append(plots.Curve(x.values, y, name, colour=_colour(name)))
-        panels.append(
-            plots.Plot(curves, x.title, f"density{when}", title=f"flow {flow + 1}")
-        )
+        panels.append(plots.Plot(curves, x.title, f"density{when}", title=title))
     return panels
 
 

@@ -302,7 +302,8 @@ class Comparison:
         count = 0
         x = flows.box(s.cells).centers(0)
         write(folder, "x", x, "L", "position")
-        write(folder, "profile_kinetic", true.moments(3)[:, s.pictured], "", "kinetic")
+        shown = slice(s.pictured, s.pictured + 1)
+        write(folder, "profile_kinetic", true.moments(3)[:, shown, :, :3], "", "kinetic")
         figures |= self._linear(folder)
         for name in s.opponents:
             run = self._opponent(name, true)
@@ -379,8 +380,8 @@ class Comparison:
         errors = torch.stack([run.errors(true) for run in runs])
         worst = torch.stack([contest.worst_decade(each) for each in errors])
         write(folder, f"errors_{name}", errors, "", f"relative L2 error of {name}")
-        picture = runs[0].moments[:, self.scenario.pictured, :, :3]
-        write(folder, f"profile_{name}", picture, "", name)
+        shown = slice(self.scenario.pictured, self.scenario.pictured + 1)
+        write(folder, f"profile_{name}", runs[0].moments[:, shown, :, :3], "", name)
         found = {}
         for i, time in enumerate(true.times):
             if time > 0:
