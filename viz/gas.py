@@ -256,10 +256,10 @@ def closure_errors(group: Group, times: Sequence[float] = ()) -> list[plots.Plot
             errors = np.median(column.values[:, min(moment, column.shape[1] - 1)], axis=0)
             flows = np.arange(1, len(errors) + 1)
             curves.append(plots.Curve(flows, errors, name, colour=_colour(name)))
-        if not any(np.any(c.y > 0) for c in curves):
-            continue  # at the start all agree
-        known = len(times) >= count - 1 and moment - count < 0
-        title = f"t = {times[moment - count]:g}" if known and times else ""
+        if not any(np.any(c.y > 1e-12) for c in curves):
+            continue  # at the start all agree, to round-off
+        place = moment - count + len(times)
+        title = f"t = {times[place]:g}" if 0 <= place < len(times) else ""
         panels.append(
             plots.Plot(curves, "flow", "relative L2 error", "log", points=True, title=title)
         )
