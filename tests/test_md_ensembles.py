@@ -22,13 +22,14 @@ from scalebridge.engine.md.structure import from_atoms
 from scalebridge.engine.md.units import REDUCED
 from scalebridge.engine.md.world import MolecularDynamics
 
+# Reduced units; the package works in kJ/mol, nm^3 and bar, where p V has a factor.
 UNITS = pv.data.UnitData(
     kb=1.0,
     energy_conversion=1.0,
     length_conversion=1.0,
     volume_conversion=1.0,
     temperature_conversion=1.0,
-    pressure_conversion=1.0,
+    pressure_conversion=1 / 6.022140857e-2,
     time_conversion=1.0,
 )
 TEMPERATURE, DENSITY = 1.5, 0.6
