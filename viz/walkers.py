@@ -149,12 +149,17 @@ def add(plotter: Any, cloud: Cloud) -> None:
         )
 
 
+def _spread_axes(cloud: Cloud, dim: int) -> list[int]:
+    """Return the two axes along which the nuclei are spread most, in order."""
+    spread = np.ptp(cloud.nuclei, axis=0) if len(cloud.nuclei) else np.zeros(dim)
+    return sorted(np.argsort(-spread, kind="stable")[: min(2, dim)].tolist())
+
+
 def _plane(axes: Any, cloud: Cloud) -> None:
     """Draw the density in the plane of the first two spread-out axes, the rest summed."""
     assert cloud.density is not None
     density, names = cloud.density, "xyz"
-    spread = np.ptp(cloud.nuclei, axis=0) if len(cloud.nuclei) else np.zeros(density.ndim)
-    shown = sorted(np.argsort(-spread, kind="stable")[: min(2, density.ndim)].tolist())
+    shown = _spread_axes(cloud, density.ndim)
     if density.ndim == 1:
         plots.draw(axes, plots.Plot([plots.Curve(cloud.spans[0], density)], "x [bohr]",
                                     "density [1/bohr]"))  # fmt: skip
@@ -183,12 +188,14 @@ def _plane(axes: Any, cloud: Cloud) -> None:
 def _dots(axes: Any, cloud: Cloud) -> None:
     assert cloud.walkers is not None
     points = cloud.walkers.reshape(-1, cloud.walkers.shape[-1])[:4000]
-    second = points[:, 1] if points.shape[1] > 1 else np.zeros(len(points))
-    axes.plot(points[:, 0], second, ".", ms=2, alpha=0.4, color=style.BLUE, rasterized=True)
-    if len(cloud.nuclei):
-        axes.plot(*cloud.nuclei[:, :2].T, "+", color=style.BLACK, ms=9, mew=1.6)
-    axes.set_xlabel("x [bohr]")
-    axes.set_ylabel("y [bohr]")
+    shown = _spread_axes(cloud, points.shape[1])
+    flat = np.zeros((len(points), 2))
+    flat[:, : len(shown)] = points[:, shown]
+    axes.plot(*flat.T, ".", ms=2, alpha=0.4, color=style.BLUE, rasterized=True)
+    if len(cloud.nuclei) and len(shown) == 2:
+        axes.plot(*cloud.nuclei[:, shown].T, "+", color=style.BLACK, ms=9, mew=1.6)
+    for put, axis in zip((axes.set_xlabel, axes.set_ylabel), shown, strict=False):
+        put(f"{'xyz'[axis]} [bohr]")
     axes.set_aspect("equal")
 
 

@@ -449,7 +449,8 @@ def _extrapolated(folder: RunFolder, unit: str) -> dict[str, Figure]:
     found = extrapolate(energy, variance)
     if found is None:
         return {}
-    return {"energy_extrapolated": Figure(found.energy, unit, found.error)}
+    note = "line through energy and variance of the optimisation, at no variance; no bound"
+    return {"energy_extrapolated": Figure(found.energy, unit, found.error, note)}
 
 
 def energy_figures(result: Evaluation, problem: Problem) -> dict[str, Figure]:
