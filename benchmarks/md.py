@@ -299,9 +299,10 @@ def transport(record: Recorder) -> None:
     )  # fmt: skip
 
 
-def _band(figure: Figure) -> tuple[float, float]:
-    error = figure.error or 0.0
-    return figure.value - error, figure.value + error
+def _band(figure: Figure) -> tuple[float, float] | None:
+    if figure.error is None:
+        return None
+    return figure.value - figure.error, figure.value + figure.error
 
 
 def memory(record: Recorder) -> None:

@@ -81,7 +81,7 @@ def build(scenario: MdScenario, base: Path) -> "MdJob":
     check_structure(state, potential.cutoff, name)
     if scenario.ensemble.kind == "npt" and not bool(state.periodic.all()):
         raise InputError("ensemble: npt needs a structure that is periodic in all axes")
-    potential = _fast(potential, state)
+    potential = fast(potential, state)
     _check_time_step(scenario, state)
     temperature = _initial_temperature(scenario, atoms)
     world = MolecularDynamics(
@@ -159,7 +159,7 @@ def potential_of(
             return AsePotential(EMT(), _EMT_ELEMENTS)
 
 
-def _fast(potential: Potential, state: ParticleState) -> Potential:
+def fast(potential: Potential, state: ParticleState) -> Potential:
     """Use the compressed twin of a network where it agrees with it on this structure."""
     from ...models.potentials.sums import ZblSumPotential
     from ..md.classical import Sum, Zbl
@@ -173,7 +173,7 @@ def _fast(potential: Potential, state: ParticleState) -> Potential:
         config, species = whole.config, potential.species
         charges = tuple(float(number) for number in config.numbers)
         core = Zbl(charges, config.inner, config.outer, species)
-        return Sum((_fast(network, state), core), potential.cutoff, species)
+        return Sum((fast(network, state), core), potential.cutoff, species)
     tolerance = TOLERANCE[state.positions.dtype]
     twin = compress(potential, tolerance)
     if twin is None or not compare(twin, state).within(tolerance):
