@@ -71,10 +71,34 @@ class Layout:
         return cls(frame, batch, space, velocity, tuple(components))
 
 
+def shown_component(column: Column, layout: Layout) -> int:
+    """Return the component to draw: the first, unless another varies ten times as much."""
+    if len(layout.components) != 1:
+        return 0
+    index: list[Any] = [slice(None)] * len(column.shape)
+    if layout.frame is not None:
+        index[layout.frame] = slice(-1, None)
+    last = np.moveaxis(
+        np.asarray(column.array[tuple(index)], float), layout.components, [0]
+    )
+    spread = np.nan_to_num(last.reshape(len(last), -1).std(1))
+    strongest = int(spread.argmax())
+    return strongest if spread[strongest] > 10 * spread[0] else 0
+
+
 def take(
-    column: Column, layout: Layout, frame: int = -1, batch: int = 0, component: int = 0
+    column: Column,
+    layout: Layout,
+    frame: int = -1,
+    batch: int = 0,
+    component: int | None = None,
 ) -> np.ndarray:
-    """Return one moment of one problem, with only axes of space and velocity left."""
+    """Return one moment of one problem, with only axes of space and velocity left.
+
+    Of a vector that is ``component``, or :func:`shown_component`.
+    """
+    if component is None:
+        component = shown_component(column, layout)
     index: list[Any] = [slice(None)] * len(column.shape)
     if layout.frame is not None:
         index[layout.frame] = frame % column.shape[layout.frame]
@@ -95,7 +119,7 @@ def title_of(column: Column, layout: Layout) -> str:
     """Return the title of the component that is drawn."""
     if not layout.components:
         return column.title
-    letters = "x" * len(layout.components)
+    letters = "xyz"[shown_component(column, layout)] * len(layout.components)
     name = column.long_name or column.name.replace("_", " ")
     return f"{name} {letters}" + (f" [{column.unit}]" if column.unit else "")
 
@@ -178,7 +202,7 @@ def space_time(
     if layout.batch is not None:
         index[layout.batch] = batch
     for axis in layout.components:
-        index[axis] = 0
+        index[axis] = shown_component(column, layout)
     values = np.asarray(column.array[tuple(index)], float)
     name = column.axes[layout.space[0]]
     time = group.time()
