@@ -19,7 +19,7 @@ from scalebridge.engine.md.state import replace
 from scalebridge.engine.md.structure import from_atoms
 from scalebridge.engine.md.units import REDUCED
 from scalebridge.engine.md.world import MolecularDynamics
-from scalebridge.models.potentials.deep_potential import _PairGradient
+from scalebridge.models.potentials.deep_potential import _PairGradient, _SeriesGradient
 
 ROOT = Path(__file__).resolve().parent.parent
 CUTOFF = 1.7
@@ -117,6 +117,23 @@ def pair_gradients():
     )
 
 
+def series_gradients():
+    atoms, blocks, basis, lm = 2, (2, 3), 4, 3
+    slots = sum(blocks)
+    tables = {
+        "argument": 0.5 * random(atoms, slots).abs(),
+        "argument_slopes": random(atoms, slots, seed=2),
+        "largest": torch.tensor([5.0]).double(),
+        "angular": random(atoms, slots, lm, seed=3),
+        "angular_slopes": random(atoms, 3, slots, lm, seed=4),
+        "unit": random(atoms, slots, 3, seed=5),
+    }
+    return (
+        lambda c: _SeriesGradient.apply(c, tables, blocks),
+        (random(2, atoms, 2, basis, lm, seed=6),),
+    )
+
+
 def settled():
     """The steady state of x <- tanh(W x + b) as a function of b."""
     w = 0.2 * random(5, 5, seed=7)
@@ -144,6 +161,7 @@ CASES = {
     # forces of networks: linear maps, so force matching needs first derivatives only
     ("engine/learn/trainers/tables.py", "_AssembleForces"): (assembled, False),
     ("models/potentials/deep_potential.py", "_PairGradient"): (pair_gradients, False),
+    ("models/potentials/deep_potential.py", "_SeriesGradient"): (series_gradients, False),
 }
 
 
