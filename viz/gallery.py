@@ -505,7 +505,13 @@ def _before_and_after(
         _neighbour_bar(made, shown)
     if curves:
         plot = plots.Plot(curves, f"distance r [{unit}]", "radial distribution g(r)")
-        plots.draw(made.add_subplot(grid[-1]), plot)
+        axes = made.add_subplot(grid[-1])
+        plots.draw(axes, plot)
+        tops = sorted(float(np.nanmax(curve.y)) for curve in curves)
+        if len(np.unique(ends[0].symbols)) > 1 and tops[-1] > 4 * tops[0]:
+            # The bond within a molecule is ten times as high as all that is of interest.
+            axes.set_ylim(-0.1, 1.3 * tops[0])
+            axes.set_title("higher peaks are cut", loc="left")
     return made
 
 
