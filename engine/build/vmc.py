@@ -583,16 +583,32 @@ class Scan:
         ]
         return known, stored["energies"]
 
+    def _write_curve(
+        self, folder: RunFolder, coordinate: Tensor, columns: Mapping[str, Tensor]
+    ) -> None:
+        """Write the energies in the order of their coordinate, with its name."""
+        group, order = folder.store.require_group("energies"), coordinate.argsort()
+        group.attrs["title"] = "Energy along the curve"
+        array = group.create_array("at", data=coordinate[order].numpy(), overwrite=True)
+        array.attrs["long_name"] = self.axis
+        for name, values in columns.items():
+            if not bool(values.isfinite().any()):
+                continue
+            array = group.create_array(name, data=values[order].numpy(), overwrite=True)
+            array.attrs.update({"unit": "hartree", "axes": ["at"]})
+
     def _outcome(self, folder: RunFolder, energies: Tensor) -> Outcome:
         coordinate = torch.tensor([p.coordinate for p in self.points]).double()
         missing = float("nan")
         reference = torch.tensor([p.reference or missing for p in self.points]).double()
         coupled = torch.tensor([p.ccsd_t or missing for p in self.points]).double()
-        _write(folder, "coordinate", coordinate, self.axis)
-        _write(folder, "energy", energies[:, 0], "hartree")
-        _write(folder, "energy_error", energies[:, 1], "hartree")
-        _write(folder, "reference", reference, "hartree")
-        _write(folder, "ccsd_t", coupled, "hartree")
+        columns = {
+            "energy": energies[:, 0],
+            "energy_error": energies[:, 1],
+            "energy_reference": reference,
+            "ccsd_t": coupled,
+        }
+        self._write_curve(folder, coordinate, columns)
         figures, found = {}, {"variational": "ok"}
         for point, (energy, error, _) in zip(self.points, energies.tolist(), strict=True):
             name = f"energy_at_{point.coordinate:g}"
