@@ -27,7 +27,7 @@ from scalebridge.engine import runtime
 from scalebridge.engine.bench import Recorder, load
 from scalebridge.engine.build import build
 from scalebridge.engine.md.classical import LennardJones, plain
-from scalebridge.engine.md.compressed import TOLERANCE, CompressedPotential, compress
+from scalebridge.engine.md.compressed import CompressedPotential, agreeing
 from scalebridge.engine.md.integrators import Verlet
 from scalebridge.engine.md.learned import LearnedPotential
 from scalebridge.engine.md.neighbours import Layout, build_neighbours
@@ -355,7 +355,8 @@ def twin(kind: str, dtype: torch.dtype) -> CompressedPotential:
         module.radial.scale.fill_(6.0)
     # the molecules must survive some steps of a network that knows no chemistry
     module.fitting.energy_scale.fill_(1e-3)
-    potential = compress(LearnedPotential(module), TOLERANCE[dtype])
+    sample = from_atoms(water(2), ("O", "H"), seed=1, dtype=dtype)
+    potential = agreeing(LearnedPotential(module), sample)
     assert potential is not None
     return potential
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from ase.build import bulk
 
-from scalebridge.engine.md import vectorised
+from scalebridge.engine.md import compressed, vectorised
 from scalebridge.engine.md.compressed import TOLERANCE, compare, compress
 from scalebridge.engine.md.integrators import Verlet
 from scalebridge.engine.md.learned import LearnedPotential
@@ -56,6 +56,11 @@ def pair(request):
     twin = compress(network, TOLERANCE[torch.float64])
     assert twin.vectorised is not None
     return network, twin if vectors else replace(twin, vectorised=None)
+
+
+def single_precision(state):
+    names = ("positions", "momenta", "masses", "cell", "forces", "anchor", "anchor_cell")
+    return replace(state, **{name: getattr(state, name).float() for name in names})
 
 
 def test_equals_the_network(pair):
@@ -110,13 +115,28 @@ def test_single_precision(pair):
         network.module.__class__(network.module.config, network.module.lmax)
     )
     single.module.load_state_dict(network.module.state_dict())
-    state = oxide()
-    names = ("positions", "momenta", "masses", "cell", "forces", "anchor", "anchor_cell")
-    rounded = replace(state, **{name: getattr(state, name).float() for name in names})
+    rounded = single_precision(oxide())
     twin = compress(single, TOLERANCE[torch.float32])
     if pair[1].vectorised is None:
         twin = replace(twin, vectorised=None)
     assert compare(twin, rounded).within(TOLERANCE[torch.float32])
+
+
+def test_a_series_too_short_is_made_longer(monkeypatch):
+    """The first series is cut to whole registers, in single precision at times too far."""
+    network = LearnedPotential(network_of("smooth edition").module.float())
+    state, asked = single_precision(oxide()), []
+
+    def sloppy(network, tolerance):
+        twin = compress(network, tolerance)
+        asked.append(tolerance)
+        return replace(twin, vectorised=None, mix=twin.mix * (1 + 3 * tolerance))
+
+    monkeypatch.setattr(compressed, "compress", sloppy)
+    assert compressed.agreeing(network, state) is not None
+    assert len(asked) == 2
+    monkeypatch.setattr(compressed, "TOLERANCE", {torch.float32: 1e-9})
+    assert compressed.agreeing(network, state) is None
 
 
 def test_a_batch_equals_each_system_alone(pair):

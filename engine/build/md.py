@@ -163,7 +163,7 @@ def fast(potential: Potential, state: ParticleState) -> Potential:
     """Use the compressed twin of a network where it agrees with it on this structure."""
     from ...models.potentials.sums import ZblSumPotential
     from ..md.classical import Sum, Zbl
-    from ..md.compressed import TOLERANCE, compare, compress
+    from ..md.compressed import agreeing
     from ..md.learned import LearnedPotential
 
     if not isinstance(potential, LearnedPotential):
@@ -174,11 +174,7 @@ def fast(potential: Potential, state: ParticleState) -> Potential:
         charges = tuple(float(number) for number in config.numbers)
         core = Zbl(charges, config.inner, config.outer, species)
         return Sum((fast(network, state), core), potential.cutoff, species)
-    tolerance = TOLERANCE[state.positions.dtype]
-    twin = compress(potential, tolerance)
-    if twin is None or not compare(twin, state).within(tolerance):
-        return potential
-    return twin
+    return agreeing(potential, state) or potential
 
 
 def structure_of(section: Structure, base: Path, seed: int) -> tuple[Atoms, str]:

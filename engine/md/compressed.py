@@ -243,3 +243,17 @@ def compare(
         float((found - expected).abs().max()),
         float(expected.abs().max()),
     )
+
+
+def agreeing(network: LearnedPotential, state: ParticleState) -> CompressedPotential | None:
+    """Return a compressed twin that agrees with the network on a structure.
+
+    Within :data:`TOLERANCE`; a shorter series is tried first, then a finer one. None if
+    neither agrees.
+    """
+    tolerance = TOLERANCE[state.positions.dtype]
+    for share in (1.0, 0.1):
+        twin = compress(network, share * tolerance)
+        if twin is not None and compare(twin, state).within(tolerance):
+            return twin
+    return None
