@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from ase import Atoms
@@ -24,7 +25,7 @@ from scalebridge.engine.vmc.hamiltonian import (
     from_mole,
     molecule,
 )
-from scalebridge.engine.vmc.labeler import VmcCalculator, VmcLabeler
+from scalebridge.engine.vmc.labeler import VmcCalculator, VmcLabeler, balanced
 from scalebridge.engine.vmc.optimiser import Adam, Spring, clipped, gram
 from scalebridge.engine.vmc.parameters import Flat
 from scalebridge.engine.vmc.pretrain import hartree_fock, pretrain, slater_jastrow
@@ -444,7 +445,7 @@ def test_labeler_gives_energies_and_forces_with_errors() -> None:
     label = labeler.label(atoms)
     assert label.forces.shape == (2, 3)
     assert label.energy_error > 0
-    assert (label.forces_error > 0).all()
+    assert (label.forces_error[:, 2] > 0).all() and not label.forces_error[0, 1]
     atoms.positions[1, 2] += 0.05
     atoms.calc = VmcCalculator(labeler.label)
     energy = atoms.get_potential_energy()
@@ -642,3 +643,32 @@ def test_spin_correlations_of_the_ising_ring_are_exact() -> None:
     assert float(away.max()) < 4
     other = torch.tensor(lattice.Ising((8,), 1.2, 1.3).exact_correlation)
     assert float(((found - other) / error).abs().max()) > 10
+
+
+def test_balanced_forces_have_no_net_force_and_torque() -> None:
+    rng = np.random.default_rng(4)
+    positions, forces = rng.normal(size=(2, 4, 3))
+    errors = rng.uniform(0.1, 2.0, (4, 3))
+    found, left = balanced(forces, errors, positions)
+    arms = positions - positions.mean(0)
+    np.testing.assert_allclose(found.sum(0), 0.0, atol=1e-12)
+    np.testing.assert_allclose(np.cross(arms, found).sum(0), 0.0, atol=1e-12)
+    again, _ = balanced(found, errors, positions)
+    np.testing.assert_allclose(again, found, atol=1e-12)
+    noise = errors * rng.normal(size=(4000, 4, 3))
+    spread = np.std([balanced(found + n, errors, positions)[0] for n in noise], axis=0)
+    np.testing.assert_allclose(spread, left, rtol=0.06)
+    assert np.all(left <= errors)
+
+
+def test_a_sure_nucleus_speaks_for_an_unsure_one() -> None:
+    """Two nuclei: only the bond's force is left, and it is that of the surer one."""
+    positions = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 1.6]])
+    forces = np.array([[0.3, -0.2, 5.0], [0.1, 0.1, -1.0]])
+    errors = np.array([[1.0, 1.0, 1.0], [0.01, 0.01, 0.01]])
+    found, left = balanced(forces, errors, positions)
+    np.testing.assert_allclose(found[1], [0.0, 0.0, -1.0], atol=1e-3)
+    np.testing.assert_allclose(found[0], -found[1], atol=1e-12)
+    assert left[0, 2] == pytest.approx(0.01, rel=1e-3) and left[0, 0] < 1e-6
+    alone, none = balanced(forces[:1], errors[:1], positions[:1])
+    assert not alone.any() and not none.any()

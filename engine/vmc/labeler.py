@@ -25,7 +25,7 @@ class VmcLabel:
     Attributes:
         energy: eV.
         energy_error: standard error, eV.
-        forces: ``[atoms, 3]`` eV / angstrom.
+        forces: ``[atoms, 3]`` eV / angstrom, without net force and torque.
         forces_error: standard errors ``[atoms, 3]``.
         variance: of the local energy, hartree^2: how far the wavefunction is from an
             eigenstate.
@@ -75,7 +75,7 @@ class VmcLabeler:
         return (
             f"vmc {s.optimiser} walkers {s.walkers} iterations {s.first_iterations}, "
             f"{s.iterations} sweeps {s.sweeps} seed {s.seed} charge {self.charge} "
-            f"spin {self.spin}"
+            f"spin {self.spin}, forces balanced"
         )
 
     def label(self, atoms: Atoms) -> VmcLabel:
@@ -88,18 +88,19 @@ class VmcLabeler:
         molecule = from_atoms(atoms, self.charge, self.spin)
         solution, result = self.solver.solve(molecule, self.known)
         self.known.append(solution)
-        return as_label(result, len(atoms))
+        return as_label(result, atoms.positions)
 
 
-def as_label(result: Evaluation, atoms: int) -> VmcLabel:
-    """Convert a frozen evaluation to eV and angstrom."""
+def as_label(result: Evaluation, positions: np.ndarray) -> VmcLabel:
+    """Convert a frozen evaluation of nuclei at ``positions`` to eV and angstrom."""
     scale = HARTREE_EV / BOHR_ANGSTROM
     if result.forces is None:
-        nothing = np.full((atoms, 3), np.nan)
+        nothing = np.full(positions.shape, np.nan)
         forces, errors = nothing, nothing
     else:
-        forces = result.forces.value.numpy() * scale
-        errors = result.forces.error.numpy() * scale
+        measured = (result.forces.value, result.forces.error)
+        forces, errors = (scale * part.numpy() for part in measured)
+        forces, errors = balanced(forces, errors, positions)
     return VmcLabel(
         result.energy * HARTREE_EV,
         result.error * HARTREE_EV,
@@ -107,6 +108,33 @@ def as_label(result: Evaluation, atoms: int) -> VmcLabel:
         errors,
         result.variance,
     )
+
+
+def balanced(
+    forces: np.ndarray, errors: np.ndarray, positions: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the likeliest forces without net force and torque, with their errors.
+
+    No energy of free molecules changes when they are moved or turned, so ``A F = 0`` with
+    the six rows A of net force and torque. Least squares in the metric of the variances C
+    (all independent) gives ``F - G A F`` and ``C - G A C`` with ``G = C A^T (A C A^T)^-1``:
+    heavy nuclei, whose forces are noisy, take theirs from light ones.
+
+    Args:
+        forces: ``[atoms, 3]``.
+        errors: their standard errors.
+        positions: of the nuclei.
+    """
+    arms = positions - positions.mean(0)
+    pushes = np.broadcast_to(np.eye(3)[:, None], (3, *arms.shape))
+    turns = np.cross(np.eye(3)[:, None], arms)
+    rows = np.concatenate([pushes, turns]).reshape(6, -1)
+    weighted = rows * errors.ravel() ** 2
+    # a linear molecule has no torque around its axis, an atom none at all
+    gain = weighted.T @ np.linalg.pinv(weighted @ rows.T, rcond=1e-10)
+    left = forces.ravel() - gain @ (rows @ forces.ravel())
+    variance = errors.ravel() ** 2 - np.einsum("ij,ji->i", gain, weighted)
+    return left.reshape(forces.shape), np.sqrt(variance.clip(0.0)).reshape(forces.shape)
 
 
 class VmcCalculator(Calculator):
