@@ -76,7 +76,7 @@ def test_draws_fields_with_their_reference(folder):
     write_gas(folder)
     finish(folder)
     page = write_report(folder.path).read_text()
-    assert "dashed: what they should be" in page
+    assert "dashed: exact" in page
     assert "Fields over time" in page
     assert "was not drawn" not in page
 

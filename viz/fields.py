@@ -71,19 +71,26 @@ class Layout:
         return cls(frame, batch, space, velocity, tuple(components))
 
 
-def shown_component(column: Column, layout: Layout) -> int:
-    """Return the component to draw: the first, unless another varies ten times as much."""
-    if len(layout.components) != 1:
-        return 0
+def shown_component(column: Column, layout: Layout) -> tuple[int, ...]:
+    """Return the component to draw, one index per axis of components.
+
+    Of a vector the first, unless another varies ten times as much; of a tensor the largest.
+    """
+    count = len(layout.components)
+    if not count:
+        return ()
     index: list[Any] = [slice(None)] * len(column.shape)
     if layout.frame is not None:
         index[layout.frame] = slice(-1, None)
-    last = np.moveaxis(
-        np.asarray(column.array[tuple(index)], float), layout.components, [0]
-    )
-    spread = np.nan_to_num(last.reshape(len(last), -1).std(1))
-    strongest = int(spread.argmax())
-    return strongest if spread[strongest] > 10 * spread[0] else 0
+    values = np.asarray(column.array[tuple(index)], float)
+    last = np.nan_to_num(np.moveaxis(values, layout.components, range(count)))
+    shape = last.shape[:count]
+    flat = last.reshape(int(np.prod(shape)), -1)
+    size = flat.std(1) if count == 1 else np.abs(flat).max(1)
+    strongest = int(size.argmax())
+    if count == 1 and size[strongest] <= 10 * size[0]:
+        strongest = 0
+    return tuple(int(i) for i in np.unravel_index(strongest, shape))
 
 
 def take(
@@ -91,7 +98,7 @@ def take(
     layout: Layout,
     frame: int = -1,
     batch: int = 0,
-    component: int | None = None,
+    component: Sequence[int] | None = None,
 ) -> np.ndarray:
     """Return one moment of one problem, with only axes of space and velocity left.
 
@@ -104,8 +111,8 @@ def take(
         index[layout.frame] = frame % column.shape[layout.frame]
     if layout.batch is not None:
         index[layout.batch] = min(batch, column.shape[layout.batch] - 1)
-    for axis in layout.components:
-        index[axis] = min(component, column.shape[axis] - 1)
+    for axis, place in zip(layout.components, component, strict=True):
+        index[axis] = place
     return np.asarray(column.array[tuple(index)], float)
 
 
@@ -119,7 +126,7 @@ def title_of(column: Column, layout: Layout) -> str:
     """Return the title of the component that is drawn."""
     if not layout.components:
         return column.title
-    letters = "xyz"[shown_component(column, layout)] * len(layout.components)
+    letters = "".join("xyz"[i] for i in shown_component(column, layout))
     name = column.long_name or column.name.replace("_", " ")
     return f"{name} {letters}" + (f" [{column.unit}]" if column.unit else "")
 
@@ -201,8 +208,9 @@ def space_time(
     index: list[Any] = [slice(0, frames, stride), *[slice(None)] * (len(column.shape) - 1)]
     if layout.batch is not None:
         index[layout.batch] = batch
-    for axis in layout.components:
-        index[axis] = shown_component(column, layout)
+    shown = shown_component(column, layout)
+    for axis, place in zip(layout.components, shown, strict=True):
+        index[axis] = place
     values = np.asarray(column.array[tuple(index)], float)
     name = column.axes[layout.space[0]]
     time = group.time()
@@ -292,17 +300,33 @@ def plane_map(
     layout: Layout,
     batch: int = 0,
     frame: int = -1,
+    like: np.ndarray | None = None,
 ) -> None:
-    """Draw a two-dimensional field, with streamlines where the velocity is known."""
+    """Draw a two-dimensional field, with streamlines where the velocity is known.
+
+    The colours are those of ``like``, where another field is to be compared with.
+    """
     names = [column.axes[i] for i in layout.space]
     x, y = (coordinate(group, name) for name in names)
     values = take(column, layout, frame, batch)
-    drawn = axes.pcolormesh(x, y, values.T, shading="auto", rasterized=True, **_map(values))
+    look = _map(values if like is None else like)
+    if like is not None:
+        look = {"vmin": float(np.nanmin(like)), "vmax": float(np.nanmax(like)), **look}
+    drawn = axes.pcolormesh(x, y, values.T, shading="auto", rasterized=True, **look)
     axes.set_xlabel(group.columns[names[0]].title)
     axes.set_ylabel(group.columns[names[1]].title)
     axes.set_aspect("equal")
     axes.grid(False)
-    axes.figure.colorbar(drawn, ax=axes, label=title_of(column, layout), shrink=0.85)
+    low, high = drawn.get_clim()
+    ends = (bool(np.nanmin(values) < low), bool(np.nanmax(values) > high))
+    extend = {(True, True): "both", (True, False): "min", (False, True): "max"}
+    axes.figure.colorbar(
+        drawn,
+        ax=axes,
+        label=title_of(column, layout),
+        shrink=0.85,
+        extend=extend.get(ends, "neither"),
+    )
     _streamlines(axes, group, names, batch, frame)
 
 
@@ -315,23 +339,27 @@ def _streamlines(
         return
     if [velocity.axes[i] for i in layout.space] != list(names):
         return
-    u, w = (take(velocity, layout, frame, batch, c) for c in (0, 1))
+    u, w = (take(velocity, layout, frame, batch, (c,)) for c in (0, 1))
     speed = np.hypot(u, w)
     if not np.isfinite(speed).all() or float(speed.max()) <= 0:
         return
     x, y = (coordinate(group, name) for name in names)
-    dark = axes.collections[0].get_cmap().name  # type: ignore == style.DIVERGING
+    pale = axes.collections[0].get_cmap().name == style.DIVERGING  # type: ignore[union-attr]
     even_x, even_y = np.linspace(x[0], x[-1], len(x)), np.linspace(y[0], y[-1], len(y))
-    axes.streamplot(
+    drawn = axes.streamplot(
         even_x,
         even_y,
         u.T,
         w.T,
-        color="#333333" if dark else "white",
+        color="#333333" if pale else "white",
         linewidth=0.7,
         density=0.9,
         arrowsize=0.7,
     )
+    if not pale:  # the map goes from nearly black to yellow
+        from matplotlib.patheffects import withStroke
+
+        drawn.lines.set_path_effects([withStroke(linewidth=1.5, foreground="#00000080")])
     axes.set_xlim(x[0], x[-1])
     axes.set_ylim(y[0], y[-1])
 

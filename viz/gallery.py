@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import fields, gas, learning, plots, style, symmetry, walkers
+from . import fields, gas, learning, names, plots, style, symmetry, walkers
 from .atoms import (
     BOND_FACTOR,
     MAX_BONDED,
@@ -38,28 +38,51 @@ def run_pictures(record: Record) -> Iterator[Attempt]:
         yield "Electrons", lambda: electrons_picture(record)
         yield "Energy", lambda: energy_picture(record)
     if gas.is_profile_run(groups):
-        shown |= {"profile"} | {name for name in groups if name.startswith("compare/")}
+        shown |= {"profile"} | {name for name in groups if name.startswith(gas.BESIDE)}
         yield from _gas_pictures(record, groups)
     if str(record.scenario.get("kind", "")).startswith("closure") and "" in groups:
         shown |= {""}
         yield from _closure_pictures(record, groups[""])
+    scan = groups.get("energies") if record.scenario.get("kind") == "vmc_scan" else None
+    if scan is not None:
+        shown |= {"energies"}
+        yield "Energy along the curve", lambda: scan_picture(scan)
     if record.scenario.get("kind") == "symmetry" and "conservation" in groups:
         shown |= {"errors", "conservation"}
         yield from _symmetry_pictures(groups)
     if "rounds" in groups:
         shown |= {"rounds", "strata", "audit", "decisions"}
         yield from _loop_pictures(record, groups)
-    for name, group in groups.items():
-        if name not in shown and group.plot != "hidden":
-            yield from group_pictures(group)
+    for name in sorted(groups, key=_place):
+        if name not in shown and groups[name].plot != "hidden":
+            beside = name.startswith(gas.BESIDE)
+            yield from group_pictures(
+                groups[name], groups.get("fields") if beside else None
+            )
+
+
+def _place(name: str) -> tuple[int, str]:
+    """What was computed comes first, what stands beside it and its proofs last."""
+    first, last = ("", "fields"), name.startswith((gas.BESIDE, "certificate"))
+    return (0 if name in first else 2 if last else 1, name)
 
 
 def _gas_pictures(record: Record, groups: Mapping[str, Group]) -> Iterator[Attempt]:
     panels = gas.knudsen_panels(record, groups)
-    dashed = any(curve.reference for panel in panels for curve in panel.curves)
-    caption = "Profiles at the last moment" + (
-        "; dashed: what they should be." if dashed else "."
-    )
+    dashed = dict.fromkeys(c.label for panel in panels for c in panel.curves if c.reference)
+    model = names.model_of(record.scenario.get("model") or {"kind": "profiles"})
+    caption = f"{model[:1].upper()}{model[1:]}, at the last moment"
+    caption += f"; dashed: {', '.join(dashed)}. " if dashed else ". "
+    caption += _GAS_UNITS if record.scenario.get("kind") == "gas" else ""
+    if "profile" in groups and gas.over_knudsen(groups["profile"]):
+        yield (
+            "Over the Knudsen number",
+            lambda: _page(
+                gas.over_knudsen(groups["profile"]),
+                "Over the Knudsen number",
+                "Dashed: what is known in the limits of many and of few collisions.",
+            ),
+        )
     yield "Profiles", lambda: _page(panels, "Profiles", caption, height=3.1)
     for name in ("density", "temperature"):
         panels = gas.model_panels(record, groups, name)
@@ -71,21 +94,28 @@ def _gas_pictures(record: Record, groups: Mapping[str, Group]) -> Iterator[Attem
                     panels, title, "The same problem by every model, at the last moment."
                 ),
             )
-    if "profile" in groups and gas.over_knudsen(groups["profile"]):
-        yield (
-            "Over the Knudsen number",
-            lambda: _page(
-                gas.over_knudsen(groups["profile"]), "Over the Knudsen number", ""
-            ),
-        )
+
+
+_GAS_UNITS = (
+    "Units: a length L, a density ρ₀, a temperature T₀ and their speed sqrt(R T₀); time in "
+    "L / sqrt(R T₀). Kn: viscosity over ρ₀ sqrt(R T₀) L, about the free path over L."
+)
 
 
 def _closure_pictures(record: Record, group: Group) -> Iterator[Attempt]:
     times = record.scenario.get("times") or ()
     truth = "Black: the kinetic equation, which the others should follow."
-    found = gas.closure_panels(group, times)
+    pictured = int(record.scenario.get("pictured") or 0)
+    found = gas.closure_panels(group, times, pictured)
     if found:
-        yield "Profiles", lambda: _page(found, "Flows by every model", truth)
+        knudsen = group.columns.get("knudsen")
+        which = f"Flow {pictured + 1}"
+        if knudsen is not None and len(knudsen.shape) == 1:
+            which += f", Knudsen number {float(knudsen.values[pictured]):.3g}"
+        yield (
+            "Profiles",
+            lambda: _page(found, "One flow by every model", f"{which}. {truth}"),
+        )
     moments = gas.learned_moments(group)
     if moments:
         caption = (
@@ -117,7 +147,11 @@ def _closure_pictures(record: Record, group: Group) -> Iterator[Attempt]:
         yield "Small waves", lambda: _page(waves, "What becomes of small waves", caption)
     shocks = gas.shock_panels(group)
     if shocks:
-        yield "Shock", lambda: _page(shocks, "The inside of the shock", truth, height=3.4)
+        finest = "Moment models on their finest grids. "
+        yield (
+            "Shock",
+            lambda: _page(shocks, "The inside of the shock", finest + truth, height=3.4),
+        )
 
 
 def _plane_maps(group: Group, caption: str) -> "Picture | None":
@@ -207,8 +241,13 @@ def _figure_of(made: "Figure", title: str, caption: str) -> "Picture":
     return Picture(title, to_png(made), caption)
 
 
-def group_pictures(group: Group) -> Iterator[Attempt]:
-    """Yield the pictures of one group, each with its title."""
+def group_pictures(group: Group, main: Group | None = None) -> Iterator[Attempt]:
+    """Yield the pictures of one group, each with its title.
+
+    Args:
+        group: of the store.
+        main: the fields that it stands beside: maps are drawn in their colours.
+    """
     rest = list(group.quantities())
     if all(column.name in _COORDINATES for column in rest):
         return
@@ -226,7 +265,7 @@ def group_pictures(group: Group) -> Iterator[Attempt]:
     drawn: set[str] = set()
     for kind, columns in _sorted(group, rest).items():
         drawn |= {column.name for column in columns}
-        yield from _attempts(group, kind, columns)
+        yield from _attempts(group, kind, columns, main)
     for column in rest:
         if column.name not in drawn and column.name not in _SILENT:
             label = f"{group.name}/{column.name}".lstrip("/")
@@ -264,7 +303,9 @@ def _sorted(group: Group, columns: list[Column]) -> dict[str, list[Column]]:
     return kinds
 
 
-def _attempts(group: Group, kind: str, columns: list[Column]) -> Iterator[Attempt]:
+def _attempts(
+    group: Group, kind: str, columns: list[Column], main: Group | None
+) -> Iterator[Attempt]:
     match kind:
         case "lines":
             yield plots.title_of(group), lambda: _lines(group)
@@ -280,7 +321,7 @@ def _attempts(group: Group, kind: str, columns: list[Column]) -> Iterator[Attemp
                     lambda column=column: _phase(group, column),
                 )
         case "map":
-            yield f"{group.title}: maps", lambda: _maps(group, columns)
+            yield f"{group.title}: maps", lambda: _maps(group, columns, main)
         case "volume":
             for column in columns:
                 yield (
@@ -342,7 +383,8 @@ def _profiles(group: Group, columns: list[Column]) -> "Picture":
 
 def _space_time(group: Group, columns: list[Column]) -> "Picture":
     moving = [c for c in columns if c.axes and c.axes[0] == "frame"]
-    usual = [c for c in moving if c.name in gas.SHOWN]
+    moving = [c for c in moving if not _constant(group, c)] or moving[:1]
+    usual = [c for name in gas.SHOWN for c in moving if c.name == name]
     chosen = (usual or moving)[:4]
     made = style.figure(9.6 if len(chosen) > 1 else 5.4, 3.2 * -(-len(chosen) // 2))
     rows, width = -(-len(chosen) // 2), min(2, len(chosen))
@@ -362,16 +404,28 @@ def _phase(group: Group, column: Column) -> "Picture":
     return _picture(group, made, f"{group.title}: phase space", caption)
 
 
-def _maps(group: Group, columns: list[Column]) -> "Picture":
-    usual = [c for c in columns if c.name in gas.SHOWN]
-    chosen = (usual or columns)[:6]
+def _maps(group: Group, columns: list[Column], main: Group | None) -> "Picture":
+    usual = [c for name in gas.SHOWN for c in columns if c.name == name]
+    chosen = [c for c in usual or columns if not _constant(group, c)][:4] or columns[:1]
+    beside = group.name.startswith(gas.BESIDE)
+    title = f"{group.title}: maps"
+    if beside:
+        title = f"Beside it: {names.model(group.name.rsplit('/', 1)[-1])}"
     rows, width = -(-len(chosen) // 2), min(2, len(chosen))
     made = style.figure(5.0 * width, 4.0 * rows)
     for number, column in enumerate(chosen):
         axes = made.add_subplot(rows, width, number + 1)
-        fields.plane_map(axes, group, column, _layout(group, column))
+        twin = main.columns.get(column.name) if main is not None else None
+        like = fields.take(twin, _layout(main, twin)) if main and twin else None
+        fields.plane_map(axes, group, column, _layout(group, column), like=like)
     caption = "At the last moment." if group.frames else ""
-    return _picture(group, made, f"{group.title}: maps", caption)
+    if beside:
+        caption = "At the last moment, in the colours of the run's own maps."
+    return _picture(group, made, title, caption)
+
+
+def _constant(group: Group, column: Column) -> bool:
+    return float(np.ptp(np.nan_to_num(fields.take(column, _layout(group, column))))) == 0.0
 
 
 def _matrices(group: Group) -> "Picture":
@@ -423,6 +477,16 @@ def energy_picture(record: Record) -> "Picture | None":
         "lies above the exact one, apart from its statistical error."
     )
     return Picture("Energy", to_png(plots.page(found, height=3.4)), caption)
+
+
+def scan_picture(group: Group) -> "Picture | None":
+    """Return the energy over a coordinate, and how far it is from the reference."""
+    panels = [*plots.lines(group), *walkers.scan_errors(group)]
+    caption = (
+        "The same wavefunction, carried from geometry to geometry; the band is one "
+        "standard error. Within the dotted lines the error is below chemical accuracy."
+    )
+    return _page(panels, "Energy along the curve", caption, height=3.4)
 
 
 # -- atoms -------------------------------------------------------------------------------
@@ -503,6 +567,8 @@ def _before_and_after(
         shown.append(axes)
     if colour == "coordination":
         _neighbour_bar(made, shown)
+    else:
+        _species_key(made, ends[0].symbols)
     if curves:
         plot = plots.Plot(curves, f"distance r [{unit}]", "radial distribution g(r)")
         axes = made.add_subplot(grid[-1])
@@ -522,6 +588,21 @@ def _trimmed(picture: np.ndarray, margin: int = 8) -> np.ndarray:
         return picture
     top, left = max(rows[0] - margin, 0), max(columns[0] - margin, 0)
     return picture[top : rows[-1] + margin, left : columns[-1] + margin]
+
+
+def _species_key(made: "Figure", symbols: np.ndarray) -> None:
+    """Say which colour is which element, where there are several."""
+    from matplotlib.lines import Line2D
+
+    kinds = np.unique(symbols)
+    if len(kinds) < 2:
+        return
+    look: dict[str, Any] = {"ls": "none", "marker": "o", "ms": 8, "mec": "#666666"}
+    handles = [
+        Line2D([], [], mfc=tuple(colour), label=str(kind), **look)
+        for kind, colour in zip(kinds, style.element_colours(kinds), strict=True)
+    ]
+    made.legend(handles=handles, loc="outside lower left", ncols=len(kinds))
 
 
 def _neighbour_bar(made: "Figure", shown: list) -> None:

@@ -5,14 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import fields, plots, style
+from . import fields, names, plots, style
 from .record import Column, Group, Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SHOWN = ("density", "velocity", "temperature", "heat_flux")
+SHOWN = ("density", "velocity", "temperature", "heat_flux", "stress")
 MAX_PANELS = 6
+BESIDE = "compare/"
+"""Groups of the models that ran beside the main one begin so."""
 
 _REFERENCES = (
     ("_exact", "exact (Euler)", style.ORANGE),
@@ -40,12 +42,16 @@ def knudsen_panels(record: Record, groups: Mapping[str, Group]) -> list[plots.Pl
     for name in SHOWN:
         column = group.columns.get(name)
         layout = fields.Layout.of(group, column) if column is not None else None
-        if column is None or layout is None or _flat(fields.take(column, layout)):
+        if column is None or layout is None:
+            continue
+        shown = fields.take(column, layout)
+        # A stress that is the same everywhere is a result, a density is none.
+        if not np.any(shown) if name == "stress" else _flat(shown):
             continue
         plot = fields.profile(group, column, layout)
         own = [c for c in plot.curves if c.label != "start"]
         if len(own) == 1:
-            label = model_name(record.scenario.get("model", {}))
+            label = names.model_of(record.scenario.get("model", {}))
             own = [plots.Curve(own[0].x, own[0].y, label)]
         limits = references(groups.get("profile"), name, own[0].x)
         panels.append(plots.Plot([*own, *limits], plot.x, plot.y))
@@ -57,7 +63,7 @@ def model_panels(
 ) -> list[plots.Plot]:
     """Return one panel per Knudsen number: all models that ran beside each other."""
     main = groups["fields"]
-    others = {n: g for n, g in groups.items() if n.startswith("compare/")}
+    others = {n: g for n, g in groups.items() if n.startswith(BESIDE)}
     column = main.columns.get(name)
     if not others or column is None:
         return []
@@ -68,17 +74,25 @@ def model_panels(
     for number in range(min(column.shape[layout.batch], MAX_PANELS)):
         x = fields.coordinate(main, "x")
         y = fields.take(column, layout, -1, number)
-        curves = [plots.Curve(x, y, model_name(record.scenario.get("model", {})))]
+        own = plots.Curve(x, y, names.model_of(record.scenario.get("model", {})))
+        curves = []
         for path, group in others.items():
             twin = group.columns.get(name)
             inner = fields.Layout.of(group, twin) if twin is not None else None
             if twin is None or inner is None:
                 continue
             z = fields.take(twin, inner, -1, number)
-            label = path.rsplit("/", 1)[-1]
-            curves.append(plots.Curve(fields.coordinate(group, "x"), z, label))
+            label = names.model(path.rsplit("/", 1)[-1])
+            along = fields.coordinate(group, "x")
+            finer = len(along) > len(x)
+            curves.append(plots.Curve(along, z, label, beneath=finer))
         label = column.labels[number] if number < len(column.labels) else ""
-        panels.append(plots.Plot(curves, "x", fields.title_of(column, layout), title=label))
+        x_title = main.columns["x"].title
+        panels.append(
+            plots.Plot(
+                [*curves, own], x_title, fields.title_of(column, layout), title=label
+            )
+        )
     return panels
 
 
@@ -124,15 +138,6 @@ def over_knudsen(group: Group) -> list[plots.Plot]:
     return panels
 
 
-def model_name(model: Mapping[str, object]) -> str:
-    """Return what a model of the scenario is called in pictures."""
-    kind = str(model.get("kind", "model"))
-    if kind != "kinetic":
-        return f"{kind}_{model['scheme']}" if "scheme" in model else kind
-    collision = str(model.get("collision") or "bgk")
-    return f"kinetic ({collision.upper() if collision == 'bgk' else collision})"
-
-
 def quantities(group: Group) -> Sequence[Column]:
     """Return the fields that vary: the first four of the usual ones."""
     found = [group.columns[name] for name in SHOWN if name in group.columns]
@@ -149,10 +154,13 @@ def _flat(values: np.ndarray) -> bool:
 # -- learned closures beside the others --------------------------------------------------
 
 
-def closure_panels(group: Group, times: Sequence[float] = ()) -> list[plots.Plot]:
+def closure_panels(
+    group: Group, times: Sequence[float] = (), pictured: int = 0
+) -> list[plots.Plot]:
     """Return the pictured flows by every model: one at all moments, several at the last.
 
     Arrays are ``profile_MODEL [moments in time, flows, cells, 3]``; the density is drawn.
+    Where the Knudsen number varies in space, ``knudsen [flows, cells]``, it is drawn, too.
     """
     x = group.columns.get("x")
     kinetic = group.columns.get("profile_kinetic")
@@ -170,9 +178,19 @@ def closure_panels(group: Group, times: Sequence[float] = ()) -> list[plots.Plot
         for name, column in _models(group, "profile_"):
             if len(column.shape) == 4 and column.shape[2] == x.shape[0]:
                 y = np.asarray(column.array[moment, flow, :, 0], float)
-                curves.append(plots.Curve(x.values, y, name, colour=_colour(name)))
-        panels.append(plots.Plot(curves, x.title, f"density{when}", title=title))
+                curves.append(_curve(x.values, y, name))
+        panels.append(plots.Plot(curves, x.title, f"density [ρ₀]{when}", title=title))
+    knudsen = group.columns.get("knudsen")
+    if knudsen is not None and knudsen.shape[1:] == x.shape:
+        curve = plots.Curve(x.values, knudsen.values[pictured])
+        panels.append(plots.Plot([curve], x.title, knudsen.title, "log"))
     return panels
+
+
+def _curve(x: np.ndarray, y: np.ndarray, name: str) -> plots.Curve:
+    """Return a model's curve, under its name and in its colour."""
+    label = names.model(name)
+    return plots.Curve(x, y, label, colour=style.model_colour(label) or "")
 
 
 def closure_maps(group: Group) -> "Figure | None":
@@ -186,11 +204,11 @@ def closure_maps(group: Group) -> "Figure | None":
     x, y = (group.columns[name] for name in ("x", "y"))
     maps = [(name, np.asarray(column.array[-1], float)) for name, column in found]
     true = maps[0][1]
-    off = [(f"{name} less kinetic", values - true) for name, values in maps[1:]]
+    off = [(f"error of {names.model(name)}", values - true) for name, values in maps[1:]]
     bound = max(float(np.nanmax(np.abs(values))) for _, values in off) or 1.0
-    made = style.figure(3.6 * len(maps), 3.3)
+    made = style.figure(3.9 * len(maps), 3.3)
     shown: list[tuple[str, np.ndarray, dict[str, Any]]] = [
-        ("kinetic: density", true, {"cmap": style.SEQUENTIAL})
+        (f"density by the {names.model('kinetic')}", true, {"cmap": style.SEQUENTIAL})
     ]
     limits: dict[str, Any] = {"cmap": style.DIVERGING, "vmin": -bound, "vmax": bound}
     shown += [(title, values, limits) for title, values in off]
@@ -201,10 +219,11 @@ def closure_maps(group: Group) -> "Figure | None":
         )
         axes.set_title(title, loc="left")
         axes.set_xlabel(x.title)
-        axes.set_ylabel(y.title if place == 1 else "")
+        axes.set_ylabel(y.title)
         axes.set_aspect("equal")
         axes.grid(False)
-        made.colorbar(drawn, ax=axes, shrink=0.8)
+        label = "density [ρ₀]" if place == 1 else "difference [ρ₀]"
+        made.colorbar(drawn, ax=axes, shrink=0.8, label=label)
     return made
 
 
@@ -214,10 +233,10 @@ def learned_moments(group: Group) -> list[plots.Plot]:
     Arrays: ``xi``, ``moments_learned`` and ``moments_hermite [moments, points]``, ``kept``,
     ``left_untrained``, ``left_learned``, ``distributions [3, points]``.
     """
-    names = ("xi", "moments_learned", "moments_hermite", "kept", "distributions")
-    if any(name not in group.columns for name in names):
+    needed = ("xi", "moments_learned", "moments_hermite", "kept", "distributions")
+    if any(name not in group.columns for name in needed):
         return []
-    xi, learned, hermite, kept, three = (group.columns[n] for n in names)
+    xi, learned, hermite, kept, three = (group.columns[n] for n in needed)
     inside = np.abs(xi.values) <= 3.0
     x, panels = xi.values[inside], []
     for row in range(min(learned.shape[0], 6)):
@@ -244,24 +263,32 @@ def learned_moments(group: Group) -> list[plots.Plot]:
 
 
 def closure_errors(group: Group, times: Sequence[float] = ()) -> list[plots.Plot]:
-    """Return every model's error on every flow: ``errors_MODEL [runs, times, flows]``."""
+    """Return every model's error on every flow: ``errors_MODEL [runs, times, flows]``.
+
+    Over the flows' Knudsen numbers where each has one, ``knudsen [flows]``.
+    """
     found = [c for c in _models(group, "errors_") if len(c[1].shape) == 3]
     if not found:
         return []
     count = found[0][1].shape[1]
+    knudsen = group.columns.get("knudsen")
+    known = knudsen is not None and knudsen.shape == found[0][1].shape[2:]
     panels = []
     for moment in range(count):
         curves = []
         for name, column in found:
             errors = np.median(column.values[:, min(moment, column.shape[1] - 1)], axis=0)
-            flows = np.arange(1, len(errors) + 1)
-            curves.append(plots.Curve(flows, errors, name, colour=_colour(name)))
+            flows = knudsen.values if known and knudsen else np.arange(1, len(errors) + 1)
+            curves.append(_curve(flows, errors, name))
         if not any(np.any(c.y > 1e-12) for c in curves):
             continue  # at the start all agree, to round-off
         place = moment - count + len(times)
         title = f"t = {times[place]:g}" if 0 <= place < len(times) else ""
+        x_title, scale = ("Knudsen number", "loglog") if known else ("flow", "log")
         panels.append(
-            plots.Plot(curves, "flow", "relative L2 error", "log", points=True, title=title)
+            plots.Plot(
+                curves, x_title, "relative L2 error", scale, points=True, title=title
+            )
         )
     return panels
 
@@ -275,14 +302,12 @@ def closure_waves(group: Group) -> list[plots.Plot]:
     found = [
         c for c in _models(group, "linear_") if len(c[1].shape) == 2 and c[1].shape[1] == 5
     ]
-    names = ("sound attenuation", "speed of sound", "heat conduction")
-    titles = [f"{name} (dense gas: 1)" for name in names] + ["growth rate x tau"]
+    words = ("sound attenuation", "speed of sound", "heat conduction")
+    titles = [f"{word} (dense gas: 1)" for word in words]
+    titles.append("growth rate x relaxation time")
     panels = []
     for row, title in enumerate(titles, start=1):
-        curves = [
-            plots.Curve(c.values[:, 0], c.values[:, row], name, colour=_colour(name))
-            for name, c in found
-        ]
+        curves = [_curve(c.values[:, 0], c.values[:, row], name) for name, c in found]
         panels.append(plots.Plot(curves, "wave number x relaxation time", title))
     return panels if found else []
 
@@ -299,9 +324,7 @@ def shock_panels(group: Group) -> list[plots.Plot]:
         for short, (_, column) in finest.items():
             table = column.values
             near = np.abs(table[0]) < 12.0
-            curves.append(
-                plots.Curve(table[0][near], table[row][near], short, colour=_colour(short))
-            )
+            curves.append(_curve(table[0][near], table[row][near], short))
         panels.append(
             plots.Plot(curves, "x [free paths ahead]", f"{what}, from 0 ahead to 1 behind")
         )
@@ -322,7 +345,3 @@ def _models(group: Group, start: str) -> list[tuple[str, Column]]:
         if name.startswith(start)
     ]
     return sorted(named, key=rank)
-
-
-def _colour(name: str) -> str:
-    return style.model_colour(name) or ""

@@ -1,6 +1,7 @@
 """Learning: parity, learning curves, rounds, and the map of what was seen and chosen."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -105,7 +106,7 @@ def calibration(group: Group) -> plots.Plot | None:
     return plots.Plot(
         [
             plots.Curve(x, y, "measured"),
-            plots.Curve(x, x, "error = deviation", reference=True),
+            plots.Curve(x, x, "error = deviation", reference=True, colour=style.REFERENCE),
         ],
         f"committee deviation of the force{unit}",
         f"true error of the force{unit}",
@@ -144,9 +145,10 @@ def feature_map(group: Group) -> "Figure | None":
         if flags is None:
             continue
         mine = points[flags.values.astype(bool)]
+        many = len(mine) > 60  # large rings would hide the dots
         axes.scatter(
-            *mine.T, s=size, facecolors="none", edgecolors=colour, lw=1.1,
-            label=f"{name} ({len(mine)})",
+            *mine.T, s=0.4 * size if many else size, facecolors="none", edgecolors=colour,
+            lw=0.6 if many else 1.1, label=f"{name} ({len(mine)})",
         )  # fmt: skip
     axes.set_xlabel(f"first principal component ({100 * share[0]:.0f} % of the variance)")
     axes.set_ylabel(f"second ({100 * share[1]:.0f} %)")
@@ -165,6 +167,39 @@ def principal(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return points, sizes[:2] ** 2 / max(float((sizes**2).sum()), 1e-300)
 
 
+# -- training ----------------------------------------------------------------------------
+
+
+def stages(rows: Sequence[Mapping[str, Any]]) -> list[plots.Plot]:
+    """Return the loss of every member of a committee, a plot for each stage of training.
+
+    Args:
+        rows: events; those with ``event``, ``member``, ``step`` and ``loss`` count.
+    """
+    found: dict[str, dict[int, list[tuple[float, float]]]] = {}
+    for row in rows:
+        if {"event", "member", "step", "loss"} <= row.keys():
+            members = found.setdefault(str(row["event"]), {})
+            members.setdefault(int(row["member"]), []).append((row["step"], row["loss"]))
+    return [
+        plots.Plot(
+            [
+                plots.Curve(
+                    np.array([step for step, _ in points], float),
+                    np.array([loss for _, loss in points], float),
+                    f"network {member + 1}",
+                )
+                for member, points in sorted(members.items())
+            ],
+            "step",
+            "loss",
+            "log",
+            title=stage,
+        )
+        for stage, members in found.items()
+    ]
+
+
 # -- concurrent learning -----------------------------------------------------------------
 
 
@@ -177,6 +212,8 @@ def rounds(group: Group, target: float | None, unit: str = "") -> list[plots.Plo
         unit: of errors.
     """
     found = {name: c.values.astype(float) for name, c in group.columns.items()}
+    if "threshold" in found:  # nothing is trusted before the first calibration
+        found["threshold"] = np.where(found["threshold"] > 0, found["threshold"], np.nan)
     x = found.get("round", np.arange(len(next(iter(found.values())))))
     bracket = f" [{unit}]" if unit else ""
 
@@ -211,7 +248,7 @@ def rounds(group: Group, target: float | None, unit: str = "") -> list[plots.Plo
 
 def strata_map(group: Group, target: float | None, unit: str = "") -> "Figure":
     """Return the error of every stratum in every round; a ring marks those still open."""
-    names = [str(name) for name in group.attributes.get("strata", ())]
+    names = [str(name).replace("_", " ") for name in group.attributes.get("strata", ())]
     stratum = group.columns["stratum"].values.astype(int)
     round_ = group.columns["round"].values.astype(int)
     error = group.columns["error"].values.astype(float)
@@ -243,7 +280,7 @@ def strata_map(group: Group, target: float | None, unit: str = "") -> "Figure":
 
 def strata_bars(group: Group, target: float | None, unit: str = "") -> "Figure":
     """Return the error in every stratum at the end, measured on fresh samples."""
-    names = [str(name) for name in group.attributes.get("strata", ())]
+    names = [str(name).replace("_", " ") for name in group.attributes.get("strata", ())]
     stratum = group.columns["stratum"].values.astype(int)
     error = group.columns["error"].values.astype(float)
     order = sorted(set(stratum.tolist()))
@@ -276,7 +313,9 @@ def decisions(group: Group, unit: str = "") -> plots.Plot | None:
         label = "" if number is None else f"round {int(number)}"
         curves.append(plots.Curve(deviation[mine], error[mine], label))
     ends = np.array([deviation[kept].min(), deviation[kept].max()])
-    curves.append(plots.Curve(ends, ends, "error = deviation", reference=True))
+    curves.append(
+        plots.Curve(ends, ends, "error = deviation", reference=True, colour=style.REFERENCE)
+    )
     bracket = f" [{unit}]" if unit else ""
     return plots.Plot(
         curves,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import style
+from . import names, style
 from .record import TRACES, Column, Group
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class Curve:
         label: name in the legend; empty for none.
         error: ``[points]`` one standard error, drawn as a band.
         reference: what it should be: dashed and dark.
+        beneath: the same, better resolved: wide and pale, under the others.
         colour: by name or hex; from the label where empty.
     """
 
@@ -40,6 +41,7 @@ class Curve:
     label: str = ""
     error: np.ndarray | None = None
     reference: bool = False
+    beneath: bool = False
     colour: str = ""
 
 
@@ -68,23 +70,32 @@ class Plot:
 
 def draw(axes: "Axes", plot: Plot) -> None:
     """Draw one plot."""
-    named = [c.label for c in plot.curves if not c.reference]
-    colours = iter(style.colours_of(named))
+    named = [c.label for c in plot.curves if not (c.reference or c.beneath)]
+    colours, markers = iter(style.colours_of(named)), itertools.cycle(_MARKERS)
     last = style.REFERENCE
     for curve in plot.curves:
         if curve.reference:
             # Where several curves have each a reference, its colour tells whose it is.
             colour = curve.colour or (last if len(named) > 1 else style.REFERENCE)
+        elif curve.beneath:
+            colour = style.BENEATH
         else:
             colour = curve.colour or next(colours)
             last = colour
-        _draw_curve(axes, curve, colour, plot.points)
+        hollow = next(markers) if plot.points and len(named) > 1 else ""
+        _draw_curve(axes, curve, colour, plot.points, hollow)
+    from matplotlib.ticker import MaxNLocator
+
     for name, value in plot.marks.items():
         axes.axhline(value, color=style.REFERENCE, lw=1.0, ls=":", label=name)
     if plot.scale in ("log", "loglog") and any(np.any(c.y > 0) for c in plot.curves):
         axes.set_yscale("log")
     if plot.scale == "loglog" and all(np.any(c.x > 0) for c in plot.curves):
         axes.set_xscale("log")
+    elif _counts(plot):
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    axes.margins(x=0.05 if plot.points else 0.02)
+    _plain_ticks(axes)
     axes.set_xlabel(plot.x)
     axes.set_ylabel(textwrap.fill(plot.y, LABEL_WIDTH))
     if plot.title:
@@ -92,19 +103,57 @@ def draw(axes: "Axes", plot: Plot) -> None:
     shown = [c for c in plot.curves if c.label] or list(plot.marks)
     if shown and (len(plot.curves) > 1 or plot.marks):
         axes.legend(ncols=1 if len(shown) <= 8 else 2)
-    axes.margins(x=0.02)
 
 
-def _draw_curve(axes: "Axes", curve: Curve, colour: str, points: bool) -> None:
+def _plain_ticks(axes: "Axes") -> None:
+    """Label short logarithmic axes 0.02, 0.05, 0.1: no powers, none crowded."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = sorted(axis.get_view_interval())
+        if axis.get_scale() != "log" or low <= 0:
+            continue
+        decades = float(np.log10(high / low))
+        plain = FuncFormatter(lambda value, _: f"{value:g}")
+        if decades < 3 and low > 1e-4 and high < 1e5:
+            axis.set_major_formatter(plain)
+        if decades < 2.2:
+            every = (2, 3, 4, 5, 6, 8) if decades < 0.7 else (2, 5)
+            axis.set_minor_locator(LogLocator(subs=every))
+            axis.set_minor_formatter(plain)
+        else:
+            axis.set_minor_formatter(NullFormatter())
+
+
+_MAX_HOLLOW = 60
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+"""Points that lie upon each other are told apart by their shapes."""
+
+
+def _counts(plot: Plot) -> bool:
+    """Whether the abscissa counts a few things."""
+    x = [c.x for c in plot.curves]
+    whole = all(len(at) and np.all(np.asarray(at) == np.round(at)) for at in x)
+    return bool(x) and whole and max(float(np.ptp(at)) for at in x) >= 1
+
+
+def _draw_curve(
+    axes: "Axes", curve: Curve, colour: str, points: bool, hollow: str = ""
+) -> None:
     x, y, error = thin(curve.x, curve.y, curve.error)
+    if curve.beneath:
+        axes.plot(x, y, color=colour, lw=4.0, label=curve.label, zorder=1.5)
+        return
     if curve.reference:
         axes.plot(x, y, color=colour, ls=(0, (4, 2)), lw=1.6, label=curve.label, zorder=3)
         return
     few = points or len(x) <= 12
     line = "none" if points else "-"
-    axes.plot(
-        x, y, color=colour, ls=line, marker="o" if few else "", ms=4, label=curve.label
-    )
+    if hollow and len(x) <= _MAX_HOLLOW:
+        look: dict[str, Any] = {"marker": hollow, "ms": 6, "mfc": "none", "mew": 1.4}
+    else:
+        look = {"marker": "o" if few else "", "ms": 4}
+    axes.plot(x, y, color=colour, ls=line, label=curve.label, **look)
     if error is not None:
         axes.fill_between(x, y - error, y + error, color=colour, alpha=0.25, lw=0)
 
@@ -127,7 +176,7 @@ def thin(
 def page(plots: Sequence[Plot], width: float = 7.2, height: float = 2.9) -> "Figure":
     """Return a figure of plots, two in a row; call it within :func:`style.styled`.
 
-    Where panels share many names, one legend below tells them for all.
+    Where panels share three names or more, one legend below tells them for all.
     """
     columns = 1 if len(plots) == 1 else 2
     rows = -(-len(plots) // columns)
@@ -138,7 +187,7 @@ def page(plots: Sequence[Plot], width: float = 7.2, height: float = 2.9) -> "Fig
     longest = max(range(len(plots)), key=lambda i: len(named[i]))
     if (
         len(plots) > 1
-        and len(named[longest]) > 4
+        and len(named[longest]) > 2
         and all(n <= named[longest] for n in named)
     ):
         for axes in made.axes:
@@ -197,7 +246,7 @@ def observables(
         label = name.replace("_", " ")
         if np.all(reach < 1e-6 * np.abs(table[0])):
             table, label = table - table[0], f"{label}, change"
-        label += f" [{units[name]}]" if units.get(name) else ""
+        label += f" [{style.unit_of(units[name])}]" if units.get(name) else ""
         names = systems if len(systems) == table.shape[1] else [*map(str, range(99))]
         curves = [
             Curve(*_finite(abscissa, column), names[i] if table.shape[1] > 1 else "")
@@ -212,7 +261,7 @@ def _abscissa(
 ) -> tuple[np.ndarray, str]:
     time = events.get("time")
     if time is not None and np.ndim(time) == 1 and np.ptp(np.nan_to_num(time)) > 0:
-        unit = attributes.get("time_unit", "")
+        unit = style.unit_of(attributes.get("time_unit", ""))
         return time, f"time [{unit}]" if unit else "time"
     return events.get("step", np.zeros(0)), "step"
 
@@ -244,6 +293,12 @@ def title_of(group: Group) -> str:
     return str(group.attributes.get("title") or _TITLES.get(group.name) or group.title)
 
 
+def _varies(column: Column) -> bool:
+    values = column.values
+    reach = np.ptp(values, axis=0) if len(values) else np.zeros(1)
+    return bool(np.any(reach > 1e-7 * np.abs(values).max(initial=0.0)))
+
+
 def _rank(column: Column) -> tuple[int, str]:
     known = column.name in _ORDER
     return (_ORDER.index(column.name) if known else len(_ORDER), column.name)
@@ -257,7 +312,7 @@ def lines(group: Group) -> list[Plot]:
     plots: dict[tuple[str, str, str], list[Curve]] = {}
     columns = [c for c in group.quantities() if (group.name, c.name) not in _LEFT_OUT]
     if group.name in _SEPARATE:
-        columns = sorted(columns, key=_rank)
+        columns = sorted((c for c in columns if _varies(c)), key=_rank)
     for column in columns:
         drawn = dict(_curves(group, column))
         if not drawn:
@@ -333,6 +388,10 @@ def abscissa_of(group: Group, column: Column) -> tuple[np.ndarray, str]:
     return np.arange(length, dtype=float), axis or "number"
 
 
+_TRUTHS = ("truth", "measured")
+"""Arrays that say what others should be."""
+
+
 def _curves(group: Group, column: Column) -> Iterator[tuple[str, Curve]]:
     if len(column.shape) not in (1, 2) or 0 in column.shape:
         return
@@ -341,12 +400,13 @@ def _curves(group: Group, column: Column) -> Iterator[tuple[str, Curve]]:
     twin, error = group.reference(column.name), group.error(column.name)
     many = len(table) > 1
     for number, row in enumerate(table[: 2 * _MAX_LINES]):
-        name = column.long_name or column.name.replace("_", " ")
+        name = names.curve(column.name, column.long_name)
         if many:
             labels = column.labels
-            name = labels[number] if number < len(labels) else f"{number}"
+            name = names.curve(labels[number]) if number < len(labels) else f"{number}"
         band = _table(error)[number] if error is not None else None
-        yield name, Curve(x, row, name, band)
+        colour = style.BLACK if not many and column.name in _TRUTHS else ""
+        yield name, Curve(x, row, name, band, reference=bool(colour), colour=colour)
         if twin is not None and twin.shape[_along(twin)] == len(x):
             rows = _table(twin)
             kind = "exact" if twin.name.endswith("_exact") else "reference"

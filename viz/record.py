@@ -32,7 +32,7 @@ COORDINATES = (
 
 REFERENCES = ("_exact", "_reference")
 TRACES = ("step", "time")
-_FIRST = ("before", "initial", "first", "reference")
+_FIRST = ("before", "initial", "first", "solution", "reference")
 
 
 @dataclass(frozen=True)
@@ -184,11 +184,21 @@ class Record:
 
         Values that an event lacks are NaN; a half-written last line is left out.
         """
+        rows = self.rows()
+        columns = {}
+        for name in dict.fromkeys(key for row in rows for key in row):
+            column = _column([row.get(name) for row in rows])
+            if column is not None:
+                columns[name] = column
+        return columns
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the events of ``events.jsonl`` that have a step, as they were written."""
         rows = []
         try:
             lines = (self.path / "events.jsonl").read_text(encoding="utf-8").splitlines()
         except OSError:
-            return {}
+            return []
         for line in lines:
             try:
                 row = json.loads(line)
@@ -196,12 +206,7 @@ class Record:
                 continue
             if isinstance(row, dict) and isinstance(row.get("step"), (int, float)):
                 rows.append(row)
-        columns = {}
-        for name in dict.fromkeys(key for row in rows for key in row):
-            column = _column([row.get(name) for row in rows])
-            if column is not None:
-                columns[name] = column
-        return columns
+        return rows
 
     def store(self) -> zarr.Group | None:
         """Open ``data.zarr`` afresh, so that new frames are seen; None if there is none."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..engine.rundir import write_atomically, write_text
-from . import plots, render, style
+from . import learning, names, plots, render, style
 from .record import Record, systems_of
 
 if TYPE_CHECKING:
@@ -123,6 +123,10 @@ def observables_picture(record: Record) -> Picture | None:
     }
     systems = systems_of(record.scenario)
     panels = plots.observables(events, record.attributes(), kind, systems)
+    stages = learning.stages(record.rows())
+    if stages:
+        caption = "The loss of every network, in every stage of its training."
+        return Picture("Training", to_png(plots.page(stages)), caption)
     if not panels:
         return None
     return Picture(
@@ -133,9 +137,9 @@ def observables_picture(record: Record) -> Picture | None:
 
 
 def to_png(figure: "Figure") -> bytes:
-    """Return a figure as PNG."""
+    """Return a figure as PNG; the page grows where a text would be cut off."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    figure.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.06)
     return buffer.getvalue()
 
 
@@ -152,6 +156,7 @@ h3 { font-size: 1rem; margin: 1.6rem 0 .3rem; }
 table { border-collapse: collapse; } th, td { text-align: left; padding: .25rem .9rem
   .25rem 0; border-bottom: 1px solid #e6e6e6; vertical-align: top; }
 td.number { font-variant-numeric: tabular-nums; text-align: right; white-space: nowrap; }
+th.number { text-align: right; font-weight: 600; } table + table { margin-top: 1.2rem; }
 .good, .bad, .open { font-weight: 600; } span.good, span.bad { white-space: nowrap; }
 .good { color: #00694e; } .bad { color: #b3400e; } .open { color: #555; }
 img { max-width: 100%; height: auto; } figure { margin: .6rem 0 1.4rem; }
@@ -235,11 +240,7 @@ def _verdict(record: Record) -> str:
             kind, sentence = "bad", "The run finished, but look at what follows."
     elif kind == "good":
         kind, sentence = "open", "The run finished; it makes no checks of its own."
-    rows = "".join(
-        f"<tr><td>{_mark(_fine(verdict), kind)}</td><td>{_text(_words(name))}</td>"
-        f"<td>{_text('' if str(verdict) == 'ok' else verdict)}</td></tr>"
-        for name, verdict in verdicts.items()
-    )
+    rows = "".join(_check(name, verdict, kind) for name, verdict in verdicts.items())
     rows += "".join(
         f"<tr><td>{_mark(False, 'bad')}</td><td>{_text(what)}</td>"
         f"<td>{_text(said)}</td></tr>"
@@ -248,6 +249,15 @@ def _verdict(record: Record) -> str:
     sign = {"good": "✓", "bad": "✗", "open": "…"}[kind]
     table = f"<table>{rows}</table>" if rows else ""
     return f"<h2>Was it right?</h2><p class='{kind}'>{sign} {_text(sentence)}</p>{table}"
+
+
+def _check(name: str, verdict: object, ending: str) -> str:
+    words, meaning = names.check(name)
+    said = meaning if str(verdict) == "ok" else str(verdict)
+    return (
+        f"<tr><td>{_mark(_fine(verdict), ending)}</td><td>{_text(words)}</td>"
+        f"<td>{_text(said)}</td></tr>"
+    )
 
 
 def _remarks(record: Record) -> list[tuple[str, str]]:
@@ -278,12 +288,67 @@ def _all_passed(number: int) -> str:
     return "its check passed" if number == 1 else f"all {number} checks passed"
 
 
-def _words(name: str) -> str:
-    return name.replace("_", " ")
+Figures = Mapping[str, Mapping[str, Any]]
 
 
 def _figures(record: Record) -> str:
-    figures: Mapping[str, Mapping[str, Any]] = record.summary.get("figures", {})
+    figures: Figures = record.summary.get("figures", {})
+    if not figures:
+        return ""
+    given = record.scenario.get("knudsen")
+    knudsen = given if isinstance(given, list) else []
+    named = {name: names.result(name, knudsen) for name in figures}
+    by_model = _by_model(figures, named)
+    rest = {name: f for name, f in figures.items() if not (by_model and named[name].model)}
+    return f"<h2>Results</h2>{_list(rest, named)}{by_model}"
+
+
+def _by_model(figures: Figures, named: Mapping[str, names.Named]) -> str:
+    """Return a table of models and results, empty where there are few of them."""
+    models = dict.fromkeys(n.model for n in named.values() if n.model)
+    whats = dict.fromkeys(n.what for n in named.values() if n.model)
+    if len(models) < 2 or len(whats) < 2:
+        return ""
+    place = {named[name]: figure for name, figure in figures.items() if named[name].model}
+    units, notes = {}, {}
+    for at, figure in place.items():
+        units.setdefault(at.what, style.unit_of(figure.get("unit", "")))
+        notes.setdefault(at.what, str(figure.get("note", "")))
+
+    def cell(what: str, model: str) -> str:
+        figure = place.get(names.Named(what, model))
+        return f"<td class='number'>{_text(_value(figure)) if figure else ''}</td>"
+
+    def title(what: str) -> str:
+        return f"{what} [{units[what]}]" if units[what] else what
+
+    if len(models) > len(whats):
+        head = ["model", *map(title, whats)]
+        rows = [[_text(m), *(cell(what, m) for what in whats)] for m in models]
+    else:
+        head = ["result", *models]
+        rows = [[_text(title(what)), *(cell(what, m) for m in models)] for what in whats]
+    titles = f"<th>{head[0]}</th>"
+    titles += "".join(f"<th class='number'>{_text(name)}</th>" for name in head[1:])
+    body = "".join(f"<tr><td>{first}</td>{''.join(rest)}</tr>" for first, *rest in rows)
+    return f"<table><tr>{titles}</tr>{body}</table>{_notes(notes)}"
+
+
+def _notes(notes: Mapping[str, str]) -> str:
+    """Return what the results of a table are, each note once."""
+    said: dict[str, list[str]] = {}
+    for what, note in notes.items():
+        stem = what.split(", t\u00a0=")[0]
+        if note and stem not in said.setdefault(note, []):
+            said[note].append(stem)
+    return "".join(
+        f"<p class='small'>{_text(', '.join(whats))}: {_text(note)}.</p>"
+        for note, whats in said.items()
+    )
+
+
+def _list(figures: Figures, named: Mapping[str, names.Named]) -> str:
+    """Return a table of results, with what was expected beside them."""
     if not figures:
         return ""
     twins = {
@@ -299,7 +364,8 @@ def _figures(record: Record) -> str:
             continue
         twin = figures.get(twins[name] or "")
         cells = [
-            f"<td>{_text(_words(name))}</td>",
+            f"<td>{_text(', '.join(t for t in (named[name].what, named[name].model) if t))}"
+            "</td>",
             f"<td class='number'>{_text(_value(figure))}</td>",
             f"<td>{_text(style.unit_of(figure.get('unit', '')))}</td>",
         ]
@@ -310,7 +376,7 @@ def _figures(record: Record) -> str:
         rows.append(f"<tr>{''.join(cells)}</tr>")
     head += [""] if noted else []
     titles = "".join(f"<th>{_text(h)}</th>" for h in head)
-    return f"<h2>Results</h2><table><tr>{titles}</tr>{''.join(rows)}</table>"
+    return f"<table><tr>{titles}</tr>{''.join(rows)}</table>"
 
 
 def _twins(name: str) -> tuple[str, ...]:
@@ -335,11 +401,17 @@ def _shown(drawn: Sequence[Picture | Undrawn]) -> str:
         caption = f"<figcaption>{_text(item.caption)}</figcaption>" if item.caption else ""
         parts.append(
             f"<h3>{_text(item.title)}</h3><figure><img alt='{_text(item.title)}' "
-            f"src='data:image/png;base64,{data}'>{caption}</figure>"
+            f"width='{_width(item.png)}' src='data:image/png;base64,{data}'>"
+            f"{caption}</figure>"
         )
     if render.missing():
         parts.append(f"<p class='small'>{_text(render.missing())}.</p>")
     return "\n".join(parts)
+
+
+def _width(png: bytes) -> int:
+    """Return how wide a picture is shown: letters are equally large in all of them."""
+    return round(int.from_bytes(png[16:20], "big") * 96 / style.RESOLUTION)
 
 
 def _parameters(record: Record) -> str:

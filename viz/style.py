@@ -17,6 +17,7 @@ CYCLE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 """Colours of lines without a model: Okabe and Ito's palette, told apart by all readers."""
 
 MODELS = {
+    "euler, muscl": BLUE,
     "euler": ORANGE,
     "nsf": SKY,
     "navier": SKY,
@@ -34,9 +35,12 @@ MODELS = {
 }
 """A model's colour, by the first of these words that its name contains."""
 
-REFERENCE = "#444444"
+REFERENCE, BENEATH = "#444444", "#c4c4c4"
 SEQUENTIAL, DIVERGING = "viridis", "PuOr_r"
 GOOD, BAD, OPEN = "#00694e", "#b3400e", "#555555"
+
+RESOLUTION = 130
+"""Points per inch of a picture in a report."""
 
 _SETTINGS: dict[Any, Any] = {
     "font.size": 10.0,
@@ -57,7 +61,7 @@ _SETTINGS: dict[Any, Any] = {
     "image.origin": "lower",
     "figure.constrained_layout.use": True,
     "figure.dpi": 100,
-    "savefig.dpi": 130,
+    "savefig.dpi": RESOLUTION,
     "svg.hashsalt": "scalebridge",
 }
 
@@ -75,6 +79,7 @@ def figure(width: float = 7.2, height: float = 3.6) -> "Figure":
     from matplotlib.figure import Figure
 
     made = Figure(figsize=(width, height), layout="constrained")
+    made.get_layout_engine().set(w_pad=0.09)  # type: ignore[union-attr]
     FigureCanvasAgg(made)
     return made
 
@@ -90,10 +95,12 @@ def model_colour(label: str) -> str | None:
 def colours_of(labels: list[str]) -> list[str]:
     """Return one colour per label: a model's own, others from the cycle.
 
-    Many unnamed curves go along a sequential map, for they have an order.
+    Many curves that are told apart by a number go along a sequential map: they have an
+    order. So do those that are too many for the cycle.
     """
     own = [model_colour(label) for label in labels]
-    if not any(own) and len(labels) > 4:
+    numbered = all(any(c.isdigit() for c in label) for label in labels)
+    if not any(own) and len(labels) > (4 if numbered else len(CYCLE)):
         return [_hex(rgb) for rgb in _ramp(len(labels))]
     free = [colour for colour in CYCLE if colour not in own]
     chosen: list[str] = []
@@ -135,16 +142,22 @@ def element_radii(symbols: np.ndarray) -> np.ndarray:
     return np.asarray(table)[index]
 
 
+_SIGNS = (("angstrom", "Å"), ("^3", "³"), ("^2", "²"), ("rho0", "ρ₀"), ("T0", "T₀"))
+
+
 def unit_of(text: object) -> str:
     """Return a unit as it is printed: symbols for words."""
-    return str(text).replace("angstrom", "Å").replace("^3", "³").replace("^2", "²")
+    said = "" if str(text) == "1" else str(text)
+    for word, sign in _SIGNS:
+        said = said.replace(word, sign)
+    return said
 
 
 def number(value: float, error: float | None = None) -> str:
     """Write a number for people: four digits, or as many as its error allows."""
     if value is None or not np.isfinite(value):
         return "none" if value is None else str(value)
-    if error is not None and np.isfinite(error) and error > 0:
+    if error is not None and np.isfinite(error) and error > 1e-7 * abs(value):
         decimals = max(0, 1 - int(np.floor(np.log10(error))))
         if decimals <= 8 and abs(value) < 1e6:
             return f"{value:.{decimals}f} ± {error:.{decimals}f}"

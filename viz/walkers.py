@@ -18,6 +18,9 @@ MARGIN = 4.0
 
 SHOWN_WALKERS = 400
 
+CHEMICAL_ACCURACY = 1.6
+"""Millihartree: one kilocalorie per mole."""
+
 
 @dataclass(frozen=True)
 class Cloud:
@@ -170,8 +173,12 @@ def _plane(axes: Any, cloud: Cloud) -> None:
     ]
     plane = density.sum(hidden) * float(np.prod([edges[a] for a in hidden]))
     a, b = shown
+    from matplotlib.colors import PowerNorm
+
+    # Inner shells are a hundred times as dense as the bonds that one wants to see.
+    norm = PowerNorm(0.4, 0.0, float(plane.max()) or 1.0)
     drawn = axes.pcolormesh(
-        cloud.spans[a], cloud.spans[b], plane.T, shading="auto", rasterized=True
+        cloud.spans[a], cloud.spans[b], plane.T, shading="auto", rasterized=True, norm=norm
     )
     if len(cloud.nuclei):
         axes.plot(*cloud.nuclei[:, [a, b]].T, "+", color="white", ms=9, mew=1.6)
@@ -249,9 +256,35 @@ def energy_trace(
             "iteration",
             f"error of the energy [{'millihartree' if molecular else 'relative'}]",
             "log",
-            marks={"chemical accuracy": 1.6} if molecular else {},
+            marks={"chemical accuracy": CHEMICAL_ACCURACY} if molecular else {},
         ),
     ]
+
+
+def scan_errors(group: Group) -> list[plots.Plot]:
+    """Return the error of every method over the coordinate of a scan, millihartree.
+
+    Arrays: ``energy`` with ``energy_error``, ``energy_reference``, perhaps ``ccsd_t``.
+    """
+    energy, exact = group.columns.get("energy"), group.columns.get("energy_reference")
+    if energy is None or exact is None or not np.isfinite(exact.values).any():
+        return []
+    x, title = plots.abscissa_of(group, energy)
+    order = np.argsort(x)
+    band = group.error("energy")
+    methods = {"wavefunction": energy, "CCSD(T)": group.columns.get("ccsd_t")}
+    curves = [
+        plots.Curve(
+            x[order],
+            1e3 * (column.values - exact.values)[order],
+            label,
+            1e3 * band.values[order] if band is not None and column is energy else None,
+        )
+        for label, column in methods.items()
+        if column is not None and np.isfinite(column.values).any()
+    ]
+    limits = {"chemical accuracy": CHEMICAL_ACCURACY, "": -CHEMICAL_ACCURACY}
+    return [plots.Plot(curves, title, "energy - reference [millihartree]", marks=limits)]
 
 
 def _exact(figures: Mapping[str, Mapping[str, Any]]) -> float | None:

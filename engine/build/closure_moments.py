@@ -49,11 +49,11 @@ class LearnedMoments:
                 rng = runtime.generator(s.seed, 8_600 + latent)
                 training.fit(module, h, s.steps, s.batch, s.rate, rng)
             found[1, place] = self._left(module, held, size)
-            note = "share of the scaled moments of held-out flows that does not come back"
+            kept = f"{latent} {'number' if latent == 1 else 'numbers'} kept"
+            note = f"{kept}: share of the moments of held-out flows that does not come back"
             figures[f"unexplained_{latent}"] = Figure(float(found[1, place]), "", note=note)
-            figures[f"untrained_{latent}"] = Figure(
-                float(found[0, place]), "", note="before training, principal components"
-            )
+            note = f"{kept}: the same before training, by principal components"
+            figures[f"untrained_{latent}"] = Figure(float(found[0, place]), "", note=note)
             folder.log(event="trained", latent=latent, unexplained=float(found[1, place]))
             report.progress(len(s.families) + place + 1, total, {"kept": str(latent)})
             if latent == s.pictured:

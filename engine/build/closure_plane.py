@@ -15,6 +15,7 @@ from ..gas.moment import hyperbolic
 from ..gas.moment.hermite import koren
 from ..gas.moment.hyperbolic import HyperbolicClosure, HyperbolicWorld
 from ..gas.moment.tomography import Tomography
+from ..learn.contest import MEDIAN, WORST
 from ..learn.explorers import planes
 from ..learn.explorers.flows import DECADES
 from ..protocols import Figure, Outcome
@@ -167,8 +168,10 @@ class PlaneComparison:
         found = {}
         for i, time in enumerate(self.scenario.times, start=1):
             tag = f"{name}_t{time:g}".replace(".", "")
-            found[f"worst_decade_{tag}"] = Figure(float(worst[i]), "relative")
-            found[f"median_{tag}"] = Figure(float(errors[i].median()), "relative")
+            found[f"worst_decade_{tag}"] = Figure(float(worst[i]), "relative", note=WORST)
+            found[f"median_{tag}"] = Figure(
+                float(errors[i].median()), "relative", note=MEDIAN
+            )
         if name != "hme":
             note = "share of cells, to HME, at the times compared"
             found[f"fallback_{name}"] = Figure(done.given_way, "", note=note)

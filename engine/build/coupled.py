@@ -132,6 +132,7 @@ class CoupledShock:
         interval = steps // self.scenario.time.frames
         show = Shown(world)
         folder.store.require_group("fields").attrs["title"] = "The shock, coupled"
+        folder.store.attrs["time_unit"] = UNITS["time"]
         writer = ZarrWriter(
             folder, "fields", lambda state, seen: {"x": show.x, **show(seen)}, UNITS, 8
         )

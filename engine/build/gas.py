@@ -56,7 +56,7 @@ FIELDS = ("density", "velocity", "temperature", "stress", "heat_flux", "entropy"
 UNITS = {
     "density": "rho0", "velocity": "sqrt(R T0)", "temperature": "T0", "stress": "rho0 R T0",
     "heat_flux": "rho0 (R T0)^1.5", "entropy": "rho0 R", "x": "L", "y": "L", "z": "L",
-    "shear": "rho0 R T0", "heat": "rho0 (R T0)^1.5",
+    "shear": "rho0 R T0", "heat": "rho0 (R T0)^1.5", "time": "L / sqrt(R T0)",
 }  # fmt: skip
 NOTES = {
     "limiter_activity": "fraction of cells at an extremum, where the limiter acts",
@@ -438,6 +438,7 @@ class GasJob:
         main = _run_of(self.scenario.model, self.scenario, self.problem)
         for model in self.scenario.compare:
             _run_of(model, self.scenario, self._grid_of(model))
+        folder.store.attrs["time_unit"] = UNITS["time"]
         begun = main.world.observe(main.state)
         interval = main.steps // self.scenario.time.frames
         writer = ZarrWriter(
@@ -493,9 +494,10 @@ class GasJob:
         for model in self.scenario.compare:
             figures.update(self._beside(folder, report, model, seen))
         figures.update(self._reference(folder, profile, seen))
-        return Outcome(
-            figures, {"positivity": "ok", "conservation": self._account(figures)}
-        )
+        verdicts = {"positivity": "ok"}
+        if kept:
+            verdicts["conservation"] = self._account(figures)
+        return Outcome(figures, verdicts)
 
     def _kept(self) -> tuple[str, ...]:
         """Totals that the boundaries leave alone."""
@@ -526,7 +528,7 @@ class GasJob:
             state = run.world.step(state)
         found = run.world.observe(state)
         group = folder.store.require_group(f"compare/{run.name}")
-        group.attrs["title"] = f"beside it, {run.name}"
+        group.attrs["title"] = f"Beside it: {run.name}"
         for name, values in _frame(run.world, found).items():
             _put(group, name, values)
         for axis in range(problem.grid.dim):
@@ -539,7 +541,8 @@ class GasJob:
                 1
             ).mean(1)
             gaps[f"{name}_gap_{run.name}"] = Figure(
-                float(gap.amax()), note="relative L1 distance, largest over the batch"
+                float(gap.amax()),
+                note="relative L1 distance from the run's own model, largest of the batch",
             )
         for name in ("complex_fraction", "complex_speed"):
             if name in found:
@@ -681,7 +684,8 @@ class GasJob:
             reach = 2 * 1.30272 * kn / self.scenario.gas.prandtl * math.sqrt(2)
             slip = 2.5 * kn / self.scenario.gas.prandtl * (hot - cold) / (width + reach)
             name = "heat"
-        _put(profile, name, found)
+        said = {"shear": "shear stress", "heat": "heat flux"}[name]
+        _put(profile, name, found, long_name=said)
         _put(profile, f"{name}_free_exact", (free * rho))
         _put(profile, f"{name}_reference", slip)
         return {

@@ -100,7 +100,10 @@ def put_certificate(
             "until rounding takes over. Where it has no valley, the gradient is wrong.",
             axes=("step",),
             plot="loglog",
+            y_title="relative difference",
         )
+        step: Any = folder.store["certificate/step"]
+        step.attrs["long_name"] = "relative step of the differences"
     worst: dict[str, str] = {}
     for check in found.checks:
         key = f"certificate_{check.stage}".replace(" ", "_")

@@ -175,10 +175,11 @@ class ClosureLoop:
             "errors",
             {"t": (times, "L / speed")} | {k: (e.mean(1), "") for k, e in errors.items()},
             "Distance from the kinetic equation on held-out flows",
-            "Relative error of density, momentum and energy. hme: the classical hyperbolic "
-            "closure; regressed: a network fitted to the closing moment; in_the_loop: the "
-            "same network trained on through the solver.",
+            "Relative error of density, momentum and energy. Hyperbolic moments: the "
+            "classical closure; regressed: a network fitted to the closing moment; in the "
+            "loop: the same network trained on through the solver.",
             axes=("t",),
+            y_title="relative error",
         )
         worst = int(errors["hme"][-1].argmax())
         x = flows.box(self.scenario.cells).centers(0)
@@ -191,6 +192,7 @@ class ClosureLoop:
             "Density of the hardest held-out flow",
             "The flow on which the classical closure errs most, at the last moment.",
             axes=("x",),
+            y_title="density",
         )
         put(
             folder,

@@ -257,6 +257,7 @@ class ShockSensitivity:
             "The shock",
             "Density from 0 ahead to 1 behind, over mean free paths of the gas ahead.",
             axes=("x",),
+            y_title="density, 0 ahead to 1 behind",
         )
         columns = {
             f"by_{name}": (fields[:, k], "")
@@ -272,4 +273,5 @@ class ShockSensitivity:
             "of the viscosity law itself), at fixed mass in the box: one adjoint solution "
             "per cell, no time step.",
             axes=("x",),
+            y_title="derivative of the density",
         )

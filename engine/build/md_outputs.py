@@ -234,7 +234,7 @@ def _angles(
         return {
             f"coordination_{name}_{symbols[a]}{symbols[b]}": Figure(
                 float(mean[a, b]), "", _finite(error[a, b]),
-                note=f"{symbols[b]} within {adf.reach:g} of {symbols[a]}",
+                note=f"{symbols[b]} within {adf.reach:g} Å of {symbols[a]}",
             )
             for a in kinds for b in kinds if not math.isnan(float(mean[a, b]))
         }  # fmt: skip

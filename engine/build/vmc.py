@@ -403,10 +403,13 @@ class Finish:
             self.section.spin,
             density or (lambda walkers: None),
         )
+        units = {"variance": f"{self.problem.unit}^2", "width": "bohr"}
         if isinstance(self.problem, Spins):
+            del units["width"]
             _write_correlation(folder, self.problem.lattice, result.walkers)
         else:
             _write(folder, "walkers", result.walkers, "bohr")
+        folder.store.attrs["observable_units"] = units
         if density is not None:
             field = density.field()
             box = {"low": density.low.tolist(), "high": density.high.tolist()}

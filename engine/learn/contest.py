@@ -219,6 +219,11 @@ def decade_of(count: int) -> Tensor:
     return torch.arange(count) % DECADES
 
 
+WORST = "mean L2 error of the flows in the worst decade of the Knudsen number"
+WORST_GROUP = "mean L2 error of the worst of four groups of flows"
+MEDIAN = "L2 error of the flow in the middle"
+
+
 def worst_decade(errors: Tensor) -> Tensor:
     """Return the mean error of the worst Knudsen decade, ``[times]``.
 

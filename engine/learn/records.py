@@ -295,15 +295,23 @@ def conclude(
     recent = memory.evidence.error[drawn & (memory.evidence.round >= memory.round - 2)]
     labels = len(memory.labelled)
     figures = {
-        "labels": Figure(labels),
-        "explored": Figure(memory.seen),
+        "labels": Figure(labels, note="reference calculations"),
+        "explored": Figure(memory.seen, note="samples that the committee was asked about"),
         "labelled_fraction": Figure(labels / max(memory.seen, 1)),
-        "quarantined": Figure(memory.quarantined),
-        "labels_repeated": Figure(journal.repeated()),
+        "quarantined": Figure(memory.quarantined, note="samples without a valid label"),
+        "labels_repeated": Figure(journal.repeated(), note="labels computed twice"),
         "rounds": Figure(memory.round - 1),
-        "error_random": Figure(_rms(recent.tolist())),
-        "spearman": Figure(spearman(memory.evidence.deviation, memory.evidence.error)),
-        "coverage": Figure(coverage(memory.evidence)),
+        "error_random": Figure(
+            _rms(recent.tolist()), note="of samples drawn at random in the last rounds"
+        ),
+        "spearman": Figure(
+            spearman(memory.evidence.deviation, memory.evidence.error),
+            note="rank correlation of the committee's deviation and the true error",
+        ),
+        "coverage": Figure(
+            coverage(memory.evidence),
+            note="share of true errors below the bound that was promised",
+        ),
     }
     figures = {
         name: figure for name, figure in figures.items() if math.isfinite(figure.value)
