@@ -17,6 +17,7 @@ from torch import Tensor
 from ..errors import GuardError
 from ..gas.boundaries import ALL_PERIODIC
 from ..gas.material import Gas
+from ..gas.moment.cautious import Cautious
 from ..gas.moment.fluid import FluidWorld
 from ..gas.moment.hermite import (
     Closure,
@@ -156,12 +157,12 @@ def run_moments(
             steps = max(1, math.ceil((b - a) / longest - 1e-9))
             world = replace(world, time_step=(b - a) / steps)
             for _ in range(steps):
-                state = world.step(state)
+                state = Cautious(world).step(state)
                 if after is not None:
                     state = replace(state, moments=after(state.moments))
             total += steps
             found.append(state.moments)
-    faces = max(1, 2 * total * cells)
+    faces = max(1, total * (cells + 1))  # counted once in a step
     return Run(torch.stack(found).double(), state.fallbacks.double() / faces)
 
 
