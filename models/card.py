@@ -32,6 +32,7 @@ class UnknownModelError(Exception):
 def _forms() -> dict[str, Callable[..., Any]]:
     """Every form that can be saved: name -> configuration with ``build()``."""
     from .closures.face import FaceForm
+    from .closures.recurrence import RecurrenceForm
     from .potentials.behler_parrinello import BehlerParrinello
     from .potentials.deep_potential import HigherMoments, SmoothEdition
     from .potentials.local_frame import LocalFrame
@@ -48,6 +49,7 @@ def _forms() -> dict[str, Callable[..., Any]]:
         "whole_box": WholeBox,
         "zbl_sum": ZblSum,
         "face_closure": FaceForm,
+        "recurrence_closure": RecurrenceForm,
     }
 
 

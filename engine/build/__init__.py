@@ -15,6 +15,7 @@ from ..schema.closure import (
     ClosurePlaneScenario,
     ClosureScenario,
     ClosureShockScenario,
+    ClosureShockTrainScenario,
     ClosureTrainScenario,
 )
 from ..schema.coupled import CoupledShockScenario
@@ -44,6 +45,7 @@ def build(scenario: Common, base: Path) -> Job:
             ClosureTrainScenario()
             | ClosureScenario()
             | ClosureShockScenario()
+            | ClosureShockTrainScenario()
             | ClosurePlaneScenario()
             | ClosureMomentsScenario()
         ):

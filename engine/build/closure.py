@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...models import card
 from ...models.closures.face import FaceClosure, FaceForm
+from ...models.closures.recurrence import RecurrenceClosure
 from .. import runtime
 from ..errors import InputError
 from ..gas.moment.learned import Learned
@@ -28,6 +29,7 @@ from ..schema.closure import (
     ClosurePlaneScenario,
     ClosureScenario,
     ClosureShockScenario,
+    ClosureShockTrainScenario,
     ClosureTrainScenario,
     FamilySection,
 )
@@ -48,6 +50,7 @@ def build(
     scenario: ClosureTrainScenario
     | ClosureScenario
     | ClosureShockScenario
+    | ClosureShockTrainScenario
     | ClosurePlaneScenario
     | ClosureMomentsScenario,
     base: Path,
@@ -67,7 +70,11 @@ def build(
         case ClosureShockScenario():
             from .closure_shock import ShockComparison
 
-            return ShockComparison(scenario, load_all(scenario.models, base))
+            return ShockComparison(scenario, load_any(scenario.models, base))
+        case ClosureShockTrainScenario():
+            from .closure_shock_train import ShockTraining
+
+            return ShockTraining(scenario)
         case ClosurePlaneScenario():
             from .closure_plane import PlaneComparison
 
@@ -86,17 +93,46 @@ def load_all(models: Sequence[ClosureModel], base: Path) -> Loaded:
     return {m.name: [load(locate(path, base)) for path in m.members] for m in models}
 
 
+def load_any(
+    models: Sequence[ClosureModel], base: Path
+) -> dict[str, list[FaceClosure | RecurrenceClosure]]:
+    """Return the modules of a scenario that knows closures of every kind."""
+    return {m.name: [_read(locate(path, base)) for path in m.members] for m in models}
+
+
 def load(path: Path) -> FaceClosure:
-    """Return one closure in f64.
+    """Return one closure at faces in f64.
 
     Raises:
         InputError: missing, damaged, or another kind of model.
     """
+    module = _read(path)
+    if not isinstance(module, FaceClosure):
+        raise InputError(
+            f"models: {path}: {type(module).__name__} is no closure at faces; it serves "
+            "in scenarios of kind closure_shock"
+        )
+    return module
+
+
+def load_realizable(path: Path) -> RecurrenceClosure:
+    """Return one realizable closure in f64.
+
+    Raises:
+        InputError: missing, damaged, or another kind of model.
+    """
+    module = _read(path)
+    if not isinstance(module, RecurrenceClosure):
+        raise InputError(f"models: {path}: {type(module).__name__} gives no recurrence")
+    return module
+
+
+def _read(path: Path) -> FaceClosure | RecurrenceClosure:
     try:
         module, _ = card.load_module(path)
     except (FileNotFoundError, card.DamagedModelError, card.UnknownModelError) as error:
         raise InputError(f"models: {error}") from error
-    if not isinstance(module, FaceClosure):
+    if not isinstance(module, FaceClosure | RecurrenceClosure):
         raise InputError(f"models: {path}: {type(module).__name__} is no moment closure")
     return module.double()
 

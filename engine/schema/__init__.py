@@ -7,6 +7,7 @@ from .closure import (
     ClosurePlaneScenario,
     ClosureScenario,
     ClosureShockScenario,
+    ClosureShockTrainScenario,
     ClosureTrainScenario,
 )
 from .coupled import CoupledShockScenario
@@ -34,6 +35,7 @@ def scenario_kinds() -> dict[str, type[Common]]:
         "closure_moments": ClosureMomentsScenario,
         "closure_plane": ClosurePlaneScenario,
         "closure_shock": ClosureShockScenario,
+        "closure_shock_train": ClosureShockTrainScenario,
         "closure_train": ClosureTrainScenario,
         "coupled_shock": CoupledShockScenario,
         "elastic": ElasticScenario,

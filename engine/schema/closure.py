@@ -167,6 +167,49 @@ class ClosureShockScenario(Common):
     """Learned closures."""
 
 
+class ClosureShockTrainScenario(Common):
+    """Trains realizable closures of six moments on stationary kinetic shocks."""
+
+    kind: Literal["closure_shock_train"]
+    mach: Annotated[list[Annotated[float, Field(gt=1, le=20)]], Field(min_length=1)]
+    """Mach numbers of the shocks at rest that are learned from (gamma = 3)."""
+    moving: Annotated[list[Annotated[float, Field(gt=1, le=20)]], Field(min_length=1)]
+    """Mach numbers of shocks that are learned from on their way to rest."""
+    held_out: Annotated[list[Annotated[float, Field(gt=1, le=20)]], Field(min_length=1)]
+    """Mach numbers of shocks on which the closure is judged; none of ``mach``."""
+    extent: Positive = 60.0
+    """Half width of the boxes in upstream mean free paths; a third less below Mach 2."""
+    cells: int = Field(default=400, ge=40, le=4096)
+    """Points of a profile, less one."""
+    velocities: int = Field(default=160, ge=32, le=2048)
+    """Discrete velocities, at least."""
+    hidden: Widths = Field(default=[24, 24])
+    """Widths of the network."""
+    members: int = Field(default=3, ge=1, le=32)
+    """Closures that differ by their first weights and the order of the data."""
+    samples: int = Field(default=2000, ge=10)
+    """Cells that are kept of the moving shocks of each Mach number, at most."""
+    steps: Count = 1500
+    """Steps of the regression."""
+    batch: int = Field(default=360, ge=45)
+    """Points in a step."""
+    rate: Positive = 5e-3
+    """Learning rate at the start; it falls linearly."""
+    hyperbolic: float = Field(default=2.0, ge=0)
+    """Weight of a penalty on signal speeds that are not real, near what was learned."""
+    plain: float = Field(default=0.1, ge=0)
+    """Weight of a penalty on what is added to the untaught closure, far off."""
+    name: str = Field(default="closure_shock", pattern=r"^[A-Za-z0-9_.-]+$")
+    """Files in the run folder: NAME_0.safetensors and so on, each with its card."""
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        both = {*self.mach, *self.moving} & set(self.held_out)
+        if both:
+            raise ValueError(f"held_out {sorted(both)}: learned from as well")
+        return self
+
+
 class ClosurePlaneScenario(Common):
     """Flows of the plane by HME and by closures that were learned in one dimension."""
 
