@@ -101,6 +101,7 @@ def test_results_are_taken_apart():
     )
     assert names.result("median_learned_t1").what == "median, t\u00a0=\u00a01"
     assert names.result("frequency_error_kn1", [0.1, 2.0]).what.endswith("Kn\u00a02")
+    assert names.result("largest_error_ccsd_t").what == "largest error CCSD(T)"
     assert names.result("kinetic_energy") == names.Named("kinetic energy")
 
 
@@ -330,9 +331,11 @@ def test_a_scan_shows_its_error_with_its_bar():
         }.items()
     }
     columns["at"] = Column("at", at, long_name="distance in bohr")
-    (plot,) = walkers.scan_errors(Group("energies", columns))
-    ours, other = plot.curves
-    assert plot.x == "distance in bohr"
+    energies, errors = walkers.scan(Group("energies", columns))
+    ours, other = errors.curves
+    assert [c.label for c in energies.curves] == ["wavefunction", "CCSD(T)", "reference"]
+    assert energies.y == "energy [hartree]"
+    assert errors.x == "distance in bohr"
     assert np.allclose(ours.x, [0.7, 1.4, 3.0])
     assert np.allclose(ours.y, [2.0, 1.0, 1.0])
     assert np.allclose(ours.error, 0.1)

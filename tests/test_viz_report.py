@@ -100,7 +100,7 @@ def test_electrons_energy_and_what_was_expected(tmp_path):
         }
         folder.write_summary(Outcome(figures, {"finite": "ok"}), exit_status=0)
     page = write_report(folder.path).read_text()
-    assert re.search(r"-2.90350 ± 0.00040.*hartree.*-2.9037", page, re.DOTALL)
+    assert re.search(r"-2.90350 ± 0.00040.*hartree.*-2.90370", page, re.DOTALL)
     assert "enclose 90, 60 and 25 %" in page
     assert "was not drawn" not in page
 

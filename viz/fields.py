@@ -343,6 +343,8 @@ def _streamlines(
     speed = np.hypot(u, w)
     if not np.isfinite(speed).all() or float(speed.max()) <= 0:
         return
+    still = speed < 0.005 * speed.max()  # where the gas rests, only noise has a direction
+    u, w = (np.ma.masked_where(still, part) for part in (u, w))
     x, y = (coordinate(group, name) for name in names)
     pale = axes.collections[0].get_cmap().name == style.DIVERGING  # type: ignore[union-attr]
     even_x, even_y = np.linspace(x[0], x[-1], len(x)), np.linspace(y[0], y[-1], len(y))

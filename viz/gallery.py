@@ -481,11 +481,13 @@ def energy_picture(record: Record) -> "Picture | None":
 
 def scan_picture(group: Group) -> "Picture | None":
     """Return the energy over a coordinate, and how far it is from the reference."""
-    panels = [*plots.lines(group), *walkers.scan_errors(group)]
+    panels = walkers.scan(group)
     caption = (
         "The same wavefunction, carried from geometry to geometry; the band is one "
-        "standard error. Within the dotted lines the error is below chemical accuracy."
+        "standard error."
     )
+    if len(panels) > 1:
+        caption += " Between the dotted lines the error is below chemical accuracy."
     return _page(panels, "Energy along the curve", caption, height=3.4)
 
 

@@ -42,6 +42,8 @@ _MODEL = re.compile(
     rf"(?P<variants>(?:_(?:{'|'.join(_VARIANTS)}|\d+))*)(?=_|$)"
 )
 
+_SPELLED = (("ccsd t", "CCSD(T)"), ("rmse", "RMSE"), ("md", "MD"), ("rdf", "g(r)"))
+
 _CHECKS = {
     "audit": "samples that were never trained on are predicted as well as asked for",
     "certificate": "the gradient agrees with finite differences",
@@ -139,7 +141,10 @@ def result(name: str, knudsen: Sequence[float] = ()) -> Named:
     if place and int(place[1]) < len(knudsen):
         name = name[: place.start()]
         when = f", Kn\u00a0{knudsen[int(place[1])]:.4g}"
-    return Named(name.strip("_").replace("_", " ") + when, title)
+    words = name.strip("_").replace("_", " ")
+    for raw, said in _SPELLED:
+        words = re.sub(rf"\b{raw}\b", said, words)
+    return Named(words + when, title)
 
 
 def check(name: str) -> tuple[str, str]:

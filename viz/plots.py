@@ -93,7 +93,7 @@ def draw(axes: "Axes", plot: Plot) -> None:
     if plot.scale == "loglog" and all(np.any(c.x > 0) for c in plot.curves):
         axes.set_xscale("log")
     elif _counts(plot):
-        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.margins(x=0.05 if plot.points else 0.02)
     _plain_ticks(axes)
     axes.set_xlabel(plot.x)
@@ -125,7 +125,7 @@ def _plain_ticks(axes: "Axes") -> None:
             axis.set_minor_formatter(NullFormatter())
 
 
-_MAX_HOLLOW = 60
+_MAX_HOLLOW = _FEW = 60
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 """Points that lie upon each other are told apart by their shapes."""
 
@@ -134,7 +134,7 @@ def _counts(plot: Plot) -> bool:
     """Whether the abscissa counts a few things."""
     x = [c.x for c in plot.curves]
     whole = all(len(at) and np.all(np.asarray(at) == np.round(at)) for at in x)
-    return bool(x) and whole and max(float(np.ptp(at)) for at in x) >= 1
+    return bool(x) and whole and 1 <= max(float(np.ptp(at)) for at in x) <= _FEW
 
 
 def _draw_curve(

@@ -370,7 +370,7 @@ def _list(figures: Figures, named: Mapping[str, names.Named]) -> str:
             f"<td>{_text(style.unit_of(figure.get('unit', '')))}</td>",
         ]
         if compared:
-            cells.append(f"<td class='number'>{_text(_value(twin)) if twin else ''}</td>")
+            cells.append(f"<td class='number'>{_text(_expected(twin, figure))}</td>")
         if noted:
             cells.append(f"<td class='small'>{_text(figure.get('note', ''))}</td>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
@@ -381,6 +381,16 @@ def _list(figures: Figures, named: Mapping[str, names.Named]) -> str:
 
 def _twins(name: str) -> tuple[str, ...]:
     return (f"{name}_reference", f"{name}_exact", f"exact_{name}", f"reference_{name}")
+
+
+def _expected(twin: Mapping[str, Any] | None, figure: Mapping[str, Any]) -> str:
+    """Write what was expected with as many digits as the result has."""
+    if twin is None:
+        return ""
+    error = figure.get("error")
+    if twin.get("error") is None and error and isinstance(twin.get("value"), float):
+        return style.number(twin["value"], error).split(" ±")[0]
+    return _value(twin)
 
 
 def _value(figure: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Electrons: density around the nuclei, walkers, and the energy with its error band."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -261,30 +261,47 @@ def energy_trace(
     ]
 
 
-def scan_errors(group: Group) -> list[plots.Plot]:
-    """Return the error of every method over the coordinate of a scan, millihartree.
+def scan(group: Group) -> list[plots.Plot]:
+    """Return the energy over the coordinate of a scan, and every method's error.
 
-    Arrays: ``energy`` with ``energy_error``, ``energy_reference``, perhaps ``ccsd_t``.
+    Arrays: ``energy`` with ``energy_error``, perhaps ``energy_reference`` and ``ccsd_t``.
     """
-    energy, exact = group.columns.get("energy"), group.columns.get("energy_reference")
-    if energy is None or exact is None or not np.isfinite(exact.values).any():
+    energy = group.columns.get("energy")
+    if energy is None:
         return []
     x, title = plots.abscissa_of(group, energy)
     order = np.argsort(x)
-    band = group.error("energy")
+    x, band = x[order], group.error("energy")
     methods = {"wavefunction": energy, "CCSD(T)": group.columns.get("ccsd_t")}
     curves = [
         plots.Curve(
-            x[order],
-            1e3 * (column.values - exact.values)[order],
+            x,
+            column.values[order],
             label,
-            1e3 * band.values[order] if band is not None and column is energy else None,
+            band.values[order] if band is not None and column is energy else None,
         )
         for label, column in methods.items()
         if column is not None and np.isfinite(column.values).any()
     ]
+    y_title = f"energy [{energy.unit}]" if energy.unit else "energy"
+    reference = group.columns.get("energy_reference")
+    if reference is None or not np.isfinite(reference.values).any():
+        return [plots.Plot(curves, title, y_title)]
+    exact = reference.values[order]
+    dashed = plots.Curve(x, exact, "reference", reference=True, colour=style.REFERENCE)
+    errors = [
+        replace(
+            curve,
+            y=1e3 * (curve.y - exact),
+            error=1e3 * curve.error if curve.error is not None else None,
+        )
+        for curve in curves
+    ]
     limits = {"chemical accuracy": CHEMICAL_ACCURACY, "": -CHEMICAL_ACCURACY}
-    return [plots.Plot(curves, title, "energy - reference [millihartree]", marks=limits)]
+    return [
+        plots.Plot([*curves, dashed], title, y_title),
+        plots.Plot(errors, title, "energy - reference [millihartree]", marks=limits),
+    ]
 
 
 def _exact(figures: Mapping[str, Mapping[str, Any]]) -> float | None:
