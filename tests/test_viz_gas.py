@@ -86,7 +86,16 @@ def test_models_have_names_for_people(raw, said):
 
 
 def test_every_model_keeps_its_colour_whatever_stands_beside_it():
-    families = ("kinetic", "euler", "nsf", "hme", "grad", "learned")
+    families = (
+        "kinetic",
+        "euler",
+        "nsf",
+        "hme",
+        "grad",
+        "learned",
+        "realizable",
+        "learned_realizable",
+    )
     colours = [style.model_colour(names.model(name)) for name in families]
     assert None not in colours
     assert len(set(colours)) == len(families)
@@ -98,6 +107,9 @@ def test_every_model_keeps_its_colour_whatever_stands_beside_it():
 def test_results_are_taken_apart():
     assert names.result("worst_decade_hme_t03") == names.Named(
         "worst decade, t\u00a0=\u00a00.3", "hyperbolic moments (HME)"
+    )
+    assert names.result("steepness_learned_realizable_200") == names.Named(
+        "steepness", "realizable moments, learned, 200 cells"
     )
     assert names.result("median_learned_t1").what == "median, t\u00a0=\u00a01"
     assert names.result("frequency_error_kn1", [0.1, 2.0]).what.endswith("Kn\u00a02")

@@ -14,6 +14,8 @@ _MODELS = {
     "hme": "hyperbolic moments (HME)",
     "grad": "Grad's moments",
     "learned": "learned closure",
+    "realizable": "realizable moments",
+    "learned_realizable": "realizable moments, learned",
     # Sources of collision rates.
     "coupled": "coupled",
     "published_integral": "published integral",
@@ -37,8 +39,10 @@ _VARIANTS = {
 
 _COLLISIONS = {"bgk": "BGK", "es": "ES-BGK", "shakhov": "Shakhov"}
 
+_FAMILIES = "|".join(sorted(_MODELS, key=len, reverse=True))
+
 _MODEL = re.compile(
-    rf"(?:^|(?<!_vs)_)(?P<family>{'|'.join(_MODELS)})(?!_energy)(?P<moments>\d*)"
+    rf"(?:^|(?<!_vs)_)(?P<family>{_FAMILIES})(?!_energy)(?P<moments>\d*)"
     rf"(?P<variants>(?:_(?:{'|'.join(_VARIANTS)}|\d+))*)(?=_|$)"
 )
 

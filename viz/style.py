@@ -12,11 +12,14 @@ if TYPE_CHECKING:
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
+INDIGO, OLIVE = "#332288", "#999933"
 
 CYCLE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 """Colours of lines without a model: Okabe and Ito's palette, told apart by all readers."""
 
 MODELS = {
+    "realizable moments, learned": INDIGO,
+    "realizable": OLIVE,
     "euler, muscl": BLUE,
     "euler": ORANGE,
     "nsf": SKY,
