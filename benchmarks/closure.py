@@ -8,7 +8,8 @@ cells, 120 velocities; both averaged to 100 cells).
 
 import math
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,17 @@ from safetensors.torch import load_file
 
 from scalebridge.engine import runtime
 from scalebridge.engine.bench import Recorder
-from scalebridge.engine.build.closure import load, sample_times
+from scalebridge.engine.build.closure import load, load_realizable, sample_times
 from scalebridge.engine.build.closure_plane import run_plane
-from scalebridge.engine.build.closure_shock import KNUDSEN, kinetic, moments
+from scalebridge.engine.build.closure_shock import (
+    KNUDSEN,
+    Profile,
+    Runner,
+    kinetic,
+    moments,
+    realizable,
+    runner,
+)
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC
 from scalebridge.engine.gas.material import Gas
 from scalebridge.engine.gas.moment.hermite import (
@@ -45,10 +54,12 @@ from scalebridge.engine.learn.trainers.closure import (
 from scalebridge.engine.learn.trainers.spectrum import fit as fit_spectrum
 from scalebridge.models.closures.autoencoder import AutoencoderForm, MomentAutoencoder
 from scalebridge.models.closures.face import FaceForm
+from scalebridge.models.closures.recurrence import geometric
 from scalebridge.models.closures.spectrum import SpectrumForm
 
 SCENARIOS = Path(__file__).resolve().parent.parent / "scenarios"
 MEMBERS = [SCENARIOS / "models" / f"closure_wide_{i}.safetensors" for i in range(3)]
+SHOCKED = [SCENARIOS / "models" / f"closure_shock_{i}.safetensors" for i in range(3)]
 ORDER = 5
 GOALS = {
     "wave": (0.002, 0.012, 0.025),
@@ -529,43 +540,86 @@ def reference(record: Recorder, quick: bool) -> None:
         )
 
 
+@dataclass(frozen=True)
+class ShockRun:
+    """A model on the shock: on some cells, and on twice as many.
+
+    Attributes:
+        far: error of the inverse thickness on the coarse and the fine grid.
+        rms: of the temperature profile, on both.
+        change: of the inverse thickness from grid to grid.
+        share: of faces given way, or of cells with speeds that are not real; the larger.
+    """
+
+    far: tuple[float, float]
+    rms: tuple[float, float]
+    change: float
+    share: float
+
+    def __str__(self) -> str:
+        pairs = ", ".join(
+            f"{a:.2g} {b:.2g}" for a, b in zip(self.far, self.rms, strict=True)
+        )
+        return f"{pairs}, grid {self.change:.2g}"
+
+
+def shock_run(
+    some: fronts.Shock, true: Profile, cells: int, until: float, run: Runner
+) -> ShockRun:
+    """Run one model on two grids; what is lost is infinitely wrong."""
+    x = torch.linspace(-10.0, 10.0, 401, dtype=torch.float64)
+    far, rms, steep, shares = [], [], [], []
+    for level in (1, 2):
+        one, share = run(some, level * cells, until)
+        shares.append(share)
+        if one is None:
+            lost = (math.inf, math.inf)
+            return ShockRun(lost, lost, math.inf, max(shares))
+        miss = one.at(x, "temperature") - true.at(x, "temperature")
+        far.append(abs(one.steepness / true.steepness - 1))
+        rms.append(float(miss.square().mean().sqrt()))
+        steep.append(one.steepness)
+    change = abs(steep[1] / steep[0] - 1)
+    return ShockRun((far[0], far[1]), (rms[0], rms[1]), change, max(shares))
+
+
 def shock(record: Recorder, quick: bool) -> None:
     """Record the Mach 5.5 shock: 100 cells, and 200 for the change with the grid.
 
+    Held out: the closures saw shocks from Mach 1.1 to 7.5, but none between 5.1 and 6.2.
     The box reaches 60 mean free paths to both sides: at the inflow the gas is 0.6% too warm
-    (at 30 it is 15%: hot molecules fly far ahead when tau is constant).
+    (at 30 it is 15%: hot molecules fly far ahead when tau is constant). The closure at
+    faces, which has a jump as HME does, stands beside them in the scenario shock_mach5p5.
     """
     some = fronts.Shock(5.5, 60.0, KNUDSEN)
     until, cells = (5.0, 40) if quick else (30.0, 100)
     true = kinetic(some, 4 * cells, 160, until)
-    x = torch.linspace(-10.0, 10.0, 401, dtype=torch.float64)
-    found: dict[str, list[tuple[float, float]]] = {}
-    away = 0.0
-    for name, closure in (("hme", hyperbolic), ("learned", Learned(modules()[0]))):
-        for level in (1, 2):
-            one, share = moments(some, level * cells, until, closure)
-            if one is None:
-                found.setdefault(name, []).append((math.inf, math.inf))
-                continue
-            miss = one.at(x, "temperature") - true.at(x, "temperature")
-            far = abs(one.steepness / true.steepness - 1)
-            found.setdefault(name, []).append((far, float(miss.square().mean().sqrt())))
-            if name == "learned":
-                away = max(away, share)
-                found.setdefault("steep", []).append((one.steepness, 0.0))
-    ours, hme = found["learned"], found["hme"]
+    rest = {
+        "HME": partial(moments, closure=hyperbolic),
+        "realizable, untaught": partial(realizable, closure=geometric),
+    }
+    tried = {name: shock_run(some, true, cells, until, run) for name, run in rest.items()}
+    group = [load_realizable(path) for path in SHOCKED if path.exists()]
+    ours = [
+        shock_run(some, true, cells, until, runner(m)) for m in group[: 1 if quick else 3]
+    ]
+    complex_speeds = max(one.share for one in ours)
     note = (
-        f"{cells} cells ({2 * cells}: {ours[1][0]:.2g}, {ours[1][1]:.2g}); HME "
-        f"{hme[0][0]:.2g}, {hme[0][1]:.2g}; HME takes over at {away:.0%} of the faces. A "
-        "system whose speeds are real and below the gas's (3.3 against 9.5 here) must have "
-        "a sub-shock (Boillat, Ruggeri 1998); tried: training on shocks to Mach 6 (good "
-        "regression, the profile lost in the solver), dropped terms as a filtered source"
+        f"median of {len(ours)} seeds, Mach 5.5 held out; thickness and temperature on "
+        f"{cells} cells, on {2 * cells}, change of thickness: "
+        + "; ".join(f"{name} {one}" for name, one in tried.items())
+        + "; each seed: "
+        + "; ".join(str(one) for one in ours)
+        + f". Cells with speeds not real: at most {complex_speeds:.0%}"
     )
-    steep = [value for value, _ in found.get("steep", [])]
-    change = abs(steep[1] / steep[0] - 1) if len(steep) == 2 else math.inf
-    record("shock_thickness_error", ours[0][0], "relative", goal=0.05, note=note)
-    record("shock_temperature_rms", ours[0][1], goal=0.03, note=note)
-    record("shock_grid_change", change, "relative", goal=0.05, note=note)
+    for name, goal, values in (
+        ("shock_thickness_error", 0.05, sorted(one.far[0] for one in ours)),
+        ("shock_temperature_rms", 0.03, sorted(one.rms[0] for one in ours)),
+        ("shock_grid_change", 0.05, sorted(one.change for one in ours)),
+    ):
+        unit = "" if name == "shock_temperature_rms" else "relative"
+        spread = (values[0], values[-1])
+        record(name, values[len(values) // 2], unit, goal=goal, spread=spread, note=note)
 
 
 def transport(record: Recorder) -> None:
