@@ -31,6 +31,7 @@ from scalebridge.engine.build.closure_shock import (
 )
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC
 from scalebridge.engine.gas.material import Gas
+from scalebridge.engine.gas.moment.cautious import Cautious
 from scalebridge.engine.gas.moment.hermite import (
     Closure,
     HermiteWorld,
@@ -38,7 +39,7 @@ from scalebridge.engine.gas.moment.hermite import (
     hyperbolic,
     koren,
 )
-from scalebridge.engine.gas.moment.learned import Council, Learned, Spectral
+from scalebridge.engine.gas.moment.learned import Learned, Spectral
 from scalebridge.engine.gas.moment.tomography import Tomography
 from scalebridge.engine.gas.moment.upwind import roe
 from scalebridge.engine.learn import contest, response
@@ -80,6 +81,19 @@ def modules() -> list:
     return [load(path) for path in MEMBERS if path.exists()]
 
 
+TRIED = {
+    "wave_t01": "tried: SOAP, 64 x 64, reach to half the box, rolled-out states: 0.27 to "
+    "0.28 % each; N = 6 and 9 reach 0.07 and 0.04 %",
+    "wave_t03": "tried: SOAP or 64 x 64: no gain; reach to half the box 1.02 %, with "
+    "states rolled out by the closure in the data 0.92 % (one seed, 64 x 64, not "
+    "shipped: costs 1.7 times as much, its mix_t01 is 0.61 %, its runs to t = 10 were "
+    "not counted)",
+    "mix_t01": "tried: SOAP 0.59 %, 64 x 64 0.55 %, rolled-out states 0.52 % (one seed; "
+    "the shipped one of that seed has 0.60 %)",
+}
+"""What did not bring a figure to its goal."""
+
+
 def accuracy(record: Recorder, quick: bool) -> None:
     """Record the worst Knudsen decade of each family and time, learned and HME."""
     learned = modules()[: 1 if quick else 3]
@@ -102,6 +116,8 @@ def accuracy(record: Recorder, quick: bool) -> None:
                 f"{float(high[i].median()):.2g} (HME {float(hme_high[i].median()):.2g}); "
                 f"fallback at {away:.1e} of faces"
             )
+            if f"{family}_{tag}" in TRIED:
+                note += f"; {TRIED[f'{family}_{tag}']}"
             spread = (float(worst[:, i].amin()), float(worst[:, i].amax()))
             value = float(worst[:, i].median())
             record(f"{family}_{tag}", value, goal=goal, spread=spread, note=note)
@@ -180,19 +196,21 @@ def conservation(record: Recorder, quick: bool) -> None:
 def stability(record: Recorder, quick: bool, flows_each: int = 1000) -> None:
     """Count runs to t = 10 that end in NaN or without positive density and temperature.
 
-    Recorded after every 16 flows; the goal counts only when all have been tried.
+    The shipped closures take turns, each alone. Recorded after every 16 flows; the goal
+    counts only when all have been tried.
     """
     count, cells, wanted = 16 if quick else flows_each, 50, 5000
     until = 1.0 if quick else 10.0
-    council = Council([module.float() for module in modules()], 0.05)
+    closures = [Learned(module.float()) for module in modules()]
     values = torch.logspace(-3, 1, 5, dtype=torch.float64)
-    bad, total, begun = 0, 0, time.process_time()
-    for first in range(0, count, 16):
-        family = "wave" if first % 32 == 0 else "mix"
+    bad, calmed, total, begun = 0, 0, 0, time.process_time()
+    for batch, first in enumerate(range(0, count, 16)):
+        family = "wave" if batch % 2 == 0 else "mix"
         some = min(16, count - first)
         w = starts(family, 500_000 + first, some, cells).repeat_interleave(5, 0).float()
-        bad += blown_up(w, values.repeat(some), council, until)
-        total += len(w)
+        closure = closures[batch % len(closures)]
+        lost, helped = blown_up(w, values.repeat(some), closure, until)
+        bad, calmed, total = bad + lost, calmed + helped, total + len(w)
         each = (time.process_time() - begun) / total
         record(
             "unstable_runs",
@@ -200,7 +218,8 @@ def stability(record: Recorder, quick: bool, flows_each: int = 1000) -> None:
             f"of {total}",
             goal=0 if bad or total >= wanted else None,
             note=f"{total} runs tried of {wanted}: held-out waves and mixes, 5 Kn each, to "
-            f"t = {until:g}, {cells} cells, f32, {each:.2g} CPU s a run",
+            f"t = {until:g}, {cells} cells, f32, one closure of the committee in turn; "
+            f"{calmed} of them had to be calmed at least once; {each:.2g} CPU s a run",
         )
 
 
@@ -211,8 +230,10 @@ def starts(family: str, first: int, count: int, cells: int) -> torch.Tensor:
     return from_raw(world.raw_moments(world.start(f), ORDER), ORDER)
 
 
-def blown_up(w: torch.Tensor, kn: torch.Tensor, closure, until: float) -> int:
-    """Return how many runs lost positivity or finiteness, looking every 20 steps."""
+def blown_up(
+    w: torch.Tensor, kn: torch.Tensor, closure: Closure, until: float
+) -> tuple[int, int]:
+    """Return how many runs were lost, looking every 20 steps, and how many calmed."""
     cells = w.shape[1]
     world = HermiteWorld(
         flows.box(cells),
@@ -227,20 +248,23 @@ def blown_up(w: torch.Tensor, kn: torch.Tensor, closure, until: float) -> int:
         dtype=w.dtype,
         check=False,
     )
-    state = world.start(w)
+    state, sure = world.start(w), Cautious(world)
     alive = torch.ones(len(w), dtype=torch.bool)
+    calmed = torch.zeros(len(w), dtype=torch.bool)
     rest = state.moments
     steps = round(until / world.time_step)
     with torch.no_grad():
         for step in range(steps):
-            state = world.step(state)
+            before = state.fallbacks
+            state = sure.step(state)
+            calmed |= state.fallbacks - before > cells
             if step % 20 == 19:
                 m = state.moments
                 theta = m[..., 2] / m[..., 0] - (m[..., 1] / m[..., 0]) ** 2
                 good = (m[..., 0] > 0) & (theta > 0) & m.isfinite().all(-1)
                 alive &= good.all(1)
                 state = replace(state, moments=torch.where(alive[:, None, None], m, rest))
-    return int((~alive).sum())
+    return int((~alive).sum()), int(calmed.sum())
 
 
 def transfer(record: Recorder) -> None:
