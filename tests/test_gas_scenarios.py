@@ -56,6 +56,7 @@ def test_scenario(name, tmp_path):
     assert len(scenario.description) > 100
     with RunFolder.create(tmp_path / "run", "", {}) as folder:
         outcome = build(scenario, FOLDER).run(folder, console_reporter(quiet=True))
+        assert name == "relaxation_bkw" or folder.store.attrs["time_unit"]
         stored = set(folder.store["profile"]) | set(folder.store.group_keys())
     assert set(outcome.verdicts.values()) == {"ok"}
     for key, limit in EXPECTED.get(name, {}).items():

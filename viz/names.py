@@ -54,7 +54,7 @@ _CHECKS = {
     "conservation": "what has to be conserved was, within its bound",
     "entropy": "entropy never fell",
     "error bars": "every rate is known as well as asked for",
-    "error bars are true": "what was learned lies within its error bars of the truth",
+    "error bars are true": "what was learned lies within three error bars of the truth",
     "explosion": "no step of the run blew up",
     "finite": "no number became infinite",
     "fit": "what was fitted agrees with the data as well as asked for",

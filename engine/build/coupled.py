@@ -131,13 +131,13 @@ class CoupledShock:
         steps = round(self.scenario.time.end / world.time_step)
         interval = steps // self.scenario.time.frames
         show = Shown(world)
-        folder.store.require_group("fields").attrs["title"] = "The shock, coupled"
-        folder.store.attrs["time_unit"] = UNITS["time"]
         writer = ZarrWriter(
             folder, "fields", lambda state, seen: {"x": show.x, **show(seen)}, UNITS, 8
         )
 
         def finish(folder: RunFolder, state: CoupledState, seen: Any) -> Outcome:
+            folder.store.require_group("fields").attrs["title"] = "The shock, coupled"
+            folder.store.attrs["time_unit"] = UNITS["time"]
             return Comparison(self.scenario, world, molecules, show, folder, report)(
                 state, seen, steps
             )

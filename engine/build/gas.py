@@ -438,7 +438,6 @@ class GasJob:
         main = _run_of(self.scenario.model, self.scenario, self.problem)
         for model in self.scenario.compare:
             _run_of(model, self.scenario, self._grid_of(model))
-        folder.store.attrs["time_unit"] = UNITS["time"]
         begun = main.world.observe(main.state)
         interval = main.steps // self.scenario.time.frames
         writer = ZarrWriter(
@@ -476,6 +475,7 @@ class GasJob:
         seen: Mapping[str, Tensor],
         begun: Mapping[str, Tensor],
     ) -> Outcome:
+        folder.store.attrs["time_unit"] = UNITS["time"]
         figures: dict[str, Figure] = {}
         kept = self._kept()
         for name, drift in relative_drift(seen, begun).items():
