@@ -141,6 +141,23 @@ def test_thermostats_from_a_scenario(kind, tmp_path):
     assert 50 < outcome.figures["temperature"].value < 150
 
 
+def test_a_crystal_free_to_change_its_volume_has_a_lattice_constant(tmp_path):
+    crystal = {
+        "kind": "crystal", "element": "Ar", "lattice": "fcc", "lattice_constant": 5.6,
+        "repeat": [3, 3, 3],
+    }  # fmt: skip
+    free = {
+        "kind": "npt", "temperature": 30.0, "relaxation": 100.0, "pressure": 0.0,
+        "pressure_relaxation": 300.0, "compressibility": 1.0,
+    }  # fmt: skip
+    figures = run(changed(structure=crystal, ensemble=free), tmp_path / "run", tmp_path)[0]
+    found, volume = (figures.figures[name] for name in ("lattice_constant", "volume"))
+    assert found.value == pytest.approx((4 * volume.value) ** (1 / 3), rel=1e-12)
+    assert found.value != 5.6 and found.unit == "angstrom"
+    fixed = run(changed(structure=crystal), tmp_path / "fixed", tmp_path)[0]
+    assert "lattice_constant" not in fixed.figures
+
+
 def test_an_explosion_saves_both_frames(tmp_path):
     data = changed(run__timestep=18.0, run__temperature=1e6, run__report_every=1,
                    run__largest_force=2.0)  # fmt: skip

@@ -377,6 +377,7 @@ class _Outputs:
     trusted: float
     recorded: Sequence[Recorded]
     extxyz: "ExtxyzWriter | None"
+    lattice: float | None
 
     @staticmethod
     def of(job: MdJob, folder: RunFolder) -> "_Outputs":
@@ -416,6 +417,7 @@ class _Outputs:
             scenario.run.trusted_deviation,
             recorded(scenario, world, job.references),
             ExtxyzWriter(folder, world.potential.species) if output.extxyz else None,
+            _lattice_constant(scenario),
         )
 
     def writers(self, scenario: MdScenario) -> Sequence[tuple[Trigger, Writer]]:
@@ -441,6 +443,8 @@ class _Outputs:
         self.thermo.flush()
         figures = self._averages(state) if self.average.blocks.count else {}
         means = {name: figure.value for name, figure in figures.items()}
+        if self.lattice is not None and "volume" in figures:
+            figures["lattice_constant"] = self._lattice(self.lattice, figures["volume"])
         for item in self.recorded:
             figures.update(item.finish(folder, means))
         drift, verdict = self._drift(state, observed)
@@ -449,6 +453,15 @@ class _Outputs:
         if "deviation" in self.names:
             figures["largest_deviation"], verdicts["trust"] = self._trust(folder)
         return Outcome(figures, verdicts)
+
+    def _lattice(self, at_start: float, volume: Figure) -> Figure:
+        """``a = a_0 (V / V_0)^(1/3)``."""
+        start = self.world.start
+        cold = float((start.cell.double().det().abs() / start.counts).mean())
+        length = at_start * (volume.value / cold) ** (1.0 / 3.0)
+        error = volume.error and length * volume.error / (3.0 * volume.value)
+        note = "from the mean volume, while the crystal lasts"
+        return Figure(length, self.world.units.names["length"], error, note)
 
     def _trust(self, folder: RunFolder) -> tuple[Figure, str]:
         """Where the committee agreed least, and whether that was within what is trusted."""
@@ -498,6 +511,15 @@ class _Outputs:
             "ok" if fine else f"the conserved quantity drifted by {total:.2g} "
             f"{units.names['energy']}/atom, more than a twentieth of k T"
         )  # fmt: skip
+
+
+def _lattice_constant(scenario: MdScenario) -> float | None:
+    """At the start of a crystal whose edges change together, else None."""
+    structure, ensemble = scenario.structure, scenario.ensemble
+    free = isinstance(ensemble, NptSection) and ensemble.cell == "isotropic"
+    if not (free and isinstance(structure, CrystalStructure)):
+        return None
+    return structure.lattice_constant
 
 
 def _unit(name: str, units: Mapping[str, str]) -> str:
