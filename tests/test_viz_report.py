@@ -4,9 +4,13 @@ import re
 
 import numpy as np
 import pytest
+from ase.build import molecule
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
 from viz_runs import AtomsRun, create, finish, write_gas
 
 from scalebridge.engine.errors import InputError
+from scalebridge.viz.learning import labelled_frames
 from scalebridge.viz.report import write_report
 
 
@@ -115,3 +119,22 @@ def test_says_when_atoms_are_impossibly_close(folder):
     page = write_report(folder.path).read_text()
     assert "closer than 70 % of the sum of the covalent radii" in page
     assert "look at what follows" in page
+
+
+def test_draws_what_was_labelled(tmp_path):
+    with create(tmp_path / "run", {"version": 1, "kind": "label"}) as folder:
+        for name, energies in (("train", (-3.0, -2.9)), ("test", (-2.8,))):
+            frames = []
+            for energy in energies:
+                atoms = molecule("H2O")
+                atoms.calc = SinglePointCalculator(
+                    atoms, energy=energy, forces=np.full((3, 3), energy)
+                )
+                frames.append(atoms)
+            write(folder.path / f"{name}.extxyz", frames)
+        finish(folder)
+        energy, force = labelled_frames(folder.path)
+        np.testing.assert_allclose(energy.curves[0].y, [0.0, 0.1 / 3])
+        np.testing.assert_allclose(energy.curves[1].y, [0.2 / 3])
+        np.testing.assert_allclose(force.curves[1].y, [2.8])
+        assert "What was labelled" in write_report(folder.path).read_text()

@@ -50,6 +50,16 @@ def run_pictures(record: Record) -> Iterator[Attempt]:
     if record.scenario.get("kind") == "symmetry" and "conservation" in groups:
         shown |= {"errors", "conservation"}
         yield from _symmetry_pictures(groups)
+    if record.scenario.get("kind") == "label" and (record.path / "train.extxyz").exists():
+        yield (
+            "Labelled frames",
+            lambda: _page(
+                learning.labelled_frames(record.path),
+                "What was labelled",
+                "Every mark is a frame; energies above the lowest one of that size.",
+                height=3.6,
+            ),
+        )
     if "rounds" in groups:
         shown |= {"rounds", "strata", "audit", "decisions"}
         yield from _loop_pictures(record, groups)

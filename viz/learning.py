@@ -1,6 +1,7 @@
 """Learning: parity, learning curves, rounds, and the map of what was seen and chosen."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,47 @@ if TYPE_CHECKING:
 
 MANY = 4000
 """With more points than this, a parity plot shows how dense they lie."""
+
+
+# -- labels ------------------------------------------------------------------------------
+
+
+def labelled_frames(folder: Path) -> list[plots.Plot]:
+    """Return what a labelling run covers: energies and largest forces over the size.
+
+    Args:
+        folder: with ``train.extxyz`` and ``test.extxyz``.
+    """
+    import ase.io
+
+    parts: list[np.ndarray] = []
+    for name in ("train", "test"):
+        rows = [
+            (
+                len(atoms),
+                atoms.get_potential_energy() / len(atoms),
+                np.abs(atoms.get_forces()).max(),
+            )
+            for atoms in ase.io.iread(folder / f"{name}.extxyz")
+        ]
+        parts.append(np.array(rows).reshape(-1, 3))
+    every = np.concatenate(parts)
+    for size in np.unique(every[:, 0]):
+        lowest = every[every[:, 0] == size, 1].min()
+        for part in parts:
+            part[part[:, 0] == size, 1] -= lowest
+    titles = {1: "energy above the lowest [eV/atom]", 2: "largest force component [eV/Å]"}
+    # Beside each other, so that neither hides the other.
+    sides = ((parts[0], "training", -0.2), (parts[1], "test", 0.2))
+    return [
+        plots.Plot(
+            [plots.Curve(p[:, 0] + shift, p[:, k], name) for p, name, shift in sides],
+            "atoms",
+            title,
+            points=True,
+        )
+        for k, title in titles.items()
+    ]
 
 
 # -- parity ------------------------------------------------------------------------------
