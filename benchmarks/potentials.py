@@ -279,9 +279,8 @@ def _microseconds(module: Any, atoms: Any, repeats: int = 20) -> float:
 
 
 def _record_table(record: Any) -> None:
-    """Accuracy against cost of every form, one network each."""
+    """Accuracy of every form, one network each; its cost is ``KIND_us_per_atom``."""
     for kind, sets in TABLE.items():
-        cost = _record_cost(record, kind)
         for key, settings in sets.items():
             name = f"{key}_{kind}_force_rmse"
             if not record.wants(name):
@@ -290,7 +289,7 @@ def _record_table(record: Any) -> None:
             energy = 1e3 * found["test_energy_rmse"]["value"]
             record(
                 name, found["test_force_rmse"]["value"], "eV/angstrom",
-                note=f"energy {energy:.2f} meV/atom, {cost:.0f} us/atom, "
+                note=f"energy {energy:.2f} meV/atom, "
                 f"{found['cpu_seconds']['value'] / 60:.1f} CPU minutes",
             )  # fmt: skip
 
@@ -303,21 +302,15 @@ def _settings(kind: str, settings: list[str]) -> list[str]:
     return [f"model={{{', '.join(keys)}}}", *others]
 
 
-def _record_cost(record: Any, kind: str) -> float:
-    cost = inference_microseconds(kind)
-    record(
-        f"{kind}_us_per_atom", cost, "us",
-        note="512 atoms of silicon, one network, as molecular dynamics evaluates it, f64, "
-        "kernels on SCALEBRIDGE_THREADS, torch on one",
-    )  # fmt: skip
-    return cost
-
-
 def _record_costs(record: Any) -> None:
     """Cost of an evaluation: every form untrained, and the shipped weights."""
     for kind in TABLE:
         if record.wants(f"{kind}_us_per_atom"):
-            _record_cost(record, kind)
+            record(
+                f"{kind}_us_per_atom", inference_microseconds(kind), "us",
+                note="512 atoms of silicon, one network, as molecular dynamics evaluates "
+                "it, f64, kernels on SCALEBRIDGE_THREADS, torch on one",
+            )  # fmt: skip
     for key, (name, _) in SETS.items():
         figure = f"{key}_shipped_us_per_atom"
         if record.wants(figure) and (SCENARIOS / "models" / f"{name}.json").exists():
