@@ -19,6 +19,7 @@ from scalebridge.engine.scenario import parse
 from scalebridge.models.card import load_module
 from scalebridge.models.closures.face import FaceForm
 from scalebridge.viz.gas import closure_errors, closure_panels
+from scalebridge.viz.names import model
 from scalebridge.viz.record import Record
 
 EXACT = {  # k tau: sound, heat of 1V BGK, from plasma dispersion integrals
@@ -165,7 +166,8 @@ def test_train_then_compare(tmp_path):
     assert [plot.title for plot in panels] == ["t = 0.02"]
     errors = closure_errors(Record(path).groups()[""], [0.02])
     assert [plot.title for plot in errors] == ["t = 0.02"]
-    assert {c.label for c in panels[0].curves} == {"kinetic", *names}
+    shown = {model(name) for name in ("kinetic", *names)}
+    assert {c.label for c in panels[0].curves} == shown
 
 
 def test_a_missing_or_foreign_model_is_one_clear_line(tmp_path):
