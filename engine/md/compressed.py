@@ -252,7 +252,7 @@ def agreeing(network: LearnedPotential, state: ParticleState) -> CompressedPoten
     neither agrees.
     """
     tolerance = TOLERANCE[state.positions.dtype]
-    for share in (1.0, 0.1):
+    for share in (1.0, 0.2):
         twin = compress(network, share * tolerance)
         if twin is not None and compare(twin, state).within(tolerance):
             return twin
