@@ -155,9 +155,9 @@ def run_moments(
     with torch.no_grad():
         for a, b in itertools.pairwise(true.times):
             steps = max(1, math.ceil((b - a) / longest - 1e-9))
-            world = replace(world, time_step=(b - a) / steps)
+            sure = Cautious(replace(world, time_step=(b - a) / steps))
             for _ in range(steps):
-                state = Cautious(world).step(state)
+                state = sure.step(state)
                 if after is not None:
                     state = replace(state, moments=after(state.moments))
             total += steps

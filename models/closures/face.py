@@ -65,13 +65,11 @@ class Answer:
         flux: f_{M+1}.
         blend: share of Grad's last row, 0 to 1 (HME is 0).
         trust: 1 inside the training range, 0 far outside.
-        source: what the blend took off, given back as a smooth source of f_M.
     """
 
     flux: Tensor
     blend: Tensor
     trust: Tensor
-    source: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -364,23 +362,6 @@ class FaceClosure(nn.Module):
     def flux(self, view: View, row: Row) -> Tensor:
         """Return f_{M+1} at the faces."""
         return self.smooth(self.scaled_moment(view.z) * view.unit, row)
-
-    def completed(self, row: Row) -> Answer:
-        """Return the answer with what the gates took off Grad's row as a smooth source."""
-        said = self(row)
-        lost = (said.trust - said.blend) * self.dropped(row)
-        return replace(said, source=-self.smooth(lost, row))
-
-    def dropped(self, row: Row) -> Tensor:
-        """Return what HME drops of the last row, ``[batch, faces]``.
-
-        ``(M + 1) (f_M du/dx + f_{M-1} / 2 dtheta/dx)``; as a filtered source it acts on
-        smooth flows as Grad's row does, but leaves the speeds of short waves real.
-        """
-        mean, order = 0.5 * (row.low + row.high), self.config.order
-        slope = (row.high[..., 1:3] - row.low[..., 1:3]) / row.spacing
-        turn = mean[..., order] * slope[..., 0] + 0.5 * mean[..., order - 1] * slope[..., 1]
-        return (order + 1) * turn
 
     def unit(self, row: Row) -> Tensor:
         """Return ``S rho theta^((M + 1)/2) / sqrt((M + 1)!)`` at the faces."""

@@ -55,26 +55,6 @@ class Learned:
 
 
 @dataclass(frozen=True)
-class Completed:
-    """A learned closure for strong shocks, whose moments are far outside Grad's cone.
-
-    There HME's row stands in for the shortest waves only: what it drops comes back as a
-    filtered source, so that smooth profiles obey the exact row.
-
-    Attributes:
-        module: a :class:`~scalebridge.models.closures.face.FaceClosure`.
-    """
-
-    module: FaceClosure
-
-    def __call__(self, faces: Faces) -> Closing:
-        """Return flux, share and source, and where the inputs were out of range."""
-        answer = self.module.completed(row_of(faces))
-        away = (answer.trust < 1.0).to(answer.flux)
-        return Closing(answer.flux, answer.blend, answer.source, fallback=away)
-
-
-@dataclass(frozen=True)
 class Spectral:
     """A learned closure whose speeds are real by construction.
 
