@@ -286,7 +286,9 @@ class Training:
                 folder.log(event=stage, member=member, step=step, loss=loss)
                 report.progress(step, total, {stage: f"member {member} loss {loss:.3f}"})
 
-        training.fit(module, train, s.steps, s.batch, s.rate, s.linear, rng, log, s.polish)
+        training.fit(
+            module, train, s.steps, s.batch, s.rate, s.linear, rng, log, s.polish, s.rolled
+        )
         if s.unrolled:
             loss = training.unrolled_steps(module, train, 8, 0.6, rng)
             for step, value in training.descend(module, loss, s.unrolled, s.unrolled_rate):

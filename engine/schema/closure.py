@@ -93,6 +93,9 @@ class ClosureTrainScenario(Common):
     """Learning rate at the start; it falls linearly."""
     linear: Fraction = 0.15
     """Share of exact linear modes of BGK among the rows."""
+    rolled: int = Field(default=0, ge=0)
+    """Steps after that at 0.6 of the rate, in which half of the states are those that the
+    closure itself reaches, running from the start of each flow."""
     polish: int = Field(default=0, ge=0)
     """Steps after that at 0.4 of the rate, in which the exact linear waves weigh more."""
     unrolled: int = Field(default=0, ge=0)

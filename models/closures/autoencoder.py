@@ -7,8 +7,8 @@ are pressed into a few numbers W and given back:
   its rows are the learned moments, polynomials of ``xi = (v - u) / sqrt(theta)``, so that
   nothing depends on the frame or on units;
 * the decoder answers a distribution ``f = M(xi) phi(sum_k l_k(W) He_k(xi) / sqrt(k!))``,
-  M the Maxwellian, ``phi(x) = x/2 + sqrt(1 + x^2/4)``, which is positive and ``1 + x`` to
-  first order, on the nodes of a Gauss-Hermite rule; its h_k are those of the nodes,
+  M the Maxwellian, ``phi(x) = x/2 + sqrt(1 + x^2/4)``, which is positive and ``1 + x/2``
+  to first order, on the nodes of a Gauss-Hermite rule; its h_k are those of the nodes,
   shifted and stretched to zero mean and unit variance. At W = 0 it is the Maxwellian.
 
 The equations of motion of W are those of the M - 2 Hermite moments, projected: after each
@@ -60,8 +60,14 @@ def hermite_functions(xi: Tensor, order: int) -> Tensor:
     return torch.stack(found, -1)
 
 
-def _positive(x: Tensor) -> Tensor:
+def positive(x: Tensor) -> Tensor:
+    """Return ``phi(x) = x/2 + sqrt(1 + x^2/4)``: positive, rising, 1 + x/2 near 0."""
     return 0.5 * x + (1.0 + 0.25 * x * x).sqrt()
+
+
+def slope(x: Tensor) -> Tensor:
+    """Return the derivative of :func:`positive`, in (0, 1)."""
+    return 0.5 + 0.25 * x / (1.0 + 0.25 * x * x).sqrt()
 
 
 class MomentAutoencoder(nn.Module):
@@ -126,7 +132,7 @@ class MomentAutoencoder(nn.Module):
 
     def distribution(self, latent: Float[Tensor, "*batch latent"]) -> Tensor:
         """Return the positive weights of the nodes, not yet normalised."""
-        return self.weights * _positive(self.bent(latent) @ self.basis.T)
+        return self.weights * positive(self.bent(latent) @ self.basis.T)
 
     def density(self, latent: Float[Tensor, " latent"], xi: Tensor) -> Tensor:
         """Return the decoded distribution of one W over xi, of unit mass and variance."""
@@ -138,7 +144,7 @@ class MomentAutoencoder(nn.Module):
         he = hermite_functions(at, self.config.order)[:, 3:]
         total = self.distribution(latent).sum()
         calm = (-0.5 * at * at).exp() / (2.0 * torch.pi) ** 0.5
-        return spread * calm * _positive(he @ self.bent(latent)) / total
+        return spread * calm * positive(he @ self.bent(latent)) / total
 
     def decode(self, latent: Float[Tensor, "*batch latent"]) -> Tensor:
         """Return h of the decoded distribution, ``[..., moments]``."""
