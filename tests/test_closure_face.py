@@ -13,7 +13,9 @@ from scalebridge.engine.gas.material import Gas
 from scalebridge.engine.gas.moment.hermite import HermiteWorld, rows
 from scalebridge.engine.gas.moment.learned import Council, Learned
 from scalebridge.engine.gas.moment.upwind import absolute, from_frozen, roe, to_frozen
+from scalebridge.engine.learn.trainers import closure as training
 from scalebridge.models.closures.face import (
+    DAMPING,
     FaceClosure,
     FaceForm,
     Row,
@@ -129,6 +131,55 @@ def test_far_outside_the_training_range_only_hme_is_left():
     outside = module(row_of(w))
     assert float(outside.trust.min()) == 0.0
     assert float(outside.blend[0, 5]) == 0.0
+
+
+def on_finer_grid(resolution: float) -> tuple[FaceClosure, torch.Tensor, Row, Row]:
+    torch.manual_seed(0)
+    form = FaceForm(reach=(0.05, 0.15), resolution=resolution, hidden=(16,))
+    w = some_cells(cells=20)
+    fine = w.repeat_interleave(4, 1)
+    return form.build().double().requires_grad_(False), w, row_of(w), row_of(fine)
+
+
+@pytest.mark.parametrize("periodic", [True, False])
+def test_what_is_seen_of_coarse_cells_does_not_depend_on_how_they_are_cut(periodic):
+    module, w, *_ = on_finer_grid(0.05)
+    coarse, fine = (
+        row_of(w, 0.3, periodic),
+        row_of(w.repeat_interleave(4, 1), 0.3, periodic),
+    )
+    mean, changes = module.seen(coarse)
+    finer_mean, finer = module.seen(fine)
+    torch.testing.assert_close(finer_mean[:, ::4], mean, rtol=1e-12, atol=1e-14)
+    for a, b in zip(changes, finer, strict=True):
+        torch.testing.assert_close(b[:, ::4], a, rtol=1e-12, atol=1e-14)
+    planted = on_finer_grid(0.0125)[0]  # takes the fine cells for those of its training
+    assert (planted.seen(fine)[1][1][:, ::4] - changes[1]).abs().max() > 0.01
+
+
+def test_short_waves_are_damped_on_finer_grids_only_and_as_linear_theory_says():
+    module, _, coarse, _ = on_finer_grid(0.05)
+    view = module.view(coarse)
+    smooth = module.smooth(module.scaled_moment(view.z) * view.unit, coarse)
+    assert torch.equal(module.flux(view, coarse), smooth)
+    cells, k = 640, 2 * math.pi * 6
+    x = torch.arange(cells + 1, dtype=torch.float64) / cells
+    w = torch.zeros(1, cells, 6, dtype=torch.float64)
+    w[..., 0] = w[..., 2] = 1.0
+    w[0, :, 5] = torch.sin(k * (x[:-1] + 0.5 / cells))
+    flux = module.short_waves(row_of(w))[0]
+    # f_5 = Im exp(ikx), so the flux is Im(-8 i D sin^4(ks/2) / (ks/2) exp(ikx)).
+    half = 0.5 * k * 0.05
+    wanted = -8 * DAMPING * math.sin(half) ** 4 / half * torch.cos(k * x)
+    torch.testing.assert_close(flux, wanted, rtol=0, atol=2e-3 * float(wanted.abs().max()))
+    loss = (w[0, :, 5] * (flux[1:] - flux[:-1])).sum()  # f_5 falls by (M + 1) df_6/dx
+    assert float(loss) > 0
+    at = torch.tensor([k], dtype=torch.float64), torch.tensor([4.0], dtype=torch.float64)
+    change = training.fine_response(module, *at) - training.linear_response(module, *at)
+    assert complex(change[0, -1]) == pytest.approx(
+        -8j * DAMPING * math.sin(half) ** 4 / half
+    )
+    assert float(change[0, :-1].abs().max()) == 0.0
 
 
 def companion_speeds(g: np.ndarray, order: int, share: float) -> np.ndarray:

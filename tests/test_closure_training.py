@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -108,6 +109,26 @@ def test_regression_learns_and_is_reproducible():
         found.append(losses)
     assert found[0] == found[1]
     assert np.mean(found[0][-10:]) < 0.5 * np.mean(found[0][:5])
+
+
+def test_rolled_out_states_are_the_closures_own_with_the_kinetic_answer():
+    data = small_data()
+    torch.manual_seed(0)
+    module = FaceForm(hidden=(8,)).build()
+    own = training.rolled_out(module, data)
+    assert torch.equal(own.w[0], data.w[0])
+    assert torch.equal(own.w[..., -1], data.w[..., -1])
+    drift = (own.w[1] - data.w[1])[..., :-1].abs().amax((1, 2))
+    assert 1e-6 < float(drift.max()) < 0.1
+    spoiled = data.w.clone()
+    spoiled[0, 3, 0, 5] = math.inf
+    beside = training.rolled_out(module, replace(data, w=spoiled))
+    assert torch.equal(beside.w[1, 3], data.w[1, 3])
+    torch.testing.assert_close(beside.w[1, 4], own.w[1, 4])
+    stages = []
+    log = lambda stage, step, total, loss: stages.append((stage, step))  # noqa: E731
+    training.fit(module, [data], 3, 8, 1e-3, 0.5, generator(1), log, polish=2, rolled=4)
+    assert [s for s, _ in stages] == ["regression"] * 3 + ["rolled"] * 4 + ["polish"] * 2
 
 
 def test_the_worst_decade_counts_a_lost_run_as_infinite():

@@ -261,6 +261,7 @@ class Training:
             order=network.extra + 2,
             hidden=tuple(network.hidden),
             reach=tuple(network.reach),
+            resolution=1.0 / self.scenario.cells,
             smoothing=network.smoothing,
             bound=network.bound,
             stretch=network.stretch,

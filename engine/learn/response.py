@@ -16,10 +16,10 @@ from torch import Tensor
 
 from ...models.closures.face import FaceClosure
 from .trainers.closure import (
+    fine_response,
     hydrodynamic_modes,
     linear_matrix,
     linear_rates,
-    linear_response,
 )
 
 RATIOS = tuple(float(r) for r in np.logspace(-2.0, math.log10(0.8), 24))
@@ -78,7 +78,7 @@ def exact_table(number: int = 1, ratios: Sequence[float] = RATIOS) -> Tensor:
 
 def _growth(module: FaceClosure | None, order: int, k: float, tau: float) -> float:
     at = torch.tensor([k], dtype=torch.float64), torch.tensor([tau], dtype=torch.float64)
-    response = None if module is None else linear_response(module, *at).detach()
+    response = None if module is None else fine_response(module, *at).detach()
     values = torch.linalg.eigvals(linear_matrix(order, *at, response))
     return float(values.real.max()) * tau
 

@@ -14,6 +14,8 @@ of the exact linear closure (Hammett and Perkins, Phys. Rev. Lett. 64, 1990, p. 
   scales, log K. So the closure does not change with the frame, the unit of mass or the
   unit of temperature.
 * N is the mean over both mirror images, minus its value at uniform equilibrium.
+* On a grid finer than that of the training what is seen are means of cells as wide as
+  there, and waves too short for the filter are damped (:meth:`FaceClosure.short_waves`).
 * The answer is bounded (A, times the size S of the moments that are carried, so that
   strong shocks can be told: ``S^2 = 1 + stretch^2 sum k! g_k^2``) and vanishes with the
   local Knudsen number K.
@@ -34,6 +36,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+DAMPING = 0.03
+"""Of waves shorter than the filter, on grids finer than that of the training."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +216,7 @@ class FaceForm:
         hidden: widths of the network.
         reach: distances over which differences are seen, unit L. On a grid too coarse the
             nearest cells stand in, so what is seen does not depend on the grid.
+        resolution: width of the cells it was trained on, unit L.
         length: L, the unit of length in which the closure was trained.
         smoothing: standard deviation of the filter over the faces, unit L.
         bound: A times ``sqrt((M + 1)!)``.
@@ -221,6 +227,7 @@ class FaceForm:
     order: int = 5
     hidden: tuple[int, ...] = (32, 32)
     reach: tuple[float, ...] = (0.01,)
+    resolution: float = 0.01
     length: float = 1.0
     smoothing: float = 0.02
     bound: float = 4.0
@@ -262,7 +269,7 @@ class FaceClosure(nn.Module):
 
     def inputs(self, row: Row) -> tuple[Tensor, Tensor]:
         """Return log-Knudsen inputs ``[..., 3]`` and unscaled invariants ``[..., n]``."""
-        return self.invariants(0.5 * (row.low + row.high), self._wide(row), row.tau)
+        return self.invariants(*self.seen(row), row.tau)
 
     def invariants(
         self, mean: Tensor, changes: Sequence[Tensor], tau: Tensor
@@ -281,28 +288,57 @@ class FaceClosure(nn.Module):
             [0.5 * (k + 1), torch.sigmoid(2 * (k + 2)), torch.sigmoid(2 * (k + 0.5))], -1
         )
 
-    def _wide(self, row: Row) -> list[Tensor]:
-        """Differences over each distance of ``reach``, centred at each face.
+    def seen(self, row: Row) -> tuple[Tensor, list[Tensor]]:
+        """Return the state at each face, and its change over each distance of ``reach``.
 
-        The nearest odd number of cells is taken and the difference scaled to the distance
-        asked for.
+        Differences are centred at the face, over the nearest odd number of cells of the
+        width of :meth:`pairs`, scaled to the distance asked for.
         """
-        cells, dx, n = row.cells, row.spacing, row.cells.shape[1]
-        wanted = [reach * self.config.length / dx for reach in self.config.reach]
-        halves = [min(max(1, round(0.5 * (cell + 1))), n) for cell in wanted]
-        most = max(halves)
+        together = self.together(row)
+        n, width = row.cells.shape[1], together * row.spacing
+        wanted = [reach * self.config.length / width for reach in self.config.reach]
+        halves = [min(max(1, round(0.5 * (r + 1))), max(1, n // together)) for r in wanted]
+        pairs = self.pairs(row, halves)
+        found = [
+            (ahead - behind) * (cell / (2 * half - 1))
+            for cell, half, (behind, ahead) in zip(wanted, halves, pairs, strict=True)
+        ]
+        own = 0.5 * (row.low + row.high)
+        if together == 1:
+            return own, found
+        behind, ahead = self.pairs(row, [1])[0]
+        mean = 0.5 * (behind + ahead)
+        if not row.periodic:  # what a wall says stands in the outermost faces alone
+            mean = torch.cat([own[:, :1], mean[:, 1:-1], own[:, -1:]], 1)
+        return mean, found
+
+    def together(self, row: Row) -> int:
+        """Return how many cells of the row are as wide as one of the training."""
+        wanted = round(self.config.resolution * self.config.length / row.spacing)
+        return max(1, min(wanted, row.cells.shape[1] // 2))
+
+    def pairs(self, row: Row, halves: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+        """Return the cells ``half`` behind and ``half`` ahead of each face.
+
+        They are as wide as in training: on a finer grid means of neighbours, so that a
+        jump is not seen sharper than it was learned.
+        """
+        together, n = self.together(row), row.cells.shape[1]
+        most = max(halves) * together
+        boxes = self._surrounded(row, most)
+        if together > 1:
+            boxes = boxes.unfold(1, together, 1).mean(-1)
+        starts = [(most - h * together, most + (h - 1) * together) for h in halves]
+        return [(boxes[:, a : a + n + 1], boxes[:, b : b + n + 1]) for a, b in starts]
+
+    def _surrounded(self, row: Row, most: int) -> Tensor:
+        """The cells, and ``most`` more at both ends."""
+        cells = row.cells
         if row.periodic:
-            ring = torch.cat([cells[:, -most:], cells, cells[:, :most]], 1)
-        else:
-            first, last = cells[:, :1], cells[:, -1:]
-            ends = first.expand(-1, most, -1), last.expand(-1, most, -1)
-            ring = torch.cat([ends[0], cells, ends[1]], 1)
-        found = []
-        for cell, half in zip(wanted, halves, strict=True):
-            ahead, behind = most + half - 1, most - half
-            d = ring[:, ahead : ahead + n + 1] - ring[:, behind : behind + n + 1]
-            found.append(d * (cell / (2 * half - 1)))
-        return found
+            return torch.cat([cells[:, -most:], cells, cells[:, :most]], 1)
+        first, last = cells[:, :1], cells[:, -1:]
+        ends = first.expand(-1, most, -1), last.expand(-1, most, -1)
+        return torch.cat([ends[0], cells, ends[1]], 1)
 
     def trust(self, z: Tensor) -> Tensor:
         """Return 1 within the training range, 0 from its double on (in asinh), smoothly.
@@ -340,7 +376,7 @@ class FaceClosure(nn.Module):
 
     def view(self, row: Row) -> View:
         """Return all that does not depend on the weights: closures alike share it."""
-        return self.view_at(0.5 * (row.low + row.high), self._wide(row), row.tau)
+        return self.view_at(*self.seen(row), row.tau)
 
     def view_at(self, mean: Tensor, changes: Sequence[Tensor], tau: Tensor) -> View:
         """Return the same from a state ``[..., M + 1]`` and its change over each reach."""
@@ -361,7 +397,21 @@ class FaceClosure(nn.Module):
 
     def flux(self, view: View, row: Row) -> Tensor:
         """Return f_{M+1} at the faces."""
-        return self.smooth(self.scaled_moment(view.z) * view.unit, row)
+        flux = self.smooth(self.scaled_moment(view.z) * view.unit, row)
+        return flux + self.short_waves(row) if self.together(row) > 1 else flux
+
+    def short_waves(self, row: Row) -> Tensor:
+        """Return what damps waves that the filter hides from the network, ``[.., faces]``.
+
+        ``DAMPING sqrt(theta)`` times the third difference of f_M over cells of the width of
+        the training. In a gas free flight damps them (k = 200 within 0.05 L / sqrt(theta));
+        Grad's equations do not, and where the network learned the scheme did.
+        """
+        (near, far) = self.pairs(row, [1, 2])
+        third = [ahead[..., -1] - behind[..., -1] for behind, ahead in (near, far)]
+        theta = 0.5 * (row.low + row.high)[..., 2]
+        speed = DAMPING * theta.clamp(min=1e-6).sqrt()
+        return speed * (third[1] - 3.0 * third[0])
 
     def unit(self, row: Row) -> Tensor:
         """Return ``S rho theta^((M + 1)/2) / sqrt((M + 1)!)`` at the faces."""

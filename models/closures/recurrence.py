@@ -87,18 +87,20 @@ def raw_moments(some: Float[Tensor, "... 6"], b3: Tensor) -> Float[Tensor, "... 
 def reach(some: Float[Tensor, "... 6"], b3: Tensor) -> tuple[Tensor, Tensor]:
     """Return the least and the largest velocity of four beams with the moments M_0 .. M_6.
 
-    The nodes of Gauss's quadrature with ``a_3 = a_2``. A scheme of HLL's kind with these
+    The nodes of Gauss's quadrature with ``a_3 = a_2``; NaN where there is no such gas. A scheme of HLL's kind with these
     speeds keeps the moments realizable: its updates are sums of such beams.
     """
     _, u, b1, first, b2, second = some.unbind(-1)
     off = torch.stack([b1, b2, b3], -1).sqrt()
     zero = torch.zeros_like(u)
     diagonal = torch.stack([zero, first, second, second], -1)
-    beams = torch.linalg.eigvalsh(
-        torch.diag_embed(diagonal)
-        + torch.diag_embed(off, offset=1)
-        + torch.diag_embed(off, offset=-1)
-    )
+    matrix = torch.diag_embed(diagonal)
+    for side in (-1, 1):
+        matrix = matrix + torch.diag_embed(off, offset=side)
+    # LAPACK stops at the first NaN of a batch; moments of no gas must not stop the others.
+    known = matrix.isfinite().all(-1).all(-1, keepdim=True)
+    beams = torch.linalg.eigvalsh(torch.where(known[..., None], matrix, 0.0))
+    beams = torch.where(known, beams, torch.nan)
     return u + beams[..., 0], u + beams[..., -1]
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ....models.closures.face import FaceClosure, Row
+from ....models.closures.face import DAMPING, FaceClosure, Row
 from ...gas.boundaries import ALL_PERIODIC, Open, Sides
 from ...gas.grid import Grid
 from ...gas.material import Gas
@@ -632,9 +632,9 @@ def descend(
 def linear_response(module: FaceClosure, k: Tensor, tau: Tensor) -> Tensor:
     """Return f_{M+1} per change of each field, for waves exp(ikx) on a gas at rest.
 
-    The derivative of the closure at ``rho = theta = 1``, on an infinitely fine grid, filter
-    included: gradients of the network at rest times the transfer functions of its inputs
-    (``2 i sin(k s / 2)`` for a difference over s). Differentiable in the weights.
+    The derivative of the closure at ``rho = theta = 1``, filter included: gradients of the
+    network at rest times the transfer functions of its inputs (``2 i sin(k s / 2)`` for a
+    difference over s between points). Differentiable in the weights.
 
     Args:
         module: the closure.
@@ -666,6 +666,17 @@ def linear_response(module: FaceClosure, k: Tensor, tau: Tensor) -> Tensor:
     damp = torch.exp(-0.5 * (k * config.smoothing * config.length) ** 2)
     unit = math.exp(-0.5 * math.lgamma(order + 2))
     return total * (gate * damp * unit)[:, None]
+
+
+def fine_response(module: FaceClosure, k: Tensor, tau: Tensor) -> Tensor:
+    """Return :func:`linear_response` on a fine grid, where the closure damps short waves.
+
+    The third difference over cells of width s has ``-8 i sin^4(k s / 2) / (k s / 2)``.
+    """
+    half = 0.5 * k * module.config.resolution * module.config.length
+    found = linear_response(module, k, tau).clone()
+    found[:, -1] -= 8j * DAMPING * torch.sin(half) ** 4 / half
+    return found
 
 
 def linear_matrix(order: int, k: Tensor, tau: Tensor, response: Tensor | None) -> Tensor:
@@ -705,7 +716,7 @@ def linear_rates(
         sound, heat), and the exact ones.
     """
     where = torch.tensor([k], dtype=torch.float64), torch.tensor([tau], dtype=torch.float64)
-    response = None if module is None else linear_response(module, *where).detach()
+    response = None if module is None else fine_response(module, *where).detach()
     ours = torch.linalg.eigvals(linear_matrix(order, *where, response))[0].numpy()
     exact = hydrodynamic_modes(k, tau, 3)[0]
     return np.array([ours[np.abs(ours - one).argmin()] for one in exact]), exact
