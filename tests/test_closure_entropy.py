@@ -94,7 +94,7 @@ def test_training_finds_the_entropy_of_a_teacher():
     with torch.no_grad():
         for parameter in teacher.parameters():
             parameter.mul_(2.0)
-    data = replace(data, b3=teacher(data.some))
+    data = replace(data, b3=teacher(data.some).detach())
     torch.manual_seed(0)
     module, losses = EntropyForm(hidden=(8,)).build(), []
     log = lambda step, loss: losses.append(loss)  # noqa: E731

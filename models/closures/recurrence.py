@@ -87,8 +87,9 @@ def raw_moments(some: Float[Tensor, "... 6"], b3: Tensor) -> Float[Tensor, "... 
 def reach(some: Float[Tensor, "... 6"], b3: Tensor) -> tuple[Tensor, Tensor]:
     """Return the least and the largest velocity of four beams with the moments M_0 .. M_6.
 
-    The nodes of Gauss's quadrature with ``a_3 = a_2``; NaN where there is no such gas. A scheme of HLL's kind with these
-    speeds keeps the moments realizable: its updates are sums of such beams.
+    The nodes of Gauss's quadrature with ``a_3 = a_2``; NaN where there is no such gas. A
+    scheme of HLL's kind with these speeds keeps the moments realizable: its updates are
+    sums of such beams.
     """
     _, u, b1, first, b2, second = some.unbind(-1)
     off = torch.stack([b1, b2, b3], -1).sqrt()
