@@ -84,7 +84,7 @@ class ClosureLoop:
 
     def _module(self) -> FaceClosure:
         s = self.scenario
-        form = FaceForm(order=s.extra + 2, hidden=tuple(s.hidden))
+        form = FaceForm(s.extra + 2, tuple(s.hidden), resolution=1.0 / s.cells)
         with torch.random.fork_rng():
             torch.manual_seed(s.seed * 1000)
             return form.build().double()

@@ -68,7 +68,7 @@ def _committee(
     network = scenario.network
     form = FaceForm(
         order=order, hidden=tuple(network.hidden), reach=tuple(network.reach),
-        smoothing=network.smoothing,
+        resolution=1.0 / scenario.explorer.cells, smoothing=network.smoothing,
     )  # fmt: skip
 
     def make(rng: torch.Generator) -> list[torch.nn.Module]:

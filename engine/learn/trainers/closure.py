@@ -3,7 +3,8 @@ r"""Training of moment closures: regression on kinetic data, then through the so
 The labels are exact: the kinetic equation is solved, f_{M+1} is an integral of f, and the
 closure learns it from (rho, u, theta, f_3 .. f_M) of the same instant. Two losses:
 
-* regression (:func:`regression_loss`): the closing moment at the faces;
+* regression (:func:`regression_loss`): the closing moment at the faces, of kinetic states
+  and of those that the closure reaches by itself (:func:`rolled_out`);
 * unrolled (:func:`unrolled_loss`): the moment solver runs with the closure from a kinetic
   state for some time and is compared with the kinetic solution there; gradients flow
   through all steps. It sees its own errors, and so learns to be stable.
