@@ -23,7 +23,7 @@ of the exact linear closure (Hammett and Perkins, Phys. Rev. Lett. 64, 1990, p. 
   explicit steps stay stable however fine the grid.
 * Where an input leaves the range of the training data, a gate closes and the flux goes to
   zero; where Grad's row would lose real eigenvalues, :func:`hyperbolic_share` says how much
-  of it may be kept. What is left then is HME.
+  of it may be kept. What is left then is HME, with the damping of short waves.
 """
 
 import itertools
