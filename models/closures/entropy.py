@@ -125,13 +125,11 @@ class EntropyClosure(nn.Module):
         """Return alpha_3 .. alpha_5, zero at equilibrium; differentiable twice."""
         with torch.enable_grad():
             free = g if g.requires_grad else g.detach().requires_grad_(True)
-            rest = torch.zeros(3, dtype=g.dtype, requires_grad=True)
-            calm = torch.autograd.grad(self.entropy(rest), rest, create_graph=True)[0]
-            slopes = torch.autograd.grad(self.entropy(free).sum(), free, create_graph=True)[
-                0
-            ]
-            slopes = slopes - calm
+            slopes = self._slopes(free) - self._slopes(g.new_zeros(3, requires_grad=True))
         return slopes if torch.is_grad_enabled() else slopes.detach()
+
+    def _slopes(self, g: Tensor) -> Tensor:
+        return torch.autograd.grad(self.entropy(g).sum(), g, create_graph=True)[0]
 
     def distribution(self, high: Float[Tensor, "... 3"]) -> Float[Tensor, "... nodes"]:
         """Return f of alpha_3 .. alpha_5 on the nodes, of mass 1, mean 0 and variance 1."""

@@ -607,7 +607,7 @@ def unrolled_steps(
 
 
 def descend(
-    module: FaceClosure, loss: Loss, steps: int, rate: float
+    module: torch.nn.Module, loss: Loss, steps: int, rate: float
 ) -> Iterator[tuple[int, float]]:
     """Run Adam with a linearly falling rate; yield step and loss, for logs and stops.
 

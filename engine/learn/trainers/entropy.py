@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ....models.closures.entropy import EntropyClosure, hermite_moments
+from .closure import descend
 from .recurrence import Examples
 
 
@@ -30,7 +31,7 @@ def fit(
     consistency: float = 10.0,
     log: Callable[[int, float], None] = lambda step, loss: None,
 ) -> None:
-    """Fit by Adam with a linearly falling rate.
+    """Fit, in place.
 
     Args:
         module: in f64.
@@ -42,17 +43,13 @@ def fit(
         consistency: weight of the :func:`disagreement`.
         log: called with step and loss.
     """
-    optimiser = torch.optim.Adam(module.parameters(), rate)
-    for step in range(steps):
-        for group in optimiser.param_groups:
-            group["lr"] = rate * (1.0 - step / steps) + 1e-5
+
+    def loss(step: int) -> Tensor:
+        del step
         at = torch.randint(0, len(data.b3), (batch,), generator=rng)
         some, b3 = data.some[at], data.b3[at]
-        loss = (data.weight[at] * (module(some) / b3).log().square()).mean()
-        loss = loss + consistency * disagreement(module, some).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        if bool(torch.isfinite(norm)):
-            optimiser.step()
-        log(step, float(loss.detach()))
+        far = (data.weight[at] * (module(some) / b3).log().square()).mean()
+        return far + consistency * disagreement(module, some).mean()
+
+    for step, value in descend(module, loss, steps, rate):
+        log(step, value)
