@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 
 from scalebridge.engine import runtime
-from scalebridge.engine.audit.closure_twins import closure_twins
+from scalebridge.engine.audit.closure_faults import closure_faults
+from scalebridge.engine.audit.fault_injection import PlantedFault, potential_faults
 from scalebridge.engine.audit.module import audit_file
-from scalebridge.engine.audit.twins import Twins, potential_twins
-from scalebridge.engine.audit.wavefunction_twins import wavefunction_twins
+from scalebridge.engine.audit.wavefunction_faults import wavefunction_faults
 from scalebridge.engine.bench import Recorder
 
 HERE = Path(__file__).resolve().parent
@@ -29,14 +29,18 @@ SHIPPED = (
 
 
 def defects(quick: bool, record: Recorder) -> None:
-    """Record how many planted defects the audits catch, and alarms on their good twins."""
+    """Record how many planted defects the audits catch, and alarms on their good faults."""
     if not record.wants("defects_caught", "defects_planted", "false_alarms"):
         return
     runtime.start("cpu")
-    twins: list[Twins] = [*potential_twins(), *closure_twins(), *wavefunction_twins()]
-    twins = twins[::4] if quick else twins
+    faults: list[PlantedFault] = [
+        *potential_faults(),
+        *closure_faults(),
+        *wavefunction_faults(),
+    ]
+    faults = faults[::4] if quick else faults
     caught, alarms, missed, alarmed = 0, 0, [], []
-    for each in twins:
+    for each in faults:
         good, bad = each.verdicts()
         caught += bad.passed is False
         alarms += good.passed is not True
@@ -44,11 +48,11 @@ def defects(quick: bool, record: Recorder) -> None:
         alarmed += [each.name] if good.passed is not True else []
     part = "a quarter of the pairs" if quick else "every audit"
     record(
-        "defects_planted", len(twins), note=f"{part}: potentials, closures, wavefunctions"
+        "defects_planted", len(faults), note=f"{part}: potentials, closures, wavefunctions"
     )
     note = f"missed: {', '.join(missed)}" if missed else "none missed"
-    record("defects_caught", caught, goal=len(twins), better="higher", note=note)
-    note = f"on: {', '.join(alarmed)}" if alarmed else "on the good twins: none"
+    record("defects_caught", caught, goal=len(faults), better="higher", note=note)
+    note = f"on: {', '.join(alarmed)}" if alarmed else "on the good faults: none"
     record("false_alarms", alarms, goal=0, note=note)
 
 

@@ -16,9 +16,9 @@ from ase.build import bulk
 
 from scalebridge.engine import runtime
 from scalebridge.engine.bench import Recorder
-from scalebridge.engine.build.gradients_shock import Shock, inverse_thickness
 from scalebridge.engine.gas.collisions import lennard_jones, viscosity
 from scalebridge.engine.gas.kinetic import steady
+from scalebridge.engine.jobs.gradients_shock import Shock, inverse_thickness
 from scalebridge.engine.md.adjoint import trajectory
 from scalebridge.engine.md.differentiable import SmoothLennardJones
 from scalebridge.engine.md.integrators import Verlet

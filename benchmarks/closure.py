@@ -2,7 +2,7 @@
 
 The test flows are frozen (seed 20190413): 16 waves and 16 mixes, four in each Knudsen
 decade from 1e-3 to 10. Their kinetic solutions lie in ``scenarios/data`` and are made anew
-by ``held_out`` of :mod:`engine.learn.contest` (mix: 400 cells, 120 velocities; wave: 200
+by ``held_out`` of :mod:`engine.learn.comparison` (mix: 400 cells, 120 velocities; wave: 200
 cells, 120 velocities; both averaged to 100 cells).
 """
 
@@ -19,20 +19,9 @@ from safetensors.torch import load_file
 
 from scalebridge.engine import runtime
 from scalebridge.engine.bench import Recorder
-from scalebridge.engine.build.closure import load, load_realizable, sample_times
-from scalebridge.engine.build.closure_plane import run_plane
-from scalebridge.engine.build.closure_shock import (
-    KNUDSEN,
-    Profile,
-    Runner,
-    kinetic,
-    moments,
-    realizable,
-    runner,
-)
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC
 from scalebridge.engine.gas.material import Gas
-from scalebridge.engine.gas.moment.cautious import Cautious
+from scalebridge.engine.gas.moment.directional import DirectionalClosure
 from scalebridge.engine.gas.moment.hermite import (
     Closure,
     HermiteWorld,
@@ -44,9 +33,20 @@ from scalebridge.engine.gas.moment.hermite import (
     to_raw,
 )
 from scalebridge.engine.gas.moment.learned import Learned, Spectral
-from scalebridge.engine.gas.moment.tomography import Tomography
+from scalebridge.engine.gas.moment.positivity import PositivityFallback
 from scalebridge.engine.gas.moment.upwind import roe
-from scalebridge.engine.learn import contest, response
+from scalebridge.engine.jobs.closure import load, load_realizable, sample_times
+from scalebridge.engine.jobs.closure_plane import run_plane
+from scalebridge.engine.jobs.closure_shock import (
+    KNUDSEN,
+    Profile,
+    Runner,
+    kinetic,
+    moments,
+    realizable,
+    runner,
+)
+from scalebridge.engine.learn import comparison, linear_response
 from scalebridge.engine.learn.explorers import flows, fronts, planes
 from scalebridge.engine.learn.trainers import autoencoder, entropy, recurrence
 from scalebridge.engine.learn.trainers.closure import (
@@ -79,10 +79,10 @@ TAGS = ("t01", "t03", "t10")
 ENDS = ("", "_hme")
 
 
-def held_out(family: str) -> contest.Reference:
+def held_out(family: str) -> comparison.Reference:
     """Return the frozen test flows of a family with their kinetic solution."""
     kept = load_file(SCENARIOS / "data" / f"closure_{family}.safetensors")
-    return contest.Reference(kept["raw"], kept["knudsen"], tuple(kept["times"].tolist()))
+    return comparison.Reference(kept["raw"], kept["knudsen"], tuple(kept["times"].tolist()))
 
 
 def modules() -> list:
@@ -97,11 +97,11 @@ def accuracy(record: Recorder, quick: bool) -> None:
         if not record.wants(*(f"{family}_{tag}{end}" for tag in TAGS for end in ENDS)):
             continue
         true = held_out(family)
-        runs = [contest.run_moments(true, ORDER, Learned(m)) for m in learned]
-        hme = contest.run_moments(true, ORDER)
+        runs = [comparison.run_moments(true, ORDER, Learned(m)) for m in learned]
+        hme = comparison.run_moments(true, ORDER)
         errors = torch.stack([run.errors(true) for run in runs])
-        worst = torch.stack([contest.worst_decade(each) for each in errors])
-        rest = contest.worst_decade(hme.errors(true))
+        worst = torch.stack([comparison.worst_decade(each) for each in errors])
+        rest = comparison.worst_decade(hme.errors(true))
         high = torch.stack([run.high_errors(true) for run in runs]).median(0).values
         hme_high = hme.high_errors(true)
         away = float(torch.stack([run.fallback for run in runs]).mean())
@@ -129,10 +129,10 @@ def fresh(record: Recorder, quick: bool) -> None:
         if not record.wants(*names):
             continue
         count, cells = (4, 100) if quick else (16, 200 if family == "wave" else 400)
-        true = contest.held_out(family, flows.HELD_OUT, count, 1000, cells=cells)
-        runs = [contest.run_moments(true, ORDER, Learned(m)) for m in learned]
-        worst = torch.stack([contest.worst_decade(run.errors(true)) for run in runs])
-        hme = contest.worst_decade(contest.run_moments(true, ORDER).errors(true))
+        true = comparison.held_out(family, flows.HELD_OUT, count, 1000, cells=cells)
+        runs = [comparison.run_moments(true, ORDER, Learned(m)) for m in learned]
+        worst = torch.stack([comparison.worst_decade(run.errors(true)) for run in runs])
+        hme = comparison.worst_decade(comparison.run_moments(true, ORDER).errors(true))
         for i, (name, goal) in enumerate(zip(names, goals, strict=True), start=1):
             ordered = worst[:, i].sort().values
             record(
@@ -159,20 +159,20 @@ def viscous(record: Recorder, quick: bool) -> None:
             continue
         true = held_out(family).until(0.1 if quick else 1.0)
         errors = torch.zeros(len(true.times), len(true.knudsen), dtype=torch.float64)
-        decades = contest.decade_of(len(true.knudsen))
-        for decade in range(contest.DECADES if record.wants(*names) else 1):
+        decades = comparison.decade_of(len(true.knudsen))
+        for decade in range(comparison.DECADES if record.wants(*names) else 1):
             at = torch.nonzero(decades == decade)[:, 0]
-            some = contest.Reference(true.raw[:, at], true.knudsen[at], true.times)
+            some = comparison.Reference(true.raw[:, at], true.knudsen[at], true.times)
             some = some.on(100 if decade < 2 else 50).until(0.1 if decade == 3 else 1.0)
-            found = contest.run_fluid(some, True).errors(some)
+            found = comparison.run_fluid(some, True).errors(some)
             errors[: len(found), at] = found
             if decade == 0:
-                ours = [contest.run_moments(some, ORDER, Learned(m)) for m in learned]
+                ours = [comparison.run_moments(some, ORDER, Learned(m)) for m in learned]
                 mine = torch.stack([run.errors(some) for run in ours]).median(0).values
                 ratio = max(ratio, float((mine[1:].mean(1) / found[1:].mean(1)).amax()))
         if not record.wants(*names):
             continue
-        worst = contest.worst_decade(errors)
+        worst = comparison.worst_decade(errors)
         for i, name in enumerate(names[: len(worst) - 1], start=1):
             record(
                 name,
@@ -204,15 +204,17 @@ def symmetry(record: Recorder) -> None:
     record("galilean_change", worst, "relative", goal=1e-12)
 
 
-def shifted_errors(true: contest.Reference, closure: Closure, speed: float) -> torch.Tensor:
+def shifted_errors(
+    true: comparison.Reference, closure: Closure, speed: float
+) -> torch.Tensor:
     """Return the errors at the end of runs in a frame in which all gas moves, ``[flows]``.
 
     The distance it moves must be a whole number of cells; the end is moved back.
     """
     w = from_raw(true.raw, ORDER)
     w[..., 1] += speed
-    moved = contest.Reference(to_raw(w, ORDER), true.knudsen, true.times)
-    end = primitive(contest.run_moments(moved, ORDER, closure).moments[-1])
+    moved = comparison.Reference(to_raw(w, ORDER), true.knudsen, true.times)
+    end = primitive(comparison.run_moments(moved, ORDER, closure).moments[-1])
     end[..., 1] -= speed
     cells = end.shape[1]
     end = end.roll(-round(speed * true.times[-1] * cells), 1)
@@ -239,7 +241,7 @@ def moving_frame(record: Recorder) -> None:
 def conservation(record: Recorder, quick: bool) -> None:
     """Record the drift of mass, momentum and energy over a run to t = 1."""
     true = held_out("mix")
-    run = contest.run_moments(
+    run = comparison.run_moments(
         true.until(0.1 if quick else 1.0), ORDER, Learned(modules()[0])
     )
     change = (run.moments[-1] - run.moments[0])[..., :3].mean(1).abs()
@@ -301,7 +303,7 @@ def blown_up(
         dtype=w.dtype,
         check=False,
     )
-    state, sure = world.start(w), Cautious(world)
+    state, sure = world.start(w), PositivityFallback(world)
     alive = torch.ones(len(w), dtype=torch.bool)
     calmed = torch.zeros(len(w), dtype=torch.bool)
     rest = state.moments
@@ -323,13 +325,13 @@ def blown_up(
 def transfer(record: Recorder) -> None:
     """Record how the error changes from 100 to 200 and 400 cells (mix, t = 0.3)."""
     some = flows.flows("mix", flows.HELD_OUT, 8)
-    true = contest.reference(some, (0.0, 0.3), 400, 100, 400)
+    true = comparison.reference(some, (0.0, 0.3), 400, 100, 400)
     closure = Learned(modules()[0])
     found = []
     for cells in (100, 200, 400):
         here = true.on(cells)
-        run = contest.run_moments(here, ORDER, closure)
-        found.append(float(contest.worst_decade(run.errors(here))[-1]))
+        run = comparison.run_moments(here, ORDER, closure)
+        found.append(float(comparison.worst_decade(run.errors(here))[-1]))
     change = max((b - found[0]) / found[0] for b in found[1:])
     record(
         "grid_transfer",
@@ -377,7 +379,7 @@ def spectrum(record: Recorder) -> None:
 def cost(record: Recorder) -> None:
     """Record the time of a step beside that of the kinetic solver, at 100 and 200 cells."""
     some = flows.flows("mix", flows.HELD_OUT, 16)
-    true = contest.reference(some[:1], (0.0,), 200, 60, 100)
+    true = comparison.reference(some[:1], (0.0,), 200, 60, 100)
     world, f = flows.kinetic(some[:1], 200, 60)
     state = world.advance(world.start(f), 5)
     begun = time.perf_counter()
@@ -425,7 +427,7 @@ SEEDS = 3
 """Networks of each form, with different starts and orders of the data."""
 
 Small = list[tuple[torch.Tensor, torch.Tensor]]
-Model = Callable[[contest.Reference], contest.Run]
+Model = Callable[[comparison.Reference], comparison.Run]
 
 
 def small_data(quick: bool) -> Small:
@@ -492,12 +494,12 @@ def small_model(kind: str, extra: int, raw: Small, seed: int, quick: bool) -> Mo
     match kind:
         case "enc":
             after = autoencoder.pressed(small_encoder(extra, raw, seed, quick))
-            return partial(contest.run_moments, order=ENCODED, after=after)
+            return partial(comparison.run_moments, order=ENCODED, after=after)
         case "realizable" | "entropy":
             cell = small_coefficient(kind, raw, seed, quick)
-            return partial(contest.run_realizable, closure=cell)
+            return partial(comparison.run_realizable, closure=cell)
     closure = small_closure(kind, 2 + extra, raw, seed, quick)
-    return partial(contest.run_moments, order=2 + extra, closure=closure)
+    return partial(comparison.run_moments, order=2 + extra, closure=closure)
 
 
 def table(record: Recorder, quick: bool) -> None:
@@ -514,9 +516,9 @@ def table(record: Recorder, quick: bool) -> None:
         kind, _, extra = name.partition("_n")
         begun, models = time.process_time(), []
         if kind == "euler":
-            models = [partial(contest.run_fluid, viscous=False)]
+            models = [partial(comparison.run_fluid, viscous=False)]
         elif kind == "hme":
-            models = [partial(contest.run_moments, order=2 + int(extra))]
+            models = [partial(comparison.run_moments, order=2 + int(extra))]
         else:
             raw = raw or small_data(quick)
             begun = time.process_time()
@@ -531,14 +533,14 @@ def compare(
     record: Recorder,
     name: str,
     family: str,
-    true: contest.Reference,
+    true: comparison.Reference,
     models: Sequence[Model],
     taught: float,
 ) -> None:
     """Record the errors of one form on one family."""
     runs = [model(true) for model in models]
     errors = torch.stack([run.errors(true) for run in runs])
-    worst = torch.stack([contest.worst_decade(each) for each in errors])
+    worst = torch.stack([comparison.worst_decade(each) for each in errors])
     for i, tag in enumerate(TAGS[: worst.shape[1] - 1], start=1):
         ordered = worst[:, i].sort().values
         note, spread = f"median flow {float(errors[:, i].median()):.2g}", None
@@ -578,7 +580,7 @@ def plane(record: Recorder, quick: bool) -> None:
     true = torch.stack([on_blocks(planes.conserved(each)) for each in raw])
     kn = torch.tensor([one.knudsen for one in some], dtype=torch.float64)
     start = planes.from_raw(raw[0], ORDER)
-    learned = Tomography(modules()[0].float(), 1.0 / cells)
+    learned = DirectionalClosure(modules()[0].float(), 1.0 / cells)
     errors, cost = {}, {}
     for name, closure in (("_hme", None), ("", learned)):
         run_plane(start, kn, (0.0, 0.01), ORDER, closure)
@@ -648,7 +650,7 @@ def reference(record: Recorder, quick: bool) -> None:
             continue
         true = held_out(family).until(0.1 if quick else 0.3)
         some = flows.flows(family, flows.HELD_OUT, 4)
-        fine = contest.reference(some, true.times, 2 * cells, 160, 100)
+        fine = comparison.reference(some, true.times, 2 * cells, 160, 100)
         pairs = zip(true.moments(3)[1:, :4], fine.moments(3)[1:], strict=True)
         miss = torch.stack([relative_error(a, b) for a, b in pairs])
         record(
@@ -744,9 +746,12 @@ def shock(record: Recorder, quick: bool) -> None:
 
 def transport(record: Recorder) -> None:
     """Record how far heat conduction and sound attenuation of small waves are off."""
-    exact = response.exact_table()
-    misses = [response.transport_error(response.table(m, ORDER), exact) for m in modules()]
-    hme = response.transport_error(response.table(None, ORDER), exact)
+    exact = linear_response.exact_table()
+    misses = [
+        linear_response.transport_error(linear_response.table(m, ORDER), exact)
+        for m in modules()
+    ]
+    hme = linear_response.transport_error(linear_response.table(None, ORDER), exact)
     record(
         "transport_error",
         sorted(misses)[len(misses) // 2],

@@ -8,9 +8,9 @@ import threading
 import time
 from pathlib import Path
 
-from scalebridge.engine.bridge.cluster import local_dask
+from scalebridge.engine.interop.cluster import local_dask
 from scalebridge.engine.learn import execution
-from scalebridge.engine.learn.journal import Journal, identity
+from scalebridge.engine.learn.label_store import LabelStore, identity
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
 
@@ -22,23 +22,23 @@ def labels_lost(count: int = 40, seconds: float = 0.1) -> tuple[int, int]:
     points = [toy.Point(0.01 * (k + 1)) for k in range(count)]
     teacher = toy.Teacher(seconds)
     with tempfile.TemporaryDirectory() as place, local_dask(2) as address:
-        journal = Journal(Path(place), identity(teacher), toy.POINTS, toy.VALUES)
-        killer = threading.Thread(target=_kill_one_worker, args=(journal, count // 4))
+        store = LabelStore(Path(place), identity(teacher), toy.POINTS, toy.VALUES)
+        killer = threading.Thread(target=_kill_one_worker, args=(store, count // 4))
         killer.start()
         with execution.opened(execution.dask(address)) as line:
-            execution.label_all(line, journal, teacher, points, attempts=5)
+            execution.label_all(line, store, teacher, points, attempts=5)
         killer.join()
-        entries = [journal.get(journal.key(point)) for point in points]
+        entries = [store.get(store.key(point)) for point in points]
         lost = sum(
             entry is None or entry.label != toy.truth(point.x)
             for point, entry in zip(points, entries, strict=True)
         )
-        return count, lost + journal.repeated()
+        return count, lost + store.repeated()
 
 
-def _kill_one_worker(journal: Journal, after: int) -> None:
-    """Kill the process that wrote to the journal last, once ``after`` labels are there."""
-    log = journal.folder / "log.txt"
+def _kill_one_worker(store: LabelStore, after: int) -> None:
+    """Kill the process that wrote to the store last, once ``after`` labels are there."""
+    log = store.folder / "log.txt"
     end = time.monotonic() + 120
     while time.monotonic() < end:
         lines = log.read_text().splitlines() if log.exists() else []

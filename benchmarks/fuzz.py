@@ -136,10 +136,10 @@ def _mlearn(place: Path) -> tuple[Path, ...]:
 
 def _structure(path: Path) -> None:
     """Read a structure as a scenario of molecular dynamics does."""
-    from scalebridge.engine.build import build
+    from scalebridge.engine.jobs import assemble
     from scalebridge.engine.scenario import parse
 
-    build(
+    assemble(
         parse(
             {
                 "version": 1,
@@ -255,7 +255,7 @@ def _state(place: Path) -> tuple[Path, ...]:
 def _host():
     from ase.build import bulk
 
-    from scalebridge.engine.bridge.host import Host
+    from scalebridge.engine.interop.host import Host
     from scalebridge.engine.md.classical import StillingerWeber
     from scalebridge.engine.md.integrators import Verlet
     from scalebridge.engine.md.structure import from_atoms
@@ -278,7 +278,7 @@ def _foreign(place: Path) -> tuple[Path, ...]:
 
 
 def _import(path: Path) -> None:
-    from scalebridge.engine.bridge.foreign import import_file
+    from scalebridge.engine.interop.foreign import import_file
 
     for old in path.parent.glob("out.*"):
         old.unlink()

@@ -99,7 +99,7 @@ def by_stratum(test, error: torch.Tensor) -> dict[str, float]:
 
 def silicon(arm: str, seed: int, quick: bool = False) -> dict[str, Any]:
     """Run one arm to the target and return its curve."""
-    from scalebridge.engine.build import build
+    from scalebridge.engine.jobs import assemble
 
     settings = [
         f"seed={seed}", "rounds=60", "explorer.stride=1", "explorer.steps=60",
@@ -108,7 +108,7 @@ def silicon(arm: str, seed: int, quick: bool = False) -> dict[str, Any]:
     if quick:
         settings += ["rounds=1", "explorer.steps=10", "training.steps=20"]
     checked, base = scenario.load("elt_silicon", settings)
-    loop: Any = build(checked, base)
+    loop: Any = assemble(checked, base)
     starts = loop.explorer(0, math.inf).starts
     test = held_out(starts, 2 if quick else 6)
 

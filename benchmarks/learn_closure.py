@@ -80,7 +80,7 @@ def by_stratum(
 
 def closure(arm: str, seed: int, quick: bool = False) -> dict[str, Any]:
     """Run one arm and return its curve."""
-    from scalebridge.engine.build import build
+    from scalebridge.engine.jobs import assemble
 
     settings = [
         f"seed={seed}", f"target={TARGET}", "rounds=4", "initial=1", "batch.size=4",
@@ -88,7 +88,7 @@ def closure(arm: str, seed: int, quick: bool = False) -> dict[str, Any]:
     ]  # fmt: skip
     if quick:
         settings += ["rounds=1", "explorer.flows=4", "training.steps=5"]
-    loop: Any = build(*scenario.load("elt_closure", settings))
+    loop: Any = assemble(*scenario.load("elt_closure", settings))
     families = loop.explorer(0, math.inf).families
     test = held_out(loop.labeler, families)
 

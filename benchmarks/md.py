@@ -25,7 +25,7 @@ from ase.build import bulk
 
 from scalebridge.engine import runtime
 from scalebridge.engine.bench import Recorder, load
-from scalebridge.engine.build import build
+from scalebridge.engine.jobs import assemble
 from scalebridge.engine.md.classical import LennardJones, plain
 from scalebridge.engine.md.compressed import CompressedPotential, agreeing
 from scalebridge.engine.md.integrators import Verlet
@@ -278,7 +278,7 @@ def transport(record: Recorder) -> None:
         },
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        job = build(parse(scenario), Path(folder))
+        job = assemble(parse(scenario), Path(folder))
         with RunFolder.create(Path(folder) / "run", "", {}) as run:
             figures = job.run(run, Reporter(quiet=True)).figures
     heat, viscosity = figures["temperature"].value, figures["viscosity"]

@@ -226,7 +226,7 @@ def inference_microseconds(kind: str) -> float:
     """Energy, forces and virial of 512 silicon atoms by an untrained network, per atom."""
     from ase.build import bulk
 
-    from scalebridge.engine.build.train import form_of
+    from scalebridge.engine.jobs.train import form_of
     from scalebridge.engine.schema.train import TrainScenario
 
     section = {"kind": kind, "cutoff": 5.0, "members": 1}
@@ -260,7 +260,7 @@ def shipped_microseconds(key: str) -> tuple[float, int]:
 def _microseconds(module: Any, atoms: Any, repeats: int = 20) -> float:
     """As molecular dynamics evaluates it, one thread, f64, a skin of 0.5 angstrom."""
     from scalebridge.engine import runtime
-    from scalebridge.engine.build.md import fast
+    from scalebridge.engine.jobs.md import fast
     from scalebridge.engine.md.learned import LearnedPotential
     from scalebridge.engine.md.neighbours import build_neighbours
     from scalebridge.engine.md.structure import from_atoms

@@ -113,14 +113,14 @@ def _first_frame(run: Path, place: Path) -> float:
 
 
 def _frames_per_second(run: Path, frames: int) -> float:
-    from scalebridge.viz.painters import painter_of
     from scalebridge.viz.record import Record
+    from scalebridge.viz.renderers import renderer_of
 
-    painter = painter_of(Record(run))
-    painter.image(0, "deviation", SIZE)
+    renderer = renderer_of(Record(run))
+    renderer.image(0, "deviation", SIZE)
     begun = time.perf_counter()
     for frame in range(frames):
-        painter.image(frame % painter.refresh(), "deviation", SIZE)
+        renderer.image(frame % renderer.refresh(), "deviation", SIZE)
     return frames / (time.perf_counter() - begun)
 
 

@@ -74,7 +74,7 @@ def _alone(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _problem(name: str) -> Any:
-    from scalebridge.engine.build.vmc import electrons
+    from scalebridge.engine.jobs.vmc import electrons
     from scalebridge.engine.schema.vmc import DeterminantSection, SamplingSection
     from scalebridge.engine.vmc.hamiltonian import Trap, molecule
 
@@ -92,7 +92,7 @@ def _measure_energy(
     name: str, stops: Sequence[float], exact: float
 ) -> list[dict[str, Any]]:
     """Optimise one system and evaluate it at every stop (seconds of this process)."""
-    from scalebridge.engine.build.vmc import prepared
+    from scalebridge.engine.jobs.vmc import prepared
     from scalebridge.engine.schema.vmc import PretrainingSection
     from scalebridge.engine.vmc.optimiser import Spring
     from scalebridge.engine.vmc.world import Vmc
@@ -388,12 +388,12 @@ def _forces(quick: bool, record: Any) -> None:
 
 
 def _measure_scan(name: str) -> dict[str, Any]:
-    from scalebridge.engine.build.vmc import Scan, build
+    from scalebridge.engine.jobs.vmc import Scan, assemble
     from scalebridge.engine.schema.vmc import VmcScanScenario
 
     data = tomllib.loads((SCENARIOS / f"{name}.toml").read_text())
     scenario = VmcScanScenario(**data)
-    scan = build(scenario, SCENARIOS)
+    scan = assemble(scenario, SCENARIOS)
     assert isinstance(scan, Scan)
     known: list[Any] = []
     rows = []
@@ -442,7 +442,7 @@ def _measure_course(
 ) -> list[tuple[float, float]]:
     """CPU time and energy of every step, until the mean of 50 is within ``level``."""
     from scalebridge.engine import runtime
-    from scalebridge.engine.build.vmc import prepared
+    from scalebridge.engine.jobs.vmc import prepared
     from scalebridge.engine.schema.vmc import PretrainingSection
     from scalebridge.engine.vmc.optimiser import Spring
     from scalebridge.engine.vmc.world import Vmc

@@ -74,7 +74,7 @@ def run(
     quiet: bool,
 ) -> None:
     """Run a scenario: a file, or the name of a shipped one (see `engine list`)."""
-    from .bridge.cluster import execution
+    from .interop.cluster import execution
 
     if resume and out is None:
         raise InputError("--resume: needs --out, the folder to go on in")
@@ -137,9 +137,9 @@ def _go_on(
 
 
 def _build(checked: Any, base: Path) -> "Job":
-    from .build import build
+    from .jobs import assemble
 
-    return build(checked, base)
+    return assemble(checked, base)
 
 
 def _work(job: "Job", folder: "RunFolder", no_report: bool, quiet: bool) -> None:
@@ -270,7 +270,7 @@ def label(
     structures: Path, labeler: str, settings: Sequence[str], out: Path, workers: int
 ) -> None:
     """Label structures with a micro-scale model; done again, only what is missing."""
-    from .build.learn import labeler_of
+    from .jobs.learn import labeler_of
     from .learn.execution import processes, serial
     from .learn.labelling import label_structures, read_structures
     from .run import console_reporter
@@ -318,12 +318,12 @@ def schema() -> None:
 def export(model: Path, to: str, out: Path | None, precision: str) -> None:
     """Write MODEL (or, for deepmd-data, labelled frames) for other programs."""
     if to == "deepmd-data":
-        from .bridge.data import write_deepmd
+        from .interop.data import write_deepmd
         from .md.data import read_frames
 
         target = write_deepmd(read_frames(model), out or model.with_suffix(".deepmd"))
     else:
-        from .bridge.export import export as write
+        from .interop.export import export as write
 
         target = write(model, to, out or model.with_suffix(f".{to}.pt"), precision)
     click.echo(str(target))
@@ -334,7 +334,7 @@ def export(model: Path, to: str, out: Path | None, precision: str) -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="Name of what is written.")
 def import_(source: Path, out: Path | None) -> None:
     """Turn a torch or PySCF checkpoint into safetensors and JSON; nothing in it is run."""
-    from .bridge.foreign import import_file
+    from .interop.foreign import import_file
 
     click.echo(str(import_file(source, out or Path(source.stem))))
 
@@ -382,7 +382,7 @@ def audit(
         report = module.audit_calculator(name, structure, temperature)
         stem = (out or Path()) / name
     elif (Path(model) / "resolved.json").is_file():
-        from .build.audit import trained_wavefunction
+        from .jobs.audit import trained_wavefunction
 
         run = Path(model)
         report = module.audit(trained_wavefunction(run), run.resolve().name)

@@ -21,7 +21,7 @@ _PACKED: dict[str, Callable[..., Any]] = {
 }
 
 
-def refuse_giants(path: Path, largest: int = LARGEST) -> None:
+def check_file_size(path: Path, largest: int = LARGEST) -> None:
     """Refuse a file that is too large, also when only its unpacked content is.
 
     Packed text is unpacked piece by piece and counted, at most ``largest`` bytes of it.

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .errors import GuardError, InputError, Interrupted
 from .protocols import Outcome, Simulator, Trigger, Writer
-from .rundir import Checkpoint, RunFolder, told_clearly
+from .rundir import Checkpoint, RunFolder, translate_os_errors
 
 State = TypeVar("State")
 Observed = Mapping[str, Tensor]
@@ -346,7 +346,7 @@ class ZarrWriter:
         """Write the waiting frames."""
         if not self._waiting:
             return
-        with told_clearly(self._folder.path / "data.zarr"):
+        with translate_os_errors(self._folder.path / "data.zarr"):
             group = self._folder.store.require_group(self._group)
             for name in self._waiting[0]:
                 block = torch.stack([frame[name] for frame in self._waiting]).numpy()
@@ -370,7 +370,7 @@ class ZarrWriter:
         """Cut off what was written after the checkpoint."""
         self._frames = int(tensors["frames"])
         self._waiting = []
-        with told_clearly(self._folder.path / "data.zarr"):
+        with translate_os_errors(self._folder.path / "data.zarr"):
             if self._group in self._folder.store:
                 group = self._folder.store[self._group]
                 for _, array in group.arrays():  # type: ignore[union-attr]

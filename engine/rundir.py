@@ -60,7 +60,7 @@ class Checkpoint:
 
 
 @contextmanager
-def told_clearly(path: Path) -> Iterator[None]:
+def translate_os_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's errors into one line that says what is safe."""
     try:
         yield
@@ -76,7 +76,7 @@ def told_clearly(path: Path) -> Iterator[None]:
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file, sync it and move it to ``path``."""
     temporary = path.with_name(f".{path.name}.part")
-    with told_clearly(path):
+    with translate_os_errors(path):
         try:
             write(temporary)
             with open(temporary, "rb") as file:
@@ -227,7 +227,7 @@ class RunFolder:
     def log(self, **event: Any) -> None:
         """Append one line to ``events.jsonl``."""
         path = self.path / "events.jsonl"
-        with told_clearly(path), open(path, "a", encoding="utf-8") as file:
+        with translate_os_errors(path), open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(event, default=_plain) + "\n")
 
     # -- arrays ----------------------------------------------------------------------
@@ -236,7 +236,7 @@ class RunFolder:
     def store(self) -> zarr.Group:
         """The Zarr group ``data.zarr``."""
         if self._store is None:
-            with told_clearly(self.path / "data.zarr"):
+            with translate_os_errors(self.path / "data.zarr"):
                 self._store = zarr.open_group(self.path / "data.zarr", mode="a")
         return self._store
 

@@ -8,7 +8,7 @@ from ase.build import bulk
 from ase.mep import NEB
 from ase.optimize import FIRE
 
-from scalebridge.engine.bridge.ase import PotentialCalculator
+from scalebridge.engine.interop.ase import PotentialCalculator
 from scalebridge.engine.md.classical import StillingerWeber
 from scalebridge.engine.md.learned import load_potential
 from scalebridge.engine.md.potential import Potential

@@ -13,7 +13,7 @@ from ase.optimize import BFGS
 from ase.phonons import Phonons
 from ase.units import invcm
 
-from scalebridge.engine.bridge.ase import PotentialCalculator
+from scalebridge.engine.interop.ase import PotentialCalculator
 from scalebridge.engine.md.classical import StillingerWeber
 from scalebridge.engine.md.learned import load_potential
 from scalebridge.engine.md.potential import Potential

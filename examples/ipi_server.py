@@ -11,7 +11,7 @@ import numpy as np
 from ase.build import bulk
 from ase.calculators.socketio import SocketClient
 
-from scalebridge.engine.bridge.ase import PotentialCalculator
+from scalebridge.engine.interop.ase import PotentialCalculator
 from scalebridge.engine.md.learned import load_potential
 from scalebridge.engine.md.potential import Potential
 

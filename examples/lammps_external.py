@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms, units
 
-from scalebridge.engine.bridge.ase import PotentialCalculator
+from scalebridge.engine.interop.ase import PotentialCalculator
 from scalebridge.engine.md.potential import Potential
 
 

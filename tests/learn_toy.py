@@ -16,7 +16,7 @@ from torch import Tensor
 from scalebridge.engine import runtime
 from scalebridge.engine.learn import execution
 from scalebridge.engine.learn.indicators import Conformal, spread
-from scalebridge.engine.learn.journal import Codec, LabelError
+from scalebridge.engine.learn.label_store import Codec, LabelError
 from scalebridge.engine.learn.loop import Loop
 from scalebridge.engine.learn.selection import Batch
 from scalebridge.engine.learn.stopping import StopRule
@@ -189,13 +189,13 @@ def run(path: Path, job: Loop):
 
 def final_data(path: Path, job: Loop) -> list[tuple[float, float]]:
     """The labelled data of a finished run, in order."""
-    from scalebridge.engine.learn.journal import Journal, identity
-    from scalebridge.engine.learn.records import recall
+    from scalebridge.engine.learn.label_store import LabelStore, identity
+    from scalebridge.engine.learn.state import recall
 
-    journal = Journal(path / "labels", identity(job.labeler), POINTS, VALUES)
+    store = LabelStore(path / "labels", identity(job.labeler), POINTS, VALUES)
     with RunFolder.open(path) as folder:
-        memory = recall(folder, journal, committee(runtime.generator(job.seed)))
-    return [(point.x, y) for point, y in memory.dataset]
+        state = recall(folder, store, committee(runtime.generator(job.seed)))
+    return [(point.x, y) for point, y in state.dataset]
 
 
 def main() -> None:

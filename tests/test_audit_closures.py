@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scalebridge.engine.audit import moments
-from scalebridge.engine.audit.closure_twins import closure_twins
+from scalebridge.engine.audit.closure_faults import closure_faults
 from scalebridge.engine.audit.module import audit
 from scalebridge.engine.audit.moments import ClosureSubject
 from scalebridge.engine.gas.moment.hermite import grad, hyperbolic, roots
@@ -21,7 +21,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-TWINS = closure_twins()
+TWINS = closure_faults()
 
 
 @pytest.mark.parametrize("number", range(len(TWINS)), ids=[t.defect for t in TWINS])

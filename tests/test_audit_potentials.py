@@ -11,10 +11,10 @@ from click.testing import CliRunner
 
 from scalebridge.engine import runtime
 from scalebridge.engine.audit import committee, findings, invariance
+from scalebridge.engine.audit.fault_injection import on_silicon, potential_faults
 from scalebridge.engine.audit.module import audit
 from scalebridge.engine.audit.potentials import PotentialAudit
 from scalebridge.engine.audit.samples import Subject, crystal
-from scalebridge.engine.audit.twins import on_silicon, potential_twins
 from scalebridge.engine.cli import main
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.md.classical import StillingerWeber
@@ -30,8 +30,8 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def twins():
-    return {each.name: each for each in potential_twins()}
+def faults():
+    return {each.name: each for each in potential_faults()}
 
 
 NAMES = [
@@ -59,15 +59,15 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_defect_is_caught_and_the_sound_twin_passes(twins, name):
-    good, bad = twins[name].verdicts()
+def test_the_defect_is_caught_and_the_sound_twin_passes(faults, name):
+    good, bad = faults[name].verdicts()
     assert good.passed is True, good
     assert bad.passed is False, bad
     assert math.isfinite(good.value)
 
 
-def test_every_twin_is_in_the_list(twins):
-    assert set(twins) == set(NAMES)
+def test_every_twin_is_in_the_list(faults):
+    assert set(faults) == set(NAMES)
 
 
 def test_angular_orders_of_known_functions():
@@ -119,7 +119,7 @@ def test_a_calculator_of_ase_is_audited():
 
 
 def _ase(calculator):
-    from scalebridge.engine.bridge.ase import AsePotential
+    from scalebridge.engine.interop.ase import AsePotential
 
     return AsePotential(calculator, ("Cu",))
 

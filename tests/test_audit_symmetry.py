@@ -9,9 +9,9 @@ from click.testing import CliRunner
 
 from scalebridge.engine import runtime, scenario
 from scalebridge.engine.audit import symmetry
-from scalebridge.engine.build import build
 from scalebridge.engine.cli import main
 from scalebridge.engine.errors import InputError
+from scalebridge.engine.jobs import assemble
 from scalebridge.engine.md.classical import StillingerWeber
 from scalebridge.engine.md.neighbours import build_neighbours
 from scalebridge.engine.md.structure import from_atoms
@@ -65,9 +65,9 @@ def test_swaps_are_counted():
 
 def test_bad_comparisons_are_refused():
     with pytest.raises(InputError, match="must grow"):
-        build(*scenario.load("symmetry", ["sizes=[8, 4]"]))
+        assemble(*scenario.load("symmetry", ["sizes=[8, 4]"]))
     with pytest.raises(InputError, match="same name"):
-        build(*scenario.load("symmetry", ['models.1.name="no symmetry"']))
+        assemble(*scenario.load("symmetry", ['models.1.name="no symmetry"']))
 
 
 def test_the_scenario_runs_shortened(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from scalebridge.engine.audit.module import audit
-from scalebridge.engine.audit.wavefunction_twins import HookesAtom, wavefunction_twins
+from scalebridge.engine.audit.wavefunction_faults import HookesAtom, wavefunction_faults
 from scalebridge.engine.vmc.electrons import Electrons
 from scalebridge.engine.vmc.hamiltonian import Trap
 from scalebridge.engine.vmc.parameters import Flat
@@ -19,8 +19,8 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def twins():
-    return {each.name: each for each in wavefunction_twins()}
+def faults():
+    return {each.name: each for each in wavefunction_faults()}
 
 
 NAMES = [
@@ -35,14 +35,14 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_defect_is_caught_and_the_sound_twin_passes(twins, name):
-    good, bad = twins[name].verdicts()
+def test_the_defect_is_caught_and_the_sound_twin_passes(faults, name):
+    good, bad = faults[name].verdicts()
     assert good.passed is True, good
     assert bad.passed is False, bad
 
 
-def test_every_twin_is_in_the_list(twins):
-    assert set(twins) == set(NAMES)
+def test_every_twin_is_in_the_list(faults):
+    assert set(faults) == set(NAMES)
 
 
 def test_the_exact_wavefunction_passes_everything():

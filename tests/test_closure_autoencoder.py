@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from scalebridge.engine.build import build
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.gas.moment.hermite import conserved, from_raw
-from scalebridge.engine.learn import contest
+from scalebridge.engine.jobs import assemble
+from scalebridge.engine.learn import comparison
 from scalebridge.engine.learn.explorers import flows
 from scalebridge.engine.learn.trainers import autoencoder as training
 from scalebridge.engine.run import Reporter
@@ -94,8 +94,8 @@ def test_a_gas_runs_with_learned_moments_and_loses_nothing(raw):
     torch.testing.assert_close(kept[..., :3], moments[..., :3])
     assert float((kept - moments)[..., 3:].abs().max()) > 1e-8
     kn = flows.knudsen_numbers(flows.flows("mix", 5, 8), flows.box(20))
-    true = contest.Reference(raw, kn, (0.0, 0.05, 0.1))
-    run = contest.run_moments(true, ORDER, after=through)
+    true = comparison.Reference(raw, kn, (0.0, 0.05, 0.1))
+    run = comparison.run_moments(true, ORDER, after=through)
     drift = (run.moments[-1] - run.moments[0])[..., :3].mean(1).abs().max()
     assert float(drift) < 1e-13
     assert float(run.errors(true)[-1].max()) < 0.1
@@ -112,7 +112,7 @@ def test_the_shipped_scenario_runs_and_is_drawn(tmp_path):
     small = {"families": few, "cells": 20, "latents": [2, 3], "steps": 40, "batch": 200}
     with RunFolder.create(tmp_path / "run", text, {}) as folder:
         scenario = parse({**tomllib.loads(text), **small})
-        outcome = build(scenario, tmp_path).run(folder, Reporter(quiet=True))
+        outcome = assemble(scenario, tmp_path).run(folder, Reporter(quiet=True))
     left = {n: outcome.figures[f"unexplained_{n}"].value for n in (2, 3)}
     assert left[3] < left[2] < 0.6
     assert left[3] < outcome.figures["untrained_3"].value

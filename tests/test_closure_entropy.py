@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from scalebridge.engine import runtime
-from scalebridge.engine.learn import contest
+from scalebridge.engine.learn import comparison
 from scalebridge.engine.learn.explorers import flows
 from scalebridge.engine.learn.trainers import entropy as training
 from scalebridge.engine.learn.trainers import recurrence
@@ -106,12 +106,12 @@ def test_training_finds_the_entropy_of_a_teacher():
 
 
 def test_a_lost_flow_does_not_take_the_others_with_it():
-    true = contest.reference(flows.flows("wave", 5, 4), (0.0, 0.02), 40, 60, 20)
-    run = contest.run_realizable(true)
+    true = comparison.reference(flows.flows("wave", 5, 4), (0.0, 0.02), 40, 60, 20)
+    run = comparison.run_realizable(true)
     assert bool((run.errors(true)[-1] < 0.02).all())
     raw = true.raw.clone()
     raw[0, 2, 5, 4] *= 0.2  # the fourth moment of no gas
-    spoiled = contest.run_realizable(contest.Reference(raw, true.knudsen, true.times))
+    spoiled = comparison.run_realizable(comparison.Reference(raw, true.knudsen, true.times))
     assert math.isnan(float(spoiled.moments[-1, 2].sum()))
     for flow in (0, 1, 3):
         torch.testing.assert_close(spoiled.moments[-1, flow], run.moments[-1, flow])

@@ -11,14 +11,14 @@ from scalebridge.engine.gas.boundaries import ALL_PERIODIC, Sides, Wall
 from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.material import Gas
 from scalebridge.engine.gas.moment.hermite import HermiteWorld, rows
-from scalebridge.engine.gas.moment.learned import Council, Learned
+from scalebridge.engine.gas.moment.learned import ClosureEnsemble, Learned
 from scalebridge.engine.gas.moment.upwind import absolute, from_frozen, roe, to_frozen
 from scalebridge.engine.learn.trainers import closure as training
 from scalebridge.models.closures.face import (
     DAMPING,
     FaceClosure,
     FaceForm,
-    Row,
+    FaceStencil,
     asinh,
     hyperbolic_share,
     scaled_moments,
@@ -47,11 +47,11 @@ def some_cells(order=5, batch=3, cells=24, seed=1) -> torch.Tensor:
     return torch.stack([draw(0.7, 1.3), draw(-0.3, 0.3), draw(0.7, 1.3), *high], -1)
 
 
-def row_of(w: torch.Tensor, tau: float = 0.3, periodic: bool = True) -> Row:
+def row_of(w: torch.Tensor, tau: float = 0.3, periodic: bool = True) -> FaceStencil:
     ends = (w[:, -1:], w[:, :1]) if periodic else (w[:, :1], w[:, -1:])
     ring = torch.cat([ends[0], w, ends[1]], 1)
     flat = torch.full((len(w), w.shape[1] + 1), tau, dtype=w.dtype)
-    return Row(ring[:, :-1], ring[:, 1:], w, flat, 1.0 / w.shape[1], periodic)
+    return FaceStencil(ring[:, :-1], ring[:, 1:], w, flat, 1.0 / w.shape[1], periodic)
 
 
 def scaled(w: torch.Tensor, mass: float, unit: float) -> torch.Tensor:
@@ -133,7 +133,9 @@ def test_far_outside_the_training_range_only_hme_is_left():
     assert float(outside.blend[0, 5]) == 0.0
 
 
-def on_finer_grid(resolution: float) -> tuple[FaceClosure, torch.Tensor, Row, Row]:
+def on_finer_grid(
+    resolution: float,
+) -> tuple[FaceClosure, torch.Tensor, FaceStencil, FaceStencil]:
     torch.manual_seed(0)
     form = FaceForm(reach=(0.05, 0.15), resolution=resolution, hidden=(16,))
     w = some_cells(cells=20)
@@ -281,7 +283,7 @@ def totals(state) -> torch.Tensor:
 @pytest.mark.parametrize("council", [False, True])
 def test_mass_momentum_energy_are_conserved(council):
     members = [closure(seed=s, size=1.0) for s in range(2)]
-    chosen = Council(members) if council else Learned(members[0])
+    chosen = ClosureEnsemble(members) if council else Learned(members[0])
     one = world(members[0], closure=chosen)
     state = first = one.start(calm_cells())
     for _ in range(5):
@@ -300,13 +302,16 @@ def test_members_that_see_alike_share_that_work():
     assert members[0].sees_like(members[1])
     one = world(members[0])
     faces = one._faces(one._padded(calm_cells()))
-    together = Council(members, 0.05)(faces)
+    together = ClosureEnsemble(members, 0.05)(faces)
     members[1].limit.fill_(1e9)
     assert not members[0].sees_like(members[1])
-    apart = Council(members, 0.05)(faces)
+    apart = ClosureEnsemble(members, 0.05)(faces)
     torch.testing.assert_close(together.flux, apart.flux, rtol=1e-12, atol=1e-15)
     members[1].scale.fill_(3.0)  # a view that must not be shared
-    assert float((Council(members, 0.05)(faces).flux - together.flux).abs().max()) > 1e-7
+    assert (
+        float((ClosureEnsemble(members, 0.05)(faces).flux - together.flux).abs().max())
+        > 1e-7
+    )
 
 
 def test_fast_asinh_is_asinh_with_slope_one_at_rest():

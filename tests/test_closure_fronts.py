@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from scalebridge.engine import runtime
-from scalebridge.engine.build.closure import build
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC
 from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.material import Gas
 from scalebridge.engine.gas.moment.hermite import HermiteWorld, koren, primitive, van_leer
 from scalebridge.engine.gas.moment.learned import Learned
-from scalebridge.engine.learn import response
+from scalebridge.engine.jobs.closure import assemble
+from scalebridge.engine.learn import linear_response
 from scalebridge.engine.learn.explorers import fronts
 from scalebridge.engine.learn.trainers import closure as training
 from scalebridge.engine.run import Reporter
@@ -185,7 +185,7 @@ def test_a_scenario_trains_on_fronts_too(tmp_path, monkeypatch):
     monkeypatch.setattr(fronts, "shock", shock)
     monkeypatch.setattr(fronts, "riemann", riemann)
     with RunFolder.create(tmp_path / "run", json.dumps(TRAIN), {}) as folder:
-        outcome = build(parse(TRAIN), tmp_path).run(folder, Reporter(quiet=True))
+        outcome = assemble(parse(TRAIN), tmp_path).run(folder, Reporter(quiet=True))
         text = (folder.path / "events.jsonl").read_text()
     events = [json.loads(line) for line in text.splitlines()]
     assert math.isfinite(outcome.figures["unexplained_0"].value)
@@ -197,18 +197,18 @@ def test_a_scenario_trains_on_fronts_too(tmp_path, monkeypatch):
 
 def test_small_waves_show_the_transport_of_a_closure():
     ratios = (0.02, 0.1, 0.2, 0.5)
-    exact = response.exact_table(ratios=ratios)
+    exact = linear_response.exact_table(ratios=ratios)
     # The 1V spectrum of BGK by a discretised eigenproblem: heat at k tau 0.1, 0.2, 0.5.
     known = torch.tensor([0.0097823, 0.0370533, 0.1875928])
     found = exact[1:, 3] * exact[1:, 0] ** 2
     assert torch.allclose(found.float(), known, rtol=1e-5)
-    hme = response.table(None, 5, ratios=ratios)
-    assert response.transport_error(hme, exact) < 1e-3
-    assert response.transport_error(hme, exact, 0.5) > 0.1
+    hme = linear_response.table(None, 5, ratios=ratios)
+    assert linear_response.transport_error(hme, exact) < 1e-3
+    assert linear_response.transport_error(hme, exact, 0.5) > 0.1
     assert float(hme[:, 4].max()) < 0
     euler_like = hme.clone()
     euler_like[:, 3] *= 0.9
-    assert response.transport_error(euler_like, exact) > 0.09
+    assert linear_response.transport_error(euler_like, exact) > 0.09
 
 
 def test_beyond_grads_cone_hme_takes_over_and_is_counted():

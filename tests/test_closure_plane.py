@@ -7,19 +7,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from scalebridge.engine.build import build
-from scalebridge.engine.build.closure import load
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC
 from scalebridge.engine.gas.kinetic.velocities import Velocities
-from scalebridge.engine.gas.moment import hermite, hyperbolic, tomography
+from scalebridge.engine.gas.moment import directional, hermite, hyperbolic
+from scalebridge.engine.gas.moment.directional import AXES, EIGHT, DirectionalClosure
 from scalebridge.engine.gas.moment.hyperbolic import (
     HyperbolicWorld,
     basis,
     coefficients,
     multi_indices,
 )
-from scalebridge.engine.gas.moment.tomography import AXES, EIGHT, Tomography
+from scalebridge.engine.jobs import assemble
+from scalebridge.engine.jobs.closure import load
 from scalebridge.engine.learn.explorers import planes
 from scalebridge.engine.run import Reporter
 from scalebridge.engine.rundir import RunFolder
@@ -69,7 +69,7 @@ def tensor_from_marginals(shift: float) -> tuple[torch.Tensor, torch.Tensor]:
     w = plane_state(M + 1)
     count = len(multi_indices(M, 2))
     f = coefficients(basis(M, 2, torch.float64, CPU), w[:, :count])[:, :count]
-    gather, back = (torch.as_tensor(each) for each in tomography.weights(M, EIGHT))
+    gather, back = (torch.as_tensor(each) for each in directional.weights(M, EIGHT))
     tops = []
     for vector, rows in zip(EIGHT, gather, strict=True):
         unit = torch.tensor(vector, dtype=torch.float64) / math.hypot(*vector)
@@ -77,9 +77,9 @@ def tensor_from_marginals(shift: float) -> tuple[torch.Tensor, torch.Tensor]:
         phi = torch.einsum("kn,bnxy->bkxy", rows, f)
         speed = unit[0] * w[:, 1] + unit[1] * w[:, 2]
         theta = 0.5 * (w[:, 3] + w[:, 5])
-        line = tomography.marginal(phi, speed, theta)[0, 0, 0]
+        line = directional.marginal(phi, speed, theta)[0, 0, 0]
         torch.testing.assert_close(line, true[:-1], rtol=1e-11, atol=1e-12)
-        over = tomography.carried_over(phi, phi[:, 2] / phi[:, 0], M + 1)
+        over = directional.carried_over(phi, phi[:, 2] / phi[:, 0], M + 1)
         tops.append(true[-1] - shift * over[0, 0, 0])
     return back @ torch.stack(tops), w[0, count:, 0, 0]
 
@@ -140,14 +140,14 @@ def run(w: torch.Tensor, kn: torch.Tensor, closure, until: float) -> torch.Tenso
 def test_the_axes_may_be_exchanged_and_nothing_is_lost(module):
     some = planes.flows(5, 2, first=2)
     kn = torch.tensor([0.3, 5.0], dtype=torch.float64)
-    w, closure = fields(some, 16), Tomography(module, 1 / 16)
+    w, closure = fields(some, 16), DirectionalClosure(module, 1 / 16)
     there, back = run(w, kn, closure, 0.03), run(swapped(w), kn, closure, 0.03)
     torch.testing.assert_close(swapped(back), there, rtol=1e-9, atol=1e-12)
     start = planes.conserved(hyperbolic.conserved(basis(M, 2, w.dtype, CPU), w))
     drift = (planes.conserved(there) - start).mean((2, 3)).abs().max()
     assert float(drift) < 1e-13
     assert float((there - run(w, kn, None, 0.03)).abs().max()) > 1e-5
-    lame = Tomography(module, 1 / 16, EIGHT[:6])  # no longer the same when exchanged
+    lame = DirectionalClosure(module, 1 / 16, EIGHT[:6])  # not the same when exchanged
     there, back = run(w, kn, lame, 0.03), run(swapped(w), kn, lame, 0.03)
     assert float((swapped(back) - there).abs().max()) > 1e-6
 
@@ -163,8 +163,8 @@ def test_eight_directions_beat_hme_on_a_flow_never_seen_and_two_do_not(module):
         return float(planes.relative_error(found, true)[0])
 
     hme = error(None)
-    assert error(Tomography(module, 1 / 20)) < 0.35 * hme
-    assert error(Tomography(module, 1 / 20, AXES)) > 0.6 * hme
+    assert error(DirectionalClosure(module, 1 / 20)) < 0.35 * hme
+    assert error(DirectionalClosure(module, 1 / 20, AXES)) > 0.6 * hme
 
 
 def test_the_shipped_scenario_runs_and_is_drawn(tmp_path):
@@ -172,7 +172,7 @@ def test_the_shipped_scenario_runs_and_is_drawn(tmp_path):
     small = {"flows": 2, "cells": 12, "velocities": 20, "times": [0.02]}
     scenario = parse({**tomllib.loads(text), **small})
     with RunFolder.create(tmp_path / "run", text, {}) as folder:
-        outcome = build(scenario, MODELS.parent).run(folder, Reporter(quiet=True))
+        outcome = assemble(scenario, MODELS.parent).run(folder, Reporter(quiet=True))
     for name in ("hme", "learned"):
         assert outcome.verdicts[f"stable_{name}"] == "ok"
         assert 0 < outcome.figures[f"worst_decade_{name}_t002"].value < 0.1

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from scalebridge.engine import runtime
-from scalebridge.engine.build.closure import build, load, load_realizable
-from scalebridge.engine.build.closure_shock import realizable
 from scalebridge.engine.errors import GuardError, InputError
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC, Sides, Wall
 from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.material import Gas
 from scalebridge.engine.gas.moment.realizable import RealizableWorld, maxwellian
+from scalebridge.engine.jobs.closure import assemble, load, load_realizable
+from scalebridge.engine.jobs.closure_shock import realizable
 from scalebridge.engine.learn.explorers.fronts import Shock
 from scalebridge.engine.learn.explorers.steady import stationary
 from scalebridge.engine.learn.trainers import recurrence as training
@@ -213,7 +213,7 @@ SMALL = {
 def test_training_learns_writes_what_loads_and_is_reproducible(tmp_path):
     found = []
     for name in ("a", "b"):
-        job = build(parse(SMALL), tmp_path)
+        job = assemble(parse(SMALL), tmp_path)
         with RunFolder.create(tmp_path / name, json.dumps(SMALL), {}) as folder:
             outcome = job.run(folder, Reporter(quiet=True))
         found.append(outcome.figures["log_b3_rms_held_out_0"].value)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from scalebridge.engine.build import build
 from scalebridge.engine.errors import InputError
-from scalebridge.engine.learn import contest
+from scalebridge.engine.jobs import assemble
+from scalebridge.engine.learn import comparison
 from scalebridge.engine.learn.explorers import flows
 from scalebridge.engine.learn.trainers import closure as training
 from scalebridge.engine.run import Reporter
@@ -134,7 +134,7 @@ def test_rolled_out_states_are_the_closures_own_with_the_kinetic_answer():
 def test_the_worst_decade_counts_a_lost_run_as_infinite():
     errors = torch.full((2, 8), 0.01)
     errors[1, 3] = math.nan
-    worst = contest.worst_decade(errors)
+    worst = comparison.worst_decade(errors)
     assert float(worst[0]) == pytest.approx(0.01)
     assert math.isinf(float(worst[1]))
 
@@ -156,7 +156,7 @@ TINY = {
 def run(scenario: dict, folder, base):
     checked = parse(scenario)
     with RunFolder.create(folder, json.dumps(scenario), {}) as opened:
-        return build(checked, base).run(opened, Reporter(quiet=True)), opened.path
+        return assemble(checked, base).run(opened, Reporter(quiet=True)), opened.path
 
 
 def test_train_then_compare(tmp_path):
@@ -175,7 +175,7 @@ def test_train_then_compare(tmp_path):
         "refinement": 2,
         "velocities": 64,
         "pictured": 0,
-        "opponents": ["euler", "nsf", "hme"],
+        "baselines": ["euler", "nsf", "hme"],
         "models": [{"name": "learned", "members": [str(path / "closure_0.safetensors")]}],
     }
     outcome, path = run(compare, tmp_path / "compare", tmp_path)
@@ -201,7 +201,7 @@ def test_a_missing_or_foreign_model_is_one_clear_line(tmp_path):
         "models": [{"name": "learned", "members": ["nowhere.safetensors"]}],
     }
     with pytest.raises(InputError, match="nowhere"):
-        build(parse(bad), tmp_path)
+        assemble(parse(bad), tmp_path)
 
 
 def test_bad_scenarios_are_refused():

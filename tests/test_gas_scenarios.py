@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from scalebridge import scenarios
-from scalebridge.engine.build.gas import build
+from scalebridge.engine.jobs.gas import assemble
 from scalebridge.engine.run import console_reporter
 from scalebridge.engine.rundir import RunFolder
 from scalebridge.engine.schema.gas import GasScenario, RelaxationScenario
@@ -55,7 +55,7 @@ def test_scenario(name, tmp_path):
     scenario = load(name, SHORT[name])
     assert len(scenario.description) > 100
     with RunFolder.create(tmp_path / "run", "", {}) as folder:
-        outcome = build(scenario, FOLDER).run(folder, console_reporter(quiet=True))
+        outcome = assemble(scenario, FOLDER).run(folder, console_reporter(quiet=True))
         assert name == "relaxation_bkw" or folder.store.attrs["time_unit"]
         stored = set(folder.store["profile"]) | set(folder.store.group_keys())
     assert set(outcome.verdicts.values()) == {"ok"}
@@ -79,7 +79,7 @@ def test_moment_models_in_a_plane_are_reached_from_a_scenario(tmp_path):
     }
     scenario = load("kelvin_helmholtz", changes)
     with RunFolder.create(tmp_path / "run", "", {}) as folder:
-        outcome = build(scenario, FOLDER).run(folder, console_reporter(quiet=True))
+        outcome = assemble(scenario, FOLDER).run(folder, console_reporter(quiet=True))
         assert set(folder.store["compare"].group_keys()) == {"grad13", "nsf"}
         assert folder.store["fields/stress"].shape == (2, 1, 12, 12, 3, 3)
     assert set(outcome.verdicts.values()) == {"ok"}

@@ -3,11 +3,11 @@
 import pytest
 
 from scalebridge.engine import scenario as scenario_files
-from scalebridge.engine.build import build
-from scalebridge.engine.build.gradients_closure import ClosureLoop
-from scalebridge.engine.build.gradients_rdf import RdfFit
-from scalebridge.engine.build.gradients_shock import ShockSensitivity
 from scalebridge.engine.errors import InputError
+from scalebridge.engine.jobs import assemble
+from scalebridge.engine.jobs.gradients_closure import ClosureLoop
+from scalebridge.engine.jobs.gradients_rdf import RdfFit
+from scalebridge.engine.jobs.gradients_shock import ShockSensitivity
 from scalebridge.engine.run import console_reporter
 from scalebridge.engine.rundir import RunFolder
 
@@ -31,7 +31,7 @@ def run(name, folder, more=()):
     checked, base = scenario_files.load(name, [*SHORT[name].split(), *more])
     assert len(checked.description) > 100
     with RunFolder.create(folder, "", {}) as opened:
-        outcome = build(checked, base).run(opened, console_reporter(quiet=True))
+        outcome = assemble(checked, base).run(opened, console_reporter(quiet=True))
         groups = set(opened.store.group_keys())
     return outcome, groups
 
@@ -83,7 +83,7 @@ def test_a_closure_is_trained_in_the_loop(tmp_path):
 def test_refusals(name, change, words):
     with pytest.raises(InputError, match=words):
         checked, base = scenario_files.load(name, [*SHORT[name].split(), change])
-        build(checked, base)
+        assemble(checked, base)
 
 
 def test_each_kind_has_its_job():
@@ -94,4 +94,4 @@ def test_each_kind_has_its_job():
     }
     for name, job in jobs.items():
         checked, base = scenario_files.load(name, SHORT[name].split())
-        assert isinstance(build(checked, base), job)
+        assert isinstance(assemble(checked, base), job)

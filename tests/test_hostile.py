@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from scalebridge.engine.bridge.foreign import import_file
 from scalebridge.engine.errors import DamagedFileError, InputError
-from scalebridge.engine.inputs import refuse_giants
+from scalebridge.engine.inputs import check_file_size
+from scalebridge.engine.interop.foreign import import_file
 from scalebridge.engine.md.data import read_frames
 from scalebridge.engine.md.learned import load_potential
 from scalebridge.models.card import save_module
@@ -124,11 +124,11 @@ def test_bombs_are_refused_unread(tmp_path):
             file.write(bytes(1 << 20))
     assert bomb.stat().st_size < 100_000
     with pytest.raises(InputError, match="refused unread"):
-        refuse_giants(bomb, largest=1 << 24)
+        check_file_size(bomb, largest=1 << 24)
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x", bytes(1 << 25))
     with pytest.raises(InputError, match="refused unread"):
-        refuse_giants(tmp_path / "a.npz", largest=1 << 24)
+        check_file_size(tmp_path / "a.npz", largest=1 << 24)
 
 
 def test_more_atoms_than_the_file_holds(tmp_path):

@@ -15,10 +15,10 @@ from ase.calculators.emt import EMT
 from click.testing import CliRunner
 
 from scalebridge.engine import scenario
-from scalebridge.engine.build import learn as build
-from scalebridge.engine.build.learn import labeler_of
 from scalebridge.engine.cli import main
 from scalebridge.engine.errors import InputError
+from scalebridge.engine.jobs import assemble
+from scalebridge.engine.jobs.learn import labeler_of
 from scalebridge.engine.learn import atoms as room
 from scalebridge.engine.learn.atoms import (
     CONFIGURATIONS,
@@ -33,7 +33,7 @@ from scalebridge.engine.learn.explorers.bias import biased
 from scalebridge.engine.learn.explorers.dynamics import Dynamics, Start, keep_systems
 from scalebridge.engine.learn.explorers.structures import beta_tin, distorted, liquid
 from scalebridge.engine.learn.indicators import Conformal, Evidence, conformal_ratio
-from scalebridge.engine.learn.journal import LabelError, fingerprint, identity
+from scalebridge.engine.learn.label_store import LabelError, fingerprint, identity
 from scalebridge.engine.learn.labelers.exact import PotentialLabeler
 from scalebridge.engine.learn.labelers.quantum import AseLabeler, PyscfLabeler
 from scalebridge.engine.learn.selection import Batch, determinantal, farthest_point
@@ -406,7 +406,7 @@ TINY = [
 
 
 def job(*settings: str):
-    return build.build(*scenario.load("elt_silicon", [*TINY, *settings]))
+    return assemble(*scenario.load("elt_silicon", [*TINY, *settings]))
 
 
 def run_in(path: Path, *settings: str):

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from scalebridge.engine import scenario
-from scalebridge.engine.build import build
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.gas.moment.hermite import from_raw
+from scalebridge.engine.jobs import assemble
 from scalebridge.engine.learn.closures import (
     FLOWS,
     LABELS,
@@ -20,7 +20,7 @@ from scalebridge.engine.learn.closures import (
     flux_error,
     followed,
 )
-from scalebridge.engine.learn.journal import fingerprint
+from scalebridge.engine.learn.label_store import fingerprint
 from scalebridge.engine.learn.labelers.kinetic import KineticLabeler
 from scalebridge.engine.learn.trainers.closure import row_of_cells
 from scalebridge.engine.learn.trainers.closures import ClosureTrainer
@@ -138,7 +138,7 @@ TINY = [
 def run_in(path, *settings: str):
     make = RunFolder.open if path.exists() else lambda p: RunFolder.create(p, "", {})
     with make(path) as folder:
-        job = build(*scenario.load("elt_closure", [*TINY, *settings]))
+        job = assemble(*scenario.load("elt_closure", [*TINY, *settings]))
         return job.run(folder, Reporter(quiet=True))
 
 

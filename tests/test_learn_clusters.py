@@ -6,8 +6,8 @@ import pytest
 from ase.build import molecule
 from ase.calculators.emt import EMT
 
-from scalebridge.engine.build import build
 from scalebridge.engine.errors import InputError
+from scalebridge.engine.jobs import assemble
 from scalebridge.engine.learn.clusters import ClusterWalks, LabelJob, split_walks
 from scalebridge.engine.learn.execution import serial
 from scalebridge.engine.learn.labelers.quantum import AseLabeler
@@ -71,4 +71,4 @@ def test_refusals(tmp_path, changes, sentence):
         "labeler": {"kind": "tblite"},
     }  # fmt: skip
     with pytest.raises(InputError, match=sentence):
-        build(parse(data), tmp_path)
+        assemble(parse(data), tmp_path)

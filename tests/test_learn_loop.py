@@ -20,7 +20,7 @@ import zarr
 from scalebridge.engine.errors import DamagedFileError, EngineError, InputError
 from scalebridge.engine.learn import execution
 from scalebridge.engine.learn.indicators import Conformal, TrustLevels, Verdict
-from scalebridge.engine.learn.ledger import LabelState
+from scalebridge.engine.learn.round_plan import LabelState
 from scalebridge.engine.learn.selection import Arm, Batch, uniform
 
 GRID = torch.linspace(0.05, 2.95, 300, dtype=torch.float64)
@@ -80,7 +80,7 @@ def test_tables_hold_every_sample_seen(tmp_path):
 def test_the_map_shows_what_the_last_round_saw_chose_and_knew(tmp_path):
     outcome = toy.run(tmp_path / "run", toy.loop(rounds=2))
     store = zarr.open_group(tmp_path / "run" / "data.zarr", mode="r")
-    drawn = {name: array[:] for name, array in store["atlas"].arrays()}
+    drawn = {name: array[:] for name, array in store["feature_map"].arrays()}
     table = {name: array[:] for name, array in store["decisions"].arrays()}
     last = table["round"] == 2
     assert drawn["chosen"].sum() == (table["arm"][last] != Arm.NONE).sum()
@@ -326,15 +326,15 @@ def test_workers_killed_at_20_random_moments(tmp_path):
 
 def test_defect_a_journal_that_forgets_is_noticed(tmp_path, monkeypatch):
     """Planted defect: without the look-up, a resumed run computes labels again."""
-    from scalebridge.engine.learn.journal import Journal
+    from scalebridge.engine.learn.label_store import LabelStore
 
     toy.run(tmp_path / "run", toy.loop(rounds=0))
-    journal = Journal(tmp_path / "run" / "labels", "other method", toy.POINTS, toy.VALUES)
-    assert not journal.has(journal.key(toy.START[0]))  # another method has other keys
-    monkeypatch.setattr(Journal, "has", lambda self, key: False)
-    from scalebridge.engine.learn.journal import compute, identity
+    store = LabelStore(tmp_path / "run" / "labels", "other method", toy.POINTS, toy.VALUES)
+    assert not store.has(store.key(toy.START[0]))  # another method has other keys
+    monkeypatch.setattr(LabelStore, "has", lambda self, key: False)
+    from scalebridge.engine.learn.label_store import compute, identity
 
-    mine = Journal(
+    mine = LabelStore(
         tmp_path / "run" / "labels", identity(toy.Teacher()), toy.POINTS, toy.VALUES
     )
     compute(mine, toy.Teacher(), toy.START[0])

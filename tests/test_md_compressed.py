@@ -53,9 +53,9 @@ def network_of(form):
 def pair(request):
     form, vectors = request.param
     network = network_of(form)
-    twin = compress(network, TOLERANCE[torch.float64])
-    assert twin.vectorised is not None
-    return network, twin if vectors else replace(twin, vectorised=None)
+    compact = compress(network, TOLERANCE[torch.float64])
+    assert compact.vectorised is not None
+    return network, compact if vectors else replace(compact, vectorised=None)
 
 
 def single_precision(state):
@@ -64,37 +64,37 @@ def single_precision(state):
 
 
 def test_equals_the_network(pair):
-    network, twin = pair
+    network, compact = pair
     state = oxide()
     table = build_neighbours(state, network.cutoff, 0.4)
-    one, two = network(state, table), twin(state, table)
+    one, two = network(state, table), compact(state, table)
     loose = {"rtol": 1e-7, "atol": 1e-7}
     torch.testing.assert_close(two.energy, one.energy, **loose)
     torch.testing.assert_close(two.forces, one.forces, **loose)
     torch.testing.assert_close(two.virial, one.virial, **loose)
     torch.testing.assert_close(two.deviation, one.deviation, **loose)
-    assert compare(twin, state).within(TOLERANCE[torch.float64])
+    assert compare(compact, state).within(TOLERANCE[torch.float64])
 
 
 def test_narrow_registers(monkeypatch):
     """What runs on a processor with registers of 32 bytes."""
     monkeypatch.setattr(vectorised, "lanes_of", lambda dtype: 32 // dtype.itemsize)
     network = network_of("smooth edition")
-    twin = compress(network, TOLERANCE[torch.float64])
-    assert twin.vectorised.lanes == 4
-    assert compare(twin, oxide()).within(TOLERANCE[torch.float64])
+    compact = compress(network, TOLERANCE[torch.float64])
+    assert compact.vectorised.lanes == 4
+    assert compare(compact, oxide()).within(TOLERANCE[torch.float64])
 
 
 def test_forces_are_minus_its_own_gradient(pair):
-    """The twin conserves energy by itself, whatever its distance from the network."""
-    twin, state, h = pair[1], oxide(), 1e-4
+    """The compact conserves energy by itself, whatever its distance from the network."""
+    compact, state, h = pair[1], oxide(), 1e-4
 
     def energy(shift):
         moved = replace(state, positions=state.positions + shift)
         moved = replace(moved, anchor=moved.positions)
-        return float(twin(moved, build_neighbours(moved, twin.cutoff, 0.2)).energy)
+        return float(compact(moved, build_neighbours(moved, compact.cutoff, 0.2)).energy)
 
-    forces = twin(state, build_neighbours(state, twin.cutoff, 0.2)).forces
+    forces = compact(state, build_neighbours(state, compact.cutoff, 0.2)).forces
     for i, c in [(0, 0), (3, 1), (5, 2)]:
         shift = torch.zeros_like(state.positions)
         shift[i, c] = h
@@ -116,10 +116,10 @@ def test_single_precision(pair):
     )
     single.module.load_state_dict(network.module.state_dict())
     rounded = single_precision(oxide())
-    twin = compress(single, TOLERANCE[torch.float32])
+    compact = compress(single, TOLERANCE[torch.float32])
     if pair[1].vectorised is None:
-        twin = replace(twin, vectorised=None)
-    assert compare(twin, rounded).within(TOLERANCE[torch.float32])
+        compact = replace(compact, vectorised=None)
+    assert compare(compact, rounded).within(TOLERANCE[torch.float32])
 
 
 def test_a_series_too_short_is_made_longer(monkeypatch):
@@ -128,9 +128,9 @@ def test_a_series_too_short_is_made_longer(monkeypatch):
     state, asked = single_precision(oxide()), []
 
     def sloppy(network, tolerance):
-        twin = compress(network, tolerance)
+        compact = compress(network, tolerance)
         asked.append(tolerance)
-        return replace(twin, vectorised=None, mix=twin.mix * (1 + 3 * tolerance))
+        return replace(compact, vectorised=None, mix=compact.mix * (1 + 3 * tolerance))
 
     monkeypatch.setattr(compressed, "compress", sloppy)
     assert compressed.agreeing(network, state) is not None
@@ -140,12 +140,12 @@ def test_a_series_too_short_is_made_longer(monkeypatch):
 
 
 def test_a_batch_equals_each_system_alone(pair):
-    twin = pair[1]
+    compact = pair[1]
     states = [oxide(1), oxide(2)]
     both = concatenate(states)
-    found = twin(both, build_neighbours(both, twin.cutoff, 0.3))
+    found = compact(both, build_neighbours(both, compact.cutoff, 0.3))
     for system, state in enumerate(states):
-        alone = twin(state, build_neighbours(state, twin.cutoff, 0.3))
+        alone = compact(state, build_neighbours(state, compact.cutoff, 0.3))
         mine = both.system == system
         # products of matrices of other sizes are summed in another order
         torch.testing.assert_close(found.forces[mine], alone.forces, rtol=0, atol=1e-12)
@@ -153,8 +153,8 @@ def test_a_batch_equals_each_system_alone(pair):
 
 
 def test_energy_is_conserved_by_the_dynamics(pair):
-    twin = pair[1]
-    world = MolecularDynamics(twin, Verlet(), oxide(), 0.5, (100.0,))
+    compact = pair[1]
+    world = MolecularDynamics(compact, Verlet(), oxide(), 0.5, (100.0,))
     state = world.init()
     first = float(world.observe(state)["conserved"])
     for _ in range(100):

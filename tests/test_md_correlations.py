@@ -11,8 +11,8 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 
-from scalebridge.engine.build import build
 from scalebridge.engine.errors import InputError
+from scalebridge.engine.jobs import assemble
 from scalebridge.engine.md.angles import AngleDistribution, Coordination
 from scalebridge.engine.md.classical import LennardJones
 from scalebridge.engine.md.correlations import (
@@ -223,7 +223,7 @@ SCENARIO = {
 
 
 def test_a_scenario_writes_all_of_them(tmp_path):
-    job = build(parse(SCENARIO), tmp_path)
+    job = assemble(parse(SCENARIO), tmp_path)
     assert job.world.totals_every == 4
     with RunFolder.create(tmp_path / "run", "", {}) as folder:
         figures = job.run(folder, Reporter(quiet=True)).figures
@@ -263,7 +263,7 @@ def test_refusals(tmp_path, section, changes, sentence):
     if section == "ensemble":
         data[section] = changes
     with pytest.raises(InputError, match=sentence):
-        build(parse(data), tmp_path)
+        assemble(parse(data), tmp_path)
 
 
 def test_a_pressure_ramp_is_followed(tmp_path):
@@ -273,7 +273,7 @@ def test_a_pressure_ramp_is_followed(tmp_path):
         "kind": "npt", "temperature": 1.0, "relaxation": 1.0, "pressure_relaxation": 1.0,
         "pressure_ramp": [[0, 1.0], [10, 5.0]],
     }  # fmt: skip
-    world = build(parse(data), tmp_path).world
+    world = assemble(parse(data), tmp_path).world
     time = torch.tensor([2.5], dtype=torch.float64)
     assert float(world.integrator.pressure(time)) == pytest.approx(2.0)
     state = world.init()

@@ -5,9 +5,9 @@ import pytest
 import torch
 from ase.build import bulk
 
-from scalebridge.engine.bridge.elastic import cubic, elastic_constants, relax
-from scalebridge.engine.build import build
 from scalebridge.engine.errors import GuardError, InputError
+from scalebridge.engine.interop.elastic import cubic, elastic_constants, relax
+from scalebridge.engine.jobs import assemble
 from scalebridge.engine.md.classical import LennardJones, StillingerWeber
 from scalebridge.engine.run import Reporter
 from scalebridge.engine.rundir import RunFolder
@@ -62,7 +62,7 @@ SCENARIO = {
 
 def test_a_scenario(tmp_path):
     torch.set_num_threads(1)
-    job = build(parse(SCENARIO), tmp_path)
+    job = assemble(parse(SCENARIO), tmp_path)
     with RunFolder.create(tmp_path / "run", "", {}) as folder:
         outcome = job.run(folder, Reporter(quiet=True))
         assert folder.store["elastic/constants"].shape == (6, 6)
@@ -71,4 +71,4 @@ def test_a_scenario(tmp_path):
     assert outcome.verdicts == {"stability": "ok"}
     wrong = SCENARIO | {"structure": SCENARIO["structure"] | {"repeat": [1, 1, 2]}}
     with pytest.raises(InputError, match=r"structure\.repeat"):
-        build(parse(wrong), tmp_path)
+        assemble(parse(wrong), tmp_path)

@@ -12,9 +12,9 @@ from ase.calculators.lj import LennardJones as AseLennardJones
 from ase.io import write
 from ase.optimize import BFGS
 
-from scalebridge.engine.bridge.ase import AsePotential, PotentialCalculator
-from scalebridge.engine.build import build
 from scalebridge.engine.errors import GuardError, InputError
+from scalebridge.engine.interop.ase import AsePotential, PotentialCalculator
+from scalebridge.engine.jobs import assemble
 from scalebridge.engine.md.classical import LennardJones, StillingerWeber
 from scalebridge.engine.md.integrators import Verlet
 from scalebridge.engine.md.observables import Average, Blocking, Drift, RadialDistribution
@@ -47,7 +47,7 @@ def changed(**changes):
 
 
 def run(data, folder, base):
-    job = build(parse(data), base)
+    job = assemble(parse(data), base)
     with RunFolder.create(folder, "", {}) as opened:
         return job.run(opened, Reporter(quiet=True)), opened
 
@@ -80,14 +80,14 @@ def run(data, folder, base):
 )  # fmt: skip
 def test_bad_input_is_one_clear_line(changes, sentence, tmp_path):
     with pytest.raises(InputError, match=sentence) as refused:
-        build(parse(changed(**changes)), tmp_path)
+        assemble(parse(changed(**changes)), tmp_path)
     assert "\n" not in str(refused.value)
 
 
 def test_bad_structure_files_name_frame_and_atom(tmp_path):
     def attempt(name, **more):
         section = {"kind": "file", "path": name, **more}
-        build(parse(changed(structure=section)), tmp_path)
+        assemble(parse(changed(structure=section)), tmp_path)
 
     (tmp_path / "torn.xyz").write_text("3\n\nAr 0 0 0\nAr 0 0")
     with pytest.raises(InputError, match=r"torn.xyz: ends before the 3 atoms of line 1"):
@@ -130,7 +130,7 @@ def test_a_run_writes_trajectory_thermodynamics_and_distributions(tmp_path):
     for text in ("", "r,ArAr\n0,one\n", "r,ArAr\n2,1\n1,1\n"):
         (tmp_path / "gr.csv").write_text(text)
         with pytest.raises(InputError, match=r"gr\.csv: "):
-            build(parse(data), tmp_path)
+            assemble(parse(data), tmp_path)
     assert store["thermo/temperature"].attrs["unit"] == "K"
 
 

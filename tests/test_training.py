@@ -12,8 +12,8 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from scalebridge.engine import runtime
-from scalebridge.engine.build.train import build
 from scalebridge.engine.errors import GuardError, InputError
+from scalebridge.engine.jobs.train import assemble
 from scalebridge.engine.learn.trainers.job import deviation_factor
 from scalebridge.engine.learn.trainers.potential import (
     Errors,
@@ -319,7 +319,7 @@ def scenario(alloy, **more) -> TrainScenario:
 
 
 def test_job_writes_model_card_curve_and_parity(alloy, tmp_path):
-    job = build(scenario(alloy), tmp_path)
+    job = assemble(scenario(alloy), tmp_path)
     with RunFolder.create(tmp_path / "run", "", {}) as folder:
         outcome = job.run(folder, Reporter(quiet=True))
         assert set(folder.store["curve"]) >= {"step", "force_train", "force_validation"}
@@ -337,7 +337,7 @@ def test_job_writes_model_card_curve_and_parity(alloy, tmp_path):
 
 
 def test_job_goes_on_where_it_was_stopped(alloy, tmp_path):
-    job = build(scenario(alloy), tmp_path)
+    job = assemble(scenario(alloy), tmp_path)
 
     class Stop(Exception):
         pass
@@ -365,7 +365,7 @@ def test_job_goes_on_where_it_was_stopped(alloy, tmp_path):
 def test_missing_data_tells_where_it_is_published(tmp_path, alloy):
     chosen = scenario(alloy, data="nowhere.json", published="example.org/set")
     with pytest.raises(InputError, match=r"nowhere\.json.*published at example\.org/set"):
-        build(chosen, tmp_path)
+        assemble(chosen, tmp_path)
 
 
 def test_test_set_with_a_new_element_is_refused(tmp_path, alloy):
@@ -375,7 +375,7 @@ def test_test_set_with_a_new_element_is_refused(tmp_path, alloy):
     atoms.get_potential_energy()
     ase.io.write(tmp_path / "al.xyz", atoms)
     with pytest.raises(InputError, match="Al does not occur"):
-        build(scenario(alloy, test=str(tmp_path / "al.xyz")), tmp_path)
+        assemble(scenario(alloy, test=str(tmp_path / "al.xyz")), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -408,7 +408,7 @@ def test_every_form_runs_from_a_scenario(alloy, tmp_path, model):
         alloy, model={"cutoff": 4.5, **model}, steps=2, report_every=2, checkpoint_every=2
     )
     with RunFolder.create(tmp_path / "run", "", {}) as folder:
-        outcome = build(chosen, tmp_path).run(folder, Reporter(quiet=True))
+        outcome = assemble(chosen, tmp_path).run(folder, Reporter(quiet=True))
     assert outcome.figures["test_force_rmse"].value > 0
     assert load_potential(tmp_path / "run" / "alloy").cutoff == 4.5
 
@@ -416,7 +416,7 @@ def test_every_form_runs_from_a_scenario(alloy, tmp_path, model):
 def test_counts_of_neighbours_fit_the_species(alloy, tmp_path):
     chosen = scenario(alloy, model={"kind": "local_frame", "angular": [1, 2, 3]})
     with pytest.raises(InputError, match=r"model\.angular: 3 numbers for 2 species"):
-        build(chosen, tmp_path)
+        assemble(chosen, tmp_path)
 
 
 def test_weights_of_groups_enter_the_loss(alloy, tmp_path):
@@ -437,7 +437,7 @@ def test_weights_of_groups_enter_the_loss(alloy, tmp_path):
         errors.append(cold / hot)
     assert errors[1] > 2 * errors[0]
     with pytest.raises(InputError, match=r"group_weights\.lukewarm"):
-        build(scenario(alloy, group_weights={"lukewarm": 2.0}), tmp_path)
+        assemble(scenario(alloy, group_weights={"lukewarm": 2.0}), tmp_path)
 
 
 def test_training_on_another_device_is_refused(alloy):

@@ -10,12 +10,13 @@ from ase import Atoms
 from torch import Tensor, nn
 
 from scalebridge.engine import runtime
-from scalebridge.engine.build import build
 from scalebridge.engine.errors import GuardError, InputError
+from scalebridge.engine.jobs import assemble
+from scalebridge.engine.ritz import solver
 from scalebridge.engine.run import Reporter, pack
 from scalebridge.engine.rundir import RunFolder
 from scalebridge.engine.scenario import parse
-from scalebridge.engine.vmc import deep_ritz, forces, lattice, references
+from scalebridge.engine.vmc import forces, lattice, references
 from scalebridge.engine.vmc.electrons import Electrons, replace_bad
 from scalebridge.engine.vmc.evaluate import Density, evaluate
 from scalebridge.engine.vmc.hamiltonian import (
@@ -111,12 +112,12 @@ def test_bad_scenarios_say_what_is_allowed(tmp_path) -> None:
         "positions": [[0.0, 0.0, 5.0 * i] for i in range(4)],
     }
     with pytest.raises(InputError, match=r"368 electrons .* GiB, this machine has"):
-        build(parse(helium(system=crowd, sampling={"walkers": 8, "chunk": 8})), tmp_path)
+        assemble(parse(helium(system=crowd, sampling={"walkers": 8, "chunk": 8})), tmp_path)
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="cuda is not available"):
-            build(parse(helium(device="cuda")), tmp_path)
+            assemble(parse(helium(device="cuda")), tmp_path)
     with pytest.raises(InputError, match="at least 3 sites"):
-        build(
+        assemble(
             parse(
                 helium(system={"kind": "ising", "shape": [2]}, wavefunction={"kind": "rbm"})
             ),
@@ -167,7 +168,7 @@ def test_a_scenario_leaves_figures_and_arrays(tmp_path) -> None:
         iterations=3,
     )
     folder = RunFolder.create(tmp_path / "run", "", {})
-    outcome = build(parse(data), tmp_path).run(folder, Reporter(quiet=True))
+    outcome = assemble(parse(data), tmp_path).run(folder, Reporter(quiet=True))
     assert {"energy", "energy_error", "variance", "spin_squared", "force_0_x"} <= set(
         outcome.figures
     )
@@ -175,12 +176,12 @@ def test_a_scenario_leaves_figures_and_arrays(tmp_path) -> None:
 
 
 def test_a_scan_goes_on_where_it_stopped(tmp_path) -> None:
-    job = build(parse(tiny_scan()), tmp_path)
+    job = assemble(parse(tiny_scan()), tmp_path)
     folder = RunFolder.create(tmp_path / "run", "", {})
     straight = job.run(folder, Reporter(quiet=True))
     assert {"energy_at_1.4", "energy_at_1.6", "largest_error"} <= set(straight.figures)
     folder.use_previous = True  # the checkpoint after the first geometry
-    again = build(parse(tiny_scan()), tmp_path).run(folder, Reporter(quiet=True))
+    again = assemble(parse(tiny_scan()), tmp_path).run(folder, Reporter(quiet=True))
     assert again.figures == straight.figures
 
 
@@ -575,7 +576,7 @@ def test_deepwf_is_antisymmetric_and_bosons_are_not() -> None:
 
 def test_deep_ritz_learns_a_harmonic_function() -> None:
     flat = Flat(RitzNet(2, 8, 1).double())
-    world = deep_ritz.DeepRitz(deep_ritz.Mixed(2), flat, 200, 500.0)
+    world = solver.DeepRitz(solver.Mixed(2), flat, 200, 500.0)
     state = world.init(runtime.generator(1))
     for _ in range(30):
         state = world.step(state)
@@ -591,7 +592,7 @@ def test_deep_ritz_learns_a_harmonic_function() -> None:
 def test_deep_ritz_metric_is_the_hessian_of_a_linear_network() -> None:
     """For parameters that enter linearly the metric is the Hessian of the functional."""
     flat = Flat(RitzNet(2, 5, 1).double())
-    world = deep_ritz.DeepRitz(deep_ritz.Mixed(2), flat, damping=0.0, penalty=30.0)
+    world = solver.DeepRitz(solver.Mixed(2), flat, damping=0.0, penalty=30.0)
     rng = torch.Generator().manual_seed(1)
     x, y = world.equation.inside(40, rng), world.equation.boundary(20, rng)
     metric = world.metric(x, y)
@@ -618,7 +619,7 @@ def test_deep_ritz_metric_is_the_hessian_of_a_linear_network() -> None:
 
 
 def test_slit_reference_vanishes_on_the_slit() -> None:
-    points, solution = deep_ritz.Slit(20).reference()
+    points, solution = solver.Slit(20).reference()
     on_slit = (points[:, 0] >= 0) & (points[:, 1] == 0)
     assert float(solution[on_slit].abs().max()) == 0
     assert 0.1 < float(solution.max()) < 0.3

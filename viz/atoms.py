@@ -668,7 +668,7 @@ def to_png(
     size: tuple[int, int] = (800, 600),
 ) -> bytes:
     """Return a picture as PNG."""
-    from .painters import png
+    from .renderers import png
 
     return png(image(snapshot, look, size))
 

@@ -140,7 +140,7 @@ def profile(group: Group, column: Column, layout: Layout, frame: int = -1) -> pl
     x = coordinate(group, axis)
     count = column.shape[layout.batch] if layout.batch is not None else 1
     labels = column.labels
-    twin, error = group.reference(column.name), group.error(column.name)
+    partner, error = group.reference(column.name), group.error(column.name)
     curves: list[plots.Curve] = []
     if count == 1 and layout.frame is not None and column.shape[layout.frame] > 1:
         first = take(column, layout, 0)
@@ -153,11 +153,11 @@ def profile(group: Group, column: Column, layout: Layout, frame: int = -1) -> pl
             if count > 1
             else (("end" if frame == -1 else "now") if curves else "")
         )
-        band = _twin(group, error, frame, number)
+        band = _partner(group, error, frame, number)
         curves.append(plots.Curve(x, y, label, band))
-        target = _twin(group, twin, frame, number)
-        if twin is not None and target is not None and target.shape == y.shape:
-            kind = "exact" if twin.name.endswith("_exact") else "reference"
+        target = _partner(group, partner, frame, number)
+        if partner is not None and target is not None and target.shape == y.shape:
+            kind = "exact" if partner.name.endswith("_exact") else "reference"
             curves.append(
                 plots.Curve(x, target, kind if number == chosen[0] else "", reference=True)
             )
@@ -172,7 +172,9 @@ def _label(labels: Sequence[str], number: int) -> str:
     return labels[number] if number < len(labels) else str(number)
 
 
-def _twin(group: Group, column: Column | None, frame: int, batch: int) -> np.ndarray | None:
+def _partner(
+    group: Group, column: Column | None, frame: int, batch: int
+) -> np.ndarray | None:
     if column is None:
         return None
     layout = Layout.of(group, column)

@@ -77,11 +77,11 @@ def model_panels(
         own = plots.Curve(x, y, names.model_of(record.scenario.get("model", {})))
         curves = []
         for path, group in others.items():
-            twin = group.columns.get(name)
-            inner = fields.Layout.of(group, twin) if twin is not None else None
-            if twin is None or inner is None:
+            partner = group.columns.get(name)
+            inner = fields.Layout.of(group, partner) if partner is not None else None
+            if partner is None or inner is None:
                 continue
-            z = fields.take(twin, inner, -1, number)
+            z = fields.take(partner, inner, -1, number)
             label = names.model(path.rsplit("/", 1)[-1])
             along = fields.coordinate(group, "x")
             finer = len(along) > len(x)
@@ -127,12 +127,12 @@ def over_knudsen(group: Group) -> list[plots.Plot]:
             continue
         curves = [plots.Curve(x, column.values, "computed")]
         for ending, label, colour in _REFERENCES:
-            twin = group.columns.get(name + ending)
-            if twin is not None and twin.shape == (count,):
+            partner = group.columns.get(name + ending)
+            if partner is not None and partner.shape == (count,):
                 word = {"_reference": "with slip", "_free_exact": "free molecules"}
                 label = word.get(ending, label)
                 curves.append(
-                    plots.Curve(x, twin.values, label, reference=True, colour=colour)
+                    plots.Curve(x, partner.values, label, reference=True, colour=colour)
                 )
         panels.append(plots.Plot(curves, "Knudsen number", column.title, "loglog"))
     return panels

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..engine.errors import InputError
-from . import painters, render
+from . import render, renderers
 from .record import Record
 
 POLL_SECONDS = 0.5
@@ -48,10 +48,10 @@ class LivePage:
                 f"the live page needs trame ({error.name}): pip install scalebridge[live]"
             ) from error
         self.record = Record(path)
-        self.painter = painters.painter_of(self.record, system)
+        self.renderer = renderers.renderer_of(self.record, system)
         self.server: Any = get_server(f"scalebridge-{id(self)}", client_type="vue3")
         self.solid = (
-            isinstance(self.painter, painters.AtomsPainter) and not render.missing()
+            isinstance(self.renderer, renderers.AtomsRenderer) and not render.missing()
         )
         self._view: Any = None
         self._shown: tuple[int, str, int] | None = None
@@ -59,7 +59,7 @@ class LivePage:
         self._build()
 
     def _begin(self, colour: str) -> None:
-        frames, choices = self.painter.refresh(), list(self.painter.choices())
+        frames, choices = self.renderer.refresh(), list(self.renderer.choices())
         chosen = colour or (choices[0] if choices else "")
         if colour and colour not in choices:
             raise InputError(f"colour {colour}: allowed: {', '.join(choices)}")
@@ -116,8 +116,8 @@ class LivePage:
         if self.solid:
             from trame.widgets import vtk as vtk_widgets
 
-            assert isinstance(self.painter, painters.AtomsPainter)
-            plotter = self.painter.plotter()
+            assert isinstance(self.renderer, renderers.AtomsRenderer)
+            plotter = self.renderer.plotter()
             prepare_interaction(plotter)
             self._view = vtk_widgets.VtkRemoteView(
                 plotter.render_window, interactive_ratio=1, still_ratio=1
@@ -135,37 +135,37 @@ class LivePage:
     def draw(self) -> None:
         """Draw the frame and the choice that the page's controls show."""
         state = self.server.state
-        frames = self.painter.refresh()
+        frames = self.renderer.refresh()
         frame, choice = min(int(state.frame), frames - 1), str(state.choice)
-        growing = frames if isinstance(self.painter, painters.NumbersPainter) else 0
+        growing = frames if isinstance(self.renderer, renderers.NumbersRenderer) else 0
         if self._shown == (frame, choice, growing) and not growing:
             return
         self._shown = (frame, choice, growing)
         if self.solid:
-            assert isinstance(self.painter, painters.AtomsPainter)
-            self.painter.show(frame, choice)
-            self.painter.plotter().render()
+            assert isinstance(self.renderer, renderers.AtomsRenderer)
+            self.renderer.show(frame, choice)
+            self.renderer.plotter().render()
             if self._view is not None:
                 self._view.update()
         else:
-            image = self.painter.image(frame, choice, (960, 600))
-            data = base64.b64encode(painters.png(image)).decode()
+            image = self.renderer.image(frame, choice, (960, 600))
+            data = base64.b64encode(renderers.png(image)).decode()
             state.picture = f"data:image/png;base64,{data}"
-        state.moment = self.painter.moment(frame)
+        state.moment = self.renderer.moment(frame)
         state.serial += 1
 
     def look(self) -> None:
         """Look whether the run has gone on, and show its newest frame if asked to."""
         state = self.server.state
-        frames = self.painter.refresh()
+        frames = self.renderer.refresh()
         state.last = frames - 1
         state.status = "finished" if self.record.summary else "running"
         if not state.choices:
-            state.choices = list(self.painter.choices())
+            state.choices = list(self.renderer.choices())
             state.choice = state.choices[0] if state.choices else ""
         if state.follow:
             state.frame = frames - 1
-            if isinstance(self.painter, painters.NumbersPainter):
+            if isinstance(self.renderer, renderers.NumbersRenderer):
                 self.draw()
 
     async def follow(self) -> None:

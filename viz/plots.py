@@ -397,7 +397,7 @@ def _curves(group: Group, column: Column) -> Iterator[tuple[str, Curve]]:
         return
     x, _ = abscissa_of(group, column)
     table = _table(column)
-    twin, error = group.reference(column.name), group.error(column.name)
+    partner, error = group.reference(column.name), group.error(column.name)
     many = len(table) > 1
     for number, row in enumerate(table[: 2 * _MAX_LINES]):
         name = names.curve(column.name, column.long_name)
@@ -407,9 +407,9 @@ def _curves(group: Group, column: Column) -> Iterator[tuple[str, Curve]]:
         band = _table(error)[number] if error is not None else None
         colour = style.BLACK if not many and column.name in _TRUTHS else ""
         yield name, Curve(x, row, name, band, reference=bool(colour), colour=colour)
-        if twin is not None and twin.shape[_along(twin)] == len(x):
-            rows = _table(twin)
-            kind = "exact" if twin.name.endswith("_exact") else "reference"
+        if partner is not None and partner.shape[_along(partner)] == len(x):
+            rows = _table(partner)
+            kind = "exact" if partner.name.endswith("_exact") else "reference"
             label = kind if not many else ("" if number else kind)
             target = rows[min(number, len(rows) - 1)]
             yield f"{name} {kind}", Curve(x, target, label, reference=True)

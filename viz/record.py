@@ -96,7 +96,7 @@ class Group:
         return next((self.columns[n].shape[0] for n in TRACES if n in self.columns), 0)
 
     def reference(self, name: str) -> Column | None:
-        """Return the exact or reference twin of an array."""
+        """Return the exact or reference partner of an array."""
         for ending in REFERENCES:
             if name + ending in self.columns:
                 return self.columns[name + ending]
@@ -122,11 +122,11 @@ class Group:
             for name, column in self.columns.items()
             if name not in TRACES
             and name not in axes
-            and not self._is_twin(name)
+            and not self._is_partner(name)
             and np.issubdtype(np.dtype(column.array.dtype), np.number)
         ]
 
-    def _is_twin(self, name: str) -> bool:
+    def _is_partner(self, name: str) -> bool:
         for ending in (*REFERENCES, "_error"):
             stem = name.removesuffix(ending)
             if stem != name and stem in self.columns:

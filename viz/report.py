@@ -105,9 +105,9 @@ def pictures(record: Record) -> Iterator[Picture | Undrawn]:
 
 
 def _attempts(record: Record) -> Iterator[tuple[str, Callable[[], Picture | None]]]:
-    from . import gallery
+    from . import figures
 
-    yield from gallery.run_pictures(record)
+    yield from figures.run_pictures(record)
     yield "Observables", lambda: observables_picture(record)
 
 
@@ -262,10 +262,10 @@ def _check(name: str, verdict: object, ending: str) -> str:
 
 def _remarks(record: Record) -> list[tuple[str, str]]:
     """Return what the pictures' own look at the data found wrong: (what, sentence)."""
-    from . import gallery
+    from . import figures
 
     try:
-        return [("structure", sentence) for sentence in gallery.atoms_remarks(record)]
+        return [("structure", sentence) for sentence in figures.atoms_remarks(record)]
     except (OSError, ValueError, KeyError):
         return []
 
@@ -351,18 +351,18 @@ def _list(figures: Figures, named: Mapping[str, names.Named]) -> str:
     """Return a table of results, with what was expected beside them."""
     if not figures:
         return ""
-    twins = {
+    partners = {
         name: next((t for t in _twins(name) if t in figures and t != name), None)
         for name in figures
     }
-    hidden = {twin for twin in twins.values() if twin}
+    hidden = {partner for partner in partners.values() if partner}
     compared, noted = bool(hidden), any(f.get("note") for f in figures.values())
     head = ["result", "value", "unit", *(["expected"] if compared else [])]
     rows = []
     for name, figure in figures.items():
         if name in hidden:
             continue
-        twin = figures.get(twins[name] or "")
+        partner = figures.get(partners[name] or "")
         cells = [
             f"<td>{_text(', '.join(t for t in (named[name].what, named[name].model) if t))}"
             "</td>",
@@ -370,7 +370,7 @@ def _list(figures: Figures, named: Mapping[str, names.Named]) -> str:
             f"<td>{_text(style.unit_of(figure.get('unit', '')))}</td>",
         ]
         if compared:
-            cells.append(f"<td class='number'>{_text(_expected(twin, figure))}</td>")
+            cells.append(f"<td class='number'>{_text(_expected(partner, figure))}</td>")
         if noted:
             cells.append(f"<td class='small'>{_text(figure.get('note', ''))}</td>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
@@ -383,14 +383,14 @@ def _twins(name: str) -> tuple[str, ...]:
     return (f"{name}_reference", f"{name}_exact", f"exact_{name}", f"reference_{name}")
 
 
-def _expected(twin: Mapping[str, Any] | None, figure: Mapping[str, Any]) -> str:
+def _expected(partner: Mapping[str, Any] | None, figure: Mapping[str, Any]) -> str:
     """Write what was expected with as many digits as the result has."""
-    if twin is None:
+    if partner is None:
         return ""
     error = figure.get("error")
-    if twin.get("error") is None and error and isinstance(twin.get("value"), float):
-        return style.number(twin["value"], error).split(" ±")[0]
-    return _value(twin)
+    if partner.get("error") is None and error and isinstance(partner.get("value"), float):
+        return style.number(partner["value"], error).split(" ±")[0]
+    return _value(partner)
 
 
 def _value(figure: Mapping[str, Any]) -> str:

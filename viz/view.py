@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..engine.errors import InputError
-from . import atoms, page, painters, render
+from . import atoms, page, render, renderers
 from .record import Record
 
 FRAMES_PER_SECOND = 25
@@ -58,15 +58,15 @@ def view(
     record = Record(request.path)
     written: list[Path] = []
     if png or movie or html:
-        painter, choice = _painter(record, request)
+        renderer, choice = _renderer(record, request)
         if png:
-            png.write_bytes(_picture(painter, choice, request))
+            png.write_bytes(_picture(renderer, choice, request))
             written.append(png)
         if movie:
-            written.append(write_movie(painter, choice, movie, request.size))
+            written.append(write_movie(renderer, choice, movie, request.size))
         if html:
             written.append(write_page(record, html, request))
-        if render.missing() and isinstance(painter, painters.AtomsPainter):
+        if render.missing() and isinstance(renderer, renderers.AtomsRenderer):
             print(render.missing(), "(drawn flat, by matplotlib)", file=sys.stderr)
         return written
     if not browser and _has_screen() and _opens_window(record, request):
@@ -79,27 +79,27 @@ def view(
     return []
 
 
-def _painter(record: Record, request: Request) -> tuple[Any, str]:
+def _renderer(record: Record, request: Request) -> tuple[Any, str]:
     look = atoms.Look(images=request.images)
-    painter = painters.painter_of(record, request.system, look)
-    choices = list(painter.choices())
+    renderer = renderers.renderer_of(record, request.system, look)
+    choices = list(renderer.choices())
     if request.colour and request.colour not in choices:
         raise InputError(
             f"--colour {request.colour}: not known of this run; "
             f"allowed: {', '.join(choices)}"
         )
-    return painter, request.colour or (choices[0] if choices else "")
+    return renderer, request.colour or (choices[0] if choices else "")
 
 
-def _picture(painter: Any, choice: str, request: Request) -> bytes:
-    frames = painter.refresh()
+def _picture(renderer: Any, choice: str, request: Request) -> bytes:
+    frames = renderer.refresh()
     if not -frames <= request.frame < frames:
         raise InputError(f"--frame {request.frame}: there are {frames} frames")
-    return painters.png(painter.image(request.frame % frames, choice, request.size))
+    return renderers.png(renderer.image(request.frame % frames, choice, request.size))
 
 
 def write_movie(
-    painter: painters.Painter, choice: str, path: Path, size: tuple[int, int]
+    renderer: renderers.Renderer, choice: str, path: Path, size: tuple[int, int]
 ) -> Path:
     """Write all frames (at most :data:`MAX_MOVIE_FRAMES`, evenly spread) as a movie.
 
@@ -115,7 +115,7 @@ def write_movie(
         raise InputError(
             f"--movie needs {error.name}: pip install scalebridge[viz]"
         ) from error
-    frames = painter.refresh()
+    frames = renderer.refresh()
     count = min(frames, MAX_MOVIE_FRAMES)
     chosen = sorted({round(i) for i in np.linspace(0, frames - 1, count)})
     rate = min(FRAMES_PER_SECOND, max(4, round(count / 8)))
@@ -125,7 +125,7 @@ def write_movie(
         more["macro_block_size"] = 16
     with imageio.get_writer(path, **more) as writer:
         for frame in chosen:
-            writer.append_data(painter.image(frame, choice, even))  # type: ignore[attr-defined]
+            writer.append_data(renderer.image(frame, choice, even))  # type: ignore[attr-defined]
     return path
 
 

@@ -146,8 +146,8 @@ def certify(
             numbers is summed with fixed random weights.
         parameters: float64, without graph.
         laws: exact laws of stages.
-        references: the plain-torch twin of a stage, by its name; values and gradients
-            must agree to 1e-8.
+        references: the plain-torch reference of a stage, by its name; values and
+            gradients must agree to 1e-8.
         steps: of the finite differences, falling.
         tolerance: relative, of plateau and gradient.
         seed: of directions and weights.
@@ -160,8 +160,8 @@ def certify(
             checks.append(_sweep(name, stage, parameters, key, taken, steps, tolerance))
         checks += [_lawful(law, parameters, taken) for law in laws if law.stage == name]
         if references and name in references:
-            twin = _Taken.of(references[name], parameters, seed)
-            checks += [_alike(name, key, taken, twin) for key in parameters]
+            reference_run = _Taken.of(references[name], parameters, seed)
+            checks += [_alike(name, key, taken, reference_run) for key in parameters]
     return Certificate(tuple(checks))
 
 
@@ -307,11 +307,11 @@ def _lawful(law: Law, parameters: Parameters, taken: _Taken) -> Check:
     return Check(law.stage, " ".join(law.weights), "law", left, right, verdict)
 
 
-def _alike(name: str, key: str, taken: _Taken, twin: _Taken) -> Check:
-    verdict, own, other = AGREES, taken.slopes[key], twin.slopes[key]
-    scale = max(abs(taken.value), abs(twin.value), 1e-300)
-    if not abs(taken.value - twin.value) <= 1e-8 * scale:
-        verdict = f"disagrees: the reference's value is {twin.value:.10g}"
+def _alike(name: str, key: str, taken: _Taken, reference_run: _Taken) -> Check:
+    verdict, own, other = AGREES, taken.slopes[key], reference_run.slopes[key]
+    scale = max(abs(taken.value), abs(reference_run.value), 1e-300)
+    if not abs(taken.value - reference_run.value) <= 1e-8 * scale:
+        verdict = f"disagrees: the reference's value is {reference_run.value:.10g}"
     elif not abs(own - other) <= 1e-8 * max(abs(own), abs(other), scale):
         verdict = f"disagrees: the reference's gradient is {other:.10g}"
     return Check(name, key, "reference", own, other, verdict)

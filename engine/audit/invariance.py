@@ -9,13 +9,15 @@ from torch import Tensor
 from ...models.potentials.unconstrained import random_rotations
 from ..runtime import generator
 from .findings import Finding, at_most
-from .samples import Answer, Subject, force_scale
+from .samples import Evaluation, Subject, force_scale
 
 ORDERS = 4
 """Highest angular order that :func:`angular_orders` resolves."""
 
 
-def _violation(reference: Answer, found: Answer, expected: Answer | None = None) -> float:
+def _violation(
+    reference: Evaluation, found: Evaluation, expected: Evaluation | None = None
+) -> float:
     """Return the largest error of energy and force over their typical changes.
 
     Forces are measured against their root mean square F, energies against the change
@@ -30,10 +32,10 @@ def _violation(reference: Answer, found: Answer, expected: Answer | None = None)
     )
 
 
-def _turned(answer: Answer, turns: Tensor) -> Answer:
+def _turned(answer: Evaluation, turns: Tensor) -> Evaluation:
     """Return what an equivariant potential says after each turn ``[n, 3, 3]``."""
     count = len(turns)
-    return Answer(
+    return Evaluation(
         answer.energy.expand(count),
         answer.forces @ turns.mT,
         turns @ answer.virial @ turns.mT,
@@ -165,7 +167,7 @@ def permutation(subject: Subject, samples: int = 16) -> Finding:
         orders.append(order)
     index = torch.stack(orders)
     found = subject.ask(bulk, bulk.positions[index])
-    expected = Answer(
+    expected = Evaluation(
         reference.energy.expand(samples), reference.forces[0][index], reference.virial
     )
     value = _violation(reference, found, expected)

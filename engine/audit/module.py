@@ -12,9 +12,9 @@ from torch import nn
 
 from ...models import card as cards
 from ...models.closures.face import FaceClosure
-from ..bridge.ase import AsePotential
 from ..errors import InputError
 from ..gas.moment.learned import Learned
+from ..interop.ase import AsePotential
 from ..md.data import LabelledFrame, read_frames
 from ..md.learned import LearnedPotential, load_module
 from ..md.potential import Potential

@@ -27,7 +27,7 @@ _SKIN = 0.1
 
 
 @dataclass(frozen=True)
-class Answer:
+class Evaluation:
     """Energies ``[n]``, forces ``[n, atoms, 3]``, virials ``[n, 3, 3]``: eV, angstrom."""
 
     energy: Tensor
@@ -131,7 +131,7 @@ def evaluate(
     sample: Sample,
     positions: Tensor,
     cells: Tensor | None = None,
-) -> Answer:
+) -> Evaluation:
     """Return energies, forces and virials of many variants of one sample, in f64.
 
     Args:
@@ -152,7 +152,7 @@ def evaluate(
         forces = found.forces.detach().double().unflatten(0, (len(rows), sample.atoms))
         parts.append((found.energy.detach().double(), forces, found.virial.double()))
     energy, forces, virial = (torch.cat(part) for part in zip(*parts, strict=True))
-    return Answer(energy, forces, virial.detach())
+    return Evaluation(energy, forces, virial.detach())
 
 
 class _Mean(nn.Module):
@@ -197,7 +197,9 @@ class Subject:
         bulk = Sample.of(atoms, potential.species, dtype).shaken(shake)
         return Subject(potential, bulk, dtype, shortest)
 
-    def ask(self, sample: Sample, positions: Tensor, cells: Tensor | None = None) -> Answer:
+    def ask(
+        self, sample: Sample, positions: Tensor, cells: Tensor | None = None
+    ) -> Evaluation:
         """Evaluate; see :func:`evaluate`."""
         return evaluate(self.mean, sample, positions, cells)
 
@@ -225,7 +227,7 @@ class Subject:
         return float(distances.fill_diagonal_(math.inf).min())
 
 
-def force_scale(answer: Answer) -> float:
+def force_scale(answer: Evaluation) -> float:
     """Return the root mean square force component, eV/angstrom, never zero."""
     return max(float(answer.forces.square().mean().sqrt()), 1e-12)
 
@@ -255,4 +257,4 @@ def crystal(species: Sequence[str], atoms: int = 64) -> Atoms:
     return unit.repeat((times, times, times))
 
 
-__all__ = ["Answer", "Sample", "Subject", "crystal", "evaluate", "force_scale"]
+__all__ = ["Evaluation", "Sample", "Subject", "crystal", "evaluate", "force_scale"]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..runtime import generator
 from .findings import Finding, at_most
-from .samples import Answer, Sample, Subject, force_scale
+from .samples import Evaluation, Sample, Subject, force_scale
 
 JUMP = 1e-3
 """Largest jump that passes, over the typical force (times an angstrom for energies)."""
@@ -18,7 +18,7 @@ Path = Callable[[Tensor], Tensor]
 _LANES = 6
 
 
-def misfit(answer: Answer, positions: Tensor) -> Tensor:
+def misfit(answer: Evaluation, positions: Tensor) -> Tensor:
     """Return ``|E_b - E_a + (F_a + F_b)/2 . (x_b - x_a)|`` along a path, ``[n - 1]``.
 
     It falls as the third power of the step where the energy is smooth, as the first where

@@ -21,7 +21,7 @@ from ..md.learned import LearnedPotential
 from ..md.neighbours import build_neighbours
 from ..md.state import Interaction, ParticleState
 from ..protocols import Committee
-from .journal import Codec
+from .label_store import Codec
 
 
 @dataclass(frozen=True)

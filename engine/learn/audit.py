@@ -16,8 +16,8 @@ from ..rundir import RunFolder, write_atomically
 from ..runtime import generator
 from .atoms import CONFIGURATIONS, LABELS, AtomsLabel, Configuration, force_error
 from .indicators import spearman
-from .journal import Journal, compute, identity
-from .ledger import append
+from .label_store import LabelStore, compute, identity
+from .round_plan import append
 
 _STREAM = 900_002
 
@@ -73,14 +73,14 @@ class Audit:
                 seen.setdefault(sample.stratum, []).append(sample)
         place = folder.path / "audit"
         place.mkdir(exist_ok=True)
-        journal = Journal(place, identity(self.labeler), CONFIGURATIONS, LABELS)
+        store = LabelStore(place, identity(self.labeler), CONFIGURATIONS, LABELS)
         rows: list[tuple[int, float, float]] = []
         for number, name in enumerate(seen):
             later = seen[name][len(seen[name]) // 3 :]  # past the first relaxation
             picks = torch.randperm(len(later), generator=rng)[: self.frames].tolist()
             for sample in (later[k] for k in picks):
-                compute(journal, self.labeler, sample)
-                entry = journal.get(journal.key(sample))
+                compute(store, self.labeler, sample)
+                entry = store.get(store.key(sample))
                 assert entry is not None
                 error = force_error(committee, sample, entry.label)
                 rows.append((number, sample.deviation, error))

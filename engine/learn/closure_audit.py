@@ -11,9 +11,9 @@ from ..rundir import RunFolder
 from .closures import FLOWS, LABELS, FlowLabel, FlowSample, flux_error, followed
 from .explorers.flows import DECADES, HELD_OUT
 from .indicators import spearman
-from .journal import Journal, compute, identity
+from .label_store import LabelStore, compute, identity
 from .labelers.kinetic import KineticLabeler
-from .ledger import append
+from .round_plan import append
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class ClosureAudit:
         place = folder.path / "audit"
         place.mkdir(exist_ok=True)
         labeler: Labeler[FlowSample, FlowLabel] = self.labeler
-        journal = Journal(place, identity(labeler), FLOWS, LABELS)
+        store = LabelStore(place, identity(labeler), FLOWS, LABELS)
         samples = [
             FlowSample(family, HELD_OUT, index)
             for family in self.families
@@ -67,8 +67,8 @@ class ClosureAudit:
         deviation = followed(committee, samples, self.labeler.times, self.labeler.cells)
         errors = []
         for sample in samples:
-            compute(journal, labeler, sample)
-            entry = journal.get(journal.key(sample))
+            compute(store, labeler, sample)
+            entry = store.get(store.key(sample))
             assert entry is not None
             errors.append(flux_error(committee, sample, entry.label))
         error = torch.tensor(errors, dtype=torch.float64)

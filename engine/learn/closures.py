@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...models.closures.face import FaceClosure, Row
+from ...models.closures.face import FaceClosure, FaceStencil
 from ..gas.moment.hermite import from_raw, primitive
-from ..gas.moment.learned import Council
+from ..gas.moment.learned import ClosureEnsemble
 from ..protocols import Committee
-from .contest import Reference, run_moments
+from .comparison import Reference, run_moments
 from .explorers.flows import DECADES, Flow, box, flow, knudsen_numbers, solve
-from .journal import Codec
+from .label_store import Codec
 from .trainers.closure import faces_of, row_of_cells
 
 
@@ -96,7 +96,7 @@ FLOWS = Codec(pack_flow, unpack_flow)
 LABELS = Codec(pack_label, unpack_label)
 
 
-def scaled_fluxes(modules: Sequence[FaceClosure], row: Row) -> Tensor:
+def scaled_fluxes(modules: Sequence[FaceClosure], row: FaceStencil) -> Tensor:
     """Return every member's scaled closing moment at the faces, ``[members, rows, faces]``.
 
     The gates of range are open: what is judged is the network.
@@ -106,12 +106,12 @@ def scaled_fluxes(modules: Sequence[FaceClosure], row: Row) -> Tensor:
     )
 
 
-def _flux(module: FaceClosure, row: Row) -> Tensor:
+def _flux(module: FaceClosure, row: FaceStencil) -> Tensor:
     z = module.normalised(*module.inputs(row))
     return module.scaled_moment(z) * module.onset_gate(row) * module.unit(row)
 
 
-def deviation(modules: Sequence[FaceClosure], row: Row) -> Tensor:
+def deviation(modules: Sequence[FaceClosure], row: FaceStencil) -> Tensor:
     """Return the members' standard deviation at the faces, ``[rows, faces]``."""
     return scaled_fluxes(modules, row).std(0, correction=0)
 
@@ -180,7 +180,7 @@ def followed(
     order = modules[0].config.order
     raw, knudsen = beginning(samples, cells, order)
     start = Reference(raw[None].expand(len(times), *raw.shape), knudsen, tuple(times))
-    moments = run_moments(start, order, Council(modules)).moments
+    moments = run_moments(start, order, ClosureEnsemble(modules)).moments
     w = primitive(moments)
     seen = torch.stack(
         [deviation(modules, row_of_cells(each, knudsen, 1.0 / cells)) for each in w]

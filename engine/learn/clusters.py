@@ -119,7 +119,7 @@ class LabelJob:
     """Samples structures, labels them, and writes ``train.extxyz`` and ``test.extxyz``.
 
     What is done is never done again: the samples stand in ``samples.extxyz``, labels in
-    the journal of the run folder.
+    the store of the run folder.
 
     Attributes:
         walks: makes the structures.

@@ -31,7 +31,7 @@ import torch
 
 from ..errors import EngineError, InputError, Interrupted
 from ..protocols import Label, Labeler, Sample
-from .journal import Journal, compute
+from .label_store import LabelStore, compute
 
 Pool = Callable[[], Executor]
 """Makes an executor; called again when the executor it made is broken."""
@@ -253,7 +253,7 @@ class Line:
 
 def label_all(
     line: Line,
-    journal: Journal[Sample, Label],
+    store: LabelStore[Sample, Label],
     labeler: Labeler[Sample, Label],
     samples: Sequence[Sample],
     attempts: int = 3,
@@ -268,12 +268,12 @@ def label_all(
     Raises:
         Interrupted: ``asked`` was set; labels in hand are finished, the rest is dropped.
     """
-    unique = {journal.key(sample): sample for sample in samples}
+    unique = {store.key(sample): sample for sample in samples}
     waiting: dict[Future[Any], str] = {}
 
     def ask(key: str) -> None:
-        if not journal.has(key) and len(journal.failures(key)) < attempts:
-            waiting[line.submit(compute, journal, labeler, unique[key])] = key
+        if not store.has(key) and len(store.failures(key)) < attempts:
+            waiting[line.submit(compute, store, labeler, unique[key])] = key
 
     for key in unique:
         ask(key)
@@ -283,7 +283,7 @@ def label_all(
             key = waiting.pop(future)
             error = future.exception()
             if error is not None:
-                journal.add_failure(key, f"{type(error).__name__}: {error}")
+                store.add_failure(key, f"{type(error).__name__}: {error}")
                 ask(key)
         tell(len(unique) - len(waiting), len(unique))
         if asked is not None and asked.is_set() and waiting:

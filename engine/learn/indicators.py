@@ -36,20 +36,20 @@ class Levels:
         ratio: with ``offset``, promises ``error <= ratio (deviation + offset)``; NaN where
             levels are set by hand.
         offset: in the unit of the deviation.
-        leash: deviation at which an explorer turns back; not below ``low``. Wider while the
-            models are poor, so that first rounds do not end where they begin.
+        exploration_limit: deviation at which an explorer stops; not below ``low``. Wider
+            while the models are poor, so that first rounds do not end where they begin.
     """
 
     low: float
     high: float = math.inf
     ratio: float = math.nan
     offset: float = 0.0
-    leash: float = 0.0
+    exploration_limit: float = 0.0
 
     @property
     def reach(self) -> float:
         """How far an explorer may go."""
-        return max(self.low, self.leash)
+        return max(self.low, self.exploration_limit)
 
     def bound(self, deviation: Tensor) -> Tensor:
         """Return the promised bound on the error, ``[samples]``."""
@@ -126,7 +126,7 @@ class TrustLevels:
 
     def __call__(self, evidence: Evidence, round: int) -> Levels:
         """Return the same levels always."""
-        return Levels(self.low, self.high, leash=self.high)
+        return Levels(self.low, self.high, exploration_limit=self.high)
 
 
 @dataclass(frozen=True)
@@ -179,8 +179,8 @@ class Conformal:
         q = q if math.isfinite(q) and q > 0 else self.prior
         last = evidence.since(round - 1).error
         rms = float(last.square().mean().sqrt()) if len(last) else 10 * self.target
-        leash = max(self.target, self.patience * rms) / q - offset
-        return Levels(self.target / q - offset, math.inf, q, offset, leash)
+        exploration_limit = max(self.target, self.patience * rms) / q - offset
+        return Levels(self.target / q - offset, math.inf, q, offset, exploration_limit)
 
 
 def conformal_ratio(evidence: Evidence, coverage: float, offset: float = 0.0) -> float:

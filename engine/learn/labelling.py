@@ -1,4 +1,4 @@
-"""Label a list of structures outside the loop, with the same journal."""
+"""Label a list of structures outside the loop, with the same store."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from ..run import interruptible
 from .atoms import CONFIGURATIONS, LABELS, AtomsLabel, Configuration
 from .audit import write_dataset
 from .execution import Pool, label_all, opened
-from .journal import Journal, identity
+from .label_store import LabelStore, identity
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def label_structures(
     Args:
         samples: structures.
         labeler: the micro-scale model.
-        out: folder of the journal; calling again asks only for what is missing.
+        out: folder of the store; calling again asks only for what is missing.
         pool: where labels are computed.
         attempts: failures after which a structure is given up.
         tell: hears how many are done.
@@ -71,15 +71,15 @@ def label_structures(
     """
     folder = out / "labels"
     folder.mkdir(parents=True, exist_ok=True)
-    journal = Journal(folder, identity(labeler), CONFIGURATIONS, LABELS)
+    store = LabelStore(folder, identity(labeler), CONFIGURATIONS, LABELS)
     with opened(pool) as line, interruptible() as asked:
-        label_all(line, journal, labeler, samples, attempts, asked, tell)
+        label_all(line, store, labeler, samples, attempts, asked, tell)
     dataset, reasons = [], {}
     for number, sample in enumerate(samples):
-        key = journal.key(sample)
-        entry = journal.get(key)
+        key = store.key(sample)
+        entry = store.get(key)
         if entry is None:
-            reasons[number] = journal.failures(key)[-1]
+            reasons[number] = store.failures(key)[-1]
         else:
             dataset.append((sample, entry.label))
     path = out / "dataset.extxyz"

@@ -32,10 +32,10 @@ from ..run import Reporter, interruptible
 from ..rundir import RunFolder
 from .execution import Line, Pool, label_all, opened, serial
 from .indicators import Levels, Threshold, Verdict, check_committee
-from .journal import Codec, Journal, identity
-from .ledger import Plan, atlas, load_plan, save_plan
-from .records import Memory, close_round, conclude, plan_path, recall, take_stock
+from .label_store import Codec, LabelStore, identity
+from .round_plan import Plan, feature_map, load_plan, save_plan
 from .selection import Arm, Batch
+from .state import LoopState, close_round, conclude, evaluate_round, plan_path, recall
 from .stopping import StopRule
 
 _EXPLORE, _CHOOSE, _TRAIN, _DRAW = 1, 2, 3, 4
@@ -48,7 +48,7 @@ class Loop(Generic[Sample, Label]):
     Attributes:
         committee: makes the untrained models.
         start: samples labelled before the first training.
-        explorer: from the number of the round and the deviation at which walkers turn back
+        explorer: from the number of the round and the deviation at which walkers stop
             to an explorer.
         indicator: estimates the error of samples.
         features: ``[samples, d]`` in which distance means novelty.
@@ -104,43 +104,47 @@ class Loop(Generic[Sample, Label]):
             Interrupted: asked to stop; finished labels and the plan are kept.
         """
         (folder.path / "labels").mkdir(exist_ok=True)
-        journal = Journal(
+        store = LabelStore(
             folder.path / "labels", identity(self.labeler), self.samples, self.labels
         )
         empty = self.committee(runtime.generator(self.seed))
         check_committee(empty)
-        memory = recall(folder, journal, empty)
+        state = recall(folder, store, empty)
         with opened(self.pool) as line, interruptible() as asked:
-            while memory.round <= self.rounds and not memory.done:
-                plan = self._plan(folder, memory)
+            while state.round <= self.rounds and not state.done:
+                plan = self._plan(folder, state)
                 begun = time.perf_counter()
-                self._label(line, journal, plan, memory.round, report, asked)
+                self._label(line, store, plan, state.round, report, asked)
                 labelled = time.perf_counter()
-                memory = take_stock(memory, plan, journal, self.error, self.stop, folder)
-                memory = self._train(memory)
-                memory = close_round(
-                    memory, plan, labelled - begun, time.perf_counter() - labelled, folder
+                state = evaluate_round(state, plan, store, self.error, self.stop, folder)
+                state = self._train(state)
+                state = close_round(
+                    state,
+                    plan,
+                    labelled - begun,
+                    time.perf_counter() - labelled,
+                    folder,
                 )
-                report.progress(memory.round, self.rounds + 1, _headline(memory, plan))
-                if asked.is_set() and memory.round <= self.rounds and not memory.done:
+                report.progress(state.round, self.rounds + 1, _headline(state, plan))
+                if asked.is_set() and state.round <= self.rounds and not state.done:
                     raise Interrupted(f"stopped; engine resume {folder.path}")
-        more = self.finish(folder, memory.committee, memory.dataset)
-        return conclude(self.stop, journal, memory, more)
+        more = self.finish(folder, state.committee, state.dataset)
+        return conclude(self.stop, store, state, more)
 
     def _rng(self, round: int, purpose: int) -> torch.Generator:
         return runtime.generator(self.seed, 8 * round + purpose)
 
-    def _plan(self, folder: RunFolder, memory: Memory[Sample, Label]) -> Plan[Sample]:
+    def _plan(self, folder: RunFolder, state: LoopState[Sample, Label]) -> Plan[Sample]:
         """Return the plan of the round: the one on disk, or a new one."""
-        path = plan_path(folder, memory.round)
+        path = plan_path(folder, state.round)
         plan = load_plan(path, self.samples)
         if plan is None:
-            make = self._first if memory.round == 0 else self._explore
-            plan = make(memory)
+            make = self._first if state.round == 0 else self._explore
+            plan = make(state)
             save_plan(path, plan, self.samples)
         return plan
 
-    def _first(self, memory: Memory[Sample, Label]) -> Plan[Sample]:
+    def _first(self, state: LoopState[Sample, Label]) -> Plan[Sample]:
         n = len(self.start)
         names = sorted({self.stratum(sample) for sample in self.start})
         return Plan(
@@ -156,9 +160,9 @@ class Loop(Generic[Sample, Label]):
             seconds=0.0,
         )
 
-    def _explore(self, memory: Memory[Sample, Label]) -> Plan[Sample]:
-        begun, models, now = time.perf_counter(), memory.committee, memory.round
-        levels = self.threshold(memory.evidence, now)
+    def _explore(self, state: LoopState[Sample, Label]) -> Plan[Sample]:
+        begun, models, now = time.perf_counter(), state.committee, state.round
+        levels = self.threshold(state.evidence, now)
         explorer = self.explorer(now, levels.reach)
         seen = list(explorer.explore(models, self._rng(now, _EXPLORE)))
         deviation = self.indicator(models, seen).detach().double().cpu()
@@ -167,13 +171,13 @@ class Loop(Generic[Sample, Label]):
             verdict == int(Verdict.CANDIDATE),
             verdict != int(Verdict.FAILED),
             lambda rows: self.features(models, [seen[row] for row in rows]),
-            lambda: self.features(models, [sample for sample, _ in memory.dataset]),
+            lambda: self.features(models, [sample for sample, _ in state.dataset]),
             self._rng(now, _CHOOSE),
         )
         names = sorted({self.stratum(sample) for sample in seen})
-        drawn = atlas(
+        drawn = feature_map(
             lambda rows: self.features(models, [seen[row] for row in rows]),
-            lambda: self.features(models, [sample for sample, _ in memory.dataset]),
+            lambda: self.features(models, [sample for sample, _ in state.dataset]),
             deviation,
             list(chosen),
             self._rng(now, _DRAW),
@@ -189,13 +193,13 @@ class Loop(Generic[Sample, Label]):
             strata=names,
             levels=levels,
             seconds=time.perf_counter() - begun,
-            atlas=drawn,
+            feature_map=drawn,
         )
 
     def _label(
         self,
         line: Line,
-        journal: Journal[Sample, Label],
+        store: LabelStore[Sample, Label],
         plan: Plan[Sample],
         round: int,
         report: Reporter,
@@ -204,24 +208,27 @@ class Loop(Generic[Sample, Label]):
         def tell(done: int, total: int) -> None:
             report.progress(round, self.rounds, {"labels": f"{done}/{total}"})
 
-        label_all(line, journal, self.labeler, plan.samples, self.attempts, asked, tell)
-        lost = [key for key in map(journal.key, plan.samples) if not journal.has(key)]
+        label_all(line, store, self.labeler, plan.samples, self.attempts, asked, tell)
+        lost = [key for key in map(store.key, plan.samples) if not store.has(key)]
         if len(lost) > self.tolerated * len(plan.samples) and lost:
-            reasons = "; ".join(dict.fromkeys(journal.failures(key)[-1] for key in lost))
+            reasons = "; ".join(dict.fromkeys(store.failures(key)[-1] for key in lost))
             raise EngineError(
                 f"round {round}: {len(lost)} of {len(plan.samples)} labels failed "
                 f"{self.attempts} times ({reasons}); all others are kept"
             )
 
-    def _train(self, memory: Memory[Sample, Label]) -> Memory[Sample, Label]:
-        rng = self._rng(memory.round, _TRAIN)
-        trained = self.trainer.train(memory.committee, memory.dataset, rng)
+    def _train(self, state: LoopState[Sample, Label]) -> LoopState[Sample, Label]:
+        rng = self._rng(state.round, _TRAIN)
+        trained = self.trainer.train(state.committee, state.dataset, rng)
         check_committee(trained)
-        return replace(memory, committee=trained)
+        return replace(state, committee=trained)
 
 
-def _headline(memory: Memory[Any, Any], plan: Plan[Any]) -> dict[str, str]:
-    shown = {"labels": str(len(memory.labelled)), "trusted to": f"{plan.levels.low:.3g}"}
-    if memory.history:
-        shown["untrusted"] = f"{memory.history[-1].untrusted:.1%}"
+def _headline(state: LoopState[Any, Any], plan: Plan[Any]) -> dict[str, str]:
+    shown = {
+        "labels": str(len(state.labelled)),
+        "trusted to": f"{plan.levels.low:.3g}",
+    }
+    if state.history:
+        shown["untrusted"] = f"{state.history[-1].untrusted:.1%}"
     return shown

@@ -142,7 +142,7 @@ def _contraction(module: nn.Module) -> Contraction:
 
 
 def compress(network: LearnedPotential, tolerance: float) -> CompressedPotential | None:
-    """Return the compressed twin of a Deep Potential, None for other forms.
+    """Return the compressed form of a Deep Potential, None for other forms.
 
     The Chebyshev mix is exact. An embedding network is expanded with as many functions as
     ``tolerance`` (relative to its largest value) needs; None if it needs too many.
@@ -198,7 +198,7 @@ def _double(radial: EmbeddingRadial) -> EmbeddingRadial:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far the compressed twin is from its network, on some atoms of a structure.
+    """How far the compressed form is from its network, on some atoms of a structure.
 
     Attributes:
         energy: largest difference of an atom's energy, eV.
@@ -218,7 +218,7 @@ class Agreement:
 def compare(
     compressed: CompressedPotential, state: ParticleState, atoms: int = 24
 ) -> Agreement:
-    """Evaluate network and compressed twin on the first ``atoms`` rows of a structure."""
+    """Evaluate network and compressed form on the first ``atoms`` rows of a structure."""
     table = build_neighbours(state, compressed.cutoff, 0.0)
     places = table.places(state.positions, state.system, state.cell)
     rows = torch.arange(min(atoms, state.atoms), device=places.device)
@@ -246,14 +246,14 @@ def compare(
 
 
 def agreeing(network: LearnedPotential, state: ParticleState) -> CompressedPotential | None:
-    """Return a compressed twin that agrees with the network on a structure.
+    """Return a compressed form that agrees with the network on a structure.
 
     Within :data:`TOLERANCE`; a shorter series is tried first, then a finer one. None if
     neither agrees.
     """
     tolerance = TOLERANCE[state.positions.dtype]
     for share in (1.0, 0.2):
-        twin = compress(network, share * tolerance)
-        if twin is not None and compare(twin, state).within(tolerance):
-            return twin
+        compact = compress(network, share * tolerance)
+        if compact is not None and compare(compact, state).within(tolerance):
+            return compact
     return None

@@ -2,7 +2,7 @@
 
 Windows of a fixed number of samples begin at regular intervals; each compares all later
 samples with its first. A finished window is one sample of the mean curve, and of what is
-computed from it, so that blocking gives both their errors. Memory is that of the windows
+computed from it, so that blocking gives both their errors. LoopState is that of the windows
 under way, whatever the length of the run.
 """
 

@@ -17,7 +17,7 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 from ..errors import InputError
-from ..inputs import refuse_giants
+from ..inputs import check_file_size
 from ..units import EV_PER_A3_BAR
 from .state import ParticleState
 
@@ -77,7 +77,7 @@ def read_frames(path: Path) -> list[LabelledFrame]:
     if not path.exists():
         raise InputError(f"{path}: no such file or folder of labelled frames")
     for file in [path] if path.is_file() else sorted(path.rglob("*.npy")):
-        refuse_giants(file)
+        check_file_size(file)
     if path.is_dir():
         frames = _read_deepmd(path)
     elif path.suffix == ".json":

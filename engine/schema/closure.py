@@ -133,7 +133,7 @@ class ClosureScenario(Common):
     """The kinetic grid is finer by this factor."""
     velocities: int = Field(default=120, ge=24, le=1024)
     """Discrete velocities in [-8, 8]."""
-    opponents: list[Literal["euler", "nsf", "hme"]] = Field(default=["euler", "hme"])
+    baselines: list[Literal["euler", "nsf", "hme"]] = Field(default=["euler", "hme"])
     """Classical models beside the learned ones; nsf is slow at large Kn (explicit)."""
     models: Annotated[list[ClosureModel], Field(min_length=1)]
     """Learned closures."""

@@ -42,7 +42,7 @@ DAMPING = 0.03
 
 
 @dataclass(frozen=True)
-class Row:
+class FaceStencil:
     """A row of cells and the faces between them, ``faces = cells + 1``.
 
     Attributes:
@@ -63,7 +63,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ClosureOutput:
     """What a closure says at each face, ``[batch, faces]``.
 
     Attributes:
@@ -267,7 +267,7 @@ class FaceClosure(nn.Module):
         self.register_buffer("scale", torch.ones(size))
         self.register_buffer("limit", torch.full((size,), math.inf))
 
-    def inputs(self, row: Row) -> tuple[Tensor, Tensor]:
+    def inputs(self, row: FaceStencil) -> tuple[Tensor, Tensor]:
         """Return log-Knudsen inputs ``[..., 3]`` and unscaled invariants ``[..., n]``."""
         return self.invariants(*self.seen(row), row.tau)
 
@@ -288,7 +288,7 @@ class FaceClosure(nn.Module):
             [0.5 * (k + 1), torch.sigmoid(2 * (k + 2)), torch.sigmoid(2 * (k + 0.5))], -1
         )
 
-    def seen(self, row: Row) -> tuple[Tensor, list[Tensor]]:
+    def seen(self, row: FaceStencil) -> tuple[Tensor, list[Tensor]]:
         """Return the state at each face, and its change over each distance of ``reach``.
 
         Differences are centred at the face, over the nearest odd number of cells of the
@@ -312,12 +312,12 @@ class FaceClosure(nn.Module):
             mean = torch.cat([own[:, :1], mean[:, 1:-1], own[:, -1:]], 1)
         return mean, found
 
-    def together(self, row: Row) -> int:
+    def together(self, row: FaceStencil) -> int:
         """Return how many cells of the row are as wide as one of the training."""
         wanted = round(self.config.resolution * self.config.length / row.spacing)
         return max(1, min(wanted, row.cells.shape[1] // 2))
 
-    def pairs(self, row: Row, halves: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+    def pairs(self, row: FaceStencil, halves: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
         """Return the cells ``half`` behind and ``half`` ahead of each face.
 
         They are as wide as in training: on a finer grid means of neighbours, so that a
@@ -331,7 +331,7 @@ class FaceClosure(nn.Module):
         starts = [(most - h * together, most + (h - 1) * together) for h in halves]
         return [(boxes[:, a : a + n + 1], boxes[:, b : b + n + 1]) for a, b in starts]
 
-    def _surrounded(self, row: Row, most: int) -> Tensor:
+    def _surrounded(self, row: FaceStencil, most: int) -> Tensor:
         """The cells, and ``most`` more at both ends."""
         cells = row.cells
         if row.periodic:
@@ -361,7 +361,7 @@ class FaceClosure(nn.Module):
             value = value - self.net.at_rest(z[..., :3])
         return self.config.bound * torch.tanh(value / self.config.bound)
 
-    def onset_gate(self, row: Row) -> Tensor:
+    def onset_gate(self, row: FaceStencil) -> Tensor:
         """Return ``K / (K + K_0)``."""
         return self._gate(0.5 * (row.low + row.high), row.tau)
 
@@ -369,12 +369,12 @@ class FaceClosure(nn.Module):
         k = tau * mean[..., 2].clamp(min=1e-6).sqrt() / self.config.length
         return k / (k + self.config.onset)
 
-    def forward(self, row: Row) -> Answer:
+    def forward(self, row: FaceStencil) -> ClosureOutput:
         """Return the closing moment and the gates at every face."""
         view = self.view(row)
-        return Answer(self.flux(view, row), view.share * view.trust, view.trust)
+        return ClosureOutput(self.flux(view, row), view.share * view.trust, view.trust)
 
-    def view(self, row: Row) -> View:
+    def view(self, row: FaceStencil) -> View:
         """Return all that does not depend on the weights: closures alike share it."""
         return self.view_at(*self.seen(row), row.tau)
 
@@ -395,12 +395,12 @@ class FaceClosure(nn.Module):
         pairs = ((self.scale, other.scale), (self.limit, other.limit))
         return self is other or all(torch.equal(a, b) for a, b in pairs)
 
-    def flux(self, view: View, row: Row) -> Tensor:
+    def flux(self, view: View, row: FaceStencil) -> Tensor:
         """Return f_{M+1} at the faces."""
         flux = self.smooth(self.scaled_moment(view.z) * view.unit, row)
         return flux + self.short_waves(row) if self.together(row) > 1 else flux
 
-    def short_waves(self, row: Row) -> Tensor:
+    def short_waves(self, row: FaceStencil) -> Tensor:
         """Return what damps waves that the filter hides from the network, ``[.., faces]``.
 
         ``DAMPING sqrt(theta)`` times the third difference of f_M over cells of the width of
@@ -413,7 +413,7 @@ class FaceClosure(nn.Module):
         speed = DAMPING * theta.clamp(min=1e-6).sqrt()
         return speed * (third[1] - 3.0 * third[0])
 
-    def unit(self, row: Row) -> Tensor:
+    def unit(self, row: FaceStencil) -> Tensor:
         """Return ``S rho theta^((M + 1)/2) / sqrt((M + 1)!)`` at the faces."""
         return self.unit_at(0.5 * (row.low + row.high))
 
@@ -429,7 +429,7 @@ class FaceClosure(nn.Module):
         size = scaled_moments(mean).square().sum(-1)
         return unit * (1.0 + self.config.stretch**2 * size).sqrt()
 
-    def smooth(self, flux: Tensor, row: Row) -> Tensor:
+    def smooth(self, flux: Tensor, row: FaceStencil) -> Tensor:
         """Filter over the faces with a Gaussian of fixed length (mirrored at ends)."""
         width = self.config.smoothing * self.config.length / row.spacing
         half = math.ceil(3 * width)

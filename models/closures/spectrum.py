@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .face import FaceForm, Row
+from .face import FaceForm, FaceStencil
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class SpectralClosure(nn.Module):
         unit = theta.clamp(min=1e-6).sqrt() ** (order + 1) / math.factorial(order + 1)
         return unit * (weights_of(speeds) * scaled).sum(-1)
 
-    def forward(self, row: Row) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, row: FaceStencil) -> tuple[Tensor, Tensor, Tensor]:
         """Return D_{M+1}, the largest speed over ``sqrt(theta)``, and the trust."""
         view = self.eyes.view(row)
         speeds = self.speeds(view.z, self.eyes.onset_gate(row) * view.trust)

@@ -92,7 +92,7 @@ class LineKinetics:
 
     @staticmethod
     def of(world: KineticWorld) -> "LineKinetics":
-        """Return the twin of a world with one problem.
+        """Return the compact of a world with one problem.
 
         Raises:
             InputError: more axes, ES-BGK, or walls.
@@ -255,7 +255,7 @@ class LineKinetics:
     def advance(self, f: Tensor, dt: float, steps: int, segment: int = 16) -> Tensor:
         """Make many steps; on the way back each segment is run again from its start.
 
-        Memory: a state per segment, and the graph of one segment.
+        LoopState: a state per segment, and the graph of one segment.
         """
 
         def run(f: Tensor, count: int) -> Tensor:

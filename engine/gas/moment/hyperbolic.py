@@ -19,7 +19,7 @@ Density, momentum and the second moments along the axes have exact fluxes and ar
 in conservative form, the other equations along straight paths. MUSCL on ``w``, the exact
 ``|A|`` for upwinding, IMEX ARS(2,2,2) with BGK, or with Shakhov's model where the Prandtl
 number is not 1. For D = 1 this is HME of :mod:`.hermite`.
-A :data:`HyperbolicClosure` may supply what was cut off (:mod:`.tomography`).
+A :data:`HyperbolicClosure` may supply what was cut off (:mod:`.directional closure`).
 
 Walls are Maxwell's for all moments odd in the normal velocity, see :func:`at_wall`.
 """

@@ -16,16 +16,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ....models.closures.face import Answer, FaceClosure, Row
+from ....models.closures.face import ClosureOutput, FaceClosure, FaceStencil
 from ....models.closures.spectrum import SpectralClosure
 from .hermite import Closing, Faces
 
-Member = Callable[[Row], Answer]
+Member = Callable[[FaceStencil], ClosureOutput]
 
 
-def row_of(faces: Faces) -> Row:
+def row_of(faces: Faces) -> FaceStencil:
     """Return what the module sees of the solver's faces."""
-    return Row(
+    return FaceStencil(
         low=faces.low,
         high=faces.high,
         cells=faces.cells,
@@ -73,7 +73,7 @@ class Spectral:
 
 
 @dataclass(frozen=True)
-class Council:
+class ClosureEnsemble:
     """Several closures that answer together: their mean, closed where they disagree.
 
     Attributes:
@@ -101,7 +101,7 @@ class Council:
         return Closing(flux=fluxes.mean(0) * share, blend=blend, fallback=doubt.to(fluxes))
 
 
-def agreement(fluxes: Tensor, row: Row, tolerance: float) -> Tensor:
+def agreement(fluxes: Tensor, row: FaceStencil, tolerance: float) -> Tensor:
     """Return ``1 / (1 + (spread / tolerance)^2)``, ``[batch, faces]``, in [0, 1].
 
     Args:

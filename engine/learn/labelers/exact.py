@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ...md.neighbours import build_neighbours
 from ...md.potential import Potential
 from ..atoms import AtomsLabel, Configuration, stacked
-from ..journal import LabelError
+from ..label_store import LabelError
 
 
 @dataclass(frozen=True)

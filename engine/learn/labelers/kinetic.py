@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ..closures import FlowLabel, FlowSample, on_cells
 from ..explorers.flows import solve
-from ..journal import LabelError
+from ..label_store import LabelError
 
 
 @dataclass(frozen=True)

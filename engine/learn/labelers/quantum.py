@@ -9,7 +9,7 @@ import torch
 
 from ...units import BOHR_ANGSTROM, HARTREE_EV
 from ..atoms import AtomsLabel, Configuration
-from ..journal import LabelError
+from ..label_store import LabelError
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ....models.closures.face import DAMPING, FaceClosure, Row
+from ....models.closures.face import DAMPING, FaceClosure, FaceStencil
 from ...gas.boundaries import ALL_PERIODIC, Open, Sides
 from ...gas.grid import Grid
 from ...gas.material import Gas
@@ -85,7 +85,9 @@ def faces_of(w: Tensor, periodic: bool = True) -> tuple[Tensor, Tensor]:
     return ring[..., :-1, :], ring[..., 1:, :]
 
 
-def row_of_cells(w: Tensor, knudsen: Tensor, spacing: float, periodic: bool = True) -> Row:
+def row_of_cells(
+    w: Tensor, knudsen: Tensor, spacing: float, periodic: bool = True
+) -> FaceStencil:
     """Return the row of a state with constant relaxation time ``tau = Kn``.
 
     Args:
@@ -97,7 +99,7 @@ def row_of_cells(w: Tensor, knudsen: Tensor, spacing: float, periodic: bool = Tr
     kn = knudsen if knudsen.dim() == 2 else knudsen[:, None].expand(w.shape[:2])
     low, high = faces_of(w, periodic)
     a, b = faces_of(kn[..., None], periodic)
-    return Row(low, high, w, 0.5 * (a + b)[..., 0], spacing, periodic)
+    return FaceStencil(low, high, w, 0.5 * (a + b)[..., 0], spacing, periodic)
 
 
 # -- exact linear modes ------------------------------------------------------------------
@@ -215,7 +217,7 @@ class Examples:
     unit: Tensor
     true: Tensor
     floor: Tensor
-    row: Row
+    row: FaceStencil
 
 
 def examples(
@@ -510,7 +512,7 @@ def rolled_out(module: FaceClosure, data: Labelled, courant: float = 0.6) -> Lab
     Args:
         module: the closure, of the precision in which the solver runs.
         data: flows in a periodic box, from their start.
-        courant: as in :func:`~scalebridge.engine.learn.contest.run_moments`.
+        courant: as in :func:`~scalebridge.engine.learn.comparison.run_moments`.
     """
     cells, dtype = data.w.shape[2], module.scale.dtype
     longest = courant / 6.0 / cells

@@ -1,0 +1,196 @@
+"""Pairs of closures and gas models that the audits must tell apart."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from ..gas.moment.hermite import (
+    Closing,
+    Faces,
+    HermiteState,
+    HermiteWorld,
+    grad,
+    hyperbolic,
+)
+from . import kinetics, moments
+from .fault_injection import PlantedFault
+from .findings import Finding
+from .kinetics import KineticSubject
+from .moments import ClosureSubject, GradSpeeds
+
+
+def diffusive(faces: Faces) -> Closing:
+    """A sound closure: ``f_{M+1} = -tau theta / (M + 1) df_M/dx / (1 + tau)``.
+
+    Its answer depends on differences over a fixed length alone, in the moving frame.
+    """
+    return Closing(flux=_gradient_flux(faces, 1.0))
+
+
+def _gradient_flux(faces: Faces, sign: float) -> Tensor:
+    tau, theta = faces.relaxation_time, faces.mean[..., 2]
+    order = faces.cells.shape[-1] - 1
+    return (
+        -sign * 0.1 * tau / (1 + 20 * tau) * theta * faces.gradient[..., -1] / (order + 1)
+    )
+
+
+def antidiffusive(faces: Faces) -> Closing:
+    """The same with the wrong sign, and ten times: short waves grow without bound."""
+    return Closing(flux=_gradient_flux(faces, -10.0))
+
+
+def laboratory(faces: Faces) -> Closing:
+    """A closure without the moving frame: the answer holds the velocity itself."""
+    return Closing(flux=0.01 * faces.mean[..., 1] * faces.mean[..., -1])
+
+
+def one_handed(faces: Faces) -> Closing:
+    """A closure that prefers one direction: even where a mirror asks for an odd answer."""
+    return Closing(flux=_gradient_flux(faces, 1.0).abs())
+
+
+def cell_difference(faces: Faces) -> Closing:
+    """A closure of the difference of two cells, whatever lies between them."""
+    return Closing(flux=-0.01 * (faces.high - faces.low)[..., -1])
+
+
+def unrelaxed(faces: Faces) -> Closing:
+    """A source that undoes more than the relaxation of the last moment."""
+    return Closing(source=1.5 * faces.mean[..., -1] / faces.relaxation_time)
+
+
+def half_relaxed(faces: Faces) -> Closing:
+    """A source that undoes half of the relaxation: heat conducts twice as well."""
+    return Closing(source=0.5 * faces.mean[..., -1] / faces.relaxation_time)
+
+
+@dataclass(frozen=True)
+class Leaking(HermiteWorld):
+    """A solver that loses a billionth of everything in each step."""
+
+    def step(self, state: HermiteState) -> HermiteState:
+        """Advance, and lose."""
+        after = HermiteWorld.step(self, state)
+        return replace(after, moments=after.moments * (1 - 1e-9))
+
+
+def _leak(closure: ClosureSubject, leaking: bool) -> Finding:
+    knudsen = closure.spread(3)
+    world = closure.world(knudsen)
+    if leaking:
+        world = Leaking(
+            world.grid, world.sides, world.gas, knudsen, world.order, world.time_step
+        )
+    some = moments.waves(closure, 3, closure.cells)
+    return moments.conservation(world, some, 10)
+
+
+def _falling(honest: bool) -> Finding:
+    """Entropy of a relaxing gas, or of the same film shown backwards."""
+    seen = kinetics._relaxed(KineticSubject("bgk", 1.0), kinetics._random(4), 10)
+    return kinetics.entropy_rises(seen if honest else seen[::-1])
+
+
+def closure_faults() -> list[PlantedFault]:
+    """Return the fixtures of all audits of closures and kinetic models."""
+    sound, hme = ClosureSubject(diffusive, 5), ClosureSubject(hyperbolic, 5)
+
+    def bad(closure: Any, order: int = 5) -> ClosureSubject:
+        return ClosureSubject(closure, order)
+
+    steps = partial(moments.realizability, steps=150)
+    wide = ClosureSubject(hyperbolic, 24)
+    return [
+        PlantedFault(
+            "conservation",
+            "a solver that leaks",
+            lambda leaks: _leak(hme, leaks),
+            False,
+            True,
+        ),
+        PlantedFault(
+            "Galilean invariance",
+            "no moving frame",
+            moments.galilean,
+            sound,
+            bad(laboratory),
+        ),
+        PlantedFault(
+            "reflection",
+            "prefers one direction",
+            moments.reflection,
+            sound,
+            bad(one_handed, 4),
+        ),
+        PlantedFault(
+            "hyperbolicity",
+            "Grad's closure of five moments",
+            moments.closure_hyperbolicity,
+            hme,
+            bad(grad),
+        ),
+        PlantedFault(
+            "hyperbolicity",
+            "Grad-13",
+            moments.hyperbolicity,
+            GradSpeeds(0.02),
+            GradSpeeds(0.9),
+        ),
+        PlantedFault(
+            "stability of rest",
+            "antidiffusion",
+            moments.stability,
+            sound,
+            bad(antidiffusive),
+        ),
+        PlantedFault(
+            "growth out of equilibrium",
+            "antidiffusion",
+            moments.growth,
+            sound,
+            bad(antidiffusive),
+        ),
+        PlantedFault(
+            "entropy production",
+            "a source against relaxation",
+            moments.entropy,
+            hme,
+            bad(unrelaxed),
+        ),
+        PlantedFault("realizability", "antidiffusion", steps, hme, bad(antidiffusive)),
+        PlantedFault(
+            "heat conduction as Kn -> 0",
+            "half of the relaxation undone",
+            moments.conduction,
+            hme,
+            bad(half_relaxed, 3),
+        ),
+        PlantedFault(
+            "free flight as Kn -> inf",
+            "four moments",
+            moments.free_flight,
+            wide,
+            bad(hyperbolic, 3),
+        ),
+        PlantedFault(
+            "grid transfer",
+            "differences of cells, not of places",
+            moments.grid_transfer,
+            sound,
+            bad(cell_difference),
+        ),
+        PlantedFault(
+            "Prandtl number as Kn -> 0",
+            "BGK sold for a gas of Prandtl number 2/3",
+            kinetics.transport,
+            KineticSubject("shakhov"),
+            KineticSubject("bgk"),
+        ),
+        PlantedFault("entropy production", "a film shown backwards", _falling, True, False),
+    ]
+
+
+__all__ = ["closure_faults"]

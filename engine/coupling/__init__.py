@@ -1,0 +1,1 @@
+"""One simulator inside another: a gas whose collision rates molecular dynamics gives."""

@@ -1,0 +1,30 @@
+"""From a scenario of elastic constants to the job that finds them."""
+
+from pathlib import Path
+
+from ..errors import InputError
+from ..interop.elastic import ElasticJob
+from ..md.structure import check_structure, from_atoms
+from ..schema.elastic import ElasticScenario
+from .md import potential_of, structure_of
+
+
+def assemble(scenario: ElasticScenario, base: Path) -> ElasticJob:
+    """Read the model, make the crystal, check that they fit.
+
+    Raises:
+        InputError: the model is missing, the potential does not know the element, or the
+            crystal has unequal edges.
+    """
+    if len(set(scenario.structure.repeat)) > 1:
+        raise InputError("structure.repeat: the same number of cells along every edge")
+    potential = potential_of(scenario.potential, scenario.precision, base)
+    atoms, name = structure_of(scenario.structure, base, scenario.seed)
+    check_structure(from_atoms(atoms, potential.species), potential.cutoff, name)
+    return ElasticJob(
+        atoms,
+        scenario.structure.repeat[0],
+        potential,
+        scenario.strain,
+        scenario.expected,
+    )

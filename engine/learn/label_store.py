@@ -1,0 +1,233 @@
+"""The store of labels: none is lost, none is computed twice.
+
+A label's key is the hash of its sample and of the method that answers it. The worker that
+computed a label writes it, in one atomic step, to ``KEY.safetensors``; whoever asks for
+the same key later, in this process or in another, finds the file. While a key is being
+computed its lock is held, so that a restarted controller waits for the worker of its
+killed predecessor instead of computing beside it. Durability is here and not in a
+scheduler; workers need to see the folder.
+"""
+
+import fcntl
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from ..errors import DamagedFileError, EngineError
+from ..protocols import Label, Labeler, Sample
+from ..rundir import translate_os_errors, write_atomically, write_text
+
+T = TypeVar("T")
+
+
+class LabelError(EngineError):
+    """The micro-scale model gave no usable answer; the sentence says why."""
+
+
+@dataclass(frozen=True)
+class Codec(Generic[T]):
+    """Turns an object into named tensors and back; both must be importable functions.
+
+    Attributes:
+        pack: what stands on disk, and is hashed: all that decides the label, no more.
+        unpack: the inverse.
+    """
+
+    pack: Callable[[T], Mapping[str, Tensor]]
+    unpack: Callable[[Mapping[str, Tensor]], T]
+
+
+@dataclass(frozen=True)
+class Entry(Generic[Label]):
+    """A label that exists.
+
+    Attributes:
+        label: the answer.
+        seconds: wall time that it took to compute.
+    """
+
+    label: Label
+    seconds: float
+
+
+def identity(labeler: object) -> str:
+    """Return the text that names a method: its ``identity``, or class and settings.
+
+    Raises:
+        TypeError: the labeler is no dataclass and does not say what it is.
+    """
+    own = getattr(labeler, "identity", None)
+    if isinstance(own, str):
+        return own
+    if not is_dataclass(labeler) or isinstance(labeler, type):
+        raise TypeError(f"{labeler!r}: a labeler is a dataclass or has a text `identity`")
+    settings = json.dumps(asdict(labeler), sort_keys=True, default=_named)
+    inside = [type(v).__name__ for v in vars(labeler).values() if is_dataclass(v)]
+    return " ".join([type(labeler).__name__, *inside, settings])
+
+
+def _named(value: object) -> str:
+    return getattr(value, "__qualname__", None) or str(value)
+
+
+def fingerprint(tensors: Mapping[str, Tensor], method: str) -> str:
+    """Return the hash of named tensors (bytes, type, shape) under a method."""
+    digest = hashlib.sha256(method.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:40]
+
+
+@dataclass(frozen=True)
+class LabelStore(Generic[Sample, Label]):
+    """The labels of one method in one folder, shared by controller and workers.
+
+    Attributes:
+        folder: where the files stand.
+        method: what :func:`identity` returned.
+        samples: how a sample is written.
+        labels: how a label is written.
+    """
+
+    folder: Path
+    method: str
+    samples: Codec[Sample]
+    labels: Codec[Label]
+
+    def key(self, sample: Sample) -> str:
+        """Return the key of a sample's label."""
+        return fingerprint(self.samples.pack(sample), self.method)
+
+    def _file(self, key: str) -> Path:
+        return self.folder / f"{key}.safetensors"
+
+    def has(self, key: str) -> bool:
+        """Tell whether the label exists."""
+        return self._file(key).exists()
+
+    def get(self, key: str) -> Entry[Label] | None:
+        """Return the label, or None.
+
+        Raises:
+            DamagedFileError: the file does not hold what was written.
+        """
+        path = self._file(key)
+        if not path.exists():
+            return None
+        remedy = "; delete this file and resume: only this label is computed again"
+        try:
+            with safetensors.safe_open(path, "pt") as file:
+                about = file.metadata() or {}
+                found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, safetensors.SafetensorError) as error:
+            raise DamagedFileError(f"{path}: damaged{remedy}") from error
+        if about.get("check") != fingerprint(found, self.method):
+            raise DamagedFileError(f"{path}: damaged (its hash differs){remedy}")
+        tensors = {
+            n.removeprefix("label."): t for n, t in found.items() if n[:6] == "label."
+        }
+        return Entry(self.labels.unpack(tensors), float(about["seconds"]))
+
+    def put(self, key: str, sample: Sample, label: Label, seconds: float) -> None:
+        """Write a label with its sample, whole or not at all.
+
+        Raises:
+            LabelError: a number of the label is not finite.
+        """
+        packed = self.labels.pack(label)
+        bad = [name for name, t in packed.items() if not bool(torch.isfinite(t).all())]
+        if bad:
+            raise LabelError(f"the label holds non-finite numbers in {', '.join(bad)}")
+        tensors = {f"sample.{n}": t for n, t in self.samples.pack(sample).items()}
+        tensors |= {f"label.{n}": t for n, t in packed.items()}
+        tensors = {n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}
+        about = {
+            "method": self.method,
+            "seconds": repr(seconds),
+            "check": fingerprint(tensors, self.method),
+        }
+        write_atomically(
+            self._file(key), lambda part: safetensors.torch.save_file(tensors, part, about)
+        )
+
+    # -- failures ------------------------------------------------------------------------
+
+    def failures(self, key: str) -> list[str]:
+        """Return the reason of every failed attempt, oldest first."""
+        path = self.folder / f"{key}.failed.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+    def add_failure(self, key: str, reason: str) -> int:
+        """Record a failed attempt; return how many there are."""
+        reasons = [*self.failures(key), reason]
+        write_text(self.folder / f"{key}.failed.json", json.dumps(reasons))
+        return len(reasons)
+
+    # -- one at a time -------------------------------------------------------------------
+
+    @contextmanager
+    def lock(self, key: str) -> Iterator[None]:
+        """Hold a key while it is computed; the lock of a killed process is free."""
+        path = self.folder / f"{key}.lock"
+        with translate_os_errors(path), open(path, "a", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+            if self.has(key):
+                path.unlink(missing_ok=True)
+
+    def note(self, event: str, key: str) -> None:
+        """Append a line to ``log.txt``: time, process, event, key."""
+        with open(self.folder / "log.txt", "a", encoding="utf-8") as file:
+            file.write(f"{time.time():.6f} {os.getpid()} {event} {key}\n")
+
+    def repeated(self) -> int:
+        """Return how many computations began although their label existed: 0."""
+        done: set[str] = set()
+        again = 0
+        log = self.folder / "log.txt"
+        for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else []:
+            _, _, event, key = line.split()
+            again += event == "begin" and key in done
+            if event == "done":
+                done.add(key)
+        return again
+
+
+def compute(
+    store: LabelStore[Sample, Label], labeler: Labeler[Sample, Label], sample: Sample
+) -> float:
+    """Make sure that a label exists; runs in a worker.
+
+    Args:
+        store: where labels stand.
+        labeler: the micro-scale model.
+        sample: what is asked.
+
+    Returns:
+        Seconds that the answer took; 0 if it was there.
+    """
+    key = store.key(sample)
+    with store.lock(key):
+        if store.has(key):
+            return 0.0
+        store.note("begin", key)
+        begun = time.perf_counter()
+        label = labeler.label(sample)
+        seconds = time.perf_counter() - begun
+        store.put(key, sample, label, max(seconds, math.ulp(0.0)))
+        store.note("done", key)
+    return seconds

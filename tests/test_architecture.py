@@ -1,0 +1,150 @@
+"""The architecture that a machine can check: who imports whom, and what the wheel holds."""
+
+import ast
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("engine", "models", "viz")
+LOADING = 'torch.load(source, map_location="cpu", weights_only=True)'
+"""The one call that reads a foreign pickle (`engine import`)."""
+
+
+def imports_of(path: Path) -> set[str]:
+    """Return the absolute names that a file of ours imports, ``engine.md.state`` style."""
+    package = list(path.relative_to(ROOT).with_suffix("").parts[:-1])
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            stem = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*stem, *([node.module] if node.module else [])])
+            found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+    return found
+
+
+def violations(files: dict[str, set[str]]) -> list[str]:
+    """Return every import that goes against the order of the packages."""
+    found = []
+    for file, names in files.items():
+        for name in names:
+            if _forbidden(file, name):
+                found.append(f"{file} imports {name}")
+    return sorted(found)
+
+
+ORDER = (
+    ("engine.kernels",),
+    ("engine.md", "engine.gas"),
+    ("engine.vmc",),
+    ("engine.ritz",),
+    ("engine.learn",),
+    ("engine.interop",),
+    ("engine.audit",),
+    ("engine.coupling",),
+    ("engine.chain",),
+    ("engine.jobs",),
+    ("engine.cli",),
+)
+"""Packages of the engine from the lowest floor up; each may import lower floors only."""
+
+BASE = ("engine.errors", "engine.runtime")
+"""What kernels may import beside themselves."""
+
+
+def floor_of(name: str) -> int | None:
+    """Return the floor of a module; None for those that stand under all of them."""
+    for floor, packages in enumerate(ORDER):
+        if any(name == package or name.startswith(package + ".") for package in packages):
+            return floor
+    return None
+
+
+def _forbidden(file: str, name: str) -> bool:
+    module = file.removesuffix(".py").replace("/", ".")
+
+    def of(package: str) -> bool:
+        return name == package or name.startswith(package + ".")
+
+    if module.startswith("models."):
+        return of("engine") or of("viz") or of("studies") or of("taichi")
+    if of("studies"):
+        return not module.startswith("studies.")
+    if module.startswith("engine.") and of("viz"):
+        return file != "engine/cli.py"
+    if of("taichi") or of("quadrants"):
+        return file != "engine/runtime.py"
+    if (name.endswith(("runtime.ti", "kernels.types.ti"))) and not file.startswith(
+        "engine/kernels/"
+    ):
+        return True
+    if module.startswith("engine.kernels"):
+        return (
+            of("engine")
+            and name != "engine"
+            and not any(map(of, (*BASE, "engine.kernels")))
+        )
+    here, there = floor_of(module), floor_of(name)
+    if here is None or there is None or here == there:
+        return here == there == 1 and module.split(".")[1] != name.split(".")[1]
+    host = file == "engine/interop/host.py" and of("engine.jobs")  # opens scenarios
+    return there > here and not host
+
+
+def our_files() -> dict[str, set[str]]:
+    return {
+        str(path.relative_to(ROOT)): imports_of(path)
+        for package in PACKAGES
+        for path in sorted((ROOT / package).rglob("*.py"))
+    }
+
+
+def test_imports_go_one_way():
+    assert violations(our_files()) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("engine/md/world.py", "taichi"),
+        ("engine/md/world.py", "engine.gas.grid"),
+        ("models/card.py", "engine.errors"),
+        ("engine/run.py", "viz.report"),
+        ("engine/gas/grid.py", "engine.runtime.ti"),
+        ("engine/learn/loop.py", "engine.jobs.md"),
+        ("engine/vmc/world.py", "engine.ritz.solver"),
+        ("engine/interop/ase.py", "engine.coupling.coupled"),
+        ("engine/learn/loop.py", "studies.symmetry"),
+    ],
+)
+def test_a_planted_wrong_import_is_found(file, name):
+    assert violations({file: {name}}) == [f"{file} imports {name}"]
+
+
+def test_every_package_is_in_the_wheel():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    listed = set(project["tool"]["setuptools"]["packages"])
+    folders = {
+        "scalebridge." + ".".join(path.parent.relative_to(ROOT).parts)
+        for package in (*PACKAGES, "scenarios")
+        for path in (ROOT / package).rglob("__init__.py")
+    }
+    assert listed == folders
+
+
+def test_no_pickle_and_no_future_annotations():
+    forbidden = (
+        "torch" + ".load(",
+        "torch" + ".save(",
+        "allow_pickle" + "=True",
+        "from __future__ import " + "annotations",
+    )
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            text = path.read_text().replace("safetensors.torch.save(", "")
+            if path == ROOT / "engine/interop/foreign.py":  # and there never a fallback
+                text = text.replace(LOADING, "")
+            assert not [word for word in forbidden if word in text], path
