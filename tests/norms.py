@@ -37,8 +37,11 @@ import zarr
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "tests" / "norms" / "recorded.json"
-CLOCKS = ("second",)
+CLOCKS = ("second", "cpu_s")
 """A figure or an array whose name holds one of these measures time, not physics."""
+UNDEFINED = ("checkpoint/state/u", "checkpoint/state/f")
+"""States of gases: their ghost cells are scratch and may hold anything after the last step.
+The cells themselves are kept as frames of density, velocity, temperature and stress."""
 FLOOR = 1e-5
 """Smaller numbers are compared absolutely: a drift, a momentum or an asymmetry that is zero
 but for the round-off of numbers of order one (1e-15) then moves by 1e-10."""
@@ -95,9 +98,11 @@ SHORT: dict[str, Shortened] = {
     "argon_coupled_shock": Shortened(
         (
             "grid.cells=24", "grid.nodes=24", "time.end=0.5", "time.frames=2",
-            "collisions.pairs=16", "collisions.replicas=4", "collisions.noise=0.03",
-            "cache.tolerance=0.05", "table.lowest=250.0", "table.highest=1500.0",
+            "collisions.pairs=16", "collisions.replicas=4", "collisions.noise=0.05",
+            "cache.tolerance=0.08", "upstream.mach=1.4", "table.lowest=280.0",
+            "table.highest=500.0",
         ),
+        slow=True,
     ),
     "argon_nve": Shortened(
         _md(
@@ -168,9 +173,12 @@ SHORT: dict[str, Shortened] = {
         (
             *_TINY_LOOP, "initial=1", "explorer.steps=5", "labeler.walkers=16",
             "labeler.first_iterations=3", "labeler.iterations=1", "batch.size=1",
-            "start.0.temperatures=[1000]",
+            "start=[{name='bond',temperatures=[1000],structure={kind='molecule',"
+            "symbols=['Li','H'],positions=[[0.0,0.0,0.0],[1.6,0.0,0.0]]}}]",
+            "audit.frames=0",
         ),
         TRAINED,
+        slow=True,
         needs=("pyscf",),
     ),
     "elt_silicon": Shortened((*_TINY_LOOP, "initial=1", "explorer.steps=10"), TRAINED),
@@ -219,6 +227,7 @@ SHORT: dict[str, Shortened] = {
     ),
     "shock_sensitivity": Shortened(
         ("cells=24", "nodes=24", "extent=10.0", "settling=100"),
+        slow=True,
     ),
     "shu_osher": Shortened(("grid.cells=[64]", "time.end=0.1", "time.frames=2")),
     "silicon_elastic": Shortened(("structure.repeat=[1,1,1]",)),
@@ -365,7 +374,7 @@ def norms_of(folder: Path) -> dict[str, float]:
     found = dict(_summary_norms(folder))
     arrays = (*_stored_arrays(folder), *_saved_tensors(folder), *_structures(folder))
     for name, array in arrays:
-        if not any(clock in name for clock in CLOCKS):
+        if name not in UNDEFINED and not any(clock in name for clock in CLOCKS):
             found.update(array_norms(name, array))
     return dict(sorted(found.items()))
 
@@ -392,13 +401,14 @@ def _stored_arrays(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _saved_tensors(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the tensors of saved modules and of the last state."""
+    """Yield the tensors of saved modules, and of the last state without its writers."""
     for path in sorted([*folder.glob("*.safetensors"), *folder.glob("models/*.safetensors")]):
         for tensor, values in safetensors.numpy.load_file(path).items():
             yield f"weights/{path.stem}/{tensor}", values
     for path in sorted(folder.glob("checkpoints/*.safetensors"))[-1:]:
         for tensor, values in safetensors.numpy.load_file(path).items():
-            yield f"checkpoint/{tensor}", values
+            if tensor.startswith("state/"):
+                yield f"checkpoint/{tensor}", values
 
 
 def _structures(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
