@@ -163,8 +163,8 @@ SHORT: dict[str, Shortened] = {
     ),
     "elt_h4": Shortened(
         (
-            *_TINY_LOOP, "initial=2", "explorer.steps=10", "labeler.basis='sto-3g'",
-            "execution.kind='serial'", "execution={kind='serial'}",
+            *_TINY_LOOP, "initial=1", "explorer.steps=5", "labeler.basis='sto-3g'",
+            "execution={kind='serial'}", "audit.frames=0", "batch.size=2",
         ),
         TRAINED,
         needs=("pyscf",),
@@ -208,6 +208,7 @@ SHORT: dict[str, Shortened] = {
             "temperatures=[300.0,400.0,600.0]", "viscosities=[22.7,28.6,38.8]",
             "iterations=2",
         ),
+        slow=True,
     ),
     "lid_cavity": Shortened(
         ("grid.cells=[8,8]", "model.nodes=[10,10]", "time.end=0.1", "time.frames=2"),
@@ -236,6 +237,7 @@ SHORT: dict[str, Shortened] = {
             "structure.repeat=[2,2,2]", f"output.rdf=[{{name='after',{_AFTER},r_max=5.0}}]",
             "ensemble.ramp=[[0.0,300.0],[10.0,300.0],[40.0,3000.0]]",
         ),
+        slow=True,
     ),
     "silicon_npt": Shortened(_md("structure.repeat=[2,2,2]")),
     "silicon_sw": Shortened(
@@ -314,7 +316,7 @@ SHORT: dict[str, Shortened] = {
     ),
     "water_train": Shortened(
         (
-            *_FIVE, *_TINY_MODEL, "model.cutoff=3.5", "test=[]",
+            *_FIVE, *_TINY_MODEL, "model.cutoff=3.0", "test=[]",
             "data=['../shared/data/deepmd_water/data/data_0']",
         ),
         TRAINED,
@@ -402,7 +404,8 @@ def _stored_arrays(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 def _saved_tensors(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the tensors of saved modules, and of the last state without its writers."""
-    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("models/*.safetensors")]):
+    modules = [*folder.glob("*.safetensors"), *folder.glob("models/*.safetensors")]
+    for path in sorted(modules):
         for tensor, values in safetensors.numpy.load_file(path).items():
             yield f"weights/{path.stem}/{tensor}", values
     for path in sorted(folder.glob("checkpoints/*.safetensors"))[-1:]:
@@ -469,11 +472,18 @@ def changes(old: Mapping[str, float], new: Mapping[str, float]) -> dict[str, flo
 
 def recorded() -> dict[str, dict[str, float]]:
     """Return the recorded norms by scenario."""
-    return json.loads(RECORD.read_text(encoding="utf-8"))["norms"] if RECORD.exists() else {}
+    if not RECORD.exists():
+        return {}
+    return json.loads(RECORD.read_text(encoding="utf-8"))["norms"]
+
+
+def header() -> dict[str, str]:
+    """Return where and of what the norms were recorded."""
+    return json.loads(RECORD.read_text(encoding="utf-8"))["about"]
 
 
 def about() -> dict[str, str]:
-    """Return where and of what the norms are recorded."""
+    """Return what this machine, this installation and this commit are."""
     from scalebridge.engine.rundir import versions
 
     commit = subprocess.run(
@@ -525,8 +535,10 @@ def compare(names: Sequence[str]) -> int:
         change, bound = moved.get(worst, math.inf), SHORT[name].tolerance
         status |= change > bound
         seconds = time.process_time() - begun
-        mark = "ok" if change <= bound else "MOVED"
-        print(f"{name:24s} {change:9.2e} of {bound:.0e} {mark:5s} {seconds:6.2f} s  {worst}")
+        mark = f"{'ok' if change <= bound else 'MOVED':5s} {seconds:6.2f} s"
+        print(f"{name:24s} {change:9.2e} of {bound:.0e} {mark}  {worst}")
+        if change > bound:
+            _tell(moved, bound)
         for word, keys in (
             ("missing", old.get(name, {}).keys() - new.keys()),
             ("new", new.keys() - old.get(name, {}).keys()),
@@ -536,6 +548,12 @@ def compare(names: Sequence[str]) -> int:
                 print(f"  {word}: {', '.join(sorted(keys))}")
         sys.stdout.flush()
     return int(status)
+
+
+def _tell(moved: Mapping[str, float], bound: float) -> None:
+    above = sorted((k for k in moved if moved[k] > bound), key=lambda key: -moved[key])
+    print(f"  {len(above)} of {len(moved)} above: ", end="")
+    print(", ".join(f"{key} {moved[key]:.1e}" for key in above[:6]))
 
 
 def main() -> int:
