@@ -1,0 +1,575 @@
+"""Norms of every shipped scenario, shortened: what the engine computes, in numbers.
+
+``python tests/norms.py record [NAME ...]`` runs the scenarios and keeps their norms in
+``tests/norms/recorded.json``; ``python tests/norms.py compare [NAME ...]`` runs them again
+and says how far each has moved. On the machine of the record a change of structure moves
+nothing beyond ``tolerance``; on another processor, where sums are taken in another order,
+the bound is that of the class of arithmetic (``portable``).
+
+An array counts by its root mean square and by ``sum(x_i cos i) / sqrt(n)``, which notices
+permutations. Entries that are not finite are counted and left out.
+"""
+
+import argparse
+import datetime
+import importlib.util
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+if __name__ == "__main__":  # before numpy and torch make their thread pools
+    for _name in ("SCALEBRIDGE_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(_name, "1")
+
+import ase.io
+import numpy as np
+import safetensors.numpy
+import torch
+import zarr
+
+ROOT = Path(__file__).resolve().parent.parent
+RECORD = ROOT / "tests" / "norms" / "recorded.json"
+CLOCKS = ("second", "cpu_s")
+"""A figure or an array whose name holds one of these measures time, not physics."""
+UNDEFINED = ("checkpoint/state/u", "checkpoint/state/f")
+"""States of gases: their ghost cells are scratch and may hold anything after the last step.
+The cells themselves are kept as frames of density, velocity, temperature and stress."""
+FLOOR = 1e-5
+"""Smaller numbers are compared absolutely: a drift, a momentum or an asymmetry that is zero
+but for the round-off of numbers of order one (1e-15) then moves by 1e-10."""
+
+EXACT = 1e-10
+"""Bound of a deterministic run of up to 20 steps on one machine."""
+TRAINED = 1e-6
+"""Bound of five steps of training, of learning or of Monte Carlo on one machine."""
+
+
+@dataclass(frozen=True)
+class Shortened:
+    """How a scenario is made short.
+
+    Attributes:
+        settings: ``key=value`` as of ``engine run --set``.
+        tolerance: largest relative change of a norm on the machine of the record.
+        portable: largest relative change on any processor.
+        slow: whether it takes more than a few seconds even so.
+        needs: modules, or folders beside the checkout (with a slash), without which it
+            cannot run.
+    """
+
+    settings: tuple[str, ...]
+    tolerance: float = EXACT
+    portable: float = 1e-8
+    slow: bool = False
+    needs: tuple[str, ...] = ()
+
+
+def _md(*more: str) -> tuple[str, ...]:
+    return (
+        "run.steps=20", "output.thermo_every=2", "output.trajectory_every=5",
+        "output.average_from=10", *more,
+    )  # fmt: skip
+
+
+_AFTER = "start=8,every=4"
+_WALKERS = ("sampling.walkers=32", "sampling.burn_in=2", "evaluation.sweeps=10")
+_PLANE = ("time.frames=2", "grid.cells=[16,16]")
+_SMALL_CLOSURE = (
+    "flows=4", "times=[0.01,0.02]", "cells=20", "refinement=1", "velocities=36",
+    "models.0.members=['models/closure_wide_0.safetensors']",
+)  # fmt: skip
+_TINY_MODEL = (
+    "model.channels=4", "model.axis=2", "model.products=2", "model.fitting=[8]",
+)  # fmt: skip
+_TINY_LOOP = (
+    "rounds=1", "training.steps=5", "batch.size=4", "audit.frames=1", *_TINY_MODEL,
+)  # fmt: skip
+_FIVE = ("steps=5", "report_every=5", "checkpoint_every=5")
+
+SHORT: dict[str, Shortened] = {
+    "argon_coupled_shock": Shortened(
+        (
+            "grid.cells=24", "grid.nodes=24", "time.end=0.5", "time.frames=2",
+            "collisions.pairs=16", "collisions.replicas=4", "collisions.noise=0.05",
+            "cache.tolerance=0.08", "upstream.mach=1.4", "table.lowest=280.0",
+            "table.highest=500.0",
+        ),
+        slow=True,
+    ),
+    "argon_nve": Shortened(
+        _md(
+            "structure.cells=5", f"output.rdf=[{{name='after',r_max=12.0,{_AFTER}}}]",
+        ),
+    ),
+    "closure_2d": Shortened(
+        ("flows=2", "times=[0.01,0.02]", "cells=8", "velocities=16"),
+    ),
+    "closure_in_the_loop": Shortened(
+        (
+            "flows=4", "held_out=4", "cells=20", "refinement=1", "velocities=36",
+            "until=0.2", "regression=3", "steps=2", "batch=2", "horizons=[1,2]",
+        ),
+        TRAINED,
+    ),
+    "closure_mix": Shortened(_SMALL_CLOSURE),
+    "closure_moments": Shortened(
+        (
+            "families=[{name='wave',flows=8,until=0.05},{name='mix',flows=8,until=0.05}]",
+            "latents=[1,3]", "steps=5", "cells=20", "velocities=36", "samples=200",
+            "batch=50",
+        ),
+        TRAINED,
+    ),
+    "closure_shock_train": Shortened(
+        (
+            "mach=[1.5,2.5]", "moving=[1.7]", "held_out=[2.0]", "cells=40",
+            "velocities=48", "samples=50", "steps=5", "members=1",
+        ),
+        TRAINED,
+    ),
+    "closure_train": Shortened(
+        (
+            "families=[{name='wave',flows=4,until=0.05},{name='mix',flows=4,until=0.05}]",
+            "members=2", "cells=20", "refinement=1", "velocities=36", "steps=5",
+            "rolled=3", "polish=2", "batch=8", "validation=0.25",
+        ),
+        TRAINED,
+    ),
+    "closure_transition": Shortened(_SMALL_CLOSURE),
+    "closure_wave": Shortened(_SMALL_CLOSURE),
+    "couette": Shortened(
+        (
+            "knudsen=[0.1,3.0]", "grid.cells=[16]", "model.nodes=[16,8]",
+            "time.end=0.08", "time.frames=2",
+        ),
+    ),
+    "deep_ritz": Shortened(("points=200", "iterations=5"), TRAINED),
+    "elt_closure": Shortened(
+        (
+            "rounds=1", "initial=1", "members=2", "audit.frames=1", "explorer.flows=4",
+            "explorer.until=0.01", "explorer.cells=40", "training.steps=5", "batch.size=2",
+            "network.hidden=[8]", "network.reach=[0.03]", "labeler.velocities=36",
+            "explorer.families=['wave','jump']",
+        ),
+        TRAINED,
+    ),
+    "elt_h4": Shortened(
+        (
+            *_TINY_LOOP, "initial=1", "explorer.steps=5", "labeler.basis='sto-3g'",
+            "execution={kind='serial'}", "audit.frames=0", "batch.size=2",
+        ),
+        TRAINED,
+        needs=("pyscf",),
+    ),
+    "elt_lih_vmc": Shortened(
+        (
+            *_TINY_LOOP, "initial=1", "explorer.steps=5", "labeler.walkers=16",
+            "labeler.first_iterations=3", "labeler.iterations=1", "batch.size=1",
+            "start=[{name='bond',temperatures=[1000],structure={kind='molecule',"
+            "symbols=['Li','H'],positions=[[0.0,0.0,0.0],[1.6,0.0,0.0]]}}]",
+            "audit.frames=0",
+        ),
+        TRAINED,
+        slow=True,
+        needs=("pyscf",),
+    ),
+    "elt_silicon": Shortened((*_TINY_LOOP, "initial=1", "explorer.steps=10"), TRAINED),
+    "fourier": Shortened(
+        (
+            "knudsen=[0.1,3.0]", "grid.cells=[16]", "model.nodes=[24]",
+            "time.end=0.08", "time.frames=2",
+        ),
+    ),
+    "isentropic_vortex": Shortened((*_PLANE, "time.end=0.5")),
+    "kelvin_helmholtz": Shortened((*_PLANE, "time.end=0.1")),
+    "label_water_clusters": Shortened(
+        (
+            "clusters.frames=[2,2]", "clusters.walks=2", "clusters.warm=2",
+            "clusters.stride=2", "labeler.basis='sto-3g'", "labeler.grid=0",
+        ),
+        needs=("pyscf", "tblite"),
+    ),
+    "learn_lj_from_rdf": Shortened(
+        (
+            "cells=2", "replicas=2", "melting=10", "settling=5", "frames=3", "interval=3",
+            "rounds=1", "r_max=5.8", "cutoff=5.5",
+        ),
+    ),
+    "learn_viscosity": Shortened(
+        (
+            "temperatures=[300.0,400.0,600.0]", "viscosities=[22.7,28.6,38.8]",
+            "iterations=2",
+        ),
+        slow=True,
+    ),
+    "lid_cavity": Shortened(
+        ("grid.cells=[8,8]", "model.nodes=[10,10]", "time.end=0.1", "time.frames=2"),
+    ),
+    "molybdenum_train": Shortened(
+        (*_FIVE, "model.members=2", *_TINY_MODEL),
+        TRAINED,
+        needs=("shared/data/mlearn/Mo",),
+    ),
+    "normal_shock": Shortened(
+        ("grid.cells=[48]", "model.nodes=[32]", "time.end=0.5", "time.frames=2"),
+    ),
+    "relaxation_bkw": Shortened(("nodes=32", "time_end=1.0", "frames=5")),
+    "riemann_2d": Shortened((*_PLANE, "time.end=0.1")),
+    "shock_mach5p5": Shortened(
+        ("cells=40", "halvings=0", "time=1.0", "velocities=48"),
+    ),
+    "shock_sensitivity": Shortened(
+        ("cells=24", "nodes=24", "extent=10.0", "settling=100"),
+        slow=True,
+    ),
+    "shu_osher": Shortened(("grid.cells=[64]", "time.end=0.1", "time.frames=2")),
+    "silicon_elastic": Shortened(("structure.repeat=[1,1,1]",)),
+    "silicon_melt": Shortened(
+        _md(
+            "structure.repeat=[2,2,2]", f"output.rdf=[{{name='after',{_AFTER},r_max=5.0}}]",
+            "ensemble.ramp=[[0.0,300.0],[10.0,300.0],[40.0,3000.0]]",
+        ),
+        slow=True,
+    ),
+    "silicon_npt": Shortened(_md("structure.repeat=[2,2,2]")),
+    "silicon_sw": Shortened(
+        _md("structure.repeat=[2,2,2]", f"output.rdf=[{{name='all',{_AFTER},r_max=5.0}}]"),
+    ),
+    "silicon_train": Shortened(
+        (*_FIVE, "model.members=2", *_TINY_MODEL),
+        TRAINED,
+        needs=("shared/data/mlearn/Si",),
+    ),
+    "sod": Shortened(
+        (
+            "knudsen=[1e-3,0.1,10.0]", "grid.cells=[32]", "model.nodes=[24]",
+            "time.end=0.03", "time.frames=2",
+        ),
+    ),
+    "sound_wave": Shortened(
+        (
+            "knudsen=[0.032,0.16]", "grid.cells=[32]", "model.nodes=[24]",
+            "time.end=0.03", "time.frames=3",
+        ),
+    ),
+    "symmetry": Shortened(
+        (
+            "temperatures=[900]", "sizes=[2]", "test=4", "steps=5", "batch=2",
+            "conservation={time_steps=[2.0],picoseconds=0.02,replicas=1}",
+        ),
+        TRAINED,
+    ),
+    "vmc_beryllium": Shortened(
+        (*_WALKERS, "iterations=5", "pretraining.steps=5"), TRAINED, needs=("pyscf",),
+    ),
+    "vmc_h10": Shortened(
+        (*_WALKERS, "iterations=5", "pretraining.steps=5"), TRAINED, needs=("pyscf",),
+    ),
+    "vmc_h2_curve": Shortened(
+        (
+            *_WALKERS, "first_iterations=3", "iterations=2", "pretraining.steps=5",
+            "points=[{coordinate=1.4,positions=[[0.0,0.0,-0.7],[0.0,0.0,0.7]]},"
+            "{coordinate=1.0,positions=[[0.0,0.0,-0.5],[0.0,0.0,0.5]]}]",
+        ),
+        TRAINED,
+        needs=("pyscf",),
+    ),
+    "vmc_h4_square": Shortened(
+        (
+            *_WALKERS, "first_iterations=3", "iterations=1", "pretraining.steps=5",
+        ),
+        TRAINED,
+        needs=("pyscf",),
+    ),
+    "vmc_heisenberg": Shortened(
+        (*_WALKERS, "iterations=5", "system.shape=[12]"), TRAINED,
+    ),
+    "vmc_helium": Shortened(
+        (*_WALKERS, "iterations=5", "pretraining.steps=5", "evaluation.density=8"),
+        TRAINED,
+        needs=("pyscf",),
+    ),
+    "vmc_hooke": Shortened((*_WALKERS, "iterations=5"), TRAINED),
+    "vmc_ising_chain": Shortened(
+        (*_WALKERS, "iterations=5", "system.shape=[12]"), TRAINED,
+    ),
+    "vmc_lih": Shortened(
+        (*_WALKERS, "iterations=5", "pretraining.steps=5", "evaluation.density=8"),
+        TRAINED,
+        needs=("pyscf",),
+    ),
+    "water_clusters_train": Shortened((*_FIVE, *_TINY_MODEL), TRAINED),
+    "water_nvt": Shortened(
+        _md(
+            f"output.rdf=[{{name='liquid',r_max=6.2,{_AFTER}}}]",
+            f"output.adf=[{{name='liquid',reach=3.5,{_AFTER}}}]",
+            "output.displacement={start=0,every=2,samples=8,spacing=2}",
+        ),
+    ),
+    "water_train": Shortened(
+        (
+            *_FIVE, *_TINY_MODEL, "model.cutoff=3.0", "test=[]",
+            "data=['../shared/data/deepmd_water/data/data_0']",
+        ),
+        TRAINED,
+        needs=("shared/data/deepmd_water",),
+    ),
+}  # fmt: skip
+
+
+# -- running -----------------------------------------------------------------------------
+
+
+def run_scenario(name: str, settings: Sequence[str], folder: Path) -> None:
+    """Run a shipped scenario into ``folder`` by the command line, without a report.
+
+    Raises:
+        RuntimeError: the run ended with an exit status other than 0.
+    """
+    from click.testing import CliRunner
+
+    from scalebridge.engine.cli import main
+
+    chosen = [part for setting in settings for part in ("--set", setting)]
+    command = ["run", name, *chosen, "--out", str(folder), "--no-report", "--quiet"]
+    answer = CliRunner().invoke(main, command)
+    if answer.exit_code != 0:
+        raise RuntimeError(f"{name}: {answer.output.strip()}") from answer.exception
+
+
+def missing(name: str) -> str:
+    """Return what a scenario needs and is not here, or an empty string."""
+    for need in SHORT[name].needs:
+        found = (
+            (ROOT.parent / need).exists()
+            if "/" in need
+            else importlib.util.find_spec(need) is not None
+        )
+        if not found:
+            return f"{need} is not here"
+    return ""
+
+
+def measure(name: str) -> dict[str, float]:
+    """Run a scenario, shortened, and return its norms by name."""
+    threads = torch.get_num_threads()
+    torch.manual_seed(0)
+    try:
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place) / "run"
+            run_scenario(name, SHORT[name].settings, folder)
+            return norms_of(folder)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def norms_of(folder: Path) -> dict[str, float]:
+    """Return the norms of a run folder by name."""
+    found = dict(_summary_norms(folder))
+    arrays = (*_stored_arrays(folder), *_saved_tensors(folder), *_structures(folder))
+    for name, array in arrays:
+        if name not in UNDEFINED and not any(clock in name for clock in CLOCKS):
+            found.update(array_norms(name, array))
+    return dict(sorted(found.items()))
+
+
+def _summary_norms(folder: Path) -> Iterator[tuple[str, float]]:
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    for name, figure in summary["figures"].items():
+        if not any(clock in name for clock in CLOCKS):
+            yield f"figures/{name}", float(figure["value"])
+            if "error" in figure:
+                yield f"figures/{name}/error", float(figure["error"])
+    yield "verdicts", float(len(summary["verdicts"]))
+    for name in summary["verdicts"]:
+        yield f"verdicts/{name}", 1.0
+
+
+def _stored_arrays(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
+    if not (folder / "data.zarr").exists():
+        return
+    store = zarr.open_group(folder / "data.zarr", mode="r")
+    for path, member in store.members(max_depth=None):
+        if isinstance(member, zarr.Array):
+            yield f"data.zarr/{path}", np.asarray(member[...])
+
+
+def _saved_tensors(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the tensors of saved modules, and of the last state without its writers."""
+    modules = [*folder.glob("*.safetensors"), *folder.glob("models/*.safetensors")]
+    for path in sorted(modules):
+        for tensor, values in safetensors.numpy.load_file(path).items():
+            yield f"weights/{path.stem}/{tensor}", values
+    for path in sorted(folder.glob("checkpoints/*.safetensors"))[-1:]:
+        for tensor, values in safetensors.numpy.load_file(path).items():
+            if tensor.startswith("state/"):
+                yield f"checkpoint/{tensor}", values
+
+
+def _structures(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield what labelled sets hold: positions, energies and forces of all frames."""
+    for path in sorted(folder.glob("*.extxyz")):
+        frames = ase.io.read(path, ":")
+        labelled = [frame for frame in frames if frame.calc is not None]
+        yield f"structures/{path.stem}/positions", _joined(f.positions for f in frames)
+        yield f"structures/{path.stem}/forces", _joined(f.get_forces() for f in labelled)
+        energies = np.array([f.get_potential_energy() for f in labelled])
+        yield f"structures/{path.stem}/energies", energies
+
+
+def _joined(parts: Iterable[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.zeros(0), *(part.ravel() for part in parts)])
+
+
+def array_norms(name: str, array: np.ndarray) -> dict[str, float]:
+    """Return size, root mean square and position-sensitive sum of an array's numbers."""
+    if array.dtype.kind not in "fiubc":
+        return {f"{name}/size": float(array.size)}
+    if array.dtype.kind == "c":
+        array = np.stack([array.real, array.imag])
+    x = array.astype(np.float64).ravel()
+    finite = np.isfinite(x)
+    lost = len(x) - int(finite.sum())
+    x, n = np.where(finite, x, 0.0), max(len(x), 1)
+    norms = {
+        f"{name}/size": float(len(x)),
+        f"{name}/rms": math.sqrt(float(x @ x) / n),
+        f"{name}/sum": float(x @ np.cos(np.arange(len(x)))) / math.sqrt(n),
+    }
+    return norms | ({f"{name}/nan": float(lost)} if lost else {})
+
+
+# -- comparing ---------------------------------------------------------------------------
+
+
+def changes(old: Mapping[str, float], new: Mapping[str, float]) -> dict[str, float]:
+    """Return the relative change of every norm that both hold.
+
+    It is ``|a - b| / max(|a|, |b|, floor)``. The floor is ``FLOOR``; for the
+    position-sensitive sum of an array it is also the array's root mean square, of which the
+    round-off of the sum is a part however far its terms cancel.
+    """
+    found = {}
+    for key in old.keys() & new.keys():
+        a, b = old[key], new[key]
+        stem, _, kind = key.rpartition("/")
+        floor = max(FLOOR, old[f"{stem}/rms"]) if kind == "sum" else FLOOR
+        if a == b or (math.isnan(a) and math.isnan(b)):
+            found[key] = 0.0
+        else:
+            change = abs(a - b) / max(abs(a), abs(b), floor)
+            found[key] = change if math.isfinite(change) else math.inf
+    return found
+
+
+def recorded() -> dict[str, dict[str, float]]:
+    """Return the recorded norms by scenario."""
+    if not RECORD.exists():
+        return {}
+    return json.loads(RECORD.read_text(encoding="utf-8"))["norms"]
+
+
+def header() -> dict[str, str]:
+    """Return where and of what the norms were recorded."""
+    return json.loads(RECORD.read_text(encoding="utf-8"))["about"]
+
+
+def about() -> dict[str, str]:
+    """Return what this machine, this installation and this commit are."""
+    from scalebridge.engine.rundir import versions
+
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((x.split(":")[1].strip() for x in lines if "model name" in x), "")
+    return {
+        "machine": f"{platform.machine()} {model}",
+        "threads": os.environ.get("SCALEBRIDGE_THREADS", ""),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "commit": commit.stdout.strip(),
+        "versions": " ".join(f"{k}={v}" for k, v in versions().items()),
+    }
+
+
+def record(names: Sequence[str]) -> int:
+    """Run scenarios and keep their norms; return the exit status."""
+    kept, failed = recorded(), 0
+    for name in names:
+        begun = time.process_time()
+        try:
+            kept[name] = measure(name)
+        except RuntimeError as error:
+            failed += 1
+            print(error, flush=True)
+            continue
+        seconds = time.process_time() - begun
+        print(f"{name:24s} {seconds:6.2f} s {len(kept[name]):5d} norms", flush=True)
+    RECORD.parent.mkdir(exist_ok=True)
+    blocks = ",\n".join(
+        f"{json.dumps(name)}:{{\n"
+        + ",\n".join(f"{json.dumps(k)}:{json.dumps(v)}" for k, v in kept[name].items())
+        + "}"
+        for name in sorted(kept)
+    )
+    text = f'{{"about": {json.dumps(about(), indent=1)},\n"norms": {{\n{blocks}\n}}}}\n'
+    RECORD.write_text(text, encoding="utf-8")
+    return min(failed, 1)
+
+
+def compare(names: Sequence[str]) -> int:
+    """Run scenarios and print how far their norms moved; return the exit status."""
+    old, status = recorded(), 0
+    for name in names:
+        begun, new = time.process_time(), measure(name)
+        moved = changes(old.get(name, {}), new)
+        worst = max(moved, key=lambda key: moved[key], default="")
+        change, bound = moved.get(worst, math.inf), SHORT[name].tolerance
+        status |= change > bound
+        seconds = time.process_time() - begun
+        mark = f"{'ok' if change <= bound else 'MOVED':5s} {seconds:6.2f} s"
+        print(f"{name:24s} {change:9.2e} of {bound:.0e} {mark}  {worst}")
+        if change > bound:
+            _tell(moved, bound)
+        for word, keys in (
+            ("missing", old.get(name, {}).keys() - new.keys()),
+            ("new", new.keys() - old.get(name, {}).keys()),
+        ):
+            status |= word == "missing" and bool(keys)
+            if keys:
+                print(f"  {word}: {', '.join(sorted(keys))}")
+        sys.stdout.flush()
+    return int(status)
+
+
+def _tell(moved: Mapping[str, float], bound: float) -> None:
+    above = sorted((k for k in moved if moved[k] > bound), key=lambda key: -moved[key])
+    print(f"  {len(above)} of {len(moved)} above: ", end="")
+    print(", ".join(f"{key} {moved[key]:.1e}" for key in above[:6]))
+
+
+def main() -> int:
+    """Record or compare."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("what", choices=["record", "compare"])
+    parser.add_argument("names", nargs="*", help="scenarios; all by default")
+    chosen = parser.parse_args()
+    names = []
+    for name in chosen.names or SHORT:
+        if reason := missing(name):
+            print(f"{name:24s} skipped: {reason}")
+        else:
+            names.append(name)
+    return (record if chosen.what == "record" else compare)(names)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
