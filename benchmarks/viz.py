@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from scalebridge.engine.protocols import Figure, Outcome
+from scalebridge.engine.protocols import Figure, Outcome, told
 from scalebridge.engine.run import ZarrWriter
 from scalebridge.engine.rundir import RunFolder
 
@@ -85,7 +85,7 @@ def _make_run(path: Path, frames: int) -> None:
             folder.log(step=frame, time=0.01 * frame, temperature=[300 + rng.normal()])
         writer.flush()
         folder.write_summary(
-            Outcome({"temperature": Figure(300.0, "K", 1.0)}, {"drift": "ok"})
+            Outcome({"temperature": Figure(300.0, "K", 1.0)}, told({"drift": "ok"}))
         )
 
 

@@ -1,16 +1,18 @@
 """The command line. Heavy imports stand inside the commands: ``engine --help`` is quick."""
 
+import functools
 import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .errors import EngineError, InputError
+from .errors import EngineError, Exit, InputError
 
 if TYPE_CHECKING:
     from .protocols import Job, Outcome
@@ -37,7 +39,8 @@ class Program(click.Group):
 def main() -> None:
     """Simulate with learned physics: molecules, gases, electrons.
 
-    Exit status: 0 done, 1 failed, 2 bad input, 3 stopped by a guard, 130 interrupted.
+    Exit status: 0 done, 1 failed, 2 bad input, 3 stopped by a guard, 4 done but a check
+    failed, 130 interrupted.
     """
 
 
@@ -48,8 +51,38 @@ _settings = click.option(
     metavar="KEY=VALUE",
     help="Replace one key of the scenario, e.g. --set run.steps=100.",
 )
-_quiet = click.option("--quiet", is_flag=True, help="No progress, no table.")
-_report = click.option("--no-report", is_flag=True, help="Do not write report.html.")
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a run tells what it found.
+
+    Attributes:
+        report: write ``report.html``.
+        quiet: no progress, no table.
+        strict: a failed check ends with status 4.
+    """
+
+    report: bool
+    quiet: bool
+    strict: bool
+
+
+def _manner(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of :class:`Manner`, and hand them over as one."""
+    quiet = click.option("--quiet", is_flag=True, help="No progress, no table.")
+    report = click.option(
+        "--report/--no-report", default=True, help="Write report.html, or do not."
+    )
+    strict = click.option(
+        "--strict/--no-strict", default=True, help="Exit with 4 where a check failed, or 0."
+    )
+
+    @functools.wraps(command)
+    def handed(*args: Any, report: bool, quiet: bool, strict: bool, **kwargs: Any) -> None:
+        command(*args, manner=Manner(report, quiet, strict), **kwargs)
+
+    return quiet(report(strict(handed)))
 
 
 @main.command()
@@ -60,8 +93,7 @@ _report = click.option("--no-report", is_flag=True, help="Do not write report.ht
 @click.option("--resume", is_flag=True, help="Go on in --out if it holds a run.")
 @click.option("--executor", metavar="WHERE", help="processes, dask, dask=ADDRESS or slurm.")
 @click.option("--workers", type=int, default=2, show_default=True)
-@_report
-@_quiet
+@_manner
 def run(
     scenario: str,
     settings: Sequence[str],
@@ -70,8 +102,7 @@ def run(
     resume: bool,
     executor: str | None,
     workers: int,
-    no_report: bool,
-    quiet: bool,
+    manner: Manner,
 ) -> None:
     """Run a scenario: a file, or the name of a shipped one (see `engine list`)."""
     from .interop.cluster import execution
@@ -80,20 +111,20 @@ def run(
         raise InputError("--resume: needs --out, the folder to go on in")
     with execution(executor, workers) as where:
         if resume and out is not None and (out / "resolved.json").exists():
-            _go_on(out, no_report, quiet, settings=where)
-            return
-        chosen = list(settings) + ([f'device="{device}"'] if device else []) + where
-        _begin(scenario, chosen, out, no_report, quiet)
+            status = _go_on(out, manner, settings=where)
+        else:
+            chosen = list(settings) + ([f'device="{device}"'] if device else []) + where
+            status = _begin(scenario, chosen, out, manner)
+    click.get_current_context().exit(status)
 
 
-def _begin(
-    scenario: str, chosen: Sequence[str], out: Path | None, no_report: bool, quiet: bool
-) -> None:
+def _begin(scenario: str, chosen: Sequence[str], out: Path | None, manner: Manner) -> int:
     from . import scenario as scenarios
+    from .jobs import assemble
 
     file = scenarios.find(scenario)
     checked, base = scenarios.load(file, chosen)
-    job = _build(checked, base)
+    job = assemble(checked, base)
     out = out or Path("runs") / f"{file.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     command = ["engine", "run", scenario, *(f"--set {s}" for s in chosen)]
     resolved = {
@@ -105,27 +136,23 @@ def _begin(
     from .rundir import RunFolder
 
     with RunFolder.create(out, file.read_text(encoding="utf-8"), resolved) as folder:
-        _work(job, folder, no_report, quiet)
+        return _work(job, folder, manner)
 
 
 @main.command()
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option("--previous", is_flag=True, help="From the checkpoint before the newest.")
-@_report
-@_quiet
-def resume(directory: Path, previous: bool, no_report: bool, quiet: bool) -> None:
+@_manner
+def resume(directory: Path, previous: bool, manner: Manner) -> None:
     """Go on with a run that was interrupted, killed or stopped; nothing to edit."""
-    _go_on(directory, no_report, quiet, previous)
+    click.get_current_context().exit(_go_on(directory, manner, previous))
 
 
 def _go_on(
-    path: Path,
-    no_report: bool,
-    quiet: bool,
-    previous: bool = False,
-    settings: Sequence[str] = (),
-) -> None:
+    path: Path, manner: Manner, previous: bool = False, settings: Sequence[str] = ()
+) -> int:
     from . import scenario as scenarios
+    from .jobs import assemble
     from .rundir import RunFolder
 
     with RunFolder.open(path) as folder:
@@ -133,33 +160,30 @@ def _go_on(
         record = folder.resolved
         data = scenarios.override(record["scenario"], settings)
         checked = scenarios.parse(data, str(path / "resolved.json"))
-        _work(_build(checked, Path(record["base"])), folder, no_report, quiet)
+        return _work(assemble(checked, Path(record["base"])), folder, manner)
 
 
-def _build(checked: Any, base: Path) -> "Job":
-    from .jobs import assemble
-
-    return assemble(checked, base)
-
-
-def _work(job: "Job", folder: "RunFolder", no_report: bool, quiet: bool) -> None:
-    """Run a job in its folder; whatever happens, the summary says how it ended."""
-    from .protocols import Outcome
+def _work(job: "Job", folder: "RunFolder", manner: Manner) -> int:
+    """Run a job in its folder and return the exit status, which the summary says too."""
+    from .protocols import Outcome, told
     from .run import console_reporter
 
-    report, begun = console_reporter(quiet), time.monotonic()
+    report, begun = console_reporter(manner.quiet), time.monotonic()
     try:
         outcome = job.run(folder, report)
     except EngineError as error:
-        outcome = Outcome(verdicts={type(error).__name__: str(error)})
+        outcome = Outcome(checks=told({type(error).__name__: str(error)}))
         _conclude(folder, outcome, error.status, begun)
         raise
-    _conclude(folder, outcome, 0, begun)
-    if not no_report:
+    failed = any(not check.passed for check in outcome.checks)
+    status = Exit.CHECK_FAILED if failed and manner.strict else Exit.DONE
+    _conclude(folder, outcome, status, begun)
+    if manner.report:
         _write_report(folder, report)
         folder.write_manifest()
-    if not quiet:
+    if not manner.quiet:
         _show(folder, outcome, time.monotonic() - begun)
+    return status
 
 
 def _conclude(folder: "RunFolder", outcome: "Outcome", status: int, begun: float) -> None:
@@ -254,9 +278,9 @@ def view(
 def check(scenario: str, settings: Sequence[str]) -> None:
     """Check a scenario and everything that it names, without running it."""
     from . import scenario as scenarios
+    from .jobs import assemble
 
-    checked, base = scenarios.load(scenario, settings)
-    _build(checked, base)
+    assemble(*scenarios.load(scenario, settings))
     click.echo(f"{scenario}: ok")
 
 
@@ -358,7 +382,7 @@ def import_(source: Path, out: Path | None) -> None:
     type=click.Path(path_type=Path),
     help="Folder for the report; without it, beside the model and on its card.",
 )
-@_quiet
+@click.option("--quiet", is_flag=True, help="No table.")
 @click.pass_context
 def audit(
     context: click.Context,

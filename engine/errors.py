@@ -1,10 +1,29 @@
 """Errors that a user can act on; each carries the exit status of the command line."""
 
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit status of the command line."""
+
+    DONE = 0
+    """Done, and no check failed."""
+    FAILED = 1
+    """Failed; what was computed is kept."""
+    BAD_INPUT = 2
+    """Refused before anything was computed."""
+    GUARD = 3
+    """Stopped by a guard: non-finite, negative density, explosion."""
+    CHECK_FAILED = 4
+    """Done, but a check of the result failed (``--no-strict``: 0)."""
+    INTERRUPTED = 130
+    """Asked to stop; a checkpoint was written."""
+
 
 class EngineError(Exception):
     """Base of all errors that are part of the interface (exit status 1)."""
 
-    status = 1
+    status = Exit.FAILED
 
 
 class InputError(EngineError):
@@ -13,7 +32,7 @@ class InputError(EngineError):
     The message is one line: the file, the key or frame, what was found, what is allowed.
     """
 
-    status = 2
+    status = Exit.BAD_INPUT
 
 
 class GuardError(EngineError):
@@ -24,7 +43,7 @@ class GuardError(EngineError):
         state: the state that was refused, saved beside the last good one.
     """
 
-    status = 3
+    status = Exit.GUARD
 
     def __init__(self, message: str, step: int = -1, state: object = None) -> None:
         super().__init__(message)
@@ -38,4 +57,4 @@ class DamagedFileError(EngineError):
 class Interrupted(EngineError):
     """SIGTERM or Ctrl-C: a checkpoint was written and the run can be resumed (130)."""
 
-    status = 130
+    status = Exit.INTERRUPTED

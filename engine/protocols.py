@@ -7,7 +7,7 @@ is accepted wherever a protocol has a single call.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -104,12 +104,67 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Check:
+    """One thing that was checked of a result, with the value found and what is allowed.
+
+    Attributes:
+        name: as it stands in ``summary.json``, e.g. ``energy_drift``.
+        kind: ``health`` (finite, conserved, positive), ``accuracy`` (against an exact
+            answer, a reference, a finer grid, the set-point that was asked for) or
+            ``domain`` (is a learned part where it was trained).
+        value: what was found; a NaN fails.
+        bound: what is allowed.
+        at_least: the bound is a lower one.
+        unit: of value and bound.
+        note: one sentence: what is compared with what, or what is wrong.
+    """
+
+    name: str
+    kind: Literal["health", "accuracy", "domain"]
+    value: float
+    bound: float
+    at_least: bool = False
+    unit: str = ""
+    note: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the value keeps the bound; False for a NaN."""
+        if self.at_least:
+            return self.value >= self.bound
+        return self.value <= self.bound
+
+    @property
+    def sentence(self) -> str:
+        """``ok``, or one sentence that says what is wrong."""
+        if self.passed:
+            return "ok"
+        sign, unit = ("<" if self.at_least else ">"), (f" {self.unit}" if self.unit else "")
+        said = f"{self.value:.3g}{unit} {sign} {self.bound:.3g}{unit}"
+        return f"{self.note} ({said})" if self.note else said
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """What a job hands back: its figures, and the verdict of every guard and check."""
+    """What a job hands back: its figures, and what was checked of them."""
 
     figures: Mapping[str, Figure] = field(default_factory=dict)
-    verdicts: Mapping[str, str] = field(default_factory=dict)
-    """Name of the guard or check -> "ok" or one sentence that says what is wrong."""
+    checks: Sequence[Check] = ()
+    unchecked: Mapping[str, str] = field(default_factory=dict)
+    """``health``, ``accuracy`` or ``domain`` -> why none of that kind was checked."""
+
+    @property
+    def verdicts(self) -> dict[str, str]:
+        """Name of a check -> ``ok``, or one sentence that says what is wrong."""
+        return {check.name: check.sentence for check in self.checks}
+
+
+def told(sentences: Mapping[str, str]) -> tuple[Check, ...]:
+    """Return health checks that know no value, from ``ok`` or a sentence each."""
+    return tuple(
+        Check(name, "health", float(said != "ok"), 0.0, note="" if said == "ok" else said)
+        for name, said in sentences.items()
+    )
 
 
 @runtime_checkable
@@ -127,6 +182,7 @@ class Job(Protocol):
 
 
 __all__ = [
+    "Check",
     "Committee",
     "Executor",
     "Explorer",
@@ -142,4 +198,5 @@ __all__ = [
     "Trainer",
     "Trigger",
     "Writer",
+    "told",
 ]

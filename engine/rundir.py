@@ -306,13 +306,17 @@ class RunFolder:
     # -- results ---------------------------------------------------------------------
 
     def write_summary(self, outcome: Outcome, **more: Any) -> None:
-        """Write ``summary.json``: named figures, verdicts of guards, and how it ended."""
+        """Write ``summary.json``: named figures, what was checked, and how it ended."""
         record = {
             "figures": {
                 name: {k: v for k, v in asdict(figure).items() if v not in (None, "")}
                 for name, figure in outcome.figures.items()
             },
-            "verdicts": dict(outcome.verdicts),
+            "checks": [
+                {**asdict(check), "passed": check.passed, "sentence": check.sentence}
+                for check in outcome.checks
+            ],
+            "unchecked": dict(outcome.unchecked),
             **more,
         }
         write_text(self.path / "summary.json", json.dumps(record, indent=1, default=_plain))

@@ -14,8 +14,11 @@ from pydantic.json_schema import models_json_schema
 from pydantic_core import ErrorDetails
 
 from .errors import InputError
-from .schema import scenario_kinds
+from .schema import SCENARIOS
 from .schema.base import Common
+
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+"""Pydantic's words for an unknown key, in a section and in a part."""
 
 MAX_BYTES = 1_000_000
 """A scenario file larger than this is refused unread."""
@@ -107,16 +110,17 @@ def parse(data: Mapping[str, Any], source: str = "scenario") -> Common:
     Raises:
         InputError: one line per problem: file, key, what was found, what is allowed.
     """
-    kinds, kind = scenario_kinds(), data.get("kind")
+    kinds, kind = SCENARIOS.kinds(), data.get("kind")
     if not isinstance(kind, str) or kind not in kinds:
         found = "the key is required" if kind is None else f"{kind!r} is unknown"
         raise InputError(
             f"{source}: kind: {found}{_nearest(kind, kinds)}; allowed: {', '.join(kinds)}"
         )
+    model: type[Common] = SCENARIOS[kind].variant(data)  # type: ignore[attr-defined]
     try:
-        return kinds[kind].model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
-        raise InputError("\n".join(_friendly(error, data, kinds[kind], source))) from error
+        raise InputError("\n".join(_friendly(error, data, model, source))) from error
     except RecursionError as error:
         raise InputError(f"{source}: nested too deeply") from error
 
@@ -129,7 +133,8 @@ def load(name: str | Path, settings: Sequence[str] = ()) -> tuple[Common, Path]:
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON schema of scenario files, for editors."""
-    pairs = [(model, "validation") for model in scenario_kinds().values()]
+    models = [model for kind in SCENARIOS.classes() for model in kind.variants()]  # type: ignore[attr-defined]
+    pairs = [(model, "validation") for model in models]
     links, definitions = models_json_schema(pairs)  # type: ignore[arg-type]
     return {"oneOf": list(links.values()), **definitions}
 
@@ -141,7 +146,7 @@ def _friendly(
     schema = model.model_json_schema()
     lines, explained = [], set()
     for detail in error.errors():
-        if detail["type"] == "extra_forbidden":
+        if detail["type"] in _UNKNOWN:
             key = _key(detail["loc"], data)
             parent, _, name = key.rpartition(".")
             known = _known_keys(detail["loc"], schema)
@@ -151,7 +156,7 @@ def _friendly(
     for detail in error.errors():
         key = _key(detail["loc"], data)
         typo = detail["type"] == "missing" and key in explained
-        if detail["type"] != "extra_forbidden" and not typo:
+        if detail["type"] not in _UNKNOWN and not typo:
             lines.append(f"{source}: {key or 'scenario'}: {_sentence(detail)}")
     return lines
 

@@ -20,7 +20,7 @@ from scalebridge.engine.errors import (
     InputError,
     Interrupted,
 )
-from scalebridge.engine.protocols import Figure, Outcome
+from scalebridge.engine.protocols import Figure, Outcome, told
 from scalebridge.engine.run import Reporter, Simulation, ZarrWriter, every, pack, unpack
 from scalebridge.engine.rundir import RunFolder, verify
 
@@ -75,7 +75,9 @@ def simulation(folder, steps=100, explode_at=-1, hook=None, chunk=7):
         guards=(guard,),
         report_every=10,
         checkpoint_every=20,
-        finish=lambda f, s, o: Outcome({"norm": Figure(float(o["norm"]))}, {"guard": "ok"}),
+        finish=lambda f, s, o: Outcome(
+            {"norm": Figure(float(o["norm"]))}, told({"guard": "ok"})
+        ),
     )
 
 

@@ -33,9 +33,22 @@ class Toy(Common):
 GOOD = {"version": 1, "kind": "toy", "world": {"kind": "cold", "cutoff": 2.5}}
 
 
+class Toys:
+    """A table of scenarios with one kind."""
+
+    def kinds(self) -> tuple[str, ...]:
+        return ("toy",)
+
+    def __getitem__(self, kind: str) -> type[Toy]:
+        return Toy
+
+    def classes(self) -> tuple[type[Toy], ...]:
+        return (Toy,)
+
+
 @pytest.fixture(autouse=True)
 def _toy(monkeypatch):
-    monkeypatch.setattr(scenario, "scenario_kinds", lambda: {"toy": Toy})
+    monkeypatch.setattr(scenario, "SCENARIOS", Toys())
 
 
 def refused(changes: dict) -> str:

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from viz_runs import create
 
-from scalebridge.engine.protocols import Figure, Outcome
+from scalebridge.engine.protocols import Figure, Outcome, told
 from scalebridge.engine.run import ZarrWriter
-from scalebridge.viz import gallery, gas, learning, names, plots, style, walkers
+from scalebridge.viz import figures, gas, learning, names, plots, style, walkers
 from scalebridge.viz.record import Column, Group, Record
 from scalebridge.viz.report import to_png, write_report
 
@@ -159,7 +159,7 @@ def test_what_was_computed_comes_before_what_stands_beside_it(tmp_path):
     grid = {"cells": [8, 6], "lower": [0.0, 0.0], "upper": [1.0, 1.0]}
     with create(tmp_path / "run", {**GAS, "grid": grid}) as folder:
         write_run(folder, (8, 6), {"nsf": 1})
-    titles = [title for title, _ in gallery.run_pictures(Record(tmp_path / "run"))]
+    titles = [title for title, _ in figures.run_pictures(Record(tmp_path / "run"))]
     maps = [title for title in titles if "maps" in title]
     assert maps == ["fields: maps", "compare/nsf: maps"]
     page = write_report(tmp_path / "run").read_text()
@@ -211,7 +211,7 @@ def closure(tmp_path):
                         rng.random(), "relative", note=f"note of {names.result(key).what}"
                     )
                     figures[f"{key}_{name}_{tag}"] = figure
-        outcome = Outcome(figures, {"range_learned": "ok", "stable_learned": "ok"})
+        outcome = Outcome(figures, told({"range_learned": "ok", "stable_learned": "ok"}))
         folder.write_summary(outcome, exit_status=0)
     return Record(tmp_path / "run")
 
@@ -357,7 +357,7 @@ def test_a_scan_shows_its_error_with_its_bar():
 
 def test_proofs_of_gradients_come_after_the_results():
     assert sorted(
-        ["certificate", "compare/nsf", "fields", "shock"], key=gallery._place
+        ["certificate", "compare/nsf", "fields", "shock"], key=figures._place
     ) == [
         "fields",
         "shock",

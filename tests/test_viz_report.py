@@ -86,7 +86,7 @@ def test_draws_fields_with_their_reference(folder):
 
 
 def test_electrons_energy_and_what_was_expected(tmp_path):
-    from scalebridge.engine.protocols import Figure, Outcome
+    from scalebridge.engine.protocols import Figure, Outcome, told
 
     system = {"kind": "molecule", "symbols": ["He"], "positions": [[0.0, 0.0, 0.0]]}
     scenario = {"kind": "vmc", "title": "Helium", "system": system}
@@ -102,7 +102,7 @@ def test_electrons_energy_and_what_was_expected(tmp_path):
             "energy": Figure(-2.9035, "hartree", 0.0004),
             "exact_energy": Figure(-2.9037, "hartree"),
         }
-        folder.write_summary(Outcome(figures, {"finite": "ok"}), exit_status=0)
+        folder.write_summary(Outcome(figures, told({"finite": "ok"})), exit_status=0)
     page = write_report(folder.path).read_text()
     assert re.search(r"-2.90350 ± 0.00040.*hartree.*-2.90370", page, re.DOTALL)
     assert "enclose 90, 60 and 25 %" in page

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from ase.build import bulk
 
-from scalebridge.engine.protocols import Figure, Outcome
+from scalebridge.engine.protocols import Figure, Outcome, told
 from scalebridge.engine.run import ZarrWriter
 from scalebridge.engine.rundir import RunFolder
 
@@ -58,7 +58,7 @@ def finish(folder, verdict="ok", status=0):
         "temperature": Figure(1687.25, "K", 12.0),
         "temperature_reference": Figure(1683.0, "K"),
     }
-    outcome = Outcome(figures, {"energy_drift": verdict})
+    outcome = Outcome(figures, told({"energy_drift": verdict}))
     folder.write_summary(outcome, exit_status=status, wall_seconds=3.25)
 
 

@@ -226,7 +226,8 @@ def _verdict(record: Record) -> str:
             "<h2>Was it right?</h2><p><span class='open'>… The run has not ended;</span> "
             "what follows is what it has written so far.</p>"
         )
-    verdicts = dict(summary.get("verdicts", {}))
+    verdicts = {check["name"]: check["sentence"] for check in summary.get("checks", [])}
+    verdicts = verdicts or dict(summary.get("verdicts", {}))  # runs of the first edition
     kind, sentence = _ENDINGS.get(int(summary.get("exit_status", 0)), ("bad", "It failed."))
     wrong = [name for name, verdict in verdicts.items() if not _fine(verdict)]
     remarks = _remarks(record)

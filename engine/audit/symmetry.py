@@ -33,7 +33,7 @@ from ..md.potential import Potential
 from ..md.state import Interaction, ParticleState, concatenate
 from ..md.structure import from_atoms
 from ..md.world import MolecularDynamics
-from ..protocols import Figure, Outcome
+from ..protocols import Figure, Outcome, told
 from ..run import interruptible
 from ..runtime import generator, start
 from ..units import MD_TIME_FS
@@ -375,7 +375,7 @@ class SymmetryStudy:
             name = f"rotation_error_{form.key}"
             figures[name] = Figure(turned[form.name], "eV/angstrom")
         figures |= self._conserve(folder, report, last)
-        return Outcome(figures, self._verdicts(figures))
+        return Outcome(figures, told(self._verdicts(figures)))
 
     def _data(self) -> tuple[list[LabelledFrame], list[LabelledFrame]]:
         kinds = len(self.temperatures)

@@ -12,7 +12,7 @@ from ase.optimize.optimize import Optimizer
 
 from ..errors import GuardError
 from ..md.potential import Potential
-from ..protocols import Figure, Outcome
+from ..protocols import Figure, Outcome, told
 from ..units import EV_PER_A3_GPA
 from .ase import PotentialCalculator
 
@@ -146,7 +146,8 @@ class ElasticJob:
             )
         stable = bool(np.linalg.eigvalsh(relaxed).min() > 0)
         return Outcome(
-            figures, {"stability": "ok" if stable else "a strain lowers the energy"}
+            figures,
+            told({"stability": "ok" if stable else "a strain lowers the energy"}),
         )
 
     def _figure(self, name: str, value: float, unit: str) -> Figure:

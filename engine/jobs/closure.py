@@ -19,7 +19,7 @@ from ..gas.moment.learned import Learned
 from ..learn import comparison, linear_response
 from ..learn.explorers import flows, fronts
 from ..learn.trainers import closure as training
-from ..protocols import Figure, Job, Outcome
+from ..protocols import Figure, Job, Outcome, told
 from ..run import Reporter
 from ..rundir import RunFolder
 from ..schema.base import locate
@@ -178,7 +178,7 @@ class Training:
                 folder.save_checkpoint(len(s.families) + member + 1, kept)
             figures |= self._write(member, kept, folder)
             report.progress(len(s.families) + member + 1, done, {"trained": name})
-        return Outcome(figures, {"labels": "ok"})
+        return Outcome(figures, told({"labels": "ok"}))
 
     def _label(self, number: int, family: FamilySection) -> dict[str, Tensor]:
         s, parts, times = self.scenario, [], sample_times(family.until)
@@ -366,7 +366,7 @@ class Comparison:
                 int((~run.moments[-1].isfinite()).flatten(1).any(1).sum()) for run in runs
             )
             verdicts[f"stable_{name}"] = "ok" if not bad else f"{bad} runs blew up"
-        return Outcome(figures, verdicts)
+        return Outcome(figures, told(verdicts))
 
     def _reference(self, folder: RunFolder, report: Reporter) -> comparison.Reference:
         s = self.scenario

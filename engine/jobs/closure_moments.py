@@ -14,7 +14,7 @@ from ...models.closures.autoencoder import (
 from .. import runtime
 from ..learn.explorers import flows
 from ..learn.trainers import autoencoder as training
-from ..protocols import Figure, Outcome
+from ..protocols import Figure, Outcome, told
 from ..run import Reporter
 from ..rundir import RunFolder
 from ..schema.closure import ClosureMomentsScenario
@@ -62,7 +62,7 @@ class LearnedMoments:
         write(folder, "kept", widths, "", "numbers kept")
         write(folder, "left_untrained", found[0], "", "before training")
         write(folder, "left_learned", found[1], "", "trained")
-        return Outcome(figures, {"labels": "ok"})
+        return Outcome(figures, told({"labels": "ok"}))
 
     def _labels(self, folder: RunFolder, report: Reporter, total: int) -> list[Tensor]:
         s = self.scenario

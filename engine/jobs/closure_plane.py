@@ -18,7 +18,7 @@ from ..gas.moment.hyperbolic import HyperbolicClosure, HyperbolicWorld
 from ..learn.comparison import MEDIAN, WORST
 from ..learn.explorers import planes
 from ..learn.explorers.flows import DECADES
-from ..protocols import Figure, Outcome
+from ..protocols import Figure, Outcome, told
 from ..run import Reporter
 from ..rundir import RunFolder
 from ..schema.closure import ClosurePlaneScenario
@@ -136,7 +136,7 @@ class PlaneComparison:
             lost = not bool(done.fields.isfinite().all())
             verdicts[f"stable_{name}"] = "a run was lost" if lost else "ok"
             report.progress(number + 1, len(closures), {"model": name})
-        return Outcome(figures, verdicts)
+        return Outcome(figures, told(verdicts))
 
     def _reference(
         self, times: Sequence[float], folder: RunFolder, report: Reporter

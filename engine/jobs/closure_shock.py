@@ -26,7 +26,7 @@ from ..gas.moment.learned import Learned
 from ..gas.moment.realizable import RealizableWorld
 from ..gas.moment.upwind import rusanov
 from ..learn.explorers.fronts import Shock
-from ..protocols import Figure, Outcome
+from ..protocols import Figure, Outcome, told
 from ..run import Reporter
 from ..rundir import RunFolder
 from ..schema.closure import ClosureShockScenario
@@ -224,7 +224,7 @@ class ShockComparison:
                 done += 1
                 report.progress(done, total, {"model": label})
             verdicts[f"stable_{name}"] = "ok" if last is not None else "the run was lost"
-        return Outcome(figures, verdicts)
+        return Outcome(figures, told(verdicts))
 
     def _judge(
         self, folder: RunFolder, name: str, found: Profile | None, true: Profile

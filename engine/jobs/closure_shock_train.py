@@ -12,7 +12,7 @@ from ...models.closures.recurrence import RecurrenceClosure, RecurrenceForm
 from .. import runtime
 from ..learn.explorers.steady import Profile, stationary, transient
 from ..learn.trainers import recurrence as training
-from ..protocols import Figure, Outcome
+from ..protocols import Figure, Outcome, told
 from ..run import Reporter
 from ..rundir import RunFolder
 from ..schema.closure import ClosureShockTrainScenario
@@ -64,7 +64,7 @@ class ShockTraining:
             )
             figures |= {f"{name}_{member}": Figure(v) for name, v in found.items()}
             report.progress(done - s.members + member + 1, done, {"trained": str(member)})
-        return Outcome(figures, {"labels": "ok" if worst < 0.01 else "not converged"})
+        return Outcome(figures, told({"labels": "ok" if worst < 0.01 else "not converged"}))
 
     def _solve(
         self, numbers: Sequence[float], first: int, done: int, report: Reporter

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,7 +38,7 @@ from ..gas.moment.fluid import shock_jump
 from ..gas.observe import positivity_guard
 from ..learn import execution
 from ..learn.label_store import LabelStore, identity
-from ..protocols import Figure, Job, Outcome
+from ..protocols import Figure, Job, Outcome, told
 from ..run import Reporter, Simulation, ZarrWriter, every
 from ..rundir import RunFolder
 from ..schema.coupled import CoupledShockScenario
@@ -49,7 +50,7 @@ UNITS = {
 REMEDY = "refine the grid, or widen the velocity range"
 
 
-def assemble(scenario: CoupledShockScenario) -> Job:
+def assemble(scenario: CoupledShockScenario, base: Path) -> Job:
     """Return the job of a scenario."""
     return CoupledShock(scenario)
 
@@ -415,7 +416,7 @@ class Comparison:
             else f"a rate is off by {worst[0]:.2%}, three error bars are {bound:.2%}",
             "positivity": "ok",
         }
-        return Outcome(figures, verdicts)
+        return Outcome(figures, told(verdicts))
 
     def _inverse_thickness(self, density: Tensor) -> float:
         """Mean free path over ``(rho_2 - rho_1) / max drho/dx``."""

@@ -23,7 +23,7 @@ from ..gas.moment.hermite import HermiteWorld
 from ..gas.moment.hyperbolic import HyperbolicWorld
 from ..gas.moment.state_equation import IdealGas
 from ..gas.observe import positivity_guard, relative_drift
-from ..protocols import Figure, Job, Outcome
+from ..protocols import Figure, Job, Outcome, told
 from ..run import Simulation, ZarrWriter, every
 from ..rundir import RunFolder
 from ..runtime import dtype_of
@@ -497,7 +497,7 @@ class GasJob:
         verdicts = {"positivity": "ok"}
         if kept:
             verdicts["conservation"] = self._account(figures)
-        return Outcome(figures, verdicts)
+        return Outcome(figures, told(verdicts))
 
     def _kept(self) -> tuple[str, ...]:
         """Totals that the boundaries leave alone."""

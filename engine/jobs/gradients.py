@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from ..audit.certify import AGREES, Certificate, Law, certify
 from ..errors import InputError
 from ..gas.collisions import lennard_jones, viscosity
-from ..protocols import Figure, Job, Outcome
+from ..protocols import Figure, Job, Outcome, told
 from ..run import Reporter
 from ..rundir import RunFolder, write_text
 from ..schema.gradients import (
@@ -30,7 +31,7 @@ Kind = (
 )
 
 
-def assemble(scenario: Kind) -> Job:
+def assemble(scenario: Kind, base: Path) -> Job:
     """Return the job of a scenario.
 
     Raises:
@@ -274,4 +275,4 @@ class ViscosityFit:
             if worst <= s.agreement
             else f"a viscosity is {100 * worst:.1f}% off, allowed {100 * s.agreement:g}%"
         )
-        return Outcome(figures, verdicts)
+        return Outcome(figures, told(verdicts))

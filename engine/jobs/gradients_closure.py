@@ -16,7 +16,7 @@ from ..gas.moment.learned import Learned
 from ..learn import comparison
 from ..learn.explorers import flows
 from ..learn.trainers import closure as training
-from ..protocols import Figure, Outcome
+from ..protocols import Figure, Outcome, told
 from ..run import Reporter
 from ..rundir import RunFolder
 from ..schema.gradients import ClosureLoopScenario
@@ -159,7 +159,7 @@ class ClosureLoop:
             "figures": {k: f.value for k, f in figures.items()},
         }
         card.save_module(folder.path / s.name, module, information)
-        return Outcome(figures, verdicts)
+        return Outcome(figures, told(verdicts))
 
     def _write(
         self,

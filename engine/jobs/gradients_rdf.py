@@ -18,7 +18,7 @@ from ..md.state import ParticleState, concatenate
 from ..md.structure import from_atoms
 from ..md.units import METAL
 from ..md.world import MolecularDynamics
-from ..protocols import Figure, Outcome
+from ..protocols import Figure, Outcome, told
 from ..run import Reporter
 from ..rundir import RunFolder
 from ..schema.gradients import LearnRdfScenario, PairSection
@@ -303,4 +303,4 @@ class RdfFit:
         figures["effective_share"] = Figure(
             float(tensors["told"][:, 1].min()), "", note="least over the rounds"
         )
-        return Outcome(figures, verdicts)
+        return Outcome(figures, told(verdicts))

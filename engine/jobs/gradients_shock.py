@@ -17,7 +17,7 @@ from ..gas.kinetic.velocities import Velocities
 from ..gas.kinetic.world import KineticWorld
 from ..gas.material import Gas
 from ..gas.moment.fluid import shock_jump
-from ..protocols import Figure, Outcome
+from ..protocols import Figure, Outcome, told
 from ..run import Reporter
 from ..rundir import RunFolder
 from ..schema.gradients import ShockSensitivityScenario
@@ -193,7 +193,7 @@ class ShockSensitivity:
             if name == "exponent":
                 note = "d ln (inverse thickness) / d (exponent of the viscosity law)"
             figures[f"by_{name}"] = Figure(share, "", note=note)
-        return Outcome(figures, verdicts)
+        return Outcome(figures, told(verdicts))
 
     def _atoms(self, law: Tensor, epsilon: Tensor, sigma: Tensor) -> Tensor:
         """Derivatives of the law by ln sigma and ln epsilon, ``[coefficients, 2]``."""

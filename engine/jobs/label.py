@@ -1,5 +1,7 @@
 """From a labelling scenario to the job that makes the data set."""
 
+from pathlib import Path
+
 from ase import Atoms
 from ase.build import molecule
 
@@ -11,7 +13,7 @@ from ..schema.label import ClustersSection, LabelScenario
 from .learn import labeler_from
 
 
-def assemble(scenario: LabelScenario) -> LabelJob:
+def assemble(scenario: LabelScenario, base: Path) -> LabelJob:
     """Return the job.
 
     Raises:

@@ -1,6 +1,7 @@
 """From a scenario of concurrent learning of a closure to the loop that runs it."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ _SEEDS = 900_003
 """Seed of the starting flows is this much above the scenario's."""
 
 
-def assemble(scenario: ClosureLearnScenario) -> Loop[Any, Any]:
+def assemble(scenario: ClosureLearnScenario, base: Path) -> Loop[Any, Any]:
     """Return the loop."""
     explore, order = scenario.explorer, scenario.network.extra + 2
     times = sample_times(explore.until)

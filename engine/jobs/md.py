@@ -33,7 +33,7 @@ from ..md.structure import check_structure, from_atoms, longest_time_step
 from ..md.trajectory import ExtxyzWriter
 from ..md.units import METAL, REDUCED, Units
 from ..md.world import ExplosionGuard, MolecularDynamics
-from ..protocols import Figure, Outcome, Trigger, Writer
+from ..protocols import Figure, Outcome, Trigger, Writer, told
 from ..run import Reporter, Simulation, ZarrWriter, every
 from ..rundir import RunFolder
 from ..runtime import dtype_of
@@ -452,7 +452,7 @@ class _Outputs:
         verdicts = {"explosion": "ok", "conservation": verdict}
         if "deviation" in self.names:
             figures["largest_deviation"], verdicts["trust"] = self._trust(folder)
-        return Outcome(figures, verdicts)
+        return Outcome(figures, told(verdicts))
 
     def _lattice(self, at_start: float, volume: Figure) -> Figure:
         """``a = a_0 (V / V_0)^(1/3)``."""

@@ -15,7 +15,7 @@ from ...models.wavefunctions.rbm import Rbm, SymmetricRbm
 from ...models.wavefunctions.ritz import RitzNet
 from .. import runtime
 from ..errors import InputError, Interrupted
-from ..protocols import Figure, Job, Outcome
+from ..protocols import Check, Figure, Job, Outcome, told
 from ..ritz.solver import DeepRitz, Mixed, RitzState, Slit
 from ..run import Observed, Reporter, Simulation, interruptible
 from ..rundir import RunFolder
@@ -123,7 +123,15 @@ def _deep_ritz(scenario: DeepRitzScenario) -> Job:
                 "boundary_violation": Figure(float(observed["boundary"]) ** 0.5),
                 "functional": Figure(float(observed["energy"])),
             },
-            {"reference": "ok" if error < 0.05 else f"{error:.0%} off the reference"},
+            [
+                Check(
+                    "reference",
+                    "accuracy",
+                    error,
+                    0.05,
+                    note="relative error",
+                )
+            ],
         )
 
     return Simulation(
@@ -421,7 +429,7 @@ class Finish:
             "reseeded_walkers": Figure(float(reseeded)),
         }
         figures |= _extrapolated(folder, self.problem.unit)
-        return Outcome(figures, verdicts(result, self.problem.exact))
+        return Outcome(figures, told(verdicts(result, self.problem.exact)))
 
 
 def _write_correlation(folder: RunFolder, lattice: Lattice, spins: Tensor) -> None:
@@ -631,4 +639,4 @@ class Scan:
             figures["largest_error_ccsd_t"] = Figure(
                 float(other[other.isfinite()].abs().max()), "millihartree"
             )
-        return Outcome(figures, found)
+        return Outcome(figures, told(found))

@@ -11,7 +11,7 @@ import torch
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from ...models.card import save_module
-from ..protocols import Committee, Explorer, Figure, Labeler, Outcome
+from ..protocols import Committee, Explorer, Figure, Labeler, Outcome, told
 from ..rundir import RunFolder, write_atomically
 from ..runtime import generator
 from .atoms import CONFIGURATIONS, LABELS, AtomsLabel, Configuration, force_error
@@ -63,7 +63,7 @@ class Audit:
             return Outcome(figures)
         fine = worst.value <= self.target
         said = f"{worst.value:.3g} eV/angstrom in {worst.note}, {self.target:.3g} asked for"
-        return Outcome(figures, {"audit": "ok" if fine else said})
+        return Outcome(figures, told({"audit": "ok" if fine else said}))
 
     def _measured(self, folder: RunFolder, committee: Committee) -> dict[str, Figure]:
         rng = generator(self.seed, _STREAM)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from ...models.card import save_module
-from ..protocols import Committee, Figure, Labeler, Outcome
+from ..protocols import Check, Committee, Figure, Labeler, Outcome
 from ..rundir import RunFolder
 from .closures import FLOWS, LABELS, FlowLabel, FlowSample, flux_error, followed
 from .explorers.flows import DECADES, HELD_OUT
@@ -52,7 +52,9 @@ class ClosureAudit:
         if worst is None:
             return Outcome(figures)
         said = f"{worst.value:.3g} in {worst.note}, {self.target:.3g} asked for"
-        return Outcome(figures, {"audit": "ok" if worst.value <= self.target else said})
+        return Outcome(
+            figures, [Check("audit", "accuracy", worst.value, self.target, note=said)]
+        )
 
     def _measured(self, folder: RunFolder, committee: Committee) -> dict[str, Figure]:
         place = folder.path / "audit"

@@ -12,7 +12,7 @@ from ase.constraints import FixCom
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 
-from ..protocols import Figure, Labeler, Outcome
+from ..protocols import Check, Figure, Labeler, Outcome
 from ..rundir import RunFolder, write_atomically
 from .atoms import AtomsLabel, Configuration
 from .execution import Pool
@@ -166,7 +166,7 @@ class LabelJob:
                 "without_label": Figure(failed),
                 "force_rms": Figure(rms, "eV/angstrom"),
             },
-            {"labels": "ok" if not failed else f"{failed} structures have no label"},
+            [Check("labels", "health", failed, 0, note="structures without a label")],
         )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DamagedFileError
-from ..protocols import Committee, Figure, Label, Outcome, Sample
+from ..protocols import Committee, Figure, Label, Outcome, Sample, told
 from ..rundir import RunFolder
 from .indicators import Evidence, Verdict, coverage, spearman
 from .label_store import LabelStore
@@ -322,4 +322,4 @@ def conclude(
     reasons = stop.open_strata(state.history) if state.history else {"all": "not explored"}
     verdicts = {f"stratum {name}": reasons.get(name, "ok") for name in state.names}
     verdicts["stopped"] = "ok" if state.done else "the last round was reached first"
-    return Outcome(figures | dict(more.figures), verdicts | dict(more.verdicts))
+    return Outcome(figures | dict(more.figures), (*told(verdicts), *more.checks))

@@ -1,55 +1,36 @@
-"""What may stand in a scenario file, one module per room."""
+"""What may stand in a scenario file, one module per package."""
 
-from .audit import SymmetryScenario
-from .base import Common
-from .closure import (
-    ClosureMomentsScenario,
-    ClosurePlaneScenario,
-    ClosureScenario,
-    ClosureShockScenario,
-    ClosureShockTrainScenario,
-    ClosureTrainScenario,
+from ...models.parts import Family
+
+SCENARIOS = Family(
+    "scenario",
+    __name__,
+    {
+        "closure": "closure:ClosureScenario",
+        "elastic": "elastic:ElasticScenario",
+        "label": "label:LabelScenario",
+        "closure_in_loop": "gradients:ClosureLoopScenario",
+        "closure_learn": "learn:ClosureLearnScenario",
+        "closure_moments": "closure:ClosureMomentsScenario",
+        "closure_plane": "closure:ClosurePlaneScenario",
+        "closure_shock": "closure:ClosureShockScenario",
+        "closure_shock_train": "closure:ClosureShockTrainScenario",
+        "closure_train": "closure:ClosureTrainScenario",
+        "coupled_shock": "coupled:CoupledShockScenario",
+        "deep_ritz": "vmc:DeepRitzScenario",
+        "gas": "gas:GasScenario",
+        "gas_relaxation": "gas:RelaxationScenario",
+        "learn": "learn:LearnScenario",
+        "learn_rdf": "gradients:LearnRdfScenario",
+        "learn_viscosity": "gradients:LearnViscosityScenario",
+        "md": "md:MdScenario",
+        "shock_sensitivity": "gradients:ShockSensitivityScenario",
+        "symmetry": "audit:SymmetryScenario",
+        "train": "train:TrainScenario",
+        "vmc": "vmc:VmcScenario",
+        "vmc_scan": "vmc:VmcScanScenario",
+    },
 )
-from .coupled import CoupledShockScenario
-from .elastic import ElasticScenario
-from .gas import GasScenario, RelaxationScenario
-from .gradients import (
-    ClosureLoopScenario,
-    LearnRdfScenario,
-    LearnViscosityScenario,
-    ShockSensitivityScenario,
-)
-from .label import LabelScenario
-from .learn import ClosureLearnScenario, LearnScenario
-from .md import MdScenario
-from .train import TrainScenario
-from .vmc import DeepRitzScenario, VmcScanScenario, VmcScenario
+"""Every kind of scenario. A package from outside adds ``scenario.KIND`` of its own."""
 
-
-def scenario_kinds() -> dict[str, type[Common]]:
-    """Return every kind of scenario; a new one is a line here and an arm in ``build``."""
-    return {
-        "closure": ClosureScenario,
-        "closure_in_loop": ClosureLoopScenario,
-        "closure_learn": ClosureLearnScenario,
-        "closure_moments": ClosureMomentsScenario,
-        "closure_plane": ClosurePlaneScenario,
-        "closure_shock": ClosureShockScenario,
-        "closure_shock_train": ClosureShockTrainScenario,
-        "closure_train": ClosureTrainScenario,
-        "coupled_shock": CoupledShockScenario,
-        "elastic": ElasticScenario,
-        "md": MdScenario,
-        "gas": GasScenario,
-        "gas_relaxation": RelaxationScenario,
-        "label": LabelScenario,
-        "learn": LearnScenario,
-        "learn_rdf": LearnRdfScenario,
-        "learn_viscosity": LearnViscosityScenario,
-        "shock_sensitivity": ShockSensitivityScenario,
-        "symmetry": SymmetryScenario,
-        "train": TrainScenario,
-        "vmc": VmcScenario,
-        "vmc_scan": VmcScanScenario,
-        "deep_ritz": DeepRitzScenario,
-    }
+__all__ = ["SCENARIOS"]

@@ -1,6 +1,6 @@
 """What a scenario that holds models against each other's physics may say."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -60,6 +60,7 @@ class ConservationSection(Section):
 class SymmetryScenario(Common):
     """Trains potentials with and without symmetry on the same data and compares them."""
 
+    job: ClassVar[str] = "scalebridge.engine.jobs.audit:assemble"
     kind: Literal["symmetry"]
     temperatures: Annotated[tuple[Positive, ...], Field(min_length=1)] = (
         300.0,

@@ -1,23 +1,60 @@
 """What all scenario kinds share; classes are data only, units stand in field docs."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self, Union
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from ...models.parts import STRICT, Family
 from ..errors import InputError
 
 
 class Section(BaseModel):
     """A table of a scenario file: immutable, unknown keys are errors."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(frozen=True, **STRICT)  # type: ignore[typeddict-item]
+
+
+def choice(family: Family, default: str | None = None) -> Any:
+    """Return the type of a key that takes any part of ``family``.
+
+    Args:
+        family: whose parts may stand there; the key ``kind`` says which.
+        default: the kind where the table does not name one.
+    """
+    classes = family.classes()
+    found: Any = classes[0]
+    if len(classes) > 1:
+        found = Annotated[Union[classes], Field(discriminator="kind")]  # noqa: UP007
+
+    def with_kind(value: Any) -> Any:
+        if isinstance(value, dict) and "kind" not in value and default is not None:
+            return {"kind": default, **value}
+        return value
+
+    return Annotated[found, BeforeValidator(with_kind)]
 
 
 class Common(Section):
-    """The keys that stand at the top of every scenario."""
+    """The keys that stand at the top of every scenario.
+
+    Attributes:
+        job: ``module:function`` of the function that takes the checked scenario and the
+            folder that its paths are relative to, and returns the job. Everything that
+            can be refused is refused there.
+    """
+
+    job: ClassVar[str]
+
+    @classmethod
+    def variants(cls) -> tuple[type[Self], ...]:
+        """Return the classes that share this kind; the file's other keys choose one."""
+        return (cls,)
+
+    @classmethod
+    def variant(cls, data: Any) -> type["Common"]:
+        """Return the class that reads ``data``."""
+        return cls
 
     version: Literal[1]
     """Version of the file format."""

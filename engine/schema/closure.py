@@ -1,6 +1,6 @@
 """What a scenario of learned moment closures may say; non-dimensional (``engine.gas``)."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -66,6 +66,7 @@ class NetworkSection(Section):
 class ClosureTrainScenario(Common):
     """Trains a committee of closures on kinetic solutions of random flows."""
 
+    job: ClassVar[str] = "scalebridge.engine.jobs.closure:assemble"
     kind: Literal["closure_train"]
     precision: Literal["f32", "f64"] = "f32"
     """Of the weights during training; labels are computed in f64."""
@@ -118,6 +119,7 @@ class ClosureModel(Section):
 class ClosureScenario(Common):
     """Runs all models on held-out flows and compares them with the kinetic solution."""
 
+    job: ClassVar[str] = "scalebridge.engine.jobs.closure:assemble"
     kind: Literal["closure"]
     family: Literal["wave", "mix", "jump", "transition"]
     """Which flows."""
@@ -152,6 +154,7 @@ class ClosureScenario(Common):
 class ClosureShockScenario(Common):
     """A stationary shock in a gas with one velocity dimension, by all models."""
 
+    job: ClassVar[str] = "scalebridge.engine.jobs.closure:assemble"
     kind: Literal["closure_shock"]
     mach: float = Field(default=5.5, gt=1, le=20)
     """Mach number (gamma = 3)."""
@@ -173,6 +176,7 @@ class ClosureShockScenario(Common):
 class ClosureShockTrainScenario(Common):
     """Trains realizable closures of six moments on stationary kinetic shocks."""
 
+    job: ClassVar[str] = "scalebridge.engine.jobs.closure:assemble"
     kind: Literal["closure_shock_train"]
     mach: Annotated[list[Annotated[float, Field(gt=1, le=20)]], Field(min_length=1)]
     """Mach numbers of the shocks at rest that are learned from (gamma = 3)."""
@@ -216,6 +220,7 @@ class ClosureShockTrainScenario(Common):
 class ClosurePlaneScenario(Common):
     """Flows of the plane by HME and by closures that were learned in one dimension."""
 
+    job: ClassVar[str] = "scalebridge.engine.jobs.closure:assemble"
     kind: Literal["closure_plane"]
     flows: int = Field(default=4, ge=1, le=1000)
     """How many, four Knudsen decades in turn."""
@@ -242,6 +247,7 @@ class ClosurePlaneScenario(Common):
 class ClosureMomentsScenario(Common):
     """Learns which moments to keep: autoencoders of several widths on kinetic flows."""
 
+    job: ClassVar[str] = "scalebridge.engine.jobs.closure:assemble"
     kind: Literal["closure_moments"]
     families: Annotated[list[FamilySection], Field(min_length=1)]
     """What is learned from; the last eighth of each is held out."""

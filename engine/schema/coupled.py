@@ -1,6 +1,6 @@
 """What a scenario of a gas coupled to molecular dynamics may say."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -96,6 +96,7 @@ class ShockTime(Section):
 class CoupledShockScenario(Common):
     """A shock whose kinetic solver asks molecular dynamics for its collision rates."""
 
+    job: ClassVar[str] = "scalebridge.engine.jobs.coupled:assemble"
     kind: Literal["coupled_shock"]
     molecules: MoleculeSection = MoleculeSection()
     """What collides."""

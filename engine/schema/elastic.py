@@ -1,6 +1,6 @@
 """What a scenario of elastic constants may say."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -11,6 +11,7 @@ from .md import CrystalStructure, PotentialSection
 class ElasticScenario(Common):
     """Lattice constant and elastic constants of a cubic crystal at 0 K."""
 
+    job: ClassVar[str] = "scalebridge.engine.jobs.elastic:assemble"
     structure: CrystalStructure
     """The crystal; its cell is relaxed."""
     potential: PotentialSection

@@ -1,6 +1,6 @@
 """Scenario files of gas dynamics. Everything is non-dimensional, see ``engine.gas``."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -284,6 +284,7 @@ class TimeSection(Section):
 class GasScenario(Common):
     """A gas on a grid: one model, and others beside it for comparison."""
 
+    job: ClassVar[str] = "scalebridge.engine.jobs.gas:assemble"
     kind: Literal["gas"]
     grid: GridSection
     """Cells in space."""
@@ -358,6 +359,7 @@ class GasScenario(Common):
 class RelaxationScenario(Common):
     """A homogeneous gas of Maxwell molecules relaxes (Boltzmann equation)."""
 
+    job: ClassVar[str] = "scalebridge.engine.jobs.gas:assemble"
     kind: Literal["gas_relaxation"]
     dimension: Literal[2, 3] = 2
     """Velocity dimensions."""

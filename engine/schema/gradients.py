@@ -1,6 +1,6 @@
 """What scenarios that differentiate a whole computation may say."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -29,6 +29,7 @@ class PublishedPair(PairSection):
 class LearnViscosityScenario(Common):
     """Finds the forces between atoms from the viscosity of their dilute gas."""
 
+    job: ClassVar[str] = "scalebridge.engine.jobs.gradients:assemble"
     kind: Literal["learn_viscosity"]
     mass: Positive
     """Of an atom, amu."""
@@ -59,6 +60,7 @@ class LearnViscosityScenario(Common):
 class LearnRdfScenario(Common):
     """Finds the forces between atoms from the structure of their liquid."""
 
+    job: ClassVar[str] = "scalebridge.engine.jobs.gradients:assemble"
     kind: Literal["learn_rdf"]
     truth: PairSection
     """Makes the distribution that is learned from, with other random numbers."""
@@ -101,6 +103,7 @@ class LearnRdfScenario(Common):
 class ShockSensitivityScenario(Common):
     """Asks what the thickness of a shock depends on, down to the forces between atoms."""
 
+    job: ClassVar[str] = "scalebridge.engine.jobs.gradients:assemble"
     kind: Literal["shock_sensitivity"]
     mach: Annotated[float, Field(gt=1.05, le=10)] = 2.0
     """Mach number of the gas ahead."""
@@ -123,6 +126,7 @@ class ShockSensitivityScenario(Common):
 class ClosureLoopScenario(Common):
     """Trains a learned closure through the solver that uses it."""
 
+    job: ClassVar[str] = "scalebridge.engine.jobs.gradients:assemble"
     kind: Literal["closure_in_loop"]
     family: Literal["wave", "mix"] = "mix"
     """Which flows."""

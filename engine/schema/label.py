@@ -1,6 +1,6 @@
 """What a scenario that makes a labelled data set may say."""
 
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -47,6 +47,7 @@ class ClustersSection(Section):
 class LabelScenario(Common):
     """Samples structures and labels them with a micro-scale model."""
 
+    job: ClassVar[str] = "scalebridge.engine.jobs.label:assemble"
     clusters: ClustersSection
     """Which structures."""
     labeler: Annotated[LabelerSection, Field(discriminator="kind")]

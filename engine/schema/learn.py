@@ -1,6 +1,6 @@
 """What a scenario of concurrent learning may say."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -344,6 +344,7 @@ class LoopScenario(Common):
 class LearnScenario(LoopScenario):
     """Concurrent learning of a potential: explore, label, train, until nothing is open."""
 
+    job: ClassVar[str] = "scalebridge.engine.jobs.learn:assemble"
     kind: Literal["learn"]
     start: Annotated[tuple[StartSection, ...], Field(min_length=1)]
     """Structures and temperatures."""
@@ -421,6 +422,7 @@ class RegressionSection(Section):
 class ClosureLearnScenario(LoopScenario):
     """Concurrent learning of a moment closure; the kinetic equation is the truth."""
 
+    job: ClassVar[str] = "scalebridge.engine.jobs.learn_closure:assemble"
     kind: Literal["closure_learn"]
     initial: Annotated[int, Field(ge=1, le=1000)] = 4
     """Flows of each family that are labelled first."""

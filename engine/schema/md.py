@@ -1,6 +1,6 @@
 """What a scenario of molecular dynamics may say."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -300,6 +300,7 @@ class OutputSection(Section):
 class MdScenario(Common):
     """Molecular dynamics of one structure, or of many replicas of it at once."""
 
+    job: ClassVar[str] = "scalebridge.engine.jobs.md:assemble"
     kind: Literal["md"]
     units: Literal["metal", "lj"] = "metal"
     """metal: eV, angstrom, amu, K, fs, GPa; lj: reduced units."""

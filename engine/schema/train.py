@@ -1,6 +1,6 @@
 """What a scenario that trains a potential may say."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -220,6 +220,7 @@ Model = Annotated[
 class TrainScenario(Common):
     """Trains a potential, or a committee, on labelled configurations."""
 
+    job: ClassVar[str] = "scalebridge.engine.jobs.train:assemble"
     kind: Literal["train"]
     precision: Literal["f32", "f64"] = "f32"
     """Floating-point precision of weights and tables; energies are summed in f64."""

@@ -1,6 +1,6 @@
 """What a scenario of variational Monte Carlo may say; hartree atomic units."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -222,6 +222,7 @@ class EvaluationSection(Section):
 class VmcScenario(Common):
     """Solve the ground state of one system."""
 
+    job: ClassVar[str] = "scalebridge.engine.jobs.vmc:assemble"
     kind: Literal["vmc"]
     precision: Literal["f32", "f64"] = "f32"
     """Precision of the network; linear algebra and averages are always f64."""
@@ -274,6 +275,7 @@ class PointSection(Section):
 class VmcScanScenario(Common):
     """Solve one molecule along a path of geometries, each from the nearest one solved."""
 
+    job: ClassVar[str] = "scalebridge.engine.jobs.vmc:assemble"
     kind: Literal["vmc_scan"]
     precision: Literal["f32", "f64"] = "f32"
     """Precision of the network."""
@@ -318,6 +320,7 @@ class VmcScanScenario(Common):
 class DeepRitzScenario(Common):
     """Poisson's equation by the variational principle, with a network and random points."""
 
+    job: ClassVar[str] = "scalebridge.engine.jobs.vmc:assemble"
     kind: Literal["deep_ritz"]
     problem: Literal["slit", "mixed"]
     """slit: the unit square [-1, 1]^2 with a slit, right side 1, u = 0 on the boundary;

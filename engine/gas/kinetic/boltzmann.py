@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
-from ...protocols import Figure, Outcome
+from ...protocols import Figure, Outcome, told
 from .. import exact
 
 CHUNK = 1 << 20
@@ -316,7 +316,7 @@ class Relaxation:
             ),
         }
         falling = bool((rows[1:, 5] < rows[:-1, 5] - 1e-12).any())
-        return Outcome(figures, {"entropy": "fell during the run" if falling else "ok"})
+        return Outcome(figures, told({"entropy": "it fell" if falling else "ok"}))
 
     def _cut(self, q: Boltzmann, f: Tensor) -> dict[str, Tensor]:
         """The distribution through the middle of velocity space, at start and end."""

@@ -122,7 +122,7 @@ def transient(
     powers, keep = v[:, None] ** np.arange(order + 1), np.exp(-step)
     found, wanted = [], [round(time / step) for time in times]
     for number in range(1, wanted[-1] + 1):
-        wide = np.pad(f, ((beyond, beyond + 1), (0, 0)), mode="edge")
+        wide = f[np.clip(np.arange(-beyond, len(f) + beyond + 1), 0, len(f) - 1)]
         near = [wide[first + j, column] for j in range(4)]
         flown = sum(w * part for w, part in zip(weights, near, strict=True))
         flown = np.clip(flown, np.minimum(near[1], near[2]), np.maximum(near[1], near[2]))

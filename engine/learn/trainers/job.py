@@ -12,7 +12,7 @@ import torch
 from ....models.card import save_module
 from ...errors import Interrupted
 from ...md.data import LabelledFrame, group_indices, split_frames
-from ...protocols import Figure, Outcome
+from ...protocols import Figure, Outcome, told
 from ...run import interruptible
 from .potential import Errors, Settings, Training, evaluate
 from .tables import TrainingSet
@@ -109,7 +109,7 @@ class TrainingJob:
         if training.held:
             best = folder.path / f"{self.name}_best.safetensors"
             save_module(best, training.result(best=True), record)
-        return Outcome(figures, {"loss finite": "ok"})
+        return Outcome(figures, told({"loss finite": "ok"}))
 
     def _card(
         self, training: Training, figures: dict[str, Figure], factor: float | None

@@ -1,0 +1,140 @@
+"""Parts that declare themselves: one frozen dataclass is schema, card and constructor.
+
+A part is what a scenario names by its ``kind``: a potential, a closure, a labeler, an
+initial condition. Its class says everything once::
+
+    @part
+    class Morse:
+        \"\"\"Morse's pair potential.\"\"\"
+
+        depth: Annotated[float, Gt(0)] = 0.1
+        \"\"\"Of the well, eV.\"\"\"
+        kind: Literal["morse"] = "morse"
+
+The fields with their bounds (:mod:`annotated_types`), defaults and the strings below them
+are the keys of the scenario file, the form on a model's card, the reference page and the
+arguments in Python. What fields must satisfy together stands in ``__post_init__``, which
+raises ``ValueError``.
+
+A :class:`Family` is the table of the parts that may stand in one place. A package from
+outside adds its own through the entry point group ``scalebridge.parts``, under the name
+``FAMILY.KIND``::
+
+    [project.entry-points."scalebridge.parts"]
+    "potential.morse" = "my_package.potentials:Morse"
+"""
+
+import functools
+import importlib
+import importlib.metadata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, dataclass_transform
+
+GROUP = "scalebridge.parts"
+"""Entry points of packages that bring parts of their own."""
+
+STRICT: dict[str, Any] = {
+    "extra": "forbid",
+    "use_attribute_docstrings": True,
+    "allow_inf_nan": False,
+}
+"""How fields are read from a file: no unknown key, no NaN; pydantic's own names."""
+
+Class = TypeVar("Class", bound=type)
+
+
+class UnknownPartError(LookupError):
+    """No part of that kind is known; the message lists those that are."""
+
+
+@dataclass_transform(frozen_default=True)
+def part(cls: Class) -> Class:
+    """Make ``cls`` a frozen dataclass whose fields a scenario file may give."""
+    cls.__pydantic_config__ = STRICT  # type: ignore[attr-defined]
+    return dataclass(frozen=True)(cls)
+
+
+def load_object(reference: str) -> Any:
+    """Return the object that ``module:name`` names.
+
+    Raises:
+        UnknownPartError: there is no such module, or it has no such name.
+    """
+    module, _, name = reference.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UnknownPartError(f"{reference}: cannot be imported: {error}") from error
+
+
+@functools.cache
+def _outside() -> dict[str, importlib.metadata.EntryPoint]:
+    """Return what installed packages bring, by ``FAMILY.KIND``."""
+    return {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
+
+
+@dataclass(frozen=True)
+class Family:
+    """The parts that may stand in one place; classes are imported when they are asked for.
+
+    Attributes:
+        name: of the family, e.g. ``potential``.
+        package: where the shipped ones stand.
+        shipped: kind -> ``module:class``, the module below ``package``.
+    """
+
+    name: str
+    package: str
+    shipped: Mapping[str, str]
+
+    def kinds(self) -> tuple[str, ...]:
+        """Return the kinds that are known, those from outside last."""
+        start = self.name + "."
+        others = [name.removeprefix(start) for name in _outside() if name.startswith(start)]
+        return tuple(dict.fromkeys([*self.shipped, *sorted(others)]))
+
+    def __contains__(self, kind: object) -> bool:
+        """Tell whether ``kind`` is known."""
+        return kind in self.kinds()
+
+    def __getitem__(self, kind: str) -> type:
+        """Return the class of a kind.
+
+        Raises:
+            UnknownPartError: there is none, it cannot be imported, or it calls itself
+                something else.
+        """
+        if kind in self.shipped:
+            return load_object(f"{self.package}.{self.shipped[kind]}")
+        point = _outside().get(f"{self.name}.{kind}")
+        if point is None:
+            known = ", ".join(self.kinds())
+            raise UnknownPartError(f"{self.name} {kind!r} is unknown; known are {known}")
+        found = load_object(f"{point.module}:{point.attr}")
+        if kind_of(found) != kind:
+            raise UnknownPartError(
+                f"entry point {point.name}: {point.value} calls itself {kind_of(found)!r}"
+            )
+        return found
+
+    def classes(self) -> tuple[type, ...]:
+        """Return all classes of the family."""
+        return tuple(self[kind] for kind in self.kinds())
+
+
+def kind_of(cls: Any) -> str | None:
+    """Return what a part, or its class, calls itself; None for what is no part."""
+    kind = getattr(cls, "kind", None)
+    return kind if isinstance(kind, str) else None
+
+
+__all__ = [
+    "GROUP",
+    "STRICT",
+    "Family",
+    "UnknownPartError",
+    "kind_of",
+    "load_object",
+    "part",
+]
