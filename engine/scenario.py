@@ -14,7 +14,7 @@ from pydantic.json_schema import models_json_schema
 from pydantic_core import ErrorDetails
 
 from .errors import InputError
-from .schema import SCENARIOS
+from .schema import FORMER, SCENARIOS
 from .schema.base import Common
 
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
@@ -111,6 +111,8 @@ def parse(data: Mapping[str, Any], source: str = "scenario") -> Common:
         InputError: one line per problem: file, key, what was found, what is allowed.
     """
     kinds, kind = SCENARIOS.kinds(), data.get("kind")
+    if kind in FORMER:
+        raise InputError(f"{source}: kind: {kind!r} was renamed; write {FORMER[kind]}")
     if not isinstance(kind, str) or kind not in kinds:
         found = "the key is required" if kind is None else f"{kind!r} is unknown"
         raise InputError(

@@ -33,4 +33,7 @@ SCENARIOS = Family(
 )
 """Every kind of scenario. A package from outside adds ``scenario.KIND`` of its own."""
 
-__all__ = ["SCENARIOS"]
+FORMER: dict[str, str] = {}
+"""Kinds of the first edition -> what to write instead."""
+
+__all__ = ["FORMER", "SCENARIOS"]
