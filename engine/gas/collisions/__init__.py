@@ -1,0 +1,1 @@
+"""Collisions of two atoms: potentials, scattering, transport coefficients."""
