@@ -1,0 +1,166 @@
+r"""How two molecules of a simulated gas meet: total cross section and angle.
+
+Units: densities of mass over a reference density, speeds in ``sqrt(R T0)``, lengths in a
+reference length; a cross section is divided by the mass of a molecule, so that
+``rho sigma g`` is a rate. The viscosity of the gas at the reference temperature is the
+Knudsen number, ``mu = Kn`` (:mod:`..material`); it fixes the size of the molecules:
+
+    mu = f_mu 5/16 sqrt(pi T) / (<Q_2>/2 over <Q_2> of an isotropic sigma ...),
+
+in general ``mu = f 5/16 sqrt(pi T) 4 / O_22`` with the collision integral ``O_22`` of
+:mod:`.transport`.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...errors import InputError
+from .pairs import Table
+from .scattering import deflection, scatter, wall
+from .transport import transport
+
+HARD_SPHERES, POWER_LAW, TABLE = 2, 0, 1
+"""Kinds of the collision kernel."""
+
+SONINE = 1.016034
+"""Third-order viscosity of hard spheres over the first (Chapman and Cowling, 10.21)."""
+
+
+@dataclass(frozen=True)
+class Molecules:
+    """What the collision kernel needs.
+
+    Attributes:
+        kind: of the kernel.
+        law: ``[3]`` parameters of the kind.
+        sections: ``[energies]`` total cross section (tables only).
+        angles: ``[energies, impact]`` cos chi at equally spaced ``b^2``.
+        largest: of ``sigma g`` at relative speeds of a thermal gas, to begin with.
+    """
+
+    kind: int
+    law: Tensor
+    sections: Tensor
+    angles: Tensor
+    largest: float
+
+
+def _empty() -> tuple[Tensor, Tensor]:
+    return torch.zeros(1, dtype=torch.float64), torch.zeros(1, 2, dtype=torch.float64)
+
+
+def hard_spheres(knudsen: float, factor: float = SONINE) -> Molecules:
+    """Return hard spheres with ``mu = Kn sqrt(T)``; ``factor`` 1: in first order."""
+    section = factor * 5 / 16 * math.sqrt(math.pi) / knudsen
+    law = torch.tensor([section, 0.5, 1.0], dtype=torch.float64)
+    return Molecules(HARD_SPHERES, law, *_empty(), largest=6 * section)
+
+
+def variable_spheres(knudsen: float, omega: float, alpha: float = 1.0) -> Molecules:
+    """Return variable hard (``alpha`` 1) or soft spheres with ``mu = Kn T^omega``.
+
+    ``sigma = s g^(1 - 2 omega)``, ``cos chi = 2 u^(1/alpha) - 1`` with u uniform (G. A.
+    Bird, Molecular Gas Dynamics, 1994, sections 4.3 and 2.7; K. Koura, H. Matsumoto, Phys.
+    Fluids A 3, 2459, 1991). The viscosity is the first approximation.
+
+    Raises:
+        InputError: not 1/2 <= omega <= 1, or alpha outside 1 to 3.
+    """
+    if not 0.5 <= omega <= 1.0:
+        raise InputError(f"omega: {omega}; allowed are 0.5 (hard spheres) to 1 (Maxwell)")
+    if not 1.0 <= alpha <= 3.0:
+        raise InputError(f"alpha: {alpha}; allowed are 1 (hard) to 3")
+    # 1 - <cos^2 chi>, 2/3 where isotropic
+    share = 4 * alpha / ((alpha + 1) * (alpha + 2))
+    # O_22 = share s int x^3 e^-x (2 sqrt(x))^(1 - 2 omega) dx at T = 1, g = 2 sqrt(x)
+    integral = share * 2 ** (1 - 2 * omega) * math.gamma(4.5 - omega)
+    section = 5 / 4 * math.sqrt(math.pi) / integral / knudsen
+    law = torch.tensor([section, 1 - omega, 1 / alpha], dtype=torch.float64)
+    return Molecules(POWER_LAW, law, *_empty(), largest=section * 6 ** (2 - 2 * omega))
+
+
+def from_potential(
+    table: Table,
+    knudsen: float,
+    reference: float,
+    hottest: float,
+    rows: int = 64,
+    columns: int = 256,
+    smallest_angle: float = 0.025,
+) -> Molecules:
+    """Return molecules that scatter as a pair potential does.
+
+    Args:
+        table: the potential.
+        knudsen: viscosity at the reference temperature.
+        reference: kT of temperature 1, in the unit of the potential.
+        hottest: highest temperature of the flow, over the reference.
+        rows: energies, equally spaced in their logarithm.
+        columns: impact parameters of a row.
+        smallest_angle: collisions that turn by less are left out; the viscosity cross
+            section changes by less than its square.
+
+    Raises:
+        InputError: collisions of the hottest gas are not covered by the potential.
+    """
+    low, high = 0.01, 45.0 * hottest
+    if high * reference > table.highest:
+        raise InputError(
+            f"temperature {hottest * reference:g}: its collisions reach "
+            f"{high * reference:.3g}, the potential is known up to {table.highest:.3g}"
+        )
+    steps = torch.linspace(math.log(low), math.log(high), rows, dtype=torch.float64)
+    sections, angles = [], []
+    with torch.no_grad():
+        for energy in (steps.exp() * reference).unbind():
+            area, cos = _row(table, energy, columns, smallest_angle)
+            sections.append(math.pi * area)
+            angles.append(cos)
+        found = scatter(table, reference, reference)
+        one = torch.tensor([reference], dtype=torch.float64)
+        # area per mass: the viscosity of a gas with these molecules must be Kn
+        mu = float(transport(found, one, 1.0).viscosity / math.sqrt(reference))
+    scaled = torch.stack(sections) * (mu / knudsen)
+    law = torch.tensor([float(steps[0]), float(steps[1] - steps[0]), 1.0])
+    speed = 2 * torch.exp(0.5 * steps)
+    thermal = steps.exp() < 10
+    largest = float((scaled * speed)[thermal].amax())
+    return Molecules(TABLE, law.double(), scaled, torch.stack(angles), largest)
+
+
+def _row(
+    table: Table, energy: Tensor, columns: int, smallest: float
+) -> tuple[float, Tensor]:
+    """Return the largest ``b^2`` of one energy and cos chi at equally spaced ``b^2``."""
+    first = float(wall(table, energy[None])[0])
+    last = math.log(min(table.largest, 40.0 * math.exp(first)))
+    t = torch.linspace(first + 1e-9, last, 6000, dtype=torch.float64)
+    v = table.at(t)[0]
+    square = torch.exp(2 * t) * (1 - v / energy)
+    # a closest approach is reached only where no barrier farther out turns the pair back
+    reached = square <= square.flip(0).cummin(0).values.flip(0) + 1e-12
+    t, square = t[reached & (square >= 0)], square[reached & (square >= 0)]
+    chi = deflection(table, energy.expand_as(t), t, 64)
+    order = square.argsort()
+    square, chi = square[order], chi[order]
+    bent = torch.nonzero(chi.abs() > smallest)[:, 0]
+    area = float(square[bent[-1]])
+    wanted = (torch.arange(columns, dtype=torch.float64) + 0.5) / columns * area
+    i = torch.searchsorted(square, wanted).clamp(1, len(square) - 1)
+    share = (wanted - square[i - 1]) / (square[i] - square[i - 1]).clamp(min=1e-300)
+    return area, torch.cos(chi[i - 1] + (chi[i] - chi[i - 1]) * share.clamp(0, 1))
+
+
+__all__ = [
+    "HARD_SPHERES",
+    "POWER_LAW",
+    "SONINE",
+    "TABLE",
+    "Molecules",
+    "from_potential",
+    "hard_spheres",
+    "variable_spheres",
+]
