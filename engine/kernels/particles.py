@@ -8,7 +8,7 @@ Layout: positions ``[capacity, dim]`` and velocities ``[capacity, 3]`` sorted by
 ``starts [cells + 2]`` gives the first particle of every cell, then of the departed.
 """
 
-from .types import Array1, Array2, Array3, Int, Real, Template, ti
+from .types import Array1, Array2, Int, Real, Template, ti
 
 PERIODIC, RESERVOIR, SPECULAR, DIFFUSE = 0, 1, 2, 3
 """What stands at a face."""

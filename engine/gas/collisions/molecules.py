@@ -123,7 +123,7 @@ def from_potential(
         one = torch.tensor([reference], dtype=torch.float64)
         # area per mass: the viscosity of a gas with these molecules must be Kn
         mu = float(transport(found, one, 1.0).viscosity / math.sqrt(reference))
-    scaled = torch.stack(sections) * (mu / knudsen)
+    scaled = torch.tensor(sections, dtype=torch.float64) * (mu / knudsen)
     law = torch.tensor([float(steps[0]), float(steps[1] - steps[0]), 1.0])
     speed = 2 * torch.exp(0.5 * steps)
     thermal = steps.exp() < 10

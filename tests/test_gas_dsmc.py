@@ -1,0 +1,227 @@
+"""Particles: conservation, absolute rates, relaxation, walls, and the same bits always."""
+
+import hashlib
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from scalebridge.engine.errors import GuardError, InputError
+from scalebridge.engine.gas.boundaries import ALL_PERIODIC, Inflow, Sides, Wall
+from scalebridge.engine.gas.collisions.molecules import (
+    Molecules,
+    from_potential,
+    hard_spheres,
+    variable_spheres,
+)
+from scalebridge.engine.gas.collisions.published import PUBLISHED
+from scalebridge.engine.gas.grid import Grid
+from scalebridge.engine.gas.kinetic.dsmc import DsmcWorld, Start
+
+REST = (0.0, 0.0, 0.0)
+
+
+def uniform(grid: Grid, temperature: float = 1.0, velocity=REST, density=1.0) -> Start:
+    shape = grid.shape
+    return Start(
+        torch.full(shape, density, dtype=torch.float64),
+        torch.tensor(velocity, dtype=torch.float64).expand(*shape, 3),
+        torch.full(shape, temperature, dtype=torch.float64),
+    )
+
+
+def box(
+    molecules: Molecules, cells: int = 10, per_cell: float = 400.0, **changes
+) -> DsmcWorld:
+    grid = Grid((cells,), (0.0,), (1.0,))
+    world = DsmcWorld(
+        grid, (ALL_PERIODIC,), molecules, uniform(grid), per_cell * cells, 0.01
+    )
+    return replace(world, **changes)
+
+
+def run(world: DsmcWorld, steps: int, seed: int = 1):
+    state = world.init(torch.Generator().manual_seed(seed))
+    for _ in range(steps):
+        state = world.step(state)
+    return state
+
+
+def test_energy_and_momentum_of_a_periodic_box_are_kept():
+    world = box(hard_spheres(0.05))
+    first, last = run(world, 0), run(world, 200)
+    assert int(last.collisions.sum()) > 5000
+    n = world.expected
+    old, new = first.velocities[:n], last.velocities[:n]
+    assert float((new.square().sum() / old.square().sum() - 1).abs()) < 1e-12
+    drift = (new.sum(0) - old.sum(0)).abs() / old.abs().sum(0)
+    assert float(drift.max()) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("molecules", "rate"),
+    [
+        # n sigma <g>, <g> = 4 sqrt(T / pi), sigma = 5/16 sqrt(pi) / Kn in first order
+        (hard_spheres(0.05, factor=1.0), 5 / 16 / 0.05 * 4),
+        # Maxwell molecules: sigma g is a number
+        (variable_spheres(0.05, 1.0), variable_spheres(0.05, 1.0).law[0].item()),
+    ],
+)
+def test_collisions_happen_at_the_rate_of_kinetic_theory(molecules, rate):
+    world = box(molecules, per_cell=1000.0)
+    steps = 100
+    made = float(run(world, steps).collisions.sum())
+    expected = 0.5 * world.expected * rate * world.time_step * steps
+    assert made == pytest.approx(expected, abs=5 * expected**0.5)
+
+
+def test_maxwell_molecules_relax_as_the_moment_equations_say():
+    """An anisotropic gas: sigma_xx falls as exp(-t p / mu) exactly."""
+    world = box(variable_spheres(0.2, 1.0), per_cell=20_000.0, sample_every=0)
+    state = world.init(torch.Generator().manual_seed(3))
+    state = replace(state, velocities=state.velocities * torch.tensor([1.5, 1.0, 1.0]))
+
+    def excess(state) -> float:
+        v = state.velocities[: world.expected].square().mean(0)
+        return float(v[0] - v.mean())
+
+    begun = excess(state)
+    steps = 20
+    for _ in range(steps):
+        state = world.step(state)
+    # p = rho T, mu = Kn T for Maxwell molecules: the rate p / mu is 1 / Kn
+    expected = begun * math.exp(-steps * world.time_step / 0.2)
+    assert excess(state) == pytest.approx(expected, abs=0.012)
+    assert excess(state) < 0.5 * begun
+
+
+def test_equilibrium_stays_and_the_fourth_moment_is_a_gaussians():
+    state = run(box(hard_spheres(0.05), per_cell=4000.0, sample_every=0), 60)
+    v = state.velocities[:40_000]
+    assert float(v.square().mean()) == pytest.approx(1.0, abs=0.02)
+    assert float((v**4).mean()) == pytest.approx(3.0, abs=0.12)
+
+
+def test_diffuse_walls_give_the_free_molecular_heat_flux():
+    """Between walls at 0.8 and 1.2, hardly a collision: q = rho sqrt(2/pi) ... exactly."""
+    grid = Grid((8,), (0.0,), (1.0,))
+    cold, hot = 0.8, 1.2
+    sides = Sides(Wall(cold), Wall(hot))
+    world = DsmcWorld(
+        grid, (sides,), hard_spheres(1e4), uniform(grid), 60_000.0, 0.05,
+        sample_from=100, sample_every=1,
+    )  # fmt: skip
+    seen = world.observe(run(world, 400))
+    a, b = math.sqrt(cold), math.sqrt(hot)
+    flux = 1 / math.sqrt(2 * math.pi) * 2 * a * b / (a + b) * 2 * (a * a - b * b) / 1.0
+    # particles from each wall: density n_k, n_1 a = n_2 b, n_1 + n_2 = 1 (half spaces)
+    assert float(seen["heat_flux"][0, :, 0].mean()) == pytest.approx(flux, rel=0.03)
+    assert float(seen["mass"]) == pytest.approx(1.0, rel=1e-12)
+
+
+def test_a_stream_through_reservoirs_stays_uniform():
+    grid = Grid((10,), (0.0,), (1.0,))
+    end = Inflow(1.0, (1.5, 0.0, 0.0), 1.0)
+    world = DsmcWorld(
+        grid, (Sides(end, end),), hard_spheres(0.1), uniform(grid, velocity=(1.5, 0, 0)),
+        20_000.0, 0.01, sample_from=50,
+    )  # fmt: skip
+    seen = world.observe(run(world, 150))
+    assert float((seen["density"] - 1).abs().max()) < 0.03
+    assert float((seen["velocity"][..., 0] - 1.5).abs().max()) < 0.03
+    assert float((seen["temperature"] - 1).abs().max()) < 0.04
+
+
+def test_a_plane_box_with_a_sliding_lid_keeps_its_particles():
+    grid = Grid((6, 6), (0.0, 0.0), (1.0, 1.0))
+    lid = Sides(Wall(1.0), Wall(1.0, (0.5, 0.0)))
+    world = DsmcWorld(
+        grid, (Sides(Wall(1.0), Wall(1.0)), lid), hard_spheres(0.1), uniform(grid),
+        20_000.0, 0.02, sample_from=30,
+    )  # fmt: skip
+    seen = world.observe(run(world, 100))
+    assert float(seen["mass"]) == pytest.approx(1.0, rel=1e-12)
+    assert float(seen["velocity"][0, :, -1, 0].mean()) > 0.08
+
+
+def fingerprint(threads: int) -> str:
+    code = (
+        "import sys; sys.path.insert(0, 'tests'); import test_gas_dsmc as t;"
+        "s = t.run(t.box(t.variable_spheres(0.05, 0.81), per_cell=1003.0), 20);"
+        "print(t.digest(s))"
+    )
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    answer = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True,
+        env={**os.environ, "SCALEBRIDGE_THREADS": str(threads)},
+    )  # fmt: skip
+    return answer.stdout.split()[-1]
+
+
+def digest(state) -> str:
+    alive = int(state.starts[-2])
+    parts = (state.positions[:alive], state.velocities[:alive], state.sums)
+    data = b"".join(part.numpy().tobytes() for part in parts)
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_threads_change_no_bit_and_the_step_is_pure():
+    assert fingerprint(1) == fingerprint(2)
+    world = box(hard_spheres(0.05))
+    state = run(world, 3)
+    kept = digest(state)
+    assert digest(world.step(state)) == digest(world.step(state))
+    assert digest(state) == kept
+
+
+def test_scattering_of_a_potential_has_its_viscosity_cross_section():
+    """The table's Q_2 against the quadrature, and the viscosity at the reference."""
+    from scalebridge.engine.gas.collisions.scattering import scatter
+
+    table = PUBLISHED["Ar"].table()
+    made = from_potential(table, 0.1, 300.0, 5.0)
+    steps = made.law[0] + made.law[1] * torch.arange(len(made.sections))
+    energy = steps.exp() * 300.0
+    found = scatter(table, 300.0, 1500.0)
+    order = found.energy.argsort()
+    true = torch.from_numpy(
+        __import__("numpy").interp(
+            energy.log(), found.energy[order].log(), found.sections[1][order]
+        )
+    )
+    mine = made.sections * (1 - made.angles.square()).mean(1)
+    ratio = mine / true
+    warm = (energy > 100.0) & (energy < 2e4)
+    assert float((ratio / ratio[warm].mean() - 1)[warm].abs().max()) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: variable_spheres(0.1, 0.3), "omega"),
+        (lambda: variable_spheres(0.1, 0.7, 4.0), "alpha"),
+        (lambda: box(hard_spheres(0.1), time_step=0.0), "time_step"),
+        (lambda: box(hard_spheres(0.1), particles=-1.0), "particles"),
+        (
+            lambda: from_potential(PUBLISHED["He"].table(), 0.1, 300.0, 1e5),
+            "is known up to",
+        ),
+    ],
+)
+def test_bad_input_is_refused(call, words):
+    with pytest.raises(InputError, match=words):
+        call()
+
+
+def test_too_many_particles_stop_the_run_by_name():
+    grid = Grid((10,), (0.0,), (1.0,))
+    inwards = Sides(Inflow(1.0, (2.0, 0, 0), 1.0), Inflow(1.0, (-2.0, 0, 0), 1.0))
+    world = DsmcWorld(
+        grid, (inwards,), hard_spheres(0.1), uniform(grid), 4000.0, 0.02, capacity=1.05
+    )
+    with pytest.raises(GuardError, match="raise capacity"):
+        run(world, 100)
