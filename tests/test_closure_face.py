@@ -71,7 +71,7 @@ def test_the_answer_does_not_see_the_frame(order, reach):
     moved[..., 1] += 3.0
     a, b = module(row_of(w)), module(row_of(moved))
     assert float((a.flux - b.flux).abs().max()) < 1e-12 * float(a.flux.abs().max()) * 10
-    assert float(a.flux.abs().max()) > 1e-5
+    assert float(a.flux.abs().max()) > 1e-8  # round-off in w is 1e-15
 
 
 def test_a_closure_that_sees_velocity_is_caught():
