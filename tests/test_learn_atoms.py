@@ -78,7 +78,8 @@ def test_fast_committee_equals_automatic_derivatives():
 def test_bias_is_the_slope_of_its_energy_and_points_to_disagreement():
     """A force of the other sign would be caught by either."""
     module = HigherMoments(("Si",), members=3, **SMALL).build(1).double()
-    potential = biased(2.0, 0.05, [module])
+    # The spread is 0.7 eV^2 an atom: 0.05 eV would leave exp(-300) of the bias, no force.
+    potential = biased(2.0, 1.0, [module])
 
     def total(positions: torch.Tensor):
         state = stacked([replace(silicon(), positions=positions)], ("Si",))
@@ -92,6 +93,7 @@ def test_bias_is_the_slope_of_its_energy_and_points_to_disagreement():
         slope[0], -(total(at).forces * way).sum(), rtol=1e-6, atol=1e-7
     )
     push = total(at).forces - evaluate([module], [silicon()])[0].forces
+    assert float(push.norm()) > 0.1
     spread = [
         LearnedPotential(module).by_member(s, build_neighbours(s, 4.0, 0.0))[0].var()
         for s in (
@@ -99,7 +101,7 @@ def test_bias_is_the_slope_of_its_energy_and_points_to_disagreement():
             for k in (0.0, 1e-4 / float(push.norm()))
         )
     ]
-    assert spread[1] > spread[0]
+    assert float(spread[1] - spread[0]) > 1e-5  # round-off: 1e-14
 
 
 def test_last_layer_features_ignore_order_and_place():
