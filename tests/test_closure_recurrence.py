@@ -72,7 +72,7 @@ def test_recurrence_coefficients_give_the_moments_back_and_are_those_of_a_gaussi
 
 
 def share_of_the_fourth(raw: torch.Tensor) -> torch.Tensor:
-    """What b_3 adds to M_6, as a part of the terms of that sum: b_3 alone divides by b_2."""
+    """What b_3 adds to M_6, as a part of the terms of that sum; b_3 itself is over b_2."""
     some = coefficients(raw[:, :6])
     added = training.next_coefficient(raw, some) * some[:, [0, 2, 4]].prod(1)
     u = some[:, 1].abs()
