@@ -71,7 +71,7 @@ def test_the_answer_does_not_see_the_frame(order, reach):
     moved[..., 1] += 3.0
     a, b = module(row_of(w)), module(row_of(moved))
     assert float((a.flux - b.flux).abs().max()) < 1e-12 * float(a.flux.abs().max()) * 10
-    assert float(a.flux.abs().max()) > 1e-5
+    assert float(a.flux.abs().max()) > 1e-8  # round-off in w is 1e-15
 
 
 def test_a_closure_that_sees_velocity_is_caught():
@@ -222,11 +222,11 @@ def test_the_speeds_are_those_of_the_solvers_matrix():
         high = rows(w.expand(6, -1), unit, 5, blend).T
         matrix = np.concatenate([np.array(low, dtype=float), high.numpy()])
         speeds = (np.linalg.eigvals(matrix) - float(w[0, 1])) / math.sqrt(float(w[0, 2]))
-        g = (w[0, 3:] / w[0, 0] / w[0, 2] ** torch.tensor([1.5, 2.0, 2.5])).numpy()
+        g = (w[0, 3:] / w[0, 0] / float(w[0, 2]) ** np.array([1.5, 2.0, 2.5])).numpy()
         expected = companion_speeds(g, 5, share)
-        np.testing.assert_allclose(
-            np.sort_complex(speeds), np.sort_complex(expected), atol=1e-8
-        )
+        # Two speeds that nearly meet are known to sqrt(eps) alone; the polynomial that has
+        # them for roots is known to eps times its largest coefficient, some 100.
+        np.testing.assert_allclose(np.poly(speeds), np.poly(expected), rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("order", [3, 4, 5, 8, 11])

@@ -102,7 +102,7 @@ def test_it_learns_waves_and_runs():
     moments = torch.stack([training.conserved(part[..., :-1]) for part in stacked])
     data = training.Labelled(stacked[:1], moments[:1], kn[:16], (0.0,))
     module = SpectrumForm(FaceForm(hidden=(16,), reach=(0.03, 0.1))).build()
-    labels = spectrum.fit(module, [data], 250, 8, 2e-2, rng)
+    labels = spectrum.fit(module, [data], 100, 8, 2e-2, rng)
     every = torch.arange(len(labels.true))
     with torch.no_grad():
         loss = float(spectrum.slope_loss(module, labels, every))
@@ -111,7 +111,8 @@ def test_it_learns_waves_and_runs():
         for parameter in hme.net.parameters():
             parameter.zero_()
         nothing = float(spectrum.slope_loss(hme, labels, every))
-    assert nothing > 0.8 and loss < 0.4 * nothing
+    # Over 8 draws of waves: 0.55 to 0.85 is left to learn, 0.6 to 1.6 % of it after that.
+    assert nothing > 0.3 and loss < 0.05 * nothing
     world = HermiteWorld(
         Grid((40,), (-0.5,), (0.5,)), (ALL_PERIODIC,), Gas.constant_time(1), kn[:16], 5,
         2e-3, closure=Spectral(module.double()), dissipation=roe,

@@ -75,5 +75,6 @@ def test_good_runs_are_untouched_by_those_beside_them():
     both = run(
         PositivityFallback(sharp), sharp.start(torch.cat([gentle, colliding()[1:]])), 60
     )
-    assert torch.equal(both.moments[0], expected.moments[0])
+    # Arrays of another length may round differently: 1e-16 in each of 60 steps.
+    torch.testing.assert_close(both.moments[0], expected.moments[0], rtol=0, atol=1e-13)
     assert float(both.fallbacks[0]) == 0.0
