@@ -322,27 +322,24 @@ class KineticWorld:
             dt, dv = self.time_step, (*self.velocities.spacing, 1.0, 1.0)
             ratio = DELTA / GAMMA
             move = (1.0 - DELTA) * dt if second else GAMMA * dt
-            lag = (DELTA - (1.0 - GAMMA)) / GAMMA
-            n_low = int((self.velocities.axis(self.velocities.axes - 1) < 0).sum())
-            values = [
-                0.5,
-                move,
-                1.0 - ratio,
-                ratio,
-                lag,
-                GAMMA * dt,
-                self.velocities.weight,
-                self.gas.dimension,
-                self.gas.prandtl,
-                self.gas.density_power,
-                self.gas.temperature_power,
-                n_low,
-                *dv[:3],
-                1e-100 if self.dtype == torch.float64 else 1e-18,
-            ]
-            self._scratch["par", second] = torch.tensor(
-                values, dtype=self.dtype, device=self.device
+            last = self.velocities.axis(self.velocities.axes - 1)
+            parameters = transport.StageParameters(
+                transport_step=move,
+                old_share=1.0 - ratio,
+                lag=(DELTA - (1.0 - GAMMA)) / GAMMA,
+                relaxation_step=GAMMA * dt,
+                weight=self.velocities.weight,
+                dimension=self.gas.dimension,
+                prandtl=self.gas.prandtl,
+                density_power=self.gas.density_power,
+                temperature_power=self.gas.temperature_power,
+                negative_nodes=int((last < 0).sum()),
+                spacing_first=dv[0],
+                spacing_second=dv[1],
+                spacing_third=dv[2],
+                tiny=1e-100 if self.dtype == torch.float64 else 1e-18,
             )
+            self._scratch["par", second] = parameters.packed(self.dtype, self.device)
         return self._scratch["par", second]
 
     # -- moments ----------------------------------------------------------------------
