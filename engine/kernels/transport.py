@@ -42,8 +42,8 @@ Sizes = ti.types.struct(
     width=ti.i32,
 )  # fmt: skip
 """``cells`` and ``rows`` per problem, nodes along the last axis of velocity (``inner``),
-along all others (``outer``) and along the axis before the last (``middle``), and the lengths
-of a row of the array of nodes (``pitch``) and of the table of factors (``width``)."""
+along all others (``outer``) and along the axis before the last (``middle``); lengths of a
+row of the array of nodes (``pitch``) and of the table of factors (``width``)."""
 
 
 @dataclass(frozen=True)
