@@ -245,11 +245,6 @@ def axis_table(table: Template, cell, offset, scale, b, c, xi0, h, n, width):
                 j -= 1
 
 
-def _terms(row, V):
-    """Number of products in a row's function: xi^2 has one per axis, the others one."""
-    return V if row == V + 1 else 1
-
-
 def _power(row, term, axis, V):
     """Power of xi along ``axis`` in one term of the functions 1, xi_1..xi_V, xi^2."""
     if row == 0:
