@@ -1,7 +1,7 @@
 """Lennard-Jones as a differentiable function of positions and parameters.
 
 First and second derivatives are hand-written kernels in gather form, so that a loss on
-forces can be differentiated; beside them stands the same function in plain torch.
+forces can be differentiated.
 """
 
 from collections.abc import Callable

@@ -26,11 +26,10 @@ from .types import Array1, Array2, Int, Template, Vectors, kernel_type, simd, ti
 
 RHO, U, T, K, PERP, SHAKHOV, ELLIPSE, COLUMNS = 0, 1, 4, 5, 6, 7, 7, 19
 """Columns of a cell's record: density, velocity (3), temperature, dt/tau of the stage,
-temperature of the reduced directions, then for Shakhov his vector (3) and the correction
+temperature of the reduced directions, then for Shakhov's model its vector (3) and the correction
 (1, 3, 1), for ES-BGK the quadratic form (6), its factor, and the correction (1, 3, 1)."""
 
 BGK, ELLIPSOIDAL, SHAKHOV_MODEL = 0, 1, 2
-
 
 NEWTON_STEPS = 30
 
@@ -81,7 +80,7 @@ class StageParameters:
         old_share: weight of the state at the start in the last stage.
         lag: weight of the first stage's relaxation in the last stage.
         relaxation_step: ``dt`` times the weight of the implicit relaxation.
-        weight: volume that a node stands for.
+        weight: quadrature weight of a node.
         dimension: degrees of freedom D of a molecule's motion.
         prandtl: Prandtl number.
         density_power: a in ``tau = Kn rho^-a T^b``.
@@ -837,7 +836,7 @@ def discrete_maxwellian(
             good = worst < 1e-9
             break
         change = solve(jacobian, right, N)
-        # a step in c may not turn the bell into a bowl
+        # limit the step in c so that c stays negative
         limit = ti.min(1.0, 0.5 * ti.abs(unknown[N - 1]) / (ti.abs(change[N - 1]) + 1e-300))
         unknown += limit * change
         if worst < 1e-9:
