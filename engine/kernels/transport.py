@@ -26,8 +26,9 @@ from .types import Array1, Array2, Int, Template, Vectors, kernel_type, simd, ti
 
 RHO, U, T, K, PERP, SHAKHOV, ELLIPSE, COLUMNS = 0, 1, 4, 5, 6, 7, 7, 19
 """Columns of a cell's record: density, velocity (3), temperature, dt/tau of the stage,
-temperature of the reduced directions, then for Shakhov's model its vector (3) and the correction
-(1, 3, 1), for ES-BGK the quadratic form (6), its factor, and the correction (1, 3, 1)."""
+temperature of the reduced directions, then for Shakhov's model its vector (3) and the
+correction (1, 3, 1), for ES-BGK the quadratic form (6), its factor, and the correction
+(1, 3, 1)."""
 
 BGK, ELLIPSOIDAL, SHAKHOV_MODEL = 0, 1, 2
 
