@@ -28,8 +28,3 @@ EV_PER_A3_BAR = EV_PER_A3_GPA * 1e4
 def time_from_fs(femtoseconds: float) -> float:
     """Convert fs to the internal time unit of ``md``."""
     return femtoseconds / MD_TIME_FS
-
-
-def time_to_fs(time: float) -> float:
-    """Convert the internal time unit of ``md`` to fs."""
-    return time * MD_TIME_FS

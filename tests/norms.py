@@ -41,9 +41,6 @@ RENAMED = {"data.zarr/atlas/": "data.zarr/feature_map/"}
 """Parts of keys that were named otherwise when the norms were recorded."""
 CLOCKS = ("second", "cpu_s")
 """A figure or an array whose name holds one of these measures time, not physics."""
-UNDEFINED = ("checkpoint/state/u", "checkpoint/state/f")
-"""States of gases: their ghost cells are scratch and may hold anything after the last step.
-The cells themselves are kept as frames of density, velocity, temperature and stress."""
 FLOOR = 1e-5
 """Smaller numbers are compared absolutely: a drift, a momentum or an asymmetry that is zero
 but for the round-off of numbers of order one (1e-15) then moves by 1e-10."""
@@ -387,7 +384,7 @@ def norms_of(folder: Path) -> dict[str, float]:
     found = dict(_summary_norms(folder))
     arrays = (*_stored_arrays(folder), *_saved_tensors(folder), *_structures(folder))
     for name, array in arrays:
-        if name not in UNDEFINED and not any(clock in name for clock in CLOCKS):
+        if not any(clock in name for clock in CLOCKS):
             found.update(array_norms(name, array))
     return dict(sorted(found.items()))
 

@@ -13,8 +13,6 @@ from scalebridge.engine.errors import DamagedFileError, InputError
 from scalebridge.engine.md.data import LabelledFrame, as_state
 from scalebridge.engine.md.learned import (
     LearnedPotential,
-    as_committee,
-    check_species,
     load_potential,
 )
 from scalebridge.engine.md.neighbours import build_neighbours
@@ -212,8 +210,6 @@ def test_committee_equals_its_members(model):
 def test_a_committee_needs_members_of_one_form():
     with pytest.raises(ValueError, match="one form"):
         join([FORMS["higher"].build(0), FORMS["no_products"].build(0)])
-    with pytest.raises(InputError, match="committee"):
-        as_committee([FORMS["higher"].build(0), torch.nn.Linear(1, 1)])
 
 
 def test_energy_bias_is_the_minimum_norm_solution_and_stays_exact():
@@ -349,8 +345,3 @@ def test_missing_and_foreign_models_are_told_apart(tmp_path):
     (tmp_path / "y.json").write_text(json.dumps({"a": 1}))
     with pytest.raises(InputError, match="not the card"):
         load_potential(tmp_path / "y")
-
-
-def test_unknown_element_is_named():
-    with pytest.raises(InputError, match="atom 1 is Ge, the model knows O, Si"):
-        check_species(SPECIES, ["Si", "Ge"], "start.xyz")

@@ -70,11 +70,6 @@ def embedded(snapshots: Sequence[Snapshot]) -> str:
     )
 
 
-def _css(symbol: str) -> str:
-    channels = 255 * style.element_colours(np.array([symbol]))[0]
-    return f"rgb({','.join(str(int(c)) for c in channels)})"
-
-
 def _coded(fractions: np.ndarray) -> str:
     return _bytes(np.round(65535 * np.clip(fractions, 0, 1)), np.uint16)
 

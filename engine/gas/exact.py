@@ -218,34 +218,6 @@ def acoustic_mode(k: float, dimension: int) -> complex:
     return found[-1]
 
 
-def thermal_mode(k: float, dimension: int, nodes: int = 200) -> float:
-    """Return ``lambda tau`` of the thermal mode, from the eigenvalues on Gauss nodes."""
-    v, w = np.polynomial.hermite_e.hermegauss(nodes)
-    w = w / w.sum()
-    d, rest = dimension, dimension - 1
-    project = np.zeros((3, 2 * nodes))
-    project[0, :nodes], project[1, :nodes] = w, w * v
-    project[2, :nodes], project[2, nodes:] = w * (v * v - 1) / d, w / d
-    lift = np.zeros((2 * nodes, 3))
-    lift[:nodes, 0], lift[:nodes, 1], lift[:nodes, 2] = 1, v, (v * v - 1) / 2
-    lift[nodes:, 2] = rest
-    modes = np.linalg.eigvals(
-        lift @ project - np.eye(2 * nodes) - 1j * k * np.diag([*v, *v])
-    )
-    real = modes[np.abs(modes.imag) < 1e-7]
-    return float(real.real.max())
-
-
-def shear_mode(k: float) -> float:
-    """Return ``lambda tau`` of the shear mode; exists below ``k = sqrt(pi / 2)``."""
-
-    def mismatch(growth: float) -> float:
-        z = 1j * (growth + 1) / k
-        return float((math.sqrt(math.pi / 2) * wofz(z / math.sqrt(2)) / k).real) - 1.0
-
-    return _root(mismatch, -1 + 1e-9, -1e-12)
-
-
 def vortex(
     x: Tensor, y: Tensor, gamma: float, strength: float = 5.0
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -187,22 +187,6 @@ def from_atoms(atoms: "Atoms", charge: int = 0, spin: int | None = None) -> Mole
         raise InputError("molecule: periodic atoms; only isolated molecules can be solved")
     positions = torch.as_tensor(atoms.get_positions(), dtype=torch.float64) / BOHR_ANGSTROM
     return molecule(atoms.get_chemical_symbols(), positions, charge, spin)
-
-
-def from_mole(mole: Any) -> Molecule:
-    """Return the molecule of a built PySCF ``Mole``, with its charge and spin.
-
-    Raises:
-        InputError: a pseudopotential (all electrons are solved here), or what
-            :func:`molecule` refuses.
-    """
-    if mole.has_ecp():
-        raise InputError(
-            "molecule: the Mole has a pseudopotential; use an all-electron one"
-        )
-    symbols = [mole.atom_pure_symbol(i) for i in range(mole.natm)]
-    positions = torch.as_tensor(mole.atom_coords(), dtype=torch.float64)
-    return molecule(symbols, positions, mole.charge, mole.spin)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,7 @@
 
 Translation and permutation are exact, rotation is only learned, from rotated copies of
 the data (``augment`` in training), as in unconstrained architectures such as PET
-(Pozdnyakov and Ceriotti, NeurIPS 2023, arXiv:2305.19302). :func:`rotational_spread`
-measures what remains.
+(Pozdnyakov and Ceriotti, NeurIPS 2023, arXiv:2305.19302).
 """
 
 from collections.abc import Sequence
@@ -117,27 +116,8 @@ def random_rotations(count: int, generator: torch.Generator) -> Tensor:
     return torch.stack([torch.stack(row, -1) for row in rows], -2)
 
 
-def rotational_spread(
-    module: nn.Module,
-    displacements: Tensor,
-    neighbour_species: Tensor,
-    mask: Tensor,
-    species: Tensor,
-    samples: int = 16,
-    seed: int = 0,
-) -> Tensor:
-    """Standard deviation of atomic energies over rotations, ``[members, atoms]`` eV."""
-    turns = random_rotations(samples, torch.Generator().manual_seed(seed))
-    energies = [
-        module(displacements @ turn.to(displacements).T, neighbour_species, mask, species)
-        for turn in turns
-    ]
-    return torch.stack(energies).std(0)
-
-
 __all__ = [
     "Unconstrained",
     "UnconstrainedPotential",
     "random_rotations",
-    "rotational_spread",
 ]

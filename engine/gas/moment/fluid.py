@@ -64,7 +64,7 @@ class FluidState:
 
     Attributes:
         u: ``[batch, dim + 2, *padded]`` density, momentum, total energy per volume, with
-            ghost cells at every end (scratch, a function of the cells).
+            ghost cells at every end, which are zero between steps.
         positivity: ``[batch]`` faces, summed over all stages, where the reconstruction was
             not positive and the cell averages stood in.
         step: scalar int64.
@@ -254,6 +254,7 @@ class FluidWorld:
                 self._add_viscous(w, flux)
             self._shape.update(old, u, out, w, flux, self._update_par(weights))
             u = out
+        self._clear_ghosts(u)
         if self.viscous_stages:
             u = self._diffuse(u, 0.5 * self.time_step)
             self._primitive(u, w, extra, from_kernel=False)
@@ -267,6 +268,14 @@ class FluidWorld:
             fields = self.inside(w)
             refuse_unphysical(int(after.step), fields[:, 0], fields[:, -1], REMEDY, after)
         return after
+
+    def _clear_ghosts(self, u: Tensor) -> None:
+        """Set the ghost cells to zero, so that equal runs have equal states."""
+        for axis, (low, n) in enumerate(
+            zip(self._shape.pads, self.grid.shape, strict=True)
+        ):
+            u.narrow(2 + axis, 0, low).zero_()
+            u.narrow(2 + axis, low + n, u.shape[2 + axis] - low - n).zero_()
 
     def _buffers(self, u: Tensor) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
         if "w" not in self._scratch:
