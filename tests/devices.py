@@ -25,7 +25,7 @@ GPU. Branches on ``is_cuda`` are taken as on a device.
 import inspect
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,7 +37,6 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 
 from scalebridge.engine import runtime
 from scalebridge.engine.runtime import ti
@@ -172,28 +171,41 @@ def _inner(x: Any) -> Any:
     return x.inner if isinstance(x, Shadow) else x
 
 
+def _inside(x: Any) -> Any:
+    """Replace shadows by their numbers, in sequences too."""
+    if isinstance(x, Shadow):
+        return x.inner
+    return type(x)(map(_inside, x)) if isinstance(x, list | tuple) else x
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    for x in values:
+        if isinstance(x, Tensor):
+            yield x
+        elif isinstance(x, list | tuple):
+            yield from _tensors(x)
+
+
 def _on_cuda(device: Any) -> bool:
     return device is not None and torch.device(device).type in ("cuda", "meta")
 
 
 def _operate(func: Any, args: tuple, kwargs: dict) -> Any:
     """Check one operation, do it on the CPU, say that its results are on the device."""
-    name = func.overloadpacket.__name__
-    leaves = tree_leaves((args, kwargs))
-    tensors = [x for x in leaves if isinstance(x, Tensor)]
-    here = any(isinstance(x, Shadow) for x in tensors)
-    given = dict(kwargs)
-    there = here
-    if kwargs.get("device") is not None:
-        there = _on_cuda(kwargs["device"])
+    func = _PLAIN.get(func, func)
+    tensors = [*_tensors(args), *_tensors(kwargs.values())]
+    there = here = any(isinstance(x, Shadow) for x in tensors)
+    device = kwargs.get("device")
+    if device is not None:
+        there = _on_cuda(device)
+    if not (here or there):
+        return func(*args, **kwargs)
+    _tally.operations += 1
+    _check(func, args, tensors, there, kwargs)
+    given = {key: _inside(x) for key, x in kwargs.items()}
+    if device is not None:
         given["device"] = CPU
-        if there:
-            given.pop("pin_memory", None)
-    if here or there:
-        _tally.operations += 1
-        _check(name, func, args, tensors, there, kwargs)
-    run = _PLAIN.get(func, func)
-    out = run(*tree_map(_inner, args), **tree_map(_inner, given))
+    out = func(*map(_inside, args), **given)
     if not there:
         return out
     if torch.Tag.inplace_view in func.tags:  # the sizes of the shadow follow
@@ -202,16 +214,15 @@ def _operate(func: Any, args: tuple, kwargs: dict) -> Any:
     same = {id(x.inner): x for x in tensors if isinstance(x, Shadow)}
 
     def shadow(x: Any) -> Any:
-        if not isinstance(x, Tensor) or isinstance(x, Shadow):
-            return x
-        return same[id(x)] if id(x) in same else Shadow(x)
+        if isinstance(x, Tensor):
+            return same[id(x)] if id(x) in same else Shadow(x)
+        return type(x)(map(shadow, x)) if isinstance(x, list | tuple) else x
 
-    return tree_map(shadow, out)
+    return shadow(out)
 
 
-def _check(
-    name: str, func: Any, args: tuple, tensors: list, there: bool, kwargs: dict
-) -> None:
+def _check(func: Any, args: tuple, tensors: list, there: bool, kwargs: dict) -> None:
+    name = func.overloadpacket.__name__
     generator = kwargs.get("generator")
     if generator is not None and generator.device.type == "cpu" and there:
         raise DeviceError(f"{name}: a generator of the cpu for numbers on {CUDA}")
@@ -252,6 +263,10 @@ def _check(
 
 
 class _Operations(TorchDispatchMode):
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else torch imports its compiler at the first operation
+
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         return _operate(func, args, kwargs or {})
 
@@ -326,6 +341,7 @@ def shadow_device() -> Iterator[Tally]:
     kernel = ti.lang.kernel_impl.Kernel
     global _tally
     before, _tally = _tally, Tally()
+    runtime.start("cpu")
     overwrite = torch.__future__.get_overwrite_module_params_on_conversion()
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     lift = torch._C._only_lift_cpu_tensors()
@@ -336,7 +352,7 @@ def shadow_device() -> Iterator[Tally]:
             patch.object(torch.cuda, "synchronize", lambda *_: None),
             patch.object(torch.cuda, "_lazy_init", lambda: None),
             patch.object(kernel, "__call__", _launch(kernel.__call__)),
-            patch("scalebridge.engine.runtime._started", "cpu"),
+            patch.object(runtime, "_started", "cuda"),
             _Functions(),
             _Operations(),
         ):

@@ -110,7 +110,7 @@ class RealizableWorld:
 
     def from_moments(self, raw: Tensor) -> RealizableState:
         """Return the state of the raw moments ``[batch, cells, >= 6]``."""
-        zero = torch.tensor(0.0, dtype=torch.float64)
+        zero, raw = torch.tensor(0.0, dtype=torch.float64), raw.to(self.knudsen.device)
         return RealizableState(raw[..., :6].contiguous(), torch.tensor(0), zero)
 
     def init(self, rng: torch.Generator) -> RealizableState:
