@@ -48,6 +48,7 @@ aten = torch.ops.aten
 _COPIES = {"copy_", "_to_copy"}
 _INDEXING = {"index", "index_put", "index_put_", "_unsafe_index", "_index_put_impl_"}
 _WAITS = {
+    "_linalg_check_errors",
     "_local_scalar_dense",
     "_unique2",
     "bincount",
@@ -85,6 +86,12 @@ class Tally:
     uploads: Counter[str] = field(default_factory=Counter)
     launches: Counter[str] = field(default_factory=Counter)
     operations: int = 0
+
+    def clear(self) -> None:
+        """Begin again."""
+        for part in (self.waits, self.uploads, self.launches):
+            part.clear()
+        self.operations = 0
 
 
 _tally = Tally()

@@ -58,6 +58,11 @@ def refuse_unphysical(
         )
 
 
+def on_host(observed: Observed) -> dict[str, Tensor]:
+    """Return what was observed as tensors of the CPU, where references are computed."""
+    return {name: value.cpu() for name, value in observed.items()}
+
+
 def positivity_guard(remedy: str) -> Callable[[int, object, Observed], None]:
     """Return a guard of the advance loop that watches density and temperature."""
 
