@@ -1,22 +1,22 @@
 """A CUDA device for tests on machines that have none.
 
-Worlds run here on *shadow* tensors: they say ``device="cuda:0"``, and their numbers live in
-an ordinary tensor on the CPU. Every operation of torch is checked as a device would check it,
-and then really done; every launch of a kernel is checked and then runs on the numbers. What
-a device would refuse is refused, where it happens:
+Worlds run here on *shadow* tensors: they report ``device="cuda:0"``, and their numbers are
+kept in an ordinary tensor on the CPU. Every operation of torch is checked as a device would
+check it and then carried out; every launch of a kernel is checked and then runs on the
+numbers. What a device would refuse raises :class:`DeviceError` where it happens:
 
 - an operation or a kernel that is given tensors of two devices;
-- a kernel that is given a tensor with gaps;
+- a kernel that is given a tensor that is not contiguous;
 - a random generator of the CPU for numbers on the device;
 - ``numpy()`` of a tensor on the device.
 
-Where the host would wait for the device (``float(x)``, ``if x.any()``, ``x[mask]``, copies to
-the CPU) the wait is counted, with the line of the engine that asks. Copies from host to
+Where the host would wait for the device (``float(x)``, ``if x.any()``, ``x[mask]``, copies
+to the CPU) the wait is counted, with the line of the engine that asks. Copies from host to
 device are counted apart.
 
-``FakeTensorMode`` has the same rules for devices (a test compares them), but no numbers: it
-ends at the first ``float(x)``, so it sees no world's second line; and without a CUDA build of
-torch it aborts the process at the first derivative.
+``FakeTensorMode`` has the same rules for devices (a test compares them) but no numbers: it
+ends at the first ``float(x)`` of a world, and without a CUDA build of torch it aborts the
+process at the first derivative.
 
 Not seen: operations that CUDA does not implement, memory, streams, and the arithmetic of a
 GPU. Branches on ``is_cuda`` are taken as on a device.
@@ -333,7 +333,9 @@ def _launch(run: Callable) -> Callable:
         host = sorted(tensors.keys() - shadows)
         _tally.launches[label] += 1
         if shadows and host:
-            raise DeviceError(f"kernel {label}: {', '.join(host)} on the cpu, others on cuda")
+            raise DeviceError(
+                f"kernel {label}: {', '.join(host)} on the cpu, others on cuda"
+            )
         for name, x in tensors.items():
             if not x.is_contiguous():
                 raise DeviceError(f"kernel {label}: {name} is not contiguous")

@@ -178,7 +178,8 @@ class DistributedBgk:
         """
         V, width = self.velocities.axes, temperature.sqrt()
         axes = [
-            (self.velocities.axis(d, density.device) - velocity[..., d, None]) / width[..., None]
+            (self.velocities.axis(d, density.device) - velocity[..., d, None])
+            / width[..., None]
             for d in range(V)
         ]
         scale = self.velocities.weight / temperature.pow(V / 2)

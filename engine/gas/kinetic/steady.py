@@ -165,7 +165,9 @@ def _bordered(a: _Factors) -> Tensor:
     size = len(a.mass)
     pushed = (a.inverse @ a.source[..., None])[..., 0]
     system = a.mass.new_zeros(size + 1, size + 1)
-    system[:size, :size] = torch.eye(size, dtype=a.mass.dtype, device=a.mass.device) - a.moments
+    system[:size, :size] = (
+        torch.eye(size, dtype=a.mass.dtype, device=a.mass.device) - a.moments
+    )
     system[:size, size] = -(a.weights.T @ pushed).reshape(-1)
     system[size, :size] = a.mass
     return system
