@@ -22,7 +22,7 @@ from ..gas.moment.grad13 import Grad13World
 from ..gas.moment.hermite import HermiteWorld
 from ..gas.moment.hyperbolic import HyperbolicWorld
 from ..gas.moment.state_equation import IdealGas
-from ..gas.observe import positivity_guard, relative_drift
+from ..gas.observe import on_host, positivity_guard, relative_drift
 from ..protocols import Figure, Job, Outcome, told
 from ..run import Simulation, ZarrWriter, every
 from ..rundir import RunFolder
@@ -448,7 +448,7 @@ class GasJob:
             guards.append(courant_guard)  # type: ignore[arg-type]
 
         def finish(folder: RunFolder, state: Any, seen: Mapping[str, Tensor]) -> Outcome:
-            return self._finish(folder, report, seen, begun)
+            return self._finish(folder, report, on_host(seen), on_host(begun))
 
         simulation = Simulation(
             main.world,
@@ -526,7 +526,7 @@ class GasJob:
         state = run.state
         for _ in range(run.steps):
             state = run.world.step(state)
-        found = run.world.observe(state)
+        found = on_host(run.world.observe(state))
         group = folder.store.require_group(f"compare/{run.name}")
         group.attrs["title"] = f"Beside it: {run.name}"
         for name, values in _frame(run.world, found).items():

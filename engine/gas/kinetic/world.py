@@ -355,7 +355,7 @@ class KineticWorld:
         Returns:
             ``[batch, *grid.shape, order + 1]``; only g counts where directions are reduced.
         """
-        v = self.velocities.nodes[:, 0].to(state.f)
+        v = self.velocities.like(state.f)[:, 0]
         powers = torch.stack([v**k for k in range(order + 1)], -1) * self.velocities.weight
         return (state.f[:, 0, : self.grid.cells] @ powers).unflatten(1, self.grid.shape)
 
@@ -370,7 +370,7 @@ class KineticWorld:
             ``[batch, *grid.shape, order + 1]`` = (rho, u, theta, f_3 .. f_order).
         """
         f = state.f[:, 0, : self.grid.cells]
-        w, v = self.velocities.weight, self.velocities.nodes[:, 0].to(f)
+        w, v = self.velocities.weight, self.velocities.like(f)[:, 0]
         rho = w * f.sum(-1)
         u = w * (f @ v) / rho
         c = v - u[..., None]
@@ -392,7 +392,7 @@ class KineticWorld:
         """
         V, D = self.velocities.axes, self.gas.dimension
         g = state.f[:, 0, : self.grid.cells]
-        nodes = self.velocities.nodes.to(g)
+        nodes = self.velocities.like(g)
         pairs = [(i, j) for i in range(V) for j in range(V)]
         square = nodes.square().sum(-1)
         columns = [torch.ones_like(square), *nodes.T]

@@ -167,6 +167,8 @@ class FluidWorld:
                 raise InputError(
                     f"initial.{name}: {float(value.amin()):.4g}; must be positive"
                 )
+        fields = (density, velocity, pressure)
+        density, velocity, pressure = (x.to(self.device) for x in fields)
         e = self.state_equation.energy(density, pressure)  # type: ignore[union-attr,operator]
         momentum = density[..., None] * velocity
         total = e + 0.5 * (momentum * velocity).sum(-1)
