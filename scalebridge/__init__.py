@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .models.card import save_module as save_model
     from .models.parts import Family as Family
     from .models.parts import part as part
-    from .viz.record import Record as Record
+    from .viz.report import Report as Report
     from .viz.report import write_report as write_report
 
     __version__: str
@@ -42,7 +42,7 @@ _PUBLIC = {
     "MolecularDynamics": "engine.md.world:MolecularDynamics",
     "Outcome": "engine.protocols:Outcome",
     "PotentialCalculator": "engine.interop.ase:PotentialCalculator",
-    "Record": "viz.record:Record",
+    "Report": "viz.report:Report",
     "audit": "engine.audit.module:audit",
     "certify": "engine.audit.certify:certify",
     "check": "engine.commands:check",
@@ -66,7 +66,7 @@ __all__ = [
     "MolecularDynamics",
     "Outcome",
     "PotentialCalculator",
-    "Record",
+    "Report",
     "__version__",
     "audit",
     "certify",

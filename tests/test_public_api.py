@@ -81,7 +81,7 @@ def test_a_scenario_runs_in_this_process(tmp_path):
     assert outcome.folder == tmp_path / "run"
     assert outcome.figures
     assert outcome.passed == all(check.passed for check in outcome.checks)
-    assert sb.Record(outcome.folder).summary["figures"].keys() == outcome.figures.keys()
+    assert sb.Report(outcome.folder).summary["figures"].keys() == outcome.figures.keys()
     sb.check("silicon_sw", settings)
 
 

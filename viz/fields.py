@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import plots, style
+from . import plots, render, style
 from .record import Column, Group
 
 if TYPE_CHECKING:
@@ -423,8 +423,6 @@ def isosurfaces(
 
     :data:`render.missing` must be empty.
     """
-    from . import render
-
     plotter = render.plotter(size)
     try:
         add_isosurfaces(plotter, values, spans, levels)
