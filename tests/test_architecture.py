@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from scalebridge.engine import bench
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("engine", "models", "viz", "studies")
 LOADING = 'torch.load(source, map_location="cpu", weights_only=True)'
@@ -123,6 +125,35 @@ def test_imports_go_one_way():
 )
 def test_a_planted_wrong_import_is_found(file, name):
     assert violations({file: {name}}) == [f"{file} imports {name}"]
+
+
+CIRCLES = (
+    ["engine.jobs.closure", "engine.jobs.closure_moments"],
+    [f"engine.jobs.gradients{which}" for which in ("", "_closure", "_rdf", "_shock")],
+)
+"""Circles that leave with the studies; nothing may be added."""
+
+
+def test_imports_have_no_circles():
+    found = bench.load("architecture").import_circles()
+    assert [circle for circle in found if circle not in CIRCLES] == []
+
+
+@pytest.mark.parametrize(
+    ("second", "circles"),
+    [
+        ("def late():\n    from . import first\n", [["viz.first", "viz.second"]]),
+        (
+            "import typing\nif typing.TYPE_CHECKING:\n    from . import first\n",
+            [],
+        ),
+    ],
+)
+def test_a_planted_circle_is_found_also_inside_a_function(tmp_path, second, circles):
+    (tmp_path / "viz").mkdir()
+    (tmp_path / "viz/first.py").write_text("from .second import late\n")
+    (tmp_path / "viz/second.py").write_text(second)
+    assert bench.load("architecture").import_circles(tmp_path) == circles
 
 
 def test_every_package_is_in_the_wheel():
