@@ -20,7 +20,7 @@ PIP := $(BIN)/python -m pip install -qq -c constraints.txt
 	@touch $@
 
 demo: .venv/core
-	$(BIN)/engine run silicon_melt
+	$(BIN)/engine run silicon_melt --no-strict
 
 test: .venv/test
 	$(BIN)/ruff check .
@@ -36,6 +36,9 @@ test-settings: .venv/test
 
 lint: .venv/test
 	$(BIN)/ruff check . && $(BIN)/pyright
+
+bench: .venv/test
+	$(BIN)/engine bench architecture --quick
 
 clean:
 	rm -rf .venv runs build *.egg-info

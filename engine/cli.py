@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .errors import EngineError, Exit, InputError
+from .errors import EngineError, InputError
 
 if TYPE_CHECKING:
-    from .protocols import Job, Outcome
-    from .run import Reporter
-    from .rundir import RunFolder
+    from .protocols import Outcome
 
 
 class Program(click.Group):
@@ -67,6 +65,12 @@ class Manner:
     quiet: bool
     strict: bool
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """The same, as arguments of :mod:`.commands`."""
+        pages = _write_report if self.report else None
+        return {"quiet": self.quiet, "strict": self.strict, "pages": pages}
+
 
 def _manner(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of :class:`Manner`, and hand them over as one."""
@@ -105,38 +109,19 @@ def run(
     manner: Manner,
 ) -> None:
     """Run a scenario: a file, or the name of a shipped one (see `engine list`)."""
+    from . import commands
     from .interop.cluster import execution
 
     if resume and out is None:
-        raise InputError("--resume: needs --out, the folder to go on in")
+        raise InputError("--resume: needs --out, the folder of the run to continue")
+    begun = time.monotonic()
     with execution(executor, workers) as where:
         if resume and out is not None and (out / "resolved.json").exists():
-            status = _go_on(out, manner, settings=where)
+            outcome = commands.resume(out, where, **manner.options)
         else:
             chosen = list(settings) + ([f'device="{device}"'] if device else []) + where
-            status = _begin(scenario, chosen, out, manner)
-    click.get_current_context().exit(status)
-
-
-def _begin(scenario: str, chosen: Sequence[str], out: Path | None, manner: Manner) -> int:
-    from . import scenario as scenarios
-    from .jobs import assemble
-
-    file = scenarios.find(scenario)
-    checked, base = scenarios.load(file, chosen)
-    job = assemble(checked, base)
-    out = out or Path("runs") / f"{file.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
-    command = ["engine", "run", scenario, *(f"--set {s}" for s in chosen)]
-    resolved = {
-        "name": file.stem,
-        "scenario": checked.model_dump(mode="json"),
-        "base": str(base),
-        "command": " ".join(command),
-    }
-    from .rundir import RunFolder
-
-    with RunFolder.create(out, file.read_text(encoding="utf-8"), resolved) as folder:
-        return _work(job, folder, manner)
+            outcome = commands.run(scenario, chosen, out, **manner.options)
+    _end(outcome, manner, time.monotonic() - begun)
 
 
 @main.command()
@@ -144,68 +129,35 @@ def _begin(scenario: str, chosen: Sequence[str], out: Path | None, manner: Manne
 @click.option("--previous", is_flag=True, help="From the checkpoint before the newest.")
 @_manner
 def resume(directory: Path, previous: bool, manner: Manner) -> None:
-    """Go on with a run that was interrupted, killed or stopped; nothing to edit."""
-    click.get_current_context().exit(_go_on(directory, manner, previous))
+    """Continue a run that was interrupted, killed or stopped; nothing to edit."""
+    from . import commands
+
+    begun = time.monotonic()
+    outcome = commands.resume(directory, previous=previous, **manner.options)
+    _end(outcome, manner, time.monotonic() - begun)
 
 
-def _go_on(
-    path: Path, manner: Manner, previous: bool = False, settings: Sequence[str] = ()
-) -> int:
-    from . import scenario as scenarios
-    from .jobs import assemble
-    from .rundir import RunFolder
+def _end(outcome: "Outcome", manner: Manner, seconds: float) -> None:
+    """Show what a run found and leave with its exit status."""
+    from .commands import status_of
 
-    with RunFolder.open(path) as folder:
-        folder.use_previous = previous
-        record = folder.resolved
-        data = scenarios.override(record["scenario"], settings)
-        checked = scenarios.parse(data, str(path / "resolved.json"))
-        return _work(assemble(checked, Path(record["base"])), folder, manner)
-
-
-def _work(job: "Job", folder: "RunFolder", manner: Manner) -> int:
-    """Run a job in its folder and return the exit status, which the summary says too."""
-    from .protocols import Outcome, told
-    from .run import console_reporter
-
-    report, begun = console_reporter(manner.quiet), time.monotonic()
-    try:
-        outcome = job.run(folder, report)
-    except EngineError as error:
-        outcome = Outcome(checks=told({type(error).__name__: str(error)}))
-        _conclude(folder, outcome, error.status, begun)
-        raise
-    failed = any(not check.passed for check in outcome.checks)
-    status = Exit.CHECK_FAILED if failed and manner.strict else Exit.DONE
-    _conclude(folder, outcome, status, begun)
-    if manner.report:
-        _write_report(folder, report)
-        folder.write_manifest()
     if not manner.quiet:
-        _show(folder, outcome, time.monotonic() - begun)
-    return status
+        _show(outcome, seconds)
+    click.get_current_context().exit(status_of(outcome, manner.strict))
 
 
-def _conclude(folder: "RunFolder", outcome: "Outcome", status: int, begun: float) -> None:
-    folder.write_summary(outcome, exit_status=status, wall_seconds=time.monotonic() - begun)
-    folder.write_manifest()
-
-
-def _write_report(folder: "RunFolder", report: "Reporter") -> None:
-    """Write the report; a report that cannot be drawn does not fail a run that is done."""
+def _write_report(path: Path) -> None:
     from ..viz.report import write_report
 
-    try:
-        write_report(folder.path)
-    except Exception as error:
-        report.say(f"report.html was not written: {type(error).__name__}: {error}")
+    write_report(path)
 
 
-def _show(folder: "RunFolder", outcome: "Outcome", seconds: float) -> None:
+def _show(outcome: "Outcome", seconds: float) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{folder.path}  ({seconds:.1f} s)", title_justify="left")
+    assert outcome.folder is not None
+    table = Table(title=f"{outcome.folder}  ({seconds:.1f} s)", title_justify="left")
     for column in ("result", "value", "unit"):
         table.add_column(column, justify="right" if column == "value" else "left")
     for name, figure in outcome.figures.items():
@@ -215,7 +167,8 @@ def _show(folder: "RunFolder", outcome: "Outcome", seconds: float) -> None:
         table.add_row(name, verdict, "")
     console = Console()
     console.print(table)
-    for path in sorted([*folder.path.glob("*.png"), *folder.path.glob("report.html")]):
+    pages = [*outcome.folder.glob("*.png"), *outcome.folder.glob("report.html")]
+    for path in sorted(pages):
         console.print(f"{path}", highlight=False, markup=False)
 
 
@@ -277,10 +230,9 @@ def view(
 @_settings
 def check(scenario: str, settings: Sequence[str]) -> None:
     """Check a scenario and everything that it names, without running it."""
-    from . import scenario as scenarios
-    from .jobs import assemble
+    from . import commands
 
-    assemble(*scenarios.load(scenario, settings))
+    commands.check(scenario, settings)
     click.echo(f"{scenario}: ok")
 
 

@@ -7,6 +7,7 @@ is accepted wherever a protocol has a single call.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -152,6 +153,13 @@ class Outcome:
     checks: Sequence[Check] = ()
     unchecked: Mapping[str, str] = field(default_factory=dict)
     """``health``, ``accuracy`` or ``domain`` -> why none of that kind was checked."""
+    folder: Path | None = None
+    """The run folder, once the run is done."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check failed."""
+        return all(check.passed for check in self.checks)
 
     @property
     def verdicts(self) -> dict[str, str]:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from scalebridge.engine import bench
+
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("engine", "models", "viz")
+PACKAGES = ("engine", "models", "viz", "studies")
 LOADING = 'torch.load(source, map_location="cpu", weights_only=True)'
 """The one call that reads a foreign pickle (`engine import`)."""
 
@@ -47,6 +49,7 @@ ORDER = (
     ("engine.coupling",),
     ("engine.chain",),
     ("engine.jobs",),
+    ("engine.commands",),
     ("engine.cli",),
 )
 """Packages of the engine from the lowest floor up; each may import lower floors only."""
@@ -124,6 +127,35 @@ def test_a_planted_wrong_import_is_found(file, name):
     assert violations({file: {name}}) == [f"{file} imports {name}"]
 
 
+CIRCLES = (
+    ["engine.jobs.closure", "engine.jobs.closure_moments"],
+    [f"engine.jobs.gradients{which}" for which in ("", "_closure", "_rdf", "_shock")],
+)
+"""Circles that leave with the studies; nothing may be added."""
+
+
+def test_imports_have_no_circles():
+    found = bench.load("architecture").import_circles()
+    assert [circle for circle in found if circle not in CIRCLES] == []
+
+
+@pytest.mark.parametrize(
+    ("second", "circles"),
+    [
+        ("def late():\n    from . import first\n", [["viz.first", "viz.second"]]),
+        (
+            "import typing\nif typing.TYPE_CHECKING:\n    from . import first\n",
+            [],
+        ),
+    ],
+)
+def test_a_planted_circle_is_found_also_inside_a_function(tmp_path, second, circles):
+    (tmp_path / "viz").mkdir()
+    (tmp_path / "viz/first.py").write_text("from .second import late\n")
+    (tmp_path / "viz/second.py").write_text(second)
+    assert bench.load("architecture").import_circles(tmp_path) == circles
+
+
 def test_every_package_is_in_the_wheel():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     listed = set(project["tool"]["setuptools"]["packages"])
@@ -132,7 +164,7 @@ def test_every_package_is_in_the_wheel():
         for package in (*PACKAGES, "scenarios")
         for path in (ROOT / package).rglob("__init__.py")
     }
-    assert listed == folders
+    assert listed == folders | {"scalebridge"}
 
 
 def test_no_pickle_and_no_future_annotations():

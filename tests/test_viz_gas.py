@@ -12,8 +12,9 @@ from viz_runs import create
 from scalebridge.engine.protocols import Figure, Outcome, told
 from scalebridge.engine.run import ZarrWriter
 from scalebridge.viz import figures, gas, learning, names, plots, style, walkers
+from scalebridge.viz.picture import to_png
 from scalebridge.viz.record import Column, Group, Record
-from scalebridge.viz.report import to_png, write_report
+from scalebridge.viz.report import write_report
 
 GAS = {
     "kind": "gas",

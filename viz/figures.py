@@ -10,20 +10,19 @@ from . import fields, gas, learning, names, plots, style, symmetry, walkers
 from .atoms import (
     BOND_FACTOR,
     MAX_BONDED,
-    Look,
     Snapshot,
     Trajectory,
     image,
     trajectory_name,
 )
+from .look import Look
+from .picture import Picture, to_png
 from .record import Column, Group, Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .report import Picture
-
-Attempt = tuple[str, Callable[[], "Picture | None"]]
+Attempt = tuple[str, Callable[[], Picture | None]]
 
 
 def run_pictures(record: Record) -> Iterator[Attempt]:
@@ -164,7 +163,7 @@ def _closure_pictures(record: Record, group: Group) -> Iterator[Attempt]:
         )
 
 
-def _plane_maps(group: Group, caption: str) -> "Picture | None":
+def _plane_maps(group: Group, caption: str) -> Picture | None:
     made = gas.closure_maps(group)
     return made and _figure_of(made, "One flow and what is wrong", caption)
 
@@ -239,15 +238,13 @@ def _loop_pictures(record: Record, groups: Mapping[str, Group]) -> Iterator[Atte
 
 def _page(
     panels: Sequence[plots.Plot], title: str, caption: str, height: float = 2.9
-) -> "Picture | None":
+) -> Picture | None:
     if not panels:
         return None
     return _figure_of(plots.page(panels[:12], height=height), title, caption)
 
 
-def _figure_of(made: "Figure", title: str, caption: str) -> "Picture":
-    from .report import Picture, to_png
-
+def _figure_of(made: "Figure", title: str, caption: str) -> Picture:
     return Picture(title, to_png(made), caption)
 
 
@@ -340,24 +337,22 @@ def _attempts(
                 )
 
 
-def _refuse(column: Column) -> "Picture":
+def _refuse(column: Column) -> Picture:
     raise ValueError(f"nothing here draws an array of shape {column.shape}")
 
 
-def _picture(group: Group, made: "Figure", title: str = "", caption: str = "") -> "Picture":
-    from .report import Picture, to_png
-
+def _picture(group: Group, made: "Figure", title: str = "", caption: str = "") -> Picture:
     title = title or plots.title_of(group)
     caption = str(group.attributes.get("caption", "")) or caption
     return Picture(title[:1].upper() + title[1:], to_png(made), caption)
 
 
-def _lines(group: Group) -> "Picture | None":
+def _lines(group: Group) -> Picture | None:
     found = plots.lines(group)
     return _picture(group, plots.page(found[:12])) if found else None
 
 
-def _calibration(group: Group) -> "Picture | None":
+def _calibration(group: Group) -> Picture | None:
     plot = learning.calibration(group)
     if plot is None:
         return None
@@ -369,7 +364,7 @@ def _calibration(group: Group) -> "Picture | None":
     return _picture(group, made, "Is the deviation the error?", caption)
 
 
-def _feature_map(group: Group) -> "Picture | None":
+def _feature_map(group: Group) -> Picture | None:
     made = learning.feature_map(group)
     return (
         _picture(group, made, "", "Every dot is a sample that was seen.") if made else None
@@ -382,7 +377,7 @@ def _layout(group: Group, column: Column) -> fields.Layout:
     return layout
 
 
-def _profiles(group: Group, columns: list[Column]) -> "Picture":
+def _profiles(group: Group, columns: list[Column]) -> Picture:
     panels = [fields.profile(group, c, _layout(group, c)) for c in columns[:8]]
     has_partner = any(group.reference(c.name) is not None for c in columns)
     caption = "Profiles at the last moment" + (
@@ -391,7 +386,7 @@ def _profiles(group: Group, columns: list[Column]) -> "Picture":
     return _picture(group, plots.page(panels), f"{group.title}: profiles", caption)
 
 
-def _space_time(group: Group, columns: list[Column]) -> "Picture":
+def _space_time(group: Group, columns: list[Column]) -> Picture:
     moving = [c for c in columns if c.axes and c.axes[0] == "frame"]
     moving = [c for c in moving if not _constant(group, c)] or moving[:1]
     usual = [c for name in gas.SHOWN for c in moving if c.name == name]
@@ -408,13 +403,13 @@ def _space_time(group: Group, columns: list[Column]) -> "Picture":
     return _picture(group, made, f"{group.title} over time", caption)
 
 
-def _phase(group: Group, column: Column) -> "Picture":
+def _phase(group: Group, column: Column) -> Picture:
     made = fields.phase_space(group, column, _layout(group, column))
     caption = "How many particles are where and how fast; right: in three cells at the end."
     return _picture(group, made, f"{group.title}: phase space", caption)
 
 
-def _maps(group: Group, columns: list[Column], main: Group | None) -> "Picture":
+def _maps(group: Group, columns: list[Column], main: Group | None) -> Picture:
     usual = [c for name in gas.SHOWN for c in columns if c.name == name]
     chosen = [c for c in usual or columns if not _constant(group, c)][:4] or columns[:1]
     beside = group.name.startswith(gas.BESIDE)
@@ -438,7 +433,7 @@ def _constant(group: Group, column: Column) -> bool:
     return float(np.ptp(np.nan_to_num(fields.take(column, _layout(group, column))))) == 0.0
 
 
-def _matrices(group: Group) -> "Picture":
+def _matrices(group: Group) -> Picture:
     columns = group.quantities()
     made = style.figure(4.8 * len(columns), 4.0)
     for number, column in enumerate(columns):
@@ -446,7 +441,7 @@ def _matrices(group: Group) -> "Picture":
     return _picture(group, made)
 
 
-def _volume(group: Group, column: Column) -> "Picture":
+def _volume(group: Group, column: Column) -> Picture:
     layout = _layout(group, column)
     names = [column.axes[i] for i in layout.space]
     made = fields.slices(
@@ -463,10 +458,8 @@ def _volume(group: Group, column: Column) -> "Picture":
 # -- electrons ---------------------------------------------------------------------------
 
 
-def electrons_picture(record: Record) -> "Picture | None":
+def electrons_picture(record: Record) -> Picture | None:
     """Return density, nuclei and walkers of a run that kept them."""
-    from .report import Picture, to_png
-
     cloud = walkers.cloud_of(record)
     if cloud is None:
         return None
@@ -474,10 +467,8 @@ def electrons_picture(record: Record) -> "Picture | None":
     return Picture("Electrons", to_png(made), walkers.caption(cloud))
 
 
-def energy_picture(record: Record) -> "Picture | None":
+def energy_picture(record: Record) -> Picture | None:
     """Return the energy over the iterations with its error band."""
-    from .report import Picture, to_png
-
     figures = record.summary.get("figures", {})
     found = walkers.energy_trace(record.events(), figures)
     if not found:
@@ -489,7 +480,7 @@ def energy_picture(record: Record) -> "Picture | None":
     return Picture("Energy", to_png(plots.page(found, height=3.4)), caption)
 
 
-def scan_picture(group: Group) -> "Picture | None":
+def scan_picture(group: Group) -> Picture | None:
     """Return the energy over a coordinate, and how far it is from the reference."""
     panels = walkers.scan(group)
     caption = (
@@ -504,10 +495,8 @@ def scan_picture(group: Group) -> "Picture | None":
 # -- atoms -------------------------------------------------------------------------------
 
 
-def atoms_picture(record: Record) -> "Picture":
+def atoms_picture(record: Record) -> Picture:
     """Return first and last frame side by side, and what happened to their structure."""
-    from .report import Picture, to_png
-
     trajectory = Trajectory(record)
     ends = [
         replace(trajectory[frame], label=_moment(record, trajectory, frame))

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..engine.errors import InputError
 from . import render, renderers
+from .picture import png
 from .record import Record
 
 POLL_SECONDS = 0.5
@@ -149,7 +150,7 @@ class LivePage:
                 self._view.update()
         else:
             image = self.renderer.image(frame, choice, (960, 600))
-            data = base64.b64encode(renderers.png(image)).decode()
+            data = base64.b64encode(png(image)).decode()
             state.picture = f"data:image/png;base64,{data}"
         state.moment = self.renderer.moment(frame)
         state.serial += 1

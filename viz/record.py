@@ -174,11 +174,6 @@ class Record:
             self.scenario.get("title") or self.resolved.get("name") or self.path.name
         )
 
-    def _repr_html_(self) -> str:
-        from .report import inline
-
-        return inline(self)
-
     def events(self) -> dict[str, np.ndarray]:
         """Return the columns of ``events.jsonl``, one row per event that has a step.
 

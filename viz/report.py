@@ -7,45 +7,18 @@ saw the project.
 import base64
 import datetime
 import html
-import io
 import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..engine.rundir import write_atomically, write_text
-from . import learning, names, plots, render, style
+from . import figures, learning, names, plots, render, style
+from .picture import Picture, Undrawn, framed, to_png
 from .record import Record, systems_of
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 MAX_PICTURES = 24
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture of the report.
-
-    Attributes:
-        title: heading.
-        png: the image.
-        caption: what one sees, a sentence or two.
-    """
-
-    title: str
-    png: bytes
-    caption: str = ""
-
-
-@dataclass(frozen=True)
-class Undrawn:
-    """Something that could not be drawn, and why: the report says so."""
-
-    title: str
-    reason: str
 
 
 def write_report(path: Path | str) -> Path:
@@ -74,14 +47,13 @@ def write_report(path: Path | str) -> Path:
     return target
 
 
-def inline(record: Record) -> str:
-    """Return the report for a notebook: the page in a frame of its own."""
-    with style.styled():
-        page = document(record, list(pictures(record)))
-    return (
-        f"<iframe style='width: 100%; height: 42rem; border: 1px solid #ddd' "
-        f"srcdoc='{html.escape(page, quote=True)}'></iframe>"
-    )
+class Report(Record):
+    """A run folder that a notebook shows as its report."""
+
+    def _repr_html_(self) -> str:
+        with style.styled():
+            page = document(self, list(pictures(self)))
+        return framed(page, "width: 100%; height: 42rem")
 
 
 # -- pictures ----------------------------------------------------------------------------
@@ -105,8 +77,6 @@ def pictures(record: Record) -> Iterator[Picture | Undrawn]:
 
 
 def _attempts(record: Record) -> Iterator[tuple[str, Callable[[], Picture | None]]]:
-    from . import figures
-
     yield from figures.run_pictures(record)
     yield "Observables", lambda: observables_picture(record)
 
@@ -134,13 +104,6 @@ def observables_picture(record: Record) -> Picture | None:
         to_png(plots.page(panels[:12], height=2.4)),
         "What the run reported on its way.",
     )
-
-
-def to_png(figure: "Figure") -> bytes:
-    """Return a figure as PNG; the page grows where a text would be cut off."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.06)
-    return buffer.getvalue()
 
 
 # -- the page ----------------------------------------------------------------------------
@@ -263,8 +226,6 @@ def _check(name: str, verdict: object, ending: str) -> str:
 
 def _remarks(record: Record) -> list[tuple[str, str]]:
     """Return what the pictures' own look at the data found wrong: (what, sentence)."""
-    from . import figures
-
     try:
         return [("structure", sentence) for sentence in figures.atoms_remarks(record)]
     except (OSError, ValueError, KeyError):
