@@ -15,12 +15,13 @@ import torch
 
 from scalebridge.engine.gas import exact
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC, Inflow, Sides
+from scalebridge.engine.gas.exact import shock_jump
 from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.kinetic.boltzmann import Boltzmann
 from scalebridge.engine.gas.kinetic.velocities import Velocities
 from scalebridge.engine.gas.kinetic.world import KineticWorld
 from scalebridge.engine.gas.material import Gas
-from scalebridge.engine.gas.moment.fluid import FluidWorld, shock_jump
+from scalebridge.engine.gas.moment.fluid import FluidWorld
 from scalebridge.engine.gas.moment.state_equation import IdealGas
 from scalebridge.engine.gas.observe import relative_drift
 

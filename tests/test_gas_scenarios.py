@@ -10,7 +10,7 @@ from scalebridge import scenarios
 from scalebridge.engine.jobs.gas import assemble
 from scalebridge.engine.run import console_reporter
 from scalebridge.engine.rundir import RunFolder
-from scalebridge.engine.schema.gas import GasScenario, RelaxationScenario
+from scalebridge.engine.schema.gas import GasScenario
 
 FOLDER = Path(scenarios.__file__).parent
 SHORT = {
@@ -24,7 +24,7 @@ SHORT = {
     "shu_osher": {"grid.cells": [100], "time.end": 0.5, "time.frames": 1},
     "isentropic_vortex": {"grid.cells": [32, 32], "time.end": 0.5, "time.frames": 1},
     "kelvin_helmholtz": {"grid.cells": [32, 32], "time.end": 0.2, "time.frames": 1},
-    "relaxation_bkw": {"time_end": 0.2, "frames": 1},
+    "relaxation_bkw": {"time.end": 0.2, "time.frames": 1},
 }
 EXPECTED = {
     "sod": {"density_error": 0.05, "density_error_free": 0.02},
@@ -46,8 +46,7 @@ def load(name, changes):
         for table in tables:
             place = place[table]
         place[key] = value
-    kind = RelaxationScenario if data["kind"] == "gas_relaxation" else GasScenario
-    return kind(**data)
+    return GasScenario.variant(data)(**data)
 
 
 @pytest.mark.parametrize("name", SHORT)

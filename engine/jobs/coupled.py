@@ -30,11 +30,11 @@ from ..coupling.coupled import (
 )
 from ..errors import EngineError
 from ..gas.boundaries import Inflow, Sides
+from ..gas.exact import shock_jump
 from ..gas.grid import Grid
 from ..gas.kinetic.velocities import Velocities
 from ..gas.kinetic.world import KineticState, KineticWorld, mean_free_path
 from ..gas.material import Gas
-from ..gas.moment.fluid import shock_jump
 from ..gas.observe import positivity_guard
 from ..learn import execution
 from ..learn.label_store import LabelStore, identity

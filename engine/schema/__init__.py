@@ -19,7 +19,6 @@ SCENARIOS = Family(
         "coupled_shock": "coupled:CoupledShockScenario",
         "deep_ritz": "vmc:DeepRitzScenario",
         "gas": "gas:GasScenario",
-        "gas_relaxation": "gas:RelaxationScenario",
         "learn": "learn:LearnScenario",
         "learn_rdf": "gradients:LearnRdfScenario",
         "learn_viscosity": "gradients:LearnViscosityScenario",
@@ -33,7 +32,9 @@ SCENARIOS = Family(
 )
 """Every kind of scenario. A package from outside adds ``scenario.KIND`` of its own."""
 
-FORMER: dict[str, str] = {}
+FORMER: dict[str, str] = {
+    "gas_relaxation": 'kind = "gas" with model.kind = "maxwell_molecules"',
+}
 """Kinds of the first edition -> what to write instead."""
 
 __all__ = ["FORMER", "SCENARIOS"]
