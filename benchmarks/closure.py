@@ -32,12 +32,13 @@ from scalebridge.engine.gas.moment.hermite import (
     primitive,
     to_raw,
 )
-from scalebridge.engine.gas.moment.learned import Learned, Spectral
 from scalebridge.engine.gas.moment.positivity import PositivityFallback
 from scalebridge.engine.gas.moment.upwind import roe
 from scalebridge.engine.jobs.closure import load, load_realizable, sample_times
-from scalebridge.engine.jobs.closure_plane import run_plane
-from scalebridge.engine.jobs.closure_shock import (
+from scalebridge.engine.learn import comparison, linear_response
+from scalebridge.engine.learn.explorers import flows, fronts, planes
+from scalebridge.engine.learn.plane_models import run_plane
+from scalebridge.engine.learn.shock_models import (
     KNUDSEN,
     Profile,
     Runner,
@@ -46,8 +47,6 @@ from scalebridge.engine.jobs.closure_shock import (
     realizable,
     runner,
 )
-from scalebridge.engine.learn import comparison, linear_response
-from scalebridge.engine.learn.explorers import flows, fronts, planes
 from scalebridge.engine.learn.trainers import autoencoder, entropy, recurrence
 from scalebridge.engine.learn.trainers.closure import (
     fit,
@@ -97,7 +96,7 @@ def accuracy(record: Recorder, quick: bool) -> None:
         if not record.wants(*(f"{family}_{tag}{end}" for tag in TAGS for end in ENDS)):
             continue
         true = held_out(family)
-        runs = [comparison.run_moments(true, ORDER, Learned(m)) for m in learned]
+        runs = [comparison.run_moments(true, ORDER, m) for m in learned]
         hme = comparison.run_moments(true, ORDER)
         errors = torch.stack([run.errors(true) for run in runs])
         worst = torch.stack([comparison.worst_decade(each) for each in errors])
@@ -130,7 +129,7 @@ def fresh(record: Recorder, quick: bool) -> None:
             continue
         count, cells = (4, 100) if quick else (16, 200 if family == "wave" else 400)
         true = comparison.held_out(family, flows.HELD_OUT, count, 1000, cells=cells)
-        runs = [comparison.run_moments(true, ORDER, Learned(m)) for m in learned]
+        runs = [comparison.run_moments(true, ORDER, m) for m in learned]
         worst = torch.stack([comparison.worst_decade(run.errors(true)) for run in runs])
         hme = comparison.worst_decade(comparison.run_moments(true, ORDER).errors(true))
         for i, (name, goal) in enumerate(zip(names, goals, strict=True), start=1):
@@ -167,7 +166,7 @@ def viscous(record: Recorder, quick: bool) -> None:
             found = comparison.run_fluid(some, True).errors(some)
             errors[: len(found), at] = found
             if decade == 0:
-                ours = [comparison.run_moments(some, ORDER, Learned(m)) for m in learned]
+                ours = [comparison.run_moments(some, ORDER, m) for m in learned]
                 mine = torch.stack([run.errors(some) for run in ours]).median(0).values
                 ratio = max(ratio, float((mine[1:].mean(1) / found[1:].mean(1)).amax()))
         if not record.wants(*names):
@@ -225,7 +224,7 @@ def moving_frame(record: Recorder) -> None:
     """Record how much the error of a run changes in a moving frame, beside HME's."""
     true = held_out("mix").until(0.3)
     change = {}
-    for name, closure in (("hme", hyperbolic), ("learned", Learned(modules()[0]))):
+    for name, closure in (("hme", hyperbolic), ("learned", modules()[0])):
         rest, moved = (shifted_errors(true, closure, speed) for speed in (0.0, 1.0))
         change[name] = float((moved - rest).abs().mean())
     record(
@@ -241,9 +240,7 @@ def moving_frame(record: Recorder) -> None:
 def conservation(record: Recorder, quick: bool) -> None:
     """Record the drift of mass, momentum and energy over a run to t = 1."""
     true = held_out("mix")
-    run = comparison.run_moments(
-        true.until(0.1 if quick else 1.0), ORDER, Learned(modules()[0])
-    )
+    run = comparison.run_moments(true.until(0.1 if quick else 1.0), ORDER, modules()[0])
     change = (run.moments[-1] - run.moments[0])[..., :3].mean(1).abs()
     record("conservation", float(change.max()), "per unit length", goal=1e-12)
 
@@ -256,7 +253,7 @@ def stability(record: Recorder, quick: bool, flows_each: int = 1000) -> None:
     """
     count, cells, wanted = 16 if quick else flows_each, 50, 5000
     until = 1.0 if quick else 10.0
-    closures = [Learned(module.float()) for module in modules()]
+    closures = [module.float() for module in modules()]
     values = torch.logspace(-3, 1, 5, dtype=torch.float64)
     bad, calmed, total, begun = 0, 0, 0, time.process_time()
     for batch, first in enumerate(range(0, count, 16)):
@@ -326,7 +323,7 @@ def transfer(record: Recorder) -> None:
     """Record how the error changes from 100 to 200 and 400 cells (mix, t = 0.3)."""
     some = flows.flows("mix", flows.HELD_OUT, 8)
     true = comparison.reference(some, (0.0, 0.3), 400, 100, 400)
-    closure = Learned(modules()[0])
+    closure = modules()[0]
     found = []
     for cells in (100, 200, 400):
         here = true.on(cells)
@@ -386,7 +383,7 @@ def cost(record: Recorder) -> None:
     world.advance(state, 100)
     kinetic = (time.perf_counter() - begun) / 100 / world.time_step
     per_time = {}
-    for name, closure in (("hme", hyperbolic), ("learned", Learned(modules()[0]))):
+    for name, closure in (("hme", hyperbolic), ("learned", modules()[0])):
         one = HermiteWorld(
             flows.box(100),
             (ALL_PERIODIC,),
@@ -456,10 +453,10 @@ def small_closure(form: str, order: int, raw: Small, seed: int, quick: bool) -> 
     if form == "spectral":
         speeds = SpectrumForm(face).build()
         fit_spectrum(speeds, data, steps, 24, 5e-3, rng)
-        return Spectral(speeds.double())
+        return speeds.double()
     module = face.build()
     fit(module, data, steps, 24, 5e-3, 0.15, rng, polish=steps // 5)
-    return Learned(module.double())
+    return module.double()
 
 
 def small_coefficient(form: str, raw: Small, seed: int, quick: bool) -> Coefficient:

@@ -148,7 +148,7 @@ def _run_of(model: Model, scenario: GasScenario, p: Problem) -> Run:
 
 
 def _spread(p: Problem, axes: int = 3) -> tuple[Tensor, Tensor, Tensor]:
-    """Return density, ``axes`` components of the velocity and temperature of all systems."""
+    """Return density, some components of the velocity, temperature, of all systems."""
     fields = (p.start.density, p.start.velocity[..., :axes], p.start.temperature)
     rho, u, t = (x.expand(len(p.knudsen), *x.shape) for x in fields)
     return rho, u, t

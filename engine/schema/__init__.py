@@ -12,11 +12,7 @@ SCENARIOS = Family(
         "closure_in_loop": "gradients:ClosureLoopScenario",
         "closure_learn": "learn:ClosureLearnScenario",
         "closure_moments": "closure:ClosureMomentsScenario",
-        "closure_plane": "closure:ClosurePlaneScenario",
-        "closure_shock": "closure:ClosureShockScenario",
-        "closure_shock_train": "closure:ClosureShockTrainScenario",
-        "closure_train": "closure:ClosureTrainScenario",
-        "coupled_shock": "coupled:CoupledShockScenario",
+        "coupled": "coupled:CoupledShockScenario",
         "deep_ritz": "vmc:DeepRitzScenario",
         "gas": "gas:GasScenario",
         "learn": "learn:LearnScenario",
@@ -33,6 +29,11 @@ SCENARIOS = Family(
 """Every kind of scenario. A package from outside adds ``scenario.KIND`` of its own."""
 
 FORMER: dict[str, str] = {
+    "closure_plane": 'kind = "closure" with flow = "plane"',
+    "closure_shock": 'kind = "closure" with flow = "shock"',
+    "closure_shock_train": 'kind = "train" with model.kind = "recurrence_closure"',
+    "closure_train": 'kind = "train" with model.kind = "face_closure"',
+    "coupled_shock": 'kind = "coupled"',
     "gas_relaxation": 'kind = "gas" with model.kind = "maxwell_molecules"',
 }
 """Kinds of the first edition -> what to write instead."""

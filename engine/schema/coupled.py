@@ -97,7 +97,7 @@ class CoupledShockScenario(Common):
     """A shock whose kinetic solver asks molecular dynamics for its collision rates."""
 
     job: ClassVar[str] = "scalebridge.engine.jobs.coupled:assemble"
-    kind: Literal["coupled_shock"]
+    kind: Literal["coupled"]
     molecules: MoleculeSection = MoleculeSection()
     """What collides."""
     upstream: UpstreamSection = UpstreamSection()

@@ -1,4 +1,4 @@
-"""What all initial conditions share: a state at a point, and the fields that are returned."""
+"""What initial conditions share: a state at a point, and the fields that are returned."""
 
 from dataclasses import dataclass
 from typing import Annotated

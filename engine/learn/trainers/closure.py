@@ -28,7 +28,6 @@ from ...gas.boundaries import ALL_PERIODIC, Open, Sides
 from ...gas.grid import Grid
 from ...gas.material import Gas
 from ...gas.moment.hermite import HermiteWorld, conserved, from_raw, koren, primitive
-from ...gas.moment.learned import Learned
 from ...gas.moment.upwind import roe, rusanov
 
 
@@ -317,7 +316,7 @@ def moment_world(
         knudsen=knudsen,
         order=module.config.order,
         time_step=time_step,
-        closure=Learned(module),
+        closure=module,
         dissipation=rusanov if spacing else roe,
         dtype=dtype,
         check=False,
