@@ -131,7 +131,8 @@ def realizable(
 
     Returns:
         The profile (None if it diverged) and the share of cells at the end in which some
-        signal speed is not real: nothing is replaced there, but the equations are ill-posed.
+        signal speed is not real: nothing is replaced there, but the equations are then
+        ill-posed.
     """
     grid = shock.grid(cells)
     rho, u, theta = shock.start(grid)
