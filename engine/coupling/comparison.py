@@ -1,6 +1,6 @@
 """The same gas with other collision rates: tables, a published integral, a power law."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -9,6 +9,36 @@ from torch import Tensor
 from ..gas.kinetic.world import KineticState
 from .collisions import Molecules, neufeld
 from .coupled import CoupledGas, RateCache, Rates, fewest, hosted, table
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Turns what a world observes into the units of the report."""
+
+    world: CoupledGas
+
+    @property
+    def x(self) -> Tensor:
+        """Centres of the cells, mm."""
+        return self.world.kinetic.grid.centers(0) * self.world.scales.length * 1e3
+
+    def __call__(self, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the fields of the one problem, ``[cells]`` each."""
+        scales = self.world.scales
+        heat = scales.density * scales.speed**3 * 1e-3
+        factors = {
+            "density": scales.density * 1e3,
+            "velocity": scales.speed,
+            "temperature": scales.temperature,
+            "heat_flux": heat,
+            "viscosity": 1e6,
+            "viscosity_error": 1e6,
+        }
+        return {
+            name: factor * seen[name][0].reshape(len(self.x), -1)[:, 0]
+            for name, factor in factors.items()
+            if name in seen
+        }
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from ..coupling.collisions import (
 )
 from ..coupling.comparison import (
     Alternative,
+    Shown,
     Table,
     apart,
     power_law,
@@ -173,25 +174,16 @@ class CoupledShock:
             folder.store.attrs["time_unit"] = UNITS["time"]
             return Comparison(self, world, show, folder, report)(state, seen)
 
+        def headline(seen: Mapping[str, Tensor]) -> dict[str, str]:
+            bar = float((seen["viscosity_error"] / seen["viscosity"]).amax())
+            return {"labels": str(int(seen["labels"])), "largest error bar": f"{bar:.2%}"}
+
+        unit = world.scales.length / world.scales.speed * 1e6
         return Simulation(
-            world,
-            world.init,
-            self.steps,
-            world.time_step * world.scales.length / world.scales.speed * 1e6,
-            [(every(interval), writer)],
-            [positivity_guard(REMEDY)],
-            interval,
-            5 * interval,
-            lambda seen: {
-                "labels": str(int(seen["labels"])),
-                "largest error bar": f"{_largest_bar(seen):.2%}",
-            },
-            finish,
-        )
-
-
-def _largest_bar(seen: Mapping[str, Tensor]) -> float:
-    return float((seen["viscosity_error"] / seen["viscosity"]).amax())
+            world, world.init, self.steps, world.time_step * unit,
+            [(every(interval), writer)], [positivity_guard(REMEDY)], interval,
+            5 * interval, headline, finish,
+        )  # fmt: skip
 
 
 def _answer(store: LabelStore[Conditions, Viscosity], sample: Conditions) -> Viscosity:
@@ -201,36 +193,6 @@ def _answer(store: LabelStore[Conditions, Viscosity], sample: Conditions) -> Vis
         reason = store.failures(key)[-1]
         raise EngineError(f"no collision rate at {sample.temperature:.4g} K: {reason}")
     return entry.label
-
-
-@dataclass(frozen=True)
-class Shown:
-    """Turns what a world observes into the units of the report."""
-
-    world: CoupledGas
-
-    @property
-    def x(self) -> Tensor:
-        """Centres of the cells, mm."""
-        return self.world.kinetic.grid.centers(0) * self.world.scales.length * 1e3
-
-    def __call__(self, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the fields of the one problem, ``[cells]`` each."""
-        scales = self.world.scales
-        heat = scales.density * scales.speed**3 * 1e-3
-        factors = {
-            "density": scales.density * 1e3,
-            "velocity": scales.speed,
-            "temperature": scales.temperature,
-            "heat_flux": heat,
-            "viscosity": 1e6,
-            "viscosity_error": 1e6,
-        }
-        return {
-            name: factor * seen[name][0].reshape(len(self.x), -1)[:, 0]
-            for name, factor in factors.items()
-            if name in seen
-        }
 
 
 @dataclass(frozen=True)
@@ -264,87 +226,84 @@ class Comparison:
         worst = [rate_error(m.rates, exact, visited) for m in everyone]
         off = torch.stack([apart(one, density[1]) for one in density])
         profile = off.nan_to_num().abs().amax(1).tolist()
-        self._write_profiles(everyone, density, temperature, off)
+        names = [m.name for m in everyone]
+        self._write_profiles(names, density, temperature, off)
         self._write_rates(known, exact, visited)
         self._write_labels(state)
-        self._write_cost(everyone, worst, profile)
+        calls = [float(m.calls) for m in everyone]
+        self._write_cost(names, calls=calls, rate=worst, profile=profile)
         return self._outcome(everyone, worst, profile, state, density, visited, known)
 
     # -- what is written ------------------------------------------------------------------
 
-    def _write_profiles(
-        self,
-        models: Sequence[Alternative],
-        density: Tensor,
-        temperature: Tensor,
-        apart: Tensor,
+    def _put(
+        self, group: str, name: str, values: Tensor, unit: str = "", **attrs: Any
     ) -> None:
-        group = self.folder.store.require_group("profiles")
-        group.attrs["title"] = "The same shock with other collision rates"
-        group.attrs["caption"] = (
-            "All models at the end. The published integral, which uses none of our "
+        array = self.folder.store.require_group(group)
+        if name in array:
+            del array[name]
+        made = array.create_array(name, data=values.detach().cpu().numpy())
+        made.attrs.update({"unit": unit, **attrs})
+
+    def _about(self, group: str, **attrs: Any) -> None:
+        self.folder.store.require_group(group).attrs.update(attrs)
+
+    def _write_profiles(
+        self, names: list[str], density: Tensor, temperature: Tensor, off: Tensor
+    ) -> None:
+        self._about(
+            "profiles",
+            title="The same shock with other collision rates",
+            caption="All models at the end. The published integral, which uses none of our "
             "molecular dynamics, is what the others should be; the density difference is "
-            "to it, with the middles of the shocks laid on each other."
+            "to it, with the middles of the shocks laid on each other.",
         )
-        names = [m.name for m in models]
-        scales = self.world.scales
-        _put(self.folder, "profiles", "x", self.show.x, UNITS["x"])
-        for name, values, factor in (
-            ("density", density, scales.density * 1e3),
-            ("temperature", temperature, scales.temperature),
-        ):
-            axes = {"labels": names, "axes": ["model", "x"]}
-            _put(self.folder, "profiles", name, factor * values, UNITS[name], **axes)
-        axes = {"labels": names, "axes": ["model", "x"]}
-        unit = "% of the jump"
-        _put(self.folder, "profiles", "density_difference", 100 * apart, unit, **axes)
+        axes, scales = {"labels": names, "axes": ["model", "x"]}, self.world.scales
+        rows = (
+            ("density", scales.density * 1e3 * density, UNITS["density"]),
+            ("temperature", scales.temperature * temperature, UNITS["temperature"]),
+            ("density_difference", 100 * off, "% of the jump"),
+        )
+        self._put("profiles", "x", self.show.x, UNITS["x"])
+        for name, values, unit in rows:
+            self._put("profiles", name, values, unit, **axes)
 
     def _write_rates(self, known: RateCache, exact: Rates, visited: Tensor) -> None:
-        group = self.folder.store.require_group("rates")
-        group.attrs["title"] = "The viscosity that the flow learned"
-        group.attrs["caption"] = (
-            "Relative to the published collision integral (dashed), over the temperatures "
-            "of the flow; the band is one standard deviation of the cache."
+        self._about(
+            "rates",
+            title="The viscosity that the flow learned",
+            caption="Relative to the published collision integral (dashed), over the "
+            "temperatures of the flow; the band is one standard deviation of the cache.",
         )
         low, high = math.log(float(visited.amin())), math.log(float(visited.amax()))
         temperature = torch.linspace(low, high, 120, dtype=torch.float64).exp()
         value, spread = known.predict(temperature)
         ratio = value / exact(temperature)
-        axes = {"axes": ["temperature"]}
-        _put(self.folder, "rates", "temperature", temperature, "K")
+        self._put("rates", "temperature", temperature, "K")
         for name, values in (
             ("viscosity_ratio", ratio),
             ("viscosity_ratio_error", ratio * spread),
             ("viscosity_ratio_reference", torch.ones_like(ratio)),
         ):
-            _put(self.folder, "rates", name, values, "", **axes)
+            self._put("rates", name, values, axes=["temperature"])
 
     def _write_labels(self, state: CoupledState) -> None:
-        group = self.folder.store.require_group("labels")
-        group.attrs["title"] = "When the flow asked, and at which temperature"
-        group.attrs["caption"] = (
-            "Every point is one simulation of molecular dynamics; time zero is the first "
-            "guess of the shock."
+        self._about(
+            "labels",
+            title="When the flow asked, and at which temperature",
+            caption="Every point is one simulation of molecular dynamics; time zero is the "
+            "first guess of the shock.",
+            plot="scatter",
         )
-        group.attrs["plot"] = "scatter"
         scales = self.world.scales
         unit = self.world.time_step * scales.length / scales.speed * 1e6
-        _put(self.folder, "labels", "moment", state.asked[:, 3] * unit, "µs")
-        axes = {"axes": ["moment"]}
-        _put(self.folder, "labels", "temperature", state.asked[:, 0], "K", **axes)
+        self._put("labels", "moment", state.asked[:, 3] * unit, "µs")
+        self._put("labels", "temperature", state.asked[:, 0], "K", axes=["moment"])
 
-    def _write_cost(
-        self,
-        models: Sequence[Alternative],
-        worst: Sequence[float],
-        profile: Sequence[float],
-    ) -> None:
-        group = self.folder.store.require_group("cost")
-        group.attrs["plot"] = "hidden"
-        group.attrs["labels"] = [m.name for m in models]
-        calls = [float(m.calls) for m in models]
-        for name, row in (("calls", calls), ("rate", worst), ("profile", profile)):
-            _put(self.folder, "cost", name, torch.tensor(row, dtype=torch.float64))
+    def _write_cost(self, names: list[str], **rows: Sequence[float]) -> None:
+        self._about("cost", plot="hidden", labels=names)
+        for name, row in rows.items():
+            self._put("cost", name, torch.tensor(row, dtype=torch.float64))
 
     # -- what is said ---------------------------------------------------------------------
 
@@ -378,12 +337,8 @@ class Comparison:
                 figures[f"inverse_thickness_{words[m.name]}"] = Figure(
                     self._inverse_thickness(density[k]), note="mean free path / thickness"
                 )
-        late = (
-            state.asked[:, 3].amax()
-            * self.world.time_step
-            / (self.job.steps * self.world.time_step)
-        )
-        figures["last_call"] = Figure(100 * float(late), "% of the run")
+        late = float(state.asked[:, 3].amax() / self.job.steps)
+        figures["last_call"] = Figure(100 * late, "% of the run")
         spread = float(known.predict(visited)[1].amax())
         allowed = self.world.tolerance
         checks = (
@@ -402,13 +357,3 @@ class Comparison:
         h = self.world.kinetic.grid.spacing[0]
         steepest = float(density.diff().abs().amax()) / h
         return steepest / float(density[-1] - density[0])
-
-
-def _put(
-    folder: RunFolder, group: str, name: str, values: Tensor, unit: str = "", **attrs: Any
-) -> None:
-    array = folder.store.require_group(group)
-    if name in array:
-        del array[name]
-    made = array.create_array(name, data=values.detach().cpu().numpy())
-    made.attrs.update({"unit": unit, **attrs})
