@@ -1,4 +1,4 @@
-"""Gas dynamics: errors against exact answers, speed beside peers, bandwidth, memory.
+"""Gas dynamics: errors against exact answers, speed compared with peers, bandwidth, memory.
 
 Peers run in an environment of their own, ``$SCALEBRIDGE_PEERS/gas`` (with clawpack and
 bte-pytorch), in the same call, one thread where they have only one; a peer that is not

@@ -77,8 +77,8 @@ class ShockComparison:
                 last = found
                 done += 1
                 report.progress(done, total, {"model": label})
-            lost = float(last is None)
-            checks.append(Check(f"stable_{name}", "health", lost, 0.0, note="diverged run"))
+            bad = float(last is None)
+            checks.append(Check(f"stable_{name}", "health", bad, 0.0, note="diverged run"))
         return Outcome(figures, tuple(checks))
 
     def _judge(

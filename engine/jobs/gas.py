@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..gas.boundaries import Boundary, Inflow, Open, Periodic, Sides, Wall
+from ..gas.boundaries import Inflow, Open, Sides
 from ..gas.grid import Grid
 from ..gas.kinetic.velocities import Velocities
 from ..gas.kinetic.world import KineticWorld
@@ -33,15 +33,10 @@ from ..schema.gas import (
     GasScenario,
     Grad13Model,
     HermiteModel,
-    InflowSide,
     KineticModel,
     Model,
     NsfModel,
-    OpenSide,
-    PeriodicSide,
     RelaxationScenario,
-    Side,
-    WallSide,
 )
 
 FIELDS = ("density", "velocity", "temperature", "stress", "heat_flux", "entropy")
@@ -97,23 +92,11 @@ def _problem(scenario: GasScenario, refine: int = 1) -> Problem:
         else Gas.constant_time(g.dimension, g.prandtl)
     )
     axes = (scenario.boundaries.x, scenario.boundaries.y, scenario.boundaries.z)[: grid.dim]
-    sides = tuple(Sides(_side(a.low), _side(a.high)) for a in axes)
+    sides = tuple(Sides(a.low, a.high) for a in axes)
     knudsen = torch.tensor(scenario.knudsen, dtype=torch.float64)
     gamma = getattr(scenario.model, "gamma", None) or gas.gamma
     end = scenario.time.end
     return Problem.of(grid, sides, gas, knudsen, gamma, scenario.initial, end)
-
-
-def _side(side: Side) -> Boundary:
-    match side:
-        case PeriodicSide():
-            return Periodic()
-        case OpenSide():
-            return Open()
-        case InflowSide():
-            return Inflow(side.density, side.velocity, side.temperature)
-        case WallSide():
-            return Wall(side.temperature, side.velocity, side.accommodation)
 
 
 # -- worlds ------------------------------------------------------------------------------

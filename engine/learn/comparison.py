@@ -94,7 +94,7 @@ class Run:
 
     Attributes:
         moments: ``[times, flows, cells, 3 or M + 1]``; not finite from a blow-up on.
-        fallback: ``[flows]`` share of the faces where a closure gave way to HME.
+        fallback: ``[flows]`` share of the faces where a closure fell back to HME.
     """
 
     moments: Tensor
@@ -173,7 +173,7 @@ def run_realizable(
 ) -> Run:
     """Run six realizable moments from the start of a reference.
 
-    A flow that is lost has NaN at the times after that; the others go on.
+    A flow that diverged has NaN at the times after that; the others go on.
 
     Args:
         true: gives start, Knudsen numbers, grid and times.

@@ -154,8 +154,8 @@ def realizable(
         return None, 1.0
     some = coefficients(state.moments[0])
     found = speeds(closure, some)
-    lost = (found.imag.abs() > 1e-6 * (1.0 + found.abs())).any(-1)
-    return profile(shock, grid, some[:, 0], some[:, 2]), float(lost.double().mean())
+    complex_ = (found.imag.abs() > 1e-6 * (1.0 + found.abs())).any(-1)
+    return profile(shock, grid, some[:, 0], some[:, 2]), float(complex_.double().mean())
 
 
 Runner = Callable[[Shock, int, float], tuple[Profile | None, float]]

@@ -4,6 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from ..gas.boundaries import Inflow, Open, Periodic, Wall
 from ..gas.initial import INITIAL
 from .base import Common, Section, choice
 
@@ -23,53 +24,15 @@ class GridSection(Section):
     """Upper corner."""
 
 
-class PeriodicSide(Section):
-    """The opposite face."""
-
-    kind: Literal["periodic"] = "periodic"
-
-
-class OpenSide(Section):
-    """Zero gradient."""
-
-    kind: Literal["open"]
-
-
-class InflowSide(Section):
-    """A reservoir in equilibrium."""
-
-    kind: Literal["inflow"]
-    density: Positive
-    """Reference densities."""
-    velocity: tuple[float, ...]
-    """One component per resolved direction, unit sqrt(R T0)."""
-    temperature: Positive
-    """Reference temperatures."""
-
-
-class WallSide(Section):
-    """A wall, specular to diffuse; it may slide in its own plane."""
-
-    kind: Literal["wall"]
-    temperature: Positive = 1.0
-    """Reference temperatures."""
-    velocity: tuple[float, ...] = ()
-    """Sliding velocity, unit sqrt(R T0); no component normal to the wall."""
-    accommodation: float = Field(default=1.0, ge=0, le=1)
-    """Fraction of molecules re-emitted in equilibrium; 0 is specular, 1 diffuse."""
-
-
-Side = Annotated[
-    PeriodicSide | OpenSide | InflowSide | WallSide, Field(discriminator="kind")
-]
+Side = Annotated[Periodic | Open | Inflow | Wall, Field(discriminator="kind")]
 
 
 class AxisSection(Section):
     """Both ends of an axis."""
 
-    low: Side = PeriodicSide()
+    low: Side = Periodic()
     """At the lower end."""
-    high: Side = PeriodicSide()
+    high: Side = Periodic()
     """At the upper end."""
 
 

@@ -11,7 +11,7 @@ exponential is Levermore's, J. Stat. Phys. 83, 1996, p. 1021). phi grows like x,
 moments exist, also where an exponential would not be integrable.
 
 The multipliers are the slopes of the entropy over the moments. So a network ``eta(g)`` that
-is convex in ``g_k = <He_k> / sqrt(k!)``, k = 3..5, stands for the entropy, and
+is convex in ``g_k = <He_k> / sqrt(k!)``, k = 3..5, represents the entropy, and
 
     alpha_k = d eta / d g_k,  k = 3..5,
 

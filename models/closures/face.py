@@ -19,7 +19,7 @@ of the exact linear closure (Hammett and Perkins, Phys. Rev. Lett. 64, 1990, p. 
 * The answer is bounded (A, times the size S of the moments that are carried, so that
   strong shocks can be told: ``S^2 = 1 + stretch^2 sum k! g_k^2``) and vanishes with the
   local Knudsen number K.
-* The flux is one number per face, smoothed over a fixed length, so that nothing is lost and
+* The flux is one number per face, smoothed over a fixed length, so that it is conserved and
   explicit steps stay stable however fine the grid.
 * Where an input leaves the range of the training data, a gate closes and the flux goes to
   zero; where Grad's row would lose real eigenvalues, :func:`hyperbolic_share` says how much
@@ -283,7 +283,7 @@ class FaceClosure(nn.Module):
             return own, found
         behind, ahead = self.pairs(row, [1])[0]
         mean = 0.5 * (behind + ahead)
-        if not row.periodic:  # what a wall says stands in the outermost faces alone
+        if not row.periodic:  # only the outermost faces know a wall
             mean = torch.cat([own[:, :1], mean[:, 1:-1], own[:, -1:]], 1)
         return mean, found
 

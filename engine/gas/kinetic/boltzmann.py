@@ -219,7 +219,7 @@ class Boltzmann:
 
 @dataclass(frozen=True)
 class Relaxation:
-    """A job: Maxwell molecules relax, beside the exact solution of Bobylev, Krook and Wu.
+    """A job: Maxwell molecules relax, against the exact solution of Bobylev, Krook, Wu.
 
     Attributes:
         dimension: 2 or 3.
