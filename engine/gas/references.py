@@ -70,7 +70,7 @@ def riemann(problem: Problem, free: bool = False) -> Comparison:
     flight = None
     if free:
         ends = [(float(s[0]), float(s[4])) for s in (left, right)]
-        flight = exact.free_flight_jump(*ends, x, end, problem.gas.dimension)
+        flight = exact.free_flight_jump(ends[0], ends[1], x, end, problem.gas.dimension)
         profile |= {f"{n}_free_exact": v for n, v in zip(names, flight, strict=True)}
 
     def compare(seen: Seen) -> Compared:
