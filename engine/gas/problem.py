@@ -1,6 +1,6 @@
 """A gas in a box, as all models share it: grid, boundaries, gas, start and duration."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -15,6 +15,8 @@ from .material import Gas
 class Problem:
     """What all models of a scenario share.
 
+    An initial condition may set the ends of x.
+
     Attributes:
         grid: cells.
         sides: boundaries.
@@ -22,8 +24,11 @@ class Problem:
         knudsen: ``[batch]``.
         gamma: ratio of specific heats.
         initial: a part of :data:`.initial.INITIAL`.
-        start: its fields on the grid.
         end: final time.
+        start: the initial condition on the grid.
+
+    Raises:
+        InputError: the initial condition does not fit the gas.
     """
 
     grid: Grid
@@ -32,27 +37,13 @@ class Problem:
     knudsen: Tensor
     gamma: float
     initial: Any
-    start: Start
     end: float
+    start: Start = field(init=False)
 
-    @staticmethod
-    def of(
-        grid: Grid,
-        sides: tuple[Sides, ...],
-        gas: Gas,
-        knudsen: Tensor,
-        gamma: float,
-        initial: Any,
-        end: float,
-    ) -> "Problem":
-        """Return the problem; an initial condition may set the ends of x.
-
-        Raises:
-            InputError: the initial condition does not fit the gas.
-        """
-        if hasattr(initial, "check"):
-            initial.check(gas)
-        start = initial.fields(grid, gas, gamma)
+    def __post_init__(self) -> None:
+        if hasattr(self.initial, "check"):
+            self.initial.check(self.gas)
+        start = self.initial.fields(self.grid, self.gas, self.gamma)
+        object.__setattr__(self, "start", start)
         if start.ends is not None:
-            sides = (start.ends, *sides[1:])
-        return Problem(grid, sides, gas, knudsen, gamma, initial, start, end)
+            object.__setattr__(self, "sides", (start.ends, *self.sides[1:]))

@@ -27,7 +27,7 @@ from ..gas.references import Compared, Comparison, comparison
 from ..protocols import Check, Figure, Job, Outcome
 from ..run import Reporter, Simulation, ZarrWriter, every
 from ..rundir import RunFolder
-from ..runtime import dtype_of
+from ..runtime import check_memory, dtype_of
 from ..schema.gas import (
     EulerModel,
     GasScenario,
@@ -96,7 +96,7 @@ def _problem(scenario: GasScenario, refine: int = 1) -> Problem:
     knudsen = torch.tensor(scenario.knudsen, dtype=torch.float64)
     gamma = getattr(scenario.model, "gamma", None) or gas.gamma
     end = scenario.time.end
-    return Problem.of(grid, sides, gas, knudsen, gamma, scenario.initial, end)
+    return Problem(grid, sides, gas, knudsen, gamma, scenario.initial, end)
 
 
 # -- worlds ------------------------------------------------------------------------------
@@ -152,10 +152,15 @@ def _machine(scenario: GasScenario) -> dict[str, Any]:
 
 def _kinetic(model: KineticModel, scenario: GasScenario, p: Problem) -> Run:
     velocities = Velocities(model.nodes, model.lower, model.upper)
+    parts = 2 if p.gas.dimension > velocities.axes else 1
+    numbers = len(p.knudsen) * p.grid.cells * velocities.count * parts
     dtype = dtype_of(scenario.precision)
+    check_memory(2 * numbers, dtype, "grid.cells, model.nodes, knudsen:")
+    # Above 256 MiB a third copy of f is too much: a step overwrites its input. The state
+    # that a guard refuses is then not kept with the last good one; the last checkpoint is.
     world = KineticWorld(
         p.grid, p.sides, velocities, p.gas, p.knudsen, model.collision, model.cfl,
-        **_machine(scenario), in_place=_large(p, velocities, dtype),
+        **_machine(scenario), in_place=numbers * dtype.itemsize > 1 << 28,
     )  # fmt: skip
     steps = _count(scenario, world.time_step)
     world = world.with_time_step(p.end / steps)
@@ -168,17 +173,6 @@ def _kinetic(model: KineticModel, scenario: GasScenario, p: Problem) -> Run:
         return world.equilibrium(*_spread(p, velocities.axes))
 
     return Run("kinetic", p, world, start, steps, world.time_step)
-
-
-def _large(p: Problem, velocities: Velocities, dtype: torch.dtype) -> bool:
-    """Whether a third copy of f is too much: above 256 MiB a step overwrites its input.
-
-    The state that a guard refuses is then not kept with the last good one; the last
-    checkpoint is.
-    """
-    numbers = len(p.knudsen) * p.grid.cells * velocities.count
-    parts = 2 if p.gas.dimension > velocities.axes else 1
-    return numbers * parts * dtype.itemsize > 1 << 28
 
 
 def _fluid(model: EulerModel | NsfModel, scenario: GasScenario, p: Problem) -> Run:

@@ -135,11 +135,6 @@ def scaled_moments(w: Tensor) -> Tensor:
     return w[..., 3:] * scales(w)[..., 3:]
 
 
-def scaled_change(w: Tensor, d: Tensor) -> Tensor:
-    """Return a change d of w over the scales of w: d rho / rho, d u / sqrt(theta), ..."""
-    return d * scales(w)
-
-
 def hyperbolic_share(
     scaled: Float[Tensor, "*shape moments"], order: int, margin: float = 0.9
 ) -> Float[Tensor, "*shape"]:

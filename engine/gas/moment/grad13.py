@@ -65,10 +65,6 @@ class Grad13State:
     time: Tensor
 
 
-def _same(i: int, j: int) -> float:
-    return 1.0 if i == j else 0.0
-
-
 def _split(w: Tensor) -> tuple[Tensor, Three, Tensor, list[Three], Three]:
     """Density, velocity, temperature, stress as rows, heat flux of w."""
     rho, u0, u1, u2, t, xx, xy, xz, yy, yz, *q = w.unbind(1)

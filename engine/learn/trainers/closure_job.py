@@ -15,6 +15,7 @@ from ... import runtime
 from ...protocols import Check, Figure, Outcome
 from ...run import Reporter
 from ...rundir import RunFolder
+from ...schema.base import Common
 from ...schema.closure import ClosureTrainScenario, FamilySection
 from ..explorers import flows, fronts
 from . import closure as training
@@ -33,6 +34,13 @@ def sample_times(until: float) -> tuple[float, ...]:
     """Return the times at which a training flow is sampled."""
     late = [0.8 + 0.2 * i for i in range(max(0, math.ceil((until - 0.8) / 0.2) + 1))]
     return tuple(t for t in (*SAMPLES, *late) if t <= until + 1e-12)
+
+
+def recipe_of(scenario: Common) -> dict[str, Any]:
+    """Return how a closure was trained, with its hash, for its card."""
+    recipe = scenario.model_dump(mode="json")
+    text = repr(sorted(recipe.items())).encode()
+    return {"recipe_sha256": hashlib.sha256(text).hexdigest(), "recipe": recipe}
 
 
 @dataclass(frozen=True)
@@ -195,11 +203,10 @@ class ClosureTraining:
 
     def information(self, unexplained: float) -> dict[str, Any]:
         """Return what a member's card says, besides the form."""
-        recipe = self.scenario.model_dump(mode="json")
-        text = repr(sorted(recipe.items())).encode()
+        data = recipe_of(self.scenario)
         return {
             "units": "length L, velocity sqrt(R T0); 1V gas, BGK with constant tau = Kn",
-            "domain": {"knudsen": [1e-3, 10.0], "families": recipe["families"]},
-            "data": {"recipe_sha256": hashlib.sha256(text).hexdigest(), "recipe": recipe},
+            "domain": {"knudsen": [1e-3, 10.0], "families": data["recipe"]["families"]},
+            "data": data,
             "figures": {"unexplained_variance_held_out": unexplained},
         }

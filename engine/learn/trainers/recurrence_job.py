@@ -1,6 +1,5 @@
 """The job that trains realizable closures on stationary kinetic shocks."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from ...rundir import RunFolder
 from ...schema.closure import ClosureShockTrainScenario
 from ..explorers.steady import Profile, stationary, transient
 from . import recurrence as training
+from .closure_job import recipe_of
 
 TIMES = (0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 11.0, 15.0)
 """Times in units of tau at which a shock on its way is sampled."""
@@ -104,11 +104,9 @@ class RecurrenceTraining:
 
     def information(self, figures: dict[str, float]) -> dict[str, Any]:
         """Return what a member's card says, besides the form."""
-        recipe = self.scenario.model_dump(mode="json")
-        text = repr(sorted(recipe.items())).encode()
         return {
             "units": "none: b_3 over theta of scale-free inputs; 1V gas, BGK, any tau",
             "domain": {"shocks": "Mach " + ", ".join(f"{m:g}" for m in self.scenario.mach)},
-            "data": {"recipe_sha256": hashlib.sha256(text).hexdigest(), "recipe": recipe},
+            "data": recipe_of(self.scenario),
             "figures": figures,
         }
