@@ -216,25 +216,12 @@ class Comparison:
     ) -> dict[str, Figure]:
         """Worst decade (median over members) and median flow at each time."""
         errors = torch.stack([run.errors(true) for run in runs])
-        worst = torch.stack([comparison.worst_decade(each) for each in errors])
         write(folder, f"errors_{name}", errors, "", f"relative L2 error of {name}")
         shown = slice(self.scenario.pictured, self.scenario.pictured + 1)
         write(folder, f"profile_{name}", runs[0].moments[:, shown, :, :3], "", name)
         decades = true.knudsen.dim() == 1  # elsewhere it varies within every flow
         note = comparison.WORST if decades else comparison.WORST_GROUP
-        found = {}
-        for i, time in enumerate(true.times):
-            if time > 0:
-                tag = f"{name}_t{time:g}".replace(".", "")
-                middle = float(worst[:, i].median())
-                spread = float(worst[:, i].amax() - worst[:, i].amin())
-                found[f"worst_decade_{tag}"] = Figure(
-                    middle, "relative", spread if len(runs) > 1 else None, note
-                )
-                found[f"median_{tag}"] = Figure(
-                    float(errors[:, i].median()), "relative", note=comparison.MEDIAN
-                )
-        return found
+        return comparison.error_figures(name, errors, true.times, note)
 
 
 def write(folder: RunFolder, name: str, values: Tensor, unit: str, text: str) -> None:

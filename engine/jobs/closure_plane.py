@@ -11,9 +11,9 @@ from ...models.closures.face import FaceClosure
 from ..errors import InputError
 from ..gas.moment.directional import DirectionalClosure
 from ..gas.moment.hyperbolic import HyperbolicClosure
-from ..learn.comparison import MEDIAN, WORST
+from ..learn.comparison import error_figures
 from ..learn.explorers import planes
-from ..learn.plane_models import PlaneRun, run_plane, worst_decade
+from ..learn.plane_models import PlaneRun, run_plane
 from ..protocols import Check, Figure, Outcome
 from ..run import Reporter
 from ..rundir import RunFolder
@@ -102,14 +102,7 @@ class PlaneComparison:
         write(folder, f"map_{name}", done.fields[-1, :, 0], "rho0", f"density, {name}")
         late = errors[None, 1:]
         write(folder, f"errors_{name}", late, "", f"relative error of {name}")
-        worst = worst_decade(errors)
-        found = {}
-        for i, time in enumerate(self.scenario.times, start=1):
-            tag = f"{name}_t{time:g}".replace(".", "")
-            found[f"worst_decade_{tag}"] = Figure(float(worst[i]), "relative", note=WORST)
-            found[f"median_{tag}"] = Figure(
-                float(errors[i].median()), "relative", note=MEDIAN
-            )
+        found = error_figures(name, errors[None], (0.0, *self.scenario.times))
         if name != "hme":
             note = "share of cells, to HME, at the times compared"
             found[f"fallback_{name}"] = Figure(done.fallback, "", note=note)

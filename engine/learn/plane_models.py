@@ -14,7 +14,6 @@ from ..gas.moment import hyperbolic
 from ..gas.moment.hermite import koren
 from ..gas.moment.hyperbolic import HyperbolicClosure, HyperbolicWorld
 from .explorers import planes
-from .explorers.flows import DECADES
 
 
 @dataclass(frozen=True)
@@ -88,11 +87,3 @@ def run_plane(
     except GuardError:
         pass
     return PlaneRun(found, total, max(away, default=0.0))
-
-
-def worst_decade(errors: Tensor) -> Tensor:
-    """Return the mean error of the worst Knudsen decade, ``[times]``."""
-    decades = torch.arange(errors.shape[1]) % DECADES
-    present = [d for d in range(DECADES) if bool((decades == d).any())]
-    safe = errors.nan_to_num(nan=math.inf)
-    return torch.stack([safe[:, decades == d].mean(1) for d in present]).amax(0)
