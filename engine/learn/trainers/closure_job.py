@@ -86,17 +86,8 @@ class ClosureTraining:
         for first in range(0, family.flows, 8):
             count = min(8, family.flows - first)
             some = flows.flows(family.name, s.seed, count, family.first + first)
-            parts.append(
-                flows.solve(
-                    some,
-                    times,
-                    s.cells * s.refinement,
-                    s.velocities,
-                    s.cells,
-                    s.model.order + 1,
-                    7.2,
-                )
-            )
+            fine, order = s.cells * s.refinement, s.model.order + 1
+            parts.append(flows.solve(some, times, fine, s.velocities, s.cells, order, 7.2))
         every = flows.flows(family.name, s.seed, family.flows, family.first)
         kn = flows.knudsen_numbers(every, flows.box(s.cells))
         return {
@@ -106,12 +97,8 @@ class ClosureTraining:
         }
 
     def _data(self, number: int, kept: dict[str, Tensor]) -> training.Labelled:
-        return training.labelled(
-            kept[f"raw{number}"],
-            kept[f"knudsen{number}"],
-            kept[f"times{number}"].tolist(),
-            self.scenario.model.order,
-        )
+        raw, kn, times = (kept[f"{name}{number}"] for name in ("raw", "knudsen", "times"))
+        return training.labelled(raw, kn, times.tolist(), self.scenario.model.order)
 
     def _solve_fronts(
         self, kept: dict[str, Tensor], folder: RunFolder, report: Reporter
