@@ -31,8 +31,7 @@ class UnknownModelError(Exception):
 
 def _forms() -> dict[str, Callable[..., Any]]:
     """Every form that can be saved: name -> configuration with ``build()``."""
-    from .closures.face import FaceForm
-    from .closures.recurrence import RecurrenceForm
+    from .closures import CLOSURES
     from .potentials.behler_parrinello import BehlerParrinello
     from .potentials.deep_potential import HigherMoments, SmoothEdition
     from .potentials.local_frame import LocalFrame
@@ -48,8 +47,7 @@ def _forms() -> dict[str, Callable[..., Any]]:
         "unconstrained": Unconstrained,
         "whole_box": WholeBox,
         "zbl_sum": ZblSum,
-        "face_closure": FaceForm,
-        "recurrence_closure": RecurrenceForm,
+        **{kind: CLOSURES[kind] for kind in CLOSURES.kinds()},
     }
 
 

@@ -220,7 +220,7 @@ SHORT: dict[str, Shortened] = {
     "normal_shock": Shortened(
         ("grid.cells=[48]", "model.nodes=[32]", "time.end=0.5", "time.frames=2"),
     ),
-    "relaxation_bkw": Shortened(("nodes=32", "time_end=1.0", "frames=5")),
+    "relaxation_bkw": Shortened(("model.nodes=32", "time.end=1.0", "time.frames=5")),
     "riemann_2d": Shortened((*_PLANE, "time.end=0.1")),
     "shock_mach5p5": Shortened(
         ("cells=40", "halvings=0", "time=1.0", "velocities=48"),

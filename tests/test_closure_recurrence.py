@@ -14,9 +14,9 @@ from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.material import Gas
 from scalebridge.engine.gas.moment.realizable import RealizableWorld, maxwellian
 from scalebridge.engine.jobs.closure import assemble, load, load_realizable
-from scalebridge.engine.jobs.closure_shock import realizable
 from scalebridge.engine.learn.explorers.fronts import Shock
 from scalebridge.engine.learn.explorers.steady import stationary
+from scalebridge.engine.learn.shock_models import realizable
 from scalebridge.engine.learn.trainers import recurrence as training
 from scalebridge.engine.run import Reporter
 from scalebridge.engine.rundir import RunFolder
@@ -203,14 +203,14 @@ def test_a_strong_shock_is_smooth_on_every_grid():
 
 SMALL = {
     "version": 1,
-    "kind": "closure_shock_train",
+    "kind": "train",
     "mach": [1.5, 3.0],
     "moving": [2.0],
     "held_out": [2.2],
     "extent": 30.0,
     "cells": 80,
     "velocities": 48,
-    "hidden": [8],
+    "model": {"kind": "recurrence_closure", "hidden": [8]},
     "samples": 300,
     "steps": 60,
     "batch": 90,
@@ -232,7 +232,7 @@ def test_training_learns_writes_what_loads_and_is_reproducible(tmp_path):
     assert module.config.hidden == (8,)
     card = json.loads(path.with_suffix(".json").read_text())
     assert card["data"]["recipe"]["held_out"] == [2.2]
-    with pytest.raises(InputError, match="closure_shock"):
+    with pytest.raises(InputError, match='flow = "shock"'):
         load(path)
     with pytest.raises(InputError, match="learned from as well"):
         parse({**SMALL, "held_out": [3.0]})

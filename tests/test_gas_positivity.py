@@ -1,4 +1,4 @@
-"""Moment runs that would leave physics, and what calming the gas does to them."""
+"""Moment runs that become unphysical, and what the positivity fallback does to them."""
 
 from dataclasses import replace
 
@@ -54,7 +54,7 @@ def physical(state):
 
 
 @pytest.mark.parametrize("sides", [ALL_PERIODIC, Sides(Open(), Open())])
-def test_a_run_that_would_be_lost_is_calmed(sides):
+def test_a_run_that_would_diverge_falls_back(sides):
     sharp = world(sides)
     start = sharp.start(colliding())
     assert not all(physical(run(sharp, start, 250)))

@@ -257,7 +257,7 @@ def test_results_of_many_models_are_one_table(closure):
 
 
 def test_training_of_closures_is_drawn_network_by_network(tmp_path):
-    with create(tmp_path / "run", {"kind": "closure_train", "title": "Train"}) as folder:
+    with create(tmp_path / "run", {"kind": "train", "title": "Train"}) as folder:
         for member in range(2):
             for stage, loss in (("regression", 1.0), ("polish", 0.1)):
                 for step in range(0, 300, 100):

@@ -11,9 +11,8 @@ from ase.calculators.calculator import BaseCalculator
 from torch import nn
 
 from ...models import card as cards
-from ...models.closures.face import FaceClosure
+from ...models.closures.contract import takes_faces
 from ..errors import InputError
-from ..gas.moment.learned import Learned
 from ..interop.ase import AsePotential
 from ..md.data import LabelledFrame, read_frames
 from ..md.learned import LearnedPotential, load_module
@@ -42,7 +41,7 @@ def audit(
 
     Args:
         module: a module of ``models.potentials``, any potential of molecular dynamics, a
-            calculator of ASE; a closure of ``models.closures`` or a
+            calculator of ASE; a closure of faces (``models.closures``) or a
             :class:`~.moments.ClosureSubject`; or a Hamiltonian with a wavefunction.
         name: for the report.
         structure: on which a potential is audited, near equilibrium; for one element its
@@ -58,7 +57,7 @@ def audit(
             is needed and not given.
     """
     start("cpu")
-    if isinstance(module, ClosureSubject | FaceClosure):
+    if isinstance(module, ClosureSubject) or takes_faces(module):
         closure = module if isinstance(module, ClosureSubject) else closure_of(module, {})
         return audit_closure(name, closure, steps)
     if isinstance(module, Electrons):
@@ -72,7 +71,7 @@ def audit(
     return PotentialAudit(frames, temperature=temperature)(name, subject)
 
 
-def closure_of(module: FaceClosure, domain: Mapping[str, Any]) -> ClosureSubject:
+def closure_of(module: nn.Module, domain: Mapping[str, Any]) -> ClosureSubject:
     """Return the subject of a learned closure, in f64.
 
     Args:
@@ -80,10 +79,8 @@ def closure_of(module: FaceClosure, domain: Mapping[str, Any]) -> ClosureSubject
         domain: of its card; ``knudsen`` is used.
     """
     low, high = domain.get("knudsen", (1e-3, 10.0))
-    length = module.config.length
-    return ClosureSubject(
-        Learned(module.double()), module.config.order, (low, high), length
-    )
+    config: Any = module.config
+    return ClosureSubject(module.double(), config.order, (low, high), config.length)
 
 
 def _as_potential(module: Any, structure: Atoms | None) -> Potential:
@@ -122,7 +119,7 @@ def audit_file(
     """
     module, card = load_module(path, precision), cards.read_card(path)
     domain = card.get("domain", {})
-    if isinstance(module, FaceClosure):
+    if takes_faces(module):
         return audit_closure(path.stem, closure_of(module, domain))
     if hasattr(module, "species"):
         factor = card.get("deviation_factor")

@@ -101,6 +101,17 @@ def riemann(
     return out[0], out[1], out[2]
 
 
+def shock_jump(mach: float, gamma: float) -> tuple[float, float, float, float]:
+    """Return speed ahead, then density, speed, temperature behind a shock at rest.
+
+    Ahead: density 1, temperature 1 (Rankine-Hugoniot).
+    """
+    ratio = (gamma + 1) * mach**2 / ((gamma - 1) * mach**2 + 2)
+    pressure = 1 + 2 * gamma / (gamma + 1) * (mach**2 - 1)
+    speed = mach * math.sqrt(gamma)
+    return speed, ratio, speed / ratio, pressure / ratio
+
+
 def free_flight_jump(
     left: tuple[float, float],
     right: tuple[float, float],

@@ -12,7 +12,6 @@ from ...models.closures.face import FaceClosure, FaceForm, FaceStencil
 from .. import runtime
 from ..audit.certify import Horizons, certify_horizons
 from ..gas.moment.hermite import HermiteWorld, primitive
-from ..gas.moment.learned import Learned
 from ..learn import comparison
 from ..learn.explorers import flows
 from ..learn.trainers import closure as training
@@ -107,7 +106,7 @@ class ClosureLoop:
                 def member(row: FaceStencil):  # noqa: ANN202 - the module's own answer
                     return torch.func.functional_call(module, {**still, **p}, (row,))
 
-                one = replace(world, closure=Learned(member))
+                one = replace(world, closure=member)
                 state = one.start(primitive(start))
                 for _ in range(int(count)):
                     state = one.step(state)
@@ -134,8 +133,8 @@ class ClosureLoop:
         s, order = self.scenario, self.scenario.extra + 2
         runs = {
             "hme": comparison.run_moments(true, order),
-            "regressed": comparison.run_moments(true, order, Learned(regressed)),
-            "in_the_loop": comparison.run_moments(true, order, Learned(module)),
+            "regressed": comparison.run_moments(true, order, regressed),
+            "in_the_loop": comparison.run_moments(true, order, module),
         }
         errors = {name: run.errors(true) for name, run in runs.items()}
         figures, verdicts = {}, put_certificate(folder, horizons.certificate)

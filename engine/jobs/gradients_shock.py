@@ -10,13 +10,13 @@ from torch import Tensor
 from ..audit.certify import Certificate, Law, certify
 from ..gas.boundaries import Inflow, Sides
 from ..gas.collisions import lennard_jones, viscosity
+from ..gas.exact import shock_jump
 from ..gas.grid import Grid
 from ..gas.kinetic import steady
 from ..gas.kinetic.differentiable import LineKinetics
 from ..gas.kinetic.velocities import Velocities
 from ..gas.kinetic.world import KineticWorld
 from ..gas.material import Gas
-from ..gas.moment.fluid import shock_jump
 from ..protocols import Figure, Outcome, told
 from ..run import Reporter
 from ..rundir import RunFolder

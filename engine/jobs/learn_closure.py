@@ -1,12 +1,12 @@
 """From a scenario of concurrent learning of a closure to the loop that runs it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ...models.closures.face import FaceForm
 from ..learn.closure_audit import ClosureAudit
 from ..learn.closures import (
     FLOWS,
@@ -30,7 +30,7 @@ _SEEDS = 900_003
 
 def assemble(scenario: ClosureLearnScenario, base: Path) -> Loop[Any, Any]:
     """Return the loop."""
-    explore, order = scenario.explorer, scenario.network.extra + 2
+    explore, order = scenario.explorer, scenario.network.order
     times = sample_times(explore.until)
     labeler = KineticLabeler(
         times, order, explore.cells, scenario.labeler.refinement,
@@ -66,11 +66,7 @@ def assemble(scenario: ClosureLearnScenario, base: Path) -> Loop[Any, Any]:
 def _committee(
     scenario: ClosureLearnScenario, order: int
 ) -> Callable[[torch.Generator], list[torch.nn.Module]]:
-    network = scenario.network
-    form = FaceForm(
-        order=order, hidden=tuple(network.hidden), reach=tuple(network.reach),
-        resolution=1.0 / scenario.explorer.cells, smoothing=network.smoothing,
-    )  # fmt: skip
+    form = replace(scenario.network, resolution=1.0 / scenario.explorer.cells)
 
     def make(rng: torch.Generator) -> list[torch.nn.Module]:
         members: list[torch.nn.Module] = []

@@ -12,14 +12,9 @@ SCENARIOS = Family(
         "closure_in_loop": "gradients:ClosureLoopScenario",
         "closure_learn": "learn:ClosureLearnScenario",
         "closure_moments": "closure:ClosureMomentsScenario",
-        "closure_plane": "closure:ClosurePlaneScenario",
-        "closure_shock": "closure:ClosureShockScenario",
-        "closure_shock_train": "closure:ClosureShockTrainScenario",
-        "closure_train": "closure:ClosureTrainScenario",
-        "coupled_shock": "coupled:CoupledShockScenario",
+        "coupled": "coupled:CoupledShockScenario",
         "deep_ritz": "vmc:DeepRitzScenario",
         "gas": "gas:GasScenario",
-        "gas_relaxation": "gas:RelaxationScenario",
         "learn": "learn:LearnScenario",
         "learn_rdf": "gradients:LearnRdfScenario",
         "learn_viscosity": "gradients:LearnViscosityScenario",
@@ -33,7 +28,14 @@ SCENARIOS = Family(
 )
 """Every kind of scenario. A package from outside adds ``scenario.KIND`` of its own."""
 
-FORMER: dict[str, str] = {}
+FORMER: dict[str, str] = {
+    "closure_plane": 'kind = "closure" with flow = "plane"',
+    "closure_shock": 'kind = "closure" with flow = "shock"',
+    "closure_shock_train": 'kind = "train" with model.kind = "recurrence_closure"',
+    "closure_train": 'kind = "train" with model.kind = "face_closure"',
+    "coupled_shock": 'kind = "coupled"',
+    "gas_relaxation": 'kind = "gas" with model.kind = "maxwell_molecules"',
+}
 """Kinds of the first edition -> what to write instead."""
 
 __all__ = ["FORMER", "SCENARIOS"]

@@ -4,8 +4,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from ...models.closures.face import FaceForm
 from .base import Common, Section
-from .closure import NetworkSection
 from .md import FileStructure, LennardJonesSection, StillingerWeberSection, Symbol
 from .train import HigherMomentsSection
 
@@ -430,7 +430,7 @@ class ClosureLearnScenario(LoopScenario):
     """How it explores."""
     labeler: KineticSection
     """The micro-scale model."""
-    network: NetworkSection = NetworkSection()
+    network: FaceForm = FaceForm()
     """The form of the closure."""
     members: Annotated[int, Field(ge=2, le=32)] = 3
     """Size of the committee."""

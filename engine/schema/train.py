@@ -1,6 +1,6 @@
 """What a scenario that trains a potential may say."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -221,6 +221,23 @@ class TrainScenario(Common):
     """Trains a potential, or a committee, on labelled configurations."""
 
     job: ClassVar[str] = "scalebridge.engine.jobs.train:assemble"
+
+    @classmethod
+    def variants(cls) -> tuple[type[Any], ...]:
+        """Return the classes of this kind: potentials, closures of faces, of shocks."""
+        from .closure import ClosureShockTrainScenario, ClosureTrainScenario
+
+        return (TrainScenario, ClosureTrainScenario, ClosureShockTrainScenario)
+
+    @classmethod
+    def variant(cls, data: Any) -> type[Common]:
+        """Return the class of ``model.kind``."""
+        model = data.get("model")
+        kind = model.get("kind") if isinstance(model, dict) else None
+        _, faces, shocks = cls.variants()
+        classes = {"face_closure": faces, "recurrence_closure": shocks}
+        return classes.get(str(kind), TrainScenario)
+
     kind: Literal["train"]
     precision: Literal["f32", "f64"] = "f32"
     """Floating-point precision of weights and tables; energies are summed in f64."""

@@ -597,14 +597,3 @@ def _extrema(x: Tensor, axis: int) -> Tensor:
     d = x.narrow(axis, 1, n - 1) - x.narrow(axis, 0, n - 1)
     turned = d.narrow(axis, 0, n - 2) * d.narrow(axis, 1, n - 2) < 0
     return turned.flatten(1).to(x.dtype).mean(1)
-
-
-def shock_jump(mach: float, gamma: float) -> tuple[float, float, float, float]:
-    """Return speed ahead, then density, speed, temperature behind a shock at rest.
-
-    Ahead: density 1, temperature 1 (Rankine-Hugoniot).
-    """
-    ratio = (gamma + 1) * mach**2 / ((gamma - 1) * mach**2 + 2)
-    pressure = 1 + 2 * gamma / (gamma + 1) * (mach**2 - 1)
-    speed = mach * sqrt(gamma)
-    return speed, ratio, speed / ratio, pressure / ratio

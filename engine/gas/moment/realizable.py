@@ -137,7 +137,8 @@ class RealizableWorld:
             some, step = coefficients(new.detach()), int(after.step)
             refuse_unphysical(step, some[..., 0], some[..., 2], REMEDY, after)
             if not bool((some[..., 4] > 0).all()):
-                raise GuardError(f"moments of no gas at step {step}; {REMEDY}", step, after)
+                message = f"unrealizable moments at step {step}; {REMEDY}"
+                raise GuardError(message, step, after)
             courant = float(fastest) * dt / self.grid.spacing[0]
             if courant > 1.0:
                 raise GuardError(

@@ -53,9 +53,7 @@ class ClosureTrainer:
         for member in committee:
             assert isinstance(member, FaceClosure)
             seed = int(torch.randint(2**31, (1,), generator=rng))
-            with torch.random.fork_rng():
-                torch.manual_seed(seed)
-                module = member.config.build()
+            module = member.config.build(seed)
             data = together(dataset, member.config.order)
             fit(
                 module, [data], self.steps, self.batch, self.rate, self.linear,
