@@ -31,6 +31,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import torch
@@ -233,6 +234,7 @@ class FaceForm:
     bound: float = 4.0
     onset: float = 3e-3
     stretch: float = 0.0
+    kind: Literal["face_closure"] = "face_closure"
 
     def __post_init__(self) -> None:
         if self.order < 4:

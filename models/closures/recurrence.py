@@ -30,6 +30,7 @@ and Torrilhon, J. Comput. Phys. 251, 2013, p. 500.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -150,6 +151,7 @@ class RecurrenceForm:
 
     hidden: tuple[int, ...] = (24, 24)
     bound: float = 6.0
+    kind: Literal["recurrence_closure"] = "recurrence_closure"
 
     def build(self) -> "RecurrenceClosure":
         """Return the module with weights from torch's default generator."""

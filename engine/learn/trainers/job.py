@@ -1,6 +1,7 @@
 """The job of a training scenario: train, keep checkpoints, measure, write the model."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from ....models.card import save_module
 from ...errors import Interrupted
 from ...md.data import LabelledFrame, group_indices, split_frames
-from ...protocols import Figure, Outcome, told
+from ...protocols import Check, Figure, Outcome
 from ...run import interruptible
 from .potential import Errors, Settings, Training, evaluate
 from .tables import TrainingSet
@@ -109,17 +110,13 @@ class TrainingJob:
         if training.held:
             best = folder.path / f"{self.name}_best.safetensors"
             save_module(best, training.result(best=True), record)
-        return Outcome(figures, told({"loss finite": "ok"}))
+        return Outcome(figures, [_finite(curve)])
 
     def _card(
         self, training: Training, figures: dict[str, Figure], factor: float | None
     ) -> dict[str, Any]:
         settings = asdict(self.settings)
         settings["precision"] = str(settings["precision"]).removeprefix("torch.")
-        settings["loss"] = {
-            "kind": type(self.settings.loss).__name__,
-            **asdict(self.settings.loss),
-        }
         return {
             "units": UNITS,
             "data": {
@@ -137,6 +134,12 @@ class TrainingJob:
             "deviation_factor": factor,
             "audits": {},
         }
+
+
+def _finite(curve: list[dict[str, float]]) -> Check:
+    """Check the learning curve; the loss itself stops the training where it is not finite."""
+    wrong = sum(not math.isfinite(value) for point in curve for value in point.values())
+    return Check("loss finite", "health", wrong, 0, note="points of the learning curve")
 
 
 def _save(training: Training, curve: list[dict[str, float]], folder: Any) -> None:
