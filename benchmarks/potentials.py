@@ -256,7 +256,7 @@ def shipped_microseconds(key: str) -> tuple[float, int]:
 def _microseconds(module: Any, atoms: Any, repeats: int = 20) -> float:
     """As molecular dynamics evaluates it, one thread, f64, a skin of 0.5 angstrom."""
     from scalebridge.engine import runtime
-    from scalebridge.engine.jobs.md import fast
+    from scalebridge.engine.md.compressed import fast
     from scalebridge.engine.md.learned import LearnedPotential
     from scalebridge.engine.md.neighbours import build_neighbours
     from scalebridge.engine.md.structure import from_atoms

@@ -189,7 +189,9 @@ def _key(location: Sequence[int | str], data: Any, schema: Mapping[str, Any]) ->
     parts: list[str] = []
     node = data
     for part in location:
-        tag = any(part in kind.get("discriminator", {}).get("mapping", {}) for kind in kinds)
+        tag = any(
+            part in kind.get("discriminator", {}).get("mapping", {}) for kind in kinds
+        )
         kinds = [found for kind in kinds for found in _descend(kind, part, definitions)]
         if (isinstance(node, dict) and part in node) or (
             isinstance(node, list) and isinstance(part, int) and part < len(node)

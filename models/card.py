@@ -61,9 +61,7 @@ def save_module(path: Path, module: nn.Module, information: Mapping[str, Any]) -
     return save_tensors(path, tensors, form, config, information)
 
 
-def load_module(
-    path: Path, forms: Sequence[type] = ()
-) -> tuple[nn.Module, dict[str, Any]]:
+def load_module(path: Path, forms: Sequence[type] = ()) -> tuple[nn.Module, dict[str, Any]]:
     """Return the module, in evaluation mode and in the precision it was saved in, and card.
 
     Args:
@@ -224,7 +222,9 @@ def _describe(config: Any) -> tuple[str, dict[str, Any]]:
         try:
             json.dumps(value, allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise UnknownModelError(f"{kind}.{item.name}: no card holds it: {error}") from error
+            raise UnknownModelError(
+                f"{kind}.{item.name}: no card holds it: {error}"
+            ) from error
         values[item.name] = value
     return kind, values
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..errors import InputError
 from .neighbours import build_neighbours
-from .state import ParticleState
+from .state import ParticleState, concatenate
+from .units import METAL, Units
 
 
 def from_atoms(
@@ -64,6 +65,29 @@ def from_atoms(
         step=torch.zeros(1, dtype=torch.int64, device=device),
         seed=torch.tensor([seed], dtype=torch.int64, device=device),
     )
+
+
+def replicas(
+    atoms: Atoms,
+    species: Sequence[str],
+    seeds: Sequence[int],
+    dtype: torch.dtype,
+    device: torch.device | str,
+    name: str,
+) -> ParticleState:
+    """Return copies of ``atoms`` as systems of one state, one for each seed.
+
+    Raises:
+        InputError: an element is not among ``species``; says ``name``.
+    """
+    try:
+        states = [
+            from_atoms(atoms, species, seed=seed, dtype=dtype, device=device)
+            for seed in seeds
+        ]
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+    return concatenate(states) if len(states) > 1 else states[0]
 
 
 def to_atoms(state: ParticleState, species: Sequence[str], system: int = 0) -> Atoms:
@@ -130,3 +154,25 @@ def longest_time_step(masses: Tensor) -> float:
     T = 9 fs (3700 / cm), and T grows as the square root of the mass.
     """
     return 9.0 / math.pi * math.sqrt(float(masses.min()) / 1.008)
+
+
+def check_time_step(given: float, masses: Tensor, units: Units) -> None:
+    """Refuse a time step that is unstable for the lightest atom.
+
+    Args:
+        given: fs, or in reduced units.
+        masses: ``[atoms]`` amu, or reduced.
+        units: of both; reduced, the limit is 0.05 sqrt(m).
+
+    Raises:
+        InputError: it is too long.
+    """
+    lightest = float(masses.min())
+    metal = units is METAL
+    longest = longest_time_step(masses) if metal else 0.05 * math.sqrt(lightest)
+    unit = " fs" if metal else ""
+    if given > longest:
+        raise InputError(
+            f"run.timestep: {given:g}{unit} is too long for the lightest "
+            f"atom ({lightest:g}); at most {longest:.3g}{unit}"
+        )

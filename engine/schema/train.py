@@ -101,7 +101,7 @@ class TrainScenario(Common):
         model = data.get("model") if isinstance(data, dict) else None
         if isinstance(model, dict) and "repulsion" in model:
             raise ValueError(
-                "model.repulsion: it is a form of its own now; write model.kind = \"zbl_sum\" "
+                'model.repulsion: a form of its own now; write model.kind = "zbl_sum" '
                 "with inner and outer, and what else stood in [model] in [model.network]"
             )
         return data

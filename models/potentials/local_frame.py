@@ -62,7 +62,9 @@ class LocalFrame:
     @property
     def counts(self) -> list[tuple[int, int]]:
         """``angular`` and ``radial`` of each species."""
-        each = (v * len(self.species) if len(v) == 1 else v for v in (self.angular, self.radial))
+        each = (
+            v * len(self.species) if len(v) == 1 else v for v in (self.angular, self.radial)
+        )
         return list(zip(*each, strict=True))
 
     def build(self, seed: int = 0) -> "LocalFramePotential":
@@ -120,8 +122,7 @@ class LocalFramePotential(nn.Module):
         frame = local_frames(safe, distance, inside)
         local = (safe @ frame.mT) / distance[..., None].square()
         parts = []
-        counts = zip(self.config.angular, self.config.radial, strict=True)
-        for index, (angular, radial) in enumerate(counts):
+        for index, (angular, radial) in enumerate(self.config.counts):
             near = _nearest(
                 distance, inside & (neighbour_species == index), angular + radial
             )

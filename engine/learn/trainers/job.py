@@ -137,7 +137,7 @@ class TrainingJob:
 
 
 def _finite(curve: list[dict[str, float]]) -> Check:
-    """Check the learning curve; the loss itself stops the training where it is not finite."""
+    """Check the learning curve; a loss that is not finite stops the training itself."""
     wrong = sum(not math.isfinite(value) for point in curve for value in point.values())
     return Check("loss finite", "health", wrong, 0, note="points of the learning curve")
 
