@@ -457,8 +457,14 @@ class Training:
 
 
 def set_statistics(model: Any, data: TrainingSet, train: Sequence[int]) -> None:
-    """Set energy bias and normalisation of a model from (a sample of) the frames."""
-    model.fitting.set_energy(data.counts(train), data.energies(train))
+    """Set energy bias and normalisation of a model from (a sample of) the frames.
+
+    A model from outside that has neither is trained as it is.
+    """
+    if hasattr(model, "fitting"):
+        model.fitting.set_energy(data.counts(train), data.energies(train))
+    if not hasattr(model, "set_statistics"):
+        return
     sample = train[:: max(1, len(train) // 40)]
     chosen = [data.geometry[k] for k in sample]
     model.set_statistics(
