@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import ase.io
+import numpy as np
 import pytest
 import torch
 from ase.build import bulk
@@ -77,16 +78,19 @@ version = 1
 kind = "train"
 data = "copper.xyz"
 name = "copper"
-steps = 40
+steps = 150
 batch = 4
-report_every = 10
-checkpoint_every = 40
+report_every = 50
+checkpoint_every = 150
 average = 0.0
 validation = 0.2
 
 [model]
 kind = "morse"
 cutoff = 4.2
+
+[loss]
+energy = 0.0
 
 [optimiser]
 kind = "adam"
@@ -178,10 +182,12 @@ def trained(place):
 
 
 def test_it_is_trained_from_a_file(trained):
-    found = card.read_card(trained / "copper.json".removesuffix(".json"))
+    found = card.read_card(trained / "copper")
     assert found["form"] == "morse"
     assert found["config"] == {"species": ["Cu"], "cutoff": 4.2}
-    assert found["figures"]["validation_force_rmse"]["value"] < 0.6
+    images = ase.io.read(trained.parent / "copper.xyz", ":")
+    size = np.sqrt(np.mean([image.get_forces() ** 2 for image in images]))
+    assert found["figures"]["validation_force_rmse"]["value"] < 0.5 * size
     page = (trained / "report.html").read_text()
     assert "data:image/png;base64," in page and "was not drawn" not in page
 
@@ -252,12 +258,14 @@ def test_what_is_no_part_is_not_saved(tmp_path):
 def test_a_card_of_the_first_edition_loads_and_gives_the_same_bits():
     module, found = card.load_module(FIRST_EDITION)
     assert found["format"] == 1 and isinstance(module.config, ZblSum)
-    d = torch.tensor([[[0.0, 0.0, 1.8], [2.0, 0.5, 0.0], [0.0, 0.0, 0.0]]]).double()
+    places = [[[0.0, 0.0, 1.8], [2.0, 0.5, 0.0], [0.0, 0.0, 0.0]]]
+    d = torch.tensor(places, dtype=torch.float64)
     mask, kinds = torch.tensor([[True, True, False]]), torch.tensor([[1, 0, 0]])
     energy = module(d, kinds, mask, torch.tensor([0])).flatten()
     known = [float.fromhex(v) for v in ("-0x1.41bd14696f728p-7", "0x1.3035a6a86f931p-1")]
     # another processor may sum in another order: 100 terms of order one
-    torch.testing.assert_close(energy, torch.tensor(known).double(), rtol=0, atol=2e-14)
+    expected = torch.tensor(known, dtype=torch.float64)
+    torch.testing.assert_close(energy, expected, rtol=0, atol=2e-14)
 
 
 @pytest.mark.parametrize("kind", POTENTIALS.kinds())

@@ -16,7 +16,7 @@ from ..md.interactions import Place
 from ..md.outputs import Reference
 from ..md.results import MdResults
 from ..md.state import ParticleState
-from ..md.structure import check_structure, check_time_step, replicas
+from ..md.structure import check_memory, check_structure, check_time_step, replicas
 from ..md.units import METAL, REDUCED
 from ..md.world import ExplosionGuard, MolecularDynamics
 from ..protocols import Outcome
@@ -43,6 +43,8 @@ def assemble(scenario: MdScenario, base: Path) -> "MdJob":
     dtype = dtype_of(scenario.precision)
     state = replicas(atoms, potential.species, seeds, dtype, scenario.device, name)
     check_structure(state, potential.cutoff, name)
+    skin = run.skin or (0.4 if units is REDUCED else 0.5)
+    check_memory(state, potential.cutoff + skin, name)
     closed = bool(state.periodic.all())
     if getattr(scenario.ensemble, "moves_cell", False) and not closed:
         raise InputError("ensemble: npt needs a structure that is periodic in all axes")
@@ -57,7 +59,7 @@ def assemble(scenario: MdScenario, base: Path) -> "MdJob":
         start=state,
         time_step=run.timestep,
         temperature=_initial_temperature(scenario, atoms),
-        skin=run.skin or (0.4 if units is REDUCED else 0.5),
+        skin=skin,
         units=units,
         totals_every=_totals_every(scenario),
         fixed=_fixed(scenario, state, name),

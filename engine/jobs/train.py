@@ -7,7 +7,8 @@ from ...models.potentials.fields import with_species
 from ..errors import InputError
 from ..learn.trainers.job import TrainingJob
 from ..learn.trainers.potential import Settings
-from ..md.data import group_indices, read_all, species_of
+from ..learn.trainers.tables import TrainingSet
+from ..md.data import group_indices, read_all, species_of, split_frames
 from ..runtime import dtype_of
 from ..schema.base import locate
 from ..schema.train import CosineSection, SoapSection, TrainScenario
@@ -40,11 +41,18 @@ def assemble(scenario: TrainScenario, base: Path) -> TrainingJob:
             )
     if len(frames) < 2:
         raise InputError("data: training needs at least two labelled frames")
+    if not split_frames(len(frames), scenario.validation, scenario.seed)[0]:
+        raise InputError(
+            f"validation: {scenario.validation:g} of {len(frames)} frames leaves none to "
+            "train on"
+        )
+    form = _form(scenario.model, species)
+    species, cutoff = tuple(form.species), form.cutoff
     return TrainingJob(
-        form=_form(scenario.model, species),
+        form=form,
         settings=_settings(scenario),
-        frames=frames,
-        test=held,
+        data=TrainingSet.of(frames, species, cutoff),
+        test=TrainingSet.of(held, species, cutoff) if held else None,
         files=data,
         name=scenario.name,
         threads=scenario.threads,

@@ -1,6 +1,7 @@
 """Between ASE's structures and states of particles."""
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -111,6 +112,28 @@ _FARTHEST = 1e7
 """Angstrom; beyond it, image numbers and f32 positions lose their meaning."""
 
 _MOST_PLACES = 50_000_000
+
+
+def check_memory(state: ParticleState, reach: float, name: str) -> None:
+    """Refuse more atoms than the memory holds with their neighbours.
+
+    Per atom about forty numbers of the state, copies included, and four bytes for each
+    neighbour within ``reach`` angstrom (a liquid's, half as many again as the mean).
+
+    Raises:
+        InputError: they need more than the machine has.
+    """
+    volume = state.cell.double().det().abs().clamp(min=1e-9)
+    density = torch.where(state.periodic.all(1), state.counts / volume, 0.1)
+    near = 1.5 * density * 4 / 3 * math.pi * reach**3
+    each = 40 * state.positions.element_size() + 4 * near
+    needed = float((each * state.counts).sum())
+    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > present:
+        raise InputError(
+            f"{name}: {state.atoms} atoms need about {needed / 2**30:.1f} GiB, this "
+            f"machine has {present / 2**30:.1f}; fewer replicas, or a smaller cell"
+        )
 
 
 def check_structure(state: ParticleState, cutoff: float, name: str) -> None:

@@ -7,7 +7,8 @@ from pydantic import Field, model_validator
 from ...models.potentials import POTENTIALS
 from ...models.potentials.deep_potential import HigherMoments
 from ...models.potentials.fields import Positive
-from ..learn.trainers.potential import PlainLoss, PrefactorLoss
+from ..learn.trainers import LOSSES
+from ..learn.trainers.potential import PlainLoss
 from .base import Common, InputPath, Section, choice
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -68,7 +69,7 @@ class TrainScenario(Common):
     """Name of the files that are written into the run folder."""
     model: choice(POTENTIALS, "higher_moments") = HigherMoments()
     """The form of the potential."""
-    loss: Annotated[PlainLoss | PrefactorLoss, Field(discriminator="kind")] = PlainLoss()
+    loss: choice(LOSSES, "plain") = PlainLoss()
     """What is minimised."""
     optimiser: Annotated[SoapSection | AdamSection, Field(discriminator="kind")] = (
         SoapSection()

@@ -28,17 +28,17 @@ class TrainingJob:
     Attributes:
         form: configuration of the model, with ``build(seed)``.
         settings: how to train.
-        frames: labelled frames for training and validation.
-        test: labelled frames for the final errors.
-        files: where the training frames came from; their hash stands on the card.
+        data: labelled frames for training and validation, with their neighbours.
+        test: the same for the final errors, or None.
+        files: where the training frames came from, for the card.
         name: of the files that are written.
         threads: CPU threads.
     """
 
     form: Any
     settings: Settings
-    frames: Sequence[LabelledFrame]
-    test: Sequence[LabelledFrame]
+    data: TrainingSet
+    test: TrainingSet | None
     files: Sequence[Path]
     name: str = "model"
     threads: int = 1
@@ -46,12 +46,12 @@ class TrainingJob:
     def run(self, folder: Any, report: Any) -> Outcome:
         """Train; goes on from the newest checkpoint of the folder, bit for bit."""
         settings = self.settings
-        train, held = split_frames(len(self.frames), settings.validation, settings.seed)
+        count = len(self.data.frames)
+        train, held = split_frames(count, settings.validation, settings.seed)
         model = self.form.build(settings.seed)
-        data = TrainingSet.of(self.frames, tuple(self.form.species), self.form.cutoff)
         checkpoint = folder.load_checkpoint()
         torch.set_num_threads(self.threads)
-        training = Training.start(model, data, train, held, settings)
+        training = Training.start(model, self.data, train, held, settings)
         curve: list[dict[str, float]] = []
         if checkpoint is not None:
             training.restore(checkpoint.step, checkpoint.tensors, checkpoint.extra)
@@ -97,14 +97,13 @@ class TrainingJob:
             figures |= error_figures(errors, "validation")
             if model.members > 1:
                 factor = deviation_factor(errors)
-        if self.test:
-            test = TrainingSet.of(self.test, tuple(model.species), model.cutoff)
-            test.dtype = self.settings.precision
-            test.prepare(model.double())
+        if self.test is not None:
+            self.test.dtype = self.settings.precision
+            self.test.prepare(model.double())
             model.to(self.settings.precision)
-            errors = evaluate(model, test, range(len(self.test)))
+            errors = evaluate(model, self.test, range(len(self.test.frames)))
             figures |= error_figures(errors, "test")
-            _write_parity(folder.store, errors, self.test)
+            _write_parity(folder.store, errors, self.test.frames)
         record = self._card(training, figures, factor)
         save_module(folder.path / f"{self.name}.safetensors", model, record)
         if training.held:
@@ -121,8 +120,8 @@ class TrainingJob:
             "units": UNITS,
             "data": {
                 "files": [f"{path.parent.name}/{path.name}" for path in self.files],
-                "sha256": frames_hash(self.frames),
-                "frames": len(self.frames),
+                "sha256": frames_hash(self.data.frames),
+                "frames": len(self.data.frames),
                 "held_out": len(training.held),
             },
             "domain": domain_of(training.data),
