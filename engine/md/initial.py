@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import ase.io
-import numpy as np
 from annotated_types import Interval
 from ase import Atoms
 from ase.build import bulk
@@ -111,7 +110,9 @@ class LiquidLattice:
             InputError: there are too many atoms.
         """
         cell = bulk(self.element, "fcc", a=(4.0 / self.density) ** (1 / 3), cubic=True)
-        return weighted(repeated(cell, (self.cells,) * 3, replicas), self.mass)
+        return weighted(
+            repeated(cell, (self.cells, self.cells, self.cells), replicas), self.mass
+        )
 
 
 def read_structure(path: Path, frame: int = -1) -> Atoms:
@@ -148,7 +149,7 @@ def repeated(cell: Atoms, copies: tuple[int, int, int], replicas: int) -> Atoms:
 def weighted(atoms: Atoms, mass: float | None) -> Atoms:
     """Give all atoms a mass (amu), if there is one to give."""
     if mass is not None:
-        atoms.set_masses(np.full(len(atoms), mass))
+        atoms.set_masses([mass] * len(atoms))  # type: ignore[arg-type]
     return atoms
 
 

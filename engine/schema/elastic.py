@@ -15,7 +15,7 @@ class ElasticScenario(Common):
     job: ClassVar[str] = "scalebridge.engine.jobs.elastic:assemble"
     structure: CrystalStructure
     """The crystal; its cell is relaxed."""
-    potential: choice(INTERACTIONS)
+    potential: choice(INTERACTIONS)  # type: ignore[valid-type]
     """What acts between the atoms."""
     strain: Annotated[float, Field(gt=0, le=0.05)] = 0.004
     """Size of the deformations."""

@@ -101,11 +101,11 @@ class MdScenario(Common):
     kind: Literal["md"]
     units: Literal["metal", "lj"] = "metal"
     """metal: eV, angstrom, amu, K, fs, GPa; lj: reduced units."""
-    structure: choice(STRUCTURES)
+    structure: choice(STRUCTURES)  # type: ignore[valid-type]
     """Where the atoms begin."""
-    potential: choice(INTERACTIONS)
+    potential: choice(INTERACTIONS)  # type: ignore[valid-type]
     """What acts between them."""
-    ensemble: choice(ENSEMBLES)
+    ensemble: choice(ENSEMBLES)  # type: ignore[valid-type]
     """How they move."""
     run: RunSection
     """Steps and reports."""

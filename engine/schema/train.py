@@ -67,9 +67,9 @@ class TrainScenario(Common):
     """Where the sets are published; said when a path is missing."""
     name: str = Field(default="model", pattern=r"^[A-Za-z0-9_.-]+$")
     """Name of the files that are written into the run folder."""
-    model: choice(POTENTIALS, "higher_moments") = HigherMoments()
+    model: choice(POTENTIALS, "higher_moments") = HigherMoments()  # type: ignore[valid-type]
     """The form of the potential."""
-    loss: choice(LOSSES, "plain") = PlainLoss()
+    loss: choice(LOSSES, "plain") = PlainLoss()  # type: ignore[valid-type]
     """What is minimised."""
     optimiser: Annotated[SoapSection | AdamSection, Field(discriminator="kind")] = (
         SoapSection()
