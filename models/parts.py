@@ -29,7 +29,7 @@ import importlib
 import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, dataclass_transform
+from typing import Annotated, Any, TypeVar, dataclass_transform
 
 GROUP = "scalebridge.parts"
 """Entry points of packages that bring parts of their own."""
@@ -53,6 +53,16 @@ def part(cls: Class) -> Class:
     """Make ``cls`` a frozen dataclass whose fields a scenario file may give."""
     cls.__pydantic_config__ = STRICT  # type: ignore[attr-defined]
     return dataclass(frozen=True)(cls)
+
+
+class ByKind:
+    """Marks a field of a part that is another part: ``Annotated[A | B, ByKind()]``."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """Let the key ``kind`` choose; called by pydantic when a scenario is read."""
+        from pydantic import Field
+
+        return handler.generate_schema(Annotated[source, Field(discriminator="kind")])
 
 
 def load_object(reference: str) -> Any:
@@ -132,6 +142,7 @@ def kind_of(cls: Any) -> str | None:
 __all__ = [
     "GROUP",
     "STRICT",
+    "ByKind",
     "Family",
     "UnknownPartError",
     "kind_of",

@@ -243,7 +243,10 @@ SHORT: dict[str, Shortened] = {
         _md("structure.repeat=[2,2,2]", f"output.rdf=[{{name='all',{_AFTER},r_max=5.0}}]"),
     ),
     "silicon_train": Shortened(
-        (*_FIVE, "model.members=2", *_TINY_MODEL),
+        (
+            *_FIVE, "model.network.members=2",
+            *(setting.replace("model.", "model.network.") for setting in _TINY_MODEL),
+        ),
         TRAINED,
         needs=("shared/data/mlearn/Si",),
     ),

@@ -33,7 +33,9 @@ FORMS = {
         SPECIES, cutoff=4.5, neurons=(6, 12, 24), axis=4, fitting=(20, 20), members=2
     ),
     "higher": HigherMoments(SPECIES, cutoff=4.5, members=3),
-    "no_products": HigherMoments(SPECIES, cutoff=4.5, lmax=2, products=0, fitting=(16,)),
+    "no_products": HigherMoments(
+        SPECIES, cutoff=4.5, lmax=2, products=0, fitting=(16,), members=1
+    ),
 }
 BLOCKS = (5, 7)
 

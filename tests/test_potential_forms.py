@@ -32,7 +32,9 @@ from scalebridge.models.potentials.unconstrained import (
 )
 
 SPECIES = ("O", "Si")
-SMALL = HigherMoments(SPECIES, cutoff=4.5, channels=4, axis=2, products=2, fitting=(8,))
+SMALL = HigherMoments(
+    SPECIES, cutoff=4.5, channels=4, axis=2, products=2, fitting=(8,), members=1
+)
 FORMS = {
     "local_frame": LocalFrame(
         SPECIES, cutoff=4.5, angular=(3, 4), radial=(2, 3), fitting=(12,), members=2

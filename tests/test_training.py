@@ -407,17 +407,21 @@ def test_sizes_that_do_not_fit_are_refused(alloy, model):
         {"kind": "behler_parrinello", "fitting": [8]},
         {"kind": "unconstrained", "channels": 3, "fitting": [8]},
         {
-            "kind": "higher_moments",
-            "channels": 4,
-            "axis": 2,
-            "products": 2,
-            "repulsion": {},
+            "kind": "zbl_sum",
+            "network": {
+                "kind": "higher_moments",
+                "cutoff": 4.5,
+                "channels": 4,
+                "axis": 2,
+                "products": 2,
+            },
         },
     ],
 )
 def test_every_form_runs_from_a_scenario(alloy, tmp_path, model):
+    near = {} if model["kind"] == "zbl_sum" else {"cutoff": 4.5}
     chosen = scenario(
-        alloy, model={"cutoff": 4.5, **model}, steps=2, report_every=2, checkpoint_every=2
+        alloy, model={**near, **model}, steps=2, report_every=2, checkpoint_every=2
     )
     with RunFolder.create(tmp_path / "run", "", {}) as folder:
         outcome = assemble(chosen, tmp_path).run(folder, Reporter(quiet=True))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ...models.potentials.fields import with_species
 from ..audit.symmetry import ELEMENT, Conservation, Form, SymmetryStudy, crystal
 from ..errors import InputError
 from ..learn.trainers.potential import PlainLoss, Settings
@@ -11,11 +12,9 @@ from ..schema.audit import (
     ComparedModel,
     NoSymmetrySection,
     SymmetryScenario,
-    UnconstrainedSection,
 )
 from ..schema.vmc import VmcScenario
 from ..vmc.electrons import Electrons
-from .train import form_of
 
 
 def assemble(scenario: SymmetryScenario, base: Path) -> Job:
@@ -85,7 +84,6 @@ def _form(section: ComparedModel) -> Form:
             x, y, z = (float(length) for length in box.cell.lengths())
             config = WholeBox((ELEMENT,), len(box), (x, y, z), section.model.hidden)
             return Form(section.name, config)
-        case UnconstrainedSection():
-            return Form(section.name, form_of(section.model, (ELEMENT,)), augment=True)
-        case _:
-            return Form(section.name, form_of(section.model, (ELEMENT,)))
+        case form:
+            augment = not getattr(form, "invariant", True)
+            return Form(section.name, with_species(form, (ELEMENT,)), augment=augment)

@@ -189,10 +189,9 @@ def _first_samples(
 def _committee(
     scenario: LearnScenario, species: tuple[str, ...]
 ) -> Callable[[torch.Generator], list[torch.nn.Module]]:
-    from ...models.potentials.deep_potential import HigherMoments
+    from ...models.potentials.fields import with_species
 
-    settings = scenario.model.model_dump(exclude={"kind", "repulsion"})
-    form = HigherMoments(species=species, **settings)
+    form = with_species(scenario.model, species)
 
     def make(rng: torch.Generator) -> list[torch.nn.Module]:
         return [form.build(int(torch.randint(2**31, (1,), generator=rng))).float()]

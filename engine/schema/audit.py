@@ -4,16 +4,12 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from ...models.potentials.behler_parrinello import BehlerParrinello
+from ...models.potentials.deep_potential import HigherMoments, SmoothEdition
+from ...models.potentials.fields import Positive, Widths
+from ...models.potentials.local_frame import LocalFrame
+from ...models.potentials.unconstrained import Unconstrained
 from .base import Common, Section
-from .train import (
-    BehlerParrinelloSection,
-    HigherMomentsSection,
-    LocalFrameSection,
-    Positive,
-    SmoothEditionSection,
-    UnconstrainedSection,
-    Widths,
-)
 
 
 class NoSymmetrySection(Section):
@@ -26,11 +22,11 @@ class NoSymmetrySection(Section):
 
 Compared = Annotated[
     NoSymmetrySection
-    | LocalFrameSection
-    | BehlerParrinelloSection
-    | SmoothEditionSection
-    | HigherMomentsSection
-    | UnconstrainedSection,
+    | LocalFrame
+    | BehlerParrinello
+    | SmoothEdition
+    | HigherMoments
+    | Unconstrained,
     Field(discriminator="kind"),
 ]
 

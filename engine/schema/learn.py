@@ -5,9 +5,9 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from ...models.closures.face import FaceForm
+from ...models.potentials.deep_potential import HigherMoments
 from .base import Common, Section
 from .md import FileStructure, LennardJonesSection, StillingerWeberSection, Symbol
-from .train import HigherMomentsSection
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -358,7 +358,7 @@ class LearnScenario(LoopScenario):
     """How it explores."""
     labeler: LabelerSection
     """The micro-scale model."""
-    model: HigherMomentsSection = HigherMomentsSection()
+    model: HigherMoments = HigherMoments()
     """The form of the potential; `members` is the size of the committee."""
     training: LearnTraining = LearnTraining()
     """How it is trained."""
@@ -369,8 +369,6 @@ class LearnScenario(LoopScenario):
             raise ValueError(
                 "model.members: a committee of one cannot disagree with itself; at least 2"
             )
-        if self.model.repulsion is not None:
-            raise ValueError("model.repulsion: not offered here; the loop asks for labels")
         names = [start.name for start in self.start]
         if len(set(names)) < len(names):
             raise ValueError("start: names must differ")

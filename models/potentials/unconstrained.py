@@ -6,12 +6,15 @@ the data (``augment`` in training), as in unconstrained architectures such as PE
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Interval
 from torch import Tensor, nn
 
+from ..parts import part
 from .deep_potential import DeepPotential, HigherMoments
+from .fields import Channels, Degree, Members, Positive, Widths
 from .fitting import Fitting
 
 
@@ -29,18 +32,29 @@ class _LaboratoryMoments(nn.Module):
         return torch.cat([part.flatten(-2) for part in moments.split(degrees, -1)], -1)
 
 
-@dataclass(frozen=True)
+@part
 class Unconstrained:
-    """Configuration; the moments are those of :class:`HigherMoments`."""
+    """A network without rotational symmetry; it is trained on rotated frames."""
 
-    species: tuple[str, ...]
-    cutoff: float = 5.0
-    switch_start: float = 0.5
-    basis: int = 10
-    channels: int = 8
-    lmax: int = 3
-    fitting: tuple[int, ...] = (128, 128)
-    members: int = 1
+    invariant: ClassVar[bool] = False
+    """Whether the energy is invariant under rotations; otherwise training rotates."""
+    species: tuple[str, ...] = ()
+    """Chemical symbols; those of the data by default."""
+    cutoff: Positive = 5.0
+    """Interaction range in angstrom."""
+    switch_start: Positive = 0.5
+    """Distance at which the switch begins to fall, angstrom."""
+    basis: Annotated[int, Interval(ge=2, le=64)] = 10
+    """Chebyshev polynomials."""
+    channels: Channels = 8
+    """Radial functions."""
+    lmax: Degree = 3
+    """Highest angular degree."""
+    fitting: Widths = (128, 128)
+    """Widths of the hidden layers."""
+    members: Members = 1
+    """Size of the committee."""
+    kind: Literal["unconstrained"] = "unconstrained"
 
     def build(self, seed: int = 0) -> "UnconstrainedPotential":
         """Return an untrained potential."""
