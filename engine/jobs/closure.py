@@ -1,7 +1,6 @@
 """Jobs of learned moment closures: the only place that matches on their kinds."""
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from ..errors import InputError
 from ..gas.moment.learned import Learned
 from ..learn import comparison, linear_response
 from ..learn.explorers import flows, fronts
+from ..learn.explorers.flows import sample_times
 from ..learn.trainers import closure as training
 from ..protocols import Figure, Job, Outcome, told
 from ..run import Reporter
@@ -33,9 +33,6 @@ from ..schema.closure import (
     ClosureTrainScenario,
     FamilySection,
 )
-
-SAMPLES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.14, 0.19, 0.25, 0.32, 0.4, 0.5, 0.65)
-"""Times at which training flows are sampled; from 0.8 on every 0.2."""
 
 SHOCK_TIMES = (0.0, 0.3, 0.7, 1.5, 3.0, 5.0, 8.0)
 """Times in units of tau at which a shock on its way to rest is sampled."""
@@ -138,12 +135,6 @@ def _read(path: Path) -> FaceClosure | RecurrenceClosure:
 
 
 # -- training ------------------------------------------------------------------------------
-
-
-def sample_times(until: float) -> tuple[float, ...]:
-    """Return the times at which a training flow is sampled."""
-    late = [0.8 + 0.2 * i for i in range(max(0, math.ceil((until - 0.8) / 0.2) + 1))]
-    return tuple(t for t in (*SAMPLES, *late) if t <= until + 1e-12)
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ class CoupledShock:
         store = LabelStore(
             folder.path / "labels", identity(labeler), CONDITIONS, VISCOSITIES
         )
-        pool = execution.processes(s.workers) if s.workers else execution.serial
+        pool = execution.Processes(s.workers) if s.workers else execution.Serial()
         with execution.opened(pool) as line:
 
             def ask(samples: Sequence[Conditions]) -> list[Viscosity]:

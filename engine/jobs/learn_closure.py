@@ -16,12 +16,8 @@ from ..learn.closures import (
     features,
     flux_error,
 )
-from ..learn.explorers.gas import RandomFlows
-from ..learn.labelers.kinetic import KineticLabeler
 from ..learn.loop import Loop
-from ..learn.trainers.closures import ClosureTrainer
 from ..schema.learn import ClosureLearnScenario
-from .closure import sample_times
 from .learn import decisions
 
 _SEEDS = 900_003
@@ -29,35 +25,31 @@ _SEEDS = 900_003
 
 
 def assemble(scenario: ClosureLearnScenario, base: Path) -> Loop[Any, Any]:
-    """Return the loop."""
-    explore, order = scenario.explorer, scenario.network.extra + 2
-    times = sample_times(explore.until)
-    labeler = KineticLabeler(
-        times, order, explore.cells, scenario.labeler.refinement,
-        scenario.labeler.velocities,
-    )  # fmt: skip
-    training = scenario.training
-    explorer = RandomFlows(explore.families, explore.flows, times, explore.cells)
+    """Return the loop.
+
+    Raises:
+        InputError: the package of the executor is not installed.
+    """
+    explorer, order = scenario.explorer, scenario.network.extra + 2
+    labeler = scenario.labeler.labeler(explorer.times, order, explorer.cells)
     return Loop(
         committee=_committee(scenario, order),
         start=[
             FlowSample(family, scenario.seed + _SEEDS, index)
-            for family in explore.families
+            for family in explorer.families
             for index in range(scenario.initial)
         ],
         explorer=lambda round, reach: explorer,
         indicator=carried_deviation,
         features=features,
         labeler=labeler,
-        trainer=ClosureTrainer(
-            training.steps, training.batch, training.learning_rate, training.linear
-        ),
+        trainer=scenario.training,
         error=flux_error,
         samples=FLOWS,
         labels=LABELS,
         stratum=lambda sample: sample.stratum,
         finish=ClosureAudit(
-            explore.families, labeler, scenario.audit.frames, scenario.target
+            explorer.families, labeler, scenario.audit.frames, scenario.target
         ),
         **decisions(scenario),
     )

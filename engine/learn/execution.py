@@ -1,5 +1,8 @@
 """Where labels are computed: any ``concurrent.futures.Executor``, two of our own.
 
+What a scenario names is a part that makes an executor when it is called, and that may have
+``missing()`` as labelers do (:mod:`.labelers`).
+
 Workers are spawned, never forked (neither torch nor Taichi survives a fork), and each runs
 one label at a time in a process of its own, so that a label which kills its worker is
 known by name and its neighbours are not touched. A worker whose controller was killed
@@ -10,6 +13,8 @@ import multiprocessing
 import multiprocessing.util
 import os
 import queue
+import re
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -25,14 +30,31 @@ from concurrent.futures import (
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import wait as wait_for_handles
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge, Gt, Le
+from pydantic import Field
 
+from ...models.parts import Family, part
 from ..errors import EngineError, InputError, Interrupted
 from ..protocols import Label, Labeler, Sample
 from .label_store import LabelStore, compute
+from .labelers import absent
 
+EXECUTORS = Family(
+    "executor",
+    __package__,
+    {
+        "serial": "execution:Serial",
+        "processes": "execution:Processes",
+        "dask": "execution:Dask",
+        "slurm": "execution:Slurm",
+    },
+)
+"""Every place of computing that a scenario can name."""
+
+Count = Annotated[int, Ge(1), Le(1000)]
 Pool = Callable[[], Executor]
 """Makes an executor; called again when the executor it made is broken."""
 
@@ -43,12 +65,18 @@ class WorkerDied(EngineError):
     """The process that computed a label was killed or crashed."""
 
 
-def serial() -> Executor:
-    """Return an executor that computes in this process, at once."""
-    return _Serial()
+@part
+class Serial:
+    """Labels are computed one by one in the controller's process."""
+
+    kind: Literal["serial"] = "serial"
+
+    def __call__(self) -> Executor:
+        """Return an executor that computes at once."""
+        return _Immediate()
 
 
-class _Serial(Executor):
+class _Immediate(Executor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
         try:
@@ -58,14 +86,19 @@ class _Serial(Executor):
         return future
 
 
-def processes(workers: int, threads: int = 1) -> Pool:
-    """Return the maker of a pool of spawned worker processes.
+@part
+class Processes:
+    """Labels are computed by worker processes of this machine."""
 
-    Args:
-        workers: number of processes.
-        threads: number of threads of each.
-    """
-    return lambda: Workers(workers, threads)
+    workers: Count = 2
+    """Processes."""
+    threads: Count = 1
+    """Threads of each."""
+    kind: Literal["processes"] = "processes"
+
+    def __call__(self) -> Executor:
+        """Return a pool of spawned processes."""
+        return Workers(self.workers, self.threads)
 
 
 class Workers(Executor):
@@ -141,34 +174,42 @@ def _uninterrupted(fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         return fn(*args, **kwargs)
 
 
-def dask(address: str, timeout: float = 10.0) -> Pool:
-    """Return the maker of an executor on a running Dask scheduler.
+@part
+class Dask:
+    """Labels are computed by the workers of a running Dask scheduler."""
 
-    Args:
-        address: of the scheduler, ``tcp://host:8786``.
-        timeout: seconds to wait for it.
+    address: str
+    """Of the scheduler, tcp://HOST:PORT; the workers must see the run folder."""
+    timeout: Annotated[float, Gt(0)] = 10.0
+    """How long to wait for it, seconds."""
+    kind: Literal["dask"] = "dask"
 
-    Raises (when called):
-        InputError: the scheduler does not answer, or ``distributed`` is not installed.
-    """
+    def __post_init__(self) -> None:
+        if not re.fullmatch(
+            r"(tcp|tls)://(\[[\da-fA-F:.]+\]|[^\s:/]+):\d{1,5}", self.address
+        ):
+            raise ValueError(f"address {self.address!r}: the form is tcp://HOST:PORT")
 
-    def connect() -> Executor:
+    def missing(self) -> str:
+        """Return how to install Dask; empty if it is there."""
+        return absent("distributed", "cluster")
+
+    def __call__(self) -> Executor:
+        """Return an executor on the scheduler.
+
+        Raises:
+            InputError: it does not answer.
+        """
+        from distributed import Client
+
         try:
-            from distributed import Client
-        except ImportError as error:
-            raise InputError(
-                "execution.kind: dask needs the extra: pip install 'scalebridge[cluster]'"
-            ) from error
-        try:
-            client = Client(address, timeout=timeout, set_as_default=False)
+            client = Client(self.address, timeout=self.timeout, set_as_default=False)
         except (OSError, ValueError) as error:
             raise InputError(
-                f"execution.address: no Dask scheduler answers at {address} "
-                f"within {timeout:g} s; finished labels are kept"
+                f"execution.address: no Dask scheduler answers at {self.address} "
+                f"within {self.timeout:g} s; finished labels are kept"
             ) from error
         return _Remote(client)
-
-    return connect
 
 
 class _Remote(Executor):
@@ -188,36 +229,57 @@ class _Remote(Executor):
             self._cluster.close()
 
 
-def slurm(workers: int, walltime: str, memory: str, queue: str | None = None) -> Pool:
-    """Return the maker of an executor whose workers are Slurm jobs (dask-jobqueue).
+@part
+class Slurm:
+    """Labels are computed by Slurm jobs (dask-jobqueue)."""
 
-    Args:
-        workers: number of jobs, one label at a time each.
-        walltime: of a job, ``HH:MM:SS``.
-        memory: of a job, such as ``8GB``.
-        queue: partition; the cluster's default without.
+    workers: Count = 4
+    """Jobs, one label at a time each."""
+    walltime: Annotated[str, Field(pattern=r"^\d+:\d\d:\d\d$")] = "04:00:00"
+    """Of a job; labels that it cuts off are asked for again."""
+    memory: Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?[kKMGT]?i?B$")] = "4GB"
+    """Of a job, such as 8GB."""
+    queue: str | None = None
+    """Partition; the cluster's default without."""
+    kind: Literal["slurm"] = "slurm"
 
-    Raises (when called):
-        InputError: dask-jobqueue or Slurm is not there.
-    """
+    def missing(self) -> str:
+        """Return how to install dask-jobqueue, or that there is no Slurm; empty if all is.
 
-    def connect() -> Executor:
-        try:
-            from dask_jobqueue.slurm import SLURMCluster
-        except ImportError as error:
-            raise InputError(
-                "execution.kind: slurm needs the extra: pip install 'scalebridge[cluster]'"
-            ) from error
+        Slurm is there where its command ``sbatch`` is.
+        """
+        if shutil.which("sbatch") is None:
+            return absent("dask_jobqueue", "cluster") or "sbatch of Slurm is not on PATH"
+        return absent("dask_jobqueue", "cluster")
+
+    def __call__(self) -> Executor:
+        """Return an executor whose workers are Slurm jobs.
+
+        Raises:
+            InputError: Slurm does not answer.
+        """
+        from dask_jobqueue.slurm import SLURMCluster
+
         cluster = SLURMCluster(
-            cores=1, processes=1, memory=memory, walltime=walltime, queue=queue
-        )
+            cores=1, processes=1, memory=self.memory, walltime=self.walltime,
+            queue=self.queue,
+        )  # fmt: skip
         try:
-            cluster.scale(jobs=workers)
+            cluster.scale(jobs=self.workers)
         except (OSError, RuntimeError) as error:
             raise InputError(f"execution: Slurm does not answer: {error}") from error
         return _Remote(cluster.get_client(), cluster)
 
-    return connect
+
+def check_executor(pool: Any) -> None:
+    """Refuse an executor whose package is not installed.
+
+    Raises:
+        InputError: it is not.
+    """
+    said = getattr(pool, "missing", str)()
+    if said:
+        raise InputError(f"execution: {said}")
 
 
 @contextmanager

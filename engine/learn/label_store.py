@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -63,7 +63,9 @@ class Entry(Generic[Label]):
 
 
 def identity(labeler: object) -> str:
-    """Return the text that names a method: its ``identity``, or class and settings.
+    """Return the text that names a method: its ``identity``, or kind and settings.
+
+    It is the same in every process. A dataclass that is no part is named by its class.
 
     Raises:
         TypeError: the labeler is no dataclass and does not say what it is.
@@ -73,9 +75,14 @@ def identity(labeler: object) -> str:
         return own
     if not is_dataclass(labeler) or isinstance(labeler, type):
         raise TypeError(f"{labeler!r}: a labeler is a dataclass or has a text `identity`")
-    settings = json.dumps(asdict(labeler), sort_keys=True, default=_named)
-    inside = [type(v).__name__ for v in vars(labeler).values() if is_dataclass(v)]
-    return " ".join([type(labeler).__name__, *inside, settings])
+    settings = asdict(labeler)
+    name = settings.pop("kind", type(labeler).__name__)
+    inside = [
+        type(value).__name__
+        for field in fields(labeler)
+        if is_dataclass(value := getattr(labeler, field.name))
+    ]
+    return " ".join([name, *inside, json.dumps(settings, sort_keys=True, default=_named)])
 
 
 def _named(value: object) -> str:

@@ -30,7 +30,7 @@ from ..protocols import (
 )
 from ..run import Reporter, interruptible
 from ..rundir import RunFolder
-from .execution import Line, Pool, label_all, opened, serial
+from .execution import Line, Pool, Serial, label_all, opened
 from .indicators import Levels, Threshold, Verdict, check_committee
 from .label_store import Codec, LabelStore, identity
 from .round_plan import Plan, feature_map, load_plan, save_plan
@@ -84,7 +84,7 @@ class Loop(Generic[Sample, Label]):
     threshold: Threshold
     batch: Batch
     stop: StopRule
-    pool: Pool = serial
+    pool: Pool = field(default=Serial())
     rounds: int = 20
     seed: int = 1
     stratum: Callable[[Sample], str] = field(default=lambda sample: "all")
@@ -162,7 +162,7 @@ class Loop(Generic[Sample, Label]):
 
     def _explore(self, state: LoopState[Sample, Label]) -> Plan[Sample]:
         begun, models, now = time.perf_counter(), state.committee, state.round
-        levels = self.threshold(state.evidence, now)
+        levels = self.threshold(state.evidence, now, self.stop.target)
         explorer = self.explorer(now, levels.reach)
         seen = list(explorer.explore(models, self._rng(now, _EXPLORE)))
         deviation = self.indicator(models, seen).detach().double().cpu()

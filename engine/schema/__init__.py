@@ -10,7 +10,6 @@ SCENARIOS = Family(
         "elastic": "elastic:ElasticScenario",
         "label": "label:LabelScenario",
         "closure_in_loop": "gradients:ClosureLoopScenario",
-        "closure_learn": "learn:ClosureLearnScenario",
         "closure_moments": "closure:ClosureMomentsScenario",
         "closure_plane": "closure:ClosurePlaneScenario",
         "closure_shock": "closure:ClosureShockScenario",
@@ -20,7 +19,7 @@ SCENARIOS = Family(
         "deep_ritz": "vmc:DeepRitzScenario",
         "gas": "gas:GasScenario",
         "gas_relaxation": "gas:RelaxationScenario",
-        "learn": "learn:LearnScenario",
+        "learn": "learn:LoopScenario",
         "learn_rdf": "gradients:LearnRdfScenario",
         "learn_viscosity": "gradients:LearnViscosityScenario",
         "md": "md:MdScenario",
@@ -33,7 +32,9 @@ SCENARIOS = Family(
 )
 """Every kind of scenario. A package from outside adds ``scenario.KIND`` of its own."""
 
-FORMER: dict[str, str] = {}
+FORMER: dict[str, str] = {
+    "closure_learn": '"learn" with [explorer] kind = "flows"',
+}
 """Kinds of the first edition -> what to write instead."""
 
 __all__ = ["FORMER", "SCENARIOS"]

@@ -1,1 +1,63 @@
-"""Labelers: micro-scale models that answer one sample."""
+"""Labelers: micro-scale models that answer one sample.
+
+A labeler is a part (:mod:`.....models.parts`): a frozen dataclass with the method
+``label(sample)``, which runs in a worker and raises
+:class:`~..label_store.LabelError` where there is no usable answer. It may also have
+``missing()``, which names a package that is not installed, and ``refusal(sample)``, which
+says why a sample cannot be treated; both return an empty text where nothing is wrong.
+"""
+
+import importlib.util
+from collections.abc import Iterable
+from typing import Any
+
+from ....models.parts import Family
+from ...errors import InputError
+
+LABELERS = Family(
+    "labeler",
+    __name__,
+    {
+        "stillinger_weber": "exact:StillingerWeberLabeler",
+        "lennard_jones": "exact:LennardJonesLabeler",
+        "pyscf": "quantum:PyscfLabeler",
+        "tblite": "quantum:TbliteLabeler",
+        "emt": "quantum:EmtLabeler",
+        "vmc": "quantum:VmcLabeler",
+        "kinetic": "kinetic:Kinetic",
+    },
+)
+"""Every micro-scale model that a scenario can name."""
+
+
+def absent(package: str, extra: str) -> str:
+    """Return how to install a package that is not there; empty if it is."""
+    if importlib.util.find_spec(package) is not None:
+        return ""
+    return f"{package} is not installed: pip install 'scalebridge[{extra}]'"
+
+
+def check_labeler(labeler: Any, samples: Iterable[Any] = (), key: str = "labeler") -> None:
+    """Ask a labeler about every sample that is known before anything is computed.
+
+    Args:
+        labeler: the micro-scale model.
+        samples: with a ``stratum`` that names them.
+        key: of the scenario, for the message.
+
+    Raises:
+        InputError: its package is not installed, it labels no structures, or it cannot
+            treat one of them.
+    """
+    said = getattr(labeler, "missing", str)()
+    if not said and not hasattr(labeler, "label"):
+        said = f"{labeler.kind} labels gas flows (explorer.kind = flows), no structures"
+    if said:
+        raise InputError(f"{key}: {said}")
+    for sample in samples if hasattr(labeler, "refusal") else ():
+        said = labeler.refusal(sample)
+        if said:
+            raise InputError(f"{key}: cannot treat {sample.stratum}: {said}")
+
+
+__all__ = ["LABELERS", "absent", "check_labeler"]
