@@ -279,14 +279,15 @@ def test_selection_prefers_what_is_new():
     assert len(few) == 1  # nothing is untrusted: only the random arm asks
 
 
-def test_stop_rule_names_the_open_stratum():
+def test_stop_rule_names_the_stratum_that_has_not_converged():
     fine, bad = Stratum(100, 0.0, (0.01,)), Stratum(100, 0.0, (0.2,))
     rule = StopRule(0.05)
     assert not rule.done([Round(0.0, {"a": fine})])
     assert rule.done([Round(0.0, {"a": fine})] * 2)
     both = [Round(0.0, {"a": fine, "b": bad})] * 2
     assert not rule.done(both)
-    assert list(rule.open_strata(both)) == ["b"]
+    (failed,) = [check for check in rule.checks(both) if not check.passed]
+    assert (failed.name, failed.value, failed.bound) == ("stratum b", 0.2, 0.05)
 
 
 # -- labelers ------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DamagedFileError
-from ..protocols import Committee, Figure, Label, Outcome, Sample, told
+from ..protocols import Check, Committee, Figure, Label, Outcome, Sample
 from ..rundir import RunFolder
 from .indicators import Evidence, Verdict, coverage, spearman
 from .label_store import LabelStore
@@ -293,7 +293,7 @@ def conclude(
     state: LoopState[Any, Any],
     more: Outcome,
 ) -> Outcome:
-    """Return the figures of the run, and for every stratum whether it is done."""
+    """Return the figures of the run, and for every stratum whether it has converged."""
     drawn = state.evidence.drawn
     recent = state.evidence.error[drawn & (state.evidence.round >= state.round - 2)]
     labels = len(state.labelled)
@@ -319,7 +319,23 @@ def conclude(
     figures = {
         name: figure for name, figure in figures.items() if math.isfinite(figure.value)
     }
-    reasons = stop.open_strata(state.history) if state.history else {"all": "not explored"}
-    verdicts = {f"stratum {name}": reasons.get(name, "ok") for name in state.names}
-    verdicts["stopped"] = "ok" if state.done else "the last round was reached first"
-    return Outcome(figures | dict(more.figures), (*told(verdicts), *more.checks))
+    late = "the last round was reached before all strata converged"
+    checks = (
+        *stop.checks(state.history),
+        Check("stopped", "health", float(not state.done), 0.0, note=late),
+        Check(
+            "quarantined", "health", state.quarantined, 0.0,
+            note="samples without a valid label",
+        ),
+        *more.checks,
+    )  # fmt: skip
+    missing = {
+        "domain": "nothing was explored",
+        "accuracy": "no sample was drawn at random, and there was no final evaluation",
+    }
+    found = {check.kind for check in checks}
+    return Outcome(
+        figures | dict(more.figures),
+        checks,
+        {kind: why for kind, why in missing.items() if kind not in found},
+    )

@@ -1,8 +1,10 @@
 """When to stop: every stratum is trusted, and measured to be as good as asked for."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+
+from ..protocols import Check
 
 
 @dataclass(frozen=True)
@@ -12,7 +14,7 @@ class Stratum:
     Attributes:
         seen: samples.
         untrusted: fraction of their weight that is not accurate.
-        errors: true errors of the samples that the random arm drew here.
+        errors: true errors of the samples that were drawn at random here.
     """
 
     seen: int
@@ -35,11 +37,10 @@ class Round:
 
 @dataclass(frozen=True)
 class StopRule:
-    """Stop when ``rounds`` rounds in a row leave nothing open.
+    """Stop when all strata have converged over ``rounds`` rounds in a row.
 
-    A stratum is open while more than ``untrusted`` of it lies above the threshold, or
-    while the root mean square of the errors that the random arm measured in it exceeds
-    ``target``.
+    A stratum has converged when at most ``untrusted`` of it lies above the threshold, and
+    the root mean square of the errors of its randomly drawn samples is at most ``target``.
 
     Attributes:
         target: error to be met in the worst stratum, in the unit of the error.
@@ -51,29 +52,28 @@ class StopRule:
     untrusted: float = 0.02
     rounds: int = 2
 
-    def open_strata(self, history: Sequence[Round]) -> dict[str, str]:
-        """Return the strata that are not done, with the reason."""
+    def checks(self, history: Sequence[Round]) -> tuple[Check, ...]:
+        """Return what is asked of every stratum, as the last rounds found it."""
         recent = history[-self.rounds :]
         names = dict.fromkeys(name for round in recent for name in round.strata)
-        reasons = {name: self._reason(name, recent) for name in names}
-        return {name: reason for name, reason in reasons.items() if reason}
+        return tuple(check for name in names for check in self._of_stratum(name, recent))
 
-    def _reason(self, name: str, recent: Sequence[Round]) -> str:
+    def _of_stratum(self, name: str, recent: Sequence[Round]) -> Iterator[Check]:
         found = [round.strata[name] for round in recent if name in round.strata]
-        worst = max(stratum.untrusted for stratum in found)
-        if worst > self.untrusted:
-            return f"{worst:.1%} untrusted, {self.untrusted:.1%} allowed"
+        share = max(stratum.untrusted for stratum in found)
+        note = "share of untrusted samples"
+        yield Check(f"untrusted {name}", "domain", share, self.untrusted, note=note)
         errors = [error for stratum in found for error in stratum.errors]
-        rms = math.sqrt(sum(e * e for e in errors) / len(errors)) if errors else 0.0
-        if rms > self.target:
-            return f"measured error {rms:.3g}, {self.target:.3g} asked for"
-        return ""
+        if errors:
+            rms = math.sqrt(sum(e * e for e in errors) / len(errors))
+            note = "measured error of samples drawn at random"
+            yield Check(f"stratum {name}", "accuracy", rms, self.target, note=note)
 
     def done(self, history: Sequence[Round]) -> bool:
-        """Tell whether nothing is open any more."""
+        """Tell whether all strata have converged."""
         recent = history[-self.rounds :]
         return (
             len(recent) == self.rounds
             and all(round.untrusted <= self.untrusted for round in recent)
-            and not self.open_strata(recent)
+            and all(check.passed for check in self.checks(recent))
         )
