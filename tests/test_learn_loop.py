@@ -94,7 +94,7 @@ def test_the_map_shows_what_the_last_round_saw_chose_and_knew(tmp_path):
 def test_strata_that_have_not_converged_are_named(tmp_path):
     outcome = toy.run(tmp_path / "run", toy.loop(rounds=1))
     assert outcome.verdicts["stopped"] != "ok"
-    assert "untrusted" in outcome.verdicts["untrusted right"]
+    assert "untrusted" in outcome.verdicts["stratum right"]
 
 
 def test_same_run_from_same_seed_and_another_from_another(tmp_path):
@@ -175,7 +175,7 @@ def test_nan_deviation_is_failed_and_never_labelled(tmp_path):
     outcome = toy.run(tmp_path / "run", toy.loop(indicator=broken, rounds=3))
     xs = [x for x, _ in toy.final_data(tmp_path / "run", toy.loop())][len(toy.START) :]
     assert max(xs) <= 2
-    assert "untrusted" in outcome.verdicts["untrusted right"]
+    assert "untrusted" in outcome.verdicts["stratum right"]
 
 
 def test_blind_indicator_is_caught_by_the_random_arm(tmp_path):

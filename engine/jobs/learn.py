@@ -1,4 +1,4 @@
-"""From a scenario of concurrent learning to the loop that runs it."""
+"""From a scenario of concurrent learning, of a potential or a closure, to its loop."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -7,27 +7,24 @@ from typing import Any
 
 import torch
 
+from ...models.closures.face import FaceForm
 from ..errors import InputError
-from ..learn.atoms import (
-    CONFIGURATIONS,
-    LABELS,
-    Configuration,
-    carried_deviation,
-    force_error,
-    last_layer,
-)
+from ..learn import atoms, closures
 from ..learn.audit import Audit
-from ..learn.execution import check_executor
+from ..learn.closure_audit import ClosureAudit
 from ..learn.explorers.dynamics import Start
 from ..learn.explorers.structures import distorted
-from ..learn.labelers import check_labeler
+from ..learn.labelers import check_installed, check_labeler
 from ..learn.loop import Loop
 from ..learn.stopping import StopRule
 from ..runtime import generator
-from ..schema.learn import LearnScenario, LoopScenario, StartSection
+from ..schema.learn import ClosureLearnScenario, LearnScenario, LoopScenario, StartSection
 
 _SEEDS = 900_001
 """Stream of random numbers of the starting samples."""
+
+_FLOW_SEEDS = 900_003
+"""Seed of the starting flows is this much above the scenario's."""
 
 _BYTES = 2 * 3 * 8
 """Of an atom in a frame that was explored: positions twice, while the tables are made."""
@@ -49,33 +46,57 @@ def assemble(scenario: LearnScenario, base: Path) -> Loop[Any, Any]:
         committee=_committee(scenario, tuple(symbols)),
         start=_first_samples(scenario, starts),
         explorer=lambda round, trusted: explorer.explorer(starts, trusted),
-        indicator=carried_deviation,
-        features=last_layer,
+        indicator=atoms.carried_deviation,
+        features=atoms.last_layer,
         labeler=labeler,
         trainer=scenario.training,
-        error=force_error,
-        samples=CONFIGURATIONS,
-        labels=LABELS,
+        error=atoms.force_error,
+        samples=atoms.CONFIGURATIONS,
+        labels=atoms.LABELS,
         stratum=lambda sample: sample.stratum,
         weight=lambda sample: sample.weight,
         finish=Audit(
-            explorer.explorer(starts, float("inf")),
-            labeler,
-            scenario.audit.frames,
-            scenario.target,
-            scenario.seed,
-        ),
-        **decisions(scenario),
+            explorer.explorer(starts, float("inf")), labeler, scenario.audit.frames,
+            scenario.target, scenario.seed,
+        ),  # fmt: skip
+        **_decisions(scenario),
     )
 
 
-def decisions(scenario: LoopScenario) -> dict[str, Any]:
-    """Return what a loop takes from any scenario: trust, questions, execution, end.
+def assemble_closure(scenario: ClosureLearnScenario, base: Path) -> Loop[Any, Any]:
+    """Return the loop over gas flows.
 
     Raises:
         InputError: the package of the executor is not installed.
     """
-    check_executor(scenario.execution)
+    explorer, order = scenario.explorer, scenario.network.extra + 2
+    labeler = scenario.labeler.labeler(explorer.times, order, explorer.cells)
+    return Loop(
+        committee=_closure_committee(scenario, order),
+        start=[
+            closures.FlowSample(family, scenario.seed + _FLOW_SEEDS, index)
+            for family in explorer.families
+            for index in range(scenario.initial)
+        ],
+        explorer=lambda round, reach: explorer,
+        indicator=closures.carried_deviation,
+        features=closures.features,
+        labeler=labeler,
+        trainer=scenario.training,
+        error=closures.flux_error,
+        samples=closures.FLOWS,
+        labels=closures.LABELS,
+        stratum=lambda sample: sample.stratum,
+        finish=ClosureAudit(
+            explorer.families, labeler, scenario.audit.frames, scenario.target
+        ),
+        **_decisions(scenario),
+    )
+
+
+def _decisions(scenario: LoopScenario) -> dict[str, Any]:
+    """Return what a loop takes from any scenario: trust, labels, execution, end."""
+    check_installed(scenario.execution, "execution")
     return {
         "threshold": scenario.threshold,
         "batch": scenario.batch,
@@ -89,20 +110,18 @@ def decisions(scenario: LoopScenario) -> dict[str, Any]:
 
 
 def _starts(section: StartSection, base: Path, scenario: LearnScenario) -> list[Start]:
-    atoms = section.structure.structure(base, scenario.seed)
-    masses = torch.tensor(atoms.get_masses(), dtype=torch.float64)
+    found = section.structure.structure(base, scenario.seed)
+    masses = torch.tensor(found.get_masses(), dtype=torch.float64)
     return [
-        Start(
-            Configuration.of(atoms, f"{section.name} {temperature:g} K"),
-            temperature,
-            masses,
-        )
-        for temperature in section.temperatures
+        Start(atoms.Configuration.of(found, f"{section.name} {t:g} K"), t, masses)
+        for t in section.temperatures
         for _ in range(section.replicas)
     ]
 
 
-def _first_samples(scenario: LearnScenario, starts: Sequence[Start]) -> list[Configuration]:
+def _first_samples(
+    scenario: LearnScenario, starts: Sequence[Start]
+) -> list[atoms.Configuration]:
     rng = generator(scenario.seed, _SEEDS)
     strain = getattr(scenario.explorer, "strain", 0.02)
     shapes = {id(s.masses): s.configuration for s in reversed(starts)}
@@ -135,5 +154,25 @@ def _committee(
 
     def make(rng: torch.Generator) -> list[torch.nn.Module]:
         return [form.build(int(torch.randint(2**31, (1,), generator=rng))).float()]
+
+    return make
+
+
+def _closure_committee(
+    scenario: ClosureLearnScenario, order: int
+) -> Callable[[torch.Generator], list[torch.nn.Module]]:
+    network = scenario.network
+    form = FaceForm(
+        order=order, hidden=tuple(network.hidden), reach=tuple(network.reach),
+        resolution=1.0 / scenario.explorer.cells, smoothing=network.smoothing,
+    )  # fmt: skip
+
+    def make(rng: torch.Generator) -> list[torch.nn.Module]:
+        members: list[torch.nn.Module] = []
+        for _ in range(scenario.members):
+            with torch.random.fork_rng():
+                torch.manual_seed(int(torch.randint(2**31, (1,), generator=rng)))
+                members.append(form.build().double())
+        return members
 
     return make

@@ -7,9 +7,8 @@ as the only element of the sequence that the loop passes around.
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from ase import Atoms
 from ase.data import chemical_symbols
@@ -199,16 +198,3 @@ def last_layer(committee: Committee, samples: Sequence[Configuration]) -> Tensor
             rows.append(slope[0].flatten().double())
     empty = torch.empty(0, weight[0].numel(), dtype=torch.float64)  # type: ignore[index]
     return torch.stack(rows) if rows else empty
-
-
-def with_stratum(sample: Configuration, stratum: str) -> Configuration:
-    """Return the sample under another name."""
-    return replace(sample, stratum=stratum)
-
-
-def min_distance(sample: Configuration) -> float:
-    """Return the smallest distance between two atoms, images included, in angstrom."""
-    from ase.neighborlist import neighbor_list
-
-    found = neighbor_list("d", sample.atoms(), 1.5)
-    return float(np.min(found)) if len(found) else math.inf

@@ -271,17 +271,6 @@ class Slurm:
         return _Remote(cluster.get_client(), cluster)
 
 
-def check_executor(pool: Any) -> None:
-    """Refuse an executor whose package is not installed.
-
-    Raises:
-        InputError: it is not.
-    """
-    said = getattr(pool, "missing", str)()
-    if said:
-        raise InputError(f"execution: {said}")
-
-
 @contextmanager
 def opened(make: Pool) -> Iterator["Line"]:
     """Give the line to a pool's executor; running labels end before it closes."""

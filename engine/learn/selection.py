@@ -22,6 +22,8 @@ SELECTIONS = Family(
 )
 """Every way to pick a batch that a scenario can name."""
 
+Rng = torch.Generator
+
 
 class Arm(IntEnum):
     """Why a sample was labelled; ``NONE`` if it was not."""
@@ -35,9 +37,7 @@ class Arm(IntEnum):
 class Selection(Protocol):
     """Picks a batch; also a plain function."""
 
-    def __call__(
-        self, features: Tensor, known: Tensor, count: int, rng: torch.Generator
-    ) -> Tensor:
+    def __call__(self, features: Tensor, known: Tensor, count: int, rng: Rng) -> Tensor:
         """Return the indices of at most ``count`` rows of ``features [n, d]``.
 
         Args:
@@ -55,9 +55,7 @@ class Uniform:
 
     kind: Literal["uniform"] = "uniform"
 
-    def __call__(
-        self, features: Tensor, known: Tensor, count: int, rng: torch.Generator
-    ) -> Tensor:
+    def __call__(self, features: Tensor, known: Tensor, count: int, rng: Rng) -> Tensor:
         """Return the picks."""
         return torch.randperm(len(features), generator=rng)[:count]
 
@@ -72,9 +70,7 @@ class FarthestPoint:
 
     kind: Literal["farthest_point"] = "farthest_point"
 
-    def __call__(
-        self, features: Tensor, known: Tensor, count: int, rng: torch.Generator
-    ) -> Tensor:
+    def __call__(self, features: Tensor, known: Tensor, count: int, rng: Rng) -> Tensor:
         """Return the picks."""
         if len(features) == 0 or count <= 0:
             return torch.empty(0, dtype=torch.long)
@@ -104,9 +100,7 @@ class Determinantal:
 
     kind: Literal["determinantal"] = "determinantal"
 
-    def __call__(
-        self, features: Tensor, known: Tensor, count: int, rng: torch.Generator
-    ) -> Tensor:
+    def __call__(self, features: Tensor, known: Tensor, count: int, rng: Rng) -> Tensor:
         """Return the picks."""
         n = len(features)
         both = torch.cat([features, known]).double()

@@ -320,15 +320,8 @@ def conclude(
         name: figure for name, figure in figures.items() if math.isfinite(figure.value)
     }
     late = "the last round was reached before all strata converged"
-    checks = (
-        *stop.checks(state.history),
-        Check("stopped", "health", float(not state.done), 0.0, note=late),
-        Check(
-            "quarantined", "health", state.quarantined, 0.0,
-            note="samples without a valid label",
-        ),
-        *more.checks,
-    )  # fmt: skip
+    stopped = Check("stopped", "health", float(not state.done), 0.0, note=late)
+    checks = (*stop.checks(state.history), stopped, *more.checks)
     missing = {
         "domain": "nothing was explored",
         "accuracy": "no sample was drawn at random, and there was no final evaluation",

@@ -1,7 +1,7 @@
 """When to stop: every stratum is trusted, and measured to be as good as asked for."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..protocols import Check
@@ -53,21 +53,26 @@ class StopRule:
     rounds: int = 2
 
     def checks(self, history: Sequence[Round]) -> tuple[Check, ...]:
-        """Return what is asked of every stratum, as the last rounds found it."""
+        """Return one check of every stratum, as the last rounds found it.
+
+        It is that of the untrusted share where this fails or no error was measured, else
+        that of the measured error.
+        """
         recent = history[-self.rounds :]
         names = dict.fromkeys(name for round in recent for name in round.strata)
-        return tuple(check for name in names for check in self._of_stratum(name, recent))
+        return tuple(self._of_stratum(name, recent) for name in names)
 
-    def _of_stratum(self, name: str, recent: Sequence[Round]) -> Iterator[Check]:
+    def _of_stratum(self, name: str, recent: Sequence[Round]) -> Check:
         found = [round.strata[name] for round in recent if name in round.strata]
-        share = max(stratum.untrusted for stratum in found)
+        share, title = max(stratum.untrusted for stratum in found), f"stratum {name}"
         note = "share of untrusted samples"
-        yield Check(f"untrusted {name}", "domain", share, self.untrusted, note=note)
+        trusted = Check(title, "domain", share, self.untrusted, note=note)
         errors = [error for stratum in found for error in stratum.errors]
-        if errors:
-            rms = math.sqrt(sum(e * e for e in errors) / len(errors))
-            note = "measured error of samples drawn at random"
-            yield Check(f"stratum {name}", "accuracy", rms, self.target, note=note)
+        if not (trusted.passed and errors):
+            return trusted
+        rms = math.sqrt(sum(e * e for e in errors) / len(errors))
+        note = "measured error of samples drawn at random"
+        return Check(title, "accuracy", rms, self.target, note=note)
 
     def done(self, history: Sequence[Round]) -> bool:
         """Tell whether all strata have converged."""

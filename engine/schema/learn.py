@@ -130,7 +130,7 @@ class LearnScenario(LoopScenario):
 class ClosureLearnScenario(LoopScenario):
     """Concurrent learning of a moment closure; the kinetic equation is the truth."""
 
-    job: ClassVar[str] = "scalebridge.engine.jobs.learn_closure:assemble"
+    job: ClassVar[str] = "scalebridge.engine.jobs.learn:assemble_closure"
     initial: Count = 4
     """Flows of each family that are labelled first."""
     explorer: choice(EXPLORERS, "flows") = Flows()  # type: ignore[valid-type]

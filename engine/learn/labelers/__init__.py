@@ -37,27 +37,32 @@ def absent(package: str, extra: str) -> str:
     return f"{package} is not installed: pip install 'scalebridge[{extra}]'"
 
 
+def check_installed(part: Any, key: str) -> None:
+    """Refuse a labeler or an executor whose package is not installed.
+
+    Raises:
+        InputError: it is not; ``key`` names where the scenario asks for it.
+    """
+    said = getattr(part, "missing", str)()
+    if said:
+        raise InputError(f"{key}: {said}")
+
+
 def check_labeler(labeler: Any, samples: Iterable[Any] = (), key: str = "labeler") -> None:
     """Ask a labeler about every sample that is known before anything is computed.
 
-    Args:
-        labeler: the micro-scale model.
-        samples: with a ``stratum`` that names them.
-        key: of the scenario, for the message.
-
     Raises:
         InputError: its package is not installed, it labels no structures, or it cannot
-            treat one of them.
+            treat one of them, which its ``stratum`` names.
     """
-    said = getattr(labeler, "missing", str)()
-    if not said and not hasattr(labeler, "label"):
-        said = f"{labeler.kind} labels gas flows (explorer.kind = flows), no structures"
-    if said:
-        raise InputError(f"{key}: {said}")
+    check_installed(labeler, key)
+    if not hasattr(labeler, "label"):
+        kind = labeler.kind
+        raise InputError(f"{key}: {kind} labels gas flows (explorer.kind = flows) alone")
     for sample in samples if hasattr(labeler, "refusal") else ():
         said = labeler.refusal(sample)
         if said:
             raise InputError(f"{key}: cannot treat {sample.stratum}: {said}")
 
 
-__all__ = ["LABELERS", "absent", "check_labeler"]
+__all__ = ["LABELERS", "absent", "check_installed", "check_labeler"]
