@@ -42,6 +42,7 @@ def assemble(scenario: LearnScenario, base: Path) -> Loop[Any, Any]:
     explorer, labeler = scenario.explorer, scenario.labeler
     check_labeler(labeler, (start.configuration for start in starts))
     _check_memory(explorer, starts)
+    endless = explorer.explorer(starts, float("inf"))
     return Loop(
         committee=_committee(scenario, tuple(symbols)),
         start=_first_samples(scenario, starts),
@@ -56,9 +57,8 @@ def assemble(scenario: LearnScenario, base: Path) -> Loop[Any, Any]:
         stratum=lambda sample: sample.stratum,
         weight=lambda sample: sample.weight,
         finish=Audit(
-            explorer.explorer(starts, float("inf")), labeler, scenario.audit.frames,
-            scenario.target, scenario.seed,
-        ),  # fmt: skip
+            endless, labeler, scenario.audit.frames, scenario.target, scenario.seed
+        ),
         **_decisions(scenario),
     )
 
@@ -95,7 +95,6 @@ def assemble_closure(scenario: ClosureLearnScenario, base: Path) -> Loop[Any, An
 
 
 def _decisions(scenario: LoopScenario) -> dict[str, Any]:
-    """Return what a loop takes from any scenario: trust, labels, execution, end."""
     check_installed(scenario.execution, "execution")
     return {
         "threshold": scenario.threshold,

@@ -1,4 +1,4 @@
-"""The last look at a learned potential: fresh labels for random frames of every stratum."""
+"""Final evaluation of a learned potential: fresh labels of random frames of all strata."""
 
 import math
 from collections.abc import Sequence
@@ -24,13 +24,13 @@ _STREAM = 900_002
 
 @dataclass(frozen=True)
 class Audit:
-    """Measures the final committee where it leads by itself, and writes model and data.
+    """Measures the final committee on its own trajectories, and writes model and data.
 
     ``model.safetensors`` with its card, ``dataset.extxyz``, and the table ``audit`` with
     the error of every frame; no frame of the audit is trained on.
 
     Attributes:
-        explorer: walkers that are not stopped.
+        explorer: walkers that are not terminated.
         labeler: the micro-scale model.
         frames: of each stratum.
         target: force error asked for, eV/angstrom.

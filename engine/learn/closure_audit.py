@@ -1,4 +1,4 @@
-"""The last look at a learned closure: flows that no training has seen, in every stratum."""
+"""Final evaluation of a learned closure: held-out flows in every stratum."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

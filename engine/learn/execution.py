@@ -5,8 +5,8 @@ What a scenario names is a part that makes an executor when it is called, and th
 
 Workers are spawned, never forked (neither torch nor Taichi survives a fork), and each runs
 one label at a time in a process of its own, so that a label which kills its worker is
-known by name and its neighbours are not touched. A worker whose controller was killed
-finishes the label in hand, writes it and leaves.
+known by name and the others go on. A worker whose controller was killed finishes its
+current label, writes it and ends.
 """
 
 import multiprocessing
@@ -44,7 +44,7 @@ from .labelers import absent
 
 EXECUTORS = Family(
     "executor",
-    __package__,
+    __name__.rpartition(".")[0],
     {
         "serial": "execution:Serial",
         "processes": "execution:Processes",
@@ -102,7 +102,7 @@ class Processes:
 
 
 class Workers(Executor):
-    """Spawned processes; one that dies fails its own task alone and is replaced."""
+    """Spawned processes; one that dies fails its own task only and is replaced."""
 
     def __init__(self, workers: int, threads: int = 1) -> None:
         if workers < 1:
@@ -143,7 +143,7 @@ class Workers(Executor):
             self._idle.put(slot)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Finish the labels in hand and end the processes."""
+        """Finish the running labels and end the processes."""
         self._guides.shutdown(wait=True, cancel_futures=cancel_futures)
         slots = [self._idle.get() for _ in range(self._idle.qsize())]
         with ThreadPoolExecutor(len(slots)) as enders:  # side by side: each takes a while
@@ -151,7 +151,7 @@ class Workers(Executor):
 
 
 def _begin_worker(threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the controller's business
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the controller
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "SCALEBRIDGE_THREADS"):
         os.environ[name] = str(threads)
     torch.set_num_threads(threads)
@@ -273,7 +273,7 @@ class Slurm:
 
 @contextmanager
 def opened(make: Pool) -> Iterator["Line"]:
-    """Give the line to a pool's executor; running labels end before it closes."""
+    """Give the :class:`Line` of a pool; running labels end before it closes."""
     line = Line(make)
     try:
         yield line
@@ -298,7 +298,7 @@ class Line:
             return self._executor.submit(fn, *args)
 
     def close(self) -> None:
-        """Drop what has not begun, wait for what has."""
+        """Cancel what has not begun, wait for what has."""
         self._executor.shutdown(wait=True, cancel_futures=True)
 
 
@@ -311,13 +311,13 @@ def label_all(
     asked: threading.Event | None = None,
     tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Ask for every label that is missing; return when each is there or quarantined.
+    """Compute every label that is missing; return when each exists or is quarantined.
 
     A failed attempt is recorded with its reason and tried again; after ``attempts``
-    failures, restarts included, the sample is left in quarantine.
+    failures, restarts included, the sample is quarantined.
 
     Raises:
-        Interrupted: ``asked`` was set; labels in hand are finished, the rest is dropped.
+        Interrupted: ``asked`` was set; running labels are finished, the others cancelled.
     """
     unique = {store.key(sample): sample for sample in samples}
     waiting: dict[Future[Any], str] = {}

@@ -1,8 +1,8 @@
-"""How far a committee can be trusted: deviation, and the threshold it may reach.
+"""Uncertainty of a committee: its deviation, and the threshold up to which it is trusted.
 
-The deviation of a committee is no error: it has to be calibrated. :class:`Conformal` turns
-the accuracy that the user asks for into a threshold, from the true errors of the samples
-that were labelled; :class:`TrustLevels` are the hand-set levels of DP-GEN.
+The deviation of a committee is not an error: it has to be calibrated. :class:`Conformal`
+derives a threshold from the target accuracy and the true errors of the samples that were
+labelled; :class:`TrustLevels` are the hand-set levels of DP-GEN.
 """
 
 import math
@@ -21,7 +21,7 @@ from ..protocols import Committee
 
 THRESHOLDS = Family(
     "threshold",
-    __package__,
+    __name__.rpartition(".")[0],
     {"conformal": "indicators:Conformal", "levels": "indicators:TrustLevels"},
 )
 """Every rule for the trusted deviation that a scenario can name."""
@@ -44,11 +44,11 @@ class Levels:
     Attributes:
         low: up to here a sample is accurate (trusted).
         high: from here on, and where the deviation is NaN, it has failed.
-        ratio: with ``offset``, promises ``error <= ratio (deviation + offset)``; NaN where
+        ratio: with ``offset``, bounds ``error <= ratio (deviation + offset)``; NaN where
             levels are set by hand.
         offset: in the unit of the deviation.
-        exploration_limit: deviation at which an explorer stops; not below ``low``. Wider
-            while the models are poor, so that first rounds do not end where they begin.
+        exploration_limit: deviation at which an explorer terminates; not below ``low``.
+            Wider while the models are poor, so that the first rounds leave their starts.
     """
 
     low: float
@@ -59,11 +59,11 @@ class Levels:
 
     @property
     def reach(self) -> float:
-        """How far an explorer may go."""
+        """Deviation up to which an explorer continues."""
         return max(self.low, self.exploration_limit)
 
     def bound(self, deviation: Tensor) -> Tensor:
-        """Return the promised bound on the error, ``[samples]``."""
+        """Return the predicted bound on the error, ``[samples]``."""
         return self.ratio * (deviation + self.offset)
 
     def judge(self, deviation: Tensor) -> Tensor:
@@ -81,9 +81,9 @@ class Evidence:
     Attributes:
         deviation: ``[n]``, of the committee.
         error: ``[n]``, of its mean prediction, in the unit of the target.
-        bound: ``[n]``, what the levels of that round promised; NaN where they did not.
+        bound: ``[n]``, the bound of that round; NaN where levels were set by hand.
         round: ``[n]`` int64, when it was found.
-        drawn: ``[n]`` bool, whether the random arm drew it.
+        drawn: ``[n]`` bool, whether it was drawn at random.
     """
 
     deviation: Tensor
@@ -161,7 +161,7 @@ class Conformal:
     floor: Annotated[float, Ge(0)] = 0.05
     """Deviation, as a fraction of the target, that counts as none."""
     patience: Positive = 3.0
-    """Explorers go on to where the error is bounded by this multiple of the error that was
+    """Explorers continue to where the error is bounded by this multiple of the error that was
     last measured, or by the target, whichever is larger. With 0.5 walkers in silicon ended
     where they began, and 300 labels left an error of 0.34 eV/angstrom instead of 0.11."""
     kind: Literal["conformal"] = "conformal"
@@ -188,11 +188,11 @@ def conformal_ratio(evidence: Evidence, coverage: float, offset: float = 0.0) ->
 
 
 def coverage(evidence: Evidence) -> float:
-    """Return the fraction of the promises that held: ``error <= bound``."""
-    promised = evidence.bound.isfinite() & evidence.error.isfinite()
-    if not bool(promised.any()):
+    """Return the fraction of errors within their bound: ``error <= bound``."""
+    bounded = evidence.bound.isfinite() & evidence.error.isfinite()
+    if not bool(bounded.any()):
         return math.nan
-    return float((evidence.error <= evidence.bound)[promised].double().mean())
+    return float((evidence.error <= evidence.bound)[bounded].double().mean())
 
 
 def spearman(a: Tensor, b: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""Which of the candidates are worth a label: far from what is known and from each other."""
+"""Selection of a batch: candidates far from labelled samples and from each other."""
 
 from collections.abc import Callable
 from enum import IntEnum
@@ -13,7 +13,7 @@ from ..schema.base import choice
 
 SELECTIONS = Family(
     "selection",
-    __package__,
+    __name__.rpartition(".")[0],
     {
         "farthest_point": "selection:FarthestPoint",
         "determinantal": "selection:Determinantal",

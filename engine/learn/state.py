@@ -1,4 +1,4 @@
-"""What the loop remembers between rounds, and what it writes down for the reader."""
+"""State of the loop between rounds, and the tables and figures of a run."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -72,14 +72,14 @@ class LoopState(Generic[Sample, Label]):
 
 
 def plan_path(folder: RunFolder, round: int) -> Path:
-    """Return where the plan of a round stands."""
+    """Return the file of the plan of a round."""
     return folder.path / "rounds" / f"{round:04d}.safetensors"
 
 
 def recall(
     folder: RunFolder, store: LabelStore[Sample, Label], empty: Committee
 ) -> LoopState[Sample, Label]:
-    """Return what the last checkpoint knows; a fresh state without one.
+    """Return the state of the last checkpoint; the initial state without one.
 
     Args:
         folder: of the run.
@@ -299,7 +299,7 @@ def conclude(
     labels = len(state.labelled)
     figures = {
         "labels": Figure(labels, note="reference calculations"),
-        "explored": Figure(state.seen, note="samples that the committee was asked about"),
+        "explored": Figure(state.seen, note="samples that the committee evaluated"),
         "labelled_fraction": Figure(labels / max(state.seen, 1)),
         "quarantined": Figure(state.quarantined, note="samples without a valid label"),
         "labels_repeated": Figure(store.repeated(), note="labels computed twice"),
@@ -313,7 +313,7 @@ def conclude(
         ),
         "coverage": Figure(
             coverage(state.evidence),
-            note="share of true errors below the bound that was promised",
+            note="share of true errors within their predicted bound",
         ),
     }
     figures = {

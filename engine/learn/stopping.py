@@ -1,4 +1,4 @@
-"""When to stop: every stratum is trusted, and measured to be as good as asked for."""
+"""When to stop: all strata are trusted, and their measured errors meet the target."""
 
 import math
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ class StopRule:
     Attributes:
         target: error to be met in the worst stratum, in the unit of the error.
         untrusted: fraction that may lie above the threshold.
-        rounds: how often in a row.
+        rounds: rounds in a row.
     """
 
     target: float

@@ -1,4 +1,4 @@
-"""Explorers: what leads the committee to samples, and the structures where it begins.
+"""Explorers, which generate samples with the committee, and the structures they start from.
 
 An explorer of structures is a part with ``explorer(starts, trusted)``, which returns an
 :class:`~....protocols.Explorer` that begins at ``starts`` and goes on up to the deviation

@@ -41,14 +41,14 @@ class Start:
 class Dynamics:
     """Langevin dynamics of the committee's mean, all walkers in one batch.
 
-    A walker stops at its first frame that is not trusted; that frame is yielded and
+    A walker terminates at its first frame that is not trusted; that frame is yielded and
     carries the weight of those that were not reached. A frame in which two atoms are
     closer than ``nearest`` or a force exceeds ``largest_force`` is yielded with deviation
-    NaN: the models have failed there, and no labeler is asked.
+    NaN: the models have failed there, and it is not labelled.
     """
 
     steps: Annotated[int, Ge(1)] = 300
-    """Time steps of a walker that is never stopped."""
+    """Time steps of a walker that is not terminated."""
     stride: Annotated[int, Ge(1)] = 10
     """Steps between frames that enter the table; trust is checked at every step."""
     timestep: Annotated[float, Gt(0)] = 2.0
@@ -61,8 +61,8 @@ class Dynamics:
     """Standard deviation of the strain of periodic axes at the start, in place of a grid
     of pressures."""
     largest_force: Annotated[float, Gt(0)] = 30.0
-    """A frame with a larger force has failed, eV/angstrom; such frames would rule the
-    training."""
+    """A frame with a larger force has failed, eV/angstrom; such frames would dominate
+    the training."""
     nearest: Annotated[float, Gt(0)] = 0.7
     """A frame in which two atoms are closer has failed, angstrom."""
     bias: Bias | None = None
@@ -187,14 +187,14 @@ def nearest_neighbour(state: ParticleState, neighbours: Neighbours) -> Tensor:
 
 
 def _stepped(world: MolecularDynamics, state: ParticleState) -> ParticleState:
-    """Advance; where a walker flies apart within the step, mark it and stay."""
+    """Advance; where a walker diverges within the step, mark it and keep the state."""
     try:
         return world.step(state)
     except GuardError as error:
         there = error.state if isinstance(error.state, ParticleState) else state
-        lost = ~there.positions.isfinite().all(1)
-        lost = per_system(state, lost.double())[state.system.long()] > 0
-        return replace(state, deviation=torch.where(lost, math.nan, state.deviation))
+        diverged = ~there.positions.isfinite().all(1)
+        diverged = per_system(state, diverged.double())[state.system.long()] > 0
+        return replace(state, deviation=torch.where(diverged, math.nan, state.deviation))
 
 
 def _configuration(

@@ -1,4 +1,4 @@
-"""Labelers: micro-scale models that answer one sample.
+"""Labelers: micro-scale models that label one sample.
 
 A labeler is a part (:mod:`.....models.parts`): a frozen dataclass with the method
 ``label(sample)``, which runs in a worker and raises
