@@ -289,7 +289,7 @@ def rounds(group: Group, target: float | None, unit: str = "") -> list[plots.Plo
 
 
 def strata_map(group: Group, target: float | None, unit: str = "") -> "Figure":
-    """Return the error of every stratum in every round; a ring marks those above the target."""
+    """Return the error of every stratum in every round; rings mark those above target."""
     names = [str(name).replace("_", " ") for name in group.attributes.get("strata", ())]
     stratum = group.columns["stratum"].values.astype(int)
     round_ = group.columns["round"].values.astype(int)

@@ -161,8 +161,8 @@ class Conformal:
     floor: Annotated[float, Ge(0)] = 0.05
     """Deviation, as a fraction of the target, that counts as none."""
     patience: Positive = 3.0
-    """Explorers continue to where the error is bounded by this multiple of the error that was
-    last measured, or by the target, whichever is larger. With 0.5 walkers in silicon ended
+    """Explorers continue to where the error is bounded by this multiple of the error last
+    measured, or by the target, whichever is larger. With 0.5 walkers in silicon ended
     where they began, and 300 labels left an error of 0.34 eV/angstrom instead of 0.11."""
     kind: Literal["conformal"] = "conformal"
 

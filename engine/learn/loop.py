@@ -48,8 +48,8 @@ class Loop(Generic[Sample, Label]):
     Attributes:
         committee: makes the untrained models.
         start: samples labelled before the first training.
-        explorer: from the number of the round and the deviation at which walkers terminate to
-            an explorer.
+        explorer: from the number of the round and the deviation at which walkers terminate
+            to an explorer.
         indicator: estimates the error of samples.
         features: ``[samples, d]`` in which distance means novelty.
         labeler: the micro-scale model.
