@@ -246,13 +246,14 @@ def label(
     structures: Path, labeler: str, settings: Sequence[str], out: Path, workers: int
 ) -> None:
     """Label structures with a micro-scale model; done again, only what is missing."""
-    from .jobs.learn import labeler_of
-    from .learn.execution import processes, serial
+    from .jobs.label import labeler_of
+    from .learn.execution import Processes, Serial
     from .learn.labelling import label_structures, read_structures
     from .run import console_reporter
 
     chosen, samples = labeler_of(labeler, settings), read_structures(structures)
-    pool, report = processes(workers) if workers else serial, console_reporter(False)
+    pool = Processes(workers) if workers else Serial()
+    report = console_reporter(False)
     found = label_structures(
         samples, chosen, out, pool, tell=lambda done, all_: report.progress(done, all_, {})
     )

@@ -146,8 +146,8 @@ def _friendly(
 ) -> list[str]:
     """Turn pydantic's report into lines; a typo is one line, not missing plus extra."""
     schema = model.model_json_schema()
-    lines, explained = [], set()
-    for detail in error.errors():
+    lines, explained, found = [], set(), error.errors()
+    for detail in found:
         if detail["type"] in _UNKNOWN:
             key = _key(detail["loc"], data, schema)
             parent, _, name = key.rpartition(".")
@@ -155,10 +155,15 @@ def _friendly(
             lines.append(f"{source}: {key}: unknown key{_nearest(name, known)}")
             for guess in difflib.get_close_matches(name, known, 1):
                 explained.add(f"{parent}.{guess}".lstrip("."))
-    for detail in error.errors():
+    for detail in found:
         key = _key(detail["loc"], data, schema)
         typo = detail["type"] == "missing" and key in explained
-        if detail["type"] not in _UNKNOWN and not typo:
+        # a list all of whose entries are refused counts as empty to pydantic
+        emptied = detail["type"] == "too_short" and any(
+            other["loc"][: len(detail["loc"])] == detail["loc"] and other is not detail
+            for other in found
+        )
+        if detail["type"] not in _UNKNOWN and not typo and not emptied:
             lines.append(f"{source}: {key or 'scenario'}: {_sentence(detail)}")
     return lines
 

@@ -14,7 +14,8 @@ from ...models.closures.face import FaceClosure
 from ..errors import InputError
 from ..learn import comparison, linear_response
 from ..learn.explorers import flows
-from ..learn.trainers.closure_job import ClosureTraining, sample_times
+from ..learn.explorers.flows import sample_times
+from ..learn.trainers.closure_job import ClosureTraining
 from ..learn.trainers.recurrence_job import RecurrenceTraining
 from ..protocols import Check, Figure, Job, Outcome
 from ..run import Reporter

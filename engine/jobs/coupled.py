@@ -151,7 +151,7 @@ class CoupledShock:
         place, labeler = folder.path / "labels", self.labeler
         place.mkdir(exist_ok=True)
         store = LabelStore(place, identity(labeler), CONDITIONS, VISCOSITIES)
-        pool = execution.processes(self.workers) if self.workers else execution.serial
+        pool = execution.Processes(self.workers) if self.workers else execution.Serial()
         with execution.opened(pool) as line:
 
             def ask(samples: Sequence[Conditions]) -> list[Viscosity]:

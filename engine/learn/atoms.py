@@ -1,4 +1,4 @@
-"""Configurations of atoms as samples, their labels, and what the loop asks of a committee.
+"""Configurations of atoms as samples, their labels, and what the loop needs of a committee.
 
 A committee of potentials is one module with stacked ``members`` (``models.potentials``),
 as the only element of the sequence that the loop passes around.
@@ -34,7 +34,7 @@ class Configuration:
         periodic: ``[3]`` bool.
         stratum: where it was met.
         deviation: largest force deviation of the committee, eV/angstrom; NaN if unknown.
-        weight: for how many samples it stands.
+        weight: how many samples it represents.
     """
 
     numbers: Tensor
@@ -161,7 +161,7 @@ def evaluate(
 
 
 def carried_deviation(committee: Committee, samples: Sequence[Configuration]) -> Tensor:
-    """Return what the explorer measured on the way, ``[samples]`` eV/angstrom."""
+    """Return the deviation that the explorer measured, ``[samples]`` eV/angstrom."""
     return torch.tensor([sample.deviation for sample in samples], dtype=torch.float64)
 
 

@@ -1,6 +1,6 @@
 """The comparison: every macroscopic model on the same flows, against the kinetic equation.
 
-Opponents are Euler, Navier-Stokes-Fourier, the hyperbolic moment equations with as many
+Baselines are Euler, Navier-Stokes-Fourier, the hyperbolic moment equations with as many
 moments, and learned closures. All start from cell averages of the same distribution, run
 on the same grid, and are compared in density, momentum and energy together (relative L2)
 and in the higher moments.
@@ -91,7 +91,7 @@ def held_out(
 
 @dataclass(frozen=True)
 class Run:
-    """What one model made of the flows.
+    """Result of one model on the flows.
 
     Attributes:
         moments: ``[times, flows, cells, 3 or M + 1]``; not finite from a blow-up on.
@@ -174,7 +174,7 @@ def run_realizable(
 ) -> Run:
     """Run six realizable moments from the start of a reference.
 
-    A flow that diverged has NaN at the times after that; the others go on.
+    A flow that diverges has NaN at all later times; the others continue.
 
     Args:
         true: gives start, Knudsen numbers, grid and times.

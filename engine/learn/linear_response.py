@@ -1,4 +1,4 @@
-r"""What a closure makes of small waves: transport coefficients, sound, growth.
+r"""Linear response of a closure: transport coefficients, sound, growth.
 
 For waves ``exp(ikx + lambda t)`` on a gas at rest the hydrodynamic limit of the BGK
 equation in one velocity dimension is ``lambda -> -(k tau)^2 / tau`` for heat and

@@ -10,12 +10,11 @@ SCENARIOS = Family(
         "elastic": "elastic:ElasticScenario",
         "label": "label:LabelScenario",
         "closure_in_loop": "gradients:ClosureLoopScenario",
-        "closure_learn": "learn:ClosureLearnScenario",
         "closure_moments": "closure:ClosureMomentsScenario",
         "coupled": "coupled:CoupledShockScenario",
         "deep_ritz": "vmc:DeepRitzScenario",
         "gas": "gas:GasScenario",
-        "learn": "learn:LearnScenario",
+        "learn": "learn:LoopScenario",
         "learn_rdf": "gradients:LearnRdfScenario",
         "learn_viscosity": "gradients:LearnViscosityScenario",
         "md": "md:MdScenario",
@@ -35,6 +34,7 @@ FORMER: dict[str, str] = {
     "closure_train": 'kind = "train" with model.kind = "face_closure"',
     "coupled_shock": 'kind = "coupled"',
     "gas_relaxation": 'kind = "gas" with model.kind = "maxwell_molecules"',
+    "closure_learn": '"learn" with [explorer] kind = "flows"',
 }
 """Kinds of the first edition -> what to write instead."""
 

@@ -16,7 +16,7 @@ class Section(BaseModel):
 
 
 def choice(family: Family, default: str | None = None) -> Any:
-    """Return the type of a key that takes any part of ``family``.
+    """Return the type of a key that takes any part of ``family``; a text is a kind alone.
 
     Args:
         family: whose parts may stand there; the key ``kind`` says which.
@@ -28,6 +28,8 @@ def choice(family: Family, default: str | None = None) -> Any:
         found = Annotated[Union[classes], Field(discriminator="kind")]  # noqa: UP007
 
     def with_kind(value: Any) -> Any:
+        if isinstance(value, str):
+            return {"kind": value}
         if isinstance(value, dict) and "kind" not in value and default is not None:
             return {"kind": default, **value}
         return value

@@ -1,7 +1,6 @@
 """The job that trains closures of faces: labels, committee, weights and cards."""
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +17,7 @@ from ...rundir import RunFolder
 from ...schema.base import Common
 from ...schema.closure import ClosureTrainScenario, FamilySection
 from ..explorers import flows, fronts
+from ..explorers.flows import sample_times
 from . import closure as training
 
 SAMPLES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.14, 0.19, 0.25, 0.32, 0.4, 0.5, 0.65)
@@ -28,12 +28,6 @@ SHOCK_TIMES = (0.0, 0.3, 0.7, 1.5, 3.0, 5.0, 8.0)
 
 RIEMANN_TIMES = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0)
 """The same for random Riemann problems."""
-
-
-def sample_times(until: float) -> tuple[float, ...]:
-    """Return the times at which a training flow is sampled."""
-    late = [0.8 + 0.2 * i for i in range(max(0, math.ceil((until - 0.8) / 0.2) + 1))]
-    return tuple(t for t in (*SAMPLES, *late) if t <= until + 1e-12)
 
 
 def recipe_of(scenario: Common) -> dict[str, Any]:
