@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("engine", "models", "viz")
+PACKAGES = ("engine", "models", "viz", "studies")
 LOADING = 'torch.load(source, map_location="cpu", weights_only=True)'
 """The one call that reads a foreign pickle (`engine import`)."""
 
@@ -44,6 +44,7 @@ ORDER = (
     ("engine.learn",),
     ("engine.interop",),
     ("engine.audit",),
+    ("engine.inverse",),
     ("engine.coupling",),
     ("engine.chain",),
     ("engine.jobs",),

@@ -4,12 +4,12 @@ import pytest
 
 from scalebridge.engine import scenario as scenario_files
 from scalebridge.engine.errors import InputError
+from scalebridge.engine.inverse.rdf import RdfFit
 from scalebridge.engine.jobs import assemble
-from scalebridge.engine.jobs.gradients_closure import ClosureLoop
-from scalebridge.engine.jobs.gradients_rdf import RdfFit
-from scalebridge.engine.jobs.gradients_shock import ShockSensitivity
 from scalebridge.engine.run import console_reporter
 from scalebridge.engine.rundir import RunFolder
+from scalebridge.studies.closure_in_loop import ClosureLoop
+from scalebridge.studies.shock_sensitivity import ShockSensitivity
 
 SHORT = {
     "learn_viscosity": (

@@ -144,7 +144,7 @@ TINY = {"kind": "determinant", "width": 4, "pair_width": 4, "layers": 1, "determ
 def tiny_scan() -> dict:
     return {
         "version": 1,
-        "kind": "vmc_scan",
+        "kind": "vmc",
         "symbols": ["H", "H"],
         "points": [
             {"coordinate": r, "positions": [[0, 0, 0], [0, 0, r]], "reference": -1.1}

@@ -21,7 +21,6 @@ from ..run import Observed, Reporter, Simulation, interruptible
 from ..rundir import RunFolder
 from ..schema.vmc import (
     AdamSection,
-    DeepRitzScenario,
     DeepWfSection,
     DeterminantSection,
     EvaluationSection,
@@ -31,6 +30,7 @@ from ..schema.vmc import (
     PointSection,
     PretrainingSection,
     RbmSection,
+    RitzScenario,
     SamplingSection,
     SlaterJastrowSection,
     SpringSection,
@@ -55,7 +55,7 @@ EVALUATION_STREAM = 1 << 40
 """Random stream of the frozen evaluation: far from those of the steps."""
 
 
-def assemble(scenario: VmcScenario | VmcScanScenario | DeepRitzScenario, base: Path) -> Job:
+def assemble(scenario: VmcScenario | VmcScanScenario | RitzScenario, base: Path) -> Job:
     """Return the job of one of the three kinds of scenario.
 
     Raises:
@@ -72,7 +72,7 @@ def assemble(scenario: VmcScenario | VmcScanScenario | DeepRitzScenario, base: P
             return _ground_state(scenario)
         case VmcScanScenario():
             return _scan(scenario)
-        case DeepRitzScenario():
+        case RitzScenario():
             return _deep_ritz(scenario)
 
 
@@ -97,7 +97,7 @@ def _ground_state(scenario: VmcScenario) -> Job:
     )
 
 
-def _deep_ritz(scenario: DeepRitzScenario) -> Job:
+def _deep_ritz(scenario: RitzScenario) -> Job:
     equation = Slit() if scenario.problem == "slit" else Mixed(scenario.dim)
     net = RitzNet(scenario.dim, scenario.width, scenario.blocks, scenario.seed)
     flat = Flat(net.to(scenario.device, runtime.dtype_of(scenario.precision)))
@@ -226,6 +226,27 @@ def make_problem(scenario: VmcScenario) -> Problem:
         module = Rbm(lattice.sites, ansatz.alpha, scenario.seed)
     flat = Flat(module.to(scenario.device, runtime.dtype_of(scenario.precision)))
     return Spins(lattice, flat, sampling.moves, max(sampling.chunk, 1))
+
+
+def trained_wavefunction(folder: Path) -> Electrons:
+    """Return the problem of a finished run of kind ``vmc`` with its averaged parameters.
+
+    Raises:
+        InputError: not such a run, or it holds no checkpoint.
+        DamagedFileError: the checkpoint does not match its hash.
+    """
+    from ..scenario import parse
+
+    with RunFolder.open(folder) as opened:
+        scenario = parse(opened.resolved["scenario"], str(folder / "resolved.json"))
+        checkpoint = opened.load_checkpoint()
+    if not isinstance(scenario, VmcScenario) or checkpoint is None:
+        raise InputError(f"{folder}: no run of kind vmc with a checkpoint")
+    problem = make_problem(scenario)
+    if not isinstance(problem, Electrons):
+        raise InputError(f"{folder}: only electrons are audited, not spins on a lattice")
+    problem.flat.load(checkpoint.tensors["state/average"])
+    return problem
 
 
 def electrons(

@@ -1,6 +1,6 @@
 """What a scenario of variational Monte Carlo may say; hartree atomic units."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -224,6 +224,17 @@ class VmcScenario(Common):
 
     job: ClassVar[str] = "scalebridge.engine.jobs.vmc:assemble"
     kind: Literal["vmc"]
+
+    @classmethod
+    def variants(cls) -> tuple[type[Common], ...]:  # type: ignore[override]
+        """Return the scenarios of one system and of a scan."""
+        return (VmcScenario, VmcScanScenario)
+
+    @classmethod
+    def variant(cls, data: Any) -> type[Common]:
+        """Return the scenario of a scan where ``data`` has points."""
+        return VmcScanScenario if "points" in data else VmcScenario
+
     precision: Literal["f32", "f64"] = "f32"
     """Precision of the network; linear algebra and averages are always f64."""
     system: SystemSection
@@ -276,7 +287,7 @@ class VmcScanScenario(Common):
     """Solve one molecule along a path of geometries, each from the nearest one solved."""
 
     job: ClassVar[str] = "scalebridge.engine.jobs.vmc:assemble"
-    kind: Literal["vmc_scan"]
+    kind: Literal["vmc"]
     precision: Literal["f32", "f64"] = "f32"
     """Precision of the network."""
     symbols: list[str] = Field(min_length=1)
@@ -317,11 +328,11 @@ class VmcScanScenario(Common):
         return self
 
 
-class DeepRitzScenario(Common):
+class RitzScenario(Common):
     """Poisson's equation by the variational principle, with a network and random points."""
 
     job: ClassVar[str] = "scalebridge.engine.jobs.vmc:assemble"
-    kind: Literal["deep_ritz"]
+    kind: Literal["ritz"]
     problem: Literal["slit", "mixed"]
     """slit: the unit square [-1, 1]^2 with a slit, right side 1, u = 0 on the boundary;
     mixed: laplacian u = 0 in [0, 1]^d with the harmonic u = sum of x_(2k-1) x_(2k)."""
