@@ -15,7 +15,7 @@ SCENARIOS = Family(
         "closure_shock_train": "closure:ClosureShockTrainScenario",
         "closure_train": "closure:ClosureTrainScenario",
         "coupled_shock": "coupled:CoupledShockScenario",
-        "ritz": "vmc:RitzScenario",
+        "ritz": "ritz:RitzScenario",
         "gas": "gas:GasScenario",
         "gas_relaxation": "gas:RelaxationScenario",
         "learn": "learn:LearnScenario",
