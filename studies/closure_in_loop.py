@@ -13,7 +13,6 @@ from ..engine.audit.certificate import write_certificate, write_group
 from ..engine.audit.certify import Horizons, certify_horizons
 from ..engine.gas.moment.hermite import HermiteWorld, primitive
 from ..engine.gas.moment.learned import Learned
-from ..engine.jobs.inverse import need_cpu_f64
 from ..engine.learn import comparison
 from ..engine.learn.explorers import flows
 from ..engine.learn.trainers import closure as training
@@ -209,13 +208,8 @@ class ClosureLoop:
 
 
 def assemble(scenario: ClosureLoopScenario, base: Path) -> Job:
-    """Return the job of the study.
-
-    Raises:
-        InputError: not on the cpu in double precision.
-    """
+    """Return the job of the study."""
     del base
-    need_cpu_f64(scenario)
     return ClosureLoop(scenario)
 
 

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from ..engine import runtime
-from ..engine.errors import InputError
 from ..engine.jobs.closure import sample_times, write
 from ..engine.learn.explorers import flows
 from ..engine.learn.trainers import autoencoder as training
@@ -119,14 +118,8 @@ class LearnedMoments:
 
 
 def assemble(scenario: ClosureMomentsScenario, base: Path) -> Job:
-    """Return the job of the study.
-
-    Raises:
-        InputError: not on the cpu.
-    """
+    """Return the job of the study."""
     del base
-    if scenario.device != "cpu":
-        raise InputError("device: closures are trained and compared on cpu; allowed: cpu")
     return LearnedMoments(scenario)
 
 

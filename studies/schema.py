@@ -69,6 +69,8 @@ class StudyScenario(Common):
     kind: Literal["study"]
     study: str
     """Which one."""
+    device: Literal["cpu"] = "cpu"
+    """Where the simulation runs."""
 
     @classmethod
     def variants(cls) -> tuple[type[Common], ...]:  # type: ignore[override]
@@ -87,18 +89,12 @@ class SymmetryScenario(StudyScenario):
     job: ClassVar[str] = "scalebridge.studies.symmetry:assemble"
     study: Literal["symmetry"]
     temperatures: Annotated[tuple[Positive, ...], Field(min_length=1)] = (
-        300.0,
-        900.0,
-        1500.0,
-        2500.0,
-    )
+        300.0, 900.0, 1500.0, 2500.0,
+    )  # fmt: skip
     """Of the data, kelvin; above 2000 K the silicon is molten."""
     sizes: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (
-        8,
-        32,
-        128,
-        512,
-    )
+        8, 32, 128, 512,
+    )  # fmt: skip
     """Numbers of training frames, growing."""
     test: int = Field(default=120, ge=4)
     """Frames to test on."""
@@ -132,7 +128,7 @@ class ClosureMomentsScenario(StudyScenario):
     families: Annotated[list[FamilySection], Field(min_length=1)]
     """What is learned from; the last eighth of each is held out."""
     latents: Annotated[list[Annotated[int, Field(ge=1, le=20)]], Field(min_length=1)]
-    """How many numbers are kept beside density, velocity and temperature."""
+    """How many numbers are kept in addition to density, velocity and temperature."""
     order: int = Field(default=11, ge=4, le=20)
     """Highest Hermite moment that is pressed and given back."""
     pictured: int = Field(default=3, ge=1)
@@ -166,6 +162,8 @@ class ShockSensitivityScenario(StudyScenario):
 
     job: ClassVar[str] = "scalebridge.studies.shock_sensitivity:assemble"
     study: Literal["shock_sensitivity"]
+    precision: Literal["f64"] = "f64"
+    """Gradients are certified in double precision."""
     mach: Annotated[float, Field(gt=1.05, le=10)] = 2.0
     """Mach number of the gas ahead."""
     temperature: Positive
@@ -189,6 +187,8 @@ class ClosureLoopScenario(StudyScenario):
 
     job: ClassVar[str] = "scalebridge.studies.closure_in_loop:assemble"
     study: Literal["closure_in_loop"]
+    precision: Literal["f64"] = "f64"
+    """Gradients are certified in double precision."""
     family: Literal["wave", "mix"] = "mix"
     """Which flows."""
     flows: Annotated[int, Field(ge=4, le=10_000)] = 24
@@ -238,12 +238,3 @@ STUDIES: dict[str, type[Common]] = {
     "symmetry": SymmetryScenario,
 }
 """Name of a study -> what its scenario may say."""
-
-__all__ = [
-    "STUDIES",
-    "ClosureLoopScenario",
-    "ClosureMomentsScenario",
-    "ShockSensitivityScenario",
-    "StudyScenario",
-    "SymmetryScenario",
-]

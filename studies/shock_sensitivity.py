@@ -19,7 +19,6 @@ from ..engine.gas.kinetic.velocities import Velocities
 from ..engine.gas.kinetic.world import KineticWorld
 from ..engine.gas.material import Gas
 from ..engine.gas.moment.fluid import shock_jump
-from ..engine.jobs.inverse import need_cpu_f64
 from ..engine.protocols import Figure, Job, Outcome
 from ..engine.run import Reporter
 from ..engine.rundir import RunFolder
@@ -280,13 +279,8 @@ class ShockSensitivity:
 
 
 def assemble(scenario: ShockSensitivityScenario, base: Path) -> Job:
-    """Return the job of the study.
-
-    Raises:
-        InputError: not on the cpu in double precision.
-    """
+    """Return the job of the study."""
     del base
-    need_cpu_f64(scenario)
     return ShockSensitivity(scenario)
 
 

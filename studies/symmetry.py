@@ -18,7 +18,7 @@ from ase.build import bulk
 from torch import Tensor
 
 from ..engine.audit.conservation import drift_and_fluctuation, total_energy
-from ..engine.errors import GuardError, InputError, Interrupted
+from ..engine.errors import GuardError, Interrupted
 from ..engine.jobs.train import form_of
 from ..engine.learn.trainers.potential import PlainLoss, Settings, Training, evaluate
 from ..engine.learn.trainers.soap import Soap
@@ -366,14 +366,11 @@ class SymmetryStudy:
                     last[form.key], done = module, done + 1
                     said = {form.name: f"{size}", "F": f"{errors[0, row, column]:.3f} eV/A"}
                     report.progress(done, total, said)
-                    found = dict(
-                        zip(
-                            ("force", "energy"),
-                            errors[:, row, column].tolist(),
-                            strict=True,
-                        )
-                    )
-                    folder.log(kind="trained", form=form.key, frames=size, **found)
+                    force, energy = errors[:, row, column].tolist()
+                    folder.log(
+                        kind="trained", form=form.key, frames=size, force=force,
+                        energy=energy,
+                    )  # fmt: skip
                     if asked.is_set():
                         raise Interrupted(f"stopped after {done} trainings; engine resume")
         self._write_errors(folder, errors)
@@ -507,32 +504,21 @@ def assemble(scenario: SymmetryScenario, base: Path) -> Job:
     """Return the job of the study.
 
     Raises:
-        InputError: not on the cpu, or numbers that do not belong to the species.
+        InputError: numbers that do not belong to the species.
     """
     del base
-    if scenario.device != "cpu":
-        raise InputError("device: the comparison runs on the cpu; allowed: cpu")
     runs = scenario.conservation
     return SymmetryStudy(
-        forms=[_form(each) for each in scenario.models],
-        sizes=scenario.sizes,
-        temperatures=scenario.temperatures,
-        test=scenario.test,
-        settings=Settings(
-            steps=scenario.steps,
-            batch=scenario.batch,
-            loss=PlainLoss(),
-            learning_rate=scenario.learning_rate,
-            weight_decay=scenario.weight_decay,
-            average=0.99,
-            validation=0.0,
-            seed=scenario.seed,
+        [_form(each) for each in scenario.models], scenario.sizes, scenario.temperatures,
+        scenario.test,
+        Settings(
+            steps=scenario.steps, batch=scenario.batch, loss=PlainLoss(),
+            learning_rate=scenario.learning_rate, weight_decay=scenario.weight_decay,
+            average=0.99, validation=0.0, seed=scenario.seed,
         ),
-        conservation=Conservation(
-            runs.time_steps, runs.picoseconds, runs.temperature, runs.replicas
-        ),
-        seed=scenario.seed,
-    )
+        Conservation(runs.time_steps, runs.picoseconds, runs.temperature, runs.replicas),
+        scenario.seed,
+    )  # fmt: skip
 
 
 def _form(section: ComparedModel) -> Form:

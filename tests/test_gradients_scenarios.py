@@ -77,7 +77,7 @@ def test_a_closure_is_trained_in_the_loop(tmp_path):
         ("learn_viscosity", "temperatures=[300.0, 200.0, 600.0]", "must rise"),
         ("closure_in_the_loop", "horizons=[4, 2]", "must rise"),
         ("shock_sensitivity", "mach=0.5", "greater than"),
-        ("learn_lj_from_rdf", "device='cuda'", "on the cpu"),
+        ("learn_lj_from_rdf", "device='cuda'", "should be 'cpu'"),
     ],
 )
 def test_refusals(name, change, words):

@@ -13,12 +13,7 @@ from ..protocols import Job
 from ..run import Simulation
 from ..rundir import RunFolder
 from ..schema.base import Common
-from ..schema.vmc import (
-    PretrainingSection,
-    SamplingSection,
-    VmcScanScenario,
-    VmcScenario,
-)
+from ..schema.vmc import PretrainingSection, SamplingSection, VmcScanScenario, VmcScenario
 from ..vmc.electrons import Electrons, needed_bytes
 from ..vmc.hamiltonian import Continuous, Molecule, molecule
 from ..vmc.parameters import Flat
@@ -94,28 +89,14 @@ def _scan(scenario: VmcScanScenario) -> Job:
     sampling, first, asked = scenario.sampling, scenario.pretraining, scenario.evaluation
 
     def make(molecule: Molecule) -> Electrons:
-        return electrons(
-            molecule,
-            scenario.wavefunction,
-            sampling,
-            scenario.precision,
-            scenario.seed,
-            scenario.device,
-        )
+        where = (scenario.precision, scenario.seed, scenario.device)
+        return electrons(molecule, scenario.wavefunction, sampling, *where)
 
     solver = Solver(
-        make,
-        scenario.optimiser,
-        sampling.walkers,
-        scenario.seed,
-        scenario.first_iterations,
-        scenario.iterations,
-        first.steps,
-        first.basis,
-        asked.sweeps,
-        asked.forces,
-        sampling.burn_in,
-    )
+        make, scenario.optimiser, sampling.walkers, scenario.seed,
+        scenario.first_iterations, scenario.iterations, first.steps, first.basis,
+        asked.sweeps, asked.forces, sampling.burn_in,
+    )  # fmt: skip
     points = scenario.points
     molecules = [
         molecule(scenario.symbols, point.positions, scenario.charge, scenario.spin)
@@ -171,15 +152,10 @@ def electrons(
     """
     flat = _built(form, hamiltonian, precision, seed, device)
     needed = needed_bytes(
-        hamiltonian.electrons,
-        hamiltonian.dim,
-        sampling.walkers,
-        sampling.chunk,
-        flat.size,
-        getattr(form, "width", 8),
-        getattr(form, "determinants", 1),
+        hamiltonian.electrons, hamiltonian.dim, sampling.walkers, sampling.chunk,
+        flat.size, getattr(form, "width", 8), getattr(form, "determinants", 1),
         flat.vector.element_size(),
-    )
+    )  # fmt: skip
     present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > present:
         raise InputError(

@@ -33,6 +33,10 @@ class InverseScenario(Common):
     kind: Literal["inverse"]
     observable: str
     """What is measured."""
+    device: Literal["cpu"] = "cpu"
+    """Where the simulation runs."""
+    precision: Literal["f64"] = "f64"
+    """Gradients are certified in double precision."""
 
     @classmethod
     def variants(cls) -> tuple[type[Common], ...]:  # type: ignore[override]

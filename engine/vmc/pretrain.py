@@ -70,7 +70,7 @@ def pyscf_mole(molecule: Molecule, basis: str, cartesian: bool = False) -> Any:
             verbose=0,
         )
     except (KeyError, RuntimeError) as error:
-        raise InputError(f"basis {basis!r}: PySCF has it not for these elements") from error
+        raise InputError(f"basis {basis!r}: PySCF does not have it for these elements") from error
 
 
 def hartree_fock(

@@ -157,7 +157,7 @@ def checks(result: Evaluation, exact: float | None) -> list[Check]:
     finite = Check("finite", "health", result.reseeded, 0, note=note)
     if exact is None:
         return [finite]
-    return [not_below((exact - result.energy) / result.error), finite]
+    return [not_below((exact - result.energy) / max(result.error, 1e-300)), finite]
 
 
 def not_below(sigmas: float) -> Check:

@@ -70,7 +70,7 @@ class Centres(nn.Module):
 
     Network features are continuously differentiable at the centre: with
     ``u = d^2 / (1 + d)`` they are ``(r - R) / (1 + d)`` and ``log(1 + u)``; so the exact
-    electron-nucleus cusp can stand in one factor, :class:`NuclearCusp`, and nowhere else.
+    electron-nucleus cusp is in one factor, :class:`NuclearCusp`, and nowhere else.
 
     Args:
         positions: ``[centres, dim]`` in bohr.
