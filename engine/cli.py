@@ -359,7 +359,7 @@ def audit(
         report = module.audit_calculator(name, structure, temperature)
         stem = (out or Path()) / name
     elif (Path(model) / "resolved.json").is_file():
-        from .jobs.audit import trained_wavefunction
+        from .jobs.vmc import trained_wavefunction
 
         run = Path(model)
         report = module.audit(trained_wavefunction(run), run.resolve().name)

@@ -118,7 +118,10 @@ def parse(data: Mapping[str, Any], source: str = "scenario") -> Common:
         raise InputError(
             f"{source}: kind: {found}{_nearest(kind, kinds)}; allowed: {', '.join(kinds)}"
         )
-    model: type[Common] = SCENARIOS[kind].variant(data)  # type: ignore[attr-defined]
+    try:
+        model: type[Common] = SCENARIOS[kind].variant(data)  # type: ignore[attr-defined]
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
     try:
         return model.model_validate(data)
     except ValidationError as error:

@@ -29,7 +29,7 @@ import importlib
 import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar, dataclass_transform
+from typing import Annotated, Any, TypeVar, dataclass_transform, get_args
 
 GROUP = "scalebridge.parts"
 """Entry points of packages that bring parts of their own."""
@@ -91,7 +91,8 @@ class Family:
     Attributes:
         name: of the family, e.g. ``potential``.
         package: where the shipped ones stand.
-        shipped: kind -> ``module:class``, the module below ``package``.
+        shipped: kind -> ``module:class``, the module below ``package``, or its full name
+            (``scalebridge.``...) where a package that is built on top brings the class.
     """
 
     name: str
@@ -116,7 +117,9 @@ class Family:
                 something else.
         """
         if kind in self.shipped:
-            return load_object(f"{self.package}.{self.shipped[kind]}")
+            reference, top = self.shipped[kind], self.package.partition(".")[0]
+            full = reference.startswith(f"{top}.")
+            return load_object(reference if full else f"{self.package}.{reference}")
         point = _outside().get(f"{self.name}.{kind}")
         if point is None:
             known = ", ".join(self.kinds())
@@ -136,6 +139,8 @@ class Family:
 def kind_of(cls: Any) -> str | None:
     """Return what a part, or its class, calls itself; None for what is no part."""
     kind = getattr(cls, "kind", None)
+    if kind is None and (declared := getattr(cls, "model_fields", {}).get("kind")):
+        kind = next(iter(get_args(declared.annotation)), None)  # a scenario: Literal["x"]
     return kind if isinstance(kind, str) else None
 
 

@@ -142,7 +142,7 @@ TINY = {"kind": "determinant", "width": 4, "pair_width": 4, "layers": 1, "determ
 def tiny_scan() -> dict:
     return {
         "version": 1,
-        "kind": "vmc_scan",
+        "kind": "vmc",
         "symbols": ["H", "H"],
         "points": [
             {"coordinate": r, "positions": [[0, 0, 0], [0, 0, r]], "reference": -1.1}
@@ -361,13 +361,14 @@ def test_hooke_s_atom_is_found_from_above(optimiser) -> None:
     rng = runtime.generator(1)
     from scalebridge.engine.vmc.pretrain import starting_orbitals
 
-    pretrain(problem, starting_orbitals(trap, ""), problem.start(128, rng), 40, rng)
+    start = problem.start(128, rng)
+    problem = pretrain(problem, starting_orbitals(trap, ""), start, 40, rng)
     world = Vmc(problem, optimiser, 128)
     state = world.init(rng)
     first = float(problem.local_energy(state.walkers).mean())
     for _ in range(80):
         state = world.step(state)
-    problem.flat.load(state.average)
+    problem = problem.at(state.average)
     result = evaluate(problem, state.walkers, state.width, rng, 20, spin=True)
     assert result.energy < first
     assert -3 * result.error < result.energy - 2.0 < 0.05
@@ -549,7 +550,7 @@ def test_lattice_ground_states(model, goal: float) -> None:
     state = world.init(runtime.generator(1))
     for _ in range(80):
         state = world.step(state)
-    problem.flat.load(state.average)
+    problem = problem.at(state.average)
     result = evaluate(problem, state.walkers, state.width, runtime.generator(2), 40)
     exact = model.exact
     assert exact is not None

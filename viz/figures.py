@@ -33,20 +33,22 @@ def run_pictures(record: Record) -> Iterator[Attempt]:
     if trajectory is not None:
         shown |= {trajectory, "rdf"}
         yield "Atoms", lambda: atoms_picture(record)
-    if record.scenario.get("kind") == "vmc":
+    scanned = "points" in record.scenario
+    if record.scenario.get("kind") == "vmc" and not scanned:
         yield "Electrons", lambda: electrons_picture(record)
         yield "Energy", lambda: energy_picture(record)
     if gas.is_profile_run(groups):
         shown |= {"profile"} | {name for name in groups if name.startswith(gas.BESIDE)}
         yield from _gas_pictures(record, groups)
-    if str(record.scenario.get("kind", "")).startswith("closure") and "" in groups:
+    about = str(record.scenario.get("study", record.scenario.get("kind", "")))
+    if about.startswith("closure") and "" in groups:
         shown |= {""}
         yield from _closure_pictures(record, groups[""])
-    scan = groups.get("energies") if record.scenario.get("kind") == "vmc_scan" else None
+    scan = groups.get("energies") if scanned else None
     if scan is not None:
         shown |= {"energies"}
         yield "Energy along the curve", lambda: scan_picture(scan)
-    if record.scenario.get("kind") == "symmetry" and "conservation" in groups:
+    if record.scenario.get("study") == "symmetry" and "conservation" in groups:
         shown |= {"errors", "conservation"}
         yield from _symmetry_pictures(groups)
     if record.scenario.get("kind") == "label" and (record.path / "train.extxyz").exists():

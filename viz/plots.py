@@ -231,7 +231,7 @@ def observables(
     """
     units = {**(_UNITS if kind == "md" else {}), **attributes.get("observable_units", {})}
     abscissa, title = _abscissa(events, attributes)
-    if kind.startswith("vmc") or kind == "deep_ritz":
+    if kind in ("vmc", "ritz"):
         title = "iteration"
     plots = []
     for name, values in events.items():

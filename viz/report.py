@@ -85,7 +85,8 @@ def observables_picture(record: Record) -> Picture | None:
     """Return the numbers that the run reported, over time."""
     kind = str(record.scenario.get("kind", ""))
     drawn = {name for group in record.groups().values() for name in group.columns}
-    drawn |= {"energy", "energy_error"} if kind == "vmc" else set()
+    if kind == "vmc" and "points" not in record.scenario:
+        drawn |= {"energy", "energy_error"}
     events = {
         name: values
         for name, values in record.events().items()

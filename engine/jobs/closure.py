@@ -23,7 +23,6 @@ from ..rundir import RunFolder
 from ..schema.base import locate
 from ..schema.closure import (
     ClosureModel,
-    ClosureMomentsScenario,
     ClosurePlaneScenario,
     ClosureScenario,
     ClosureShockScenario,
@@ -39,8 +38,7 @@ def assemble(
     | ClosureScenario
     | ClosureShockScenario
     | ClosureShockTrainScenario
-    | ClosurePlaneScenario
-    | ClosureMomentsScenario,
+    | ClosurePlaneScenario,
     base: Path,
 ) -> Job:
     """Return the job of a closure scenario.
@@ -65,10 +63,6 @@ def assemble(
             from .closure_plane import PlaneComparison
 
             return PlaneComparison.of(scenario, load_all(scenario.models, base))
-        case ClosureMomentsScenario():
-            from .closure_moments import LearnedMoments
-
-            return LearnedMoments(scenario)
 
 
 Loaded = dict[str, list[Any]]

@@ -1,5 +1,6 @@
 """What all scenario kinds share; classes are data only, units stand in field docs."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, Union
 
@@ -102,3 +103,16 @@ def locate(path: Path, base: Path, hint: str = "") -> Path:
         if candidate.exists():
             return candidate.resolve()
     raise InputError(f"{path}: no such file or folder" + (f"; {hint}" if hint else ""))
+
+
+def by_key(key: str, classes: Mapping[str, type[Common]], data: Any) -> type[Common]:
+    """Return the class of ``classes`` that the value of ``key`` in ``data`` names.
+
+    Raises:
+        InputError: the key is missing, or names none of them.
+    """
+    value = data.get(key)
+    if isinstance(value, str) and value in classes:
+        return classes[value]
+    found = "the key is required" if value is None else f"{value!r} is unknown"
+    raise InputError(f"{key}: {found}; allowed: {', '.join(classes)}")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...models.wavefunctions.slater import Shell, SlaterJastrow
+from ...models.wavefunctions.slater import Shell, SlaterJastrow, SlaterJastrowForm
 from ..errors import InputError
 from .electrons import Electrons
 from .hamiltonian import Continuous, Molecule, Trap, trap_orbitals
@@ -70,7 +70,9 @@ def pyscf_mole(molecule: Molecule, basis: str, cartesian: bool = False) -> Any:
             verbose=0,
         )
     except (KeyError, RuntimeError) as error:
-        raise InputError(f"basis {basis!r}: PySCF has it not for these elements") from error
+        raise InputError(
+            f"basis {basis!r}: PySCF does not have it for these elements"
+        ) from error
 
 
 def hartree_fock(
@@ -126,15 +128,12 @@ def gaussian_shells(mole: Any) -> list[Shell]:
 
 def slater_jastrow(molecule: Molecule, basis: str, seed: int = 0) -> SlaterJastrow:
     """Return the Hartree-Fock baseline of a molecule, with float64 orbitals."""
-    field = hartree_fock(molecule, basis, cartesian=True)
-    return SlaterJastrow(
-        molecule.positions,
-        molecule.charges,
-        gaussian_shells(field.mole),
-        field.up,
-        field.down,
-        seed=seed,
-    )
+    return SlaterJastrowForm(basis).build(molecule, seed)
+
+
+def has_orbitals(problem: Electrons) -> bool:
+    """Tell whether the wavefunction has orbitals that can be pretrained."""
+    return callable(getattr(problem.psi, "orbitals", None))
 
 
 def pretrain(
@@ -144,17 +143,18 @@ def pretrain(
     steps: int,
     rng: torch.Generator,
     rate: float = 2e-2,
-) -> float:
-    """Match every determinant's orbitals with the given ones; return the last loss.
+) -> Electrons:
+    """Return the problem with every determinant's orbitals matched with the given ones.
 
     Adam, its rate falling to a tenth, lowers the mean square difference at walkers that
     sample the network itself; the off-diagonal spin blocks of the dense determinants are
     matched with zero.
     """
     up = electrons.hamiltonian.up
+    electrons = electrons.at(electrons.flat.vector.clone())
     psi: Any = electrons.psi
     adam = torch.optim.Adam(psi.parameters(), lr=rate)
-    width, loss = torch.tensor(0.3, dtype=torch.float64), torch.zeros(())
+    width = torch.tensor(0.3, dtype=torch.float64)
     short = Electrons(electrons.hamiltonian, electrons.flat, 3, False, 0.5, electrons.chunk)
     for step in range(steps):
         adam.param_groups[0]["lr"] = rate * (1 - 0.9 * step / steps)
@@ -168,8 +168,7 @@ def pretrain(
         mismatch = (matrix - target[:, None]).square().mean()
         adam.zero_grad()
         mismatch.backward()
-        loss = mismatch.detach()
         adam.step()
     for parameter in psi.parameters():
         parameter.grad = None
-    return float(loss)
+    return electrons
