@@ -183,7 +183,7 @@ def _sentence(detail: ErrorDetails) -> str:
 
 
 def _key(location: Sequence[int | str], data: Any) -> str:
-    """Return the dotted key as it stands in the file, without the tags of unions."""
+    """Return the dotted key as in the file, without the tags of unions."""
     parts: list[str] = []
     node = data
     for part in location:
