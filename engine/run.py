@@ -291,8 +291,8 @@ def _refuse_other_observables(folder: RunFolder, begun: Shapes | None, now: Shap
     }
     changes = "; ".join(f"{name} {change}" for name, change in kinds.items())
     raise InputError(
-        f"{folder.path}: started with other observables ({changes}); resume with the version "
-        "that started it, or start a new run"
+        f"{folder.path}: started with other observables ({changes}); resume with the "
+        "version that started it, or start a new run"
     )
 
 

@@ -98,7 +98,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors atomically as safetensors; views of one storage are written separately."""
+    """Write tensors atomically as safetensors; views of one storage become copies."""
     own = {
         n: t.detach().cpu().clone(memory_format=torch.contiguous_format)
         for n, t in tensors.items()

@@ -233,7 +233,7 @@ def _loop_pictures(record: Record, groups: Mapping[str, Group]) -> Iterator[Atte
             lambda: _page(
                 [plot] if plot else [],
                 "Estimated and true error of the labelled samples",
-                "Every labelled sample: the error estimated by the committee, and the true error.",
+                "Every labelled sample: the committee's estimate, and the true error.",
                 height=4.2,
             ),
         )
@@ -364,7 +364,8 @@ def _calibration(group: Group) -> Picture | None:
         return None
     caption = (
         "Atoms are sorted by the committee's deviation into twenty bins; on the dashed "
-        "line the deviation equals the true error, above it the committee underestimates its error."
+        "line the deviation equals the true error, above it the committee "
+        "underestimates its error."
     )
     made = plots.page([plot], width=4.6, height=4.0)
     return _picture(group, made, "Calibration of the deviation", caption)
@@ -554,7 +555,7 @@ def atoms_remarks(record: Record) -> list[str]:
     return [
         f"in the last frame {pairs} closer than 70 % of the sum of the covalent radii "
         f"(shortest {shortest:.2f} {trajectory.length_unit}): no such bond is known, the "
-        "potential is not to be trusted there"
+        "potential is unreliable there"
     ]
 
 

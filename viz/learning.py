@@ -1,4 +1,4 @@
-"""Learning: parity, learning curves, rounds, and the map of samples explored and selected."""
+"""Learning: parity, learning curves, rounds, and the map of explored samples."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

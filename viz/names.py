@@ -90,7 +90,7 @@ class Named:
 
 
 def model(name: str) -> str:
-    """Return the display name of a model: ``euler_weno5_fine``: Euler (WENO5, finer grid)."""
+    """Return a model's display name: ``euler_weno5_fine``: Euler (WENO5, finer grid)."""
     found = _MODEL.fullmatch(name)
     return _title(found) if found else name.replace("_", " ")
 

@@ -75,7 +75,7 @@ def draw(axes: "Axes", plot: Plot) -> None:
     last = style.REFERENCE
     for curve in plot.curves:
         if curve.reference:
-            # Where several curves have each a reference, its colour shows which curve it belongs to.
+            # With several curves, a reference has the colour of its curve.
             colour = curve.colour or (last if len(named) > 1 else style.REFERENCE)
         elif curve.beneath:
             colour = style.BENEATH

@@ -1,4 +1,4 @@
-"""Whether 3D rendering works here; probed in a child process, since VTK without GL aborts."""
+"""Whether 3D rendering works: asked of a child process, since VTK without GL aborts."""
 
 import importlib.util
 import os

@@ -15,7 +15,7 @@ BLUE, VERMILION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 INDIGO, OLIVE = "#332288", "#999933"
 
 CYCLE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
-"""Colours of lines without a model: Okabe and Ito's palette, safe for colour-blind readers."""
+"""Colours of lines without a model: Okabe and Ito's colour-blind-safe palette."""
 
 MODELS = {
     "realizable moments, learned": INDIGO,
