@@ -1,4 +1,4 @@
-"""The command line. Heavy imports stand inside the commands: ``engine --help`` is quick."""
+"""The command line. Commands import what they need when they run."""
 
 import functools
 import json
@@ -53,7 +53,7 @@ _settings = click.option(
 
 @dataclass(frozen=True)
 class Manner:
-    """How a run tells what it found.
+    """How a run presents what it found.
 
     Attributes:
         report: write ``report.html``.
@@ -94,7 +94,7 @@ def _manner(command: Callable[..., None]) -> Callable[..., None]:
 @_settings
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder to make.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to run.")
-@click.option("--resume", is_flag=True, help="Go on in --out if it holds a run.")
+@click.option("--resume", is_flag=True, help="Continue the run in --out, if there is one.")
 @click.option("--executor", metavar="WHERE", help="processes, dask, dask=ADDRESS or slurm.")
 @click.option("--workers", type=int, default=2, show_default=True)
 @_manner
@@ -175,7 +175,7 @@ def _show(outcome: "Outcome", seconds: float) -> None:
 @main.command()
 @click.argument("directory", type=click.Path(path_type=Path))
 def report(directory: Path) -> None:
-    """Write report.html and picture.png of a run anew, also of one that still goes on."""
+    """Rewrite report.html and picture.png of a run, also of one that is still running."""
     from ..viz.report import write_report
 
     click.echo(write_report(directory))
@@ -185,7 +185,11 @@ def report(directory: Path) -> None:
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option("--movie", type=click.Path(path_type=Path), help="Write an mp4 or gif.")
 @click.option("--png", type=click.Path(path_type=Path), help="Write one picture.")
-@click.option("--html", type=click.Path(path_type=Path), help="Write a page that turns.")
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path),
+    help="Write a page that rotates with the mouse.",
+)
 @click.option("--extxyz", type=click.Path(path_type=Path), help="Write for OVITO, ASE.")
 @click.option("--vtkhdf", type=click.Path(path_type=Path), help="Write for ParaView.")
 @click.option("--chemiscope", type=click.Path(path_type=Path), help="Write its JSON.")
@@ -212,7 +216,7 @@ def view(
     images: tuple[int, int, int],
     size: tuple[int, int],
 ) -> None:
-    """Look at a run: a window, a live page that follows it, or files for other programs."""
+    """View a run: a window, a live page that follows it, or files for other programs."""
     from ..viz import export
     from ..viz import view as views
 
@@ -245,7 +249,7 @@ def check(scenario: str, settings: Sequence[str]) -> None:
 def label(
     structures: Path, labeler: str, settings: Sequence[str], out: Path, workers: int
 ) -> None:
-    """Label structures with a micro-scale model; done again, only what is missing."""
+    """Label structures with a micro-scale model; if repeated, only what is missing."""
     from .jobs.label import labeler_of
     from .learn.execution import Processes, Serial
     from .learn.labelling import label_structures, read_structures
@@ -310,7 +314,7 @@ def export(model: Path, to: str, out: Path | None, precision: str) -> None:
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Name of what is written.")
 def import_(source: Path, out: Path | None) -> None:
-    """Turn a torch or PySCF checkpoint into safetensors and JSON; nothing in it is run."""
+    """Convert a torch or PySCF checkpoint to safetensors and JSON; no code in it runs."""
     from .interop.foreign import import_file
 
     click.echo(str(import_file(source, out or Path(source.stem))))
@@ -333,7 +337,7 @@ def import_(source: Path, out: Path | None) -> None:
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Folder for the report; without it, beside the model and on its card.",
+    help="Folder for the report; without it, next to the model and on its card.",
 )
 @click.option("--quiet", is_flag=True, help="No table.")
 @click.pass_context
@@ -347,7 +351,7 @@ def audit(
     out: Path | None,
     quiet: bool,
 ) -> None:
-    """Hold MODEL against what physics asks of it; exit status 0 only if all holds.
+    """Audit the physical properties of MODEL; exit status 0 only if all pass.
 
     MODEL is a saved model, the name of a shipped one, the folder of a run that made a
     wavefunction, or ase:NAME for a calculator.
@@ -382,7 +386,7 @@ def audit(
 
 @main.command()
 def doctor() -> None:
-    """Say what is installed here, what is missing and how to get it."""
+    """List what is installed, what is missing and how to install it."""
     from .doctor import examine
 
     rows = examine()
@@ -392,7 +396,7 @@ def doctor() -> None:
 
 @main.command()
 @click.argument("names", nargs=-1)
-@click.option("--quick", is_flag=True, help="Small sizes, to see that it runs.")
+@click.option("--quick", is_flag=True, help="Small sizes, to test that it runs.")
 @click.option("--only", multiple=True, metavar="FIGURE", help="Measure only this figure.")
 def bench(names: Sequence[str], quick: bool, only: Sequence[str]) -> None:
     """Measure, and write benchmarks/results/NAME.json; without NAME, list them."""

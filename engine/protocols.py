@@ -1,7 +1,7 @@
-"""The whole contract between the rooms: eight small protocols.
+"""The protocols between packages, and what a job returns.
 
-Anything that has the methods takes part; nothing has to be inherited. A plain function
-is accepted wherever a protocol has a single call.
+Any object with the methods fits; nothing has to be inherited. A plain function is accepted
+wherever a protocol has a single call.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,7 +47,7 @@ class Explorer(Protocol[Sample_co]):
     """Yields unlabelled samples that the current committee has visited."""
 
     def explore(self, committee: Committee, rng: torch.Generator) -> Iterator[Sample_co]:
-        """Run the current models and yield what they meet."""
+        """Run the current models and yield the samples that they visit."""
         ...
 
 
@@ -63,7 +63,7 @@ class Labeler(Protocol[Sample_contra, Label_co]):
     """Answers one sample with the micro-scale model; runs in a worker process."""
 
     def label(self, sample: Sample_contra) -> Label_co:
-        """Return the label, or raise: the loop records the failure and goes on."""
+        """Return the label, or raise: the loop records the failure and continues."""
         ...
 
 
@@ -91,12 +91,12 @@ class Writer(Protocol):
 
 
 Trigger = Callable[[int], bool]
-"""Tells at which steps something happens: ``lambda step: step % 100 == 0``."""
+"""Whether something happens at a step: ``lambda step: step % 100 == 0``."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One named result of a run, as it stands in ``summary.json``."""
+    """One named result of a run, as in ``summary.json``."""
 
     value: float
     unit: str = ""
@@ -109,7 +109,7 @@ class Check:
     """One thing that was checked of a result, with the value found and what is allowed.
 
     Attributes:
-        name: as it stands in ``summary.json``, e.g. ``energy_drift``.
+        name: as in ``summary.json``, e.g. ``energy_drift``.
         kind: ``health`` (finite, conserved, positive), ``accuracy`` (against an exact
             answer, a reference, a finer grid, the set-point that was asked for) or
             ``domain`` (is a learned part where it was trained).
@@ -147,7 +147,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a job hands back: its figures, and what was checked of them."""
+    """What a job returns: its figures, and what was checked of them."""
 
     figures: Mapping[str, Figure] = field(default_factory=dict)
     checks: Sequence[Check] = ()
@@ -168,7 +168,7 @@ class Outcome:
 
 
 def told(sentences: Mapping[str, str]) -> tuple[Check, ...]:
-    """Return health checks that know no value, from ``ok`` or a sentence each."""
+    """Return health checks without a value, each from ``ok`` or a sentence."""
     return tuple(
         Check(name, "health", float(said != "ok"), 0.0, note="" if said == "ok" else said)
         for name, said in sentences.items()
@@ -177,7 +177,7 @@ def told(sentences: Mapping[str, str]) -> tuple[Check, ...]:
 
 @runtime_checkable
 class Job(Protocol):
-    """What a scenario is built into: something that runs inside a run folder."""
+    """What a scenario is assembled into; it runs inside a run folder."""
 
     def run(self, folder: Any, report: Any) -> Outcome:
         """Do the work, from the checkpoint in ``folder`` if it holds one.

@@ -1,4 +1,4 @@
-"""Constants and conversions, used at the border only (CODATA 2018).
+"""Constants and conversions, used for input and output only (CODATA 2018).
 
 Inside ``md``: eV, angstrom, amu, and the time unit angstrom * sqrt(amu / eV) that makes
 Newton's law free of factors. Inside ``gas``: non-dimensional. Inside ``vmc``: hartree

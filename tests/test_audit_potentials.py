@@ -127,7 +127,7 @@ def _ase(calculator):
 def test_a_calculator_without_a_structure_is_refused():
     with pytest.raises(InputError, match="structure"):
         audit(EMT())
-    with pytest.raises(InputError, match="nothing is known"):
+    with pytest.raises(InputError, match="there is no audit for object"):
         audit(object())
     with pytest.raises(InputError, match="--structure"):
         crystal(("H", "O"))

@@ -84,4 +84,4 @@ def test_the_scenario_runs_shortened(tmp_path):
     assert figures["rotation_error_smooth_deep_potential"]["value"] < 1e-10
     assert figures["rotation_error_no_symmetry"]["value"] > 1e-3
     assert len(list((out / "models").glob("*.safetensors"))) == 10
-    assert "What symmetry buys" in (out / "report.html").read_text()
+    assert "Symmetry ablation" in (out / "report.html").read_text()

@@ -164,7 +164,7 @@ def test_what_was_computed_comes_before_what_stands_beside_it(tmp_path):
     maps = [title for title in titles if "maps" in title]
     assert maps == ["fields: maps", "compare/nsf: maps"]
     page = write_report(tmp_path / "run").read_text()
-    assert "Beside it: Navier-Stokes-Fourier" in page
+    assert "Compared with: Navier-Stokes-Fourier" in page
     assert "was not drawn" not in page
 
 

@@ -30,7 +30,7 @@ SPHERE_FACTOR = 0.5
 """Radius of a sphere as a fraction of the covalent radius, where bonds are drawn."""
 
 MAX_BONDED = 6000
-"""With more atoms than this, bonds are left out: nobody could see them."""
+"""With more atoms than this, bonds are not drawn: they could not be seen."""
 
 ARGON_SIGMA = 3.405
 """Angstrom; atoms in reduced units are drawn as if they were argon (Rahman 1964)."""
@@ -175,7 +175,7 @@ class Snapshot:
         return ["species", *(n for n in self.values if len(self.values[n])), *more]
 
     def value_of(self, name: str) -> np.ndarray:
-        """Return the numbers ``[atoms]`` that a colour stands for.
+        """Return the values ``[atoms]`` that a colour shows.
 
         Raises:
             InputError: nothing of that name is known of these atoms.
@@ -365,7 +365,7 @@ def _at(column: Any, frame: int, rank: int, system: int) -> Any:
 
 
 def _symbols_of(record: Record, group: Group, species: Any) -> list[str]:
-    """Find the chemical symbols: told beside the data, or in the scenario."""
+    """Find the chemical symbols: from attributes of the data, or from the scenario."""
     for attributes in (dict(species.attrs), group.attributes, record.attributes()):
         if attributes.get("symbols"):
             return [str(symbol) for symbol in attributes["symbols"]]
@@ -622,7 +622,7 @@ def _flat_image(snapshot: Snapshot, look: Look, size: tuple[int, int]) -> np.nda
 
 
 def draw_flat(axes: "Axes", snapshot: Snapshot, look: Look = SPECIES) -> None:
-    """Draw atoms with matplotlib: discs, near ones over far ones."""
+    """Draw atoms with matplotlib: discs, nearer ones drawn over farther ones."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.collections import EllipseCollection, LineCollection
     from matplotlib.colors import Normalize

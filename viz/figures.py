@@ -26,7 +26,7 @@ Attempt = tuple[str, Callable[[], Picture | None]]
 
 
 def run_pictures(record: Record) -> Iterator[Attempt]:
-    """Yield all pictures of a run, the most telling first, each with its title."""
+    """Yield all pictures of a run, the most informative first, each with its title."""
     groups = record.groups()
     shown: set[str] = set()
     trajectory = trajectory_name(record)
@@ -73,7 +73,7 @@ def run_pictures(record: Record) -> Iterator[Attempt]:
 
 
 def _place(name: str) -> tuple[int, str]:
-    """What was computed comes first, what stands beside it and its proofs last."""
+    """Sort results first, comparisons and certificates last."""
     first, last = ("", "fields"), name.startswith((gas.BESIDE, "certificate"))
     return (0 if name in first else 2 if last else 1, name)
 
@@ -87,18 +87,18 @@ def _gas_pictures(record: Record, groups: Mapping[str, Group]) -> Iterator[Attem
     caption += _GAS_UNITS if record.scenario.get("kind") == "gas" else ""
     if "profile" in groups and gas.over_knudsen(groups["profile"]):
         yield (
-            "Over the Knudsen number",
+            "Dependence on the Knudsen number",
             lambda: _page(
                 gas.over_knudsen(groups["profile"]),
-                "Over the Knudsen number",
-                "Dashed: what is known in the limits of many and of few collisions.",
+                "Dependence on the Knudsen number",
+                "Dashed: the limits of small and of large Knudsen number.",
             ),
         )
     yield "Profiles", lambda: _page(panels, "Profiles", caption, height=3.1)
     for name in ("density", "temperature"):
         panels = gas.model_panels(record, groups, name)
         if panels:
-            title = f"Models beside each other: {name}"
+            title = f"Comparison of models: {name}"
             yield (
                 title,
                 lambda panels=panels, title=title: _page(
@@ -130,7 +130,7 @@ def _closure_pictures(record: Record, group: Group) -> Iterator[Attempt]:
     moments = gas.learned_moments(group)
     if moments:
         caption = (
-            "What the autoencoder measures of a velocity distribution beside Hermite's "
+            "What the autoencoder measures of a velocity distribution, and Hermite's "
             "polynomials; what of all moments is lost when few numbers are kept; and the "
             "cell farthest from equilibrium, as a series of all its moments and as decoded "
             "from the few: the series may fall below zero, the decoder cannot."
@@ -155,7 +155,10 @@ def _closure_pictures(record: Record, group: Group) -> Iterator[Attempt]:
             "waves as short as a free path. Black: the kinetic equation. A growth rate "
             "above zero would be an instability."
         )
-        yield "Small waves", lambda: _page(waves, "What becomes of small waves", caption)
+        yield (
+            "Small waves",
+            lambda: _page(waves, "Dispersion and damping of small waves", caption),
+        )
     shocks = gas.shock_panels(group)
     if shocks:
         finest = "Moment models on their finest grids. "
@@ -167,7 +170,7 @@ def _closure_pictures(record: Record, group: Group) -> Iterator[Attempt]:
 
 def _plane_maps(group: Group, caption: str) -> Picture | None:
     made = gas.closure_maps(group)
-    return made and _figure_of(made, "One flow and what is wrong", caption)
+    return made and _figure_of(made, "One flow, and the errors of the models", caption)
 
 
 def _symmetry_pictures(groups: Mapping[str, Group]) -> Iterator[Attempt]:
@@ -175,10 +178,10 @@ def _symmetry_pictures(groups: Mapping[str, Group]) -> Iterator[Attempt]:
         "Symmetry",
         lambda: _figure_of(
             symmetry.figure(groups["errors"], groups["conservation"]),
-            "What symmetry and smoothness buy",
+            "Symmetry ablation",
             "Left: with equal data and equally many steps of training, knowing the "
             "symmetry is worth more than data. Right: where neighbours change their order "
-            "(ticks) the local frame's energy jumps; the smooth forms only tremble.",
+            "(ticks) the local frame's energy jumps; the smooth forms only fluctuate.",
         ),
     )
     yield (
@@ -186,7 +189,7 @@ def _symmetry_pictures(groups: Mapping[str, Group]) -> Iterator[Attempt]:
         lambda: _page(
             symmetry.drifts(groups["conservation"]),
             "Energy drift over the time step",
-            "Jumps do not go away with shorter steps; the error of the integrator does.",
+            "Jumps do not vanish with shorter steps; the error of the integrator does.",
             height=3.6,
         ),
     )
@@ -204,7 +207,7 @@ def _loop_pictures(record: Record, groups: Mapping[str, Group]) -> Iterator[Atte
         lambda: _page(
             learning.rounds(groups["rounds"], target, unit),
             "Rounds of learning",
-            "The random samples are the control: they show what choosing gains.",
+            "The random samples are the control: they show what the selection gains.",
         ),
     )
     if "strata" in groups:
@@ -212,7 +215,7 @@ def _loop_pictures(record: Record, groups: Mapping[str, Group]) -> Iterator[Atte
             "Strata",
             lambda: _figure_of(
                 learning.strata_map(groups["strata"], target, unit),
-                "Where the models still fail",
+                "Error of every stratum by round",
                 "Rings: above the target. Empty: nothing was labelled there in that round.",
             ),
         )
@@ -231,8 +234,8 @@ def _loop_pictures(record: Record, groups: Mapping[str, Group]) -> Iterator[Atte
             "Decisions",
             lambda: _page(
                 [plot] if plot else [],
-                "Does the committee know its error?",
-                "Every labelled sample: what the committee guessed, and what was true.",
+                "Estimated and true error of the labelled samples",
+                "Every labelled sample: the committee's estimate, and the true error.",
                 height=4.2,
             ),
         )
@@ -255,7 +258,7 @@ def group_pictures(group: Group, main: Group | None = None) -> Iterator[Attempt]
 
     Args:
         group: of the store.
-        main: the fields that it stands beside: maps are drawn in their colours.
+        main: the fields of the run itself: maps use their colour scale.
     """
     rest = list(group.quantities())
     if all(column.name in _COORDINATES for column in rest):
@@ -263,7 +266,10 @@ def group_pictures(group: Group, main: Group | None = None) -> Iterator[Attempt]
     if learning.is_parity(group):
         yield group.title, lambda: _picture(group, learning.parity(group))
         if learning.calibration(group) is not None:
-            yield f"{group.title}: is the deviation the error?", lambda: _calibration(group)
+            yield (
+                f"{group.title}: calibration of the deviation",
+                lambda: _calibration(group),
+            )
         return
     if group.plot == "matrix":
         yield group.title, lambda: _matrices(group)
@@ -360,10 +366,11 @@ def _calibration(group: Group) -> Picture | None:
         return None
     caption = (
         "Atoms are sorted by the committee's deviation into twenty bins; on the dashed "
-        "line the deviation equals the true error, above it the committee is too sure."
+        "line the deviation equals the true error, above it the committee "
+        "underestimates its error."
     )
     made = plots.page([plot], width=4.6, height=4.0)
-    return _picture(group, made, "Is the deviation the error?", caption)
+    return _picture(group, made, "Calibration of the deviation", caption)
 
 
 def _feature_map(group: Group) -> Picture | None:
@@ -407,7 +414,9 @@ def _space_time(group: Group, columns: list[Column]) -> Picture:
 
 def _phase(group: Group, column: Column) -> Picture:
     made = fields.phase_space(group, column, _layout(group, column))
-    caption = "How many particles are where and how fast; right: in three cells at the end."
+    caption = (
+        "Number of particles over position and velocity; right: in three cells at the end."
+    )
     return _picture(group, made, f"{group.title}: phase space", caption)
 
 
@@ -417,7 +426,7 @@ def _maps(group: Group, columns: list[Column], main: Group | None) -> Picture:
     beside = group.name.startswith(gas.BESIDE)
     title = f"{group.title}: maps"
     if beside:
-        title = f"Beside it: {names.model(group.name.rsplit('/', 1)[-1])}"
+        title = f"Compared with: {names.model(group.name.rsplit('/', 1)[-1])}"
     rows, width = -(-len(chosen) // 2), min(2, len(chosen))
     made = style.figure(5.0 * width, 4.0 * rows)
     for number, column in enumerate(chosen):
@@ -498,7 +507,7 @@ def scan_picture(group: Group) -> Picture | None:
 
 
 def atoms_picture(record: Record) -> Picture:
-    """Return first and last frame side by side, and what happened to their structure."""
+    """Return first and last frame side by side, and the change of their structure."""
     trajectory = Trajectory(record)
     ends = [
         replace(trajectory[frame], label=_moment(record, trajectory, frame))
@@ -548,7 +557,7 @@ def atoms_remarks(record: Record) -> list[str]:
     return [
         f"in the last frame {pairs} closer than 70 % of the sum of the covalent radii "
         f"(shortest {shortest:.2f} {trajectory.length_unit}): no such bond is known, the "
-        "potential is not to be trusted there"
+        "potential is unreliable there"
     ]
 
 

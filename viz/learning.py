@@ -1,4 +1,4 @@
-"""Learning: parity, learning curves, rounds, and the feature map of samples."""
+"""Learning: parity, learning curves, rounds, and the map of explored samples."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MANY = 4000
-"""With more points than this, a parity plot shows how dense they lie."""
+"""With more points than this, a parity plot shows their density."""
 
 
 # -- labels ------------------------------------------------------------------------------
@@ -45,7 +45,7 @@ def labelled_frames(folder: Path) -> list[plots.Plot]:
         for part in parts:
             part[part[:, 0] == size, 1] -= lowest
     titles = {1: "energy above the lowest [eV/atom]", 2: "largest force component [eV/Å]"}
-    # side by side, so that neither hides the other
+    # Side by side, so that neither hides the other.
     sides = ((parts[0], "training", -0.2), (parts[1], "test", 0.2))
     return [
         plots.Plot(

@@ -156,7 +156,7 @@ class LivePage:
         state.serial += 1
 
     def look(self) -> None:
-        """Look whether the run has gone on, and show its newest frame if asked to."""
+        """Check for new frames, and show the newest one if it is followed."""
         state = self.server.state
         frames = self.renderer.refresh()
         state.last = frames - 1
@@ -170,7 +170,7 @@ class LivePage:
                 self.draw()
 
     async def follow(self) -> None:
-        """Keep looking, as long as the page is served."""
+        """Poll for new frames as long as the page is served."""
         while True:
             with self.server.state as state:
                 try:
@@ -202,7 +202,7 @@ class LivePage:
 
 
 def prepare_interaction(plotter: Any) -> None:
-    """Let the mouse of a remote page turn the scene as in a window."""
+    """Let the mouse of the page rotate the scene as in a window."""
     from vtkmodules.vtkInteractionStyle import vtkInteractorStyleTrackballCamera
     from vtkmodules.vtkRenderingCore import vtkRenderWindowInteractor
 

@@ -1,7 +1,7 @@
-"""``scene.html``: atoms that turn under the mouse, in one file that needs nothing.
+"""``scene.html``: atoms that rotate with the mouse, in one self-contained file.
 
-Drawn by a hundred lines of script on a plain canvas: no library, no WebGL, no network, so
-it opens in any browser and in a notebook.
+A hundred lines of script draw on a plain canvas: no library, no WebGL, no network, so it
+opens in any browser and in a notebook.
 """
 
 import base64
@@ -25,7 +25,7 @@ MAX_NUMBERS = 2_000_000
 
 
 def spread(frames: int, atoms: int = 1) -> list[int]:
-    """Return the frames that a page shows: all of few, evenly spread of many."""
+    """Return the frames that a page shows: all if few, else evenly spaced ones."""
     count = max(1, min(frames, MAX_FRAMES, MAX_NUMBERS // max(3 * atoms, 1)))
     return sorted({round(i) for i in np.linspace(0, frames - 1, count)})
 

@@ -1,4 +1,4 @@
-"""One small interface to everything that has frames: atoms, fields, plain numbers.
+"""One interface to everything that has frames: atoms, fields, scalars.
 
 The window, the live page, movies and single pictures all draw through it.
 """
@@ -83,7 +83,7 @@ class AtomsRenderer:
         self._scene.show(snapshot)
 
     def _look(self, snapshot: atoms.Snapshot, choice: str) -> Look:
-        """Return the look; ends of a colour bar stay what they were at its first use."""
+        """Return the look; the limits of a colour bar are fixed at its first use."""
         look = replace(self.look, colour=choice or self.look.colour)
         if look.colour == "species" or look.bounds is not None:
             return look
@@ -152,7 +152,7 @@ class FieldsRenderer:
             return pixels(made)
 
     def _span(self, column: Column) -> tuple[float, float]:
-        """Return common ends of the ordinate, so that a movie does not jump."""
+        """Return common ends of the ordinate, so that the axes of a movie stay fixed."""
         ends = np.asarray(column.array[:: max(1, column.shape[0] // 8)], float)
         finite = ends[np.isfinite(ends)]
         low, high = (
@@ -163,7 +163,7 @@ class FieldsRenderer:
 
 
 class NumbersRenderer:
-    """Draws the numbers that a run reports, as far as it has come."""
+    """Draws the scalars that a run has reported so far."""
 
     def __init__(self, record: Record) -> None:
         self._record = record
@@ -177,7 +177,7 @@ class NumbersRenderer:
         return [plot.y for plot in self._plots()]
 
     def moment(self, frame: int) -> str:
-        """Return how far the run has come."""
+        """Return the current step."""
         steps = self._record.events().get("step")
         return f"step {int(steps[-1])}" if steps is not None and len(steps) else "no events"
 

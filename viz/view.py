@@ -131,7 +131,7 @@ def write_movie(
 
 
 def write_page(record: Record, path: Path, request: Request) -> Path:
-    """Write the page that turns under the mouse.
+    """Write the page whose atoms rotate with the mouse.
 
     Raises:
         InputError: the run holds no atoms.

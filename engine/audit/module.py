@@ -1,4 +1,4 @@
-"""One door to all audits: from a module, or a file of one, to a report."""
+"""Entry point of all audits: from a module, or its file, to a report."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ def audit(
     temperature: float = 300.0,
     steps: int = 10_000,
 ) -> Report:
-    """Hold a learned module against what physics asks of it.
+    """Audit the physical properties of a learned module.
 
     Args:
         module: a module of ``models.potentials``, any potential of molecular dynamics, a
@@ -53,8 +53,8 @@ def audit(
         steps: along which a closure must stay realizable.
 
     Raises:
-        InputError: nothing is known that could be asked of such an object, or a structure
-            is needed and not given.
+        InputError: there is no audit for such an object, or a structure is needed and not
+            given.
     """
     start("cpu")
     if isinstance(module, ClosureSubject) or takes_faces(module):
@@ -94,7 +94,7 @@ def _as_potential(module: Any, structure: Atoms | None) -> Potential:
     if hasattr(module, "species") and hasattr(module, "cutoff") and callable(module):
         found: Any = module
         return found
-    raise InputError(f"audit: nothing is known of {type(module).__name__}")
+    raise InputError(f"audit: there is no audit for {type(module).__name__}")
 
 
 def audit_file(
