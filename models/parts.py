@@ -79,8 +79,8 @@ def load_object(reference: str) -> Any:
 
 
 @functools.cache
-def _outside() -> dict[str, importlib.metadata.EntryPoint]:
-    """Return what installed packages bring, by ``FAMILY.KIND``."""
+def _outside() -> dict[str, Any]:
+    """Return the entry points of installed packages, by ``FAMILY.KIND``."""
     return {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
 
 

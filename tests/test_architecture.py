@@ -173,3 +173,40 @@ def test_no_pickle_and_no_future_annotations():
             if path == ROOT / "engine/interop/foreign.py":  # and there never a fallback
                 text = text.replace(LOADING, "")
             assert not [word for word in forbidden if word in text], path
+
+
+ASSEMBLED = ("engine/jobs", "engine/inverse", "engine/ritz", "studies")
+"""Where jobs are: what can be refused is refused before they run."""
+
+
+def refusals_in_run(text: str) -> list[str]:
+    """Return the functions below ``run`` of a module that refuse an input."""
+    named: dict[str, list[ast.FunctionDef]] = {}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            named.setdefault(node.name, []).append(node)
+    reached, waiting, found = set(), ["run"], []
+    while waiting:
+        name = waiting.pop()
+        if name in reached or name not in named:
+            continue
+        reached.add(name)
+        for node in (part for each in named[name] for part in ast.walk(each)):
+            if isinstance(node, ast.Raise) and "InputError" in ast.unparse(node):
+                found.append(name)
+            waiting += [node.id] if isinstance(node, ast.Name) else []
+            waiting += [node.attr] if isinstance(node, ast.Attribute) else []
+    return found
+
+
+def test_jobs_refuse_nothing_that_check_accepts():
+    """``engine check`` assembles; a refusal after that would be found by ``run`` alone."""
+    files = [path for folder in ASSEMBLED for path in (ROOT / folder).glob("*.py")]
+    assert {str(f): bad for f in files if (bad := refusals_in_run(f.read_text()))} == {}
+
+
+def test_a_planted_refusal_in_run_is_found():
+    late = (
+        "class J:\n def run(self):\n  self.go()\n def go(self):\n  raise InputError('x')\n"
+    )
+    assert refusals_in_run(late) == ["go"]

@@ -36,7 +36,7 @@ from scalebridge.engine.gas.moment.fluid import FluidWorld
 from scalebridge.engine.gas.moment.grad13 import Grad13World
 from scalebridge.engine.gas.moment.hermite import HermiteWorld
 from scalebridge.engine.gas.moment.hyperbolic import HyperbolicWorld
-from scalebridge.engine.gas.moment.learned import ClosureEnsemble, Learned, Spectral
+from scalebridge.engine.gas.moment.learned import ClosureEnsemble
 from scalebridge.engine.gas.moment.positivity import PositivityFallback
 from scalebridge.engine.gas.moment.realizable import RealizableWorld
 from scalebridge.engine.gas.moment.state_equation import StiffenedGas
@@ -257,7 +257,7 @@ def face(device: Device, seed: int = 0) -> Any:
 
 def spectral(device: Device) -> Any:
     form = SpectrumForm(FaceForm(order=5, hidden=(8,), reach=(0.0625, 0.2)))
-    return Spectral(form.build().double().requires_grad_(False).to(device))
+    return form.build().double().requires_grad_(False).to(device)
 
 
 def ensemble(device: Device) -> Any:
@@ -409,9 +409,7 @@ GAS = {
     "shakhov 1d, reservoirs": kinetic(LINE, RESERVOIRS, model="shakhov"),
     "hermite, periodic": hermite(ALL_PERIODIC),
     "hermite, walls": hermite(FLAT_WALLS),
-    "hermite, learned closure": hermite(
-        ALL_PERIODIC, lambda device: Learned(face(device)), dissipation=roe
-    ),
+    "hermite, learned closure": hermite(ALL_PERIODIC, face, dissipation=roe),
     "hermite, closure ensemble": hermite(ALL_PERIODIC, ensemble, dissipation=roe),
     "hermite, spectral closure": hermite(ALL_PERIODIC, spectral, dissipation=roe),
     "hermite, positivity fallback": fallback,
@@ -529,7 +527,7 @@ EXCEPTIONS: dict[str, Short] = {
     "md compressed smooth edition": Short(SPEED, MOVED, 1),
     "md fixed atoms": Short(SPEED, f"{MOVED}; sums over systems; the step's number", 6, 1),
     "md adjoint": Short(
-        SPEED, f"{MOVED}, four times; a list; norms of the adjoint", 37, 25
+        SPEED, f"{MOVED}, four times; a list; norms of the adjoint", 38, 25
     ),
     "md langevin": Short(SPEED, DRAWN, 1, 1),
     "md bussi": Short(SPEED, DRAWN, 1, 1),

@@ -121,7 +121,7 @@ def test_contradictions_are_refused(changes, words):
         ("sound_wave", {"compare": [{"kind": "euler"}]}, "needs model.kind = kinetic"),
         (
             "lid_cavity",
-            {"grid.cells": [4096, 4096], "model.nodes": [400, 400]},
+            {"grid.cells": [512, 512], "model.nodes": [512, 512]},
             "GiB of memory",
         ),
     ],
