@@ -25,10 +25,11 @@ from scalebridge.engine.vmc.hamiltonian import (
     from_atoms,
     molecule,
 )
+from scalebridge.engine.vmc.hartree_fock import hartree_fock
 from scalebridge.engine.vmc.labeler import VmcCalculator, VmcLabeler, balanced
 from scalebridge.engine.vmc.optimiser import Adam, Spring, clipped, gram
 from scalebridge.engine.vmc.parameters import Flat
-from scalebridge.engine.vmc.pretrain import hartree_fock, pretrain, slater_jastrow
+from scalebridge.engine.vmc.pretrain import pretrain, slater_jastrow
 from scalebridge.engine.vmc.solve import Solution, Solver, nearest, warp
 from scalebridge.engine.vmc.spins import Spins
 from scalebridge.engine.vmc.statistics import (

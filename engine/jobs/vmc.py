@@ -16,8 +16,9 @@ from ..schema.base import Common
 from ..schema.vmc import PretrainingSection, SamplingSection, VmcScanScenario, VmcScenario
 from ..vmc.electrons import Electrons, needed_bytes
 from ..vmc.hamiltonian import Continuous, Molecule, molecule
+from ..vmc.hartree_fock import pyscf_mole
 from ..vmc.parameters import Flat
-from ..vmc.pretrain import has_orbitals, pyscf_mole
+from ..vmc.pretrain import has_orbitals
 from ..vmc.results import Finish, headline
 from ..vmc.scan import Scan
 from ..vmc.solve import PRETRAINING_STREAM, Solver, pretrained

@@ -16,6 +16,7 @@ from ...models.wavefunctions.slater import Shell
 from ..errors import InputError
 from ..units import BOHR_ANGSTROM
 from . import references
+from .hartree_fock import gaussian_shells, hartree_fock
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -102,8 +103,6 @@ class Molecule:
         Raises:
             InputError: PySCF is not installed, or has no such basis for an element.
         """
-        from .pretrain import gaussian_shells, hartree_fock
-
         field = hartree_fock(self, basis, cartesian=True)
         return gaussian_shells(field.mole), field.up, field.down
 

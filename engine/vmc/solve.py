@@ -24,7 +24,7 @@ def pretrained(world: Vmc, steps: int, basis: str, rng: torch.Generator) -> Vmc:
     """Return the world with Hartree-Fock orbitals, where its network has orbitals.
 
     Raises:
-        InputError: see :func:`~.pretrain.pyscf_mole`.
+        InputError: see :func:`~.hartree_fock.pyscf_mole`.
     """
     problem = world.problem
     if not (steps and isinstance(problem, Electrons) and has_orbitals(problem)):
