@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq -c constraints.txt
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow test-settings lint bench clean
 
 .venv/core: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "needs Python 3.11 or 3.12: make PYTHON=/path/to/it"; exit 1; }
@@ -20,7 +20,7 @@ PIP := $(BIN)/python -m pip install -qq -c constraints.txt
 	@touch $@
 
 demo: .venv/core
-	$(BIN)/engine run silicon_melt
+	$(BIN)/engine run silicon_melt --no-strict
 
 test: .venv/test
 	$(BIN)/ruff check .
@@ -30,8 +30,15 @@ test: .venv/test
 test-slow: .venv/test
 	$(BIN)/python -m pytest -m slow
 
+# The suite with other threads, instructions and order of tests: five runs.
+test-settings: .venv/test
+	$(BIN)/python tests/settings.py
+
 lint: .venv/test
 	$(BIN)/ruff check . && $(BIN)/pyright
+
+bench: .venv/test
+	$(BIN)/engine bench architecture --quick
 
 clean:
 	rm -rf .venv runs build *.egg-info

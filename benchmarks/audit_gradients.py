@@ -18,14 +18,15 @@ from scalebridge.engine import runtime
 from scalebridge.engine.bench import Recorder
 from scalebridge.engine.gas.collisions import lennard_jones, viscosity
 from scalebridge.engine.gas.kinetic import steady
-from scalebridge.engine.jobs.gradients_shock import Shock, inverse_thickness
 from scalebridge.engine.md.adjoint import trajectory
 from scalebridge.engine.md.differentiable import SmoothLennardJones
 from scalebridge.engine.md.integrators import Verlet
 from scalebridge.engine.md.structure import from_atoms
 from scalebridge.engine.md.units import REDUCED
 from scalebridge.engine.md.world import MolecularDynamics
-from scalebridge.engine.schema.gradients import PairSection, ShockSensitivityScenario
+from scalebridge.engine.schema.inverse import PairSection
+from scalebridge.studies.schema import ShockSensitivityScenario
+from scalebridge.studies.shock_sensitivity import Shock, inverse_thickness
 
 
 def gradients(quick: bool, record: Recorder) -> None:
@@ -143,7 +144,8 @@ def _record_shock(quick: bool, record: Recorder) -> None:
     steps, cells, nodes = (400, 45, 40) if quick else (7000, 45, 40)
     scenario = ShockSensitivityScenario(
         version=1,
-        kind="shock_sensitivity",
+        kind="study",
+        study="shock_sensitivity",
         temperature=300.0,
         pair=PairSection(epsilon=124.0, sigma=3.418),
         extent=18.0,

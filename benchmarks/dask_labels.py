@@ -25,7 +25,7 @@ def labels_lost(count: int = 40, seconds: float = 0.1) -> tuple[int, int]:
         store = LabelStore(Path(place), identity(teacher), toy.POINTS, toy.VALUES)
         killer = threading.Thread(target=_kill_one_worker, args=(store, count // 4))
         killer.start()
-        with execution.opened(execution.dask(address)) as line:
+        with execution.opened(execution.Dask(address)) as line:
             execution.label_all(line, store, teacher, points, attempts=5)
         killer.join()
         entries = [store.get(store.key(point)) for point in points]

@@ -190,7 +190,9 @@ def _model(place: Path) -> tuple[Path, ...]:
     from scalebridge.models.card import save_module
     from scalebridge.models.potentials.deep_potential import HigherMoments
 
-    small = HigherMoments(("Si",), basis=3, channels=4, axis=2, products=2, fitting=(4,))
+    small = HigherMoments(
+        ("Si",), members=1, basis=3, channels=4, axis=2, products=2, fitting=(4,)
+    )
     save_module(place / "model", small.build(1), {})
     return place / "model.safetensors", place / "model.json"
 

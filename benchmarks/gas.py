@@ -1,4 +1,4 @@
-"""Gas dynamics: errors against exact answers, speed beside peers, bandwidth, memory.
+"""Gas dynamics: errors against exact answers, speed compared with peers, bandwidth, memory.
 
 Peers run in an environment of their own, ``$SCALEBRIDGE_PEERS/gas`` (with clawpack and
 bte-pytorch), in the same call, one thread where they have only one; a peer that is not
@@ -15,12 +15,13 @@ import torch
 
 from scalebridge.engine.gas import exact
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC, Inflow, Sides
+from scalebridge.engine.gas.exact import shock_jump
 from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.kinetic.boltzmann import Boltzmann
 from scalebridge.engine.gas.kinetic.velocities import Velocities
 from scalebridge.engine.gas.kinetic.world import KineticWorld
 from scalebridge.engine.gas.material import Gas
-from scalebridge.engine.gas.moment.fluid import FluidWorld, shock_jump
+from scalebridge.engine.gas.moment.fluid import FluidWorld
 from scalebridge.engine.gas.moment.state_equation import IdealGas
 from scalebridge.engine.gas.observe import relative_drift
 

@@ -1,4 +1,4 @@
-"""Figures of the bridges: overhead, agreement with peers, faults, fuzzing."""
+"""Figures of the interfaces: overhead, agreement with peers, faults, fuzzing."""
 
 import json
 import sys

@@ -28,8 +28,8 @@ import torch
 from scalebridge.engine import runtime, scenario
 from scalebridge.engine.bench import Recorder
 from scalebridge.engine.learn import atoms
-from scalebridge.engine.learn.explorers.dynamics import Dynamics
-from scalebridge.engine.learn.explorers.structures import RandomStructures
+from scalebridge.engine.learn.explorers.dynamics import Dynamics, Walks
+from scalebridge.engine.learn.explorers.structures import Distortions
 from scalebridge.engine.learn.indicators import Evidence, conformal_ratio, spearman
 from scalebridge.engine.learn.labelers.exact import PotentialLabeler
 from scalebridge.engine.learn.selection import Batch
@@ -70,7 +70,8 @@ class Truth:
 def held_out(starts, frames: int = 6) -> list[tuple[Any, Any]]:
     """Frames of the true dynamics in every stratum, with labels; the same for all runs."""
     steps, stride = 600, 300 // frames
-    walk = Dynamics(starts, steps=steps, stride=stride, potential=lambda committee: Truth())
+    settings = Dynamics(steps=steps, stride=stride)
+    walk = Walks(settings, starts, potential=lambda committee: Truth())
     labeler = PotentialLabeler(StillingerWeber())
     seen = list(walk.explore([], runtime.generator(77)))
     late = seen[len(seen) // 2 :]
@@ -121,8 +122,7 @@ def silicon(arm: str, seed: int, quick: bool = False) -> dict[str, Any]:
     if arm != "learned":
         loop = replace(loop, batch=Batch(size, 1.0))
     if arm == "structures":
-        shapes = [start.configuration for start in starts]
-        loop = replace(loop, explorer=lambda round, reach: RandomStructures(shapes, 4))
+        loop = replace(loop, explorer=lambda round, reach: Distortions(4).explorer(starts))
     begun = time.process_time()
     with (
         tempfile.TemporaryDirectory() as place,
@@ -278,10 +278,10 @@ def measure_overhead(record: Recorder, quick: bool) -> None:
     size, workers = (8 if quick else 40), 2
     job = toy.loop(
         labeler=toy.Teacher(1.0),
-        pool=execution.processes(workers),
+        pool=execution.Processes(workers),
         batch=Batch(size, 0.2),
         rounds=1 if quick else 3,
-        threshold=toy.Conformal(1e-9),
+        threshold=lambda evidence, round, target: toy.Conformal()(evidence, round, 1e-9),
     )
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "run"

@@ -98,7 +98,7 @@ def closure(arm: str, seed: int, quick: bool = False) -> dict[str, Any]:
     watch = Watch(loop.trainer, strata, TARGET, MOST_LABELS)
     loop = replace(loop, trainer=watch, stop=watch, finish=lambda f, c, d: Outcome())
     if arm == "random":
-        blind = Unjudged(families, loop.explorer(0, math.inf).count)
+        blind = Unjudged(families, loop.explorer(0, math.inf).flows)
         loop = replace(
             loop, batch=Batch(loop.batch.size, 1.0), explorer=lambda round, reach: blind
         )

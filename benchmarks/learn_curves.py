@@ -115,9 +115,9 @@ class Watch:
         """Stop at the target, or when it costs too much."""
         return self.worst[-1] <= self.target or self.labels[-1] >= self.most
 
-    def open_strata(self, history: Any) -> dict[str, str]:
+    def checks(self, history: Any) -> tuple[Any, ...]:
         """Nothing to say."""
-        return {}
+        return ()
 
 
 def labels_needed(curve: dict[str, Any], target: float) -> float:

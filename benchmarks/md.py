@@ -348,7 +348,7 @@ def twin(kind: str, dtype: torch.dtype) -> CompressedPotential:
     """Return a compressed, untrained network of usual sizes for water."""
     config = {
         "smooth": SmoothEdition(("O", "H")),
-        "default": HigherMoments(("O", "H"), cutoff=6.0),
+        "default": HigherMoments(("O", "H"), cutoff=6.0, members=1),
     }[kind]
     module = config.build(0).to(dtype)
     if kind == "smooth":

@@ -144,7 +144,7 @@ def step_seconds(
     torch.set_num_threads(threads)
     species = ("H", "O")
     smooth = form == "smooth"
-    config = SmoothEdition(species) if smooth else HigherMoments(species, cutoff=6.0)
+    config = SmoothEdition(species) if smooth else HigherMoments(species, 6.0, members=1)
     settings = Settings(
         steps=100_000,
         batch=1,
@@ -226,16 +226,12 @@ def inference_microseconds(kind: str) -> float:
     """Energy, forces and virial of 512 silicon atoms by an untrained network, per atom."""
     from ase.build import bulk
 
-    from scalebridge.engine.jobs.train import form_of
-    from scalebridge.engine.schema.train import TrainScenario
+    from scalebridge.models.potentials import POTENTIALS
 
-    section = {"kind": kind, "cutoff": 5.0, "members": 1}
-    chosen = TrainScenario.model_validate(
-        {"version": 1, "kind": "train", "data": "none", "model": section}
-    )
+    form = POTENTIALS[kind](species=("Si",), cutoff=5.0, members=1)
     atoms = bulk("Si", cubic=True) * (4, 4, 4)
     atoms.rattle(0.1, seed=1)
-    return _microseconds(form_of(chosen.model, ("Si",)).build(1).double(), atoms)
+    return _microseconds(form.build(1).double(), atoms)
 
 
 def shipped_microseconds(key: str) -> tuple[float, int]:
@@ -260,7 +256,7 @@ def shipped_microseconds(key: str) -> tuple[float, int]:
 def _microseconds(module: Any, atoms: Any, repeats: int = 20) -> float:
     """As molecular dynamics evaluates it, one thread, f64, a skin of 0.5 angstrom."""
     from scalebridge.engine import runtime
-    from scalebridge.engine.jobs.md import fast
+    from scalebridge.engine.md.compressed import fast
     from scalebridge.engine.md.learned import LearnedPotential
     from scalebridge.engine.md.neighbours import build_neighbours
     from scalebridge.engine.md.structure import from_atoms

@@ -75,31 +75,37 @@ def _alone(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def _problem(name: str) -> Any:
     from scalebridge.engine.jobs.vmc import electrons
-    from scalebridge.engine.schema.vmc import DeterminantSection, SamplingSection
+    from scalebridge.engine.schema.vmc import SamplingSection
     from scalebridge.engine.vmc.hamiltonian import Trap, molecule
+    from scalebridge.models.wavefunctions.determinant import DeterminantForm
 
     hamiltonian = (
         Trap(0.5, 1, 1)
         if name == "Hooke"
         else molecule(*GEOMETRIES.get(name, ([name], [[0.0, 0.0, 0.0]])))
     )
-    return electrons(
-        hamiltonian, DeterminantSection(kind="determinant"), SamplingSection(), "f32", 1
-    )
+    return electrons(hamiltonian, DeterminantForm(), SamplingSection(), "f32", 1)
+
+
+def _prepared(world: Any) -> Any:
+    """Return the first state, after Hartree-Fock pretraining."""
+    from scalebridge.engine import runtime
+    from scalebridge.engine.vmc.solve import PRETRAINING_STREAM, pretrained
+
+    rng = runtime.generator(1, PRETRAINING_STREAM)
+    return pretrained(world, 150, "cc-pvdz", rng).init(runtime.generator(1, 0))
 
 
 def _measure_energy(
     name: str, stops: Sequence[float], exact: float
 ) -> list[dict[str, Any]]:
     """Optimise one system and evaluate it at every stop (seconds of this process)."""
-    from scalebridge.engine.jobs.vmc import prepared
-    from scalebridge.engine.schema.vmc import PretrainingSection
     from scalebridge.engine.vmc.optimiser import Spring
     from scalebridge.engine.vmc.world import Vmc
 
     wall = time.perf_counter()
     world = Vmc(_problem(name), Spring())
-    state = prepared(world, PretrainingSection(), 1)
+    state = _prepared(world)
     course: list[tuple[float, float]] = []
     results = []
     for stop in stops:
@@ -121,7 +127,6 @@ def _measure_energy(
                 "reached": _reached(course, exact),
             }
         )
-        world.problem.flat.load(state.parameters)
     return results
 
 
@@ -129,7 +134,7 @@ def _evaluate_until(problem: Any, state: Any, stop: float) -> dict[str, float]:
     from scalebridge.engine import runtime
     from scalebridge.engine.vmc.evaluate import evaluate
 
-    problem.flat.load(state.average)
+    problem = problem.at(state.average)
     begun = time.process_time()
     swept = problem.sweep(state.walkers, state.width, runtime.generator(2))
     problem.local_energy(swept.walkers)
@@ -388,8 +393,9 @@ def _forces(quick: bool, record: Any) -> None:
 
 
 def _measure_scan(name: str) -> dict[str, Any]:
-    from scalebridge.engine.jobs.vmc import Scan, assemble
+    from scalebridge.engine.jobs.vmc import assemble
     from scalebridge.engine.schema.vmc import VmcScanScenario
+    from scalebridge.engine.vmc.scan import Scan
 
     data = tomllib.loads((SCENARIOS / f"{name}.toml").read_text())
     scenario = VmcScanScenario(**data)
@@ -397,12 +403,11 @@ def _measure_scan(name: str) -> dict[str, Any]:
     assert isinstance(scan, Scan)
     known: list[Any] = []
     rows = []
-    for molecule, point in zip(scan.molecules, scan.points, strict=True):
+    columns = (scan.molecules, scan.coordinates, scan.references, scan.ccsd_t)
+    for molecule, coordinate, reference, ccsd_t in zip(*columns, strict=True):
         solution, result = scan.solver.solve(molecule, known)
         known.append(solution)
-        rows.append(
-            (point.coordinate, result.energy, result.error, point.reference, point.ccsd_t)
-        )
+        rows.append((coordinate, result.energy, result.error, reference, ccsd_t))
     return {"rows": rows, "cpu": time.process_time()}
 
 
@@ -442,8 +447,6 @@ def _measure_course(
 ) -> list[tuple[float, float]]:
     """CPU time and energy of every step, until the mean of 50 is within ``level``."""
     from scalebridge.engine import runtime
-    from scalebridge.engine.jobs.vmc import prepared
-    from scalebridge.engine.schema.vmc import PretrainingSection
     from scalebridge.engine.vmc.optimiser import Spring
     from scalebridge.engine.vmc.world import Vmc
 
@@ -452,7 +455,7 @@ def _measure_course(
         state = world.init(runtime.generator(1))
     else:
         world = Vmc(_problem(what), Spring())
-        state = prepared(world, PretrainingSection(), 1)
+        state = _prepared(world)
     course: list[tuple[float, float]] = []
     while not course or course[-1][0] < seconds:
         state = world.step(state)

@@ -63,6 +63,19 @@ def _commit() -> str:
     return answer.stdout.strip() or "unknown"
 
 
+def circumstances() -> dict[str, Any]:
+    """Return where, with what and when a figure is measured."""
+    return {
+        "machine": machine(),
+        "threads": int(
+            os.environ.get("SCALEBRIDGE_THREADS") or len(os.sched_getaffinity(0))
+        ),
+        "versions": versions(),
+        "date": datetime.date.today().isoformat(),
+        "commit": _commit(),
+    }
+
+
 @dataclass(frozen=True)
 class Recorder:
     """Takes the figures of one benchmark and keeps its file up to date.
@@ -103,20 +116,11 @@ class Recorder:
         if goal is not None:
             met = value >= goal if better == "higher" else value <= goal
             entry |= {"goal": goal, "better": better, "met": bool(met)}
-        entry |= {"date": datetime.date.today().isoformat(), "commit": _commit()}
         optional = {"spread": list(spread) if spread else None, "peer": peer, "note": note}
         entry |= {key: item for key, item in optional.items() if item is not None}
+        entry |= circumstances()
         table = json.loads(self.path.read_text()) if self.path.exists() else {"figures": {}}
         table["figures"][figure] = entry
-        table |= {
-            "machine": machine(),
-            "threads": int(
-                os.environ.get("SCALEBRIDGE_THREADS") or len(os.sched_getaffinity(0))
-            ),
-            "versions": versions(),
-            "date": entry["date"],
-            "commit": entry["commit"],
-        }
         self.path.parent.mkdir(exist_ok=True)
         write_text(self.path, json.dumps(table, indent=1) + "\n")
 
@@ -149,31 +153,43 @@ def results_page() -> str:
     """Return all result files as one page of tables."""
     lines = ["# Results", "", "Written by `engine bench`; every figure was measured."]
     for path in sorted((folder() / "results").glob("*.json")):
-        table = json.loads(path.read_text())
+        figures = json.loads(path.read_text())["figures"]
+        places = list(dict.fromkeys(_place(entry) for entry in figures.values()))
         lines += [
             "",
             f"## {path.stem}",
             "",
-            f"{table['machine']}; {table['threads']} threads; {table['date']}; "
-            f"commit {table['commit']}",
+            *(f"{number}. {place}" for number, place in enumerate(places, 1)),
             "",
-            "| figure | value | unit | goal | met | peer | note |",
-            "|---|---|---|---|---|---|---|",
+            "| figure | value | unit | goal | met | peer | note | where | date | commit |",
+            "|---|---|---|---|---|---|---|---|---|---|",
         ]
-        for figure, entry in table["figures"].items():
-            goal, met = "", ""
-            if "goal" in entry:
-                goal = f"{'>=' if entry['better'] == 'higher' else '<='} {entry['goal']:g}"
-                met = "yes" if entry["met"] else "no"
-            peer = entry.get("peer") or {}
-            shown = " ".join(
-                str(peer[k]) for k in ("name", "version", "value") if k in peer
-            )
-            spread = entry.get("spread")
-            value = f"{entry['value']:.4g}"
-            value += f" ({spread[0]:.4g} to {spread[1]:.4g})" if spread else ""
-            lines.append(
-                f"| {figure} | {value} | {entry['unit']} | {goal} | {met} | {shown} "
-                f"| {entry.get('note', '')} |"
-            )
+        lines += [
+            _row(figure, entry, places.index(_place(entry)) + 1)
+            for figure, entry in figures.items()
+        ]
     return "\n".join(lines) + "\n"
+
+
+def _place(entry: Mapping[str, Any]) -> str:
+    """Say on what machine, with how many threads and which packages a figure was found."""
+    packages = ("python", "torch", "taichi", "numpy")
+    found = ", ".join(f"{n} {entry['versions'][n]}" for n in packages)
+    threads = f"{entry['threads']} thread{'' if entry['threads'] == 1 else 's'}"
+    return f"{entry['machine']}; {threads}; {found}"
+
+
+def _row(figure: str, entry: Mapping[str, Any], place: int) -> str:
+    goal, met = "", ""
+    if "goal" in entry:
+        goal = f"{'>=' if entry['better'] == 'higher' else '<='} {entry['goal']:g}"
+        met = "yes" if entry["met"] else "no"
+    peer = entry.get("peer") or {}
+    shown = " ".join(str(peer[k]) for k in ("name", "version", "value") if k in peer)
+    spread = entry.get("spread")
+    value = f"{entry['value']:.4g}"
+    value += f" ({spread[0]:.4g} to {spread[1]:.4g})" if spread else ""
+    cells = (figure, value, entry["unit"], goal, met, shown, entry.get("note", ""))
+    where = (place, entry["date"], entry["commit"])
+    said = (str(cell).replace("|", "\\|") for cell in (*cells, *where))
+    return f"| {' | '.join(said)} |"

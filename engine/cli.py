@@ -1,4 +1,4 @@
-"""The command line. Heavy imports stand inside the commands: ``engine --help`` is quick."""
+"""The command line. Commands import what they need when they run."""
 
 import functools
 import json
@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .errors import EngineError, Exit, InputError
+from .errors import EngineError, InputError
 
 if TYPE_CHECKING:
-    from .protocols import Job, Outcome
-    from .run import Reporter
-    from .rundir import RunFolder
+    from .protocols import Outcome
 
 
 class Program(click.Group):
@@ -55,7 +53,7 @@ _settings = click.option(
 
 @dataclass(frozen=True)
 class Manner:
-    """How a run tells what it found.
+    """How a run presents what it found.
 
     Attributes:
         report: write ``report.html``.
@@ -66,6 +64,12 @@ class Manner:
     report: bool
     quiet: bool
     strict: bool
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The same, as arguments of :mod:`.commands`."""
+        pages = _write_report if self.report else None
+        return {"quiet": self.quiet, "strict": self.strict, "pages": pages}
 
 
 def _manner(command: Callable[..., None]) -> Callable[..., None]:
@@ -90,7 +94,7 @@ def _manner(command: Callable[..., None]) -> Callable[..., None]:
 @_settings
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder to make.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to run.")
-@click.option("--resume", is_flag=True, help="Go on in --out if it holds a run.")
+@click.option("--resume", is_flag=True, help="Continue the run in --out, if there is one.")
 @click.option("--executor", metavar="WHERE", help="processes, dask, dask=ADDRESS or slurm.")
 @click.option("--workers", type=int, default=2, show_default=True)
 @_manner
@@ -105,38 +109,19 @@ def run(
     manner: Manner,
 ) -> None:
     """Run a scenario: a file, or the name of a shipped one (see `engine list`)."""
+    from . import commands
     from .interop.cluster import execution
 
     if resume and out is None:
-        raise InputError("--resume: needs --out, the folder to go on in")
+        raise InputError("--resume: needs --out, the folder of the run to continue")
+    begun = time.monotonic()
     with execution(executor, workers) as where:
         if resume and out is not None and (out / "resolved.json").exists():
-            status = _go_on(out, manner, settings=where)
+            outcome = commands.resume(out, where, **manner.options)
         else:
             chosen = list(settings) + ([f'device="{device}"'] if device else []) + where
-            status = _begin(scenario, chosen, out, manner)
-    click.get_current_context().exit(status)
-
-
-def _begin(scenario: str, chosen: Sequence[str], out: Path | None, manner: Manner) -> int:
-    from . import scenario as scenarios
-    from .jobs import assemble
-
-    file = scenarios.find(scenario)
-    checked, base = scenarios.load(file, chosen)
-    job = assemble(checked, base)
-    out = out or Path("runs") / f"{file.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
-    command = ["engine", "run", scenario, *(f"--set {s}" for s in chosen)]
-    resolved = {
-        "name": file.stem,
-        "scenario": checked.model_dump(mode="json"),
-        "base": str(base),
-        "command": " ".join(command),
-    }
-    from .rundir import RunFolder
-
-    with RunFolder.create(out, file.read_text(encoding="utf-8"), resolved) as folder:
-        return _work(job, folder, manner)
+            outcome = commands.run(scenario, chosen, out, **manner.options)
+    _end(outcome, manner, time.monotonic() - begun)
 
 
 @main.command()
@@ -144,68 +129,35 @@ def _begin(scenario: str, chosen: Sequence[str], out: Path | None, manner: Manne
 @click.option("--previous", is_flag=True, help="From the checkpoint before the newest.")
 @_manner
 def resume(directory: Path, previous: bool, manner: Manner) -> None:
-    """Go on with a run that was interrupted, killed or stopped; nothing to edit."""
-    click.get_current_context().exit(_go_on(directory, manner, previous))
+    """Continue a run that was interrupted, killed or stopped; nothing to edit."""
+    from . import commands
+
+    begun = time.monotonic()
+    outcome = commands.resume(directory, previous=previous, **manner.options)
+    _end(outcome, manner, time.monotonic() - begun)
 
 
-def _go_on(
-    path: Path, manner: Manner, previous: bool = False, settings: Sequence[str] = ()
-) -> int:
-    from . import scenario as scenarios
-    from .jobs import assemble
-    from .rundir import RunFolder
+def _end(outcome: "Outcome", manner: Manner, seconds: float) -> None:
+    """Show what a run found and leave with its exit status."""
+    from .commands import status_of
 
-    with RunFolder.open(path) as folder:
-        folder.use_previous = previous
-        record = folder.resolved
-        data = scenarios.override(record["scenario"], settings)
-        checked = scenarios.parse(data, str(path / "resolved.json"))
-        return _work(assemble(checked, Path(record["base"])), folder, manner)
-
-
-def _work(job: "Job", folder: "RunFolder", manner: Manner) -> int:
-    """Run a job in its folder and return the exit status, which the summary says too."""
-    from .protocols import Outcome, told
-    from .run import console_reporter
-
-    report, begun = console_reporter(manner.quiet), time.monotonic()
-    try:
-        outcome = job.run(folder, report)
-    except EngineError as error:
-        outcome = Outcome(checks=told({type(error).__name__: str(error)}))
-        _conclude(folder, outcome, error.status, begun)
-        raise
-    failed = any(not check.passed for check in outcome.checks)
-    status = Exit.CHECK_FAILED if failed and manner.strict else Exit.DONE
-    _conclude(folder, outcome, status, begun)
-    if manner.report:
-        _write_report(folder, report)
-        folder.write_manifest()
     if not manner.quiet:
-        _show(folder, outcome, time.monotonic() - begun)
-    return status
+        _show(outcome, seconds)
+    click.get_current_context().exit(status_of(outcome, manner.strict))
 
 
-def _conclude(folder: "RunFolder", outcome: "Outcome", status: int, begun: float) -> None:
-    folder.write_summary(outcome, exit_status=status, wall_seconds=time.monotonic() - begun)
-    folder.write_manifest()
-
-
-def _write_report(folder: "RunFolder", report: "Reporter") -> None:
-    """Write the report; a report that cannot be drawn does not fail a run that is done."""
+def _write_report(path: Path) -> None:
     from ..viz.report import write_report
 
-    try:
-        write_report(folder.path)
-    except Exception as error:
-        report.say(f"report.html was not written: {type(error).__name__}: {error}")
+    write_report(path)
 
 
-def _show(folder: "RunFolder", outcome: "Outcome", seconds: float) -> None:
+def _show(outcome: "Outcome", seconds: float) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{folder.path}  ({seconds:.1f} s)", title_justify="left")
+    assert outcome.folder is not None
+    table = Table(title=f"{outcome.folder}  ({seconds:.1f} s)", title_justify="left")
     for column in ("result", "value", "unit"):
         table.add_column(column, justify="right" if column == "value" else "left")
     for name, figure in outcome.figures.items():
@@ -215,14 +167,15 @@ def _show(folder: "RunFolder", outcome: "Outcome", seconds: float) -> None:
         table.add_row(name, verdict, "")
     console = Console()
     console.print(table)
-    for path in sorted([*folder.path.glob("*.png"), *folder.path.glob("report.html")]):
+    pages = [*outcome.folder.glob("*.png"), *outcome.folder.glob("report.html")]
+    for path in sorted(pages):
         console.print(f"{path}", highlight=False, markup=False)
 
 
 @main.command()
 @click.argument("directory", type=click.Path(path_type=Path))
 def report(directory: Path) -> None:
-    """Write report.html and picture.png of a run anew, also of one that still goes on."""
+    """Rewrite report.html and picture.png of a run, also of one that is still running."""
     from ..viz.report import write_report
 
     click.echo(write_report(directory))
@@ -232,7 +185,11 @@ def report(directory: Path) -> None:
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option("--movie", type=click.Path(path_type=Path), help="Write an mp4 or gif.")
 @click.option("--png", type=click.Path(path_type=Path), help="Write one picture.")
-@click.option("--html", type=click.Path(path_type=Path), help="Write a page that turns.")
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path),
+    help="Write a page that rotates with the mouse.",
+)
 @click.option("--extxyz", type=click.Path(path_type=Path), help="Write for OVITO, ASE.")
 @click.option("--vtkhdf", type=click.Path(path_type=Path), help="Write for ParaView.")
 @click.option("--chemiscope", type=click.Path(path_type=Path), help="Write its JSON.")
@@ -259,7 +216,7 @@ def view(
     images: tuple[int, int, int],
     size: tuple[int, int],
 ) -> None:
-    """Look at a run: a window, a live page that follows it, or files for other programs."""
+    """View a run: a window, a live page that follows it, or files for other programs."""
     from ..viz import export
     from ..viz import view as views
 
@@ -277,10 +234,9 @@ def view(
 @_settings
 def check(scenario: str, settings: Sequence[str]) -> None:
     """Check a scenario and everything that it names, without running it."""
-    from . import scenario as scenarios
-    from .jobs import assemble
+    from . import commands
 
-    assemble(*scenarios.load(scenario, settings))
+    commands.check(scenario, settings)
     click.echo(f"{scenario}: ok")
 
 
@@ -293,14 +249,15 @@ def check(scenario: str, settings: Sequence[str]) -> None:
 def label(
     structures: Path, labeler: str, settings: Sequence[str], out: Path, workers: int
 ) -> None:
-    """Label structures with a micro-scale model; done again, only what is missing."""
-    from .jobs.learn import labeler_of
-    from .learn.execution import processes, serial
+    """Label structures with a micro-scale model; if repeated, only what is missing."""
+    from .jobs.label import labeler_of
+    from .learn.execution import Processes, Serial
     from .learn.labelling import label_structures, read_structures
     from .run import console_reporter
 
     chosen, samples = labeler_of(labeler, settings), read_structures(structures)
-    pool, report = processes(workers) if workers else serial, console_reporter(False)
+    pool = Processes(workers) if workers else Serial()
+    report = console_reporter(False)
     found = label_structures(
         samples, chosen, out, pool, tell=lambda done, all_: report.progress(done, all_, {})
     )
@@ -357,7 +314,7 @@ def export(model: Path, to: str, out: Path | None, precision: str) -> None:
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Name of what is written.")
 def import_(source: Path, out: Path | None) -> None:
-    """Turn a torch or PySCF checkpoint into safetensors and JSON; nothing in it is run."""
+    """Convert a torch or PySCF checkpoint to safetensors and JSON; no code in it runs."""
     from .interop.foreign import import_file
 
     click.echo(str(import_file(source, out or Path(source.stem))))
@@ -380,7 +337,7 @@ def import_(source: Path, out: Path | None) -> None:
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Folder for the report; without it, beside the model and on its card.",
+    help="Folder for the report; without it, next to the model and on its card.",
 )
 @click.option("--quiet", is_flag=True, help="No table.")
 @click.pass_context
@@ -394,7 +351,7 @@ def audit(
     out: Path | None,
     quiet: bool,
 ) -> None:
-    """Hold MODEL against what physics asks of it; exit status 0 only if all holds.
+    """Audit the physical properties of MODEL; exit status 0 only if all pass.
 
     MODEL is a saved model, the name of a shipped one, the folder of a run that made a
     wavefunction, or ase:NAME for a calculator.
@@ -406,7 +363,7 @@ def audit(
         report = module.audit_calculator(name, structure, temperature)
         stem = (out or Path()) / name
     elif (Path(model) / "resolved.json").is_file():
-        from .jobs.audit import trained_wavefunction
+        from .jobs.vmc import trained_wavefunction
 
         run = Path(model)
         report = module.audit(trained_wavefunction(run), run.resolve().name)
@@ -429,7 +386,7 @@ def audit(
 
 @main.command()
 def doctor() -> None:
-    """Say what is installed here, what is missing and how to get it."""
+    """List what is installed, what is missing and how to install it."""
     from .doctor import examine
 
     rows = examine()
@@ -439,7 +396,7 @@ def doctor() -> None:
 
 @main.command()
 @click.argument("names", nargs=-1)
-@click.option("--quick", is_flag=True, help="Small sizes, to see that it runs.")
+@click.option("--quick", is_flag=True, help="Small sizes, to test that it runs.")
 @click.option("--only", multiple=True, metavar="FIGURE", help="Measure only this figure.")
 def bench(names: Sequence[str], quick: bool, only: Sequence[str]) -> None:
     """Measure, and write benchmarks/results/NAME.json; without NAME, list them."""

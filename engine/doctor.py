@@ -1,4 +1,4 @@
-"""``engine doctor``: is everything here that a run needs, and what to install if not."""
+"""``engine doctor``: what a run needs, whether it is installed, and the remedy."""
 
 import ctypes.util
 import importlib.util
@@ -27,7 +27,7 @@ _RENDER = (
 
 
 def can_render() -> bool:
-    """Tell whether PyVista can draw here; VTK without GL kills its process, so ask one."""
+    """Whether PyVista can draw here; a child process tries, since VTK without GL aborts."""
     if importlib.util.find_spec("pyvista") is None:
         return False
     probe = subprocess.run(
@@ -37,7 +37,7 @@ def can_render() -> bool:
 
 
 def examine() -> list[tuple[str, bool, str]]:
-    """Return (what, fine or not, detail or remedy) for everything that a run may need."""
+    """Return (name, found, detail or remedy) of everything that a run may need."""
     from .rundir import versions  # brings PyTorch, which a picture does not need
 
     rows = [(name, True, version) for name, version in versions().items()]

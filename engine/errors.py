@@ -40,7 +40,7 @@ class GuardError(EngineError):
 
     Attributes:
         step: the step at which it fired.
-        state: the state that was refused, saved beside the last good one.
+        state: the state that was refused, saved with the last good one.
     """
 
     status = Exit.GUARD

@@ -1,4 +1,4 @@
-"""Files from elsewhere: refused unread when they are, or unpack to, far too much."""
+"""Size limits of input files, also of what compressed ones unpack to."""
 
 import bz2
 import gzip
@@ -27,7 +27,7 @@ def check_file_size(path: Path, largest: int = LARGEST) -> None:
     Packed text is unpacked piece by piece and counted, at most ``largest`` bytes of it.
 
     Raises:
-        InputError: too large, or damaged so that it cannot be told.
+        InputError: too large, or damaged.
     """
     try:
         size = path.stat().st_size

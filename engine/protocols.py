@@ -1,12 +1,13 @@
-"""The whole contract between the rooms: eight small protocols.
+"""The protocols between packages, and what a job returns.
 
-Anything that has the methods takes part; nothing has to be inherited. A plain function
-is accepted wherever a protocol has a single call.
+Any object with the methods fits; nothing has to be inherited. A plain function is accepted
+wherever a protocol has a single call.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -46,7 +47,7 @@ class Explorer(Protocol[Sample_co]):
     """Yields unlabelled samples that the current committee has visited."""
 
     def explore(self, committee: Committee, rng: torch.Generator) -> Iterator[Sample_co]:
-        """Run the current models and yield what they meet."""
+        """Run the current models and yield the samples that they visit."""
         ...
 
 
@@ -62,7 +63,7 @@ class Labeler(Protocol[Sample_contra, Label_co]):
     """Answers one sample with the micro-scale model; runs in a worker process."""
 
     def label(self, sample: Sample_contra) -> Label_co:
-        """Return the label, or raise: the loop records the failure and goes on."""
+        """Return the label, or raise: the loop records the failure and continues."""
         ...
 
 
@@ -90,12 +91,12 @@ class Writer(Protocol):
 
 
 Trigger = Callable[[int], bool]
-"""Tells at which steps something happens: ``lambda step: step % 100 == 0``."""
+"""Whether something happens at a step: ``lambda step: step % 100 == 0``."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One named result of a run, as it stands in ``summary.json``."""
+    """One named result of a run, as in ``summary.json``."""
 
     value: float
     unit: str = ""
@@ -108,7 +109,7 @@ class Check:
     """One thing that was checked of a result, with the value found and what is allowed.
 
     Attributes:
-        name: as it stands in ``summary.json``, e.g. ``energy_drift``.
+        name: as in ``summary.json``, e.g. ``energy_drift``.
         kind: ``health`` (finite, conserved, positive), ``accuracy`` (against an exact
             answer, a reference, a finer grid, the set-point that was asked for) or
             ``domain`` (is a learned part where it was trained).
@@ -146,12 +147,19 @@ class Check:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a job hands back: its figures, and what was checked of them."""
+    """What a job returns: its figures, and what was checked of them."""
 
     figures: Mapping[str, Figure] = field(default_factory=dict)
     checks: Sequence[Check] = ()
     unchecked: Mapping[str, str] = field(default_factory=dict)
     """``health``, ``accuracy`` or ``domain`` -> why none of that kind was checked."""
+    folder: Path | None = None
+    """The run folder, once the run is done."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check failed."""
+        return all(check.passed for check in self.checks)
 
     @property
     def verdicts(self) -> dict[str, str]:
@@ -160,7 +168,7 @@ class Outcome:
 
 
 def told(sentences: Mapping[str, str]) -> tuple[Check, ...]:
-    """Return health checks that know no value, from ``ok`` or a sentence each."""
+    """Return health checks without a value, each from ``ok`` or a sentence."""
     return tuple(
         Check(name, "health", float(said != "ok"), 0.0, note="" if said == "ok" else said)
         for name, said in sentences.items()
@@ -169,7 +177,7 @@ def told(sentences: Mapping[str, str]) -> tuple[Check, ...]:
 
 @runtime_checkable
 class Job(Protocol):
-    """What a scenario is built into: something that runs inside a run folder."""
+    """What a scenario is assembled into; it runs inside a run folder."""
 
     def run(self, folder: Any, report: Any) -> Outcome:
         """Do the work, from the checkpoint in ``folder`` if it holds one.

@@ -1,4 +1,4 @@
-"""The advance loop: world + (trigger, writer) pairs + guards + checkpoints + progress."""
+"""The time loop: a world, (trigger, writer) pairs, guards, checkpoints and progress."""
 
 import math
 import signal
@@ -39,7 +39,7 @@ class Resumable(Protocol):
         ...
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what :meth:`tensors` returned."""
+        """Restore what :meth:`tensors` returned."""
         ...
 
 
@@ -77,7 +77,7 @@ def unpack(template: State, packed: Mapping[str, Tensor]) -> State:
 
 
 class Reporter:
-    """Shows how far a job is and how its physics looks: one line, with the time left."""
+    """Shows the progress of a job in one line: step, remaining time, observables."""
 
     def __init__(self, console: Console | None = None, quiet: bool = False) -> None:
         self.console = console or Console(stderr=True)
@@ -107,7 +107,7 @@ class Reporter:
             self.console.file.write(line + "\n")
 
     def say(self, text: str) -> None:
-        """Print one line that stays."""
+        """Print one permanent line."""
         if not self.quiet:
             self.console.print(text, highlight=False, markup=False)
 
@@ -184,7 +184,7 @@ class Simulation(Generic[State]):
 
         Raises:
             GuardError: a guard stopped it; last good and bad state are saved.
-            InputError: the run was begun with other observables than it now has.
+            InputError: the run was started with other observables than it now has.
             Interrupted: it was asked to stop; a checkpoint was written.
         """
         state, step, shapes = self._begin(folder)
@@ -277,7 +277,7 @@ class Simulation(Generic[State]):
 
 
 def _refuse_other_observables(folder: RunFolder, begun: Shapes | None, now: Shapes) -> None:
-    """Averages and arrays of a run hold what it was begun with; nothing else fits in."""
+    """Refuse to resume with other observables: averages and arrays would not match."""
     if begun is None or begun == now:
         return
     names = sorted(n for n in begun.keys() | now.keys() if begun.get(n) != now.get(n))
@@ -291,8 +291,8 @@ def _refuse_other_observables(folder: RunFolder, begun: Shapes | None, now: Shap
     }
     changes = "; ".join(f"{name} {change}" for name, change in kinds.items())
     raise InputError(
-        f"{folder.path}: begun with other observables ({changes}); resume with the version "
-        "that began it, or run anew"
+        f"{folder.path}: started with other observables ({changes}); resume with the "
+        "version that started it, or start a new run"
     )
 
 

@@ -1,4 +1,4 @@
-"""The run folder: what a run leaves behind, and what it can be resumed from.
+"""The run folder: what a run writes, and what it can be resumed from.
 
 ``scenario.toml`` as given, ``resolved.json`` with every default, ``events.jsonl``,
 ``data.zarr``, ``checkpoints/``, ``summary.json``, ``manifest.json`` with the sha256 of
@@ -46,12 +46,12 @@ _PACKAGES = (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A state to go on from.
+    """A state to resume from.
 
     Attributes:
         step: step that was complete when it was written.
         tensors: named tensors.
-        extra: JSON data beside them.
+        extra: further JSON data.
     """
 
     step: int
@@ -61,7 +61,7 @@ class Checkpoint:
 
 @contextmanager
 def translate_os_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's errors into one line that says what is safe."""
+    """Turn the operating system's errors into one line that says what was kept."""
     try:
         yield
     except OSError as error:
@@ -98,7 +98,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors atomically as safetensors; views of one memory are written apart."""
+    """Write tensors atomically as safetensors; views of one storage become copies."""
     own = {
         n: t.detach().cpu().clone(memory_format=torch.contiguous_format)
         for n, t in tensors.items()
@@ -147,7 +147,7 @@ class RunFolder:
         try:
             if path.exists() and any(path.iterdir()):
                 raise InputError(
-                    f"{path}: exists and is not empty; to go on: engine resume"
+                    f"{path}: exists and is not empty; to continue: engine resume"
                 )
             path.mkdir(parents=True, exist_ok=True)
             (path / "checkpoints").mkdir()
@@ -169,7 +169,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
-        """Open an existing run folder to go on with it; its fixed files are verified.
+        """Open an existing run folder to continue it; its fixed files are verified.
 
         Raises:
             InputError: not a run folder.
@@ -206,7 +206,7 @@ class RunFolder:
         return lock
 
     def close(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         self._lock.close()
 
     def __enter__(self) -> "RunFolder":
@@ -298,7 +298,7 @@ class RunFolder:
         (self.path / "events.jsonl").unlink(missing_ok=True)
 
     def save_frame(self, name: str, tensors: Mapping[str, Tensor]) -> Path:
-        """Save the tensors of one state beside the checkpoints, for a guard's report."""
+        """Save the tensors of one state, for a guard's report."""
         path = self.path / f"{name}.safetensors"
         write_tensors(path, tensors)
         return path
@@ -368,7 +368,7 @@ def _read_checkpoint(path: Path, records: list[Path]) -> tuple[Checkpoint, int]:
     data = path.with_suffix(".safetensors")
     earlier = records[records.index(path) - 1] if records.index(path) > 0 else None
     remedy = (
-        f"; the one before it ({earlier.stem}) stands: engine resume --previous"
+        f"; the one before it ({earlier.stem}) is intact: engine resume --previous"
         if earlier
         else ""
     )
@@ -387,7 +387,7 @@ def _read_checkpoint(path: Path, records: list[Path]) -> tuple[Checkpoint, int]:
 
 
 def _plain(value: Any) -> Any:
-    """Make tensors and paths fit for JSON."""
+    """Convert tensors and paths for JSON."""
     if isinstance(value, torch.Tensor):
         return value.tolist()
     if hasattr(value, "item"):

@@ -78,6 +78,25 @@ def start(device: torch.device | str = "cpu") -> None:
         _started = kind
 
 
+def check_memory(numbers: float, dtype: torch.dtype, what: str) -> None:
+    """Refuse what cannot fit into the memory of the host.
+
+    Args:
+        numbers: how many are held at once.
+        dtype: of each.
+        what: names them in the message.
+
+    Raises:
+        InputError: they take more than the machine has.
+    """
+    needed, page = numbers * dtype.itemsize, os.sysconf("SC_PAGE_SIZE")
+    present = page * os.sysconf("SC_PHYS_PAGES")
+    if needed > present:
+        raise InputError(
+            f"{what} need {needed / 2**30:.3g} GiB of memory; {present / 2**30:.3g} present"
+        )
+
+
 def dtype_of(precision: str) -> torch.dtype:
     """Return the torch dtype of ``"f32"`` or ``"f64"``."""
     return {"f32": torch.float32, "f64": torch.float64}[precision]

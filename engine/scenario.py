@@ -118,7 +118,10 @@ def parse(data: Mapping[str, Any], source: str = "scenario") -> Common:
         raise InputError(
             f"{source}: kind: {found}{_nearest(kind, kinds)}; allowed: {', '.join(kinds)}"
         )
-    model: type[Common] = SCENARIOS[kind].variant(data)  # type: ignore[attr-defined]
+    try:
+        model: type[Common] = SCENARIOS[kind].variant(data)  # type: ignore[attr-defined]
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -146,19 +149,24 @@ def _friendly(
 ) -> list[str]:
     """Turn pydantic's report into lines; a typo is one line, not missing plus extra."""
     schema = model.model_json_schema()
-    lines, explained = [], set()
-    for detail in error.errors():
+    lines, explained, found = [], set(), error.errors()
+    for detail in found:
         if detail["type"] in _UNKNOWN:
-            key = _key(detail["loc"], data)
+            key = _key(detail["loc"], data, schema)
             parent, _, name = key.rpartition(".")
             known = _known_keys(detail["loc"], schema)
             lines.append(f"{source}: {key}: unknown key{_nearest(name, known)}")
             for guess in difflib.get_close_matches(name, known, 1):
                 explained.add(f"{parent}.{guess}".lstrip("."))
-    for detail in error.errors():
-        key = _key(detail["loc"], data)
+    for detail in found:
+        key = _key(detail["loc"], data, schema)
         typo = detail["type"] == "missing" and key in explained
-        if detail["type"] not in _UNKNOWN and not typo:
+        # a list all of whose entries are refused counts as empty to pydantic
+        emptied = detail["type"] == "too_short" and any(
+            other["loc"][: len(detail["loc"])] == detail["loc"] and other is not detail
+            for other in found
+        )
+        if detail["type"] not in _UNKNOWN and not typo and not emptied:
             lines.append(f"{source}: {key or 'scenario'}: {_sentence(detail)}")
     return lines
 
@@ -182,17 +190,23 @@ def _sentence(detail: ErrorDetails) -> str:
     return f"{message} (found {shown})"
 
 
-def _key(location: Sequence[int | str], data: Any) -> str:
-    """Return the dotted key as it stands in the file, without the tags of unions."""
+def _key(location: Sequence[int | str], data: Any, schema: Mapping[str, Any]) -> str:
+    """Return the dotted key as the file has it, without the tags of unions."""
+    definitions = schema.get("$defs", {})
+    kinds = [_resolve(schema, definitions)]
     parts: list[str] = []
     node = data
     for part in location:
+        tag = any(
+            part in kind.get("discriminator", {}).get("mapping", {}) for kind in kinds
+        )
+        kinds = [found for kind in kinds for found in _descend(kind, part, definitions)]
         if (isinstance(node, dict) and part in node) or (
             isinstance(node, list) and isinstance(part, int) and part < len(node)
         ):
             node = node[part]  # type: ignore[index]
             parts.append(str(part))
-        elif isinstance(node, dict) and part != node.get("kind"):
+        elif isinstance(node, dict) and not tag:
             parts.append(str(part))
             break
     return ".".join(parts)

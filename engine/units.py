@@ -1,4 +1,4 @@
-"""Constants and conversions, used at the border only (CODATA 2018).
+"""Constants and conversions, used for input and output only (CODATA 2018).
 
 Inside ``md``: eV, angstrom, amu, and the time unit angstrom * sqrt(amu / eV) that makes
 Newton's law free of factors. Inside ``gas``: non-dimensional. Inside ``vmc``: hartree
@@ -28,8 +28,3 @@ EV_PER_A3_BAR = EV_PER_A3_GPA * 1e4
 def time_from_fs(femtoseconds: float) -> float:
     """Convert fs to the internal time unit of ``md``."""
     return femtoseconds / MD_TIME_FS
-
-
-def time_to_fs(time: float) -> float:
-    """Convert the internal time unit of ``md`` to fs."""
-    return time * MD_TIME_FS

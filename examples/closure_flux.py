@@ -11,7 +11,7 @@ import torch
 
 from scalebridge.engine.gas.moment.hermite import from_raw, to_raw
 from scalebridge.models.card import load_module
-from scalebridge.models.closures.face import Row
+from scalebridge.models.closures import FaceStencil
 
 MODEL = Path(__file__).parents[1] / "scenarios/models/closure_wide_0.safetensors"
 
@@ -27,7 +27,7 @@ def main(closure=None, cells=200, tau=0.1, end=0.1) -> np.ndarray:  # noqa: ANN0
         face = 0.5 * (np.roll(flux, 1, 0) + flux - 4.5 * jump)
         if closure is not None:
             ends = torch.cat([w[-1:], w])[None], torch.cat([w, w[:1]])[None]
-            added = closure(Row(*ends, w[None], times, 1 / cells, periodic=True)).flux
+            added = closure(FaceStencil(*ends, w[None], times, 1 / cells, True)).flux
             face[:, -1] += 720 * added[0, :-1].detach().numpy()  # M_6 = .. + 6! f_6
         moments = moments - dt * cells * (np.roll(face, -1, 0) - face)
         rest = to_raw(from_raw(torch.from_numpy(moments), 2), 5).numpy()

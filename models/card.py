@@ -1,24 +1,36 @@
-"""Saving and loading of learned modules: safetensors for the weights, a JSON card beside.
+"""Saving and loading of learned modules: safetensors for the weights, and a JSON card.
 
 ``silicon.safetensors`` holds the tensors, ``silicon.json`` how to build the module and what
 is known of it: units, training data and its hash, domain, audits, and the sha256 of the
-weights. The class is looked up in a fixed table, so a file can name nothing else, and no
-pickle is ever read.
+weights. The form is a part (:mod:`.parts`): the card holds its ``kind``, which is looked up
+among the shipped forms, those of installed packages and those that the caller passes. A
+card can name nothing else, imports nothing by itself, and no pickle is ever read.
 """
 
 import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
+from .closures import CLOSURES
+from .parts import UnknownPartError, kind_of
+from .potentials import POTENTIALS
+
 FORMAT = 1
+
+FAMILIES = (POTENTIALS, CLOSURES)
+"""Whose parts a card may name."""
+
+SMALL = 4096
+"""Sizes up to this need no comparison with the weights before a module is built."""
 
 
 class DamagedModelError(Exception):
@@ -26,31 +38,7 @@ class DamagedModelError(Exception):
 
 
 class UnknownModelError(Exception):
-    """The card names a form that this version does not have, or is no card."""
-
-
-def _forms() -> dict[str, Callable[..., Any]]:
-    """Every form that can be saved: name -> configuration with ``build()``."""
-    from .closures.face import FaceForm
-    from .closures.recurrence import RecurrenceForm
-    from .potentials.behler_parrinello import BehlerParrinello
-    from .potentials.deep_potential import HigherMoments, SmoothEdition
-    from .potentials.local_frame import LocalFrame
-    from .potentials.sums import ZblSum
-    from .potentials.unconstrained import Unconstrained
-    from .potentials.whole_box import WholeBox
-
-    return {
-        "smooth_edition": SmoothEdition,
-        "higher_moments": HigherMoments,
-        "local_frame": LocalFrame,
-        "behler_parrinello": BehlerParrinello,
-        "unconstrained": Unconstrained,
-        "whole_box": WholeBox,
-        "zbl_sum": ZblSum,
-        "face_closure": FaceForm,
-        "recurrence_closure": RecurrenceForm,
-    }
+    """The card names a form that is not known here, or is no card."""
 
 
 def save_module(path: Path, module: nn.Module, information: Mapping[str, Any]) -> Path:
@@ -58,22 +46,27 @@ def save_module(path: Path, module: nn.Module, information: Mapping[str, Any]) -
 
     Args:
         path: with or without suffix.
-        module: has ``config``, a dataclass of the table of forms.
+        module: has ``config``, a part: a dataclass with ``kind`` and ``build()``.
         information: units, data, domain, audits, figures: anything that JSON can hold.
 
     Returns:
         The path of the weights.
 
     Raises:
-        UnknownModelError: the module's configuration is not in the table.
+        UnknownModelError: the module's configuration is no part, or holds what JSON
+            cannot.
     """
-    form, config = _describe(module.config)
+    form, config = _describe(getattr(module, "config", None))
     tensors = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
     return save_tensors(path, tensors, form, config, information)
 
 
-def load_module(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+def load_module(path: Path, forms: Sequence[type] = ()) -> tuple[nn.Module, dict[str, Any]]:
     """Return the module, in evaluation mode and in the precision it was saved in, and card.
+
+    Args:
+        path: with or without suffix.
+        forms: classes of parts that no installed package brings.
 
     Raises:
         FileNotFoundError: weights or card are missing.
@@ -81,20 +74,15 @@ def load_module(path: Path) -> tuple[nn.Module, dict[str, Any]]:
         UnknownModelError: the form is unknown or its configuration is not understood.
     """
     tensors, card = load_tensors(path)
-    if card.get("form") not in _forms():
-        known = ", ".join(_forms())
-        raise UnknownModelError(
-            f"{path}: form {card.get('form')!r} is unknown; known are {known}"
-        )
-    if _largest(card.get("config")) > sum(t.numel() for t in tensors.values()):
+    held = sum(t.numel() for t in tensors.values())
+    if _largest(card.get("config")) > max(held, SMALL):
         raise UnknownModelError(f"{path}: the card asks for more than the weights hold")
     try:
-        config = _configuration(card["form"], card["config"])
+        config = _configuration(card["form"], card["config"], forms)
         module = config.build()
-        precision = next(
-            t.dtype for n, t in tensors.items() if not n.endswith("energy_bias")
-        )
-        module.to(precision).load_state_dict(tensors)
+        module.to(_precision(tensors)).load_state_dict(tensors)
+    except UnknownModelError as error:
+        raise UnknownModelError(f"{path}: {error}") from error
     except Exception as error:
         # a card that somebody edited can make any form fail in its own way
         raise UnknownModelError(
@@ -207,31 +195,73 @@ def _card_hash(card: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()
 
 
+def _precision(tensors: Mapping[str, Tensor]) -> torch.dtype:
+    """Return the dtype of the weights; energies per species are f64 in any case."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not name.endswith("energy_bias"):
+            return tensor.dtype
+    return torch.float64
+
+
 def _describe(config: Any) -> tuple[str, dict[str, Any]]:
-    """Return the form's name and its fields; a configuration inside one likewise."""
-    names = [name for name, form in _forms().items() if form is type(config)]
-    if not names:
+    """Return the form's kind and its other fields; a part inside it likewise."""
+    kind = kind_of(config)
+    if kind is None or not dataclasses.is_dataclass(config):
         raise UnknownModelError(
-            f"{type(config).__name__} has no place in the table of forms"
+            f"config = {config!r}: a module that is saved needs a part as its config, a "
+            "dataclass with a field kind and a method build()"
         )
     values = {}
     for item in dataclasses.fields(config):
+        if item.name == "kind":
+            continue
         value = getattr(config, item.name)
-        if dataclasses.is_dataclass(value):
+        if kind_of(value) is not None:
             inner, inside = _describe(value)
             value = {"form": inner, "config": inside}
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise UnknownModelError(
+                f"{kind}.{item.name}: no card holds it: {error}"
+            ) from error
         values[item.name] = value
-    return names[0], values
+    return kind, values
 
 
-def _configuration(form: str, values: Mapping[str, Any]) -> Any:
-    arguments = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            arguments[key] = _configuration(value["form"], value["config"])
-        else:
-            arguments[key] = tuple(value) if isinstance(value, list) else value
-    return _forms()[form](**arguments)
+def _configuration(kind: Any, values: Mapping[str, Any], forms: Sequence[type]) -> Any:
+    arguments = {key: _value(value, forms) for key, value in values.items()}
+    return _form(kind, forms)(**arguments)
+
+
+def _value(value: Any, forms: Sequence[type]) -> Any:
+    """Return a field as the part has it: lists were tuples, a part has form and config."""
+    if isinstance(value, dict) and value.keys() == {"form", "config"}:
+        return _configuration(value["form"], value["config"], forms)
+    return tuple(_value(v, forms) for v in value) if isinstance(value, list) else value
+
+
+def _form(kind: Any, forms: Sequence[type]) -> type:
+    """Return the part of that kind.
+
+    Raises:
+        UnknownModelError: there is none, or the package that brings it does not import.
+    """
+    for form in forms:
+        if kind_of(form) == kind:
+            return form
+    for family in FAMILIES:
+        if kind in family:
+            try:
+                return family[kind]
+            except UnknownPartError as error:
+                raise UnknownModelError(str(error)) from error
+    known = [k for family in FAMILIES for k in family.kinds()]
+    known += [str(kind_of(form)) for form in forms]
+    raise UnknownModelError(
+        f"form {kind!r} is unknown; known are {', '.join(known)}; install the package that "
+        "brings it, or pass its class: load_module(path, forms=[...])"
+    )
 
 
 __all__ = [

@@ -29,7 +29,7 @@ import importlib
 import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, dataclass_transform
+from typing import Annotated, Any, TypeVar, dataclass_transform, get_args
 
 GROUP = "scalebridge.parts"
 """Entry points of packages that bring parts of their own."""
@@ -55,6 +55,16 @@ def part(cls: Class) -> Class:
     return dataclass(frozen=True)(cls)
 
 
+class ByKind:
+    """Marks a field of a part that is another part: ``Annotated[A | B, ByKind()]``."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """Let the key ``kind`` choose; called by pydantic when a scenario is read."""
+        from pydantic import Field
+
+        return handler.generate_schema(Annotated[source, Field(discriminator="kind")])
+
+
 def load_object(reference: str) -> Any:
     """Return the object that ``module:name`` names.
 
@@ -69,8 +79,8 @@ def load_object(reference: str) -> Any:
 
 
 @functools.cache
-def _outside() -> dict[str, importlib.metadata.EntryPoint]:
-    """Return what installed packages bring, by ``FAMILY.KIND``."""
+def _outside() -> dict[str, Any]:
+    """Return the entry points of installed packages, by ``FAMILY.KIND``."""
     return {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
 
 
@@ -81,7 +91,8 @@ class Family:
     Attributes:
         name: of the family, e.g. ``potential``.
         package: where the shipped ones stand.
-        shipped: kind -> ``module:class``, the module below ``package``.
+        shipped: kind -> ``module:class``, the module below ``package``, or its full name
+            (``scalebridge.``...) where a package that is built on top brings the class.
     """
 
     name: str
@@ -106,7 +117,9 @@ class Family:
                 something else.
         """
         if kind in self.shipped:
-            return load_object(f"{self.package}.{self.shipped[kind]}")
+            reference, top = self.shipped[kind], self.package.partition(".")[0]
+            full = reference.startswith(f"{top}.")
+            return load_object(reference if full else f"{self.package}.{reference}")
         point = _outside().get(f"{self.name}.{kind}")
         if point is None:
             known = ", ".join(self.kinds())
@@ -126,12 +139,15 @@ class Family:
 def kind_of(cls: Any) -> str | None:
     """Return what a part, or its class, calls itself; None for what is no part."""
     kind = getattr(cls, "kind", None)
+    if kind is None and (declared := getattr(cls, "model_fields", {}).get("kind")):
+        kind = next(iter(get_args(declared.annotation)), None)  # a scenario: Literal["x"]
     return kind if isinstance(kind, str) else None
 
 
 __all__ = [
     "GROUP",
     "STRICT",
+    "ByKind",
     "Family",
     "UnknownPartError",
     "kind_of",

@@ -15,6 +15,13 @@ import matplotlib
 matplotlib.use("Agg")
 
 import pytest
+import torch
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Start every test from one global seed, so that their order does not matter."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -167,7 +167,7 @@ def loop(**changes) -> Loop:
         error=error,
         samples=POINTS,
         labels=VALUES,
-        threshold=Conformal(target=0.05, prior=2.0),
+        threshold=Conformal(prior=2.0),
         batch=Batch(10, random=0.2),
         stop=StopRule(target=0.05, untrusted=0.02),
         stratum=stratum,
@@ -200,7 +200,7 @@ def final_data(path: Path, job: Loop) -> list[tuple[float, float]]:
 
 def main() -> None:
     path, workers, seconds = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-    pool = execution.processes(workers) if workers else execution.serial
+    pool = execution.Processes(workers) if workers else execution.Serial()
     run(path, loop(labeler=Teacher(seconds), pool=pool, rounds=4))
 
 

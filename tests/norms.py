@@ -41,9 +41,6 @@ RENAMED = {"data.zarr/atlas/": "data.zarr/feature_map/"}
 """Parts of keys that were named otherwise when the norms were recorded."""
 CLOCKS = ("second", "cpu_s")
 """A figure or an array whose name holds one of these measures time, not physics."""
-UNDEFINED = ("checkpoint/state/u", "checkpoint/state/f")
-"""States of gases: their ghost cells are scratch and may hold anything after the last step.
-The cells themselves are kept as frames of density, velocity, temperature and stress."""
 FLOOR = 1e-5
 """Smaller numbers are compared absolutely: a drift, a momentum or an asymmetry that is zero
 but for the round-off of numbers of order one (1e-15) then moves by 1e-10."""
@@ -223,7 +220,7 @@ SHORT: dict[str, Shortened] = {
     "normal_shock": Shortened(
         ("grid.cells=[48]", "model.nodes=[32]", "time.end=0.5", "time.frames=2"),
     ),
-    "relaxation_bkw": Shortened(("nodes=32", "time_end=1.0", "frames=5")),
+    "relaxation_bkw": Shortened(("model.nodes=32", "time.end=1.0", "time.frames=5")),
     "riemann_2d": Shortened((*_PLANE, "time.end=0.1")),
     "shock_mach5p5": Shortened(
         ("cells=40", "halvings=0", "time=1.0", "velocities=48"),
@@ -246,7 +243,10 @@ SHORT: dict[str, Shortened] = {
         _md("structure.repeat=[2,2,2]", f"output.rdf=[{{name='all',{_AFTER},r_max=5.0}}]"),
     ),
     "silicon_train": Shortened(
-        (*_FIVE, "model.members=2", *_TINY_MODEL),
+        (
+            *_FIVE, "model.network.members=2",
+            *(setting.replace("model.", "model.network.") for setting in _TINY_MODEL),
+        ),
         TRAINED,
         needs=("shared/data/mlearn/Si",),
     ),
@@ -387,7 +387,7 @@ def norms_of(folder: Path) -> dict[str, float]:
     found = dict(_summary_norms(folder))
     arrays = (*_stored_arrays(folder), *_saved_tensors(folder), *_structures(folder))
     for name, array in arrays:
-        if name not in UNDEFINED and not any(clock in name for clock in CLOCKS):
+        if not any(clock in name for clock in CLOCKS):
             found.update(array_norms(name, array))
     return dict(sorted(found.items()))
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from scalebridge.engine import bench
+
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("engine", "models", "viz")
+PACKAGES = ("engine", "models", "viz", "studies")
 LOADING = 'torch.load(source, map_location="cpu", weights_only=True)'
 """The one call that reads a foreign pickle (`engine import`)."""
 
@@ -44,9 +46,11 @@ ORDER = (
     ("engine.learn",),
     ("engine.interop",),
     ("engine.audit",),
+    ("engine.inverse",),
     ("engine.coupling",),
     ("engine.chain",),
     ("engine.jobs",),
+    ("engine.commands",),
     ("engine.cli",),
 )
 """Packages of the engine from the lowest floor up; each may import lower floors only."""
@@ -124,6 +128,27 @@ def test_a_planted_wrong_import_is_found(file, name):
     assert violations({file: {name}}) == [f"{file} imports {name}"]
 
 
+def test_imports_have_no_circles():
+    assert bench.load("architecture").import_circles() == []
+
+
+@pytest.mark.parametrize(
+    ("second", "circles"),
+    [
+        ("def late():\n    from . import first\n", [["viz.first", "viz.second"]]),
+        (
+            "import typing\nif typing.TYPE_CHECKING:\n    from . import first\n",
+            [],
+        ),
+    ],
+)
+def test_a_planted_circle_is_found_also_inside_a_function(tmp_path, second, circles):
+    (tmp_path / "viz").mkdir()
+    (tmp_path / "viz/first.py").write_text("from .second import late\n")
+    (tmp_path / "viz/second.py").write_text(second)
+    assert bench.load("architecture").import_circles(tmp_path) == circles
+
+
 def test_every_package_is_in_the_wheel():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     listed = set(project["tool"]["setuptools"]["packages"])
@@ -132,7 +157,7 @@ def test_every_package_is_in_the_wheel():
         for package in (*PACKAGES, "scenarios")
         for path in (ROOT / package).rglob("__init__.py")
     }
-    assert listed == folders
+    assert listed == folders | {"scalebridge"}
 
 
 def test_no_pickle_and_no_future_annotations():
@@ -148,3 +173,40 @@ def test_no_pickle_and_no_future_annotations():
             if path == ROOT / "engine/interop/foreign.py":  # and there never a fallback
                 text = text.replace(LOADING, "")
             assert not [word for word in forbidden if word in text], path
+
+
+ASSEMBLED = ("engine/jobs", "engine/inverse", "engine/ritz", "studies")
+"""Where jobs are: what can be refused is refused before they run."""
+
+
+def refusals_in_run(text: str) -> list[str]:
+    """Return the functions below ``run`` of a module that refuse an input."""
+    named: dict[str, list[ast.FunctionDef]] = {}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            named.setdefault(node.name, []).append(node)
+    reached, waiting, found = set(), ["run"], []
+    while waiting:
+        name = waiting.pop()
+        if name in reached or name not in named:
+            continue
+        reached.add(name)
+        for node in (part for each in named[name] for part in ast.walk(each)):
+            if isinstance(node, ast.Raise) and "InputError" in ast.unparse(node):
+                found.append(name)
+            waiting += [node.id] if isinstance(node, ast.Name) else []
+            waiting += [node.attr] if isinstance(node, ast.Attribute) else []
+    return found
+
+
+def test_jobs_refuse_nothing_that_check_accepts():
+    """``engine check`` assembles; a refusal after that would be found by ``run`` alone."""
+    files = [path for folder in ASSEMBLED for path in (ROOT / folder).glob("*.py")]
+    assert {str(f): bad for f in files if (bad := refusals_in_run(f.read_text()))} == {}
+
+
+def test_a_planted_refusal_in_run_is_found():
+    late = (
+        "class J:\n def run(self):\n  self.go()\n def go(self):\n  raise InputError('x')\n"
+    )
+    assert refusals_in_run(late) == ["go"]

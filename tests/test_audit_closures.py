@@ -68,16 +68,10 @@ def test_an_untrained_closure_is_audited():
     """The form itself keeps conservation, frames and mirrors, whatever its weights are."""
     torch.manual_seed(0)
     module = FaceForm(order=5, reach=(0.02, 0.1)).build().double()
-    subject = ClosureSubject(moments_of(module), 5)
+    subject = ClosureSubject(module, 5)
     for check in (moments.closure_conserves, moments.galilean, moments.reflection):
         assert check(subject).passed, check
     report = audit(ClosureSubject(grad, 5), "grad", steps=5)
     assert "hyperbolicity" in report.failures
     assert report.kind == "closure"
     assert all(math.isfinite(f.threshold) for f in report.findings)
-
-
-def moments_of(module):
-    from scalebridge.engine.gas.moment.learned import Learned
-
-    return Learned(module)

@@ -127,7 +127,7 @@ def _ase(calculator):
 def test_a_calculator_without_a_structure_is_refused():
     with pytest.raises(InputError, match="structure"):
         audit(EMT())
-    with pytest.raises(InputError, match="nothing is known"):
+    with pytest.raises(InputError, match="there is no audit for object"):
         audit(object())
     with pytest.raises(InputError, match="--structure"):
         crystal(("H", "O"))
@@ -151,7 +151,9 @@ def test_a_report_says_what_failed():
 def test_the_command_writes_card_and_page_and_fails_for_a_bad_model(tmp_path, monkeypatch):
     from scalebridge.engine.audit import module
 
-    form = HigherMoments(("Si",), cutoff=4.0, channels=3, axis=2, products=2, fitting=(8,))
+    form = HigherMoments(
+        ("Si",), cutoff=4.0, channels=3, axis=2, products=2, fitting=(8,), members=1
+    )
     path = card.save_module(tmp_path / "net", form.build(seed=1).double(), {"units": "eV"})
     short = PotentialAudit.__call__
 

@@ -85,3 +85,17 @@ def test_one_figure_can_be_measured_alone(tmp_path, monkeypatch):
     table = json.loads((tmp_path / "results/toy.json").read_text())["figures"]
     assert table["speed"]["value"] == 4.0
     assert table["error"]["value"] == 2.0
+
+
+def test_every_figure_keeps_where_and_with_what_it_was_measured(tmp_path, monkeypatch):
+    monkeypatch.setenv("SCALEBRIDGE_THREADS", "1")
+    test_the_page_of_results_tells_met_from_missed(tmp_path, monkeypatch)
+    monkeypatch.setenv("SCALEBRIDGE_THREADS", "2")
+    bench.measure("toy", quick=True, only=["speed"])
+    table = json.loads((tmp_path / "results/toy.json").read_text())["figures"]
+    assert (table["error"]["threads"], table["speed"]["threads"]) == (1, 2)
+    for key in ("machine", "versions", "date", "commit"):
+        assert table["speed"][key]
+    page = (tmp_path / "RESULTS.md").read_text()
+    assert "; 1 thread;" in page
+    assert "; 2 threads;" in page

@@ -110,7 +110,7 @@ def test_a_lost_flow_does_not_take_the_others_with_it():
     run = comparison.run_realizable(true)
     assert bool((run.errors(true)[-1] < 0.02).all())
     raw = true.raw.clone()
-    raw[0, 2, 5, 4] *= 0.2  # the fourth moment of no gas
+    raw[0, 2, 5, 4] *= 0.2  # an unrealizable fourth moment
     spoiled = comparison.run_realizable(comparison.Reference(raw, true.knudsen, true.times))
     assert math.isnan(float(spoiled.moments[-1, 2].sum()))
     for flow in (0, 1, 3):

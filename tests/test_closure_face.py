@@ -11,7 +11,7 @@ from scalebridge.engine.gas.boundaries import ALL_PERIODIC, Sides, Wall
 from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.material import Gas
 from scalebridge.engine.gas.moment.hermite import HermiteWorld, rows
-from scalebridge.engine.gas.moment.learned import ClosureEnsemble, Learned
+from scalebridge.engine.gas.moment.learned import ClosureEnsemble
 from scalebridge.engine.gas.moment.upwind import absolute, from_frozen, roe, to_frozen
 from scalebridge.engine.learn.trainers import closure as training
 from scalebridge.models.closures.face import (
@@ -71,7 +71,7 @@ def test_the_answer_does_not_see_the_frame(order, reach):
     moved[..., 1] += 3.0
     a, b = module(row_of(w)), module(row_of(moved))
     assert float((a.flux - b.flux).abs().max()) < 1e-12 * float(a.flux.abs().max()) * 10
-    assert float(a.flux.abs().max()) > 1e-5
+    assert float(a.flux.abs().max()) > 1e-8  # round-off in w is 1e-15
 
 
 def test_a_closure_that_sees_velocity_is_caught():
@@ -222,11 +222,11 @@ def test_the_speeds_are_those_of_the_solvers_matrix():
         high = rows(w.expand(6, -1), unit, 5, blend).T
         matrix = np.concatenate([np.array(low, dtype=float), high.numpy()])
         speeds = (np.linalg.eigvals(matrix) - float(w[0, 1])) / math.sqrt(float(w[0, 2]))
-        g = (w[0, 3:] / w[0, 0] / w[0, 2] ** torch.tensor([1.5, 2.0, 2.5])).numpy()
+        g = (w[0, 3:] / w[0, 0] / float(w[0, 2]) ** np.array([1.5, 2.0, 2.5])).numpy()
         expected = companion_speeds(g, 5, share)
-        np.testing.assert_allclose(
-            np.sort_complex(speeds), np.sort_complex(expected), atol=1e-8
-        )
+        # Two speeds that nearly meet are known to sqrt(eps) alone; the polynomial that has
+        # them for roots is known to eps times its largest coefficient, some 100.
+        np.testing.assert_allclose(np.poly(speeds), np.poly(expected), rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("order", [3, 4, 5, 8, 11])
@@ -261,14 +261,14 @@ def world(module, sides=ALL_PERIODIC, cells=24, **changes) -> HermiteWorld:
             kn,
             5,
             2e-3,
-            closure=Learned(module),
+            closure=module,
             dissipation=roe,
         ),
         **changes,
     )
 
 
-def calm_cells() -> torch.Tensor:
+def smooth_cells() -> torch.Tensor:
     x = torch.arange(24, dtype=torch.float64) / 24
     w = torch.zeros(3, 24, 6, dtype=torch.float64)
     w[..., 0] = w[..., 2] = 1 + 0.3 * torch.sin(2 * math.pi * x)
@@ -283,15 +283,15 @@ def totals(state) -> torch.Tensor:
 @pytest.mark.parametrize("council", [False, True])
 def test_mass_momentum_energy_are_conserved(council):
     members = [closure(seed=s, size=1.0) for s in range(2)]
-    chosen = ClosureEnsemble(members) if council else Learned(members[0])
+    chosen = ClosureEnsemble(members) if council else members[0]
     one = world(members[0], closure=chosen)
-    state = first = one.start(calm_cells())
+    state = first = one.start(smooth_cells())
     for _ in range(5):
         state = one.step(state)
     drift = (totals(state) - totals(first)).abs() / 24
     assert float(drift.max()) < 1e-14
     hme = world(members[0], closure=lambda faces: type(chosen(faces))())
-    other = hme.start(calm_cells())
+    other = hme.start(smooth_cells())
     for _ in range(5):
         other = hme.step(other)
     assert float((other.moments - state.moments).abs().max()) > 1e-6
@@ -301,7 +301,7 @@ def test_members_that_see_alike_share_that_work():
     members = [closure(seed=s, size=1.0) for s in range(3)]
     assert members[0].sees_like(members[1])
     one = world(members[0])
-    faces = one._faces(one._padded(calm_cells()))
+    faces = one.stencil(one._padded(smooth_cells()))
     together = ClosureEnsemble(members, 0.05)(faces)
     members[1].limit.fill_(1e9)
     assert not members[0].sees_like(members[1])
@@ -324,7 +324,7 @@ def test_fast_asinh_is_asinh_with_slope_one_at_rest():
 
 def test_walls_keep_the_mass():
     one = world(closure(size=1.0), Sides(Wall(1.0), Wall(1.2)))
-    w = calm_cells()
+    w = smooth_cells()
     state = first = one.start(w)
     for _ in range(5):
         state = one.step(state)
@@ -343,7 +343,7 @@ def test_fallbacks_are_counted():
 def test_gradients_go_through_a_step():
     module = closure().requires_grad_(True)
     one = world(module, check=False)
-    state = one.step(one.start(calm_cells()))
+    state = one.step(one.start(smooth_cells()))
     state.moments.square().sum().backward()
     found = [float(p.grad.abs().max()) for p in module.parameters()]
     assert min(found) > 0

@@ -13,7 +13,6 @@ from scalebridge.engine.gas.boundaries import ALL_PERIODIC
 from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.material import Gas
 from scalebridge.engine.gas.moment.hermite import HermiteWorld, koren, primitive, van_leer
-from scalebridge.engine.gas.moment.learned import Learned
 from scalebridge.engine.jobs.closure import assemble
 from scalebridge.engine.learn import linear_response
 from scalebridge.engine.learn.explorers import fronts
@@ -158,10 +157,16 @@ def test_training_through_the_solver_takes_open_lines(weak_shock):
 
 TRAIN = {
     "version": 1,
-    "kind": "closure_train",
+    "kind": "train",
     "families": [{"name": "wave", "flows": 4, "until": 0.02}],
     "fronts": {"mach": [1.3], "riemann": 1, "knudsen": [0.05]},
-    "network": {"hidden": [6], "reach": [0.05], "stretch": 1.0, "bound": 6.0},
+    "model": {
+        "kind": "face_closure",
+        "hidden": [6],
+        "reach": [0.05],
+        "stretch": 1.0,
+        "bound": 6.0,
+    },
     "members": 1,
     "cells": 20,
     "velocities": 48,
@@ -227,8 +232,8 @@ def test_beyond_grads_cone_hme_takes_over_and_is_counted():
         5,
         1e-3,
     )
-    faces = world._faces(world._padded(w))
-    plain = Learned(module)(faces)
+    faces = world.stencil(world._padded(w))
+    plain = module(faces)
     assert plain.source is None and plain.fallback is not None
     assert float(plain.fallback[0].max()) == 0.0 < float(plain.fallback[1].min())
     assert (

@@ -10,7 +10,6 @@ from scalebridge.engine.gas.boundaries import ALL_PERIODIC
 from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.material import Gas
 from scalebridge.engine.gas.moment.hermite import HermiteWorld
-from scalebridge.engine.gas.moment.learned import Spectral
 from scalebridge.engine.gas.moment.upwind import roe, to_frozen
 from scalebridge.engine.learn.trainers import closure as training
 from scalebridge.engine.learn.trainers import spectrum
@@ -85,9 +84,9 @@ def test_mirror_image_and_frame():
     signs = torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0, -1.0], dtype=torch.float64)
     moved = w.clone()
     moved[..., 1] += 3.0
-    a = module(row_of_cells(w, kn, 1 / 24))[0]
-    b = module(row_of_cells((w * signs).flip(1), kn, 1 / 24))[0].flip(1)
-    c = module(row_of_cells(moved, kn, 1 / 24))[0]
+    a = module(row_of_cells(w, kn, 1 / 24)).source
+    b = module(row_of_cells((w * signs).flip(1), kn, 1 / 24)).source.flip(1)
+    c = module(row_of_cells(moved, kn, 1 / 24)).source
     # f_6 is even, so its slope is odd
     torch.testing.assert_close(b, -a, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(c, a, rtol=1e-9, atol=1e-12)
@@ -102,7 +101,7 @@ def test_it_learns_waves_and_runs():
     moments = torch.stack([training.conserved(part[..., :-1]) for part in stacked])
     data = training.Labelled(stacked[:1], moments[:1], kn[:16], (0.0,))
     module = SpectrumForm(FaceForm(hidden=(16,), reach=(0.03, 0.1))).build()
-    labels = spectrum.fit(module, [data], 250, 8, 2e-2, rng)
+    labels = spectrum.fit(module, [data], 100, 8, 2e-2, rng)
     every = torch.arange(len(labels.true))
     with torch.no_grad():
         loss = float(spectrum.slope_loss(module, labels, every))
@@ -111,10 +110,11 @@ def test_it_learns_waves_and_runs():
         for parameter in hme.net.parameters():
             parameter.zero_()
         nothing = float(spectrum.slope_loss(hme, labels, every))
-    assert nothing > 0.8 and loss < 0.4 * nothing
+    # Over 8 draws of waves: 0.55 to 0.85 is left to learn, 0.6 to 1.6 % of it after that.
+    assert nothing > 0.3 and loss < 0.05 * nothing
     world = HermiteWorld(
         Grid((40,), (-0.5,), (0.5,)), (ALL_PERIODIC,), Gas.constant_time(1), kn[:16], 5,
-        2e-3, closure=Spectral(module.double()), dissipation=roe,
+        2e-3, closure=module.double(), dissipation=roe,
     )  # fmt: skip
     state = first = world.start(stacked[0, ..., :-1])
     with torch.no_grad():

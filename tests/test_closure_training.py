@@ -141,9 +141,9 @@ def test_the_worst_decade_counts_a_lost_run_as_infinite():
 
 TINY = {
     "version": 1,
-    "kind": "closure_train",
+    "kind": "train",
     "families": [{"name": "wave", "flows": 4, "until": 0.02}],
-    "network": {"hidden": [8], "reach": [0.05]},
+    "model": {"kind": "face_closure", "hidden": [8], "reach": [0.05]},
     "members": 1,
     "cells": 20,
     "velocities": 48,
@@ -215,5 +215,5 @@ def test_bad_scenarios_are_refused():
                 "models": [{"name": "a", "members": ["x"]}],
             }
         )
-    with pytest.raises(InputError, match="extra"):
-        parse({**TINY, "network": {"extra": 1}})
+    with pytest.raises(InputError, match=r"model.order"):
+        parse({**TINY, "model": {"kind": "face_closure", "order": 3}})

@@ -10,10 +10,10 @@ from scalebridge import scenarios
 from scalebridge.engine import scenario as scenario_files
 from scalebridge.engine.coupling import collisions, coupled
 from scalebridge.engine.coupling.collisions import Conditions, PairCollisions, Viscosity
+from scalebridge.engine.coupling.comparison import reference
 from scalebridge.engine.coupling.coupled import RateCache
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.jobs import assemble
-from scalebridge.engine.jobs.coupled import reference
 from scalebridge.engine.learn.label_store import LabelError, fingerprint
 from scalebridge.engine.run import console_reporter
 from scalebridge.engine.rundir import RunFolder

@@ -11,7 +11,8 @@ from scalebridge.engine.gas.kinetic.velocities import Velocities
 from scalebridge.engine.gas.kinetic.world import KineticWorld
 from scalebridge.engine.gas.material import Gas
 from scalebridge.engine.gas.moment import hermite
-from scalebridge.engine.gas.moment.hermite import Closing, HermiteWorld
+from scalebridge.engine.gas.moment.hermite import HermiteWorld
+from scalebridge.models.closures.contract import ClosureOutput
 
 F64 = torch.float64
 GAS = Gas.constant_time(1)
@@ -106,7 +107,7 @@ def test_a_closure_is_a_callable_and_gradients_flow_through_the_step():
         flux = (
             weight * faces.mean[..., 0] * faces.mean[..., 2] ** 3 * faces.gradient[..., 2]
         )
-        return Closing(flux=1e-2 * flux, fallback=faces.mean[..., 0] > 1.4)
+        return ClosureOutput(flux=1e-2 * flux, trust=(faces.mean[..., 0] <= 1.4).double())
 
     moment = world([0.5], closure=closure, check=False)
     start = moment.start(wave(1, 64, 5))

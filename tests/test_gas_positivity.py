@@ -1,4 +1,4 @@
-"""Moment runs that would leave physics, and what calming the gas does to them."""
+"""Moment runs that become unphysical, and what the positivity fallback does to them."""
 
 from dataclasses import replace
 
@@ -54,7 +54,7 @@ def physical(state):
 
 
 @pytest.mark.parametrize("sides", [ALL_PERIODIC, Sides(Open(), Open())])
-def test_a_run_that_would_be_lost_is_calmed(sides):
+def test_a_run_that_would_diverge_falls_back(sides):
     sharp = world(sides)
     start = sharp.start(colliding())
     assert not all(physical(run(sharp, start, 250)))
@@ -75,5 +75,6 @@ def test_good_runs_are_untouched_by_those_beside_them():
     both = run(
         PositivityFallback(sharp), sharp.start(torch.cat([gentle, colliding()[1:]])), 60
     )
-    assert torch.equal(both.moments[0], expected.moments[0])
+    # Arrays of another length may round differently: 1e-16 in each of 60 steps.
+    torch.testing.assert_close(both.moments[0], expected.moments[0], rtol=0, atol=1e-13)
     assert float(both.fallbacks[0]) == 0.0

@@ -7,10 +7,11 @@ import pytest
 from pydantic import ValidationError
 
 from scalebridge import scenarios
+from scalebridge.engine.errors import InputError
 from scalebridge.engine.jobs.gas import assemble
 from scalebridge.engine.run import console_reporter
 from scalebridge.engine.rundir import RunFolder
-from scalebridge.engine.schema.gas import GasScenario, RelaxationScenario
+from scalebridge.engine.schema.gas import GasScenario
 
 FOLDER = Path(scenarios.__file__).parent
 SHORT = {
@@ -24,7 +25,7 @@ SHORT = {
     "shu_osher": {"grid.cells": [100], "time.end": 0.5, "time.frames": 1},
     "isentropic_vortex": {"grid.cells": [32, 32], "time.end": 0.5, "time.frames": 1},
     "kelvin_helmholtz": {"grid.cells": [32, 32], "time.end": 0.2, "time.frames": 1},
-    "relaxation_bkw": {"time_end": 0.2, "frames": 1},
+    "relaxation_bkw": {"time.end": 0.2, "time.frames": 1},
 }
 EXPECTED = {
     "sod": {"density_error": 0.05, "density_error_free": 0.02},
@@ -46,8 +47,7 @@ def load(name, changes):
         for table in tables:
             place = place[table]
         place[key] = value
-    kind = RelaxationScenario if data["kind"] == "gas_relaxation" else GasScenario
-    return kind(**data)
+    return GasScenario.variant(data)(**data)
 
 
 @pytest.mark.parametrize("name", SHORT)
@@ -109,3 +109,23 @@ def test_moment_models_in_a_plane_are_reached_from_a_scenario(tmp_path):
 def test_contradictions_are_refused(changes, words):
     with pytest.raises(ValidationError, match=words):
         load("sod", changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("sod", {"reference": "couette"}, "needs a 1D grid with walls"),
+        ("sod", {"reference": "shock"}, "needs initial.kind = shock"),
+        ("normal_shock", {"reference": "riemann"}, "needs initial.kind = jump"),
+        ("sound_wave", {"gas.viscosity": "power_law"}, "constant_time"),
+        ("sound_wave", {"compare": [{"kind": "euler"}]}, "needs model.kind = kinetic"),
+        (
+            "lid_cavity",
+            {"grid.cells": [512, 512], "model.nodes": [512, 512]},
+            "GiB of memory",
+        ),
+    ],
+)
+def test_what_cannot_run_is_refused_in_assembly(name, changes, words):
+    with pytest.raises(InputError, match=words):
+        assemble(load(name, changes), FOLDER)

@@ -8,13 +8,13 @@ import torch
 from scalebridge.engine.audit.certify import certify
 from scalebridge.engine.errors import GuardError, InputError
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC, Inflow, Open, Sides
+from scalebridge.engine.gas.exact import shock_jump
 from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.kinetic import steady
 from scalebridge.engine.gas.kinetic.differentiable import LineKinetics
 from scalebridge.engine.gas.kinetic.velocities import Velocities
 from scalebridge.engine.gas.kinetic.world import KineticWorld
 from scalebridge.engine.gas.material import Gas
-from scalebridge.engine.gas.moment.fluid import shock_jump
 from scalebridge.engine.gas.steady import attach, krylov_solver
 
 CELLS = 40

@@ -16,7 +16,6 @@ from scalebridge.engine.md.adjoint import ChaosWarning, growth_rate, trajectory
 from scalebridge.engine.md.differentiable import (
     SmoothLennardJones,
     TorchPotential,
-    lennard_jones_energy,
 )
 from scalebridge.engine.md.integrators import Bussi, Langevin, Schedule, Verlet
 from scalebridge.engine.md.neighbours import build_neighbours
@@ -87,6 +86,21 @@ def mixture():
     skew = state.cell + tensor(0, 0.2, 0, 0, 0, 0.3, 0.1, 0, 0).reshape(1, 3, 3)
     state = replace(state, cell=skew, anchor_cell=skew)
     return state, build_neighbours(state, CUTOFF, 0.3)
+
+
+def lennard_jones_energy(cutoff):
+    """SmoothLennardJones in plain torch; parameters (epsilon, sigma)."""
+
+    def function(parameters, d, there, mask, here):
+        epsilon, sigma = parameters
+        e = (epsilon[here][:, None] * epsilon[there]).sqrt()
+        s = 0.5 * (sigma[here][:, None] + sigma[there])
+        square = torch.where(mask, d.square().sum(-1), cutoff**2)
+        a, b = (s**2 / square) ** 3, (s / cutoff) ** 6
+        u = a * a - a + (6 * b * b - 3 * b) * square / cutoff**2 - 7 * b * b + 4 * b
+        return 0.5 * torch.where(mask, 4 * e * u, 0.0).sum(1)
+
+    return function
 
 
 def both(epsilon, sigma):

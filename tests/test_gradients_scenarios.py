@@ -4,12 +4,12 @@ import pytest
 
 from scalebridge.engine import scenario as scenario_files
 from scalebridge.engine.errors import InputError
+from scalebridge.engine.inverse.rdf import RdfFit
 from scalebridge.engine.jobs import assemble
-from scalebridge.engine.jobs.gradients_closure import ClosureLoop
-from scalebridge.engine.jobs.gradients_rdf import RdfFit
-from scalebridge.engine.jobs.gradients_shock import ShockSensitivity
 from scalebridge.engine.run import console_reporter
 from scalebridge.engine.rundir import RunFolder
+from scalebridge.studies.closure_in_loop import ClosureLoop
+from scalebridge.studies.shock_sensitivity import ShockSensitivity
 
 SHORT = {
     "learn_viscosity": (
@@ -77,7 +77,7 @@ def test_a_closure_is_trained_in_the_loop(tmp_path):
         ("learn_viscosity", "temperatures=[300.0, 200.0, 600.0]", "must rise"),
         ("closure_in_the_loop", "horizons=[4, 2]", "must rise"),
         ("shock_sensitivity", "mach=0.5", "greater than"),
-        ("learn_lj_from_rdf", "device='cuda'", "on the cpu"),
+        ("learn_lj_from_rdf", "device='cuda'", "should be 'cpu'"),
     ],
 )
 def test_refusals(name, change, words):

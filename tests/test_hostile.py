@@ -77,7 +77,9 @@ def test_a_pickle_with_a_program_in_it_is_not_run(tmp_path):
 
 
 def test_a_pickle_under_the_name_of_weights_is_damage(tmp_path):
-    form = HigherMoments(("Si",), basis=3, channels=4, axis=2, products=2, fitting=(4,))
+    form = HigherMoments(
+        ("Si",), members=1, basis=3, channels=4, axis=2, products=2, fitting=(4,)
+    )
     path = save_module(tmp_path / "model", form.build(1), {})
     torch.serialization.save({"x": Payload(tmp_path / "run")}, path)
     with pytest.raises(DamagedFileError, match="sha256"):
@@ -158,7 +160,9 @@ def test_a_gigantic_array_in_a_header(tmp_path):
 def test_a_card_that_asks_for_more_than_its_weights(tmp_path):
     from scalebridge.models import card
 
-    form = HigherMoments(("Si",), basis=3, channels=4, axis=2, products=2, fitting=(4,))
+    form = HigherMoments(
+        ("Si",), members=1, basis=3, channels=4, axis=2, products=2, fitting=(4,)
+    )
     save_module(tmp_path / "model", form.build(1), {})
     content = json.loads((tmp_path / "model.json").read_text())
     del content["card_sha256"]

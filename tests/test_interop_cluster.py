@@ -87,7 +87,7 @@ def test_labels_as_slurm_jobs(slurm, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # for learn_toy
     teacher, points = toy.Teacher(0.01), [toy.Point(0.1 * k) for k in range(4)]
     store = LabelStore(tmp_path, identity(teacher), toy.POINTS, toy.VALUES)
-    with pools.opened(pools.slurm(1, "00:10:00", "1GB")) as line:
+    with pools.opened(pools.Slurm(1, "00:10:00", "1GB")) as line:
         place = line.submit(os.getenv, "SLURM_JOB_ID").result(120)
         pools.label_all(line, store, teacher, points)
     assert place is not None

@@ -1,22 +1,16 @@
 """Data in and out: formats are round trips, or say what they lose."""
 
-import warnings
 from dataclasses import replace
 
 import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from click.testing import CliRunner
 
 from scalebridge.engine.cli import main
-from scalebridge.engine.errors import InputError
-from scalebridge.engine.interop.data import (
-    DroppedArrays,
-    as_atoms,
-    write_deepmd,
-    write_structures,
-)
+from scalebridge.engine.interop.data import write_deepmd
 from scalebridge.engine.md.data import LabelledFrame, read_frames
 
 
@@ -70,38 +64,15 @@ def test_deepmd_hdf5_as_dpdata_reads_it(tmp_path):
     assert sorted(energies) == sorted(frame(seed=k).energy for k in (1, 2))
 
 
-def test_extxyz_keeps_everything(tmp_path):
-    original = frame()
-    atoms = as_atoms(original)
-    atoms.arrays["uncertainty"] = np.arange(3.0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", DroppedArrays)
-        path = write_structures([atoms], tmp_path / "a.extxyz")
-    assert same(read_frames(path)[0], original, 1e-7)
-    assert np.array_equal(ase.io.read(path).arrays["uncertainty"], np.arange(3.0))
-
-
-@pytest.mark.parametrize("suffix", [".db", ".traj"])
-def test_formats_that_drop_arrays_say_so(tmp_path, suffix):
-    atoms = as_atoms(frame())
-    atoms.arrays["uncertainty"] = np.arange(3.0)
-    with pytest.warns(DroppedArrays, match="drops the arrays uncertainty"):
-        path = write_structures([atoms], tmp_path / f"a{suffix}")
-    assert "uncertainty" not in ase.io.read(path).arrays
-    assert same(read_frames(path)[0], frame(), 1e-9)
-
-
-def test_nothing_is_overwritten_and_unknown_formats_are_refused(tmp_path):
-    (tmp_path / "a.extxyz").write_text("precious")
-    with pytest.raises(InputError, match="nothing is overwritten"):
-        write_structures([Atoms("H")], tmp_path / "a.extxyz")
-    with pytest.raises(InputError, match="cannot write"):
-        write_structures([Atoms("H")], tmp_path / "a.nosuch")
-
-
 def test_the_command_writes_deepmd_data(tmp_path):
     pytest.importorskip("dpdata", reason="extra `deepmd`")
-    write_structures([as_atoms(frame())], tmp_path / "a.extxyz")
+    one = frame()
+    atoms = Atoms(one.symbols, one.positions, cell=one.cell, pbc=one.periodic)
+    stress = (-one.virial / one.volume).reshape(9)[[0, 4, 8, 5, 2, 1]]
+    atoms.calc = SinglePointCalculator(
+        atoms, energy=one.energy, forces=one.forces, stress=stress
+    )
+    ase.io.write(tmp_path / "a.extxyz", atoms)
     arguments = ["export", str(tmp_path / "a.extxyz"), "--to", "deepmd-data"]
     result = CliRunner().invoke(main, [*arguments, "--out", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output

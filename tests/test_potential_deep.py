@@ -13,8 +13,6 @@ from scalebridge.engine.errors import DamagedFileError, InputError
 from scalebridge.engine.md.data import LabelledFrame, as_state
 from scalebridge.engine.md.learned import (
     LearnedPotential,
-    as_committee,
-    check_species,
     load_potential,
 )
 from scalebridge.engine.md.neighbours import build_neighbours
@@ -35,7 +33,9 @@ FORMS = {
         SPECIES, cutoff=4.5, neurons=(6, 12, 24), axis=4, fitting=(20, 20), members=2
     ),
     "higher": HigherMoments(SPECIES, cutoff=4.5, members=3),
-    "no_products": HigherMoments(SPECIES, cutoff=4.5, lmax=2, products=0, fitting=(16,)),
+    "no_products": HigherMoments(
+        SPECIES, cutoff=4.5, lmax=2, products=0, fitting=(16,), members=1
+    ),
 }
 BLOCKS = (5, 7)
 
@@ -201,16 +201,17 @@ def test_committee_equals_its_members(model):
     d, kinds, mask, species = environments(8)
     whole = model(d, kinds, mask, species)
     members = [model.member(k) for k in range(model.members)]
+    # Products of a stack and of one matrix may sum in another order: 1e2 terms, 1e-14.
     for k, member in enumerate(members):
-        assert torch.equal(member(d, kinds, mask, species)[0], whole[k])
+        alone = member(d, kinds, mask, species)[0]
+        torch.testing.assert_close(alone, whole[k], rtol=1e-12, atol=1e-13)
+        assert k == 0 or float((alone - whole[k - 1]).abs().max()) > 1e-6
     assert torch.equal(join(members)(d, kinds, mask, species), whole)
 
 
 def test_a_committee_needs_members_of_one_form():
     with pytest.raises(ValueError, match="one form"):
         join([FORMS["higher"].build(0), FORMS["no_products"].build(0)])
-    with pytest.raises(InputError, match="committee"):
-        as_committee([FORMS["higher"].build(0), torch.nn.Linear(1, 1)])
 
 
 def test_energy_bias_is_the_minimum_norm_solution_and_stays_exact():
@@ -346,8 +347,3 @@ def test_missing_and_foreign_models_are_told_apart(tmp_path):
     (tmp_path / "y.json").write_text(json.dumps({"a": 1}))
     with pytest.raises(InputError, match="not the card"):
         load_potential(tmp_path / "y")
-
-
-def test_unknown_element_is_named():
-    with pytest.raises(InputError, match="atom 1 is Ge, the model knows O, Si"):
-        check_species(SPECIES, ["Si", "Ge"], "start.xyz")

@@ -29,11 +29,12 @@ from scalebridge.models.potentials.sums import COULOMB, ZblRepulsion, ZblSum
 from scalebridge.models.potentials.unconstrained import (
     Unconstrained,
     random_rotations,
-    rotational_spread,
 )
 
 SPECIES = ("O", "Si")
-SMALL = HigherMoments(SPECIES, cutoff=4.5, channels=4, axis=2, products=2, fitting=(8,))
+SMALL = HigherMoments(
+    SPECIES, cutoff=4.5, channels=4, axis=2, products=2, fitting=(8,), members=1
+)
 FORMS = {
     "local_frame": LocalFrame(
         SPECIES, cutoff=4.5, angular=(3, 4), radial=(2, 3), fitting=(12,), members=2
@@ -248,6 +249,13 @@ def test_turning_a_batch_turns_labels_with_it():
     again = turned(labelled, turns)
     assert torch.allclose(again.forces, forces2[0], atol=1e-10)
     assert torch.allclose(again.virial, virial2[0], atol=1e-10)
+
+
+def rotational_spread(module, displacements, *rest):
+    """Standard deviation of atomic energies over rotations, ``[members, atoms]`` eV."""
+    turns = random_rotations(16, torch.Generator().manual_seed(0))
+    energies = [module(displacements @ turn.to(displacements).T, *rest) for turn in turns]
+    return torch.stack(energies).std(0)
 
 
 def test_rotational_spread_is_zero_only_for_invariant_models():

@@ -306,6 +306,6 @@ def test_other_observables_than_at_the_start_are_refused(tmp_path, change):
 
     with RunFolder.create(tmp_path / "run", "", {}) as folder, pytest.raises(Stop):
         simulation(folder, hook=stop).run(folder, Reporter(quiet=True))
-    with pytest.raises(InputError, match="begun with other observables"):
+    with pytest.raises(InputError, match="started with other observables"):
         go_on(Changed())
     go_on(Rotation())  # nothing was lost by the refusal

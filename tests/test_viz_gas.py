@@ -12,8 +12,9 @@ from viz_runs import create
 from scalebridge.engine.protocols import Figure, Outcome, told
 from scalebridge.engine.run import ZarrWriter
 from scalebridge.viz import figures, gas, learning, names, plots, style, walkers
+from scalebridge.viz.picture import to_png
 from scalebridge.viz.record import Column, Group, Record
-from scalebridge.viz.report import to_png, write_report
+from scalebridge.viz.report import write_report
 
 GAS = {
     "kind": "gas",
@@ -163,7 +164,7 @@ def test_what_was_computed_comes_before_what_stands_beside_it(tmp_path):
     maps = [title for title in titles if "maps" in title]
     assert maps == ["fields: maps", "compare/nsf: maps"]
     page = write_report(tmp_path / "run").read_text()
-    assert "Beside it: Navier-Stokes-Fourier" in page
+    assert "Compared with: Navier-Stokes-Fourier" in page
     assert "was not drawn" not in page
 
 
@@ -256,7 +257,7 @@ def test_results_of_many_models_are_one_table(closure):
 
 
 def test_training_of_closures_is_drawn_network_by_network(tmp_path):
-    with create(tmp_path / "run", {"kind": "closure_train", "title": "Train"}) as folder:
+    with create(tmp_path / "run", {"kind": "train", "title": "Train"}) as folder:
         for member in range(2):
             for stage, loss in (("regression", 1.0), ("polish", 0.1)):
                 for step in range(0, 300, 100):

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..engine.errors import InputError
-from . import style
+from . import render, style
+from .look import SPECIES, Look, cell_edges
+from .page import embedded, spread
 from .record import Group, Record
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ SPHERE_FACTOR = 0.5
 """Radius of a sphere as a fraction of the covalent radius, where bonds are drawn."""
 
 MAX_BONDED = 6000
-"""With more atoms than this, bonds are left out: nobody could see them."""
+"""With more atoms than this, bonds are not drawn: they could not be seen."""
 
 ARGON_SIGMA = 3.405
 """Angstrom; atoms in reduced units are drawn as if they were argon (Rahman 1964)."""
@@ -173,7 +175,7 @@ class Snapshot:
         return ["species", *(n for n in self.values if len(self.values[n])), *more]
 
     def value_of(self, name: str) -> np.ndarray:
-        """Return the numbers ``[atoms]`` that a colour stands for.
+        """Return the values ``[atoms]`` that a colour shows.
 
         Raises:
             InputError: nothing of that name is known of these atoms.
@@ -194,8 +196,6 @@ class Snapshot:
         return f"{text} [{unit}]" if unit else text
 
     def _repr_html_(self) -> str:
-        from .page import embedded
-
         return embedded([self])
 
 
@@ -229,8 +229,6 @@ class Trajectory:
         return self._group
 
     def _repr_html_(self) -> str:
-        from .page import embedded, spread
-
         return embedded([self[frame] for frame in spread(len(self))])
 
     def refresh(self) -> int:
@@ -367,7 +365,7 @@ def _at(column: Any, frame: int, rank: int, system: int) -> Any:
 
 
 def _symbols_of(record: Record, group: Group, species: Any) -> list[str]:
-    """Find the chemical symbols: told beside the data, or in the scenario."""
+    """Find the chemical symbols: from attributes of the data, or from the scenario."""
     for attributes in (dict(species.attrs), group.attributes, record.attributes()):
         if attributes.get("symbols"):
             return [str(symbol) for symbol in attributes["symbols"]]
@@ -401,40 +399,6 @@ def trajectory_name(record: Record) -> str | None:
 # -- scenes ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Look:
-    """How atoms are drawn.
-
-    Attributes:
-        colour: ``"species"`` or one of :meth:`Snapshot.colour_choices`.
-        bounds: ends of the colour bar; from the data where None.
-        bonds: draw bonds.
-        images: periodic images along each lattice vector.
-        bar: draw the colour bar and the label.
-    """
-
-    colour: str = "species"
-    bounds: tuple[float, float] | None = None
-    bonds: bool = True
-    images: tuple[int, int, int] = (1, 1, 1)
-    bar: bool = True
-
-    def bounds_for(self, values: np.ndarray) -> tuple[float, float]:
-        """Return the ends of the colour bar, never equal."""
-        if self.bounds is not None:
-            return self.bounds
-        finite = values[np.isfinite(values)]
-        if not len(finite):
-            return (0.0, 1.0)
-        if self.colour == "coordination":
-            least, most = np.percentile(finite, (1, 99))
-            return (float(least) - 2, float(max(most, least + 2)) + 2)
-        low, high = (float(v) for v in np.percentile(finite, (1, 99)))
-        if low >= 0 and low < 0.5 * high:
-            low = 0.0
-        return (low, high if high > low else low + 1.0)
-
-
 class Scene:
     """Atoms in a PyVista plotter; :meth:`show` replaces the frame, cheaply.
 
@@ -443,7 +407,7 @@ class Scene:
         look: how.
     """
 
-    def __init__(self, plotter: "pyvista.Plotter", look: Look = Look()) -> None:
+    def __init__(self, plotter: "pyvista.Plotter", look: Look = SPECIES) -> None:
         self.plotter, self.look = plotter, look
         self._placed = False
 
@@ -629,29 +593,15 @@ def cell_lines(cell: np.ndarray) -> "pyvista.PolyData":
     return pv.PolyData(corners.astype(np.float32), lines=lines)
 
 
-def cell_edges(cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the corners ``[8, 3]`` of a cell and its edges ``[12, 2]``."""
-    bits = np.array([[i >> 2 & 1, i >> 1 & 1, i & 1] for i in range(8)])
-    pairs = [
-        (a, b)
-        for a in range(8)
-        for b in range(a + 1, 8)
-        if np.abs(bits[a] - bits[b]).sum() == 1
-    ]
-    return bits @ cell, np.array(pairs)
-
-
 # -- pictures ----------------------------------------------------------------------------
 
 
 def image(
     snapshot: Snapshot,
-    look: Look = Look(),
+    look: Look = SPECIES,
     size: tuple[int, int] = (800, 600),
 ) -> np.ndarray:
     """Return a picture ``[height, width, 3]`` uint8, by PyVista or else by matplotlib."""
-    from . import render
-
     if render.missing():
         return _flat_image(snapshot, look, size)
     plotter = render.plotter(size)
@@ -660,17 +610,6 @@ def image(
         return np.asarray(plotter.screenshot(return_img=True))[..., :3]
     finally:
         plotter.close()
-
-
-def to_png(
-    snapshot: Snapshot,
-    look: Look = Look(),
-    size: tuple[int, int] = (800, 600),
-) -> bytes:
-    """Return a picture as PNG."""
-    from .renderers import png
-
-    return png(image(snapshot, look, size))
 
 
 def _flat_image(snapshot: Snapshot, look: Look, size: tuple[int, int]) -> np.ndarray:
@@ -682,8 +621,8 @@ def _flat_image(snapshot: Snapshot, look: Look, size: tuple[int, int]) -> np.nda
         return np.asarray(made.canvas.buffer_rgba())[..., :3].copy()  # type: ignore[attr-defined]
 
 
-def draw_flat(axes: "Axes", snapshot: Snapshot, look: Look = Look()) -> None:
-    """Draw atoms with matplotlib: discs, near ones over far ones."""
+def draw_flat(axes: "Axes", snapshot: Snapshot, look: Look = SPECIES) -> None:
+    """Draw atoms with matplotlib: discs, nearer ones drawn over farther ones."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.collections import EllipseCollection, LineCollection
     from matplotlib.colors import Normalize

@@ -1,4 +1,4 @@
-"""For the programs that people already use: OVITO and ASE, ParaView, chemiscope."""
+"""Files for other programs: OVITO and ASE, ParaView, chemiscope."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,7 +122,7 @@ _TOPOLOGIES = ("Vertices", "Lines", "Polygons", "Strips")
 def write_vtkhdf(trajectory: Trajectory, path: Path) -> Path:
     """Write points that move in time, as PolyData of VTKHDF 2.0; ParaView reads it.
 
-    Points, numbers and vectors of all steps stand one after the other; one vertex per
+    Points, numbers and vectors of all steps are concatenated; one vertex per
     atom is stored once and shared by all steps.
     """
     import h5py
@@ -189,8 +189,7 @@ def _write_steps(root: Any, trajectory: Trajectory, atoms: int, names: list[str]
 def write_fields(record: Record, path: Path, system: int = 0) -> Path:
     """Write the fields of a gas over time, as ImageData of VTKHDF 2.0; ParaView reads it.
 
-    Values stand in the cells of the grid; components of a vector or tensor follow each
-    other.
+    Values are cell data; the components of a vector or tensor are contiguous.
 
     Args:
         record: the run.

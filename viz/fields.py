@@ -413,28 +413,6 @@ def slices(values: np.ndarray, spans: Sequence[np.ndarray], titles: Sequence[str
     return made
 
 
-def isosurfaces(
-    values: np.ndarray,
-    spans: Sequence[np.ndarray],
-    levels: Sequence[float],
-    size: tuple[int, int] = (800, 640),
-) -> np.ndarray:
-    """Return a picture ``[height, width, 3]`` of surfaces of equal value.
-
-    :data:`render.missing` must be empty.
-    """
-    from . import render
-
-    plotter = render.plotter(size)
-    try:
-        add_isosurfaces(plotter, values, spans, levels)
-        plotter.camera_position = [(1.0, 0.6, 0.45), (0, 0, 0), (0, 0, 1)]
-        plotter.renderer.ResetCamera()
-        return np.asarray(plotter.screenshot(return_img=True))[..., :3]
-    finally:
-        plotter.close()
-
-
 def add_isosurfaces(
     plotter: Any,
     values: np.ndarray,

@@ -10,44 +10,45 @@ from . import fields, gas, learning, names, plots, style, symmetry, walkers
 from .atoms import (
     BOND_FACTOR,
     MAX_BONDED,
-    Look,
     Snapshot,
     Trajectory,
     image,
     trajectory_name,
 )
+from .look import Look
+from .picture import Picture, to_png
 from .record import Column, Group, Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .report import Picture
-
-Attempt = tuple[str, Callable[[], "Picture | None"]]
+Attempt = tuple[str, Callable[[], Picture | None]]
 
 
 def run_pictures(record: Record) -> Iterator[Attempt]:
-    """Yield all pictures of a run, the most telling first, each with its title."""
+    """Yield all pictures of a run, the most informative first, each with its title."""
     groups = record.groups()
     shown: set[str] = set()
     trajectory = trajectory_name(record)
     if trajectory is not None:
         shown |= {trajectory, "rdf"}
         yield "Atoms", lambda: atoms_picture(record)
-    if record.scenario.get("kind") == "vmc":
+    scanned = "points" in record.scenario
+    if record.scenario.get("kind") == "vmc" and not scanned:
         yield "Electrons", lambda: electrons_picture(record)
         yield "Energy", lambda: energy_picture(record)
     if gas.is_profile_run(groups):
         shown |= {"profile"} | {name for name in groups if name.startswith(gas.BESIDE)}
         yield from _gas_pictures(record, groups)
-    if str(record.scenario.get("kind", "")).startswith("closure") and "" in groups:
+    about = str(record.scenario.get("study", record.scenario.get("kind", "")))
+    if about.startswith("closure") and "" in groups:
         shown |= {""}
         yield from _closure_pictures(record, groups[""])
-    scan = groups.get("energies") if record.scenario.get("kind") == "vmc_scan" else None
+    scan = groups.get("energies") if scanned else None
     if scan is not None:
         shown |= {"energies"}
         yield "Energy along the curve", lambda: scan_picture(scan)
-    if record.scenario.get("kind") == "symmetry" and "conservation" in groups:
+    if record.scenario.get("study") == "symmetry" and "conservation" in groups:
         shown |= {"errors", "conservation"}
         yield from _symmetry_pictures(groups)
     if record.scenario.get("kind") == "label" and (record.path / "train.extxyz").exists():
@@ -72,7 +73,7 @@ def run_pictures(record: Record) -> Iterator[Attempt]:
 
 
 def _place(name: str) -> tuple[int, str]:
-    """What was computed comes first, what stands beside it and its proofs last."""
+    """Sort results first, comparisons and certificates last."""
     first, last = ("", "fields"), name.startswith((gas.BESIDE, "certificate"))
     return (0 if name in first else 2 if last else 1, name)
 
@@ -86,18 +87,18 @@ def _gas_pictures(record: Record, groups: Mapping[str, Group]) -> Iterator[Attem
     caption += _GAS_UNITS if record.scenario.get("kind") == "gas" else ""
     if "profile" in groups and gas.over_knudsen(groups["profile"]):
         yield (
-            "Over the Knudsen number",
+            "Dependence on the Knudsen number",
             lambda: _page(
                 gas.over_knudsen(groups["profile"]),
-                "Over the Knudsen number",
-                "Dashed: what is known in the limits of many and of few collisions.",
+                "Dependence on the Knudsen number",
+                "Dashed: the limits of small and of large Knudsen number.",
             ),
         )
     yield "Profiles", lambda: _page(panels, "Profiles", caption, height=3.1)
     for name in ("density", "temperature"):
         panels = gas.model_panels(record, groups, name)
         if panels:
-            title = f"Models beside each other: {name}"
+            title = f"Comparison of models: {name}"
             yield (
                 title,
                 lambda panels=panels, title=title: _page(
@@ -129,7 +130,7 @@ def _closure_pictures(record: Record, group: Group) -> Iterator[Attempt]:
     moments = gas.learned_moments(group)
     if moments:
         caption = (
-            "What the autoencoder measures of a velocity distribution beside Hermite's "
+            "What the autoencoder measures of a velocity distribution, and Hermite's "
             "polynomials; what of all moments is lost when few numbers are kept; and the "
             "cell farthest from equilibrium, as a series of all its moments and as decoded "
             "from the few: the series may fall below zero, the decoder cannot."
@@ -154,7 +155,10 @@ def _closure_pictures(record: Record, group: Group) -> Iterator[Attempt]:
             "waves as short as a free path. Black: the kinetic equation. A growth rate "
             "above zero would be an instability."
         )
-        yield "Small waves", lambda: _page(waves, "What becomes of small waves", caption)
+        yield (
+            "Small waves",
+            lambda: _page(waves, "Dispersion and damping of small waves", caption),
+        )
     shocks = gas.shock_panels(group)
     if shocks:
         finest = "Moment models on their finest grids. "
@@ -164,9 +168,9 @@ def _closure_pictures(record: Record, group: Group) -> Iterator[Attempt]:
         )
 
 
-def _plane_maps(group: Group, caption: str) -> "Picture | None":
+def _plane_maps(group: Group, caption: str) -> Picture | None:
     made = gas.closure_maps(group)
-    return made and _figure_of(made, "One flow and what is wrong", caption)
+    return made and _figure_of(made, "One flow, and the errors of the models", caption)
 
 
 def _symmetry_pictures(groups: Mapping[str, Group]) -> Iterator[Attempt]:
@@ -174,10 +178,10 @@ def _symmetry_pictures(groups: Mapping[str, Group]) -> Iterator[Attempt]:
         "Symmetry",
         lambda: _figure_of(
             symmetry.figure(groups["errors"], groups["conservation"]),
-            "What symmetry and smoothness buy",
+            "Symmetry ablation",
             "Left: with equal data and equally many steps of training, knowing the "
             "symmetry is worth more than data. Right: where neighbours change their order "
-            "(ticks) the local frame's energy jumps; the smooth forms only tremble.",
+            "(ticks) the local frame's energy jumps; the smooth forms only fluctuate.",
         ),
     )
     yield (
@@ -185,7 +189,7 @@ def _symmetry_pictures(groups: Mapping[str, Group]) -> Iterator[Attempt]:
         lambda: _page(
             symmetry.drifts(groups["conservation"]),
             "Energy drift over the time step",
-            "Jumps do not go away with shorter steps; the error of the integrator does.",
+            "Jumps do not vanish with shorter steps; the error of the integrator does.",
             height=3.6,
         ),
     )
@@ -203,7 +207,7 @@ def _loop_pictures(record: Record, groups: Mapping[str, Group]) -> Iterator[Atte
         lambda: _page(
             learning.rounds(groups["rounds"], target, unit),
             "Rounds of learning",
-            "The random samples are the control: they show what choosing gains.",
+            "The random samples are the control: they show what the selection gains.",
         ),
     )
     if "strata" in groups:
@@ -211,7 +215,7 @@ def _loop_pictures(record: Record, groups: Mapping[str, Group]) -> Iterator[Atte
             "Strata",
             lambda: _figure_of(
                 learning.strata_map(groups["strata"], target, unit),
-                "Where the models still fail",
+                "Error of every stratum by round",
                 "Rings: above the target. Empty: nothing was labelled there in that round.",
             ),
         )
@@ -230,8 +234,8 @@ def _loop_pictures(record: Record, groups: Mapping[str, Group]) -> Iterator[Atte
             "Decisions",
             lambda: _page(
                 [plot] if plot else [],
-                "Does the committee know its error?",
-                "Every labelled sample: what the committee guessed, and what was true.",
+                "Estimated and true error of the labelled samples",
+                "Every labelled sample: the committee's estimate, and the true error.",
                 height=4.2,
             ),
         )
@@ -239,15 +243,13 @@ def _loop_pictures(record: Record, groups: Mapping[str, Group]) -> Iterator[Atte
 
 def _page(
     panels: Sequence[plots.Plot], title: str, caption: str, height: float = 2.9
-) -> "Picture | None":
+) -> Picture | None:
     if not panels:
         return None
     return _figure_of(plots.page(panels[:12], height=height), title, caption)
 
 
-def _figure_of(made: "Figure", title: str, caption: str) -> "Picture":
-    from .report import Picture, to_png
-
+def _figure_of(made: "Figure", title: str, caption: str) -> Picture:
     return Picture(title, to_png(made), caption)
 
 
@@ -256,7 +258,7 @@ def group_pictures(group: Group, main: Group | None = None) -> Iterator[Attempt]
 
     Args:
         group: of the store.
-        main: the fields that it stands beside: maps are drawn in their colours.
+        main: the fields of the run itself: maps use their colour scale.
     """
     rest = list(group.quantities())
     if all(column.name in _COORDINATES for column in rest):
@@ -264,7 +266,10 @@ def group_pictures(group: Group, main: Group | None = None) -> Iterator[Attempt]
     if learning.is_parity(group):
         yield group.title, lambda: _picture(group, learning.parity(group))
         if learning.calibration(group) is not None:
-            yield f"{group.title}: is the deviation the error?", lambda: _calibration(group)
+            yield (
+                f"{group.title}: calibration of the deviation",
+                lambda: _calibration(group),
+            )
         return
     if group.plot == "matrix":
         yield group.title, lambda: _matrices(group)
@@ -340,36 +345,35 @@ def _attempts(
                 )
 
 
-def _refuse(column: Column) -> "Picture":
+def _refuse(column: Column) -> Picture:
     raise ValueError(f"nothing here draws an array of shape {column.shape}")
 
 
-def _picture(group: Group, made: "Figure", title: str = "", caption: str = "") -> "Picture":
-    from .report import Picture, to_png
-
+def _picture(group: Group, made: "Figure", title: str = "", caption: str = "") -> Picture:
     title = title or plots.title_of(group)
     caption = str(group.attributes.get("caption", "")) or caption
     return Picture(title[:1].upper() + title[1:], to_png(made), caption)
 
 
-def _lines(group: Group) -> "Picture | None":
+def _lines(group: Group) -> Picture | None:
     found = plots.lines(group)
     return _picture(group, plots.page(found[:12])) if found else None
 
 
-def _calibration(group: Group) -> "Picture | None":
+def _calibration(group: Group) -> Picture | None:
     plot = learning.calibration(group)
     if plot is None:
         return None
     caption = (
         "Atoms are sorted by the committee's deviation into twenty bins; on the dashed "
-        "line the deviation equals the true error, above it the committee is too sure."
+        "line the deviation equals the true error, above it the committee "
+        "underestimates its error."
     )
     made = plots.page([plot], width=4.6, height=4.0)
-    return _picture(group, made, "Is the deviation the error?", caption)
+    return _picture(group, made, "Calibration of the deviation", caption)
 
 
-def _feature_map(group: Group) -> "Picture | None":
+def _feature_map(group: Group) -> Picture | None:
     made = learning.feature_map(group)
     return (
         _picture(group, made, "", "Every dot is a sample that was seen.") if made else None
@@ -382,7 +386,7 @@ def _layout(group: Group, column: Column) -> fields.Layout:
     return layout
 
 
-def _profiles(group: Group, columns: list[Column]) -> "Picture":
+def _profiles(group: Group, columns: list[Column]) -> Picture:
     panels = [fields.profile(group, c, _layout(group, c)) for c in columns[:8]]
     has_partner = any(group.reference(c.name) is not None for c in columns)
     caption = "Profiles at the last moment" + (
@@ -391,7 +395,7 @@ def _profiles(group: Group, columns: list[Column]) -> "Picture":
     return _picture(group, plots.page(panels), f"{group.title}: profiles", caption)
 
 
-def _space_time(group: Group, columns: list[Column]) -> "Picture":
+def _space_time(group: Group, columns: list[Column]) -> Picture:
     moving = [c for c in columns if c.axes and c.axes[0] == "frame"]
     moving = [c for c in moving if not _constant(group, c)] or moving[:1]
     usual = [c for name in gas.SHOWN for c in moving if c.name == name]
@@ -408,19 +412,21 @@ def _space_time(group: Group, columns: list[Column]) -> "Picture":
     return _picture(group, made, f"{group.title} over time", caption)
 
 
-def _phase(group: Group, column: Column) -> "Picture":
+def _phase(group: Group, column: Column) -> Picture:
     made = fields.phase_space(group, column, _layout(group, column))
-    caption = "How many particles are where and how fast; right: in three cells at the end."
+    caption = (
+        "Number of particles over position and velocity; right: in three cells at the end."
+    )
     return _picture(group, made, f"{group.title}: phase space", caption)
 
 
-def _maps(group: Group, columns: list[Column], main: Group | None) -> "Picture":
+def _maps(group: Group, columns: list[Column], main: Group | None) -> Picture:
     usual = [c for name in gas.SHOWN for c in columns if c.name == name]
     chosen = [c for c in usual or columns if not _constant(group, c)][:4] or columns[:1]
     beside = group.name.startswith(gas.BESIDE)
     title = f"{group.title}: maps"
     if beside:
-        title = f"Beside it: {names.model(group.name.rsplit('/', 1)[-1])}"
+        title = f"Compared with: {names.model(group.name.rsplit('/', 1)[-1])}"
     rows, width = -(-len(chosen) // 2), min(2, len(chosen))
     made = style.figure(5.0 * width, 4.0 * rows)
     for number, column in enumerate(chosen):
@@ -438,7 +444,7 @@ def _constant(group: Group, column: Column) -> bool:
     return float(np.ptp(np.nan_to_num(fields.take(column, _layout(group, column))))) == 0.0
 
 
-def _matrices(group: Group) -> "Picture":
+def _matrices(group: Group) -> Picture:
     columns = group.quantities()
     made = style.figure(4.8 * len(columns), 4.0)
     for number, column in enumerate(columns):
@@ -446,7 +452,7 @@ def _matrices(group: Group) -> "Picture":
     return _picture(group, made)
 
 
-def _volume(group: Group, column: Column) -> "Picture":
+def _volume(group: Group, column: Column) -> Picture:
     layout = _layout(group, column)
     names = [column.axes[i] for i in layout.space]
     made = fields.slices(
@@ -463,10 +469,8 @@ def _volume(group: Group, column: Column) -> "Picture":
 # -- electrons ---------------------------------------------------------------------------
 
 
-def electrons_picture(record: Record) -> "Picture | None":
+def electrons_picture(record: Record) -> Picture | None:
     """Return density, nuclei and walkers of a run that kept them."""
-    from .report import Picture, to_png
-
     cloud = walkers.cloud_of(record)
     if cloud is None:
         return None
@@ -474,10 +478,8 @@ def electrons_picture(record: Record) -> "Picture | None":
     return Picture("Electrons", to_png(made), walkers.caption(cloud))
 
 
-def energy_picture(record: Record) -> "Picture | None":
+def energy_picture(record: Record) -> Picture | None:
     """Return the energy over the iterations with its error band."""
-    from .report import Picture, to_png
-
     figures = record.summary.get("figures", {})
     found = walkers.energy_trace(record.events(), figures)
     if not found:
@@ -489,7 +491,7 @@ def energy_picture(record: Record) -> "Picture | None":
     return Picture("Energy", to_png(plots.page(found, height=3.4)), caption)
 
 
-def scan_picture(group: Group) -> "Picture | None":
+def scan_picture(group: Group) -> Picture | None:
     """Return the energy over a coordinate, and how far it is from the reference."""
     panels = walkers.scan(group)
     caption = (
@@ -504,10 +506,8 @@ def scan_picture(group: Group) -> "Picture | None":
 # -- atoms -------------------------------------------------------------------------------
 
 
-def atoms_picture(record: Record) -> "Picture":
-    """Return first and last frame side by side, and what happened to their structure."""
-    from .report import Picture, to_png
-
+def atoms_picture(record: Record) -> Picture:
+    """Return first and last frame side by side, and the change of their structure."""
     trajectory = Trajectory(record)
     ends = [
         replace(trajectory[frame], label=_moment(record, trajectory, frame))
@@ -557,7 +557,7 @@ def atoms_remarks(record: Record) -> list[str]:
     return [
         f"in the last frame {pairs} closer than 70 % of the sum of the covalent radii "
         f"(shortest {shortest:.2f} {trajectory.length_unit}): no such bond is known, the "
-        "potential is not to be trusted there"
+        "potential is unreliable there"
     ]
 
 

@@ -1,4 +1,4 @@
-"""Runs of the gas room: every Knudsen number, every model, and what they should be."""
+"""Gas runs: every Knudsen number, every model, and their references."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 SHOWN = ("density", "velocity", "temperature", "heat_flux", "stress")
 MAX_PANELS = 6
 BESIDE = "compare/"
-"""Groups of the models that ran beside the main one begin so."""
+"""Prefix of the groups of the compared models."""
 
 _REFERENCES = (
     ("_exact", "exact (Euler)", style.ORANGE),
@@ -22,7 +22,7 @@ _REFERENCES = (
     ("_nsf_reference", "Navier-Stokes-Fourier", style.SKY),
     ("_reference", "reference", style.REFERENCE),
 )
-"""Ending, name and colour of the references that stand in the group ``profile``."""
+"""Ending, name and colour of the references in the group ``profile``."""
 
 
 def is_profile_run(groups: Mapping[str, Group]) -> bool:
@@ -61,7 +61,7 @@ def knudsen_panels(record: Record, groups: Mapping[str, Group]) -> list[plots.Pl
 def model_panels(
     record: Record, groups: Mapping[str, Group], name: str = "density"
 ) -> list[plots.Plot]:
-    """Return one panel per Knudsen number: all models that ran beside each other."""
+    """Return one panel per Knudsen number: all compared models."""
     main = groups["fields"]
     others = {n: g for n, g in groups.items() if n.startswith(BESIDE)}
     column = main.columns.get(name)
@@ -151,7 +151,7 @@ def _flat(values: np.ndarray) -> bool:
     )
 
 
-# -- learned closures beside the others --------------------------------------------------
+# -- learned closures compared ---------------------------------------------------------
 
 
 def closure_panels(
@@ -228,7 +228,7 @@ def closure_maps(group: Group) -> "Figure | None":
 
 
 def learned_moments(group: Group) -> list[plots.Plot]:
-    """Return learned moments beside Hermite's, what is lost, and one distribution.
+    """Return learned and Hermite moments, the share lost, and one distribution.
 
     Arrays: ``xi``, ``moments_learned`` and ``moments_hermite [moments, points]``, ``kept``,
     ``left_untrained``, ``left_learned``, ``distributions [3, points]``.

@@ -1,4 +1,4 @@
-"""Learning: parity, learning curves, rounds, and the map of what was seen and chosen."""
+"""Learning: parity, learning curves, rounds, and the map of explored samples."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MANY = 4000
-"""With more points than this, a parity plot shows how dense they lie."""
+"""With more points than this, a parity plot shows their density."""
 
 
 # -- labels ------------------------------------------------------------------------------
@@ -45,7 +45,7 @@ def labelled_frames(folder: Path) -> list[plots.Plot]:
         for part in parts:
             part[part[:, 0] == size, 1] -= lowest
     titles = {1: "energy above the lowest [eV/atom]", 2: "largest force component [eV/Å]"}
-    # Beside each other, so that neither hides the other.
+    # Side by side, so that neither hides the other.
     sides = ((parts[0], "training", -0.2), (parts[1], "test", 0.2))
     return [
         plots.Plot(
@@ -269,7 +269,7 @@ def rounds(group: Group, target: float | None, unit: str = "") -> list[plots.Plo
     errors = curves(
         ("error_chosen", "chosen samples"),
         ("error_random", "random samples"),
-        ("threshold", "trusted up to this deviation"),
+        ("threshold", "trusted deviation"),
     )
     seconds = curves(
         ("explore_seconds", "explore"),
@@ -289,7 +289,7 @@ def rounds(group: Group, target: float | None, unit: str = "") -> list[plots.Plo
 
 
 def strata_map(group: Group, target: float | None, unit: str = "") -> "Figure":
-    """Return the error of every stratum in every round; a ring marks those still open."""
+    """Return the error of every stratum in every round; rings mark those above target."""
     names = [str(name).replace("_", " ") for name in group.attributes.get("strata", ())]
     stratum = group.columns["stratum"].values.astype(int)
     round_ = group.columns["round"].values.astype(int)
@@ -342,7 +342,7 @@ def strata_bars(group: Group, target: float | None, unit: str = "") -> "Figure":
 
 
 def decisions(group: Group, unit: str = "") -> plots.Plot | None:
-    """Return the true error of every labelled sample against its estimate."""
+    """Return the true error of every labelled sample against the deviation."""
     deviation = group.columns["deviation"].values.astype(float)
     error = group.columns["error"].values.astype(float)
     kept = np.isfinite(deviation) & np.isfinite(error) & (deviation > 0) & (error > 0)

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..engine.errors import InputError
 from . import render, renderers
+from .picture import png
 from .record import Record
 
 POLL_SECONDS = 0.5
@@ -149,13 +150,13 @@ class LivePage:
                 self._view.update()
         else:
             image = self.renderer.image(frame, choice, (960, 600))
-            data = base64.b64encode(renderers.png(image)).decode()
+            data = base64.b64encode(png(image)).decode()
             state.picture = f"data:image/png;base64,{data}"
         state.moment = self.renderer.moment(frame)
         state.serial += 1
 
     def look(self) -> None:
-        """Look whether the run has gone on, and show its newest frame if asked to."""
+        """Check for new frames, and show the newest one if it is followed."""
         state = self.server.state
         frames = self.renderer.refresh()
         state.last = frames - 1
@@ -169,7 +170,7 @@ class LivePage:
                 self.draw()
 
     async def follow(self) -> None:
-        """Keep looking, as long as the page is served."""
+        """Poll for new frames as long as the page is served."""
         while True:
             with self.server.state as state:
                 try:
@@ -201,7 +202,7 @@ class LivePage:
 
 
 def prepare_interaction(plotter: Any) -> None:
-    """Let the mouse of a remote page turn the scene as in a window."""
+    """Let the mouse of the page rotate the scene as in a window."""
     from vtkmodules.vtkInteractionStyle import vtkInteractorStyleTrackballCamera
     from vtkmodules.vtkRenderingCore import vtkRenderWindowInteractor
 

@@ -1,6 +1,6 @@
-"""Names for people: what models, results and checks are called in pictures and tables.
+"""Display names of models, results and checks in pictures and tables.
 
-The one place where they stand. Colours follow from the names (:func:`style.model_colour`).
+They are defined here only. Colours follow from the names (:func:`style.model_colour`).
 """
 
 import re
@@ -51,29 +51,29 @@ _SPELLED = (("ccsd t", "CCSD(T)"), ("rmse", "RMSE"), ("md", "MD"), ("rdf", "g(r)
 _CHECKS = {
     "audit": "samples that were never trained on are predicted as well as asked for",
     "certificate": "the gradient agrees with finite differences",
-    "conservation": "what has to be conserved was, within its bound",
+    "conservation": "conserved quantities were constant within their bound",
     "entropy": "entropy never fell",
     "error bars": "every rate is known as well as asked for",
     "error bars are true": "what was learned lies within three error bars of the truth",
-    "explosion": "no step of the run blew up",
-    "finite": "no number became infinite",
+    "explosion": "the dynamics stayed finite at every step",
+    "finite": "all numbers stayed finite",
     "fit": "what was fitted agrees with the data as well as asked for",
-    "labels": "every reference calculation gave an answer",
+    "labels": "every reference calculation converged",
     "loss finite": "training never diverged",
     "positivity": "density and temperature stayed above zero",
     "range": "the closure stayed near the states that it was trained on",
-    "recovered": "the value that made the data was found again",
+    "recovered": "the value that generated the data was recovered",
     "reference": "the solution agrees with the reference",
     "smoothness": "the smooth Deep Potential drifts less than the local frame",
     "stability": "no strain lowers the energy",
-    "stable": "no run blew up",
+    "stable": "no run diverged",
     "stopped": "learning ended because every stratum is covered",
-    "stratum": "the committee may be trusted here",
+    "stratum": "the committee's error is below the target here",
     "symmetry": "the smooth Deep Potential errs less than a network without symmetry",
-    "trust": "the committee of models agreed all along",
+    "trust": "the deviation of the committee stayed below its limit",
     "variational": "no energy lies more than three standard errors below the exact one",
 }
-"""What a check looked at, by the first words of its name."""
+"""What a check tests, by the first words of its name."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Named:
 
 
 def model(name: str) -> str:
-    """Return what a model is called: ``euler_weno5_fine``: Euler (WENO5, finer grid)."""
+    """Return a model's display name: ``euler_weno5_fine``: Euler (WENO5, finer grid)."""
     found = _MODEL.fullmatch(name)
     return _title(found) if found else name.replace("_", " ")
 
@@ -111,7 +111,7 @@ def _title(found: re.Match[str]) -> str:
 
 
 def model_of(section: Mapping[str, object]) -> str:
-    """Return what the model of a scenario's section is called."""
+    """Return the display name of the model of a scenario's section."""
     kind = str(section.get("kind", "model"))
     if kind == "kinetic":
         collision = str(section.get("collision") or "bgk")
@@ -152,7 +152,7 @@ def result(name: str, knudsen: Sequence[float] = ()) -> Named:
 
 
 def check(name: str) -> tuple[str, str]:
-    """Return the name of a check in words, and what it looked at (empty if unknown)."""
+    """Return the name of a check in words, and what it tests (empty if unknown)."""
     found = _MODEL.search(name)
     words = name.replace("_", " ")
     if found:

@@ -1,18 +1,23 @@
-"""``scene.html``: atoms that turn under the mouse, in one file that needs nothing.
+"""``scene.html``: atoms that rotate with the mouse, in one self-contained file.
 
-Drawn by a hundred lines of script on a plain canvas: no library, no WebGL, no network, so
-it opens in any browser and in a notebook.
+A hundred lines of script draw on a plain canvas: no library, no WebGL, no network, so it
+opens in any browser and in a notebook.
 """
 
 import base64
 import html
 import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import style
-from .atoms import Look, Snapshot, cell_edges
+from .look import Look, cell_edges
+from .picture import framed
+
+if TYPE_CHECKING:
+    from .atoms import Snapshot
 
 MAX_FRAMES = 60
 MAX_NUMBERS = 2_000_000
@@ -20,12 +25,14 @@ MAX_NUMBERS = 2_000_000
 
 
 def spread(frames: int, atoms: int = 1) -> list[int]:
-    """Return the frames that a page shows: all of few, evenly spread of many."""
+    """Return the frames that a page shows: all if few, else evenly spaced ones."""
     count = max(1, min(frames, MAX_FRAMES, MAX_NUMBERS // max(3 * atoms, 1)))
     return sorted({round(i) for i in np.linspace(0, frames - 1, count)})
 
 
-def scene(snapshots: Sequence[Snapshot], title: str = "", look: Look | None = None) -> str:
+def scene(
+    snapshots: Sequence["Snapshot"], title: str = "", look: Look | None = None
+) -> str:
     """Return a page that shows snapshots of the same atoms, with slider and colours."""
     look = look or Look()
     shown = [s.wrapped().repeated(look.images) for s in snapshots]
@@ -61,18 +68,9 @@ def scene(snapshots: Sequence[Snapshot], title: str = "", look: Look | None = No
     return _PAGE.replace("TITLE", html.escape(title)).replace("DATA", text)
 
 
-def embedded(snapshots: Sequence[Snapshot]) -> str:
+def embedded(snapshots: Sequence["Snapshot"]) -> str:
     """Return the page in a frame, for a notebook."""
-    page = html.escape(scene(snapshots), quote=True)
-    return (
-        "<iframe style='width: 100%; max-width: 800px; height: 560px; border: 1px solid "
-        f"#ddd' srcdoc='{page}'></iframe>"
-    )
-
-
-def _css(symbol: str) -> str:
-    channels = 255 * style.element_colours(np.array([symbol]))[0]
-    return f"rgb({','.join(str(int(c)) for c in channels)})"
+    return framed(scene(snapshots), "width: 100%; max-width: 800px; height: 560px")
 
 
 def _coded(fractions: np.ndarray) -> str:
@@ -83,7 +81,7 @@ def _bytes(values: np.ndarray, kind: type) -> str:
     return base64.b64encode(values.astype(kind).tobytes()).decode()
 
 
-def _values(shown: Sequence[Snapshot], choice: str) -> dict[str, object]:
+def _values(shown: Sequence["Snapshot"], choice: str) -> dict[str, object]:
     """Return numbers of all frames as bytes between common ends."""
     table = [s.value_of(choice) for s in shown]
     low, high = Look(choice).bounds_for(np.concatenate(table))

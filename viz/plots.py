@@ -19,7 +19,7 @@ MAX_POINTS = 2000
 """A line is thinned to this many points: no screen shows more."""
 
 LABEL_WIDTH = 36
-"""Letters of an axis title that fit beside a plot; longer ones are broken."""
+"""Letters of an axis title that fit along a plot; longer titles are broken."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Curve:
         y: ``[points]``.
         label: name in the legend; empty for none.
         error: ``[points]`` one standard error, drawn as a band.
-        reference: what it should be: dashed and dark.
+        reference: the reference: dashed and dark.
         beneath: the same, better resolved: wide and pale, under the others.
         colour: by name or hex; from the label where empty.
     """
@@ -75,7 +75,7 @@ def draw(axes: "Axes", plot: Plot) -> None:
     last = style.REFERENCE
     for curve in plot.curves:
         if curve.reference:
-            # Where several curves have each a reference, its colour tells whose it is.
+            # With several curves, a reference has the colour of its curve.
             colour = curve.colour or (last if len(named) > 1 else style.REFERENCE)
         elif curve.beneath:
             colour = style.BENEATH
@@ -106,7 +106,7 @@ def draw(axes: "Axes", plot: Plot) -> None:
 
 
 def _plain_ticks(axes: "Axes") -> None:
-    """Label short logarithmic axes 0.02, 0.05, 0.1: no powers, none crowded."""
+    """Label short logarithmic axes 0.02, 0.05, 0.1: without powers or crowding."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     for axis in (axes.xaxis, axes.yaxis):
@@ -176,7 +176,7 @@ def thin(
 def page(plots: Sequence[Plot], width: float = 7.2, height: float = 2.9) -> "Figure":
     """Return a figure of plots, two in a row; call it within :func:`style.styled`.
 
-    Where panels share three names or more, one legend below tells them for all.
+    Where panels share three names or more, one legend below serves all.
     """
     columns = 1 if len(plots) == 1 else 2
     rows = -(-len(plots) // columns)
@@ -231,7 +231,7 @@ def observables(
     """
     units = {**(_UNITS if kind == "md" else {}), **attributes.get("observable_units", {})}
     abscissa, title = _abscissa(events, attributes)
-    if kind.startswith("vmc") or kind == "deep_ritz":
+    if kind in ("vmc", "ritz"):
         title = "iteration"
     plots = []
     for name, values in events.items():
@@ -389,7 +389,7 @@ def abscissa_of(group: Group, column: Column) -> tuple[np.ndarray, str]:
 
 
 _TRUTHS = ("truth", "measured")
-"""Arrays that say what others should be."""
+"""Arrays that are references of others."""
 
 
 def _curves(group: Group, column: Column) -> Iterator[tuple[str, Curve]]:

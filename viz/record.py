@@ -1,11 +1,11 @@
-"""A run folder as a picture needs it: read-only, and also while the run still writes.
+"""Read-only access to a run folder, also while the run still writes.
 
 What is drawn by default follows from a few attributes of the arrays in ``data.zarr``:
 
 * ``unit``, ``long_name``, ``axes`` (one name per dimension; a one-dimensional array of
   that name in the same group is the coordinate), ``labels`` (names along the first axis
   that is not frames: systems, models, initial conditions);
-* ``NAME_exact`` or ``NAME_reference`` beside ``NAME`` is its reference, ``NAME_error`` one
+* ``NAME_exact`` or ``NAME_reference`` is the reference of ``NAME``, ``NAME_error`` one
   standard error;
 * on a group: ``title``, ``caption`` and ``plot``: ``"lines"``, ``"log"``, ``"loglog"``,
   ``"scatter"``, ``"matrix"``, ``"parity"`` or ``"hidden"``.
@@ -87,7 +87,7 @@ class Group:
 
     @property
     def plot(self) -> str:
-        """How it wants to be drawn; empty for the default."""
+        """The kind of plot; empty for the default."""
         return str(self.attributes.get("plot", ""))
 
     @property
@@ -161,7 +161,7 @@ class Record:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """Figures, verdicts, exit status and wall time; empty while the run goes on."""
+        """Figures, verdicts, exit status and wall time; empty while the run continues."""
         try:
             return json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -173,11 +173,6 @@ class Record:
         return str(
             self.scenario.get("title") or self.resolved.get("name") or self.path.name
         )
-
-    def _repr_html_(self) -> str:
-        from .report import inline
-
-        return inline(self)
 
     def events(self) -> dict[str, np.ndarray]:
         """Return the columns of ``events.jsonl``, one row per event that has a step.
@@ -289,7 +284,7 @@ def _strings(value: Any) -> tuple[str, ...]:
 def _axes(
     name: str, array: Any, attributes: Mapping[str, Any], arrays: Mapping[str, Any]
 ) -> tuple[str, ...]:
-    """Return the names of an array's axes: as told, or guessed from lengths."""
+    """Return the names of an array's axes: as given, or inferred from lengths."""
     told = attributes.get("axes")
     if isinstance(told, (list, tuple)) and len(told) in (array.ndim, array.ndim - 1):
         names = [str(axis) for axis in told]
@@ -319,7 +314,7 @@ def _axes(
 
 
 def with_grid(group: Group, scenario: Mapping[str, Any]) -> Group:
-    """Return the fields of a gas with their grid, which stands in the scenario.
+    """Return the fields of a gas with their grid, which the scenario defines.
 
     Fields are ``[frames, batch, *cells, components]``, or without frames; the batch are the
     Knudsen numbers.

@@ -1,4 +1,4 @@
-"""Is there something to draw 3D with? VTK without GL kills its process: ask another one."""
+"""Whether 3D rendering works: asked of a child process, since VTK without GL aborts."""
 
 import importlib.util
 import os
@@ -29,7 +29,7 @@ print("drawn", window.GetClassName())
 
 @lru_cache(maxsize=1)
 def start_probe() -> "subprocess.Popen[str] | None":
-    """Begin to ask another process; call early, the answer takes about a second."""
+    """Start the probe; call early, since it takes about a second."""
     if importlib.util.find_spec("pyvista") is None or "SCALEBRIDGE_RENDER" in os.environ:
         return None
     return subprocess.Popen(
@@ -42,9 +42,9 @@ def start_probe() -> "subprocess.Popen[str] | None":
 
 @lru_cache(maxsize=1)
 def missing() -> str:
-    """Return one line that says what 3D pictures lack here; empty when nothing.
+    """Return one line on what 3D pictures need and is missing; empty if nothing is.
 
-    The environment variable ``SCALEBRIDGE_RENDER`` (``0`` or ``1``) answers instead.
+    The environment variable ``SCALEBRIDGE_RENDER`` (``0`` or ``1``) replaces the probe.
     """
     if importlib.util.find_spec("pyvista") is None:
         return "3D pictures need PyVista: pip install scalebridge[viz]"
@@ -68,7 +68,7 @@ def plotter(size: tuple[int, int] = (800, 600)) -> "pyvista.Plotter":
     import pyvista as pv
     from vtkmodules.vtkCommonCore import vtkLogger
 
-    # Without an X server VTK says so, loudly, before it takes EGL instead.
+    # Without an X server VTK prints warnings before it falls back to EGL.
     vtkLogger.SetStderrVerbosity(vtkLogger.VERBOSITY_ERROR)
     made = pv.Plotter(off_screen=True, window_size=list(size))
     made.renderer.SetBackground(1.0, 1.0, 1.0)

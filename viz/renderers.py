@@ -1,16 +1,18 @@
-"""One small interface to everything that has frames: atoms, fields, plain numbers.
+"""One interface to everything that has frames: atoms, fields, scalars.
 
 The window, the live page, movies and single pictures all draw through it.
 """
 
-import io
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from ..engine.errors import InputError
 from . import atoms, fields, plots, render, style
+from .look import Look
+from .picture import pixels
 from .record import Column, Group, Record, systems_of
 
 if TYPE_CHECKING:
@@ -48,11 +50,9 @@ class AtomsRenderer:
         look: how; the colour is chosen for every picture.
     """
 
-    def __init__(
-        self, record: Record, system: int = 0, look: atoms.Look | None = None
-    ) -> None:
+    def __init__(self, record: Record, system: int = 0, look: Look | None = None) -> None:
         self.trajectory = atoms.Trajectory(record, system)
-        self.look = look or atoms.Look()
+        self.look = look or Look()
         self._scene: atoms.Scene | None = None
         self._bounds: dict[str, tuple[float, float]] = {}
 
@@ -82,10 +82,8 @@ class AtomsRenderer:
         self._scene.look = self._look(snapshot, choice)
         self._scene.show(snapshot)
 
-    def _look(self, snapshot: atoms.Snapshot, choice: str) -> atoms.Look:
-        """Return the look; ends of a colour bar stay what they were at its first use."""
-        from dataclasses import replace
-
+    def _look(self, snapshot: atoms.Snapshot, choice: str) -> Look:
+        """Return the look; the limits of a colour bar are fixed at its first use."""
         look = replace(self.look, colour=choice or self.look.colour)
         if look.colour == "species" or look.bounds is not None:
             return look
@@ -154,7 +152,7 @@ class FieldsRenderer:
             return pixels(made)
 
     def _span(self, column: Column) -> tuple[float, float]:
-        """Return common ends of the ordinate, so that a movie does not jump."""
+        """Return common ends of the ordinate, so that the axes of a movie stay fixed."""
         ends = np.asarray(column.array[:: max(1, column.shape[0] // 8)], float)
         finite = ends[np.isfinite(ends)]
         low, high = (
@@ -165,7 +163,7 @@ class FieldsRenderer:
 
 
 class NumbersRenderer:
-    """Draws the numbers that a run reports, as far as it has come."""
+    """Draws the scalars that a run has reported so far."""
 
     def __init__(self, record: Record) -> None:
         self._record = record
@@ -179,7 +177,7 @@ class NumbersRenderer:
         return [plot.y for plot in self._plots()]
 
     def moment(self, frame: int) -> str:
-        """Return how far the run has come."""
+        """Return the current step."""
         steps = self._record.events().get("step")
         return f"step {int(steps[-1])}" if steps is not None and len(steps) else "no events"
 
@@ -214,7 +212,7 @@ def drawable(group: Group) -> list[tuple[Column, fields.Layout]]:
 
 
 def renderer_of(
-    record: Record, system: int = 0, look: atoms.Look | None = None
+    record: Record, system: int = 0, look: Look | None = None
 ) -> "AtomsRenderer | FieldsRenderer | NumbersRenderer":
     """Return what draws a run: its atoms, or else its fields, or else its numbers."""
     if atoms.trajectory_name(record) is not None:
@@ -223,19 +221,3 @@ def renderer_of(
         if drawable(group):
             return FieldsRenderer(record, name)
     return NumbersRenderer(record)
-
-
-def pixels(figure: object) -> np.ndarray:
-    """Return a drawn figure as ``[height, width, 3]`` uint8."""
-    canvas = figure.canvas  # type: ignore[attr-defined]
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-def png(image: np.ndarray) -> bytes:
-    """Return a picture as PNG."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(image)).save(buffer, "png")
-    return buffer.getvalue()

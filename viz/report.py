@@ -1,4 +1,4 @@
-"""``report.html``: what a run computed, whether it was right, and how to repeat it.
+"""``report.html``: results and checks of a run, and how to repeat it.
 
 One file, nothing to download: pictures are inlined. It is written for a reader who never
 saw the project.
@@ -7,52 +7,25 @@ saw the project.
 import base64
 import datetime
 import html
-import io
 import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..engine.rundir import write_atomically, write_text
-from . import learning, names, plots, render, style
+from . import figures, learning, names, plots, render, style
+from .picture import Picture, Undrawn, framed, to_png
 from .record import Record, systems_of
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 MAX_PICTURES = 24
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture of the report.
-
-    Attributes:
-        title: heading.
-        png: the image.
-        caption: what one sees, a sentence or two.
-    """
-
-    title: str
-    png: bytes
-    caption: str = ""
-
-
-@dataclass(frozen=True)
-class Undrawn:
-    """Something that could not be drawn, and why: the report says so."""
-
-    title: str
-    reason: str
 
 
 def write_report(path: Path | str) -> Path:
     """Write ``report.html`` and ``picture.png`` into a run folder.
 
     Args:
-        path: the run folder; also of a run that failed or still goes on.
+        path: the run folder; also of a run that failed or is still running.
 
     Returns:
         The report's path.
@@ -74,21 +47,20 @@ def write_report(path: Path | str) -> Path:
     return target
 
 
-def inline(record: Record) -> str:
-    """Return the report for a notebook: the page in a frame of its own."""
-    with style.styled():
-        page = document(record, list(pictures(record)))
-    return (
-        f"<iframe style='width: 100%; height: 42rem; border: 1px solid #ddd' "
-        f"srcdoc='{html.escape(page, quote=True)}'></iframe>"
-    )
+class Report(Record):
+    """A run folder that a notebook shows as its report."""
+
+    def _repr_html_(self) -> str:
+        with style.styled():
+            page = document(self, list(pictures(self)))
+        return framed(page, "width: 100%; height: 42rem")
 
 
 # -- pictures ----------------------------------------------------------------------------
 
 
 def pictures(record: Record) -> Iterator[Picture | Undrawn]:
-    """Yield the pictures of a run, the most telling first."""
+    """Yield the pictures of a run, the most informative first."""
     count = 0
     for title, attempt in _attempts(record):
         if count >= MAX_PICTURES:
@@ -96,7 +68,7 @@ def pictures(record: Record) -> Iterator[Picture | Undrawn]:
             continue
         try:
             made = attempt()
-        except Exception as error:  # a picture that fails must not cost the others
+        except Exception as error:  # a picture that fails does not stop the others
             yield Undrawn(title, f"{type(error).__name__}: {error}")
             continue
         if made is not None:
@@ -105,8 +77,6 @@ def pictures(record: Record) -> Iterator[Picture | Undrawn]:
 
 
 def _attempts(record: Record) -> Iterator[tuple[str, Callable[[], Picture | None]]]:
-    from . import figures
-
     yield from figures.run_pictures(record)
     yield "Observables", lambda: observables_picture(record)
 
@@ -115,7 +85,8 @@ def observables_picture(record: Record) -> Picture | None:
     """Return the numbers that the run reported, over time."""
     kind = str(record.scenario.get("kind", ""))
     drawn = {name for group in record.groups().values() for name in group.columns}
-    drawn |= {"energy", "energy_error"} if kind == "vmc" else set()
+    if kind == "vmc" and "points" not in record.scenario:
+        drawn |= {"energy", "energy_error"}
     events = {
         name: values
         for name, values in record.events().items()
@@ -132,15 +103,8 @@ def observables_picture(record: Record) -> Picture | None:
     return Picture(
         "Observables over time",
         to_png(plots.page(panels[:12], height=2.4)),
-        "What the run reported on its way.",
+        "Values reported during the run.",
     )
-
-
-def to_png(figure: "Figure") -> bytes:
-    """Return a figure as PNG; the page grows where a text would be cut off."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.06)
-    return buffer.getvalue()
 
 
 # -- the page ----------------------------------------------------------------------------
@@ -215,6 +179,7 @@ _ENDINGS = {
     1: ("bad", "The run failed."),
     2: ("bad", "The input was refused."),
     3: ("bad", "A guard stopped the run."),
+    4: ("good", "The run finished."),
     130: ("open", "The run was interrupted; it can be resumed."),
 }
 
@@ -223,7 +188,7 @@ def _verdict(record: Record) -> str:
     summary = record.summary
     if not summary:
         return (
-            "<h2>Was it right?</h2><p><span class='open'>… The run has not ended;</span> "
+            "<h2>Checks</h2><p><span class='open'>… The run has not ended;</span> "
             "what follows is what it has written so far.</p>"
         )
     verdicts = {check["name"]: check["sentence"] for check in summary.get("checks", [])}
@@ -238,9 +203,9 @@ def _verdict(record: Record) -> str:
             else ("good", f"The run finished and {_all_passed(len(verdicts))}.")
         )
         if not wrong and remarks:
-            kind, sentence = "bad", "The run finished, but look at what follows."
+            kind, sentence = "bad", "The run finished, but the pictures show a problem."
     elif kind == "good":
-        kind, sentence = "open", "The run finished; it makes no checks of its own."
+        kind, sentence = "open", "The run finished; nothing was checked."
     rows = "".join(_check(name, verdict, kind) for name, verdict in verdicts.items())
     rows += "".join(
         f"<tr><td>{_mark(False, 'bad')}</td><td>{_text(what)}</td>"
@@ -249,7 +214,7 @@ def _verdict(record: Record) -> str:
     )
     sign = {"good": "✓", "bad": "✗", "open": "…"}[kind]
     table = f"<table>{rows}</table>" if rows else ""
-    return f"<h2>Was it right?</h2><p class='{kind}'>{sign} {_text(sentence)}</p>{table}"
+    return f"<h2>Checks</h2><p class='{kind}'>{sign} {_text(sentence)}</p>{table}"
 
 
 def _check(name: str, verdict: object, ending: str) -> str:
@@ -262,9 +227,7 @@ def _check(name: str, verdict: object, ending: str) -> str:
 
 
 def _remarks(record: Record) -> list[tuple[str, str]]:
-    """Return what the pictures' own look at the data found wrong: (what, sentence)."""
-    from . import figures
-
+    """Return problems found while the pictures were drawn: (what, sentence)."""
     try:
         return [("structure", sentence) for sentence in figures.atoms_remarks(record)]
     except (OSError, ValueError, KeyError):
@@ -349,11 +312,11 @@ def _notes(notes: Mapping[str, str]) -> str:
 
 
 def _list(figures: Figures, named: Mapping[str, names.Named]) -> str:
-    """Return a table of results, with what was expected beside them."""
+    """Return a table of results and their expected values."""
     if not figures:
         return ""
     partners = {
-        name: next((t for t in _twins(name) if t in figures and t != name), None)
+        name: next((t for t in _reference_names(name) if t in figures and t != name), None)
         for name in figures
     }
     hidden = {partner for partner in partners.values() if partner}
@@ -380,7 +343,7 @@ def _list(figures: Figures, named: Mapping[str, names.Named]) -> str:
     return f"<table><tr>{titles}</tr>{''.join(rows)}</table>"
 
 
-def _twins(name: str) -> tuple[str, ...]:
+def _reference_names(name: str) -> tuple[str, ...]:
     return (f"{name}_reference", f"{name}_exact", f"exact_{name}", f"reference_{name}")
 
 
@@ -421,7 +384,7 @@ def _shown(drawn: Sequence[Picture | Undrawn]) -> str:
 
 
 def _width(png: bytes) -> int:
-    """Return how wide a picture is shown: letters are equally large in all of them."""
+    """Return the displayed width of a picture, such that all have the same font size."""
     return round(int.from_bytes(png[16:20], "big") * 96 / style.RESOLUTION)
 
 
@@ -461,7 +424,7 @@ def _again(record: Record) -> str:
         p.name for p in record.path.iterdir() if p.name != "lock" and p.name[0] != "."
     )
     return (
-        "<h2>Do it again, look closer</h2>"
+        "<h2>Reproduce and inspect</h2>"
         f"<pre>{_text(chr(10).join(line for line in lines if line))}</pre>"
         f"<p class='small'>Made with {shown} on {_text(record.resolved.get('host', '?'))}. "
         f"The run folder holds {_text(', '.join(files))}; manifest.json has the sha256 of "

@@ -1,4 +1,4 @@
-"""One look for all pictures: colour-blind-safe, the same colour for the same model."""
+"""The common style of pictures: colour-blind-safe, one colour per model."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ BLUE, VERMILION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 INDIGO, OLIVE = "#332288", "#999933"
 
 CYCLE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
-"""Colours of lines without a model: Okabe and Ito's palette, told apart by all readers."""
+"""Colours of lines without a model: Okabe and Ito's colour-blind-safe palette."""
 
 MODELS = {
     "realizable moments, learned": INDIGO,
@@ -71,7 +71,7 @@ _SETTINGS: dict[Any, Any] = {
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Draw in the house style; the caller's matplotlib settings stay as they are."""
+    """Draw in the common style; the caller's matplotlib settings stay as they are."""
     with matplotlib.rc_context(_SETTINGS):
         yield
 
@@ -98,8 +98,8 @@ def model_colour(label: str) -> str | None:
 def colours_of(labels: list[str]) -> list[str]:
     """Return one colour per label: a model's own, others from the cycle.
 
-    Many curves that are told apart by a number go along a sequential map: they have an
-    order. So do those that are too many for the cycle.
+    Many curves that differ in a number take colours from a sequential map, and so do
+    those that are too many for the cycle.
     """
     own = [model_colour(label) for label in labels]
     numbered = all(any(c.isdigit() for c in label) for label in labels)
@@ -157,7 +157,7 @@ def unit_of(text: object) -> str:
 
 
 def number(value: float, error: float | None = None) -> str:
-    """Write a number for people: four digits, or as many as its error allows."""
+    """Format a number: four digits, or as many as its error allows."""
     if value is None or not np.isfinite(value):
         return "none" if value is None else str(value)
     if error is not None and np.isfinite(error) and error > 1e-7 * abs(value):

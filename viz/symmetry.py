@@ -44,7 +44,7 @@ def figure(errors: Group, conservation: Group) -> "Figure":
             "training frames",
             "force error on new frames [eV/Å]",
             "loglog",
-            title="What symmetry buys in data",
+            title="Effect of symmetry: error over data",
         ),
     )
     name = energies(conservation)[0]
@@ -62,7 +62,7 @@ def figure(errors: Group, conservation: Group) -> "Figure":
             curves,
             "time [fs]",
             "change of total energy [meV/atom]",
-            title=f"What smoothness buys: constant energy, step {step:g} fs",
+            title=f"Effect of smoothness: energy at constant-energy, step {step:g} fs",
         ),
     )
     _mark_swaps(right, conservation, step)

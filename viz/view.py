@@ -11,6 +11,7 @@ import numpy as np
 
 from ..engine.errors import InputError
 from . import atoms, page, render, renderers
+from .picture import png
 from .record import Record
 
 FRAMES_PER_SECOND = 25
@@ -95,7 +96,7 @@ def _picture(renderer: Any, choice: str, request: Request) -> bytes:
     frames = renderer.refresh()
     if not -frames <= request.frame < frames:
         raise InputError(f"--frame {request.frame}: there are {frames} frames")
-    return renderers.png(renderer.image(request.frame % frames, choice, request.size))
+    return png(renderer.image(request.frame % frames, choice, request.size))
 
 
 def write_movie(
@@ -130,7 +131,7 @@ def write_movie(
 
 
 def write_page(record: Record, path: Path, request: Request) -> Path:
-    """Write the page that turns under the mouse.
+    """Write the page whose atoms rotate with the mouse.
 
     Raises:
         InputError: the run holds no atoms.

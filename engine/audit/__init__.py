@@ -1,1 +1,1 @@
-"""Physics certificates: what a learned module must obey, measured with one vocabulary."""
+"""Audits of physical properties of learned modules, and certificates of gradients."""

@@ -1,13 +1,13 @@
-"""The gradient certificate: is a derivative that exists also right?
+"""Certificates of gradients: whether automatic derivatives are those of the model.
 
 Automatic and finite differences agree on many wrong gradients: both differentiate the
-program, and a program whose quadrature ends at a moving node has values right to 0.5% and
-slopes wrong by 64% at every step that does not leave the tooth of the saw. So each stage
-of a computation is held against four judges:
+program, and a program whose quadrature ends at a moving node has values accurate to
+0.5% and slopes wrong by 64%, because its result is a sawtooth and every small step stays
+on one tooth. Each stage of a computation is therefore compared with four references:
 
 - central differences over a *sweep* of steps, 0.1 down to 1e-7: where three neighbouring
   steps agree they form a plateau, the gradient must lie on it, and no second plateau may
-  stand at larger steps;
+  exist at larger steps;
 - exact laws, where there are any (:class:`Law`);
 - the plain-torch reference of the stage, where there is one;
 - the horizon, for what evolves in time (:func:`certify_horizons`).
@@ -64,10 +64,10 @@ class Check:
     Attributes:
         stage: which stage.
         parameter: which parameter, or the parameters of a law.
-        judge: "finite differences", "law", "reference".
+        judge: compared with "finite differences", "law", "reference".
         gradient: the derivative by the parameter's logarithm (along a fixed random
             direction for a tensor; by the parameter itself where it is zero).
-        expected: the judge's value.
+        expected: the reference's value.
         verdict: "agrees", or what is wrong.
         steps: relative steps of the sweep.
         differences: the quotient at each of them.
@@ -101,7 +101,7 @@ class Certificate:
 
     @property
     def passed(self) -> bool:
-        """Whether every judge agrees."""
+        """Whether every comparison agrees."""
         return all(check.verdict == AGREES for check in self.checks)
 
     @property
@@ -165,7 +165,7 @@ def certify(
     return Certificate(tuple(checks))
 
 
-# -- judges -------------------------------------------------------------------------------
+# -- comparisons --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -263,7 +263,7 @@ def judge(
     The plateau is the window of three neighbouring steps whose quotients spread least,
     relative to their size or to the rounding error ``noise / step``. A window at larger
     steps that is coherent (its spread under a third of its size and of its distance from
-    the plateau) is a second plateau: the curve is a saw.
+    the plateau) is a second plateau: the curve is a sawtooth.
     """
     if not math.isfinite(slope):
         return math.nan, "not differentiable here: the gradient is not finite"

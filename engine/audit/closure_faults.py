@@ -6,9 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from ...models.closures.contract import ClosureOutput, FaceStencil
 from ..gas.moment.hermite import (
-    Closing,
-    Faces,
     HermiteState,
     HermiteWorld,
     grad,
@@ -21,50 +20,50 @@ from .kinetics import KineticSubject
 from .moments import ClosureSubject, GradSpeeds
 
 
-def diffusive(faces: Faces) -> Closing:
+def diffusive(faces: FaceStencil) -> ClosureOutput:
     """A sound closure: ``f_{M+1} = -tau theta / (M + 1) df_M/dx / (1 + tau)``.
 
     Its answer depends on differences over a fixed length alone, in the moving frame.
     """
-    return Closing(flux=_gradient_flux(faces, 1.0))
+    return ClosureOutput(flux=_gradient_flux(faces, 1.0))
 
 
-def _gradient_flux(faces: Faces, sign: float) -> Tensor:
-    tau, theta = faces.relaxation_time, faces.mean[..., 2]
+def _gradient_flux(faces: FaceStencil, sign: float) -> Tensor:
+    tau, theta = faces.tau, faces.mean[..., 2]
     order = faces.cells.shape[-1] - 1
     return (
         -sign * 0.1 * tau / (1 + 20 * tau) * theta * faces.gradient[..., -1] / (order + 1)
     )
 
 
-def antidiffusive(faces: Faces) -> Closing:
+def antidiffusive(faces: FaceStencil) -> ClosureOutput:
     """The same with the wrong sign, and ten times: short waves grow without bound."""
-    return Closing(flux=_gradient_flux(faces, -10.0))
+    return ClosureOutput(flux=_gradient_flux(faces, -10.0))
 
 
-def laboratory(faces: Faces) -> Closing:
+def laboratory(faces: FaceStencil) -> ClosureOutput:
     """A closure without the moving frame: the answer holds the velocity itself."""
-    return Closing(flux=0.01 * faces.mean[..., 1] * faces.mean[..., -1])
+    return ClosureOutput(flux=0.01 * faces.mean[..., 1] * faces.mean[..., -1])
 
 
-def one_handed(faces: Faces) -> Closing:
+def one_handed(faces: FaceStencil) -> ClosureOutput:
     """A closure that prefers one direction: even where a mirror asks for an odd answer."""
-    return Closing(flux=_gradient_flux(faces, 1.0).abs())
+    return ClosureOutput(flux=_gradient_flux(faces, 1.0).abs())
 
 
-def cell_difference(faces: Faces) -> Closing:
+def cell_difference(faces: FaceStencil) -> ClosureOutput:
     """A closure of the difference of two cells, whatever lies between them."""
-    return Closing(flux=-0.01 * (faces.high - faces.low)[..., -1])
+    return ClosureOutput(flux=-0.01 * (faces.high - faces.low)[..., -1])
 
 
-def unrelaxed(faces: Faces) -> Closing:
+def unrelaxed(faces: FaceStencil) -> ClosureOutput:
     """A source that undoes more than the relaxation of the last moment."""
-    return Closing(source=1.5 * faces.mean[..., -1] / faces.relaxation_time)
+    return ClosureOutput(source=1.5 * faces.mean[..., -1] / faces.tau)
 
 
-def half_relaxed(faces: Faces) -> Closing:
+def half_relaxed(faces: FaceStencil) -> ClosureOutput:
     """A source that undoes half of the relaxation: heat conducts twice as well."""
-    return Closing(source=0.5 * faces.mean[..., -1] / faces.relaxation_time)
+    return ClosureOutput(source=0.5 * faces.mean[..., -1] / faces.tau)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Calibration of a committee: does its deviation tell the size of its error?"""
+"""Calibration of a committee: its deviation against its error."""
 
 import math
 from collections.abc import Sequence

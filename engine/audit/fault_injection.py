@@ -1,6 +1,6 @@
-"""Pairs of potentials that the audits must tell apart: a sound one, and a planted defect.
+"""Fault injection: pairs of potentials, a sound one and one with a planted defect.
 
-They certify the certificates: every audit has to pass the first and to fail the second.
+They test the audits: each has to pass the first and to fail the second.
 All are cheap variations of Stillinger-Weber silicon, or small untrained networks.
 """
 
@@ -33,7 +33,7 @@ class PlantedFault:
     """One audit with its two fixtures.
 
     Attributes:
-        name: the finding that must tell them apart.
+        name: the finding that must differ.
         defect: what is wrong with the bad one, in a few words.
         audit: returns one or several findings.
         good: must pass.
@@ -57,7 +57,7 @@ class PlantedFault:
 
 @dataclass(frozen=True)
 class Changed:
-    """A potential with something done to its answer, after the fact.
+    """A potential whose result is modified after the evaluation.
 
     Attributes:
         change: from state and answer to another answer.
@@ -101,7 +101,7 @@ class PairFunction:
 
 
 class _PairModule(nn.Module):
-    """A pair function in the clothes of a learned potential."""
+    """A pair function with the interface of a learned potential."""
 
     def __init__(self, function: Callable[[Tensor], Tensor], cutoff: float) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ def repulsive(r: Tensor) -> Tensor:
 
 
 def in_a_field(state: ParticleState, found: Interaction) -> Interaction:
-    """Add ``1e-3 sin x`` eV for each atom: the origin matters."""
+    """Add ``1e-3 sin x`` eV for each atom: the origin is distinguished."""
     x = state.positions[:, 0]
     energy = found.energy + state.sum_atoms(1e-3 * x.sin().double())
     forces = found.forces.clone()
@@ -145,14 +145,14 @@ def in_a_field(state: ParticleState, found: Interaction) -> Interaction:
 
 
 def by_number(state: ParticleState, found: Interaction) -> Interaction:
-    """Weigh the forces by the atom's number: names matter."""
+    """Weigh the forces by the atom's index, which breaks permutation symmetry."""
     number = torch.arange(state.atoms, dtype=found.forces.dtype)
     weight = 1 + 1e-3 * (number % 2)
     return replace(found, forces=found.forces * weight[:, None])
 
 
 def mean_field(state: ParticleState, found: Interaction) -> Interaction:
-    """Add ``1e-6 E^2``, with exact forces: the parts of a system feel its size."""
+    """Add ``1e-6 E^2``, with exact forces: which breaks extensivity."""
     factor = 1 + 2e-6 * found.energy
     per_atom = factor[state.system.long()][:, None].to(found.forces)
     return replace(
@@ -174,7 +174,7 @@ def scaled_forces(state: ParticleState, found: Interaction) -> Interaction:
 
 
 def half_virial(state: ParticleState, found: Interaction) -> Interaction:
-    """Forget that every pair counts once: half of the virial."""
+    """Return half of the virial, as if pairs were counted wrongly."""
     return replace(found, virial=0.5 * found.virial)
 
 
@@ -214,7 +214,7 @@ class DirectForce:
 
 @dataclass(frozen=True)
 class Guessing:
-    """A committee that knows its errors, or only pretends to.
+    """A committee whose stated errors are true, or not.
 
     Its forces are those of Stillinger-Weber plus normal errors whose width varies from
     atom to atom; it states that width (honest) or the typical one in random order.
@@ -233,7 +233,7 @@ class Guessing:
     species: tuple[str, ...] = SPECIES
 
     def __call__(self, state: ParticleState, neighbours: Neighbours) -> Interaction:
-        """Return wrong forces and what is said of their error."""
+        """Return wrong forces and their stated error."""
         found = self.base(state, neighbours)
         key = int(1e6 * float(state.positions.double().abs().sum())) % 2**31
         rng = torch.Generator().manual_seed(key)
@@ -276,7 +276,7 @@ def local_frame() -> Potential:
 
 
 def unconstrained() -> Potential:
-    """Return a random network on coordinates as they are: orientation matters."""
+    """Return a random network on coordinates as they are: not invariant under rotation."""
     return untrained(Unconstrained(SPECIES, cutoff=4.0, channels=3, fitting=(12,)))
 
 

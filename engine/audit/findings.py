@@ -1,4 +1,4 @@
-"""The vocabulary of all audits: a finding, a report, and how they are shown."""
+"""Findings and reports of audits, and how they are shown."""
 
 import html
 import json
@@ -44,7 +44,7 @@ def at_most(
 
 
 def not_measured(name: str, why: str, threshold: float = math.nan) -> Finding:
-    """Return the finding of an audit that has nothing to look at."""
+    """Return the finding of an audit that does not apply."""
     return Finding(name, math.nan, threshold, passed=None, detail=why)
 
 
@@ -168,7 +168,7 @@ def page(report: Report) -> str:
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>Audit of {name}</title>"
         f"<style>{_STYLE}</style><h1>Audit of {name}</h1>"
-        f"<p>A learned {report.kind}, held against what physics asks of it: {verdict}. "
+        f"<p>A learned {report.kind}: physical properties, {verdict}. "
         "Each row is one property; <em>found</em> is the size of its violation, and the "
         "property holds where that is not above <em>allowed</em>.</p>"
         "<table><tr><th>property<th>found<th>allowed<th>unit<th><th>how</tr>"

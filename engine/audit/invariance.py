@@ -1,4 +1,4 @@
-"""Exact symmetries of a potential: frame, mirror, names of atoms, size."""
+"""Exact symmetries of a potential: frame, reflection, permutation, size."""
 
 import math
 
@@ -33,7 +33,7 @@ def _violation(
 
 
 def _turned(answer: Evaluation, turns: Tensor) -> Evaluation:
-    """Return what an equivariant potential says after each turn ``[n, 3, 3]``."""
+    """Return an equivariant potential's result after each rotation ``[n, 3, 3]``."""
     count = len(turns)
     return Evaluation(
         answer.energy.expand(count),
@@ -140,7 +140,7 @@ def order_amplitudes(values: Tensor, turns: Tensor, weights: Tensor) -> Tensor:
 def angular_orders(subject: Subject) -> Finding:
     """Share of each angular order in the energy's change with orientation.
 
-    An invariant energy has order 0 alone; what a network learned instead of knowing it
+    An invariant energy has order 0 alone; what a network has only learned
     shows up at the orders that its data did not fix.
     """
     sample = subject.cluster(8)
@@ -155,7 +155,7 @@ def angular_orders(subject: Subject) -> Finding:
 
 
 def permutation(subject: Subject, samples: int = 16) -> Finding:
-    """Names of equal atoms do not matter: forces follow their atoms."""
+    """Permuting equal atoms permutes their forces and keeps the energy."""
     bulk, rng = subject.bulk, generator(4, 21)
     reference = subject.ask(bulk, bulk.positions[None])
     orders = []

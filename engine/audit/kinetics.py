@@ -26,11 +26,11 @@ KNUDSEN = 0.1
 
 @dataclass(frozen=True)
 class KineticSubject:
-    """A collision model and what is declared of it.
+    """A collision model and its declared properties.
 
     Attributes:
         model: ``bgk``, ``es`` or ``shakhov``.
-        prandtl: that the user was promised.
+        prandtl: as declared to the user.
         nodes: velocity nodes along each axis.
     """
 

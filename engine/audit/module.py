@@ -1,4 +1,4 @@
-"""One door to all audits: from a module, or a file of one, to a report."""
+"""Entry point of all audits: from a module, or its file, to a report."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,9 +11,8 @@ from ase.calculators.calculator import BaseCalculator
 from torch import nn
 
 from ...models import card as cards
-from ...models.closures.face import FaceClosure
+from ...models.closures.contract import takes_faces
 from ..errors import InputError
-from ..gas.moment.learned import Learned
 from ..interop.ase import AsePotential
 from ..md.data import LabelledFrame, read_frames
 from ..md.learned import LearnedPotential, load_module
@@ -38,11 +37,11 @@ def audit(
     temperature: float = 300.0,
     steps: int = 10_000,
 ) -> Report:
-    """Hold a learned module against what physics asks of it.
+    """Audit the physical properties of a learned module.
 
     Args:
         module: a module of ``models.potentials``, any potential of molecular dynamics, a
-            calculator of ASE; a closure of ``models.closures`` or a
+            calculator of ASE; a closure of faces (``models.closures``) or a
             :class:`~.moments.ClosureSubject`; or a Hamiltonian with a wavefunction.
         name: for the report.
         structure: on which a potential is audited, near equilibrium; for one element its
@@ -54,11 +53,11 @@ def audit(
         steps: along which a closure must stay realizable.
 
     Raises:
-        InputError: nothing is known that could be asked of such an object, or a structure
-            is needed and not given.
+        InputError: there is no audit for such an object, or a structure is needed and not
+            given.
     """
     start("cpu")
-    if isinstance(module, ClosureSubject | FaceClosure):
+    if isinstance(module, ClosureSubject) or takes_faces(module):
         closure = module if isinstance(module, ClosureSubject) else closure_of(module, {})
         return audit_closure(name, closure, steps)
     if isinstance(module, Electrons):
@@ -72,7 +71,7 @@ def audit(
     return PotentialAudit(frames, temperature=temperature)(name, subject)
 
 
-def closure_of(module: FaceClosure, domain: Mapping[str, Any]) -> ClosureSubject:
+def closure_of(module: nn.Module, domain: Mapping[str, Any]) -> ClosureSubject:
     """Return the subject of a learned closure, in f64.
 
     Args:
@@ -80,10 +79,8 @@ def closure_of(module: FaceClosure, domain: Mapping[str, Any]) -> ClosureSubject
         domain: of its card; ``knudsen`` is used.
     """
     low, high = domain.get("knudsen", (1e-3, 10.0))
-    length = module.config.length
-    return ClosureSubject(
-        Learned(module.double()), module.config.order, (low, high), length
-    )
+    config: Any = module.config
+    return ClosureSubject(module.double(), config.order, (low, high), config.length)
 
 
 def _as_potential(module: Any, structure: Atoms | None) -> Potential:
@@ -97,7 +94,7 @@ def _as_potential(module: Any, structure: Atoms | None) -> Potential:
     if hasattr(module, "species") and hasattr(module, "cutoff") and callable(module):
         found: Any = module
         return found
-    raise InputError(f"audit: nothing is known of {type(module).__name__}")
+    raise InputError(f"audit: there is no audit for {type(module).__name__}")
 
 
 def audit_file(
@@ -122,7 +119,7 @@ def audit_file(
     """
     module, card = load_module(path, precision), cards.read_card(path)
     domain = card.get("domain", {})
-    if isinstance(module, FaceClosure):
+    if takes_faces(module):
         return audit_closure(path.stem, closure_of(module, domain))
     if hasattr(module, "species"):
         factor = card.get("deviation_factor")

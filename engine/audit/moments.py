@@ -15,15 +15,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ...models.closures.contract import ClosureOutput, FaceStencil
 from ..errors import GuardError
 from ..gas.boundaries import ALL_PERIODIC
 from ..gas.grid import Grid
 from ..gas.material import Gas
 from ..gas.moment import grad13
 from ..gas.moment.hermite import (
-    Closing,
     Closure,
-    Faces,
     HermiteWorld,
     conserved,
     primitive,
@@ -127,23 +126,23 @@ def _root_factorial(k: Tensor) -> Tensor:
     return (0.5 * torch.lgamma(k + 1)).exp()
 
 
-def faces_of(subject: ClosureSubject, w: Tensor, knudsen: Tensor) -> Faces:
+def faces_of(subject: ClosureSubject, w: Tensor, knudsen: Tensor) -> FaceStencil:
     """Return the faces that the solver would show the closure for fields w."""
-    kept: list[Faces] = []
+    kept: list[FaceStencil] = []
 
-    def look(faces: Faces) -> Closing:
+    def look(faces: FaceStencil) -> ClosureOutput:
         kept.append(faces)
-        return Closing()
+        return ClosureOutput()
 
     world = subject.world(knudsen, w.shape[1], closure=look)
     world.rates(conserved(w))
     return kept[0]
 
 
-def answer(closure: Closure, faces: Faces) -> Tensor:
+def answer(closure: Closure, faces: FaceStencil) -> Tensor:
     """Return what a closure says, ``[4, batch, faces]``: flux, blend, source, speed."""
     said = closure(faces)
-    none = torch.zeros_like(faces.knudsen)
+    none = torch.zeros_like(faces.tau)
     parts = (said.flux, said.blend, said.source, said.speed)
     return torch.stack([none if part is None else part.detach() for part in parts])
 
@@ -191,8 +190,6 @@ def galilean(subject: ClosureSubject) -> Finding:
     for speed in (0.1, 1.0, 10.0):
         boosted = replace(
             faces,
-            left=_moved(faces.left, speed),
-            right=_moved(faces.right, speed),
             low=_moved(faces.low, speed),
             high=_moved(faces.high, speed),
             cells=_moved(faces.cells, speed),
@@ -215,13 +212,10 @@ def reflection(subject: ClosureSubject) -> Finding:
 
     other = replace(
         faces,
-        left=mirrored(faces.right),
-        right=mirrored(faces.left),
         low=mirrored(faces.high),
         high=mirrored(faces.low),
         cells=mirrored(faces.cells),
-        knudsen=faces.knudsen.flip(1),
-        relaxation_time=faces.relaxation_time.flip(1),
+        tau=faces.tau.flip(1),
     )
     odd = torch.tensor([(-1.0) ** (order + 1), 1.0, (-1.0) ** order, 1.0])
     expected = answer(subject.closure, faces).flip(2) * odd.double()[:, None, None]

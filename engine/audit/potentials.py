@@ -27,12 +27,12 @@ CHEAP: tuple[Audit, ...] = (
     conservation.virial,
     short_range.holes,
 )
-"""What needs no dynamics and no labels."""
+"""Audits without dynamics and labels."""
 
 
 @dataclass(frozen=True)
 class PotentialAudit:
-    """Everything that is asked of a potential.
+    """All audits of a potential.
 
     Attributes:
         frames: labelled configurations, for the calibration of a committee.

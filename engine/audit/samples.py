@@ -1,4 +1,4 @@
-"""What the audits of a potential look at: a structure, and answers for many variants."""
+"""Samples of the audits of a potential: a structure, and results for many variants."""
 
 import math
 from collections.abc import Sequence
@@ -135,7 +135,7 @@ def evaluate(
     """Return energies, forces and virials of many variants of one sample, in f64.
 
     Args:
-        potential: what is asked.
+        potential: what is evaluated.
         sample: species, periodicity, precision.
         positions: ``[n, atoms, 3]`` angstrom.
         cells: ``[n, 3, 3]`` angstrom; the sample's own when None.
@@ -175,9 +175,9 @@ class Subject:
     Attributes:
         potential: energy, forces and virial.
         bulk: a slightly disordered structure in the domain of the potential.
-        dtype: precision in which it is asked.
-        shortest: distance down to which its data reach, angstrom; below, nothing but
-            repulsion is asked for. NaN: four fifths of the nearest neighbours' distance.
+        dtype: precision of the evaluation.
+        shortest: distance down to which its data reach, angstrom; below, only
+            repulsion is required. NaN: four fifths of the nearest neighbours' distance.
     """
 
     potential: Potential

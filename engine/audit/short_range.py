@@ -17,7 +17,7 @@ def holes(subject: Subject, points: int = 200) -> Finding:
 
     The energy of the pair, alone and inside a piece of the bulk, must rise all the way
     down to half of that distance. Found is the largest fall on the way, eV; a hot or badly
-    started simulation drops into it and does not come back.
+    started simulation falls into it and does not leave it.
     """
     shortest = subject.shortest
     if not math.isfinite(shortest):

@@ -3,7 +3,7 @@
 The kinetic solver needs the viscosity ``mu(T)`` in every cell and at every step. A cache, a
 Gaussian process in ``ln T``, answers with an error bar; where the bar is longer than the
 tolerance, colliding pairs are simulated at that temperature (:mod:`.collisions`) and the
-answer enters the cache. What was asked stands in the store of labels, so a resumed run
+answer enters the cache. What was asked is kept in the store of labels, so a resumed run
 asks for nothing twice. The sequential model fills the same cache from a list of
 temperatures before the flow is known.
 
@@ -226,7 +226,7 @@ def hosted(
         kinetic: the gas.
         scales: its units.
         rates: viscosity of a temperature.
-        state: where the gas stands.
+        state: of the gas.
         seen: ``[batch, cells]`` its temperature, reference units.
     """
     law = kinetic.gas.viscosity(torch.ones_like(seen), torch.ones_like(seen), seen)

@@ -10,6 +10,8 @@ Knudsen number. ``D`` is the number of velocity dimensions of the gas; it fixes
 ``grid``              :class:`~.grid.Grid`, cells of a box in 1, 2 or 3 dimensions
 ``boundaries``        periodic, open, inflow, wall (specular to diffuse, moving)
 ``material``          :class:`~.material.Gas`: D, viscosity law, Prandtl number
+``initial``           initial conditions, one part each
+``problem``           :class:`~.problem.Problem`: what all models of a flow share
 ``kinetic.world``     :class:`~.kinetic.world.KineticWorld`: discrete velocities, BGK family
 ``kinetic.boltzmann`` Maxwell molecules by the fast spectral method
 ``moment.hermite``    hyperbolic moment equations in 1D1V, with a closure to choose
@@ -17,6 +19,7 @@ Knudsen number. ``D`` is the number of velocity dimensions of the gas; it fixes
 ``moment.grad13``     Grad's thirteen moments, on 1D and 2D grids
 ``moment.fluid``      Euler and Navier-Stokes-Fourier
 ``exact``             solutions known in closed form or by one quadrature
+``references``        what the result of a problem is compared with
 ``observe``           the shared names of what is measured, guards
 ====================  =======================================================
 """

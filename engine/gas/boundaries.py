@@ -1,4 +1,4 @@
-"""What stands at the faces of the box, for every model alike.
+"""Boundaries of the box, for every model alike.
 
 A boundary is data; each model knows how to fill its ghost cells from it. ``Sides`` names
 the two ends of one axis; a model takes one ``Sides`` per axis.
@@ -6,52 +6,58 @@ the two ends of one axis; a model takes one ``Sides`` per axis.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
+from annotated_types import Ge, Gt, Le
+
+from ...models.parts import part
 from ..errors import InputError
 
+Positive = Annotated[float, Gt(0)]
 
-@dataclass(frozen=True)
+
+@part
 class Periodic:
-    """The opposite face. Must stand on both ends of an axis."""
+    """The opposite face; both ends of an axis must have it."""
+
+    kind: Literal["periodic"] = "periodic"
 
 
-@dataclass(frozen=True)
+@part
 class Open:
     """Zero gradient: waves leave."""
 
+    kind: Literal["open"] = "open"
 
-@dataclass(frozen=True)
+
+@part
 class Inflow:
-    """A reservoir in equilibrium at the given state.
+    """A reservoir in equilibrium at the given state."""
 
-    Attributes:
-        density: reference density.
-        velocity: one component per space dimension or more, unit ``sqrt(R T0)``.
-        temperature: reference temperature.
-    """
-
-    density: float
+    density: Positive
+    """Reference densities."""
     velocity: tuple[float, ...]
-    temperature: float
+    """One component per space dimension or more, unit sqrt(R T0)."""
+    temperature: Positive
+    """Reference temperatures."""
+    kind: Literal["inflow"] = "inflow"
 
     def __post_init__(self) -> None:
         _positive("boundary.density", self.density)
         _positive("boundary.temperature", self.temperature)
 
 
-@dataclass(frozen=True)
+@part
 class Wall:
-    """A solid wall (Maxwell): a fraction is re-emitted in equilibrium, the rest mirrored.
+    """A solid wall (Maxwell): a fraction is emitted in equilibrium, the rest mirrored."""
 
-    Attributes:
-        temperature: of the wall.
-        velocity: of the wall; it must slide in its own plane.
-        accommodation: fraction re-emitted, 0 (specular) to 1 (diffuse).
-    """
-
-    temperature: float = 1.0
+    temperature: Positive = 1.0
+    """Reference temperatures."""
     velocity: tuple[float, ...] = ()
-    accommodation: float = 1.0
+    """Sliding velocity, unit sqrt(R T0); no component normal to the wall."""
+    accommodation: Annotated[float, Ge(0), Le(1)] = 1.0
+    """Fraction of molecules re-emitted in equilibrium; 0 is specular, 1 diffuse."""
+    kind: Literal["wall"] = "wall"
 
     def __post_init__(self) -> None:
         _positive("boundary.temperature", self.temperature)
@@ -92,7 +98,7 @@ def check_sides(sides: Sequence[Sides], dim: int) -> None:
     for axis, pair in enumerate(sides):
         name = "xyz"[axis]
         if isinstance(pair.low, Periodic) != isinstance(pair.high, Periodic):
-            raise InputError(f"boundaries.{name}: periodic must stand on both ends")
+            raise InputError(f"boundaries.{name}: both ends must be periodic, or none")
         for side in (pair.low, pair.high):
             if isinstance(side, Wall) and len(side.velocity) > axis and side.velocity[axis]:
                 raise InputError(

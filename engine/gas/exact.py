@@ -101,6 +101,17 @@ def riemann(
     return out[0], out[1], out[2]
 
 
+def shock_jump(mach: float, gamma: float) -> tuple[float, float, float, float]:
+    """Return speed ahead, then density, speed, temperature behind a shock at rest.
+
+    Ahead: density 1, temperature 1 (Rankine-Hugoniot).
+    """
+    ratio = (gamma + 1) * mach**2 / ((gamma - 1) * mach**2 + 2)
+    pressure = 1 + 2 * gamma / (gamma + 1) * (mach**2 - 1)
+    speed = mach * math.sqrt(gamma)
+    return speed, ratio, speed / ratio, pressure / ratio
+
+
 def free_flight_jump(
     left: tuple[float, float],
     right: tuple[float, float],
@@ -216,34 +227,6 @@ def acoustic_mode(k: float, dimension: int) -> complex:
         root, *_ = fsolve(parts, [guess.real, guess.imag], xtol=1e-13, full_output=True)
         found.append(complex(root[0], root[1]))
     return found[-1]
-
-
-def thermal_mode(k: float, dimension: int, nodes: int = 200) -> float:
-    """Return ``lambda tau`` of the thermal mode, from the eigenvalues on Gauss nodes."""
-    v, w = np.polynomial.hermite_e.hermegauss(nodes)
-    w = w / w.sum()
-    d, rest = dimension, dimension - 1
-    project = np.zeros((3, 2 * nodes))
-    project[0, :nodes], project[1, :nodes] = w, w * v
-    project[2, :nodes], project[2, nodes:] = w * (v * v - 1) / d, w / d
-    lift = np.zeros((2 * nodes, 3))
-    lift[:nodes, 0], lift[:nodes, 1], lift[:nodes, 2] = 1, v, (v * v - 1) / 2
-    lift[nodes:, 2] = rest
-    modes = np.linalg.eigvals(
-        lift @ project - np.eye(2 * nodes) - 1j * k * np.diag([*v, *v])
-    )
-    real = modes[np.abs(modes.imag) < 1e-7]
-    return float(real.real.max())
-
-
-def shear_mode(k: float) -> float:
-    """Return ``lambda tau`` of the shear mode; exists below ``k = sqrt(pi / 2)``."""
-
-    def mismatch(growth: float) -> float:
-        z = 1j * (growth + 1) / k
-        return float((math.sqrt(math.pi / 2) * wofz(z / math.sqrt(2)) / k).real) - 1.0
-
-    return _root(mismatch, -1 + 1e-9, -1e-12)
 
 
 def vortex(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -13,8 +13,11 @@ from ase.calculators.calculator import (
     PropertyNotImplementedError,
     all_changes,
 )
+from ase.calculators.emt import EMT
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from ...models.parts import part
+from ..md.interactions import Place
 from ..md.neighbours import Neighbours, build_neighbours
 from ..md.potential import Potential
 from ..md.state import Interaction, ParticleState
@@ -139,3 +142,16 @@ class AsePotential:
             return -atoms.get_stress(voigt=False) * atoms.get_volume()
         except PropertyNotImplementedError:
             return np.full((3, 3), np.nan)
+
+
+@part
+class AseInteraction:
+    """A calculator of ASE drives the dynamics."""
+
+    calculator: Literal["emt"]
+    """emt: effective medium theory for Al, Cu, Ag, Au, Ni, Pd, Pt."""
+    kind: Literal["ase"] = "ase"
+
+    def potential(self, place: Place) -> AsePotential:
+        """Return the calculator as a potential."""
+        return AsePotential(EMT(), ("Al", "Cu", "Ag", "Au", "Ni", "Pd", "Pt"))

@@ -11,7 +11,7 @@ def local_dask(workers: int) -> Iterator[str]:
     """Start a Dask cluster on this machine and give the address of its scheduler.
 
     Workers are spawned processes that listen to this machine only. Durability is not
-    here: a label that a worker has answered stands in the label_store of the run.
+    here: finished labels are in the label store of the run.
 
     Raises:
         InputError: ``distributed`` is not installed, or ``workers`` is below 1.
@@ -36,7 +36,7 @@ def local_dask(workers: int) -> Iterator[str]:
 
 @contextmanager
 def execution(executor: str | None, workers: int) -> Iterator[list[str]]:
-    """Give the scenario settings that an ``--executor`` stands for.
+    """Give the scenario settings of an ``--executor``.
 
     Args:
         executor: None, ``processes``, ``dask`` (a cluster on this machine),

@@ -1,77 +1,13 @@
-"""Labelled data in other programs' formats; what a format cannot hold is said."""
+"""Labelled data in the formats of other programs."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
 
 from ..errors import EngineError, InputError
 from ..md.data import LabelledFrame
-
-_KEPT_BY_ASE_FORMATS = {
-    "numbers", "positions", "momenta", "masses", "tags", "initial_charges",
-    "initial_magmoms", "forces",
-}  # fmt: skip
-"""Arrays per atom that ASE's own formats (traj, db, json) store; all others vanish."""
-
-
-class DroppedArrays(UserWarning):
-    """A format cannot hold all arrays of the structures."""
-
-
-def as_atoms(frame: LabelledFrame) -> Atoms:
-    """Return ASE's ``Atoms`` with energy, forces and (where known) stress as results."""
-    atoms = Atoms(
-        frame.symbols, positions=frame.positions, cell=frame.cell, pbc=frame.periodic
-    )
-    results: dict[str, Any] = {"energy": frame.energy, "forces": frame.forces}
-    if frame.virial is not None:
-        stress = -frame.virial / frame.volume
-        results["stress"] = stress.reshape(9)[[0, 4, 8, 5, 2, 1]]
-    atoms.calc = SinglePointCalculator(atoms, **results)
-    if frame.group:
-        atoms.info["group"] = frame.group
-    return atoms
-
-
-def write_structures(images: Sequence[Atoms], target: Path) -> Path:
-    """Write structures in the format that the suffix names (.extxyz, .traj, .db, .json).
-
-    Warns:
-        DroppedArrays: the format loses arrays; each is named once.
-
-    Raises:
-        InputError: ASE does not know the format, or the file exists.
-    """
-    import ase.io
-    from ase.io.formats import UnknownFileTypeError
-
-    if target.exists():
-        raise InputError(f"{target}: exists; nothing is overwritten")
-    if target.suffix not in (".xyz", ".extxyz"):
-        _tell_dropped(images, target)
-    try:
-        ase.io.write(target, list(images))
-    except (UnknownFileTypeError, ValueError, KeyError) as error:
-        raise InputError(f"{target}: ASE cannot write it: {error}") from error
-    except OSError as error:
-        raise EngineError(f"{target}: {error.strerror or error}") from error
-    return target
-
-
-def _tell_dropped(images: Sequence[Atoms], target: Path) -> None:
-    dropped = {name for atoms in images for name in atoms.arrays} - _KEPT_BY_ASE_FORMATS
-    if dropped:
-        names = ", ".join(sorted(dropped))
-        warnings.warn(
-            f"{target.name}: this format drops the arrays {names}; extxyz keeps them",
-            DroppedArrays,
-            stacklevel=3,
-        )
 
 
 def write_deepmd(frames: Sequence[LabelledFrame], target: Path) -> Path:
@@ -129,4 +65,4 @@ def _dpdata(frames: Sequence[LabelledFrame], names: Sequence[str]) -> dict[str, 
     return data
 
 
-__all__ = ["DroppedArrays", "as_atoms", "write_deepmd", "write_structures"]
+__all__ = ["write_deepmd"]

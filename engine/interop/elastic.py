@@ -12,7 +12,7 @@ from ase.optimize.optimize import Optimizer
 
 from ..errors import GuardError
 from ..md.potential import Potential
-from ..protocols import Figure, Outcome, told
+from ..protocols import Check, Figure, Outcome
 from ..units import EV_PER_A3_GPA
 from .ase import PotentialCalculator
 
@@ -144,11 +144,12 @@ class ElasticJob:
             array.attrs.update(
                 {"unit": "GPa", "long_name": "stress over strain", "labels": VOIGT}
             )
-        stable = bool(np.linalg.eigvalsh(relaxed).min() > 0)
-        return Outcome(
-            figures,
-            told({"stability": "ok" if stable else "a strain lowers the energy"}),
-        )
+        softest = float(np.linalg.eigvalsh(relaxed).min())
+        stable = Check(
+            "stability", "health", softest, 0.0, at_least=True, unit="GPa",
+            note="least eigenvalue of C: a strain lowers the energy",
+        )  # fmt: skip
+        return Outcome(figures, [stable])
 
     def _figure(self, name: str, value: float, unit: str) -> Figure:
         known = self.expected.get(name)

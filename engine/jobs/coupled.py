@@ -1,7 +1,7 @@
-"""From a scenario of a coupled shock to the job that runs it, and the models beside it."""
+"""From a scenario of a coupled shock to the job that runs it and compares it."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,16 @@ from ..coupling.collisions import (
     Molecules,
     PairCollisions,
     Viscosity,
-    neufeld,
+)
+from ..coupling.comparison import (
+    Alternative,
+    Shown,
+    Table,
+    apart,
+    power_law,
+    rate_error,
+    reference,
+    run_all,
 )
 from ..coupling.coupled import (
     CoupledGas,
@@ -24,21 +33,19 @@ from ..coupling.coupled import (
     RateCache,
     Rates,
     Scales,
-    fewest,
-    hosted,
-    table,
+    wanted,
 )
 from ..errors import EngineError
-from ..gas.boundaries import Inflow, Sides
+from ..gas.exact import shock_jump
 from ..gas.grid import Grid
+from ..gas.initial.shocks import Shock
 from ..gas.kinetic.velocities import Velocities
 from ..gas.kinetic.world import KineticState, KineticWorld, mean_free_path
 from ..gas.material import Gas
-from ..gas.moment.fluid import shock_jump
 from ..gas.observe import positivity_guard
 from ..learn import execution
 from ..learn.label_store import LabelStore, identity
-from ..protocols import Figure, Job, Outcome, told
+from ..protocols import Check, Figure, Job, Outcome
 from ..run import Reporter, Simulation, ZarrWriter, every
 from ..rundir import RunFolder
 from ..schema.coupled import CoupledShockScenario
@@ -51,8 +58,66 @@ REMEDY = "refine the grid, or widen the velocity range"
 
 
 def assemble(scenario: CoupledShockScenario, base: Path) -> Job:
-    """Return the job of a scenario."""
-    return CoupledShock(scenario)
+    """Return the job of a scenario; it names no files, so ``base`` is not used.
+
+    Raises:
+        InputError: one simulation is too noisy for the tolerance of the cache.
+    """
+    s, up = scenario, scenario.upstream
+    molecules = Molecules(s.molecules.epsilon, s.molecules.sigma, s.molecules.mass)
+    labeler = PairCollisions(
+        molecules, s.collisions.pairs, s.collisions.replicas, seed=s.seed
+    )
+    cache = RateCache.empty(s.cache.amplitude, s.cache.length)
+    limits = s.cache.tolerance, s.collisions.noise
+    wanted(cache, torch.tensor([up.temperature], dtype=torch.float64), *limits)
+    gas = Gas.power_law(3, s.exponent, 2.0 / 3.0)
+    *_, hot = shock_jump(up.mach, gas.gamma)
+    ranges = {
+        "wide table": (s.table.lowest, s.table.highest),
+        "narrow table": (up.temperature, up.temperature * hot),
+    }
+    tables = [Table.of(name, ends, cache, *limits) for name, ends in ranges.items()]
+    kinetic, start, steps = _shock(s, gas)
+    scales = _scales(s, molecules)
+    world = CoupledGas(kinetic, start, scales, _no_answers, cache, *limits)
+    return CoupledShock(world, steps, s.time.frames, labeler, s.workers, tables, s.exponent)
+
+
+def _no_answers(samples: Sequence[Conditions]) -> list[Viscosity]:
+    raise EngineError("labels are asked for before the run has a folder")
+
+
+def _shock(s: CoupledShockScenario, gas: Gas) -> tuple[KineticWorld, KineticState, int]:
+    """Return the kinetic gas, its first state (a jump) and the number of steps."""
+    speed, density, _, hot = shock_jump(s.upstream.mach, gas.gamma)
+    grid = Grid((s.grid.cells,), (-s.grid.half_width,), (s.grid.half_width,))
+    kinetic = KineticWorld(
+        grid,
+        (Shock(s.upstream.mach).ends(gas.gamma),),
+        Velocities((s.grid.nodes,), (s.grid.lower,), (s.grid.upper,)),
+        gas,
+        torch.tensor([1.0 / mean_free_path(1.0)], dtype=torch.float64),
+        "shakhov",
+    )
+    per_frame = s.time.end / kinetic.time_step / s.time.frames
+    steps = max(1, math.ceil(per_frame - 1e-9)) * s.time.frames
+    kinetic = kinetic.with_time_step(s.time.end / steps)
+    share = (grid.centers(0) > 0).double()[None]  # the gas finds the profile itself
+    rho = 1 + (density - 1) * share
+    start = kinetic.equilibrium(rho, (speed / rho)[..., None], 1 + (hot - 1) * share)
+    return kinetic, start, steps
+
+
+def _scales(s: CoupledShockScenario, molecules: Molecules) -> Scales:
+    """Return the units of the gas ahead; the length is a mean free path there."""
+    up, constant = s.upstream, molecules.gas_constant
+    density = up.pressure / (constant * up.temperature)
+    temperature = torch.tensor(up.temperature, dtype=torch.float64)
+    ahead = float(reference(molecules)(temperature))
+    speed = math.sqrt(constant * up.temperature)
+    length = mean_free_path(ahead / (density * speed))
+    return Scales(up.temperature, density, length, constant)
 
 
 @dataclass(frozen=True)
@@ -62,76 +127,44 @@ class CoupledShock:
     The store holds ``fields`` (frames of the coupled gas), ``profiles`` (all models at the
     end), ``rates`` (the cache at the end, over temperature), ``labels`` (what was asked,
     when) and ``cost`` (calls and errors of all models).
+
+    Attributes:
+        world: the coupled gas, not yet connected to molecular dynamics.
+        steps: of the run.
+        frames: written.
+        labeler: molecular dynamics.
+        workers: processes that simulate.
+        tables: to compare with.
+        exponent: of the power law to compare with.
     """
 
-    scenario: CoupledShockScenario
+    world: CoupledGas
+    steps: int
+    frames: int
+    labeler: PairCollisions
+    workers: int
+    tables: Sequence[Table]
+    exponent: float
 
     def run(self, folder: RunFolder, report: Reporter) -> Outcome:
         """Run to the end, from the newest checkpoint if there is one."""
-        (folder.path / "labels").mkdir(exist_ok=True)
-        s = self.scenario
-        molecules = Molecules(s.molecules.epsilon, s.molecules.sigma, s.molecules.mass)
-        labeler = PairCollisions(
-            molecules, s.collisions.pairs, s.collisions.replicas, seed=s.seed
-        )
-        store = LabelStore(
-            folder.path / "labels", identity(labeler), CONDITIONS, VISCOSITIES
-        )
-        pool = execution.processes(s.workers) if s.workers else execution.serial
+        place, labeler = folder.path / "labels", self.labeler
+        place.mkdir(exist_ok=True)
+        store = LabelStore(place, identity(labeler), CONDITIONS, VISCOSITIES)
+        pool = execution.Processes(self.workers) if self.workers else execution.Serial()
         with execution.opened(pool) as line:
 
             def ask(samples: Sequence[Conditions]) -> list[Viscosity]:
                 execution.label_all(line, store, labeler, samples)
                 return [_answer(store, sample) for sample in samples]
 
-            world = self._world(molecules, ask)
-            return self._simulation(folder, report, world, molecules).run(folder, report)
-
-    def _world(
-        self, molecules: Molecules, ask: Callable[[Sequence[Conditions]], list[Viscosity]]
-    ) -> CoupledGas:
-        s = self.scenario
-        scales = scales_of(s, molecules)
-        gas = Gas.power_law(3, s.exponent, 2.0 / 3.0)
-        speed, density, slow, hot = shock_jump(s.upstream.mach, gas.gamma)
-        ends = Sides(
-            Inflow(1.0, (speed, 0.0, 0.0), 1.0), Inflow(density, (slow, 0.0, 0.0), hot)
-        )
-        grid = Grid((s.grid.cells,), (-s.grid.half_width,), (s.grid.half_width,))
-        knudsen = torch.tensor([1.0 / mean_free_path(1.0)], dtype=torch.float64)
-        kinetic = KineticWorld(
-            grid,
-            (ends,),
-            Velocities((s.grid.nodes,), (s.grid.lower,), (s.grid.upper,)),
-            gas,
-            knudsen,
-            "shakhov",
-        )
-        steps = self._steps(kinetic)
-        kinetic = kinetic.with_time_step(s.time.end / steps)
-        share = (grid.centers(0) > 0).double()[None]  # the gas finds the profile itself
-        rho = 1 + (density - 1) * share
-        start = kinetic.equilibrium(rho, (speed / rho)[..., None], 1 + (hot - 1) * share)
-        cache = RateCache.empty(s.cache.amplitude, s.cache.length)
-        return CoupledGas(
-            kinetic, start, scales, ask, cache, s.cache.tolerance, s.collisions.noise
-        )
-
-    def _steps(self, kinetic: KineticWorld) -> int:
-        frames = self.scenario.time.frames
-        per = self.scenario.time.end / kinetic.time_step / frames
-        return max(1, math.ceil(per - 1e-9)) * frames
+            world = replace(self.world, ask=ask)
+            return self._simulation(folder, report, world).run(folder, report)
 
     def _simulation(
-        self,
-        folder: RunFolder,
-        report: Reporter,
-        world: CoupledGas,
-        molecules: Molecules,
+        self, folder: RunFolder, report: Reporter, world: CoupledGas
     ) -> Simulation[CoupledState]:
-        steps = round(self.scenario.time.end / world.time_step)
-        interval = steps // self.scenario.time.frames
-        show = Shown(world)
+        interval, show = self.steps // self.frames, Shown(world)
         writer = ZarrWriter(
             folder, "fields", lambda state, seen: {"x": show.x, **show(seen)}, UNITS, 8
         )
@@ -139,45 +172,18 @@ class CoupledShock:
         def finish(folder: RunFolder, state: CoupledState, seen: Any) -> Outcome:
             folder.store.require_group("fields").attrs["title"] = "The shock, coupled"
             folder.store.attrs["time_unit"] = UNITS["time"]
-            return Comparison(self.scenario, world, molecules, show, folder, report)(
-                state, seen, steps
-            )
+            return Comparison(self, world, show, folder, report)(state, seen)
 
+        def headline(seen: Mapping[str, Tensor]) -> dict[str, str]:
+            bar = float((seen["viscosity_error"] / seen["viscosity"]).amax())
+            return {"labels": str(int(seen["labels"])), "largest error bar": f"{bar:.2%}"}
+
+        unit = world.scales.length / world.scales.speed * 1e6
         return Simulation(
-            world,
-            world.init,
-            steps,
-            world.time_step * world.scales.length / world.scales.speed * 1e6,
-            [(every(interval), writer)],
-            [positivity_guard(REMEDY)],
-            interval,
-            5 * interval,
-            lambda seen: {
-                "labels": str(int(seen["labels"])),
-                "largest error bar": f"{_largest_bar(seen):.2%}",
-            },
-            finish,
-        )
-
-
-def _largest_bar(seen: Mapping[str, Tensor]) -> float:
-    return float((seen["viscosity_error"] / seen["viscosity"]).amax())
-
-
-def scales_of(scenario: CoupledShockScenario, molecules: Molecules) -> Scales:
-    """Return the units of the gas ahead; the length is a mean free path there."""
-    up, constant = scenario.upstream, molecules.gas_constant
-    density = up.pressure / (constant * up.temperature)
-    temperature = torch.tensor(up.temperature, dtype=torch.float64)
-    ahead = float(reference(molecules)(temperature))
-    speed = math.sqrt(constant * up.temperature)
-    length = mean_free_path(ahead / (density * speed))
-    return Scales(up.temperature, density, length, constant)
-
-
-def reference(molecules: Molecules) -> Rates:
-    """Return the viscosity by the published collision integral, without our dynamics."""
-    return lambda t: molecules.viscosity(t, neufeld(t / molecules.epsilon))
+            world, world.init, self.steps, world.time_step * unit,
+            [(every(interval), writer)], [positivity_guard(REMEDY)], interval,
+            5 * interval, headline, finish,
+        )  # fmt: skip
 
 
 def _answer(store: LabelStore[Conditions, Viscosity], sample: Conditions) -> Viscosity:
@@ -190,192 +196,120 @@ def _answer(store: LabelStore[Conditions, Viscosity], sample: Conditions) -> Vis
 
 
 @dataclass(frozen=True)
-class Shown:
-    """Turns what a world observes into the units of the report."""
-
-    world: CoupledGas
-
-    @property
-    def x(self) -> Tensor:
-        """Centres of the cells, mm."""
-        return self.world.kinetic.grid.centers(0) * self.world.scales.length * 1e3
-
-    def __call__(self, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the fields of the one problem, ``[cells]`` each."""
-        scales = self.world.scales
-        heat = scales.density * scales.speed**3 * 1e-3
-        factors = {
-            "density": scales.density * 1e3,
-            "velocity": scales.speed,
-            "temperature": scales.temperature,
-            "heat_flux": heat,
-            "viscosity": 1e6,
-            "viscosity_error": 1e6,
-        }
-        return {
-            name: factor * seen[name][0].reshape(len(self.x), -1)[:, 0]
-            for name, factor in factors.items()
-            if name in seen
-        }
-
-
-@dataclass(frozen=True)
-class Beside:
-    """One model that was run beside the coupled one.
-
-    Attributes:
-        name: in words.
-        calls: simulations of molecular dynamics that it took.
-        rates: its viscosity.
-    """
-
-    name: str
-    calls: int
-    rates: Rates
-
-
-@dataclass(frozen=True)
 class Comparison:
     """Runs the same shock with other rates, and says who needed how many calls."""
 
-    scenario: CoupledShockScenario
+    job: CoupledShock
     world: CoupledGas
-    molecules: Molecules
     show: Shown
     folder: RunFolder
     report: Reporter
 
-    def __call__(
-        self, state: CoupledState, seen: Mapping[str, Tensor], steps: int
-    ) -> Outcome:
+    def __call__(self, state: CoupledState, seen: Mapping[str, Tensor]) -> Outcome:
         """Return the figures of the run."""
-        models, exact = self._models(), reference(self.molecules)
-        self.report.say(f"beside it: {', '.join(m.name for m in models)}")
-        fields = self._run([m.rates for m in models], steps)
+        molecules = self.job.labeler.molecules
+        exact = reference(molecules)
+        law = power_law(molecules, self.world.scales.temperature, self.job.exponent)
+        models = [
+            Alternative("published integral", 0, exact),
+            Alternative("power law", 0, law),
+            *(each.made(self.world) for each in self.job.tables),
+        ]
+        self.report.say(f"compared with: {', '.join(m.name for m in models)}")
+        fields = run_all(self.world, [m.rates for m in models], self.job.steps)
         known = self.world.known(state)
-        coupled = Beside("coupled", len(state.asked), lambda t: known.predict(t)[0])
+        coupled = Alternative("coupled", len(state.asked), lambda t: known.predict(t)[0])
         everyone = [coupled, *models]
         density = torch.cat([seen["density"], fields["density"]])
         temperature = torch.cat([seen["temperature"], fields["temperature"]])
         visited = self.world.scales.temperature * seen["temperature"][0]
-        worst = [_worst(m.rates, exact, visited) for m in everyone]
-        apart = torch.stack([_apart(one, density[1]) for one in density])
-        profile = apart.nan_to_num().abs().amax(1).tolist()
-        self._write_profiles(everyone, density, temperature, apart)
+        worst = [rate_error(m.rates, exact, visited) for m in everyone]
+        off = torch.stack([apart(one, density[1]) for one in density])
+        profile = off.nan_to_num().abs().amax(1).tolist()
+        names = [m.name for m in everyone]
+        self._write_profiles(names, density, temperature, off)
         self._write_rates(known, exact, visited)
         self._write_labels(state)
-        self._write_cost(everyone, worst, profile)
+        calls = [float(m.calls) for m in everyone]
+        self._write_cost(names, calls=calls, rate=worst, profile=profile)
         return self._outcome(everyone, worst, profile, state, density, visited, known)
-
-    def _models(self) -> list[Beside]:
-        s, world = self.scenario, self.world
-        guess = reference(self.molecules)
-        ahead = torch.tensor(s.upstream.temperature, dtype=torch.float64)
-        exact = Beside("published integral", 0, guess)
-        law = Beside("power law", 0, lambda t: guess(ahead) * (t / ahead) ** s.exponent)
-        *_, hot = shock_jump(s.upstream.mach, 5.0 / 3.0)
-        ranges = {
-            "wide table": (s.table.lowest, s.table.highest),
-            "narrow table": (float(ahead), float(ahead) * hot),
-        }
-        found = [exact, law]
-        for name, (low, high) in ranges.items():
-            count = fewest(low, high, world.cache, world.tolerance, world.noise)
-            made = table(world.ask, low, high, count, world.cache, world.scales.density)
-            found.append(Beside(name, count, _rates_of(made)))
-        return found
-
-    def _run(self, rates: Sequence[Rates], steps: int) -> dict[str, Tensor]:
-        """Step one batch, a problem for every model."""
-        base, scales, start = self.world.kinetic, self.world.scales, self.world.start
-        world = replace(base, knudsen=base.knudsen.expand(len(rates)).contiguous())
-        state: KineticState = world.start(
-            base.cells_of(start).expand(len(rates), -1, -1, -1)
-        )
-
-        def each(temperature: Tensor) -> Tensor:
-            pairs = zip(rates, temperature, strict=True)
-            return torch.stack([rate(row) for rate, row in pairs])
-
-        for _ in range(steps):
-            seen = world.observe(state)["temperature"]
-            state = hosted(world, scales, each, state, seen).step().state
-        return dict(world.observe(state))
 
     # -- what is written ------------------------------------------------------------------
 
-    def _write_profiles(
-        self, models: Sequence[Beside], density: Tensor, temperature: Tensor, apart: Tensor
+    def _put(
+        self, group: str, name: str, values: Tensor, unit: str = "", **attrs: Any
     ) -> None:
-        group = self.folder.store.require_group("profiles")
-        group.attrs["title"] = "The same shock with other collision rates"
-        group.attrs["caption"] = (
-            "All models at the end. The published integral, which uses none of our "
+        array = self.folder.store.require_group(group)
+        if name in array:
+            del array[name]
+        made = array.create_array(name, data=values.detach().cpu().numpy())
+        made.attrs.update({"unit": unit, **attrs})
+
+    def _about(self, group: str, **attrs: Any) -> None:
+        self.folder.store.require_group(group).attrs.update(attrs)
+
+    def _write_profiles(
+        self, names: list[str], density: Tensor, temperature: Tensor, off: Tensor
+    ) -> None:
+        self._about(
+            "profiles",
+            title="The same shock with other collision rates",
+            caption="All models at the end. The published integral, which uses none of our "
             "molecular dynamics, is what the others should be; the density difference is "
-            "to it, with the middles of the shocks laid on each other."
+            "to it, with the middles of the shocks laid on each other.",
         )
-        names = [m.name for m in models]
-        scales = self.world.scales
-        _put(self.folder, "profiles", "x", self.show.x, UNITS["x"])
-        for name, values, factor in (
-            ("density", density, scales.density * 1e3),
-            ("temperature", temperature, scales.temperature),
-        ):
-            axes = {"labels": names, "axes": ["model", "x"]}
-            _put(self.folder, "profiles", name, factor * values, UNITS[name], **axes)
-        axes = {"labels": names, "axes": ["model", "x"]}
-        unit = "% of the jump"
-        _put(self.folder, "profiles", "density_difference", 100 * apart, unit, **axes)
+        axes, scales = {"labels": names, "axes": ["model", "x"]}, self.world.scales
+        rows = (
+            ("density", scales.density * 1e3 * density, UNITS["density"]),
+            ("temperature", scales.temperature * temperature, UNITS["temperature"]),
+            ("density_difference", 100 * off, "% of the jump"),
+        )
+        self._put("profiles", "x", self.show.x, UNITS["x"])
+        for name, values, unit in rows:
+            self._put("profiles", name, values, unit, **axes)
 
     def _write_rates(self, known: RateCache, exact: Rates, visited: Tensor) -> None:
-        group = self.folder.store.require_group("rates")
-        group.attrs["title"] = "The viscosity that the flow learned"
-        group.attrs["caption"] = (
-            "Relative to the published collision integral (dashed), over the temperatures "
-            "of the flow; the band is one standard deviation of the cache."
+        self._about(
+            "rates",
+            title="The viscosity that the flow learned",
+            caption="Relative to the published collision integral (dashed), over the "
+            "temperatures of the flow; the band is one standard deviation of the cache.",
         )
         low, high = math.log(float(visited.amin())), math.log(float(visited.amax()))
         temperature = torch.linspace(low, high, 120, dtype=torch.float64).exp()
         value, spread = known.predict(temperature)
         ratio = value / exact(temperature)
-        axes = {"axes": ["temperature"]}
-        _put(self.folder, "rates", "temperature", temperature, "K")
+        self._put("rates", "temperature", temperature, "K")
         for name, values in (
             ("viscosity_ratio", ratio),
             ("viscosity_ratio_error", ratio * spread),
             ("viscosity_ratio_reference", torch.ones_like(ratio)),
         ):
-            _put(self.folder, "rates", name, values, "", **axes)
+            self._put("rates", name, values, axes=["temperature"])
 
     def _write_labels(self, state: CoupledState) -> None:
-        group = self.folder.store.require_group("labels")
-        group.attrs["title"] = "When the flow asked, and at which temperature"
-        group.attrs["caption"] = (
-            "Every point is one simulation of molecular dynamics; time zero is the first "
-            "guess of the shock."
+        self._about(
+            "labels",
+            title="When the flow asked, and at which temperature",
+            caption="Every point is one simulation of molecular dynamics; time zero is the "
+            "first guess of the shock.",
+            plot="scatter",
         )
-        group.attrs["plot"] = "scatter"
         scales = self.world.scales
         unit = self.world.time_step * scales.length / scales.speed * 1e6
-        _put(self.folder, "labels", "moment", state.asked[:, 3] * unit, "µs")
-        axes = {"axes": ["moment"]}
-        _put(self.folder, "labels", "temperature", state.asked[:, 0], "K", **axes)
+        self._put("labels", "moment", state.asked[:, 3] * unit, "µs")
+        self._put("labels", "temperature", state.asked[:, 0], "K", axes=["moment"])
 
-    def _write_cost(
-        self, models: Sequence[Beside], worst: Sequence[float], profile: Sequence[float]
-    ) -> None:
-        group = self.folder.store.require_group("cost")
-        group.attrs["plot"] = "hidden"
-        group.attrs["labels"] = [m.name for m in models]
-        calls = [float(m.calls) for m in models]
-        for name, row in (("calls", calls), ("rate", worst), ("profile", profile)):
-            _put(self.folder, "cost", name, torch.tensor(row, dtype=torch.float64))
+    def _write_cost(self, names: list[str], **rows: Sequence[float]) -> None:
+        self._about("cost", plot="hidden", labels=names)
+        for name, row in rows.items():
+            self._put("cost", name, torch.tensor(row, dtype=torch.float64))
 
     # -- what is said ---------------------------------------------------------------------
 
     def _outcome(
         self,
-        models: Sequence[Beside],
+        models: Sequence[Alternative],
         worst: Sequence[float],
         profile: Sequence[float],
         state: CoupledState,
@@ -403,67 +337,23 @@ class Comparison:
                 figures[f"inverse_thickness_{words[m.name]}"] = Figure(
                     self._inverse_thickness(density[k]), note="mean free path / thickness"
                 )
-        late = state.asked[:, 3].amax() * self.world.time_step / self.scenario.time.end
-        figures["last_call"] = Figure(100 * float(late), "% of the run")
+        late = float(state.asked[:, 3].amax() / self.job.steps)
+        figures["last_call"] = Figure(100 * late, "% of the run")
         spread = float(known.predict(visited)[1].amax())
-        bound = 3 * self.world.tolerance
-        verdicts = {
-            "error bars": "ok"
-            if spread <= self.world.tolerance
-            else f"a rate is known to {spread:.2%} only",
-            "error bars are true": "ok"
-            if worst[0] <= bound
-            else f"a rate is off by {worst[0]:.2%}, three error bars are {bound:.2%}",
-            "positivity": "ok",
-        }
-        return Outcome(figures, told(verdicts))
+        allowed = self.world.tolerance
+        checks = (
+            Check("error bars", "accuracy", spread, allowed, note="longest of a rate"),
+            Check(
+                "error bars are true", "accuracy", worst[0], 3 * allowed,
+                note="largest error of a rate; allowed are three error bars",
+            ),
+            # The guard has seen every state: one that is not positive ends the run.
+            Check("positivity", "health", 0.0, 0.0, note="cells refused"),
+        )  # fmt: skip
+        return Outcome(figures, checks)
 
     def _inverse_thickness(self, density: Tensor) -> float:
         """Mean free path over ``(rho_2 - rho_1) / max drho/dx``."""
         h = self.world.kinetic.grid.spacing[0]
         steepest = float(density.diff().abs().amax()) / h
         return steepest / float(density[-1] - density[0])
-
-
-def _rates_of(cache: RateCache) -> Rates:
-    return lambda t: cache.predict(t)[0]
-
-
-def _worst(rates: Rates, exact: Rates, visited: Tensor) -> float:
-    """Largest relative error of the viscosity at the flow's temperatures."""
-    return float((rates(visited) / exact(visited) - 1).abs().amax())
-
-
-def _apart(profile: Tensor, other: Tensor) -> Tensor:
-    """Difference of two shocks over the jump, the middles laid on each other, ``[cells]``.
-
-    NaN where one of them does not reach.
-    """
-    shift = _middle(profile) - _middle(other)
-    places = torch.arange(len(profile), dtype=torch.float64) + shift
-    outside = (places < 0) | (places > len(profile) - 1)
-    difference = (_interpolate(profile, places) - other) / (other[-1] - other[0])
-    return difference.masked_fill(outside, torch.nan)
-
-
-def _middle(profile: Tensor) -> float:
-    """Index, with a fraction, at which the profile passes half of its jump."""
-    half = 0.5 * (profile[0] + profile[-1])
-    k = int((profile > half).int().argmax())
-    return k - 1 + float((half - profile[k - 1]) / (profile[k] - profile[k - 1]))
-
-
-def _interpolate(values: Tensor, places: Tensor) -> Tensor:
-    low = places.clamp(0, len(values) - 1.000001).floor().long()
-    share = places - low
-    return values[low] + share * (values[low + 1] - values[low])
-
-
-def _put(
-    folder: RunFolder, group: str, name: str, values: Tensor, unit: str = "", **attrs: Any
-) -> None:
-    array = folder.store.require_group(group)
-    if name in array:
-        del array[name]
-    made = array.create_array(name, data=values.detach().cpu().numpy())
-    made.attrs.update({"unit": unit, **attrs})

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..interop.elastic import ElasticJob
+from ..md.interactions import Place
 from ..md.structure import check_structure, from_atoms
 from ..schema.elastic import ElasticScenario
-from .md import potential_of, structure_of
 
 
 def assemble(scenario: ElasticScenario, base: Path) -> ElasticJob:
@@ -18,9 +18,9 @@ def assemble(scenario: ElasticScenario, base: Path) -> ElasticJob:
     """
     if len(set(scenario.structure.repeat)) > 1:
         raise InputError("structure.repeat: the same number of cells along every edge")
-    potential = potential_of(scenario.potential, scenario.precision, base)
-    atoms, name = structure_of(scenario.structure, base, scenario.seed)
-    check_structure(from_atoms(atoms, potential.species), potential.cutoff, name)
+    potential = scenario.potential.potential(Place(scenario.precision, base=base))
+    atoms = scenario.structure.atoms(base, scenario.seed)
+    check_structure(from_atoms(atoms, potential.species), potential.cutoff, "structure")
     return ElasticJob(
         atoms,
         scenario.structure.repeat[0],

@@ -3,27 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from ase.data import atomic_numbers
-
+from ...models.potentials.fields import with_species
 from ..errors import InputError
 from ..learn.trainers.job import TrainingJob
-from ..learn.trainers.potential import PlainLoss, PrefactorLoss, Settings
-from ..md.data import group_indices, read_all, species_of
+from ..learn.trainers.potential import Settings
+from ..learn.trainers.tables import TrainingSet
+from ..md.data import group_indices, read_all, species_of, split_frames
 from ..runtime import dtype_of
 from ..schema.base import locate
-from ..schema.train import (
-    BehlerParrinelloSection,
-    CosineSection,
-    HigherMomentsSection,
-    LocalFrameSection,
-    Model,
-    PlainLossSection,
-    PrefactorLossSection,
-    SmoothEditionSection,
-    SoapSection,
-    TrainScenario,
-    UnconstrainedSection,
-)
+from ..schema.train import CosineSection, SoapSection, TrainScenario
 
 
 def assemble(scenario: TrainScenario, base: Path) -> TrainingJob:
@@ -53,11 +41,18 @@ def assemble(scenario: TrainScenario, base: Path) -> TrainingJob:
             )
     if len(frames) < 2:
         raise InputError("data: training needs at least two labelled frames")
+    if not split_frames(len(frames), scenario.validation, scenario.seed)[0]:
+        raise InputError(
+            f"validation: {scenario.validation:g} of {len(frames)} frames leaves none to "
+            "train on"
+        )
+    form = _form(scenario.model, species)
+    species, cutoff = tuple(form.species), form.cutoff
     return TrainingJob(
-        form=form_of(scenario.model, species),
+        form=form,
         settings=_settings(scenario),
-        frames=frames,
-        test=held,
+        data=TrainingSet.of(frames, species, cutoff),
+        test=TrainingSet.of(held, species, cutoff) if held else None,
         files=data,
         name=scenario.name,
         threads=scenario.threads,
@@ -68,102 +63,23 @@ def _as_list(paths: Path | tuple[Path, ...]) -> tuple[Path, ...]:
     return paths if isinstance(paths, tuple) else (paths,)
 
 
-def form_of(section: Model, species: tuple[str, ...]) -> Any:
-    """Return the configuration of a model, which has ``build(seed)``.
+def _form(form: Any, species: tuple[str, ...]) -> Any:
+    """Fill in the species of the data where the form names none.
 
     Raises:
-        InputError: numbers that do not belong to the species.
+        InputError: numbers that do not belong to them, an element of the data that the
+            form leaves out, or a form that is no sum over atoms.
     """
-    from ...models.potentials.behler_parrinello import BehlerParrinello
-    from ...models.potentials.deep_potential import SmoothEdition
-    from ...models.potentials.local_frame import LocalFrame
-    from ...models.potentials.unconstrained import Unconstrained
-
-    match section:
-        case HigherMomentsSection():
-            return _higher_moments(section, species)
-        case SmoothEditionSection():
-            return SmoothEdition(
-                species=species,
-                cutoff=section.cutoff,
-                switch_start=section.switch_start,
-                neurons=section.neurons,
-                axis=section.axis,
-                fitting=section.fitting,
-                members=section.members,
-            )
-        case LocalFrameSection():
-            return LocalFrame(
-                species=species,
-                cutoff=section.cutoff,
-                angular=_for_each(section.angular, species, "angular"),
-                radial=_for_each(section.radial, species, "radial"),
-                fitting=section.fitting,
-                members=section.members,
-            )
-        case BehlerParrinelloSection():
-            return BehlerParrinello(
-                species=species,
-                cutoff=section.cutoff,
-                angular_cutoff=section.angular_cutoff,
-                shifts=section.shifts,
-                fitting=section.fitting,
-                members=section.members,
-            )
-        case UnconstrainedSection():
-            return Unconstrained(
-                species=species,
-                cutoff=section.cutoff,
-                channels=section.channels,
-                lmax=section.lmax,
-                fitting=section.fitting,
-                members=section.members,
-            )
-
-
-def _higher_moments(section: HigherMomentsSection, species: tuple[str, ...]) -> Any:
-    from ...models.potentials.deep_potential import HigherMoments
-    from ...models.potentials.sums import ZblSum
-
-    network = HigherMoments(
-        species=species,
-        cutoff=section.cutoff,
-        switch_start=section.switch_start,
-        basis=section.basis,
-        channels=section.channels,
-        axis=section.axis,
-        lmax=section.lmax,
-        products=section.products,
-        fitting=section.fitting,
-        members=section.members,
-    )
-    if section.repulsion is None:
-        return network
-    numbers = tuple(atomic_numbers[symbol] for symbol in species)
-    return ZblSum(network, numbers, section.repulsion.inner, section.repulsion.outer)
-
-
-def _for_each(
-    counts: tuple[int, ...], species: tuple[str, ...], key: str
-) -> tuple[int, ...]:
-    if len(counts) == 1:
-        return counts * len(species)
-    if len(counts) != len(species):
-        raise InputError(
-            f"model.{key}: {len(counts)} numbers for {len(species)} species "
-            f"({', '.join(species)}); allowed: one, or one for each"
-        )
-    return counts
-
-
-def _loss(section: PlainLossSection | PrefactorLossSection) -> PlainLoss | PrefactorLoss:
-    match section:
-        case PlainLossSection():
-            return PlainLoss(
-                section.force, section.energy, section.virial, section.deviatoric
-            )
-        case PrefactorLossSection():
-            return PrefactorLoss(section.energy, section.force, section.virial)
+    try:
+        form = with_species(form, species)
+    except ValueError as error:
+        raise InputError(f"model.{error}") from error
+    if not hasattr(form, "cutoff"):
+        raise InputError(f"model.kind: {form.kind} has no cutoff, so it cannot be trained")
+    missing = sorted(set(species) - set(form.species))
+    if missing:
+        raise InputError(f"model.species: {missing[0]} is in the data; it must be listed")
+    return form
 
 
 def _settings(scenario: TrainScenario) -> Settings:
@@ -172,7 +88,7 @@ def _settings(scenario: TrainScenario) -> Settings:
     return Settings(
         steps=scenario.steps,
         batch=scenario.batch,
-        loss=_loss(scenario.loss),
+        loss=scenario.loss,
         optimiser=optimiser.kind,
         learning_rate=optimiser.learning_rate,
         final_rate=schedule.final_rate,
@@ -187,8 +103,8 @@ def _settings(scenario: TrainScenario) -> Settings:
         precision=dtype_of(scenario.precision),
         seed=scenario.seed,
         group_weights=scenario.group_weights,
-        augment=isinstance(scenario.model, UnconstrainedSection),
+        augment=not getattr(scenario.model, "invariant", True),
     )
 
 
-__all__ = ["assemble", "form_of"]
+__all__ = ["assemble"]

@@ -211,12 +211,12 @@ class Network:
         """Pack layers ``[members, species, in, out]``; the last has one output.
 
         Args:
-            weights: of the hidden layers and the output.
+            weights: weights of the hidden layers and the output.
             biases: ``[members, species, 1, out]`` of the same.
             steps: factors ``[members, species, 1, out]`` of the hidden layers that skip.
             skip: factor of what goes past them.
             lanes: numbers of a vector.
-            dtype: of the packed weights.
+            dtype: type of the packed weights.
         """
         sizes = [w.shape[-2] for w in weights]
         wide = lanes * dtype.itemsize == 64

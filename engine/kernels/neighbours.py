@@ -316,7 +316,7 @@ def k_reverse(
     count: Array1,
     reverse: Array2,
 ):
-    """Column at which each pair (i, j) stands in the row of j, for gathering forces."""
+    """Column of each pair (i, j) in the row of j, for gathering forces."""
     for r in range(home.shape[0]):
         h = home[r]
         for n in range(count[r]):

@@ -1,7 +1,7 @@
 """Lennard-Jones as a differentiable function of positions and parameters.
 
 First and second derivatives are hand-written kernels in gather form, so that a loss on
-forces can be differentiated; beside them stands the same function in plain torch.
+forces can be differentiated.
 """
 
 from collections.abc import Callable
@@ -87,16 +87,3 @@ def lennard_jones(
     index, offset, count = pairs
     energy: Callable[..., Tensor] = _Energy.apply  # type: ignore[assignment]
     return energy(positions, parameters, index, offset.contiguous(), count, cutoff)
-
-
-def lennard_jones_reference(
-    positions: Tensor, parameters: Tensor, pairs: Pairs, cutoff: float
-) -> Tensor:
-    """The same in plain torch, for tests and gradient certificates."""
-    index, offset, count = pairs
-    inside = torch.arange(index.shape[1], device=index.device) < count[:, None]
-    d = positions[index.long()] + offset - positions[:, None]
-    square = torch.where(inside, d.square().sum(-1), cutoff**2)
-    s6 = (parameters[1] ** 2 / square) ** 3
-    pair = torch.where(square < cutoff**2, 4 * parameters[0] * (s6 * s6 - s6), 0.0)
-    return 0.5 * pair.sum()

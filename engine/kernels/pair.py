@@ -158,7 +158,7 @@ def k_lennard_jones_blocks(
         fz = vector(zero, lanes)
         for q in ti.static(range(lanes)):
             row = ti.min(blocks[b, 0] + q, blocks[b, 1])
-            # empty lanes stand far away, each at a place of its own
+            # empty lanes are put far away, each at a position of its own
             away = 1000000 * ti.cast(blocks[b, 0] + q - row, ti.i32)
             x[q] = places[home[row], 0] + away
             y[q] = places[home[row], 1]

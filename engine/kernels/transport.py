@@ -16,20 +16,105 @@ numbers, so mass, momentum and energy are conserved to round-off on any grid (Mi
 J. Comput. Phys. 162, 2000, p. 429).
 """
 
+from dataclasses import astuple, dataclass, fields
+from typing import Any
+
 import torch
 
 from ..runtime import start
-from .types import Array1, Array2, Int, Template, Vectors, simd, ti
+from .types import Array1, Array2, Int, Template, Vectors, kernel_type, simd, ti
 
 RHO, U, T, K, PERP, SHAKHOV, ELLIPSE, COLUMNS = 0, 1, 4, 5, 6, 7, 7, 19
 """Columns of a cell's record: density, velocity (3), temperature, dt/tau of the stage,
-temperature of the reduced directions, then for Shakhov his vector (3) and the correction
-(1, 3, 1), for ES-BGK the quadratic form (6), its factor, and the correction (1, 3, 1)."""
+temperature of the reduced directions, then for Shakhov's model its vector (3) and the
+correction (1, 3, 1), for ES-BGK the quadratic form (6), its factor, and the correction
+(1, 3, 1)."""
 
 BGK, ELLIPSOIDAL, SHAKHOV_MODEL = 0, 1, 2
 
-
 NEWTON_STEPS = 30
+
+Rows = ti.types.struct(far_low=ti.i32, near_low=ti.i32, near_high=ti.i32, far_high=ti.i32)
+"""Rows at -2, -1, +1 and +2 along an axis, or in the order of the flow."""
+
+Sizes = ti.types.struct(
+    cells=ti.i32, rows=ti.i32, inner=ti.i32, outer=ti.i32, middle=ti.i32, pitch=ti.i32,
+    width=ti.i32,
+)  # fmt: skip
+"""``cells`` and ``rows`` per problem, nodes along the last axis of velocity (``inner``),
+along all others (``outer``) and along the axis before the last (``middle``); lengths of a
+row of the array of nodes (``pitch``) and of the table of factors (``width``)."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a stage is compiled for.
+
+    Attributes:
+        real: ``ti.f64`` or ``ti.f32``, the numbers of the distribution.
+        lanes: velocities handled at once; they divide the last axis and, unless
+            ``mixed``, the negative half of it.
+        mixed: whether a group of velocities may have both signs.
+        second: whether this is the last stage.
+        parts: 1, or 2 for Chu's reduced pair.
+        space: dimensions of space.
+        axes: resolved axes of velocity.
+        law: ``BGK``, ``ELLIPSOIDAL`` or ``SHAKHOV_MODEL``.
+    """
+
+    real: Any
+    lanes: int
+    mixed: bool
+    second: bool
+    parts: int
+    space: int
+    axes: int
+    law: int
+
+
+@dataclass(frozen=True)
+class StageParameters:
+    """Numbers of one stage.
+
+    Attributes:
+        transport_step: ``dt`` times the weight of the transport term.
+        old_share: weight of the state at the start in the last stage.
+        lag: weight of the first stage's relaxation in the last stage.
+        relaxation_step: ``dt`` times the weight of the implicit relaxation.
+        weight: quadrature weight of a node.
+        dimension: degrees of freedom D of a molecule's motion.
+        prandtl: Prandtl number.
+        density_power: a in ``tau = Kn rho^-a T^b``.
+        temperature_power: b in the same law.
+        negative_nodes: number of negative nodes of the last axis.
+        spacing_first: spacing of the nodes along the first axis; the next two follow.
+        spacing_second: see ``spacing_first``.
+        spacing_third: see ``spacing_first``.
+        tiny: a square that is added to denominators.
+    """
+
+    transport_step: float
+    old_share: float
+    lag: float
+    relaxation_step: float
+    weight: float
+    dimension: float
+    prandtl: float
+    density_power: float
+    temperature_power: float
+    negative_nodes: float
+    spacing_first: float
+    spacing_second: float
+    spacing_third: float
+    tiny: float
+
+    def packed(self, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        """Return the numbers as the kernel reads them, at the indices ``AT``."""
+        return torch.tensor(astuple(self), dtype=dtype, device=device)
+
+
+AT: Any = StageParameters(*range(len(fields(StageParameters))))
+"""Indices of the packed parameters by name."""
 
 
 @ti.func
@@ -48,23 +133,21 @@ def slope_change(a, b, c, tiny):
 
 
 @ti.func
-def upwind(
-    f: Template, here, far_low, near_low, near_high, far_high, v, tiny, mixed: Template
-):
+def upwind(f: Template, here, at, rows: Template, v, tiny, mixed: Template):
     """Return ``(f(right face) - f(left face)) sign(v)`` of a second-order upwind scheme.
 
     ``mixed``: v is a vector of velocities along this axis, which may have both signs;
     else all come from the side of ``near_low``.
     """
     f0 = f[here]
-    f2 = f[far_low]
-    f1 = f[near_low]
-    f3 = f[near_high]
+    f2 = f[at + rows.far_low]
+    f1 = f[at + rows.near_low]
+    f3 = f[at + rows.near_high]
     if ti.static(mixed):
         right = v >= 0
         low = f1
         high = f3
-        f2 = ti.select(right, f2, f[far_high])
+        f2 = ti.select(right, f2, f[at + rows.far_high])
         f1 = ti.select(right, low, high)
         f3 = ti.select(right, high, low)
     jump = f0 - f1
@@ -72,13 +155,13 @@ def upwind(
 
 
 @ti.func
-def ordered(far_low, near_low, near_high, far_high, right):
+def ordered(rows: Template, right):
     """Return the rows so that what moves to the ``right``, or not, comes from the first."""
-    return (
-        ti.select(right, far_low, far_high),
-        ti.select(right, near_low, near_high),
-        ti.select(right, near_high, near_low),
-        ti.select(right, far_high, far_low),
+    return Rows(
+        ti.select(right, rows.far_low, rows.far_high),
+        ti.select(right, rows.near_low, rows.near_high),
+        ti.select(right, rows.near_high, rows.near_low),
+        ti.select(right, rows.far_high, rows.far_low),
     )
 
 
@@ -162,11 +245,6 @@ def axis_table(table: Template, cell, offset, scale, b, c, xi0, h, n, width):
                 j -= 1
 
 
-def _terms(row, V):
-    """Number of products in a row's function: xi^2 has one per axis, the others one."""
-    return V if row == V + 1 else 1
-
-
 def _power(row, term, axis, V):
     """Power of xi along ``axis`` in one term of the functions 1, xi_1..xi_V, xi^2."""
     if row == 0:
@@ -196,501 +274,35 @@ def product_moments(s, V: Template, scale):
     return j
 
 
-@ti.kernel
-def k_stage_fwd(
-    real: Template,
-    lanes: Template,
-    mixed: Template,
-    second: Template,
-    parts: Template,
-    S: Template,
-    V: Template,
-    law: Template,
-    old: Vectors,
-    moved: Vectors,
-    out: Vectors,
-    out_flat: Array1,
-    neighbours: Array2,
-    nodes: Vectors,
-    nodes_flat: Array1,
-    knudsen: Array1,
-    table_in: Vectors,
-    table_in_flat: Array1,
-    table: Vectors,
-    table_flat: Array1,
-    record_in: Array2,
-    record: Array2,
-    par: Array1,
-    cells: Int,
-    rows: Int,
-    inner: Int,
-    outer: Int,
-    middle_n: Int,
-    pitch: Int,
-    width: Int,
-):
-    """Run one stage of ARS(2,2,2) in every cell.
-
-    ``second`` False: ``out = relax(old - dt A(old))``. True: the last stage, with ``old``
-    the state at the start and ``moved`` the first stage. ``nodes`` has rows of ``pitch``:
-    0..2 node values, 3..5 ``|v| / dx``; ``table`` has rows of ``width``: the factors of the
-    equilibrium, last axis first; ``par`` is packed by the kinetic world. ``lanes``
-    velocities are handled at once; it divides the inner axis, and unless ``mixed`` also
-    the negative half of it. An array that is also needed
-    number by number comes a second time as ``..._flat``.
-    """
-    for cell in range(knudsen.shape[0]):
-        b = cell // cells
-        i = cell - b * cells
-        half = par[0]
-        tiny = par[15]
-        dt_move = par[1]
-        c_old = par[2]
-        c_lag = par[4]
-        dt_relax = par[5]
-        weight = par[6]
-        D = par[7]
-        prandtl = par[8]
-        nv = inner * outer
-        nv_blocks = nv // lanes
-        inner_blocks = inner // lanes
-        pitch_blocks = pitch // lanes
-        width_blocks = width // lanes
-        base = b * parts * rows
-        low_blocks = ti.cast(par[11], ti.i32) // lanes
-        # -- transport, and the raw moments of what arrives
-        x0 = neighbours[i, 0] * nv_blocks
-        x1 = neighbours[i, 1] * nv_blocks
-        x2 = neighbours[i, 2] * nv_blocks
-        x3 = neighbours[i, 3] * nv_blocks
-        y0 = x0
-        y1 = x1
-        y2 = x2
-        y3 = x3
-        z0 = x0
-        z1 = x1
-        z2 = x2
-        z3 = x3
-        if ti.static(S > 1):
-            y0 = neighbours[i, 4] * nv_blocks
-            y1 = neighbours[i, 5] * nv_blocks
-            y2 = neighbours[i, 6] * nv_blocks
-            y3 = neighbours[i, 7] * nv_blocks
-        if ti.static(S > 2):
-            z0 = neighbours[i, 8] * nv_blocks
-            z1 = neighbours[i, 9] * nv_blocks
-            z2 = neighbours[i, 10] * nv_blocks
-            z3 = neighbours[i, 11] * nv_blocks
-        zero = nodes[0] * 0
-        sum_m = zero
-        sum_0 = zero
-        sum_1 = zero
-        sum_last = zero
-        sum_e = zero
-        sum_h = zero
-        for o in range(outer):
-            o0 = o
-            o1 = 0
-            if ti.static(V == 3):
-                o0 = o // middle_n
-                o1 = o - o0 * middle_n
-            v0 = half * 0
-            v1 = half * 0
-            rate_x = half * 0
-            rate_y = half * 0
-            # axes before the last: rows ordered so that what v brings comes from the first
-            a0 = x0
-            a1 = x1
-            a2 = x2
-            a3 = x3
-            b0 = y0
-            b1 = y1
-            b2 = y2
-            b3 = y3
-            if ti.static(V >= 2):
-                v0 = nodes_flat[o0]
-                rate_x = nodes_flat[3 * pitch + o0]
-                a0, a1, a2, a3 = ordered(x0, x1, x2, x3, v0 >= 0)
-            if ti.static(V == 3):
-                v1 = nodes_flat[pitch + o1]
-                rate_y = nodes_flat[4 * pitch + o1]
-                b0, b1, b2, b3 = ordered(y0, y1, y2, y3, v1 >= 0)
-            line_m = zero
-            line_1 = zero
-            line_e = zero
-            for q in ti.static(range(parts)):
-                row = (base + q * rows) * nv_blocks + o * inner_blocks
-                for t in range(inner_blocks):
-                    v = nodes[(V - 1) * pitch_blocks + t]
-                    at = row + t
-                    here = at + i * nv_blocks
-                    f = moved[here]
-                    # along the last axis the sign changes within the line
-                    n0 = z0
-                    n1 = z1
-                    n2 = z2
-                    n3 = z3
-                    if ti.static(V == 1):
-                        n0 = x0
-                        n1 = x1
-                        n2 = x2
-                        n3 = x3
-                    if ti.static(V == 2):
-                        n0 = y0
-                        n1 = y1
-                        n2 = y2
-                        n3 = y3
-                    if ti.static(S == V and not mixed):
-                        n0, n1, n2, n3 = ordered(n0, n1, n2, n3, t >= low_blocks)
-                    change = zero
-                    if ti.static(V == 1):
-                        change = upwind(
-                            moved, here, at + n0, at + n1, at + n2, at + n3, v, tiny, mixed
-                        )
-                        change *= nodes[3 * pitch_blocks + t]
-                    else:
-                        change = upwind(
-                            moved, here, at + a0, at + a1, at + a2, at + a3, v, tiny, False
-                        )
-                        change *= rate_x
-                    if ti.static(S > 1 and V == 2):
-                        step = upwind(
-                            moved, here, at + n0, at + n1, at + n2, at + n3, v, tiny, mixed
-                        )
-                        change += nodes[4 * pitch_blocks + t] * step
-                    if ti.static(S > 1 and V == 3):
-                        step = upwind(
-                            moved, here, at + b0, at + b1, at + b2, at + b3, v, tiny, False
-                        )
-                        change += rate_y * step
-                    if ti.static(S > 2):
-                        step = upwind(
-                            moved, here, at + n0, at + n1, at + n2, at + n3, v, tiny, mixed
-                        )
-                        change += nodes[5 * pitch_blocks + t] * step
-                    new = f - dt_move * change
-                    if ti.static(second):
-                        new += c_old * (old[here] - f)
-                    out[here] = new
-                    if ti.static(q == 0):
-                        line_m += new
-                        line_1 += new * v
-                        line_e += new * v * v
-                    else:
-                        sum_h += new
-            sum_m += line_m
-            sum_last += line_1
-            sum_e += line_e
-            if ti.static(V > 1):
-                sum_0 += v0 * line_m
-                sum_e += (v0 * v0) * line_m
-            if ti.static(V > 2):
-                sum_1 += v1 * line_m
-                sum_e += (v1 * v1) * line_m
-        mass = 0.0
-        energy = 0.0
-        reduced = 0.0
-        flow = ti.Vector([0.0, 0.0, 0.0])
-        for l in ti.static(range(lanes)):
-            mass += sum_m[l]
-            energy += sum_e[l]
-            reduced += sum_h[l]
-            flow[V - 1] += sum_last[l]
-            if ti.static(V > 1):
-                flow[0] += sum_0[l]
-            if ti.static(V > 2):
-                flow[1] += sum_1[l]
-        mass *= weight
-        energy *= weight
-        reduced *= weight
-        velocity = ti.Vector([0.0, 0.0, 0.0])
-        square = 0.0
-        for d in ti.static(range(V)):
-            velocity[d] = flow[d] * weight / mass
-            square += velocity[d] * velocity[d]
-        temperature = ((energy + reduced) / mass - square) / D
-        time_scale = knudsen[cell] * ti.exp(
-            par[10] * ti.log(temperature) - par[9] * ti.log(mass)
-        )
-        k = dt_relax / time_scale
-        spread = temperature
-        perp = temperature
-        if ti.static(law == ELLIPSOIDAL):
-            # collision frequency Pr p / mu; the stress relaxes at p / mu, implicitly
-            k = k * prandtl
-            keep = 1.0 / (1.0 + k / prandtl)
-            along = (energy / mass - square) / V
-            along = temperature + (along - temperature) * keep
-            across = ti.select(D > V, reduced / mass / ti.max(D - V, 1.0), temperature)
-            across = temperature + (across - temperature) * keep
-            spread = temperature + (1.0 - 1.0 / prandtl) * (along - temperature)
-            perp = temperature + (1.0 - 1.0 / prandtl) * (across - temperature)
-        # -- discrete equilibrium with the moments (mass, velocity, spread)
-        N = ti.static(V + 2)
-        scale = ti.sqrt(spread)
-        unknown = ti.Vector.zero(ti.f64, N)
-        unknown[N - 1] = -0.5
-        level = 0.5 * ti.log(6.283185307179586)
-        unknown[0] = -V * level
-        for d in ti.static(range(V)):
-            unknown[0] += ti.log(par[12 + d] / scale)
-        jacobian = ti.Matrix.zero(ti.f64, N, N)
-        sums = ti.Matrix.zero(ti.f64, V, 5)
-        count = 0
-        good = (mass > 0) and (temperature > 0) and (spread > 0)
-        while good and count < NEWTON_STEPS:
-            for d in ti.static(range(V)):
-                n = inner
-                if ti.static(d < V - 1):
-                    n = middle_n if ti.static(d == 1) else outer
-                    if ti.static(V == 3 and d == 0):
-                        n = outer // middle_n
-                line = axis_sums(
-                    unknown[1 + d],
-                    unknown[N - 1],
-                    (nodes_flat[d * pitch] - velocity[d]) / scale,
-                    par[12 + d] / scale,
-                    n,
-                )
-                for p in ti.static(range(5)):
-                    sums[d, p] = line[p]
-            jacobian = product_moments(sums, V, ti.exp(unknown[0]))
-            right = ti.Vector.zero(ti.f64, N)
-            right[0] = 1.0 - jacobian[0, 0]
-            right[N - 1] = V - jacobian[0, N - 1]
-            worst = ti.abs(right[0]) + ti.abs(right[N - 1])
-            for d in ti.static(range(V)):
-                right[1 + d] = -jacobian[0, 1 + d]
-                worst += ti.abs(right[1 + d])
-            count += 1
-            if count == NEWTON_STEPS:
-                good = worst < 1e-9
-                break
-            change = solve(jacobian, right, N)
-            # a step in c may not turn the bell into a bowl
-            limit = ti.min(
-                1.0, 0.5 * ti.abs(unknown[N - 1]) / (ti.abs(change[N - 1]) + 1e-300)
-            )
-            unknown += limit * change
-            if worst < 1e-9:
-                # quadratic convergence: the step just made leaves round-off
-                break
-        amplitude = mass / weight * ti.exp(unknown[0])
-        if not good:
-            k = 0.0
-        for d in ti.static(range(V)):
-            n = inner
-            offset = (V - 1 - d) * inner
-            if ti.static(d < V - 1):
-                n = middle_n if ti.static(d == 1) else outer
-                if ti.static(V == 3 and d == 0):
-                    n = outer // middle_n
-                    offset = inner + middle_n
-                else:
-                    offset = inner
-            else:
-                offset = 0
-            axis_table(
-                table_flat,
-                cell,
-                offset,
-                amplitude if ti.static(d == V - 1) else 1.0,
-                unknown[1 + d],
-                unknown[N - 1],
-                (nodes_flat[d * pitch] - velocity[d]) / scale,
-                par[12 + d] / scale,
-                n,
-                width,
-            )
-        record[cell, RHO] = mass
-        for d in ti.static(range(3)):
-            record[cell, U + d] = velocity[d]
-        record[cell, T] = temperature
-        record[cell, K] = k
-        record[cell, PERP] = perp
-        poly = ti.Vector.zero(ti.f64, 9)
-        if ti.static(law == SHAKHOV_MODEL):
-            heat = heat_flux(
-                out_flat,
-                nodes_flat,
-                velocity,
-                base,
-                rows,
-                i,
-                inner,
-                outer,
-                middle_n,
-                parts,
-                V,
-                pitch,
-            )
-            poly = shakhov(
-                heat,
-                mass,
-                temperature,
-                prandtl,
-                k,
-                D,
-                weight,
-                table_flat,
-                cell,
-                nodes_flat,
-                velocity,
-                inner,
-                outer,
-                middle_n,
-                V,
-                pitch,
-                width,
-            )
-            for m in ti.static(range(9)):
-                record[cell, SHAKHOV + m] = poly[m]
-        if ti.static(law == ELLIPSOIDAL and V > 1):
-            shape = ellipsoid(
-                out_flat,
-                table_flat,
-                nodes_flat,
-                velocity,
-                mass,
-                temperature,
-                spread,
-                (1.0 - 1.0 / prandtl) / (1.0 + k / prandtl),
-                weight,
-                cell,
-                (base + i) * nv,
-                inner,
-                outer,
-                middle_n,
-                V,
-                pitch,
-                width,
-            )
-            for m in ti.static(range(12)):
-                record[cell, ELLIPSE + m] = shape[m]
-        # -- relaxation, while the row is in cache
-        keep = 1.0 / (1.0 + k)
-        gain = k * keep
-        lag = 0.0
-        if ti.static(second):
-            lag = c_lag * record_in[cell, K] * keep
-        spare = (D - V) * perp
-        keep_t = ti.cast(keep, real)
-        for o in range(outer):
-            o0 = o
-            o1 = 0
-            if ti.static(V == 3):
-                o0 = o // middle_n
-                o1 = o - o0 * middle_n
-            factor = gain
-            factor_in = 0.0
-            if ti.static(second):
-                factor_in = lag
-            if ti.static(V == 2):
-                factor *= table_flat[cell * width + inner + o]
-                if ti.static(second):
-                    factor_in *= table_in_flat[cell * width + inner + o]
-            if ti.static(V == 3):
-                factor *= table_flat[cell * width + inner + middle_n + o0]
-                factor *= table_flat[cell * width + inner + o1]
-                if ti.static(second):
-                    factor_in *= table_in_flat[cell * width + inner + middle_n + o0]
-                    factor_in *= table_in_flat[cell * width + inner + o1]
-            lag_t = ti.cast(lag, real)
-            for q in ti.static(range(parts)):
-                here = (base + q * rows + i) * nv_blocks + o * inner_blocks
-                gain_t = ti.cast(factor, real)
-                lag_in = ti.cast(factor_in, real)
-                if ti.static(q == 1):
-                    gain_t *= ti.cast(spare, real)
-                    if ti.static(second):
-                        lag_in *= ti.cast((D - V) * record_in[cell, PERP], real)
-                for t in range(inner_blocks):
-                    target = gain_t * table[cell * width_blocks + t]
-                    if ti.static(law == ELLIPSOIDAL and V > 1):
-                        for lane in ti.static(range(lanes)):
-                            target[lane] *= ellipsoid_factor(
-                                record, cell, nodes_flat, o0, o1, t * lanes + lane, V, pitch
-                            )
-                    if ti.static(law == SHAKHOV_MODEL):
-                        for lane in ti.static(range(lanes)):
-                            target[lane] *= shakhov_factor(
-                                record,
-                                cell,
-                                nodes_flat,
-                                o0,
-                                o1,
-                                t * lanes + lane,
-                                D,
-                                q,
-                                V,
-                                pitch,
-                            )
-                    value = keep_t * out[here + t] + target
-                    if ti.static(second):
-                        before = lag_in * table_in[cell * width_blocks + t]
-                        if ti.static(law == ELLIPSOIDAL and V > 1):
-                            for lane in ti.static(range(lanes)):
-                                before[lane] *= ellipsoid_factor(
-                                    record_in,
-                                    cell,
-                                    nodes_flat,
-                                    o0,
-                                    o1,
-                                    t * lanes + lane,
-                                    V,
-                                    pitch,
-                                )
-                        if ti.static(law == SHAKHOV_MODEL):
-                            for lane in ti.static(range(lanes)):
-                                before[lane] *= shakhov_factor(
-                                    record_in,
-                                    cell,
-                                    nodes_flat,
-                                    o0,
-                                    o1,
-                                    t * lanes + lane,
-                                    D,
-                                    q,
-                                    V,
-                                    pitch,
-                                )
-                        value += lag_t * moved[here + t] - before
-                    out[here + t] = value
-
-
 @ti.func
 def heat_flux(
     out: Template,
     nodes: Template,
     velocity,
     base,
-    rows,
     i,
-    inner,
-    outer,
-    middle_n,
+    sizes: Template,
     parts: Template,
     V: Template,
-    pitch,
 ):
     """Sum ``c (c^2 g + h) / 2`` over the velocities of a cell (without the weight)."""
     total = ti.Vector([0.0, 0.0, 0.0])
-    nv = inner * outer
-    for o in range(outer):
+    nv = sizes.inner * sizes.outer
+    for o in range(sizes.outer):
         c = ti.Vector([0.0, 0.0, 0.0])
         if ti.static(V == 2):
-            c[0] = nodes[0 * pitch + o] - velocity[0]
+            c[0] = nodes[0 * sizes.pitch + o] - velocity[0]
         if ti.static(V == 3):
-            c[0] = nodes[0 * pitch + o // middle_n] - velocity[0]
-            c[1] = nodes[1 * pitch + o % middle_n] - velocity[1]
-        for k in range(inner):
-            last = nodes[(V - 1) * pitch + k] - velocity[V - 1]
+            c[0] = nodes[0 * sizes.pitch + o // sizes.middle] - velocity[0]
+            c[1] = nodes[1 * sizes.pitch + o % sizes.middle] - velocity[1]
+        for k in range(sizes.inner):
+            last = nodes[(V - 1) * sizes.pitch + k] - velocity[V - 1]
             square = last * last
             for d in ti.static(range(V - 1)):
                 square += c[d] * c[d]
-            e = square * out[(base + i) * nv + o * inner + k]
+            e = square * out[(base + i) * nv + o * sizes.inner + k]
             if ti.static(parts == 2):
-                e += out[(base + rows + i) * nv + o * inner + k]
+                e += out[(base + sizes.rows + i) * nv + o * sizes.inner + k]
             total[V - 1] += 0.5 * last * e
             for d in ti.static(range(V - 1)):
                 total[d] += 0.5 * c[d] * e
@@ -710,12 +322,8 @@ def shakhov(
     cell,
     nodes: Template,
     velocity,
-    inner,
-    outer,
-    middle_n,
+    sizes: Template,
     V: Template,
-    pitch,
-    width,
 ):
     """Coefficients of ``1 + s.c (c^2/T + d - D - 2) + alpha + beta.c + gamma c^2``.
 
@@ -732,20 +340,20 @@ def shakhov(
     right = ti.Vector.zero(ti.f64, N)
     matrix = ti.Matrix.zero(ti.f64, N, N)
     scale = ti.sqrt(temperature)
-    for o in range(outer):
+    for o in range(sizes.outer):
         c = ti.Vector([0.0, 0.0, 0.0])
         e = weight
         if ti.static(V == 2):
-            c[0] = nodes[0 * pitch + o] - velocity[0]
-            e *= table[cell * width + inner + o]
+            c[0] = nodes[0 * sizes.pitch + o] - velocity[0]
+            e *= table[cell * sizes.width + sizes.inner + o]
         if ti.static(V == 3):
-            c[0] = nodes[0 * pitch + o // middle_n] - velocity[0]
-            c[1] = nodes[1 * pitch + o % middle_n] - velocity[1]
-            e *= table[cell * width + inner + middle_n + o // middle_n]
-            e *= table[cell * width + inner + o % middle_n]
-        for j in range(inner):
-            c[V - 1] = nodes[(V - 1) * pitch + j] - velocity[V - 1]
-            w = e * table[cell * width + j]
+            c[0] = nodes[0 * sizes.pitch + o // sizes.middle] - velocity[0]
+            c[1] = nodes[1 * sizes.pitch + o % sizes.middle] - velocity[1]
+            e *= table[cell * sizes.width + sizes.inner + sizes.middle + o // sizes.middle]
+            e *= table[cell * sizes.width + sizes.inner + o % sizes.middle]
+        for j in range(sizes.inner):
+            c[V - 1] = nodes[(V - 1) * sizes.pitch + j] - velocity[V - 1]
+            w = e * table[cell * sizes.width + j]
             square = 0.0
             dot = 0.0
             for d in ti.static(range(V)):
@@ -820,12 +428,8 @@ def ellipsoid(
     weight,
     cell,
     row,
-    inner,
-    outer,
-    middle_n,
+    sizes: Template,
     V: Template,
-    pitch,
-    width,
 ):
     """Turn the Maxwellian of temperature ``spread`` in the table into Holway's Gaussian.
 
@@ -835,10 +439,10 @@ def ellipsoid(
     gives mass, momentum and energy exactly on the grid.
     """
     second = ti.Vector([0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
-    for o in range(outer):
-        for j in range(inner):
-            c = peculiar(nodes, velocity, o, j, middle_n, V, pitch)
-            f = weight * out[row + o * inner + j]
+    for o in range(sizes.outer):
+        for j in range(sizes.inner):
+            c = peculiar(nodes, velocity, o, j, sizes, V)
+            f = weight * out[row + o * sizes.inner + j]
             second[0] += f * c[0] * c[0]
             second[1] += f * c[0] * c[1]
             second[2] += f * c[1] * c[1]
@@ -874,16 +478,16 @@ def ellipsoid(
     right = ti.Vector.zero(ti.f64, N)
     matrix = ti.Matrix.zero(ti.f64, N, N)
     scale = ti.sqrt(spread)
-    for o in range(outer):
+    for o in range(sizes.outer):
         e = weight * norm
         if ti.static(V == 2):
-            e *= table[cell * width + inner + o]
+            e *= table[cell * sizes.width + sizes.inner + o]
         else:
-            e *= table[cell * width + inner + middle_n + o // middle_n]
-            e *= table[cell * width + inner + o % middle_n]
-        for j in range(inner):
-            c = peculiar(nodes, velocity, o, j, middle_n, V, pitch)
-            w = e * table[cell * width + j] * ti.exp(-0.5 * form(a, c, V))
+            e *= table[cell * sizes.width + sizes.inner + sizes.middle + o // sizes.middle]
+            e *= table[cell * sizes.width + sizes.inner + o % sizes.middle]
+        for j in range(sizes.inner):
+            c = peculiar(nodes, velocity, o, j, sizes, V)
+            w = e * table[cell * sizes.width + j] * ti.exp(-0.5 * form(a, c, V))
             basis = ti.Vector.zero(ti.f64, N)
             basis[0] = 1.0
             for d in ti.static(range(V)):
@@ -910,15 +514,15 @@ def ellipsoid(
 
 
 @ti.func
-def peculiar(nodes: Template, velocity, o, j, middle_n, V: Template, pitch):
+def peculiar(nodes: Template, velocity, o, j, sizes: Template, V: Template):
     """Velocity of a node relative to the cell's."""
     c = ti.Vector([0.0, 0.0, 0.0])
-    c[V - 1] = nodes[(V - 1) * pitch + j] - velocity[V - 1]
+    c[V - 1] = nodes[(V - 1) * sizes.pitch + j] - velocity[V - 1]
     if ti.static(V == 2):
         c[0] = nodes[o] - velocity[0]
     if ti.static(V == 3):
-        c[0] = nodes[o // middle_n] - velocity[0]
-        c[1] = nodes[pitch + o % middle_n] - velocity[1]
+        c[0] = nodes[o // sizes.middle] - velocity[0]
+        c[1] = nodes[sizes.pitch + o % sizes.middle] - velocity[1]
     return c
 
 
@@ -938,6 +542,581 @@ def ellipsoid_factor(
         more += record[cell, ELLIPSE + 8 + d] * c[d]
         more += record[cell, ELLIPSE + 11] * c[d] * c[d]
     return record[cell, ELLIPSE + 6] * ti.exp(-0.5 * form(a, c, V)) * more
+
+
+@ti.func
+def stencil(neighbours: Template, i, axis: Template, blocks):
+    """Return where the rows at -2, -1, +1 and +2 of cell ``i`` along an axis begin."""
+    return Rows(
+        neighbours[i, 4 * axis] * blocks,
+        neighbours[i, 4 * axis + 1] * blocks,
+        neighbours[i, 4 * axis + 2] * blocks,
+        neighbours[i, 4 * axis + 3] * blocks,
+    )
+
+
+@ti.func
+def outer_nodes(o, sizes: Template, axes: Template):
+    """Return the nodes along the first and the second axis of outer node ``o``."""
+    first = o
+    second = 0
+    if ti.static(axes == 3):
+        first = o // sizes.middle
+        second = o - first * sizes.middle
+    return first, second
+
+
+@ti.func
+def axis_length(axis: Template, sizes: Template, axes: Template):
+    """Return the number of nodes along an axis of velocity."""
+    n = sizes.inner
+    if ti.static(axis == axes - 2):
+        n = sizes.middle
+    if ti.static(axis == axes - 3):
+        n = sizes.outer // sizes.middle
+    return n
+
+
+@ti.func
+def axis_offset(axis: Template, sizes: Template, axes: Template):
+    """Return where the factors of an axis begin in a cell's table (last axis first)."""
+    offset = 0
+    if ti.static(axis == axes - 2):
+        offset = sizes.inner
+    if ti.static(axis == axes - 3):
+        offset = sizes.inner + sizes.middle
+    return offset
+
+
+@ti.func
+def outer_factor(level, table: Template, cell, o0, o1, sizes: Template, axes: Template):
+    """Multiply ``level`` by the equilibrium's factors of the axes before the last."""
+    factor = level
+    if ti.static(axes == 2):
+        factor *= table[cell * sizes.width + sizes.inner + o0]
+    if ti.static(axes == 3):
+        factor *= table[cell * sizes.width + sizes.inner + sizes.middle + o0]
+        factor *= table[cell * sizes.width + sizes.inner + o1]
+    return factor
+
+
+@ti.func
+def upwind_difference(
+    f: Template,
+    here,
+    at,
+    first: Template,
+    second: Template,
+    last: Template,
+    rate_first,
+    rate_second,
+    nodes: Template,
+    pitch_blocks,
+    t,
+    v,
+    tiny,
+    variant: Template,
+):
+    """Return ``sum_d |v_d| / dx_d (f(right face) - f(left face)) sign(v_d)`` of a block.
+
+    ``first``, ``second`` and ``last`` are the rows along the axes of velocity, of which
+    the first two are ordered by the sign of their velocity.
+    """
+    space, axes = ti.static(variant.space, variant.axes)
+    total = v * 0
+    if ti.static(axes == 1):
+        total = upwind(f, here, at, last, v, tiny, variant.mixed)
+        total *= nodes[3 * pitch_blocks + t]
+    else:
+        total = upwind(f, here, at, first, v, tiny, False)
+        total *= rate_first
+    if ti.static(space > 1 and axes == 2):
+        step = upwind(f, here, at, last, v, tiny, variant.mixed)
+        total += nodes[4 * pitch_blocks + t] * step
+    if ti.static(space > 1 and axes == 3):
+        step = upwind(f, here, at, second, v, tiny, False)
+        total += rate_second * step
+    if ti.static(space > 2):
+        step = upwind(f, here, at, last, v, tiny, variant.mixed)
+        total += nodes[5 * pitch_blocks + t] * step
+    return total
+
+
+@ti.func
+def transport(
+    old: Template,
+    moved: Template,
+    out: Template,
+    neighbours: Template,
+    nodes: Template,
+    nodes_flat: Template,
+    par: Template,
+    sizes: Template,
+    base,
+    i,
+    variant: Template,
+):
+    """Move a cell's distribution; return the raw moments of what arrives.
+
+    Returns:
+        sums over the nodes of g, of g v (3), of g v^2 and of h, without the weight.
+    """
+    V, lanes = ti.static(variant.axes, variant.lanes)
+    nv_blocks = sizes.inner * sizes.outer // lanes
+    inner_blocks = sizes.inner // lanes
+    pitch_blocks = sizes.pitch // lanes
+    low_blocks = ti.cast(par[AT.negative_nodes], ti.i32) // lanes
+    tiny = par[AT.tiny]
+    dt_move = par[AT.transport_step]
+    old_share = par[AT.old_share]
+    rows_first = stencil(neighbours, i, 0, nv_blocks)
+    rows_second = stencil(neighbours, i, ti.static(min(1, variant.space - 1)), nv_blocks)
+    rows_last = stencil(neighbours, i, ti.static(variant.space - 1), nv_blocks)
+    zero = nodes[0] * 0
+    sum_m = zero
+    sum_0 = zero
+    sum_1 = zero
+    sum_last = zero
+    sum_e = zero
+    sum_h = zero
+    for o in range(sizes.outer):
+        o0, o1 = outer_nodes(o, sizes, V)
+        v0 = tiny * 0
+        v1 = tiny * 0
+        rate_0 = tiny * 0
+        rate_1 = tiny * 0
+        if ti.static(V >= 2):
+            v0 = nodes_flat[o0]
+            rate_0 = nodes_flat[3 * sizes.pitch + o0]
+        if ti.static(V == 3):
+            v1 = nodes_flat[sizes.pitch + o1]
+            rate_1 = nodes_flat[4 * sizes.pitch + o1]
+        first = ordered(rows_first, v0 >= 0)
+        second = ordered(rows_second, v1 >= 0)
+        line_m = zero
+        line_1 = zero
+        line_e = zero
+        for q in ti.static(range(variant.parts)):
+            row = (base + q * sizes.rows) * nv_blocks + o * inner_blocks
+            for t in range(inner_blocks):
+                v = nodes[(V - 1) * pitch_blocks + t]
+                at = row + t
+                here = at + i * nv_blocks
+                f = moved[here]
+                # the velocity along the last axis changes sign within the line
+                last = rows_last
+                if ti.static(variant.space == V and not variant.mixed):
+                    last = ordered(rows_last, t >= low_blocks)
+                change = upwind_difference(
+                    moved,
+                    here,
+                    at,
+                    first,
+                    second,
+                    last,
+                    rate_0,
+                    rate_1,
+                    nodes,
+                    pitch_blocks,
+                    t,
+                    v,
+                    tiny,
+                    variant,
+                )
+                new = f - dt_move * change
+                if ti.static(variant.second):
+                    new += old_share * (old[here] - f)
+                out[here] = new
+                if ti.static(q == 0):
+                    line_m += new
+                    line_1 += new * v
+                    line_e += new * v * v
+                else:
+                    sum_h += new
+        sum_m += line_m
+        sum_last += line_1
+        sum_e += line_e
+        if ti.static(V > 1):
+            sum_0 += v0 * line_m
+            sum_e += (v0 * v0) * line_m
+        if ti.static(V > 2):
+            sum_1 += v1 * line_m
+            sum_e += (v1 * v1) * line_m
+    mass = 0.0
+    energy = 0.0
+    reduced = 0.0
+    flow = ti.Vector([0.0, 0.0, 0.0])
+    for l in ti.static(range(lanes)):
+        mass += sum_m[l]
+        energy += sum_e[l]
+        reduced += sum_h[l]
+        flow[V - 1] += sum_last[l]
+        if ti.static(V > 1):
+            flow[0] += sum_0[l]
+        if ti.static(V > 2):
+            flow[1] += sum_1[l]
+    return mass, flow, energy, reduced
+
+
+@ti.func
+def target_moments(
+    mass, square, temperature, energy, reduced, rate, par: Template, variant: Template
+):
+    """Return ``dt / tau`` and the temperatures of the target: resolved, reduced directions.
+
+    ES-BGK: the collision frequency is ``Pr p / mu``, the stress relaxes at ``p / mu``,
+    implicitly, and the target's temperatures are those at the end of the stage.
+    """
+    V = ti.static(variant.axes)
+    D = par[AT.dimension]
+    prandtl = par[AT.prandtl]
+    k = rate
+    spread = temperature
+    perp = temperature
+    if ti.static(variant.law == ELLIPSOIDAL):
+        k = k * prandtl
+        keep = 1.0 / (1.0 + k / prandtl)
+        along = (energy / mass - square) / V
+        along = temperature + (along - temperature) * keep
+        across = ti.select(D > V, reduced / mass / ti.max(D - V, 1.0), temperature)
+        across = temperature + (across - temperature) * keep
+        spread = temperature + (1.0 - 1.0 / prandtl) * (along - temperature)
+        perp = temperature + (1.0 - 1.0 / prandtl) * (across - temperature)
+    return k, spread, perp
+
+
+@ti.func
+def discrete_maxwellian(
+    velocity,
+    spread,
+    possible,
+    nodes: Template,
+    par: Template,
+    sizes: Template,
+    axes: Template,
+):
+    """Return (a, b, c) of the discrete Maxwellian, and whether Newton's method converged.
+
+    ``exp(a + b.xi + c xi^2)`` with ``xi = (v - velocity) / sqrt(spread)`` has the sums of
+    unit density, no velocity and the variance ``spread``. Not ``possible``: the initial
+    guess is returned.
+    """
+    N = ti.static(axes + 2)
+    scale = ti.sqrt(spread)
+    unknown = ti.Vector.zero(ti.f64, N)
+    unknown[N - 1] = -0.5
+    level = 0.5 * ti.log(6.283185307179586)
+    unknown[0] = -axes * level
+    for d in ti.static(range(axes)):
+        unknown[0] += ti.log(par[AT.spacing_first + d] / scale)
+    jacobian = ti.Matrix.zero(ti.f64, N, N)
+    sums = ti.Matrix.zero(ti.f64, axes, 5)
+    count = 0
+    good = possible
+    while good and count < NEWTON_STEPS:
+        for d in ti.static(range(axes)):
+            line = axis_sums(
+                unknown[1 + d],
+                unknown[N - 1],
+                (nodes[d * sizes.pitch] - velocity[d]) / scale,
+                par[AT.spacing_first + d] / scale,
+                axis_length(d, sizes, axes),
+            )
+            for p in ti.static(range(5)):
+                sums[d, p] = line[p]
+        jacobian = product_moments(sums, axes, ti.exp(unknown[0]))
+        right = ti.Vector.zero(ti.f64, N)
+        right[0] = 1.0 - jacobian[0, 0]
+        right[N - 1] = axes - jacobian[0, N - 1]
+        worst = ti.abs(right[0]) + ti.abs(right[N - 1])
+        for d in ti.static(range(axes)):
+            right[1 + d] = -jacobian[0, 1 + d]
+            worst += ti.abs(right[1 + d])
+        count += 1
+        if count == NEWTON_STEPS:
+            good = worst < 1e-9
+            break
+        change = solve(jacobian, right, N)
+        # limit the step in c so that c stays negative
+        limit = ti.min(1.0, 0.5 * ti.abs(unknown[N - 1]) / (ti.abs(change[N - 1]) + 1e-300))
+        unknown += limit * change
+        if worst < 1e-9:
+            # quadratic convergence: the step just made leaves round-off
+            break
+    return unknown, good
+
+
+@ti.func
+def store_maxwellian(
+    table: Template,
+    cell,
+    amplitude,
+    unknown,
+    velocity,
+    scale,
+    nodes: Template,
+    par: Template,
+    sizes: Template,
+    axes: Template,
+):
+    """Store the Maxwellian's factors, one per axis; the last axis holds the amplitude."""
+    for d in ti.static(range(axes)):
+        axis_table(
+            table,
+            cell,
+            axis_offset(d, sizes, axes),
+            amplitude if ti.static(d == axes - 1) else 1.0,
+            unknown[1 + d],
+            unknown[axes + 1],
+            (nodes[d * sizes.pitch] - velocity[d]) / scale,
+            par[AT.spacing_first + d] / scale,
+            axis_length(d, sizes, axes),
+            sizes.width,
+        )
+
+
+@ti.func
+def store_correction(
+    out: Template,
+    nodes: Template,
+    table: Template,
+    record: Template,
+    velocity,
+    mass,
+    temperature,
+    spread,
+    k,
+    par: Template,
+    sizes: Template,
+    base,
+    cell,
+    i,
+    variant: Template,
+):
+    """Record what Shakhov's or Holway's model multiplies the Maxwellian by."""
+    V = ti.static(variant.axes)
+    prandtl = par[AT.prandtl]
+    weight = par[AT.weight]
+    if ti.static(variant.law == SHAKHOV_MODEL):
+        heat = heat_flux(out, nodes, velocity, base, i, sizes, variant.parts, V)
+        poly = shakhov(
+            heat,
+            mass,
+            temperature,
+            prandtl,
+            k,
+            par[AT.dimension],
+            weight,
+            table,
+            cell,
+            nodes,
+            velocity,
+            sizes,
+            V,
+        )
+        for m in ti.static(range(9)):
+            record[cell, SHAKHOV + m] = poly[m]
+    if ti.static(variant.law == ELLIPSOIDAL and V > 1):
+        shape = ellipsoid(
+            out,
+            table,
+            nodes,
+            velocity,
+            mass,
+            temperature,
+            spread,
+            (1.0 - 1.0 / prandtl) / (1.0 + k / prandtl),
+            weight,
+            cell,
+            (base + i) * sizes.inner * sizes.outer,
+            sizes,
+            V,
+        )
+        for m in ti.static(range(12)):
+            record[cell, ELLIPSE + m] = shape[m]
+
+
+@ti.func
+def target(
+    level,
+    table: Template,
+    record: Template,
+    cell,
+    t,
+    o0,
+    o1,
+    nodes: Template,
+    dimension,
+    sizes: Template,
+    part: Template,
+    variant: Template,
+):
+    """Return a block of ``level`` times the collision model's target distribution."""
+    V, lanes = ti.static(variant.axes, variant.lanes)
+    value = level * table[cell * (sizes.width // lanes) + t]
+    if ti.static(variant.law == ELLIPSOIDAL and V > 1):
+        for lane in ti.static(range(lanes)):
+            value[lane] *= ellipsoid_factor(
+                record, cell, nodes, o0, o1, t * lanes + lane, V, sizes.pitch
+            )
+    if ti.static(variant.law == SHAKHOV_MODEL):
+        for lane in ti.static(range(lanes)):
+            value[lane] *= shakhov_factor(
+                record, cell, nodes, o0, o1, t * lanes + lane, dimension, part, V,
+                sizes.pitch,
+            )  # fmt: skip
+    return value
+
+
+@ti.func
+def relax(
+    moved: Template,
+    out: Template,
+    nodes: Template,
+    table_in: Template,
+    table_in_flat: Template,
+    table: Template,
+    table_flat: Template,
+    record_in: Template,
+    record: Template,
+    k,
+    perp,
+    par: Template,
+    sizes: Template,
+    base,
+    cell,
+    i,
+    variant: Template,
+):
+    """Relax a cell implicitly: ``f <- (f + k G) / (1 + k)``, while its row is in cache.
+
+    The last stage also takes the first stage's relaxation into account, whose target is
+    in ``table_in`` and ``record_in``.
+    """
+    V, lanes = ti.static(variant.axes, variant.lanes)
+    nv_blocks = sizes.inner * sizes.outer // lanes
+    inner_blocks = sizes.inner // lanes
+    D = par[AT.dimension]
+    keep = 1.0 / (1.0 + k)
+    gain = k * keep
+    lag = 0.0
+    if ti.static(variant.second):
+        lag = par[AT.lag] * record_in[cell, K] * keep
+    spare = (D - V) * perp
+    keep_t = ti.cast(keep, variant.real)
+    for o in range(sizes.outer):
+        o0, o1 = outer_nodes(o, sizes, V)
+        factor = outer_factor(gain, table_flat, cell, o0, o1, sizes, V)
+        factor_in = 0.0
+        if ti.static(variant.second):
+            factor_in = outer_factor(lag, table_in_flat, cell, o0, o1, sizes, V)
+        lag_t = ti.cast(lag, variant.real)
+        for q in ti.static(range(variant.parts)):
+            here = (base + q * sizes.rows + i) * nv_blocks + o * inner_blocks
+            gain_t = ti.cast(factor, variant.real)
+            lag_in = ti.cast(factor_in, variant.real)
+            if ti.static(q == 1):
+                gain_t *= ti.cast(spare, variant.real)
+                if ti.static(variant.second):
+                    lag_in *= ti.cast((D - V) * record_in[cell, PERP], variant.real)
+            for t in range(inner_blocks):
+                value = keep_t * out[here + t] + target(
+                    gain_t, table, record, cell, t, o0, o1, nodes, D, sizes, q, variant
+                )
+                if ti.static(variant.second):
+                    value += lag_t * moved[here + t] - target(
+                        lag_in, table_in, record_in, cell, t, o0, o1, nodes, D, sizes, q,
+                        variant,
+                    )  # fmt: skip
+                out[here + t] = value
+
+
+@ti.kernel
+def k_stage_fwd(
+    variant: Template,
+    old: Vectors,
+    moved: Vectors,
+    out: Vectors,
+    out_flat: Array1,
+    neighbours: Array2,
+    nodes: Vectors,
+    nodes_flat: Array1,
+    knudsen: Array1,
+    table_in: Vectors,
+    table_in_flat: Array1,
+    table: Vectors,
+    table_flat: Array1,
+    record_in: Array2,
+    record: Array2,
+    par: Array1,
+    cells: Int,
+    rows: Int,
+    inner: Int,
+    outer: Int,
+    middle: Int,
+    pitch: Int,
+    width: Int,
+):
+    """Run one stage of ARS(2,2,2) in every cell.
+
+    First stage: ``out = relax(old - dt A(old))``, with ``moved = old``. Last stage
+    (``variant.second``): ``old`` is the state at the start and ``moved`` the first stage.
+    ``nodes`` has rows of ``sizes.pitch``: 0..2 node values, 3..5 ``|v| / dx``; ``table``
+    has rows of ``sizes.width``: the factors of the equilibrium, last axis first; ``par``
+    is :meth:`StageParameters.packed`. An array that is also needed number by number comes
+    a second time as ``..._flat``.
+    """
+    for cell in range(knudsen.shape[0]):
+        V = ti.static(variant.axes)
+        sizes = Sizes(cells, rows, inner, outer, middle, pitch, width)
+        b = cell // sizes.cells
+        i = cell - b * sizes.cells
+        base = b * variant.parts * sizes.rows
+        weight = par[AT.weight]
+        mass, flow, energy, reduced = transport(
+            old, moved, out, neighbours, nodes, nodes_flat, par, sizes, base, i, variant
+        )
+        mass *= weight
+        energy *= weight
+        reduced *= weight
+        velocity = ti.Vector([0.0, 0.0, 0.0])
+        square = 0.0
+        for d in ti.static(range(V)):
+            velocity[d] = flow[d] * weight / mass
+            square += velocity[d] * velocity[d]
+        temperature = ((energy + reduced) / mass - square) / par[AT.dimension]
+        time_scale = knudsen[cell] * ti.exp(
+            par[AT.temperature_power] * ti.log(temperature)
+            - par[AT.density_power] * ti.log(mass)
+        )
+        k, spread, perp = target_moments(
+            mass, square, temperature, energy, reduced,
+            par[AT.relaxation_step] / time_scale, par, variant,
+        )  # fmt: skip
+        possible = (mass > 0) and (temperature > 0) and (spread > 0)
+        unknown, good = discrete_maxwellian(
+            velocity, spread, possible, nodes_flat, par, sizes, V
+        )
+        if not good:
+            k = 0.0
+        store_maxwellian(
+            table_flat, cell, mass / weight * ti.exp(unknown[0]), unknown, velocity,
+            ti.sqrt(spread), nodes_flat, par, sizes, V,
+        )  # fmt: skip
+        record[cell, RHO] = mass
+        for d in ti.static(range(3)):
+            record[cell, U + d] = velocity[d]
+        record[cell, T] = temperature
+        record[cell, K] = k
+        record[cell, PERP] = perp
+        store_correction(
+            out_flat, nodes_flat, table_flat, record, velocity, mass, temperature, spread,
+            k, par, sizes, base, cell, i, variant,
+        )  # fmt: skip
+        relax(
+            moved, out, nodes_flat, table_in, table_in_flat, table, table_flat, record_in,
+            record, k, perp, par, sizes, base, cell, i, variant,
+        )  # fmt: skip
 
 
 def run_stage(
@@ -963,16 +1142,19 @@ def run_stage(
     def vectors(x: torch.Tensor) -> torch.Tensor:
         return x.view(-1, lanes)
 
+    variant = Variant(
+        real=kernel_type(old.dtype),
+        lanes=lanes,
+        mixed=layout.mixed,
+        second=second,
+        parts=layout.parts,
+        space=layout.space,
+        axes=layout.axes,
+        law=layout.law,
+    )
     with simd():
         k_stage_fwd(
-            ti.f64 if old.dtype == torch.float64 else ti.f32,
-            lanes,
-            layout.mixed,
-            second,
-            layout.parts,
-            layout.space,
-            layout.axes,
-            layout.law,
+            variant,
             vectors(old),
             vectors(moved),
             vectors(out),

@@ -1,4 +1,4 @@
-"""Configurations of atoms as samples, their labels, and what the loop asks of a committee.
+"""Configurations of atoms as samples, their labels, and what the loop needs of a committee.
 
 A committee of potentials is one module with stacked ``members`` (``models.potentials``),
 as the only element of the sequence that the loop passes around.
@@ -7,9 +7,8 @@ as the only element of the sequence that the loop passes around.
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from ase import Atoms
 from ase.data import chemical_symbols
@@ -35,7 +34,7 @@ class Configuration:
         periodic: ``[3]`` bool.
         stratum: where it was met.
         deviation: largest force deviation of the committee, eV/angstrom; NaN if unknown.
-        weight: for how many samples it stands.
+        weight: how many samples it represents.
     """
 
     numbers: Tensor
@@ -162,7 +161,7 @@ def evaluate(
 
 
 def carried_deviation(committee: Committee, samples: Sequence[Configuration]) -> Tensor:
-    """Return what the explorer measured on the way, ``[samples]`` eV/angstrom."""
+    """Return the deviation that the explorer measured, ``[samples]`` eV/angstrom."""
     return torch.tensor([sample.deviation for sample in samples], dtype=torch.float64)
 
 
@@ -199,16 +198,3 @@ def last_layer(committee: Committee, samples: Sequence[Configuration]) -> Tensor
             rows.append(slope[0].flatten().double())
     empty = torch.empty(0, weight[0].numel(), dtype=torch.float64)  # type: ignore[index]
     return torch.stack(rows) if rows else empty
-
-
-def with_stratum(sample: Configuration, stratum: str) -> Configuration:
-    """Return the sample under another name."""
-    return replace(sample, stratum=stratum)
-
-
-def min_distance(sample: Configuration) -> float:
-    """Return the smallest distance between two atoms, images included, in angstrom."""
-    from ase.neighborlist import neighbor_list
-
-    found = neighbor_list("d", sample.atoms(), 1.5)
-    return float(np.min(found)) if len(found) else math.inf

@@ -1,4 +1,4 @@
-"""The last look at a learned potential: fresh labels for random frames of every stratum."""
+"""Final evaluation of a learned potential: fresh labels of random frames of all strata."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import torch
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from ...models.card import save_module
-from ..protocols import Committee, Explorer, Figure, Labeler, Outcome, told
+from ..protocols import Check, Committee, Explorer, Figure, Labeler, Outcome
 from ..rundir import RunFolder, write_atomically
 from ..runtime import generator
 from .atoms import CONFIGURATIONS, LABELS, AtomsLabel, Configuration, force_error
@@ -24,13 +24,13 @@ _STREAM = 900_002
 
 @dataclass(frozen=True)
 class Audit:
-    """Measures the final committee where it leads by itself, and writes model and data.
+    """Measures the final committee on its own trajectories, and writes model and data.
 
     ``model.safetensors`` with its card, ``dataset.extxyz``, and the table ``audit`` with
     the error of every frame; no frame of the audit is trained on.
 
     Attributes:
-        explorer: walkers that are not stopped.
+        explorer: walkers that are not terminated.
         labeler: the micro-scale model.
         frames: of each stratum.
         target: force error asked for, eV/angstrom.
@@ -61,9 +61,11 @@ class Audit:
         worst = figures.get("worst_force_error")
         if worst is None:
             return Outcome(figures)
-        fine = worst.value <= self.target
-        said = f"{worst.value:.3g} eV/angstrom in {worst.note}, {self.target:.3g} asked for"
-        return Outcome(figures, told({"audit": "ok" if fine else said}))
+        check = Check(
+            "audit", "accuracy", worst.value, self.target, unit=worst.unit,
+            note=f"force error in the worst stratum, {worst.note}",
+        )  # fmt: skip
+        return Outcome(figures, [check])
 
     def _measured(self, folder: RunFolder, committee: Committee) -> dict[str, Figure]:
         rng = generator(self.seed, _STREAM)
@@ -123,6 +125,7 @@ def write_dataset(path: Path, dataset: Sequence[tuple[Configuration, AtomsLabel]
             atoms.info["virial"] = label.virial.numpy()
         atoms.info["energy_error"] = label.energy_error
         atoms.info["force_error"] = label.force_error
-        atoms.info["group"] = sample.stratum
+        if sample.stratum:  # an empty value would swallow the next one when it is read
+            atoms.info["group"] = sample.stratum
         frames.append(atoms)
     write_atomically(path, lambda part: ase.io.write(part, frames, format="extxyz"))

@@ -1,4 +1,4 @@
-"""The last look at a learned closure: flows that no training has seen, in every stratum."""
+"""Final evaluation of a learned closure: held-out flows in every stratum."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class ClosureAudit:
         worst = figures.get("worst_flux_error")
         if worst is None:
             return Outcome(figures)
-        said = f"{worst.value:.3g} in {worst.note}, {self.target:.3g} asked for"
+        said = f"error of the closing moment in the worst stratum, {worst.note}"
         return Outcome(
             figures, [Check("audit", "accuracy", worst.value, self.target, note=said)]
         )

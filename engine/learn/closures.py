@@ -2,7 +2,7 @@
 
 A sample is a flow, not a state: its initial condition and its Knudsen number. The
 committee follows it with the moment equations, which is cheap, and the kinetic equation
-labels it as a whole, so every label is a film of closing moments along a true flow.
+labels it as a whole, so every label is a time series of closing moments along a flow.
 Errors and deviations are root mean squares over faces and times of the scaled closing
 moment ``sqrt((M + 1)!) g_{M+1}``, which is of order one far from equilibrium.
 """
@@ -99,7 +99,7 @@ LABELS = Codec(pack_label, unpack_label)
 def scaled_fluxes(modules: Sequence[FaceClosure], row: FaceStencil) -> Tensor:
     """Return every member's scaled closing moment at the faces, ``[members, rows, faces]``.
 
-    The gates of range are open: what is judged is the network.
+    Without the gates of range: the network itself is evaluated.
     """
     return torch.stack([module.smooth(_flux(module, row), row) for module in modules]) / (
         modules[0].unit(row)
@@ -190,5 +190,5 @@ def followed(
 
 
 def carried_deviation(committee: Committee, samples: Sequence[FlowSample]) -> Tensor:
-    """Return what the explorer measured on the way, ``[samples]``."""
+    """Return the deviation that the explorer measured, ``[samples]``."""
     return torch.tensor([sample.deviation for sample in samples], dtype=torch.float64)

@@ -23,8 +23,8 @@ from .labelling import label_structures, read_structures
 class ClusterWalks:
     """Walks of clusters of 1, 2, ... molecules by Langevin dynamics of a calculator.
 
-    Every second frame is also distorted at random, so that bonds are met that no short
-    trajectory stretches.
+    Every second frame is also distorted at random, for bond lengths that no short
+    trajectory visits.
 
     Attributes:
         molecule: one molecule.
@@ -53,7 +53,7 @@ class ClusterWalks:
     seed: int
 
     def sample(self) -> list[Atoms]:
-        """Return all frames, sizes in turn, so that any first part of them is a fair one.
+        """Return all frames, sizes in turn, so that any first part of them is balanced.
 
         ``info["group"]`` names size and walk, ``info["held"]`` the frames of the test set.
         """
@@ -118,8 +118,8 @@ def _turns(walks: list[list[Atoms]]) -> list[list[Atoms]]:
 class LabelJob:
     """Samples structures, labels them, and writes ``train.extxyz`` and ``test.extxyz``.
 
-    What is done is never done again: the samples stand in ``samples.extxyz``, labels in
-    the store of the run folder.
+    Nothing is done twice: samples are kept in ``samples.extxyz``, labels in the store of
+    the run folder.
 
     Attributes:
         walks: makes the structures.

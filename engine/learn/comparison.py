@@ -1,6 +1,6 @@
 """The comparison: every macroscopic model on the same flows, against the kinetic equation.
 
-Opponents are Euler, Navier-Stokes-Fourier, the hyperbolic moment equations with as many
+Baselines are Euler, Navier-Stokes-Fourier, the hyperbolic moment equations with as many
 moments, and learned closures. All start from cell averages of the same distribution, run
 on the same grid, and are compared in density, momentum and energy together (relative L2)
 and in the higher moments.
@@ -31,6 +31,7 @@ from ..gas.moment.hermite import (
 from ..gas.moment.positivity import PositivityFallback
 from ..gas.moment.realizable import RealizableWorld
 from ..gas.moment.upwind import Dissipation, roe
+from ..protocols import Figure
 from .explorers.flows import DECADES, Flow, averaged, box, flows, knudsen_numbers, solve
 from .trainers.closure import moment_error, relative_error
 
@@ -90,11 +91,11 @@ def held_out(
 
 @dataclass(frozen=True)
 class Run:
-    """What one model made of the flows.
+    """Result of one model on the flows.
 
     Attributes:
         moments: ``[times, flows, cells, 3 or M + 1]``; not finite from a blow-up on.
-        fallback: ``[flows]`` share of the faces where a closure gave way to HME.
+        fallback: ``[flows]`` share of the faces where a closure fell back to HME.
     """
 
     moments: Tensor
@@ -173,7 +174,7 @@ def run_realizable(
 ) -> Run:
     """Run six realizable moments from the start of a reference.
 
-    A flow that is lost has NaN at the times after that; the others go on.
+    A flow that diverges has NaN at all later times; the others continue.
 
     Args:
         true: gives start, Knudsen numbers, grid and times.
@@ -258,11 +259,6 @@ def _fluid(raw: Tensor, kn: Tensor, times: Sequence[float], viscous: bool) -> Te
 # -- tables --------------------------------------------------------------------------------
 
 
-def decade_of(count: int) -> Tensor:
-    """Return the Knudsen decade of each flow of a family drawn from index 0 on."""
-    return torch.arange(count) % DECADES
-
-
 WORST = "mean L2 error of the flows in the worst decade of the Knudsen number"
 WORST_GROUP = "mean L2 error of the worst of four groups of flows"
 MEDIAN = "L2 error of the flow in the middle"
@@ -272,9 +268,35 @@ def worst_decade(errors: Tensor) -> Tensor:
     """Return the mean error of the worst Knudsen decade, ``[times]``.
 
     Args:
-        errors: ``[times, flows]``; a flow that blew up makes its decade infinite.
+        errors: ``[times, flows]``; a flow that diverged makes its decade infinite.
     """
-    decades = decade_of(errors.shape[1])
     safe = errors.nan_to_num(nan=math.inf, posinf=math.inf)
-    means = torch.stack([safe[:, decades == d].mean(1) for d in range(DECADES)])
-    return means.amax(0)
+    groups = [safe[:, first::DECADES] for first in range(min(DECADES, safe.shape[1]))]
+    return torch.stack([group.mean(1) for group in groups]).amax(0)
+
+
+def error_figures(
+    name: str, errors: Tensor, times: Sequence[float], note: str = WORST
+) -> dict[str, Figure]:
+    """Return worst decade (median over members) and median flow at each time above 0.
+
+    Args:
+        name: of the model.
+        errors: ``[members, times, flows]``.
+        times: of the errors.
+        note: of the worst decade.
+    """
+    worst, found = torch.stack([worst_decade(each) for each in errors]), {}
+    for i, time in enumerate(times):
+        if time > 0:
+            tag = f"{name}_t{time:g}".replace(".", "")
+            spread = float(worst[:, i].amax() - worst[:, i].amin())
+            found[f"worst_decade_{tag}"] = Figure(
+                float(worst[:, i].median()),
+                "relative",
+                spread if len(worst) > 1 else None,
+                note,
+            )
+            middle = float(errors[:, i].median())
+            found[f"median_{tag}"] = Figure(middle, "relative", note=MEDIAN)
+    return found

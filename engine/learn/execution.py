@@ -1,15 +1,20 @@
 """Where labels are computed: any ``concurrent.futures.Executor``, two of our own.
 
+What a scenario names is a part that makes an executor when it is called, and that may have
+``missing()`` as labelers do (:mod:`.labelers`).
+
 Workers are spawned, never forked (neither torch nor Taichi survives a fork), and each runs
 one label at a time in a process of its own, so that a label which kills its worker is
-known by name and its neighbours are not touched. A worker whose controller was killed
-finishes the label in hand, writes it and leaves.
+known by name and the others go on. A worker whose controller was killed finishes its
+current label, writes it and ends.
 """
 
 import multiprocessing
 import multiprocessing.util
 import os
 import queue
+import re
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -25,14 +30,31 @@ from concurrent.futures import (
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import wait as wait_for_handles
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge, Gt, Le
+from pydantic import Field
 
+from ...models.parts import Family, part
 from ..errors import EngineError, InputError, Interrupted
 from ..protocols import Label, Labeler, Sample
 from .label_store import LabelStore, compute
+from .labelers import absent
 
+EXECUTORS = Family(
+    "executor",
+    __name__.rpartition(".")[0],
+    {
+        "serial": "execution:Serial",
+        "processes": "execution:Processes",
+        "dask": "execution:Dask",
+        "slurm": "execution:Slurm",
+    },
+)
+"""Every place of computing that a scenario can name."""
+
+Count = Annotated[int, Ge(1), Le(1000)]
 Pool = Callable[[], Executor]
 """Makes an executor; called again when the executor it made is broken."""
 
@@ -43,12 +65,18 @@ class WorkerDied(EngineError):
     """The process that computed a label was killed or crashed."""
 
 
-def serial() -> Executor:
-    """Return an executor that computes in this process, at once."""
-    return _Serial()
+@part
+class Serial:
+    """Labels are computed one by one in the controller's process."""
+
+    kind: Literal["serial"] = "serial"
+
+    def __call__(self) -> Executor:
+        """Return an executor that computes at once."""
+        return _Immediate()
 
 
-class _Serial(Executor):
+class _Immediate(Executor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
         try:
@@ -58,18 +86,23 @@ class _Serial(Executor):
         return future
 
 
-def processes(workers: int, threads: int = 1) -> Pool:
-    """Return the maker of a pool of spawned worker processes.
+@part
+class Processes:
+    """Labels are computed by worker processes of this machine."""
 
-    Args:
-        workers: number of processes.
-        threads: number of threads of each.
-    """
-    return lambda: Workers(workers, threads)
+    workers: Count = 2
+    """Processes."""
+    threads: Count = 1
+    """Threads of each."""
+    kind: Literal["processes"] = "processes"
+
+    def __call__(self) -> Executor:
+        """Return a pool of spawned processes."""
+        return Workers(self.workers, self.threads)
 
 
 class Workers(Executor):
-    """Spawned processes; one that dies fails its own task alone and is replaced."""
+    """Spawned processes; one that dies fails its own task only and is replaced."""
 
     def __init__(self, workers: int, threads: int = 1) -> None:
         if workers < 1:
@@ -110,7 +143,7 @@ class Workers(Executor):
             self._idle.put(slot)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Finish the labels in hand and end the processes."""
+        """Finish the running labels and end the processes."""
         self._guides.shutdown(wait=True, cancel_futures=cancel_futures)
         slots = [self._idle.get() for _ in range(self._idle.qsize())]
         with ThreadPoolExecutor(len(slots)) as enders:  # side by side: each takes a while
@@ -118,7 +151,7 @@ class Workers(Executor):
 
 
 def _begin_worker(threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the controller's business
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the controller
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "SCALEBRIDGE_THREADS"):
         os.environ[name] = str(threads)
     torch.set_num_threads(threads)
@@ -141,34 +174,42 @@ def _uninterrupted(fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         return fn(*args, **kwargs)
 
 
-def dask(address: str, timeout: float = 10.0) -> Pool:
-    """Return the maker of an executor on a running Dask scheduler.
+@part
+class Dask:
+    """Labels are computed by the workers of a running Dask scheduler."""
 
-    Args:
-        address: of the scheduler, ``tcp://host:8786``.
-        timeout: seconds to wait for it.
+    address: str
+    """Of the scheduler, tcp://HOST:PORT; the workers must see the run folder."""
+    timeout: Annotated[float, Gt(0)] = 10.0
+    """How long to wait for it, seconds."""
+    kind: Literal["dask"] = "dask"
 
-    Raises (when called):
-        InputError: the scheduler does not answer, or ``distributed`` is not installed.
-    """
+    def __post_init__(self) -> None:
+        if not re.fullmatch(
+            r"(tcp|tls)://(\[[\da-fA-F:.]+\]|[^\s:/]+):\d{1,5}", self.address
+        ):
+            raise ValueError(f"address {self.address!r}: the form is tcp://HOST:PORT")
 
-    def connect() -> Executor:
+    def missing(self) -> str:
+        """Return how to install Dask; empty if it is there."""
+        return absent("distributed", "cluster")
+
+    def __call__(self) -> Executor:
+        """Return an executor on the scheduler.
+
+        Raises:
+            InputError: it does not answer.
+        """
+        from distributed import Client
+
         try:
-            from distributed import Client
-        except ImportError as error:
-            raise InputError(
-                "execution.kind: dask needs the extra: pip install 'scalebridge[cluster]'"
-            ) from error
-        try:
-            client = Client(address, timeout=timeout, set_as_default=False)
+            client = Client(self.address, timeout=self.timeout, set_as_default=False)
         except (OSError, ValueError) as error:
             raise InputError(
-                f"execution.address: no Dask scheduler answers at {address} "
-                f"within {timeout:g} s; finished labels are kept"
+                f"execution.address: no Dask scheduler answers at {self.address} "
+                f"within {self.timeout:g} s; finished labels are kept"
             ) from error
         return _Remote(client)
-
-    return connect
 
 
 class _Remote(Executor):
@@ -188,41 +229,51 @@ class _Remote(Executor):
             self._cluster.close()
 
 
-def slurm(workers: int, walltime: str, memory: str, queue: str | None = None) -> Pool:
-    """Return the maker of an executor whose workers are Slurm jobs (dask-jobqueue).
+@part
+class Slurm:
+    """Labels are computed by Slurm jobs (dask-jobqueue)."""
 
-    Args:
-        workers: number of jobs, one label at a time each.
-        walltime: of a job, ``HH:MM:SS``.
-        memory: of a job, such as ``8GB``.
-        queue: partition; the cluster's default without.
+    workers: Count = 4
+    """Jobs, one label at a time each."""
+    walltime: Annotated[str, Field(pattern=r"^\d+:\d\d:\d\d$")] = "04:00:00"
+    """Of a job; labels that it cuts off are asked for again."""
+    memory: Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?[kKMGT]?i?B$")] = "4GB"
+    """Of a job, such as 8GB."""
+    queue: str | None = None
+    """Partition; the cluster's default without."""
+    kind: Literal["slurm"] = "slurm"
 
-    Raises (when called):
-        InputError: dask-jobqueue or Slurm is not there.
-    """
+    def missing(self) -> str:
+        """Return how to install dask-jobqueue, or that there is no Slurm; empty if all is.
 
-    def connect() -> Executor:
-        try:
-            from dask_jobqueue.slurm import SLURMCluster
-        except ImportError as error:
-            raise InputError(
-                "execution.kind: slurm needs the extra: pip install 'scalebridge[cluster]'"
-            ) from error
+        Slurm is there where its command ``sbatch`` is.
+        """
+        if shutil.which("sbatch") is None:
+            return absent("dask_jobqueue", "cluster") or "sbatch of Slurm is not on PATH"
+        return absent("dask_jobqueue", "cluster")
+
+    def __call__(self) -> Executor:
+        """Return an executor whose workers are Slurm jobs.
+
+        Raises:
+            InputError: Slurm does not answer.
+        """
+        from dask_jobqueue.slurm import SLURMCluster
+
         cluster = SLURMCluster(
-            cores=1, processes=1, memory=memory, walltime=walltime, queue=queue
-        )
+            cores=1, processes=1, memory=self.memory, walltime=self.walltime,
+            queue=self.queue,
+        )  # fmt: skip
         try:
-            cluster.scale(jobs=workers)
+            cluster.scale(jobs=self.workers)
         except (OSError, RuntimeError) as error:
             raise InputError(f"execution: Slurm does not answer: {error}") from error
         return _Remote(cluster.get_client(), cluster)
 
-    return connect
-
 
 @contextmanager
 def opened(make: Pool) -> Iterator["Line"]:
-    """Give the line to a pool's executor; running labels end before it closes."""
+    """Give the :class:`Line` of a pool; running labels end before it closes."""
     line = Line(make)
     try:
         yield line
@@ -247,7 +298,7 @@ class Line:
             return self._executor.submit(fn, *args)
 
     def close(self) -> None:
-        """Drop what has not begun, wait for what has."""
+        """Cancel what has not begun, wait for what has."""
         self._executor.shutdown(wait=True, cancel_futures=True)
 
 
@@ -260,13 +311,13 @@ def label_all(
     asked: threading.Event | None = None,
     tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Ask for every label that is missing; return when each is there or quarantined.
+    """Compute every label that is missing; return when each exists or is quarantined.
 
     A failed attempt is recorded with its reason and tried again; after ``attempts``
-    failures, restarts included, the sample is left in quarantine.
+    failures, restarts included, the sample is quarantined.
 
     Raises:
-        Interrupted: ``asked`` was set; labels in hand are finished, the rest is dropped.
+        Interrupted: ``asked`` was set; running labels are finished, the others cancelled.
     """
     unique = {store.key(sample): sample for sample in samples}
     waiting: dict[Future[Any], str] = {}

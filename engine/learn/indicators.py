@@ -1,21 +1,32 @@
-"""How far a committee can be trusted: deviation, and the threshold it may reach.
+"""Uncertainty of a committee: its deviation, and the threshold up to which it is trusted.
 
-The deviation of a committee is no error: it has to be calibrated. :class:`Conformal` turns
-the accuracy that the user asks for into a threshold, from the true errors of the samples
-that were labelled; :class:`TrustLevels` are the hand-set levels of DP-GEN.
+The deviation of a committee is not an error: it has to be calibrated. :class:`Conformal`
+derives a threshold from the target accuracy and the true errors of the samples that were
+labelled; :class:`TrustLevels` are the hand-set levels of DP-GEN.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol
+from typing import Annotated, Literal, Protocol
 
 import torch
+from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 
+from ...models.parts import Family, part
 from ..errors import InputError
 from ..protocols import Committee
+
+THRESHOLDS = Family(
+    "threshold",
+    __name__.rpartition(".")[0],
+    {"conformal": "indicators:Conformal", "levels": "indicators:TrustLevels"},
+)
+"""Every rule for the trusted deviation that a scenario can name."""
+
+Positive = Annotated[float, Gt(0)]
 
 
 class Verdict(IntEnum):
@@ -33,11 +44,11 @@ class Levels:
     Attributes:
         low: up to here a sample is accurate (trusted).
         high: from here on, and where the deviation is NaN, it has failed.
-        ratio: with ``offset``, promises ``error <= ratio (deviation + offset)``; NaN where
+        ratio: with ``offset``, bounds ``error <= ratio (deviation + offset)``; NaN where
             levels are set by hand.
         offset: in the unit of the deviation.
-        exploration_limit: deviation at which an explorer stops; not below ``low``. Wider
-            while the models are poor, so that first rounds do not end where they begin.
+        exploration_limit: deviation at which an explorer terminates; not below ``low``.
+            Wider while the models are poor, so that the first rounds leave their starts.
     """
 
     low: float
@@ -48,11 +59,11 @@ class Levels:
 
     @property
     def reach(self) -> float:
-        """How far an explorer may go."""
+        """Deviation up to which an explorer continues."""
         return max(self.low, self.exploration_limit)
 
     def bound(self, deviation: Tensor) -> Tensor:
-        """Return the promised bound on the error, ``[samples]``."""
+        """Return the predicted bound on the error, ``[samples]``."""
         return self.ratio * (deviation + self.offset)
 
     def judge(self, deviation: Tensor) -> Tensor:
@@ -70,9 +81,9 @@ class Evidence:
     Attributes:
         deviation: ``[n]``, of the committee.
         error: ``[n]``, of its mean prediction, in the unit of the target.
-        bound: ``[n]``, what the levels of that round promised; NaN where they did not.
+        bound: ``[n]``, the bound of that round; NaN where levels were set by hand.
         round: ``[n]`` int64, when it was found.
-        drawn: ``[n]`` bool, whether the random arm drew it.
+        drawn: ``[n]`` bool, whether it was drawn at random.
     """
 
     deviation: Tensor
@@ -101,37 +112,33 @@ class Evidence:
 class Threshold(Protocol):
     """Sets the levels of a round from the evidence so far; also a plain function."""
 
-    def __call__(self, evidence: Evidence, round: int) -> Levels:
-        """Return the levels for ``round``."""
+    def __call__(self, evidence: Evidence, round: int, target: float) -> Levels:
+        """Return the levels for ``round``; ``target`` is the error asked for."""
         ...
 
 
-@dataclass(frozen=True)
+@part
 class TrustLevels:
-    """Levels set by hand (DP-GEN's trust_lo and trust_hi).
+    """Trust levels set by hand (trust_lo and trust_hi of DP-GEN)."""
 
-    Attributes:
-        low: a deviation up to here is accurate.
-        high: a deviation from here on has failed.
-    """
-
-    low: float
-    high: float
+    low: Positive
+    """A deviation up to here is accurate, in the unit of the deviation (eV/angstrom)."""
+    high: Positive
+    """A deviation from here on has failed."""
+    kind: Literal["levels"] = "levels"
 
     def __post_init__(self) -> None:
-        if not 0 < self.low < self.high:
-            raise InputError(
-                f"threshold: low {self.low:g} and high {self.high:g}; 0 < low < high"
-            )
+        if self.low >= self.high:
+            raise ValueError(f"low {self.low:g} must lie below high {self.high:g}")
 
-    def __call__(self, evidence: Evidence, round: int) -> Levels:
+    def __call__(self, evidence: Evidence, round: int, target: float) -> Levels:
         """Return the same levels always."""
         return Levels(self.low, self.high, exploration_limit=self.high)
 
 
-@dataclass(frozen=True)
+@part
 class Conformal:
-    """The threshold below which the error meets the target with stated probability.
+    """The trusted deviation follows from the accuracy asked for.
 
     The score of a labelled sample is ``s = error / (deviation + floor target)``. With ``q``
     the ``ceil((n + 1) coverage)``-th smallest of ``n`` scores, a new exchangeable sample
@@ -140,47 +147,36 @@ class Conformal:
     and Vovk 2008), so that the level is ``low = target (1 / q - floor)``. The floor keeps
     samples whose error and deviation are both far below the target from deciding it.
     Evidence of the last ``window`` rounds counts, because each training changes the scale.
-
-    Attributes:
-        target: error that the user accepts, in the unit of the error.
-        coverage: probability with which the bound holds.
-        window: rounds that the evidence may be old.
-        minimum: evidence below which ``prior`` is used.
-        prior: ratio ``q`` to start from; committees of networks underestimate their error
-            (3.5 times on silicon, as first measured here).
-        floor: deviation, as a fraction of the target, that counts as none.
-        patience: explorers go on to where the error is bounded by this multiple of the
-            error that was last measured, or by the target, whichever is larger. With 0.5
-            walkers in silicon stopped where they began, and 300 labels left an error of
-            0.34 eV/angstrom in place of 0.11.
     """
 
-    target: float
-    coverage: float = 0.9
-    window: int = 3
-    minimum: int = 15
-    prior: float = 3.5
-    floor: float = 0.05
-    patience: float = 3.0
+    coverage: Annotated[float, Gt(0), Lt(1)] = 0.9
+    """Probability with which the bound on the error holds."""
+    window: Annotated[int, Ge(1), Le(1000)] = 3
+    """Rounds that the evidence may be old."""
+    minimum: Annotated[int, Ge(1)] = 15
+    """Labelled samples below which ``prior`` is used."""
+    prior: Positive = 3.5
+    """Ratio of error and deviation to start from; committees of networks underestimate
+    their error (3.5 times on silicon, as first measured here)."""
+    floor: Annotated[float, Ge(0)] = 0.05
+    """Deviation, as a fraction of the target, that counts as none."""
+    patience: Positive = 3.0
+    """Explorers continue to where the error is bounded by this multiple of the error last
+    measured, or by the target, whichever is larger. With 0.5 walkers in silicon ended
+    where they began, and 300 labels left an error of 0.34 eV/angstrom instead of 0.11."""
+    kind: Literal["conformal"] = "conformal"
 
-    def __post_init__(self) -> None:
-        if not (self.target > 0 and 0 < self.coverage < 1 and self.prior > 0):
-            raise InputError(
-                f"threshold: target {self.target:g}, coverage {self.coverage:g}, prior "
-                f"{self.prior:g}; target > 0, 0 < coverage < 1, prior > 0"
-            )
-
-    def __call__(self, evidence: Evidence, round: int) -> Levels:
+    def __call__(self, evidence: Evidence, round: int, target: float) -> Levels:
         """Return the calibrated level; only NaN counts as failed."""
         recent = evidence.since(round - self.window)
-        offset = self.floor * self.target
+        offset = self.floor * target
         enough = len(recent.error) >= self.minimum
         q = conformal_ratio(recent, self.coverage, offset) if enough else self.prior
         q = q if math.isfinite(q) and q > 0 else self.prior
         last = evidence.since(round - 1).error
-        rms = float(last.square().mean().sqrt()) if len(last) else 10 * self.target
-        exploration_limit = max(self.target, self.patience * rms) / q - offset
-        return Levels(self.target / q - offset, math.inf, q, offset, exploration_limit)
+        rms = float(last.square().mean().sqrt()) if len(last) else 10 * target
+        exploration_limit = max(target, self.patience * rms) / q - offset
+        return Levels(target / q - offset, math.inf, q, offset, exploration_limit)
 
 
 def conformal_ratio(evidence: Evidence, coverage: float, offset: float = 0.0) -> float:
@@ -192,11 +188,11 @@ def conformal_ratio(evidence: Evidence, coverage: float, offset: float = 0.0) ->
 
 
 def coverage(evidence: Evidence) -> float:
-    """Return the fraction of the promises that held: ``error <= bound``."""
-    promised = evidence.bound.isfinite() & evidence.error.isfinite()
-    if not bool(promised.any()):
+    """Return the fraction of errors within their bound: ``error <= bound``."""
+    bounded = evidence.bound.isfinite() & evidence.error.isfinite()
+    if not bool(bounded.any()):
         return math.nan
-    return float((evidence.error <= evidence.bound)[promised].double().mean())
+    return float((evidence.error <= evidence.bound)[bounded].double().mean())
 
 
 def spearman(a: Tensor, b: Tensor) -> float:

@@ -1,11 +1,11 @@
-"""The store of labels: none is lost, none is computed twice.
+"""The label store: every label is kept, and none is computed twice.
 
 A label's key is the hash of its sample and of the method that answers it. The worker that
-computed a label writes it, in one atomic step, to ``KEY.safetensors``; whoever asks for
-the same key later, in this process or in another, finds the file. While a key is being
-computed its lock is held, so that a restarted controller waits for the worker of its
-killed predecessor instead of computing beside it. Durability is here and not in a
-scheduler; workers need to see the folder.
+computed a label writes it, in one atomic step, to ``KEY.safetensors``; a later request for
+the same key, from any process, finds the file. While a key is being computed its lock is
+held, so that a restarted controller waits for the worker of its predecessor instead of
+computing the label again. Durability is here and not in a scheduler; workers need access
+to the folder.
 """
 
 import fcntl
@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class LabelError(EngineError):
-    """The micro-scale model gave no usable answer; the sentence says why."""
+    """The micro-scale model gave no usable label; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Codec(Generic[T]):
     """Turns an object into named tensors and back; both must be importable functions.
 
     Attributes:
-        pack: what stands on disk, and is hashed: all that decides the label, no more.
+        pack: what is written and hashed: all that decides the label, no more.
         unpack: the inverse.
     """
 
@@ -63,7 +63,9 @@ class Entry(Generic[Label]):
 
 
 def identity(labeler: object) -> str:
-    """Return the text that names a method: its ``identity``, or class and settings.
+    """Return the text that names a method: its ``identity``, or kind and settings.
+
+    It is the same in every process. A dataclass that is no part is named by its class.
 
     Raises:
         TypeError: the labeler is no dataclass and does not say what it is.
@@ -73,9 +75,14 @@ def identity(labeler: object) -> str:
         return own
     if not is_dataclass(labeler) or isinstance(labeler, type):
         raise TypeError(f"{labeler!r}: a labeler is a dataclass or has a text `identity`")
-    settings = json.dumps(asdict(labeler), sort_keys=True, default=_named)
-    inside = [type(v).__name__ for v in vars(labeler).values() if is_dataclass(v)]
-    return " ".join([type(labeler).__name__, *inside, settings])
+    settings = asdict(labeler)
+    name = settings.pop("kind", type(labeler).__name__)
+    inside = [
+        type(value).__name__
+        for field in fields(labeler)
+        if is_dataclass(value := getattr(labeler, field.name))
+    ]
+    return " ".join([name, *inside, json.dumps(settings, sort_keys=True, default=_named)])
 
 
 def _named(value: object) -> str:
@@ -97,7 +104,7 @@ class LabelStore(Generic[Sample, Label]):
     """The labels of one method in one folder, shared by controller and workers.
 
     Attributes:
-        folder: where the files stand.
+        folder: of the files.
         method: what :func:`identity` returned.
         samples: how a sample is written.
         labels: how a label is written.
@@ -213,12 +220,12 @@ def compute(
     """Make sure that a label exists; runs in a worker.
 
     Args:
-        store: where labels stand.
+        store: of the labels.
         labeler: the micro-scale model.
-        sample: what is asked.
+        sample: what is labelled.
 
     Returns:
-        Seconds that the answer took; 0 if it was there.
+        Seconds that the label took; 0 if it existed.
     """
     key = store.key(sample)
     with store.lock(key):

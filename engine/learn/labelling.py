@@ -18,7 +18,7 @@ from .label_store import LabelStore, identity
 
 @dataclass(frozen=True)
 class Labelled:
-    """What became of a list of structures.
+    """Result of labelling a list of structures.
 
     Attributes:
         done: how many have labels.

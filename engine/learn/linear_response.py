@@ -1,9 +1,9 @@
-r"""What a closure makes of small waves: transport coefficients, sound, growth.
+r"""Linear response of a closure: transport coefficients, sound, growth.
 
 For waves ``exp(ikx + lambda t)`` on a gas at rest the hydrodynamic limit of the BGK
 equation in one velocity dimension is ``lambda -> -(k tau)^2 / tau`` for heat and
 ``+- i sqrt(3) k - (k tau)^2 / tau`` for sound, both with coefficient 1 (theta = 1; a 1V gas
-has no shear, so the ratio of the two stands where the Prandtl number would). What a closure
+has no shear, so the ratio of the two takes the part of the Prandtl number). What a closure
 gives instead is its effective heat conduction and sound attenuation.
 """
 

@@ -1,9 +1,9 @@
-"""The loop: explore, label, train, until nothing is open. It knows neither atoms nor cells.
+"""The loop: explore, label, train until all strata have converged; any kind of sample.
 
-Round 0 labels the starting samples; every later round explores with the committee, asks
-for labels where it is unsure (and for a few at random), and trains on all labels so far
+Round 0 labels the starting samples; every later round explores with the committee, labels
+samples of large deviation (and a few at random), and trains on all labels so far
 (E, Han, Zhang 2020, Integrating machine learning with physics-based modeling, section
-3.1). Whatever kills it, resuming repeats neither an exploration that was decided nor a
+3.1). After an interruption, resuming repeats neither an exploration that is planned nor a
 label that exists, and ends with the same data.
 """
 
@@ -30,7 +30,7 @@ from ..protocols import (
 )
 from ..run import Reporter, interruptible
 from ..rundir import RunFolder
-from .execution import Line, Pool, label_all, opened, serial
+from .execution import Line, Pool, Serial, label_all, opened
 from .indicators import Levels, Threshold, Verdict, check_committee
 from .label_store import Codec, LabelStore, identity
 from .round_plan import Plan, feature_map, load_plan, save_plan
@@ -48,7 +48,7 @@ class Loop(Generic[Sample, Label]):
     Attributes:
         committee: makes the untrained models.
         start: samples labelled before the first training.
-        explorer: from the number of the round and the deviation at which walkers stop
+        explorer: from the number of the round and the deviation at which walkers terminate
             to an explorer.
         indicator: estimates the error of samples.
         features: ``[samples, d]`` in which distance means novelty.
@@ -59,13 +59,13 @@ class Loop(Generic[Sample, Label]):
         labels: how labels are written.
         threshold: sets the trusted deviation from evidence.
         batch: chooses what is labelled.
-        stop: says when to stop, and what is open.
+        stop: says when to stop, and which strata have converged.
         pool: where labels are computed.
         rounds: of exploring, at most.
         seed: of all random numbers.
         stratum: names the stratum of a sample.
-        weight: for how many samples one stands (the one that stopped a walker stands for
-            those that the walker did not reach).
+        weight: how many samples one represents (the last one of a terminated walker
+            represents those that the walker did not reach).
         attempts: failures after which a sample is quarantined.
         tolerated: fraction of a round's labels that may be quarantined.
         finish: adds to the outcome.
@@ -84,7 +84,7 @@ class Loop(Generic[Sample, Label]):
     threshold: Threshold
     batch: Batch
     stop: StopRule
-    pool: Pool = serial
+    pool: Pool = field(default=Serial())
     rounds: int = 20
     seed: int = 1
     stratum: Callable[[Sample], str] = field(default=lambda sample: "all")
@@ -96,7 +96,7 @@ class Loop(Generic[Sample, Label]):
     )
 
     def run(self, folder: RunFolder, report: Reporter) -> Outcome:
-        """Run to the stop rule or the last round, from where a killed run stood.
+        """Run to the stop rule or the last round, from the last checkpoint.
 
         Raises:
             InputError: a committee of one, an unreachable scheduler.
@@ -162,7 +162,7 @@ class Loop(Generic[Sample, Label]):
 
     def _explore(self, state: LoopState[Sample, Label]) -> Plan[Sample]:
         begun, models, now = time.perf_counter(), state.committee, state.round
-        levels = self.threshold(state.evidence, now)
+        levels = self.threshold(state.evidence, now, self.stop.target)
         explorer = self.explorer(now, levels.reach)
         seen = list(explorer.explore(models, self._rng(now, _EXPLORE)))
         deviation = self.indicator(models, seen).detach().double().cpu()
@@ -209,11 +209,11 @@ class Loop(Generic[Sample, Label]):
             report.progress(round, self.rounds, {"labels": f"{done}/{total}"})
 
         label_all(line, store, self.labeler, plan.samples, self.attempts, asked, tell)
-        lost = [key for key in map(store.key, plan.samples) if not store.has(key)]
-        if len(lost) > self.tolerated * len(plan.samples) and lost:
-            reasons = "; ".join(dict.fromkeys(store.failures(key)[-1] for key in lost))
+        failed = [key for key in map(store.key, plan.samples) if not store.has(key)]
+        if len(failed) > self.tolerated * len(plan.samples) and failed:
+            reasons = "; ".join(dict.fromkeys(store.failures(key)[-1] for key in failed))
             raise EngineError(
-                f"round {round}: {len(lost)} of {len(plan.samples)} labels failed "
+                f"round {round}: {len(failed)} of {len(plan.samples)} labels failed "
                 f"{self.attempts} times ({reasons}); all others are kept"
             )
 

@@ -1,7 +1,7 @@
-"""What was decided: the plan of every round, and the tables of decisions and of rounds.
+"""The plan of every round, and the tables of decisions and of rounds.
 
-A plan is written before its first label is asked for. A restarted run takes it up, so that
-exploring is neither repeated nor able to end differently.
+A plan is written before its first label is computed. A restarted run continues with it, so
+that exploring is not repeated and cannot end differently.
 """
 
 import json
@@ -35,13 +35,13 @@ class LabelState(IntEnum):
 
 @dataclass(frozen=True)
 class Plan(Generic[Sample]):
-    """What a round saw and what it asks for.
+    """What a round explored and what it labels.
 
     Attributes:
         deviation: ``[seen]`` estimated error of every sample seen.
         verdict: ``[seen]`` int8, :class:`~.indicators.Verdict`.
         stratum: ``[seen]`` int64, index into ``strata``.
-        weight: ``[seen]``, for how many samples each stands.
+        weight: ``[seen]``, how many samples each represents.
         rows: ``[chosen]`` int64, rows of the chosen samples, in the order of choice.
         arms: ``[chosen]`` int8, :class:`~.selection.Arm`.
         samples: the chosen samples.
@@ -66,7 +66,7 @@ class Plan(Generic[Sample]):
 
 
 _MAPPED, _DIRECTIONS = 300, 8
-"""Samples of a kind, and principal directions, that an feature_map keeps."""
+"""Samples of a kind, and principal directions, that a feature map keeps."""
 
 
 def feature_map(
@@ -76,11 +76,10 @@ def feature_map(
     chosen: Sequence[int],
     rng: torch.Generator,
 ) -> dict[str, Tensor]:
-    """Return the map of a round: some of what was seen, all chosen, some that had labels.
+    """Return the feature map of a round: samples explored, chosen and labelled before.
 
-    All by the features of one committee, so that distances mean something; the principal
-    directions hold what a picture can show. Samples on which the models failed are left
-    out.
+    All by the features of one committee, so that distances are comparable, projected on
+    the principal directions. Samples on which the models failed are left out.
 
     Args:
         features: ``[rows, d]`` of the rows of what was seen.
@@ -173,7 +172,7 @@ def load_plan(path: Path, codec: Codec[Sample]) -> Plan[Sample] | None:
 def append(
     store: zarr.Group, table: str, at: int, columns: Mapping[str, Tensor], **attributes: Any
 ) -> int:
-    """Write rows of a table from row ``at`` on, cutting off what stood there.
+    """Write rows of a table from row ``at`` on, replacing what follows.
 
     Args:
         store: the run's store.

@@ -1,12 +1,28 @@
-"""Which of the candidates are worth a label: far from what is known and from each other."""
+"""Selection of a batch: candidates far from labelled samples and from each other."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol
+from typing import Annotated, Literal, Protocol
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
+
+from ...models.parts import Family, part
+from ..schema.base import choice
+
+SELECTIONS = Family(
+    "selection",
+    __name__.rpartition(".")[0],
+    {
+        "farthest_point": "selection:FarthestPoint",
+        "determinantal": "selection:Determinantal",
+        "uniform": "selection:Uniform",
+    },
+)
+"""Every way to pick a batch that a scenario can name."""
+
+Rng = torch.Generator
 
 
 class Arm(IntEnum):
@@ -21,9 +37,7 @@ class Arm(IntEnum):
 class Selection(Protocol):
     """Picks a batch; also a plain function."""
 
-    def __call__(
-        self, features: Tensor, known: Tensor, count: int, rng: torch.Generator
-    ) -> Tensor:
+    def __call__(self, features: Tensor, known: Tensor, count: int, rng: Rng) -> Tensor:
         """Return the indices of at most ``count`` rows of ``features [n, d]``.
 
         Args:
@@ -35,87 +49,98 @@ class Selection(Protocol):
         ...
 
 
-def uniform(features: Tensor, known: Tensor, count: int, rng: torch.Generator) -> Tensor:
-    """Pick at random: the arm against which the others are measured."""
-    return torch.randperm(len(features), generator=rng)[:count]
+@part
+class Uniform:
+    """Pick at random: the baseline of the others."""
+
+    kind: Literal["uniform"] = "uniform"
+
+    def __call__(self, features: Tensor, known: Tensor, count: int, rng: Rng) -> Tensor:
+        """Return the picks."""
+        return torch.randperm(len(features), generator=rng)[:count]
 
 
-def farthest_point(
-    features: Tensor, known: Tensor, count: int, rng: torch.Generator
-) -> Tensor:
+@part
+class FarthestPoint:
     """Pick one after the other the candidate farthest from all that is known or picked.
 
     ``i_k = argmax_i min_{j in known or picked} |x_i - x_j|`` (Gonzalez 1985); the first
     pick is random where nothing is known.
     """
-    if len(features) == 0 or count <= 0:
-        return torch.empty(0, dtype=torch.long)
-    picked: list[int] = []
-    if len(known):
-        distance = torch.cdist(features, known).min(1).values
-    else:
-        picked.append(int(torch.randint(len(features), (1,), generator=rng)))
-        distance = torch.cdist(features, features[picked]).min(1).values
-    while len(picked) < min(count, len(features)):
-        farthest = int(distance.argmax())
-        if distance[farthest] <= 0:  # only copies of picked samples are left
-            break
-        picked.append(farthest)
-        new = torch.cdist(features, features[farthest : farthest + 1]).squeeze(1)
-        distance = torch.minimum(distance, new)
-    return torch.tensor(picked[:count])
+
+    kind: Literal["farthest_point"] = "farthest_point"
+
+    def __call__(self, features: Tensor, known: Tensor, count: int, rng: Rng) -> Tensor:
+        """Return the picks."""
+        if len(features) == 0 or count <= 0:
+            return torch.empty(0, dtype=torch.long)
+        picked: list[int] = []
+        if len(known):
+            distance = torch.cdist(features, known).min(1).values
+        else:
+            picked.append(int(torch.randint(len(features), (1,), generator=rng)))
+            distance = torch.cdist(features, features[picked]).min(1).values
+        while len(picked) < min(count, len(features)):
+            farthest = int(distance.argmax())
+            if distance[farthest] <= 0:  # only copies of picked samples are left
+                break
+            picked.append(farthest)
+            new = torch.cdist(features, features[farthest : farthest + 1]).squeeze(1)
+            distance = torch.minimum(distance, new)
+        return torch.tensor(picked[:count])
 
 
-def determinantal(
-    features: Tensor, known: Tensor, count: int, rng: torch.Generator
-) -> Tensor:
+@part
+class Determinantal:
     """Pick greedily the batch of largest ``det K``, with ``K = X X^T`` given the known.
 
     Each pick has the largest residual ``K_ii - K_is K_ss^-1 K_si`` (pivoted Cholesky;
     Chen, Zhang, Zhou 2018, Fast greedy MAP inference for DPP, Algorithm 1).
     """
-    n = len(features)
-    both = torch.cat([features, known]).double()
-    both = both / both.norm(dim=1, keepdim=True).clamp(min=1e-12)
-    residual = torch.ones(n, dtype=torch.float64)
-    rows: list[Tensor] = []
-    picked: list[int] = []
 
-    def condition(index: int) -> None:
-        row = both @ both[index]
-        for earlier in rows:
-            row = row - earlier * earlier[index]
-        rows.append(row / row[index].clamp(min=1e-12).sqrt())
-        residual.sub_(rows[-1][:n].square())
+    kind: Literal["determinantal"] = "determinantal"
 
-    # Beyond as many vectors as dimensions the kernel is singular: spread known ones.
-    spread = torch.randperm(len(known), generator=rng)[: both.shape[1] // 2]
-    for index in spread.tolist():
-        condition(n + index)
-    while len(picked) < min(count, n):
-        best = int(residual.argmax())
-        if residual[best] < 1e-9:
-            break
-        picked.append(best)
-        condition(best)
-        residual[picked] = -1.0
-    return torch.tensor(picked, dtype=torch.long)
+    def __call__(self, features: Tensor, known: Tensor, count: int, rng: Rng) -> Tensor:
+        """Return the picks."""
+        n = len(features)
+        both = torch.cat([features, known]).double()
+        both = both / both.norm(dim=1, keepdim=True).clamp(min=1e-12)
+        residual = torch.ones(n, dtype=torch.float64)
+        rows: list[Tensor] = []
+        picked: list[int] = []
+
+        def condition(index: int) -> None:
+            row = both @ both[index]
+            for earlier in rows:
+                row = row - earlier * earlier[index]
+            rows.append(row / row[index].clamp(min=1e-12).sqrt())
+            residual.sub_(rows[-1][:n].square())
+
+        # Beyond as many vectors as dimensions the kernel is singular: spread known ones.
+        spread = torch.randperm(len(known), generator=rng)[: both.shape[1] // 2]
+        for index in spread.tolist():
+            condition(n + index)
+        while len(picked) < min(count, n):
+            best = int(residual.argmax())
+            if residual[best] < 1e-9:
+                break
+            picked.append(best)
+            condition(best)
+            residual[picked] = -1.0
+        return torch.tensor(picked, dtype=torch.long)
 
 
-@dataclass(frozen=True)
+@part
 class Batch:
-    """How many are labelled in a round, and by which arms.
+    """What is labelled in a round."""
 
-    Attributes:
-        size: labels asked for in a round, at most.
-        random: fraction of the batch that is drawn at random from all that was seen, so
-            that every run measures its error without bias and what the learning gains.
-        select: picks the rest among the untrusted.
-    """
-
-    size: int
-    random: float = 0.1
-    select: Selection = farthest_point
+    size: Annotated[int, Ge(1)] = 20
+    """Labels, at most."""
+    random: Annotated[float, Ge(0), Le(1)] = 0.1
+    """Part that is drawn at random from all that was seen, so that every run measures its
+    error without bias and what the learning gains."""
+    selection: choice(SELECTIONS, "farthest_point") = FarthestPoint()  # type: ignore[valid-type]
+    """How the rest is picked among the untrusted; the kind alone may be given."""
 
     def __call__(
         self,
@@ -145,5 +170,5 @@ class Batch:
         scale = x.std(0, correction=0)
         scale = torch.where(scale > 1e-12, scale, torch.ones_like(scale))
         new, old = x[: len(rows)] / scale, torch.cat([known(), x[len(rows) :]]) / scale
-        picks = self.select(new, old, self.size - len(drawn), rng)
+        picks = self.selection(new, old, self.size - len(drawn), rng)
         return chosen | {rows[i]: Arm.CHOSEN for i in picks.tolist()}

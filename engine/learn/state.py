@@ -1,4 +1,4 @@
-"""What the loop remembers between rounds, and what it writes down for the reader."""
+"""State of the loop between rounds, and the tables and figures of a run."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DamagedFileError
-from ..protocols import Committee, Figure, Label, Outcome, Sample, told
+from ..protocols import Check, Committee, Figure, Label, Outcome, Sample
 from ..rundir import RunFolder
 from .indicators import Evidence, Verdict, coverage, spearman
 from .label_store import LabelStore
@@ -72,14 +72,14 @@ class LoopState(Generic[Sample, Label]):
 
 
 def plan_path(folder: RunFolder, round: int) -> Path:
-    """Return where the plan of a round stands."""
+    """Return the file of the plan of a round."""
     return folder.path / "rounds" / f"{round:04d}.safetensors"
 
 
 def recall(
     folder: RunFolder, store: LabelStore[Sample, Label], empty: Committee
 ) -> LoopState[Sample, Label]:
-    """Return what the last checkpoint knows; a fresh state without one.
+    """Return the state of the last checkpoint; the initial state without one.
 
     Args:
         folder: of the run.
@@ -293,13 +293,13 @@ def conclude(
     state: LoopState[Any, Any],
     more: Outcome,
 ) -> Outcome:
-    """Return the figures of the run, and for every stratum whether it is done."""
+    """Return the figures of the run, and for every stratum whether it has converged."""
     drawn = state.evidence.drawn
     recent = state.evidence.error[drawn & (state.evidence.round >= state.round - 2)]
     labels = len(state.labelled)
     figures = {
         "labels": Figure(labels, note="reference calculations"),
-        "explored": Figure(state.seen, note="samples that the committee was asked about"),
+        "explored": Figure(state.seen, note="samples that the committee evaluated"),
         "labelled_fraction": Figure(labels / max(state.seen, 1)),
         "quarantined": Figure(state.quarantined, note="samples without a valid label"),
         "labels_repeated": Figure(store.repeated(), note="labels computed twice"),
@@ -313,13 +313,22 @@ def conclude(
         ),
         "coverage": Figure(
             coverage(state.evidence),
-            note="share of true errors below the bound that was promised",
+            note="share of true errors within their predicted bound",
         ),
     }
     figures = {
         name: figure for name, figure in figures.items() if math.isfinite(figure.value)
     }
-    reasons = stop.open_strata(state.history) if state.history else {"all": "not explored"}
-    verdicts = {f"stratum {name}": reasons.get(name, "ok") for name in state.names}
-    verdicts["stopped"] = "ok" if state.done else "the last round was reached first"
-    return Outcome(figures | dict(more.figures), (*told(verdicts), *more.checks))
+    late = "the last round was reached before all strata converged"
+    stopped = Check("stopped", "health", float(not state.done), 0.0, note=late)
+    checks = (*stop.checks(state.history), stopped, *more.checks)
+    missing = {
+        "domain": "nothing was explored",
+        "accuracy": "no sample was drawn at random, and there was no final evaluation",
+    }
+    found = {check.kind for check in checks}
+    return Outcome(
+        figures | dict(more.figures),
+        checks,
+        {kind: why for kind, why in missing.items() if kind not in found},
+    )

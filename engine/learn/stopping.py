@@ -1,8 +1,10 @@
-"""When to stop: every stratum is trusted, and measured to be as good as asked for."""
+"""When to stop: all strata are trusted, and their measured errors meet the target."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+from ..protocols import Check
 
 
 @dataclass(frozen=True)
@@ -12,7 +14,7 @@ class Stratum:
     Attributes:
         seen: samples.
         untrusted: fraction of their weight that is not accurate.
-        errors: true errors of the samples that the random arm drew here.
+        errors: true errors of the samples that were drawn at random here.
     """
 
     seen: int
@@ -35,45 +37,48 @@ class Round:
 
 @dataclass(frozen=True)
 class StopRule:
-    """Stop when ``rounds`` rounds in a row leave nothing open.
+    """Stop when all strata have converged over ``rounds`` rounds in a row.
 
-    A stratum is open while more than ``untrusted`` of it lies above the threshold, or
-    while the root mean square of the errors that the random arm measured in it exceeds
-    ``target``.
+    A stratum has converged when at most ``untrusted`` of it lies above the threshold, and
+    the root mean square of the errors of its randomly drawn samples is at most ``target``.
 
     Attributes:
         target: error to be met in the worst stratum, in the unit of the error.
         untrusted: fraction that may lie above the threshold.
-        rounds: how often in a row.
+        rounds: rounds in a row.
     """
 
     target: float
     untrusted: float = 0.02
     rounds: int = 2
 
-    def open_strata(self, history: Sequence[Round]) -> dict[str, str]:
-        """Return the strata that are not done, with the reason."""
+    def checks(self, history: Sequence[Round]) -> tuple[Check, ...]:
+        """Return one check of every stratum, as the last rounds found it.
+
+        It is that of the untrusted share where this fails or no error was measured, else
+        that of the measured error.
+        """
         recent = history[-self.rounds :]
         names = dict.fromkeys(name for round in recent for name in round.strata)
-        reasons = {name: self._reason(name, recent) for name in names}
-        return {name: reason for name, reason in reasons.items() if reason}
+        return tuple(self._of_stratum(name, recent) for name in names)
 
-    def _reason(self, name: str, recent: Sequence[Round]) -> str:
+    def _of_stratum(self, name: str, recent: Sequence[Round]) -> Check:
         found = [round.strata[name] for round in recent if name in round.strata]
-        worst = max(stratum.untrusted for stratum in found)
-        if worst > self.untrusted:
-            return f"{worst:.1%} untrusted, {self.untrusted:.1%} allowed"
+        share, title = max(stratum.untrusted for stratum in found), f"stratum {name}"
+        note = "share of untrusted samples"
+        trusted = Check(title, "domain", share, self.untrusted, note=note)
         errors = [error for stratum in found for error in stratum.errors]
-        rms = math.sqrt(sum(e * e for e in errors) / len(errors)) if errors else 0.0
-        if rms > self.target:
-            return f"measured error {rms:.3g}, {self.target:.3g} asked for"
-        return ""
+        if not (trusted.passed and errors):
+            return trusted
+        rms = math.sqrt(sum(e * e for e in errors) / len(errors))
+        note = "measured error of samples drawn at random"
+        return Check(title, "accuracy", rms, self.target, note=note)
 
     def done(self, history: Sequence[Round]) -> bool:
-        """Tell whether nothing is open any more."""
+        """Tell whether all strata have converged."""
         recent = history[-self.rounds :]
         return (
             len(recent) == self.rounds
             and all(round.untrusted <= self.untrusted for round in recent)
-            and not self.open_strata(recent)
+            and all(check.passed for check in self.checks(recent))
         )

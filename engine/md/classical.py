@@ -158,7 +158,8 @@ def gathered(sums: Tensor, forces: Tensor) -> Interaction:
 
 def symmetric(six: Tensor) -> Tensor:
     """Make matrices ``[systems, 3, 3]`` of ``[systems, 6]`` = xx yy zz xy xz yz."""
-    return six[:, [0, 3, 4, 3, 1, 5, 4, 5, 2]].reshape(-1, 3, 3)
+    xx, yy, zz, xy, xz, yz = six.unbind(1)
+    return torch.stack([xx, xy, xz, xy, yy, yz, xz, yz, zz], 1).reshape(-1, 3, 3)
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,13 @@ from ...models.potentials.deep_potential import (
     GramContraction,
     MomentContraction,
 )
+from ...models.potentials.sums import ZblSumPotential
 from ..kernels.contraction import Contraction, contract, contract_back
 from ..kernels.descriptor import Shape, basis_moments, forces_from_slopes
-from .classical import symmetric
+from .classical import Sum, Zbl, symmetric
 from .learned import LearnedPotential, pair_gradients
 from .neighbours import Neighbours, build_neighbours
+from .potential import Potential
 from .state import Interaction, ParticleState
 from .vectorised import Vectorised, vectorise
 
@@ -243,6 +245,19 @@ def compare(
         float((found - expected).abs().max()),
         float(expected.abs().max()),
     )
+
+
+def fast(potential: Potential, state: ParticleState) -> Potential:
+    """Return the compressed form of a network where it agrees with it on a structure."""
+    if not isinstance(potential, LearnedPotential):
+        return potential
+    if isinstance(whole := potential.module, ZblSumPotential):
+        network = LearnedPotential(whole.network, potential.deviation_factor)
+        config, species = whole.config, potential.species
+        charges = tuple(float(number) for number in config.charges)
+        core = Zbl(charges, config.inner, config.outer, species)
+        return Sum((fast(network, state), core), potential.cutoff, species)
+    return agreeing(potential, state) or potential
 
 
 def agreeing(network: LearnedPotential, state: ParticleState) -> CompressedPotential | None:

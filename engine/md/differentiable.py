@@ -334,23 +334,3 @@ def _surroundings(
     column = torch.arange(index.shape[1], device=index.device)
     mask = (column < neighbours.count[:, None]) & (d.detach().square().sum(-1) < cutoff**2)
     return d, (state.species[index].long(), mask, state.species.long())
-
-
-def lennard_jones_energy(cutoff: float) -> AtomicEnergy:
-    """Return :class:`SmoothLennardJones` in plain torch; parameters (epsilon, sigma).
-
-    The reference of the kernels, for tests and gradient certificates.
-    """
-
-    def function(
-        parameters: Sequence[Tensor], d: Tensor, there: Tensor, mask: Tensor, here: Tensor
-    ) -> Tensor:
-        epsilon, sigma = parameters
-        e = (epsilon[here][:, None] * epsilon[there]).sqrt()
-        s = 0.5 * (sigma[here][:, None] + sigma[there])
-        square = torch.where(mask, d.square().sum(-1), cutoff**2)
-        a, b = (s**2 / square) ** 3, (s / cutoff) ** 6
-        u = a * a - a + (6 * b * b - 3 * b) * square / cutoff**2 - 7 * b * b + 4 * b
-        return 0.5 * torch.where(mask, 4 * e * u, 0.0).sum(1)
-
-    return function

@@ -1,7 +1,6 @@
 """A learned potential, or a committee of them, as a potential of molecular dynamics."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from ...models import card as cards
-from ...models.potentials.deep_potential import DeepPotential, join
 from ..errors import DamagedFileError, InputError
 from ..runtime import dtype_of
 from .neighbours import Neighbours
@@ -140,25 +138,6 @@ def pair_gradients(
     return (energies if create_graph else energies.detach()), gradient
 
 
-def as_committee(models: Sequence[nn.Module] | nn.Module) -> nn.Module:
-    """Return one module for a model or a sequence of them.
-
-    Raises:
-        InputError: the members cannot form one committee.
-    """
-    if isinstance(models, nn.Module):
-        return models
-    if len(models) == 1:
-        return models[0]
-    deep = [model for model in models if isinstance(model, DeepPotential)]
-    if len(deep) != len(models):
-        raise InputError("a committee of several modules needs Deep Potentials")
-    try:
-        return join(deep)
-    except ValueError as error:
-        raise InputError(f"committee: {error}") from error
-
-
 def load_module(path: Path, precision: str = "f64", device: str = "cpu") -> Any:
     """Load a module and check it; errors are those of the command line.
 
@@ -188,26 +167,8 @@ def load_potential(
     return LearnedPotential(module, math.nan if factor is None else factor)
 
 
-def check_species(
-    potential_species: Sequence[str], symbols: Sequence[str], name: str
-) -> None:
-    """Refuse elements that a potential does not know.
-
-    Raises:
-        InputError: names the first such atom.
-    """
-    for number, symbol in enumerate(symbols):
-        if symbol not in potential_species:
-            raise InputError(
-                f"{name}: atom {number} is {symbol}, the model knows "
-                f"{', '.join(potential_species)}"
-            )
-
-
 __all__ = [
     "LearnedPotential",
-    "as_committee",
-    "check_species",
     "load_module",
     "load_potential",
     "pair_gradients",

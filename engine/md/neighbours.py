@@ -196,11 +196,15 @@ def build_neighbours(
     axis; atoms may lie outside the cell.
 
     Raises:
-        InputError: a periodic cell has no volume.
+        InputError: a periodic cell has no volume, or an atom has no finite position.
     """
     runtime.start(state.positions.device)
     layout = layout or Layout.of(state.system, state.systems)
     positions, cell = state.anchor.detach().contiguous(), state.anchor_cell.detach()
+    finite = torch.isfinite(positions).all(1)
+    if not bool(finite.all()):  # it would have no bin
+        lost = int((~finite).int().argmax())
+        raise InputError(f"positions: atom {lost} has no finite position")
     grid = _Grid.of(positions, cell, state.periodic, layout, cutoff + skin)
     places = _places(positions, state.system, grid)
     home, atom = _rows(places, len(positions))

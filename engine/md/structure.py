@@ -1,6 +1,7 @@
 """Between ASE's structures and states of particles."""
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,7 +11,8 @@ from torch import Tensor
 
 from ..errors import InputError
 from .neighbours import build_neighbours
-from .state import ParticleState
+from .state import ParticleState, concatenate
+from .units import METAL, Units
 
 
 def from_atoms(
@@ -66,6 +68,29 @@ def from_atoms(
     )
 
 
+def replicas(
+    atoms: Atoms,
+    species: Sequence[str],
+    seeds: Sequence[int],
+    dtype: torch.dtype,
+    device: torch.device | str,
+    name: str,
+) -> ParticleState:
+    """Return copies of ``atoms`` as systems of one state, one for each seed.
+
+    Raises:
+        InputError: an element is not among ``species``; says ``name``.
+    """
+    try:
+        states = [
+            from_atoms(atoms, species, seed=seed, dtype=dtype, device=device)
+            for seed in seeds
+        ]
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+    return concatenate(states) if len(states) > 1 else states[0]
+
+
 def to_atoms(state: ParticleState, species: Sequence[str], system: int = 0) -> Atoms:
     """Return one system as ASE's ``Atoms`` with momenta."""
     mine = (state.system == system).cpu()
@@ -87,6 +112,28 @@ _FARTHEST = 1e7
 """Angstrom; beyond it, image numbers and f32 positions lose their meaning."""
 
 _MOST_PLACES = 50_000_000
+
+
+def check_memory(state: ParticleState, reach: float, name: str) -> None:
+    """Refuse more atoms than the memory holds with their neighbours.
+
+    Per atom about forty numbers of the state, copies included, and four bytes for each
+    neighbour within ``reach`` angstrom (a liquid's, half as many again as the mean).
+
+    Raises:
+        InputError: they need more than the machine has.
+    """
+    volume = state.cell.double().det().abs().clamp(min=1e-9)
+    density = torch.where(state.periodic.all(1), state.counts / volume, 0.1)
+    near = 1.5 * density * 4 / 3 * math.pi * reach**3
+    each = 40 * state.positions.element_size() + 4 * near
+    needed = float((each * state.counts).sum())
+    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > present:
+        raise InputError(
+            f"{name}: {state.atoms} atoms need about {needed / 2**30:.1f} GiB, this "
+            f"machine has {present / 2**30:.1f}; fewer replicas, or a smaller cell"
+        )
 
 
 def check_structure(state: ParticleState, cutoff: float, name: str) -> None:
@@ -130,3 +177,25 @@ def longest_time_step(masses: Tensor) -> float:
     T = 9 fs (3700 / cm), and T grows as the square root of the mass.
     """
     return 9.0 / math.pi * math.sqrt(float(masses.min()) / 1.008)
+
+
+def check_time_step(given: float, masses: Tensor, units: Units) -> None:
+    """Refuse a time step that is unstable for the lightest atom.
+
+    Args:
+        given: fs, or in reduced units.
+        masses: ``[atoms]`` amu, or reduced.
+        units: of both; reduced, the limit is 0.05 sqrt(m).
+
+    Raises:
+        InputError: it is too long.
+    """
+    lightest = float(masses.min())
+    metal = units is METAL
+    longest = longest_time_step(masses) if metal else 0.05 * math.sqrt(lightest)
+    unit = " fs" if metal else ""
+    if given > longest:
+        raise InputError(
+            f"run.timestep: {given:g}{unit} is too long for the lightest "
+            f"atom ({lightest:g}); at most {longest:.3g}{unit}"
+        )

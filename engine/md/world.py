@@ -197,7 +197,9 @@ class MolecularDynamics:
     def _anchored(self, state: ParticleState, moved: Tensor | None) -> ParticleState:
         layout, still = self._memo.layout(state), True
         anchor = state.anchor
-        if not torch.equal(state.cell, state.anchor_cell):
+        # the same tensor needs no comparison, for which the host would wait
+        moving = state.cell is not state.anchor_cell
+        if moving and not torch.equal(state.cell, state.anchor_cell):
             still, moved = False, None
             anchor = _carried(state)
         if moved is None:
@@ -217,10 +219,13 @@ class MolecularDynamics:
         if not bool(torch.isfinite(far).all()):
             raise GuardError(_lost(state), int(state.step.max()) + 1, state)
         mine = stale[state.system.long()][:, None]
+        cell = state.cell
+        if not still:
+            cell = torch.where(stale[:, None, None], cell, state.anchor_cell)
         return replace(
             state,
             anchor=torch.where(mine, state.positions, state.anchor),
-            anchor_cell=torch.where(stale[:, None, None], state.cell, state.anchor_cell),
+            anchor_cell=cell,
         )
 
 

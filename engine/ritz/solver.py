@@ -9,7 +9,7 @@ as for wavefunctions. Reference: E and Yu, Commun. Math. Stat. 6, 1 (2018).
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -245,18 +245,22 @@ class DeepRitz:
             nothing, nothing.clone(),
         )  # fmt: skip
 
+    def at(self, parameters: Tensor) -> "DeepRitz":
+        """Return the world with other parameters; this one does not change."""
+        return replace(self, flat=self.flat.at(parameters))
+
     def step(self, state: RitzState) -> RitzState:
         """Draw points, and go along the natural gradient of the functional over them."""
         number = int(state.step)
         rng = runtime.generator(int(state.seed), number + 1)
         x = self.equation.inside(self.points, rng).to(self.flat.vector)
         y = self.equation.boundary(max(self.points // 2, 1), rng).to(self.flat.vector)
-        self.flat.load(state.parameters)
-        energy, boundary = self.functional(x, y)
+        here = self.at(state.parameters)
+        energy, boundary = here.functional(x, y)
         total = energy + self.penalty * boundary
-        parts = torch.autograd.grad(total, list(self.flat.module.parameters()))
+        parts = torch.autograd.grad(total, list(here.flat.module.parameters()))
         gradient = torch.cat([part.reshape(-1) for part in parts]).double()
-        factor = torch.linalg.cholesky(self.metric(x, y))
+        factor = torch.linalg.cholesky(here.metric(x, y))
         direction = -torch.cholesky_solve(gradient[:, None], factor)[:, 0]
         change = direction.to(self.flat.dtype)
         rate = self._rate(state.parameters, change, float(total.detach()), x, y, number)
@@ -323,8 +327,8 @@ class DeepRitz:
         best, found = total, 0.0
         rate = self.rate / (1 + number / self.decay)
         for _ in range(8):
-            self.flat.load(parameters + rate * change)
-            energy, boundary = self.functional(x, y)
+            moved = self.at(parameters + rate * change)
+            energy, boundary = moved.functional(x, y)
             reached = float(energy + self.penalty * boundary)
             if reached < best:
                 best, found = reached, rate
@@ -340,8 +344,8 @@ class DeepRitz:
     @torch.no_grad()
     def solution(self, state: RitzState, x: Tensor) -> Tensor:
         """Return ``u [count]``, float64, at ``x [count, dim]`` with averaged parameters."""
-        self.flat.load(state.average)
-        return self.flat.module(x.to(self.flat.vector)).double().cpu()
+        module = self.flat.at(state.average).module
+        return module(x.to(self.flat.vector)).double().cpu()
 
     def relative_error(self, state: RitzState) -> float:
         """Return ``|u - u_ref| / |u_ref|`` in the mean square over reference points."""

@@ -9,31 +9,36 @@ SCENARIOS = Family(
         "closure": "closure:ClosureScenario",
         "elastic": "elastic:ElasticScenario",
         "label": "label:LabelScenario",
-        "closure_in_loop": "gradients:ClosureLoopScenario",
-        "closure_learn": "learn:ClosureLearnScenario",
-        "closure_moments": "closure:ClosureMomentsScenario",
-        "closure_plane": "closure:ClosurePlaneScenario",
-        "closure_shock": "closure:ClosureShockScenario",
-        "closure_shock_train": "closure:ClosureShockTrainScenario",
-        "closure_train": "closure:ClosureTrainScenario",
-        "coupled_shock": "coupled:CoupledShockScenario",
-        "deep_ritz": "vmc:DeepRitzScenario",
+        "coupled": "coupled:CoupledShockScenario",
         "gas": "gas:GasScenario",
-        "gas_relaxation": "gas:RelaxationScenario",
-        "learn": "learn:LearnScenario",
-        "learn_rdf": "gradients:LearnRdfScenario",
-        "learn_viscosity": "gradients:LearnViscosityScenario",
+        "inverse": "inverse:InverseScenario",
+        "learn": "learn:LoopScenario",
+        "ritz": "ritz:RitzScenario",
         "md": "md:MdScenario",
-        "shock_sensitivity": "gradients:ShockSensitivityScenario",
-        "symmetry": "audit:SymmetryScenario",
+        "study": "scalebridge.studies:StudyScenario",
         "train": "train:TrainScenario",
         "vmc": "vmc:VmcScenario",
-        "vmc_scan": "vmc:VmcScanScenario",
     },
 )
 """Every kind of scenario. A package from outside adds ``scenario.KIND`` of its own."""
 
-FORMER: dict[str, str] = {}
+FORMER: dict[str, str] = {
+    "closure_plane": 'kind = "closure" with flow = "plane"',
+    "closure_shock": 'kind = "closure" with flow = "shock"',
+    "closure_shock_train": 'kind = "train" with model.kind = "recurrence_closure"',
+    "closure_train": 'kind = "train" with model.kind = "face_closure"',
+    "coupled_shock": 'kind = "coupled"',
+    "gas_relaxation": 'kind = "gas" with model.kind = "maxwell_molecules"',
+    "closure_learn": 'kind = "learn" with [explorer] kind = "flows"',
+    "closure_in_loop": 'kind = "study", study = "closure_in_loop"',
+    "closure_moments": 'kind = "study", study = "closure_moments"',
+    "deep_ritz": 'kind = "ritz"',
+    "learn_rdf": 'kind = "inverse", observable = "rdf"',
+    "learn_viscosity": 'kind = "inverse", observable = "viscosity"',
+    "shock_sensitivity": 'kind = "study", study = "shock_sensitivity"',
+    "symmetry": 'kind = "study", study = "symmetry"',
+    "vmc_scan": 'kind = "vmc" with [[points]]',
+}
 """Kinds of the first edition -> what to write instead."""
 
 __all__ = ["FORMER", "SCENARIOS"]

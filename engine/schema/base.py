@@ -1,5 +1,6 @@
 """What all scenario kinds share; classes are data only, units stand in field docs."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, Union
 
@@ -16,7 +17,7 @@ class Section(BaseModel):
 
 
 def choice(family: Family, default: str | None = None) -> Any:
-    """Return the type of a key that takes any part of ``family``.
+    """Return the type of a key that takes any part of ``family``; a text is a kind alone.
 
     Args:
         family: whose parts may stand there; the key ``kind`` says which.
@@ -28,6 +29,8 @@ def choice(family: Family, default: str | None = None) -> Any:
         found = Annotated[Union[classes], Field(discriminator="kind")]  # noqa: UP007
 
     def with_kind(value: Any) -> Any:
+        if isinstance(value, str):
+            return {"kind": value}
         if isinstance(value, dict) and "kind" not in value and default is not None:
             return {"kind": default, **value}
         return value
@@ -100,3 +103,16 @@ def locate(path: Path, base: Path, hint: str = "") -> Path:
         if candidate.exists():
             return candidate.resolve()
     raise InputError(f"{path}: no such file or folder" + (f"; {hint}" if hint else ""))
+
+
+def by_key(key: str, classes: Mapping[str, type[Common]], data: Any) -> type[Common]:
+    """Return the class of ``classes`` that the value of ``key`` in ``data`` names.
+
+    Raises:
+        InputError: the key is missing, or names none of them.
+    """
+    value = data.get(key)
+    if isinstance(value, str) and value in classes:
+        return classes[value]
+    found = "the key is required" if value is None else f"{value!r} is unknown"
+    raise InputError(f"{key}: {found}; allowed: {', '.join(classes)}")

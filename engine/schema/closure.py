@@ -1,15 +1,16 @@
 """What a scenario of learned moment closures may say; non-dimensional (``engine.gas``)."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from ...models.closures.face import FaceForm
+from ...models.closures.recurrence import RecurrenceForm
 from .base import Common, InputPath, Section
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
-Widths = Annotated[list[Annotated[int, Field(ge=1, le=1024)]], Field(min_length=1)]
 
 
 class FamilySection(Section):
@@ -27,7 +28,7 @@ class FamilySection(Section):
 
 
 class FrontsSection(Section):
-    """Strong shocks and Riemann problems on an open line, beside the families."""
+    """Strong shocks and Riemann problems on an open line, in addition to the families."""
 
     mach: list[Annotated[float, Field(gt=1, le=20)]] = Field(
         default=[1.35, 1.8, 2.5, 3.4, 4.6, 6.2, 7.5]
@@ -45,37 +46,19 @@ class FrontsSection(Section):
         return self
 
 
-class NetworkSection(Section):
-    """The form of the closure."""
-
-    extra: int = Field(default=3, ge=2, le=12)
-    """Moments beyond density, momentum and energy."""
-    hidden: Widths = Field(default=[32, 32])
-    """Widths of the network."""
-    reach: list[Positive] = Field(default=[0.01, 0.03, 0.07, 0.15, 0.31], min_length=1)
-    """Distances over which differences of the fields are seen; one short one is a purely
-    local closure."""
-    smoothing: float = Field(default=0.02, ge=0)
-    """Width of the filter over the faces."""
-    bound: Positive = 4.0
-    """Largest scaled closing moment, over the size of the moments where they stretch it."""
-    stretch: float = Field(default=0.0, ge=0)
-    """How the bound grows with the moments; 1 for strong shocks, 0 for weak flows."""
-
-
 class ClosureTrainScenario(Common):
     """Trains a committee of closures on kinetic solutions of random flows."""
 
     job: ClassVar[str] = "scalebridge.engine.jobs.closure:assemble"
-    kind: Literal["closure_train"]
+    kind: Literal["train"]
     precision: Literal["f32", "f64"] = "f32"
     """Of the weights during training; labels are computed in f64."""
     families: Annotated[list[FamilySection], Field(min_length=1)]
     """What is learned from."""
     fronts: FrontsSection | None = None
     """Strong fronts as well."""
-    network: NetworkSection = NetworkSection()
-    """The form of the closure."""
+    model: FaceForm
+    """The form of the closure; ``cells`` sets its resolution."""
     members: int = Field(default=3, ge=1, le=32)
     """Closures that differ by their first weights and the order of the data."""
     cells: int = Field(default=100, ge=20, le=4096)
@@ -106,6 +89,15 @@ class ClosureTrainScenario(Common):
     name: str = Field(default="closure", pattern=r"^[A-Za-z0-9_.-]+$")
     """Files in the run folder: NAME_0.safetensors and so on, each with its card."""
 
+    @model_validator(mode="after")
+    def _one_resolution(self) -> Self:
+        if self.model.resolution not in (FaceForm.resolution, 1.0 / self.cells):
+            raise ValueError(
+                f"model.resolution {self.model.resolution}: cells = {self.cells} make it "
+                f"{1.0 / self.cells:g}; leave it out"
+            )
+        return self
+
 
 class ClosureModel(Section):
     """A learned closure from its files."""
@@ -120,7 +112,21 @@ class ClosureScenario(Common):
     """Runs all models on held-out flows and compares them with the kinetic solution."""
 
     job: ClassVar[str] = "scalebridge.engine.jobs.closure:assemble"
+
+    @classmethod
+    def variants(cls) -> tuple[type[Any], ...]:
+        """Return the classes of this kind."""
+        return (ClosureScenario, ClosurePlaneScenario, ClosureShockScenario)
+
+    @classmethod
+    def variant(cls, data: Any) -> type[Common]:
+        """Return the class of ``flow``."""
+        classes = {"plane": ClosurePlaneScenario, "shock": ClosureShockScenario}
+        return classes.get(str(data.get("flow")), ClosureScenario)
+
     kind: Literal["closure"]
+    flow: Literal["line", "plane", "shock"] = "line"
+    """Flows along a line, of the plane, or a stationary shock."""
     family: Literal["wave", "mix", "jump", "transition"]
     """Which flows."""
     flows: int = Field(default=16, ge=4, le=100_000)
@@ -136,7 +142,7 @@ class ClosureScenario(Common):
     velocities: int = Field(default=120, ge=24, le=1024)
     """Discrete velocities in [-8, 8]."""
     baselines: list[Literal["euler", "nsf", "hme"]] = Field(default=["euler", "hme"])
-    """Classical models beside the learned ones; nsf is slow at large Kn (explicit)."""
+    """Classical models for comparison; nsf is slow at large Kn (explicit)."""
     models: Annotated[list[ClosureModel], Field(min_length=1)]
     """Learned closures."""
     pictured: int = Field(default=2, ge=0)
@@ -155,7 +161,9 @@ class ClosureShockScenario(Common):
     """A stationary shock in a gas with one velocity dimension, by all models."""
 
     job: ClassVar[str] = "scalebridge.engine.jobs.closure:assemble"
-    kind: Literal["closure_shock"]
+    kind: Literal["closure"]
+    flow: Literal["shock"]
+    """This flow."""
     mach: float = Field(default=5.5, gt=1, le=20)
     """Mach number (gamma = 3)."""
     cells: int = Field(default=100, ge=20, le=4096)
@@ -177,7 +185,9 @@ class ClosureShockTrainScenario(Common):
     """Trains realizable closures of six moments on stationary kinetic shocks."""
 
     job: ClassVar[str] = "scalebridge.engine.jobs.closure:assemble"
-    kind: Literal["closure_shock_train"]
+    kind: Literal["train"]
+    model: RecurrenceForm
+    """The form of the closure."""
     mach: Annotated[list[Annotated[float, Field(gt=1, le=20)]], Field(min_length=1)]
     """Mach numbers of the shocks at rest that are learned from (gamma = 3)."""
     moving: Annotated[list[Annotated[float, Field(gt=1, le=20)]], Field(min_length=1)]
@@ -190,8 +200,6 @@ class ClosureShockTrainScenario(Common):
     """Points of a profile, less one."""
     velocities: int = Field(default=160, ge=32, le=2048)
     """Discrete velocities, at least."""
-    hidden: Widths = Field(default=[24, 24])
-    """Widths of the network."""
     members: int = Field(default=3, ge=1, le=32)
     """Closures that differ by their first weights and the order of the data."""
     samples: int = Field(default=2000, ge=10)
@@ -205,7 +213,7 @@ class ClosureShockTrainScenario(Common):
     hyperbolic: float = Field(default=2.0, ge=0)
     """Weight of a penalty on signal speeds that are not real, near what was learned."""
     plain: float = Field(default=0.1, ge=0)
-    """Weight of a penalty on what is added to the untaught closure, far off."""
+    """Weight of a penalty on what is added to the analytic baseline, far off."""
     name: str = Field(default="closure_shock", pattern=r"^[A-Za-z0-9_.-]+$")
     """Files in the run folder: NAME_0.safetensors and so on, each with its card."""
 
@@ -221,7 +229,9 @@ class ClosurePlaneScenario(Common):
     """Flows of the plane by HME and by closures that were learned in one dimension."""
 
     job: ClassVar[str] = "scalebridge.engine.jobs.closure:assemble"
-    kind: Literal["closure_plane"]
+    kind: Literal["closure"]
+    flow: Literal["plane"]
+    """These flows."""
     flows: int = Field(default=4, ge=1, le=1000)
     """How many, four Knudsen decades in turn."""
     held_out_seed: int = Field(default=20190413, ge=0)
@@ -241,41 +251,4 @@ class ClosurePlaneScenario(Common):
     def _consistent(self) -> Self:
         if self.times != sorted(set(self.times)):
             raise ValueError(f"times {self.times} must rise")
-        return self
-
-
-class ClosureMomentsScenario(Common):
-    """Learns which moments to keep: autoencoders of several widths on kinetic flows."""
-
-    job: ClassVar[str] = "scalebridge.engine.jobs.closure:assemble"
-    kind: Literal["closure_moments"]
-    families: Annotated[list[FamilySection], Field(min_length=1)]
-    """What is learned from; the last eighth of each is held out."""
-    latents: Annotated[list[Annotated[int, Field(ge=1, le=20)]], Field(min_length=1)]
-    """How many numbers are kept beside density, velocity and temperature."""
-    order: int = Field(default=11, ge=4, le=20)
-    """Highest Hermite moment that is pressed and given back."""
-    pictured: int = Field(default=3, ge=1)
-    """Which of the widths is drawn against the Hermite polynomials."""
-    cells: int = Field(default=100, ge=20, le=4096)
-    """Cells of a flow."""
-    velocities: int = Field(default=72, ge=24, le=1024)
-    """Discrete velocities in [-7.2, 7.2]."""
-    samples: int = Field(default=40_000, ge=100)
-    """Cells that are learned from, at most."""
-    steps: Count = 600
-    """Steps of training."""
-    batch: int = Field(default=1000, ge=10)
-    """Cells in a step."""
-    rate: Positive = 3e-3
-    """Learning rate at the start; it falls linearly."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if max(self.latents) > self.order - 2:
-            raise ValueError(
-                f"latents {self.latents}: order {self.order} has {self.order - 2} moments"
-            )
-        if self.pictured not in self.latents:
-            raise ValueError(f"pictured {self.pictured} is none of latents {self.latents}")
         return self

@@ -97,7 +97,7 @@ class CoupledShockScenario(Common):
     """A shock whose kinetic solver asks molecular dynamics for its collision rates."""
 
     job: ClassVar[str] = "scalebridge.engine.jobs.coupled:assemble"
-    kind: Literal["coupled_shock"]
+    kind: Literal["coupled"]
     molecules: MoleculeSection = MoleculeSection()
     """What collides."""
     upstream: UpstreamSection = UpstreamSection()
@@ -111,7 +111,7 @@ class CoupledShockScenario(Common):
     table: TableSection = TableSection()
     """What it is compared with."""
     exponent: Annotated[float, Field(gt=0, le=1.5)] = 0.81
-    """Of the power law mu ~ T^omega that is run beside it, a guess without any molecular
+    """Of the power law mu ~ T^omega that is run for comparison, a guess without molecular
     dynamics (argon: Bird 1994, table A1). Its viscosity ahead sets the unit of length."""
     time: ShockTime = ShockTime()
     """Duration."""

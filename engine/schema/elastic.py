@@ -4,8 +4,9 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from .base import Common
-from .md import CrystalStructure, PotentialSection
+from ..md.initial import CrystalStructure
+from ..md.interactions import INTERACTIONS
+from .base import Common, choice
 
 
 class ElasticScenario(Common):
@@ -14,7 +15,7 @@ class ElasticScenario(Common):
     job: ClassVar[str] = "scalebridge.engine.jobs.elastic:assemble"
     structure: CrystalStructure
     """The crystal; its cell is relaxed."""
-    potential: PotentialSection
+    potential: choice(INTERACTIONS)  # type: ignore[valid-type]
     """What acts between the atoms."""
     strain: Annotated[float, Field(gt=0, le=0.05)] = 0.004
     """Size of the deformations."""

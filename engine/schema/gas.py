@@ -1,10 +1,12 @@
 """Scenario files of gas dynamics. Everything is non-dimensional, see ``engine.gas``."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from .base import Common, Section
+from ..gas.boundaries import Inflow, Open, Periodic, Wall
+from ..gas.initial import INITIAL
+from .base import Common, Section, choice
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -22,53 +24,15 @@ class GridSection(Section):
     """Upper corner."""
 
 
-class PeriodicSide(Section):
-    """The opposite face."""
-
-    kind: Literal["periodic"] = "periodic"
-
-
-class OpenSide(Section):
-    """Zero gradient."""
-
-    kind: Literal["open"]
-
-
-class InflowSide(Section):
-    """A reservoir in equilibrium."""
-
-    kind: Literal["inflow"]
-    density: Positive
-    """Reference densities."""
-    velocity: tuple[float, ...]
-    """One component per resolved direction, unit sqrt(R T0)."""
-    temperature: Positive
-    """Reference temperatures."""
-
-
-class WallSide(Section):
-    """A wall, specular to diffuse; it may slide in its own plane."""
-
-    kind: Literal["wall"]
-    temperature: Positive = 1.0
-    """Reference temperatures."""
-    velocity: tuple[float, ...] = ()
-    """Sliding velocity, unit sqrt(R T0); no component normal to the wall."""
-    accommodation: float = Field(default=1.0, ge=0, le=1)
-    """Fraction of molecules re-emitted in equilibrium; 0 is specular, 1 diffuse."""
-
-
-Side = Annotated[
-    PeriodicSide | OpenSide | InflowSide | WallSide, Field(discriminator="kind")
-]
+Side = Annotated[Periodic | Open | Inflow | Wall, Field(discriminator="kind")]
 
 
 class AxisSection(Section):
     """Both ends of an axis."""
 
-    low: Side = PeriodicSide()
+    low: Side = Periodic()
     """At the lower end."""
-    high: Side = PeriodicSide()
+    high: Side = Periodic()
     """At the upper end."""
 
 
@@ -164,114 +128,6 @@ Model = Annotated[
 ]
 
 
-class GasPoint(Section):
-    """An equilibrium state."""
-
-    density: Positive
-    """Reference densities."""
-    velocity: tuple[float, ...] = (0.0,)
-    """Unit sqrt(R T0); missing components are 0."""
-    temperature: Positive | None = None
-    """Reference temperatures; give this or the pressure."""
-    pressure: Positive | None = None
-    """Unit density times temperature."""
-
-    @model_validator(mode="after")
-    def _one_of_two(self) -> "GasPoint":
-        if (self.temperature is None) == (self.pressure is None):
-            raise ValueError("give temperature or pressure, one of the two")
-        return self
-
-
-class UniformStart(Section):
-    """One state everywhere, or a straight line between two along x."""
-
-    kind: Literal["uniform"]
-    low: GasPoint
-    """State at the lower end of x."""
-    high: GasPoint | None = None
-    """State at the upper end; without it the lower one everywhere."""
-
-
-class JumpStart(Section):
-    """Two states (Riemann problem along x)."""
-
-    kind: Literal["jump"]
-    left: GasPoint
-    """State at x below the position."""
-    right: GasPoint
-    """State at x above."""
-    position: float = 0.0
-    """Where they meet."""
-
-
-class QuadrantStart(Section):
-    """Four states (2D Riemann problem)."""
-
-    kind: Literal["quadrants"]
-    states: Annotated[tuple[GasPoint, ...], Field(min_length=4, max_length=4)]
-    """Upper right, upper left, lower left, lower right."""
-    center: tuple[float, float]
-    """Where they meet."""
-
-
-class ShockStart(Section):
-    """A shock at rest; sets the ends of x to the states ahead and behind."""
-
-    kind: Literal["shock"]
-    mach: float = Field(gt=1, le=20)
-    """Mach number ahead."""
-
-
-class SoundStart(Section):
-    """The exact acoustic mode of linear BGK at each Knudsen number, travelling along x."""
-
-    kind: Literal["sound"]
-    amplitude: float = Field(default=1e-4, gt=0, le=1e-2)
-    """Relative amplitude; the theory is linear."""
-
-
-class ShuOsherStart(Section):
-    """A Mach 3 shock runs into density waves (Shu, Osher 1989); gamma 1.4, x in [-5, 5]."""
-
-    kind: Literal["shu_osher"]
-
-
-class VortexStart(Section):
-    """The isentropic vortex in a uniform stream."""
-
-    kind: Literal["vortex"]
-    velocity: tuple[float, float] = (1.0, 1.0)
-    """Stream, unit sqrt(R T0)."""
-    strength: float = Field(default=5.0, gt=0, le=8)
-    """Circulation."""
-
-
-class ShearLayerStart(Section):
-    """Two shear layers with a small ripple (Kelvin-Helmholtz), box [0, 1]^2."""
-
-    kind: Literal["shear_layer"]
-    width: float = Field(default=0.025, gt=0)
-    """Thickness of the layers."""
-    ripple: float = Field(default=0.01, ge=0)
-    """Amplitude of the transverse velocity."""
-    pressure: Positive = 2.5
-    """Pressure; density is 1 outside and 2 inside."""
-
-
-Start = Annotated[
-    UniformStart
-    | JumpStart
-    | QuadrantStart
-    | ShockStart
-    | SoundStart
-    | ShuOsherStart
-    | VortexStart
-    | ShearLayerStart,
-    Field(discriminator="kind"),
-]
-
-
 class TimeSection(Section):
     """How long, and how often a frame is kept."""
 
@@ -282,9 +138,22 @@ class TimeSection(Section):
 
 
 class GasScenario(Common):
-    """A gas on a grid: one model, and others beside it for comparison."""
+    """A gas on a grid: one model, and others that are compared with it."""
 
     job: ClassVar[str] = "scalebridge.engine.jobs.gas:assemble"
+
+    @classmethod
+    def variants(cls) -> tuple[type[Any], ...]:
+        """Return both classes of this kind."""
+        return (GasScenario, RelaxationScenario)
+
+    @classmethod
+    def variant(cls, data: Any) -> type[Common]:
+        """Return the homogeneous gas where ``model.kind`` is ``maxwell_molecules``."""
+        model = data.get("model")
+        kind = model.get("kind") if isinstance(model, dict) else None
+        return RelaxationScenario if kind == "maxwell_molecules" else GasScenario
+
     kind: Literal["gas"]
     grid: GridSection
     """Cells in space."""
@@ -297,15 +166,15 @@ class GasScenario(Common):
     model: Model
     """The model that the run is about."""
     compare: tuple[Model, ...] = ()
-    """Models that are run beside it on the same problem."""
-    initial: Start
+    """Models that are run on the same problem for comparison."""
+    initial: choice(INITIAL)  # type: ignore[valid-type]
     """State at the start."""
     time: TimeSection
     """Duration."""
     reference: Literal[
         "none", "riemann", "free_flight", "couette", "fourier", "shock", "vortex"
     ] = "none"
-    """Exact or reference solution that is written beside the result."""
+    """Exact or reference solution that the result is compared with."""
 
     @model_validator(mode="after")
     def _fits(self) -> "GasScenario":
@@ -314,12 +183,10 @@ class GasScenario(Common):
             raise ValueError("grid: cells, lower and upper must have the same length")
         for model in (self.model, *self.compare):
             self._check(model, dim)
-        if self.initial.kind in ("quadrants", "vortex", "shear_layer") and dim != 2:
-            raise ValueError(f"initial.kind = {self.initial.kind} needs a 2D grid")
-        if self.initial.kind in ("shock", "sound", "shu_osher") and dim != 1:
-            raise ValueError(f"initial.kind = {self.initial.kind} needs a 1D grid")
-        if self.initial.kind == "sound" and self.model.kind != "kinetic":
-            raise ValueError("initial.kind = sound needs model.kind = kinetic")
+        fitting = getattr(self.initial, "dimensions", (1, 2, 3))
+        if dim not in fitting:
+            allowed = " or ".join(f"{d}D" for d in fitting)
+            raise ValueError(f"initial.kind = {self.initial.kind} needs a {allowed} grid")
         return self
 
     def _check(self, model: Model, dim: int) -> None:
@@ -356,22 +223,35 @@ class GasScenario(Common):
             )
 
 
-class RelaxationScenario(Common):
-    """A homogeneous gas of Maxwell molecules relaxes (Boltzmann equation)."""
+class MaxwellGas(Section):
+    """Molecules without a grid in space."""
 
-    job: ClassVar[str] = "scalebridge.engine.jobs.gas:assemble"
-    kind: Literal["gas_relaxation"]
     dimension: Literal[2, 3] = 2
     """Velocity dimensions."""
+
+
+class MaxwellModel(Section):
+    """The Boltzmann equation of Maxwell molecules by the fast spectral method."""
+
+    kind: Literal["maxwell_molecules"]
     nodes: int = Field(default=40, ge=8, le=128)
     """Velocities per axis."""
     limit: float = Field(default=8.0, ge=4, le=20)
     """Half width of the velocity box, unit sqrt(R T0)."""
     angles: int = Field(default=8, ge=2, le=64)
     """Directions of the spectral quadrature (per angle in 3D)."""
-    time_end: Positive = 4.0
-    """Final time, unit of the mean collision time."""
     time_step: float = Field(default=0.05, gt=0, le=0.5)
     """Step of the fourth-order Runge-Kutta scheme; stable up to about 2."""
-    frames: int = Field(default=40, ge=1, le=1000)
-    """Frames written."""
+
+
+class RelaxationScenario(Common):
+    """A homogeneous gas of Maxwell molecules relaxes; time in mean collision times."""
+
+    job: ClassVar[str] = "scalebridge.engine.jobs.gas:assemble"
+    kind: Literal["gas"]
+    model: MaxwellModel
+    """The model."""
+    gas: MaxwellGas = MaxwellGas()
+    """The gas."""
+    time: TimeSection = TimeSection(end=4.0, frames=40)
+    """Duration."""

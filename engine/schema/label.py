@@ -4,8 +4,9 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from .base import Common, Section
-from .learn import LabelerSection, TbliteSection
+from ..learn.labelers import LABELERS
+from ..learn.labelers.quantum import TbliteLabeler
+from .base import Common, Section, choice
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -34,7 +35,7 @@ class ClustersSection(Section):
     """fs."""
     rattle: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Largest standard deviation of the distortion of every second frame, angstrom."""
-    mover: TbliteSection = TbliteSection(kind="tblite")
+    mover: TbliteLabeler = TbliteLabeler()
     """What moves the atoms between frames."""
 
     @model_validator(mode="after")
@@ -50,7 +51,7 @@ class LabelScenario(Common):
     job: ClassVar[str] = "scalebridge.engine.jobs.label:assemble"
     clusters: ClustersSection
     """Which structures."""
-    labeler: Annotated[LabelerSection, Field(discriminator="kind")]
+    labeler: choice(LABELERS)  # type: ignore[valid-type]
     """What labels them."""
     workers: Annotated[int, Field(ge=0, le=1000)] = 0
     """Processes that label; 0: this one."""

@@ -1,185 +1,16 @@
 """What a scenario of variational Monte Carlo may say; hartree atomic units."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from .base import Common, Section
+from ...models.wavefunctions import WAVEFUNCTIONS
+from ...models.wavefunctions.determinant import DeterminantForm
+from ..vmc import OPTIMISERS, SYSTEMS
+from ..vmc.optimiser import Spring
+from .base import Common, Section, choice
 
 Position = tuple[float, float, float]
-
-
-class MoleculeSection(Section):
-    """Electrons in the field of clamped nuclei."""
-
-    kind: Literal["molecule"]
-    symbols: list[str] = Field(min_length=1)
-    """Chemical symbols of the nuclei."""
-    positions: list[Position] = Field(min_length=1)
-    """Positions of the nuclei in ``unit``."""
-    unit: Literal["bohr", "angstrom"] = "bohr"
-    """Unit of the positions."""
-    charge: int = 0
-    """Total charge; positive where electrons are missing."""
-    spin: int | None = Field(default=None, ge=0)
-    """Unpaired electrons; by default those of the atom's ground state, else 0 or 1."""
-
-    @model_validator(mode="after")
-    def _one_position_each(self) -> Self:
-        if len(self.symbols) != len(self.positions):
-            raise ValueError(
-                f"{len(self.symbols)} symbols but {len(self.positions)} positions; "
-                "every nucleus needs one"
-            )
-        return self
-
-
-class TrapSection(Section):
-    """Particles in an isotropic harmonic trap."""
-
-    kind: Literal["trap"]
-    omega: float = Field(default=0.5, gt=0)
-    """Trap frequency in hartree."""
-    up: int = Field(default=1, ge=1)
-    """Particles of the first kind; all of them for bosons."""
-    down: int = Field(default=1, ge=0)
-    """Particles of the second kind; 0 for bosons."""
-    repulsion: float = Field(default=1.0, ge=0)
-    """Strength g of the repulsion g / r; 1 for electrons."""
-    bosons: bool = False
-    """Whether the wavefunction is symmetric under exchange."""
-    dim: Literal[2, 3] = 3
-    """Space dimensions."""
-
-    @model_validator(mode="after")
-    def _statistics(self) -> Self:
-        if self.bosons and self.down:
-            raise ValueError("bosons are of one kind: down must be 0")
-        if self.dim == 2 and self.repulsion:
-            raise ValueError(
-                "the cusp of 1/r in two dimensions is not supplied; repulsion must be 0"
-            )
-        return self
-
-
-class IsingSection(Section):
-    """Transverse-field Ising model ``- J sum sz sz - h sum sx``, periodic."""
-
-    kind: Literal["ising"]
-    shape: list[int] = Field(min_length=1, max_length=2)
-    """Sites along each axis: [n] for a ring, [n, n] for a square."""
-    field: float = Field(default=1.0, gt=0)
-    """Transverse field h."""
-    coupling: float = Field(default=1.0, gt=0)
-    """Ferromagnetic coupling J."""
-
-
-class HeisenbergSection(Section):
-    """Antiferromagnetic Heisenberg model ``sum S_i . S_j`` with periodic boundaries."""
-
-    kind: Literal["heisenberg"]
-    shape: list[int] = Field(min_length=1, max_length=2)
-    """Sites along each axis, all even (the sign rule of Marshall needs two sublattices)."""
-
-    @model_validator(mode="after")
-    def _bipartite(self) -> Self:
-        if any(side % 2 for side in self.shape):
-            raise ValueError(
-                f"shape {self.shape}: every side must be even (two sublattices)"
-            )
-        return self
-
-
-SystemSection = Annotated[
-    MoleculeSection | TrapSection | IsingSection | HeisenbergSection,
-    Field(discriminator="kind"),
-]
-
-
-class DeterminantSection(Section):
-    """FermiNet-class determinant network with exact cusps."""
-
-    kind: Literal["determinant"]
-    size: Literal["small", "medium", "large"] | None = None
-    """Replaces width, pair_width, layers and determinants: small is 32, 16, 3, 8; medium is
-    64, 32, 4, 16; large is 256, 32, 4, 16."""
-    width: int = Field(default=32, ge=1, le=1024)
-    """Features of an electron."""
-    pair_width: int = Field(default=16, ge=1, le=256)
-    """Features of a pair of electrons."""
-    layers: int = Field(default=3, ge=0, le=12)
-    """Message-passing layers."""
-    determinants: int = Field(default=8, ge=1, le=64)
-    """Terms in the sum of determinants."""
-
-
-class SlaterJastrowSection(Section):
-    """Hartree-Fock determinant with a Jastrow factor: the baseline."""
-
-    kind: Literal["slater_jastrow"]
-    basis: str = "cc-pvdz"
-    """Gaussian basis of the orbitals (PySCF name)."""
-
-
-class DeepWfSection(Section):
-    """Determinant-free ansatz of Han, Zhang and E (2019)."""
-
-    kind: Literal["deepwf"]
-    width: int = Field(default=32, ge=1, le=1024)
-    """Features of an electron."""
-    pair_width: int = Field(default=16, ge=1, le=256)
-    """Features of a pair."""
-    layers: int = Field(default=2, ge=0, le=12)
-    """Message-passing layers."""
-
-
-class RbmSection(Section):
-    """Restricted Boltzmann machine on a lattice (Carleo and Troyer 2017)."""
-
-    kind: Literal["rbm"]
-    alpha: int = Field(default=2, ge=1, le=32)
-    """Hidden units per site (filters, where symmetric)."""
-    symmetric: bool = True
-    """Whether the weights are shared over all translations."""
-
-
-WavefunctionSection = Annotated[
-    DeterminantSection | SlaterJastrowSection | DeepWfSection | RbmSection,
-    Field(discriminator="kind"),
-]
-
-
-class SpringSection(Section):
-    """Natural gradient with momentum (SPRING; MinSR at momentum 0)."""
-
-    kind: Literal["spring"] = "spring"
-    rate: float = Field(default=0.05, gt=0, le=1)
-    """Learning rate."""
-    momentum: float = Field(default=0.95, ge=0, lt=1)
-    """Share of the last direction that is kept."""
-    ramp: int = Field(default=200, ge=0)
-    """Steps over which the momentum grows from 0."""
-    damping: float = Field(default=1e-3, gt=0)
-    """Tikhonov shift."""
-    max_norm: float = Field(default=1e-3, gt=0)
-    """Bound on the squared length of a step."""
-    decay: float = Field(default=2000.0, gt=0)
-    """Steps after which the rate is halved."""
-    clip: float = Field(default=5.0, ge=0)
-    """Clipping of energies in the gradient, in mean absolute deviations; 0 for none."""
-
-
-class AdamSection(Section):
-    """Adam on the energy gradient."""
-
-    kind: Literal["adam"]
-    rate: float = Field(default=3e-3, gt=0, le=1)
-    """Learning rate."""
-    clip: float = Field(default=5.0, ge=0)
-    """Clipping of energies in the gradient, in mean absolute deviations; 0 for none."""
-
-
-OptimiserSection = Annotated[SpringSection | AdamSection, Field(discriminator="kind")]
 
 
 class SamplingSection(Section):
@@ -224,13 +55,24 @@ class VmcScenario(Common):
 
     job: ClassVar[str] = "scalebridge.engine.jobs.vmc:assemble"
     kind: Literal["vmc"]
+
+    @classmethod
+    def variants(cls) -> tuple[type[Common], ...]:  # type: ignore[override]
+        """Return the scenarios of one system and of a scan."""
+        return (VmcScenario, VmcScanScenario)
+
+    @classmethod
+    def variant(cls, data: Any) -> type[Common]:
+        """Return the scenario of a scan where ``data`` has points."""
+        return VmcScanScenario if "points" in data else VmcScenario
+
     precision: Literal["f32", "f64"] = "f32"
     """Precision of the network; linear algebra and averages are always f64."""
-    system: SystemSection
+    system: choice(SYSTEMS)  # type: ignore[valid-type]
     """What is solved."""
-    wavefunction: WavefunctionSection
+    wavefunction: choice(WAVEFUNCTIONS)  # type: ignore[valid-type]
     """The ansatz."""
-    optimiser: OptimiserSection = SpringSection()
+    optimiser: choice(OPTIMISERS, "spring") = Spring()  # type: ignore[valid-type]
     """How its parameters change."""
     sampling: SamplingSection = SamplingSection()
     """How walkers move."""
@@ -244,17 +86,19 @@ class VmcScenario(Common):
     """Steps between checkpoints."""
 
     @model_validator(mode="after")
-    def _ansatz_fits(self) -> Self:
-        lattice = self.system.kind in ("ising", "heisenberg")
-        if lattice != (self.wavefunction.kind == "rbm"):
-            allowed = "rbm" if lattice else "determinant, slater_jastrow, deepwf"
+    def _parts_fit(self) -> Self:
+        system, form, asked = self.system, self.wavefunction, self.evaluation
+        if system.space != form.space:
+            fitting = [c.kind for c in WAVEFUNCTIONS.classes() if c.space == system.space]  # type: ignore[attr-defined]
             raise ValueError(
-                f"wavefunction {self.wavefunction.kind} cannot describe "
-                f"{self.system.kind}; allowed: {allowed}"
+                f"wavefunction {form.kind} cannot describe {system.kind}; "
+                f"allowed: {', '.join(fitting)}"
             )
-        if self.wavefunction.kind in ("slater_jastrow",) and self.system.kind != "molecule":
+        if asked.forces and system.kind != "molecule":
+            raise ValueError(f"evaluation.forces: no nuclei in {system.kind}; leave it out")
+        if (asked.spin or asked.density) and system.space == "lattice":
             raise ValueError(
-                "slater_jastrow needs a molecule: its orbitals come from PySCF"
+                "evaluation.spin, evaluation.density: only of electrons; leave them out"
             )
         return self
 
@@ -276,7 +120,7 @@ class VmcScanScenario(Common):
     """Solve one molecule along a path of geometries, each from the nearest one solved."""
 
     job: ClassVar[str] = "scalebridge.engine.jobs.vmc:assemble"
-    kind: Literal["vmc_scan"]
+    kind: Literal["vmc"]
     precision: Literal["f32", "f64"] = "f32"
     """Precision of the network."""
     symbols: list[str] = Field(min_length=1)
@@ -290,10 +134,10 @@ class VmcScanScenario(Common):
     axis: str = "coordinate"
     """What the coordinate is, with its unit."""
     source: str = ""
-    """Where the reference energies stand."""
-    wavefunction: DeterminantSection = DeterminantSection(kind="determinant")
+    """Where the reference energies are published."""
+    wavefunction: DeterminantForm = DeterminantForm()
     """The ansatz."""
-    optimiser: OptimiserSection = SpringSection()
+    optimiser: choice(OPTIMISERS, "spring") = Spring()  # type: ignore[valid-type]
     """How its parameters change."""
     sampling: SamplingSection = SamplingSection()
     """How walkers move."""
@@ -314,40 +158,4 @@ class VmcScanScenario(Common):
                     f"the point at {point.coordinate} has {len(point.positions)} positions "
                     f"for {len(self.symbols)} symbols"
                 )
-        return self
-
-
-class DeepRitzScenario(Common):
-    """Poisson's equation by the variational principle, with a network and random points."""
-
-    job: ClassVar[str] = "scalebridge.engine.jobs.vmc:assemble"
-    kind: Literal["deep_ritz"]
-    problem: Literal["slit", "mixed"]
-    """slit: the unit square [-1, 1]^2 with a slit, right side 1, u = 0 on the boundary;
-    mixed: laplacian u = 0 in [0, 1]^d with the harmonic u = sum of x_(2k-1) x_(2k)."""
-    dim: int = Field(default=2, ge=2, le=32)
-    """Space dimensions (2 for the slit; even for mixed)."""
-    width: int = Field(default=10, ge=1, le=512)
-    """Width of the residual network."""
-    blocks: int = Field(default=3, ge=1, le=16)
-    """Residual blocks."""
-    penalty: float = Field(default=5000.0, gt=0)
-    """Weight of the boundary term."""
-    points: int = Field(default=4000, ge=16)
-    """Sobol points in the domain, and half as many on the boundary, per step."""
-    iterations: int = Field(default=40, ge=1)
-    """Steps of natural gradient."""
-    rate: float = Field(default=1.0, gt=0, le=1)
-    """Longest step, in units of the Newton step."""
-    decay: float = Field(default=10.0, gt=0)
-    """Steps after which the rate is halved."""
-    damping: float = Field(default=3e-3, gt=0)
-    """Tikhonov shift of the metric."""
-
-    @model_validator(mode="after")
-    def _dimension_fits(self) -> Self:
-        if self.problem == "slit" and self.dim != 2:
-            raise ValueError(f"the slit lies in a square: dim must be 2, not {self.dim}")
-        if self.problem == "mixed" and self.dim % 2:
-            raise ValueError(f"u = sum x_(2k-1) x_(2k) needs an even dim, not {self.dim}")
         return self

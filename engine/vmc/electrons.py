@@ -1,7 +1,8 @@
 """Continuous problems: Metropolis walkers, local energies and scores of electrons."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +83,10 @@ class Electrons:
     def exact(self) -> float | None:
         """The exact energy, where one is known."""
         return self.hamiltonian.exact
+
+    def at(self, parameters: Tensor) -> Self:
+        """Return the problem with other parameters; this one does not change."""
+        return replace(self, flat=self.flat.at(parameters))
 
     def start(self, walkers: int, rng: torch.Generator) -> Tensor:
         """Return the first walkers in the precision and on the device of the parameters."""

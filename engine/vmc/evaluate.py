@@ -32,7 +32,7 @@ class Evaluation:
         energy: hartree; nothing is clipped.
         error: standard error: the larger of blocking over time and of independent walkers.
         variance: of the local energy, hartree^2 (median over sweeps, which a rare walker
-            beside a node does not spoil).
+            near a node does not spoil).
         correlation: integrated autocorrelation time in sweeps.
         forces: ``[nuclei, 3]`` hartree / bohr with errors, if asked for.
         spin: ``<S^2>``, if asked for.

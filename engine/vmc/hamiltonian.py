@@ -4,14 +4,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge, Gt, MinLen
 from torch import Tensor
 
+from ...models.parts import part
+from ...models.wavefunctions.electrons import Envelope
+from ...models.wavefunctions.slater import Shell
 from ..errors import InputError
 from ..units import BOHR_ANGSTROM
 from . import references
+from .hartree_fock import gaussian_shells, hartree_fock
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -41,7 +46,7 @@ class Molecule:
         up: electrons with spin up; they come first in every array.
         down: electrons with spin down.
         exact: the exact total energy in hartree, where one is known.
-        source: where that number stands.
+        source: where that number is published.
     """
 
     positions: Tensor
@@ -50,6 +55,9 @@ class Molecule:
     down: int
     exact: float | None = None
     source: str = ""
+    envelope: ClassVar[Envelope] = "exponential"
+    cusps: ClassVar[tuple[float, float] | None] = (0.5, 0.25)
+    bosons: ClassVar[bool] = False
 
     @property
     def electrons(self) -> int:
@@ -88,6 +96,15 @@ class Molecule:
         nuclei = self._homes()
         spread = torch.randn(walkers, self.electrons, 3, generator=rng, dtype=torch.float64)
         return self.positions[nuclei] + spread
+
+    def gaussian_orbitals(self, basis: str) -> tuple[list[Shell], Tensor, Tensor]:
+        """Return a Gaussian basis and the occupied Hartree-Fock orbitals of both spins.
+
+        Raises:
+            InputError: PySCF is not installed, or has no such basis for an element.
+        """
+        field = hartree_fock(self, basis, cartesian=True)
+        return gaussian_shells(field.mole), field.up, field.down
 
     def _homes(self) -> list[int]:
         """Give every electron a nucleus, so that neighbouring nuclei differ in spin."""
@@ -166,6 +183,41 @@ def molecule(
     )
 
 
+@part
+class Nuclei:
+    """Electrons in the field of clamped nuclei."""
+
+    symbols: Annotated[tuple[str, ...], MinLen(1)]
+    """Chemical symbols of the nuclei."""
+    positions: Annotated[tuple[tuple[float, float, float], ...], MinLen(1)]
+    """Positions of the nuclei in ``unit``."""
+    unit: Literal["bohr", "angstrom"] = "bohr"
+    """Unit of the positions."""
+    charge: int = 0
+    """Total charge; positive where electrons are missing."""
+    spin: Annotated[int, Ge(0)] | None = None
+    """Unpaired electrons; by default those of the atom's ground state, else 0 or 1."""
+    kind: Literal["molecule"] = "molecule"
+    space: ClassVar[str] = "continuum"
+
+    def __post_init__(self) -> None:
+        if len(self.symbols) != len(self.positions):
+            raise ValueError(
+                f"{len(self.symbols)} symbols but {len(self.positions)} positions; "
+                "every nucleus needs one"
+            )
+
+    def hamiltonian(self) -> Molecule:
+        """Return the molecule.
+
+        Raises:
+            InputError: see :func:`molecule`.
+        """
+        scale = 1 / BOHR_ANGSTROM if self.unit == "angstrom" else 1.0
+        positions = torch.tensor(self.positions, dtype=torch.float64) * scale
+        return molecule(self.symbols, positions, self.charge, self.spin)
+
+
 def _refuse_coinciding(symbols: Sequence[str], where: Tensor) -> None:
     distance = torch.cdist(where, where)
     distance.fill_diagonal_(math.inf)
@@ -189,23 +241,7 @@ def from_atoms(atoms: "Atoms", charge: int = 0, spin: int | None = None) -> Mole
     return molecule(atoms.get_chemical_symbols(), positions, charge, spin)
 
 
-def from_mole(mole: Any) -> Molecule:
-    """Return the molecule of a built PySCF ``Mole``, with its charge and spin.
-
-    Raises:
-        InputError: a pseudopotential (all electrons are solved here), or what
-            :func:`molecule` refuses.
-    """
-    if mole.has_ecp():
-        raise InputError(
-            "molecule: the Mole has a pseudopotential; use an all-electron one"
-        )
-    symbols = [mole.atom_pure_symbol(i) for i in range(mole.natm)]
-    positions = torch.as_tensor(mole.atom_coords(), dtype=torch.float64)
-    return molecule(symbols, positions, mole.charge, mole.spin)
-
-
-@dataclass(frozen=True)
+@part
 class Trap:
     """Particles in an isotropic harmonic trap.
 
@@ -213,22 +249,43 @@ class Trap:
     ``w = 1/2`` it is Hooke's atom, whose ground state
     ``psi = (1 + r_12 / 2) exp(-(r_1^2 + r_2^2) / 4)`` has ``E = 2`` exactly (Kais,
     Herschbach, Levine, J. Chem. Phys. 91, 7791 (1989); Taut, Phys. Rev. A 48, 3561 (1993)).
-
-    Attributes:
-        omega: trap frequency, hartree.
-        up: particles of the first kind (all of them for bosons).
-        down: particles of the second kind.
-        repulsion: ``g``, 1 for electrons, 0 for particles that do not interact.
-        bosons: whether the wavefunction is symmetric.
-        dim: number of space dimensions, 2 or 3 (3 where ``g`` is not 0).
     """
 
-    omega: float
-    up: int
-    down: int
-    repulsion: float = 1.0
+    omega: Annotated[float, Gt(0)] = 0.5
+    """Trap frequency in hartree."""
+    up: Annotated[int, Ge(1)] = 1
+    """Particles of the first kind; all of them for bosons."""
+    down: Annotated[int, Ge(0)] = 1
+    """Particles of the second kind; 0 for bosons."""
+    repulsion: Annotated[float, Ge(0)] = 1.0
+    """Strength g of the repulsion g / r; 1 for electrons."""
     bosons: bool = False
-    dim: int = 3
+    """Whether the wavefunction is symmetric under exchange."""
+    dim: Literal[2, 3] = 3
+    """Space dimensions."""
+    kind: Literal["trap"] = "trap"
+    space: ClassVar[str] = "continuum"
+    envelope: ClassVar[Envelope] = "gaussian"
+
+    def __post_init__(self) -> None:
+        if self.bosons and self.down:
+            raise ValueError("bosons are of one kind: down must be 0")
+        if self.dim == 2 and self.repulsion:
+            raise ValueError(
+                "the cusp of 1/r in two dimensions is not supplied; repulsion must be 0"
+            )
+
+    def hamiltonian(self) -> "Trap":
+        """Return the trap, which is its own Hamiltonian."""
+        return self
+
+    @property
+    def cusps(self) -> tuple[float, float] | None:
+        """Slopes where opposite and where equal spins meet; bosons meet as opposites do."""
+        if self.repulsion == 0:
+            return None
+        opposite = 0.5 * self.repulsion
+        return (opposite, opposite if self.bosons else 0.25 * self.repulsion)
 
     @property
     def electrons(self) -> int:
@@ -242,7 +299,7 @@ class Trap:
 
     @property
     def charges(self) -> Tensor:
-        """No nuclear charge stands at the centre, ``[1]``."""
+        """No nuclear charge at the centre, ``[1]``."""
         return torch.zeros(1, dtype=torch.float64)
 
     @property

@@ -1,28 +1,25 @@
 """Spin Hamiltonians on rings and squares, each as diagonal part plus a set of flips."""
 
 import math
-from dataclasses import dataclass
 from functools import cached_property
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
+from annotated_types import Ge, Gt, Len
 from torch import Tensor
 
-from ..errors import InputError
+from ...models.parts import part
 from . import references
+
+Shape = Annotated[tuple[Annotated[int, Ge(1)], ...], Len(1, 2)]
 
 EXACT_SITES = 16
 """Up to this many sites the ground state is found by sparse diagonalisation."""
 
 
 def bonds(shape: tuple[int, ...]) -> Tensor:
-    """Return the nearest-neighbour bonds ``[bonds, 2]`` of a periodic lattice.
-
-    Raises:
-        InputError: an axis of fewer than three sites, whose two bonds would coincide.
-    """
-    if any(side < 3 for side in shape):
-        raise InputError(f"shape {list(shape)}: every side needs at least 3 sites")
+    """Return the nearest-neighbour bonds ``[bonds, 2]`` of a periodic lattice."""
     site = torch.arange(math.prod(shape)).view(shape)
     pairs = [
         torch.stack([site.flatten(), site.roll(-1, axis).flatten()], -1)
@@ -31,19 +28,31 @@ def bonds(shape: tuple[int, ...]) -> Tensor:
     return torch.cat(pairs)
 
 
-@dataclass(frozen=True)
+def _refuse_short(shape: tuple[int, ...]) -> None:
+    """Refuse an axis of fewer than three sites, whose two bonds would coincide."""
+    if any(side < 3 for side in shape):
+        raise ValueError(f"shape {list(shape)}: every side needs at least 3 sites")
+
+
+@part
 class Ising:
-    """Transverse-field Ising model ``H = - J sum_bonds sz sz - h sum_i sx``.
+    """Transverse-field Ising model ``H = - J sum_bonds sz sz - h sum_i sx``, periodic."""
 
-    Attributes:
-        shape: sites along each axis, periodic.
-        field: h.
-        coupling: J.
-    """
+    shape: Shape
+    """Sites along each axis: [n] for a ring, [n, n] for a square."""
+    field: Annotated[float, Gt(0)] = 1.0
+    """Transverse field h."""
+    coupling: Annotated[float, Gt(0)] = 1.0
+    """Ferromagnetic coupling J."""
+    kind: Literal["ising"] = "ising"
+    space: ClassVar[str] = "lattice"
 
-    shape: tuple[int, ...]
-    field: float = 1.0
-    coupling: float = 1.0
+    def __post_init__(self) -> None:
+        _refuse_short(self.shape)
+
+    def hamiltonian(self) -> "Ising":
+        """Return the model, which is its own Hamiltonian."""
+        return self
 
     @property
     def sites(self) -> int:
@@ -90,19 +99,30 @@ class Ising:
         return references.ising_ring_correlation(self.sites, self.field, self.coupling)
 
 
-@dataclass(frozen=True)
+@part
 class Heisenberg:
     """Antiferromagnet ``H = sum_bonds S_i . S_j`` in the sector of zero magnetisation.
 
     On a bipartite lattice the rotation of one sublattice makes every off-diagonal element
     negative, ``-1/2`` for each antiparallel bond, and the ground state positive (Marshall,
     Proc. R. Soc. A 232, 48 (1955)).
-
-    Attributes:
-        shape: sites along each axis, periodic, all even.
     """
 
-    shape: tuple[int, ...]
+    shape: Shape
+    """Sites along each axis, all even (the sign rule of Marshall needs two sublattices)."""
+    kind: Literal["heisenberg"] = "heisenberg"
+    space: ClassVar[str] = "lattice"
+
+    def __post_init__(self) -> None:
+        _refuse_short(self.shape)
+        if any(side % 2 for side in self.shape):
+            raise ValueError(
+                f"shape {list(self.shape)}: every side must be even (two sublattices)"
+            )
+
+    def hamiltonian(self) -> "Heisenberg":
+        """Return the model, which is its own Hamiltonian."""
+        return self
 
     @property
     def sites(self) -> int:

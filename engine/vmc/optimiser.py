@@ -1,12 +1,14 @@
 """Natural gradient by SPRING / MinSR, and Adam as the fallback."""
 
 import math
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import field
+from typing import Annotated, Literal, Protocol
 
 import torch
+from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 
+from ...models.parts import part
 from ..errors import GuardError
 
 
@@ -69,7 +71,7 @@ def _solve(matrix: Tensor, right: Tensor, step: int) -> Tensor:
     return torch.cholesky_solve(right[:, None], factor)[:, 0]
 
 
-@dataclass(frozen=True)
+@part
 class Spring:
     """SPRING: natural gradient that remembers its last direction; MinSR at momentum 0.
 
@@ -85,24 +87,23 @@ class Spring:
 
     Reference: Goldshlager, Abrahamsen, Lin, J. Comput. Phys. 516, 113351 (2024), algorithm
     1; Chen and Heyl, Nature Physics 20, 1476 (2024) for MinSR.
-
-    Attributes:
-        rate: learning rate.
-        momentum: final ``mu``.
-        ramp: steps until the momentum is reached.
-        damping: Tikhonov shift of the Gram matrix.
-        max_norm: bound on the squared length of a step.
-        decay: steps after which the rate is halved.
-        clip: see :func:`clipped`.
     """
 
-    rate: float = 0.05
-    momentum: float = 0.95
-    ramp: int = 200
-    damping: float = 1e-3
-    max_norm: float = 1e-3
-    decay: float = 2000.0
-    clip: float = 5.0
+    rate: Annotated[float, Gt(0), Le(1)] = 0.05
+    """Learning rate."""
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.95
+    """Share mu of the last direction that is kept."""
+    ramp: Annotated[int, Ge(0)] = 200
+    """Steps over which the momentum grows from 0."""
+    damping: Annotated[float, Gt(0)] = 1e-3
+    """Tikhonov shift of the Gram matrix."""
+    max_norm: Annotated[float, Gt(0)] = 1e-3
+    """Bound on the squared length of a step."""
+    decay: Annotated[float, Gt(0)] = 2000.0
+    """Steps after which the rate is halved."""
+    clip: Annotated[float, Ge(0)] = 5.0
+    """Clipping of energies in the gradient, in mean absolute deviations; 0 for none."""
+    kind: Literal["spring"] = field(default="spring", repr=False)
 
     def start(self, parameters: Tensor) -> dict[str, Tensor]:
         """Return a zero direction."""
@@ -154,21 +155,19 @@ class Spring:
         return _solve(metric, right, step).to(scores.dtype)
 
 
-@dataclass(frozen=True)
+@part
 class Adam:
-    """Adam on the energy gradient ``2 <(E_L - <E_L>) d log psi>`` (Kingma and Ba, 2015).
+    """Adam on the energy gradient ``2 <(E_L - <E_L>) d log psi>`` (Kingma and Ba, 2015)."""
 
-    Attributes:
-        rate: learning rate.
-        beta1: memory of the gradient.
-        beta2: memory of its square.
-        clip: see :func:`clipped`.
-    """
-
-    rate: float = 3e-3
-    beta1: float = 0.9
-    beta2: float = 0.999
-    clip: float = 5.0
+    rate: Annotated[float, Gt(0), Le(1)] = 3e-3
+    """Learning rate."""
+    beta1: Annotated[float, Ge(0), Lt(1)] = 0.9
+    """Memory of the gradient."""
+    beta2: Annotated[float, Ge(0), Lt(1)] = 0.999
+    """Memory of its square."""
+    clip: Annotated[float, Ge(0)] = 5.0
+    """Clipping of energies in the gradient, in mean absolute deviations; 0 for none."""
+    kind: Literal["adam"] = field(default="adam", repr=False)
 
     def start(self, parameters: Tensor) -> dict[str, Tensor]:
         """Return zero moments."""

@@ -1,6 +1,8 @@
 """The parameters of a module as one vector."""
 
+import copy
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +11,8 @@ from torch import Tensor, nn
 class Flat:
     """A module whose parameters are views of one vector, :attr:`vector`.
 
-    Natural gradient, averaging and checkpoints work on the vector; the module sees every
-    change at once.
+    Natural gradient, averaging and checkpoints work on the vector. The module given becomes
+    part of it; other parameters go into another one (:meth:`at`).
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -31,9 +33,18 @@ class Flat:
         """Precision of the parameters."""
         return self.vector.dtype
 
-    def load(self, vector: Tensor) -> None:
-        """Set all parameters."""
-        self.vector.copy_(vector)
+    def at(self, vector: Tensor) -> "Flat":
+        """Return the module with the parameters ``vector``; this one does not change.
+
+        The parameters of the new module are views of ``vector``; buffers are shared.
+        """
+        known: dict[int, Any] = {id(buffer): buffer for buffer in self.module.buffers()}
+        for name, parameter in self.module.named_parameters():
+            part, shape = self._slices[name]
+            known[id(parameter)] = nn.Parameter(vector[part].view(shape))
+        found = copy.copy(self)
+        found.vector, found.module = vector, copy.deepcopy(self.module, known)
+        return found
 
     def named(self) -> dict[str, Tensor]:
         """Return the detached parameters by name."""

@@ -1,98 +1,17 @@
 """Hartree-Fock pretraining: the network's orbitals are first matched with PySCF's."""
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...models.wavefunctions.slater import Shell, SlaterJastrow
-from ..errors import InputError
+from ...models.wavefunctions.slater import SlaterJastrow, SlaterJastrowForm
 from .electrons import Electrons
 from .hamiltonian import Continuous, Molecule, Trap, trap_orbitals
+from .hartree_fock import hartree_fock
 
 Orbitals = Callable[[Tensor], tuple[Tensor, Tensor]]
-
-
-@dataclass(frozen=True)
-class HartreeFock:
-    """Occupied molecular orbitals.
-
-    Attributes:
-        mole: the PySCF molecule, which evaluates its atomic orbitals.
-        up: coefficients of the occupied spin-up orbitals ``[basis, up]``, float64.
-        down: of the spin-down orbitals.
-        energy: Hartree-Fock energy, hartree.
-    """
-
-    mole: Any
-    up: Tensor
-    down: Tensor
-    energy: float
-
-    def __call__(self, r: Tensor) -> tuple[Tensor, Tensor]:
-        """Return up and down orbitals ``[batch, n, orbitals]`` at ``r [batch, n, 3]``."""
-        flat = r.detach().cpu().reshape(-1, 3).double().numpy()
-        basis = torch.from_numpy(
-            self.mole.eval_gto("GTOval_cart" if self.mole.cart else "GTOval_sph", flat)
-        )
-        basis = basis.view(*r.shape[:2], -1)
-        return (basis @ self.up).to(r), (basis @ self.down).to(r)
-
-
-def pyscf_mole(molecule: Molecule, basis: str, cartesian: bool = False) -> Any:
-    """Return the PySCF molecule of ours.
-
-    Raises:
-        InputError: PySCF is not installed, or has no such basis for an element.
-    """
-    try:
-        from pyscf import gto
-    except ImportError as error:
-        raise InputError(
-            "pretraining needs PySCF: pip install scalebridge[label]; or set steps = 0"
-        ) from error
-    atoms = [
-        (round(float(z)), tuple(position))
-        for z, position in zip(molecule.charges, molecule.positions.tolist(), strict=True)
-    ]
-    charge = round(float(molecule.charges.sum())) - molecule.electrons
-    try:
-        return gto.M(
-            atom=atoms,
-            unit="bohr",
-            basis=basis,
-            charge=charge,
-            cart=cartesian,
-            spin=molecule.up - molecule.down,
-            verbose=0,
-        )
-    except (KeyError, RuntimeError) as error:
-        raise InputError(f"basis {basis!r}: PySCF has it not for these elements") from error
-
-
-def hartree_fock(
-    molecule: Molecule, basis: str = "cc-pvdz", cartesian: bool = False
-) -> HartreeFock:
-    """Solve (restricted, or restricted open-shell) Hartree-Fock with PySCF.
-
-    Raises:
-        InputError: see :func:`pyscf_mole`.
-    """
-    mole = pyscf_mole(molecule, basis, cartesian)
-    from pyscf import scf
-
-    field = (scf.ROHF if molecule.up != molecule.down else scf.RHF)(mole)
-    field.kernel()
-    coefficients = torch.as_tensor(field.mo_coeff, dtype=torch.float64)
-    return HartreeFock(
-        mole,
-        coefficients[:, : molecule.up],
-        coefficients[:, : molecule.down],
-        float(field.e_tot),
-    )
 
 
 def starting_orbitals(hamiltonian: Continuous, basis: str) -> Orbitals:
@@ -102,39 +21,14 @@ def starting_orbitals(hamiltonian: Continuous, basis: str) -> Orbitals:
     return hartree_fock(hamiltonian, basis)
 
 
-def gaussian_shells(mole: Any) -> list[Shell]:
-    """Return the basis of a Cartesian PySCF molecule as plain tensors.
-
-    libcint multiplies s and p functions by the norm of their spherical harmonic,
-    ``sqrt(1 / 4 pi)`` and ``sqrt(3 / 4 pi)``, and leaves higher ones alone.
-    """
-    factors = {0: math.sqrt(0.25 / math.pi), 1: math.sqrt(0.75 / math.pi)}
-    shells = []
-    for number in range(mole.nbas):
-        momentum = int(mole.bas_angular(number))
-        coefficients = torch.as_tensor(mole._libcint_ctr_coeff(number)).double()
-        shells.append(
-            Shell(
-                int(mole.bas_atom(number)),
-                momentum,
-                torch.as_tensor(mole.bas_exp(number)).double(),
-                coefficients * factors.get(momentum, 1.0),
-            )
-        )
-    return shells
-
-
 def slater_jastrow(molecule: Molecule, basis: str, seed: int = 0) -> SlaterJastrow:
     """Return the Hartree-Fock baseline of a molecule, with float64 orbitals."""
-    field = hartree_fock(molecule, basis, cartesian=True)
-    return SlaterJastrow(
-        molecule.positions,
-        molecule.charges,
-        gaussian_shells(field.mole),
-        field.up,
-        field.down,
-        seed=seed,
-    )
+    return SlaterJastrowForm(basis).build(molecule, seed)
+
+
+def has_orbitals(problem: Electrons) -> bool:
+    """Tell whether the wavefunction has orbitals that can be pretrained."""
+    return callable(getattr(problem.psi, "orbitals", None))
 
 
 def pretrain(
@@ -144,17 +38,18 @@ def pretrain(
     steps: int,
     rng: torch.Generator,
     rate: float = 2e-2,
-) -> float:
-    """Match every determinant's orbitals with the given ones; return the last loss.
+) -> Electrons:
+    """Return the problem with every determinant's orbitals matched with the given ones.
 
     Adam, its rate falling to a tenth, lowers the mean square difference at walkers that
     sample the network itself; the off-diagonal spin blocks of the dense determinants are
     matched with zero.
     """
     up = electrons.hamiltonian.up
+    electrons = electrons.at(electrons.flat.vector.clone())
     psi: Any = electrons.psi
     adam = torch.optim.Adam(psi.parameters(), lr=rate)
-    width, loss = torch.tensor(0.3, dtype=torch.float64), torch.zeros(())
+    width = torch.tensor(0.3, dtype=torch.float64)
     short = Electrons(electrons.hamiltonian, electrons.flat, 3, False, 0.5, electrons.chunk)
     for step in range(steps):
         adam.param_groups[0]["lr"] = rate * (1 - 0.9 * step / steps)
@@ -168,8 +63,7 @@ def pretrain(
         mismatch = (matrix - target[:, None]).square().mean()
         adam.zero_grad()
         mismatch.backward()
-        loss = mismatch.detach()
         adam.step()
     for parameter in psi.parameters():
         parameter.grad = None
-    return float(loss)
+    return electrons

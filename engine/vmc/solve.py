@@ -1,7 +1,7 @@
 """Solve one geometry after another, each from the nearest one already solved."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,8 +11,27 @@ from .electrons import Electrons
 from .evaluate import Evaluation, evaluate
 from .hamiltonian import Molecule
 from .optimiser import Optimiser
-from .pretrain import pretrain, starting_orbitals
+from .pretrain import has_orbitals, pretrain, starting_orbitals
 from .world import Vmc, VmcState
+
+EVALUATION_STREAM = 1 << 40
+"""Random stream of the frozen evaluation, far from those of the steps."""
+PRETRAINING_STREAM = 1 << 41
+"""Random stream of what precedes the first step."""
+
+
+def pretrained(world: Vmc, steps: int, basis: str, rng: torch.Generator) -> Vmc:
+    """Return the world with Hartree-Fock orbitals, where its network has orbitals.
+
+    Raises:
+        InputError: see :func:`~.hartree_fock.pyscf_mole`.
+    """
+    problem = world.problem
+    if not (steps and isinstance(problem, Electrons) and has_orbitals(problem)):
+        return world
+    orbitals = starting_orbitals(problem.hamiltonian, basis)
+    start = problem.start(world.walkers, rng)
+    return replace(world, problem=pretrain(problem, orbitals, start, steps, rng))
 
 
 @dataclass(frozen=True)
@@ -125,29 +144,23 @@ class Solver:
         for step in range(steps):
             state = world.step(state)
             progress(step + 1, steps, state)
-        problem.flat.load(state.average)
-        rng = runtime.generator(self.seed, 1 << 40)
+        problem = problem.at(state.average)
+        rng = runtime.generator(self.seed, EVALUATION_STREAM)
         result = evaluate(
             problem, state.walkers, state.width, rng, self.sweeps, self.forces
         )
         return Solution(molecule, state.average, result.walkers, state.width), result
 
     def _cold(self, world: Vmc) -> VmcState:
-        problem = world.problem
-        assert isinstance(problem, Electrons)
-        rng = runtime.generator(self.seed, 1 << 41)
-        if self.pretraining:
-            orbitals = starting_orbitals(problem.hamiltonian, self.basis)
-            start = problem.start(self.walkers, rng)
-            pretrain(problem, orbitals, start, self.pretraining, rng)
-        return world.init(rng)
+        rng = runtime.generator(self.seed, PRETRAINING_STREAM)
+        return pretrained(world, self.pretraining, self.basis, rng).init(rng)
 
     def _warm(self, world: Vmc, start: Solution) -> VmcState:
         problem = world.problem
         assert isinstance(problem, Electrons)
-        problem.flat.load(start.parameters)
+        world = replace(world, problem=problem.at(start.parameters))
         walkers = warp(
             start.walkers, start.molecule.positions, problem.hamiltonian.positions
         )
-        rng = runtime.generator(self.seed, 1 << 41)
+        rng = runtime.generator(self.seed, PRETRAINING_STREAM)
         return world.begin(walkers, start.width, rng)

@@ -8,7 +8,8 @@ so that a ratio of wavefunctions is a product over hidden units without any
 transcendental function; after a flip ``tanh theta`` follows from the addition theorem.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -62,6 +63,10 @@ class Spins:
     def exact(self) -> float | None:
         """The exact energy, where one is known."""
         return self.lattice.exact
+
+    def at(self, parameters: Tensor) -> Self:
+        """Return the problem with other parameters; this one does not change."""
+        return replace(self, flat=self.flat.at(parameters))
 
     def start(self, walkers: int, rng: torch.Generator) -> Tensor:
         """Return the first spins, ``[walkers, sites]``."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -24,12 +24,16 @@ class Problem(Protocol):
 
     @property
     def unit(self) -> str:
-        """Of energies, as it is written beside them."""
+        """Of energies."""
         ...
 
     @property
     def exact(self) -> float | None:
         """The exact energy, where one is known."""
+        ...
+
+    def at(self, parameters: Tensor) -> Self:
+        """Return the problem with other parameters; this one does not change."""
         ...
 
     def start(self, walkers: int, rng: torch.Generator) -> Tensor:
@@ -132,9 +136,9 @@ class Vmc:
         """
         number = int(state.step)
         rng = runtime.generator(int(state.seed), number + 1)
-        self.problem.flat.load(state.parameters)
-        swept = self.problem.sweep(state.walkers, state.width, rng)
-        energy = self.problem.local_energy(swept.walkers)
+        problem = self.problem.at(state.parameters)
+        swept = problem.sweep(state.walkers, state.width, rng)
+        energy = problem.local_energy(swept.walkers)
         good = energy.isfinite()
         if int(good.sum()) * 2 < len(good):
             raise GuardError(
@@ -145,7 +149,7 @@ class Vmc:
             )
         chosen = replace_bad(good, rng)
         walkers, energy = swept.walkers[chosen], energy[chosen]
-        scores = self.problem.scores(walkers)
+        scores = problem.scores(walkers)
         change, memory = self.optimiser.update(scores, energy, state.memory, number)
         parameters = state.parameters + change
         keep = 1 - 1 / min(float(self.memory), max(number / 10, 1.0))

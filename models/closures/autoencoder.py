@@ -19,37 +19,43 @@ density, velocity, temperature and W, no more. The form follows the idea of Han,
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
+from annotated_types import Ge, Le
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..parts import part
+from .contract import weights_from
+from .face import Widths
 
-@dataclass(frozen=True)
+
+@part
 class AutoencoderForm:
-    """How to make a :class:`MomentAutoencoder`.
+    """How to make a :class:`MomentAutoencoder`."""
 
-    Attributes:
-        latent: numbers kept beside density, velocity and temperature.
-        order: M, the highest Hermite moment that is decoded.
-        hidden: widths of the decoder's network.
-        nodes: of the Gauss-Hermite rule.
-    """
+    latent: Annotated[int, Ge(1), Le(20)] = 3
+    """Numbers kept, besides density, velocity and temperature."""
+    order: Annotated[int, Ge(4), Le(20)] = 11
+    """M, the highest Hermite moment that is decoded."""
+    hidden: Widths = (32, 32)
+    """Widths of the decoder's network."""
+    nodes: Annotated[int, Ge(8), Le(64)] = 28
+    """Of the Gauss-Hermite rule."""
+    kind: Literal["moment_autoencoder"] = "moment_autoencoder"
 
-    latent: int = 3
-    order: int = 11
-    hidden: tuple[int, ...] = (32, 32)
-    nodes: int = 28
+    contract: ClassVar = "moments"
 
     def __post_init__(self) -> None:
         if not 1 <= self.latent <= self.order - 2:
             raise ValueError(f"latent {self.latent}: there are {self.order - 2} moments")
 
-    def build(self) -> "MomentAutoencoder":
-        """Return the module with weights from torch's default generator."""
-        return MomentAutoencoder(self)
+    def build(self, seed: int | None = None) -> "MomentAutoencoder":
+        """Return the module with first weights from a seed, or torch's own generator."""
+        with weights_from(seed):
+            return MomentAutoencoder(self)
 
 
 def hermite_functions(xi: Tensor, order: int) -> Tensor:
@@ -126,9 +132,9 @@ class MomentAutoencoder(nn.Module):
         """Return l_3 .. l_M of the decoder, ``[..., moments]``."""
         straight = latent @ (self.linear * self.mask.T).T
         mirrored = self.net(latent * self.sides) * self.parity
-        calm = self.net(torch.zeros_like(latent[..., :1]).expand_as(latent))
+        rest = self.net(torch.zeros_like(latent[..., :1]).expand_as(latent))
         own = self.net(latent)
-        return straight + 0.5 * (own + mirrored - calm - calm * self.parity)
+        return straight + 0.5 * (own + mirrored - rest - rest * self.parity)
 
     def distribution(self, latent: Float[Tensor, "*batch latent"]) -> Tensor:
         """Return the positive weights of the nodes, not yet normalised."""
@@ -143,8 +149,8 @@ class MomentAutoencoder(nn.Module):
         at = mean + spread * xi
         he = hermite_functions(at, self.config.order)[:, 3:]
         total = self.distribution(latent).sum()
-        calm = (-0.5 * at * at).exp() / (2.0 * torch.pi) ** 0.5
-        return spread * calm * positive(he @ self.bent(latent)) / total
+        maxwellian = (-0.5 * at * at).exp() / (2.0 * torch.pi) ** 0.5
+        return spread * maxwellian * positive(he @ self.bent(latent)) / total
 
     def decode(self, latent: Float[Tensor, "*batch latent"]) -> Tensor:
         """Return h of the decoded distribution, ``[..., moments]``."""

@@ -11,7 +11,7 @@ exponential is Levermore's, J. Stat. Phys. 83, 1996, p. 1021). phi grows like x,
 moments exist, also where an exponential would not be integrable.
 
 The multipliers are the slopes of the entropy over the moments. So a network ``eta(g)`` that
-is convex in ``g_k = <He_k> / sqrt(k!)``, k = 3..5, stands for the entropy, and
+is convex in ``g_k = <He_k> / sqrt(k!)``, k = 3..5, represents the entropy, and
 
     alpha_k = d eta / d g_k,  k = 3..5,
 
@@ -28,15 +28,19 @@ f has a recurrence coefficient ``b_3 > 0``: the answer, in the form that
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
+from annotated_types import Ge, Le
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from ..parts import part
 from .autoencoder import hermite_functions, positive, slope
+from .contract import weights_from
+from .face import Widths
 from .recurrence import geometric, raw_moments
 
 ORDER = 5
@@ -85,23 +89,25 @@ class ConvexNet(nn.Module):
         return z[..., 0]
 
 
-@dataclass(frozen=True)
+@part
 class EntropyForm:
-    """How to make an :class:`EntropyClosure`.
+    """How to make an :class:`EntropyClosure`."""
 
-    Attributes:
-        hidden: widths of the convex network.
-        nodes: of the Gauss-Hermite rule.
-        newton: steps for the first three multipliers.
-    """
+    hidden: Widths = (24, 24)
+    """Widths of the convex network."""
+    nodes: Annotated[int, Ge(8), Le(64)] = 28
+    """Of the Gauss-Hermite rule."""
+    newton: Annotated[int, Ge(1), Le(50)] = 6
+    """Steps for the first three multipliers."""
+    kind: Literal["entropy_closure"] = "entropy_closure"
 
-    hidden: tuple[int, ...] = (24, 24)
-    nodes: int = 28
-    newton: int = 6
+    contract: ClassVar = "recurrence"
+    order: ClassVar = ORDER
 
-    def build(self) -> "EntropyClosure":
-        """Return the module with weights from torch's default generator."""
-        return EntropyClosure(self)
+    def build(self, seed: int | None = None) -> "EntropyClosure":
+        """Return the module with first weights from a seed, or torch's own generator."""
+        with weights_from(seed):
+            return EntropyClosure(self)
 
 
 class EntropyClosure(nn.Module):

@@ -19,7 +19,7 @@ of the exact linear closure (Hammett and Perkins, Phys. Rev. Lett. 64, 1990, p. 
 * The answer is bounded (A, times the size S of the moments that are carried, so that
   strong shocks can be told: ``S^2 = 1 + stretch^2 sum k! g_k^2``) and vanishes with the
   local Knudsen number K.
-* The flux is one number per face, smoothed over a fixed length, so that nothing is lost and
+* The flux is one number per face, smoothed over a fixed length, so that it is conserved and
   explicit steps stay stable however fine the grid.
 * Where an input leaves the range of the training data, a gate closes and the flux goes to
   zero; where Grad's row would lose real eigenvalues, :func:`hyperbolic_share` says how much
@@ -31,50 +31,22 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
+from annotated_types import Ge, Gt, Le, MinLen
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..parts import part
+from .contract import ClosureOutput, FaceStencil, weights_from
+
+Widths = Annotated[tuple[Annotated[int, Ge(1), Le(1024)], ...], MinLen(1)]
+"""Widths of the hidden layers of a network."""
+
 DAMPING = 0.03
 """Of waves shorter than the filter, on grids finer than that of the training."""
-
-
-@dataclass(frozen=True)
-class FaceStencil:
-    """A row of cells and the faces between them, ``faces = cells + 1``.
-
-    Attributes:
-        low: ``[batch, faces, M + 1]`` w of the cell on the left of each face.
-        high: the same on the right.
-        cells: ``[batch, cells, M + 1]``.
-        tau: ``[batch, faces]`` relaxation time.
-        spacing: width of a cell.
-        periodic: whether the last face is the first one.
-    """
-
-    low: Tensor
-    high: Tensor
-    cells: Tensor
-    tau: Tensor
-    spacing: float
-    periodic: bool
-
-
-@dataclass(frozen=True)
-class ClosureOutput:
-    """What a closure says at each face, ``[batch, faces]``.
-
-    Attributes:
-        flux: f_{M+1}.
-        blend: share of Grad's last row, 0 to 1 (HME is 0).
-        trust: 1 inside the training range, 0 far outside.
-    """
-
-    flux: Tensor
-    blend: Tensor
-    trust: Tensor
 
 
 @dataclass(frozen=True)
@@ -163,11 +135,6 @@ def scaled_moments(w: Tensor) -> Tensor:
     return w[..., 3:] * scales(w)[..., 3:]
 
 
-def scaled_change(w: Tensor, d: Tensor) -> Tensor:
-    """Return a change d of w over the scales of w: d rho / rho, d u / sqrt(theta), ..."""
-    return d * scales(w)
-
-
 def hyperbolic_share(
     scaled: Float[Tensor, "*shape moments"], order: int, margin: float = 0.9
 ) -> Float[Tensor, "*shape"]:
@@ -207,40 +174,43 @@ def _row_weights(order: int) -> np.ndarray:
     return np.stack([below, top])
 
 
-@dataclass(frozen=True)
+@part
 class FaceForm:
-    """How to make a :class:`FaceClosure`.
+    """How to make a :class:`FaceClosure`."""
 
-    Attributes:
-        order: M, at least 4; there are M - 2 moments beyond Euler's three.
-        hidden: widths of the network.
-        reach: distances over which differences are seen, unit L. On a grid too coarse the
-            nearest cells stand in, so what is seen does not depend on the grid.
-        resolution: width of the cells it was trained on, unit L.
-        length: L, the unit of length in which the closure was trained.
-        smoothing: standard deviation of the filter over the faces, unit L.
-        bound: A times ``sqrt((M + 1)!)``.
-        onset: K_0.
-        stretch: how the bound grows with the moments; 0 for weak flows only.
-    """
+    order: Annotated[int, Ge(4), Le(14)] = 5
+    """M; there are M - 2 moments beyond density, momentum and energy."""
+    hidden: Widths = (32, 32)
+    """Widths of the network."""
+    reach: Annotated[tuple[Annotated[float, Gt(0)], ...], MinLen(1)] = (0.01,)
+    """Distances over which differences of the fields are seen, unit L; one short one is a
+    purely local closure. On a grid too coarse the nearest cells are taken, so what is seen
+    does not depend on the grid."""
+    resolution: Annotated[float, Gt(0)] = 0.01
+    """Width of the cells it was trained on, unit L; training sets it."""
+    length: Annotated[float, Gt(0)] = 1.0
+    """L, the unit of length in which the closure was trained."""
+    smoothing: Annotated[float, Ge(0)] = 0.02
+    """Standard deviation of the filter over the faces, unit L."""
+    bound: Annotated[float, Gt(0)] = 4.0
+    """A, the largest ``sqrt((M + 1)!)`` g_{M+1}, over the size of the moments where they
+    stretch it."""
+    onset: Annotated[float, Gt(0)] = 3e-3
+    """K_0."""
+    stretch: Annotated[float, Ge(0)] = 0.0
+    """How the bound grows with the moments; 1 for strong shocks, 0 for weak flows."""
+    kind: Literal["face_closure"] = "face_closure"
 
-    order: int = 5
-    hidden: tuple[int, ...] = (32, 32)
-    reach: tuple[float, ...] = (0.01,)
-    resolution: float = 0.01
-    length: float = 1.0
-    smoothing: float = 0.02
-    bound: float = 4.0
-    onset: float = 3e-3
-    stretch: float = 0.0
+    contract: ClassVar = "faces"
 
     def __post_init__(self) -> None:
         if self.order < 4:
             raise ValueError(f"order {self.order}: a learned closure needs at least 4")
 
-    def build(self) -> "FaceClosure":
-        """Return the module with weights from torch's default generator."""
-        return FaceClosure(self)
+    def build(self, seed: int | None = None) -> "FaceClosure":
+        """Return the module with first weights from a seed, or torch's own generator."""
+        with weights_from(seed):
+            return FaceClosure(self)
 
 
 class FaceClosure(nn.Module):
@@ -303,12 +273,12 @@ class FaceClosure(nn.Module):
             (ahead - behind) * (cell / (2 * half - 1))
             for cell, half, (behind, ahead) in zip(wanted, halves, pairs, strict=True)
         ]
-        own = 0.5 * (row.low + row.high)
+        own = row.mean
         if together == 1:
             return own, found
         behind, ahead = self.pairs(row, [1])[0]
         mean = 0.5 * (behind + ahead)
-        if not row.periodic:  # what a wall says stands in the outermost faces alone
+        if not row.periodic:  # only the outermost faces know a wall
             mean = torch.cat([own[:, :1], mean[:, 1:-1], own[:, -1:]], 1)
         return mean, found
 
@@ -363,7 +333,7 @@ class FaceClosure(nn.Module):
 
     def onset_gate(self, row: FaceStencil) -> Tensor:
         """Return ``K / (K + K_0)``."""
-        return self._gate(0.5 * (row.low + row.high), row.tau)
+        return self._gate(row.mean, row.tau)
 
     def _gate(self, mean: Tensor, tau: Tensor) -> Tensor:
         k = tau * mean[..., 2].clamp(min=1e-6).sqrt() / self.config.length
@@ -409,13 +379,13 @@ class FaceClosure(nn.Module):
         """
         (near, far) = self.pairs(row, [1, 2])
         third = [ahead[..., -1] - behind[..., -1] for behind, ahead in (near, far)]
-        theta = 0.5 * (row.low + row.high)[..., 2]
+        theta = row.mean[..., 2]
         speed = DAMPING * theta.clamp(min=1e-6).sqrt()
         return speed * (third[1] - 3.0 * third[0])
 
     def unit(self, row: FaceStencil) -> Tensor:
         """Return ``S rho theta^((M + 1)/2) / sqrt((M + 1)!)`` at the faces."""
-        return self.unit_at(0.5 * (row.low + row.high))
+        return self.unit_at(row.mean)
 
     def unit_at(self, mean: Tensor) -> Tensor:
         """Return the same of a state ``[..., M + 1]``."""

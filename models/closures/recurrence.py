@@ -1,4 +1,4 @@
-r"""A closure of six moments of a possible gas: it learns a recurrence coefficient.
+r"""A closure of six moments that stay realizable: it learns a recurrence coefficient.
 
 Moments ``M_0 .. M_5`` of a distribution f(v) > 0 are as good as the recurrence
 coefficients of the polynomials orthogonal under f,
@@ -8,7 +8,7 @@ coefficients of the polynomials orthogonal under f,
 ``M_0, a_0 = u, b_1 = theta, a_1, b_2, a_2``; a Maxwellian has ``a_n = u, b_n = n theta``.
 The moments belong to some f > 0 exactly if all ``b_n > 0`` (Gautschi, Orthogonal
 Polynomials: Computation and Approximation, 2004, section 1.3). To close the equations is
-to say what M_6 is, and that is to say b_3: any positive b_3 is a possible gas. Here
+to say what M_6 is, and that is to say b_3: any positive b_3 is realizable. Here
 
     b_3 = 3 b_1^(1/3) (b_2 / 2)^(2/3) exp( A tanh( (N(z) - N(0)) / A ) ),
 
@@ -29,13 +29,16 @@ and Torrilhon, J. Comput. Phys. 251, 2013, p. 500.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Gt
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .face import MirrorNet
+from ..parts import part
+from .contract import weights_from
+from .face import MirrorNet, Widths
 
 Coefficient = Callable[[Tensor], Tensor]
 """``[..., 6]`` of :func:`coefficients` to b_3 ``[...]``."""
@@ -98,7 +101,7 @@ def reach(some: Float[Tensor, "... 6"], b3: Tensor) -> tuple[Tensor, Tensor]:
     matrix = torch.diag_embed(diagonal)
     for side in (-1, 1):
         matrix = matrix + torch.diag_embed(off, offset=side)
-    # LAPACK stops at the first NaN of a batch; moments of no gas must not stop the others.
+    # LAPACK stops at the first NaN of a batch; the other systems must go on.
     known = matrix.isfinite().all(-1).all(-1, keepdim=True)
     beams = torch.linalg.eigvalsh(torch.where(known[..., None], matrix, 0.0))
     beams = torch.where(known, beams, torch.nan)
@@ -106,7 +109,7 @@ def reach(some: Float[Tensor, "... 6"], b3: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def geometric(some: Float[Tensor, "... 6"]) -> Tensor:
-    """Return ``b_3 = 3 b_1^(1/3) (b_2 / 2)^(2/3)``: the closure that nothing was taught."""
+    """Return ``b_3 = 3 b_1^(1/3) (b_2 / 2)^(2/3)``: the analytic baseline."""
     return 3.0 * some[..., 2] ** (1 / 3) * (0.5 * some[..., 4]) ** (2 / 3)
 
 
@@ -139,21 +142,23 @@ def speeds(
     return torch.linalg.eigvals(balanced)
 
 
-@dataclass(frozen=True)
+@part
 class RecurrenceForm:
-    """How to make a :class:`RecurrenceClosure`.
+    """How to make a :class:`RecurrenceClosure`."""
 
-    Attributes:
-        hidden: widths of the network.
-        bound: A.
-    """
+    hidden: Widths = (24, 24)
+    """Widths of the network."""
+    bound: Annotated[float, Gt(0)] = 6.0
+    """A."""
+    kind: Literal["recurrence_closure"] = "recurrence_closure"
 
-    hidden: tuple[int, ...] = (24, 24)
-    bound: float = 6.0
+    contract: ClassVar = "recurrence"
+    order: ClassVar = 5
 
-    def build(self) -> "RecurrenceClosure":
-        """Return the module with weights from torch's default generator."""
-        return RecurrenceClosure(self)
+    def build(self, seed: int | None = None) -> "RecurrenceClosure":
+        """Return the module with first weights from a seed, or torch's own generator."""
+        with weights_from(seed):
+            return RecurrenceClosure(self)
 
 
 class RecurrenceClosure(nn.Module):

@@ -24,35 +24,50 @@ distances included: with those frozen the system is hyperbolic.
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
+from annotated_types import Gt, Lt
 from torch import Tensor, nn
 
-from .face import FaceForm, FaceStencil
+from ..parts import part
+from .contract import ClosureOutput, FaceStencil, weights_from
+from .face import FaceForm
 
 
-@dataclass(frozen=True)
+@part
 class SpectrumForm:
-    """How to make a :class:`SpectralClosure`.
-
-    Attributes:
-        face: what it sees and how wide the network is.
-        span: largest shift of a speed over half the smallest gap of HME's; below 1.
-    """
+    """How to make a :class:`SpectralClosure`."""
 
     face: FaceForm = field(default_factory=FaceForm)
-    span: float = 0.9
+    """What it sees and how wide the network is."""
+    span: Annotated[float, Gt(0), Lt(1)] = 0.9
+    """Largest shift of a speed over half the smallest gap of HME's."""
+    kind: Literal["spectral_closure"] = "spectral_closure"
+
+    contract: ClassVar = "faces"
+
+    @property
+    def order(self) -> int:
+        """M."""
+        return self.face.order
+
+    @property
+    def length(self) -> float:
+        """L."""
+        return self.face.length
 
     def __post_init__(self) -> None:
         if not 0.0 < self.span < 1.0:
             raise ValueError(f"span {self.span}: speeds stay apart only between 0 and 1")
 
-    def build(self) -> "SpectralClosure":
-        """Return the module with weights from torch's default generator."""
-        return SpectralClosure(self)
+    def build(self, seed: int | None = None) -> "SpectralClosure":
+        """Return the module with first weights from a seed, or torch's own generator."""
+        with weights_from(seed):
+            return SpectralClosure(self)
 
 
 @lru_cache(maxsize=16)
@@ -134,14 +149,15 @@ class SpectralClosure(nn.Module):
         unit = theta.clamp(min=1e-6).sqrt() ** (order + 1) / math.factorial(order + 1)
         return unit * (weights_of(speeds) * scaled).sum(-1)
 
-    def forward(self, row: FaceStencil) -> tuple[Tensor, Tensor, Tensor]:
-        """Return D_{M+1}, the largest speed over ``sqrt(theta)``, and the trust."""
+    def forward(self, row: FaceStencil) -> ClosureOutput:
+        """Return ``-(M + 1) D_{M+1}``, the largest speed over ``sqrt(theta)``, trust."""
         view = self.eyes.view(row)
         speeds = self.speeds(view.z, self.eyes.onset_gate(row) * view.trust)
-        mean = 0.5 * (row.low + row.high)
+        mean = row.mean
         scaled = scaled_changes(mean, (row.high - row.low) / row.spacing)
         change = self.change(speeds, mean[..., 2], scaled)
-        return change, speeds.abs().amax(-1), view.trust
+        order, speed = speeds.shape[-1] - 1, speeds.abs().amax(-1)
+        return ClosureOutput(trust=view.trust, source=-(order + 1) * change, speed=speed)
 
 
 def _perceptron(widths: Sequence[int]) -> nn.Sequential:

@@ -14,35 +14,50 @@ One set of G2 for each neighbour species, one of G4 for each pair of species.
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Interval, MinLen
 from torch import Tensor, nn
 
+from ..parts import part
 from .deep_potential import polar
+from .fields import Members, Positive, Weight, Widths
 from .fitting import Fitting
 
 
-@dataclass(frozen=True)
+@part
 class BehlerParrinello:
-    """Configuration: a shifted set of G2 and a grid of G4.
+    """Symmetry functions, a shifted set of G2 and a grid of G4; a network per species."""
 
-    Attributes:
-        shifts: number of G2, centres evenly spaced between ``first`` and the cutoff.
-        etas: 1 / angstrom^2, of G4.
-        zetas: exponents of G4; each stands with lambda = 1 and -1.
-        angular_cutoff: of G4, angstrom; triples are costly.
-    """
+    species: tuple[str, ...] = ()
+    """Chemical symbols; those of the data by default."""
+    cutoff: Positive = 5.0
+    """Range of the radial functions in angstrom."""
+    angular_cutoff: Positive = 4.0
+    """Range of the angular functions in angstrom; triples are costly."""
+    first: Positive = 1.0
+    """Centre of the first radial function in angstrom."""
+    shifts: Annotated[int, Interval(ge=1, le=64)] = 12
+    """Radial functions for each species, centres evenly spaced from ``first`` to cutoff."""
+    etas: Annotated[tuple[Weight, ...], MinLen(1)] = (0.005, 0.05)
+    """Of the angular functions, 1 / angstrom^2."""
+    zetas: Annotated[tuple[Positive, ...], MinLen(1)] = (1.0, 2.0, 4.0, 16.0)
+    """Exponents of the angular functions; each with lambda = 1 and -1."""
+    fitting: Widths = (32, 32)
+    """Widths of the hidden layers."""
+    members: Members = 1
+    """Size of the committee."""
+    kind: Literal["behler_parrinello"] = "behler_parrinello"
 
-    species: tuple[str, ...]
-    cutoff: float = 5.0
-    angular_cutoff: float = 4.0
-    first: float = 1.0
-    shifts: int = 12
-    etas: tuple[float, ...] = (0.005, 0.05)
-    zetas: tuple[float, ...] = (1.0, 2.0, 4.0, 16.0)
-    fitting: tuple[int, ...] = (32, 32)
-    members: int = 1
+    def __post_init__(self) -> None:
+        """Refuse angular functions that reach further than the neighbours.
+
+        Raises:
+            ValueError: ``angular_cutoff`` exceeds ``cutoff``.
+        """
+        if self.angular_cutoff > self.cutoff:
+            raise ValueError("angular_cutoff cannot exceed cutoff")
 
     def build(self, seed: int = 0) -> "BehlerParrinelloPotential":
         """Return an untrained potential."""

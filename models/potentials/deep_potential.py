@@ -28,12 +28,16 @@ Every parameter carries a leading axis ``members``: a committee is one module an
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Interval
 from torch import Tensor, nn
 
+from ..parts import part
 from .contraction import GramContraction, MomentContraction
+from .fields import Channels, Degree, Members, Positive, Widths
 from .fitting import Fitting
 from .harmonics import MAX_DEGREE, harmonics, harmonics_gradient
 from .radial import (
@@ -408,19 +412,39 @@ class _SeriesGradient(torch.autograd.Function):
         return torch.stack(parts, 2), None, None
 
 
-@dataclass(frozen=True)
+@part
 class SmoothEdition:
-    """Configuration of the smooth edition (DeePMD-kit's ``se_e2_a``, its default sizes)."""
+    """The smooth edition of Deep Potential (DeePMD-kit's se_e2_a)."""
 
-    species: tuple[str, ...]
-    cutoff: float = 6.0
-    switch_start: float = 0.5
-    neurons: tuple[int, ...] = (25, 50, 100)
-    axis: int = 16
-    fitting: tuple[int, ...] = (240, 240, 240)
-    members: int = 1
+    species: tuple[str, ...] = ()
+    """Chemical symbols; those of the data by default."""
+    cutoff: Positive = 6.0
+    """Interaction range in angstrom."""
+    switch_start: Positive = 0.5
+    """Distance at which the switch begins to fall, angstrom."""
+    neurons: Widths = (25, 50, 100)
+    """Widths of the embedding network."""
+    axis: Channels = 16
+    """Columns on the short side of the product of moments."""
+    fitting: Widths = (240, 240, 240)
+    """Widths of the hidden layers."""
+    members: Members = 1
+    """Size of the committee."""
     skip: float = 1.0
+    """Factor of the input of a hidden layer that is added to its output."""
     timestep: float = 0.1
+    """Initial factor of the output of such a layer."""
+    kind: Literal["smooth_edition"] = "smooth_edition"
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that do not fit together.
+
+        Raises:
+            ValueError: the switch begins beyond the cutoff, or ``axis`` is too large.
+        """
+        _check_switch(self.switch_start, self.cutoff)
+        if self.axis > self.neurons[-1]:
+            raise ValueError("axis cannot exceed the last width of neurons")
 
     def radial(self) -> EmbeddingRadial:
         """Return the embedding networks."""
@@ -437,31 +461,48 @@ class SmoothEdition:
         return DeepPotential(self, lmax=1).reset(seed)
 
 
-@dataclass(frozen=True)
+@part
 class HigherMoments:
-    """Configuration of the default: moments up to ``lmax`` of Chebyshev mixes."""
+    """The default: Chebyshev mixes, moments up to ``lmax``, a small fitting network."""
 
-    species: tuple[str, ...]
-    cutoff: float = 5.0
-    switch_start: float = 0.5
-    basis: int = 10
-    channels: int = 16
-    axis: int = 8
-    lmax: int = 3
-    products: int = 6
-    fitting: tuple[int, ...] = (64, 64)
-    members: int = 1
+    species: tuple[str, ...] = ()
+    """Chemical symbols; those of the data by default."""
+    cutoff: Positive = 5.0
+    """Interaction range in angstrom."""
+    switch_start: Positive = 0.5
+    """Distance at which the switch begins to fall, angstrom."""
+    basis: Annotated[int, Interval(ge=2, le=64)] = 10
+    """Chebyshev polynomials."""
+    channels: Channels = 16
+    """Radial functions."""
+    axis: Channels = 8
+    """Channels on the short side of the products of moments."""
+    lmax: Degree = 3
+    """Highest angular degree."""
+    products: Annotated[int, Interval(ge=0, le=256)] = 6
+    """Channels that enter the three-moment products."""
+    fitting: Widths = (64, 64)
+    """Widths of the hidden layers."""
+    members: Members = 4
+    """Size of the committee; members differ by their initial weights."""
     skip: float = 0.7
+    """Factor of the input of a hidden layer that is added to its output."""
     timestep: float = 0.7
+    """Initial factor of the output of such a layer."""
+    kind: Literal["higher_moments"] = "higher_moments"
 
     def __post_init__(self) -> None:
-        """Refuse what the harmonics do not reach.
+        """Refuse sizes that do not fit together, and what the harmonics do not reach.
 
         Raises:
-            ValueError: ``lmax`` is not in 1..3.
+            ValueError: ``lmax`` is not in 1..3, the switch begins beyond the cutoff, or
+                ``axis`` or ``products`` is too large.
         """
         if not 1 <= self.lmax <= MAX_DEGREE:
             raise ValueError(f"lmax = {self.lmax}: allowed are 1 to {MAX_DEGREE}")
+        _check_switch(self.switch_start, self.cutoff)
+        if max(self.axis, self.products) > self.channels:
+            raise ValueError("axis and products cannot exceed channels")
 
     def radial(self) -> ChebyshevRadial:
         """Return the linear radial mix."""
@@ -481,6 +522,11 @@ class HigherMoments:
     def build(self, seed: int = 0) -> DeepPotential:
         """Return an untrained potential."""
         return DeepPotential(self, self.lmax).reset(seed)
+
+
+def _check_switch(start: float, cutoff: float) -> None:
+    if start >= cutoff:
+        raise ValueError("switch_start must lie below cutoff")
 
 
 def join(models: Sequence[DeepPotential]) -> DeepPotential:

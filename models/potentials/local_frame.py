@@ -15,36 +15,57 @@ It is kept as a negative control: its energy is not conserved, and the audits mu
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from ..parts import part
+from .fields import Counts, Members, Positive, Widths
 from .fitting import Fitting
 
 COLLINEAR = 0.05
 """A second axis whose sine with the first is below this is skipped."""
 
 
-@dataclass(frozen=True)
+@part
 class LocalFrame:
-    """Configuration; ``angular`` and ``radial`` count neighbours of each species."""
+    """The Deep Potential of 2018: discontinuous, kept as a negative control."""
 
-    species: tuple[str, ...]
-    cutoff: float = 6.0
-    angular: tuple[int, ...] = (16,)
-    radial: tuple[int, ...] = (30,)
-    fitting: tuple[int, ...] = (120, 60, 30)
-    members: int = 1
+    species: tuple[str, ...] = ()
+    """Chemical symbols; those of the data by default."""
+    cutoff: Positive = 6.0
+    """Interaction range in angstrom."""
+    angular: Counts = (16,)
+    """Sorted neighbours with coordinates: one number, or one for each species."""
+    radial: Counts = (30,)
+    """Further neighbours with their distance alone: one number, or one for each species."""
+    fitting: Widths = (120, 60, 30)
+    """Widths of the hidden layers."""
+    members: Members = 1
+    """Size of the committee."""
+    kind: Literal["local_frame"] = "local_frame"
 
     def __post_init__(self) -> None:
         """Refuse counts that do not belong to the species.
 
         Raises:
-            ValueError: not one count per species.
+            ValueError: neither one count nor one for each species.
         """
-        if not len(self.angular) == len(self.radial) == len(self.species):
-            raise ValueError("angular and radial need one count for each species")
+        for key, counts in (("angular", self.angular), ("radial", self.radial)):
+            if self.species and len(counts) not in (1, len(self.species)):
+                raise ValueError(
+                    f"{key}: {len(counts)} numbers for {len(self.species)} species "
+                    f"({', '.join(self.species)}); allowed: one, or one for each"
+                )
+
+    @property
+    def counts(self) -> list[tuple[int, int]]:
+        """``angular`` and ``radial`` of each species."""
+        each = (
+            v * len(self.species) if len(v) == 1 else v for v in (self.angular, self.radial)
+        )
+        return list(zip(*each, strict=True))
 
     def build(self, seed: int = 0) -> "LocalFramePotential":
         """Return an untrained potential."""
@@ -59,7 +80,7 @@ class LocalFramePotential(nn.Module):
         self.config, self.members = config, config.members
         self.species, self.cutoff = tuple(config.species), config.cutoff
         blocks: list[int] = []
-        for angular, radial in zip(config.angular, config.radial, strict=True):
+        for angular, radial in config.counts:
             blocks += [angular, 3 * angular, radial]
         self.fitting = Fitting(
             config.members,
@@ -101,8 +122,7 @@ class LocalFramePotential(nn.Module):
         frame = local_frames(safe, distance, inside)
         local = (safe @ frame.mT) / distance[..., None].square()
         parts = []
-        counts = zip(self.config.angular, self.config.radial, strict=True)
-        for index, (angular, radial) in enumerate(counts):
+        for index, (angular, radial) in enumerate(self.config.counts):
             near = _nearest(
                 distance, inside & (neighbour_species == index), angular + radial
             )

@@ -10,12 +10,15 @@ data. So atoms that collide harder than anything in the data still repel.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
+from ..parts import ByKind, part
 from .deep_potential import DeepPotential, HigherMoments, SmoothEdition, polar, switch
+from .fields import Positive
 from .fitting import Fitting
 
 COULOMB = 14.399645
@@ -27,6 +30,27 @@ _SCREENING = (
     (0.28022, 0.40290),
     (0.02817, 0.20162),
 )
+
+
+_TABLE = (
+    "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge "
+    "As Se Br Kr Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm "
+    "Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th "
+    "Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og"
+)
+SYMBOLS = tuple(_TABLE.split())
+"""Chemical symbols in the order of their nuclear charge, hydrogen first."""
+
+
+def atomic_number(symbol: str) -> int:
+    """Return the nuclear charge of an element.
+
+    Raises:
+        ValueError: there is no such element.
+    """
+    if symbol not in SYMBOLS:
+        raise ValueError(f"{symbol} is no chemical symbol, so its charge is unknown")
+    return SYMBOLS.index(symbol) + 1
 
 
 class ZblRepulsion(nn.Module):
@@ -58,21 +82,35 @@ class ZblRepulsion(nn.Module):
         return 0.5 * torch.where(mask, pair, 0.0).sum(1)
 
 
-@dataclass(frozen=True)
+@part
 class ZblSum:
-    """Configuration of a network with the universal repulsion underneath.
+    """A network and the repulsion of Ziegler, Biersack and Littmark at short distances."""
 
-    Attributes:
-        network: configuration of the network.
-        numbers: atomic numbers of its species.
-        inner: the repulsion is whole below this distance, angstrom.
-        outer: and gone beyond this one.
-    """
+    network: Annotated[HigherMoments | SmoothEdition, ByKind()] = HigherMoments()
+    """Form of the network, with a ``kind`` of its own."""
+    numbers: tuple[int, ...] = ()
+    """Atomic numbers; those of the species by default."""
+    inner: Positive = 0.7
+    """The repulsion is whole below this distance, angstrom."""
+    outer: Positive = 1.4
+    """And zero beyond this one; keep it below the shortest distance in the data."""
+    kind: Literal["zbl_sum"] = "zbl_sum"
 
-    network: HigherMoments | SmoothEdition
-    numbers: tuple[int, ...]
-    inner: float = 0.7
-    outer: float = 1.4
+    def __post_init__(self) -> None:
+        """Refuse a switch that does not fall, and numbers that are not one per species.
+
+        Raises:
+            ValueError: one of the two, or a species that is no element.
+        """
+        if self.inner >= self.outer:
+            raise ValueError("inner must lie below outer")
+        if self.species and len(self.charges) != len(self.species):
+            raise ValueError("numbers: one for each species")
+
+    @property
+    def charges(self) -> tuple[int, ...]:
+        """Nuclear charge of each species."""
+        return self.numbers or tuple(atomic_number(symbol) for symbol in self.species)
 
     @property
     def members(self) -> int:
@@ -102,7 +140,7 @@ class ZblSumPotential(nn.Module):
         self.config, self.network = config, network
         self.species, self.cutoff = network.species, network.cutoff
         self.members = network.members
-        self.repulsion = ZblRepulsion(config.numbers, config.inner, config.outer)
+        self.repulsion = ZblRepulsion(config.charges, config.inner, config.outer)
 
     @property
     def fitting(self) -> Fitting:

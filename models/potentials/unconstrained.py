@@ -2,17 +2,19 @@
 
 Translation and permutation are exact, rotation is only learned, from rotated copies of
 the data (``augment`` in training), as in unconstrained architectures such as PET
-(Pozdnyakov and Ceriotti, NeurIPS 2023, arXiv:2305.19302). :func:`rotational_spread`
-measures what remains.
+(Pozdnyakov and Ceriotti, NeurIPS 2023, arXiv:2305.19302).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Interval
 from torch import Tensor, nn
 
+from ..parts import part
 from .deep_potential import DeepPotential, HigherMoments
+from .fields import Channels, Degree, Members, Positive, Widths
 from .fitting import Fitting
 
 
@@ -30,18 +32,29 @@ class _LaboratoryMoments(nn.Module):
         return torch.cat([part.flatten(-2) for part in moments.split(degrees, -1)], -1)
 
 
-@dataclass(frozen=True)
+@part
 class Unconstrained:
-    """Configuration; the moments are those of :class:`HigherMoments`."""
+    """A network without rotational symmetry; it is trained on rotated frames."""
 
-    species: tuple[str, ...]
-    cutoff: float = 5.0
-    switch_start: float = 0.5
-    basis: int = 10
-    channels: int = 8
-    lmax: int = 3
-    fitting: tuple[int, ...] = (128, 128)
-    members: int = 1
+    invariant: ClassVar[bool] = False
+    """Whether the energy is invariant under rotations; otherwise training rotates."""
+    species: tuple[str, ...] = ()
+    """Chemical symbols; those of the data by default."""
+    cutoff: Positive = 5.0
+    """Interaction range in angstrom."""
+    switch_start: Positive = 0.5
+    """Distance at which the switch begins to fall, angstrom."""
+    basis: Annotated[int, Interval(ge=2, le=64)] = 10
+    """Chebyshev polynomials."""
+    channels: Channels = 8
+    """Radial functions."""
+    lmax: Degree = 3
+    """Highest angular degree."""
+    fitting: Widths = (128, 128)
+    """Widths of the hidden layers."""
+    members: Members = 1
+    """Size of the committee."""
+    kind: Literal["unconstrained"] = "unconstrained"
 
     def build(self, seed: int = 0) -> "UnconstrainedPotential":
         """Return an untrained potential."""
@@ -117,27 +130,8 @@ def random_rotations(count: int, generator: torch.Generator) -> Tensor:
     return torch.stack([torch.stack(row, -1) for row in rows], -2)
 
 
-def rotational_spread(
-    module: nn.Module,
-    displacements: Tensor,
-    neighbour_species: Tensor,
-    mask: Tensor,
-    species: Tensor,
-    samples: int = 16,
-    seed: int = 0,
-) -> Tensor:
-    """Standard deviation of atomic energies over rotations, ``[members, atoms]`` eV."""
-    turns = random_rotations(samples, torch.Generator().manual_seed(seed))
-    energies = [
-        module(displacements @ turn.to(displacements).T, neighbour_species, mask, species)
-        for turn in turns
-    ]
-    return torch.stack(energies).std(0)
-
-
 __all__ = [
     "Unconstrained",
     "UnconstrainedPotential",
     "random_rotations",
-    "rotational_spread",
 ]

@@ -10,27 +10,29 @@ of W. E, J. Han, L. Zhang, "Integrating machine learning with physics-based mode
 
 import itertools
 import math
-from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 
+from ..parts import part
+from .fields import Positive, Widths
 
-@dataclass(frozen=True)
+
+@part
 class WholeBox:
-    """Configuration.
-
-    Attributes:
-        species: one chemical symbol.
-        atoms: their number.
-        lengths: edges of the orthogonal box, angstrom.
-        hidden: widths of the layers.
-    """
+    """One network of all coordinates of one box, without any symmetry."""
 
     species: tuple[str, ...]
-    atoms: int
-    lengths: tuple[float, float, float]
-    hidden: tuple[int, ...] = (240, 120)
+    """One chemical symbol."""
+    atoms: Annotated[int, Ge(1)]
+    """Their number."""
+    lengths: tuple[Positive, Positive, Positive]
+    """Edges of the orthogonal box, angstrom."""
+    hidden: Widths = (240, 120)
+    """Widths of the hidden layers."""
+    kind: Literal["whole_box"] = "whole_box"
 
     def build(self, seed: int = 0) -> "WholeBoxPotential":
         """Return an untrained potential."""

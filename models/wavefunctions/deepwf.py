@@ -1,8 +1,12 @@
 """DeepWF: a wavefunction without determinants, for fermions and for bosons."""
 
+from typing import Annotated, ClassVar, Literal
+
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
+from ..parts import part
 from . import jet
 from .electrons import (
     Backbone,
@@ -10,11 +14,34 @@ from .electrons import (
     Envelope,
     NuclearCusp,
     PairCusp,
+    Particles,
     jastrow,
     normal,
     zeros,
 )
 from .jet import Field
+
+
+@part
+class DeepWfForm:
+    """Determinant-free ansatz of Han, Zhang and E (2019)."""
+
+    width: Annotated[int, Ge(1), Le(1024)] = 32
+    """Features of an electron."""
+    pair_width: Annotated[int, Ge(1), Le(256)] = 16
+    """Features of a pair."""
+    layers: Annotated[int, Ge(0), Le(12)] = 2
+    """Message-passing layers."""
+    kind: Literal["deepwf"] = "deepwf"
+    space: ClassVar[str] = "continuum"
+
+    def build(self, system: Particles, seed: int = 0) -> "DeepWf":
+        """Return the network for a system."""
+        return DeepWf(
+            system.positions, system.charges, system.up, system.down, self.width,
+            self.pair_width, self.layers, system.envelope, system.cusps, system.bosons,
+            seed,
+        )  # fmt: skip
 
 
 class DeepWf(nn.Module):

@@ -1,8 +1,12 @@
 """Determinant network: a FermiNet-class ansatz with exact cusps."""
 
+from typing import Annotated, ClassVar, Literal
+
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
+from ..parts import part
 from . import jet
 from .electrons import (
     Backbone,
@@ -10,11 +14,57 @@ from .electrons import (
     Envelope,
     NuclearCusp,
     PairCusp,
+    Particles,
     jastrow,
     normal,
     zeros,
 )
 from .jet import Field
+
+SIZES = {"small": (32, 16, 3, 8), "medium": (64, 32, 4, 16), "large": (256, 32, 4, 16)}
+"""Width, width of pairs, layers and determinants of the named sizes."""
+
+
+@part
+class DeterminantForm:
+    """FermiNet-class determinant network with exact cusps."""
+
+    size: Literal["small", "medium", "large"] | None = None
+    """Sets width, pair_width, layers and determinants: small is 32, 16, 3, 8; medium is
+    64, 32, 4, 16; large is 256, 32, 4, 16."""
+    width: Annotated[int, Ge(1), Le(1024)] = 32
+    """Features of an electron."""
+    pair_width: Annotated[int, Ge(1), Le(256)] = 16
+    """Features of a pair of electrons."""
+    layers: Annotated[int, Ge(0), Le(12)] = 3
+    """Message-passing layers."""
+    determinants: Annotated[int, Ge(1), Le(64)] = 8
+    """Terms in the sum of determinants."""
+    kind: Literal["determinant"] = "determinant"
+    space: ClassVar[str] = "continuum"
+
+    def __post_init__(self) -> None:
+        if self.size is None:
+            return
+        names = ("width", "pair_width", "layers", "determinants")
+        for name, value in zip(names, SIZES[self.size], strict=True):
+            if getattr(self, name) not in (value, getattr(DeterminantForm, name)):
+                raise ValueError(f"size {self.size} sets {name} to {value}; leave it out")
+            object.__setattr__(self, name, value)
+
+    def build(self, system: Particles, seed: int = 0) -> "DeterminantNet":
+        """Return the network for a system.
+
+        Raises:
+            ValueError: the particles are bosons.
+        """
+        if system.bosons:
+            raise ValueError("a determinant is antisymmetric; bosons need deepwf")
+        return DeterminantNet(
+            system.positions, system.charges, system.up, system.down, self.width,
+            self.pair_width, self.layers, self.determinants, system.envelope, system.cusps,
+            seed,
+        )  # fmt: skip
 
 
 class DeterminantNet(nn.Module):

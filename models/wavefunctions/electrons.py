@@ -1,7 +1,7 @@
 """What all continuous wavefunctions share: features, message passing, exact cusps."""
 
 import math
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,46 @@ from . import jet
 from .jet import Field
 
 Envelope = Literal["exponential", "gaussian"]
+
+
+@runtime_checkable
+class Particles(Protocol):
+    """What a form must know of a continuous system to describe its ground state."""
+
+    @property
+    def positions(self) -> Tensor:
+        """Centres ``[centres, dim]`` in bohr."""
+        ...
+
+    @property
+    def charges(self) -> Tensor:
+        """Nuclear charges ``[centres]``; 0 for a trap."""
+        ...
+
+    @property
+    def up(self) -> int:
+        """Particles with spin up; they come first."""
+        ...
+
+    @property
+    def down(self) -> int:
+        """Particles with spin down."""
+        ...
+
+    @property
+    def envelope(self) -> Envelope:
+        """How the wavefunction decays."""
+        ...
+
+    @property
+    def cusps(self) -> tuple[float, float] | None:
+        """Slopes of ``log|psi|`` where opposite and where equal spins meet."""
+        ...
+
+    @property
+    def bosons(self) -> bool:
+        """Whether the wavefunction is symmetric."""
+        ...
 
 
 def normal(
@@ -30,7 +70,7 @@ class Centres(nn.Module):
 
     Network features are continuously differentiable at the centre: with
     ``u = d^2 / (1 + d)`` they are ``(r - R) / (1 + d)`` and ``log(1 + u)``; so the exact
-    electron-nucleus cusp can stand in one factor, :class:`NuclearCusp`, and nowhere else.
+    electron-nucleus cusp is in one factor, :class:`NuclearCusp`, and nowhere else.
 
     Args:
         positions: ``[centres, dim]`` in bohr.

@@ -85,7 +85,7 @@ def others(count: int, device: torch.device = CPU) -> Tensor:
 
 @cache
 def _cyclic(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Rows ``i`` and the cyclic slot in which particle ``k`` stands, both ``[k, i]``."""
+    """Rows ``i`` and the cyclic slot of particle ``k``, both ``[k, i]``."""
     every = torch.arange(count, device=device)
     k, i = torch.meshgrid(every, every, indexing="ij")
     return i, (k - i - 1) % count

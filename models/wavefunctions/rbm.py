@@ -2,9 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor, nn
+
+from ..parts import part
 
 
 def log_cosh(x: Tensor) -> Tensor:
@@ -14,7 +18,7 @@ def log_cosh(x: Tensor) -> Tensor:
 
 
 def translations(shape: Sequence[int]) -> Tensor:
-    """Return ``[sites, sites]``: at ``[t, i]`` stands where ``i`` lies after the shift -t.
+    """Return ``[sites, sites]``: entry ``[t, i]`` is the site of ``i`` after the shift -t.
 
     ``filter[translations[t]]`` is the filter moved by the lattice vector ``t``.
     """
@@ -25,6 +29,24 @@ def translations(shape: Sequence[int]) -> Tensor:
     for axis in range(1, len(shape)):
         index = index * shape[axis] + moved[..., axis]
     return index
+
+
+@part
+class RbmForm:
+    """Restricted Boltzmann machine on a lattice (Carleo and Troyer 2017)."""
+
+    alpha: Annotated[int, Ge(1), Le(32)] = 2
+    """Hidden units per site (filters, where symmetric)."""
+    symmetric: bool = True
+    """Whether the weights are shared over all translations."""
+    kind: Literal["rbm"] = "rbm"
+    space: ClassVar[str] = "lattice"
+
+    def build(self, system: Any, seed: int = 0) -> "Rbm | SymmetricRbm":
+        """Return the machine for the ``shape`` of a lattice."""
+        if self.symmetric:
+            return SymmetricRbm(system.shape, self.alpha, seed)
+        return Rbm(math.prod(system.shape), self.alpha, seed)
 
 
 class Rbm(nn.Module):

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from ..parts import part
 from . import jet
 from .electrons import Centres, NuclearCusp, PairCusp, jastrow, normal, zeros
 from .jet import Field
@@ -79,6 +81,29 @@ class GaussianBasis(nn.Module):
                         value = jet.multiply(value, own)
                 functions.append(value)
         return functions
+
+
+@part
+class SlaterJastrowForm:
+    """Hartree-Fock determinant with a Jastrow factor: the baseline."""
+
+    basis: str = "cc-pvdz"
+    """Gaussian basis of the orbitals (PySCF name)."""
+    kind: Literal["slater_jastrow"] = "slater_jastrow"
+    space: ClassVar[str] = "continuum"
+
+    def build(self, system: Any, seed: int = 0) -> "SlaterJastrow":
+        """Return the module for a molecule, with float64 orbitals.
+
+        Raises:
+            ValueError: the system has no orbitals in a Gaussian basis.
+        """
+        if not hasattr(system, "gaussian_orbitals"):
+            raise ValueError(
+                "slater_jastrow needs a molecule: its orbitals come from PySCF"
+            )
+        shells, up, down = system.gaussian_orbitals(self.basis)
+        return SlaterJastrow(system.positions, system.charges, shells, up, down, seed=seed)
 
 
 class SlaterJastrow(nn.Module):

@@ -38,10 +38,10 @@ def discrete_maxwellian(
     Newton's method without a graph, then one step with it: the derivative of the implicit
     function. Shapes ``[...]``; see :func:`.equilibrium.maxwellian` for the equation.
     """
-    nodes = velocities.nodes[:, 0].to(density)
+    nodes = velocities.like(density)[:, 0]
     shape = density.shape
     rho, u, t = (x.reshape(-1) for x in (density, velocity, temperature))
-    target = torch.tensor([1.0, 0.0, 1.0], dtype=rho.dtype)
+    target = torch.tensor([1.0, 0.0, 1.0], dtype=rho.dtype, device=rho.device)
 
     def fit(unknown: Tensor, u: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         xi = (nodes - u[:, None]) / t.sqrt()[:, None]
@@ -51,7 +51,7 @@ def discrete_maxwellian(
         return g, target - weighted.sum(1), weighted.mT @ basis
 
     with torch.no_grad():
-        unknown = torch.zeros(len(rho), 3, dtype=rho.dtype)
+        unknown = rho.new_zeros(len(rho), 3)
         unknown[:, 0], unknown[:, 2] = -0.5 * math.log(2 * math.pi), -0.5
         for _ in range(30):
             _, residual, jacobian = fit(unknown, u, t)
@@ -111,9 +111,9 @@ class LineKinetics:
             lambda rho, t: world.gas.relaxation_time(knudsen, rho, t),
             world.gas.prandtl if world.model == "shakhov" else 1.0,
         )
-        return bare._with_sides(world.sides[0])
+        return bare._with_sides(world.sides[0], knudsen.device)
 
-    def _with_sides(self, sides: Sides) -> "LineKinetics":
+    def _with_sides(self, sides: Sides, device: torch.device) -> "LineKinetics":
         if sides.periodic:
             return self
         ends = []
@@ -121,7 +121,9 @@ class LineKinetics:
             if not isinstance(side, Inflow):
                 raise InputError("line kinetics: the ends are periodic or reservoirs")
             state = torch.tensor(
-                [side.density, side.velocity[0], side.temperature], dtype=torch.float64
+                [side.density, side.velocity[0], side.temperature],
+                dtype=torch.float64,
+                device=device,
             )
             ends.append(self.equilibrium(*state))
         return self.between(ends[0], ends[1])
@@ -140,7 +142,7 @@ class LineKinetics:
 
     def weights(self, f: Tensor) -> Tensor:
         """Return P ``[parts, nodes, moments]``, from f to its :meth:`moments`."""
-        v, w = self.velocities.nodes[:, 0].to(f), self.velocities.weight
+        v, w = self.velocities.like(f)[:, 0], self.velocities.weight
         g = torch.stack([v**k for k in range(4)], -1)
         if len(f) == 1:
             return w * g[None]
@@ -174,7 +176,7 @@ class LineKinetics:
         if not isinstance(self.prandtl, Tensor) and self.prandtl == 1.0:
             return g
         rest, top = self.dimension - 1, self.dimension + 2
-        c = self.velocities.nodes[:, 0].to(g) - u[:, None]
+        c = self.velocities.like(g)[:, 0] - u[:, None]
         square = c * c / t[:, None]
         slope = ((1 - self.prandtl) * q / (top * rho * t * t))[:, None] * c
         low, high = slope * (square + rest - top), slope * (square + rest + 2 - top)
@@ -182,7 +184,7 @@ class LineKinetics:
         w = (self.velocities.weight * g[0] / rho[:, None])[..., None]
         right = (w * low[..., None] * basis).sum(1)
         matrix = (w * basis).mT @ basis
-        last = torch.tensor([0.0, 0.0, 1.0], dtype=g.dtype)
+        last = torch.tensor([0.0, 0.0, 1.0], dtype=g.dtype, device=g.device)
         right = right + last * rest * (w[..., 0] * high).sum(1, keepdim=True)
         matrix = matrix + last[:, None] * rest * (w * basis).sum(1)[:, None, :]
         fix = torch.linalg.solve(matrix, right)
@@ -206,7 +208,7 @@ class LineKinetics:
             padded = torch.cat([low, f, high], 1)
         n = f.shape[1]
         at = [padded[:, k : k + n] for k in range(5)]
-        right = self.velocities.nodes[:, 0].to(f) > 0
+        right = self.velocities.like(f)[:, 0] > 0
         return torch.stack(
             [
                 torch.where(right, at[0], at[4]),
@@ -221,7 +223,7 @@ class LineKinetics:
         f2, f1, f0, f3 = stencil.unbind(0)
         jump = f0 - f1
         change = _slope(jump, f3 - f0) - _slope(f1 - f2, jump)
-        rate = self.velocities.nodes[:, 0].to(f0).abs() / self.grid.spacing[0]
+        rate = self.velocities.like(f0)[:, 0].abs() / self.grid.spacing[0]
         return rate * (jump + 0.5 * change)
 
     def transport(self, f: Tensor) -> Tensor:

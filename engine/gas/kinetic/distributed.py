@@ -98,7 +98,8 @@ class DistributedBgk:
             temperature: ``[batch, *grid.shape]``.
         """
         self.velocities.check_range(velocity, temperature, "initial")
-        f = self._maxwellian(density.double(), velocity.double(), temperature.double())
+        fields = (density, velocity, temperature)
+        f = self._maxwellian(*(x.to(self.knudsen.device).double() for x in fields))
         return ShareState(f, torch.tensor(0), torch.tensor(0.0, dtype=torch.float64))
 
     def init(self, rng: torch.Generator) -> ShareState:
@@ -128,7 +129,7 @@ class DistributedBgk:
 
     def _transport(self, f: Tensor) -> Tensor:
         """Return ``-v . grad f``, second-order upwind."""
-        nodes, rate = self.velocities.nodes[self.mine], torch.zeros_like(f)
+        nodes, rate = self.velocities.like(f)[self.mine], torch.zeros_like(f)
         for d, spacing in enumerate(self.grid.spacing):
             axis, v = d + 1, nodes[:, d]
             rise = f.roll(-1, axis) - f
@@ -159,8 +160,8 @@ class DistributedBgk:
 
     def _fields(self, f: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Density, velocity and temperature; the one sum over all processes."""
-        nodes = self.velocities.nodes[self.mine]
-        ones, square = torch.ones(len(nodes), 1).double(), nodes.square().sum(1, True)
+        nodes = self.velocities.like(f)[self.mine]
+        ones, square = torch.ones_like(nodes[:, :1]), nodes.square().sum(1, True)
         sums = f @ torch.cat([ones, nodes, square], 1) * self.velocities.weight
         if dist.is_initialized():
             dist.all_reduce(sums)
@@ -177,11 +178,12 @@ class DistributedBgk:
         """
         V, width = self.velocities.axes, temperature.sqrt()
         axes = [
-            (self.velocities.axis(d) - velocity[..., d, None]) / width[..., None]
+            (self.velocities.axis(d, density.device) - velocity[..., d, None])
+            / width[..., None]
             for d in range(V)
         ]
         scale = self.velocities.weight / temperature.pow(V / 2)
-        unknown = torch.zeros(*density.shape, V + 2, dtype=torch.float64)
+        unknown = density.new_zeros(*density.shape, V + 2)
         unknown[..., 0] = -0.5 * V * math.log(2 * math.pi)
         unknown[..., -1] = -0.5
         target = torch.zeros_like(unknown)
@@ -192,7 +194,7 @@ class DistributedBgk:
             unknown = unknown + torch.linalg.solve(jacobian, residual)
             if float(residual.abs().amax()) < 1e-13:
                 break
-        nodes = self.velocities.nodes[self.mine]
+        nodes = self.velocities.like(density)[self.mine]
         xi = (nodes - velocity[..., None, :]) / width[..., None, None]
         exponent = unknown[..., :1] + (xi @ unknown[..., 1:-1, None])[..., 0]
         exponent = exponent + unknown[..., -1:] * xi.square().sum(-1)

@@ -61,7 +61,7 @@ def _block(
     velocities: Velocities, density: Tensor, drift: Tensor, temperature: Tensor, exact: bool
 ) -> Tensor:
     V = velocities.axes
-    nodes = velocities.nodes.to(density)
+    nodes = velocities.like(density)
     xi = (nodes - drift[:, None, :]) / temperature.sqrt()[:, None, None]
     basis = torch.cat(
         [torch.ones_like(xi[..., :1]), xi, xi.square().sum(-1, keepdim=True)], -1

@@ -99,6 +99,7 @@ class MaxwellWorld:
 
     def start(self, f: Tensor) -> MaxwellState:
         """Return the state of ``f [batch, *grid.shape, nodes]``."""
+        f = f.to(self.knudsen.device)
         return MaxwellState(f, torch.tensor(0), torch.tensor(0.0, dtype=torch.float64))
 
     def equilibrium(
@@ -137,7 +138,7 @@ class MaxwellWorld:
         return (2.0 * rho / kn)[..., None]
 
     def _moments(self, f: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        v, weight = self.velocities.nodes, self.velocities.weight
+        v, weight = self.velocities.like(f), self.velocities.weight
         rho = weight * f.sum(-1)
         u = weight * (f @ v) / rho[..., None]
         square = weight * (f @ v.square().sum(-1)) / rho
@@ -174,7 +175,7 @@ class MaxwellWorld:
         d = w.narrow(at, 1, n + 3) - w.narrow(at, 0, n + 3)
         slope = harmonic(d.narrow(at, 0, n + 2), d.narrow(at, 1, n + 2))
         cells = w.narrow(at, 1, n + 2)
-        v = self.velocities.nodes[:, axis]
+        v = self.velocities.like(f)[:, axis]
         left = (cells + 0.5 * slope).narrow(at, 0, n + 1)
         right = (cells - 0.5 * slope).narrow(at, 1, n + 1)
         face = torch.where(v > 0, left, right) * v
@@ -184,8 +185,8 @@ class MaxwellWorld:
         """Return the names of :mod:`..observe`."""
         f, weight, dim = state.f, self.velocities.weight, self.collision.dimension
         rho, u, t = self._moments(f)
-        c = self.velocities.nodes - u[..., None, :]
-        eye = torch.eye(dim, dtype=f.dtype)
+        c = self.velocities.like(f) - u[..., None, :]
+        eye = torch.eye(dim, dtype=f.dtype, device=f.device)
         pressure = weight * torch.einsum("...v,...vi,...vj->...ij", f, c, c)
         heat = (
             0.5 * weight * torch.einsum("...v,...v,...vi->...i", f, c.square().sum(-1), c)

@@ -102,7 +102,7 @@ def _transport_matrix(model: LineKinetics, f: Tensor) -> Tensor:
         stencil = model.stencil(f).detach().requires_grad_()
         (by,) = torch.autograd.grad(model.advection(stencil).sum(), stencil)
     far, near, here, down = (_rows(part) for part in by.unbind(0))
-    right = (model.velocities.nodes[:, 0] > 0).repeat(len(f))[:, None]
+    right = (model.velocities.like(f)[:, 0] > 0).repeat(len(f))[:, None]
     zero = torch.zeros_like(here)
     n = f.shape[1]
     matrix = torch.diag_embed(here)
@@ -165,7 +165,9 @@ def _bordered(a: _Factors) -> Tensor:
     size = len(a.mass)
     pushed = (a.inverse @ a.source[..., None])[..., 0]
     system = a.mass.new_zeros(size + 1, size + 1)
-    system[:size, :size] = torch.eye(size, dtype=a.mass.dtype) - a.moments
+    system[:size, :size] = (
+        torch.eye(size, dtype=a.mass.dtype, device=a.mass.device) - a.moments
+    )
     system[:size, size] = -(a.weights.T @ pushed).reshape(-1)
     system[size, :size] = a.mass
     return system
@@ -195,7 +197,7 @@ def _adjoint(a: _Factors, by_f: Tensor) -> tuple[Tensor, Tensor]:
     coupled = torch.einsum("qim,qi->mi", a.coupling, solved).reshape(-1)
     size = len(a.mass)
     system = a.mass.new_zeros(size + 1, size + 1)
-    system[:size, :size] = torch.eye(size, dtype=g.dtype) - a.moments.T
+    system[:size, :size] = torch.eye(size, dtype=g.dtype, device=g.device) - a.moments.T
     system[:size, size] = -a.moments.T @ a.mass
     pushed = (a.inverse @ a.source[..., None])[..., 0]
     pushed = (a.weights.T @ pushed).reshape(-1)

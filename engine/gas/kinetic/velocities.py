@@ -58,17 +58,29 @@ class Velocities:
         """Quadrature weight of a node."""
         return prod(self.spacing)
 
-    def axis(self, axis: int) -> Tensor:
+    def axis(self, axis: int, device: torch.device | None = None) -> Tensor:
         """Return the nodes along one axis, f64; an even symmetric grid is so exactly."""
         n, h = self.shape[axis], self.spacing[axis]
         middle = 0.5 * (self.lower[axis] + self.upper[axis])
-        return middle + h * (torch.arange(n, dtype=torch.float64) - 0.5 * (n - 1))
+        line = torch.arange(n, dtype=torch.float64, device=device)
+        return middle + h * (line - 0.5 * (n - 1))
 
     @cached_property
     def nodes(self) -> Tensor:
         """All nodes, ``[count, axes]`` f64."""
         axes = torch.meshgrid(*(self.axis(d) for d in range(self.axes)), indexing="ij")
         return torch.stack([a.reshape(-1) for a in axes], -1)
+
+    @cached_property
+    def _copies(self) -> dict[tuple[torch.device, torch.dtype], Tensor]:
+        return {}
+
+    def like(self, f: Tensor) -> Tensor:
+        """Return :attr:`nodes` on the device and in the precision of ``f``, copied once."""
+        key = (f.device, f.dtype)
+        if key not in self._copies:
+            self._copies[key] = self.nodes.to(f)
+        return self._copies[key]
 
     def mirrored(self, axis: int) -> Tensor:
         """Return the index of the node with the component along ``axis`` reversed.

@@ -63,8 +63,8 @@ class KineticState:
     """A batch of distributions.
 
     Attributes:
-        f: ``[batch, parts, rows, nodes]``; rows are the cells, then ghost cells (scratch,
-            a function of the cells). ``parts`` is 1, or 2 for g and h (Chu).
+        f: ``[batch, parts, rows, nodes]``; rows are the cells, then ghost cells, which
+            are zero between steps. ``parts`` is 1, or 2 for g and h (Chu).
         step: scalar int64, steps made.
         time: scalar f64.
     """
@@ -295,6 +295,7 @@ class KineticWorld:
         transport.run_stage(
             True, lay, state.f, stage, out, knudsen, tables, records, self._par(True)
         )
+        out[:, :, self.grid.cells :] = 0.0  # so that equal runs have equal states
         step = state.step + 1
         fields = records[1].view(self.batch, *self.grid.shape, -1)
         after = KineticState(out, step, state.time + self.time_step)
@@ -322,27 +323,24 @@ class KineticWorld:
             dt, dv = self.time_step, (*self.velocities.spacing, 1.0, 1.0)
             ratio = DELTA / GAMMA
             move = (1.0 - DELTA) * dt if second else GAMMA * dt
-            lag = (DELTA - (1.0 - GAMMA)) / GAMMA
-            n_low = int((self.velocities.axis(self.velocities.axes - 1) < 0).sum())
-            values = [
-                0.5,
-                move,
-                1.0 - ratio,
-                ratio,
-                lag,
-                GAMMA * dt,
-                self.velocities.weight,
-                self.gas.dimension,
-                self.gas.prandtl,
-                self.gas.density_power,
-                self.gas.temperature_power,
-                n_low,
-                *dv[:3],
-                1e-100 if self.dtype == torch.float64 else 1e-18,
-            ]
-            self._scratch["par", second] = torch.tensor(
-                values, dtype=self.dtype, device=self.device
+            last = self.velocities.axis(self.velocities.axes - 1)
+            parameters = transport.StageParameters(
+                transport_step=move,
+                old_share=1.0 - ratio,
+                lag=(DELTA - (1.0 - GAMMA)) / GAMMA,
+                relaxation_step=GAMMA * dt,
+                weight=self.velocities.weight,
+                dimension=self.gas.dimension,
+                prandtl=self.gas.prandtl,
+                density_power=self.gas.density_power,
+                temperature_power=self.gas.temperature_power,
+                negative_nodes=int((last < 0).sum()),
+                spacing_first=dv[0],
+                spacing_second=dv[1],
+                spacing_third=dv[2],
+                tiny=1e-100 if self.dtype == torch.float64 else 1e-18,
             )
+            self._scratch["par", second] = parameters.packed(self.dtype, self.device)
         return self._scratch["par", second]
 
     # -- moments ----------------------------------------------------------------------
@@ -357,7 +355,7 @@ class KineticWorld:
         Returns:
             ``[batch, *grid.shape, order + 1]``; only g counts where directions are reduced.
         """
-        v = self.velocities.nodes[:, 0].to(state.f)
+        v = self.velocities.like(state.f)[:, 0]
         powers = torch.stack([v**k for k in range(order + 1)], -1) * self.velocities.weight
         return (state.f[:, 0, : self.grid.cells] @ powers).unflatten(1, self.grid.shape)
 
@@ -372,7 +370,7 @@ class KineticWorld:
             ``[batch, *grid.shape, order + 1]`` = (rho, u, theta, f_3 .. f_order).
         """
         f = state.f[:, 0, : self.grid.cells]
-        w, v = self.velocities.weight, self.velocities.nodes[:, 0].to(f)
+        w, v = self.velocities.weight, self.velocities.like(f)[:, 0]
         rho = w * f.sum(-1)
         u = w * (f @ v) / rho
         c = v - u[..., None]
@@ -394,7 +392,7 @@ class KineticWorld:
         """
         V, D = self.velocities.axes, self.gas.dimension
         g = state.f[:, 0, : self.grid.cells]
-        nodes = self.velocities.nodes.to(g)
+        nodes = self.velocities.like(g)
         pairs = [(i, j) for i in range(V) for j in range(V)]
         square = nodes.square().sum(-1)
         columns = [torch.ones_like(square), *nodes.T]

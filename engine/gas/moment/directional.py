@@ -26,8 +26,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ....models.closures.contract import ClosureOutput
 from ....models.closures.face import FaceClosure
-from .hyperbolic import Basis, Given, coefficients, multi_indices
+from .hyperbolic import Basis, coefficients, multi_indices
 
 Vector = tuple[int, int]
 
@@ -98,7 +99,7 @@ class DirectionalClosure:
     spacing: float
     vectors: tuple[Vector, ...] = EIGHT
 
-    def __call__(self, b: Basis, w: Tensor, tau: Tensor) -> Given:
+    def __call__(self, b: Basis, w: Tensor, tau: Tensor) -> ClosureOutput:
         """Return the tensor in every cell; the gates are the strictest of any direction."""
         order, kind = self.module.config.order, self.module.scale.dtype
         gather, back = (
@@ -121,8 +122,7 @@ class DirectionalClosure:
             trusts.append(view.trust)
         top = torch.einsum("tm,mb...->bt...", back, torch.stack(tops))
         share, trust = torch.stack(shares).amin(0), torch.stack(trusts).amin(0)
-        away = (trust < 1.0) | (share < trust)
-        return Given(self._smooth(top), share.to(w.dtype), away.to(w.dtype))
+        return ClosureOutput(self._smooth(top), share.to(w.dtype), trust.to(w.dtype))
 
     def _changes(self, line: Tensor, vector: Vector) -> list[Tensor]:
         """Differences of a marginal along its direction, centred in each cell."""

@@ -64,7 +64,7 @@ class FluidState:
 
     Attributes:
         u: ``[batch, dim + 2, *padded]`` density, momentum, total energy per volume, with
-            ghost cells at every end (scratch, a function of the cells).
+            ghost cells at every end, which are zero between steps.
         positivity: ``[batch]`` faces, summed over all stages, where the reconstruction was
             not positive and the cell averages stood in.
         step: scalar int64.
@@ -167,6 +167,8 @@ class FluidWorld:
                 raise InputError(
                     f"initial.{name}: {float(value.amin()):.4g}; must be positive"
                 )
+        fields = (density, velocity, pressure)
+        density, velocity, pressure = (x.to(self.device) for x in fields)
         e = self.state_equation.energy(density, pressure)  # type: ignore[union-attr,operator]
         momentum = density[..., None] * velocity
         total = e + 0.5 * (momentum * velocity).sum(-1)
@@ -254,6 +256,7 @@ class FluidWorld:
                 self._add_viscous(w, flux)
             self._shape.update(old, u, out, w, flux, self._update_par(weights))
             u = out
+        self._clear_ghosts(u)
         if self.viscous_stages:
             u = self._diffuse(u, 0.5 * self.time_step)
             self._primitive(u, w, extra, from_kernel=False)
@@ -267,6 +270,14 @@ class FluidWorld:
             fields = self.inside(w)
             refuse_unphysical(int(after.step), fields[:, 0], fields[:, -1], REMEDY, after)
         return after
+
+    def _clear_ghosts(self, u: Tensor) -> None:
+        """Set the ghost cells to zero, so that equal runs have equal states."""
+        for axis, (low, n) in enumerate(
+            zip(self._shape.pads, self.grid.shape, strict=True)
+        ):
+            u.narrow(2 + axis, 0, low).zero_()
+            u.narrow(2 + axis, low + n, u.shape[2 + axis] - low - n).zero_()
 
     def _buffers(self, u: Tensor) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
         if "w" not in self._scratch:
@@ -586,14 +597,3 @@ def _extrema(x: Tensor, axis: int) -> Tensor:
     d = x.narrow(axis, 1, n - 1) - x.narrow(axis, 0, n - 1)
     turned = d.narrow(axis, 0, n - 2) * d.narrow(axis, 1, n - 2) < 0
     return turned.flatten(1).to(x.dtype).mean(1)
-
-
-def shock_jump(mach: float, gamma: float) -> tuple[float, float, float, float]:
-    """Return speed ahead, then density, speed, temperature behind a shock at rest.
-
-    Ahead: density 1, temperature 1 (Rankine-Hugoniot).
-    """
-    ratio = (gamma + 1) * mach**2 / ((gamma - 1) * mach**2 + 2)
-    pressure = 1 + 2 * gamma / (gamma + 1) * (mach**2 - 1)
-    speed = mach * sqrt(gamma)
-    return speed, ratio, speed / ratio, pressure / ratio

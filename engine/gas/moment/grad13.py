@@ -65,10 +65,6 @@ class Grad13State:
     time: Tensor
 
 
-def _same(i: int, j: int) -> float:
-    return 1.0 if i == j else 0.0
-
-
 def _split(w: Tensor) -> tuple[Tensor, Three, Tensor, list[Three], Three]:
     """Density, velocity, temperature, stress as rows, heat flux of w."""
     rho, u0, u1, u2, t, xx, xy, xz, yy, yz, *q = w.unbind(1)
@@ -386,7 +382,7 @@ def _ghost(side: object, edge: Tensor, inner: Tensor) -> Tensor:
 def at_wall(w: Tensor, wall: Wall, axis: int, sign: float) -> dict[int, Tensor]:
     r"""Return the moments odd in the normal velocity that Maxwell's wall gives the gas.
 
-    Let the gas beside the wall have the distribution f. What leaves the wall is
+    Let the gas at the wall have the distribution f. What leaves the wall is
     ``(1 - a) f(mirrored) + a f_wall``; so the odd part of f is ``a / (2 - a)`` times the
     difference between ``f_wall`` and the even part of f. With the latter from Grad's
     thirteen moments, ``chi = 2 a / (2 - a)``, V the velocity of the wall along itself

@@ -38,6 +38,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ....models.closures.contract import ClosureOutput, FaceStencil
 from ...errors import InputError
 from ..boundaries import (
     Boundary,
@@ -60,65 +61,8 @@ DELTA = 1.0 - 1.0 / (2.0 * GAMMA)
 REMEDY = "lower the cfl, use fewer moments, or let the closure fall back to hme"
 
 
-@dataclass(frozen=True)
-class Faces:
-    """What a closure sees: all faces of the row of cells, in order.
-
-    Attributes:
-        left: ``[batch, cells + 1, M + 1]`` reconstructed w at the left of each face.
-        right: the same at the right.
-        low: w of the cell on the left (not reconstructed; ghost cells included).
-        high: w of the cell on the right.
-        knudsen: ``[batch, cells + 1]`` mean of both cells.
-        relaxation_time: ``[batch, cells + 1]`` tau of the mean state.
-        spacing: width of a cell.
-        cells: ``[batch, cells, M + 1]`` w of all cells, for closures with a wide stencil.
-        periodic: whether the last face is the first one.
-    """
-
-    left: Tensor
-    right: Tensor
-    low: Tensor
-    high: Tensor
-    knudsen: Tensor
-    relaxation_time: Tensor
-    spacing: float
-    cells: Tensor
-    periodic: bool
-
-    @property
-    def mean(self) -> Tensor:
-        """Mean of the two cells."""
-        return 0.5 * (self.low + self.high)
-
-    @property
-    def gradient(self) -> Tensor:
-        """Difference of the two cells over the spacing."""
-        return (self.high - self.low) / self.spacing
-
-
-@dataclass(frozen=True)
-class Closing:
-    """What a closure answers, each ``[batch, cells + 1]`` or None.
-
-    Attributes:
-        flux: ``f_{M+1}`` at the faces, added as ``-(M + 1) df_{M+1}/dx``.
-        blend: 1 for Grad's last row, 0 for HME's, between: a mixture. None means 0. A
-            closure that learns the true ``f_{M+1}`` sets it to 1.
-        source: added to ``df_M/dt``, averaged to the cells.
-        speed: largest signal speed in the gas's frame over ``sqrt(theta)``; None means that
-            of HME.
-        fallback: 1 where the closure gave way to HME; counted in the state.
-    """
-
-    flux: Tensor | None = None
-    blend: Tensor | None = None
-    source: Tensor | None = None
-    speed: Tensor | None = None
-    fallback: Tensor | None = None
-
-
-Closure = Callable[[Faces], Closing]
+Closure = Callable[[FaceStencil], ClosureOutput]
+"""See :mod:`scalebridge.models.closures.contract`; a module of that kind is one."""
 
 
 def van_leer(behind: Tensor, ahead: Tensor) -> Tensor:
@@ -139,14 +83,14 @@ def koren(behind: Tensor, ahead: Tensor) -> Tensor:
     return torch.where(behind * ahead > 0, torch.sign(behind) * size, 0.0)
 
 
-def hyperbolic(faces: Faces) -> Closing:
+def hyperbolic(faces: FaceStencil) -> ClosureOutput:
     """Return the closure of HME: nothing is added to its row."""
-    return Closing()
+    return ClosureOutput()
 
 
-def grad(faces: Faces) -> Closing:
+def grad(faces: FaceStencil) -> ClosureOutput:
     """Return Grad's closure, ``f_{M+1} = 0``."""
-    return Closing(blend=torch.ones_like(faces.knudsen))
+    return ClosureOutput(blend=torch.ones_like(faces.tau))
 
 
 @dataclass(frozen=True)
@@ -155,7 +99,7 @@ class HermiteState:
 
     Attributes:
         moments: ``[batch, cells, M + 1]`` = (rho, rho u, rho (u^2 + theta), f_3 .. f_M).
-        fallbacks: ``[batch]`` faces, summed over steps, where the closure gave way to HME.
+        fallbacks: ``[batch]`` faces, summed over steps, where the closure fell back to HME.
         step: scalar int64.
         time: scalar f64.
     """
@@ -380,10 +324,9 @@ class HermiteWorld:
     def rates(self, moments: Tensor) -> tuple[Tensor, Tensor]:
         """Return the transport part of ``dU/dt`` ``[batch, cells, M + 1]``; fallbacks."""
         w = self._padded(primitive(moments))
-        faces = self._faces(w)
-        closing = self.closure(faces)
+        left, right = self._reconstructed(w)
+        closing = self.closure(self.stencil(w))
         dx, order = self.grid.spacing[0], self.order
-        left, right = faces.left, faces.right
         c = self.speed if closing.speed is None else closing.speed[..., None]
         limit = torch.maximum(
             left[..., 1:2].abs() + c * left[..., 2:3].clamp(min=1e-9).sqrt(),
@@ -408,15 +351,21 @@ class HermiteWorld:
             high = torch.cat([high[..., :-1], high[..., -1:] + add[..., None]], -1)
         low = -(flux[:, 1:] - flux[:, :-1]) / dx
         count = torch.zeros(len(moments), dtype=moments.dtype, device=moments.device)
-        if closing.fallback is not None:
-            count = closing.fallback.detach().to(moments.dtype).sum(1)
+        away = closing.fallback
+        if away is not None:
+            count = away.to(moments.dtype).sum(1)
         return torch.cat([low, high], -1), count
 
-    def _faces(self, w: Tensor) -> Faces:
+    def _reconstructed(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Return w at the left and the right of each face, from padded cells."""
         d = w[:, 1:] - w[:, :-1]
         behind, ahead = d[:, :-1], d[:, 1:]
         left = w[:, 1:-2] + 0.5 * self.limiter(behind[:, :-1], ahead[:, :-1])
         right = w[:, 2:-1] - 0.5 * self.limiter(ahead[:, 1:], behind[:, 1:])
+        return left, right
+
+    def stencil(self, w: Tensor) -> FaceStencil:
+        """Return what a closure sees of cells padded by two at either end."""
         low, high = w[:, 1:-2], w[:, 2:-1]
         cells = w[:, 2:-2]
         kn = self.knudsen if self.knudsen.dim() == 2 else self.knudsen[:, None]
@@ -429,7 +378,7 @@ class HermiteWorld:
         tau = self.gas.relaxation_time(
             kn, mean[..., 0].clamp(min=1e-9), mean[..., 2].clamp(min=1e-9)
         )
-        return Faces(left, right, low, high, kn, tau, self.grid.spacing[0], cells, periodic)
+        return FaceStencil(low, high, cells, tau, self.grid.spacing[0], periodic)
 
     # -- boundaries -------------------------------------------------------------------
 

@@ -34,6 +34,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ....models.closures.contract import ClosureOutput
 from ...errors import InputError
 from ..boundaries import Inflow, Open, Sides, Wall, check_sides, component
 from ..grid import Grid
@@ -331,23 +332,7 @@ def _conserved_jump(b: Basis, w: Tensor, d: Tensor) -> Tensor:
 # -- the solver ---------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Given:
-    """What a closure says of every cell.
-
-    Attributes:
-        top: ``[batch, tops, *grid.shape]`` f_a of degree M + 1, in the order of
-            :func:`multi_indices`.
-        share: ``[batch, *grid.shape]`` of what HME drops beside df_a; 0 is HME.
-        fallback: ``[batch, *grid.shape]`` 1 where the closure gave way to HME.
-    """
-
-    top: Tensor
-    share: Tensor
-    fallback: Tensor
-
-
-HyperbolicClosure = Callable[[Basis, Tensor, Tensor], Given]
+HyperbolicClosure = Callable[[Basis, Tensor, Tensor], ClosureOutput]
 """w ``[batch, N, *grid.shape]`` and tau ``[batch, *grid.shape]`` to what was cut off."""
 
 
@@ -508,18 +493,20 @@ class HyperbolicWorld:
     def rates(self, moments: Tensor) -> Tensor:
         """Return the transport part of the moments' time derivative."""
         w = primitive(self.basis, moments)
-        given = self.closure and self.closure(self.basis, w, self.relaxation_time(w))
+        given = None
+        if self.closure is not None:
+            said = self.closure(self.basis, w, self.relaxation_time(w))
+            assert said.flux is not None
+            assert said.blend is not None
+            given = said.flux, said.blend[:, None]
         total = torch.zeros_like(moments)
         for axis in range(self.grid.dim):
             rows = w.movedim(2 + axis, -1)
-            turned = given and (
-                given.top.movedim(2 + axis, -1),
-                given.share[:, None].movedim(2 + axis, -1),
-            )
+            turned = given and tuple(part.movedim(2 + axis, -1) for part in given)
             total -= self._sweep(rows, axis, turned).movedim(-1, 2 + axis)
         return total
 
-    def _sweep(self, w: Tensor, axis: int, given: tuple[Tensor, Tensor] | None) -> Tensor:
+    def _sweep(self, w: Tensor, axis: int, given: tuple[Tensor, ...] | None) -> Tensor:
         """Transport along the last axis of ``w [batch, N, ..., cells]``."""
         b, h = self.basis, self.grid.spacing[axis]
         left, right = self._faces(w, axis)

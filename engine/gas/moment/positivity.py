@@ -1,4 +1,4 @@
-"""A moment solver that calms the gas where it would leave physics.
+"""A moment solver with a positivity fallback: unphysical steps are taken again.
 
 No closure of finitely many moments keeps density and temperature positive in every flow:
 heat flows without a limit, and a cell runs cold. What has gone wrong shows after a step,
@@ -38,16 +38,17 @@ def robust(world: HermiteWorld, runs: Tensor) -> HermiteWorld:
 
 @dataclass(frozen=True)
 class PositivityFallback:
-    """Steps with ``world``; runs that would leave physics step from a calmed gas.
+    """Steps with ``world``; runs that become unphysical step again from equilibrium.
 
-    A run leaves physics where a number is not finite, or where density or temperature
+    A run is unphysical where a number is not finite, or where density or temperature
     falls in one step below ``share`` of the least among a cell and its neighbours. Every
     face of a step that was done again counts as a fallback.
 
     Attributes:
         world: the sharp solver; its ``check`` should be off.
         share: see above; no wave can empty a cell that fast at a Courant number below 1.
-        reach: cells calmed on both sides of a lost one; all, where that is not enough.
+        reach: cells set to equilibrium on both sides of a bad one; all, where that is not
+            enough.
     """
 
     world: HermiteWorld
@@ -57,31 +58,31 @@ class PositivityFallback:
     def step(self, state: HermiteState) -> HermiteState:
         """Advance by ``time_step``."""
         new = self.world.step(state)
-        lost = self.lost(state.moments, new.moments)
-        runs = lost.any(1)
+        bad = self.unphysical(state.moments, new.moments)
+        runs = bad.any(1)
         if not bool(runs.any()):
             return new
         old, world = state.moments[runs], robust(self.world, runs)
-        again = self._calm_step(world, old, self._around(lost[runs]))
-        still = self.lost(old, again).any(1)
+        again = self._equilibrium_step(world, old, self._around(bad[runs]))
+        still = self.unphysical(old, again).any(1)
         if bool(still.any()):
-            every = torch.ones_like(lost[runs])
-            whole = self._calm_step(world, old, every)
+            every = torch.ones_like(bad[runs])
+            whole = self._equilibrium_step(world, old, every)
             again = torch.where(still[:, None, None], whole, again)
         moments, fallbacks = new.moments.clone(), new.fallbacks.clone()
         moments[runs] = again
         fallbacks[runs] = state.fallbacks[runs] + moments.shape[1] + 1
         return replace(new, moments=moments, fallbacks=fallbacks)
 
-    def lost(self, old: Tensor, new: Tensor) -> Tensor:
-        """Return the cells that left physics between two states, ``[batch, cells]``."""
+    def unphysical(self, old: Tensor, new: Tensor) -> Tensor:
+        """Return the cells of ``new`` that are unphysical, ``[batch, cells]``."""
         before, after = primitive(old)[..., 0:3:2], primitive(new)[..., 0:3:2]
         least = self._ring(before, 1).unfold(1, 3, 1).amin(-1)
         good = (after > self.share * least).all(-1) & new.isfinite().all(-1)
         return ~good
 
-    def _around(self, lost: Tensor) -> Tensor:
-        ring = self._ring(lost[..., None], self.reach)
+    def _around(self, bad: Tensor) -> Tensor:
+        ring = self._ring(bad[..., None], self.reach)
         return ring.unfold(1, 2 * self.reach + 1, 1).any(-1)[..., 0]
 
     def _ring(self, values: Tensor, wide: int) -> Tensor:
@@ -94,7 +95,7 @@ class PositivityFallback:
         return torch.cat([ends[0], values, ends[1]], 1)
 
     @staticmethod
-    def _calm_step(world: HermiteWorld, old: Tensor, where: Tensor) -> Tensor:
-        calm = old.clone()
-        calm[..., 3:] = torch.where(where[..., None], 0.0, old[..., 3:])
-        return calm + world.time_step * world.rates(calm)[0]
+    def _equilibrium_step(world: HermiteWorld, old: Tensor, where: Tensor) -> Tensor:
+        high = torch.where(where[..., None], 0.0, old[..., 3:])
+        start = torch.cat([old[..., :3], high], -1)
+        return start + world.time_step * world.rates(start)[0]

@@ -110,7 +110,7 @@ class RealizableWorld:
 
     def from_moments(self, raw: Tensor) -> RealizableState:
         """Return the state of the raw moments ``[batch, cells, >= 6]``."""
-        zero = torch.tensor(0.0, dtype=torch.float64)
+        zero, raw = torch.tensor(0.0, dtype=torch.float64), raw.to(self.knudsen.device)
         return RealizableState(raw[..., :6].contiguous(), torch.tensor(0), zero)
 
     def init(self, rng: torch.Generator) -> RealizableState:
@@ -137,8 +137,9 @@ class RealizableWorld:
             some, step = coefficients(new.detach()), int(after.step)
             refuse_unphysical(step, some[..., 0], some[..., 2], REMEDY, after)
             if not bool((some[..., 4] > 0).all()):
-                raise GuardError(f"moments of no gas at step {step}; {REMEDY}", step, after)
-            courant = fastest * dt / self.grid.spacing[0]
+                message = f"unrealizable moments at step {step}; {REMEDY}"
+                raise GuardError(message, step, after)
+            courant = float(fastest) * dt / self.grid.spacing[0]
             if courant > 1.0:
                 raise GuardError(
                     f"a signal crosses {courant:.2g} cells in step {step}; {REMEDY}",
@@ -151,7 +152,7 @@ class RealizableWorld:
         """Return the transport part of ``dM/dt``, ``[batch, cells, 6]``."""
         return self._rates(moments)[0]
 
-    def _rates(self, moments: Tensor) -> tuple[Tensor, float]:
+    def _rates(self, moments: Tensor) -> tuple[Tensor, Tensor]:
         some = self._padded(coefficients(moments))
         d = some[:, 1:] - some[:, :-1]
         behind, ahead = d[:, :-1], d[:, 1:]
@@ -168,7 +169,7 @@ class RealizableWorld:
         carried, kept = raw[..., 1:], raw[..., :-1]
         flux = high * carried[0] - low * carried[1] + high * low * (kept[1] - kept[0])
         flux = flux / (high - low)
-        fastest = float(torch.maximum(-low, high).amax())
+        fastest = torch.maximum(-low, high).amax()
         return (flux[:, :-1] - flux[:, 1:]) / self.grid.spacing[0], fastest
 
     def _padded(self, some: Tensor) -> Tensor:

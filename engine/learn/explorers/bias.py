@@ -1,10 +1,13 @@
-"""A bias up the uncertainty: walkers leave sooner for what the committee does not know."""
+"""A bias towards large uncertainty: walkers reach unknown structures sooner."""
 
 import copy
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Gt
 
+from ....models.parts import part
 from ...md.learned import LearnedPotential
 from ...md.neighbours import Neighbours
 from ...md.state import Interaction, ParticleState
@@ -60,7 +63,17 @@ class Biased:
         )
 
 
-def biased(height: float, width: float, committee: Committee) -> Biased:
-    """Return the biased potential of a committee, in f64."""
-    module = copy.deepcopy(committee[0]).double()
-    return Biased(LearnedPotential(module), height, width)
+@part
+class Bias:
+    """A potential that pushes walkers to where the committee's energies disagree."""
+
+    height: Annotated[float, Gt(0)]
+    """Of the bias, eV."""
+    width: Annotated[float, Gt(0)] = 0.1
+    """Standard deviation of the energy at which the bias levels off, eV for one atom; it
+    grows with the square root of the number of atoms."""
+
+    def potential(self, committee: Committee) -> Biased:
+        """Return the biased potential of a committee, in f64."""
+        module = copy.deepcopy(committee[0]).double()
+        return Biased(LearnedPotential(module), self.height, self.width)

@@ -3,10 +3,13 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
+from ....models.parts import part
 from ...errors import GuardError
 from ...md.integrators import Integrator, Langevin, Schedule
 from ...md.neighbours import Neighbours
@@ -16,6 +19,7 @@ from ...md.units import METAL
 from ...md.world import MolecularDynamics, per_system
 from ...protocols import Committee
 from ..atoms import Configuration, fast, stacked
+from .bias import Bias
 
 
 @dataclass(frozen=True)
@@ -33,40 +37,63 @@ class Start:
     masses: Tensor
 
 
-@dataclass(frozen=True)
+@part
 class Dynamics:
-    """Langevin dynamics of the committee's mean from many starts, as one batch.
+    """Langevin dynamics of the committee's mean, all walkers in one batch.
 
-    A walker stops at its first frame that is not trusted; that frame is yielded and
+    A walker terminates at its first frame that is not trusted; that frame is yielded and
     carries the weight of those that were not reached. A frame in which two atoms are
-    closer than ``nearest`` or a force exceeds ``largest`` is yielded with deviation NaN:
-    the models have failed there, and no labeler is asked.
+    closer than ``nearest`` or a force exceeds ``largest_force`` is yielded with deviation
+    NaN: the models have failed there, and it is not labelled.
+    """
+
+    steps: Annotated[int, Ge(1)] = 300
+    """Time steps of a walker that is not terminated."""
+    stride: Annotated[int, Ge(1)] = 10
+    """Steps between frames that enter the table; trust is checked at every step."""
+    timestep: Annotated[float, Gt(0)] = 2.0
+    """fs."""
+    relaxation: Annotated[float, Gt(0)] = 50.0
+    """Of the thermostat, fs."""
+    rattle: Annotated[float, Ge(0), Le(1)] = 0.02
+    """Standard deviation of displacements at the start, angstrom."""
+    strain: Annotated[float, Ge(0), Le(0.3)] = 0.02
+    """Standard deviation of the strain of periodic axes at the start, in place of a grid
+    of pressures."""
+    largest_force: Annotated[float, Gt(0)] = 30.0
+    """A frame with a larger force has failed, eV/angstrom; such frames would dominate
+    the training."""
+    nearest: Annotated[float, Gt(0)] = 0.7
+    """A frame in which two atoms are closer has failed, angstrom."""
+    bias: Bias | None = None
+    """Left out: walkers follow the committee's mean alone."""
+    kind: Literal["dynamics"] = "dynamics"
+
+    def explorer(self, starts: Sequence[Start], trusted: float = math.inf) -> "Walks":
+        """Return the walks from ``starts`` that end above the deviation ``trusted``."""
+        potential = fast if self.bias is None else self.bias.potential
+        return Walks(self, starts, trusted, potential)
+
+    def frames(self, starts: Sequence[Start]) -> int:
+        """Return how many atoms all frames hold together, at most."""
+        atoms = sum(len(start.masses) for start in starts)
+        return atoms * (1 + self.steps // self.stride)
+
+
+@dataclass(frozen=True)
+class Walks:
+    """:class:`Dynamics` from many starts.
 
     Attributes:
+        settings: of the dynamics.
         starts: one walker each.
         trusted: deviation up to which a walker goes on, eV/angstrom.
-        steps: time steps of a walker that is never stopped.
-        stride: steps between two frames that are yielded.
-        time_step: fs.
-        relaxation: of the thermostat, fs.
-        rattle: standard deviation of random displacements at the start, angstrom.
-        strain: standard deviation of the random strain of periodic axes at the start; it
-            stands for the grid of pressures.
-        largest: force, eV/angstrom.
-        nearest: angstrom.
         potential: makes a potential with a deviation from the committee.
     """
 
+    settings: Dynamics
     starts: Sequence[Start]
     trusted: float = math.inf
-    steps: int = 300
-    stride: int = 10
-    time_step: float = 2.0
-    relaxation: float = 50.0
-    rattle: float = 0.02
-    strain: float = 0.02
-    largest: float = 30.0
-    nearest: float = 0.7
     potential: Callable[[Committee], Potential] = fast
 
     def explore(
@@ -77,11 +104,11 @@ class Dynamics:
         alive = list(range(len(self.starts)))
         world = self._world(potential, self._begin(potential, rng), alive)
         state = world.init()
-        for step in range(self.steps + 1):
+        for step in range(self.settings.steps + 1):
             deviation, bad = self._judge(world, state)
             stop = bad | ~(deviation <= self.trusted)
-            shown = stop | torch.tensor(step % self.stride == 0)
-            rest = 1 + (self.steps - step) // self.stride
+            shown = stop | torch.tensor(step % self.settings.stride == 0)
+            rest = 1 + (self.settings.steps - step) // self.settings.stride
             for place in shown.nonzero().squeeze(1).tolist():
                 ends = bool(stop[place])
                 yield replace(
@@ -97,7 +124,7 @@ class Dynamics:
                     return
                 state = keep_systems(state, ~stop)
                 world = self._world(potential, state, alive)
-            if step < self.steps:
+            if step < self.settings.steps:
                 state = _stepped(world, state)
 
     def _begin(self, potential: Potential, rng: torch.Generator) -> ParticleState:
@@ -106,11 +133,13 @@ class Dynamics:
         noise = torch.randn(state.positions.shape, generator=rng, dtype=torch.float64)
         draws = torch.randn(state.cell.shape, generator=rng, dtype=torch.float64)
         periodic = state.periodic.double()
-        strain = self.strain * 0.5 * (draws + draws.mT)
+        strain = self.settings.strain * 0.5 * (draws + draws.mT)
         strain = strain * periodic[:, :, None] * periodic[:, None, :]
         stretch = torch.eye(3, dtype=torch.float64) + strain
         system = state.system.long()
-        positions = (state.positions[:, None] @ stretch[system])[:, 0] + self.rattle * noise
+        positions = (state.positions[:, None] @ stretch[system])[
+            :, 0
+        ] + self.settings.rattle * noise
         return replace(
             state,
             positions=positions,
@@ -124,10 +153,10 @@ class Dynamics:
     ) -> MolecularDynamics:
         temperatures = tuple(self.starts[number].temperature for number in alive)
         integrator: Integrator = Langevin(
-            Schedule.constant(*temperatures), self.relaxation / METAL.time
+            Schedule.constant(*temperatures), self.settings.relaxation / METAL.time
         )
         return MolecularDynamics(
-            potential, integrator, state, self.time_step, temperature=temperatures
+            potential, integrator, state, self.settings.timestep, temperature=temperatures
         )
 
     def _judge(
@@ -137,7 +166,11 @@ class Dynamics:
         deviation = per_system(state, state.deviation)
         force = per_system(state, state.forces.norm(dim=1))
         close = nearest_neighbour(state, world.neighbours(state))
-        bad = ~deviation.isfinite() | ~(force <= self.largest) | ~(close >= self.nearest)
+        bad = (
+            ~deviation.isfinite()
+            | ~(force <= self.settings.largest_force)
+            | ~(close >= self.settings.nearest)
+        )
         return deviation, bad
 
 
@@ -154,14 +187,14 @@ def nearest_neighbour(state: ParticleState, neighbours: Neighbours) -> Tensor:
 
 
 def _stepped(world: MolecularDynamics, state: ParticleState) -> ParticleState:
-    """Advance; where a walker flies apart within the step, mark it and stay."""
+    """Advance; where a walker diverges within the step, mark it and keep the state."""
     try:
         return world.step(state)
     except GuardError as error:
         there = error.state if isinstance(error.state, ParticleState) else state
-        lost = ~there.positions.isfinite().all(1)
-        lost = per_system(state, lost.double())[state.system.long()] > 0
-        return replace(state, deviation=torch.where(lost, math.nan, state.deviation))
+        diverged = ~there.positions.isfinite().all(1)
+        diverged = per_system(state, diverged.double())[state.system.long()] > 0
+        return replace(state, deviation=torch.where(diverged, math.nan, state.deviation))
 
 
 def _configuration(

@@ -44,6 +44,16 @@ HELD_OUT = 20190413
 DECADES = 4
 """Knudsen decades from 1e-3 to 10; flow i lies in decade i mod 4."""
 
+_SAMPLES = (
+    0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.14, 0.19, 0.25, 0.32, 0.4, 0.5, 0.65
+)  # fmt: skip
+
+
+def sample_times(until: float) -> tuple[float, ...]:
+    """Return the times at which a training flow is sampled."""
+    late = [0.8 + 0.2 * i for i in range(max(0, math.ceil((until - 0.8) / 0.2) + 1))]
+    return tuple(t for t in (*_SAMPLES, *late) if t <= until + 1e-12)
+
 
 @dataclass(frozen=True)
 class Flow:

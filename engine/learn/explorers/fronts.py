@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from ...gas.boundaries import Inflow, Open, Sides
+from ...gas.exact import shock_jump
 from ...gas.grid import Grid
 from ...gas.kinetic.velocities import Velocities
 from ...gas.kinetic.world import KineticState, KineticWorld
 from ...gas.material import Gas
-from ...gas.moment.fluid import shock_jump
 from ...runtime import generator
 
 State = tuple[float, float, float]

@@ -1,29 +1,39 @@
 """Explore by moment equations: new random flows, followed with the committee's mean."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Gt, Le, MinLen
 
+from ....models.parts import part
 from ...protocols import Committee
 from ..closures import FlowSample, followed
+from .flows import sample_times
 
 
-@dataclass(frozen=True)
-class RandomFlows:
-    """Fresh flows of some families; every one is yielded with its deviation.
+@part
+class Flows:
+    """Random flows, followed by the moment equations with the committee's mean."""
 
-    Attributes:
-        families: see :mod:`.flows`; each in all four Knudsen decades.
-        count: flows of each family.
-        times: from 0, rising; when the deviation is looked at.
-        cells: of the moment equations.
-    """
+    families: Annotated[
+        tuple[Literal["wave", "mix", "jump", "transition"], ...], MinLen(1)
+    ] = ("wave", "mix", "jump", "transition")
+    """Smooth waves; waves and jumps, partly far from equilibrium; strong jumps; a mix with
+    Kn sweeping 1e-3 to 10 along the box."""
+    flows: Annotated[int, Ge(4), Le(100_000)] = 24
+    """Of each family in a round, four Knudsen decades in turn."""
+    until: Annotated[float, Gt(0)] = 0.2
+    """Time up to which flows are followed and labelled."""
+    cells: Annotated[int, Ge(20), Le(4096)] = 100
+    """Of the moment equations; the box has length 1."""
+    kind: Literal["flows"] = "flows"
 
-    families: Sequence[str]
-    count: int = 24
-    times: Sequence[float] = (0.0, 0.05, 0.1, 0.2)
-    cells: int = 100
+    @property
+    def times(self) -> tuple[float, ...]:
+        """Times, from 0 on, at which flows are sampled."""
+        return sample_times(self.until)
 
     def explore(self, committee: Committee, rng: torch.Generator) -> Iterator[FlowSample]:
         """Yield the flows of all families, which are followed as one batch."""
@@ -31,7 +41,7 @@ class RandomFlows:
         some = [
             FlowSample(family, seed, index)
             for family in self.families
-            for index in range(self.count)
+            for index in range(self.flows)
         ]
         found = followed(committee, some, self.times, self.cells)
         for sample, deviation in zip(some, found.tolist(), strict=True):

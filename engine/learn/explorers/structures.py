@@ -1,62 +1,17 @@
-"""Starting structures, and exploring without dynamics: random distortions of them."""
+"""Exploring without dynamics: random distortions of the starting structures."""
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
-import numpy as np
 import torch
-from ase import Atoms
-from ase.data import atomic_masses, atomic_numbers
-from scipy.optimize import minimize
+from annotated_types import Ge, Gt, Le
 
+from ....models.parts import part
 from ...protocols import Committee
 from ..atoms import Configuration, evaluate
-
-
-def beta_tin(element: str, a: float, ratio: float = 0.5516) -> Atoms:
-    """Return the four atoms of the body-centred tetragonal cell of white tin.
-
-    Args:
-        element: chemical symbol.
-        a: edge of the square, angstrom.
-        ratio: height over edge.
-    """
-    places = [(0, 0, 0), (0.5, 0.5, 0.5), (0, 0.5, 0.25), (0.5, 0, 0.75)]
-    return Atoms(f"{element}4", scaled_positions=places, cell=[a, a, a * ratio], pbc=True)
-
-
-def liquid(element: str, atoms: int, density: float, nearest: float, seed: int) -> Atoms:
-    """Return atoms at random in a cube, pushed apart until none is too close.
-
-    Args:
-        element: chemical symbol.
-        atoms: how many.
-        density: g/cm^3.
-        nearest: angstrom, distance below which a soft repulsion acts.
-        seed: of the places.
-    """
-    mass = atomic_masses[atomic_numbers[element]] * 1.66053906660
-    edge = (atoms * mass / density) ** (1 / 3)
-    start = np.random.default_rng(seed).random((atoms, 3)) * edge
-    above = np.triu_indices(atoms, 1)
-
-    def overlap(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        x = flat.reshape(-1, 3)
-        d = x[above[0]] - x[above[1]]
-        d -= edge * np.round(d / edge)
-        r = np.maximum(np.linalg.norm(d, axis=1), 1e-9)
-        depth = np.maximum(nearest - r, 0.0)
-        slope = (-2 * depth / r)[:, None] * d
-        gradient = np.zeros_like(x)
-        np.add.at(gradient, above[0], slope)
-        np.add.at(gradient, above[1], -slope)
-        return float((depth**2).sum()), gradient.ravel()
-
-    found = minimize(overlap, start.ravel(), jac=True, method="L-BFGS-B")
-    return Atoms(
-        f"{element}{atoms}", positions=found.x.reshape(-1, 3), cell=[edge] * 3, pbc=True
-    )
+from .dynamics import Start
 
 
 def distorted(
@@ -82,32 +37,50 @@ def distorted(
     )
 
 
+@part
+class Distortions:
+    """Random distortions of the starts, without dynamics."""
+
+    copies: Annotated[int, Ge(1), Le(1000)] = 20
+    """Of each start."""
+    rattle: Annotated[float, Gt(0)] = 0.3
+    """Largest standard deviation of a displacement, angstrom; each copy draws its own,
+    uniform from 0."""
+    strain: Annotated[float, Ge(0), Le(0.3)] = 0.04
+    """Largest standard deviation of a strain component, drawn likewise."""
+    kind: Literal["distortions"] = "distortions"
+
+    def explorer(
+        self, starts: Sequence[Start], trusted: float = math.inf
+    ) -> "RandomStructures":
+        """Return the explorer of ``starts``; nothing depends on ``trusted``."""
+        return RandomStructures(self, [start.configuration for start in starts])
+
+    def frames(self, starts: Sequence[Start]) -> int:
+        """Return how many atoms all copies hold together."""
+        return self.copies * sum(len(start.masses) for start in starts)
+
+
 @dataclass(frozen=True)
 class RandomStructures:
-    """Random distortions of given structures: the data set that no process asked for.
+    """:class:`Distortions` of given structures: the baseline without dynamics.
 
     Attributes:
-        starts: structures; each is distorted ``copies`` times.
-        copies: of each.
-        rattle: largest standard deviation of a displacement, angstrom; each copy draws its
-            own, uniform from 0.
-        strain: largest standard deviation of a strain component, likewise.
+        settings: of the distortions.
+        starts: structures.
     """
 
+    settings: Distortions
     starts: Sequence[Configuration]
-    copies: int = 20
-    rattle: float = 0.3
-    strain: float = 0.04
 
     def explore(
         self, committee: Committee, rng: torch.Generator
     ) -> Iterator[Configuration]:
         """Yield the distorted structures, with the committee's deviation."""
+        own = self.settings
         for start in self.starts:
-            size = torch.rand(self.copies, 2, generator=rng).tolist()
-            made = [
-                distorted(start, self.rattle * a, self.strain * b, rng) for a, b in size
-            ]
+            size = torch.rand(own.copies, 2, generator=rng).tolist()
+            made = [distorted(start, own.rattle * a, own.strain * b, rng) for a, b in size]
             found, state = evaluate(committee, made)
             ends = torch.cumsum(state.counts, 0).tolist()
             for sample, begin, end in zip(made, [0, *ends], ends, strict=False):

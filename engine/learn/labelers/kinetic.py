@@ -2,10 +2,29 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
+from annotated_types import Ge, Le
+
+from ....models.parts import part
 from ..closures import FlowLabel, FlowSample, on_cells
 from ..explorers.flows import solve
 from ..label_store import LabelError
+
+
+@part
+class Kinetic:
+    """The BGK equation on a finer grid."""
+
+    refinement: Annotated[int, Ge(1), Le(16)] = 2
+    """The kinetic grid is finer by this factor."""
+    velocities: Annotated[int, Ge(24), Le(1024)] = 72
+    """Discrete velocities in [-7.2, 7.2]."""
+    kind: Literal["kinetic"] = "kinetic"
+
+    def labeler(self, times: Sequence[float], order: int, cells: int) -> "KineticLabeler":
+        """Return the labeler of closures of order M on a grid, see below."""
+        return KineticLabeler(times, order, cells, self.refinement, self.velocities)
 
 
 @dataclass(frozen=True)

@@ -1,45 +1,54 @@
-"""Electrons as the truth: PySCF for molecules and small periodic cells."""
+"""Electrons as the truth: PySCF, tight binding, calculators of ASE, our own VMC."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from annotated_types import Ge, Gt, Le
+from ase.data import chemical_symbols
 
+from ....models.parts import part
+from ...errors import InputError
 from ...units import BOHR_ANGSTROM, HARTREE_EV
 from ..atoms import AtomsLabel, Configuration
 from ..label_store import LabelError
+from . import absent
+
+Count = Annotated[int, Ge(1), Le(1000)]
 
 
-@dataclass(frozen=True)
+@part
 class PyscfLabeler:
-    """Hartree-Fock, density functional theory or coupled cluster.
-
-    Attributes:
-        method: ``hf``, ``mp2``, ``ccsd``, ``ccsd(t)``, or the name of a functional
-            (``pbe``, ``b3lyp``, ...). Periodic cells: ``hf`` or a functional.
-        basis: name of the basis set.
-        charge: total charge.
-        spin: unpaired electrons; None for as few as possible.
-        cycles: of the self-consistent field, at most.
-        convergence: of the energy, hartree.
-        kpoints: mesh of a periodic cell.
-        pseudo: pseudopotential of a periodic cell.
-        density_fit: resolve the Coulomb term of a molecule in an auxiliary basis.
-        grid: level of a functional's grid for a molecule, 0 (coarse) to 9.
-    """
+    """PySCF: molecules, and small periodic cells with hf or a functional."""
 
     method: str = "ccsd(t)"
+    """hf, mp2, ccsd, ccsd(t), or the name of a functional (pbe, b3lyp, ...)."""
     basis: str = "cc-pvdz"
+    """Basis set."""
     charge: int = 0
-    spin: int | None = None
-    cycles: int = 100
-    convergence: float = 1e-10
-    kpoints: tuple[int, int, int] = (1, 1, 1)
+    """Total charge."""
+    spin: Annotated[int, Ge(0)] | None = None
+    """Unpaired electrons; as few as possible by default."""
+    cycles: Annotated[int, Ge(1)] = 100
+    """Iterations of the self-consistent field, at most."""
+    convergence: Annotated[float, Gt(0)] = 1e-10
+    """Of the energy of the self-consistent field, hartree."""
+    kpoints: tuple[Count, Count, Count] = (1, 1, 1)
+    """Mesh of a periodic cell."""
     pseudo: str = "gth-pade"
+    """Pseudopotential of a periodic cell."""
     density_fit: bool = False
-    grid: int = 3
+    """Molecules: the Coulomb term in an auxiliary basis, several times faster."""
+    grid: Annotated[int, Ge(0), Le(9)] = 3
+    """Molecules: level of a functional's grid, 0 (coarse) to 9."""
+    kind: Literal["pyscf"] = "pyscf"
+
+    def missing(self) -> str:
+        """Return how to install PySCF; empty if it is there."""
+        return absent("pyscf", "label")
 
     def label(self, sample: Configuration) -> AtomsLabel:
         """Return energy and forces (no virial).
@@ -213,19 +222,49 @@ class AseLabeler:
         return AtomsLabel(energy, forces, virial)
 
 
-@dataclass(frozen=True)
+@part
+class EmtLabeler:
+    """Effective medium theory of ASE (Al, Cu, Ag, Au, Ni, Pd, Pt; H, C, N, O roughly)."""
+
+    kind: Literal["emt"] = "emt"
+
+    def label(self, sample: Configuration) -> AtomsLabel:
+        """Return energy, forces, and the virial of a periodic cell.
+
+        Raises:
+            LabelError: an element without parameters.
+        """
+        return AseLabeler(self.calculator, "EMT of ASE").label(sample)
+
+    def calculator(self) -> Any:
+        """Return a calculator of ASE."""
+        from ase.calculators.emt import EMT
+
+        return EMT()
+
+    def refusal(self, sample: Configuration) -> str:
+        """Return which elements have no parameters; empty if all have."""
+        from ase.calculators.emt import parameters
+
+        strange = sorted(set(sample.symbols) - set(parameters))
+        return f"EMT has no parameters for {', '.join(strange)}" if strange else ""
+
+
+@part
 class TbliteLabeler:
-    """Semi-empirical tight binding (GFN-xTB), molecules and periodic cells.
+    """Semi-empirical tight binding (GFN-xTB), molecules and periodic cells."""
 
-    Attributes:
-        method: ``GFN1-xTB`` or ``GFN2-xTB``.
-        charge: total charge.
-        accuracy: of the self-consistent charges, smaller is tighter.
-    """
-
-    method: str = "GFN2-xTB"
+    method: Literal["GFN1-xTB", "GFN2-xTB"] = "GFN2-xTB"
+    """Parametrisation."""
     charge: int = 0
-    accuracy: float = 0.1
+    """Total charge."""
+    accuracy: Annotated[float, Gt(0)] = 0.1
+    """Of the self-consistent charges; smaller is tighter."""
+    kind: Literal["tblite"] = "tblite"
+
+    def missing(self) -> str:
+        """Return how to install tblite; empty if it is there."""
+        return absent("tblite", "label")
 
     def label(self, sample: Configuration) -> AtomsLabel:
         """Return energy, forces, and the virial of a periodic cell.
@@ -243,25 +282,54 @@ class TbliteLabeler:
             method=self.method, charge=self.charge, accuracy=self.accuracy, verbosity=0
         )
 
+    def refusal(self, sample: Configuration) -> str:
+        """Return why a structure cannot be treated; empty if it can."""
+        heavy = sorted({chemical_symbols[z] for z in sample.numbers.tolist() if z > 86})
+        if heavy:
+            return f"{self.method} knows H to Rn, not {', '.join(heavy)}"
+        electrons = int(sample.numbers.sum()) - self.charge
+        return "" if electrons > 0 else f"charge {self.charge} leaves {electrons} electrons"
 
-@dataclass(frozen=True)
-class VmcLabels:
-    """The engine's own variational Monte Carlo, as a labeler of configurations.
 
-    Attributes:
-        labeler: with ``label(atoms)`` and ``identity``, such as ``engine.vmc``'s.
-    """
+@part
+class VmcLabeler:
+    """Variational Monte Carlo with a neural wavefunction; labels carry error bars."""
 
-    labeler: Any
+    walkers: Annotated[int, Ge(16)] = 256
+    """Walkers."""
+    first_iterations: Annotated[int, Ge(1)] = 300
+    """Optimiser iterations of the first geometry."""
+    iterations: Annotated[int, Ge(1)] = 60
+    """Of every further one, which starts from the nearest."""
+    spin: Annotated[int, Ge(0)] | None = None
+    """Unpaired electrons."""
+    kind: Literal["vmc"] = "vmc"
+
+    def missing(self) -> str:
+        """Return how to install PySCF, whose orbitals start the wavefunction."""
+        return absent("pyscf", "label")
+
+    @cached_property
+    def _solved(self) -> Any:
+        """The solver with the geometries that it has solved in this process."""
+        from ...vmc import labeler
+
+        solver = replace(
+            labeler.default_solver(),
+            walkers=self.walkers,
+            first_iterations=self.first_iterations,
+            iterations=self.iterations,
+        )
+        return labeler.VmcLabeler(solver, spin=self.spin)
 
     @property
     def identity(self) -> str:
-        """Names the method."""
-        return self.labeler.identity
+        """Names the method and everything that decides its numbers."""
+        return self._solved.identity
 
     def label(self, sample: Configuration) -> AtomsLabel:
         """Return energy and forces with their error bars."""
-        found = self.labeler.label(sample.atoms())
+        found = self._solved.label(sample.atoms())
         return AtomsLabel(
             float(found.energy),
             torch.tensor(np.array(found.forces), dtype=torch.float64),
@@ -269,3 +337,13 @@ class VmcLabels:
             float(found.energy_error),
             float(np.sqrt(np.square(found.forces_error).mean())),
         )
+
+    def refusal(self, sample: Configuration) -> str:
+        """Return why a structure cannot be solved; empty if it can."""
+        from ...vmc.hamiltonian import from_atoms
+
+        try:
+            from_atoms(sample.atoms(), 0, self.spin)
+        except InputError as error:
+            return str(error)
+        return ""

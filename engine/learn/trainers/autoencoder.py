@@ -1,6 +1,5 @@
 """Training of learned moments: an autoencoder on the Hermite moments of kinetic flows."""
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor
 from ....models.closures.autoencoder import MomentAutoencoder
 from ....models.closures.face import scaled_moments, scales
 from ...gas.moment.hermite import conserved, from_raw, primitive
+from .closure import descend
 
 
 def samples(raw: Sequence[Tensor], order: int, count: int, rng: torch.Generator) -> Tensor:
@@ -55,18 +55,14 @@ def fit(
     rank = torch.arange(1, h.shape[1] + 1, dtype=h.dtype)
     size = h.square().mean(0).sqrt().clamp(min=1e-9) * rank
     module.begin(h[:20_000], size)
-    optimiser = torch.optim.Adam(module.parameters(), rate)
-    for step in range(steps):
-        for group in optimiser.param_groups:
-            group["lr"] = rate * (1 - step / steps) + 1e-6
-        optimiser.zero_grad()
+
+    def loss(step: int) -> Tensor:
+        del step
         at = torch.randint(0, len(h), (batch,), generator=rng)
-        loss = unexplained(module, h[at], size)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        if math.isfinite(float(norm)):
-            optimiser.step()
-        log(step, float(loss.detach()))
+        return unexplained(module, h[at], size)
+
+    for step, value in descend(module, loss, steps, rate):
+        log(step, value)
     return size
 
 

@@ -9,7 +9,7 @@ closure learns it from (rho, u, theta, f_3 .. f_M) of the same instant. Two loss
   state for some time and is compared with the kinetic solution there; gradients flow
   through all steps. It sees its own errors, and so learns to be stable.
 
-Beside the random flows stand the exact linear modes of BGK (:func:`linear_modes`): sound
+Training also uses the exact linear modes of BGK (:func:`linear_modes`): sound
 and heat waves of all lengths, whose closing moment is known by a quadrature.
 """
 
@@ -28,7 +28,6 @@ from ...gas.boundaries import ALL_PERIODIC, Open, Sides
 from ...gas.grid import Grid
 from ...gas.material import Gas
 from ...gas.moment.hermite import HermiteWorld, conserved, from_raw, koren, primitive
-from ...gas.moment.learned import Learned
 from ...gas.moment.upwind import roe, rusanov
 
 
@@ -94,7 +93,7 @@ def row_of_cells(
         w: ``[batch, cells, M + 1]``.
         knudsen: ``[batch]`` or ``[batch, cells]``.
         spacing: width of a cell.
-        periodic: whether the last cell is beside the first.
+        periodic: whether the last cell is next to the first.
     """
     kn = knudsen if knudsen.dim() == 2 else knudsen[:, None].expand(w.shape[:2])
     low, high = faces_of(w, periodic)
@@ -234,7 +233,7 @@ def examples(
         w: ``[rows, cells, M + 2]`` with f_{M+1} at the end.
         knudsen: ``[rows]`` or ``[rows, cells]``.
         spacing: width of a cell.
-        periodic: whether the last cell is beside the first.
+        periodic: whether the last cell is next to the first.
     """
     row = row_of_cells(w[..., :-1], knudsen, spacing, periodic)
     low, high = faces_of(w[..., -1:], periodic)
@@ -317,7 +316,7 @@ def moment_world(
         knudsen=knudsen,
         order=module.config.order,
         time_step=time_step,
-        closure=Learned(module),
+        closure=module,
         dissipation=rusanov if spacing else roe,
         dtype=dtype,
         check=False,
@@ -366,7 +365,7 @@ def unrolled_loss(
         spans: times between them.
         knudsen: ``[batch]`` or ``[batch, cells]``.
         time_step: longest step.
-        weights: ``[batch]`` of the relative error, beside 1 for the high moments.
+        weights: ``[batch]`` of the relative error; that of the high moments is 1.
         spacing: see :func:`moment_world`.
     """
     cells, stretch = start.shape[1], module.config.stretch
@@ -506,8 +505,8 @@ def rolled_out(module: FaceClosure, data: Labelled, courant: float = 0.6) -> Lab
     """Return the states that the closure itself reaches, with the kinetic closing moment.
 
     The moment solver runs from the start of every flow. Where it has drifted off, the
-    answer that was right beside it leads back (dataset aggregation: Ross, Gordon and
-    Bagnell, arXiv:1011.0686). Flows that are lost on the way stay kinetic.
+    answer that was right next to it leads back (dataset aggregation: Ross, Gordon and
+    Bagnell, arXiv:1011.0686). Flows that diverge on the way stay kinetic.
 
     Args:
         module: the closure, of the precision in which the solver runs.

@@ -1,11 +1,13 @@
 """Train a committee of closures on all labels of the loop."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Gt, Lt
 
 from ....models.closures.face import FaceClosure
+from ....models.parts import part
 from ...protocols import Committee
 from ..closures import FlowLabel, FlowSample
 from .closure import Labelled, fit, labelled
@@ -23,24 +25,22 @@ def together(dataset: Sequence[tuple[FlowSample, FlowLabel]], order: int) -> Lab
     return labelled(raw, knudsen, tuple(range(len(raw))), order)
 
 
-@dataclass(frozen=True)
+@part
 class ClosureTrainer:
     """Regresses every member on all labels from new weights, in f32.
 
     New weights in every round, because the range of the data, which scales the inputs,
     grows with them.
-
-    Attributes:
-        steps: of Adam.
-        batch: rows of faces in a step.
-        rate: learning rate at the start.
-        linear: share of exact linear modes of BGK.
     """
 
-    steps: int = 1000
-    batch: int = 32
-    rate: float = 5e-3
-    linear: float = 0.15
+    steps: Annotated[int, Ge(1)] = 1000
+    """Of Adam."""
+    batch: Annotated[int, Ge(2)] = 32
+    """Rows of faces in a step."""
+    learning_rate: Annotated[float, Gt(0)] = 5e-3
+    """At the start; it falls linearly."""
+    linear: Annotated[float, Ge(0), Lt(1)] = 0.15
+    """Share of exact linear modes of BGK among the rows."""
 
     def train(
         self,
@@ -53,12 +53,10 @@ class ClosureTrainer:
         for member in committee:
             assert isinstance(member, FaceClosure)
             seed = int(torch.randint(2**31, (1,), generator=rng))
-            with torch.random.fork_rng():
-                torch.manual_seed(seed)
-                module = member.config.build()
+            module = member.config.build(seed)
             data = together(dataset, member.config.order)
             fit(
-                module, [data], self.steps, self.batch, self.rate, self.linear,
+                module, [data], self.steps, self.batch, self.learning_rate, self.linear,
                 torch.Generator().manual_seed(seed),
             )  # fmt: skip
             trained.append(module.double().eval())

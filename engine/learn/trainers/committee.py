@@ -2,13 +2,16 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Gt, Le
 
+from ....models.parts import part
 from ...protocols import Committee
 from ..atoms import AtomsLabel, Configuration, as_frame
-from .potential import Settings, Training
+from .potential import PlainLoss, Settings, Training
 from .tables import TrainingSet
 
 MOST = 8
@@ -31,20 +34,23 @@ def repeated(labels: Sequence[AtomsLabel], model_error: float = 0.05) -> list[in
     return [frame for frame, count in enumerate(counts) for _ in range(count)]
 
 
-@dataclass(frozen=True)
+@part
 class PotentialTrainer:
-    """Fits all members together, from the current weights or from new ones.
+    """Fits all members together in every round, from the current weights or from new ones.
 
     Labels with error bars enter by their weight (:func:`repeated`).
-
-    Attributes:
-        settings: of the training; ``steps`` are those of one round.
-        warm: fraction of the learning rate and of the steps with which the current weights
-            are trained on; 0 starts from new weights in every round.
     """
 
-    settings: Settings = field(default_factory=lambda: Settings(steps=600, validation=0.0))
-    warm: float = 0.5
+    steps: Annotated[int, Ge(1)] = 600
+    """Optimiser steps of a round from new weights."""
+    batch: Annotated[int, Ge(1)] = 4
+    """Frames in a step."""
+    learning_rate: Annotated[float, Gt(0)] = 3e-3
+    """At its highest."""
+    warm: Annotated[float, Ge(0), Le(1)] = 0.5
+    """Part of steps and rate with which weights are trained on; 0 starts anew."""
+    energy_weight: Annotated[float, Ge(0)] = 100.0
+    """Of the energy per atom against the force, 1 / (eV/atom)^2."""
 
     def train(
         self,
@@ -56,7 +62,14 @@ class PotentialTrainer:
         seed = int(torch.randint(2**31, (1,), generator=rng))
         module = copy.deepcopy(committee[0])
         trained = bool(module.fitting.mean.abs().sum() > 0)  # type: ignore[union-attr]
-        settings = replace(self.settings, seed=seed)
+        settings = Settings(
+            steps=self.steps,
+            batch=self.batch,
+            loss=PlainLoss(energy=self.energy_weight),
+            learning_rate=self.learning_rate,
+            validation=0.0,
+            seed=seed,
+        )
         if trained and self.warm > 0:
             settings = replace(
                 settings,

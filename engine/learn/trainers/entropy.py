@@ -1,7 +1,7 @@
 """Training of the entropy closure: regression of b_3, and of the moments that f repeats.
 
 A convex entropy that was right would give back the moments that it was asked for; what is
-missing of that is part of the loss, beside log b_3 against the kinetic gas.
+missing of that is part of the loss, with log b_3 against the kinetic gas.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,7 @@
 """The job of a training scenario: train, keep checkpoints, measure, write the model."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from ....models.card import save_module
 from ...errors import Interrupted
 from ...md.data import LabelledFrame, group_indices, split_frames
-from ...protocols import Figure, Outcome, told
+from ...protocols import Check, Figure, Outcome
 from ...run import interruptible
 from .potential import Errors, Settings, Training, evaluate
 from .tables import TrainingSet
@@ -27,17 +28,17 @@ class TrainingJob:
     Attributes:
         form: configuration of the model, with ``build(seed)``.
         settings: how to train.
-        frames: labelled frames for training and validation.
-        test: labelled frames for the final errors.
-        files: where the training frames came from; their hash stands on the card.
+        data: labelled frames for training and validation, with their neighbours.
+        test: the same for the final errors, or None.
+        files: where the training frames came from, for the card.
         name: of the files that are written.
         threads: CPU threads.
     """
 
     form: Any
     settings: Settings
-    frames: Sequence[LabelledFrame]
-    test: Sequence[LabelledFrame]
+    data: TrainingSet
+    test: TrainingSet | None
     files: Sequence[Path]
     name: str = "model"
     threads: int = 1
@@ -45,12 +46,12 @@ class TrainingJob:
     def run(self, folder: Any, report: Any) -> Outcome:
         """Train; goes on from the newest checkpoint of the folder, bit for bit."""
         settings = self.settings
-        train, held = split_frames(len(self.frames), settings.validation, settings.seed)
+        count = len(self.data.frames)
+        train, held = split_frames(count, settings.validation, settings.seed)
         model = self.form.build(settings.seed)
-        data = TrainingSet.of(self.frames, tuple(self.form.species), self.form.cutoff)
         checkpoint = folder.load_checkpoint()
         torch.set_num_threads(self.threads)
-        training = Training.start(model, data, train, held, settings)
+        training = Training.start(model, self.data, train, held, settings)
         curve: list[dict[str, float]] = []
         if checkpoint is not None:
             training.restore(checkpoint.step, checkpoint.tensors, checkpoint.extra)
@@ -96,36 +97,31 @@ class TrainingJob:
             figures |= error_figures(errors, "validation")
             if model.members > 1:
                 factor = deviation_factor(errors)
-        if self.test:
-            test = TrainingSet.of(self.test, tuple(model.species), model.cutoff)
-            test.dtype = self.settings.precision
-            test.prepare(model.double())
+        if self.test is not None:
+            self.test.dtype = self.settings.precision
+            self.test.prepare(model.double())
             model.to(self.settings.precision)
-            errors = evaluate(model, test, range(len(self.test)))
+            errors = evaluate(model, self.test, range(len(self.test.frames)))
             figures |= error_figures(errors, "test")
-            _write_parity(folder.store, errors, self.test)
+            _write_parity(folder.store, errors, self.test.frames)
         record = self._card(training, figures, factor)
         save_module(folder.path / f"{self.name}.safetensors", model, record)
         if training.held:
             best = folder.path / f"{self.name}_best.safetensors"
             save_module(best, training.result(best=True), record)
-        return Outcome(figures, told({"loss finite": "ok"}))
+        return Outcome(figures, [_finite(curve)])
 
     def _card(
         self, training: Training, figures: dict[str, Figure], factor: float | None
     ) -> dict[str, Any]:
         settings = asdict(self.settings)
         settings["precision"] = str(settings["precision"]).removeprefix("torch.")
-        settings["loss"] = {
-            "kind": type(self.settings.loss).__name__,
-            **asdict(self.settings.loss),
-        }
         return {
             "units": UNITS,
             "data": {
                 "files": [f"{path.parent.name}/{path.name}" for path in self.files],
-                "sha256": frames_hash(self.frames),
-                "frames": len(self.frames),
+                "sha256": frames_hash(self.data.frames),
+                "frames": len(self.data.frames),
                 "held_out": len(training.held),
             },
             "domain": domain_of(training.data),
@@ -137,6 +133,12 @@ class TrainingJob:
             "deviation_factor": factor,
             "audits": {},
         }
+
+
+def _finite(curve: list[dict[str, float]]) -> Check:
+    """Check the learning curve; a loss that is not finite stops the training itself."""
+    wrong = sum(not math.isfinite(value) for point in curve for value in point.values())
+    return Check("loss finite", "health", wrong, 0, note="points of the learning curve")
 
 
 def _save(training: Training, curve: list[dict[str, float]], folder: Any) -> None:

@@ -10,12 +10,14 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ....models.parts import part
+from ....models.potentials.fields import Weight
 from ....models.potentials.unconstrained import random_rotations
 from ...errors import GuardError, InputError
 from ...md.data import LabelledFrame
@@ -23,18 +25,19 @@ from .soap import Soap
 from .tables import Batch, TrainingSet, assemble_forces, block_species
 
 
-@dataclass(frozen=True)
+@part
 class PlainLoss:
-    """``force mean dF^2 + energy mean (dE/N)^2 + virial mean (dW/N)^2``.
+    """``force mean dF^2 + energy mean (dE/N)^2 + virial mean (dW/N)^2``."""
 
-    With ``deviatoric`` only the traceless part of the virial counts: the trace of a
-    plane-wave calculation carries the Pulay stress, no derivative of its energies.
-    """
-
-    force: float = 1.0
-    energy: float = 100.0
-    virial: float = 0.0
+    force: Weight = 1.0
+    """Weight of the force, 1 / (eV/angstrom)^2."""
+    energy: Weight = 100.0
+    """Weight of the energy per atom, 1 / (eV/atom)^2."""
+    virial: Weight = 0.0
+    """Weight of the virial per atom, 1 / (eV/atom)^2."""
     deviatoric: bool = True
+    """Count only the traceless part: plane-wave pressures carry the Pulay stress."""
+    kind: Literal["plain"] = "plain"
 
     def weights(self, decay: float) -> tuple[float, float, float]:
         """Return the constant weights of energy, force and virial."""
@@ -45,17 +48,23 @@ class PlainLoss:
         return (error / counts) ** 2
 
 
-@dataclass(frozen=True)
+@part
 class PrefactorLoss:
     """DeePMD-kit's loss: ``p_e dE^2 / N + p_f mean dF^2 + p_v dW^2 / N``.
 
+    Each pair is the prefactor at the start and at the end of the training,
     ``p = limit + (start - limit) lr / lr_0``.
     """
 
     energy: tuple[float, float] = (0.02, 1.0)
+    """Of ``dE^2 / N``, 1 / eV^2."""
     force: tuple[float, float] = (1000.0, 1.0)
+    """Of ``mean dF^2``, 1 / (eV/angstrom)^2."""
     virial: tuple[float, float] = (0.0, 0.0)
+    """Of ``dW^2 / N``, 1 / eV^2."""
     deviatoric: bool = False
+    """Count only the traceless part of the virial."""
+    kind: Literal["prefactors"] = "prefactors"
 
     def weights(self, decay: float) -> tuple[float, float, float]:
         """Return the weights of energy, force and virial at ``decay = lr / lr_0``."""
@@ -448,8 +457,14 @@ class Training:
 
 
 def set_statistics(model: Any, data: TrainingSet, train: Sequence[int]) -> None:
-    """Set energy bias and normalisation of a model from (a sample of) the frames."""
-    model.fitting.set_energy(data.counts(train), data.energies(train))
+    """Set energy bias and normalisation of a model from (a sample of) the frames.
+
+    A model from outside that has neither is trained as it is.
+    """
+    if hasattr(model, "fitting"):
+        model.fitting.set_energy(data.counts(train), data.energies(train))
+    if not hasattr(model, "set_statistics"):
+        return
     sample = train[:: max(1, len(train) // 40)]
     chosen = [data.geometry[k] for k in sample]
     model.set_statistics(

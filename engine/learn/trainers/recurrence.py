@@ -3,7 +3,7 @@
 The label is exact: b_3 from the kinetic M_6. Equations that have the true b_3 along a shock
 have its profile as a stationary solution. Whether they find and keep it depends on b_3
 beside the profiles: on shocks that are on their way, on speeds that are real near by, and
-on a closure that far off is close to the untaught one (:class:`Rules`).
+on a closure that far off is close to the analytic baseline (:class:`Rules`).
 """
 
 from collections.abc import Callable, Sequence
@@ -144,8 +144,8 @@ class Rules:
     Attributes:
         hyperbolic: weight of the penalty on speeds that are not real, a little off the
             points of every third step.
-        plain: weight of the square of what it adds to the untaught closure, far off the
-            points. Without it the run goes where b_3 is steep and wild, and is lost.
+        plain: weight of the square of what it adds to the analytic baseline, far off the
+            points. Without it runs reach places where b_3 is steep, and diverge.
     """
 
     hyperbolic: float
@@ -170,7 +170,7 @@ def fit(
         steps: of Adam.
         batch: points in a step.
         rate: learning rate at the start.
-        rules: beside the labels.
+        rules: besides the labels.
         rng: draws the points.
         log: called with step and loss.
     """

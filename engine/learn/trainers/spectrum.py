@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ....models.closures.spectrum import SpectralClosure, scaled_changes
-from .closure import Labelled, calibrate, examples, faces_of, joined
+from .closure import Labelled, calibrate, descend, examples, faces_of, joined
 
 
 @dataclass(frozen=True)
@@ -86,15 +86,13 @@ def fit(
         some = joined([examples(module.eyes, rows, torch.cat(wide), 1.0 / cells)])
         some = calibrate(module.eyes, [some])[0]
         labels = slopes(rows, some.z, some.gate, 1.0 / cells)
-    optimiser = torch.optim.Adam(module.net.parameters(), rate)
-    for step in range(steps):
-        for group in optimiser.param_groups:
-            group["lr"] = rate * (1 - step / steps) + 1e-6
-        optimiser.zero_grad()
-        at = torch.randint(0, len(rows), (batch,), generator=rng)
-        loss = slope_loss(module, labels, at)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(module.net.parameters(), 1.0)
-        optimiser.step()
-        log(step, float(loss.detach()))
+
+    def loss(step: int) -> Tensor:
+        del step
+        return slope_loss(
+            module, labels, torch.randint(0, len(rows), (batch,), generator=rng)
+        )
+
+    for step, value in descend(module.net, loss, steps, rate):
+        log(step, value)
     return labels

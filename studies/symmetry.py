@@ -1,4 +1,4 @@
-"""What imposing symmetry buys: potentials of growing physics on the same data.
+"""Symmetry ablation: potentials with more and more built-in physics on the same data.
 
 The argument of W. E, J. Han and L. Zhang (arXiv:2006.02619, figure 3), with Stillinger and
 Weber's silicon as the truth: five forms are trained on the same frames, their test error is
@@ -17,27 +17,34 @@ from ase import Atoms
 from ase.build import bulk
 from torch import Tensor
 
-from ...models.card import load_module, save_module
-from ...models.potentials.unconstrained import random_rotations
-from ...models.potentials.whole_box import WholeBox, WholeBoxPotential
-from ..errors import GuardError, Interrupted
-from ..learn.trainers.potential import Settings, Training, evaluate
-from ..learn.trainers.soap import Soap
-from ..learn.trainers.tables import TrainingSet
-from ..md.classical import StillingerWeber
-from ..md.data import LabelledFrame
-from ..md.integrators import Langevin, Schedule, Verlet
-from ..md.learned import LearnedPotential
-from ..md.neighbours import Neighbours
-from ..md.potential import Potential
-from ..md.state import Interaction, ParticleState, concatenate
-from ..md.structure import from_atoms
-from ..md.world import MolecularDynamics
-from ..protocols import Figure, Outcome, told
-from ..run import interruptible
-from ..runtime import generator, start
-from ..units import MD_TIME_FS
-from .conservation import drift_and_fluctuation, total_energy
+from ..engine.audit.conservation import drift_and_fluctuation, total_energy
+from ..engine.errors import GuardError, Interrupted
+from ..engine.learn.trainers.potential import PlainLoss, Settings, Training, evaluate
+from ..engine.learn.trainers.soap import Soap
+from ..engine.learn.trainers.tables import TrainingSet
+from ..engine.md.classical import StillingerWeber
+from ..engine.md.data import LabelledFrame
+from ..engine.md.integrators import Langevin, Schedule, Verlet
+from ..engine.md.learned import LearnedPotential
+from ..engine.md.neighbours import Neighbours
+from ..engine.md.potential import Potential
+from ..engine.md.state import Interaction, ParticleState, concatenate
+from ..engine.md.structure import from_atoms
+from ..engine.md.world import MolecularDynamics
+from ..engine.protocols import Check, Figure, Job, Outcome
+from ..engine.run import interruptible
+from ..engine.runtime import generator, start
+from ..engine.units import MD_TIME_FS
+from ..models.card import load_module, save_module
+from ..models.potentials.fields import with_species
+from ..models.potentials.unconstrained import random_rotations
+from ..models.potentials.whole_box import WholeBox, WholeBoxPotential
+from .schema import (
+    ComparedModel,
+    NoSymmetrySection,
+    SymmetryScenario,
+    file_name,
+)
 
 ELEMENT = "Si"
 LATTICE = 5.431
@@ -136,7 +143,7 @@ class Form:
     @property
     def key(self) -> str:
         """Name for files and figures."""
-        return self.name.lower().replace(" ", "_").replace("-", "_").replace(",", "")
+        return file_name(self.name)
 
     @property
     def whole(self) -> bool:
@@ -358,14 +365,11 @@ class SymmetryStudy:
                     last[form.key], done = module, done + 1
                     said = {form.name: f"{size}", "F": f"{errors[0, row, column]:.3f} eV/A"}
                     report.progress(done, total, said)
-                    found = dict(
-                        zip(
-                            ("force", "energy"),
-                            errors[:, row, column].tolist(),
-                            strict=True,
-                        )
-                    )
-                    folder.log(kind="trained", form=form.key, frames=size, **found)
+                    force, energy = errors[:, row, column].tolist()
+                    folder.log(
+                        kind="trained", form=form.key, frames=size, force=force,
+                        energy=energy,
+                    )  # fmt: skip
                     if asked.is_set():
                         raise Interrupted(f"stopped after {done} trainings; engine resume")
         self._write_errors(folder, errors)
@@ -375,7 +379,7 @@ class SymmetryStudy:
             name = f"rotation_error_{form.key}"
             figures[name] = Figure(turned[form.name], "eV/angstrom")
         figures |= self._conserve(folder, report, last)
-        return Outcome(figures, told(self._verdicts(figures)))
+        return Outcome(figures, self._checks(figures))
 
     def _data(self) -> tuple[list[LabelledFrame], list[LabelledFrame]]:
         kinds = len(self.temperatures)
@@ -472,24 +476,60 @@ class SymmetryStudy:
         note = f"{int(at.sum())} of {len(at)} steps had a swap"
         return {"energy_change_at_swaps_over_elsewhere": Figure(ratio, "", note=note)}
 
-    def _verdicts(self, figures: Mapping[str, Figure]) -> dict[str, str]:
+    def _checks(self, figures: Mapping[str, Figure]) -> list[Check]:
         """Check the argument: symmetry gains accuracy, smoothness conserves energy."""
-        keys = {form.key for form in self.forms}
-        verdicts = {}
+        keys, checks = {form.key for form in self.forms}, []
         if {"no_symmetry", "smooth_deep_potential"} <= keys:
             bare = figures["force_error_no_symmetry"].value
             full = figures["force_error_smooth_deep_potential"].value
-            fine = full < bare
-            said = f"smooth Deep Potential {full:.3g}, no symmetry {bare:.3g} eV/angstrom"
-            verdicts["symmetry gains accuracy"] = "ok" if fine else said
+            note = "force error of the smooth Deep Potential; bound: without symmetry"
+            checks.append(
+                Check("symmetry gains accuracy", "accuracy", full, bare, False,
+                      "eV/angstrom", note)
+            )  # fmt: skip
         if {"local_frame", "smooth_deep_potential"} <= keys:
             dt = f"{self.conservation.time_steps[0]:g}fs"
             rough = figures[f"drift_local_frame_{dt}"].value
             smooth = figures[f"drift_smooth_deep_potential_{dt}"].value
-            fine = smooth < rough
-            said = f"drift {smooth:.2e} smooth, {rough:.2e} local frame"
-            verdicts["smoothness conserves energy"] = "ok" if fine else said
-        return verdicts
+            note = "drift of the smooth Deep Potential; bound: that of the local frame"
+            checks.append(
+                Check("smoothness conserves energy", "accuracy", smooth, rough, False,
+                      "eV/atom/ps", note)
+            )  # fmt: skip
+        return checks
+
+
+def assemble(scenario: SymmetryScenario, base: Path) -> Job:
+    """Return the job of the study.
+
+    Raises:
+        InputError: numbers that do not belong to the species.
+    """
+    del base
+    runs = scenario.conservation
+    return SymmetryStudy(
+        [_form(each) for each in scenario.models], scenario.sizes, scenario.temperatures,
+        scenario.test,
+        Settings(
+            steps=scenario.steps, batch=scenario.batch, loss=PlainLoss(),
+            learning_rate=scenario.learning_rate, weight_decay=scenario.weight_decay,
+            average=0.99, validation=0.0, seed=scenario.seed,
+        ),
+        Conservation(runs.time_steps, runs.picoseconds, runs.temperature, runs.replicas),
+        scenario.seed,
+    )  # fmt: skip
+
+
+def _form(section: ComparedModel) -> Form:
+    match section.model:
+        case NoSymmetrySection():
+            box = crystal()
+            x, y, z = (float(length) for length in box.cell.lengths())
+            config = WholeBox((ELEMENT,), len(box), (x, y, z), section.model.hidden)
+            return Form(section.name, config)
+        case form:
+            augment = not getattr(form, "invariant", True)
+            return Form(section.name, with_species(form, (ELEMENT,)), augment=augment)
 
 
 __all__ = [
@@ -497,6 +537,7 @@ __all__ = [
     "Conservation",
     "Form",
     "SymmetryStudy",
+    "assemble",
     "crystal",
     "errors_of",
     "label_frames",

@@ -3,24 +3,24 @@
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ...models import card
-from ...models.closures.face import FaceClosure, FaceForm, FaceStencil
-from .. import runtime
-from ..audit.certify import Horizons, certify_horizons
-from ..gas.moment.hermite import HermiteWorld, primitive
-from ..gas.moment.learned import Learned
-from ..learn import comparison
-from ..learn.explorers import flows
-from ..learn.trainers import closure as training
-from ..protocols import Figure, Outcome, told
-from ..run import Reporter
-from ..rundir import RunFolder
-from ..schema.gradients import ClosureLoopScenario
-from .gradients import put, put_certificate
+from ..engine import runtime
+from ..engine.audit.certificate import write_certificate, write_group
+from ..engine.audit.certify import Horizons, certify_horizons
+from ..engine.gas.moment.hermite import HermiteWorld, primitive
+from ..engine.learn import comparison
+from ..engine.learn.explorers import flows
+from ..engine.learn.trainers import closure as training
+from ..engine.protocols import Check, Figure, Job, Outcome
+from ..engine.run import Reporter
+from ..engine.rundir import RunFolder
+from ..models import card
+from ..models.closures.face import FaceClosure, FaceForm, FaceStencil
+from .schema import ClosureLoopScenario
 
 HELD_OUT_SEED = 20190413
 """Of the flows that closures are tested on."""
@@ -107,7 +107,7 @@ class ClosureLoop:
                 def member(row: FaceStencil):  # noqa: ANN202 - the module's own answer
                     return torch.func.functional_call(module, {**still, **p}, (row,))
 
-                one = replace(world, closure=Learned(member))
+                one = replace(world, closure=member)
                 state = one.start(primitive(start))
                 for _ in range(int(count)):
                     state = one.step(state)
@@ -120,7 +120,7 @@ class ClosureLoop:
             after, self.scenario.horizons, largest, steps=[1e-2, 1e-3, 1e-4, 1e-5]
         )
 
-    # -- what is told ---------------------------------------------------------------------
+    # -- results ---------------------------------------------------------------------
 
     def _outcome(
         self,
@@ -134,11 +134,11 @@ class ClosureLoop:
         s, order = self.scenario, self.scenario.extra + 2
         runs = {
             "hme": comparison.run_moments(true, order),
-            "regressed": comparison.run_moments(true, order, Learned(regressed)),
-            "in_the_loop": comparison.run_moments(true, order, Learned(module)),
+            "regressed": comparison.run_moments(true, order, regressed),
+            "in_the_loop": comparison.run_moments(true, order, module),
         }
         errors = {name: run.errors(true) for name, run in runs.items()}
-        figures, verdicts = {}, put_certificate(folder, horizons.certificate)
+        figures, checks = {}, write_certificate(folder, horizons.certificate)
         for name, each in errors.items():
             figures[f"error_{name}"] = Figure(
                 float(each[-1].mean()), "", note=f"mean over flows at t = {s.until:g}"
@@ -151,15 +151,16 @@ class ClosureLoop:
         figures["growth_of_the_gradient"] = Figure(
             horizons.rate, "1/step", note="fitted; positive where it is exponential"
         )
-        stable = bool(runs["in_the_loop"].moments.isfinite().all())
-        verdicts["stable"] = "ok" if stable else "a held-out run blew up"
+        lost = int((~runs["in_the_loop"].moments.isfinite()).sum())
+        note = "moments of held-out runs that are not finite"
+        checks.append(Check("stable", "health", lost, 0, note=note))
         self._write(folder, true, runs, errors, inside)
         information = {
             "units": "length L, velocity sqrt(R T0); 1V gas, BGK with constant tau = Kn",
             "figures": {k: f.value for k, f in figures.items()},
         }
         card.save_module(folder.path / s.name, module, information)
-        return Outcome(figures, told(verdicts))
+        return Outcome(figures, checks)
 
     def _write(
         self,
@@ -170,7 +171,7 @@ class ClosureLoop:
         inside: list[float],
     ) -> None:
         times = torch.tensor(true.times, dtype=torch.float64)
-        put(
+        write_group(
             folder,
             "errors",
             {"t": (times, "L / speed")} | {k: (e.mean(1), "") for k, e in errors.items()},
@@ -185,7 +186,7 @@ class ClosureLoop:
         x = flows.box(self.scenario.cells).centers(0)
         curves = {k: (run.moments[-1, worst, :, 0], "") for k, run in runs.items()}
         kinetic = true.moments(3)[-1, worst, :, 0]
-        put(
+        write_group(
             folder,
             "flow",
             {"x": (x, "L"), "kinetic": (kinetic, "")} | curves,
@@ -194,7 +195,7 @@ class ClosureLoop:
             axes=("x",),
             y_title="density",
         )
-        put(
+        write_group(
             folder,
             "training",
             {"step": (torch.arange(len(inside)), ""), "loss": (torch.tensor(inside), "")},
@@ -203,3 +204,12 @@ class ClosureLoop:
             axes=("step",),
             plot="log",
         )
+
+
+def assemble(scenario: ClosureLoopScenario, base: Path) -> Job:
+    """Return the job of the study."""
+    del base
+    return ClosureLoop(scenario)
+
+
+__all__ = ["ClosureLoop", "assemble"]

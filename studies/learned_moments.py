@@ -1,24 +1,25 @@
-"""Which moments are worth keeping: autoencoders beside Hermite's polynomials."""
+"""Learned moments: autoencoders compared with Hermite polynomials."""
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ...models.closures.autoencoder import (
+from ..engine import runtime
+from ..engine.jobs.closure import sample_times, write
+from ..engine.learn.explorers import flows
+from ..engine.learn.trainers import autoencoder as training
+from ..engine.protocols import Check, Figure, Job, Outcome
+from ..engine.run import Reporter
+from ..engine.rundir import RunFolder
+from ..models.closures.autoencoder import (
     AutoencoderForm,
     MomentAutoencoder,
     hermite_functions,
 )
-from .. import runtime
-from ..learn.explorers import flows
-from ..learn.trainers import autoencoder as training
-from ..protocols import Figure, Outcome, told
-from ..run import Reporter
-from ..rundir import RunFolder
-from ..schema.closure import ClosureMomentsScenario
-from .closure import sample_times, write
+from .schema import ClosureMomentsScenario
 
 HELD = 8
 """One flow in so many is held out."""
@@ -62,7 +63,9 @@ class LearnedMoments:
         write(folder, "kept", widths, "", "numbers kept")
         write(folder, "left_untrained", found[0], "", "before training")
         write(folder, "left_learned", found[1], "", "trained")
-        return Outcome(figures, told({"labels": "ok"}))
+        lost = sum(int((~each.isfinite()).sum()) for each in raw)
+        note = "moments of the kinetic solutions that are not finite"
+        return Outcome(figures, [Check("labels", "health", lost, 0, note=note)])
 
     def _labels(self, folder: RunFolder, report: Reporter, total: int) -> list[Tensor]:
         s = self.scenario
@@ -96,7 +99,7 @@ class LearnedMoments:
 
     @torch.no_grad()
     def _picture(self, folder: RunFolder, module: MomentAutoencoder, held: Tensor) -> None:
-        """Learned moments beside Hermite's, and the cell farthest from equilibrium."""
+        """Write learned and Hermite moments, and the cell farthest from equilibrium."""
         xi = torch.linspace(-4.0, 4.0, 161, dtype=torch.float64)
         learned = module.learned_moments(xi.tolist())
         size = (module.encoder * module.mask).square().sum(1, keepdim=True).sqrt()
@@ -107,11 +110,17 @@ class LearnedMoments:
         write(folder, "moments_learned", sign * learned / size, "", "learned moments")
         write(folder, "moments_hermite", he[: len(learned)], "", "Hermite polynomials")
         shown = held[held.square().sum(1).argmax()]
-        calm = (-0.5 * xi * xi).exp() / math.sqrt(2 * math.pi)
-        series = calm * (1.0 + shown @ he)
+        gauss = (-0.5 * xi * xi).exp() / math.sqrt(2 * math.pi)
+        series = gauss * (1.0 + shown @ he)
         decoded = module.density(module.encode(shown), xi)
-        both = torch.stack([calm, series, decoded])
+        both = torch.stack([gauss, series, decoded])
         write(folder, "distributions", both, "", "Maxwellian, Hermite series, decoded")
 
 
-__all__ = ["LearnedMoments"]
+def assemble(scenario: ClosureMomentsScenario, base: Path) -> Job:
+    """Return the job of the study."""
+    del base
+    return LearnedMoments(scenario)
+
+
+__all__ = ["LearnedMoments", "assemble"]

@@ -1,120 +1,19 @@
-"""Jobs that differentiate a whole computation; the match on their kinds, and viscosity."""
+"""The forces between atoms from the viscosity of their dilute gas, by Gauss and Newton."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..audit.certify import AGREES, Certificate, Law, certify
-from ..errors import InputError
+from ..audit.certificate import write_certificate, write_group
+from ..audit.certify import Certificate, Law, certify
 from ..gas.collisions import lennard_jones, viscosity
-from ..protocols import Figure, Job, Outcome, told
+from ..protocols import Check, Figure, Outcome
 from ..run import Reporter
-from ..rundir import RunFolder, write_text
-from ..schema.gradients import (
-    ClosureLoopScenario,
-    LearnRdfScenario,
-    LearnViscosityScenario,
-    ShockSensitivityScenario,
-)
+from ..rundir import RunFolder
+from ..schema.inverse import ViscosityScenario
 from ..units import ATOMIC_MASS_KG, BOLTZMANN_EV, ELEMENTARY_CHARGE
-
-Kind = (
-    LearnViscosityScenario
-    | LearnRdfScenario
-    | ShockSensitivityScenario
-    | ClosureLoopScenario
-)
-
-
-def assemble(scenario: Kind, base: Path) -> Job:
-    """Return the job of a scenario.
-
-    Raises:
-        InputError: not on the cpu in double precision.
-    """
-    if scenario.device != "cpu" or scenario.precision != "f64":
-        raise InputError("device, precision: gradients are taken on the cpu in f64")
-    match scenario:
-        case LearnViscosityScenario():
-            return ViscosityFit(scenario)
-        case LearnRdfScenario():
-            from .gradients_rdf import RdfFit
-
-            return RdfFit(scenario)
-        case ShockSensitivityScenario():
-            from .gradients_shock import ShockSensitivity
-
-            return ShockSensitivity(scenario)
-        case ClosureLoopScenario():
-            from .gradients_closure import ClosureLoop
-
-            return ClosureLoop(scenario)
-
-
-# -- what all of them write ---------------------------------------------------------------
-
-
-def put(
-    folder: RunFolder,
-    group: str,
-    values: Mapping[str, tuple[Tensor, str]],
-    title: str = "",
-    caption: str = "",
-    axes: tuple[str, ...] = (),
-    **attributes: Any,
-) -> None:
-    """Write a group of arrays with their units; ``axes`` belong to all but coordinates."""
-    made = folder.store.require_group(group)
-    made.attrs.update({"title": title, "caption": caption, **attributes})
-    for name, (array, unit) in values.items():
-        data = array.detach().double().numpy()
-        stored = made.create_array(name, data=data, overwrite=True)
-        stored.attrs["unit"], stored.attrs["long_name"] = unit, name.replace("_", " ")
-        if axes and name not in axes:
-            stored.attrs["axes"] = list(axes)
-
-
-def put_certificate(
-    folder: RunFolder, found: Certificate, caption: str = ""
-) -> dict[str, str]:
-    """Write a certificate as JSON and its sweeps as a picture; return its verdicts."""
-    write_text(folder.path / "certificate.json", json.dumps(found.json(), indent=1) + "\n")
-    sweeps = [c for c in found.checks if c.steps and (c.gradient or c.expected)]
-    for check in sweeps[:8]:
-        steps = torch.tensor(check.steps, dtype=torch.float64)
-        scale = max(abs(check.gradient), 1e-300)
-        off = (torch.tensor(check.differences, dtype=torch.float64) - check.gradient).abs()
-        name = f"{check.stage}_by_{check.parameter}".replace(" ", "_")
-        put(
-            folder,
-            "certificate",
-            {"step": (steps, ""), name: ((off / scale).clamp(min=1e-16), "")},
-            "Gradient certificate",
-            caption
-            or "Relative difference between automatic derivative and central differences "
-            "over the step of the differences: it falls with the square of the step, "
-            "until rounding takes over. Where it has no valley, the gradient is wrong.",
-            axes=("step",),
-            plot="loglog",
-            y_title="relative difference",
-        )
-        step: Any = folder.store["certificate/step"]
-        step.attrs["long_name"] = "relative step of the differences"
-    worst: dict[str, str] = {}
-    for check in found.checks:
-        key = f"certificate_{check.stage}".replace(" ", "_")
-        if worst.get(key, AGREES) == AGREES:
-            ok = check.verdict == AGREES
-            worst[key] = AGREES if ok else f"{check.parameter}: {check.verdict}"
-    return {key: "ok" if value == AGREES else value for key, value in worst.items()}
-
-
-# -- viscosity ----------------------------------------------------------------------------
 
 SI_VISCOSITY = 1e26
 """micropascal seconds in sqrt(kg J) / angstrom^2."""
@@ -127,7 +26,7 @@ KILOGRAM_JOULE = ATOMIC_MASS_KG * BOLTZMANN_EV * ELEMENTARY_CHARGE
 class ViscosityFit:
     """Gauss and Newton's method on the logarithms of viscosities and parameters."""
 
-    scenario: LearnViscosityScenario
+    scenario: ViscosityScenario
 
     def run(self, folder: RunFolder, report: Reporter) -> Outcome:
         """Fit, certify the gradient, and write both."""
@@ -168,7 +67,7 @@ class ViscosityFit:
         return value.detach(), torch.stack(rows)
 
     def _certificate(self, point: Tensor) -> Certificate:
-        """Hold the last gradient against differences and the exact laws."""
+        """Compare the last gradient with differences and the exact laws."""
         middle = self.scenario.temperatures[len(self.scenario.temperatures) // 2]
         mass = self.scenario.mass * KILOGRAM_JOULE
 
@@ -199,7 +98,7 @@ class ViscosityFit:
         measured = torch.tensor(s.viscosities, dtype=torch.float64)
         guess = torch.tensor([s.start.epsilon, s.start.sigma], dtype=torch.float64).log()
         found, first = (self.viscosity(p, temperatures) for p in (point, guess))
-        put(
+        write_group(
             folder,
             "viscosity",
             {
@@ -212,7 +111,7 @@ class ViscosityFit:
             f"Measured: {s.source}.",
             axes=("temperature",),
         )
-        put(
+        write_group(
             folder,
             "misfit",
             {
@@ -226,7 +125,7 @@ class ViscosityFit:
             axes=("temperature",),
         )
         step = torch.arange(len(rows))
-        put(
+        write_group(
             folder,
             "descent",
             {
@@ -269,10 +168,9 @@ class ViscosityFit:
                     value / published, "", note=f"{published:g}, {other.source}"
                 )
         worst = float(misfit.abs().max())
-        verdicts = put_certificate(folder, certificate)
-        verdicts["fit"] = (
-            "ok"
-            if worst <= s.agreement
-            else f"a viscosity is {100 * worst:.1f}% off, allowed {100 * s.agreement:g}%"
-        )
-        return Outcome(figures, told(verdicts))
+        note = "relative misfit of a viscosity"
+        fit = Check("fit", "accuracy", worst, s.agreement, note=note)
+        return Outcome(figures, [*write_certificate(folder, certificate), fit])
+
+
+__all__ = ["ViscosityFit"]

@@ -1,21 +1,21 @@
-"""Training of realizable closures on stationary kinetic shocks."""
+"""The job that trains realizable closures on stationary kinetic shocks."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from ...models import card
-from ...models.closures.recurrence import RecurrenceClosure, RecurrenceForm
-from .. import runtime
-from ..learn.explorers.steady import Profile, stationary, transient
-from ..learn.trainers import recurrence as training
-from ..protocols import Figure, Outcome, told
-from ..run import Reporter
-from ..rundir import RunFolder
-from ..schema.closure import ClosureShockTrainScenario
+from ....models import card
+from ....models.closures.recurrence import RecurrenceClosure
+from ... import runtime
+from ...protocols import Check, Figure, Outcome
+from ...run import Reporter
+from ...rundir import RunFolder
+from ...schema.closure import ClosureShockTrainScenario
+from ..explorers.steady import Profile, stationary, transient
+from . import recurrence as training
+from .closure_job import recipe_of
 
 TIMES = (0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 11.0, 15.0)
 """Times in units of tau at which a shock on its way is sampled."""
@@ -25,7 +25,7 @@ WIDTHS = (0.3, 1.0, 3.0)
 
 
 @dataclass(frozen=True)
-class ShockTraining:
+class RecurrenceTraining:
     """Solves the shocks, trains the members, writes weights and cards."""
 
     scenario: ClosureShockTrainScenario
@@ -49,7 +49,7 @@ class ShockTraining:
                 module = self._member(member, lesson, folder)
                 kept |= {start + k: v for k, v in module.state_dict().items()}
                 folder.save_checkpoint(member + 1, kept)
-            module = RecurrenceForm(tuple(s.hidden)).build().double()
+            module = s.model.build().double()
             module.load_state_dict(
                 {k[len(start) :]: v for k, v in kept.items() if k.startswith(start)}
             )
@@ -64,7 +64,8 @@ class ShockTraining:
             )
             figures |= {f"{name}_{member}": Figure(v) for name, v in found.items()}
             report.progress(done - s.members + member + 1, done, {"trained": str(member)})
-        return Outcome(figures, told({"labels": "ok" if worst < 0.01 else "not converged"}))
+        note = "largest residual of the stationary shocks, relative"
+        return Outcome(figures, (Check("labels", "accuracy", worst, 0.01, note=note),))
 
     def _solve(
         self, numbers: Sequence[float], first: int, done: int, report: Reporter
@@ -90,9 +91,7 @@ class ShockTraining:
         self, member: int, lesson: training.Lesson, folder: RunFolder
     ) -> RecurrenceClosure:
         s = self.scenario
-        with torch.random.fork_rng():
-            torch.manual_seed(s.seed * 1000 + member)
-            module = RecurrenceForm(tuple(s.hidden)).build().double()
+        module = s.model.build(s.seed * 1000 + member).double()
 
         def log(step: int, loss: float) -> None:
             if step % 100 == 0 or step == s.steps - 1:
@@ -104,12 +103,10 @@ class ShockTraining:
         return module
 
     def information(self, figures: dict[str, float]) -> dict[str, Any]:
-        """Return what stands on a member's card beside the form."""
-        recipe = self.scenario.model_dump(mode="json")
-        text = repr(sorted(recipe.items())).encode()
+        """Return what a member's card says, besides the form."""
         return {
             "units": "none: b_3 over theta of scale-free inputs; 1V gas, BGK, any tau",
             "domain": {"shocks": "Mach " + ", ".join(f"{m:g}" for m in self.scenario.mach)},
-            "data": {"recipe_sha256": hashlib.sha256(text).hexdigest(), "recipe": recipe},
+            "data": recipe_of(self.scenario),
             "figures": figures,
         }

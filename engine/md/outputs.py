@@ -1,19 +1,26 @@
-"""From the output section of a scenario to what is averaged during the run."""
+"""What is averaged during a run: parts of the section output, and what they write."""
 
 import csv
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Ge, Interval
+from pydantic import Field
 from torch import Tensor
 
+from ...models.parts import part
+from ...models.potentials.fields import Positive
 from ..errors import InputError
-from ..md.angles import AngleDistribution, Coordination
-from ..md.correlations import (
+from ..protocols import Figure, Trigger, Writer
+from ..rundir import RunFolder
+from ..schema.base import InputPath, locate
+from .angles import AngleDistribution, Coordination
+from .correlations import (
     BySpecies,
     Correlation,
     Integral,
@@ -25,12 +32,8 @@ from ..md.correlations import (
     velocities,
     vibrational_density,
 )
-from ..md.observables import Average, RadialDistribution
-from ..md.world import MolecularDynamics
-from ..protocols import Figure, Trigger, Writer
-from ..rundir import RunFolder
-from ..schema.base import locate
-from ..schema.md import CorrelationSection, MdScenario, OutputSection, Sampled
+from .observables import Average, RadialDistribution
+from .world import MolecularDynamics
 
 Means = Mapping[str, float]
 """Averages of the run's scalars, by name."""
@@ -86,48 +89,6 @@ class Reference:
         return torch.from_numpy(np.interp(x.numpy(), self.x, self.curves[species]))
 
 
-def read_references(output: OutputSection, base: Path) -> dict[Path, Reference]:
-    """Read all files of reference curves that the output names.
-
-    Raises:
-        InputError: a file is missing, or no table.
-    """
-    named = [s.reference for s in (*output.rdf, *output.adf) if s.reference is not None]
-    return {path: Reference.read(locate(path, base)) for path in named}
-
-
-def recorded(
-    scenario: MdScenario, world: MolecularDynamics, references: Mapping[Path, Reference]
-) -> list[Recorded]:
-    """Return all averages that the scenario asks for.
-
-    Raises:
-        InputError: the structure is not periodic where it must be.
-    """
-    output, found = scenario.output, []
-    closed = bool(world.start.periodic.all())
-    if not closed and (output.rdf or output.stress):
-        key = "rdf" if output.rdf else "stress"
-        raise InputError(f"output.{key}: needs a structure that is periodic in all axes")
-    for rdf in output.rdf:
-        kinds = len(world.potential.species)
-        radial = RadialDistribution(kinds, rdf.r_max, rdf.bins)
-        target = references[rdf.reference] if rdf.reference else None
-        found.append(_rdf(rdf, radial, world, target))
-    for adf in output.adf:
-        kinds = len(world.potential.species)
-        angular = AngleDistribution(kinds, adf.reach, adf.bins)
-        target = references[adf.reference] if adf.reference else None
-        found += _angles(adf, angular, world, target)
-    if output.displacement:
-        found.append(_displacement(output.displacement, scenario, world))
-    if output.velocity:
-        found.append(_velocity(output.velocity, scenario, world))
-    if output.stress:
-        found.append(_stress(output.stress, scenario, world))
-    return found
-
-
 def put(
     group: Any, name: str, values: Tensor, unit: str, long_name: str, axes: list[str]
 ) -> None:
@@ -136,13 +97,72 @@ def put(
     array.attrs.update({"unit": unit, "long_name": long_name, "axes": axes})
 
 
-def _window(section: Sampled | CorrelationSection) -> Callable[[int], bool]:
-    start, stop = section.start, getattr(section, "stop", None)
-    return lambda step: (
-        step >= start
-        and (stop is None or step <= stop)
-        and (step - start) % section.every == 0
-    )
+@part
+class Sampled:
+    """What is averaged over a part of the run."""
+
+    name: Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")] = "all"
+    """Name of the curve."""
+    start: Annotated[int, Ge(0)] = 0
+    """First step."""
+    stop: Annotated[int, Ge(1)] | None = None
+    """Last step; the end of the run by default."""
+    every: Annotated[int, Ge(1)] = 20
+    """Steps between samples."""
+    reference: InputPath | None = None
+    """What it should be, for comparison: a CSV file whose header names the abscissa and
+    then the species of each curve (``r,HH,HO,OO``); lines with # are remarks."""
+
+    def check(self, key: str, steps: int, closed: bool, base: Path) -> Reference | None:
+        """Refuse what the run cannot give; return the reference, if there is one.
+
+        Raises:
+            InputError: a window beyond the end of the run, or a reference that is missing
+                or no table.
+        """
+        if self.start > steps or (self.stop or steps) > steps:
+            raise InputError(f"{key} {self.name}: reaches beyond the {steps} steps")
+        return Reference.read(locate(self.reference, base)) if self.reference else None
+
+    def trigger(self, step: int) -> bool:
+        """Tell whether there is a sample at a step."""
+        last = step if self.stop is None else self.stop
+        return self.start <= step <= last and (step - self.start) % self.every == 0
+
+
+@part
+class TimeCorrelation:
+    """A correlation in time, averaged over windows that begin at regular intervals."""
+
+    start: Annotated[int, Ge(0)] = 0
+    """First step."""
+    every: Annotated[int, Ge(1)] = 10
+    """Steps between samples."""
+    samples: Annotated[int, Interval(ge=8, le=100_000)] = 200
+    """Samples in a window."""
+    spacing: Annotated[int, Ge(1)] = 50
+    """Samples between the beginnings of windows."""
+
+    def check(self, key: str, steps: int, closed: bool, base: Path) -> None:
+        """Refuse a window that does not end before the run does.
+
+        Raises:
+            InputError: it does not.
+        """
+        first = self.start + self.every * (self.samples - 1)
+        if first > steps:
+            raise InputError(
+                f"{key}: the first window ends at step {first}, beyond the {steps} steps"
+            )
+
+    def trigger(self, step: int) -> bool:
+        """Tell whether there is a sample at a step."""
+        return step >= self.start and (step - self.start) % self.every == 0
+
+
+def _check_closed(key: str, closed: bool) -> None:
+    if not closed:
+        raise InputError(f"{key}: needs a structure that is periodic in all axes")
 
 
 def _over_systems(mean: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,6 +184,45 @@ def _put_curve(
     share = float((mean - target).abs().sum() / target.abs().sum())
     note = "area between the curve and its reference, over the reference's area"
     return {f"{group.basename}_{name}_difference": Figure(share, "", note=note)}
+
+
+@part
+class RdfOutput(Sampled):
+    """Radial distribution function, averaged over a part of the run."""
+
+    r_max: Positive = 8.0
+    """Largest distance, angstrom (or reduced)."""
+    bins: Annotated[int, Interval(ge=10, le=10000)] = 160
+    """Number of bins."""
+
+    def check(self, key: str, steps: int, closed: bool, base: Path) -> Reference | None:
+        """Refuse what the run cannot give; raises as :meth:`Sampled.check`."""
+        _check_closed(key, closed)
+        return super().check(key, steps, closed, base)
+
+    def recorded(
+        self, world: MolecularDynamics, time_step: float, target: Reference | None
+    ) -> list[Recorded]:
+        """Return what is sampled and what it becomes."""
+        rdf = RadialDistribution(len(world.potential.species), self.r_max, self.bins)
+        return [_rdf(self, rdf, world, target)]
+
+
+@part
+class AdfOutput(Sampled):
+    """Distribution of the angle between two neighbours of an atom, and their number."""
+
+    reach: Positive = field(kw_only=True)
+    """Largest distance of a neighbour, angstrom (or reduced)."""
+    bins: Annotated[int, Interval(ge=10, le=1800)] = 90
+    """Number of bins from 0 to 180 degrees."""
+
+    def recorded(
+        self, world: MolecularDynamics, time_step: float, target: Reference | None
+    ) -> list[Recorded]:
+        """Return what is sampled and what it becomes."""
+        adf = AngleDistribution(len(world.potential.species), self.reach, self.bins)
+        return _angles(self, adf, world, target)
 
 
 def _rdf(
@@ -193,7 +252,7 @@ def _rdf(
             )
         return figures
 
-    return Recorded(_window(section), average, finish)
+    return Recorded(section.trigger, average, finish)
 
 
 def _angles(
@@ -239,7 +298,7 @@ def _angles(
             for a in kinds for b in kinds if not math.isnan(float(mean[a, b]))
         }  # fmt: skip
 
-    trigger = _window(section)
+    trigger = section.trigger
     return [Recorded(trigger, average, angles), Recorded(trigger, near, numbers)]
 
 
@@ -247,11 +306,21 @@ def _finite(error: Tensor) -> float | None:
     return float(error) if math.isfinite(float(error)) else None
 
 
+@part
+class Displacement(TimeCorrelation):
+    """Mean squared displacement and, from its slope, the diffusion coefficient."""
+
+    def recorded(
+        self, world: MolecularDynamics, time_step: float, target: Reference | None
+    ) -> list[Recorded]:
+        """Return what is sampled and what it becomes."""
+        return [_displacement(self, self.every * time_step, world)]
+
+
 def _displacement(
-    section: CorrelationSection, scenario: MdScenario, world: MolecularDynamics
+    section: TimeCorrelation, spacing: float, world: MolecularDynamics
 ) -> Recorded:
     kinds = BySpecies.of(world.start, len(world.potential.species))
-    spacing = section.every * scenario.run.timestep
     line = Correlation(
         unwrapped, kinds.displacement, section.samples, section.spacing, Slope(spacing)
     )
@@ -278,11 +347,11 @@ def _displacement(
             )  # fmt: skip
         return figures
 
-    return Recorded(_window(section), line, finish)
+    return Recorded(section.trigger, line, finish)
 
 
 def _time_group(
-    folder: RunFolder, name: str, section: CorrelationSection, spacing: float, units: Any
+    folder: RunFolder, name: str, section: TimeCorrelation, spacing: float, units: Any
 ) -> Any:
     group = folder.store.require_group(name)
     lag = torch.arange(section.samples).double() * spacing
@@ -290,11 +359,22 @@ def _time_group(
     return group
 
 
+@part
+class VelocityCorrelation(TimeCorrelation):
+    """Velocity autocorrelation and vibrational density of states."""
+
+    def recorded(
+        self, world: MolecularDynamics, time_step: float, target: Reference | None
+    ) -> list[Recorded]:
+        """Return what is sampled and what it becomes."""
+        return [_velocity(self, self.every * time_step, world)]
+
+
 def _velocity(
-    section: CorrelationSection, scenario: MdScenario, world: MolecularDynamics
+    section: TimeCorrelation, spacing: float, world: MolecularDynamics
 ) -> Recorded:
     kinds = BySpecies.of(world.start, len(world.potential.species))
-    spacing, slow = section.every * scenario.run.timestep, world.units.time
+    slow = world.units.time
     integral = Integral(spacing, 1 / (3 * slow**2))
     line = Correlation(
         velocities, kinds.product, section.samples, section.spacing, integral
@@ -330,13 +410,27 @@ def _velocity(
             )  # fmt: skip
         return figures
 
-    return Recorded(_window(section), line, finish)
+    return Recorded(section.trigger, line, finish)
 
 
-def _stress(
-    section: CorrelationSection, scenario: MdScenario, world: MolecularDynamics
-) -> Recorded:
-    spacing, units = section.every * scenario.run.timestep, world.units.names
+@part
+class StressCorrelation(TimeCorrelation):
+    """Autocorrelation of the shear stress and, from its integral, the viscosity."""
+
+    def check(self, key: str, steps: int, closed: bool, base: Path) -> None:
+        """Refuse what the run cannot give; raises as :meth:`TimeCorrelation.check`."""
+        _check_closed(key, closed)
+        super().check(key, steps, closed, base)
+
+    def recorded(
+        self, world: MolecularDynamics, time_step: float, target: Reference | None
+    ) -> list[Recorded]:
+        """Return what is sampled and what it becomes."""
+        return [_stress(self, self.every * time_step, world)]
+
+
+def _stress(section: TimeCorrelation, spacing: float, world: MolecularDynamics) -> Recorded:
+    units = world.units.names
     line = Correlation(
         shear_stress, mean_product, section.samples, section.spacing, Integral(spacing)
     )
@@ -368,7 +462,16 @@ def _stress(
         note = "Green and Kubo, integral over the whole window"
         return {"viscosity": Figure(float(value) * factor * scale, unit, error_of, note)}
 
-    return Recorded(_window(section), line, finish)
+    return Recorded(section.trigger, line, finish)
 
 
-__all__ = ["Recorded", "put", "recorded"]
+__all__ = [
+    "AdfOutput",
+    "Displacement",
+    "RdfOutput",
+    "Recorded",
+    "Reference",
+    "StressCorrelation",
+    "VelocityCorrelation",
+    "put",
+]

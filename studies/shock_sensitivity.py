@@ -3,25 +3,26 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..audit.certify import Certificate, Law, certify
-from ..gas.boundaries import Inflow, Sides
-from ..gas.collisions import lennard_jones, viscosity
-from ..gas.grid import Grid
-from ..gas.kinetic import steady
-from ..gas.kinetic.differentiable import LineKinetics
-from ..gas.kinetic.velocities import Velocities
-from ..gas.kinetic.world import KineticWorld
-from ..gas.material import Gas
-from ..gas.moment.fluid import shock_jump
-from ..protocols import Figure, Outcome, told
-from ..run import Reporter
-from ..rundir import RunFolder
-from ..schema.gradients import ShockSensitivityScenario
-from .gradients import put, put_certificate
+from ..engine.audit.certificate import write_certificate, write_group
+from ..engine.audit.certify import Certificate, Law, certify
+from ..engine.gas.boundaries import Inflow, Sides
+from ..engine.gas.collisions import lennard_jones, viscosity
+from ..engine.gas.exact import shock_jump
+from ..engine.gas.grid import Grid
+from ..engine.gas.kinetic import steady
+from ..engine.gas.kinetic.differentiable import LineKinetics
+from ..engine.gas.kinetic.velocities import Velocities
+from ..engine.gas.kinetic.world import KineticWorld
+from ..engine.gas.material import Gas
+from ..engine.protocols import Figure, Job, Outcome
+from ..engine.run import Reporter
+from ..engine.rundir import RunFolder
+from .schema import ShockSensitivityScenario
 
 GAMMA = 5.0 / 3.0
 KNUDSEN = 5.0 * math.sqrt(2.0 * math.pi) / 16.0
@@ -144,7 +145,7 @@ def inverse_thickness(line: LineKinetics, f: Tensor) -> Tensor:
     """Return ``3/2 int (d rho/dx)^2 dx`` of :func:`profile`.
 
     For a hyperbolic tangent that is the largest slope, the usual inverse thickness; unlike
-    it, the integral hardly depends on where between the cells the shock stands.
+    it, the integral hardly depends on where between the cells the shock lies.
     """
     slope = profile(line, f).diff() / line.grid.spacing[0]
     return 1.5 * slope.square().sum() * line.grid.spacing[0]
@@ -177,7 +178,7 @@ class ShockSensitivity:
         folder.log(step=2, time=0.0, inverse_thickness=float(thin.detach()))
         report.progress(3, 4, {"certificate": "finite differences"})
         certificate = self._certificate(shock, state)
-        verdicts = put_certificate(folder, certificate)
+        checks = write_certificate(folder, certificate)
         report.progress(4, 4, {"done": ""})
         figures = {
             "inverse_thickness": Figure(
@@ -193,7 +194,7 @@ class ShockSensitivity:
             if name == "exponent":
                 note = "d ln (inverse thickness) / d (exponent of the viscosity law)"
             figures[f"by_{name}"] = Figure(share, "", note=note)
-        return Outcome(figures, told(verdicts))
+        return Outcome(figures, checks)
 
     def _atoms(self, law: Tensor, epsilon: Tensor, sigma: Tensor) -> Tensor:
         """Derivatives of the law by ln sigma and ln epsilon, ``[coefficients, 2]``."""
@@ -250,7 +251,7 @@ class ShockSensitivity:
 
     def _write(self, folder: RunFolder, shock: Shock, rho: Tensor, fields: Tensor) -> None:
         x = shock.grid.centers(0)
-        put(
+        write_group(
             folder,
             "shock",
             {"x": (x, "free paths"), "density": (rho, "")},
@@ -264,7 +265,7 @@ class ShockSensitivity:
             for k, name in enumerate(NAMES)
             if name != "viscosity"
         }
-        put(
+        write_group(
             folder,
             "sensitivity",
             {"x": (x, "free paths"), **columns},
@@ -275,3 +276,12 @@ class ShockSensitivity:
             axes=("x",),
             y_title="derivative of the density",
         )
+
+
+def assemble(scenario: ShockSensitivityScenario, base: Path) -> Job:
+    """Return the job of the study."""
+    del base
+    return ShockSensitivity(scenario)
+
+
+__all__ = ["Shock", "ShockSensitivity", "assemble", "inverse_thickness", "profile"]

@@ -9,6 +9,7 @@ import torch
 from ase.build import bulk
 from torch import Tensor
 
+from ..audit.certificate import write_certificate, write_group
 from ..audit.certify import Certificate, certify
 from ..md.differentiable import SmoothLennardJones
 from ..md.integrators import Langevin, Schedule
@@ -18,12 +19,11 @@ from ..md.state import ParticleState, concatenate
 from ..md.structure import from_atoms
 from ..md.units import METAL
 from ..md.world import MolecularDynamics
-from ..protocols import Figure, Outcome, told
+from ..protocols import Check, Figure, Outcome
 from ..run import Reporter
 from ..rundir import RunFolder
-from ..schema.gradients import LearnRdfScenario, PairSection
+from ..schema.inverse import PairSection, RdfScenario
 from ..units import BOLTZMANN_EV, time_from_fs
-from .gradients import put, put_certificate
 
 INNER = 20
 """Most steps of Gauss and Newton between two simulations."""
@@ -32,10 +32,10 @@ RELAXATION = 200.0
 """Inverse friction of the thermostat, fs."""
 
 CORRELATED = 4.0
-"""Frames that stand for one independent frame, a guess on the safe side."""
+"""Frames that count as one independent frame, a guess on the safe side."""
 
 SKIN = 1.5
-"""Of the neighbour list, angstrom; wide: one restless replica renews the list of all."""
+"""Of the neighbour list, angstrom; wide, because one replica renews the list of all."""
 
 HOT = 6.0
 """Initial temperature of the crystals over that of the liquid."""
@@ -68,7 +68,7 @@ class Ensemble:
 class RdfFit:
     """Simulates, reweights and improves the parameters until nothing changes."""
 
-    scenario: LearnRdfScenario
+    scenario: RdfScenario
 
     def run(self, folder: RunFolder, report: Reporter) -> Outcome:
         """Learn; rounds that are done are taken from the checkpoint."""
@@ -231,12 +231,12 @@ class RdfFit:
             steps=[1e-2, 1e-3, 1e-4, 10**-4.5, 1e-5, 10**-5.5],
         )
 
-    # -- what is told ---------------------------------------------------------------------
+    # -- results ---------------------------------------------------------------------
 
     def _write(self, folder: RunFolder, tensors: Mapping[str, Tensor]) -> None:
         s = self.scenario
         r = RadialDistribution(1, s.r_max, s.bins).r
-        put(
+        write_group(
             folder,
             "distribution",
             {
@@ -254,7 +254,7 @@ class RdfFit:
         number = torch.arange(len(path))
         truth = torch.tensor([s.truth.epsilon, s.truth.sigma]).double().expand(len(path), 2)
         for name, k, unit in (("epsilon", 0, "K"), ("sigma", 1, "angstrom")):
-            put(
+            write_group(
                 folder,
                 "parameters",
                 {
@@ -267,7 +267,7 @@ class RdfFit:
                 "the derivative is exact. Dashed: the truth.",
                 axes=("round",),
             )
-        put(
+        write_group(
             folder,
             "trust",
             {
@@ -288,19 +288,19 @@ class RdfFit:
         settled = tensors["path"][-max(1, min(5, s.rounds)) :]
         mean, spread = settled.mean(0), settled.std(0, correction=0)
         truth = (s.truth.epsilon, s.truth.sigma)
-        figures, verdicts = {}, put_certificate(folder, certificate)
+        figures, checks = {}, write_certificate(folder, certificate)
         for k, name, unit in ((0, "epsilon", "K"), (1, "sigma", "angstrom")):
             value = float(mean[k])
             figures[name] = Figure(value, unit, float(spread[k]), f"truth {truth[k]:g}")
             off = abs(value / truth[k] - 1)
             figures[f"{name}_error"] = Figure(off, "", note="relative to the truth")
-            fine = off <= s.agreement
-            verdicts[f"recovered_{name}"] = (
-                "ok" if fine else f"{100 * off:.1f}% off, allowed {100 * s.agreement:g}%"
+            note = "relative distance from the truth"
+            checks.append(
+                Check(f"recovered_{name}", "accuracy", off, s.agreement, note=note)
             )
         figures["misfit_first"] = Figure(float(tensors["told"][0, 0]))
         figures["misfit_last"] = Figure(float(tensors["told"][-1, 0]))
         figures["effective_share"] = Figure(
             float(tensors["told"][:, 1].min()), "", note="least over the rounds"
         )
-        return Outcome(figures, told(verdicts))
+        return Outcome(figures, checks)

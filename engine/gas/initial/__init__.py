@@ -1,0 +1,30 @@
+"""Initial conditions, one part each; a package from outside adds ``initial.KIND``.
+
+A part has the fields of its scenario section and one method::
+
+    def fields(self, grid: Grid, gas: Gas, gamma: float) -> Start: ...
+
+Optional: ``dimensions`` (of the grids that fit), ``check(gas)``, which raises InputError,
+``distribution(grid, gas, knudsen, speeds)``, the exact start of a kinetic model (models of
+any other kind are then refused), and ``reference``, the name of a comparison of
+:mod:`..references` that is always made.
+"""
+
+from ....models.parts import Family
+
+INITIAL = Family(
+    "initial",
+    __name__,
+    {
+        "uniform": "pieces:Uniform",
+        "jump": "pieces:Jump",
+        "quadrants": "pieces:Quadrants",
+        "shock": "shocks:Shock",
+        "shu_osher": "shocks:ShuOsher",
+        "sound": "smooth:Sound",
+        "vortex": "smooth:Vortex",
+        "shear_layer": "smooth:ShearLayer",
+    },
+)
+
+__all__ = ["INITIAL"]

@@ -1,0 +1,1 @@
+"""Inverse problems: the forces between atoms from what is measured of many of them."""

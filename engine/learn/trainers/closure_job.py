@@ -1,0 +1,193 @@
+"""The job that trains closures of faces: labels, committee, weights and cards."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ....models import card
+from ....models.closures.face import FaceClosure, FaceForm
+from ... import runtime
+from ...protocols import Check, Figure, Outcome
+from ...run import Reporter
+from ...rundir import RunFolder
+from ...schema.base import Common
+from ...schema.closure import ClosureTrainScenario, FamilySection
+from ..explorers import flows, fronts
+from ..explorers.flows import sample_times
+from . import closure as training
+
+SAMPLES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.14, 0.19, 0.25, 0.32, 0.4, 0.5, 0.65)
+"""Times at which training flows are sampled; from 0.8 on every 0.2."""
+
+SHOCK_TIMES = (0.0, 0.3, 0.7, 1.5, 3.0, 5.0, 8.0)
+"""Times in units of tau at which a shock on its way to rest is sampled."""
+
+RIEMANN_TIMES = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0)
+"""The same for random Riemann problems."""
+
+
+def recipe_of(scenario: Common) -> dict[str, Any]:
+    """Return how a closure was trained, with its hash, for its card."""
+    recipe = scenario.model_dump(mode="json")
+    text = repr(sorted(recipe.items())).encode()
+    return {"recipe_sha256": hashlib.sha256(text).hexdigest(), "recipe": recipe}
+
+
+@dataclass(frozen=True)
+class ClosureTraining:
+    """Makes labels, trains the committee, writes weights and cards."""
+
+    scenario: ClosureTrainScenario
+
+    def run(self, folder: RunFolder, report: Reporter) -> Outcome:
+        """Train; resumes after the last family labelled or the last member trained."""
+        s = self.scenario
+        begun = folder.load_checkpoint()
+        kept: dict[str, Tensor] = dict(begun.tensors) if begun else {}
+        done = len(s.families) + s.members
+        for number, family in enumerate(s.families):
+            if f"raw{number}" not in kept:
+                kept |= self._label(number, family)
+                folder.save_checkpoint(number + 1, kept)
+                folder.log(event="labelled", family=family.name, flows=family.flows)
+            report.progress(number + 1, done, {"labelled": family.name})
+        data = [self._data(number, kept) for number in range(len(s.families))]
+        if s.fronts is not None:
+            kept |= self._solve_fronts(kept, folder, report)
+            data += self._fronts(kept)
+        figures: dict[str, Figure] = {}
+        for member in range(s.members):
+            name = f"member{member}"
+            if not any(key.startswith(name + ".") for key in kept):
+                module, unexplained = self._member(member, data, folder, report)
+                kept |= {f"{name}.{k}": v for k, v in module.state_dict().items()}
+                kept[f"{name}.unexplained"] = torch.tensor(unexplained)
+                folder.save_checkpoint(len(s.families) + member + 1, kept)
+            figures |= self._write(member, kept, folder)
+            report.progress(len(s.families) + member + 1, done, {"trained": name})
+        return Outcome(figures, self._checks(data))
+
+    def _checks(self, data: Sequence[training.Labelled]) -> tuple[Check, ...]:
+        bad = sum(int((~each.w.isfinite()).sum()) for each in data)
+        return (Check("labels", "health", bad, 0, note="numbers that are not finite"),)
+
+    def _label(self, number: int, family: FamilySection) -> dict[str, Tensor]:
+        s, parts, times = self.scenario, [], sample_times(family.until)
+        for first in range(0, family.flows, 8):
+            count = min(8, family.flows - first)
+            some = flows.flows(family.name, s.seed, count, family.first + first)
+            fine, order = s.cells * s.refinement, s.model.order + 1
+            parts.append(flows.solve(some, times, fine, s.velocities, s.cells, order, 7.2))
+        every = flows.flows(family.name, s.seed, family.flows, family.first)
+        kn = flows.knudsen_numbers(every, flows.box(s.cells))
+        return {
+            f"raw{number}": torch.cat(parts, 1),
+            f"knudsen{number}": kn,
+            f"times{number}": torch.tensor(times, dtype=torch.float64),
+        }
+
+    def _data(self, number: int, kept: dict[str, Tensor]) -> training.Labelled:
+        raw, kn, times = (kept[f"{name}{number}"] for name in ("raw", "knudsen", "times"))
+        return training.labelled(raw, kn, times.tolist(), self.scenario.model.order)
+
+    def _solve_fronts(
+        self, kept: dict[str, Tensor], folder: RunFolder, report: Reporter
+    ) -> dict[str, Tensor]:
+        """Return the strong fronts in units of tau, those in ``kept`` as they are."""
+        s, order = self.scenario, self.scenario.model.order + 1
+        assert s.fronts is not None
+        found: dict[str, Tensor] = {}
+        for number, mach in enumerate(s.fronts.mach):
+            if f"front{number}" not in kept:
+                one = fronts.shock(mach, SHOCK_TIMES, order=order)
+                found |= {f"front{number}": one.raw, f"edge{number}": one.edge}
+                folder.log(event="labelled", mach=mach)
+            report.progress(number + 1, len(s.fronts.mach), {"shock": f"Mach {mach:g}"})
+        if s.fronts.riemann and "riemann" not in kept:
+            one = fronts.riemann(s.seed, s.fronts.riemann, RIEMANN_TIMES, order=order)
+            found |= {"riemann": one.raw, "riemann_edge": one.edge}
+            folder.log(event="labelled", riemann=s.fronts.riemann)
+        return found
+
+    def _fronts(self, kept: dict[str, Tensor]) -> list[training.Labelled]:
+        """Lay every front on the grid of the closure at every Knudsen number."""
+        s = self.scenario
+        assert s.fronts is not None
+        every = [
+            fronts.Fronts(kept[f"front{n}"], kept[f"edge{n}"], SHOCK_TIMES)
+            for n in range(len(s.fronts.mach))
+        ]
+        if s.fronts.riemann:
+            rest = kept["riemann"], kept["riemann_edge"]
+            every.append(fronts.Fronts(*rest, RIEMANN_TIMES))
+        cells, spacing = 2 * s.cells, 1.0 / s.cells
+        rng = runtime.generator(s.seed, 8_000)
+        found = []
+        for one in every:
+            for knudsen in s.fronts.knudsen:
+                center = 0.4 * (2.0 * float(torch.rand((), generator=rng)) - 1.0)
+                raw = fronts.laid_out(one, knudsen, cells, spacing, center)
+                kn = torch.full((raw.shape[1],), knudsen, dtype=torch.float64)
+                times = [knudsen * t for t in one.times]
+                order = s.model.order
+                found.append(training.labelled(raw, kn, times, order, spacing))
+        return found
+
+    def _form(self) -> FaceForm:
+        return replace(self.scenario.model, resolution=1.0 / self.scenario.cells)
+
+    def _member(
+        self,
+        member: int,
+        data: Sequence[training.Labelled],
+        folder: RunFolder,
+        report: Reporter,
+    ) -> tuple[FaceClosure, float]:
+        s = self.scenario
+        rng = runtime.generator(s.seed, 7_000 + member)
+        module = self._form().build(s.seed * 1000 + member)
+        module = module.to(runtime.dtype_of(s.precision))
+        split = [training.split(each, s.validation) for each in data]
+        train, held = [pair[0] for pair in split], [pair[1] for pair in split]
+
+        def log(stage: str, step: int, total: int, loss: float) -> None:
+            if step % 100 == 0 or step == total - 1:
+                folder.log(event=stage, member=member, step=step, loss=loss)
+                report.progress(step, total, {stage: f"member {member} loss {loss:.3f}"})
+
+        training.fit(
+            module, train, s.steps, s.batch, s.rate, s.linear, rng, log, s.polish, s.rolled
+        )
+        if s.unrolled:
+            loss = training.unrolled_steps(module, train, 8, 0.6, rng)
+            for step, value in training.descend(module, loss, s.unrolled, s.unrolled_rate):
+                log("unrolled", step, s.unrolled, value)
+        return module, training.unexplained(module, [h for h in held if h is not None])
+
+    def _write(
+        self, member: int, kept: dict[str, Tensor], folder: RunFolder
+    ) -> dict[str, Figure]:
+        s, start = self.scenario, f"member{member}."
+        state = {k[len(start) :]: v for k, v in kept.items() if k.startswith(start)}
+        value = float(state.pop("unexplained"))
+        module = self._form().build().to(runtime.dtype_of(s.precision))
+        module.load_state_dict(state)
+        card.save_module(
+            folder.path / f"{s.name}_{member}", module, self.information(value)
+        )
+        note = "share of the closing moment's variance on held-out flows, by each network"
+        return {f"unexplained_{member}": Figure(value, "", note=note)}
+
+    def information(self, unexplained: float) -> dict[str, Any]:
+        """Return what a member's card says, besides the form."""
+        data = recipe_of(self.scenario)
+        return {
+            "units": "length L, velocity sqrt(R T0); 1V gas, BGK with constant tau = Kn",
+            "domain": {"knudsen": [1e-3, 10.0], "families": data["recipe"]["families"]},
+            "data": data,
+            "figures": {"unexplained_variance_held_out": unexplained},
+        }

@@ -1,0 +1,176 @@
+"""What a finished run of variational Monte Carlo leaves: figures, checks, arrays."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .. import runtime
+from ..protocols import Check, Figure, Outcome
+from ..run import Observed
+from ..rundir import RunFolder
+from .electrons import Electrons
+from .evaluate import Density, Evaluation, can_have_forces, evaluate
+from .lattice import Lattice, correlation
+from .solve import EVALUATION_STREAM
+from .spins import Spins
+from .statistics import extrapolate
+from .world import Problem, VmcState
+
+BELOW = 3.0
+"""Standard errors by which an energy may lie below the exact one."""
+
+
+def headline(problem: Problem) -> Callable[[Observed], Mapping[str, str]]:
+    """Return the progress text: energy, and its distance from the exact one."""
+    exact = problem.exact
+
+    def text(observed: Observed) -> Mapping[str, str]:
+        energy, error = float(observed["energy"]), float(observed["energy_error"])
+        shown = {
+            "E": f"{energy:.5f} +- {error:.5f}",
+            "var": f"{float(observed['variance']):.3g}",
+        }
+        if exact is not None and problem.unit == "hartree":
+            shown["from exact"] = f"{1e3 * (energy - exact):+.2f} mHa"
+        elif exact is not None:
+            shown["from exact"] = f"{(energy - exact) / abs(exact):+.1e}"
+        return shown
+
+    return text
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The frozen evaluation at the end of a run: figures, checks, arrays."""
+
+    problem: Problem
+    seed: int
+    sweeps: int
+    forces: bool
+    spin: bool
+    density: int
+    """Cells along each axis of the density grid; 0 for none."""
+
+    def __call__(self, folder: RunFolder, state: VmcState, observed: Observed) -> Outcome:
+        """Measure with the averaged parameters and write the arrays of the report."""
+        problem, density = self.problem.at(state.average), None
+        if self.density and isinstance(problem, Electrons):
+            density = Density(problem, self.density)
+        result = evaluate(
+            problem,
+            state.walkers,
+            state.width,
+            runtime.generator(self.seed, EVALUATION_STREAM),
+            self.sweeps,
+            self.forces and can_have_forces(problem),
+            self.spin,
+            density or (lambda walkers: None),
+        )
+        units = {"variance": f"{problem.unit}^2", "width": "bohr"}
+        if isinstance(problem, Spins):
+            del units["width"]
+            _write_correlation(folder, problem.lattice, result.walkers)
+        else:
+            _write(folder, "walkers", result.walkers, "bohr")
+        folder.store.attrs["observable_units"] = units
+        if density is not None:
+            field = density.field()
+            box = {"low": density.low.tolist(), "high": density.high.tolist()}
+            _write(folder, "density", field, f"1/bohr^{field.dim()}", **box)
+        reseeded = int(state.reseeded) + result.reseeded
+        figures = energy_figures(result, problem) | {
+            "acceptance": Figure(float(observed["acceptance"])),
+            "parameters": Figure(float(problem.flat.size)),
+            "reseeded_walkers": Figure(float(reseeded)),
+        }
+        figures |= _extrapolated(folder, problem.unit)
+        return Outcome(figures, checks(result, problem.exact))
+
+
+def _write_correlation(folder: RunFolder, lattice: Lattice, spins: Tensor) -> None:
+    """Write ``<s_i s_(i+r)>``, and the exact one where that is known."""
+    found, error = correlation(spins, lattice.shape)
+    group = folder.store.require_group("correlation")
+    columns = {"r": torch.arange(1, len(found) + 1), "spins": found, "spins_error": error}
+    if lattice.exact_correlation is not None:
+        columns["spins_exact"] = torch.tensor(lattice.exact_correlation)
+    for name, values in columns.items():
+        group.create_array(name, data=values.cpu().numpy(), overwrite=True)
+    group["r"].attrs["long_name"] = "distance along the first axis, in sites"
+    group["spins"].attrs["long_name"] = "correlation of two spins"
+    group.attrs["title"] = "Correlation of two spins over their distance"
+
+
+def _extrapolated(folder: RunFolder, unit: str) -> dict[str, Figure]:
+    """Return the energy at variance zero from the course of the optimisation."""
+    path = folder.path / "events.jsonl"
+    if not path.exists():
+        return {}
+    with open(path, encoding="utf-8") as file:
+        events = [json.loads(line) for line in file]
+    course = [(e["energy"], e["variance"]) for e in events if "variance" in e]
+    if not course:
+        return {}
+    energy, variance = torch.tensor(course, dtype=torch.float64).T
+    found = extrapolate(energy, variance)
+    if found is None:
+        return {}
+    note = "line through energy and variance of the optimisation, at no variance; no bound"
+    return {"energy_extrapolated": Figure(found.energy, unit, found.error, note)}
+
+
+def energy_figures(result: Evaluation, problem: Problem) -> dict[str, Figure]:
+    """Return energy, variance, correlation, and what else was measured."""
+    unit, exact = problem.unit, problem.exact
+    figures = {
+        "energy": Figure(result.energy, unit, result.error),
+        "variance": Figure(result.variance, unit and f"{unit}^2"),
+        "autocorrelation": Figure(result.correlation, "sweeps"),
+    }
+    if exact is not None:
+        off, sigma = result.energy - exact, result.error
+        figures["exact_energy"] = Figure(exact, unit)
+        figures["energy_error"] = (
+            Figure(1e3 * off, "millihartree", 1e3 * sigma)
+            if unit == "hartree"
+            else Figure(off / abs(exact), "of the exact energy", sigma / abs(exact))
+        )
+    if result.forces is not None:
+        for nucleus in range(len(result.forces.value)):
+            for axis, letter in enumerate("xyz"):
+                figures[f"force_{nucleus}_{letter}"] = Figure(
+                    float(result.forces.value[nucleus, axis]),
+                    "hartree/bohr",
+                    float(result.forces.error[nucleus, axis]),
+                )
+    if result.spin is not None:
+        figures["spin_squared"] = Figure(float(result.spin), "", float(result.spin.error))
+    return figures
+
+
+def checks(result: Evaluation, exact: float | None) -> list[Check]:
+    """Check that walkers stayed finite and, where the exact energy is known, the bound."""
+    note = "walkers that were not finite and were replaced"
+    finite = Check("finite", "health", result.reseeded, 0, note=note)
+    if exact is None:
+        return [finite]
+    return [not_below((exact - result.energy) / max(result.error, 1e-300)), finite]
+
+
+def not_below(sigmas: float) -> Check:
+    """Check that no energy lies below its lower bound by more than chance allows."""
+    note = "the lowest energy below the exact one"
+    return Check("variational", "accuracy", sigmas, BELOW, unit="sigma", note=note)
+
+
+def _write(
+    folder: RunFolder, name: str, values: Tensor, unit: str, **attributes: list[float]
+) -> None:
+    array = folder.store.create_array(name, data=values.cpu().numpy(), overwrite=True)
+    array.attrs.update({"unit": unit, **attributes})
+
+
+__all__ = ["BELOW", "Finish", "checks", "energy_figures", "headline", "not_below"]

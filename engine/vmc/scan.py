@@ -1,0 +1,149 @@
+"""A molecule along a path of geometries, each solved from the nearest one known."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import Interrupted
+from ..protocols import Figure, Outcome
+from ..run import Reporter, interruptible
+from ..rundir import RunFolder
+from .hamiltonian import Molecule
+from .results import not_below
+from .solve import Solution, Solver
+from .world import VmcState
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A job that solves geometries in order and keeps a checkpoint after each.
+
+    Attributes:
+        solver: how one is solved.
+        molecules: the geometries.
+        coordinates: of each.
+        axis: what the coordinate is.
+        references: exact energies in hartree; NaN where none is known.
+        ccsd_t: coupled-cluster energies, in the same way.
+    """
+
+    solver: Solver
+    molecules: Sequence[Molecule]
+    coordinates: Sequence[float]
+    axis: str
+    references: Sequence[float]
+    ccsd_t: Sequence[float]
+
+    def run(self, folder: RunFolder, report: Reporter) -> Outcome:
+        """Solve all geometries that the newest checkpoint does not hold.
+
+        Raises:
+            Interrupted: asked to stop; the geometries solved so far are kept.
+        """
+        known, energies = self._restored(folder)
+        with interruptible() as asked:
+            for number in range(len(known), len(self.molecules)):
+                solution, result = self.solver.solve(
+                    self.molecules[number], known, self._progress(number, report)
+                )
+                known.append(solution)
+                row = [result.energy, result.error, result.variance]
+                energies = torch.cat([energies, torch.tensor([row]).double()])
+                folder.log(
+                    point=number,
+                    coordinate=self.coordinates[number],
+                    energy=result.energy,
+                    error=result.error,
+                    variance=result.variance,
+                )
+                self._save(folder, known, energies)
+                if asked.is_set() and number + 1 < len(self.molecules):
+                    raise Interrupted(
+                        f"stopped after {number + 1} geometries; "
+                        f"engine resume {folder.path}"
+                    )
+        return self._outcome(folder, energies)
+
+    def _progress(
+        self, number: int, report: Reporter
+    ) -> Callable[[int, int, VmcState], None]:
+        def show(step: int, steps: int, state: VmcState) -> None:
+            done = (number + step / steps) * 1000
+            text = {
+                self.axis: f"{self.coordinates[number]:g}",
+                "E": f"{float(state.energy):.5f}",
+            }
+            report.progress(int(done), 1000 * len(self.molecules), text)
+
+        return show
+
+    def _save(self, folder: RunFolder, known: Sequence[Solution], energies: Tensor) -> None:
+        tensors = {"energies": energies}
+        for number, solution in enumerate(known):
+            tensors[f"{number}/parameters"] = solution.parameters
+            tensors[f"{number}/walkers"] = solution.walkers
+            tensors[f"{number}/width"] = solution.width
+        folder.save_checkpoint(len(known), tensors)
+
+    def _restored(self, folder: RunFolder) -> tuple[list[Solution], Tensor]:
+        checkpoint = folder.load_checkpoint()
+        if checkpoint is None:
+            return [], torch.zeros(0, 3, dtype=torch.float64)
+        stored = checkpoint.tensors
+        known = [
+            Solution(
+                self.molecules[number],
+                stored[f"{number}/parameters"],
+                stored[f"{number}/walkers"],
+                stored[f"{number}/width"],
+            )
+            for number in range(checkpoint.step)
+        ]
+        return known, stored["energies"]
+
+    def _write_curve(
+        self, folder: RunFolder, coordinate: Tensor, columns: Mapping[str, Tensor]
+    ) -> None:
+        """Write the energies in the order of their coordinate, with its name."""
+        group, order = folder.store.require_group("energies"), coordinate.argsort()
+        group.attrs["title"] = "Energy along the curve"
+        array = group.create_array("at", data=coordinate[order].numpy(), overwrite=True)
+        array.attrs["long_name"] = self.axis
+        for name, values in columns.items():
+            if not bool(values.isfinite().any()):
+                continue
+            array = group.create_array(name, data=values[order].numpy(), overwrite=True)
+            array.attrs.update({"unit": "hartree", "axes": ["at"]})
+
+    def _outcome(self, folder: RunFolder, energies: Tensor) -> Outcome:
+        coordinate = torch.tensor(self.coordinates).double()
+        reference = torch.tensor(self.references).double()
+        coupled = torch.tensor(self.ccsd_t).double()
+        columns = {
+            "energy": energies[:, 0],
+            "energy_error": energies[:, 1],
+            "energy_reference": reference,
+            "ccsd_t": coupled,
+        }
+        self._write_curve(folder, coordinate, columns)
+        figures, found = {}, []
+        for at, (energy, error, _) in zip(self.coordinates, energies.tolist(), strict=True):
+            name = f"energy_at_{at:g}"
+            figures[name] = Figure(energy, "hartree", error)
+        wrong = 1e3 * (energies[:, 0] - reference)
+        if bool(wrong.isfinite().any()):
+            worst = float(wrong[wrong.isfinite()].abs().max())
+            figures["largest_error"] = Figure(worst, "millihartree")
+            below = -wrong / (1e3 * energies[:, 1])
+            found.append(not_below(float(below[wrong.isfinite()].max())))
+        other = 1e3 * (coupled - reference)
+        if bool(other.isfinite().any()):
+            figures["largest_error_ccsd_t"] = Figure(
+                float(other[other.isfinite()].abs().max()), "millihartree"
+            )
+        return Outcome(figures, found)
+
+
+__all__ = ["Scan"]

@@ -1,0 +1,108 @@
+"""Initial conditions are parts: one from another package runs from a scenario file."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import zarr
+from pydantic import TypeAdapter, ValidationError
+
+from scalebridge.engine.gas.initial import INITIAL
+from scalebridge.engine.gas.initial.smooth import Sound
+from scalebridge.engine.gas.material import Gas
+from scalebridge.engine.schema.base import choice
+
+MODULE = '''
+"""A package from outside."""
+from typing import Annotated, Literal
+import torch
+from annotated_types import Gt
+from scalebridge.engine.gas.initial.base import Start
+from scalebridge.models.parts import part
+
+@part
+class Bump:
+    """A round bump of density in a gas at rest."""
+
+    width: Annotated[float, Gt(0)] = 0.1
+    """Standard deviation, reference lengths."""
+    kind: Literal["bump"] = "bump"
+
+    def fields(self, grid, gas, gamma):
+        """Return the fields."""
+        rho = 1 + torch.exp(-0.5 * (grid.points()[0] / self.width) ** 2)
+        return Start(rho, torch.zeros(*grid.shape, 3).double(), 1 / rho)
+'''
+SCENARIO = """
+version = 1
+kind = "gas"
+title = "A bump"
+grid = { cells = [32], lower = [-1.0], upper = [1.0] }
+model = { kind = "euler" }
+initial = { kind = "bump", width = 0.2 }
+time = { end = 0.05, frames = 1 }
+"""
+
+
+@pytest.fixture
+def outside(tmp_path):
+    """A folder with a small installed package that brings an initial condition."""
+    package = tmp_path / "outside"
+    information = package / "bumps-1.0.dist-info"
+    information.mkdir(parents=True)
+    (package / "bumps.py").write_text(MODULE)
+    (information / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: bumps\nVersion: 1\n"
+    )
+    (information / "entry_points.txt").write_text(
+        '[scalebridge.parts]\n"initial.bump" = bumps:Bump\n'.replace('"', "")
+    )
+    return package
+
+
+def engine(outside, *words):
+    path = os.pathsep.join([str(outside), os.environ.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [sys.executable, "-m", "scalebridge.engine.cli", *map(str, words)],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_an_initial_condition_of_another_package_runs(outside, tmp_path):
+    scenario = tmp_path / "bump.toml"
+    scenario.write_text(SCENARIO)
+    done = engine(outside, "run", scenario, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    density = zarr.open_group(tmp_path / "run" / "data.zarr", mode="r")["fields/density"]
+    assert float(density[0].max()) == pytest.approx(2.0, abs=0.02)
+    resolved = json.loads((tmp_path / "run" / "resolved.json").read_text())
+    assert "bump" in json.dumps(resolved)
+    scenario.write_text(SCENARIO.replace("width = 0.2", "width = -1.0"))
+    refused = engine(outside, "check", scenario)
+    assert refused.returncode == 2
+    assert "initial.width" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"kind": "shock"}, "mach"),
+        ({"kind": "vortex", "strength": 9.0}, "less than or equal to 8"),
+        ({"kind": "uniform", "low": {"density": 1.0}}, "temperature or pressure"),
+        ({"kind": "jump", "middle": 0.0}, "Unexpected keyword"),
+    ],
+)
+def test_the_fields_of_a_part_are_its_schema(given, words):
+    with pytest.raises(ValidationError, match=words):
+        TypeAdapter(choice(INITIAL)).validate_python(given)
+
+
+def test_sound_needs_a_constant_relaxation_time():
+    with pytest.raises(Exception, match="constant_time"):
+        Sound().check(Gas.power_law(3))
