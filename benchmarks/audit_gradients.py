@@ -16,7 +16,8 @@ from ase.build import bulk
 
 from scalebridge.engine import runtime
 from scalebridge.engine.bench import Recorder
-from scalebridge.engine.gas.collisions import lennard_jones, viscosity
+from scalebridge.engine.gas.collisions.pairs import lennard_jones
+from scalebridge.engine.gas.collisions.transport import viscosity
 from scalebridge.engine.gas.kinetic import steady
 from scalebridge.engine.md.adjoint import trajectory
 from scalebridge.engine.md.differentiable import SmoothLennardJones

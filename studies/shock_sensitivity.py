@@ -11,7 +11,8 @@ from torch import Tensor
 from ..engine.audit.certificate import write_certificate, write_group
 from ..engine.audit.certify import Certificate, Law, certify
 from ..engine.gas.boundaries import Inflow, Sides
-from ..engine.gas.collisions import lennard_jones, viscosity
+from ..engine.gas.collisions.pairs import lennard_jones
+from ..engine.gas.collisions.transport import viscosity
 from ..engine.gas.exact import shock_jump
 from ..engine.gas.grid import Grid
 from ..engine.gas.kinetic import steady

@@ -67,7 +67,7 @@ def test_inverse_powers_follow_their_law(power):
 
 
 def test_maxwell_molecules_have_the_known_cross_sections():
-    """A_1(5) = 0.422, A_2(5) = 0.436 (Chapman and Cowling, table 3), to the digits there."""
+    """A_1(5) = 0.422, A_2(5) = 0.436 (Chapman and Cowling, table 3), to those digits."""
     table = Table.of(inverse_power(double(1.0)[0], 4), 0.04, 300.0, 3000)
     found = scatter(table, 1.0, 1.0)
     # Q_l = 2 pi (nu K / (2 E))^(2/nu) A_l with V = K / r^nu, nu = 4
@@ -118,7 +118,8 @@ HELIUM = {
     2000.0: (77.242, 603.04, 7.956),
 }  # fmt: skip
 """K -> viscosity in uPa s, conductivity in mW/(m K), B in cm^3/mol, by an independent
-quadrature of the same potentials; argon within 0.06 % of May et al., Metrologia 43 (2006)."""
+quadrature of the same potentials; argon is within 0.06 % of May et al.,
+Metrologia 43 (2006)."""
 
 
 @pytest.mark.parametrize(

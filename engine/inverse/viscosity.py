@@ -8,7 +8,8 @@ from torch import Tensor
 
 from ..audit.certificate import write_certificate, write_group
 from ..audit.certify import Certificate, Law, certify
-from ..gas.collisions import lennard_jones, viscosity
+from ..gas.collisions.pairs import lennard_jones
+from ..gas.collisions.transport import viscosity
 from ..protocols import Check, Figure, Outcome
 from ..run import Reporter
 from ..rundir import RunFolder

@@ -23,7 +23,7 @@ _BOUNCES = 8
 
 
 @ti.func
-def mixed(z: ti.u64) -> ti.u64:
+def mixed(z):
     """Finaliser of splitmix64 (Steele, Lea, Flood, OOPSLA 2014)."""
     z = (z ^ (z >> ti.u64(30))) * ti.u64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> ti.u64(27))) * ti.u64(0x94D049BB133111EB)
@@ -31,7 +31,7 @@ def mixed(z: ti.u64) -> ti.u64:
 
 
 @ti.func
-def stream(seed: ti.i64, step: ti.i64, place: ti.i64) -> ti.u64:
+def stream(seed, step, place):
     """First state of the random numbers of one place in one step."""
     a = mixed(ti.cast(seed, ti.u64) + ti.u64(0x9E3779B97F4A7C15))
     b = mixed(a + ti.cast(step, ti.u64) * ti.u64(0x9E3779B97F4A7C15))
@@ -39,19 +39,25 @@ def stream(seed: ti.i64, step: ti.i64, place: ti.i64) -> ti.u64:
 
 
 @ti.func
-def advanced(s: ti.u64) -> ti.u64:
+def advanced(s):
     """Next state of a stream."""
     return s + ti.u64(0x9E3779B97F4A7C15)
 
 
 @ti.func
-def uniform(s: ti.u64) -> ti.f64:
+def uniform(s):
     """Uniform in (0, 1)."""
     return (ti.cast(mixed(s) >> ti.u64(11), ti.f64) + 0.5) * 1.1102230246251565e-16
 
 
 @ti.func
-def pair_of_normals(u: ti.f64, v: ti.f64):
+def below(word, n):
+    """A whole number below ``n``, from 32 random bits."""
+    return ti.cast((word * ti.cast(n, ti.u64)) >> ti.u64(32), ti.i32)
+
+
+@ti.func
+def pair_of_normals(u, v):
     """Two standard normals (Box and Muller)."""
     r = ti.sqrt(-2.0 * ti.log(u))
     a = 6.283185307179586 * v
@@ -59,8 +65,8 @@ def pair_of_normals(u: ti.f64, v: ti.f64):
 
 
 @ti.func
-def reflected(axis: ti.template(), low: Int, v, side: Int, kinds: Array1, sides: Array2,
-              s: ti.u64):  # fmt: skip
+def reflected(axis, low: Int, v, side: Int, kinds: Array1, sides: Array2,
+              s):  # fmt: skip
     """Velocity after meeting a wall, and the stream: mirrored, or re-emitted (Maxwell)."""
     out = v
     s = advanced(s)
@@ -83,8 +89,8 @@ def reflected(axis: ti.template(), low: Int, v, side: Int, kinds: Array1, sides:
 
 
 @ti.func
-def travelled(dim: ti.template(), x, v, dt: Real, box: Array2, kinds: Array1, sides: Array2,
-              s: ti.u64):  # fmt: skip
+def travelled(dim, x, v, dt: Real, box: Array2, kinds: Array1, sides: Array2,
+              s):  # fmt: skip
     """Flight of one particle through ``dt`` with all its bounces; gone: outside the box."""
     for d in ti.static(range(dim)):
         x[d] += v[d] * dt
@@ -125,7 +131,7 @@ def travelled(dim: ti.template(), x, v, dt: Real, box: Array2, kinds: Array1, si
 
 
 @ti.func
-def cell_of(dim: ti.template(), x, box: Array2, shape: Array1) -> ti.i32:
+def cell_of(dim, x, box: Array2, shape: Array1):
     """Index of the cell that holds ``x``."""
     cell = 0
     for d in ti.static(range(dim)):
@@ -248,7 +254,7 @@ def k_sort(
 
 
 @ti.func
-def turned(g, speed: ti.f64, cos: ti.f64, azimuth: ti.f64):
+def turned(g, speed, cos, azimuth):
     """The relative velocity ``g`` turned by the angle of ``cos`` about a random axis."""
     sin = ti.sqrt(ti.max(0.0, 1.0 - cos * cos))
     p = ti.cos(azimuth)
@@ -267,7 +273,7 @@ def turned(g, speed: ti.f64, cos: ti.f64, azimuth: ti.f64):
 
 @ti.kernel
 def k_collide(
-    kind: Template, x: Array2, v: Array2, starts: Array1, fastest: Array1, remainder: Array1,
+    kind: Template, v: Array2, starts: Array1, fastest: Array1, remainder: Array1,
     scale: Real, sections: Array1, angles: Array2, law: Array1, clock: Array1,
     counted: Array1,
 ):  # fmt: skip
@@ -276,7 +282,6 @@ def k_collide(
     Args:
         kind: 0: ``sigma g = law[0] (g^2)^law[1]``, ``cos chi = 2 u^law[2] - 1``; 1: tables
             over ``ln E``, E = g^2/4, that begin at ``law[0]`` with spacing ``law[1]``.
-        x: positions (not used here; pairs are drawn in the whole cell).
         v: velocities.
         starts: first particle of each cell.
         fastest: largest ``sigma g`` met in each cell.
@@ -301,10 +306,8 @@ def k_collide(
             for _ in range(pairs):
                 s = advanced(s)
                 word = mixed(s)
-                i = ti.cast(((word >> ti.u64(32)) * ti.cast(n, ti.u64)) >> ti.u64(32), ti.i32)
-                j = ti.cast(
-                    ((word & ti.u64(0xFFFFFFFF)) * ti.cast(n - 1, ti.u64)) >> ti.u64(32), ti.i32
-                )
+                i = below(word >> ti.u64(32), n)
+                j = below(word & ti.u64(0xFFFFFFFF), n - 1)
                 j = ti.select(j >= i, j + 1, j)
                 i += first
                 j += first
@@ -366,7 +369,14 @@ def k_sample(v: Array2, starts: Array1, sums: Array2):
             one += 1.0
             first += w
             second += ti.Vector(
-                [w[0] * w[0], w[1] * w[1], w[2] * w[2], w[0] * w[1], w[0] * w[2], w[1] * w[2]]
+                [
+                    w[0] * w[0],
+                    w[1] * w[1],
+                    w[2] * w[2],
+                    w[0] * w[1],
+                    w[0] * w[2],
+                    w[1] * w[2],
+                ]
             )
             third += square * w
         sums[c, 0] += one

@@ -1,1 +1,1 @@
-"""Collisions of two atoms: potentials, scattering, transport coefficients."""
+"""Collisions of two atoms: potentials, scattering, transport coefficients, molecules."""

@@ -1,8 +1,8 @@
 r"""Quantum scattering: phase shifts, the viscosity cross section of identical atoms.
 
-The radial equation ``u'' = (l(l+1)/r^2 + 2 mu (V - E)/hbar^2) u`` is integrated outwards by
-the renormalised Numerov method (B. R. Johnson, J. Chem. Phys. 67, 4086, 1977), all l of many
-energies at once, and matched to free waves. For identical atoms without spin
+The radial equation ``u'' = (l(l+1)/r^2 + 2 mu (V - E)/hbar^2) u`` is integrated outwards
+by the renormalised Numerov method (B. R. Johnson, J. Chem. Phys. 67, 4086, 1977), all l of
+many energies at once, and matched to free waves. For identical atoms without spin
 
     Q_2 = 8 pi/k^2 sum_{l even} (l+1)(l+2)/(2l+3) sin^2(delta_{l+2} - delta_l)
 
@@ -75,10 +75,9 @@ def phase_shifts(
     count = np.ceil((end - start) * k * how.steps / (2 * math.pi)).astype(int)
     count = np.maximum(count, ((end - start) / 0.02).astype(int)) + 2
     h = (end - start) / count
-    l = np.arange(waves)
-    spin = (l * (l + 1.0))[None, :]
+    wave = np.arange(waves)
+    spin = (wave * (wave + 1.0))[None, :]
     ratio = np.full((len(energy), waves), 1e30)
-    last = np.ones_like(ratio)
     total, weight = int(count.max()), (h * h / 12)[:, None]
     radius = start[:, None] + h[:, None] * np.arange(total + 1)
     field = table(torch.from_numpy(radius)).detach().numpy()
@@ -89,10 +88,7 @@ def phase_shifts(
         t = np.minimum(t, 0.9)
         new = (2 + 10 * t) / (1 - t) - 1 / ratio
         live = (n <= count)[:, None]
-        last = np.where(live, ratio, last)
         ratio = np.where(live, new, ratio)
-        if n == 1:
-            continue
     return _matched(k, start, h, count, ratio, spin, scale, field, energy, waves)
 
 
@@ -109,7 +105,7 @@ def _matched(
     waves: int,
 ) -> np.ndarray:
     """Match the last two points to ``j_l`` and ``n_l``."""
-    l, shifts = np.arange(waves), np.zeros_like(ratio)
+    wave, shifts = np.arange(waves), np.zeros_like(ratio)
     for i in range(len(k)):
         # ratio at n is F_{n+1} / F_n, F = (1 - t) u
         places = start[i] + h[i] * (count[i] + np.arange(2))
@@ -117,8 +113,8 @@ def _matched(
         t = [h[i] ** 2 / 12 * (spin[0] / r**2 - scale * energy[i]) for r in (inner, outer)]
         quotient = ratio[i] * (1 - t[0]) / (1 - t[1])  # u(outer) / u(inner)
         with np.errstate(all="ignore"):
-            j = [k[i] * r * spherical_jn(l, k[i] * r) for r in (inner, outer)]
-            n = [k[i] * r * spherical_yn(l, k[i] * r) for r in (inner, outer)]
+            j = [k[i] * r * spherical_jn(wave, k[i] * r) for r in (inner, outer)]
+            n = [k[i] * r * spherical_yn(wave, k[i] * r) for r in (inner, outer)]
             tangent = (j[1] - quotient * j[0]) / (n[1] - quotient * n[0])
         shift = np.arctan(tangent)
         outside = spin[0] > (k[i] * inner) ** 2  # never comes as near as the potential
@@ -136,8 +132,8 @@ def viscosity_section(
         k = np.sqrt(mass / _KINETIC * energy[some])
         waves = int(k.max() * how.reach) + 27
         delta = phase_shifts(table, energy[some], mass, waves, how)
-        l = np.arange(waves - 2)
-        terms = (l + 1) * (l + 2) / (2 * l + 3) * np.sin(delta[:, 2:] - delta[:, :-2]) ** 2
+        n = np.arange(waves - 2)
+        terms = (n + 1) * (n + 2) / (2 * n + 3) * np.sin(delta[:, 2:] - delta[:, :-2]) ** 2
         summed = 2 * terms[:, ::2].sum(1) if bosons else terms.sum(1)
         found[some] = 4 * math.pi / k**2 * summed
     return found

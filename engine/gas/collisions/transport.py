@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
-from .scattering import ORDERS, CrossSections
+from .pairs import Pair, Table
+from .scattering import ORDERS, CrossSections, scatter
 
 
 def integral(found: CrossSections, temperatures: Tensor, order: int, power: int) -> Tensor:
@@ -96,7 +97,7 @@ def transport(
     """
     if order not in (1, 2, 3):
         raise InputError(f"order: {order}; allowed are 1, 2, 3")
-    low, high = float(temperatures.min()), float(temperatures.max())
+    low, high = (float(x) for x in temperatures.detach().aminmax())
     if not (found.coldest * (1 - 1e-9) <= low and high <= found.hottest * (1 + 1e-9)):
         raise InputError(
             f"temperature {low:g} to {high:g}: the cross sections serve "
@@ -113,6 +114,27 @@ def transport(
     )
 
 
+def viscosity(
+    pair: Pair, temperatures: Tensor, mass: float, guess: float, order: int = 3
+) -> Tensor:
+    """Return the viscosity of a dilute gas of atoms with a pair potential.
+
+    Args:
+        pair: the potential, in the unit of ``temperatures``; differentiable.
+        temperatures: ``[temperatures]``, kT.
+        mass: in units in which ``sqrt(mass kT)`` is a momentum.
+        guess: a distance near the zero of the potential; it is tabulated from a quarter
+            to forty times of it.
+        order: of the Sonine expansion.
+
+    Raises:
+        InputError: collisions come closer than a quarter of ``guess``.
+    """
+    table = Table.of(pair, 0.25 * guess, 40.0 * guess)
+    ends = float(temperatures.detach().min()), float(temperatures.detach().max())
+    return transport(scatter(table, *ends), temperatures, mass, order).viscosity
+
+
 def reduced_integral(
     found: CrossSections, temperatures: Tensor, order: int, power: int, sigma: float = 1.0
 ) -> Tensor:
@@ -122,4 +144,4 @@ def reduced_integral(
     return integral(found, temperatures, order, power) / spheres
 
 
-__all__ = ["Coefficients", "integral", "reduced_integral", "transport"]
+__all__ = ["Coefficients", "integral", "reduced_integral", "transport", "viscosity"]

@@ -1,4 +1,6 @@
-r"""Direct simulation Monte Carlo of the Boltzmann equation (Bird 1994), in 1 to 3 dimensions.
+r"""Direct simulation Monte Carlo of the Boltzmann equation, in 1 to 3 dimensions.
+
+The method is that of G. A. Bird (Molecular Gas Dynamics, 1994).
 
 Particles fly freely for a step, meet walls or leave the box, and then collide in pairs that
 are drawn in each cell at the rate of the kinetic theory (no time counter). Every particle
@@ -248,7 +250,7 @@ class DsmcWorld:
         )
         m = self.molecules
         kernels.k_collide(
-            m.kind, new.positions, new.velocities, new.starts, new.fastest, new.remainder,
+            m.kind, new.velocities, new.starts, new.fastest, new.remainder,
             self.time_step / (grid.volume * self.particles), m.sections, m.angles, m.law,
             clock, new.collisions,
         )  # fmt: skip
