@@ -65,7 +65,7 @@ def pair_of_normals(u, v):
 
 
 @ti.func
-def reflected(axis, low: Int, v, side: Int, kinds: Array1, sides: Array2,
+def reflected(axis: Template, low: Int, v, side: Int, kinds: Array1, sides: Array2,
               s):  # fmt: skip
     """Velocity after meeting a wall, and the stream: mirrored, or re-emitted (Maxwell)."""
     out = v
@@ -89,7 +89,7 @@ def reflected(axis, low: Int, v, side: Int, kinds: Array1, sides: Array2,
 
 
 @ti.func
-def travelled(dim, x, v, dt: Real, box: Array2, kinds: Array1, sides: Array2,
+def travelled(dim: Template, x, v, dt: Real, box: Array2, kinds: Array1, sides: Array2,
               s):  # fmt: skip
     """Flight of one particle through ``dt`` with all its bounces; gone: outside the box."""
     for d in ti.static(range(dim)):
@@ -131,7 +131,7 @@ def travelled(dim, x, v, dt: Real, box: Array2, kinds: Array1, sides: Array2,
 
 
 @ti.func
-def cell_of(dim, x, box: Array2, shape: Array1):
+def cell_of(dim: Template, x, box: Array2, shape: Array1):
     """Index of the cell that holds ``x``."""
     cell = 0
     for d in ti.static(range(dim)):

@@ -10,8 +10,9 @@ with r0 the distance of closest approach, ``b^2 = r0^2 (1 - V(r0)/E)``, and
 
 (J. O. Hirschfelder, C. F. Curtiss, R. B. Bird, Molecular Theory of Gases and Liquids,
 1954, equations 8.2-2 and 8.2-3). The integral over b is taken over r0: its ends, the
-turning point at b = 0 and the edges of the gap that orbiting leaves, move with the potential, and every
-node is placed relative to them. Each end carries the derivative of its implicit function.
+turning point at b = 0 and the edges of the gap that orbiting leaves, move with the
+potential, and every node is placed relative to them. Each end carries the derivative of its
+implicit function.
 """
 
 import math
