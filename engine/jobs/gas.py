@@ -144,10 +144,7 @@ def _count(scenario: GasScenario, time_step: float) -> int:
 
 
 def _machine(scenario: GasScenario) -> dict[str, Any]:
-    return {
-        "dtype": dtype_of(scenario.precision),
-        "device": torch.device(scenario.device),
-    }
+    return {"dtype": dtype_of(scenario.precision), "device": torch.device(scenario.device)}
 
 
 def _kinetic(model: KineticModel, scenario: GasScenario, p: Problem) -> Run:

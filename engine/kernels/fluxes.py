@@ -175,26 +175,12 @@ def k_hllc_fwd(
         if ti.static(dim > 1):
             other = ti.static((axis + 1) % dim)
             v_l, v_r = face_values(
-                w,
-                at + (1 + other) * variable,
-                stride,
-                contiguous,
-                scheme,
-                lanes,
-                tiny,
-                par,
+                w, at + (1 + other) * variable, stride, contiguous, scheme, lanes, tiny, par
             )
         if ti.static(dim > 2):
             third = ti.static((axis + 2) % dim)
             x_l, x_r = face_values(
-                w,
-                at + (1 + third) * variable,
-                stride,
-                contiguous,
-                scheme,
-                lanes,
-                tiny,
-                par,
+                w, at + (1 + third) * variable, stride, contiguous, scheme, lanes, tiny, par
             )
         rc_l = w[at]
         rc_r = cells_at(w, at, 1, stride, contiguous, lanes)

@@ -288,10 +288,7 @@ def close_round(
 
 
 def conclude(
-    stop: StopRule,
-    store: LabelStore[Any, Any],
-    state: LoopState[Any, Any],
-    more: Outcome,
+    stop: StopRule, store: LabelStore[Any, Any], state: LoopState[Any, Any], more: Outcome
 ) -> Outcome:
     """Return the figures of the run, and for every stratum whether it has converged."""
     drawn = state.evidence.drawn

@@ -62,11 +62,7 @@ class Labelled:
 
 
 def labelled(
-    raw: Tensor,
-    knudsen: Tensor,
-    times: Sequence[float],
-    order: int,
-    spacing: float = 0.0,
+    raw: Tensor, knudsen: Tensor, times: Sequence[float], order: int, spacing: float = 0.0
 ) -> Labelled:
     """Return the labelled flows of raw moments ``[times, flows, cells, >= order + 2]``."""
     w = from_raw(raw, order + 1)
@@ -220,11 +216,7 @@ class Examples:
 
 
 def examples(
-    module: FaceClosure,
-    w: Tensor,
-    knudsen: Tensor,
-    spacing: float,
-    periodic: bool = True,
+    module: FaceClosure, w: Tensor, knudsen: Tensor, spacing: float, periodic: bool = True
 ) -> Examples:
     """Return the examples of rows.
 
