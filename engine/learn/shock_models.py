@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...models.closures.contract import takes_faces
-from ...models.closures.recurrence import Coefficient, coefficients, speeds
+from ...models.closures.recurrence import Coefficient, coefficients
 from ..errors import GuardError
 from ..gas.boundaries import Sides
 from ..gas.grid import Grid
@@ -21,6 +21,7 @@ from ..gas.moment.hermite import Closure, HermiteWorld, primitive
 from ..gas.moment.realizable import RealizableWorld
 from ..gas.moment.upwind import rusanov
 from .explorers.fronts import Shock
+from .trainers.recurrence import complex_share
 
 KNUDSEN = 0.05
 """Upstream mean free path in units of the closure's length."""
@@ -141,9 +142,8 @@ def realizable(
     except GuardError:
         return None, 1.0
     some = coefficients(state.moments[0])
-    found = speeds(closure, some)
-    complex_ = (found.imag.abs() > 1e-6 * (1.0 + found.abs())).any(-1)
-    return profile(shock, grid, some[:, 0], some[:, 2]), float(complex_.double().mean())
+    share = complex_share(closure, some)
+    return profile(shock, grid, some[:, 0], some[:, 2]), share
 
 
 Runner = Callable[[Shock, int, float], tuple[Profile | None, float]]

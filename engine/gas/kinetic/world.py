@@ -204,8 +204,8 @@ class KineticWorld:
         """
         check_initial(density=density, temperature=temperature)
         self.velocities.check_range(velocity, temperature, "initial")
-        fields = (x.double() for x in (density, velocity, temperature))
-        f = maxwellian(self.velocities, *fields, self.gas.dimension)
+        rho, u, t = density.double(), velocity.double(), temperature.double()
+        f = maxwellian(self.velocities, rho, u, t, self.gas.dimension)
         return self.start(f.movedim(-2, 1))
 
     def start(self, f: Tensor) -> KineticState:
