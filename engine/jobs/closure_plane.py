@@ -86,11 +86,9 @@ class PlaneComparison:
         parts = [kept.tensors["raw"]] if kept is not None else []
         for number in range(sum(p.shape[1] for p in parts), s.flows):
             some = planes.flows(s.held_out_seed, 1, number)
-            parts.append(
-                planes.solve(
-                    some, times, s.cells * s.refinement, s.velocities, s.cells, self.order
-                )
-            )
+            fine = s.cells * s.refinement
+            raw = planes.solve(some, times, fine, s.velocities, s.cells, self.order)
+            parts.append(raw)
             folder.save_checkpoint(number + 1, {"raw": torch.cat(parts, 1)})
             report.progress(number + 1, s.flows, {"kinetic": f"flow {number + 1}"})
         return torch.cat(parts, 1)

@@ -24,6 +24,7 @@ from ..protocols import Check, Figure, Outcome
 from ..run import Reporter
 from ..rundir import RunFolder
 from ..schema.closure import ClosureShockScenario
+from .closure import write
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,5 @@ class ShockComparison:
 
     def _keep(self, folder: RunFolder, name: str, found: Profile) -> None:
         table = torch.stack([found.x, found.density, found.temperature])
-        array = folder.store.create_array(f"profile_{name}", data=table.numpy())
-        array.attrs["unit"] = "x in free paths; density and temperature from 0 to 1"
-        array.attrs["long_name"] = name
+        unit = "x in free paths; density and temperature from 0 to 1"
+        write(folder, f"profile_{name}", table, unit, name)
