@@ -276,37 +276,60 @@ def product_moments(s, V: Template, scale):
 
 @ti.func
 def heat_flux(
-    out: Template, nodes: Template, velocity, row, sizes: Template, variant: Template
+    out: Template,
+    nodes: Template,
+    velocity,
+    base,
+    i,
+    sizes: Template,
+    parts: Template,
+    V: Template,
 ):
     """Sum ``c (c^2 g + h) / 2`` over the velocities of a cell (without the weight)."""
-    V = ti.static(variant.axes)
     total = ti.Vector([0.0, 0.0, 0.0])
     nv = sizes.inner * sizes.outer
     for o in range(sizes.outer):
+        c = ti.Vector([0.0, 0.0, 0.0])
+        if ti.static(V == 2):
+            c[0] = nodes[0 * sizes.pitch + o] - velocity[0]
+        if ti.static(V == 3):
+            c[0] = nodes[0 * sizes.pitch + o // sizes.middle] - velocity[0]
+            c[1] = nodes[1 * sizes.pitch + o % sizes.middle] - velocity[1]
         for k in range(sizes.inner):
-            c = peculiar(nodes, velocity, o, k, sizes, V)
-            square = c[V - 1] * c[V - 1]
+            last = nodes[(V - 1) * sizes.pitch + k] - velocity[V - 1]
+            square = last * last
             for d in ti.static(range(V - 1)):
                 square += c[d] * c[d]
-            e = square * out[row + o * sizes.inner + k]
-            if ti.static(variant.parts == 2):
-                e += out[row + sizes.rows * nv + o * sizes.inner + k]
-            for d in ti.static(range(V)):
+            e = square * out[(base + i) * nv + o * sizes.inner + k]
+            if ti.static(parts == 2):
+                e += out[(base + sizes.rows + i) * nv + o * sizes.inner + k]
+            total[V - 1] += 0.5 * last * e
+            for d in ti.static(range(V - 1)):
                 total[d] += 0.5 * c[d] * e
     return total
 
 
 @ti.func
 def shakhov(
-    heat, mass, temperature, k, par: Template, table: Template, cell, nodes: Template,
-    velocity, sizes: Template, V: Template,
-):  # fmt: skip
+    heat,
+    mass,
+    temperature,
+    prandtl,
+    k,
+    D,
+    weight,
+    table: Template,
+    cell,
+    nodes: Template,
+    velocity,
+    sizes: Template,
+    V: Template,
+):
     """Coefficients of ``1 + s.c (c^2/T + d - D - 2) + alpha + beta.c + gamma c^2``.
 
     The heat flux at the end of the implicit stage is ``q / (1 + k Pr)``; alpha, beta and
     gamma take out what the polynomial adds to mass, momentum and energy on the grid.
     """
-    D, prandtl, weight = par[AT.dimension], par[AT.prandtl], par[AT.weight]
     poly = ti.Vector.zero(ti.f64, 9)
     pressure = mass * temperature
     rest = D - V
@@ -318,10 +341,18 @@ def shakhov(
     matrix = ti.Matrix.zero(ti.f64, N, N)
     scale = ti.sqrt(temperature)
     for o in range(sizes.outer):
-        o0, o1 = outer_nodes(o, sizes, V)
-        e = outer_factor(weight, table, cell, o0, o1, sizes, V)
+        c = ti.Vector([0.0, 0.0, 0.0])
+        e = weight
+        if ti.static(V == 2):
+            c[0] = nodes[0 * sizes.pitch + o] - velocity[0]
+            e *= table[cell * sizes.width + sizes.inner + o]
+        if ti.static(V == 3):
+            c[0] = nodes[0 * sizes.pitch + o // sizes.middle] - velocity[0]
+            c[1] = nodes[1 * sizes.pitch + o % sizes.middle] - velocity[1]
+            e *= table[cell * sizes.width + sizes.inner + sizes.middle + o // sizes.middle]
+            e *= table[cell * sizes.width + sizes.inner + o % sizes.middle]
         for j in range(sizes.inner):
-            c = peculiar(nodes, velocity, o, j, sizes, V)
+            c[V - 1] = nodes[(V - 1) * sizes.pitch + j] - velocity[V - 1]
             w = e * table[cell * sizes.width + j]
             square = 0.0
             dot = 0.0
@@ -386,9 +417,20 @@ def form(a, c, V: Template):
 
 @ti.func
 def ellipsoid(
-    out: Template, table: Template, nodes: Template, velocity, mass, temperature, spread,
-    share, weight, cell, row, sizes: Template, V: Template,
-):  # fmt: skip
+    out: Template,
+    table: Template,
+    nodes: Template,
+    velocity,
+    mass,
+    temperature,
+    spread,
+    share,
+    weight,
+    cell,
+    row,
+    sizes: Template,
+    V: Template,
+):
     """Turn the Maxwellian of temperature ``spread`` in the table into Holway's Gaussian.
 
     Its covariance is ``L = T I + share (P / rho - T I)`` with P the pressure tensor of what
@@ -437,8 +479,12 @@ def ellipsoid(
     matrix = ti.Matrix.zero(ti.f64, N, N)
     scale = ti.sqrt(spread)
     for o in range(sizes.outer):
-        o0, o1 = outer_nodes(o, sizes, V)
-        e = outer_factor(weight * norm, table, cell, o0, o1, sizes, V)
+        e = weight * norm
+        if ti.static(V == 2):
+            e *= table[cell * sizes.width + sizes.inner + o]
+        else:
+            e *= table[cell * sizes.width + sizes.inner + sizes.middle + o // sizes.middle]
+            e *= table[cell * sizes.width + sizes.inner + o % sizes.middle]
         for j in range(sizes.inner):
             c = peculiar(nodes, velocity, o, j, sizes, V)
             w = e * table[cell * sizes.width + j] * ti.exp(-0.5 * form(a, c, V))
@@ -556,9 +602,21 @@ def outer_factor(level, table: Template, cell, o0, o1, sizes: Template, axes: Te
 
 @ti.func
 def upwind_difference(
-    f: Template, here, at, first: Template, second: Template, last: Template, rate_first,
-    rate_second, rate_last, v, tiny, variant: Template,
-):  # fmt: skip
+    f: Template,
+    here,
+    at,
+    first: Template,
+    second: Template,
+    last: Template,
+    rate_first,
+    rate_second,
+    nodes: Template,
+    pitch_blocks,
+    t,
+    v,
+    tiny,
+    variant: Template,
+):
     """Return ``sum_d |v_d| / dx_d (f(right face) - f(left face)) sign(v_d)`` of a block.
 
     ``first``, ``second`` and ``last`` are the rows along the axes of velocity, of which
@@ -566,20 +624,38 @@ def upwind_difference(
     """
     space, axes = ti.static(variant.space, variant.axes)
     total = v * 0
-    if ti.static(axes > 1):
-        total = rate_first * upwind(f, here, at, first, v, tiny, False)
+    if ti.static(axes == 1):
+        total = upwind(f, here, at, last, v, tiny, variant.mixed)
+        total *= nodes[3 * pitch_blocks + t]
+    else:
+        total = upwind(f, here, at, first, v, tiny, False)
+        total *= rate_first
+    if ti.static(space > 1 and axes == 2):
+        step = upwind(f, here, at, last, v, tiny, variant.mixed)
+        total += nodes[4 * pitch_blocks + t] * step
     if ti.static(space > 1 and axes == 3):
-        total += rate_second * upwind(f, here, at, second, v, tiny, False)
-    if ti.static(space == axes):
-        total += rate_last * upwind(f, here, at, last, v, tiny, variant.mixed)
+        step = upwind(f, here, at, second, v, tiny, False)
+        total += rate_second * step
+    if ti.static(space > 2):
+        step = upwind(f, here, at, last, v, tiny, variant.mixed)
+        total += nodes[5 * pitch_blocks + t] * step
     return total
 
 
 @ti.func
 def transport(
-    old: Template, moved: Template, out: Template, neighbours: Template, nodes: Template,
-    nodes_flat: Template, par: Template, sizes: Template, base, i, variant: Template,
-):  # fmt: skip
+    old: Template,
+    moved: Template,
+    out: Template,
+    neighbours: Template,
+    nodes: Template,
+    nodes_flat: Template,
+    par: Template,
+    sizes: Template,
+    base,
+    i,
+    variant: Template,
+):
     """Move a cell's distribution; return the raw moments of what arrives.
 
     Returns:
@@ -632,9 +708,21 @@ def transport(
                 if ti.static(variant.space == V and not variant.mixed):
                     last = ordered(rows_last, t >= low_blocks)
                 change = upwind_difference(
-                    moved, here, at, first, second, last, rate_0, rate_1,
-                    nodes[(2 + V) * pitch_blocks + t], v, tiny, variant,
-                )  # fmt: skip
+                    moved,
+                    here,
+                    at,
+                    first,
+                    second,
+                    last,
+                    rate_0,
+                    rate_1,
+                    nodes,
+                    pitch_blocks,
+                    t,
+                    v,
+                    tiny,
+                    variant,
+                )
                 new = f - dt_move * change
                 if ti.static(variant.second):
                     new += old_share * (old[here] - f)
@@ -760,52 +848,109 @@ def discrete_maxwellian(
 
 @ti.func
 def store_maxwellian(
-    table: Template, cell, amplitude, unknown, velocity, scale, nodes: Template,
-    par: Template, sizes: Template, axes: Template,
-):  # fmt: skip
+    table: Template,
+    cell,
+    amplitude,
+    unknown,
+    velocity,
+    scale,
+    nodes: Template,
+    par: Template,
+    sizes: Template,
+    axes: Template,
+):
     """Store the Maxwellian's factors, one per axis; the last axis holds the amplitude."""
     for d in ti.static(range(axes)):
-        first = (nodes[d * sizes.pitch] - velocity[d]) / scale
         axis_table(
-            table, cell, axis_offset(d, sizes, axes),
+            table,
+            cell,
+            axis_offset(d, sizes, axes),
             amplitude if ti.static(d == axes - 1) else 1.0,
-            unknown[1 + d], unknown[axes + 1], first, par[AT.spacing_first + d] / scale,
-            axis_length(d, sizes, axes), sizes.width,
-        )  # fmt: skip
+            unknown[1 + d],
+            unknown[axes + 1],
+            (nodes[d * sizes.pitch] - velocity[d]) / scale,
+            par[AT.spacing_first + d] / scale,
+            axis_length(d, sizes, axes),
+            sizes.width,
+        )
 
 
 @ti.func
 def store_correction(
-    out: Template, nodes: Template, table: Template, record: Template, velocity, mass,
-    temperature, spread, k, par: Template, sizes: Template, base, cell, i,
+    out: Template,
+    nodes: Template,
+    table: Template,
+    record: Template,
+    velocity,
+    mass,
+    temperature,
+    spread,
+    k,
+    par: Template,
+    sizes: Template,
+    base,
+    cell,
+    i,
     variant: Template,
-):  # fmt: skip
+):
     """Record what Shakhov's or Holway's model multiplies the Maxwellian by."""
     V = ti.static(variant.axes)
     prandtl = par[AT.prandtl]
-    row = (base + i) * sizes.inner * sizes.outer
+    weight = par[AT.weight]
     if ti.static(variant.law == SHAKHOV_MODEL):
-        heat = heat_flux(out, nodes, velocity, row, sizes, variant)
+        heat = heat_flux(out, nodes, velocity, base, i, sizes, variant.parts, V)
         poly = shakhov(
-            heat, mass, temperature, k, par, table, cell, nodes, velocity, sizes, V
+            heat,
+            mass,
+            temperature,
+            prandtl,
+            k,
+            par[AT.dimension],
+            weight,
+            table,
+            cell,
+            nodes,
+            velocity,
+            sizes,
+            V,
         )
         for m in ti.static(range(9)):
             record[cell, SHAKHOV + m] = poly[m]
     if ti.static(variant.law == ELLIPSOIDAL and V > 1):
-        share = (1.0 - 1.0 / prandtl) / (1.0 + k / prandtl)
         shape = ellipsoid(
-            out, table, nodes, velocity, mass, temperature, spread, share,
-            par[AT.weight], cell, row, sizes, V,
-        )  # fmt: skip
+            out,
+            table,
+            nodes,
+            velocity,
+            mass,
+            temperature,
+            spread,
+            (1.0 - 1.0 / prandtl) / (1.0 + k / prandtl),
+            weight,
+            cell,
+            (base + i) * sizes.inner * sizes.outer,
+            sizes,
+            V,
+        )
         for m in ti.static(range(12)):
             record[cell, ELLIPSE + m] = shape[m]
 
 
 @ti.func
 def target(
-    level, table: Template, record: Template, cell, t, o0, o1, nodes: Template, dimension,
-    sizes: Template, part: Template, variant: Template,
-):  # fmt: skip
+    level,
+    table: Template,
+    record: Template,
+    cell,
+    t,
+    o0,
+    o1,
+    nodes: Template,
+    dimension,
+    sizes: Template,
+    part: Template,
+    variant: Template,
+):
     """Return a block of ``level`` times the collision model's target distribution."""
     V, lanes = ti.static(variant.axes, variant.lanes)
     value = level * table[cell * (sizes.width // lanes) + t]
@@ -825,11 +970,24 @@ def target(
 
 @ti.func
 def relax(
-    moved: Template, out: Template, nodes: Template, table_in: Template,
-    table_in_flat: Template, table: Template, table_flat: Template, record_in: Template,
-    record: Template, k, perp, par: Template, sizes: Template, base, cell, i,
+    moved: Template,
+    out: Template,
+    nodes: Template,
+    table_in: Template,
+    table_in_flat: Template,
+    table: Template,
+    table_flat: Template,
+    record_in: Template,
+    record: Template,
+    k,
+    perp,
+    par: Template,
+    sizes: Template,
+    base,
+    cell,
+    i,
     variant: Template,
-):  # fmt: skip
+):
     """Relax a cell implicitly: ``f <- (f + k G) / (1 + k)``, while its row is in cache.
 
     The last stage also takes the first stage's relaxation into account, whose target is
@@ -985,14 +1143,38 @@ def run_stage(
         return x.view(-1, lanes)
 
     variant = Variant(
-        kernel_type(old.dtype), lanes, layout.mixed, second, layout.parts, layout.space,
-        layout.axes, layout.law,
-    )  # fmt: skip
+        real=kernel_type(old.dtype),
+        lanes=lanes,
+        mixed=layout.mixed,
+        second=second,
+        parts=layout.parts,
+        space=layout.space,
+        axes=layout.axes,
+        law=layout.law,
+    )
     with simd():
         k_stage_fwd(
-            variant, vectors(old), vectors(moved), vectors(out), out.view(-1),
-            layout.neighbours, vectors(layout.nodes), layout.nodes.view(-1),
-            knudsen.view(-1), vectors(tables[0]), tables[0].view(-1), vectors(tables[1]),
-            tables[1].view(-1), *records, par, layout.cells, layout.rows, layout.inner,
-            layout.outer, layout.middle, layout.nodes.shape[1], tables[0].shape[1],
-        )  # fmt: skip
+            variant,
+            vectors(old),
+            vectors(moved),
+            vectors(out),
+            out.view(-1),
+            layout.neighbours,
+            vectors(layout.nodes),
+            layout.nodes.view(-1),
+            knudsen.view(-1),
+            vectors(tables[0]),
+            tables[0].view(-1),
+            vectors(tables[1]),
+            tables[1].view(-1),
+            records[0],
+            records[1],
+            par,
+            layout.cells,
+            layout.rows,
+            layout.inner,
+            layout.outer,
+            layout.middle,
+            layout.nodes.shape[1],
+            tables[0].shape[1],
+        )
