@@ -522,10 +522,12 @@ def about() -> dict[str, str]:
         ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     found = {k: v for k, v in versions().items() if k != "scalebridge"}
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    model = next((x.split(":")[1].strip() for x in lines if "model name" in x), "")
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
+    parts = (line.partition(":") for line in lines)
+    cpu = {key.strip(): value.strip() for key, _, value in parts}
+    kind = [cpu.get(key, "") for key in ("model name", "cpu family", "model", "stepping")]
     return {
-        "machine": f"{platform.machine()} {model}",
+        "machine": " ".join([platform.machine(), *kind]),
         "threads": os.environ.get("SCALEBRIDGE_THREADS", ""),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": commit.stdout.strip(),
