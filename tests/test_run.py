@@ -20,7 +20,7 @@ from scalebridge.engine.errors import (
     InputError,
     Interrupted,
 )
-from scalebridge.engine.protocols import Figure, Outcome, told
+from scalebridge.engine.protocols import Check, Figure, Outcome, told
 from scalebridge.engine.run import Reporter, Simulation, ZarrWriter, every, pack, unpack
 from scalebridge.engine.rundir import RunFolder, verify
 
@@ -330,3 +330,9 @@ def test_a_check_at_its_bound_passes():
     assert Check("x", "health", 1.0, 1.0).passed
     assert Check("x", "health", 1.0, 1.0, at_least=True).passed
     assert not Check("x", "health", 0.9, 1.0, at_least=True).passed
+
+
+def test_one_failed_check_fails_the_outcome():
+    checks = (Check("a", "health", 0.0, 1.0), Check("b", "health", 2.0, 1.0))
+    assert not Outcome(checks=checks).passed
+    assert Outcome(checks=checks[:1]).passed
