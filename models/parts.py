@@ -21,7 +21,7 @@ outside adds its own through the entry point group ``scalebridge.parts``, under 
 ``FAMILY.KIND``::
 
     [project.entry-points."scalebridge.parts"]
-    "potential.morse" = "my_package.potentials:Morse"
+    "interaction.morse" = "my_package.potentials:Morse"
 """
 
 import functools
@@ -124,10 +124,15 @@ class Family:
         if point is None:
             known = ", ".join(self.kinds())
             raise UnknownPartError(f"{self.name} {kind!r} is unknown; known are {known}")
-        found = load_object(f"{point.module}:{point.attr}")
-        if kind_of(found) != kind:
+        try:
+            found = load_object(f"{point.module}:{point.attr}")
+        except UnknownPartError as error:
+            raise UnknownPartError(f"entry point {point.name}: {error}") from error
+        if (named := kind_of(found)) != kind:
+            calls = f"calls itself {named!r}" if named else "does not say its kind"
             raise UnknownPartError(
-                f"entry point {point.name}: {point.value} calls itself {kind_of(found)!r}"
+                f"entry point {point.name}: {point.value} {calls}; "
+                f'its class needs the field kind: Literal["{kind}"] = "{kind}"'
             )
         return found
 

@@ -106,3 +106,22 @@ def test_the_fields_of_a_part_are_its_schema(given, words):
 def test_sound_needs_a_constant_relaxation_time():
     with pytest.raises(Exception, match="constant_time"):
         Sound().check(Gas.power_law(3))
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [("pass", "does not say its kind; its class needs the field kind"), (None, "imported")],
+)
+def test_a_part_that_cannot_be_used_is_named_in_one_line(outside, tmp_path, lines, words):
+    module = outside / "bumps.py"
+    module.unlink()
+    if lines is not None:
+        module.write_text(f"class Bump:\n    {lines}\n")
+    scenario = tmp_path / "bump.toml"
+    scenario.write_text(SCENARIO)
+    for command in (["check", scenario], ["schema"]):
+        refused = engine(outside, *command)
+        assert refused.returncode == 2
+        assert refused.stderr.count("\n") == 1
+        assert "entry point initial.bump" in refused.stderr
+        assert words in refused.stderr
