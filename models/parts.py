@@ -21,7 +21,7 @@ outside adds its own through the entry point group ``scalebridge.parts``, under 
 ``FAMILY.KIND``::
 
     [project.entry-points."scalebridge.parts"]
-    "potential.morse" = "my_package.potentials:Morse"
+    "interaction.morse" = "my_package.potentials:Morse"
 """
 
 import dataclasses

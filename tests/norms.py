@@ -565,6 +565,7 @@ def bound(name: str) -> float:
     """
     here, there = about(), header()
     same = all(here[key] == there[key] for key in ("machine", "threads", "versions"))
+    same = same and not any(map(os.environ.get, ("MKL_CBWR", "ATEN_CPU_CAPABILITY")))
     return SHORT[name].tolerance if same else SHORT[name].portable
 
 

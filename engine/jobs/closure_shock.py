@@ -24,7 +24,6 @@ from ..protocols import Check, Figure, Outcome
 from ..run import Reporter
 from ..rundir import RunFolder
 from ..schema.closure import ClosureShockScenario
-from .closure import write
 
 
 @dataclass(frozen=True)
@@ -100,4 +99,4 @@ class ShockComparison:
     def _keep(self, folder: RunFolder, name: str, found: Profile) -> None:
         table = torch.stack([found.x, found.density, found.temperature])
         unit = "x in free paths; density and temperature from 0 to 1"
-        write(folder, f"profile_{name}", table, unit, name)
+        folder.put(f"profile_{name}", table, unit, name)
