@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .errors import EngineError, InputError
+from ..models.parts import UnknownPartError
+from .errors import EngineError, Exit, InputError
 
 if TYPE_CHECKING:
     from .protocols import Outcome
@@ -30,6 +31,11 @@ class Program(click.Group):
                 raise
             click.echo(f"engine: {error}", err=True)
             ctx.exit(error.status)
+        except UnknownPartError as error:
+            if os.environ.get("SCALEBRIDGE_DEBUG"):
+                raise
+            click.echo(f"engine: {error}", err=True)
+            ctx.exit(Exit.BAD_INPUT)
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})

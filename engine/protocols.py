@@ -4,6 +4,7 @@ Any object with the methods fits; nothing has to be inherited. A plain function 
 wherever a protocol has a single call.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -113,7 +114,7 @@ class Check:
         kind: ``health`` (finite, conserved, positive), ``accuracy`` (against an exact
             answer, a reference, a finer grid, the set-point that was asked for) or
             ``domain`` (is a learned part where it was trained).
-        value: what was found; a NaN fails.
+        value: what was found; a NaN or an infinity fails.
         bound: what is allowed.
         at_least: the bound is a lower one.
         unit: of value and bound.
@@ -130,7 +131,9 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """Whether the value keeps the bound; False for a NaN."""
+        """Whether the value keeps the bound; False for a value that is not finite."""
+        if not math.isfinite(self.value):
+            return False
         if self.at_least:
             return self.value >= self.bound
         return self.value <= self.bound
@@ -140,6 +143,8 @@ class Check:
         """``ok``, or one sentence that says what is wrong."""
         if self.passed:
             return "ok"
+        if not math.isfinite(self.value):
+            return f"{self.note} (not finite)" if self.note else "not finite"
         sign, unit = ("<" if self.at_least else ">"), (f" {self.unit}" if self.unit else "")
         said = f"{self.value:.3g}{unit} {sign} {self.bound:.3g}{unit}"
         return f"{self.note} ({said})" if self.note else said

@@ -240,6 +240,11 @@ class RunFolder:
                 self._store = zarr.open_group(self.path / "data.zarr", mode="a")
         return self._store
 
+    def put(self, name: str, values: Tensor, unit: str, long_name: str) -> None:
+        """Write one whole array of the store, or replace it."""
+        array = self.store.create_array(name, data=values.numpy(), overwrite=True)
+        array.attrs["unit"], array.attrs["long_name"] = unit, long_name
+
     # -- checkpoints -----------------------------------------------------------------
 
     def save_checkpoint(

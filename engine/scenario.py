@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pydantic.json_schema import models_json_schema
 from pydantic_core import ErrorDetails
 
+from ..models.parts import UnknownPartError
 from .errors import InputError
 from .schema import FORMER, SCENARIOS
 from .schema.base import Common
@@ -120,7 +121,7 @@ def parse(data: Mapping[str, Any], source: str = "scenario") -> Common:
         )
     try:
         model: type[Common] = SCENARIOS[kind].variant(data)  # type: ignore[attr-defined]
-    except InputError as error:
+    except (InputError, UnknownPartError) as error:
         raise InputError(f"{source}: {error}") from error
     try:
         return model.model_validate(data)
@@ -137,8 +138,16 @@ def load(name: str | Path, settings: Sequence[str] = ()) -> tuple[Common, Path]:
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON schema of scenario files, for editors."""
-    models = [model for kind in SCENARIOS.classes() for model in kind.variants()]  # type: ignore[attr-defined]
+    """Return the JSON schema of scenario files, for editors.
+
+    Raises:
+        InputError: a part of an installed package cannot be used.
+    """
+    try:
+        kinds = SCENARIOS.classes()
+    except UnknownPartError as error:
+        raise InputError(str(error)) from error
+    models = [model for kind in kinds for model in kind.variants()]  # type: ignore[attr-defined]
     pairs = [(model, "validation") for model in models]
     links, definitions = models_json_schema(pairs)  # type: ignore[arg-type]
     return {"oneOf": list(links.values()), **definitions}

@@ -57,6 +57,8 @@ def save_module(path: Path, module: nn.Module, information: Mapping[str, Any]) -
             cannot.
     """
     form, config = _describe(getattr(module, "config", None))
+    if not callable(getattr(module.config, "build", None)):
+        raise UnknownModelError(f"{form}: no method build(), so it could not be loaded")
     tensors = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
     return save_tensors(path, tensors, form, config, information)
 
@@ -75,7 +77,11 @@ def load_module(path: Path, forms: Sequence[type] = ()) -> tuple[nn.Module, dict
     """
     tensors, card = load_tensors(path)
     held = sum(t.numel() for t in tensors.values())
-    if _largest(card.get("config")) > max(held, SMALL):
+    try:
+        largest = _largest(card.get("config"))
+    except RecursionError as error:
+        raise UnknownModelError(f"{path}: the card is nested too deeply") from error
+    if largest > max(held, SMALL):
         raise UnknownModelError(f"{path}: the card asks for more than the weights hold")
     try:
         config = _configuration(card["form"], card["config"], forms)
@@ -122,10 +128,10 @@ def save_tensors(
     part = weights.with_name(f".{weights.name}.part")
     part.write_bytes(safetensors.torch.save(dict(tensors)))
     card: dict[str, Any] = {
+        **information,
         "format": FORMAT,
         "form": form,
         "config": dict(config),
-        **information,
         "weights": {
             "file": weights.name,
             "bytes": part.stat().st_size,
@@ -206,7 +212,7 @@ def _precision(tensors: Mapping[str, Tensor]) -> torch.dtype:
 def _describe(config: Any) -> tuple[str, dict[str, Any]]:
     """Return the form's kind and its other fields; a part inside it likewise."""
     kind = kind_of(config)
-    if kind is None or not dataclasses.is_dataclass(config):
+    if kind is None or not dataclasses.is_dataclass(config) or isinstance(config, type):
         raise UnknownModelError(
             f"config = {config!r}: a module that is saved needs a part as its config, a "
             "dataclass with a field kind and a method build()"
@@ -220,7 +226,7 @@ def _describe(config: Any) -> tuple[str, dict[str, Any]]:
             inner, inside = _describe(value)
             value = {"form": inner, "config": inside}
         try:
-            json.dumps(value, allow_nan=False)
+            json.dumps(value, allow_nan=False, sort_keys=True)
         except (TypeError, ValueError) as error:
             raise UnknownModelError(
                 f"{kind}.{item.name}: no card holds it: {error}"

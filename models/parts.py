@@ -21,9 +21,10 @@ outside adds its own through the entry point group ``scalebridge.parts``, under 
 ``FAMILY.KIND``::
 
     [project.entry-points."scalebridge.parts"]
-    "potential.morse" = "my_package.potentials:Morse"
+    "interaction.morse" = "my_package.potentials:Morse"
 """
 
+import dataclasses
 import functools
 import importlib
 import importlib.metadata
@@ -81,7 +82,47 @@ def load_object(reference: str) -> Any:
 @functools.cache
 def _outside() -> dict[str, Any]:
     """Return the entry points of installed packages, by ``FAMILY.KIND``."""
-    return {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
+    found: dict[str, Any] = {}
+    for point in importlib.metadata.entry_points(group=GROUP):
+        other = found.setdefault(point.name, point)
+        if other.value != point.value:
+            raise UnknownPartError(
+                f"entry point {point.name}: two packages bring it, {other.value} and "
+                f"{point.value}; uninstall one"
+            )
+    return found
+
+
+def _load_outside(point: Any, kind: str) -> type:
+    """Return the class of an entry point.
+
+    Raises:
+        UnknownPartError: its module fails, or the class does not declare itself as a part
+            of that kind.
+    """
+    try:
+        found = point.load()
+    except Exception as error:
+        # a module from outside can fail in its own way
+        raise UnknownPartError(
+            f"entry point {point.name}: {point.value} cannot be imported: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if kind_of(found) != kind:
+        raise UnknownPartError(
+            f"entry point {point.name}: {point.value} calls itself {kind_of(found)!r}"
+        )
+    if dataclasses.is_dataclass(found):
+        declared = {item.name: item.type for item in dataclasses.fields(found)}
+        if get_args(declared.get("kind")) != (kind,):
+            raise UnknownPartError(
+                f'entry point {point.name}: {point.value} needs kind: Literal["{kind}"]'
+            )
+    elif not hasattr(found, "model_fields"):
+        raise UnknownPartError(
+            f"entry point {point.name}: {point.value} is no part; decorate it with @part"
+        )
+    return found
 
 
 @dataclass(frozen=True)
@@ -100,9 +141,18 @@ class Family:
     shipped: Mapping[str, str]
 
     def kinds(self) -> tuple[str, ...]:
-        """Return the kinds that are known, those from outside last."""
+        """Return the kinds that are known, those from outside last.
+
+        Raises:
+            UnknownPartError: two packages bring one kind, or one brings a shipped kind.
+        """
         start = self.name + "."
         others = [name.removeprefix(start) for name in _outside() if name.startswith(start)]
+        if taken := self.shipped.keys() & others:
+            raise UnknownPartError(
+                f"entry point {start}{min(taken)}: that kind is shipped; the package that "
+                "brings it must give it another name"
+            )
         return tuple(dict.fromkeys([*self.shipped, *sorted(others)]))
 
     def __contains__(self, kind: object) -> bool:
@@ -124,12 +174,7 @@ class Family:
         if point is None:
             known = ", ".join(self.kinds())
             raise UnknownPartError(f"{self.name} {kind!r} is unknown; known are {known}")
-        found = load_object(f"{point.module}:{point.attr}")
-        if kind_of(found) != kind:
-            raise UnknownPartError(
-                f"entry point {point.name}: {point.value} calls itself {kind_of(found)!r}"
-            )
-        return found
+        return _load_outside(point, kind)
 
     def classes(self) -> tuple[type, ...]:
         """Return all classes of the family."""

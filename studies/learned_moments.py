@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..engine import runtime
-from ..engine.jobs.closure import sample_times, write
 from ..engine.learn.explorers import flows
+from ..engine.learn.explorers.flows import sample_times
 from ..engine.learn.trainers import autoencoder as training
 from ..engine.protocols import Check, Figure, Job, Outcome
 from ..engine.run import Reporter
@@ -60,9 +60,9 @@ class LearnedMoments:
             if latent == s.pictured:
                 self._picture(folder, module, held)
         widths = torch.tensor(s.latents)
-        write(folder, "kept", widths, "", "numbers kept")
-        write(folder, "left_untrained", found[0], "", "before training")
-        write(folder, "left_learned", found[1], "", "trained")
+        folder.put("kept", widths, "", "numbers kept")
+        folder.put("left_untrained", found[0], "", "before training")
+        folder.put("left_learned", found[1], "", "trained")
         lost = sum(int((~each.isfinite()).sum()) for each in raw)
         note = "moments of the kinetic solutions that are not finite"
         return Outcome(figures, [Check("labels", "health", lost, 0, note=note)])
@@ -106,15 +106,15 @@ class LearnedMoments:
         he = hermite_functions(xi, self.scenario.order)[:, 3:].T
         best = (module.encoder * module.mask)[:, : len(learned)].diagonal()
         sign = torch.where(best < 0, -1.0, 1.0)[:, None]
-        write(folder, "xi", xi, "", "(v - u) / sqrt(theta)")
-        write(folder, "moments_learned", sign * learned / size, "", "learned moments")
-        write(folder, "moments_hermite", he[: len(learned)], "", "Hermite polynomials")
+        folder.put("xi", xi, "", "(v - u) / sqrt(theta)")
+        folder.put("moments_learned", sign * learned / size, "", "learned moments")
+        folder.put("moments_hermite", he[: len(learned)], "", "Hermite polynomials")
         shown = held[held.square().sum(1).argmax()]
         gauss = (-0.5 * xi * xi).exp() / math.sqrt(2 * math.pi)
         series = gauss * (1.0 + shown @ he)
         decoded = module.density(module.encode(shown), xi)
         both = torch.stack([gauss, series, decoded])
-        write(folder, "distributions", both, "", "Maxwellian, Hermite series, decoded")
+        folder.put("distributions", both, "", "Maxwellian, Hermite series, decoded")
 
 
 def assemble(scenario: ClosureMomentsScenario, base: Path) -> Job:

@@ -20,7 +20,7 @@ def test_norms_stand(name):
         pytest.skip(reason)
     old, new = norms.recorded()[name], norms.measure(name)
     assert old.keys() == new.keys()
-    bound = norms.SHORT[name].portable
+    bound = norms.bound(name)
     moved = {k: v for k, v in norms.changes(old, new).items() if v > bound}
     assert not moved, f"beyond {bound:g}: {moved}"
 

@@ -106,3 +106,51 @@ def test_the_fields_of_a_part_are_its_schema(given, words):
 def test_sound_needs_a_constant_relaxation_time():
     with pytest.raises(Exception, match="constant_time"):
         Sound().check(Gas.power_law(3))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("import torch", "import nothing_there", "cannot be imported"),
+        ("import torch", "raise RuntimeError(1)", "cannot be imported"),
+        ("= 0.1", "= []", "cannot be imported"),
+        ("@part", "", "no part"),
+        ('Literal["bump"]', "str", "needs kind"),
+        ('"bump"', '"hump"', "calls itself 'hump'"),
+    ],
+)
+def test_a_part_that_cannot_be_used_is_one_line(outside, tmp_path, old, new, words):
+    (outside / "bumps.py").write_text(MODULE.replace(old, new))
+    scenario = tmp_path / "bump.toml"
+    scenario.write_text(SCENARIO)
+    refused = engine(outside, "check", scenario)
+    assert refused.returncode == 2, refused.stderr
+    assert "initial.bump" in refused.stderr and words in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("vortex", "is shipped"), ("bump", "two packages")]
+)
+def test_a_kind_is_brought_once(outside, tmp_path, name, words):
+    other = outside / "others-1.0.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: others\nVersion: 1\n")
+    (other / "entry_points.txt").write_text(
+        f"[scalebridge.parts]\ninitial.{name} = others:Other\n"
+    )
+    scenario = tmp_path / "bump.toml"
+    scenario.write_text(SCENARIO)
+    refused = engine(outside, "check", scenario)
+    assert refused.returncode == 2, refused.stderr
+    assert words in refused.stderr and refused.stderr.count("\n") == 1
+
+
+def test_a_missing_device_is_refused_before_the_folder(outside, tmp_path):
+    scenario = tmp_path / "bump.toml"
+    scenario.write_text('device = "cuda"\n' + SCENARIO)
+    folder = tmp_path / "run"
+    refused = engine(outside, "run", scenario, "--out", folder)
+    if refused.returncode:  # where there is such a device it runs
+        assert refused.returncode == 2 and "device: cuda" in refused.stderr
+        assert not folder.exists()

@@ -20,7 +20,7 @@ from scalebridge.engine.errors import (
     InputError,
     Interrupted,
 )
-from scalebridge.engine.protocols import Figure, Outcome, told
+from scalebridge.engine.protocols import Check, Figure, Outcome, told
 from scalebridge.engine.run import Reporter, Simulation, ZarrWriter, every, pack, unpack
 from scalebridge.engine.rundir import RunFolder, verify
 
@@ -309,3 +309,30 @@ def test_other_observables_than_at_the_start_are_refused(tmp_path, change):
     with pytest.raises(InputError, match="started with other observables"):
         go_on(Changed())
     go_on(Rotation())  # nothing was lost by the refusal
+
+
+@pytest.mark.parametrize("at_least", [False, True])
+@pytest.mark.parametrize(
+    ("value", "bound"),
+    [
+        (float("nan"), 1.0),
+        (1.0, float("nan")),
+        (float("inf"), float("inf")),
+        (-float("inf"), 0.0),
+    ],
+)
+def test_a_check_of_what_is_not_finite_fails(value, bound, at_least):
+    check = Check("x", "health", value, bound, at_least=at_least)
+    assert not check.passed and check.sentence != "ok"
+
+
+def test_a_check_at_its_bound_passes():
+    assert Check("x", "health", 1.0, 1.0).passed
+    assert Check("x", "health", 1.0, 1.0, at_least=True).passed
+    assert not Check("x", "health", 0.9, 1.0, at_least=True).passed
+
+
+def test_one_failed_check_fails_the_outcome():
+    checks = (Check("a", "health", 0.0, 1.0), Check("b", "health", 2.0, 1.0))
+    assert not Outcome(checks=checks).passed
+    assert Outcome(checks=checks[:1]).passed

@@ -123,10 +123,7 @@ def _unpack_conditions(tensors: Mapping[str, Tensor]) -> Conditions:
 
 
 def _pack_viscosity(label: Viscosity) -> dict[str, Tensor]:
-    return {
-        name: torch.tensor(value, dtype=torch.float64)
-        for name, value in vars(label).items()
-    }
+    return {n: torch.tensor(v, dtype=torch.float64) for n, v in vars(label).items()}
 
 
 def _unpack_viscosity(tensors: Mapping[str, Tensor]) -> Viscosity:
@@ -191,12 +188,9 @@ class PairCollisions:
 
     def integrals(self, reduced: float) -> Tensor:
         """Return Omega(2,2)* of every replica, ``[replicas]``, at ``k T / epsilon``."""
-        points = np.concatenate(
-            [
-                qmc.Sobol(2, rng=np.random.default_rng([self.seed, k])).random(self.pairs)
-                for k in range(self.replicas)
-            ]
-        )
+        streams = [np.random.default_rng([self.seed, k]) for k in range(self.replicas)]
+        sets = [qmc.Sobol(2, rng=rng).random(self.pairs) for rng in streams]
+        points = np.concatenate(sets)
         energy = torch.from_numpy(reduced * gammaincinv(4.0, points[:, 0]))
         impact = self.reach * torch.from_numpy(points[:, 1]).sqrt()
         cosine = deflection(energy, impact, self.stride)
@@ -223,11 +217,9 @@ def deflection(energy: Tensor, impact: Tensor, stride: float = 0.01) -> Tensor:
     engine, chunk = Host(world), math.ceil(1.0 / stride)
     while True:
         engine.step(chunk)
-        place = engine.array("positions").reshape(count, 2, 3)
-        speed = (engine.array("momenta") / engine.array("masses")[:, None]).reshape(
-            count, 2, 3
-        )
-        distance, velocity = place[:, 0] - place[:, 1], speed[:, 0] - speed[:, 1]
+        speeds = engine.array("momenta") / engine.array("masses")[:, None]
+        both = (x.reshape(count, 2, 3) for x in (engine.array("positions"), speeds))
+        distance, velocity = (x[:, 0] - x[:, 1] for x in both)
         leaving = (distance * velocity).sum(1) > 0
         inside = ~(leaving & (distance.norm(dim=1) > _CUTOFF))
         if not bool(inside.any()):

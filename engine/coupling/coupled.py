@@ -63,15 +63,15 @@ class RateCache:
         self, asked: Sequence[Conditions], answers: Sequence[Viscosity]
     ) -> "RateCache":
         """Return the cache that also knows the answers."""
-        more = [
-            [a.temperature for a in asked],
-            [v.value for v in answers],
-            [v.error for v in answers],
-        ]
-        columns = [torch.tensor(column, dtype=torch.float64) for column in more]
-        old = (self.temperature, self.viscosity, self.error)
-        joined = [torch.cat(pair) for pair in zip(old, columns, strict=True)]
-        return replace(self, temperature=joined[0], viscosity=joined[1], error=joined[2])
+        more = {
+            "temperature": [a.temperature for a in asked],
+            "viscosity": [v.value for v in answers],
+            "error": [v.error for v in answers],
+        }
+        new = {name: torch.tensor(m, dtype=torch.float64) for name, m in more.items()}
+        return replace(
+            self, **{n: torch.cat([getattr(self, n), t]) for n, t in new.items()}
+        )
 
     def predict(self, temperature: Tensor) -> tuple[Tensor, Tensor]:
         """Return the viscosity (Pa s) and its relative standard deviation.
@@ -298,13 +298,8 @@ class CoupledGas:
         seen = self.kinetic.observe(gas)
         state = self._informed(state, seen)
         rates = self.known(state)
-        engine = hosted(
-            self.kinetic,
-            self.scales,
-            lambda temperature: rates.predict(temperature)[0],
-            gas,
-            seen["temperature"],
-        )
+        own, here = (self.kinetic, self.scales), seen["temperature"]
+        engine = hosted(*own, lambda t: rates.predict(t)[0], gas, here)
         after = engine.step().state
         return replace(state, f=after.f, step=after.step, time=after.time)
 

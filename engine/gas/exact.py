@@ -44,38 +44,26 @@ def riemann(
         return 2 * c / (g - 1) * ((p / s.pressure) ** ((g - 1) / (2 * g)) - 1)
 
     def mismatch(p: float) -> float:
-        return (
-            curve(p, left, sound[0])
-            + curve(p, right, sound[1])
-            + right.velocity
-            - left.velocity
-        )
+        both = curve(p, left, sound[0]) + curve(p, right, sound[1])
+        return both + right.velocity - left.velocity
 
     top = 10 * max(left.pressure, right.pressure)
     while mismatch(top) < 0:
         top *= 10
     p = _root(mismatch, 1e-14, top)
-    u = 0.5 * (
-        left.velocity
-        + right.velocity
-        + curve(p, right, sound[1])
-        - curve(p, left, sound[0])
-    )
+    total = left.velocity + right.velocity
+    u = 0.5 * (total + curve(p, right, sound[1]) - curve(p, left, sound[0]))
     out = [torch.empty_like(xi) for _ in range(3)]
-    for s, c, sign, here in (
-        (left, sound[0], -1.0, xi < u),
-        (right, sound[1], 1.0, xi >= u),
-    ):
+    halves = ((left, sound[0], -1.0, xi < u), (right, sound[1], 1.0, xi >= u))
+    for s, c, sign, here in halves:
         ratio = p / s.pressure
-        far = torch.stack(
-            [torch.full_like(xi, v) for v in (s.density, s.velocity, s.pressure)]
-        )
+        state = (s.density, s.velocity, s.pressure)
+        far = torch.stack([torch.full_like(xi, v) for v in state])
         if ratio > 1:
             k = (g - 1) / (g + 1)
             star = s.density * (ratio + k) / (k * ratio + 1)
-            speed = s.velocity + sign * c * math.sqrt(
-                (g + 1) / (2 * g) * ratio + (g - 1) / (2 * g)
-            )
+            fast = math.sqrt((g + 1) / (2 * g) * ratio + (g - 1) / (2 * g))
+            speed = s.velocity + sign * c * fast
             near = torch.tensor([star, u, p], dtype=xi.dtype)[:, None]
             side = torch.where(sign * (xi - speed) < 0, near, far)
         else:
@@ -83,21 +71,15 @@ def riemann(
             c_star = c * ratio ** ((g - 1) / (2 * g))
             head, tail = s.velocity + sign * c, u + sign * c_star
             v = 2 / (g + 1) * (-sign * c + 0.5 * (g - 1) * s.velocity + xi)
-            local = (
-                2 / (g + 1) - sign * (g - 1) / ((g + 1) * c) * (s.velocity - xi)
-            ).clamp(min=0)
-            fan = torch.stack(
-                [
-                    s.density * local ** (2 / (g - 1)),
-                    v,
-                    s.pressure * local ** (2 * g / (g - 1)),
-                ]
-            )
+            local = 2 / (g + 1) - sign * (g - 1) / ((g + 1) * c) * (s.velocity - xi)
+            local = local.clamp(min=0)
+            pressure = s.pressure * local ** (2 * g / (g - 1))
+            fan = torch.stack([s.density * local ** (2 / (g - 1)), v, pressure])
             near = torch.tensor([star, u, p], dtype=xi.dtype)[:, None]
             side = torch.where(sign * (xi - tail) < 0, near, fan)
             side = torch.where(sign * (xi - head) > 0, far, side)
-        for total, part in zip(out, side, strict=True):
-            total[here] = part[here]
+        for whole, part in zip(out, side, strict=True):
+            whole[here] = part[here]
     return out[0], out[1], out[2]
 
 
@@ -254,10 +236,7 @@ def shock_structure(
     """
     d = dimension
     gamma, heat = (d + 2) / d, 0.5 * (d + 2)
-    speed = mach * math.sqrt(gamma)
-    ratio = (gamma + 1) * mach**2 / ((gamma - 1) * mach**2 + 2)
-    u2 = speed / ratio
-    t2 = (1 + 2 * gamma / (gamma + 1) * (mach**2 - 1)) / ratio
+    speed, ratio, u2, t2 = shock_jump(mach, gamma)
     flow, push = speed, speed * speed + 1
     total = speed * (heat + 0.5 * speed**2)
     bulk = 2 - 2 / d
@@ -279,22 +258,15 @@ def shock_structure(
     out = vectors[:, int(np.argmin(values.real))].real
     begin = behind + 1e-6 * out * np.sign(out[0])
     path = solve_ivp(
-        lambda x, y: -slope(x, y),
-        (0, 400),
-        begin,
-        method="LSODA",
-        rtol=1e-9,
-        atol=1e-11,
+        lambda x, y: -slope(x, y), (0, 400), begin, "LSODA", rtol=1e-9, atol=1e-11,
         max_step=0.1,
-    )
+    )  # fmt: skip
     x, u, t = (torch.tensor(a[::-1].copy()) for a in (-path.t, path.y[0], path.y[1]))
     rho = flow / u
     middle = 0.5 * (1 + ratio)
     i = int(torch.nonzero(rho > middle)[0])
-    cut = float(
-        x[i - 1] + (middle - rho[i - 1]) / (rho[i] - rho[i - 1]) * (x[i] - x[i - 1])
-    )
-    return x - cut, rho, u, t
+    share = (middle - rho[i - 1]) / (rho[i] - rho[i - 1])
+    return x - float(x[i - 1] + share * (x[i] - x[i - 1])), rho, u, t
 
 
 def acoustic_eigenfunction(

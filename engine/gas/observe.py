@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from ..errors import GuardError
+from ..errors import GuardError, InputError
 
 Observed = Mapping[str, Tensor]
 
@@ -56,6 +56,25 @@ def refuse_unphysical(
             step,
             state,
         )
+
+
+def check_initial(**fields: Tensor) -> None:
+    """Refuse initial fields that must be positive and are not.
+
+    Raises:
+        InputError: names the field and its least value.
+    """
+    for name, value in fields.items():
+        if not bool((value > 0).all()):
+            raise InputError(f"initial.{name}: {float(value.amin()):.4g}; must be positive")
+
+
+def extrema(x: Tensor, axis: int) -> Tensor:
+    """Return the fraction of inner cells at an extremum along an axis, ``[batch]``."""
+    d = torch.diff(x, dim=axis)
+    n = d.shape[axis]
+    turned = d.narrow(axis, 0, n - 1) * d.narrow(axis, 1, n - 1) < 0
+    return turned.flatten(1).to(x.dtype).mean(1)
 
 
 def on_host(observed: Observed) -> dict[str, Tensor]:

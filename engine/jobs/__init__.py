@@ -5,7 +5,10 @@ Packages are imported when they are asked for, so that a scenario loads only wha
 
 from pathlib import Path
 
+import torch
+
 from ...models.parts import load_object
+from ..errors import InputError
 from ..protocols import Job
 from ..schema.base import Common
 
@@ -19,6 +22,8 @@ def assemble(scenario: Common, base: Path) -> Job:
     Raises:
         InputError: something that the scenario names is missing or does not fit.
     """
+    if scenario.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device: cuda is not available here; allowed: cpu")
     return load_object(scenario.job)(scenario, base)
 
 

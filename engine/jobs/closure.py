@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ...models import card
 from ...models.closures.contract import takes_faces
@@ -131,10 +130,10 @@ class Comparison:
         total = len(s.baselines) + sum(len(each) for each in self.modules.values())
         count = 0
         x = flows.box(s.cells).centers(0)
-        write(folder, "x", x, "L", "position")
-        write(folder, "knudsen", true.knudsen, "", "Knudsen number")
+        folder.put("x", x, "L", "position")
+        folder.put("knudsen", true.knudsen, "", "Knudsen number")
         shown = slice(s.pictured, s.pictured + 1)
-        write(folder, "profile_kinetic", true.moments(3)[:, shown, :, :3], "", "kinetic")
+        folder.put("profile_kinetic", true.moments(3)[:, shown, :, :3], "", "kinetic")
         figures |= self._linear(folder)
         for name in s.baselines:
             run = self._baseline(name, true)
@@ -185,10 +184,10 @@ class Comparison:
             if isinstance(members[0], FaceClosure):  # others have no known response
                 tables[name] = linear_response.table(members[0], members[0].config.order)
         text = ", ".join(linear_response.COLUMNS)
-        write(folder, "linear_kinetic", exact, "", text)
+        folder.put("linear_kinetic", exact, "", text)
         found = {}
         for name, each in tables.items():
-            write(folder, f"linear_{name}", each, "", text)
+            folder.put(f"linear_{name}", each, "", text)
             miss = linear_response.transport_error(each, exact)
             note = "heat conduction and sound attenuation, k tau to 0.1"
             found[f"transport_error_{name}"] = Figure(miss, "relative", note=note)
@@ -211,18 +210,12 @@ class Comparison:
     ) -> dict[str, Figure]:
         """Worst decade (median over members) and median flow at each time."""
         errors = torch.stack([run.errors(true) for run in runs])
-        write(folder, f"errors_{name}", errors, "", f"relative L2 error of {name}")
+        folder.put(f"errors_{name}", errors, "", f"relative L2 error of {name}")
         shown = slice(self.scenario.pictured, self.scenario.pictured + 1)
-        write(folder, f"profile_{name}", runs[0].moments[:, shown, :, :3], "", name)
+        folder.put(f"profile_{name}", runs[0].moments[:, shown, :, :3], "", name)
         decades = true.knudsen.dim() == 1  # elsewhere it varies within every flow
         note = comparison.WORST if decades else comparison.WORST_GROUP
         return comparison.error_figures(name, errors, true.times, note)
-
-
-def write(folder: RunFolder, name: str, values: Tensor, unit: str, text: str) -> None:
-    """Put one array into the run's store with its unit and a name for people."""
-    array = folder.store.create_array(name, data=values.numpy(), overwrite=True)
-    array.attrs["unit"], array.attrs["long_name"] = unit, text
 
 
 __all__ = ["assemble", "load", "load_all", "sample_times"]

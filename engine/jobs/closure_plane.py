@@ -18,7 +18,6 @@ from ..protocols import Check, Figure, Outcome
 from ..run import Reporter
 from ..rundir import RunFolder
 from ..schema.closure import ClosurePlaneScenario
-from .closure import write
 
 MOST = 6
 """Highest order that the directions of :mod:`..gas.moment.directional` determine."""
@@ -63,10 +62,10 @@ class PlaneComparison:
         some = planes.flows(s.held_out_seed, s.flows)
         kn = torch.tensor([each.knudsen for each in some], dtype=torch.float64)
         true = torch.stack([planes.conserved(each) for each in raw])
-        write(folder, "x", planes.box(s.cells).centers(0), "L", "x")
-        write(folder, "y", planes.box(s.cells).centers(1), "L", "y")
-        write(folder, "knudsen", kn, "", "Knudsen number")
-        write(folder, "map_kinetic", true[-1, :, 0], "rho0", "density, kinetic")
+        folder.put("x", planes.box(s.cells).centers(0), "L", "x")
+        folder.put("y", planes.box(s.cells).centers(1), "L", "y")
+        folder.put("knudsen", kn, "", "Knudsen number")
+        folder.put("map_kinetic", true[-1, :, 0], "rho0", "density, kinetic")
         figures: dict[str, Figure] = {}
         checks, start = [], planes.from_raw(raw[0], self.order)
         for number, (name, closure) in enumerate(self.closures.items(), start=1):
@@ -86,11 +85,9 @@ class PlaneComparison:
         parts = [kept.tensors["raw"]] if kept is not None else []
         for number in range(sum(p.shape[1] for p in parts), s.flows):
             some = planes.flows(s.held_out_seed, 1, number)
-            parts.append(
-                planes.solve(
-                    some, times, s.cells * s.refinement, s.velocities, s.cells, self.order
-                )
-            )
+            fine = s.cells * s.refinement
+            raw = planes.solve(some, times, fine, s.velocities, s.cells, self.order)
+            parts.append(raw)
             folder.save_checkpoint(number + 1, {"raw": torch.cat(parts, 1)})
             report.progress(number + 1, s.flows, {"kinetic": f"flow {number + 1}"})
         return torch.cat(parts, 1)
@@ -99,9 +96,9 @@ class PlaneComparison:
         self, name: str, done: PlaneRun, true: Tensor, folder: RunFolder
     ) -> dict[str, Figure]:
         errors = done.errors(true)
-        write(folder, f"map_{name}", done.fields[-1, :, 0], "rho0", f"density, {name}")
+        folder.put(f"map_{name}", done.fields[-1, :, 0], "rho0", f"density, {name}")
         late = errors[None, 1:]
-        write(folder, f"errors_{name}", late, "", f"relative error of {name}")
+        folder.put(f"errors_{name}", late, "", f"relative error of {name}")
         found = error_figures(name, errors[None], (0.0, *self.scenario.times))
         if name != "hme":
             note = "share of cells, to HME, at the times compared"

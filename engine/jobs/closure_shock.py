@@ -98,6 +98,5 @@ class ShockComparison:
 
     def _keep(self, folder: RunFolder, name: str, found: Profile) -> None:
         table = torch.stack([found.x, found.density, found.temperature])
-        array = folder.store.create_array(f"profile_{name}", data=table.numpy())
-        array.attrs["unit"] = "x in free paths; density and temperature from 0 to 1"
-        array.attrs["long_name"] = name
+        unit = "x in free paths; density and temperature from 0 to 1"
+        folder.put(f"profile_{name}", table, unit, name)

@@ -27,14 +27,7 @@ from ..coupling.comparison import (
     reference,
     run_all,
 )
-from ..coupling.coupled import (
-    CoupledGas,
-    CoupledState,
-    RateCache,
-    Rates,
-    Scales,
-    wanted,
-)
+from ..coupling.coupled import CoupledGas, CoupledState, RateCache, Rates, Scales, wanted
 from ..errors import EngineError
 from ..gas.exact import shock_jump
 from ..gas.grid import Grid

@@ -16,7 +16,7 @@ from ..gas.kinetic.velocities import Velocities
 from ..gas.kinetic.world import KineticWorld
 from ..gas.material import Gas
 from ..gas.moment import grad13, hermite, hyperbolic
-from ..gas.moment.fluid import FluidWorld, courant_guard, stages_for
+from ..gas.moment.fluid import FluidWorld, courant_guard, stages_for, viscous_limit
 from ..gas.moment.grad13 import Grad13World
 from ..gas.moment.hermite import HermiteWorld
 from ..gas.moment.hyperbolic import HyperbolicWorld
@@ -144,10 +144,7 @@ def _count(scenario: GasScenario, time_step: float) -> int:
 
 
 def _machine(scenario: GasScenario) -> dict[str, Any]:
-    return {
-        "dtype": dtype_of(scenario.precision),
-        "device": torch.device(scenario.device),
-    }
+    return {"dtype": dtype_of(scenario.precision), "device": torch.device(scenario.device)}
 
 
 def _kinetic(model: KineticModel, scenario: GasScenario, p: Problem) -> Run:
@@ -186,7 +183,7 @@ def _fluid(model: EulerModel | NsfModel, scenario: GasScenario, p: Problem) -> R
     world = FluidWorld(
         p.grid, p.sides, p.gas, len(p.knudsen), dt, model.scheme,
         p.knudsen if nsf else None, IdealGas(p.gamma), **_machine(scenario),
-        viscous_stages=stages_for(dt, _viscous_step(p)) if nsf else 0,
+        viscous_stages=_viscous_stages(dt, p) if nsf else 0,
     )  # fmt: skip
     name = "nsf" if nsf else f"euler_{model.scheme}"
     name += "" if getattr(model, "refine", 1) == 1 else "_fine"
@@ -198,13 +195,11 @@ def _fluid(model: EulerModel | NsfModel, scenario: GasScenario, p: Problem) -> R
     return Run(name, p, world, start, steps, dt)
 
 
-def _viscous_step(p: Problem) -> float:
-    """Half of the longest explicit step of viscosity, for what heating adds to it."""
-    density, t, d = p.start.density, p.start.temperature, p.gas.dimension
-    tau = p.gas.relaxation_time(p.knudsen.amax(), density, t)
-    factor = max(2.0, (d + 2) / d / p.gas.prandtl)
-    diffusivity = float((factor * tau * t).amax())
-    return 0.25 / (diffusivity * sum(1 / h**2 for h in p.grid.spacing))
+def _viscous_stages(time_step: float, p: Problem) -> int:
+    """Stages for half of the longest explicit step, for what heating adds to it."""
+    fields = p.start.density, p.start.temperature
+    limit = viscous_limit(p.gas, p.grid, p.knudsen.amax(), *fields)
+    return stages_for(time_step, 0.5 * limit)
 
 
 def _hyperbolic(model: HermiteModel, scenario: GasScenario, p: Problem) -> Run:

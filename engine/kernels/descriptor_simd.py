@@ -18,17 +18,7 @@ from torch import Tensor
 
 from ..runtime import start
 from .descriptor import Shape, each_harmonic, envelope, harmonics_slope
-from .types import (
-    Array1,
-    Array2,
-    Array3,
-    Int,
-    Template,
-    Vectors,
-    kernel_type,
-    simd,
-    ti,
-)
+from .types import Array1, Array2, Array3, Int, Template, Vectors, kernel_type, simd, ti
 
 SPREAD = 32
 """Iterations for each row, of which one works: the language gives no thread less than 512

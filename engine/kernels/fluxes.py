@@ -89,15 +89,9 @@ def cells_at(
 
 @ti.func
 def face_values(
-    x: Template,
-    at,
-    stride,
-    contiguous: Template,
-    scheme: Template,
-    lanes: Template,
-    tiny,
+    x: Template, at, stride, contiguous: Template, scheme: Template, lanes: Template, tiny,
     par: Template,
-):
+):  # fmt: skip
     """Return the two values at the faces on the right of the cells of vector ``at``."""
     c = x[at]
     d = cells_at(x, at, 1, stride, contiguous, lanes)
@@ -175,26 +169,12 @@ def k_hllc_fwd(
         if ti.static(dim > 1):
             other = ti.static((axis + 1) % dim)
             v_l, v_r = face_values(
-                w,
-                at + (1 + other) * variable,
-                stride,
-                contiguous,
-                scheme,
-                lanes,
-                tiny,
-                par,
+                w, at + (1 + other) * variable, stride, contiguous, scheme, lanes, tiny, par
             )
         if ti.static(dim > 2):
             third = ti.static((axis + 2) % dim)
             x_l, x_r = face_values(
-                w,
-                at + (1 + third) * variable,
-                stride,
-                contiguous,
-                scheme,
-                lanes,
-                tiny,
-                par,
+                w, at + (1 + third) * variable, stride, contiguous, scheme, lanes, tiny, par
             )
         rc_l = w[at]
         rc_r = cells_at(w, at, 1, stride, contiguous, lanes)
@@ -353,12 +333,11 @@ class FluxShape:
         self.padded = (*(n + 2 * GHOST for n in shape[:-1]), length)
         self.pads = (*(GHOST,) * (self.dim - 1), low)
         ones = (1,) * (3 - self.dim)
-        self._full = (*ones, *self.padded)
-        self._variable = self._full[0] * self._full[1] * length // LANES
+        full, line = (*ones, *self.padded), length // LANES
+        variable = full[0] * full[1] * length // LANES
+        self._sizes = (full[1], line, (self.dim + 2) * variable, variable)
         self._begin = (*(0,) * (3 - self.dim), *self.pads)
-        self._strides = (self._full[1] * length // LANES, length // LANES, 1)[
-            3 - self.dim :
-        ]
+        self._strides = (full[1] * line, line, 1)[3 - self.dim :]
         self._cells = (*ones, *shape)
 
     def flux(
@@ -376,26 +355,10 @@ class FluxShape:
         begin, run, blocks = self._sweep(axis)
         with simd():
             k_hllc_fwd(
-                self.dim,
-                axis,
-                scheme,
-                self.ideal,
-                LANES,
-                w.view(-1, LANES),
-                extra.view(-1, LANES),
-                flux.view(-1, LANES),
-                count,
-                par,
-                blocks,
-                run[1],
-                *begin,
-                self._full[1],
-                self._full[2] // LANES,
-                (self.dim + 2) * self._variable,
-                self._variable,
-                self._strides[axis],
-                run[2],
-            )
+                self.dim, axis, scheme, self.ideal, LANES, w.view(-1, LANES),
+                extra.view(-1, LANES), flux.view(-1, LANES), count, par, blocks, run[1],
+                *begin, *self._sizes, self._strides[axis], run[2],
+            )  # fmt: skip
 
     def _sweep(self, axis: int) -> tuple[list[int], list[int], int]:
         """First face and number of faces along each axis, and vectors per line."""
@@ -427,24 +390,9 @@ class FluxShape:
         blocks = -(-(low + cells[2]) // LANES) - low // LANES
         items = cells[0] * cells[1] * blocks
         with simd():
+            arrays = (aligned(old), aligned(u), out, w, *three)
             k_update_fwd(
-                self.dim,
-                self.ideal,
-                LANES,
-                aligned(old).view(-1, LANES),
-                aligned(u).view(-1, LANES),
-                out.view(-1, LANES),
-                w.view(-1, LANES),
-                *(f.view(-1, LANES) for f in three),
-                par,
-                self.batch * items,
-                items,
-                blocks,
-                cells[1],
-                *self._begin,
-                self._full[1],
-                self._full[2] // LANES,
-                (self.dim + 2) * self._variable,
-                self._variable,
+                self.dim, self.ideal, LANES, *(a.view(-1, LANES) for a in arrays), par,
+                self.batch * items, items, blocks, cells[1], *self._begin, *self._sizes,
                 *strides,
-            )
+            )  # fmt: skip

@@ -6,7 +6,6 @@ on the same grid, and are compared in density, momentum and energy together (rel
 and in the higher moments.
 """
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,8 @@ from torch import Tensor
 
 from ...models.closures.recurrence import Coefficient, coefficients, geometric
 from ..errors import GuardError
-from ..gas.boundaries import ALL_PERIODIC
+from ..gas.boundaries import ALL_PERIODIC, Sides
+from ..gas.grid import Grid
 from ..gas.material import Gas
 from ..gas.moment.fluid import FluidWorld
 from ..gas.moment.hermite import (
@@ -33,7 +33,7 @@ from ..gas.moment.realizable import RealizableWorld
 from ..gas.moment.upwind import Dissipation, roe
 from ..protocols import Figure
 from .explorers.flows import DECADES, Flow, averaged, box, flows, knudsen_numbers, solve
-from .trainers.closure import moment_error, relative_error
+from .trainers.closure import moment_error, relative_error, steps_between
 
 TIMES = (0.0, 0.1, 0.3, 1.0)
 """When models are compared."""
@@ -116,6 +116,15 @@ class Run:
         )
 
 
+def _line(cells: int) -> tuple[Grid, tuple[Sides, ...], Gas]:
+    """The periodic box of the flows, its sides and its gas."""
+    return box(cells), (ALL_PERIODIC,), Gas.constant_time(dimension=1)
+
+
+def _longest(courant: float, cells: int) -> float:
+    return courant / 6.0 / cells * 1.2
+
+
 def run_moments(
     true: Reference,
     order: int,
@@ -139,26 +148,15 @@ def run_moments(
     """
     start = from_raw(true.raw[0], order).to(dtype)
     cells = start.shape[1]
-    longest = courant / 6.0 / cells * 1.2
     world = HermiteWorld(
-        grid=box(cells),
-        sides=(ALL_PERIODIC,),
-        gas=Gas.constant_time(dimension=1),
-        knudsen=true.knudsen,
-        order=order,
-        time_step=longest,
-        closure=closure,
-        dissipation=dissipation,
-        limiter=koren,
-        dtype=dtype,
-        check=False,
-    )
+        *_line(cells), true.knudsen, order, _longest(courant, cells), closure, dissipation,
+        koren, dtype, check=False,
+    )  # fmt: skip
     state = world.start(start)
     found, total = [state.moments], 0
     with torch.no_grad():
-        for a, b in itertools.pairwise(true.times):
-            steps = max(1, math.ceil((b - a) / longest - 1e-9))
-            sure = PositivityFallback(replace(world, time_step=(b - a) / steps))
+        for steps, time_step in steps_between(true.times, world.time_step):
+            sure = PositivityFallback(replace(world, time_step=time_step))
             for _ in range(steps):
                 state = sure.step(state)
                 if after is not None:
@@ -182,23 +180,14 @@ def run_realizable(
         courant: as for :func:`run_moments`.
     """
     cells = true.raw.shape[2]
-    longest = courant / 6.0 / cells * 1.2
-    world = RealizableWorld(
-        grid=box(cells),
-        sides=(ALL_PERIODIC,),
-        gas=Gas.constant_time(dimension=1),
-        knudsen=true.knudsen,
-        time_step=longest,
-        closure=closure,
-        check=False,
-    )
+    longest = _longest(courant, cells)
+    world = RealizableWorld(*_line(cells), true.knudsen, longest, closure, check=False)
     state = world.from_moments(true.raw[0])
     rest, well = state.moments, torch.ones(len(true.knudsen), dtype=torch.bool)
     found = [conserved(from_raw(rest, 5))]
     with torch.no_grad():
-        for a, b in itertools.pairwise(true.times):
-            steps = max(1, math.ceil((b - a) / longest - 1e-9))
-            world = world.with_time_step((b - a) / steps)
+        for steps, time_step in steps_between(true.times, longest):
+            world = world.with_time_step(time_step)
             for _ in range(steps):
                 state = world.step(state)
                 some = coefficients(state.moments)
@@ -232,25 +221,18 @@ def _fluid(raw: Tensor, kn: Tensor, times: Sequence[float], viscous: bool) -> Te
     if viscous:
         # Stable for the heat flux: 3 Kn theta, theta to 2.5.
         longest = min(longest, 0.5 / cells**2 / (3.0 * float(kn.max()) * 2.5))
-    world = FluidWorld(
-        grid=box(cells),
-        sides=(ALL_PERIODIC,),
-        gas=Gas.constant_time(dimension=1),
-        batch=len(kn),
-        time_step=longest,
-        knudsen=kn if viscous else None,
-    )
+    known = kn if viscous else None
+    world = FluidWorld(*_line(cells), len(kn), longest, knudsen=known)
     out = torch.full((len(times), len(kn), cells, 3), math.nan, dtype=torch.float64)
     state = world.start(w[..., 0], w[..., 1:2], w[..., 0] * w[..., 2])
     out[0] = raw[0, ..., :3]
     try:
-        for number, (a, b) in enumerate(itertools.pairwise(times)):
-            steps = max(1, math.ceil((b - a) / longest - 1e-9))
-            world = world.with_time_step((b - a) / steps)
+        for number, (steps, time_step) in enumerate(steps_between(times, longest), start=1):
+            world = world.with_time_step(time_step)
             for _ in range(steps):
                 state = world.step(state)
             u = world.inside(state.u).movedim(1, -1).double()
-            out[number + 1] = torch.cat([u[..., :2], 2.0 * u[..., 2:]], -1)
+            out[number] = torch.cat([u[..., :2], 2.0 * u[..., 2:]], -1)
     except GuardError:
         pass
     return out
@@ -291,12 +273,9 @@ def error_figures(
         if time > 0:
             tag = f"{name}_t{time:g}".replace(".", "")
             spread = float(worst[:, i].amax() - worst[:, i].amin())
-            found[f"worst_decade_{tag}"] = Figure(
-                float(worst[:, i].median()),
-                "relative",
-                spread if len(worst) > 1 else None,
-                note,
-            )
+            bar = spread if len(worst) > 1 else None
+            middle = float(worst[:, i].median())
+            found[f"worst_decade_{tag}"] = Figure(middle, "relative", bar, note)
             middle = float(errors[:, i].median())
             found[f"median_{tag}"] = Figure(middle, "relative", note=MEDIAN)
     return found

@@ -15,12 +15,7 @@ import torch
 from torch import Tensor
 
 from ...models.closures.face import FaceClosure
-from .trainers.closure import (
-    fine_response,
-    hydrodynamic_modes,
-    linear_matrix,
-    linear_rates,
-)
+from .trainers.closure import fine_response, hydrodynamic_modes, linear_matrix, linear_rates
 
 RATIOS = tuple(float(r) for r in np.logspace(-2.0, math.log10(0.8), 24))
 """Values of ``k tau``, from the fluid to where sound ends."""

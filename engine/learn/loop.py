@@ -119,11 +119,7 @@ class Loop(Generic[Sample, Label]):
                 state = evaluate_round(state, plan, store, self.error, self.stop, folder)
                 state = self._train(state)
                 state = close_round(
-                    state,
-                    plan,
-                    labelled - begun,
-                    time.perf_counter() - labelled,
-                    folder,
+                    state, plan, labelled - begun, time.perf_counter() - labelled, folder
                 )
                 report.progress(state.round, self.rounds + 1, _headline(state, plan))
                 if asked.is_set() and state.round <= self.rounds and not state.done:
@@ -225,10 +221,7 @@ class Loop(Generic[Sample, Label]):
 
 
 def _headline(state: LoopState[Any, Any], plan: Plan[Any]) -> dict[str, str]:
-    shown = {
-        "labels": str(len(state.labelled)),
-        "trusted to": f"{plan.levels.low:.3g}",
-    }
+    shown = {"labels": str(len(state.labelled)), "trusted to": f"{plan.levels.low:.3g}"}
     if state.history:
         shown["untrusted"] = f"{state.history[-1].untrusted:.1%}"
     return shown

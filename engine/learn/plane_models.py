@@ -1,6 +1,5 @@
 """Flows of the plane by HME, alone or with a closure: runs and their errors."""
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from ..gas.moment import hyperbolic
 from ..gas.moment.hermite import koren
 from ..gas.moment.hyperbolic import HyperbolicClosure, HyperbolicWorld
 from .explorers import planes
+from .trainers.closure import steps_between
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,9 @@ def run_plane(
     """
     grid = planes.box(start.shape[-1])
     longest = courant / hyperbolic.fastest_rate(start, grid, order, 2)
+    sides = (ALL_PERIODIC, ALL_PERIODIC)
     world = HyperbolicWorld(
-        grid=grid,
-        sides=(ALL_PERIODIC, ALL_PERIODIC),
-        gas=planes.GAS,
-        knudsen=knudsen,
-        order=order,
-        time_step=longest,
-        closure=closure,
-        limiter=koren,
+        grid, sides, planes.GAS, knudsen, order, longest, closure, koren
     )
     state, total, away = world.start(start), 0, []
     first = planes.conserved(state.moments)
@@ -72,9 +66,10 @@ def run_plane(
     found[0] = first
     try:
         with torch.no_grad():
-            for number, (a, b) in enumerate(itertools.pairwise(times), start=1):
-                steps = max(1, math.ceil((b - a) / longest - 1e-9))
-                world = replace(world, time_step=(b - a) / steps)
+            for number, (steps, time_step) in enumerate(
+                steps_between(times, longest), start=1
+            ):
+                world = replace(world, time_step=time_step)
                 for _ in range(steps):
                     state = world.step(state)
                 total += steps

@@ -100,12 +100,10 @@ def feature_map(
     _, _, directions = torch.linalg.svd(centred, full_matrices=False)
     seen = centred @ directions[:_DIRECTIONS].T
     width = min(_DIRECTIONS, both.shape[1])  # the same in every round
-    picked = set(chosen)
+    picked, unknown = set(chosen), torch.full((len(old),), torch.nan)
     return {
         "features": torch.nn.functional.pad(seen, (0, width - seen.shape[1])),
-        "deviation": torch.cat(
-            [deviation[rows].double(), torch.full((len(old),), torch.nan)]
-        ),
+        "deviation": torch.cat([deviation[rows].double(), unknown]),
         "chosen": torch.tensor([k in picked for k in rows] + [False] * len(old)),
         "labelled": torch.arange(len(both)) >= len(rows),
     }

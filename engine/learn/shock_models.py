@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ...models.closures.contract import takes_faces
-from ...models.closures.recurrence import Coefficient, coefficients, speeds
+from ...models.closures.recurrence import Coefficient, coefficients
 from ..errors import GuardError
+from ..gas.boundaries import Sides
 from ..gas.grid import Grid
 from ..gas.material import Gas
 from ..gas.moment.fluid import FluidWorld
@@ -20,6 +21,7 @@ from ..gas.moment.hermite import Closure, HermiteWorld, primitive
 from ..gas.moment.realizable import RealizableWorld
 from ..gas.moment.upwind import rusanov
 from .explorers.fronts import Shock
+from .trainers.recurrence import complex_share
 
 KNUDSEN = 0.05
 """Upstream mean free path in units of the closure's length."""
@@ -58,6 +60,15 @@ def profile(shock: Shock, grid: Grid, density: Tensor, temperature: Tensor) -> P
     return Profile(x, rho, theta)
 
 
+def _line(shock: Shock, cells: int) -> tuple[Grid, tuple[Sides, ...], Gas]:
+    """The box of a shock, its sides and its gas."""
+    return shock.grid(cells), (shock.sides,), Gas.constant_time(dimension=1)
+
+
+def _knudsen() -> Tensor:
+    return torch.tensor([KNUDSEN], dtype=torch.float64)
+
+
 def kinetic(shock: Shock, cells: int, nodes: int, time: float) -> Profile:
     """Run the kinetic equation to ``time`` (in upstream mean free times)."""
     grid, world = shock.grid(cells), shock.kinetic(cells, nodes)
@@ -73,14 +84,7 @@ def fluid(shock: Shock, cells: int, time: float) -> Profile | None:
     grid, (_, b) = shock.grid(cells), shock.ends
     dx = grid.spacing[0]
     step = min(0.3 * dx / 18.0, 0.4 * dx**2 / (3.0 * KNUDSEN * 1.3 * b[2]))
-    world = FluidWorld(
-        grid=grid,
-        sides=(shock.sides,),
-        gas=Gas.constant_time(dimension=1),
-        batch=1,
-        time_step=step,
-        knudsen=torch.tensor([KNUDSEN], dtype=torch.float64),
-    )
+    world = FluidWorld(*_line(shock, cells), 1, step, knudsen=_knudsen())
     rho, u, theta = shock.start(grid)
     state = world.start(rho, u[..., None], rho * theta)
     try:
@@ -101,17 +105,8 @@ def moments(
     w = torch.zeros(1, cells, order + 1, dtype=torch.float64)
     w[..., 0], w[..., 1], w[..., 2] = rho, u, theta
     step = HermiteWorld.stable_step(grid, w, order, 0.35)
-    world = HermiteWorld(
-        grid=grid,
-        sides=(shock.sides,),
-        gas=Gas.constant_time(dimension=1),
-        knudsen=torch.tensor([KNUDSEN], dtype=torch.float64),
-        order=order,
-        time_step=step,
-        closure=closure,
-        dissipation=rusanov,
-        check=False,
-    )
+    line = _line(shock, cells)
+    world = HermiteWorld(*line, _knudsen(), order, step, closure, rusanov, check=False)
     state = world.start(w)
     steps = math.ceil(time * KNUDSEN / step)
     with torch.no_grad():
@@ -137,14 +132,8 @@ def realizable(
     grid = shock.grid(cells)
     rho, u, theta = shock.start(grid)
     w = torch.stack([rho, u, theta], -1)
-    world = RealizableWorld(
-        grid=grid,
-        sides=(shock.sides,),
-        gas=Gas.constant_time(dimension=1),
-        knudsen=torch.tensor([KNUDSEN], dtype=torch.float64),
-        time_step=HermiteWorld.stable_step(grid, w, 5, 0.6),
-        closure=closure,
-    )
+    step = HermiteWorld.stable_step(grid, w, 5, 0.6)
+    world = RealizableWorld(*_line(shock, cells), _knudsen(), step, closure)
     state = world.start(rho, u, theta)
     try:
         with torch.no_grad():
@@ -153,9 +142,8 @@ def realizable(
     except GuardError:
         return None, 1.0
     some = coefficients(state.moments[0])
-    found = speeds(closure, some)
-    complex_ = (found.imag.abs() > 1e-6 * (1.0 + found.abs())).any(-1)
-    return profile(shock, grid, some[:, 0], some[:, 2]), float(complex_.double().mean())
+    share = complex_share(closure, some)
+    return profile(shock, grid, some[:, 0], some[:, 2]), share
 
 
 Runner = Callable[[Shock, int, float], tuple[Profile | None, float]]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic
 
@@ -168,8 +169,7 @@ def evaluate_round(
         dtype=torch.int8,
     )
     names = tuple(dict.fromkeys([*state.names, *plan.strata]))
-    history = state.history
-    evidence = state.evidence
+    history, evidence = state.history, state.evidence
     if explored:
         history = (*history, _summary(plan, errors))
         evidence = evidence.joined(_evidence(state.round, plan, errors))
@@ -236,16 +236,13 @@ def _rms(errors: Sequence[float]) -> float:
 def _strata_rows(state: LoopState[Any, Any], explored: bool) -> dict[str, Tensor]:
     strata = state.history[-1].strata if explored else {}
     number = [state.names.index(name) for name in strata]
+    real = partial(torch.tensor, dtype=torch.float64)
     return {
         "round": torch.full((len(strata),), state.round, dtype=torch.int32),
         "stratum": torch.tensor(number, dtype=torch.int32),
         "seen": torch.tensor([s.seen for s in strata.values()], dtype=torch.int64),
-        "untrusted": torch.tensor(
-            [s.untrusted for s in strata.values()], dtype=torch.float64
-        ),
-        "error": torch.tensor(
-            [_rms(s.errors) for s in strata.values()], dtype=torch.float64
-        ),
+        "untrusted": real([s.untrusted for s in strata.values()]),
+        "error": real([_rms(s.errors) for s in strata.values()]),
     }
 
 
@@ -288,10 +285,7 @@ def close_round(
 
 
 def conclude(
-    stop: StopRule,
-    store: LabelStore[Any, Any],
-    state: LoopState[Any, Any],
-    more: Outcome,
+    stop: StopRule, store: LabelStore[Any, Any], state: LoopState[Any, Any], more: Outcome
 ) -> Outcome:
     """Return the figures of the run, and for every stratum whether it has converged."""
     drawn = state.evidence.drawn
@@ -316,9 +310,7 @@ def conclude(
             note="share of true errors within their predicted bound",
         ),
     }
-    figures = {
-        name: figure for name, figure in figures.items() if math.isfinite(figure.value)
-    }
+    figures = {name: f for name, f in figures.items() if math.isfinite(f.value)}
     late = "the last round was reached before all strata converged"
     stopped = Check("stopped", "health", float(not state.done), 0.0, note=late)
     checks = (*stop.checks(state.history), stopped, *more.checks)

@@ -281,11 +281,8 @@ class Relaxation:
         rows = torch.zeros(self.frames + 1, 6, dtype=torch.float64)
         rows[0] = self._row(q, f, 0.0)
         if checkpoint is not None:
-            f, rows, step = (
-                checkpoint.tensors["f"],
-                checkpoint.tensors["rows"],
-                checkpoint.step,
-            )
+            kept, step = checkpoint.tensors, checkpoint.step
+            f, rows = kept["f"], kept["rows"]
         while step < steps:
             f, step = q.step(f, dt), step + 1
             if step % every == 0:
@@ -315,16 +312,10 @@ class Relaxation:
         }
         units = {"time": "mean collision times", "fourth": "(R T0)^2", "sixth": "(R T0)^3"}
         _write(folder, "profile", "Moments of the distribution", moments, units)
-        _write(
-            folder, "entropy", "Entropy", {"time": rows[:, 0], "entropy": rows[:, 5]}, units
-        )
-        _write(
-            folder,
-            "cut",
-            "Distribution along one velocity",
-            self._cut(q, f),
-            {"v": "sqrt(R T0)"},
-        )
+        entropy = {"time": rows[:, 0], "entropy": rows[:, 5]}
+        _write(folder, "entropy", "Entropy", entropy, units)
+        title, units = "Distribution along one velocity", {"v": "sqrt(R T0)"}
+        _write(folder, "cut", title, self._cut(q, f), units)
         errors = (rows[:, 3:5] / exactly - 1).abs().amax(0)
         drift = float((rows[:, 1:3] - rows[0, 1:3]).abs().amax())
         note = "relative, largest over time"
@@ -336,8 +327,8 @@ class Relaxation:
             ),
         }
         fall = float((rows[:-1, 5] - rows[1:, 5]).amax())
-        entropy = Check("entropy", "health", fall, 1e-12, note="largest fall in a frame")
-        return Outcome(figures, (entropy,))
+        check = Check("entropy", "health", fall, 1e-12, note="largest fall in a frame")
+        return Outcome(figures, (check,))
 
     def _cut(self, q: Boltzmann, f: Tensor) -> dict[str, Tensor]:
         """The distribution through the middle of velocity space, at start and end."""

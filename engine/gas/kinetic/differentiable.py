@@ -120,11 +120,8 @@ class LineKinetics:
         for side in (sides.low, sides.high):
             if not isinstance(side, Inflow):
                 raise InputError("line kinetics: the ends are periodic or reservoirs")
-            state = torch.tensor(
-                [side.density, side.velocity[0], side.temperature],
-                dtype=torch.float64,
-                device=device,
-            )
+            state = (side.density, side.velocity[0], side.temperature)
+            state = torch.tensor(state, dtype=torch.float64, device=device)
             ends.append(self.equilibrium(*state))
         return self.between(ends[0], ends[1])
 
@@ -209,14 +206,8 @@ class LineKinetics:
         n = f.shape[1]
         at = [padded[:, k : k + n] for k in range(5)]
         right = self.velocities.like(f)[:, 0] > 0
-        return torch.stack(
-            [
-                torch.where(right, at[0], at[4]),
-                torch.where(right, at[1], at[3]),
-                f,
-                torch.where(right, at[3], at[1]),
-            ]
-        )
+        far, near, ahead = (torch.where(right, at[i], at[4 - i]) for i in (0, 1, 3))
+        return torch.stack([far, near, f, ahead])
 
     def advection(self, stencil: Tensor) -> Tensor:
         """Return A, ``v df/dx`` by van Leer's scheme, from :meth:`stencil`."""

@@ -102,14 +102,12 @@ def _neighbours(grid: Grid, sides: Sequence[Sides]) -> tuple[Tensor, int]:
     rows, table = grid.cells, []
     for d, pair in enumerate(sides):
         if pair.periodic:
-            padded = torch.cat(
-                [cells.narrow(d, grid.shape[d] - 2, 2), cells, cells.narrow(d, 0, 2)], d
-            )
+            last = cells.narrow(d, grid.shape[d] - 2, 2)
+            padded = torch.cat([last, cells, cells.narrow(d, 0, 2)], d)
         else:
             across = grid.cells // grid.shape[d]
-            ghosts = rows + torch.arange(4 * across).reshape(4, *_across(grid, d)).movedim(
-                0, d
-            )
+            layers = torch.arange(4 * across).reshape(4, *_across(grid, d))
+            ghosts = rows + layers.movedim(0, d)
             rows += 4 * across
             padded = torch.cat([ghosts.narrow(d, 0, 2), cells, ghosts.narrow(d, 2, 2)], d)
         n = grid.shape[d]
@@ -201,10 +199,8 @@ def _fill_of(
         case Open():
             return lambda edge, next_: (edge, edge)
         case Inflow():
-            f = _reservoir(
-                side.density, side.velocity, side.temperature, velocities, dimension
-            )
-            f = f.to(device, dtype)[:, None, :]
+            gas = side.density, side.velocity, side.temperature
+            f = _reservoir(*gas, velocities, dimension).to(device, dtype)[:, None, :]
             return lambda edge, next_: (f, f)
         case Wall():
             return _WallRule(side, axis, end, velocities, dimension, dtype, device)

@@ -28,6 +28,7 @@ As a label generator::
 """
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -40,7 +41,7 @@ from ...kernels.types import aligned
 from ..boundaries import Inflow, Sides, Wall, check_sides, component
 from ..grid import Grid
 from ..material import Gas
-from ..observe import refuse_unphysical
+from ..observe import check_initial, refuse_unphysical
 from .equilibrium import CHUNK, maxwellian
 from .scheme import Ghosts, Layout, layout
 from .velocities import Velocities
@@ -115,25 +116,10 @@ class KineticWorld:
         self._check()
         D, V = self.gas.dimension, self.velocities.axes
         parts = 2 if D > V else 1
+        box, kind = (self.grid, self.sides, self.velocities), (self.dtype, self.device)
         put = object.__setattr__
-        put(
-            self,
-            "_layout",
-            layout(
-                self.grid,
-                self.sides,
-                self.velocities,
-                parts,
-                _LAWS[self.model],
-                self.dtype,
-                self.device,
-            ),
-        )
-        put(
-            self,
-            "_ghosts",
-            Ghosts(self.grid, self.sides, self.velocities, D, self.dtype, self.device),
-        )
+        put(self, "_layout", layout(*box, parts, _LAWS[self.model], *kind))
+        put(self, "_ghosts", Ghosts(*box, D, *kind))
         put(self, "knudsen", self.knudsen.to(self.device, self.dtype))
         if self.time_step == 0.0:
             put(self, "time_step", self.cfl / self._rate())
@@ -187,15 +173,9 @@ class KineticWorld:
             )
 
     def _rate(self) -> float:
-        fastest = [
-            max(abs(a), abs(b)) - 0.5 * h
-            for a, b, h in zip(
-                self.velocities.lower,
-                self.velocities.upper,
-                self.velocities.spacing,
-                strict=True,
-            )
-        ]
+        v = self.velocities
+        ends = zip(v.lower, v.upper, v.spacing, strict=True)
+        fastest = [max(abs(a), abs(b)) - 0.5 * h for a, b, h in ends]
         return sum(v / dx for v, dx in zip(fastest, self.grid.spacing, strict=False))
 
     @property
@@ -222,32 +202,17 @@ class KineticWorld:
         Raises:
             InputError: not positive, or beyond what the nodes can hold.
         """
-        for name, value in (("density", density), ("temperature", temperature)):
-            if not bool((value > 0).all()):
-                raise InputError(
-                    f"initial.{name}: {float(value.amin()):.4g}; must be positive"
-                )
+        check_initial(density=density, temperature=temperature)
         self.velocities.check_range(velocity, temperature, "initial")
-        f = maxwellian(
-            self.velocities,
-            density.double(),
-            velocity.double(),
-            temperature.double(),
-            self.gas.dimension,
-        )
+        rho, u, t = density.double(), velocity.double(), temperature.double()
+        f = maxwellian(self.velocities, rho, u, t, self.gas.dimension)
         return self.start(f.movedim(-2, 1))
 
     def start(self, f: Tensor) -> KineticState:
         """Return the state of a distribution ``[batch, parts, *grid.shape, nodes]``."""
         cells = f.reshape(self.batch, self._layout.parts, self.grid.cells, -1)
-        rows = torch.zeros(
-            self.batch,
-            self._layout.parts,
-            self._layout.rows,
-            self.velocities.count,
-            dtype=self.dtype,
-            device=self.device,
-        )
+        shape = (*cells.shape[:2], self._layout.rows, self.velocities.count)
+        rows = torch.zeros(shape, dtype=self.dtype, device=self.device)
         rows[:, :, : self.grid.cells] = cells
         return KineticState(rows, torch.tensor(0), torch.tensor(0.0, dtype=torch.float64))
 
@@ -258,6 +223,18 @@ class KineticWorld:
         return self.equilibrium(one, torch.zeros(*shape, self.velocities.axes), one)
 
     # -- time -------------------------------------------------------------------------
+
+    def sampled(
+        self, state: KineticState, times: Sequence[float]
+    ) -> Iterator[KineticState]:
+        """Advance from time 0; yield the state at each of some rising times."""
+        now = 0.0
+        for time in times:
+            if time > now + 1e-12:
+                steps = math.ceil((time - now) / self.time_step - 1e-9)
+                state = self.with_time_step((time - now) / steps).advance(state, steps)
+                now = time
+            yield state
 
     def step(self, state: KineticState) -> KineticState:
         """Advance by ``time_step``.
@@ -280,16 +257,9 @@ class KineticWorld:
         stage, tables, records, knudsen = self._buffers(state.f)
         lay = self._layout
         self._ghosts.fill(state.f)
+        first = (tables[0],) * 2, (records[0],) * 2
         transport.run_stage(
-            False,
-            lay,
-            state.f,
-            state.f,
-            stage,
-            knudsen,
-            (tables[0], tables[0]),
-            (records[0], records[0]),
-            self._par(False),
+            False, lay, state.f, state.f, stage, knudsen, *first, self._par(False)
         )
         self._ghosts.fill(stage)
         transport.run_stage(
@@ -432,14 +402,11 @@ class KineticWorld:
             "heat_flux": heat,
             "entropy": self._entropy(state),
         }
-        totals = {
+        return {
+            **{k: v.unflatten(1, shape) for k, v in fields.items()},
             "mass": volume * rho.sum(-1),
             "momentum": volume * (rho[..., None] * u).sum(1),
             "energy": 0.5 * volume * total.sum(-1),
-        }
-        return {
-            **{k: v.unflatten(1, shape) for k, v in fields.items()},
-            **totals,
             **self._diagnose(state),
         }
 

@@ -40,7 +40,7 @@ from ..boundaries import (
 )
 from ..grid import Grid
 from ..material import Gas
-from ..observe import refuse_unphysical
+from ..observe import check_initial, extrema, refuse_unphysical
 from .state_equation import IdealGas
 
 GHOST = kernels.GHOST
@@ -162,31 +162,18 @@ class FluidWorld:
         Raises:
             InputError: density or pressure not positive, or a step that is too long.
         """
-        for name, value in (("density", density), ("pressure", pressure)):
-            if not bool((value > 0).all()):
-                raise InputError(
-                    f"initial.{name}: {float(value.amin()):.4g}; must be positive"
-                )
+        check_initial(density=density, pressure=pressure)
         fields = (density, velocity, pressure)
         density, velocity, pressure = (x.to(self.device) for x in fields)
         e = self.state_equation.energy(density, pressure)  # type: ignore[union-attr,operator]
         momentum = density[..., None] * velocity
         total = e + 0.5 * (momentum * velocity).sum(-1)
         cells = torch.cat([density[:, None], momentum.movedim(-1, 1), total[:, None]], 1)
-        u = torch.zeros(
-            self.batch,
-            self.grid.dim + 2,
-            *self._shape.padded,
-            dtype=self.dtype,
-            device=self.device,
-        )
-        self.inside(u)[...] = cells.to(self.device, self.dtype)
-        state = FluidState(
-            u,
-            torch.zeros(self.batch, dtype=self.dtype, device=self.device),
-            torch.tensor(0),
-            torch.tensor(0.0, dtype=torch.float64),
-        )
+        cells = cells.to(self.device, self.dtype)
+        u = cells.new_zeros(*cells.shape[:2], *self._shape.padded)
+        self.inside(u)[...] = cells
+        time = torch.tensor(0.0, dtype=torch.float64)
+        state = FluidState(u, u.new_zeros(self.batch), torch.tensor(0), time)
         courant = float(self.courant(state).amax())
         if courant > 1.0:
             raise InputError(
@@ -200,10 +187,7 @@ class FluidWorld:
         if self.knudsen is None:
             return
         kn = self.knudsen.view(-1, *(1,) * self.grid.dim)
-        tau = self.gas.relaxation_time(kn, density, pressure / density)
-        factor = max(2.0, (self.gas.dimension + 2) / self.gas.dimension / self.gas.prandtl)
-        diffusivity = float((factor * tau * pressure / density).amax())
-        limit = 0.5 / (diffusivity * sum(1.0 / h**2 for h in self.grid.spacing))
+        limit = viscous_limit(self.gas, self.grid, kn, density, pressure / density)
         if self.time_step > limit * _stretch(self.viscous_stages):
             raise InputError(
                 f"time_step: {self.time_step:.3g} is too long for the viscosity at Knudsen "
@@ -242,16 +226,9 @@ class FluidWorld:
             out = (
                 torch.empty_like(u) if number == len(stages) - 1 else self._stage(number, u)
             )
+            scheme, par = _SCHEMES[self.scheme], self._flux_par()
             for axis in range(self.grid.dim):
-                self._shape.flux(
-                    axis,
-                    _SCHEMES[self.scheme],
-                    w,
-                    extra,
-                    flux[axis],
-                    count[axis],
-                    self._flux_par(),
-                )
+                self._shape.flux(axis, scheme, w, extra, flux[axis], count[axis], par)
             if self.knudsen is not None and not self.viscous_stages:
                 self._add_viscous(w, flux)
             self._shape.update(old, u, out, w, flux, self._update_par(weights))
@@ -302,20 +279,11 @@ class FluidWorld:
         if "flux_par" not in self._scratch:
             gamma = getattr(self.state_equation, "gamma", 1.4)
             tiny = 1e-40 if self.dtype == torch.float64 else 1e-30
-            values = [
-                0.5,
-                gamma,
-                1 / (gamma - 1),
-                tiny,
-                1 / 6,
-                13 / 12,
-                0.25,
-                0.1,
-                0.3,
-                0.6,
-            ]
+            weno = (1 / 6, 13 / 12, 0.25, 0.1, 0.3, 0.6)
             self._scratch["flux_par"] = torch.tensor(
-                values, dtype=self.dtype, device=self.device
+                [0.5, gamma, 1 / (gamma - 1), tiny, *weno],
+                dtype=self.dtype,
+                device=self.device,
             )
         return self._scratch["flux_par"]
 
@@ -439,14 +407,9 @@ class FluidWorld:
         """Derivative along ``along`` on the faces normal to ``axis``."""
         h = self.grid.spacing[along]
         if along == axis:
-            n = fields.shape[2 + axis]
-            return (
-                fields.narrow(2 + axis, 1, n - 1) - fields.narrow(2 + axis, 0, n - 1)
-            ) / h
-        slope = (torch.roll(fields, -1, 2 + along) - torch.roll(fields, 1, 2 + along)) / (
-            2 * h
-        )
-        return _on_faces(slope, axis, 2)
+            return torch.diff(fields, dim=2 + axis) / h
+        change = torch.roll(fields, -1, 2 + along) - torch.roll(fields, 1, 2 + along)
+        return _on_faces(change / (2 * h), axis, 2)
 
     def _fill_walls(self, fields: Tensor, w: Tensor) -> None:
         """Set the first ghost cell of velocity and temperature: slip and jump."""
@@ -454,20 +417,16 @@ class FluidWorld:
         for axis, pair in enumerate(self.sides):
             first = self._shape.pads[axis]
             end = first + self.grid.shape[axis]
-            for side, ghost, edge in (
-                (pair.low, first - 1, first),
-                (pair.high, end, end - 1),
-            ):
+            ends = ((pair.low, first - 1, first), (pair.high, end, end - 1))
+            for side, ghost, edge in ends:
                 if not isinstance(side, Wall) or side.accommodation == 0.0:
                     continue
                 near = w.select(2 + axis, edge)
                 t = (near[:, -1] / near[:, 0]).clamp(min=1e-12)
                 kn = self.knudsen.view(-1, *(1,) * (dim - 1))  # type: ignore[union-attr]
                 tau = self.gas.relaxation_time(kn, near[:, 0].clamp(min=1e-12), t)
-                reach = (
-                    (2.0 - side.accommodation) / side.accommodation * tau * (2 * t).sqrt()
-                )
-                h = self.grid.spacing[axis]
+                share, h = side.accommodation, self.grid.spacing[axis]
+                reach = (2.0 - share) / share * tau * (2 * t).sqrt()
                 to, source = fields.select(2 + axis, ghost), fields.select(2 + axis, edge)
                 for k in range(dim):
                     if k != axis:
@@ -507,7 +466,7 @@ class FluidWorld:
         D = self.gas.dimension
         safe_t, safe_r = temperature.clamp(min=1e-30), rho.clamp(min=1e-30)
         constant = 0.5 * D * (1.0 + 1.8378770664093453)
-        clipped = sum(_extrema(rho, 1 + axis) for axis in range(dim)) / dim
+        clipped = sum(extrema(rho, 1 + axis) for axis in range(dim)) / dim
         return {
             "density": rho,
             "velocity": u,
@@ -541,11 +500,8 @@ class FluidWorld:
         velocity = gradient[..., :dim, :]
         trace = velocity.diagonal(dim1=-2, dim2=-1).sum(-1)
         eye = torch.eye(dim, dtype=mu.dtype, device=mu.device)
-        stress = (
-            velocity
-            + velocity.mT
-            - (2.0 / self.gas.dimension) * trace[..., None, None] * eye
-        )
+        spherical = (2.0 / self.gas.dimension) * trace[..., None, None] * eye
+        stress = velocity + velocity.mT - spherical
         heat = 0.5 * (self.gas.dimension + 2) / self.gas.prandtl
         return -mu[..., None, None] * stress, -heat * mu[..., None] * gradient[..., dim, :]
 
@@ -564,6 +520,13 @@ def stages_for(time_step: float, limit: float) -> int:
         return 0
     stages = int(sqrt(2.25 + 2.0 * time_step / limit) - 0.5) + 1
     return max(3, stages + 1 - stages % 2)
+
+
+def viscous_limit(gas: Gas, grid: Grid, kn: Tensor, rho: Tensor, t: Tensor) -> float:
+    """Return the longest stable explicit step of viscosity and conduction."""
+    factor = max(2.0, (gas.dimension + 2) / gas.dimension / gas.prandtl)
+    diffusivity = float((factor * gas.relaxation_time(kn, rho, t) * t).amax())
+    return 0.5 / (diffusivity * sum(1 / h**2 for h in grid.spacing))
 
 
 def _stretch(stages: int) -> float:
@@ -590,10 +553,3 @@ def _on_faces(x: Tensor, axis: int, lead: int) -> Tensor:
 def _robin(inner: Tensor, wall: float, reach: Tensor) -> Tensor:
     """Ghost value with ``(ghost + inner)/2 = wall + reach (inner - ghost)``."""
     return (2.0 * wall - inner * (1.0 - 2.0 * reach)) / (1.0 + 2.0 * reach)
-
-
-def _extrema(x: Tensor, axis: int) -> Tensor:
-    n = x.shape[axis]
-    d = x.narrow(axis, 1, n - 1) - x.narrow(axis, 0, n - 1)
-    turned = d.narrow(axis, 0, n - 2) * d.narrow(axis, 1, n - 2) < 0
-    return turned.flatten(1).to(x.dtype).mean(1)

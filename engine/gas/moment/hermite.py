@@ -427,19 +427,14 @@ class HermiteWorld:
         dx = self.grid.spacing[0]
         d = w[:, 1:] - w[:, :-1]
         clipped = (d[:, 1:] * d[:, :-1] < 0).to(w.dtype).mean((1, 2))
+        logarithm = 0.5 * theta.clamp(min=1e-30).log() - rho.clamp(min=1e-30).log()
         return {
             "density": rho,
             "velocity": u[..., None],
             "temperature": theta,
             "stress": torch.zeros_like(rho)[..., None, None],
             "heat_flux": 3.0 * w[..., 3:4],
-            "entropy": rho
-            * (
-                0.5 * theta.clamp(min=1e-30).log()
-                - rho.clamp(min=1e-30).log()
-                + 0.5 * math.log(2 * math.pi)
-                + 0.5
-            ),
+            "entropy": rho * (logarithm + 0.5 * math.log(2 * math.pi) + 0.5),
             "mass": dx * rho.sum(1),
             "momentum": dx * (rho * u).sum(1, keepdim=True),
             "energy": 0.5 * dx * state.moments[..., 2].sum(1),

@@ -39,7 +39,7 @@ from ...errors import InputError
 from ..boundaries import Inflow, Open, Sides, Wall, check_sides, component
 from ..grid import Grid
 from ..material import Gas
-from ..observe import refuse_unphysical
+from ..observe import extrema, refuse_unphysical
 from .hermite import DELTA, GAMMA, roots, van_leer
 
 Limiter = Callable[[Tensor, Tensor], Tensor]
@@ -126,12 +126,9 @@ def basis(order: int, axes: int, dtype: torch.dtype, device: torch.device) -> Ba
         values, columns = np.linalg.eigh(matrix)
         vectors.append(columns)
         speeds.append(values)
-    units = [tuple(int(i == d) for i in range(axes)) for d in range(axes)]
-    low = [
-        0,
-        *(places[e] for e in units),
-        *(places[_plus(e, e.index(1), 1)] for e in units),
-    ]
+    units = [_plus((0,) * axes, d, 1) for d in range(axes)]
+    twice = [_plus((0,) * axes, d, 2) for d in range(axes)]
+    low = [0, *(places[e] for e in (*units, *twice))]
     return Basis(
         order,
         axes,
@@ -600,7 +597,7 @@ class HyperbolicWorld:
             return w[:, b.place(i, j)]
 
         rows = [torch.stack([stress(i, j) for j in axes], -1) for i in axes]
-        turned = torch.stack([_extrema(rho, 1 + k) for k in range(dim)])
+        turned = torch.stack([extrema(rho, 1 + k) for k in range(dim)])
         totals = self.grid.volume * state.moments.flatten(2).sum(2)
         constant = 0.5 * b.axes * (1.0 + math.log(2 * math.pi))
         return {
@@ -615,14 +612,6 @@ class HyperbolicWorld:
             "energy": 0.5 * totals[:, b.low[1 + b.axes :]].sum(1),
             "limiter_activity": turned.mean(0),
         }
-
-
-def _extrema(x: Tensor, axis: int) -> Tensor:
-    """Fraction of the inner cells at a maximum or minimum along an axis, ``[batch]``."""
-    d = torch.diff(x, dim=axis)
-    n = d.shape[axis]
-    turns = d.narrow(axis, 0, n - 1) * d.narrow(axis, 1, n - 1)
-    return (turns < 0).flatten(1).to(x.dtype).mean(1)
 
 
 def equilibrium(

@@ -202,9 +202,7 @@ def _configuration(
 ) -> Configuration:
     mine = state.system == system
     return replace(
-        start,
-        positions=state.positions[mine].double(),
-        cell=state.cell[system].double(),
+        start, positions=state.positions[mine].double(), cell=state.cell[system].double()
     )
 
 

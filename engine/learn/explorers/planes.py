@@ -88,8 +88,7 @@ def kinetic(
         knudsen=torch.tensor([each.knudsen for each in some], dtype=torch.float64),
         in_place=True,
     )
-    start = [grid.average(each.fields, 2) for each in some]
-    fields = torch.stack(start)
+    fields = torch.stack([grid.average(each.fields, 2) for each in some])
     return world, world.equilibrium(fields[..., 0], fields[..., 1:3], fields[..., 3])
 
 
@@ -169,15 +168,9 @@ def solve(
     Returns:
         ``[times, flows, N, coarse, coarse]``.
     """
-    world, state = kinetic(some, cells, nodes, limit)
-    now, found = 0.0, []
-    for time in times:
-        if time > now + 1e-12:
-            steps = math.ceil((time - now) / world.time_step - 1e-9)
-            state = world.with_time_step((time - now) / steps).advance(state, steps)
-            now = time
-        found.append(averaged(raw_moments(world, state, order), coarse))
-    return torch.stack(found)
+    world, start = kinetic(some, cells, nodes, limit)
+    states = world.sampled(start, times)
+    return torch.stack([averaged(raw_moments(world, s, order), coarse) for s in states])
 
 
 def conserved(raw: Tensor) -> Tensor:

@@ -193,6 +193,5 @@ def liquid(element: str, atoms: int, density: float, nearest: float, seed: int) 
         return float((depth**2).sum()), gradient.ravel()
 
     found = minimize(overlap, start.ravel(), jac=True, method="L-BFGS-B")
-    return Atoms(
-        f"{element}{atoms}", positions=found.x.reshape(-1, 3), cell=[edge] * 3, pbc=True
-    )
+    places = found.x.reshape(-1, 3)
+    return Atoms(f"{element}{atoms}", positions=places, cell=[edge] * 3, pbc=True)

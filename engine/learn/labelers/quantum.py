@@ -314,12 +314,9 @@ class VmcLabeler:
         """The solver with the geometries that it has solved in this process."""
         from ...vmc import labeler
 
-        solver = replace(
-            labeler.default_solver(),
-            walkers=self.walkers,
-            first_iterations=self.first_iterations,
-            iterations=self.iterations,
-        )
+        names = ("walkers", "first_iterations", "iterations")
+        own = {name: getattr(self, name) for name in names}
+        solver = replace(labeler.default_solver(), **own)
         return labeler.VmcLabeler(solver, spin=self.spin)
 
     @property

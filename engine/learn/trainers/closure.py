@@ -62,11 +62,7 @@ class Labelled:
 
 
 def labelled(
-    raw: Tensor,
-    knudsen: Tensor,
-    times: Sequence[float],
-    order: int,
-    spacing: float = 0.0,
+    raw: Tensor, knudsen: Tensor, times: Sequence[float], order: int, spacing: float = 0.0
 ) -> Labelled:
     """Return the labelled flows of raw moments ``[times, flows, cells, >= order + 2]``."""
     w = from_raw(raw, order + 1)
@@ -220,11 +216,7 @@ class Examples:
 
 
 def examples(
-    module: FaceClosure,
-    w: Tensor,
-    knudsen: Tensor,
-    spacing: float,
-    periodic: bool = True,
+    module: FaceClosure, w: Tensor, knudsen: Tensor, spacing: float, periodic: bool = True
 ) -> Examples:
     """Return the examples of rows.
 
@@ -295,6 +287,13 @@ def regression_loss(module: FaceClosure, some: Examples, at: Tensor) -> Tensor:
 # -- through the solver --------------------------------------------------------------------
 
 
+def steps_between(times: Sequence[float], longest: float) -> list[tuple[int, float]]:
+    """Return number and length of the steps between times, none over ``longest``."""
+    widths = [b - a for a, b in itertools.pairwise(times)]
+    counts = [max(1, math.ceil(width / longest - 1e-9)) for width in widths]
+    return [(n, width / n) for n, width in zip(counts, widths, strict=True)]
+
+
 def moment_world(
     module: FaceClosure,
     knudsen: Tensor,
@@ -309,18 +308,13 @@ def moment_world(
     scheme the more robust one that runs shocks.
     """
     half = 0.5 * (spacing * cells or 1.0)
+    sides = Sides(Open(), Open()) if spacing else ALL_PERIODIC
+    line = Grid((cells,), (-half,), (half,)), (sides,), Gas.constant_time(dimension=1)
+    dissipation = rusanov if spacing else roe
     return HermiteWorld(
-        grid=Grid((cells,), (-half,), (half,)),
-        sides=(Sides(Open(), Open()) if spacing else ALL_PERIODIC,),
-        gas=Gas.constant_time(dimension=1),
-        knudsen=knudsen,
-        order=module.config.order,
-        time_step=time_step,
-        closure=module,
-        dissipation=rusanov if spacing else roe,
-        dtype=dtype,
+        *line, knudsen, module.config.order, time_step, module, dissipation, dtype=dtype,
         check=False,
-    )
+    )  # fmt: skip
 
 
 def relative_error(moments: Tensor, true: Tensor) -> Tensor:
@@ -436,13 +430,8 @@ def split(data: Labelled, share: float) -> tuple[Labelled, Labelled | None]:
     kept = count - round(share * count)
 
     def part(first: int, last: int) -> Labelled:
-        return Labelled(
-            data.w[:, first:last],
-            data.moments[:, first:last],
-            data.knudsen[first:last],
-            data.times,
-            data.spacing,
-        )
+        w, moments = data.w[:, first:last], data.moments[:, first:last]
+        return replace(data, w=w, moments=moments, knudsen=data.knudsen[first:last])
 
     return part(0, kept), part(kept, count) if kept < count else None
 
@@ -519,9 +508,10 @@ def rolled_out(module: FaceClosure, data: Labelled, courant: float = 0.6) -> Lab
     world = replace(world, limiter=koren)
     state, found = world.start(data.w[0, ..., :-1].to(dtype)), [data.w[0]]
     with torch.no_grad():
-        for (a, b), true in zip(itertools.pairwise(data.times), data.w[1:], strict=True):
-            steps = max(1, math.ceil((b - a) / longest - 1e-9))
-            world = replace(world, time_step=(b - a) / steps)
+        for (steps, h), true in zip(
+            steps_between(data.times, longest), data.w[1:], strict=True
+        ):
+            world = replace(world, time_step=h)
             for _ in range(steps):
                 state = world.step(state)
             here = primitive(state.moments).to(true)
@@ -593,16 +583,11 @@ def unrolled_steps(
         moments = each.moments[:, flows].to(dtype)
         targets = [moments[i] for i in range(first + 1, last + 1)]
         weights = torch.full((count,), 200.0 if each.periodic else 30.0, dtype=dtype)
+        kn = each.knudsen[flows].to(dtype)
         return unrolled_loss(
-            module,
-            moments[first],
-            targets,
-            spans,
-            each.knudsen[flows].to(dtype),
-            limits[number],
-            weights,
+            module, moments[first], targets, spans, kn, limits[number], weights,
             each.spacing,
-        )
+        )  # fmt: skip
 
     return loss
 

@@ -20,9 +20,6 @@ from ..explorers import flows, fronts
 from ..explorers.flows import sample_times
 from . import closure as training
 
-SAMPLES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.14, 0.19, 0.25, 0.32, 0.4, 0.5, 0.65)
-"""Times at which training flows are sampled; from 0.8 on every 0.2."""
-
 SHOCK_TIMES = (0.0, 0.3, 0.7, 1.5, 3.0, 5.0, 8.0)
 """Times in units of tau at which a shock on its way to rest is sampled."""
 

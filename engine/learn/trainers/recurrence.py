@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ....models.closures.recurrence import (
+    Coefficient,
     RecurrenceClosure,
     coefficients,
     geometric,
@@ -95,7 +96,7 @@ def miss(module: RecurrenceClosure, some: Examples) -> float:
         return float((module(some.some) / some.b3).log().square().mean().sqrt())
 
 
-def complex_share(module: RecurrenceClosure, some: Tensor) -> float:
+def complex_share(module: Coefficient, some: Tensor) -> float:
     """Return the share of points ``[n, 6]`` at which a speed is not real."""
     found = speeds(module, some)
     return float((found.imag.abs() > 1e-6 * (1.0 + found.abs())).any(-1).double().mean())
