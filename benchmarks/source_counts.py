@@ -6,7 +6,8 @@ definition's own body and the bodies of other unused definitions. A reference is
 an attribute in code, ``"module:name"`` in a table of parts or an entry point, a name in
 ``__all__`` of a package's ``__init__.py``, or a word in a Python block of the README (what
 the README shows is public). Tests do not count, nor does an import alone, nor a name in
-``__all__`` of a module. What a decorator registers as a command is used.
+``__all__`` of a module. What a decorator registers as a command is used, and so are names
+like ``__getattr__``, which Python calls.
 """
 
 import ast
@@ -94,7 +95,9 @@ def _definition(path: Path, node: ast.stmt) -> Definition:
         for part in ast.walk(decorator)
     )
     lines = (node.end_lineno or begin) - begin + 1
-    return Definition(f"{path}:{begin}", node.name, lines, registered, _names(node))
+    special = node.name.startswith("__")  # Python itself calls these
+    used = registered or special
+    return Definition(f"{path}:{begin}", node.name, lines, used, _names(node))
 
 
 def _names(tree: ast.AST, strings: bool = False) -> set[str]:

@@ -101,7 +101,7 @@ def _load_outside(point: Any, kind: str) -> type:
             of that kind.
     """
     try:
-        found = point.load()
+        found: Any = point.load()
     except Exception as error:
         # a module from outside can fail in its own way
         raise UnknownPartError(
@@ -122,7 +122,8 @@ def _load_outside(point: Any, kind: str) -> type:
         raise UnknownPartError(
             f"entry point {point.name}: {point.value} is no part; decorate it with @part"
         )
-    return found
+    cls: type = found  # type: ignore[assignment]
+    return cls
 
 
 @dataclass(frozen=True)

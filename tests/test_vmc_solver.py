@@ -29,7 +29,7 @@ from scalebridge.engine.vmc.hartree_fock import hartree_fock
 from scalebridge.engine.vmc.labeler import VmcCalculator, VmcLabeler, balanced
 from scalebridge.engine.vmc.optimiser import Adam, Spring, clipped, gram
 from scalebridge.engine.vmc.parameters import Flat
-from scalebridge.engine.vmc.pretrain import pretrain, slater_jastrow
+from scalebridge.engine.vmc.pretrain import pretrain
 from scalebridge.engine.vmc.solve import Solution, Solver, nearest, warp
 from scalebridge.engine.vmc.spins import Spins
 from scalebridge.engine.vmc.statistics import (
@@ -44,6 +44,7 @@ from scalebridge.models.wavefunctions.deepwf import DeepWf
 from scalebridge.models.wavefunctions.determinant import DeterminantNet
 from scalebridge.models.wavefunctions.rbm import Rbm, SymmetricRbm
 from scalebridge.models.wavefunctions.ritz import RitzNet
+from scalebridge.models.wavefunctions.slater import SlaterJastrowForm
 
 
 @pytest.fixture(autouse=True)
@@ -398,7 +399,7 @@ def test_a_run_goes_on_bit_for_bit() -> None:
 
 def test_slater_determinant_has_the_hartree_fock_energy() -> None:
     lih = molecule(["Li", "H"], [[0, 0, 0], [0, 0, 3.015]])
-    psi = slater_jastrow(lih, "sto-6g").double()
+    psi = SlaterJastrowForm("sto-6g").build(lih, 0).double()
     with torch.no_grad():
         psi.pair = None
         psi.nuclear.range.fill_(300.0)  # a cusp of no reach

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge, Le
@@ -32,21 +32,6 @@ class Arm(IntEnum):
     SEED = 1
     CHOSEN = 2
     RANDOM = 3
-
-
-class Selection(Protocol):
-    """Picks a batch; also a plain function."""
-
-    def __call__(self, features: Tensor, known: Tensor, count: int, rng: Rng) -> Tensor:
-        """Return the indices of at most ``count`` rows of ``features [n, d]``.
-
-        Args:
-            features: of the candidates, scaled to unit spread.
-            known: ``[m, d]`` of the samples that have labels.
-            count: how many.
-            rng: source of random numbers.
-        """
-        ...
 
 
 @part

@@ -6,9 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...models.wavefunctions.slater import SlaterJastrow, SlaterJastrowForm
 from .electrons import Electrons
-from .hamiltonian import Continuous, Molecule, Trap, trap_orbitals
+from .hamiltonian import Continuous, Trap, trap_orbitals
 from .hartree_fock import hartree_fock
 
 Orbitals = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -19,11 +18,6 @@ def starting_orbitals(hamiltonian: Continuous, basis: str) -> Orbitals:
     if isinstance(hamiltonian, Trap):
         return lambda r: trap_orbitals(hamiltonian, r)
     return hartree_fock(hamiltonian, basis)
-
-
-def slater_jastrow(molecule: Molecule, basis: str, seed: int = 0) -> SlaterJastrow:
-    """Return the Hartree-Fock baseline of a molecule, with float64 orbitals."""
-    return SlaterJastrowForm(basis).build(molecule, seed)
 
 
 def has_orbitals(problem: Electrons) -> bool:
