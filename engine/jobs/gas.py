@@ -11,19 +11,19 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..gas.boundaries import Inflow, Open, Sides
+from ..gas.equations import hermite
+from ..gas.equations.fluid import FluidWorld, courant_guard, stages_for, viscous_limit
+from ..gas.equations.grad13 import Grad13
+from ..gas.equations.hermite import Hermite, roe, rusanov
+from ..gas.equations.state_equation import IdealGas
 from ..gas.grid import Grid
 from ..gas.kinetic.velocities import Velocities
 from ..gas.kinetic.world import KineticWorld
 from ..gas.material import Gas
-from ..gas.moment import grad13, hermite, hyperbolic
-from ..gas.moment.fluid import FluidWorld, courant_guard, stages_for, viscous_limit
-from ..gas.moment.grad13 import Grad13World
-from ..gas.moment.hermite import HermiteWorld
-from ..gas.moment.hyperbolic import HyperbolicWorld
-from ..gas.moment.state_equation import IdealGas
 from ..gas.observe import on_host, positivity_guard, relative_drift
 from ..gas.problem import Problem
 from ..gas.references import Compared, Comparison, comparison
+from ..gas.scheme.finite_volume import Equations, MomentWorld
 from ..protocols import Check, Figure, Job, Outcome
 from ..run import Reporter, Simulation, ZarrWriter, every
 from ..rundir import RunFolder
@@ -122,8 +122,8 @@ def _run_of(model: Model, scenario: GasScenario, p: Problem) -> Run:
         KineticModel: _kinetic,
         EulerModel: _fluid,
         NsfModel: _fluid,
-        HermiteModel: _hermite if p.gas.dimension == 1 else _hyperbolic,
-        Grad13Model: _grad13,
+        HermiteModel: _moments,
+        Grad13Model: _moments,
     }
     run = makers[type(model)](model, scenario, p)
     run.start()
@@ -202,38 +202,18 @@ def _viscous_stages(time_step: float, p: Problem) -> int:
     return stages_for(time_step, 0.5 * limit)
 
 
-def _hyperbolic(model: HermiteModel, scenario: GasScenario, p: Problem) -> Run:
-    w = hyperbolic.equilibrium(*_spread(p, p.gas.dimension), model.order)
-    rate = hyperbolic.fastest_rate(w, p.grid, model.order, p.gas.dimension)
-    steps = _count(scenario, model.cfl / rate)
-    dt = p.end / steps
-    world = HyperbolicWorld(
-        p.grid, p.sides, p.gas, p.knudsen, model.order, dt, **_machine(scenario)
-    )
-    return Run(f"hme{w.shape[1]}", p, world, lambda: world.start(w), steps, dt)
-
-
-def _hermite(model: HermiteModel, scenario: GasScenario, p: Problem) -> Run:
-    w = torch.zeros(len(p.knudsen), p.grid.cells, model.order + 1, dtype=torch.float64)
-    w[..., 0], w[..., 1] = p.start.density, p.start.velocity[..., 0]
-    w[..., 2] = p.start.temperature
-    longest = HermiteWorld.stable_step(p.grid, w, model.order, model.cfl)
-    steps = _count(scenario, longest)
-    dt, grad = p.end / steps, model.closure == "grad"
-    world = HermiteWorld(
-        p.grid, p.sides, p.gas, p.knudsen, model.order, dt,
-        hermite.grad if grad else hermite.hyperbolic, **_machine(scenario),
-    )  # fmt: skip
-    name = f"{'grad' if grad else 'hme'}{model.order + 1}"
-    return Run(name, p, world, lambda: world.start(w), steps, dt)
-
-
-def _grad13(model: Grad13Model, scenario: GasScenario, p: Problem) -> Run:
-    w = grad13.equilibrium(*_spread(p))
-    steps = _count(scenario, model.cfl / grad13.fastest_rate(w, p.grid))
-    dt = p.end / steps
-    world = Grad13World(p.grid, p.sides, p.gas, p.knudsen, dt, **_machine(scenario))
-    return Run("grad13", p, world, lambda: world.start(w), steps, dt)
+def _moments(model: HermiteModel | Grad13Model, scenario: GasScenario, p: Problem) -> Run:
+    if isinstance(model, Grad13Model):
+        equations: Equations = Grad13(p.gas)
+    else:
+        closure = hermite.grad if model.closure == "grad" else None
+        line = p.gas.dimension == 1
+        equations = Hermite(p.gas, model.order, closure, rusanov if line else roe)
+    w = equations.equilibrium(*_spread(p))
+    probe = MomentWorld(p.grid, p.sides, equations, p.knudsen, 1.0, **_machine(scenario))
+    steps = _count(scenario, model.cfl / probe.courant_rate(w))
+    world = probe.with_time_step(p.end / steps)
+    return Run(equations.name, p, world, lambda: world.start(w), steps, world.time_step)
 
 
 # -- the job -----------------------------------------------------------------------------
