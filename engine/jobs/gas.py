@@ -58,7 +58,7 @@ REMEDY = "lower the cfl, refine the grid, or choose a more robust model or schem
 
 
 def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
-    """Return the job of a scenario; it names no files, so ``base`` is not used.
+    """Return the job of a scenario.
 
     Raises:
         InputError: the parts contradict each other.
@@ -71,6 +71,9 @@ def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
             s.gas.dimension, model.nodes, model.limit, model.angles, s.time.end,
             model.time_step, s.time.frames, s.device,
         )  # fmt: skip
+    initial = scenario.initial
+    if hasattr(initial, "located"):
+        scenario = scenario.model_copy(update={"initial": initial.located(base)})
     problem = _problem(scenario)
     names = [getattr(scenario.initial, "reference", "none"), scenario.reference]
     known = [comparison(n, problem) for n in dict.fromkeys(names) if n != "none"]
@@ -125,9 +128,25 @@ def _run_of(model: Model, scenario: GasScenario, p: Problem) -> Run:
         HermiteModel: _moments,
         Grad13Model: _moments,
     }
+    _check_components(model, p)
     run = makers[type(model)](model, scenario, p)
     run.start()
     return run
+
+
+def _check_components(model: Model, p: Problem) -> None:
+    """Refuse a start that moves along an axis that the model does not resolve."""
+    axes = p.gas.dimension if isinstance(model, HermiteModel) else 3
+    if isinstance(model, KineticModel):
+        axes = len(model.nodes)
+    if isinstance(model, EulerModel | NsfModel):
+        axes = p.grid.dim
+    beyond = p.start.velocity[..., axes:]
+    if bool(beyond.any()):
+        raise InputError(
+            f"initial.velocity: {float(beyond.abs().amax()):.4g} beyond the {axes} "
+            f"component(s) that model.kind = {model.kind} resolves here; leave it out"
+        )
 
 
 def _spread(p: Problem, axes: int = 3) -> tuple[Tensor, Tensor, Tensor]:
