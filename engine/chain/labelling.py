@@ -100,7 +100,9 @@ def _finer(found: Sensitivity, fine: Sequence[bool]) -> Request:
     ]
     at = max(range(len(moved)), key=moved.__getitem__)
     r = found.labels[at].separation
-    return Request(r, "fine", f"the common error at {r:.3f} moves the goal by {moved[at]:.2g}")
+    return Request(
+        r, "fine", f"the common error at {r:.3f} moves the goal by {moved[at]:.2g}"
+    )
 
 
 def _new(found: Sensitivity, plan: Plan) -> Request | None:
@@ -115,7 +117,9 @@ def _new(found: Sensitivity, plan: Plan) -> Request | None:
         return None
     share = float(gain[at]) ** 0.5
     r = float(knots[at])
-    return Request(r, "coarse", f"between labels, {share:.2g} of the goal is open at {r:.3f}")
+    return Request(
+        r, "coarse", f"between labels, {share:.2g} of the goal is open at {r:.3f}"
+    )
 
 
 Ask = Callable[[Request], PairLabel]

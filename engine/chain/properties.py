@@ -157,7 +157,9 @@ class Perturbation:
         relative = pair.posterior(knots) / scale[:, None] / scale
         values, vectors = torch.linalg.eigh(relative)
         good = values > keep**2 * values[-1]
-        return Perturbation(pair, knots, vectors[:, good] * values[good].clamp(min=0).sqrt())
+        return Perturbation(
+            pair, knots, vectors[:, good] * values[good].clamp(min=0).sqrt()
+        )
 
     def __call__(self, amplitudes: Tensor) -> Callable[[Tensor], Tensor]:
         """Return the potential with amplitudes ``[modes]``."""
