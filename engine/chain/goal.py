@@ -104,7 +104,7 @@ def sensitivities(
     pass.
     """
     energies = pair.energies.detach().clone().requires_grad_()
-    learned = replace(pair, energies=energies)
+    learned = pair.with_energies(energies)
     open_ = Perturbation.of(pair, FARTHEST)
     amplitudes = torch.zeros(open_.modes.shape[1], dtype=torch.float64, requires_grad=True)
     bent = replace(open_, pair=learned)(amplitudes)

@@ -215,8 +215,8 @@ class Chain:
             ))  # fmt: skip
         write_group(
             folder, "gas", columns, "The dilute gas",
-            "From the learned potential, with one standard deviation, and from the published "
-            "potential.", axes=("temperature",),
+            "From the learned potential, with one standard deviation, and from the "
+            "published one.", axes=("temperature",),
         )  # fmt: skip
         figures |= self._potential(folder, pair, labelled)
         return figures, checks
@@ -317,7 +317,7 @@ class Chain:
             "by_wall": by_wall,
             "by_wall_difference": difference,
             "similarity": similar,
-            # second order: two thirds of the way to the limit are left at 1.5 times the cells
+            # the scheme is of second order: what is left at 1.5 times the cells is known
             "grid": float(grid - own_value.value) * 1.5**2 / (1.5**2 - 1),
             **self._levels(labels, goal, own, pair),
         }
@@ -472,8 +472,8 @@ class Chain:
             )
         off = abs(gradient["by_wall"] / gradient["by_wall_difference"] - 1)
         checks += [
-            Check("labels_tolerance", "accuracy", labelled.rounds[-1].bar, self.plan.tolerance,
-                  note=labelled.rounds[-1].reason),
+            Check("labels_tolerance", "accuracy", labelled.rounds[-1].bar,
+                  self.plan.tolerance, note=labelled.rounds[-1].reason),
             Check("gradient_difference", "accuracy", off, 5e-3,
                   note="adjoint of the whole chain against its finite difference"),
             Check("similarity_law", "accuracy", abs(gradient["similarity"] + 1), 0.01,

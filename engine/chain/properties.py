@@ -38,7 +38,7 @@ class Atoms:
 
     @property
     def gas_constant(self) -> float:
-        """k / m in J / (kg K)."""
+        """K / m in J / (kg K)."""
         return BOLTZMANN_EV * ELEMENTARY_CHARGE / (self.mass * ATOMIC_MASS_KG)
 
 

@@ -94,7 +94,7 @@ class ShockTube:
         )
 
     def march(self, law: Tensor, prandtl: float) -> Tensor:
-        """Return the distribution after ``settling`` steps with a power law of viscosity."""
+        """Return the distribution after ``settling`` steps with a power law."""
         speed, density, after, hot = shock_jump(self.mach, GAMMA)
         sides = Sides(Inflow(1.0, (speed,), 1.0), Inflow(density, (after,), hot))
         world = KineticWorld(

@@ -69,8 +69,8 @@ def assemble(scenario: ChainScenario, base: Path) -> Chain:
         s.potential.amplitude,
     )
     return Chain(
-        labeler, s.labels.finer, plan, prior, window, known, s.transport.temperatures, shocks,
-        s.shock.of, s.difference,
+        labeler, s.labels.finer, plan, prior, window, known, s.transport.temperatures,
+        shocks, s.shock.of, s.difference,
     )  # fmt: skip
 
 
@@ -106,15 +106,15 @@ def _check_reach(s: ChainScenario, known: Published, window: Window) -> None:
     if window.hottest > highest:
         mach = max(s.shock.mach)
         raise InputError(
-            f"labels.start: {min(s.labels.start):g} bohr describes gas up to {highest:.4g} K; "
-            f"Mach {mach:g} (or transport.temperatures) asks for {window.hottest:.4g} K; "
-            "start with a smaller separation"
+            f"labels.start: {min(s.labels.start):g} bohr describes gas up to "
+            f"{highest:.4g} K; Mach {mach:g} (or transport.temperatures) asks for "
+            f"{window.hottest:.4g} K; start with a smaller separation"
         )
     hot = shock_jump(max(s.shock.mach), GAMMA)[3] * s.shock.temperature
     if hot > 2e4:
         raise InputError(
-            f"shock.mach: {max(s.shock.mach):g} heats the gas to {hot:.4g} K, where its atoms "
-            "ionise; at most 20000 K"
+            f"shock.mach: {max(s.shock.mach):g} heats the gas to {hot:.4g} K, where its "
+            "atoms ionise; at most 20000 K"
         )
 
 

@@ -126,9 +126,9 @@ class ShockSection(Section):
     """Mach numbers of the kinetic equation (Shakhov's model)."""
     of: Annotated[float, Field(gt=1.05, le=10)] = 2.0
     """Mach number whose thickness the labels are chosen for."""
-    cells: Annotated[int, Field(ge=40, le=600)] = 100
+    cells: Annotated[int, Field(ge=40, le=600)] = 120
     """Of the kinetic equation."""
-    extent: Annotated[float, Field(ge=8, le=100)] = 20.0
+    extent: Annotated[float, Field(ge=8, le=100)] = 14.0
     """Half width of the box, mean free paths ahead."""
     nodes: Annotated[int, Field(ge=32, le=400)] = 64
     """Velocities."""
@@ -181,7 +181,7 @@ class ChainScenario(Common):
                 own = item.setdefault("symbol", symbol) if "symbol" in item else symbol
                 if own != symbol:
                     raise ValueError(
-                        f"labels.{key}.symbol: {own!r} contradicts atoms.symbol = {symbol!r}"
+                        f"labels.{key}.symbol: {own!r} contradicts atoms.symbol {symbol!r}"
                     )
                 labels[key] = {"kind": "dimer", **item, "symbol": symbol}
         return {**data, "labels": labels}

@@ -53,7 +53,7 @@ def covariance(labels: Sequence[PairLabel]) -> Tensor:
 
 
 def damping(order: int, x: Tensor) -> Tensor:
-    """Return ``f_n(x) = 1 - e^-x sum_{k<=n} x^k / k!`` without loss of digits at small x."""
+    """Return ``1 - e^-x sum_{k<=n} x^k / k!`` without loss of digits at small x."""
     return torch.special.gammainc(torch.full_like(x, float(order + 1)), x)
 
 
@@ -87,16 +87,17 @@ class Baseline:
     """Wall and dispersion; parameters in bohr."""
 
     prior: Prior
-    wall: tuple[float, float, float]
+    wall: Tensor
+    """``[3]``; carries the graph to the energies that it was fitted to."""
 
     def repulsion(self, r: Tensor) -> Tensor:
         """Return w in kelvin."""
-        x, (a, b, c) = r / BOHR, self.wall
+        x, (a, b, c) = r / BOHR, self.wall.unbind()
         return torch.exp(a - b * x - c * x * x)
 
     def attraction(self, r: Tensor) -> Tensor:
         """Return d in kelvin, positive."""
-        return _dispersion(r / BOHR, self.prior, *self.wall[1:])
+        return _dispersion(r / BOHR, self.prior, self.wall[1], self.wall[2])
 
     def __call__(self, r: Tensor) -> Tensor:
         """Return w - d."""
@@ -107,7 +108,7 @@ class Baseline:
         return self.repulsion(r) + self.attraction(r)
 
 
-def _dispersion(x: Tensor, prior: Prior, b: float, c: float) -> Tensor:
+def _dispersion(x: Tensor, prior: Prior, b: Tensor, c: Tensor) -> Tensor:
     # Tang and Toennies damp with the slope of the wall, here where the well is
     slope = b + 2 * c * WELL
     terms = [
@@ -121,32 +122,55 @@ WELL = 5.6
 """Bohr: where the slope of the wall that damps the dispersion is taken."""
 
 
-def fit_baseline(labels: Sequence[PairLabel], prior: Prior) -> Baseline:
+def _misfit(wall: Tensor, r: Tensor, v: Tensor, prior: Prior) -> Tensor:
+    """Departure of the labels from the baseline, in parts of its scale."""
+    base = Baseline(prior, wall)
+    return (base(r) - v) / base.scale(r) / prior.amplitude
+
+
+def fit_baseline(r: Tensor, v: Tensor, prior: Prior) -> Baseline:
     """Return the wall that is nearest to the labels, in parts of its scale.
+
+    Its parameters carry the derivative of the implicit function by the energies: one step
+    of Newton's method with the graph.
+
+    Args:
+        r: ``[labels]`` angstrom.
+        v: ``[labels]`` K; may require gradients.
+        prior: dispersion and amplitude.
 
     Raises:
         ValueError: fewer than three labels, or none on the wall.
     """
-    import numpy as np
     from scipy.optimize import least_squares
 
-    if len(labels) < 3:
-        raise ValueError(f"{len(labels)} labels; the wall alone has three parameters")
-    if not any(lab.energy > 0 for lab in labels):
+    if len(r) < 3:
+        raise ValueError(f"{len(r)} labels; the wall alone has three parameters")
+    known = v.detach()
+    if not bool((known > 0).any()):
         raise ValueError("no label lies on the repulsive wall")
-    r = _column([lab.separation for lab in labels])
-    v = _column([lab.energy for lab in labels])
+    top, slope = int(known.argmax()), 2.2
+    first = math.log(float(known[top])) + slope * float(r[top]) / BOHR
+    found = least_squares(
+        lambda p: _misfit(torch.as_tensor(p), r, known, prior).numpy(),
+        [first, slope, 0.0],
+        x_scale=[1.0, 0.1, 0.01],
+        xtol=1e-14, ftol=1e-14, gtol=1e-14,
+    )  # fmt: skip
+    best = torch.tensor(found.x, dtype=torch.float64)
+    if not v.requires_grad:
+        return Baseline(prior, best)
 
-    def residual(p: "np.ndarray") -> "np.ndarray":
-        base = Baseline(prior, (float(p[0]), float(p[1]), float(p[2])))
-        return ((base(r) - v) / base.scale(r) / prior.amplitude).numpy()
+    def cost(wall: Tensor) -> Tensor:
+        return 0.5 * _misfit(wall, r, known, prior).square().sum()
 
-    inner = max(labels, key=lambda lab: lab.energy)
-    b = 2.2
-    a = math.log(inner.energy) + b * inner.separation / BOHR
-    found = least_squares(residual, [a, b, 0.0], x_scale=[1.0, 0.1, 0.01])
-    p = [float(x) for x in found.x]
-    return Baseline(prior, (p[0], p[1], p[2]))
+    hessian = torch.autograd.functional.hessian(cost, best)
+    with torch.enable_grad():
+        wall = best.clone().requires_grad_()
+        value = 0.5 * _misfit(wall, r, v, prior).square().sum()
+        (gradient,) = torch.autograd.grad(value, wall, create_graph=True)
+    step = torch.linalg.solve(hessian, gradient)  # type: ignore[arg-type]
+    return Baseline(prior, best - (step - step.detach()))
 
 
 @dataclass(frozen=True)
@@ -168,10 +192,14 @@ class LearnedPair:
     @staticmethod
     def of(labels: Sequence[PairLabel], prior: Prior) -> "LearnedPair":
         """Learn from labels."""
-        base = fit_baseline(labels, prior)
         r = _column([lab.separation for lab in labels])
         v = _column([lab.energy for lab in labels])
-        return LearnedPair(base, r, v, covariance(labels))
+        return LearnedPair(fit_baseline(r, v, prior), r, v, covariance(labels))
+
+    def with_energies(self, energies: Tensor) -> "LearnedPair":
+        """Learn again from other energies, which may require gradients."""
+        base = fit_baseline(self.separations, energies, self.baseline.prior)
+        return LearnedPair(base, self.separations, energies, self.errors)
 
     def _kernel(self, a: Tensor, b: Tensor) -> Tensor:
         prior = self.baseline.prior
@@ -205,10 +233,13 @@ class LearnedPair:
         return (self.baseline(flat) + self.baseline.scale(flat) * g).reshape(r.shape)
 
     def jacobian(self, r: Tensor) -> Tensor:
-        """Return dV(r)/dV(labels), ``[r, labels]``: baseline and kernel held."""
-        scale = self.baseline.scale(r)[:, None] / self.baseline.scale(self.separations)
-        k = self._kernel(r, self.separations)
-        return scale * torch.cholesky_solve(k.T, self._factor).T
+        """Return dV(r)/dV(labels), ``[r, labels]``, with the wall fitted again."""
+        energies = self.energies.detach()
+
+        def value(v: Tensor) -> Tensor:
+            return self.with_energies(v)(r)
+
+        return torch.autograd.functional.jacobian(value, energies)  # type: ignore[return-value]
 
     def posterior(self, r: Tensor) -> Tensor:
         """Return the covariance of V(r) that the labels leave open, ``[r, r]``, K^2."""
@@ -225,7 +256,7 @@ class LearnedPair:
 
     @property
     def smallest(self) -> float:
-        """Angstrom: below, nothing is vouched for (half a kernel inside the first label)."""
+        """Angstrom: nothing is vouched for below, half a kernel inside the first label."""
         return float(self.separations.min()) - 0.5 * self.baseline.prior.length
 
 

@@ -53,7 +53,7 @@ _HELIUM = (
 class TangToennies:
     """``A exp(a_1 R + a_2 R^2 + b_1 / R + b_2 / R^2) - sum_n f_2n(b R) C_2n / R^2n``.
 
-    Inside ``inner`` (nm) it continues as ``S / R exp(-s R)``, for the form turns over there.
+    Inside ``inner`` (nm) it continues as ``S / R exp(-s R)``: the form turns over there.
     Coefficients that are not given follow from ``C_2n = C_2n-6 (C_2n-2 / C_2n-4)^3``.
     """
 
@@ -83,7 +83,7 @@ class TangToennies:
         outer = A * torch.exp(a1 * R + a2 * R**2 + b1 / R + b2 / R**2)
         outer = outer - _sum(R, self.range_, self.terms)
         strength, slope = self.inside
-        return torch.where(R < self.inner, strength / R * torch.exp(-slope * R), outer)
+        return torch.where(self.inner > R, strength / R * torch.exp(-slope * R), outer)
 
 
 _NEON = TangToennies(

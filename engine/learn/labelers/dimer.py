@@ -216,7 +216,7 @@ class DimerLabeler:
         if not solver.converged:
             raise LabelError(f"CCSD of {self.symbol}2 did not converge")
         triples = solver.ccsd_t() if molecule.nelectron > 2 else 0.0
-        return _Energies(float(field.e_tot), float(solver.e_corr), float(triples))
+        return _Energies(float(field.e_tot), float(solver.e_corr or 0.0), float(triples))
 
     def _beyond(self, bohr: float) -> float:
         """Return FCI - CCSD(T) of the pair; CCSD is exact for the atoms of helium."""
