@@ -188,7 +188,7 @@ def trained_wavefunction(folder: Path) -> Electrons:
 
     with RunFolder.open(folder) as opened:
         scenario = parse(opened.resolved["scenario"], str(folder / "resolved.json"))
-        checkpoint = opened.load_checkpoint()
+        checkpoint = opened.newest_checkpoint()
     if not isinstance(scenario, VmcScenario) or checkpoint is None:
         raise InputError(f"{folder}: no run of kind vmc with a checkpoint")
     problem = make_problem(scenario)

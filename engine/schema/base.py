@@ -1,6 +1,8 @@
 """What all scenario kinds share; classes are data only, units stand in field docs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, Union
 
@@ -48,6 +50,8 @@ class Common(Section):
     """
 
     job: ClassVar[str]
+    changeable: ClassVar[tuple[str, ...]] = ()
+    """Keys that a run which is resumed may change, besides title and description."""
 
     @classmethod
     def variants(cls) -> tuple[type[Self], ...]:
@@ -85,6 +89,20 @@ InputPath = Annotated[Path, AfterValidator(_no_null_byte)]
 """A file to read: absolute, or relative to the scenario file (see :func:`locate`)."""
 
 
+_located: ContextVar[dict[str, Path] | None] = ContextVar("located", default=None)
+
+
+@contextmanager
+def noting_inputs() -> Iterator[dict[str, Path]]:
+    """Give a table that fills with the files and folders that :func:`locate` finds."""
+    found: dict[str, Path] = {}
+    token = _located.set(found)
+    try:
+        yield found
+    finally:
+        _located.reset(token)
+
+
 def locate(path: Path, base: Path, hint: str = "") -> Path:
     """Return the existing file or folder that ``path`` names.
 
@@ -101,6 +119,10 @@ def locate(path: Path, base: Path, hint: str = "") -> Path:
     )
     for candidate in candidates:
         if candidate.exists():
+            if not (candidate.is_file() or candidate.is_dir()):
+                raise InputError(f"{path}: is neither a file nor a folder")
+            if (noted := _located.get()) is not None:
+                noted[str(path)] = candidate.resolve()
             return candidate.resolve()
     raise InputError(f"{path}: no such file or folder" + (f"; {hint}" if hint else ""))
 

@@ -98,6 +98,10 @@ class MdScenario(Common):
     """Molecular dynamics of one structure, or of many replicas of it at once."""
 
     job: ClassVar[str] = "scalebridge.engine.jobs.md:assemble"
+    changeable: ClassVar[tuple[str, ...]] = (
+        "run.steps", "run.report_every", "run.checkpoint_every", "run.largest_force",
+        "run.trusted_deviation", "output.trajectory_every", "output.thermo_every",
+    )  # fmt: skip
     kind: Literal["md"]
     units: Literal["metal", "lj"] = "metal"
     """metal: eV, angstrom, amu, K, fs, GPa; lj: reduced units."""
