@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -114,10 +115,11 @@ def resume(
         record = folder.resolved
         try:
             started, base = record["scenario"], Path(record["base"])
-            data = scenarios.override(dict(started), settings)
+            data = deepcopy(dict(started))
         except (KeyError, TypeError, ValueError) as error:
             raise DamagedFileError(f"{path / 'resolved.json'}: lacks {error}") from error
         if scenario is None:
+            scenarios.override(data, settings)
             checked = scenarios.parse(data, str(path / "resolved.json"))
         else:
             checked, base = scenarios.load(scenario, settings)
