@@ -484,6 +484,9 @@ def verify(path: Path, names: tuple[str, ...] | None = None) -> int:
     return len(chosen)
 
 
+_FORM = {"scenario": dict, "versions": dict, "inputs": dict, "base": str, "command": str}
+
+
 def read_resolved(path: Path) -> dict[str, Any]:
     """Return the content of ``resolved.json`` of a run folder.
 
@@ -494,6 +497,9 @@ def read_resolved(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         intact = record["sha256"] == _own_hash(record)
+        for key, kind in _FORM.items():
+            if not isinstance(record.get(key, kind()), kind):
+                raise TypeError(key)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedFileError(f"{file}: damaged: not what a run wrote") from error
     if not intact:
