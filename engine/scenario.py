@@ -167,7 +167,7 @@ def _friendly(
             lines.append(f"{source}: {key}: unknown key{_nearest(name, known)}")
             for guess in difflib.get_close_matches(name, known, 1):
                 explained.add(f"{parent}.{guess}".lstrip("."))
-    for detail in found:
+    for detail in _told_once(found, data, schema):
         key = _key(detail["loc"], data, schema)
         typo = detail["type"] == "missing" and key in explained
         # a list all of whose entries are refused counts as empty to pydantic
@@ -178,6 +178,22 @@ def _friendly(
         if detail["type"] not in _UNKNOWN and not typo and not emptied:
             lines.append(f"{source}: {key or 'scenario'}: {_sentence(detail)}")
     return lines
+
+
+def _told_once(
+    found: Sequence[ErrorDetails], data: Mapping[str, Any], schema: Mapping[str, Any]
+) -> list[ErrorDetails]:
+    """Return one error of every key: of a union each member has its own.
+
+    The member whose type fits says more than those whose type does not.
+    """
+    chosen: dict[tuple[str, bool], ErrorDetails] = {}
+    for detail in found:
+        at = _key(detail["loc"], data, schema), detail["type"] in _UNKNOWN
+        other = chosen.setdefault(at, detail)
+        if other["type"].endswith("_type") and not detail["type"].endswith("_type"):
+            chosen[at] = detail
+    return list(chosen.values())
 
 
 def _sentence(detail: ErrorDetails) -> str:

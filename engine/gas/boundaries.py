@@ -13,7 +13,8 @@ from annotated_types import Ge, Gt, Le
 from ...models.parts import part
 from ..errors import InputError
 
-Positive = Annotated[float, Gt(0)]
+Positive = Annotated[float, Gt(0), Le(1e6)]
+Speed = Annotated[float, Ge(-1e3), Le(1e3)]
 
 
 @part
@@ -36,7 +37,7 @@ class Inflow:
 
     density: Positive
     """Reference densities."""
-    velocity: tuple[float, ...]
+    velocity: tuple[Speed, ...]
     """One component per space dimension or more, unit sqrt(R T0)."""
     temperature: Positive
     """Reference temperatures."""
@@ -53,7 +54,7 @@ class Wall:
 
     temperature: Positive = 1.0
     """Reference temperatures."""
-    velocity: tuple[float, ...] = ()
+    velocity: tuple[Speed, ...] = ()
     """Sliding velocity, unit sqrt(R T0); no component normal to the wall."""
     accommodation: Annotated[float, Ge(0), Le(1)] = 1.0
     """Fraction of molecules re-emitted in equilibrium; 0 is specular, 1 diffuse."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, Union
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from ...models.parts import STRICT, Family
+from ...models.parts import STRICT, Family, strict_numbers
 from ..errors import InputError
 
 
@@ -16,6 +16,11 @@ class Section(BaseModel):
     """A table of a scenario file: immutable, unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, **STRICT)  # type: ignore[typeddict-item]
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """Take numbers as numbers only; called by pydantic when the class is made."""
+        return strict_numbers(handler(source))
 
 
 def choice(family: Family, default: str | None = None) -> Any:
@@ -71,7 +76,7 @@ class Common(Section):
     """One line: what is computed."""
     description: str = ""
     """A few sentences for a reader who never saw the project."""
-    seed: int = Field(default=1, ge=0)
+    seed: int = Field(default=1, ge=0, lt=2**32)
     """Seed of every random number of the run."""
     precision: Literal["f32", "f64"] = "f64"
     """Floating-point precision of the simulation."""
@@ -83,6 +88,11 @@ def _no_null_byte(path: Path) -> Path:
     if "\0" in str(path):
         raise ValueError("a path cannot hold a null byte")
     return path
+
+
+def thrice(value: Any) -> Any:
+    """Return a number as the same number along each of three axes."""
+    return (value,) * 3 if isinstance(value, int | float) else value
 
 
 InputPath = Annotated[Path, AfterValidator(_no_null_byte)]

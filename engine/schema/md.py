@@ -32,9 +32,9 @@ class RunSection(Section):
 
     steps: Annotated[int, Field(ge=0, le=10**10)]
     """Number of time steps."""
-    timestep: Positive
+    timestep: Annotated[float, Field(gt=0, le=1000)]
     """fs (or reduced)."""
-    temperature: float | Temperatures | None = None
+    temperature: Annotated[float, Field(ge=0, le=1e6)] | Temperatures | None = None
     """Of the initial velocities, K (or reduced); default: the bath's first, or those of
     the structure file, or 0."""
     skin: Positive | None = None
