@@ -4,6 +4,7 @@ Unknown keys are answered with the nearest known one, wrong kinds with the allow
 """
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,13 @@ _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
 MAX_BYTES = 1_000_000
 """A scenario file larger than this is refused unread."""
+
+
+MAX_DEPTH = 64
+"""Parts of a dotted key, at most."""
+
+_PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+"""
+_DEEP = re.compile(rf"(?<![\w-]){_PART}(?:\.[ \t]*+{_PART}){{{MAX_DEPTH}}}")
 
 
 def shipped() -> dict[str, Path]:
@@ -59,7 +67,10 @@ def read(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path}: larger than {MAX_BYTES} bytes, not a scenario")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if _DEEP.search(text):  # the parser's memory grows with the square of the depth
+            raise InputError(f"{path}: a key of more than {MAX_DEPTH} parts")
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: not valid TOML: {error}") from error
     except UnicodeDecodeError as error:
@@ -77,9 +88,12 @@ def override(data: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
         InputError: a setting without ``=``, or a path through something that has no keys.
     """
     for setting in settings:
+        shown = setting if len(setting) <= 80 else f"{setting[:77]}..."
         path, found, text = setting.partition("=")
         if not found or not path.strip():
-            raise InputError(f"--set {setting}: the form is key=value")
+            raise InputError(f"--set {shown}: the form is key=value")
+        if path.count(".") >= MAX_DEPTH or _DEEP.search(text):
+            raise InputError(f"--set {shown}: a key of more than {MAX_DEPTH} parts")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import ase.io
+import torch
 from annotated_types import Interval
 from ase import Atoms
 from ase.build import bulk
@@ -13,6 +14,7 @@ from pydantic import BeforeValidator
 from ...models.parts import Family, part
 from ..errors import InputError
 from ..inputs import check_file_size
+from ..runtime import check_memory
 from ..schema.base import InputPath, locate, thrice
 from .interactions import Symbol
 
@@ -24,6 +26,9 @@ Rattle = Annotated[float, Interval(ge=0, le=1)]
 
 MOST_ATOMS = 50_000_000
 """More atoms than this, all replicas together, are refused before they are made."""
+
+_NUMBERS = 150
+"""Numbers of an atom while a run is made: state, copies, neighbours of a liquid."""
 
 STRUCTURES = Family(
     "structure",
@@ -141,9 +146,11 @@ def repeated(cell: Atoms, copies: tuple[int, int, int], replicas: int) -> Atoms:
     """Return a supercell.
 
     Raises:
-        InputError: with its replicas it has more than :data:`MOST_ATOMS`.
+        InputError: with its replicas it has more than :data:`MOST_ATOMS`, or more than
+            the memory holds.
     """
     atoms = len(cell) * math.prod(copies) * replicas
+    check_memory(_NUMBERS * atoms, torch.float64, f"structure: {atoms} atoms")
     if atoms > MOST_ATOMS:
         raise InputError(f"structure: {atoms} atoms in all; at most {MOST_ATOMS}")
     return cell.repeat(copies)
