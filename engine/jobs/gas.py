@@ -74,6 +74,9 @@ def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
     initial = scenario.initial
     if hasattr(initial, "located"):
         scenario = scenario.model_copy(update={"initial": initial.located(base)})
+    cells, batch = math.prod(scenario.grid.cells), len(scenario.knudsen)
+    copies = 12 * batch + 20  # of five fields: stages, fluxes, ghost cells
+    check_memory(5.0 * copies * cells, torch.float64, "grid.cells, knudsen:")
     problem = _problem(scenario)
     names = [getattr(scenario.initial, "reference", "none"), scenario.reference]
     known = [comparison(n, problem) for n in dict.fromkeys(names) if n != "none"]

@@ -8,7 +8,9 @@ from ..gas.boundaries import Inflow, Open, Periodic, Wall
 from ..gas.initial import INITIAL
 from .base import Common, Section, choice
 
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, le=1e6)]
+Place = Annotated[float, Field(ge=-1e6, le=1e6)]
+Speed = Annotated[float, Field(ge=-1e3, le=1e3)]
 
 
 class GridSection(Section):
@@ -18,9 +20,9 @@ class GridSection(Section):
         tuple[Annotated[int, Field(ge=4, le=4096)], ...], Field(min_length=1, max_length=3)
     ]
     """Cells along x (, y, z)."""
-    lower: tuple[float, ...]
+    lower: tuple[Place, ...]
     """Lower corner, reference lengths."""
-    upper: tuple[float, ...]
+    upper: tuple[Place, ...]
     """Upper corner."""
 
 
@@ -52,7 +54,7 @@ class GasSection(Section):
 
     dimension: Literal[1, 2, 3] = 3
     """Velocity dimensions D; gamma = (D + 2) / D."""
-    prandtl: Positive = 1.0
+    prandtl: float = Field(default=1.0, ge=0.01, le=100)
     """Prandtl number; 1 for BGK, 2/3 for a monatomic gas."""
     viscosity: Literal["power_law", "constant_time"] = "power_law"
     """power_law: mu = Kn T^omega; constant_time: relaxation time tau = Kn."""
@@ -70,9 +72,9 @@ class KineticModel(Section):
         tuple[Annotated[int, Field(ge=4, le=512)], ...], Field(min_length=1, max_length=3)
     ]
     """Velocities along each resolved axis; other directions of the gas are reduced."""
-    lower: tuple[float, ...]
+    lower: tuple[Speed, ...]
     """Lower ends of the velocity axes, unit sqrt(R T0)."""
-    upper: tuple[float, ...]
+    upper: tuple[Speed, ...]
     """Upper ends."""
     cfl: float = Field(default=0.45, gt=0, le=0.5)
     """Courant number of the fastest velocity; over 0.5 the scheme is not positive."""
