@@ -89,14 +89,19 @@ def trend(series: np.ndarray) -> float:
     """
     kept = np.asarray(series, dtype=np.float64)[len(series) // 3 :]
     count = len(kept)
-    time = np.arange(count) - 0.5 * (count - 1)
-    slope = float(time @ kept) / float(time @ time)
-    rest = kept - kept.mean() - slope * time
-    g = inefficiency(rest)
-    variance = rest.var() * g / float(time @ time) * count / max(count - 2 * g, g)
+    slope, rest = line(kept)
     if not math.isfinite(slope):
         return math.nan
+    g, squares = inefficiency(rest), count * (count**2 - 1) / 12
+    variance = rest.var() * g / squares * count / max(count - 2 * g, g)
     return abs(slope) / math.sqrt(variance) if variance > 0 else 0.0
 
 
-__all__ = ["FEWEST", "Equilibrium", "equilibrium", "inefficiency", "trend"]
+def line(series: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return the slope per sample of the fitted straight line, and what is left of it."""
+    time = np.arange(len(series)) - 0.5 * (len(series) - 1)
+    slope = float(time @ series) / float(time @ time)
+    return slope, series - series.mean() - slope * time
+
+
+__all__ = ["FEWEST", "Equilibrium", "equilibrium", "inefficiency", "line", "trend"]

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..protocols import Check
-from ..statistics import FEWEST, trend
+from ..statistics import FEWEST, line, trend
 from .evaluate import Evaluation
 from .hamiltonian import Molecule
 from .hartree_fock import hartree_fock
@@ -72,8 +72,7 @@ def upper_bound(problem: Problem) -> float | None:
 
 def _converged(course: np.ndarray, electrons: int, unit: str) -> Check:
     last = course[len(course) // 3 :]
-    time = np.arange(len(last)) - 0.5 * (len(last) - 1)
-    change = abs(float(time @ last) / float(time @ time)) * len(last) / 2
+    change = abs(line(last)[0]) * len(last) / 2
     # a slope that noise explains is none
     change = change if not trend(course) <= SIGMAS else 0.0
     scale = abs(float(last.mean())) / max(electrons, 1)
