@@ -24,6 +24,7 @@ from ..gas.observe import on_host, positivity_guard, relative_drift
 from ..gas.problem import Problem
 from ..gas.references import Compared, Comparison, comparison
 from ..gas.scheme.finite_volume import Equations, MomentWorld
+from ..gas.verdicts import model_checks
 from ..protocols import Check, Figure, Job, Outcome
 from ..run import Reporter, Simulation, ZarrWriter, every
 from ..rundir import RunFolder
@@ -299,7 +300,7 @@ class GasJob:
         for name, drift in relative_drift(seen, begun).items():
             if name in kept:
                 figures[name] = Figure(float(drift.amax()), note=note)
-        checks = self._checks(figures)
+        checks = [*self._checks(figures), *model_checks(seen)]
         for name, note in NOTES.items():
             if name in seen:
                 figures[name] = Figure(float(seen[name].double().amax()), note=note)
@@ -310,7 +311,9 @@ class GasJob:
         for other in self.others:
             figures |= self._compare(folder, report, other, seen)
         for reference in self.references:
-            figures |= _write(folder, reference(seen))
+            compared = reference(seen)
+            figures |= _write(folder, compared)
+            checks += compared.checks
         return Outcome(figures, checks)
 
     def _kept(self) -> tuple[str, ...]:

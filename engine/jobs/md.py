@@ -10,19 +10,22 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
+from ...models.card import read_card
 from ..errors import InputError
 from ..md.compressed import fast
 from ..md.interactions import Place
 from ..md.outputs import Reference
-from ..md.results import MdResults
+from ..md.results import Limits, MdResults
 from ..md.state import ParticleState
 from ..md.structure import check_memory, check_structure, check_time_step, replicas
 from ..md.units import METAL, REDUCED
+from ..md.verdicts import Domain
 from ..md.world import ExplosionGuard, MolecularDynamics
 from ..protocols import Outcome
 from ..run import Reporter, Simulation
 from ..rundir import RunFolder
 from ..runtime import dtype_of
+from ..schema.base import locate
 from ..schema.md import MdScenario
 
 
@@ -64,7 +67,13 @@ def assemble(scenario: MdScenario, base: Path) -> "MdJob":
         totals_every=_totals_every(scenario),
         fixed=_fixed(scenario, state, name),
     )
-    return MdJob(scenario, world, sampled)
+    return MdJob(scenario, world, sampled, _domain(scenario, base))
+
+
+def _domain(scenario: MdScenario, base: Path) -> Domain | None:
+    """Return where a learned potential was trained; None for one that was not learned."""
+    model = getattr(scenario.potential, "model", None)
+    return None if model is None else Domain.of(read_card(locate(model, base)))
 
 
 def _totals_every(scenario: MdScenario) -> int:
@@ -113,11 +122,13 @@ class MdJob:
         scenario: its sections ``run`` and ``output``.
         world: what is stepped.
         sampled: parts of the output, each with the reference it is compared with.
+        domain: where a learned potential was trained.
     """
 
     scenario: MdScenario
     world: MolecularDynamics
     sampled: Sequence[tuple[Any, Reference | None]]
+    domain: Domain | None = None
 
     def run(self, folder: RunFolder, report: Reporter) -> Outcome:
         """Run to the end, from the newest checkpoint if there is one."""
@@ -128,8 +139,11 @@ class MdJob:
             for each in item.recorded(world, run.timestep, target)
         ]
         results = MdResults.of(
-            world, output, recorded, folder, run.trusted_deviation, run.largest_force,
-            self._lattice_constant(),
+            world, output, recorded, folder,
+            Limits(
+                run.trusted_deviation, run.largest_force, self._lattice_constant(),
+                self.domain,
+            ),
         )  # fmt: skip
         simulation = Simulation(
             world=world,
