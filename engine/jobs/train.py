@@ -3,18 +3,22 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ...models.potentials.fields import with_species
 from ..errors import InputError
 from ..learn.trainers.job import TrainingJob
+from ..learn.trainers.linear import LeastSquares, is_linear
+from ..learn.trainers.linear_job import LinearJob
 from ..learn.trainers.potential import Settings
 from ..learn.trainers.tables import TrainingSet
-from ..md.data import group_indices, read_all, species_of, split_frames
+from ..md.data import LabelledFrame, group_indices, read_all, species_of, split_frames
 from ..runtime import dtype_of
 from ..schema.base import locate
 from ..schema.train import CosineSection, SoapSection, TrainScenario
 
 
-def assemble(scenario: TrainScenario, base: Path) -> TrainingJob:
+def assemble(scenario: TrainScenario, base: Path) -> TrainingJob | LinearJob:
     """Read the data and return the job.
 
     Raises:
@@ -48,6 +52,8 @@ def assemble(scenario: TrainScenario, base: Path) -> TrainingJob:
         )
     form = _form(scenario.model, species)
     species, cutoff = tuple(form.species), form.cutoff
+    if is_linear(form):
+        return _linear(scenario, form, frames, held, data)
     return TrainingJob(
         form=form,
         settings=_settings(scenario),
@@ -55,6 +61,39 @@ def assemble(scenario: TrainScenario, base: Path) -> TrainingJob:
         test=TrainingSet.of(held, species, cutoff) if held else None,
         files=data,
         name=scenario.name,
+        threads=scenario.threads,
+    )
+
+
+def _linear(
+    scenario: TrainScenario,
+    form: Any,
+    frames: list[LabelledFrame],
+    held: list[LabelledFrame],
+    files: list[Path],
+) -> LinearJob:
+    """Return the job of a model that is solved for.
+
+    Raises:
+        InputError: fewer frames than parts that are left out in turns.
+    """
+    assert isinstance(scenario.loss, LeastSquares)
+    if len(frames) < scenario.loss.folds:
+        raise InputError(
+            f"loss.folds: {scenario.loss.folds} parts of {len(frames)} frames; at most one "
+            "part for each frame"
+        )
+    species, cutoff = tuple(form.species), form.cutoff
+    data = TrainingSet.of(frames, species, cutoff, torch.float64)
+    data.weights = [scenario.group_weights.get(frame.group, 1.0) for frame in frames]
+    return LinearJob(
+        form=form,
+        settings=scenario.loss,
+        data=data,
+        test=TrainingSet.of(held, species, cutoff, torch.float64) if held else None,
+        files=files,
+        name=scenario.name,
+        seed=scenario.seed,
         threads=scenario.threads,
     )
 
