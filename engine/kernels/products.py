@@ -7,7 +7,6 @@ vector register; the list itself is data, so nothing is compiled for a basis.
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..runtime import start

@@ -9,7 +9,6 @@ one solution of linear equations, so nothing is drawn at random and nothing has 
 a committee is a sample of what the labels leave open.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
