@@ -22,7 +22,7 @@ from scalebridge.engine.bench import Recorder
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC
 from scalebridge.engine.gas.closures.directional import DirectionalClosure
 from scalebridge.engine.gas.equations.hermite import Closure, hermite_world, hyperbolic
-from scalebridge.engine.gas.equations.line import conserved, from_raw, primitive
+from scalebridge.engine.gas.equations.line import conserved, from_raw, primitive, to_raw
 from scalebridge.engine.gas.material import Gas
 from scalebridge.engine.gas.scheme.finite_volume import koren
 from scalebridge.engine.gas.scheme.positivity import PositivityFallback

@@ -513,7 +513,6 @@ CELL = f"{MOVED}; whether the cell has changed; sums over systems; a solver's in
 POSITIVE = "whether density and temperature are positive"
 TABLES = f"{POSITIVE}; lists of indices and constants are copied at every use"
 NEWTON = "whether Newton's method for the Maxwellian has converged"
-RECURRENCE = f"{POSITIVE}, the last coefficient too; the fastest signal"
 WALKERS = "whether walkers and energies are finite; acceptance; random numbers of the host"
 
 EXCEPTIONS: dict[str, Short] = {
@@ -543,21 +542,21 @@ EXCEPTIONS: dict[str, Short] = {
     "es-bgk 1d, periodic": Short(SPEED, POSITIVE, 1),
     "shakhov 1d, reservoirs": Short(SPEED, POSITIVE, 1),
     "hermite, periodic": Short(GAS_PACKAGE, POSITIVE, 1),
-    "hermite, walls": Short(GAS_PACKAGE, f"{POSITIVE}; a wall's temperature", 1, 8),
+    "hermite, walls": Short(GAS_PACKAGE, POSITIVE, 1),
     "hermite, learned closure": Short(CLOSURES, TABLES, 1, 2),
     "hermite, closure ensemble": Short(CLOSURES, f"{TABLES}; masks of members", 5, 2),
     "hermite, spectral closure": Short(CLOSURES, f"{TABLES}; a solver's info", 3, 4),
     "hermite, positivity fallback": Short(
         GAS_PACKAGE, "whether and where runs are lost", 9
     ),
-    "hyperbolic 1d, walls": Short(GAS_PACKAGE, TABLES, 1, 29),
-    "hyperbolic 2d, walls": Short(GAS_PACKAGE, TABLES, 1, 49),
-    "hyperbolic 2d, directional closure": Short(CLOSURES, TABLES, 1, 89),
+    "hyperbolic 1d, walls": Short(GAS_PACKAGE, POSITIVE, 1),
+    "hyperbolic 2d, walls": Short(GAS_PACKAGE, POSITIVE, 1),
+    "hyperbolic 2d, directional closure": Short(CLOSURES, TABLES, 1, 16),
     "grad13 1d, walls": Short(GAS_PACKAGE, POSITIVE, 1),
     "grad13 2d, open": Short(GAS_PACKAGE, POSITIVE, 1),
-    "realizable": Short(GAS_PACKAGE, RECURRENCE, 3),
-    "realizable, learned": Short(CLOSURES, RECURRENCE, 3),
-    "realizable, entropy": Short(CLOSURES, f"{RECURRENCE}; a solver's info", 15, 2),
+    "realizable": Short(GAS_PACKAGE, POSITIVE, 1),
+    "realizable, learned": Short(GAS_PACKAGE, POSITIVE, 1),
+    "realizable, entropy": Short(CLOSURES, f"{POSITIVE}; a solver's info", 13, 2),
     "boltzmann in space": Short(COLLISIONS, f"{POSITIVE}; {NEWTON}", 40, 0, True),
     "boltzmann relaxation": Short(COLLISIONS, "a solver's info", 4),
     "distributed bgk": Short(SPEED, f"{POSITIVE}; {NEWTON}", 20, 0, True),

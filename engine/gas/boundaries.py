@@ -129,7 +129,7 @@ class Wall:
 
 BOUNDARIES = Family(
     "boundary",
-    __package__,
+    __name__.rpartition(".")[0],
     {
         "periodic": "boundaries:Periodic",
         "open": "boundaries:Open",

@@ -23,7 +23,7 @@ from ..gas.material import Gas
 from ..gas.observe import on_host, positivity_guard, relative_drift
 from ..gas.problem import Problem
 from ..gas.references import Compared, Comparison, comparison
-from ..gas.scheme.finite_volume import Equations, MomentWorld
+from ..gas.scheme.finite_volume import MomentWorld
 from ..gas.verdicts import model_checks
 from ..protocols import Check, Figure, Job, Outcome
 from ..run import Reporter, Simulation, ZarrWriter, every
@@ -227,7 +227,7 @@ def _viscous_stages(time_step: float, p: Problem) -> int:
 
 def _moments(model: HermiteModel | Grad13Model, scenario: GasScenario, p: Problem) -> Run:
     if isinstance(model, Grad13Model):
-        equations: Equations = Grad13(p.gas)
+        equations: Any = Grad13(p.gas)
     else:
         closure = hermite.grad if model.closure == "grad" else None
         line = p.gas.dimension == 1
