@@ -356,7 +356,7 @@ def broken_off(kind, kills, others):
 
 
 def test_runs_broken_off_at_any_action_end_alike():
-    status, said = broken_off("md", 3, 1)
+    status, said = broken_off("md at constant pressure", 3, 1)
     assert status == 0 and "'kill': 3, 'term': 1, 'full': 1, 'gone': 1" in said, said
 
 
