@@ -16,18 +16,22 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import zarr
 from safetensors.numpy import load_file
+
+from scalebridge.engine.cli import main
+from scalebridge.engine.jobs import assemble as assemble  # with it come torch and the rest
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "tests"))
@@ -119,16 +123,57 @@ def _writes(event: str, arguments: tuple[Any, ...]) -> bool:
 
 
 def child(fault: str, at: int, folder: str, arguments: Sequence[str]) -> None:
-    """Run the command line in this process with a :class:`Breaker`."""
+    """Run the command line in this process with a :class:`Breaker`, and end it."""
     breaker = Breaker(folder, fault, at)
     sys.addaudithook(breaker)
-    from scalebridge.engine.cli import main
-
+    status = 99
     try:
-        main(list(arguments))
+        main(list(arguments), standalone_mode=False)
+        status = 0
+    except SystemExit as left:
+        status = int(left.code or 0)
+    except click.exceptions.Exit as left:
+        status = left.exit_code
+    except BaseException:
+        traceback.print_exc()
     finally:
         if fault == "count":
             Path(f"{folder}.count").write_text(str(breaker.count))
+        sys.stderr.flush()
+        os._exit(status)
+
+
+@dataclass
+class Child:
+    """A process that runs the command line: a copy of this one, which never computes.
+
+    Attributes:
+        pid: of the process.
+        said: file with what it wrote to the terminal.
+    """
+
+    pid: int
+    said: Path
+
+    @staticmethod
+    def start(fault: str, at: int, folder: Path, arguments: Sequence[str]) -> "Child":
+        """Copy this process; the copy has all modules, and no kernel has run in it."""
+        said = Path(f"{folder}.said")
+        sys.stdout.flush()
+        pid = os.fork()
+        if pid == 0:
+            with open(said, "wb") as file:
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.default_int_handler)
+            child(fault, at, str(folder), arguments)
+        return Child(pid, said)
+
+    def end(self) -> tuple[int, str]:
+        """Wait for its end; return the exit status and what it said."""
+        _, status = os.waitpid(self.pid, 0)
+        return os.waitstatus_to_exitcode(status), self.said.read_text(errors="replace")
 
 
 # -- what a run leaves --------------------------------------------------------------------
@@ -220,19 +265,10 @@ class Harness:
         self.actions = int(Path(f"{whole}.count").read_text())
         self.reference = leavings(whole)
 
-    def start(
-        self, fault: str, at: int, folder: Path, *arguments: str
-    ) -> "subprocess.Popen[str]":
-        """Start a child; its terminal is a pipe."""
-        return subprocess.Popen(
-            [
-                sys.executable, __file__, "--child", fault, str(at), str(folder), "--",
-                *arguments, "--quiet", "--no-report", "--no-strict",
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )  # fmt: skip
+    def start(self, fault: str, at: int, folder: Path, *arguments: str) -> Child:
+        """Start a child that neither shows progress nor writes a report."""
+        quietly = ("--quiet", "--no-report", "--no-strict")
+        return Child.start(fault, at, folder, (*arguments, *quietly))
 
     def run(self, fault: str, at: int, folder: Path, *arguments: str) -> str:
         """Run a child to its end; return what it said.
@@ -240,14 +276,13 @@ class Harness:
         Raises:
             AssertionError: a traceback, or an exit status that says nothing.
         """
-        process = self.start(fault, at, folder, *arguments)
-        said = process.communicate()[1]
+        status, said = self.start(fault, at, folder, *arguments).end()
         allowed = {
             "kill": (0, -9), "count": (0,), "term": (0, 130), "full": (0, 1, 2),
             "gone": (0, 1, 2),
         }[fault]  # fmt: skip
-        if process.returncode not in allowed or "Traceback" in said:
-            raise AssertionError(f"{fault} at {at}: {process.returncode}: {said[-1500:]}")
+        if status not in allowed or "Traceback" in said:
+            raise AssertionError(f"{fault} at {at}: {status}: {said[-1500:]}")
         return said
 
     def broken(self, fault: str) -> list[str]:
@@ -273,8 +308,8 @@ class Harness:
         process = self.start("count", 0, run, "run", *self.command, "--out", str(run))
         moment = self.random.uniform(0.3, 1.0) * self.seconds
         time.sleep(moment)
-        process.kill()
-        process.communicate()
+        os.kill(process.pid, signal.SIGKILL)
+        process.end()
         try:
             return self.resumed(run, f"kill after {moment:.1f} s")
         except AssertionError as error:
@@ -335,12 +370,8 @@ def measure(quick: bool, record: Any) -> None:
     record("faults_lost", len(lost), goal=0, note=note)
 
 
-def main() -> int:
+def program() -> int:
     """Break off the kinds that are named, or all, and tell what was lost."""
-    if sys.argv[1:2] == ["--child"]:
-        fault, at, folder, _, *arguments = sys.argv[2:]
-        child(fault, int(at), folder, arguments)
-        return 0
     parser = argparse.ArgumentParser()
     parser.add_argument("kinds", nargs="*")
     parser.add_argument("--kills", type=int, default=25)
@@ -358,4 +389,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

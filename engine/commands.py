@@ -134,6 +134,7 @@ def resume(
         if changed:
             folder.write_resolved({**record, "scenario": asked, "base": str(base)})
         try:
+            folder.start_afresh()
             return _work(job, folder, report, strict, pages)
         except InputError:
             folder.write_resolved(record)

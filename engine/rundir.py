@@ -397,7 +397,7 @@ class RunFolder:
         """
         records = self._checkpoint_records()
         if not records:
-            self._start_afresh()
+            self.start_afresh()
             return None
         path = records[-2] if self.use_previous and len(records) > 1 else records[-1]
         checkpoint, record, changing = _read_checkpoint(path, records)
@@ -410,8 +410,10 @@ class RunFolder:
             newer.with_suffix(".safetensors").unlink(missing_ok=True)
         return checkpoint
 
-    def _start_afresh(self) -> None:
-        """Drop what a run wrote that was killed before its first checkpoint."""
+    def start_afresh(self) -> None:
+        """Drop what a run wrote that was killed before its first checkpoint, if it was."""
+        if self._checkpoint_records():
+            return
         self._store = None
         self._events, self._logged = hashlib.sha256(), 0
         shutil.rmtree(self.path / STORE, ignore_errors=True)
