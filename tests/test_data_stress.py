@@ -50,9 +50,12 @@ SETS = {
     "copper": (lambda: bulk("Cu", cubic=True) * (2, 1, 1), EMT),
     "alloy": (alloy, EMT),
     "argon": (argon, lambda: LennardJones(sigma=3.4, epsilon=0.0104, rc=7.0)),
-    "silicon": (lambda: bulk("Si", cubic=True), lambda: PotentialCalculator(StillingerWeber())),
+    "silicon": (
+        lambda: bulk("Si", cubic=True),
+        lambda: PotentialCalculator(StillingerWeber()),
+    ),
     "aluminium": (lambda: fcc111("Al", (2, 2, 3), vacuum=4.0, periodic=True), EMT),
-}  # fmt: skip
+}
 
 
 @cache
