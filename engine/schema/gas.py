@@ -146,15 +146,20 @@ class GasScenario(Common):
 
     @classmethod
     def variants(cls) -> tuple[type[Any], ...]:
-        """Return both classes of this kind."""
-        return (GasScenario, RelaxationScenario)
+        """Return the classes of this kind."""
+        from .dsmc import DsmcScenario
+
+        return (GasScenario, RelaxationScenario, DsmcScenario)
 
     @classmethod
     def variant(cls, data: Any) -> type[Common]:
-        """Return the homogeneous gas where ``model.kind`` is ``maxwell_molecules``."""
+        """Return the class that ``model.kind`` asks for."""
+        from .dsmc import DsmcScenario
+
         model = data.get("model")
         kind = model.get("kind") if isinstance(model, dict) else None
-        return RelaxationScenario if kind == "maxwell_molecules" else GasScenario
+        others = {"maxwell_molecules": RelaxationScenario, "dsmc": DsmcScenario}
+        return others.get(kind, GasScenario)
 
     kind: Literal["gas"]
     grid: GridSection
