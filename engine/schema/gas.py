@@ -4,49 +4,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from ..gas.boundaries import Inflow, Open, Periodic, Wall
 from ..gas.initial import INITIAL
 from .base import Common, Section, choice
-
-Positive = Annotated[float, Field(gt=0, le=1e6)]
-Place = Annotated[float, Field(ge=-1e6, le=1e6)]
-Speed = Annotated[float, Field(ge=-1e3, le=1e3)]
-
-
-class GridSection(Section):
-    """Equal cells of a box."""
-
-    cells: Annotated[
-        tuple[Annotated[int, Field(ge=4, le=4096)], ...], Field(min_length=1, max_length=3)
-    ]
-    """Cells along x (, y, z)."""
-    lower: tuple[Place, ...]
-    """Lower corner, reference lengths."""
-    upper: tuple[Place, ...]
-    """Upper corner."""
-
-
-Side = Annotated[Periodic | Open | Inflow | Wall, Field(discriminator="kind")]
-
-
-class AxisSection(Section):
-    """Both ends of an axis."""
-
-    low: Side = Periodic()
-    """At the lower end."""
-    high: Side = Periodic()
-    """At the upper end."""
-
-
-class BoundarySection(Section):
-    """Boundaries, periodic where nothing is said."""
-
-    x: AxisSection = AxisSection()
-    """Ends of x."""
-    y: AxisSection = AxisSection()
-    """Ends of y."""
-    z: AxisSection = AxisSection()
-    """Ends of z."""
+from .box import BoundarySection, GridSection, Positive, Speed, TimeSection
 
 
 class GasSection(Section):
@@ -128,15 +88,6 @@ Model = Annotated[
     KineticModel | EulerModel | NsfModel | HermiteModel | Grad13Model,
     Field(discriminator="kind"),
 ]
-
-
-class TimeSection(Section):
-    """How long, and how often a frame is kept."""
-
-    end: Positive
-    """Final time, unit L / sqrt(R T0)."""
-    frames: int = Field(default=20, ge=1, le=2000)
-    """Frames written, evenly in time, besides the first."""
 
 
 class GasScenario(Common):
