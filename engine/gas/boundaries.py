@@ -37,7 +37,8 @@ from torch import Tensor
 from ...models.parts import Family, part
 from ..errors import InputError
 
-Positive = Annotated[float, Gt(0)]
+Positive = Annotated[float, Gt(0), Le(1e6)]
+Speed = Annotated[float, Ge(-1e3), Le(1e3)]
 
 
 class Ghosts(Protocol):
@@ -80,7 +81,7 @@ class Inflow:
 
     density: Positive
     """Reference densities."""
-    velocity: tuple[float, ...]
+    velocity: tuple[Speed, ...]
     """One component per space dimension or more, unit sqrt(R T0)."""
     temperature: Positive
     """Reference temperatures."""
@@ -106,7 +107,7 @@ class Wall:
 
     temperature: Positive = 1.0
     """Reference temperatures."""
-    velocity: tuple[float, ...] = ()
+    velocity: tuple[Speed, ...] = ()
     """Sliding velocity, unit sqrt(R T0); no component normal to the wall."""
     accommodation: Annotated[float, Ge(0), Le(1)] = 1.0
     """Fraction of molecules re-emitted in equilibrium; 0 is specular, 1 diffuse."""

@@ -27,6 +27,7 @@ from ..gas.problem import Problem
 from ..gas.references import Compared, Comparison, comparison
 from ..gas.scheme.finite_volume import MomentWorld, koren, van_leer
 from ..gas.scheme.positivity import PositivityFallback
+from ..gas.verdicts import model_checks
 from ..protocols import Check, Figure, Job, Outcome
 from ..run import Reporter, Simulation, ZarrWriter, every
 from ..rundir import RunFolder
@@ -75,6 +76,12 @@ def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
             s.gas.dimension, model.nodes, model.limit, model.angles, s.time.end,
             model.time_step, s.time.frames, s.device,
         )  # fmt: skip
+    initial = scenario.initial
+    if hasattr(initial, "located"):
+        scenario = scenario.model_copy(update={"initial": initial.located(base)})
+    cells, batch = math.prod(scenario.grid.cells), len(scenario.knudsen)
+    copies = 12 * batch + 20  # of five fields: stages, fluxes, ghost cells
+    check_memory(5.0 * copies * cells, torch.float64, "grid.cells, knudsen:")
     problem = _problem(scenario)
     names = [getattr(scenario.initial, "reference", "none"), scenario.reference]
     known = [comparison(n, problem) for n in dict.fromkeys(names) if n != "none"]
@@ -145,9 +152,25 @@ def _run_of(model: Any, scenario: GasScenario, p: Problem, base: Path) -> Run:
         HermiteModel: partial(_hermite, base=base),
         Grad13Model: _grad13,
     }
+    _check_components(model, p)
     run = makers.get(type(model), _outside)(model, scenario, p)
     run.start()
     return run
+
+
+def _check_components(model: Any, p: Problem) -> None:
+    """Refuse a start that moves along an axis that the model does not resolve."""
+    axes = p.gas.dimension if isinstance(model, HermiteModel) else 3
+    if isinstance(model, KineticModel):
+        axes = len(model.nodes)
+    if isinstance(model, EulerModel | NsfModel):
+        axes = p.grid.dim
+    beyond = p.start.velocity[..., axes:]
+    if bool(beyond.any()):
+        raise InputError(
+            f"initial.velocity: {float(beyond.abs().amax()):.4g} beyond the {axes} "
+            f"component(s) that model.kind = {model.kind} resolves here; leave it out"
+        )
 
 
 def _spread(p: Problem, axes: int = 3) -> tuple[Tensor, Tensor, Tensor]:
@@ -333,7 +356,8 @@ class GasJob:
         for name, drift in relative_drift(seen, begun).items():
             if name in kept:
                 figures[name] = Figure(float(drift.amax()), note=note)
-        checks = (*self._checks(figures), *_domain_checks(self.main, seen))
+        checks = [*self._checks(figures), *model_checks(seen)]
+        checks += _domain_checks(self.main, seen)
         for name, note in NOTES.items():
             if name in seen:
                 figures[name] = Figure(float(seen[name].double().amax()), note=note)
@@ -344,9 +368,11 @@ class GasJob:
         for other in self.others:
             gaps, found = self._compare(folder, report, other, seen)
             figures |= gaps
-            checks += _domain_checks(other, found)
+            checks += [*model_checks(found, other.name), *_domain_checks(other, found)]
         for reference in self.references:
-            figures |= _write(folder, reference(seen))
+            compared = reference(seen)
+            figures |= _write(folder, compared)
+            checks += compared.checks
         return Outcome(figures, checks)
 
     def _kept(self) -> tuple[str, ...]:
