@@ -368,7 +368,7 @@ class GasJob:
         for other in self.others:
             gaps, found = self._compare(folder, report, other, seen)
             figures |= gaps
-            checks += [*model_checks(found, other.name), *_domain_checks(other, found)]
+            checks += _domain_checks(other, found)
         for reference in self.references:
             compared = reference(seen)
             figures |= _write(folder, compared)

@@ -190,6 +190,8 @@ class GasScenario(Common):
                 raise ValueError(
                     "model.kind = hermite needs gas.dimension at least that of the grid"
                 )
+            if model.closure.kind == "grad" and self.gas.dimension != 1:
+                raise ValueError('model.closure = "grad" needs gas.dimension = 1')
             if self.gas.dimension == 1 and self.gas.prandtl != 1.0:
                 raise ValueError("model.kind = hermite: gas.prandtl must be 1 for D = 1")
         if isinstance(model, Grad13Model) and self.gas.dimension != 3:

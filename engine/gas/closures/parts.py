@@ -55,13 +55,7 @@ class Grad:
     kind: Literal["grad"] = "grad"
 
     def equations(self, gas: Gas, order: int | None, find: Find) -> Hermite:
-        """Return Grad's equations.
-
-        Raises:
-            InputError: more velocity dimensions.
-        """
-        if gas.dimension != 1:
-            raise InputError('model.closure: "grad" needs gas.dimension = 1')
+        """Return Grad's equations."""
         return plain(gas, order, grad)
 
 
