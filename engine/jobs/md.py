@@ -99,10 +99,7 @@ def _initial_temperature(scenario: MdScenario, atoms: Atoms) -> tuple[float, ...
         given = getattr(scenario.ensemble, "initial_temperature", None)
     if given is None:
         return None if atoms.has("momenta") else (0.0,)
-    values = given if isinstance(given, tuple) else (given,)
-    if min(values) < 0:
-        raise InputError("run.temperature: cannot be negative")
-    return values
+    return given if isinstance(given, tuple) else (given,)
 
 
 @dataclass(frozen=True)
