@@ -67,12 +67,13 @@ class Manner:
     Attributes:
         report: write ``report.html``.
         quiet: no progress, no table.
-        strict: a failed check ends with status 4.
+        strict: a failed check ends with status 4 (None), so does what could not be checked
+            (True), or neither (False).
     """
 
     report: bool
     quiet: bool
-    strict: bool
+    strict: bool | None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -88,11 +89,16 @@ def _manner(command: Callable[..., None]) -> Callable[..., None]:
         "--report/--no-report", default=True, help="Write report.html, or do not."
     )
     strict = click.option(
-        "--strict/--no-strict", default=True, help="Exit with 4 where a check failed, or 0."
+        "--strict/--no-strict",
+        default=None,
+        help="Exit with 4 also where something could not be checked; with 0 where a check "
+        "failed.",
     )
 
     @functools.wraps(command)
-    def handed(*args: Any, report: bool, quiet: bool, strict: bool, **kwargs: Any) -> None:
+    def handed(
+        *args: Any, report: bool, quiet: bool, strict: bool | None, **kwargs: Any
+    ) -> None:
         command(*args, manner=Manner(report, quiet, strict), **kwargs)
 
     return quiet(report(strict(handed)))
@@ -183,6 +189,7 @@ def _show(outcome: "Outcome", seconds: float) -> None:
         table.add_row(name, verdict, "")
     console = Console()
     console.print(table)
+    console.print(outcome.headline, highlight=False, markup=False)
     pages = [*outcome.folder.glob("*.png"), *outcome.folder.glob("report.html")]
     for path in sorted(pages):
         console.print(f"{path}", highlight=False, markup=False)

@@ -41,7 +41,7 @@ def run(
     out: str | Path | None = None,
     *,
     quiet: bool = True,
-    strict: bool = True,
+    strict: bool | None = None,
     pages: Pages | None = None,
 ) -> Outcome:
     """Run a scenario in this process.
@@ -51,7 +51,8 @@ def run(
         settings: ``key=value`` pairs that replace single keys, as of ``engine run --set``.
         out: run folder to make; ``runs/NAME-TIME`` by default.
         quiet: no progress on the terminal.
-        strict: the summary notes exit status 4 where a check failed, or 0.
+        strict: the summary notes exit status 4 where a check failed (None), also where
+            something could not be checked (True), or never (False).
         pages: writes a report, e.g. ``scalebridge.write_report``.
 
     Returns:
@@ -88,7 +89,7 @@ def resume(
     scenario: str | Path | None = None,
     previous: bool = False,
     quiet: bool = True,
-    strict: bool = True,
+    strict: bool | None = None,
     pages: Pages | None = None,
 ) -> Outcome:
     """Continue a run that was interrupted, killed or stopped.
@@ -227,13 +228,14 @@ def _other_machine(record: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def status_of(outcome: Outcome, strict: bool) -> Exit:
-    """Return the exit status of a run that reached its end."""
-    return Exit.CHECK_FAILED if strict and not outcome.passed else Exit.DONE
+def status_of(outcome: Outcome, strict: bool | None) -> Exit:
+    """Return the status of a run that reached its end; ``strict`` as of :func:`run`."""
+    failed = not outcome.passed or (strict is True and bool(outcome.warnings))
+    return Exit.CHECK_FAILED if failed and strict is not False else Exit.DONE
 
 
 def _work(
-    job: Job, folder: RunFolder, report: Reporter, strict: bool, pages: Pages | None
+    job: Job, folder: RunFolder, report: Reporter, strict: bool | None, pages: Pages | None
 ) -> Outcome:
     """Run a job in its folder; the summary and the manifest are written in any case.
 

@@ -13,9 +13,9 @@ from ..learn.audit import Audit
 from ..learn.closure_audit import ClosureAudit
 from ..learn.explorers.dynamics import Start
 from ..learn.explorers.structures import distorted
+from ..learn.label_store import identity
 from ..learn.labelers import check_installed, check_labeler
 from ..learn.loop import Loop
-from ..learn.stopping import StopRule
 from ..runtime import available_memory, generator
 from ..schema.learn import ClosureLearnScenario, LearnScenario, LoopScenario, StartSection
 
@@ -47,16 +47,23 @@ def assemble(scenario: LearnScenario, base: Path) -> Loop[Any, Any]:
         start=_first_samples(scenario, starts),
         explorer=lambda round, trusted: explorer.explorer(starts, trusted),
         indicator=atoms.carried_deviation,
+        recheck=atoms.deviations,
         features=atoms.last_layer,
         labeler=labeler,
         trainer=scenario.training,
-        error=atoms.force_error,
+        errors=atoms.force_errors,
         samples=atoms.CONFIGURATIONS,
         labels=atoms.LABELS,
         stratum=lambda sample: sample.stratum,
         weight=lambda sample: sample.weight,
+        unreached=lambda sample: sample.unreached,
+        noise=lambda label: label.force_error,
         finish=Audit(
-            endless, labeler, scenario.audit.frames, scenario.target, scenario.seed
+            endless,
+            scenario.audit.frames,
+            scenario.target,
+            scenario.seed,
+            identity(labeler),
         ),
         **_decisions(scenario),
     )
@@ -79,10 +86,13 @@ def assemble_closure(scenario: ClosureLearnScenario, base: Path) -> Loop[Any, An
         ],
         explorer=lambda round, reach: explorer,
         indicator=closures.carried_deviation,
+        recheck=lambda committee, samples: closures.followed(
+            committee, samples, explorer.times, explorer.cells
+        ),
         features=closures.features,
         labeler=labeler,
         trainer=scenario.training,
-        error=closures.flux_error,
+        errors=closures.flux_errors,
         samples=closures.FLOWS,
         labels=closures.LABELS,
         stratum=lambda sample: sample.stratum,
@@ -98,7 +108,8 @@ def _decisions(scenario: LoopScenario) -> dict[str, Any]:
     return {
         "threshold": scenario.threshold,
         "batch": scenario.batch,
-        "stop": StopRule(scenario.target, scenario.untrusted, scenario.rounds_done),
+        "stop": scenario.stop,
+        "target": scenario.target,
         "pool": scenario.execution,
         "rounds": scenario.rounds,
         "seed": scenario.seed,

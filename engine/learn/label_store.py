@@ -36,6 +36,10 @@ class LabelError(EngineError):
     """The micro-scale model gave no usable label; the message says why."""
 
 
+def _unchanged(value: T, stratum: str) -> T:
+    return value
+
+
 @dataclass(frozen=True)
 class Codec(Generic[T]):
     """Turns an object into named tensors and back; both must be importable functions.
@@ -43,10 +47,12 @@ class Codec(Generic[T]):
     Attributes:
         pack: what is written and hashed: all that decides the label, no more.
         unpack: the inverse.
+        named: puts a sample read from a file back into its stratum.
     """
 
     pack: Callable[[T], Mapping[str, Tensor]]
     unpack: Callable[[Mapping[str, Tensor]], T]
+    named: Callable[[T, str], T] = _unchanged
 
 
 @dataclass(frozen=True)
@@ -208,6 +214,20 @@ class LabelStore(Generic[Sample, Label]):
         path = self.folder / "log.txt"
         with translate_os_errors(path), open(path, "a", encoding="utf-8") as file:
             file.write(f"{time.time():.6f} {os.getpid()} {event} {key}\n")
+
+    def computed(self) -> int:
+        """Return how many labels were computed into this folder."""
+        return sum(event == "done" for event in self._events())
+
+    def failed(self) -> int:
+        """Return how many attempts failed."""
+        files = self.folder.glob("*.failed.json")
+        return sum(len(json.loads(path.read_text(encoding="utf-8"))) for path in files)
+
+    def _events(self) -> list[str]:
+        log = self.folder / "log.txt"
+        lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+        return [line.split()[2] for line in lines]
 
     def repeated(self) -> int:
         """Return how many computations began although their label existed: 0."""

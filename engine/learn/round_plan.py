@@ -41,7 +41,8 @@ class Plan(Generic[Sample]):
         deviation: ``[seen]`` estimated error of every sample seen.
         verdict: ``[seen]`` int8, :class:`~.indicators.Verdict`.
         stratum: ``[seen]`` int64, index into ``strata``.
-        weight: ``[seen]``, how many samples each represents.
+        weight: ``[seen]``, how many screened samples each represents.
+        unreached: ``[seen]``, how many samples were not reached because of each.
         rows: ``[chosen]`` int64, rows of the chosen samples, in the order of choice.
         arms: ``[chosen]`` int8, :class:`~.selection.Arm`.
         samples: the chosen samples.
@@ -56,6 +57,7 @@ class Plan(Generic[Sample]):
     verdict: Tensor
     stratum: Tensor
     weight: Tensor
+    unreached: Tensor
     rows: Tensor
     arms: Tensor
     samples: Sequence[Sample]
@@ -109,7 +111,9 @@ def feature_map(
     }
 
 
-_COLUMNS = ("deviation", "verdict", "stratum", "weight", "rows", "arms")
+_COLUMNS = (
+    "deviation", "verdict", "stratum", "weight", "unreached", "rows", "arms",
+)  # fmt: skip
 
 
 def save_plan(path: Path, plan: Plan[Sample], codec: Codec[Sample]) -> None:
@@ -161,7 +165,11 @@ def load_plan(path: Path, codec: Codec[Sample]) -> Plan[Sample] | None:
         _, number, key = name.split(".", 2)
         packed[int(number)][key] = tensor
     levels = Levels(**{k: float(v) for k, v in about["levels"].items()})
-    samples = [codec.unpack(tensors) for tensors in packed]
+    strata = columns["stratum"][columns["rows"]].tolist()
+    samples = [
+        codec.named(codec.unpack(tensors), about["strata"][number])
+        for tensors, number in zip(packed, strata, strict=True)
+    ]
     return Plan(
         **columns,
         samples=samples,
@@ -229,6 +237,7 @@ def decision_rows(
         "verdict": plan.verdict,
         "stratum": plan.stratum.int(),
         "weight": plan.weight,
+        "unreached": plan.unreached,
         "arm": spread_out(plan.arms, int(Arm.NONE)),
         "state": spread_out(states, int(LabelState.NOT_ASKED)),
         "error": spread_out(errors, float("nan")),

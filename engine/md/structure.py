@@ -45,7 +45,7 @@ def from_atoms(
     count = len(atoms)
 
     def real(values: object) -> Tensor:
-        return torch.as_tensor(values, dtype=dtype).contiguous().to(device)
+        return torch.as_tensor(values, dtype=dtype, device=device).contiguous()
 
     positions, cell = real(atoms.get_positions()), real(atoms.cell.array[None].copy())
     return ParticleState(
