@@ -274,6 +274,21 @@ def label(
         raise EngineError("no structure could be labelled")
 
 
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE",
+    help="How to read them, e.g. --set energy_key=REF_energy.",
+)  # fmt: skip
+def data(files: Sequence[Path], settings: Sequence[str]) -> None:
+    """Show what sets of labels hold, group by group, and what stands out."""
+    from rich.console import Console
+
+    from .data.show import show
+
+    show(files, settings, Console())
+
+
 @main.command(name="list")
 def list_scenarios() -> None:
     """List the shipped scenarios."""
@@ -305,10 +320,13 @@ def schema() -> None:
 def export(model: Path, to: str, out: Path | None, precision: str) -> None:
     """Write MODEL (or, for deepmd-data, labelled frames) for other programs."""
     if to == "deepmd-data":
+        from .data.reading import read, verified
         from .interop.data import write_deepmd
-        from .md.data import read_frames
 
-        target = write_deepmd(read_frames(model), out or model.with_suffix(".deepmd"))
+        reading = read(model)
+        if reading.open_order:
+            reading, _ = verified(reading)
+        target = write_deepmd(reading.frames, out or model.with_suffix(".deepmd"))
     else:
         from .interop.export import export as write
 
