@@ -311,22 +311,35 @@ def schema() -> None:
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
     "--to",
-    type=click.Choice(["metatomic", "torchscript", "deepmd-data"]),
+    type=click.Choice(
+        [
+            "metatomic",
+            "torchscript",
+            "extxyz",
+            "deepmd-data",
+            "deepmd-mixed",
+            "mlearn",
+            "fitsnap",
+            "ase-db",
+        ]
+    ),
     default="metatomic",
     show_default=True,
 )
 @click.option("--out", type=click.Path(path_type=Path), help="File or folder to write.")
 @click.option("--precision", type=click.Choice(["f32", "f64"]), default="f64")
 def export(model: Path, to: str, out: Path | None, precision: str) -> None:
-    """Write MODEL (or, for deepmd-data, labelled frames) for other programs."""
-    if to == "deepmd-data":
-        from .data.reading import read, verified
-        from .interop.data import write_deepmd
+    """Write MODEL, a potential or labelled frames, for other programs."""
+    from .data import writing
+    from .data.reading import read, verified
 
+    if to in writing.WRITERS:
         reading = read(model)
         if reading.open_order:
             reading, _ = verified(reading)
-        target = write_deepmd(reading.frames, out or model.with_suffix(".deepmd"))
+        target = out or model.with_name(model.stem + "-out" + writing.SUFFIXES[to])
+        for text in writing.write(reading.frames, to, target):
+            click.echo(f"{model}: {text}", err=True)
     else:
         from .interop.export import export as write
 
