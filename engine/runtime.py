@@ -11,6 +11,7 @@ import functools
 import importlib
 import io
 import os
+import pathlib
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -197,8 +198,23 @@ def own_defaults() -> Iterator[None]:
             torch.set_default_dtype(before)
 
 
+def available_memory() -> float:
+    """Return the bytes that this process may still take, of the machine and its group."""
+    found = [float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))]
+    for file, key, unit in (
+        ("/proc/meminfo", "MemAvailable:", 1024),
+        ("/sys/fs/cgroup/memory.max", "", 1),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "", 1),
+    ):
+        with contextlib.suppress(OSError, ValueError, StopIteration):
+            lines = pathlib.Path(file).read_text(encoding="ascii").splitlines()
+            line = next(line for line in lines if line.startswith(key))
+            found.append(float(line.removeprefix(key).split()[0]) * unit)
+    return min(found)
+
+
 def check_memory(numbers: float, dtype: torch.dtype, what: str) -> None:
-    """Refuse what cannot fit into the memory of the host.
+    """Refuse what cannot fit into the memory of the host; call it before allocating.
 
     Args:
         numbers: how many are held at once.
@@ -206,10 +222,9 @@ def check_memory(numbers: float, dtype: torch.dtype, what: str) -> None:
         what: names them in the message.
 
     Raises:
-        InputError: they take more than the machine has.
+        InputError: they take more than there is.
     """
-    needed, page = numbers * dtype.itemsize, os.sysconf("SC_PAGE_SIZE")
-    present = page * os.sysconf("SC_PHYS_PAGES")
+    needed, present = numbers * dtype.itemsize, available_memory()
     if needed > present:
         raise InputError(
             f"{what} need {needed / 2**30:.3g} GiB of memory; {present / 2**30:.3g} present"

@@ -10,20 +10,23 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
+from ...models.card import read_card
 from ..data.structures import extras
 from ..errors import InputError
 from ..md.compressed import fast
 from ..md.interactions import Place
 from ..md.outputs import Reference
-from ..md.results import MdResults
+from ..md.results import Limits, MdResults
 from ..md.state import ParticleState
 from ..md.structure import check_memory, check_structure, check_time_step, replicas
 from ..md.units import METAL, REDUCED
+from ..md.verdicts import Domain
 from ..md.world import ExplosionGuard, MolecularDynamics
 from ..protocols import Outcome
 from ..run import Reporter, Simulation
 from ..rundir import RunFolder
 from ..runtime import dtype_of
+from ..schema.base import locate
 from ..schema.md import MdScenario
 
 
@@ -65,7 +68,14 @@ def assemble(scenario: MdScenario, base: Path) -> "MdJob":
         totals_every=_totals_every(scenario),
         fixed=_fixed(scenario, state, extras(atoms).fixed, name),
     )
-    return MdJob(scenario, world, sampled, _notes(scenario, atoms, name))
+    notes = _notes(scenario, atoms, name)
+    return MdJob(scenario, world, sampled, _domain(scenario, base), notes)
+
+
+def _domain(scenario: MdScenario, base: Path) -> Domain | None:
+    """Return where a learned potential was trained; None for one that was not learned."""
+    model = getattr(scenario.potential, "model", None)
+    return None if model is None else Domain.of(read_card(locate(model, base)))
 
 
 def _notes(scenario: MdScenario, atoms: Atoms, name: str) -> tuple[str, ...]:
@@ -134,12 +144,14 @@ class MdJob:
         scenario: its sections ``run`` and ``output``.
         world: what is stepped.
         sampled: parts of the output, each with the reference it is compared with.
+        domain: where a learned potential was trained.
         notes: what of the structure is honoured or not used.
     """
 
     scenario: MdScenario
     world: MolecularDynamics
     sampled: Sequence[tuple[Any, Reference | None]]
+    domain: Domain | None = None
     notes: Sequence[str] = ()
 
     def run(self, folder: RunFolder, report: Reporter) -> Outcome:
@@ -153,8 +165,11 @@ class MdJob:
             for each in item.recorded(world, run.timestep, target)
         ]
         results = MdResults.of(
-            world, output, recorded, folder, run.trusted_deviation, run.largest_force,
-            self._lattice_constant(),
+            world, output, recorded, folder,
+            Limits(
+                run.trusted_deviation, run.largest_force, self._lattice_constant(),
+                self.domain,
+            ),
         )  # fmt: skip
         simulation = Simulation(
             world=world,

@@ -3,13 +3,17 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ...models.potentials.fields import with_species
 from ..data.checks import check_training, remarks
-from ..data.frames import species_of, split_frames
+from ..data.frames import LabelledFrame, species_of, split_frames
 from ..data.keys import DataFile, LabelKeys
 from ..data.reading import read, verified
 from ..errors import InputError
 from ..learn.trainers.job import TrainingJob
+from ..learn.trainers.linear import LeastSquares, is_linear
+from ..learn.trainers.linear_job import LinearJob
 from ..learn.trainers.potential import Settings
 from ..learn.trainers.tables import TrainingSet
 from ..runtime import dtype_of
@@ -17,7 +21,7 @@ from ..schema.base import locate
 from ..schema.train import CosineSection, SoapSection, TrainScenario
 
 
-def assemble(scenario: TrainScenario, base: Path) -> TrainingJob:
+def assemble(scenario: TrainScenario, base: Path) -> TrainingJob | LinearJob:
     """Read the data and return the job.
 
     Raises:
@@ -45,6 +49,8 @@ def assemble(scenario: TrainScenario, base: Path) -> TrainingJob:
     check_training(frames, train, weights, scenario.group_weights)
     form = _form(scenario.model, species)
     species, cutoff = tuple(form.species), form.cutoff
+    if is_linear(form):
+        return _linear(scenario, form, frames, held, [reading.path for reading in data])
     return TrainingJob(
         form=form,
         settings=_settings(scenario),
@@ -70,6 +76,39 @@ def _located(
     names = LabelKeys.model_fields
     both = {name: own.get(name, getattr(keys, name)) for name in names}
     return locate(path, base, hint), LabelKeys(**both)
+
+
+def _linear(
+    scenario: TrainScenario,
+    form: Any,
+    frames: list[LabelledFrame],
+    held: list[LabelledFrame],
+    files: list[Path],
+) -> LinearJob:
+    """Return the job of a model that is solved for.
+
+    Raises:
+        InputError: fewer frames than parts that are left out in turns.
+    """
+    assert isinstance(scenario.loss, LeastSquares)
+    if len(frames) < scenario.loss.folds:
+        raise InputError(
+            f"loss.folds: {scenario.loss.folds} parts of {len(frames)} frames; at most one "
+            "part for each frame"
+        )
+    species, cutoff = tuple(form.species), form.cutoff
+    data = TrainingSet.of(frames, species, cutoff, torch.float64)
+    data.weights = [scenario.group_weights.get(frame.group, 1.0) for frame in frames]
+    return LinearJob(
+        form=form,
+        settings=scenario.loss,
+        data=data,
+        test=TrainingSet.of(held, species, cutoff, torch.float64) if held else None,
+        files=files,
+        name=scenario.name,
+        seed=scenario.seed,
+        threads=scenario.threads,
+    )
 
 
 def _form(form: Any, species: tuple[str, ...]) -> Any:

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
+import torch
 from annotated_types import Interval
 from ase import Atoms
 from ase.build import bulk
+from pydantic import BeforeValidator
 
 from ...models.parts import Family, part
-from ...models.potentials.fields import Positive
 from ..data.structures import (
     SPEEDS,
     StructureKeys,
@@ -19,14 +20,21 @@ from ..data.structures import (
     set_velocities,
 )
 from ..errors import InputError
-from ..schema.base import InputPath, locate
+from ..runtime import check_memory
+from ..schema.base import InputPath, locate, thrice
 from .interactions import Symbol
 
 Count = Annotated[int, Interval(ge=1, le=1000)]
+Copies = Annotated[tuple[Count, Count, Count], BeforeValidator(thrice)]
+Length = Annotated[float, Interval(gt=0, le=1000)]
+Mass = Annotated[float, Interval(gt=0, le=1000)]
 Rattle = Annotated[float, Interval(ge=0, le=1)]
 
 MOST_ATOMS = 50_000_000
 """More atoms than this, all replicas together, are refused before they are made."""
+
+_NUMBERS = 150
+"""Numbers of an atom while a run is made: state, copies, neighbours of a liquid."""
 
 STRUCTURES = Family(
     "structure",
@@ -53,7 +61,7 @@ class FileStructure:
     """Chemical symbols of types 1, 2, ... of a LAMMPS file."""
     frame: int = -1
     """Which frame of the file; -1 is the last."""
-    repeat: tuple[Count, Count, Count] = (1, 1, 1)
+    repeat: Copies = (1, 1, 1)
     """Copies along each lattice vector."""
     rattle: Rattle = 0.0
     """Standard deviation of random displacements, angstrom."""
@@ -94,11 +102,11 @@ class CrystalStructure:
     """Chemical symbol."""
     lattice: Literal["fcc", "bcc", "sc", "diamond"]
     """Crystal structure."""
-    lattice_constant: Positive
+    lattice_constant: Length
     """Edge of the cubic cell, angstrom (or sigma)."""
-    repeat: tuple[Count, Count, Count] = (1, 1, 1)
+    repeat: Copies = (1, 1, 1)
     """Copies along each edge."""
-    mass: Positive | None = None
+    mass: Mass | None = None
     """Mass in amu if not the element's; reduced units need one."""
     rattle: Rattle = 0.0
     """Standard deviation of random displacements, angstrom."""
@@ -119,13 +127,13 @@ class CrystalStructure:
 class LiquidLattice:
     """An fcc lattice at a given density, to be melted (reduced units, argon, ...)."""
 
-    density: Positive
+    density: Length
     """Atoms per cubic angstrom (or reduced density)."""
     cells: Annotated[int, Interval(ge=1, le=200)]
     """Cubic cells along each edge; there are four atoms in each."""
     element: Symbol = "Ar"
     """Chemical symbol."""
-    mass: Positive | None = None
+    mass: Mass | None = None
     """Mass in amu if not the element's; reduced units need one."""
     kind: Literal["fcc_density"] = "fcc_density"
 
@@ -174,9 +182,11 @@ def repeated(cell: Atoms, copies: tuple[int, int, int], replicas: int) -> Atoms:
     """Return a supercell.
 
     Raises:
-        InputError: with its replicas it has more than :data:`MOST_ATOMS`.
+        InputError: with its replicas it has more than :data:`MOST_ATOMS`, or more than
+            the memory holds.
     """
     atoms = len(cell) * math.prod(copies) * replicas
+    check_memory(_NUMBERS * atoms, torch.float64, f"structure: {atoms} atoms")
     if atoms > MOST_ATOMS:
         raise InputError(f"structure: {atoms} atoms in all; at most {MOST_ATOMS}")
     return cell.repeat(copies)
