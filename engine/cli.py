@@ -291,6 +291,21 @@ def label(
         raise EngineError("no structure could be labelled")
 
 
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE",
+    help="How to read them, e.g. --set energy_key=REF_energy.",
+)  # fmt: skip
+def data(files: Sequence[Path], settings: Sequence[str]) -> None:
+    """Show what sets of labels hold, group by group, and what stands out."""
+    from rich.console import Console
+
+    from .data.show import show
+
+    show(files, settings, Console())
+
+
 @main.command(name="list")
 def list_scenarios() -> None:
     """List the shipped scenarios."""
@@ -313,19 +328,35 @@ def schema() -> None:
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
     "--to",
-    type=click.Choice(["metatomic", "torchscript", "deepmd-data"]),
+    type=click.Choice(
+        [
+            "metatomic",
+            "torchscript",
+            "extxyz",
+            "deepmd-data",
+            "deepmd-mixed",
+            "mlearn",
+            "fitsnap",
+            "ase-db",
+        ]
+    ),
     default="metatomic",
     show_default=True,
 )
 @click.option("--out", type=click.Path(path_type=Path), help="File or folder to write.")
 @click.option("--precision", type=click.Choice(["f32", "f64"]), default="f64")
 def export(model: Path, to: str, out: Path | None, precision: str) -> None:
-    """Write MODEL (or, for deepmd-data, labelled frames) for other programs."""
-    if to == "deepmd-data":
-        from .interop.data import write_deepmd
-        from .md.data import read_frames
+    """Write MODEL, a potential or labelled frames, for other programs."""
+    from .data import writing
+    from .data.reading import read, verified
 
-        target = write_deepmd(read_frames(model), out or model.with_suffix(".deepmd"))
+    if to in writing.WRITERS:
+        reading = read(model)
+        if reading.open_order:
+            reading, _ = verified(reading)
+        target = out or model.with_name(model.stem + "-out" + writing.SUFFIXES[to])
+        for text in writing.write(reading.frames, to, target):
+            click.echo(f"{model}: {text}", err=True)
     else:
         from .interop.export import export as write
 

@@ -110,6 +110,7 @@ class MdResults:
             {
                 "positions": units["length"], "cell": units["length"],
                 "forces": units["force"], "time": units["time"],
+                "energy": units["energy"], "masses": "amu",
             },
             chunk=max(1, min(64, 4_000_000 // max(24 * state.atoms, 1))),
         )  # fmt: skip
@@ -277,7 +278,7 @@ def _unit(name: str, units: Mapping[str, str]) -> str:
 
 
 def _frame(state: ParticleState, output: Any) -> dict[str, Tensor]:
-    names = ["positions", "cell", "species", "system", "periodic"]
+    names = ["positions", "cell", "species", "system", "periodic", "masses", "energy"]
     names += ["momenta"] * output.velocities + ["forces"] * output.forces
     frame = {name: getattr(state, name) for name in names}
     if state.deviation.numel():
