@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from ..gas.collisions.species import SPECIES
 from ..gas.initial import INITIAL
 from .base import Common, Section, choice
-from .gas import BoundarySection, GridSection, Positive, TimeSection
+from .box import BoundarySection, GridSection, Positive, TimeSection
 
 
 class HardSpheres(Section):
