@@ -1,6 +1,7 @@
 """Particles: conservation, absolute rates, relaxation, walls, and the same bits always."""
 
 import hashlib
+import itertools
 import math
 import os
 import subprocess
@@ -16,6 +17,7 @@ from scalebridge.engine.gas.collisions.molecules import (
     Molecules,
     from_potential,
     hard_spheres,
+    rotating,
     variable_spheres,
 )
 from scalebridge.engine.gas.collisions.published import PUBLISHED
@@ -225,3 +227,55 @@ def test_too_many_particles_stop_the_run_by_name():
     )
     with pytest.raises(GuardError, match="raise capacity"):
         run(world, 100)
+
+
+def test_stress_is_that_in_the_middle_of_the_collisions():
+    """Decay of an anisotropic gas with a coarse step: sums lie on the exact curve."""
+    kn, step = 0.1, 0.03
+    world = box(
+        variable_spheres(kn, 1.0), per_cell=40_000.0, time_step=step, sample_every=1
+    )
+    state = world.init(torch.Generator().manual_seed(3))
+    stretch = torch.tensor([1.5, 1.0, 1.0])
+    state = replace(state, velocities=state.velocities * stretch)
+    begun = state.velocities[0, : world.expected].square().mean(0)
+    stress = float(begun[0] - begun.mean())
+    total = 0.0
+    for _ in range(4):
+        state = world.step(state)
+    total = float(world.observe(state)["stress"][0, :, 0, 0].mean())
+    # steps k act from k to k + 1; what was summed is the mean of both ends of each
+    decay = [math.exp(-k * step / kn) for k in range(5)]
+    exact = stress * sum(0.5 * (a + b) for a, b in itertools.pairwise(decay)) / 4
+    assert total == pytest.approx(exact, rel=0.02)
+
+
+def test_rotation_relaxes_at_its_rate_and_shares_the_energy():
+    """Hot translation, cold rotation: T_r approaches T as exp(-collisions / Z)."""
+    omega, z = 0.75, 5.0
+    molecules = rotating(variable_spheres(0.1, omega), omega, z)
+    world = box(molecules, per_cell=20_000.0, sample_every=0)
+    state = world.init(torch.Generator().manual_seed(3))
+    n = world.expected
+    velocities = state.velocities.clone()
+    velocities[..., 3] *= 0.5
+    state = replace(state, velocities=velocities)
+
+    def both(state) -> tuple[float, float]:
+        v = state.velocities[0, :n]
+        return float(v[:, :3].square().mean()), float(v[:, 3].mean())
+
+    t, r = both(state)
+    energy = 1.5 * t + r
+    for _ in range(60):
+        state = world.step(state)
+    made = 2 * float(state.collisions.sum()) / n
+    t2, r2 = both(state)
+    assert 1.5 * t2 + r2 == pytest.approx(energy, rel=1e-12)
+    # d(T - T_r) = -(1 + 2/3) (T - T_r) / Z per collision of a molecule
+    expected = (t - r) * math.exp(-made / z * (5 / 3))
+    assert t2 - r2 == pytest.approx(expected, abs=0.012)
+    for _ in range(150):
+        state = world.step(state)
+    t3, r3 = both(state)
+    assert t3 == pytest.approx(r3, abs=0.012)
