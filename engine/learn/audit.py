@@ -11,6 +11,7 @@ import torch
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from ...models.card import save_module
+from ..comparison import rank
 from ..protocols import Check, Committee, Explorer, Figure, Labeler, Outcome
 from ..rundir import RunFolder, write_atomically
 from ..runtime import generator
@@ -104,7 +105,7 @@ def _figures(
         name: float(error[stratum == number].square().mean().sqrt())
         for number, name in enumerate(names)
     }
-    worst = max(rms, key=lambda name: rms[name])
+    worst = max(rms, key=lambda name: rank(rms[name]))
     unit = "eV/angstrom"
     return {
         "worst_force_error": Figure(rms[worst], unit, note=worst),

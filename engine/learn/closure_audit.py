@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from ...models.card import save_module
+from ..comparison import rank
 from ..protocols import Check, Committee, Figure, Labeler, Outcome
 from ..rundir import RunFolder
 from .closures import FLOWS, LABELS, FlowLabel, FlowSample, flux_error, followed
@@ -82,7 +83,7 @@ class ClosureAudit:
             name: float(error[stratum == number].square().mean().sqrt())
             for number, name in enumerate(names)
         }
-        worst = max(rms, key=lambda name: rms[name])
+        worst = max(rms, key=lambda name: rank(rms[name]))
         return {
             "worst_flux_error": Figure(rms[worst], note=worst),
             "mean_flux_error": Figure(float(error.square().mean().sqrt())),

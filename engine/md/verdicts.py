@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..comparison import worst
+from ..comparison import rank, worst
 from ..protocols import Check
 from ..rundir import RunFolder
 from ..statistics import FEWEST, equilibrium, inefficiency, line, trend
@@ -203,17 +203,13 @@ def equilibrium_checks(series: Series) -> Iterator[Check]:
         return
     scaled = {n: _standard(v) for n, v in series.values.items() if n in _SERIES}
     found = {name: trend(values) for name, values in scaled.items()}
-    name = max(found, key=lambda each: _rank(found[each]))
+    name = max(found, key=lambda each: rank(found[each]))
     note = f"{name.replace('_', ' ')}: trend of the last two thirds of the averaged part"
     yield Check("equilibrium", "accuracy", found[name], TREND, unit="sigma", note=note)
     counts = {n: equilibrium(v[series.start :], 1).effective for n, v in scaled.items()}
-    name = min(counts, key=lambda each: -_rank(-counts[each]))
+    name = min(counts, key=lambda each: -rank(-counts[each]))
     note = f"independent samples of the {name.replace('_', ' ')}"
     yield Check("sampling", "accuracy", counts[name], EFFECTIVE, at_least=True, note=note)
-
-
-def _rank(value: float) -> float:
-    return math.inf if math.isnan(value) else value
 
 
 def set_point_checks(
@@ -252,7 +248,7 @@ def _set_point(
         off = abs(float(mean[mine].mean()) - value)
         noise = float(np.sqrt((error[mine] ** 2).sum())) / int(mine.sum())
         rows.append((off, SIGMAS * noise + float(allowed[mine][0]), value, noise))
-    off, bound, value, noise = max(rows, key=lambda row: _rank(row[0] / row[1]))
+    off, bound, value, noise = max(rows, key=lambda row: rank(row[0] / row[1]))
     unit = world.units.names[name]
     note = f"distance of the mean (error {noise:.2g}) from {value:g} {unit}, asked for"
     return Check(f"set_point_{name}", "accuracy", off, bound, unit=unit, note=note)
