@@ -47,6 +47,10 @@ MARGIN = 0.05
 """Part of the range of the training data by which a run may leave it: the ends of the range
 are single frames, and a model reproduces their energies only to its own error."""
 
+NARROW = {"potential_energy": 0.005, "volume": 0.02}
+"""Least margin where the data have hardly a range: 5 meV per atom, the error of a fair
+model, and 2 % of the volume, beyond which a pressure changes by a tenth of a modulus."""
+
 TOUCH = 0.97
 """Part of the shortest distance in the training data that two atoms may come to."""
 
@@ -292,7 +296,8 @@ def domain_checks(
         words = name.replace("_", " ")
         data = f"trained on {known[0]:.4g} to {known[1]:.4g}"
         note = f"{words} {low:.4g} to {high:.4g}, {data}"
-        allowed = MARGIN * (known[1] - known[0])
+        least = NARROW[name] * (1.0 if name == "potential_energy" else known[1])
+        allowed = max(MARGIN * (known[1] - known[0]), least)
         yield Check(f"domain_{name}", "domain", outside, allowed, unit=unit, note=note)
     if domain.shortest is not None and nearest is not None:
         note = "shortest distance of two atoms; the training data end there"
