@@ -26,6 +26,9 @@ class Program(click.Group):
         """Run a command."""
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("engine: stopped", err=True)
+            ctx.exit(Exit.INTERRUPTED)
         except EngineError as error:
             if os.environ.get("SCALEBRIDGE_DEBUG"):
                 raise
@@ -123,30 +126,37 @@ def run(
     """Run a scenario: a file, or the name of a shipped one (see `engine list`)."""
     from . import commands
     from .interop.cluster import execution
+    from .rundir import begun
 
     if resume and out is None:
         raise InputError("--resume: needs --out, the folder of the run to continue")
-    begun = time.monotonic()
+    start = time.monotonic()
     with execution(executor, workers) as where:
-        if resume and out is not None and (out / "resolved.json").exists():
-            outcome = commands.resume(out, where, **manner.options)
+        chosen = list(settings) + ([f'device="{device}"'] if device else []) + where
+        if resume and out is not None and begun(out):
+            outcome = commands.resume(out, chosen, scenario=scenario, **manner.options)
         else:
-            chosen = list(settings) + ([f'device="{device}"'] if device else []) + where
             outcome = commands.run(scenario, chosen, out, **manner.options)
-    _end(outcome, manner, time.monotonic() - begun)
+    _end(outcome, manner, time.monotonic() - start)
 
 
 @main.command()
 @click.argument("directory", type=click.Path(path_type=Path))
+@_settings
 @click.option("--previous", is_flag=True, help="From the checkpoint before the newest.")
 @_manner
-def resume(directory: Path, previous: bool, manner: Manner) -> None:
-    """Continue a run that was interrupted, killed or stopped; nothing to edit."""
+def resume(
+    directory: Path, settings: Sequence[str], previous: bool, manner: Manner
+) -> None:
+    """Continue a run that was interrupted, killed or stopped; nothing to edit.
+
+    --set may change what does not touch the physics, such as run.steps.
+    """
     from . import commands
 
-    begun = time.monotonic()
-    outcome = commands.resume(directory, previous=previous, **manner.options)
-    _end(outcome, manner, time.monotonic() - begun)
+    start = time.monotonic()
+    outcome = commands.resume(directory, settings, previous=previous, **manner.options)
+    _end(outcome, manner, time.monotonic() - start)
 
 
 def _end(outcome: "Outcome", manner: Manner, seconds: float) -> None:

@@ -18,7 +18,7 @@ from ..engine.protocols import Check, headline, told
 from ..engine.rundir import write_atomically, write_text
 from . import figures, learning, names, plots, render, style
 from .picture import Picture, Undrawn, framed, to_png
-from .record import Record, systems_of
+from .record import Record, reading, systems_of
 
 MAX_PICTURES = 24
 
@@ -37,15 +37,16 @@ def write_report(path: Path | str) -> Path:
     """
     render.start_probe()
     record = Record(path)
-    with style.styled():
+    with style.styled(), reading(path):
         drawn = list(pictures(record))
+        page = document(record, drawn)
     first = next((p for p in drawn if isinstance(p, Picture)), None)
     if first is not None:
         write_atomically(
             record.path / "picture.png", lambda part: part.write_bytes(first.png)
         )
     target = record.path / "report.html"
-    write_text(target, document(record, drawn))
+    write_text(target, page)
     return target
 
 

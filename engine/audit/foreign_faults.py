@@ -1,7 +1,7 @@
 """Calculators of ASE with a planted defect, each of the smallest size that matters.
 
-A force is wrong by a thousandth, an energy jumps by 1e-4 eV, a cell is misread: what happens
-to codes whose neighbour lists, caches and unit conversions somebody has written.
+A force is wrong by a thousandth, an energy jumps by 1e-4 eV, a cell is misread: what
+happens to codes whose neighbour lists, caches and unit conversions somebody has written.
 """
 
 import itertools
@@ -86,7 +86,7 @@ def pairs(atoms: Atoms, reach: float = RANGE) -> tuple[np.ndarray, ...]:
 def pair_forces(
     atoms: Atoms, reach: float = RANGE, chosen: Any = slice(None), cut: float = math.inf
 ) -> np.ndarray:
-    """Return forces of ``u = (1 - d/reach)^3`` eV of some pairs, those beyond ``cut`` not."""
+    """Return forces of ``u = (1 - d/reach)^3`` eV of chosen pairs up to ``cut``."""
     i, _, d, vector, shift = pairs(atoms, reach)
     slope = -3 * (1 - d / reach) ** 2 / reach * (d < cut)
     use = np.ones(len(i), bool) if isinstance(chosen, slice) else chosen(shift)
@@ -180,7 +180,7 @@ def _unwrapped(atoms: Atoms) -> bool:
     if not atoms.pbc.all():
         return False
     part = atoms.positions @ np.linalg.inv(atoms.cell.array)
-    return bool((np.abs(part - 0.5) > 0.75).any())
+    return bool(np.any(np.abs(part - 0.5) > 0.75))
 
 
 def _oblique(atoms: Atoms) -> bool:
@@ -309,7 +309,9 @@ CHANGES: Mapping[str, Change] = {
     "NaN above 200 atoms": _nan(lambda a: len(a) > 200),
     "NaN in oblique cells": _nan(lambda a: bool(a.pbc.all()) and _oblique(a)),
     "NaN outside the cell": _nan(_unwrapped),
-    "NaN energy of small cells": _nan(lambda a: a.pbc.all() and len(a) < 16, "energy"),
+    "NaN energy of small cells": _nan(
+        lambda a: bool(a.pbc.all()) and len(a) < 16, "energy"
+    ),
     "NaN energy of two atoms": _nan(lambda a: len(a) == 2, "energy"),
     "energy jumps with a pair": _energy(lambda a, r, p: STEP * _within(a, 3.0)),
     "energy jumps at a range": _energy(lambda a, r, p: STEP * _within(a, 4.5)),
@@ -338,7 +340,7 @@ SEEN: Mapping[str, Callable[[Atoms], Atoms]] = {
 """Defects that change what is computed."""
 
 
-def foreign_faults() -> dict[str, Calculator]:
+def foreign_faults() -> dict[str, Planted]:
     """Return every calculator with a planted defect, by the defect's name."""
     changed = {name: Planted(change) for name, change in CHANGES.items()}
     return changed | {name: Planted(seen=seen) for name, seen in SEEN.items()}

@@ -334,7 +334,7 @@ class KineticWorld:
 
         ``f_k = theta^(k/2) / k! integral He_k((v - u) / sqrt(theta)) f dv`` for k =
         3..order, with theta the variance along the first axis (Cai, Fan, Li, 2013, eq.
-        2.3). This is the state of :class:`..moment.hermite.HermiteWorld`.
+        2.3). See :mod:`..equations.line`.
 
         Returns:
             ``[batch, *grid.shape, order + 1]`` = (rho, u, theta, f_3 .. f_order).
