@@ -188,6 +188,10 @@ def _oblique(atoms: Atoms) -> bool:
     return bool(np.abs(cell - np.diag(np.diag(cell))).max() > 1e-6)
 
 
+def _tiny(atoms: Atoms) -> bool:
+    return bool(atoms.pbc.all()) and len(atoms) < 16
+
+
 def _face(atoms: Atoms) -> np.ndarray:
     """Return 1 for atoms within 5 % of a face."""
     if not atoms.pbc.all():
@@ -267,7 +271,7 @@ def _reversed(atoms: Atoms, results: Results, planted: Planted) -> None:
 def _stretched(factor: float) -> Callable[[Atoms], Atoms]:
     def seen(atoms: Atoms) -> Atoms:
         atoms.positions *= factor
-        atoms.cell *= factor
+        atoms.set_cell(factor * atoms.cell.array)
         return atoms
 
     return seen

@@ -96,9 +96,7 @@ class LinearPotential(nn.Module):
         self.weights = nn.Parameter(torch.zeros(self.members, len(self.species), count))
         self.register_buffer("energy_bias", torch.zeros(len(self.species)).double())
         for name in ("begin", "left", "right", "factor", "features", "places"):
-            value = (
-                self.program.places() if name == "places" else getattr(self.program, name)
-            )
+            value = self.program.places() if name == "places" else getattr(self.program, name)
             self.register_buffer(name, torch.from_numpy(value), persistent=False)
 
     def _apply(self, fn, recurse: bool = True):  # noqa: ANN001, ANN202 - torch's signature
@@ -140,9 +138,7 @@ class LinearPotential(nn.Module):
         """Return all products ``B [atoms, features]``."""
         inputs, nodes = moments.shape[1], moments
         begin, sizes = self.begin.long(), torch.diff(self.begin).long()
-        owner = torch.repeat_interleave(
-            torch.arange(len(sizes), device=sizes.device), sizes
-        )
+        owner = torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes)
         for first, last in self._layers():
             span = slice(int(begin[first]), int(begin[last]))
             left, right = self.left[span].long(), self.right[span].long()

@@ -168,7 +168,9 @@ def _couples(each: tuple[Factor, ...]) -> bool:
     return 2 * max(degrees) <= sum(degrees)
 
 
-def _plans(builder: _Builder, each: tuple[Factor, ...]) -> list[int | tuple[int, int, int]]:
+def _plans(
+    builder: _Builder, each: tuple[Factor, ...]
+) -> list[int | tuple[int, int, int]]:
     """Return the invariants of some moments: a node, or two blocks and their degree."""
     first, degree = builder.first, each[-1][1]
     if len(each) == 1:

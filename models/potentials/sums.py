@@ -87,9 +87,9 @@ class ZblRepulsion(nn.Module):
 class ZblSum:
     """A network and the repulsion of Ziegler, Biersack and Littmark at short distances."""
 
-    network: Annotated[HigherMoments | SmoothEdition | ClusterExpansion, ByKind()] = (
-        HigherMoments()
-    )
+    network: Annotated[
+        HigherMoments | SmoothEdition | ClusterExpansion, ByKind()
+    ] = HigherMoments()
     """Form of the network, with a ``kind`` of its own."""
     numbers: tuple[int, ...] = ()
     """Atomic numbers; those of the species by default."""

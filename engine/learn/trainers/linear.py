@@ -209,7 +209,9 @@ class Solution:
 def fit(
     model: Any, data: TrainingSet, settings: LeastSquares, seed: int
 ) -> Iterator[tuple[int, int, Solution | None]]:
-    """Fit; yields frames done and frames in all, at last with the solution."""
+    """Fit; yields frames done and frames in all, at last with the solution.
+
+    """
     frames = len(data.frames)
     equations = Equations(model, data, settings)
     fold = np.random.default_rng(seed).permutation(frames) % settings.folds
