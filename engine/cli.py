@@ -408,14 +408,15 @@ def audit(
     """Audit the physical properties of MODEL; exit status 0 only if all pass.
 
     MODEL is a saved model, the name of a shipped one, the folder of a run that made a
-    wavefunction, or ase:NAME for a calculator.
+    wavefunction, ase:NAME for a calculator of ASE, or package.module:object (for a
+    calculator also ase:package.module:object) for one of your own: a calculator, potential,
+    closure or wavefunction, or a function without arguments that makes it.
     """
     from .audit import findings, module
 
-    kind, _, name = model.partition(":")
-    if kind == "ase" and name:
-        report = module.audit_calculator(name, structure, temperature)
-        stem = (out or Path()) / name
+    if ":" in model and not Path(model).exists():
+        report = module.audit_named(model, structure, frames, precision, temperature)
+        stem = (out or Path()) / model.replace(":", ".")
     elif (Path(model) / "resolved.json").is_file():
         from .jobs.vmc import trained_wavefunction
 
