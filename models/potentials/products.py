@@ -151,9 +151,10 @@ def build_program(
     orders = [len(each) + 1 for each, _ in plans]
     degrees = [degree(*each) for each, _ in plans]
     terms = np.array(builder.terms).reshape(-1, 3)
-    left, right = terms[:, :2].astype(np.int32).T
+    left, right = (terms[:, k].astype(np.int32) for k in (0, 1))
     return Program(
-        tuple(builder.first), np.array(builder.begin, np.int32), left, right, terms[:, 2],
+        tuple(builder.first), np.array(builder.begin, np.int32), left, right,
+        terms[:, 2].copy(),
         np.array(features, np.int32), np.array(orders), np.array(degrees),
     )  # fmt: skip
 
