@@ -99,9 +99,7 @@ def write_harmonics(room: Template, at, columns, x, y, z, lmax: Template, real: 
 
 
 @ti.func
-def write_radial(
-    room: Template, at, basis, d, inside, form: Template, real: Template
-):
+def write_radial(room: Template, at, basis, d, inside, form: Template, real: Template):
     """Write ``T_b(x) w`` at ``at`` and its derivatives by r behind them; 0 outside."""
     first = form[0]
     last = form[1]
@@ -175,7 +173,7 @@ def k_expansion(
     """Energies, ``dE_i/dd_ij [solutions, rows, width, 4]``, its sum over j, and virials.
 
     ``members [blocks, lanes]`` rows of a block, -1 for none; ``spans [species, columns +
-    1]`` where the inputs of a harmonic stand in ``inputs``, one for each radial function from 0.
+    1]`` where a harmonic's inputs stand in ``inputs``, one for each radial function from 0.
     """
     for item in range(workers * SPREAD):
         if item % SPREAD != 0:
@@ -390,7 +388,7 @@ class Expansion:
     lmax: int
 
     def room(self, lanes: int) -> Tensor:
-        """Return memory for one block of atoms of every thread, ``[threads, size, lanes]``."""
+        """Return memory for a block of every thread, ``[threads, size, lanes]``."""
         nodes = len(self.inputs) + len(self.program[0]) - 1
         size = 2 * self.basis + 4 * (self.lmax + 1) ** 2 + 2 * nodes
         solutions = len(self.weights) * len(self.inputs)

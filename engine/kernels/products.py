@@ -7,7 +7,6 @@ vector register; the list itself is data, so nothing is compiled for a basis.
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..runtime import start
@@ -134,7 +133,8 @@ def design(program: Any, tables: dict[str, Tensor], width: int) -> tuple[Tensor,
         k_design(
             program["begin"], program["left"], program["right"], program["factor"],
             program["features"], program["kind"], program["function"],
-            program["column"], tables["species"], tables["kinds"], moments, *vectors, tables["neighbour"],
+            program["column"], tables["species"], tables["kinds"], moments,
+            *vectors, tables["neighbour"],
             like.new_empty(nodes), like.new_empty(nodes, lanes), energies, forces, virial,
             kernel_type(like.dtype), lanes, slots // lanes, tables["phi"].shape[1],
             tables["angular"].shape[1],

@@ -47,9 +47,10 @@ class LinearJob:
         begun = time.process_time()
         model = self.form.build(self.seed).double()
         solution = None
-        for done, count, solution in fit(model, self.data, self.settings, self.seed):
-            if done % 20 == 0 or done == count:
-                report.progress(done, count, {"frames": str(done % len(self.data.frames))})
+        for done, count, found in fit(model, self.data, self.settings, self.seed):
+            solution = found
+            if done % 20 == 0 or found is not None:
+                report.progress(done, count, {"frames": str(len(self.data.frames))})
         assert solution is not None
         install(model, solution.mean, solution.draws)
         seconds = time.process_time() - begun
