@@ -7,11 +7,13 @@ from pydantic import Field, model_validator
 from ...models.potentials import POTENTIALS
 from ...models.potentials.deep_potential import HigherMoments
 from ...models.potentials.fields import Positive
+from ..data.keys import DataFile, LabelKeys
 from ..learn.trainers import LOSSES
 from ..learn.trainers.linear import LeastSquares, is_linear
 from ..learn.trainers.potential import PlainLoss
 from .base import Common, InputPath, Section, choice
 
+Source = InputPath | DataFile
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -68,7 +70,7 @@ class ExponentialSection(Section):
     """Learning rate at the end."""
 
 
-class TrainScenario(Common):
+class TrainScenario(LabelKeys, Common):
     """Trains a potential, or a committee, on labelled configurations."""
 
     job: ClassVar[str] = "scalebridge.engine.jobs.train:assemble"
@@ -92,9 +94,10 @@ class TrainScenario(Common):
     kind: Literal["train"]
     precision: Literal["f32", "f64"] = "f32"
     """Floating-point precision of weights and tables; energies are summed in f64."""
-    data: InputPath | Annotated[tuple[InputPath, ...], Field(min_length=1)]
-    """Training sets: mlearn JSON, DeePMD-kit folders, or anything ASE reads."""
-    test: InputPath | tuple[InputPath, ...] = ()
+    data: Source | Annotated[tuple[Source, ...], Field(min_length=1)]
+    """Training sets: extended XYZ, DeePMD-kit, mlearn, FitSNAP, VASP, or what ASE reads; a
+    table {path, format, energy_key, ...} where one differs from the others."""
+    test: Source | tuple[Source, ...] = ()
     """Sets that are only looked at when the training is over."""
     published: str = ""
     """Where the sets are published; said when a path is missing."""

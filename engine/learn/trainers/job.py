@@ -31,6 +31,7 @@ class TrainingJob:
         data: labelled frames for training and validation, with their neighbours.
         test: the same for the final errors, or None.
         files: where the training frames came from, for the card.
+        notes: what was read and what is odd about it, for the log and the card.
         name: of the files that are written.
         threads: CPU threads.
     """
@@ -40,12 +41,15 @@ class TrainingJob:
     data: TrainingSet
     test: TrainingSet | None
     files: Sequence[Path]
+    notes: Sequence[str] = ()
     name: str = "model"
     threads: int = 1
 
     def run(self, folder: Any, report: Any) -> Outcome:
         """Train; goes on from the newest checkpoint of the folder, bit for bit."""
         settings = self.settings
+        for note in self.notes:
+            report.say(note)
         count = len(self.data.frames)
         train, held = split_frames(count, settings.validation, settings.seed)
         model = self.form.build(settings.seed)
@@ -123,6 +127,7 @@ class TrainingJob:
                 "sha256": frames_hash(self.data.frames),
                 "frames": len(self.data.frames),
                 "held_out": len(training.held),
+                "read": list(self.notes),
             },
             "domain": domain_of(training.data),
             "training": {"steps": training.step, **settings},

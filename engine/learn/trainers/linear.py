@@ -69,6 +69,11 @@ class LeastSquares:
     """Power of a product's degree in the prior."""
     kind: Literal["least_squares"] = "least_squares"
 
+    def weights(self, decay: float) -> tuple[float, float, float]:
+        """Return that energies, forces and virials all count, at any time."""
+        del decay
+        return self.energy, 1.0, self.virial
+
 
 @dataclass(frozen=True)
 class Rows:

@@ -27,6 +27,7 @@ class LinearJob:
         data: labelled frames, with their neighbours.
         test: the same for the final errors, or None.
         files: where the frames came from, for the card.
+        notes: what was read and what is odd about it, for the log and the card.
         name: of the files that are written.
         seed: of the parts that are left out in turns, and of the committee.
         threads: CPU threads.
@@ -37,12 +38,15 @@ class LinearJob:
     data: TrainingSet
     test: TrainingSet | None
     files: Sequence[Path]
+    notes: Sequence[str] = ()
     name: str = "model"
     seed: int = 1
     threads: int = 1
 
     def run(self, folder: Any, report: Any) -> Outcome:
         """Solve; tens of seconds, so there are no checkpoints."""
+        for note in self.notes:
+            report.say(note)
         torch.set_num_threads(self.threads)
         begun = time.process_time()
         model = self.form.build(self.seed).double()
@@ -75,6 +79,7 @@ class LinearJob:
             "units": UNITS,
             "data": {
                 "files": [f"{path.parent.name}/{path.name}" for path in self.files],
+                "read": list(self.notes),
                 "sha256": frames_hash(self.data.frames),
                 "frames": len(self.data.frames),
                 "held_out": f"each of {self.settings.folds} parts in turn",
