@@ -58,6 +58,37 @@ def autocorrelation_time(samples: Tensor, window: float = 5.0) -> float:
     return max(1.0, float(times[stop]))
 
 
+def drift(samples: Tensor) -> float:
+    """Return by how many standard errors the last third differs from the first.
+
+    Walkers are independent: the spread of their differences is the error.
+
+    Args:
+        samples: ``[steps, walkers]``.
+    """
+    third = max(len(samples) // 3, 1)
+    change = samples[-third:].double().mean(0) - samples[:third].double().mean(0)
+    error = float(change.std()) / math.sqrt(len(change))
+    return float(change.mean()) / max(error, 1e-300) if error else 0.0
+
+
+def trend(energy: Tensor, blocks: int = 10) -> tuple[float, float] | None:
+    """Return what a straight line falls by over the last third, with its error.
+
+    Returns:
+        None if there are fewer than ``10 * blocks`` steps.
+    """
+    if len(energy) < 10 * blocks:
+        return None
+    size = len(energy) // 3 // blocks
+    mean = energy[-size * blocks :].double().view(blocks, size).mean(1)
+    x = torch.linspace(-0.5, 0.5, blocks).double()
+    total = float(x.square().sum())
+    slope = float((x * (mean - mean.mean())).sum()) / total
+    residue = float((mean - mean.mean() - slope * x).square().sum()) / (blocks - 2)
+    return -slope, math.sqrt(residue / total)
+
+
 @dataclass(frozen=True)
 class Extrapolation:
     """A straight line through energy against variance.
