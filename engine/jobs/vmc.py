@@ -186,7 +186,7 @@ def _check_memory(
     if device == "cuda":
         present, where = torch.cuda.get_device_properties(0).total_memory, "the device"
     else:
-        present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        present = runtime.available_memory()
         where = "this machine"
     if needed > present:
         raise InputError(

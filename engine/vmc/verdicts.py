@@ -5,6 +5,9 @@ from .hamiltonian import Molecule
 from .hartree_fock import hartree_fock
 from .world import Problem
 
+BASIS = "aug-cc-pvdz"
+"""Of Hartree-Fock: a bound in any basis."""
+
 
 def upper_bound(problem: Problem) -> float | None:
     """Return the energy of one determinant, above which no useful wavefunction lies.
@@ -15,7 +18,7 @@ def upper_bound(problem: Problem) -> float | None:
     if not isinstance(molecule, Molecule):
         return None
     try:
-        return hartree_fock(molecule).energy
+        return hartree_fock(molecule, BASIS).energy
     except InputError:
         return None
 
