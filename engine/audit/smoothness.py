@@ -20,7 +20,7 @@ STEP = 2e-5
 Path = Callable[[Tensor], Tensor]
 """From ``t [n]`` in [0, 1] to positions ``[n, atoms, 3]``."""
 
-_LANES = 16
+_LANES = 8
 
 
 def misfit(answer: Evaluation, positions: Tensor) -> Tensor:
