@@ -198,7 +198,7 @@ def final_data(path: Path, job: Loop) -> list[tuple[float, float]]:
 
     store = LabelStore(path / "labels", identity(job.labeler), POINTS, VALUES)
     with RunFolder.open(path) as folder:
-        state = recall(folder, store, committee(runtime.generator(job.seed)))
+        state = recall(folder, store, committee(runtime.generator(job.seed)), list)
     return [(point.x, y) for point, y in state.dataset]
 
 

@@ -9,7 +9,7 @@ import torch
 
 from scalebridge.engine import scenario
 from scalebridge.engine.errors import InputError
-from scalebridge.engine.gas.moment.hermite import from_raw
+from scalebridge.engine.gas.equations.line import from_raw
 from scalebridge.engine.jobs import assemble
 from scalebridge.engine.learn.closures import (
     FLOWS,

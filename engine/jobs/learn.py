@@ -1,6 +1,5 @@
 """From a scenario of concurrent learning, of a potential or a closure, to its loop."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from ..learn.explorers.structures import distorted
 from ..learn.label_store import identity
 from ..learn.labelers import check_installed, check_labeler
 from ..learn.loop import Loop
-from ..runtime import generator
+from ..runtime import available_memory, generator
 from ..schema.learn import ClosureLearnScenario, LearnScenario, LoopScenario, StartSection
 
 _SEEDS = 900_001
@@ -166,7 +165,7 @@ def _first_samples(
 def _check_memory(explorer: Any, starts: Sequence[Start]) -> None:
     """Refuse a round whose frames do not fit into the memory of this machine."""
     needed = _BYTES * (explorer.frames(starts) if hasattr(explorer, "frames") else 0)
-    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    present = available_memory()
     if needed > 0.5 * present:
         raise InputError(
             f"explorer: the frames of a round need {needed / 1e9:.1f} GB, half of the "

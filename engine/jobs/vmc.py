@@ -1,7 +1,6 @@
 """Jobs of variational Monte Carlo."""
 
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +156,7 @@ def electrons(
         flat.size, getattr(form, "width", 8), getattr(form, "determinants", 1),
         flat.vector.element_size(),
     )  # fmt: skip
-    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    present = runtime.available_memory()
     if needed > present:
         raise InputError(
             f"system: {hamiltonian.electrons} electrons with {sampling.walkers} walkers "
@@ -188,7 +187,7 @@ def trained_wavefunction(folder: Path) -> Electrons:
 
     with RunFolder.open(folder) as opened:
         scenario = parse(opened.resolved["scenario"], str(folder / "resolved.json"))
-        checkpoint = opened.load_checkpoint()
+        checkpoint = opened.newest_checkpoint()
     if not isinstance(scenario, VmcScenario) or checkpoint is None:
         raise InputError(f"{folder}: no run of kind vmc with a checkpoint")
     problem = make_problem(scenario)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ...models.closures.face import FaceClosure, FaceStencil
-from ..gas.moment.hermite import from_raw, primitive
-from ..gas.moment.learned import ClosureEnsemble
+from ..gas.closures.ensemble import ClosureEnsemble
+from ..gas.equations.line import from_raw, primitive
 from ..protocols import Committee
 from .comparison import Reference, run_moments
 from .explorers.flows import DECADES, Flow, box, flow, knudsen_numbers, solve

@@ -148,7 +148,7 @@ class LabelStore(Generic[Sample, Label]):
             with safetensors.safe_open(path, "pt") as file:
                 about = file.metadata() or {}
                 found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, safetensors.SafetensorError) as error:
+        except (OSError, ValueError, safetensors.SafetensorError) as error:
             raise DamagedFileError(f"{path}: damaged{remedy}") from error
         if about.get("check") != fingerprint(found, self.method):
             raise DamagedFileError(f"{path}: damaged (its hash differs){remedy}")
@@ -184,7 +184,14 @@ class LabelStore(Generic[Sample, Label]):
     def failures(self, key: str) -> list[str]:
         """Return the reason of every failed attempt, oldest first."""
         path = self.folder / f"{key}.failed.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        try:
+            return list(json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, TypeError) as error:
+            raise DamagedFileError(
+                f"{path}: damaged; delete it and resume: the label is tried again"
+            ) from error
 
     def add_failure(self, key: str, reason: str) -> int:
         """Record a failed attempt; return how many there are."""
@@ -206,7 +213,8 @@ class LabelStore(Generic[Sample, Label]):
 
     def note(self, event: str, key: str) -> None:
         """Append a line to ``log.txt``: time, process, event, key."""
-        with open(self.folder / "log.txt", "a", encoding="utf-8") as file:
+        path = self.folder / "log.txt"
+        with translate_os_errors(path), open(path, "a", encoding="utf-8") as file:
             file.write(f"{time.time():.6f} {os.getpid()} {event} {key}\n")
 
     def computed(self) -> int:
@@ -228,8 +236,12 @@ class LabelStore(Generic[Sample, Label]):
         done: set[str] = set()
         again = 0
         log = self.folder / "log.txt"
-        for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else []:
-            _, _, event, key = line.split()
+        text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+        for line in text.splitlines():
+            try:
+                _, _, event, key = line.split()
+            except ValueError:
+                continue  # half a line, or NULs: the machine went down while it was written
             again += event == "begin" and key in done
             if event == "done":
                 done.add(key)

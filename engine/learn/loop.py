@@ -138,8 +138,13 @@ class Loop(Generic[Sample, Label]):
         )
         empty = self.committee(runtime.generator(self.seed))
         check_committee(empty)
-        state = recall(folder, store, empty)
         with opened(self.pool) as line, interruptible() as asked:
+            state = recall(
+                folder, store, empty,
+                lambda samples: label_all(
+                    line, store, self.labeler, samples, self.attempts, asked
+                ),
+            )  # fmt: skip
             while state.round <= self.rounds and state.reason is Reason.NONE:
                 plan = self._plan(folder, state)
                 begun = time.perf_counter()

@@ -21,7 +21,7 @@ from ..errors import DamagedFileError
 from ..protocols import Sample
 from ..rundir import translate_os_errors, write_atomically
 from .indicators import Levels
-from .label_store import Codec
+from .label_store import Codec, fingerprint
 from .selection import Arm
 
 
@@ -129,10 +129,12 @@ def save_plan(path: Path, plan: Plan[Sample], codec: Codec[Sample]) -> None:
         "seconds": plan.seconds,
     }
     plain = {k: t.detach().cpu().contiguous().clone() for k, t in tensors.items()}
+    text = json.dumps(about)
+    written = {"plan": text, "check": fingerprint(plain, text)}
     path.parent.mkdir(exist_ok=True)
     write_atomically(
         path,
-        lambda part: safetensors.torch.save_file(plain, part, {"plan": json.dumps(about)}),
+        lambda part: safetensors.torch.save_file(plain, part, written),
     )
 
 
@@ -146,8 +148,11 @@ def load_plan(path: Path, codec: Codec[Sample]) -> Plan[Sample] | None:
         return None
     try:
         with safetensors.safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {})["plan"])
+            written = file.metadata() or {}
+            about = json.loads(written["plan"])
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if written["check"] != fingerprint(found, written["plan"]):
+            raise ValueError("its hash differs")
         columns = {name: found.pop(name) for name in _COLUMNS}
     except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
         raise DamagedFileError(

@@ -107,7 +107,10 @@ def plan_path(folder: RunFolder, round: int) -> Path:
 
 
 def recall(
-    folder: RunFolder, store: LabelStore[Sample, Label], empty: Committee
+    folder: RunFolder,
+    store: LabelStore[Sample, Label],
+    empty: Committee,
+    label: Callable[[Sequence[Sample]], None],
 ) -> LoopState[Sample, Label]:
     """Return the state of the last checkpoint; the initial state without one.
 
@@ -115,9 +118,10 @@ def recall(
         folder: of the run.
         store: of the labels.
         empty: untrained models, filled from the checkpoint.
+        label: computes the labels of samples that somebody removed.
 
     Raises:
-        DamagedFileError: a plan or label that the checkpoint counts on is missing.
+        DamagedFileError: a plan that the checkpoint counts on is missing.
     """
     checkpoint = folder.load_checkpoint()
     if checkpoint is None:
@@ -129,6 +133,7 @@ def recall(
         plan = load_plan(plan_path(folder, round), store.samples)
         if plan is None:
             raise DamagedFileError(f"{plan_path(folder, round)}: missing")
+        label(plan.samples)
         labelled |= found(store, plan)
     extra = checkpoint.extra
     return LoopState(

@@ -66,6 +66,7 @@ class AuditSection(Section):
 class LoopScenario(Common):
     """Concurrent learning: when to trust, what to label, when to stop."""
 
+    changeable: ClassVar[tuple[str, ...]] = ("rounds", "execution")
     kind: Literal["learn"]
     target: Positive
     """Error to be met in the worst stratum: of forces in eV/angstrom, of a closure in its

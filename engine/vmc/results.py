@@ -17,6 +17,7 @@ from .lattice import Lattice, correlation
 from .solve import EVALUATION_STREAM
 from .spins import Spins
 from .statistics import extrapolate
+from .verdicts import accuracy_checks
 from .world import Problem, VmcState
 
 BELOW = 3.0
@@ -86,8 +87,11 @@ class Finish:
             "parameters": Figure(float(problem.flat.size)),
             "reseeded_walkers": Figure(float(reseeded)),
         }
-        figures |= _extrapolated(folder, problem.unit)
-        return Outcome(figures, checks(result, problem.exact))
+        course = _course(folder)
+        figures |= _extrapolated(course, problem.unit)
+        made = checks(result, problem.exact)
+        energies = [energy for energy, _ in course]
+        return Outcome(figures, [*made, *accuracy_checks(problem, result, energies)])
 
 
 def _write_correlation(folder: RunFolder, lattice: Lattice, spins: Tensor) -> None:
@@ -104,14 +108,18 @@ def _write_correlation(folder: RunFolder, lattice: Lattice, spins: Tensor) -> No
     group.attrs["title"] = "Correlation of two spins over their distance"
 
 
-def _extrapolated(folder: RunFolder, unit: str) -> dict[str, Figure]:
-    """Return the energy at variance zero from the course of the optimisation."""
+def _course(folder: RunFolder) -> list[tuple[float, float]]:
+    """Return energy and variance of every step of the optimisation."""
     path = folder.path / "events.jsonl"
     if not path.exists():
-        return {}
+        return []
     with open(path, encoding="utf-8") as file:
         events = [json.loads(line) for line in file]
-    course = [(e["energy"], e["variance"]) for e in events if "variance" in e]
+    return [(e["energy"], e["variance"]) for e in events if "variance" in e]
+
+
+def _extrapolated(course: list[tuple[float, float]], unit: str) -> dict[str, Figure]:
+    """Return the energy at variance zero from the course of the optimisation."""
     if not course:
         return {}
     energy, variance = torch.tensor(course, dtype=torch.float64).T
