@@ -122,7 +122,7 @@ def _starts(section: StartSection, base: Path, scenario: LearnScenario) -> list[
     found = section.structure.structure(base, scenario.seed)
     masses = torch.tensor(found.get_masses(), dtype=torch.float64)
     pressure = section.pressure
-    if isinstance(pressure, float):
+    if isinstance(pressure, int | float):
         pressure = (pressure, pressure)
     if pressure is not None and (
         not found.pbc.all() or getattr(section.structure, "vacuum", 0.0) > 0

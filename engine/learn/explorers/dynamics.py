@@ -22,7 +22,7 @@ from ...md.state import ParticleState
 from ...md.units import METAL
 from ...md.world import MolecularDynamics, per_system
 from ...protocols import Committee
-from ..atoms import Configuration, fast, stacked
+from ..atoms import Configuration, fast, leader, stacked
 from .bias import Bias
 
 
@@ -51,7 +51,9 @@ SEGMENTS = 8
 
 @part
 class Dynamics:
-    """Langevin dynamics of the committee's mean, all walkers in one batch.
+    """Langevin dynamics by the committee, all walkers in one batch.
+
+    The first member moves the atoms (with a bias: the mean), all members judge.
 
     Every ``stride`` steps all walkers are screened. What is yielded: of each stratum
     ``kept`` frames drawn uniformly from all that were screened, which stand for them
@@ -88,13 +90,14 @@ class Dynamics:
     nearest: Annotated[float, Gt(0)] = 0.7
     """A frame in which two atoms are closer has failed, angstrom."""
     bias: Bias | None = None
-    """Left out: walkers follow the committee's mean alone."""
+    """Left out: nothing pushes walkers to where the members disagree."""
     kind: Literal["dynamics"] = "dynamics"
 
     def explorer(self, starts: Sequence[Start], trusted: float = math.inf) -> "Walks":
         """Return the walks from ``starts`` that end above the deviation ``trusted``."""
-        potential = fast if self.bias is None else self.bias.potential
-        return Walks(self, starts, trusted, potential)
+        if self.bias is None:
+            return Walks(self, starts, trusted, fast, leader)
+        return Walks(self, starts, trusted, self.bias.potential)
 
     def frames(self, starts: Sequence[Start]) -> int:
         """Return how many atoms all frames that are kept hold together, at most."""
@@ -136,24 +139,29 @@ class Walks:
         starts: one walker each.
         trusted: deviation up to which a walker goes on, eV/angstrom.
         potential: makes a potential with a deviation from the committee.
+        mover: makes what moves the atoms between screened frames; None: ``potential``.
     """
 
     settings: Dynamics
     starts: Sequence[Start]
     trusted: float = math.inf
     potential: Callable[[Committee], Potential] = fast
+    mover: Callable[[Committee], Potential] | None = None
 
     def explore(
         self, committee: Committee, rng: torch.Generator
     ) -> Iterator[Configuration]:
         """Yield frames of all walkers; those at constant pressure after the others."""
-        potential = self.potential(committee)
+        judge = self.potential(committee)
+        potential = judge if self.mover is None else self.mover(committee)
         for constant in (False, True):
             some = [s for s in self.starts if (s.pressure is not None) == constant]
             if some:
-                yield from replace(self, starts=some)._walk(potential, rng)
+                yield from replace(self, starts=some)._walk(potential, judge, rng)
 
-    def _walk(self, potential: Potential, rng: torch.Generator) -> Iterator[Configuration]:
+    def _walk(
+        self, potential: Potential, judge: Potential, rng: torch.Generator
+    ) -> Iterator[Configuration]:
         own = self.settings
         names = dict.fromkeys(start.configuration.stratum for start in self.starts)
         seeds = torch.randint(2**31, (len(names),), generator=rng).tolist()
@@ -172,6 +180,7 @@ class Walks:
             if step % segment == 0:
                 yield from found.values()
                 found, best = {}, [math.nan] * len(self.starts)
+            state = _seen(judge, world, state)
             deviation, bad = self._judge(world, state)
             stop = (bad | (~(deviation <= self.trusted) & due)).tolist()
             size = deviation.tolist()
@@ -259,6 +268,16 @@ class Walks:
         return deviation, bad
 
 
+def _seen(
+    judge: Potential, world: MolecularDynamics, state: ParticleState
+) -> ParticleState:
+    """Return the state with the deviation of the committee; unchanged if it moved it."""
+    if judge is world.potential:
+        return state
+    found = judge(state, world.neighbours(state))
+    return replace(state, deviation=found.deviation)
+
+
 def nearest_neighbour(state: ParticleState, neighbours: Neighbours) -> Tensor:
     """Return the smallest distance in each system, ``[systems]`` angstrom, inf if none."""
     index, system = neighbours.index.long(), state.system.long()
@@ -279,7 +298,8 @@ def _stepped(world: MolecularDynamics, state: ParticleState) -> ParticleState:
         there = error.state if isinstance(error.state, ParticleState) else state
         diverged = ~there.positions.isfinite().all(1)
         diverged = per_system(state, diverged.double())[state.system.long()] > 0
-        return replace(state, deviation=torch.where(diverged, math.nan, state.deviation))
+        lost = torch.where(diverged[:, None], math.nan, state.forces)
+        return replace(state, forces=lost)
 
 
 def _configuration(
