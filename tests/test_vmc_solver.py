@@ -487,9 +487,10 @@ def test_an_energy_above_hartree_fock_is_not_passed() -> None:
     """Nitrogen eleven hartree above Hartree-Fock, and one that is below."""
     reference = results.Reference(-54.4, "Hartree-Fock, cc-pvtz")
     start = torch.tensor([-54.41, 0.01]).double()
+    high = torch.tensor([-53.4, 0.01]).double()
     lost = verdicts(results.below(reference, evaluation(-43.4), start))
     assert lost == {"below_hartree_fock": False, "start": True}
-    found = verdicts(results.below(reference, evaluation(-54.5), start + 1))
+    found = verdicts(results.below(reference, evaluation(-54.5), high))
     assert found == {"below_hartree_fock": True, "start": False}
 
 
