@@ -89,7 +89,7 @@ class Finish:
             problem,
             state.walkers,
             state.width,
-            runtime.generator(self.seed, EVALUATION_STREAM),
+            runtime.generator(self.seed, EVALUATION_STREAM, state.walkers.device),
             self.sweeps,
             self.forces and can_have_forces(problem),
             self.spin,
