@@ -20,20 +20,12 @@ from safetensors.torch import load_file
 from scalebridge.engine import runtime
 from scalebridge.engine.bench import Recorder
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC
+from scalebridge.engine.gas.closures.directional import DirectionalClosure
+from scalebridge.engine.gas.equations.hermite import Closure, hermite_world, hyperbolic
+from scalebridge.engine.gas.equations.line import conserved, from_raw, primitive, to_raw
 from scalebridge.engine.gas.material import Gas
-from scalebridge.engine.gas.moment.directional import DirectionalClosure
-from scalebridge.engine.gas.moment.hermite import (
-    Closure,
-    HermiteWorld,
-    conserved,
-    from_raw,
-    hyperbolic,
-    koren,
-    primitive,
-    to_raw,
-)
-from scalebridge.engine.gas.moment.positivity import PositivityFallback
-from scalebridge.engine.gas.moment.upwind import roe
+from scalebridge.engine.gas.scheme.finite_volume import koren
+from scalebridge.engine.gas.scheme.positivity import PositivityFallback
 from scalebridge.engine.jobs.closure import load, load_realizable, sample_times
 from scalebridge.engine.learn import comparison, linear_response
 from scalebridge.engine.learn.explorers import flows, fronts, planes
@@ -287,7 +279,7 @@ def blown_up(
 ) -> tuple[int, int]:
     """Return how many runs diverged, looking every 20 steps, and how many fell back."""
     cells = w.shape[1]
-    world = HermiteWorld(
+    world = hermite_world(
         flows.box(cells),
         (ALL_PERIODIC,),
         Gas.constant_time(1),
@@ -295,12 +287,11 @@ def blown_up(
         ORDER,
         0.1 / cells,
         closure=closure,
-        dissipation=roe,
         limiter=koren,
         dtype=w.dtype,
         check=False,
     )
-    state, sure = world.start(w), PositivityFallback(world)
+    state, sure = world.start(w.movedim(-1, 1)), PositivityFallback(world)
     alive = torch.ones(len(w), dtype=torch.bool)
     corrected = torch.zeros(len(w), dtype=torch.bool)
     rest = state.moments
@@ -312,8 +303,8 @@ def blown_up(
             corrected |= state.fallbacks - before > cells
             if step % 20 == 19:
                 m = state.moments
-                theta = m[..., 2] / m[..., 0] - (m[..., 1] / m[..., 0]) ** 2
-                good = (m[..., 0] > 0) & (theta > 0) & m.isfinite().all(-1)
+                theta = m[:, 2] / m[:, 0] - (m[:, 1] / m[:, 0]) ** 2
+                good = (m[:, 0] > 0) & (theta > 0) & m.isfinite().all(1)
                 alive &= good.all(1)
                 state = replace(state, moments=torch.where(alive[:, None, None], m, rest))
     return int((~alive).sum()), int(corrected.sum())
@@ -384,7 +375,7 @@ def cost(record: Recorder) -> None:
     kinetic = (time.perf_counter() - begun) / 100 / world.time_step
     per_time = {}
     for name, closure in (("hme", hyperbolic), ("learned", modules()[0])):
-        one = HermiteWorld(
+        one = hermite_world(
             flows.box(100),
             (ALL_PERIODIC,),
             Gas.constant_time(1),
@@ -392,11 +383,10 @@ def cost(record: Recorder) -> None:
             ORDER,
             1e-3,
             closure=closure,
-            dissipation=roe,
             limiter=koren,
             check=False,
         )
-        moments = one.start(from_raw(true.raw[0], ORDER))
+        moments = one.start(from_raw(true.raw[0], ORDER).movedim(-1, 1))
         with torch.no_grad():
             moments = one.step(moments)
             begun = time.perf_counter()
@@ -577,7 +567,7 @@ def plane(record: Recorder, quick: bool) -> None:
     true = torch.stack([on_blocks(planes.conserved(each)) for each in raw])
     kn = torch.tensor([one.knudsen for one in some], dtype=torch.float64)
     start = planes.from_raw(raw[0], ORDER)
-    learned = DirectionalClosure(modules()[0].float(), 1.0 / cells)
+    learned = DirectionalClosure(modules()[0].float())
     errors, cost = {}, {}
     for name, closure in (("_hme", None), ("", learned)):
         run_plane(start, kn, (0.0, 0.01), ORDER, closure)

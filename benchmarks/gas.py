@@ -15,14 +15,14 @@ import torch
 
 from scalebridge.engine.gas import exact
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC, Inflow, Sides
+from scalebridge.engine.gas.equations.fluid import FluidWorld
+from scalebridge.engine.gas.equations.state_equation import IdealGas
 from scalebridge.engine.gas.exact import shock_jump
 from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.kinetic.boltzmann import Boltzmann
 from scalebridge.engine.gas.kinetic.velocities import Velocities
 from scalebridge.engine.gas.kinetic.world import KineticWorld
 from scalebridge.engine.gas.material import Gas
-from scalebridge.engine.gas.moment.fluid import FluidWorld
-from scalebridge.engine.gas.moment.state_equation import IdealGas
 from scalebridge.engine.gas.observe import relative_drift
 
 HERE = Path(__file__).resolve().parent

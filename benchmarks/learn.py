@@ -117,7 +117,7 @@ def silicon(arm: str, seed: int, quick: bool = False) -> dict[str, Any]:
         return by_stratum(test, errors_of(committee, test)[1])
 
     watch = Watch(loop.trainer, strata, TARGET, MOST_LABELS)
-    loop = replace(loop, trainer=watch, stop=watch, finish=lambda f, c, d: Outcome())
+    loop = replace(loop, trainer=watch, stop=watch, finish=lambda f, c, d, a: Outcome())
     size = loop.batch.size
     if arm != "learned":
         loop = replace(loop, batch=Batch(size, 1.0))
@@ -281,7 +281,7 @@ def measure_overhead(record: Recorder, quick: bool) -> None:
         pool=execution.Processes(workers),
         batch=Batch(size, 0.2),
         rounds=1 if quick else 3,
-        threshold=lambda evidence, round, target: toy.Conformal()(evidence, round, 1e-9),
+        threshold=lambda evidence, target: toy.Conformal()(evidence, 1e-9),
     )
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "run"

@@ -96,7 +96,7 @@ def closure(arm: str, seed: int, quick: bool = False) -> dict[str, Any]:
         return by_stratum(committee, test)
 
     watch = Watch(loop.trainer, strata, TARGET, MOST_LABELS)
-    loop = replace(loop, trainer=watch, stop=watch, finish=lambda f, c, d: Outcome())
+    loop = replace(loop, trainer=watch, stop=watch, finish=lambda f, c, d, a: Outcome())
     if arm == "random":
         blind = Unjudged(families, loop.explorer(0, math.inf).flows)
         loop = replace(

@@ -16,6 +16,7 @@ import torch
 
 from scalebridge.engine import runtime
 from scalebridge.engine.bench import Recorder
+from scalebridge.engine.learn.stopping import Reason
 from scalebridge.engine.rundir import write_text
 
 Run = Callable[..., dict[str, Any]]
@@ -85,13 +86,13 @@ class Watch:
 
     Attributes:
         trainer: does the work.
-        strata: from a committee to the error in every stratum of the test set.
+        held_out: from a committee to the error in every stratum of the test set.
         target: error in the worst stratum at which to stop.
         most: labels at which to stop in any case.
     """
 
     trainer: Any
-    strata: Any
+    held_out: Any
     target: float
     most: int
     labels: list[int] = field(default_factory=list)
@@ -102,7 +103,7 @@ class Watch:
     def train(self, committee: Any, dataset: Sequence[Any], rng: Any) -> Any:
         """Train and measure."""
         self.committee = self.trainer.train(committee, dataset, rng)
-        found = self.strata(self.committee)
+        found = self.held_out(self.committee)
         self.labels.append(len(dataset))
         self.worst.append(max(found.values()))
         self.mean.append(float(np.mean(list(found.values()))))
@@ -111,11 +112,19 @@ class Watch:
               f"mean {self.mean[-1]:.4f}", flush=True)  # fmt: skip
         return self.committee
 
-    def done(self, history: Any) -> bool:
-        """Stop at the target, or when it costs too much."""
-        return self.worst[-1] <= self.target or self.labels[-1] >= self.most
+    measured: int = 1
 
-    def checks(self, history: Any) -> tuple[Any, ...]:
+    def strata(self, history: Any, target: float) -> dict[str, Any]:
+        """Nothing is known but the held-out errors."""
+        return {}
+
+    def reason(self, history: Any, target: float, labels: int) -> tuple[Reason, str]:
+        """Stop at the target, or when it costs too much."""
+        if self.worst[-1] <= self.target or self.labels[-1] >= self.most:
+            return Reason.BUDGET, "held-out error met or labels spent"
+        return Reason.NONE, ""
+
+    def checks(self, history: Any, target: float) -> tuple[Any, ...]:
         """Nothing to say."""
         return ()
 

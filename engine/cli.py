@@ -26,6 +26,9 @@ class Program(click.Group):
         """Run a command."""
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("engine: stopped", err=True)
+            ctx.exit(Exit.INTERRUPTED)
         except EngineError as error:
             if os.environ.get("SCALEBRIDGE_DEBUG"):
                 raise
@@ -64,12 +67,13 @@ class Manner:
     Attributes:
         report: write ``report.html``.
         quiet: no progress, no table.
-        strict: a failed check ends with status 4.
+        strict: a failed check ends with status 4 (None), so does what could not be checked
+            (True), or neither (False).
     """
 
     report: bool
     quiet: bool
-    strict: bool
+    strict: bool | None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -85,11 +89,16 @@ def _manner(command: Callable[..., None]) -> Callable[..., None]:
         "--report/--no-report", default=True, help="Write report.html, or do not."
     )
     strict = click.option(
-        "--strict/--no-strict", default=True, help="Exit with 4 where a check failed, or 0."
+        "--strict/--no-strict",
+        default=None,
+        help="Exit with 4 also where something could not be checked; with 0 where a check "
+        "failed.",
     )
 
     @functools.wraps(command)
-    def handed(*args: Any, report: bool, quiet: bool, strict: bool, **kwargs: Any) -> None:
+    def handed(
+        *args: Any, report: bool, quiet: bool, strict: bool | None, **kwargs: Any
+    ) -> None:
         command(*args, manner=Manner(report, quiet, strict), **kwargs)
 
     return quiet(report(strict(handed)))
@@ -117,30 +126,37 @@ def run(
     """Run a scenario: a file, or the name of a shipped one (see `engine list`)."""
     from . import commands
     from .interop.cluster import execution
+    from .rundir import begun
 
     if resume and out is None:
         raise InputError("--resume: needs --out, the folder of the run to continue")
-    begun = time.monotonic()
+    start = time.monotonic()
     with execution(executor, workers) as where:
-        if resume and out is not None and (out / "resolved.json").exists():
-            outcome = commands.resume(out, where, **manner.options)
+        chosen = list(settings) + ([f'device="{device}"'] if device else []) + where
+        if resume and out is not None and begun(out):
+            outcome = commands.resume(out, chosen, scenario=scenario, **manner.options)
         else:
-            chosen = list(settings) + ([f'device="{device}"'] if device else []) + where
             outcome = commands.run(scenario, chosen, out, **manner.options)
-    _end(outcome, manner, time.monotonic() - begun)
+    _end(outcome, manner, time.monotonic() - start)
 
 
 @main.command()
 @click.argument("directory", type=click.Path(path_type=Path))
+@_settings
 @click.option("--previous", is_flag=True, help="From the checkpoint before the newest.")
 @_manner
-def resume(directory: Path, previous: bool, manner: Manner) -> None:
-    """Continue a run that was interrupted, killed or stopped; nothing to edit."""
+def resume(
+    directory: Path, settings: Sequence[str], previous: bool, manner: Manner
+) -> None:
+    """Continue a run that was interrupted, killed or stopped; nothing to edit.
+
+    --set may change what does not touch the physics, such as run.steps.
+    """
     from . import commands
 
-    begun = time.monotonic()
-    outcome = commands.resume(directory, previous=previous, **manner.options)
-    _end(outcome, manner, time.monotonic() - begun)
+    start = time.monotonic()
+    outcome = commands.resume(directory, settings, previous=previous, **manner.options)
+    _end(outcome, manner, time.monotonic() - start)
 
 
 def _end(outcome: "Outcome", manner: Manner, seconds: float) -> None:
@@ -173,6 +189,7 @@ def _show(outcome: "Outcome", seconds: float) -> None:
         table.add_row(name, verdict, "")
     console = Console()
     console.print(table)
+    console.print(outcome.headline, highlight=False, markup=False)
     pages = [*outcome.folder.glob("*.png"), *outcome.folder.glob("report.html")]
     for path in sorted(pages):
         console.print(f"{path}", highlight=False, markup=False)

@@ -5,9 +5,9 @@ import gzip
 import lzma
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .errors import InputError
 
@@ -42,31 +42,25 @@ def check_file_size(path: Path, largest: int = LARGEST) -> None:
         raise InputError(f"{path}: damaged archive: {error}") from error
     if size > largest:
         raise InputError(f"{path}: unpacks to more than {largest} bytes, refused unread")
-    stem = path.with_suffix("") if path.suffix in _PACKED else path
-    if stem.suffix in (".xyz", ".extxyz"):
-        _refuse_missing_atoms(path, size)
 
 
-def _refuse_missing_atoms(path: Path, size: int) -> None:
-    """Refuse xyz files that announce more atoms than they hold.
+def opened(path: Path) -> IO[bytes]:
+    """Open a file, packed or not, to read bytes."""
+    return _PACKED.get(path.suffix, open)(path, "rb")
 
-    ASE would count on to the number announced, for hours at the end of the file.
+
+def text_lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a text in UTF-8, with or without a byte order mark.
+
+    Raises:
+        InputError: it is not UTF-8; names the line.
     """
-    with _PACKED.get(path.suffix, open)(path, "rb") as file:
-        number = 1
-        while header := file.readline():
+    with opened(path) as file:
+        for number, line in enumerate(file, start=1):
             try:
-                atoms = int(header)
-            except ValueError:
-                return  # not a header: the reader says what is wrong
-            if not 0 <= atoms <= size:
-                raise InputError(f"{path}: line {number} announces {atoms} atoms")
-            for _ in range(atoms + 1):
-                if not file.readline():
-                    raise InputError(
-                        f"{path}: ends before the {atoms} atoms of line {number}"
-                    )
-            number += atoms + 2
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise InputError(f"{path}: line {number} is not UTF-8: {error}") from error
 
 
 def _unpacked(path: Path, largest: int) -> int:

@@ -14,6 +14,8 @@ from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
+from .comparison import holds
+
 State = TypeVar("State")
 Sample = TypeVar("Sample")
 Label = TypeVar("Label")
@@ -132,11 +134,7 @@ class Check:
     @property
     def passed(self) -> bool:
         """Whether the value keeps the bound; False for a value that is not finite."""
-        if not math.isfinite(self.value):
-            return False
-        if self.at_least:
-            return self.value >= self.bound
-        return self.value <= self.bound
+        return holds(self.value, self.bound, self.at_least)
 
     @property
     def sentence(self) -> str:
@@ -167,9 +165,48 @@ class Outcome:
         return all(check.passed for check in self.checks)
 
     @property
+    def warnings(self) -> list[str]:
+        """What could not be checked, one sentence each; ``--strict`` refuses these."""
+        return not_checked(self.checks, self.unchecked)
+
+    @property
+    def headline(self) -> str:
+        """How many checks were made, which failed, and what was not checked."""
+        return headline(self.checks, self.unchecked)
+
+    @property
     def verdicts(self) -> dict[str, str]:
         """Name of a check -> ``ok``, or one sentence that says what is wrong."""
         return {check.name: check.sentence for check in self.checks}
+
+
+NOTHING_KNOWN = {
+    "health": "nothing was measured",
+    "accuracy": "no exact answer, reference or set-point to compare with",
+}
+"""Why a kind was not checked, where the job does not say."""
+
+
+def not_checked(checks: Sequence[Check], unchecked: Mapping[str, str]) -> list[str]:
+    """Return ``kind not checked: why`` of every kind that no check belongs to, or in part.
+
+    Args:
+        checks: of a run.
+        unchecked: what its job says was not checked.
+    """
+    made = {check.kind for check in checks}
+    missing = {k: why for k, why in NOTHING_KNOWN.items() if k not in made}
+    said = {**missing, **unchecked}
+    return [f"{kind} not checked: {why}" for kind, why in said.items()]
+
+
+def headline(checks: Sequence[Check], unchecked: Mapping[str, str]) -> str:
+    """Return e.g. ``12 checks, none failed; accuracy not checked: no reference``."""
+    failed = [check.name for check in checks if not check.passed]
+    count = f"{len(checks)} check{'' if len(checks) == 1 else 's'}"
+    verdict = f"{len(failed)} failed ({', '.join(failed)})" if failed else "none failed"
+    first = f"{count}, {verdict}" if checks else "nothing was checked"
+    return "; ".join([first, *not_checked(checks, unchecked)])
 
 
 def told(sentences: Mapping[str, str]) -> tuple[Check, ...]:
@@ -211,5 +248,7 @@ __all__ = [
     "Trainer",
     "Trigger",
     "Writer",
+    "headline",
+    "not_checked",
     "told",
 ]

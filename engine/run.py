@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -127,23 +127,49 @@ def _clock(seconds: float) -> str:
 
 @contextmanager
 def interruptible() -> Iterator[threading.Event]:
-    """Give an event that SIGTERM and Ctrl-C set; a second Ctrl-C stops at once."""
+    """Give an event that SIGTERM, SIGHUP and Ctrl-C set; a second one stops at once.
+
+    Outside of it the same signals stop a run at once, see :func:`stoppable`.
+    """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
 
     def ask(number: int, _frame: object) -> None:
-        if asked.is_set() and number == signal.SIGINT:
+        if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
 
-    old = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with _handled(ask):
         yield asked
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a run as Ctrl-C does: by ``KeyboardInterrupt``."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    with _handled(stop):
+        yield
+
+
+@contextmanager
+def _handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup leaves it
+        numbers.append(signal.SIGHUP)
+    old = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
     finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
+        for number, before in old.items():
+            signal.signal(number, before)
 
 
 # -- the loop ------------------------------------------------------------------------------
@@ -192,7 +218,7 @@ class Simulation(Generic[State]):
         begun = time.monotonic()
         with interruptible() as asked:
             while step < self.steps:
-                state, step = self.world.step(state), step + 1
+                state, step = self._stepped(folder, step, state), step + 1
                 firing = [writer for trigger, writer in self.writers if trigger(step)]
                 reporting = step % self.report_every == 0 or step == self.steps
                 if firing or reporting:
@@ -224,6 +250,11 @@ class Simulation(Generic[State]):
                     writer.write(0, 0.0, state, observed)
             return state, 0, shapes
         _refuse_other_observables(folder, checkpoint.extra.get("observables"), shapes)
+        if checkpoint.step > self.steps:
+            raise InputError(
+                f"{folder.path}: {self.steps} steps are asked for, but its newest "
+                f"checkpoint is of step {checkpoint.step}; give at least as many"
+            )
         self._restore_writers(checkpoint)
         packed = _below("state", checkpoint.tensors)
         return unpack(state, packed), checkpoint.step, shapes
@@ -248,6 +279,13 @@ class Simulation(Generic[State]):
                 tensors.update({f"writer{number}/{key}": t for key, t in kept.items()})
         folder.save_checkpoint(step, tensors, {"observables": shapes})
 
+    def _stepped(self, folder: RunFolder, step: int, state: State) -> State:
+        """Step the world; the state that it refuses is kept, with the one before."""
+        try:
+            return self.world.step(state)
+        except GuardError as error:
+            raise _kept(folder, error, state, error.state, step + 1) from error
+
     def _guard(
         self, folder: RunFolder, step: int, good: State, state: State, observed: Observed
     ) -> None:
@@ -255,11 +293,7 @@ class Simulation(Generic[State]):
             for guard in self.guards:
                 guard(step, state, observed)
         except GuardError as error:
-            folder.save_frame("last_good", pack(good))
-            folder.save_frame("refused", pack(state))
-            raise GuardError(
-                f"{error}; saved last_good.safetensors and refused.safetensors", step, state
-            ) from error
+            raise _kept(folder, error, good, state, step) from error
 
     def _report(
         self,
@@ -274,6 +308,17 @@ class Simulation(Generic[State]):
             step=step, time=step * self.time_step, wall=time.monotonic() - begun, **scalars
         )
         report.progress(step, self.steps, self.headline(observed))
+
+
+def _kept(
+    folder: RunFolder, error: GuardError, good: Any, refused: Any, step: int
+) -> GuardError:
+    """Save the last good and the refused state; return the error that says so."""
+    states = {"last_good": good}
+    if is_dataclass(refused):
+        states["refused"] = refused
+    saved = [folder.save_frame(name, pack(state)).name for name, state in states.items()]
+    return GuardError(f"{error}; saved {' and '.join(saved)}", step, refused)
 
 
 def _refuse_other_observables(folder: RunFolder, begun: Shapes | None, now: Shapes) -> None:
@@ -367,14 +412,9 @@ class ZarrWriter:
         return {"frames": torch.tensor(self._frames)}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Cut off what was written after the checkpoint."""
+        """Count the frames on disk; the run folder has put them back."""
         self._frames = int(tensors["frames"])
         self._waiting = []
-        with translate_os_errors(self._folder.path / "data.zarr"):
-            if self._group in self._folder.store:
-                group = self._folder.store[self._group]
-                for _, array in group.arrays():  # type: ignore[union-attr]
-                    array.resize((self._frames, *array.shape[1:]))
 
 
 def console_reporter(quiet: bool = False) -> Reporter:

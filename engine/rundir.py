@@ -1,9 +1,12 @@
 """The run folder: what a run writes, and what it can be resumed from.
 
-``scenario.toml`` as given, ``resolved.json`` with every default, ``events.jsonl``,
-``data.zarr``, ``checkpoints/``, ``summary.json``, ``manifest.json`` with the sha256 of
-every file. One writer at a time. Files are written to a temporary name, synced and moved,
-so a kill at any moment leaves the old file or the new one, never half of one.
+``scenario.toml`` as given, ``resolved.json`` with every default and the hashes of what was
+read, ``events.jsonl``, ``data.zarr``, ``checkpoints/``, ``summary.json``, ``manifest.json``
+with the sha256 of every file. One writer at a time. Files are written to a temporary name,
+synced and moved, so a kill at any moment leaves the old file or the new one, never half of
+one. ``resolved.json`` is the first file that counts: a folder without it was never begun
+and is simply begun anew. A checkpoint vouches for every other file that resuming relies on
+(:mod:`.snapshot`).
 """
 
 import datetime
@@ -11,11 +14,13 @@ import errno
 import fcntl
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
 import shutil
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -30,6 +35,7 @@ from torch import Tensor
 
 from .errors import DamagedFileError, EngineError, InputError
 from .protocols import Outcome
+from .snapshot import STORE, Snapshots, refuse_links, sha256
 
 KEPT_CHECKPOINTS = 2
 _PACKAGES = (
@@ -78,6 +84,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     temporary = path.with_name(f".{path.name}.part")
     with translate_os_errors(path):
         try:
+            temporary.unlink(missing_ok=True)  # it may be a link that somebody left
             write(temporary)
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
@@ -107,12 +114,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     write_atomically(path, lambda part: part.write_bytes(data))
 
 
-def sha256(path: Path) -> str:
-    """Return the hash of a file's content."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that decide a run's numbers."""
     found = {"python": platform.python_version()}
@@ -124,6 +125,46 @@ def versions() -> dict[str, str]:
     return found
 
 
+_UNBEGUN = ("lock", "scenario.toml", "checkpoints")
+"""What a run makes before ``resolved.json``, which makes the folder a run folder."""
+
+
+def begun(path: Path) -> bool:
+    """Tell whether a folder holds a run that can be resumed."""
+    return (path / "resolved.json").is_file()
+
+
+def _vacant(path: Path) -> bool:
+    """Tell whether a folder holds nothing but what a run leaves that never began."""
+    return not begun(path) and all(
+        item.name in _UNBEGUN or item.name.endswith(".part")
+        for item in path.iterdir()
+        if item.name != "checkpoints" or any(item.iterdir())
+    )
+
+
+def new_path(stem: str) -> Path:
+    """Make an empty folder ``runs/STEM-TIME``, with a number where that one is taken.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    start = Path("runs", f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}")
+    for number in itertools.count(1):
+        path = start if number == 1 else start.with_name(f"{start.name}-{number}")
+        try:
+            path.parent.mkdir(exist_ok=True)
+            path.mkdir()
+        except FileExistsError:
+            if not path.parent.is_dir():
+                raise InputError(f"{path.parent}: is not a folder") from None
+            continue
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+        return path
+    raise AssertionError("unreachable")
+
+
 class RunFolder:
     """A run folder that is open for writing; use :meth:`create` or :meth:`open`."""
 
@@ -131,6 +172,9 @@ class RunFolder:
         self.path = path
         self._lock = self._take_lock()
         self._store: zarr.Group | None = None
+        self._snapshots = Snapshots(path)
+        self._events = hashlib.sha256()
+        self._logged = 0
         self.use_previous = False
 
     # -- opening and closing ---------------------------------------------------------
@@ -145,26 +189,30 @@ class RunFolder:
             InputError: the folder exists and is not empty, or cannot be written.
         """
         try:
-            if path.exists() and any(path.iterdir()):
+            if path.exists() and not _vacant(path):
                 raise InputError(
                     f"{path}: exists and is not empty; to continue: engine resume"
                 )
             path.mkdir(parents=True, exist_ok=True)
-            (path / "checkpoints").mkdir()
+            refuse_links(path)
+            folder = cls(path)
+            (path / "checkpoints").mkdir(exist_ok=True)
         except NotADirectoryError as error:
             raise InputError(f"{path}: is not a folder") from error
         except OSError as error:
             raise InputError(f"{path}: cannot be written: {error.strerror}") from error
-        folder = cls(path)
+        if begun(path):  # by another process, while this one waited for the lock
+            folder.close()
+            raise InputError(f"{path}: exists and is not empty; to continue: engine resume")
         write_text(path / "scenario.toml", scenario_text)
         record = {
             **resolved,
             "versions": versions(),
             "host": platform.machine(),
             "created": datetime.datetime.now(datetime.UTC).isoformat(),
+            "scenario_sha256": sha256(path / "scenario.toml"),
         }
-        write_text(path / "resolved.json", json.dumps(record, indent=1, default=str))
-        folder.write_manifest()
+        folder.write_resolved(record)
         return folder
 
     @classmethod
@@ -173,13 +221,26 @@ class RunFolder:
 
         Raises:
             InputError: not a run folder.
-            DamagedFileError: a file differs from the manifest.
+            DamagedFileError: a fixed file is not what was written.
         """
-        if not (path / "resolved.json").is_file():
+        if not begun(path):
+            if path.is_dir() and any(path.iterdir()) and _vacant(path):
+                raise InputError(
+                    f"{path}: the run was stopped before it began; start it again: "
+                    f"engine run SCENARIO --out {path}"
+                )
             raise InputError(f"{path}: not a run folder (no resolved.json)")
+        refuse_links(path)
         folder = cls(path)
         try:
-            verify(path, ("scenario.toml", "resolved.json"))
+            record = folder.resolved
+            if sha256(path / "scenario.toml") != record.get("scenario_sha256"):
+                raise DamagedFileError(
+                    f"{path / 'scenario.toml'}: damaged (its sha256 differs)"
+                )
+        except OSError as error:
+            folder.close()
+            raise DamagedFileError(f"{error.filename}: {error.strerror}") from error
         except BaseException:
             folder.close()
             raise
@@ -199,11 +260,21 @@ class RunFolder:
             raise EngineError(
                 f"{self.path}: in use by {owner}; one writer at a time"
             ) from error
-        lock.seek(0)
-        lock.truncate()
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        lock.flush()
+        with translate_os_errors(self.path / "lock"):
+            lock.seek(0)
+            lock.truncate()
+            lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            lock.flush()
         return lock
+
+    def discard(self) -> None:
+        """Remove what a run made that was refused before its first step."""
+        for item in self.path.iterdir():
+            if item.is_dir() and not item.is_symlink():
+                shutil.rmtree(item, ignore_errors=True)
+            else:
+                item.unlink()
+        self.path.rmdir()
 
     def close(self) -> None:
         """Release the lock."""
@@ -219,16 +290,44 @@ class RunFolder:
 
     @property
     def resolved(self) -> dict[str, Any]:
-        """The content of ``resolved.json``."""
-        return json.loads((self.path / "resolved.json").read_text(encoding="utf-8"))
+        """The content of ``resolved.json``.
+
+        Raises:
+            DamagedFileError: it is not what was written.
+        """
+        return read_resolved(self.path)
+
+    def write_resolved(self, record: Mapping[str, Any]) -> None:
+        """Write ``resolved.json`` with its own hash."""
+        kept = json.loads(json.dumps({**record, "sha256": ""}, default=str))
+        kept["sha256"] = _own_hash(kept)
+        write_text(self.path / "resolved.json", json.dumps(kept, indent=1))
 
     # -- events ----------------------------------------------------------------------
 
     def log(self, **event: Any) -> None:
         """Append one line to ``events.jsonl``."""
         path = self.path / "events.jsonl"
-        with translate_os_errors(path), open(path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(event, default=_plain) + "\n")
+        line = (json.dumps(event, default=_plain) + "\n").encode()
+        with translate_os_errors(path), open(path, "ab") as file:
+            file.write(line)
+        self._events.update(line)
+        self._logged += len(line)
+
+    def _keep_events(self, size: int, digest: str) -> None:
+        """Cut off what was logged after a checkpoint.
+
+        Raises:
+            DamagedFileError: what was logged before it is not what was written.
+        """
+        path = self.path / "events.jsonl"
+        data = path.read_bytes()[:size] if path.exists() else b""
+        self._events, self._logged = hashlib.sha256(data), len(data)
+        if self._events.hexdigest() != digest:
+            raise DamagedFileError(f"{path}: damaged (its sha256 differs)")
+        if path.exists():
+            with translate_os_errors(path):
+                os.truncate(path, size)
 
     # -- arrays ----------------------------------------------------------------------
 
@@ -236,8 +335,8 @@ class RunFolder:
     def store(self) -> zarr.Group:
         """The Zarr group ``data.zarr``."""
         if self._store is None:
-            with translate_os_errors(self.path / "data.zarr"):
-                self._store = zarr.open_group(self.path / "data.zarr", mode="a")
+            with translate_os_errors(self.path / STORE):
+                self._store = zarr.open_group(self.path / STORE, mode="a")
         return self._store
 
     def put(self, name: str, values: Tensor, unit: str, long_name: str) -> None:
@@ -255,12 +354,15 @@ class RunFolder:
     ) -> None:
         """Write a checkpoint; the two newest are kept."""
         path = self.path / "checkpoints" / f"step-{step:012d}.safetensors"
-        write_tensors(path, tensors)
-        events = self.path / "events.jsonl"
+        with translate_os_errors(self.path / STORE):
+            sealed, changing = self._snapshots.take()
+        kept = {f"{_CHANGING}{name}": content for name, content in changing.items()}
+        write_tensors(path, {**tensors, **kept})
         record = {
             "step": step,
             "sha256": sha256(path),
-            "events_bytes": events.stat().st_size if events.exists() else 0,
+            "events": [self._logged, self._events.hexdigest()],
+            "sealed": sealed,
             "extra": dict(extra or {}),
         }
         text = json.dumps(record, default=_plain)
@@ -273,33 +375,48 @@ class RunFolder:
     def _checkpoint_records(self) -> list[Path]:
         return sorted((self.path / "checkpoints").glob("step-*.json"))
 
+    def newest_checkpoint(self) -> Checkpoint | None:
+        """Return the newest checkpoint as it is, to read a finished run.
+
+        Raises:
+            DamagedFileError: as of :meth:`load_checkpoint`.
+        """
+        records = self._checkpoint_records()
+        return _read_checkpoint(records[-1], records)[0] if records else None
+
     def load_checkpoint(self) -> Checkpoint | None:
         """Return the newest checkpoint, or None in a fresh folder.
 
-        Events logged after it are dropped: the run will log them again.
+        Events and arrays are put back to what they were then: the run will write the rest
+        again.
 
         Raises:
-            DamagedFileError: its content differs from its hash; the message names the
-                intact one before it, which ``use_previous`` selects.
+            DamagedFileError: its content, or a file that it relies on, differs from its
+                hash; the message names the intact checkpoint before it, which
+                ``use_previous`` selects.
         """
         records = self._checkpoint_records()
         if not records:
-            self._start_afresh()
+            self.start_afresh()
             return None
         path = records[-2] if self.use_previous and len(records) > 1 else records[-1]
-        checkpoint, events_bytes = _read_checkpoint(path, records)
+        checkpoint, record, changing = _read_checkpoint(path, records)
+        self._store = None
+        self._keep_events(*record["events"])
+        with translate_os_errors(self.path / STORE):
+            self._snapshots.restore(record["sealed"], changing)
         for newer in records[records.index(path) + 1 :]:
             newer.unlink()
             newer.with_suffix(".safetensors").unlink(missing_ok=True)
-        events = self.path / "events.jsonl"
-        if events.exists():
-            os.truncate(events, min(events_bytes, events.stat().st_size))
         return checkpoint
 
-    def _start_afresh(self) -> None:
-        """Drop what a run wrote that was killed before its first checkpoint."""
+    def start_afresh(self) -> None:
+        """Drop what a run wrote that was killed before its first checkpoint, if it was."""
+        if self._checkpoint_records():
+            return
         self._store = None
-        shutil.rmtree(self.path / "data.zarr", ignore_errors=True)
+        self._events, self._logged = hashlib.sha256(), 0
+        shutil.rmtree(self.path / STORE, ignore_errors=True)
         (self.path / "events.jsonl").unlink(missing_ok=True)
 
     def save_frame(self, name: str, tensors: Mapping[str, Tensor]) -> Path:
@@ -369,7 +486,42 @@ def verify(path: Path, names: tuple[str, ...] | None = None) -> int:
     return len(chosen)
 
 
-def _read_checkpoint(path: Path, records: list[Path]) -> tuple[Checkpoint, int]:
+_FORM = {"scenario": dict, "versions": dict, "inputs": dict, "base": str, "command": str}
+
+
+def read_resolved(path: Path) -> dict[str, Any]:
+    """Return the content of ``resolved.json`` of a run folder.
+
+    Raises:
+        DamagedFileError: it is not what was written.
+    """
+    file = path / "resolved.json"
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        intact = record["sha256"] == _own_hash(record)
+        for key, kind in _FORM.items():
+            if not isinstance(record.get(key, kind()), kind):
+                raise TypeError(key)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DamagedFileError(f"{file}: damaged: not what a run wrote") from error
+    if not intact:
+        raise DamagedFileError(f"{file}: damaged (its sha256 differs)")
+    return record
+
+
+def _own_hash(record: Mapping[str, Any]) -> str:
+    bare = {key: value for key, value in record.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(bare, sort_keys=True).encode()).hexdigest()
+
+
+_CHANGING = "file:"
+"""Begins the name of a tensor that holds the bytes of a file."""
+
+
+def _read_checkpoint(
+    path: Path, records: list[Path]
+) -> tuple[Checkpoint, dict[str, Any], dict[str, Tensor]]:
+    """Return a checkpoint, its record, and the files that it holds."""
     data = path.with_suffix(".safetensors")
     earlier = records[records.index(path) - 1] if records.index(path) > 0 else None
     remedy = (
@@ -388,7 +540,12 @@ def _read_checkpoint(path: Path, records: list[Path]) -> tuple[Checkpoint, int]:
     if not intact:
         raise DamagedFileError(f"{data}: damaged (its sha256 differs){remedy}")
     tensors = safetensors.torch.load_file(data)
-    return Checkpoint(record["step"], tensors, record["extra"]), record["events_bytes"]
+    changing = {
+        name.removeprefix(_CHANGING): tensors.pop(name)
+        for name in list(tensors)
+        if name.startswith(_CHANGING)
+    }
+    return Checkpoint(record["step"], tensors, record["extra"]), record, changing
 
 
 def _plain(value: Any) -> Any:

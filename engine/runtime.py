@@ -7,11 +7,16 @@ and crashes on old data, so asking for another device later is an error.
 """
 
 import contextlib
+import functools
 import importlib
 import io
 import os
+import pathlib
 import threading
+import warnings
+from collections.abc import Callable, Iterator
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -24,8 +29,12 @@ def _import_kernel_language() -> ModuleType:
     os.environ.setdefault("ENABLE_TAICHI_HEADER_PRINT", "False")
     if _KERNELS not in ("taichi", "quadrants"):
         raise InputError(f"SCALEBRIDGE_KERNELS={_KERNELS}: allowed are taichi, quadrants")
+    # it calls what Python deprecates; a host that turns warnings into errors lives on
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module=_KERNELS)
     try:
-        return importlib.import_module(_KERNELS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return importlib.import_module(_KERNELS)
     except (ImportError, OSError) as error:
         if "libX11" in str(error):
             raise EngineError(
@@ -35,10 +44,86 @@ def _import_kernel_language() -> ModuleType:
         raise
 
 
-ti = _import_kernel_language()
+_language = _import_kernel_language()
 
-_lock = threading.Lock()
+
+class _Kernel:
+    """A kernel that one thread at a time launches, under this engine's settings."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._kernel = _language.kernel(function)
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *arguments: Any) -> Any:
+        if _forked:
+            raise EngineError(_FORKED)
+        with launching:
+            if _language.lang.impl.get_runtime().prog is _program and _own:
+                return self._kernel(*arguments)
+            with _our_precision():
+                return self._kernel(*arguments)
+
+
+ti = ModuleType(_language.__name__)
+"""The kernel language; its kernels are guarded, all else is what it was."""
+ti.__dict__.update(_language.__dict__, kernel=_Kernel)
+
+launching = threading.RLock()
+"""Held while a kernel is compiled or runs, and while the compiler is set up for one."""
 _started: str | None = None
+_program: Any = None
+_own = True
+"""Whether this engine initialised the kernel language, not its host."""
+_forked = False
+_FORKED = (
+    "this process was forked after the engine had started, where its threads are gone; "
+    'start workers with multiprocessing.get_context("spawn")'
+)
+
+
+def _note_fork() -> None:
+    global _forked
+    _forked = _started is not None
+
+
+os.register_at_fork(after_in_child=_note_fork)
+
+
+@contextlib.contextmanager
+def _our_precision() -> Iterator[None]:
+    """Compile with this engine's literals where the host program initialised Taichi.
+
+    A program of the host may have f32 for the type of literals and sums.
+
+    Raises:
+        EngineError: the host's program runs on another kind of device, or was reset.
+    """
+    runtime = _language.lang.impl.get_runtime()
+    if runtime.prog is None:
+        raise EngineError("the host program has reset the kernel language; start anew")
+    config = runtime.prog.config()
+    kind = "cuda" if config.arch == _language.cuda else "cpu"
+    if _started not in (None, kind) or (kind == "cpu" and config.arch not in _CPUS):
+        raise EngineError(
+            f"the host program has initialised Taichi for {config.arch.name}; this engine "
+            f"runs on {_started}: initialise it for the same device"
+        )
+    ours = {"default_fp": _language.f64, "default_ip": _language.i32, "fast_math": True}
+    names = [name for name in ours if hasattr(config, name)]
+    before = {name: getattr(config, name) for name in names}
+    literals = runtime.default_fp, runtime.default_ip
+    for name in names:
+        setattr(config, name, ours[name])
+    runtime.default_fp, runtime.default_ip = ours["default_fp"], ours["default_ip"]
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(config, name, value)
+        runtime.default_fp, runtime.default_ip = literals
+
+
+_CPUS = (_language.x64, _language.arm64)
 
 
 def threads() -> int:
@@ -52,11 +137,13 @@ def start(device: torch.device | str = "cpu") -> None:
     Raises:
         InputError: no CUDA device, or the process already runs on another kind of device.
     """
-    global _started
+    global _started, _program, _own
+    if _forked:
+        raise EngineError(_FORKED)
     kind = torch.device(device).type
     if _started == kind:
         return
-    with _lock:
+    with launching:
         if _started == kind:
             return
         if _started is not None:
@@ -66,20 +153,68 @@ def start(device: torch.device | str = "cpu") -> None:
         if kind == "cuda" and not torch.cuda.is_available():
             raise InputError("device: cuda is not available here; allowed: cpu")
         torch.set_num_threads(threads())
-        with contextlib.redirect_stdout(io.StringIO()):  # it announces itself otherwise
-            ti.init(
-                arch=ti.cuda if kind == "cuda" else ti.cpu,
-                default_fp=ti.f64,
-                cpu_max_num_threads=threads(),
-                offline_cache=True,
-                log_level=ti.ERROR,
-                random_seed=0,
-            )
-        _started = kind
+        runtime = _language.lang.impl.get_runtime()
+        _own = runtime.prog is None
+        if _own:
+            _initialise(kind)
+        _started, _program = kind, _language.lang.impl.get_runtime().prog
+
+
+def _initialise(kind: str) -> None:
+    # it announces itself otherwise
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _language.init(
+            arch=_language.cuda if kind == "cuda" else _language.cpu,
+            default_fp=_language.f64,
+            cpu_max_num_threads=threads(),
+            offline_cache=True,
+            log_level=_language.ERROR,
+            random_seed=0,
+        )
+        # the rest of its start must run on this thread; left to the first launch, that
+        # may be on another
+        _language.lang.impl.get_runtime().materialize()
+
+
+@contextlib.contextmanager
+def own_defaults() -> Iterator[None]:
+    """Compute with torch's own defaults inside a host that has changed them.
+
+    Default device and dtype are put back afterwards; inference mode is left, because
+    forces need derivatives.
+    """
+    before = torch.get_default_dtype()
+    elsewhere = torch.get_default_device().type != "cpu"
+    device = torch.device("cpu") if elsewhere else contextlib.nullcontext()
+    with torch.inference_mode(False), device:
+        if before == torch.float32:
+            yield
+            return
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)
+
+
+def available_memory() -> float:
+    """Return the bytes that this process may still take, of the machine and its group."""
+    found = [float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))]
+    for file, key, unit in (
+        ("/proc/meminfo", "MemAvailable:", 1024),
+        ("/sys/fs/cgroup/memory.max", "", 1),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "", 1),
+    ):
+        with contextlib.suppress(OSError, ValueError, StopIteration):
+            lines = pathlib.Path(file).read_text(encoding="ascii").splitlines()
+            line = next(line for line in lines if line.startswith(key))
+            found.append(float(line.removeprefix(key).split()[0]) * unit)
+    return min(found)
 
 
 def check_memory(numbers: float, dtype: torch.dtype, what: str) -> None:
-    """Refuse what cannot fit into the memory of the host.
+    """Refuse what cannot fit into the memory of the host; call it before allocating.
 
     Args:
         numbers: how many are held at once.
@@ -87,10 +222,9 @@ def check_memory(numbers: float, dtype: torch.dtype, what: str) -> None:
         what: names them in the message.
 
     Raises:
-        InputError: they take more than the machine has.
+        InputError: they take more than there is.
     """
-    needed, page = numbers * dtype.itemsize, os.sysconf("SC_PAGE_SIZE")
-    present = page * os.sysconf("SC_PHYS_PAGES")
+    needed, present = numbers * dtype.itemsize, available_memory()
     if needed > present:
         raise InputError(
             f"{what} need {needed / 2**30:.3g} GiB of memory; {present / 2**30:.3g} present"

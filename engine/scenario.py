@@ -4,6 +4,7 @@ Unknown keys are answered with the nearest known one, wrong kinds with the allow
 """
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,13 @@ _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
 MAX_BYTES = 1_000_000
 """A scenario file larger than this is refused unread."""
+
+
+MAX_DEPTH = 64
+"""Parts of a dotted key, at most."""
+
+_PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+"""
+_DEEP = re.compile(rf"(?<![\w-]){_PART}(?:\.[ \t]*+{_PART}){{{MAX_DEPTH}}}")
 
 
 def shipped() -> dict[str, Path]:
@@ -59,7 +67,10 @@ def read(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path}: larger than {MAX_BYTES} bytes, not a scenario")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if _DEEP.search(text):  # the parser's memory grows with the square of the depth
+            raise InputError(f"{path}: a key of more than {MAX_DEPTH} parts")
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: not valid TOML: {error}") from error
     except UnicodeDecodeError as error:
@@ -77,9 +88,12 @@ def override(data: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
         InputError: a setting without ``=``, or a path through something that has no keys.
     """
     for setting in settings:
+        shown = setting if len(setting) <= 80 else f"{setting[:77]}..."
         path, found, text = setting.partition("=")
         if not found or not path.strip():
-            raise InputError(f"--set {setting}: the form is key=value")
+            raise InputError(f"--set {shown}: the form is key=value")
+        if path.count(".") >= MAX_DEPTH or _DEEP.search(text):
+            raise InputError(f"--set {shown}: a key of more than {MAX_DEPTH} parts")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
@@ -167,7 +181,7 @@ def _friendly(
             lines.append(f"{source}: {key}: unknown key{_nearest(name, known)}")
             for guess in difflib.get_close_matches(name, known, 1):
                 explained.add(f"{parent}.{guess}".lstrip("."))
-    for detail in found:
+    for detail in _told_once(found, data, schema):
         key = _key(detail["loc"], data, schema)
         typo = detail["type"] == "missing" and key in explained
         # a list all of whose entries are refused counts as empty to pydantic
@@ -178,6 +192,22 @@ def _friendly(
         if detail["type"] not in _UNKNOWN and not typo and not emptied:
             lines.append(f"{source}: {key or 'scenario'}: {_sentence(detail)}")
     return lines
+
+
+def _told_once(
+    found: Sequence[ErrorDetails], data: Mapping[str, Any], schema: Mapping[str, Any]
+) -> list[ErrorDetails]:
+    """Return one error of every key: of a union each member has its own.
+
+    The member whose type fits says more than those whose type does not.
+    """
+    chosen: dict[tuple[str, bool], ErrorDetails] = {}
+    for detail in found:
+        at = _key(detail["loc"], data, schema), detail["type"] in _UNKNOWN
+        other = chosen.setdefault(at, detail)
+        if other["type"].endswith("_type") and not detail["type"].endswith("_type"):
+            chosen[at] = detail
+    return list(chosen.values())
 
 
 def _sentence(detail: ErrorDetails) -> str:

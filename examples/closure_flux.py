@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from scalebridge.engine.gas.moment.hermite import from_raw, to_raw
+from scalebridge.engine.gas.equations.line import from_raw, to_raw
 from scalebridge.models.card import load_module
 from scalebridge.models.closures import FaceStencil
 

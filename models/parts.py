@@ -42,6 +42,12 @@ STRICT: dict[str, Any] = {
 }
 """How fields are read from a file: no unknown key, no NaN; pydantic's own names."""
 
+LARGEST = 1e9
+"""A real number beyond this is a mistake, whatever it means: no quantity of a scenario
+(fs, angstrom, eV, K, GPa; reference units of a gas) comes near."""
+LARGEST_COUNT = 10**15
+"""The same for whole numbers."""
+
 Class = TypeVar("Class", bound=type)
 
 
@@ -49,10 +55,46 @@ class UnknownPartError(LookupError):
     """No part of that kind is known; the message lists those that are."""
 
 
+def _whole(value: Any) -> Any:
+    """Return ``1e4`` as the whole number that it is; anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def strict_numbers(schema: Any) -> Any:
+    """Return a core schema of pydantic in which a number is a number.
+
+    A text or a truth value is none, a truth value is no number, and the size of a number
+    that has no bound of its own is bounded by :data:`LARGEST`.
+    """
+    if isinstance(schema, (list, tuple)):
+        return type(schema)(strict_numbers(item) for item in schema)
+    if not isinstance(schema, dict):
+        return schema
+    kind = schema.get("type")
+    if kind in ("int", "float", "bool") and not schema.get("strict"):
+        bounds = {}
+        if kind != "bool" and not schema.keys() & {"le", "lt"}:
+            bounds["le"] = LARGEST_COUNT if kind == "int" else LARGEST
+        if kind != "bool" and not schema.keys() & {"ge", "gt"}:
+            bounds["ge"] = -LARGEST_COUNT if kind == "int" else -LARGEST
+        found = {**schema, **bounds, "strict": True}
+        if kind != "int":
+            return found
+        whole = {"type": "no-info", "function": _whole}
+        return {"type": "function-before", "function": whole, "schema": found}
+    kept = ("metadata", "default", "expected", "config", "serialization")
+    return {k: v if k in kept else strict_numbers(v) for k, v in schema.items()}
+
+
+def _strict(cls: Any, source: Any, handler: Any) -> Any:
+    return strict_numbers(handler(source))
+
+
 @dataclass_transform(frozen_default=True)
 def part(cls: Class) -> Class:
     """Make ``cls`` a frozen dataclass whose fields a scenario file may give."""
     cls.__pydantic_config__ = STRICT  # type: ignore[attr-defined]
+    cls.__get_pydantic_core_schema__ = classmethod(_strict)  # type: ignore[attr-defined]
     return dataclass(frozen=True)(cls)
 
 

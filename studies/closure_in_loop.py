@@ -11,7 +11,7 @@ from torch import Tensor
 from ..engine import runtime
 from ..engine.audit.certificate import write_certificate, write_group
 from ..engine.audit.certify import Horizons, certify_horizons
-from ..engine.gas.moment.hermite import HermiteWorld, primitive
+from ..engine.gas.equations.line import primitive
 from ..engine.learn import comparison
 from ..engine.learn.explorers import flows
 from ..engine.learn.trainers import closure as training
@@ -95,10 +95,9 @@ class ClosureLoop:
         """Mean square of the highest moment after n steps, by all weights together."""
         start, kn = data.moments[0, :2], data.knudsen[:2]
         cells = start.shape[1]
-        step = HermiteWorld.stable_step(
-            flows.box(cells), data.w[0, :2], module.config.order, 0.5
-        )
-        world = training.moment_world(module, kn, cells, step, torch.float64)
+        world = training.moment_world(module, kn, cells, 1.0, torch.float64)
+        begun = world.start(data.w[0, :2, ..., :-1].movedim(-1, 1))
+        world = world.with_time_step(world.stable_step(begun, 0.5))
         still = {k: v.detach() for k, v in module.named_parameters()}
         chosen = {k: v for k, v in still.items() if v.numel() > 1}
 
@@ -107,11 +106,12 @@ class ClosureLoop:
                 def member(row: FaceStencil):  # noqa: ANN202 - the module's own answer
                     return torch.func.functional_call(module, {**still, **p}, (row,))
 
-                one = replace(world, closure=member)
-                state = one.start(primitive(start))
+                equations = replace(world.equations, closure=member)
+                one = replace(world, equations=equations)
+                state = one.start(primitive(start).movedim(-1, 1))
                 for _ in range(int(count)):
                     state = one.step(state)
-                return state.moments[..., -1].square().mean()
+                return state.moments[:, -1].square().mean()
 
             return stage
 

@@ -87,8 +87,11 @@ def mean(models: list[Waves], x: Tensor) -> Tensor:
     return torch.stack([model(x) for model in models]).mean(0)
 
 
-def error(models: list[Waves], point: Point, label: float) -> float:
-    return abs(float(mean(models, xs([point]))[0]) - label)
+def errors(models: list[Waves], data: list[tuple[Point, float]]) -> Tensor:
+    if not data:
+        return torch.empty(0, dtype=torch.float64)
+    exact = torch.tensor([label for _, label in data], dtype=torch.float64)
+    return (mean(models, xs([point for point, _ in data])) - exact).abs()
 
 
 def features(models: list[Waves], points: list[Point]) -> Tensor:
@@ -164,12 +167,13 @@ def loop(**changes) -> Loop:
         features=features,
         labeler=Teacher(),
         trainer=Ridge(),
-        error=error,
+        errors=errors,
+        target=0.05,
         samples=POINTS,
         labels=VALUES,
         threshold=Conformal(prior=2.0),
         batch=Batch(10, random=0.2),
-        stop=StopRule(target=0.05, untrusted=0.02),
+        stop=StopRule(),
         stratum=stratum,
         rounds=15,
         seed=3,
@@ -194,7 +198,7 @@ def final_data(path: Path, job: Loop) -> list[tuple[float, float]]:
 
     store = LabelStore(path / "labels", identity(job.labeler), POINTS, VALUES)
     with RunFolder.open(path) as folder:
-        state = recall(folder, store, committee(runtime.generator(job.seed)))
+        state = recall(folder, store, committee(runtime.generator(job.seed)), list)
     return [(point.x, y) for point, y in state.dataset]
 
 

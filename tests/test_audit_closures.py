@@ -9,7 +9,7 @@ from scalebridge.engine.audit import moments
 from scalebridge.engine.audit.closure_faults import closure_faults
 from scalebridge.engine.audit.module import audit
 from scalebridge.engine.audit.moments import ClosureSubject
-from scalebridge.engine.gas.moment.hermite import grad, hyperbolic, roots
+from scalebridge.engine.gas.equations.hermite import grad, hyperbolic, roots
 from scalebridge.models.closures.face import FaceForm
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from scalebridge.engine.errors import InputError
-from scalebridge.engine.gas.moment.hermite import conserved, from_raw
+from scalebridge.engine.gas.equations.line import conserved, from_raw
 from scalebridge.engine.jobs import assemble
 from scalebridge.engine.learn import comparison
 from scalebridge.engine.learn.explorers import flows

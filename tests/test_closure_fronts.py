@@ -10,9 +10,10 @@ import torch
 from scalebridge.engine import runtime
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC
+from scalebridge.engine.gas.equations.hermite import hermite_world
 from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.material import Gas
-from scalebridge.engine.gas.moment.hermite import HermiteWorld, koren, primitive, van_leer
+from scalebridge.engine.gas.scheme.finite_volume import koren, van_leer
 from scalebridge.engine.jobs.closure import assemble
 from scalebridge.engine.learn import linear_response
 from scalebridge.engine.learn.explorers import fronts
@@ -56,7 +57,7 @@ def sound(cells: int, limiter) -> torch.Tensor:
     wave = -0.01 * torch.cos(2 * math.pi * edge).diff() * cells / (2 * math.pi)
     w = torch.zeros(1, cells, 6, dtype=torch.float64)
     w[..., 0], w[..., 2] = 1.0 + wave, 1.0 + wave
-    world = HermiteWorld(
+    world = hermite_world(
         grid,
         (ALL_PERIODIC,),
         Gas.constant_time(1),
@@ -65,10 +66,10 @@ def sound(cells: int, limiter) -> torch.Tensor:
         0.05 / cells,
         limiter=limiter,
     )
-    state = world.start(w)
+    state = world.start(w.movedim(-1, 1))
     for _ in range(round(0.1 / world.time_step)):
         state = world.step(state)
-    return primitive(state.moments)[0, :, 0].unflatten(0, (16, -1)).mean(1)
+    return state.moments[0, 0].unflatten(0, (16, -1)).mean(1)
 
 
 def test_korens_limiter_smears_a_smooth_wave_less():
@@ -224,7 +225,7 @@ def test_beyond_grads_cone_hme_takes_over_and_is_counted():
     w[..., 0] = 1.0
     w[..., 2] = 1.0 + 0.2 * torch.sin(2 * math.pi * x)
     w[1, :, 4] = 0.3  # far outside the cone in which Grad's speeds are real
-    world = HermiteWorld(
+    world = hermite_world(
         Grid((40,), (-0.5,), (0.5,)),
         (ALL_PERIODIC,),
         Gas.constant_time(1),
@@ -232,7 +233,7 @@ def test_beyond_grads_cone_hme_takes_over_and_is_counted():
         5,
         1e-3,
     )
-    faces = world.stencil(world._padded(w))
+    faces = world.equations.stencil(world.rows(w.movedim(-1, 1), 0))
     plain = module(faces)
     assert plain.source is None and plain.fallback is not None
     assert float(plain.fallback[0].max()) == 0.0 < float(plain.fallback[1].min())

@@ -9,15 +9,13 @@ import torch
 
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC
+from scalebridge.engine.gas.closures import directional
+from scalebridge.engine.gas.closures.directional import AXES, EIGHT, DirectionalClosure
+from scalebridge.engine.gas.equations import hermite
+from scalebridge.engine.gas.equations.hermite import basis, coefficients, multi_indices
+from scalebridge.engine.gas.equations.line import from_raw as raw_to_moments
 from scalebridge.engine.gas.kinetic.velocities import Velocities
-from scalebridge.engine.gas.moment import directional, hermite, hyperbolic
-from scalebridge.engine.gas.moment.directional import AXES, EIGHT, DirectionalClosure
-from scalebridge.engine.gas.moment.hyperbolic import (
-    HyperbolicWorld,
-    basis,
-    coefficients,
-    multi_indices,
-)
+from scalebridge.engine.gas.scheme.finite_volume import MomentWorld, koren
 from scalebridge.engine.jobs import assemble
 from scalebridge.engine.jobs.closure import load
 from scalebridge.engine.learn.explorers import planes
@@ -69,11 +67,12 @@ def tensor_from_marginals(shift: float) -> tuple[torch.Tensor, torch.Tensor]:
     w = plane_state(M + 1)
     count = len(multi_indices(M, 2))
     f = coefficients(basis(M, 2, torch.float64, CPU), w[:, :count])[:, :count]
-    gather, back = (torch.as_tensor(each) for each in directional.weights(M, EIGHT))
+    units = tuple((a / math.hypot(a, b), b / math.hypot(a, b)) for a, b in EIGHT)
+    gather, back = directional.weights(M, units, torch.float64, CPU)
     tops = []
     for vector, rows in zip(EIGHT, gather, strict=True):
         unit = torch.tensor(vector, dtype=torch.float64) / math.hypot(*vector)
-        true = hermite.from_raw(moments_along(unit, M + 1), M + 1)
+        true = raw_to_moments(moments_along(unit, M + 1), M + 1)
         phi = torch.einsum("kn,bnxy->bkxy", rows, f)
         speed = unit[0] * w[:, 1] + unit[1] * w[:, 2]
         theta = 0.5 * (w[:, 3] + w[:, 5])
@@ -101,17 +100,19 @@ def test_what_hme_drops_is_that_of_the_next_order(axis):
     d = torch.randn(2, count, 4, generator=rng, dtype=torch.float64)
     more = torch.zeros(2, len(high.indices) - count, 4, dtype=torch.float64)
     wide, step = torch.cat([w, more], 1), torch.cat([d, more], 1)
-    frozen = hyperbolic.to_frozen(high, wide, coefficients(high, wide), step)
-    some = hyperbolic.edge(M, 2, axis, torch.float64, CPU)
+    frozen = hermite.to_frozen(high, wide, coefficients(high, wide), step)
+    some, other = (hermite.edge(M, 2, k, torch.float64, CPU) for k in (axis, 1 - axis))
     expected = some.factor * frozen[:, count:][:, some.tops]
-    torch.testing.assert_close(hyperbolic.dropped(low, w, d, axis), expected)
-    assert not torch.allclose(hyperbolic.dropped(low, w, d, 1 - axis), expected)
+    f = coefficients(low, w)
+    torch.testing.assert_close(hermite.dropped(low, some, f, d), expected)
+    assert not torch.allclose(hermite.dropped(low, other, f, d), expected)
 
 
 def fields(some, cells: int) -> torch.Tensor:
     grid = planes.box(cells)
     w = torch.stack([each.fields(*grid.points()) for each in some])
-    return hyperbolic.equilibrium(w[..., 0], w[..., 1:3], w[..., 3], M)
+    equations = hermite.Hermite(planes.GAS, M)
+    return equations.equilibrium(w[..., 0], w[..., 1:3], w[..., 3])
 
 
 def swapped(w: torch.Tensor) -> torch.Tensor:
@@ -120,17 +121,17 @@ def swapped(w: torch.Tensor) -> torch.Tensor:
     return w.transpose(2, 3)[:, [indices.index((b, a)) for a, b in indices]]
 
 
-def world(cells: int, kn: torch.Tensor, closure, step: float) -> HyperbolicWorld:
-    return HyperbolicWorld(
+def world(cells: int, kn: torch.Tensor, closure, step: float) -> MomentWorld:
+    return hermite.hermite_world(
         planes.box(cells), (ALL_PERIODIC,) * 2, planes.GAS, kn, M, step,
-        closure=closure, limiter=hermite.koren,
+        closure=closure, limiter=koren,
     )  # fmt: skip
 
 
 def run(w: torch.Tensor, kn: torch.Tensor, closure, until: float) -> torch.Tensor:
-    rate = hyperbolic.fastest_rate(w, planes.box(w.shape[-1]), M, 2)
-    steps = math.ceil(until * rate / 0.8)
-    one = world(w.shape[-1], kn, closure, until / steps)
+    one = world(w.shape[-1], kn, closure, 1.0)
+    steps = math.ceil(until * one.courant_rate(w) / 0.8)
+    one = one.with_time_step(until / steps)
     state = one.start(w)
     for _ in range(steps):
         state = one.step(state)
@@ -140,14 +141,14 @@ def run(w: torch.Tensor, kn: torch.Tensor, closure, until: float) -> torch.Tenso
 def test_the_axes_may_be_exchanged_and_nothing_is_lost(module):
     some = planes.flows(5, 2, first=2)
     kn = torch.tensor([0.3, 5.0], dtype=torch.float64)
-    w, closure = fields(some, 16), DirectionalClosure(module, 1 / 16)
+    w, closure = fields(some, 16), DirectionalClosure(module)
     there, back = run(w, kn, closure, 0.03), run(swapped(w), kn, closure, 0.03)
     torch.testing.assert_close(swapped(back), there, rtol=1e-9, atol=1e-12)
-    start = planes.conserved(hyperbolic.conserved(basis(M, 2, w.dtype, CPU), w))
+    start = planes.conserved(hermite.conserved(basis(M, 2, w.dtype, CPU), w))
     drift = (planes.conserved(there) - start).mean((2, 3)).abs().max()
     assert float(drift) < 1e-13
     assert float((there - run(w, kn, None, 0.03)).abs().max()) > 1e-5
-    lame = DirectionalClosure(module, 1 / 16, EIGHT[:6])  # not the same when exchanged
+    lame = DirectionalClosure(module, EIGHT[:6])  # not the same when exchanged
     there, back = run(w, kn, lame, 0.03), run(swapped(w), kn, lame, 0.03)
     assert float((swapped(back) - there).abs().max()) > 1e-6
 
@@ -163,8 +164,8 @@ def test_eight_directions_beat_hme_on_a_flow_never_seen_and_two_do_not(module):
         return float(planes.relative_error(found, true)[0])
 
     hme = error(None)
-    assert error(DirectionalClosure(module, 1 / 20)) < 0.35 * hme
-    assert error(DirectionalClosure(module, 1 / 20, AXES)) > 0.6 * hme
+    assert error(DirectionalClosure(module)) < 0.35 * hme
+    assert error(DirectionalClosure(module, AXES)) > 0.6 * hme
 
 
 def test_the_shipped_scenario_runs_and_is_drawn(tmp_path):

@@ -56,7 +56,7 @@ def test_energy_and_momentum_of_a_periodic_box_are_kept():
     first, last = run(world, 0), run(world, 200)
     assert int(last.collisions.sum()) > 5000
     n = world.expected
-    old, new = first.velocities[:n], last.velocities[:n]
+    old, new = first.velocities[0, :n], last.velocities[0, :n]
     assert float((new.square().sum() / old.square().sum() - 1).abs()) < 1e-12
     drift = (new.sum(0) - old.sum(0)).abs() / old.abs().sum(0)
     assert float(drift.max()) < 1e-12
@@ -86,7 +86,7 @@ def test_maxwell_molecules_relax_as_the_moment_equations_say():
     state = replace(state, velocities=state.velocities * torch.tensor([1.5, 1.0, 1.0]))
 
     def excess(state) -> float:
-        v = state.velocities[: world.expected].square().mean(0)
+        v = state.velocities[0, : world.expected].square().mean(0)
         return float(v[0] - v.mean())
 
     begun = excess(state)
@@ -101,7 +101,7 @@ def test_maxwell_molecules_relax_as_the_moment_equations_say():
 
 def test_equilibrium_stays_and_the_fourth_moment_is_a_gaussians():
     state = run(box(hard_spheres(0.05), per_cell=4000.0, sample_every=0), 60)
-    v = state.velocities[:40_000]
+    v = state.velocities[0, :40_000]
     assert float(v.square().mean()) == pytest.approx(1.0, abs=0.02)
     assert float((v**4).mean()) == pytest.approx(3.0, abs=0.12)
 
@@ -163,8 +163,8 @@ def fingerprint(threads: int) -> str:
 
 
 def digest(state) -> str:
-    alive = int(state.starts[-2])
-    parts = (state.positions[:alive], state.velocities[:alive], state.sums)
+    alive = int(state.starts[0, -2])
+    parts = (state.positions[0, :alive], state.velocities[0, :alive], state.sums)
     data = b"".join(part.numpy().tobytes() for part in parts)
     return hashlib.sha256(data).hexdigest()
 

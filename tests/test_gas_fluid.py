@@ -8,11 +8,11 @@ import torch
 from scalebridge.engine.errors import GuardError, InputError
 from scalebridge.engine.gas import exact
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC, Open, Sides, Wall
+from scalebridge.engine.gas.equations.fluid import FluidWorld
+from scalebridge.engine.gas.equations.state_equation import IdealGas, StiffenedGas
 from scalebridge.engine.gas.exact import shock_jump
 from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.material import Gas
-from scalebridge.engine.gas.moment.fluid import FluidWorld
-from scalebridge.engine.gas.moment.state_equation import IdealGas, StiffenedGas
 from scalebridge.engine.gas.observe import relative_drift
 
 F64 = torch.float64

@@ -10,11 +10,11 @@ from scipy.special import wofz
 
 from scalebridge.engine.gas import exact
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC, Open, Sides, Wall
+from scalebridge.engine.gas.equations.fluid import FluidWorld
 from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.kinetic.velocities import Velocities
 from scalebridge.engine.gas.kinetic.world import KineticWorld
 from scalebridge.engine.gas.material import Gas
-from scalebridge.engine.gas.moment.fluid import FluidWorld
 
 F64 = torch.float64
 

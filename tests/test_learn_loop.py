@@ -21,7 +21,7 @@ from scalebridge.engine.errors import DamagedFileError, EngineError, InputError
 from scalebridge.engine.learn import execution
 from scalebridge.engine.learn.indicators import TrustLevels, Verdict
 from scalebridge.engine.learn.round_plan import LabelState
-from scalebridge.engine.learn.selection import Arm, Batch, Uniform
+from scalebridge.engine.learn.selection import LEAST_RANDOM, Arm, Batch, Uniform
 
 GRID = torch.linspace(0.05, 2.95, 300, dtype=torch.float64)
 
@@ -49,7 +49,9 @@ def test_learns_asks_where_it_is_hard_and_stops_by_itself(tmp_path):
     assert {v for k, v in outcome.verdicts.items() if k.startswith("stratum")} == {"ok"}
     assert worst_error(keep.models) < 0.2
     rounds = zarr.open_group(tmp_path / "run" / "data.zarr", mode="r")["rounds"]
-    chosen, drawn = (rounds[f"error_{arm}"][1:4].mean() for arm in ("chosen", "random"))
+    choice = (rounds["untrusted"][:] > 0.05) & (rounds["untrusted"][:] < 0.7)
+    assert choice.any()  # where nearly all is untrusted there is no choice
+    chosen, drawn = (rounds[f"error_{arm}"][choice].mean() for arm in ("chosen", "random"))
     assert chosen > 2 * drawn  # it asked where it was wrong
     assert outcome.figures["spearman"].value > 0.5
     assert outcome.figures["labels_repeated"].value == 0
@@ -67,8 +69,11 @@ def test_tables_hold_every_sample_seen(tmp_path):
     assert chosen.sum() == outcome.figures["labels"].value
     explored = table["round"] > 0
     drawn = explored & (table["arm"] == Arm.RANDOM)
-    assert (table["verdict"][table["arm"] == Arm.CHOSEN] == Verdict.CANDIDATE).all()
-    assert drawn.sum() == 2 * rounds  # 20 % of 10
+    picked = table["verdict"][table["arm"] == Arm.CHOSEN]
+    assert (picked != Verdict.FAILED).all()  # trusted ones where the target was missed
+    assert (picked == Verdict.CANDIDATE).mean() > 0.8
+    each = [(drawn & (table["round"] == r)).sum() for r in range(1, int(rounds) + 1)]
+    assert min(each) >= LEAST_RANDOM
     assert (table["error"][explored & chosen] >= 0).all()
     assert list(store["strata"].attrs["strata"]) == ["left", "middle", "right"]
     per_round = {name: array[:] for name, array in store["rounds"].arrays()}
@@ -94,7 +99,7 @@ def test_the_map_shows_what_the_last_round_saw_chose_and_knew(tmp_path):
 def test_strata_that_have_not_converged_are_named(tmp_path):
     outcome = toy.run(tmp_path / "run", toy.loop(rounds=1))
     assert outcome.verdicts["stopped"] != "ok"
-    assert "untrusted" in outcome.verdicts["stratum right"]
+    assert "unmeasured" in outcome.verdicts["stratum right"]
 
 
 def test_same_run_from_same_seed_and_another_from_another(tmp_path):
@@ -107,7 +112,7 @@ def test_same_run_from_same_seed_and_another_from_another(tmp_path):
 
 def test_learning_beats_random_choice(tmp_path):
     needed = []
-    for name, batch in (("chosen", Batch(10, 0.2)), ("random", Batch(10, 1.0, Uniform()))):
+    for name, batch in (("chosen", Batch(30, 0.34)), ("random", Batch(30, 1.0, Uniform()))):
         total = 0
         for seed in range(2):
             total += (
@@ -175,7 +180,7 @@ def test_nan_deviation_is_failed_and_never_labelled(tmp_path):
     outcome = toy.run(tmp_path / "run", toy.loop(indicator=broken, rounds=3))
     xs = [x for x, _ in toy.final_data(tmp_path / "run", toy.loop())][len(toy.START) :]
     assert max(xs) <= 2
-    assert "untrusted" in outcome.verdicts["stratum right"]
+    assert "unreached" in outcome.verdicts["stratum right"]
 
 
 def test_blind_indicator_is_caught_by_the_random_arm(tmp_path):
@@ -187,7 +192,7 @@ def test_blind_indicator_is_caught_by_the_random_arm(tmp_path):
     job = toy.loop(indicator=blind, threshold=TrustLevels(1e-6, 1.0), rounds=4)
     outcome = toy.run(tmp_path / "run", job)
     assert outcome.verdicts["stopped"] != "ok"
-    assert "measured error" in outcome.verdicts["stratum right"]
+    assert "missed" in outcome.verdicts["stratum right"]
 
 
 def test_refusals(tmp_path):

@@ -6,11 +6,12 @@ matplotlib's. Where the machine has no GL, so are the atoms.
 
 import asyncio
 import base64
+import webbrowser
 from pathlib import Path
 from typing import Any
 
 from ..engine.errors import InputError
-from . import render, renderers
+from . import guard, render, renderers
 from .picture import png
 from .record import Record
 
@@ -50,6 +51,7 @@ class LivePage:
             ) from error
         self.record = Record(path)
         self.renderer = renderers.renderer_of(self.record, system)
+        self._token = guard.new_token()
         self.server: Any = get_server(f"scalebridge-{id(self)}", client_type="vue3")
         self.solid = (
             isinstance(self.renderer, renderers.AtomsRenderer) and not render.missing()
@@ -78,7 +80,7 @@ class LivePage:
                 "serial": 0,
             }
         )
-        state.trame__title = self.record.title
+        state.title = state.trame__title = self.record.title
         state.change("frame")(lambda **_: self._moved())
         state.change("choice")(lambda **_: self.draw())
 
@@ -90,7 +92,7 @@ class LivePage:
             layout.root.classes = "page"
             client.Style(_STYLE)
             with html.Div(classes="bar"):
-                html.B(self.record.title)
+                html.B("{{ title }}")  # never as part of the template: it would be run
                 with html.Label("frame "):
                     html.Input(
                         type="range",
@@ -184,16 +186,23 @@ class LivePage:
     def serve(self, port: int = 0, open_browser: bool = False) -> None:
         """Serve the page on 127.0.0.1 until interrupted; port 0 takes a free one."""
 
+        def bound(server: Any) -> None:
+            strangers = guard.middleware(self._token, lambda: self.server.port)
+            server.app.middlewares.insert(0, strangers)
+
         def ready(**_: Any) -> None:
-            address = f"http://127.0.0.1:{self.server.port}/index.html"
+            address = guard.address(self.server.port, self._token)
             print(f"{self.record.path}: {address}  (Ctrl-C ends)", flush=True)
+            if open_browser:
+                webbrowser.open(address)
             asyncio.get_event_loop().create_task(self.follow())
 
+        self.server.controller.on_server_bind.add(bound)
         self.server.controller.on_server_ready.add(ready)
         self.server.start(
             host="127.0.0.1",
             port=port,
-            open_browser=open_browser,
+            open_browser=False,
             show_connection_info=False,
             timeout=0,
             exec_mode="main",

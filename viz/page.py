@@ -7,6 +7,7 @@ opens in any browser and in a notebook.
 import base64
 import html
 import json
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -64,8 +65,8 @@ def scene(
         "corners": corners.tolist() if shown[0].has_cell else [],
         "edges": edges.tolist() if shown[0].has_cell else [],
     }
-    text = json.dumps(data).replace("</", "<\\/")
-    return _PAGE.replace("TITLE", html.escape(title)).replace("DATA", text)
+    parts = {"TITLE": html.escape(title), "DATA": json.dumps(data).replace("<", "\\u003c")}
+    return re.sub("TITLE|DATA", lambda found: parts[found.group()], _PAGE)
 
 
 def embedded(snapshots: Sequence["Snapshot"]) -> str:

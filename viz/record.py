@@ -12,16 +12,19 @@ What is drawn by default follows from a few attributes of the arrays in ``data.z
 """
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 
-from ..engine.errors import InputError
+from ..engine.errors import DamagedFileError, InputError
+from ..engine.rundir import begun, read_resolved
+from ..engine.snapshot import refuse_links
 from .style import unit_of
 
 COORDINATES = (
@@ -33,6 +36,23 @@ COORDINATES = (
 REFERENCES = ("_exact", "_reference")
 TRACES = ("step", "time")
 _FIRST = ("before", "initial", "first", "solution", "reference")
+
+
+@contextmanager
+def reading(path: Path | str) -> Iterator[None]:
+    """Name the folder whose content is not what a run writes.
+
+    Raises:
+        DamagedFileError: in place of the error that such content leads to.
+    """
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        if os.environ.get("SCALEBRIDGE_DEBUG"):
+            raise
+        raise DamagedFileError(
+            f"{path}: holds what no run wrote ({type(error).__name__}: {error})"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -146,26 +166,35 @@ class Record:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        if not (self.path / "resolved.json").is_file():
+        if not begun(self.path):
             raise InputError(f"{self.path}: not a run folder (no resolved.json)")
-
-    @cached_property
-    def resolved(self) -> dict[str, Any]:
+        refuse_links(self.path)
+        self.resolved = read_resolved(self.path)
         """The scenario with every default, command and versions."""
-        return json.loads((self.path / "resolved.json").read_text(encoding="utf-8"))
 
     @property
     def scenario(self) -> dict[str, Any]:
         """The scenario with every default."""
-        return self.resolved.get("scenario", {})
+        found = self.resolved.get("scenario")
+        return found if isinstance(found, dict) else {}
 
     @property
     def summary(self) -> dict[str, Any]:
-        """Figures, verdicts, exit status and wall time; empty while the run continues."""
+        """Figures, verdicts, exit status and wall time; empty while the run continues.
+
+        Raises:
+            DamagedFileError: it is not what a run writes.
+        """
+        file = self.path / "summary.json"
         try:
-            return json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
             return {}
+        except (OSError, ValueError, RecursionError) as error:
+            raise DamagedFileError(f"{file}: damaged: not what a run wrote") from error
+        if not _is_summary(found):
+            raise DamagedFileError(f"{file}: damaged: not what a run wrote")
+        return found
 
     @property
     def title(self) -> str:
@@ -234,6 +263,21 @@ class Record:
         if not isinstance(node, zarr.Group):
             return None
         return with_grid(_read(node, name), self.scenario)
+
+
+def _is_summary(found: Any) -> bool:
+    """Tell whether a content of ``summary.json`` has the form that a run gives it."""
+    if not isinstance(found, dict):
+        return False
+    checks, figures = found.get("checks", []), found.get("figures", {})
+    return (
+        isinstance(checks, list)
+        and all(isinstance(c, dict) and {"name", "sentence"} <= c.keys() for c in checks)
+        and isinstance(figures, dict)
+        and all(isinstance(figure, dict) for figure in figures.values())
+        and isinstance(found.get("exit_status", 0), int)
+        and isinstance(found.get("wall_seconds", 0.0), (int, float))
+    )
 
 
 def _column(values: list[Any]) -> np.ndarray | None:

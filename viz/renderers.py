@@ -11,6 +11,7 @@ import numpy as np
 
 from ..engine.errors import InputError
 from . import atoms, fields, plots, render, style
+from .derived import with_derived
 from .look import Look
 from .picture import pixels
 from .record import Column, Group, Record, systems_of
@@ -112,15 +113,18 @@ class FieldsRenderer:
     Args:
         record: the run.
         group: name of the group.
+        system: which problem of a batch a map shows; profiles show all.
     """
 
-    def __init__(self, record: Record, group: str) -> None:
-        self._record, self._name = record, group
-        self._group = record.groups()[group]
+    def __init__(self, record: Record, group: str, system: int = 0) -> None:
+        self._record, self._name, self._system = record, group, system
+        self._group = with_derived(record.groups()[group], record.scenario)
 
     def refresh(self) -> int:
         """Look for new frames; return how many there are."""
-        self._group = self._record.group(self._name) or self._group
+        group = self._record.group(self._name)
+        if group is not None:
+            self._group = with_derived(group, self._record.scenario)
         return max(1, self._group.frames)
 
     def choices(self) -> Sequence[str]:
@@ -144,7 +148,7 @@ class FieldsRenderer:
             made = style.figure(size[0] / 100, size[1] / 100)
             axes = made.add_subplot()
             if len(layout.space) == 2:
-                fields.plane_map(axes, self._group, column, layout, frame=frame)
+                fields.plane_map(axes, self._group, column, layout, self._system, frame)
             else:
                 plots.draw(axes, fields.profile(self._group, column, layout, frame))
                 axes.set_ylim(*self._span(column))
@@ -219,5 +223,5 @@ def renderer_of(
         return AtomsRenderer(record, system, look)
     for name, group in record.groups().items():
         if drawable(group):
-            return FieldsRenderer(record, name)
+            return FieldsRenderer(record, name, system)
     return NumbersRenderer(record)

@@ -5,6 +5,7 @@ saw the project.
 """
 
 import base64
+import dataclasses
 import datetime
 import html
 import json
@@ -13,10 +14,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..engine.protocols import Check, headline, told
 from ..engine.rundir import write_atomically, write_text
 from . import figures, learning, names, plots, render, style
 from .picture import Picture, Undrawn, framed, to_png
-from .record import Record, systems_of
+from .record import Record, reading, systems_of
 
 MAX_PICTURES = 24
 
@@ -35,15 +37,16 @@ def write_report(path: Path | str) -> Path:
     """
     render.start_probe()
     record = Record(path)
-    with style.styled():
+    with style.styled(), reading(path):
         drawn = list(pictures(record))
+        page = document(record, drawn)
     first = next((p for p in drawn if isinstance(p, Picture)), None)
     if first is not None:
         write_atomically(
             record.path / "picture.png", lambda part: part.write_bytes(first.png)
         )
     target = record.path / "report.html"
-    write_text(target, document(record, drawn))
+    write_text(target, page)
     return target
 
 
@@ -191,37 +194,50 @@ def _verdict(record: Record) -> str:
             "<h2>Checks</h2><p><span class='open'>… The run has not ended;</span> "
             "what follows is what it has written so far.</p>"
         )
-    verdicts = {check["name"]: check["sentence"] for check in summary.get("checks", [])}
-    verdicts = verdicts or dict(summary.get("verdicts", {}))  # runs of the first edition
+    checks = _checks(summary)
     kind, sentence = _ENDINGS.get(int(summary.get("exit_status", 0)), ("bad", "It failed."))
-    wrong = [name for name, verdict in verdicts.items() if not _fine(verdict)]
-    remarks = _remarks(record)
-    if kind == "good" and verdicts:
-        kind, sentence = (
-            ("bad", f"The run finished, but {_count(len(wrong), 'check')} failed.")
-            if wrong
-            else ("good", f"The run finished and {_all_passed(len(verdicts))}.")
-        )
-        if not wrong and remarks:
-            kind, sentence = "bad", "The run finished, but the pictures show a problem."
-    elif kind == "good":
-        kind, sentence = "open", "The run finished; nothing was checked."
-    rows = "".join(_check(name, verdict, kind) for name, verdict in verdicts.items())
+    wrong, remarks = any(not check.passed for check in checks), _remarks(record)
+    if kind == "good":
+        kind = "bad" if wrong or remarks else "good" if checks else "open"
+        said = headline(checks, summary.get("unchecked", {}))
+        sentence = f"The run finished: {said}."
+        if remarks and not wrong:
+            sentence += " The pictures show a problem."
+    rows = "".join(_check(check, kind) for check in checks)
     rows += "".join(
         f"<tr><td>{_mark(False, 'bad')}</td><td>{_text(what)}</td>"
-        f"<td>{_text(said)}</td></tr>"
+        f"<td colspan='4'>{_text(said)}</td></tr>"
         for what, said in remarks
     )
     sign = {"good": "✓", "bad": "✗", "open": "…"}[kind]
-    table = f"<table>{rows}</table>" if rows else ""
+    table = f"<table>{_CHECKS_HEAD}{rows}</table>" if rows else ""
     return f"<h2>Checks</h2><p class='{kind}'>{sign} {_text(sentence)}</p>{table}"
 
 
-def _check(name: str, verdict: object, ending: str) -> str:
-    words, meaning = names.check(name)
-    said = meaning if str(verdict) == "ok" else str(verdict)
+_CHECKS_HEAD = (
+    "<tr><th></th><th>check</th><th>kind</th><th class='number'>found</th>"
+    "<th class='number'>allowed</th><th></th></tr>"
+)
+
+
+def _checks(summary: Mapping[str, Any]) -> list[Check]:
+    """Return the checks of a summary; those of the first edition have sentences alone."""
+    names_of = {field.name for field in dataclasses.fields(Check)}
+    found = [
+        Check(**{key: value for key, value in entry.items() if key in names_of})
+        for entry in summary.get("checks", [])
+    ]
+    return found or list(told(summary.get("verdicts", {})))
+
+
+def _check(check: Check, ending: str) -> str:
+    words, meaning = names.check(check.name)
+    said = (meaning or check.note) if check.passed else check.sentence
+    sign = "≥" if check.at_least else "≤"
     return (
-        f"<tr><td>{_mark(_fine(verdict), ending)}</td><td>{_text(words)}</td>"
+        f"<tr><td>{_mark(check.passed, ending)}</td><td>{_text(words)}</td>"
+        f"<td>{check.kind}</td><td class='number'>{_text(f'{check.value:.3g}')}</td>"
+        f"<td class='number'>{sign} {_text(f'{check.bound:.3g} {check.unit}'.strip())}</td>"
         f"<td>{_text(said)}</td></tr>"
     )
 
@@ -234,22 +250,10 @@ def _remarks(record: Record) -> list[tuple[str, str]]:
         return []
 
 
-def _fine(verdict: object) -> bool:
-    return str(verdict).strip().lower().startswith("ok")
-
-
 def _mark(fine: bool, ending: str) -> str:
     if ending == "open" and not fine:
         return "<span class='open'>…</span>"
     return "<span class='good'>✓ ok</span>" if fine else "<span class='bad'>✗ no</span>"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _all_passed(number: int) -> str:
-    return "its check passed" if number == 1 else f"all {number} checks passed"
 
 
 Figures = Mapping[str, Mapping[str, Any]]

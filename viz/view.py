@@ -12,7 +12,7 @@ import numpy as np
 from ..engine.errors import InputError
 from . import atoms, page, render, renderers
 from .picture import png
-from .record import Record
+from .record import Record, reading
 
 FRAMES_PER_SECOND = 25
 MAX_MOVIE_FRAMES = 2000
@@ -57,6 +57,19 @@ def view(
     """
     render.start_probe()
     record = Record(request.path)
+    with reading(request.path):
+        return _viewed(record, request, movie, png, html, browser, port)
+
+
+def _viewed(
+    record: Record,
+    request: Request,
+    movie: Path | None,
+    png: Path | None,
+    html: Path | None,
+    browser: bool,
+    port: int,
+) -> list[Path]:
     written: list[Path] = []
     if png or movie or html:
         renderer, choice = _renderer(record, request)

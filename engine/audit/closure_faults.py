@@ -7,12 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from ...models.closures.contract import ClosureOutput, FaceStencil
-from ..gas.moment.hermite import (
-    HermiteState,
-    HermiteWorld,
-    grad,
-    hyperbolic,
-)
+from ..gas.equations.hermite import grad, hyperbolic
+from ..gas.scheme.finite_volume import MomentState, MomentWorld
 from . import kinetics, moments
 from .fault_injection import PlantedFault
 from .findings import Finding
@@ -67,12 +63,12 @@ def half_relaxed(faces: FaceStencil) -> ClosureOutput:
 
 
 @dataclass(frozen=True)
-class Leaking(HermiteWorld):
+class Leaking(MomentWorld):
     """A solver that loses a billionth of everything in each step."""
 
-    def step(self, state: HermiteState) -> HermiteState:
+    def step(self, state: MomentState) -> MomentState:
         """Advance, and lose."""
-        after = HermiteWorld.step(self, state)
+        after = MomentWorld.step(self, state)
         return replace(after, moments=after.moments * (1 - 1e-9))
 
 
@@ -80,9 +76,8 @@ def _leak(closure: ClosureSubject, leaking: bool) -> Finding:
     knudsen = closure.spread(3)
     world = closure.world(knudsen)
     if leaking:
-        world = Leaking(
-            world.grid, world.sides, world.gas, knudsen, world.order, world.time_step
-        )
+        given = world.grid, world.sides, world.equations, knudsen, world.time_step
+        world = Leaking(*given)
     some = moments.waves(closure, 3, closure.cells)
     return moments.conservation(world, some, 10)
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..comparison import holds
 from ..rundir import write_text
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def at_most(
 ) -> Finding:
     """Return the finding that passes if ``value <= threshold``; NaN does not."""
     value = float(value)
-    return Finding(name, value, threshold, unit, value <= threshold, detail)
+    return Finding(name, value, threshold, unit, holds(value, threshold), detail)
 
 
 def not_measured(name: str, why: str, threshold: float = math.nan) -> Finding:

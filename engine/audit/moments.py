@@ -1,6 +1,6 @@
 """Audits of a moment closure: what it must keep whatever it has learned.
 
-A closure is what :class:`~..gas.moment.hermite.HermiteWorld` takes: from the faces of a row
+A closure is what :class:`~..gas.equations.hermite.Hermite` takes: from the faces of a row
 of cells to the closing flux, a share of Grad's row, a source, a signal speed. Everything is
 measured through the solver that uses it, on periodic boxes of its own unit of length.
 """
@@ -18,18 +18,21 @@ from torch import Tensor
 from ...models.closures.contract import ClosureOutput, FaceStencil
 from ..errors import GuardError
 from ..gas.boundaries import ALL_PERIODIC
+from ..gas.equations import grad13
+from ..gas.equations.hermite import (
+    Closure,
+    Dissipation,
+    Faces,
+    hermite_world,
+    roe,
+    roots,
+    rusanov,
+)
+from ..gas.equations.line import conserved, primitive
 from ..gas.grid import Grid
 from ..gas.material import Gas
-from ..gas.moment import grad13
-from ..gas.moment.hermite import (
-    Closure,
-    HermiteWorld,
-    conserved,
-    primitive,
-    roots,
-)
-from ..gas.moment.upwind import Dissipation, roe, rusanov
 from ..gas.observe import relative_drift
+from ..gas.scheme.finite_volume import MomentWorld
 from ..runtime import generator
 from .findings import Finding, Report, at_most
 
@@ -45,9 +48,9 @@ TRANSFER = 0.05
 GAS = Gas.constant_time(1)
 
 
-def _no_dissipation(left: Tensor, right: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
-    jump = right - left
-    return torch.zeros_like(jump[..., :3]), torch.zeros_like(jump[..., 3:])
+def _no_dissipation(at: Faces) -> tuple[Tensor, Tensor]:
+    none = torch.zeros_like(at.left)
+    return none[:, :3], none
 
 
 @dataclass(frozen=True)
@@ -77,12 +80,12 @@ class ClosureSubject:
         dissipation: Dissipation = roe,
         time_step: float = 0.0,
         closure: Closure | None = None,
-    ) -> HermiteWorld:
+    ) -> MomentWorld:
         """Return the periodic box of one unit of length."""
         grid = Grid((cells or self.cells,), (0.0,), (self.length,))
         if not time_step:
             time_step = 0.35 * grid.spacing[0] / (1.5 * float(roots(self.order).max()))
-        return HermiteWorld(
+        return hermite_world(
             grid, (ALL_PERIODIC,), GAS, knudsen, self.order, time_step,
             closure or self.closure, dissipation,
         )  # fmt: skip
@@ -135,7 +138,7 @@ def faces_of(subject: ClosureSubject, w: Tensor, knudsen: Tensor) -> FaceStencil
         return ClosureOutput()
 
     world = subject.world(knudsen, w.shape[1], closure=look)
-    world.rates(conserved(w))
+    world.rates(conserved(w).movedim(-1, 1))
     return kept[0]
 
 
@@ -156,9 +159,9 @@ def _relative(found: Tensor, expected: Tensor) -> float:
 # -- what must hold exactly ----------------------------------------------------------------
 
 
-def conservation(world: HermiteWorld, w: Tensor, steps: int = 50) -> Finding:
+def conservation(world: MomentWorld, w: Tensor, steps: int = 50) -> Finding:
     """Mass, momentum and energy of a periodic box stay what they are."""
-    state = world.start(w)
+    state = world.start(w.movedim(-1, 1))
     before = world.observe(state)
     for _ in range(steps):
         state = world.step(state)
@@ -250,7 +253,7 @@ def symbol(
     base = conserved(w)[:, None].expand(-1, cells, -1).contiguous()
 
     def rate(u: Tensor) -> Tensor:
-        return world.rates(u)[0]
+        return world.rates(u.movedim(-1, 1))[0].movedim(1, -1)
 
     columns = []
     for j in range(w.shape[-1]):
@@ -413,7 +416,8 @@ def growth(subject: ClosureSubject, samples: int = 64) -> Finding:
     """
     knudsen, cells = subject.spread(8), 50
     world = subject.world(knudsen, cells, rusanov)
-    state = world.start(waves(subject, 8, cells, seed=5, moments=0.0))
+    begun = waves(subject, 8, cells, seed=5, moments=0.0)
+    state = world.start(begun.movedim(-1, 1))
     rng, met, kn = generator(12, 41), [], []
     try:
         for number in range(1, 41):
@@ -421,7 +425,8 @@ def growth(subject: ClosureSubject, samples: int = 64) -> Finding:
             if number % 10 == 0:
                 pick = torch.randint(cells, (samples // 4,), generator=rng)
                 flow = torch.arange(samples // 4) % 8
-                met.append(primitive(state.moments)[flow, pick])
+                now = primitive(state.moments.movedim(1, -1))
+                met.append(now[flow, pick])
                 kn.append(knudsen[flow])
     except GuardError as error:
         return Finding("growth out of equilibrium", math.inf, 1.0, "", False, str(error))
@@ -545,13 +550,13 @@ def realizability(
     knudsen = subject.spread(4)
     world = replace(subject.world(knudsen, cells, rusanov), check=False)
     some = waves(subject, 4, cells, seed=3, moments=0.0)
-    state, bad, looked = world.start(some), 0, 0
+    state, bad, looked = world.start(some.movedim(-1, 1)), 0, 0
     with torch.inference_mode():
         for number in range(1, steps + 1):
             state = world.step(state)
             if number % every and number < steps:
                 continue
-            w = primitive(state.moments)
+            w = primitive(state.moments.movedim(1, -1))
             bad, looked = bad + int((~realizable(w)).sum()), looked + w[..., 0].numel()
             if not bool(w.isfinite().all()):
                 name = f"not finite at step {number} of {steps}"

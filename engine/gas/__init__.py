@@ -14,10 +14,11 @@ Knudsen number. ``D`` is the number of velocity dimensions of the gas; it fixes
 ``problem``           :class:`~.problem.Problem`: what all models of a flow share
 ``kinetic.world``     :class:`~.kinetic.world.KineticWorld`: discrete velocities, BGK family
 ``kinetic.boltzmann`` Maxwell molecules by the fast spectral method
-``moment.hermite``    hyperbolic moment equations in 1D1V, with a closure to choose
-``moment.hyperbolic`` the same for several velocity dimensions, on 1D and 2D grids
-``moment.grad13``     Grad's thirteen moments, on 1D and 2D grids
-``moment.fluid``      Euler and Navier-Stokes-Fourier
+``equations``         what is advanced: Hermite and Grad-13 moments, recurrence
+                      coefficients; :mod:`.equations.fluid`: Euler, Navier-Stokes-Fourier
+``scheme``            :class:`~.scheme.finite_volume.MomentWorld`: moment equations on a
+                      grid, any closure, any boundary; the positivity fallback
+``closures``          ensembles of learned closures, and closures of several axes
 ``exact``             solutions known in closed form or by one quadrature
 ``references``        what the result of a problem is compared with
 ``observe``           the shared names of what is measured, guards

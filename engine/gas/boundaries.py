@@ -1,19 +1,60 @@
-"""Boundaries of the box, for every model alike.
+"""Boundaries of the box, for every model alike; a package from outside adds its own.
 
-A boundary is data; each model knows how to fill its ghost cells from it. ``Sides`` names
-the two ends of one axis; a model takes one ``Sides`` per axis.
+A boundary is a part with one of two things:
+
+- ``ghost(model, edge)`` returns what the cells beyond the face hold, in the model's own
+  variables, from those of the cells at the face. The model offers the words for it
+  (:class:`Ghosts`), so that one method serves them all::
+
+      @part
+      class PressureOutlet:
+          \"\"\"Gas leaves against a given pressure.\"\"\"
+
+          pressure: Annotated[float, Gt(0)]
+          \"\"\"Reference density times R T0.\"\"\"
+          kind: Literal["pressure_outlet"] = "pressure_outlet"
+
+          def ghost(self, model, edge):
+              density, velocity, temperature = model.gas_at(edge)
+              return model.reservoir(self.pressure / temperature, velocity, temperature)
+
+  For a kinetic model ``edge`` is the distribution, and what is returned is what comes in.
+- ``wall``, the :class:`Wall` that it is at this face.
+
+In Python a function ``(model, edge) -> ghost cells`` is a boundary too. ``Sides`` names the
+two ends of one axis; a model takes one ``Sides`` per axis. A package from outside adds
+``boundary.KIND`` (:mod:`scalebridge.models.parts`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Protocol
 
+import torch
 from annotated_types import Ge, Gt, Le
+from torch import Tensor
 
-from ...models.parts import part
+from ...models.parts import Family, part
 from ..errors import InputError
 
-Positive = Annotated[float, Gt(0)]
+Positive = Annotated[float, Gt(0), Le(1e6)]
+Speed = Annotated[float, Ge(-1e3), Le(1e3)]
+
+
+class Ghosts(Protocol):
+    """What every model offers a boundary.
+
+    Cells are in the model's own variables; density and temperature are ``[batch, *cells]``
+    of the face, velocities ``[batch, *cells, components]``.
+    """
+
+    def gas_at(self, edge: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return density, velocity and temperature of the cells at a face."""
+        ...
+
+    def reservoir(self, density: Tensor, velocity: Tensor, temperature: Tensor) -> Tensor:
+        """Return cells of a gas in equilibrium; missing components of u are 0."""
+        ...
 
 
 @part
@@ -29,6 +70,10 @@ class Open:
 
     kind: Literal["open"] = "open"
 
+    def ghost(self, model: Ghosts, edge: Tensor) -> Tensor:
+        """Return the cells at the face."""
+        return edge
+
 
 @part
 class Inflow:
@@ -36,7 +81,7 @@ class Inflow:
 
     density: Positive
     """Reference densities."""
-    velocity: tuple[float, ...]
+    velocity: tuple[Speed, ...]
     """One component per space dimension or more, unit sqrt(R T0)."""
     temperature: Positive
     """Reference temperatures."""
@@ -46,6 +91,15 @@ class Inflow:
         _positive("boundary.density", self.density)
         _positive("boundary.temperature", self.temperature)
 
+    def ghost(self, model: Ghosts, edge: Tensor) -> Tensor:
+        """Return the reservoir."""
+        density, _, temperature = model.gas_at(edge)
+        u = torch.empty(*density.shape, len(self.velocity)).to(density)
+        for axis, value in enumerate(self.velocity):
+            u[..., axis] = value
+        rho = torch.full_like(density, self.density)
+        return model.reservoir(rho, u, torch.full_like(temperature, self.temperature))
+
 
 @part
 class Wall:
@@ -53,7 +107,7 @@ class Wall:
 
     temperature: Positive = 1.0
     """Reference temperatures."""
-    velocity: tuple[float, ...] = ()
+    velocity: tuple[Speed, ...] = ()
     """Sliding velocity, unit sqrt(R T0); no component normal to the wall."""
     accommodation: Annotated[float, Ge(0), Le(1)] = 1.0
     """Fraction of molecules re-emitted in equilibrium; 0 is specular, 1 diffuse."""
@@ -67,8 +121,36 @@ class Wall:
                 "1 (diffuse)"
             )
 
+    @property
+    def wall(self) -> "Wall":
+        """This wall."""
+        return self
 
-Boundary = Periodic | Open | Inflow | Wall
+
+BOUNDARIES = Family(
+    "boundary",
+    __name__.rpartition(".")[0],
+    {
+        "periodic": "boundaries:Periodic",
+        "open": "boundaries:Open",
+        "inflow": "boundaries:Inflow",
+        "wall": "boundaries:Wall",
+    },
+)
+
+Boundary = Any
+"""A part of :data:`BOUNDARIES`, or a function of model and edge."""
+
+
+def wall_of(side: Boundary) -> Wall | None:
+    """Return the wall that a boundary is, or None."""
+    return getattr(side, "wall", None)
+
+
+def beyond(side: Boundary, model: Ghosts, edge: Tensor) -> Tensor:
+    """Return what the cells beyond a face that is no wall hold."""
+    rule: Callable[[Ghosts, Tensor], Tensor] = getattr(side, "ghost", side)
+    return rule(model, edge)
 
 
 @dataclass(frozen=True)
@@ -100,9 +182,14 @@ def check_sides(sides: Sequence[Sides], dim: int) -> None:
         if isinstance(pair.low, Periodic) != isinstance(pair.high, Periodic):
             raise InputError(f"boundaries.{name}: both ends must be periodic, or none")
         for side in (pair.low, pair.high):
-            if isinstance(side, Wall) and len(side.velocity) > axis and side.velocity[axis]:
+            if not (hasattr(side, "ghost") or hasattr(side, "wall") or callable(side)):
+                if isinstance(side, Periodic):
+                    continue
+                raise InputError(f"boundaries.{name}: {side!r} has no ghost and no wall")
+            wall = wall_of(side)
+            if wall and len(wall.velocity) > axis and wall.velocity[axis]:
                 raise InputError(
-                    f"boundaries.{name}: wall velocity {side.velocity} has a component "
+                    f"boundaries.{name}: wall velocity {wall.velocity} has a component "
                     f"along {name}, so the wall would let mass through; set it to 0"
                 )
             if isinstance(side, Inflow) and len(side.velocity) < dim:

@@ -5,14 +5,15 @@ why there is none; everything that can be refused is refused there.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from ..comparison import worst
 from ..errors import InputError
-from ..protocols import Figure
+from ..protocols import Check, Figure
 from . import exact
 from .boundaries import Wall, component
 from .initial.pieces import Jump
@@ -33,15 +34,40 @@ class Compared:
             or ``_reference`` is drawn dashed.
         maps: arrays of a group of their own.
         words: long names of some arrays.
+        checks: of figures whose exact value, or whose limit, is known here.
     """
 
     figures: Mapping[str, Figure]
     profile: Mapping[str, Tensor] = field(default_factory=dict)
     maps: Mapping[str, Tensor] = field(default_factory=dict)
     words: Mapping[str, str] = field(default_factory=dict)
+    checks: Sequence[Check] = ()
 
 
 Comparison = Callable[[Seen], Compared]
+
+FREQUENCY = 0.005
+"""Relative error of a complex frequency that was the point of a run."""
+
+SMEARED = 6.0
+"""Cells over which a scheme may smear the waves of a Riemann problem, together."""
+
+VORTEX = 1e-3
+"""Relative error of a smooth density; the vortex is 0.5 deep."""
+
+MIRROR = 1e-6
+"""Relative asymmetry that rounding may grow to in a flow that starts symmetric."""
+
+STEADY = 0.01
+"""Relative variation of what is constant in a steady flow."""
+
+LIMIT = 0.05
+"""Relative distance of a flow between walls from its limit."""
+
+
+def _near_free(knudsen: float) -> float:
+    """Return ``LIMIT`` and the first correction to free flight, of the order 1 / Kn."""
+    return LIMIT + 1.0 / knudsen
 
 
 def relative_error(found: Tensor, exactly: Tensor) -> Figure:
@@ -73,11 +99,22 @@ def riemann(problem: Problem, free: bool = False) -> Comparison:
         flight = exact.free_flight_jump(ends[0], ends[1], x, end, problem.gas.dimension)
         profile |= {f"{n}_free_exact": v for n, v in zip(names, flight, strict=True)}
 
+    smeared = SMEARED / problem.grid.shape[0]
+    thin, thick = float(problem.knudsen[0]), float(problem.knudsen[-1])
+
     def compare(seen: Seen) -> Compared:
         figures = {"density_error": relative_error(seen["density"][0], rho)}
+        off, checks = figures["density_error"].value, []
+        if thin <= 1e-3:
+            bound, note = smeared + 10 * thin, "density, of Euler's exact solution"
+            checks.append(Check("riemann", "accuracy", off, bound, note=note))
         if flight is not None:
             figures["density_error_free"] = relative_error(seen["density"][-1], flight[0])
-        return Compared(figures, profile)
+            off, met = figures["density_error_free"].value, end / thick
+            if met <= 0.1:  # of the molecules have collided
+                bound, note = smeared + met, "density, of free flight"
+                checks.append(Check("free_flight", "accuracy", off, bound, note=note))
+        return Compared(figures, profile, checks=checks)
 
     return compare
 
@@ -95,9 +132,12 @@ def vortex(problem: Problem) -> Comparison:
 
     def compare(seen: Seen) -> Compared:
         figures = {"density_error": relative_error(seen["density"][0], rho)}
+        note = "density, of the exact vortex carried along"
+        off = figures["density_error"].value
+        checks = [Check("vortex", "accuracy", off, VORTEX, note=note)]
         maps = {"exact": rho[None], "departure": seen["density"][:1] - rho}
         words = {"exact": "density, exact", "departure": "density, computed - exact"}
-        return Compared(figures, maps=maps, words=words)
+        return Compared(figures, maps=maps, words=words, checks=checks)
 
     return compare
 
@@ -127,7 +167,9 @@ def spectrum(problem: Problem) -> Comparison:
             error = abs(complex(torch.log(torch.tensor(ratio)))) / abs(change)
             note = f"relative, k tau = {k * tau:.3g}, exact lambda {growth:.4g}"
             figures[f"frequency_error_kn{i}"] = Figure(error, note=note)
-        return Compared(figures)
+        off, note = worst(f.value for f in figures.values()), "of the exact linear mode"
+        check = Check("frequency", "accuracy", off, FREQUENCY, note=note)
+        return Compared(figures, checks=[check])
 
     return compare
 
@@ -139,7 +181,8 @@ def mirror(problem: Problem) -> Comparison:
         rho = seen["density"][0]
         note = "largest difference of density across the diagonal, relative"
         gap = float((rho - rho.mT).abs().amax() / rho.amax())
-        return Compared({"asymmetry": Figure(gap, note=note)})
+        check = Check("mirror_symmetry", "accuracy", gap, MIRROR, note=note)
+        return Compared({"asymmetry": Figure(gap, note=note)}, checks=[check])
 
     return compare
 
@@ -173,7 +216,9 @@ def shock(problem: Problem) -> Comparison:
             "inverse_thickness_nsf": Figure(steepest * path),
             "mass_flux_residual": Figure(float((flow / flow[0] - 1).abs().amax())),
         }
-        return Compared(figures, profile)
+        off, note = figures["mass_flux_residual"].value, "variation of the mass flux"
+        check = Check("steady", "accuracy", off, STEADY, note=note)
+        return Compared(figures, profile, checks=[check])
 
     return compare
 
@@ -199,7 +244,7 @@ def couette(problem: Problem) -> Comparison:
     free = torch.tensor(exact.free_couette(low.temperature, speed)).abs()
     slip = kn * abs(speed) / (width + 2 * 1.01619 * kn * math.sqrt(2))
     return lambda seen: _limits(
-        "shear", seen, seen["stress"][..., 0, 1].mean(1).abs(), free, slip
+        "shear", kn, seen, seen["stress"][..., 0, 1].mean(1).abs(), free, slip
     )
 
 
@@ -216,11 +261,13 @@ def fourier(problem: Problem) -> Comparison:
     jump = 2 * 1.30272 * kn / prandtl * math.sqrt(2)
     slip = 2.5 * kn / prandtl * (hot - cold) / (width + jump)
     return lambda seen: _limits(
-        "heat", seen, seen["heat_flux"][..., 0].mean(1).abs(), free, slip
+        "heat", kn, seen, seen["heat_flux"][..., 0].mean(1).abs(), free, slip
     )
 
 
-def _limits(name: str, seen: Seen, found: Tensor, free: Tensor, slip: Tensor) -> Compared:
+def _limits(
+    name: str, kn: Tensor, seen: Seen, found: Tensor, free: Tensor, slip: Tensor
+) -> Compared:
     rho = seen["density"].mean(1)
     profile = {name: found, f"{name}_free_exact": free * rho, f"{name}_reference": slip}
     free_note = "relative to free molecules, at the largest Knudsen number"
@@ -231,7 +278,14 @@ def _limits(name: str, seen: Seen, found: Tensor, free: Tensor, slip: Tensor) ->
         f"{name}_error_slip": Figure(float((found[0] / slip[0] - 1).abs()), note=slip_note),
     }
     words = {name: {"shear": "shear stress", "heat": "heat flux"}[name]}
-    return Compared(figures, profile, words=words)
+    thin, thick, checks = float(kn[0]), float(kn[-1]), []
+    if thick >= 10:
+        bound = _near_free(thick)
+        checks.append(Check("free_limit", "accuracy", off, bound, note=free_note))
+    if thin <= 0.1:
+        off, bound = figures[f"{name}_error_slip"].value, LIMIT + thin
+        checks.append(Check("slip_limit", "accuracy", off, bound, note=slip_note))
+    return Compared(figures, profile, words=words, checks=checks)
 
 
 COMPARISONS: Mapping[str, Callable[[Problem], Comparison]] = {

@@ -22,6 +22,7 @@ from ..md.neighbours import Neighbours, build_neighbours
 from ..md.potential import Potential
 from ..md.state import Interaction, ParticleState
 from ..md.structure import from_atoms, to_atoms
+from ..runtime import own_defaults
 
 
 class PotentialCalculator(Calculator):
@@ -58,6 +59,7 @@ class PotentialCalculator(Calculator):
         self._dtype, self._device = dtype, device
         self._list: tuple[ParticleState, Neighbours] | None = None
 
+    @own_defaults()
     def calculate(
         self,
         atoms: Atoms | None = None,

@@ -1,6 +1,6 @@
 """Relaxing structures through ASE's optimisers, and elastic constants of the relaxed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,6 +104,29 @@ def cubic(constants: np.ndarray) -> dict[str, float]:
     return {"C11": c11, "C12": c12, "C44": c44, "bulk_modulus": (c11 + 2 * c12) / 3}
 
 
+LATTICE = 0.1
+"""A lattice constant may be off by this part of what elastic constants may."""
+
+
+def expected_checks(
+    found: Mapping[str, float], expected: Mapping[str, float], agreement: float
+) -> Iterator[Check]:
+    """Yield the relative distance of each property from what is expected of it.
+
+    Args:
+        found: name -> value.
+        expected: name -> value; names that were not found are left out.
+        agreement: relative distance that passes; a tenth of it for the lattice constant.
+    """
+    for name, value in expected.items():
+        if name not in found or value == 0:
+            continue
+        off = abs(found[name] / value - 1)
+        allowed = agreement * (LATTICE if name == "lattice_constant" else 1.0)
+        note = f"{found[name]:.4g}, expected {value:g}"
+        yield Check(f"expected_{name}", "accuracy", off, allowed, note=note)
+
+
 @dataclass(frozen=True)
 class ElasticJob:
     """Relaxes a cubic crystal with its cell and measures its elastic constants.
@@ -113,14 +136,16 @@ class ElasticJob:
         cells: conventional cells along an edge.
         potential: what acts.
         strain: size of the deformations.
-        expected: name -> value in GPa or angstrom to be shown beside the results.
+        expected: name -> value in GPa or angstrom that the results are compared with.
+        agreement: relative distance from these that passes.
     """
 
     atoms: Atoms
     cells: int
     potential: Potential
     strain: float
-    expected: Mapping[str, float]
+    expected: Mapping[Any, float]
+    agreement: float = 0.1
 
     def run(self, folder: Any, report: Any) -> Outcome:
         """Do it all; seconds, so there are no checkpoints."""
@@ -149,7 +174,9 @@ class ElasticJob:
             "stability", "health", softest, 0.0, at_least=True, unit="GPa",
             note="least eigenvalue of C: a strain lowers the energy",
         )  # fmt: skip
-        return Outcome(figures, [stable])
+        found = {name: figure.value for name, figure in figures.items()}
+        checks = [stable, *expected_checks(found, self.expected, self.agreement)]
+        return Outcome(figures, checks)
 
     def _figure(self, name: str, value: float, unit: str) -> Figure:
         known = self.expected.get(name)

@@ -6,6 +6,7 @@ pickle runs whatever its author wrote into it. What comes out is safetensors and
 """
 
 import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def import_file(source: Path, target: Path, largest: int = LARGEST) -> Path:
     if h5py.is_hdf5(source):
         tensors, about = _read_pyscf(source, largest)
     else:
-        tensors, about = _read_torch(source)
+        tensors, about = _read_torch(source, largest)
     if not tensors:
         raise InputError(f"{source}: holds no tensors")
     weights = target.with_suffix(".safetensors")
@@ -56,38 +57,81 @@ def import_file(source: Path, target: Path, largest: int = LARGEST) -> Path:
     return weights
 
 
-def _read_torch(source: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read_torch(source: Path, largest: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    if not zipfile.is_zipfile(source):
+        raise InputError(
+            f"{source}: refused: not a torch checkpoint in the zip format (torch 1.6 and "
+            "later); save it again with the program that wrote it"
+        )
     try:
-        content = torch.load(source, map_location="cpu", weights_only=True)
+        # indices of a sparse tensor that lie outside of it would be written to
+        with torch.sparse.check_sparse_tensor_invariants():
+            content = torch.load(source, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).partition("\n")[0]
         raise InputError(
             f"{source}: refused: not a torch checkpoint of plain tensors ({reason}); "
             "save the state_dict alone with the program that wrote it"
         ) from error
-    tensors: dict[str, Tensor] = {}
-    rest = _flatten(content, "", tensors, 0)
-    return tensors, {"kind": "torch", "values": rest}
+    packed = source.stat().st_size
+    taken = _Taken(source, min(largest, _EXPANSION * packed + (1 << 20)))
+    rest = taken.flatten(content, "", 0)
+    return taken.tensors, {"kind": "torch", "values": rest}
 
 
-def _flatten(node: Any, name: str, tensors: dict[str, Tensor], depth: int) -> Any:
-    """Move the tensors of nested containers into ``tensors``; return what is left."""
-    if depth > 64:
-        raise InputError(f"{name[:80]}: nested too deeply")
-    if isinstance(node, Tensor):
-        tensors[name or "tensor"] = node.detach().to_dense().clone().contiguous()
-        return f"tensor {name or 'tensor'}"
-    if isinstance(node, Mapping):
-        return {
-            str(key): _flatten(value, f"{name}.{key}".lstrip("."), tensors, depth + 1)
-            for key, value in node.items()
-        }
-    if isinstance(node, list | tuple):
-        return [
-            _flatten(value, f"{name}.{number}".lstrip("."), tensors, depth + 1)
-            for number, value in enumerate(node)
-        ]
-    return node if isinstance(node, bool | int | float | str | None) else str(node)
+_EXPANSION = 16
+"""Times the size of its file that a checkpoint may take: it is not compressed."""
+_MOST_ITEMS = 100_000
+
+
+class _Taken:
+    """Takes tensors out of nested containers, within bounds.
+
+    A tensor may be a small storage with a large shape, sparse, or named a thousand times;
+    a list may hold itself ten times over. So bytes and items are counted before they are
+    made.
+    """
+
+    def __init__(self, source: Path, allowed: int) -> None:
+        self.source, self.allowed = source, allowed
+        self.tensors: dict[str, Tensor] = {}
+        self._items = 0
+
+    def flatten(self, node: Any, name: str, depth: int) -> Any:
+        """Move the tensors of ``node`` into ``tensors``; return what is left.
+
+        Raises:
+            InputError: too deep, too many items, or more bytes than allowed.
+        """
+        self._items += 1
+        if depth > 64 or self._items > _MOST_ITEMS:
+            raise InputError(f"{self.source}: {name[:80]}: nested too deeply")
+        if isinstance(node, Tensor):
+            return self._tensor(node, name or "tensor")
+        if isinstance(node, Mapping):
+            return {
+                str(key): self.flatten(value, f"{name}.{key}".lstrip("."), depth + 1)
+                for key, value in node.items()
+            }
+        if isinstance(node, list | tuple):
+            return [
+                self.flatten(value, f"{name}.{number}".lstrip("."), depth + 1)
+                for number, value in enumerate(node)
+            ]
+        return node if isinstance(node, bool | int | float | str | None) else str(node)
+
+    def _tensor(self, node: Tensor, name: str) -> str:
+        size = node.numel() * node.element_size()
+        self.allowed -= size
+        if self.allowed < 0:
+            raise InputError(
+                f"{self.source}: {name[:80]}: expands to {size} bytes, many times what "
+                "the file holds; refused"
+            )
+        if node.is_meta:
+            raise InputError(f"{self.source}: {name[:80]}: has a shape but no numbers")
+        self.tensors[name] = node.detach().to_dense().clone().contiguous()
+        return f"tensor {name}"
 
 
 def _read_pyscf(source: Path, largest: int) -> tuple[dict[str, Tensor], dict[str, Any]]:

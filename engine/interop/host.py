@@ -28,7 +28,7 @@ from ..md.world import MolecularDynamics
 from ..protocols import Simulator
 from ..run import pack, unpack
 from ..rundir import write_atomically
-from ..runtime import generator
+from ..runtime import generator, own_defaults
 
 
 class Host:
@@ -44,6 +44,7 @@ class Host:
         state: the current state; may be replaced by another of the same world.
     """
 
+    @own_defaults()
     def __init__(
         self, world: Simulator[Any], state: Any | None = None, seed: int = 1
     ) -> None:
@@ -52,6 +53,7 @@ class Host:
         self.steps = 0
 
     @classmethod
+    @own_defaults()
     def open(cls, scenario: str | Path, settings: Sequence[str] = ()) -> "Host":
         """Build the world of a scenario file, or of a shipped scenario by its name.
 
@@ -71,6 +73,7 @@ class Host:
             raise InputError(f"{scenario}: kind {checked.kind} steps no world")
         return cls(world, seed=checked.seed)
 
+    @own_defaults()
     def step(self, count: int = 1) -> "Host":
         """Advance by ``count`` steps."""
         for _ in range(count):
@@ -83,6 +86,7 @@ class Host:
         """Time since the beginning, in the world's reported unit."""
         return self.steps * float(getattr(self.world, "time_step", 1.0))
 
+    @own_defaults()
     def observe(self) -> Mapping[str, Tensor]:
         """Return the world's observables of the current state."""
         return self.world.observe(self.state)
@@ -108,6 +112,7 @@ class Host:
             raise InputError(f"{name}: not in the state; it has {', '.join(packed)}")
         return packed[name]
 
+    @own_defaults()
     def put(self, name: str, values: Any) -> None:
         """Give a tensor of the state new values, in the host's own memory where it fits.
 
@@ -161,6 +166,7 @@ class Host:
         tensors["host.steps"] = torch.tensor(self.steps)
         write_atomically(path, lambda part: safetensors.torch.save_file(tensors, part))
 
+    @own_defaults()
     def restore(self, path: Path) -> "Host":
         """Go back to a checkpoint; what follows is bit for bit what followed it.
 
@@ -203,7 +209,7 @@ def consistent(world: Any, state: Any) -> Any:
 
 def _as_tensor(values: Any) -> Tensor:
     if isinstance(values, Tensor):
-        return values.detach()
+        return values.clone() if values.is_inference() else values.detach()
     if isinstance(values, np.ndarray) and not values.flags.writeable:
         values = values.copy()
     if hasattr(values, "__dlpack__"):

@@ -64,6 +64,10 @@ class Ensemble:
     last: ParticleState
 
 
+_EVOLVES = ("positions", "momenta", "step")
+"""What of the replicas a checkpoint keeps."""
+
+
 @dataclass(frozen=True)
 class RdfFit:
     """Simulates, reweights and improves the parameters until nothing changes."""
@@ -85,25 +89,30 @@ class RdfFit:
             tensors["told"] = torch.empty(0, 2, dtype=torch.float64)
             folder.save_checkpoint(0, tensors)
         target, state = tensors["target"], self.melted(0)
-        if "positions" in tensors:
-            kept_ones = {k: tensors[k] for k in ("positions", "momenta", "step")}
-            state = replace(state, **kept_ones)
         point, made = tensors["path"][-1].log(), None
+        if done:
+            state, began = (
+                replace(state, **{k: tensors[f"{when}{k}"] for k in _EVOLVES})
+                for when in ("", "before_")
+            )
+            if done == s.rounds:  # only the certificate is missing: the last round again
+                made = self.ensemble(tensors["path"][-2].log(), began)
         for number in range(done, s.rounds):
+            tensors |= {f"before_{k}": getattr(state, k) for k in _EVOLVES}
             made = self.ensemble(point, state)
             state, before = made.last, point
-            tensors |= {k: getattr(state, k) for k in ("positions", "momenta", "step")}
+            tensors |= {k: getattr(state, k) for k in _EVOLVES}
             tensors["fitted"] = made.curves.mean(0)
             tensors.setdefault("first", tensors["fitted"])
             point, weighted, misfit = self._improved(made, before, target)
             row = torch.tensor([[misfit, weighted.effective / len(made.curves)]]).double()
             tensors["path"] = torch.cat([tensors["path"], point.exp()[None]])
             tensors["told"] = torch.cat([tensors["told"], row])
-            folder.save_checkpoint(number + 1, tensors)
             epsilon, sigma = point.exp().tolist()
             seen = {"epsilon": f"{epsilon:.2f} K", "sigma": f"{sigma:.4f}"}
             report.progress(number + 1, s.rounds + 1, seen)
             folder.log(step=number + 1, epsilon=epsilon, sigma=sigma, misfit=misfit)
+            folder.save_checkpoint(number + 1, tensors)
         if made is None:
             made = self.ensemble(point, state)
         self._write(folder, tensors)

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ...models.closures.face import FaceClosure
 from ..errors import InputError
-from ..gas.moment.directional import DirectionalClosure
-from ..gas.moment.hyperbolic import HyperbolicClosure
+from ..gas.closures.directional import DirectionalClosure
+from ..gas.equations.hermite import GridClosure
 from ..learn.comparison import error_figures
 from ..learn.explorers import planes
 from ..learn.plane_models import PlaneRun, run_plane
@@ -20,7 +20,7 @@ from ..rundir import RunFolder
 from ..schema.closure import ClosurePlaneScenario
 
 MOST = 6
-"""Highest order that the directions of :mod:`..gas.moment.directional` determine."""
+"""Highest order that the directions of :mod:`..gas.closures.directional` determine."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class PlaneComparison:
 
     scenario: ClosurePlaneScenario
     order: int
-    closures: Mapping[str, HyperbolicClosure | None]
+    closures: Mapping[str, GridClosure | None]
 
     @staticmethod
     def of(
@@ -40,7 +40,7 @@ class PlaneComparison:
         Raises:
             InputError: a model is no :class:`FaceClosure`, or of another order.
         """
-        closures: dict[str, HyperbolicClosure | None] = {"hme": None}
+        closures: dict[str, GridClosure | None] = {"hme": None}
         orders = {members[0].config.order for members in modules.values()}
         if len(orders) > 1 or max(orders) > MOST:
             raise InputError(
@@ -51,7 +51,7 @@ class PlaneComparison:
             if not isinstance(members[0], FaceClosure):
                 found = type(members[0]).__name__
                 raise InputError(f"models: {name}: {found} cannot be used on the plane")
-            closures[name] = DirectionalClosure(members[0].float(), 1.0 / scenario.cells)
+            closures[name] = DirectionalClosure(members[0].float())
         return PlaneComparison(scenario, orders.pop(), closures)
 
     def run(self, folder: RunFolder, report: Reporter) -> Outcome:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ...models.closures.recurrence import geometric
-from ..gas.moment.hermite import hyperbolic
+from ..gas.equations.hermite import hyperbolic
 from ..learn.explorers.fronts import Shock
 from ..learn.shock_models import (
     KNUDSEN,

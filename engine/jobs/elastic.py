@@ -27,4 +27,5 @@ def assemble(scenario: ElasticScenario, base: Path) -> ElasticJob:
         potential,
         scenario.strain,
         scenario.expected,
+        scenario.agreement,
     )

@@ -11,19 +11,20 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..gas.boundaries import Inflow, Open, Sides
+from ..gas.equations import hermite
+from ..gas.equations.fluid import FluidWorld, courant_guard, stages_for, viscous_limit
+from ..gas.equations.grad13 import Grad13
+from ..gas.equations.hermite import Hermite, roe, rusanov
+from ..gas.equations.state_equation import IdealGas
 from ..gas.grid import Grid
 from ..gas.kinetic.velocities import Velocities
 from ..gas.kinetic.world import KineticWorld
 from ..gas.material import Gas
-from ..gas.moment import grad13, hermite, hyperbolic
-from ..gas.moment.fluid import FluidWorld, courant_guard, stages_for, viscous_limit
-from ..gas.moment.grad13 import Grad13World
-from ..gas.moment.hermite import HermiteWorld
-from ..gas.moment.hyperbolic import HyperbolicWorld
-from ..gas.moment.state_equation import IdealGas
 from ..gas.observe import on_host, positivity_guard, relative_drift
 from ..gas.problem import Problem
 from ..gas.references import Compared, Comparison, comparison
+from ..gas.scheme.finite_volume import MomentWorld
+from ..gas.verdicts import model_checks
 from ..protocols import Check, Figure, Job, Outcome
 from ..run import Reporter, Simulation, ZarrWriter, every
 from ..rundir import RunFolder
@@ -58,7 +59,7 @@ REMEDY = "lower the cfl, refine the grid, or choose a more robust model or schem
 
 
 def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
-    """Return the job of a scenario; it names no files, so ``base`` is not used.
+    """Return the job of a scenario.
 
     Raises:
         InputError: the parts contradict each other.
@@ -71,6 +72,12 @@ def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
             s.gas.dimension, model.nodes, model.limit, model.angles, s.time.end,
             model.time_step, s.time.frames, s.device,
         )  # fmt: skip
+    initial = scenario.initial
+    if hasattr(initial, "located"):
+        scenario = scenario.model_copy(update={"initial": initial.located(base)})
+    cells, batch = math.prod(scenario.grid.cells), len(scenario.knudsen)
+    copies = 12 * batch + 20  # of five fields: stages, fluxes, ghost cells
+    check_memory(5.0 * copies * cells, torch.float64, "grid.cells, knudsen:")
     problem = _problem(scenario)
     names = [getattr(scenario.initial, "reference", "none"), scenario.reference]
     known = [comparison(n, problem) for n in dict.fromkeys(names) if n != "none"]
@@ -122,12 +129,28 @@ def _run_of(model: Model, scenario: GasScenario, p: Problem) -> Run:
         KineticModel: _kinetic,
         EulerModel: _fluid,
         NsfModel: _fluid,
-        HermiteModel: _hermite if p.gas.dimension == 1 else _hyperbolic,
-        Grad13Model: _grad13,
+        HermiteModel: _moments,
+        Grad13Model: _moments,
     }
+    _check_components(model, p)
     run = makers[type(model)](model, scenario, p)
     run.start()
     return run
+
+
+def _check_components(model: Model, p: Problem) -> None:
+    """Refuse a start that moves along an axis that the model does not resolve."""
+    axes = p.gas.dimension if isinstance(model, HermiteModel) else 3
+    if isinstance(model, KineticModel):
+        axes = len(model.nodes)
+    if isinstance(model, EulerModel | NsfModel):
+        axes = p.grid.dim
+    beyond = p.start.velocity[..., axes:]
+    if bool(beyond.any()):
+        raise InputError(
+            f"initial.velocity: {float(beyond.abs().amax()):.4g} beyond the {axes} "
+            f"component(s) that model.kind = {model.kind} resolves here; leave it out"
+        )
 
 
 def _spread(p: Problem, axes: int = 3) -> tuple[Tensor, Tensor, Tensor]:
@@ -202,38 +225,18 @@ def _viscous_stages(time_step: float, p: Problem) -> int:
     return stages_for(time_step, 0.5 * limit)
 
 
-def _hyperbolic(model: HermiteModel, scenario: GasScenario, p: Problem) -> Run:
-    w = hyperbolic.equilibrium(*_spread(p, p.gas.dimension), model.order)
-    rate = hyperbolic.fastest_rate(w, p.grid, model.order, p.gas.dimension)
-    steps = _count(scenario, model.cfl / rate)
-    dt = p.end / steps
-    world = HyperbolicWorld(
-        p.grid, p.sides, p.gas, p.knudsen, model.order, dt, **_machine(scenario)
-    )
-    return Run(f"hme{w.shape[1]}", p, world, lambda: world.start(w), steps, dt)
-
-
-def _hermite(model: HermiteModel, scenario: GasScenario, p: Problem) -> Run:
-    w = torch.zeros(len(p.knudsen), p.grid.cells, model.order + 1, dtype=torch.float64)
-    w[..., 0], w[..., 1] = p.start.density, p.start.velocity[..., 0]
-    w[..., 2] = p.start.temperature
-    longest = HermiteWorld.stable_step(p.grid, w, model.order, model.cfl)
-    steps = _count(scenario, longest)
-    dt, grad = p.end / steps, model.closure == "grad"
-    world = HermiteWorld(
-        p.grid, p.sides, p.gas, p.knudsen, model.order, dt,
-        hermite.grad if grad else hermite.hyperbolic, **_machine(scenario),
-    )  # fmt: skip
-    name = f"{'grad' if grad else 'hme'}{model.order + 1}"
-    return Run(name, p, world, lambda: world.start(w), steps, dt)
-
-
-def _grad13(model: Grad13Model, scenario: GasScenario, p: Problem) -> Run:
-    w = grad13.equilibrium(*_spread(p))
-    steps = _count(scenario, model.cfl / grad13.fastest_rate(w, p.grid))
-    dt = p.end / steps
-    world = Grad13World(p.grid, p.sides, p.gas, p.knudsen, dt, **_machine(scenario))
-    return Run("grad13", p, world, lambda: world.start(w), steps, dt)
+def _moments(model: HermiteModel | Grad13Model, scenario: GasScenario, p: Problem) -> Run:
+    if isinstance(model, Grad13Model):
+        equations: Any = Grad13(p.gas)
+    else:
+        closure = hermite.grad if model.closure == "grad" else None
+        line = p.gas.dimension == 1
+        equations = Hermite(p.gas, model.order, closure, rusanov if line else roe)
+    w = equations.equilibrium(*_spread(p))
+    probe = MomentWorld(p.grid, p.sides, equations, p.knudsen, 1.0, **_machine(scenario))
+    steps = _count(scenario, model.cfl / probe.courant_rate(w))
+    world = probe.with_time_step(p.end / steps)
+    return Run(equations.name, p, world, lambda: world.start(w), steps, world.time_step)
 
 
 # -- the job -----------------------------------------------------------------------------
@@ -297,7 +300,7 @@ class GasJob:
         for name, drift in relative_drift(seen, begun).items():
             if name in kept:
                 figures[name] = Figure(float(drift.amax()), note=note)
-        checks = self._checks(figures)
+        checks = [*self._checks(figures), *model_checks(seen)]
         for name, note in NOTES.items():
             if name in seen:
                 figures[name] = Figure(float(seen[name].double().amax()), note=note)
@@ -308,7 +311,9 @@ class GasJob:
         for other in self.others:
             figures |= self._compare(folder, report, other, seen)
         for reference in self.references:
-            figures |= _write(folder, reference(seen))
+            compared = reference(seen)
+            figures |= _write(folder, compared)
+            checks += compared.checks
         return Outcome(figures, checks)
 
     def _kept(self) -> tuple[str, ...]:

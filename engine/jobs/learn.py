@@ -1,6 +1,5 @@
 """From a scenario of concurrent learning, of a potential or a closure, to its loop."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +13,10 @@ from ..learn.audit import Audit
 from ..learn.closure_audit import ClosureAudit
 from ..learn.explorers.dynamics import Start
 from ..learn.explorers.structures import distorted
+from ..learn.label_store import identity
 from ..learn.labelers import check_installed, check_labeler
 from ..learn.loop import Loop
-from ..learn.stopping import StopRule
-from ..runtime import generator
+from ..runtime import available_memory, generator
 from ..schema.learn import ClosureLearnScenario, LearnScenario, LoopScenario, StartSection
 
 _SEEDS = 900_001
@@ -48,16 +47,23 @@ def assemble(scenario: LearnScenario, base: Path) -> Loop[Any, Any]:
         start=_first_samples(scenario, starts),
         explorer=lambda round, trusted: explorer.explorer(starts, trusted),
         indicator=atoms.carried_deviation,
+        recheck=atoms.deviations,
         features=atoms.last_layer,
         labeler=labeler,
         trainer=scenario.training,
-        error=atoms.force_error,
+        errors=atoms.force_errors,
         samples=atoms.CONFIGURATIONS,
         labels=atoms.LABELS,
         stratum=lambda sample: sample.stratum,
         weight=lambda sample: sample.weight,
+        unreached=lambda sample: sample.unreached,
+        noise=lambda label: label.force_error,
         finish=Audit(
-            endless, labeler, scenario.audit.frames, scenario.target, scenario.seed
+            endless,
+            scenario.audit.frames,
+            scenario.target,
+            scenario.seed,
+            identity(labeler),
         ),
         **_decisions(scenario),
     )
@@ -80,10 +86,13 @@ def assemble_closure(scenario: ClosureLearnScenario, base: Path) -> Loop[Any, An
         ],
         explorer=lambda round, reach: explorer,
         indicator=closures.carried_deviation,
+        recheck=lambda committee, samples: closures.followed(
+            committee, samples, explorer.times, explorer.cells
+        ),
         features=closures.features,
         labeler=labeler,
         trainer=scenario.training,
-        error=closures.flux_error,
+        errors=closures.flux_errors,
         samples=closures.FLOWS,
         labels=closures.LABELS,
         stratum=lambda sample: sample.stratum,
@@ -99,7 +108,8 @@ def _decisions(scenario: LoopScenario) -> dict[str, Any]:
     return {
         "threshold": scenario.threshold,
         "batch": scenario.batch,
-        "stop": StopRule(scenario.target, scenario.untrusted, scenario.rounds_done),
+        "stop": scenario.stop,
+        "target": scenario.target,
         "pool": scenario.execution,
         "rounds": scenario.rounds,
         "seed": scenario.seed,
@@ -134,7 +144,7 @@ def _first_samples(
 def _check_memory(explorer: Any, starts: Sequence[Start]) -> None:
     """Refuse a round whose frames do not fit into the memory of this machine."""
     needed = _BYTES * (explorer.frames(starts) if hasattr(explorer, "frames") else 0)
-    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    present = available_memory()
     if needed > 0.5 * present:
         raise InputError(
             f"explorer: the frames of a round need {needed / 1e9:.1f} GB, half of the "

@@ -10,19 +10,23 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
+from ...models.card import read_card
+from ..data.structures import extras
 from ..errors import InputError
 from ..md.compressed import fast
 from ..md.interactions import Place
 from ..md.outputs import Reference
-from ..md.results import MdResults
+from ..md.results import Limits, MdResults
 from ..md.state import ParticleState
 from ..md.structure import check_memory, check_structure, check_time_step, replicas
 from ..md.units import METAL, REDUCED
+from ..md.verdicts import Domain
 from ..md.world import ExplosionGuard, MolecularDynamics
 from ..protocols import Outcome
 from ..run import Reporter, Simulation
 from ..rundir import RunFolder
 from ..runtime import dtype_of
+from ..schema.base import locate
 from ..schema.md import MdScenario
 
 
@@ -62,9 +66,29 @@ def assemble(scenario: MdScenario, base: Path) -> "MdJob":
         skin=skin,
         units=units,
         totals_every=_totals_every(scenario),
-        fixed=_fixed(scenario, state, name),
+        fixed=_fixed(scenario, state, extras(atoms).fixed, name),
     )
-    return MdJob(scenario, world, sampled)
+    notes = _notes(scenario, atoms, name)
+    return MdJob(scenario, world, sampled, _domain(scenario, base), notes)
+
+
+def _domain(scenario: MdScenario, base: Path) -> Domain | None:
+    """Return where a learned potential was trained; None for one that was not learned."""
+    model = getattr(scenario.potential, "model", None)
+    return None if model is None else Domain.of(read_card(locate(model, base)))
+
+
+def _notes(scenario: MdScenario, atoms: Atoms, name: str) -> tuple[str, ...]:
+    """Return what of the structure is honoured or not used, one sentence each."""
+    notes, fixed = list(atoms.info.get("notes", ())), extras(atoms).fixed
+    if fixed:
+        notes.append(f"{name}: {len(fixed)} atoms are fixed, as the file says")
+    if atoms.has("momenta") and _initial_temperature(scenario, atoms) is not None:
+        notes.append(
+            f"{name}: its velocities are replaced; structure.keep_velocities = true keeps "
+            "them"
+        )
+    return tuple(notes)
 
 
 def _totals_every(scenario: MdScenario) -> int:
@@ -76,8 +100,11 @@ def _totals_every(scenario: MdScenario) -> int:
     return max(math.gcd(*times), 1)
 
 
-def _fixed(scenario: MdScenario, state: ParticleState, name: str) -> Tensor | None:
-    fixed = scenario.run.fixed
+def _fixed(
+    scenario: MdScenario, state: ParticleState, held: Sequence[int], name: str
+) -> Tensor | None:
+    """Return which atoms do not move: those of run.fixed and those that the file fixes."""
+    fixed = tuple({*scenario.run.fixed, *held})
     if not fixed:
         return None
     atoms = state.atoms // state.systems
@@ -95,6 +122,10 @@ def _fixed(scenario: MdScenario, state: ParticleState, name: str) -> Tensor | No
 
 def _initial_temperature(scenario: MdScenario, atoms: Atoms) -> tuple[float, ...] | None:
     given = scenario.run.temperature
+    if atoms.info.get("keep_velocities"):
+        if given is not None:
+            raise InputError("run.temperature: not with structure.keep_velocities")
+        return None
     if given is None:
         given = getattr(scenario.ensemble, "initial_temperature", None)
     if given is None:
@@ -113,23 +144,32 @@ class MdJob:
         scenario: its sections ``run`` and ``output``.
         world: what is stepped.
         sampled: parts of the output, each with the reference it is compared with.
+        domain: where a learned potential was trained.
+        notes: what of the structure is honoured or not used.
     """
 
     scenario: MdScenario
     world: MolecularDynamics
     sampled: Sequence[tuple[Any, Reference | None]]
+    domain: Domain | None = None
+    notes: Sequence[str] = ()
 
     def run(self, folder: RunFolder, report: Reporter) -> Outcome:
         """Run to the end, from the newest checkpoint if there is one."""
         run, output, world = self.scenario.run, self.scenario.output, self.world
+        for note in self.notes:
+            report.say(note)
         recorded = [
             each
             for item, target in self.sampled
             for each in item.recorded(world, run.timestep, target)
         ]
         results = MdResults.of(
-            world, output, recorded, folder, run.trusted_deviation, run.largest_force,
-            self._lattice_constant(),
+            world, output, recorded, folder,
+            Limits(
+                run.trusted_deviation, run.largest_force, self._lattice_constant(),
+                self.domain,
+            ),
         )  # fmt: skip
         simulation = Simulation(
             world=world,

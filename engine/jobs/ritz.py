@@ -23,9 +23,13 @@ def assemble(scenario: RitzScenario, base: Path) -> Job:
     need_device(scenario)
     equation = Slit() if scenario.problem == "slit" else Mixed(scenario.dim)
     net = RitzNet(scenario.dim, scenario.width, scenario.blocks, scenario.seed)
+    flat = Flat(net.to(scenario.device, runtime.dtype_of(scenario.precision)))
+    # derivatives of every point by every parameter, and the copies that solve for them
+    numbers = 3.0 * scenario.points * flat.size * (1 + scenario.dim)
+    runtime.check_memory(numbers, flat.vector.dtype, "points, width, blocks:")
     world = DeepRitz(
         equation,
-        Flat(net.to(scenario.device, runtime.dtype_of(scenario.precision))),
+        flat,
         scenario.points,
         scenario.penalty,
         scenario.rate,

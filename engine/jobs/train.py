@@ -3,18 +3,25 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ...models.potentials.fields import with_species
+from ..data.checks import check_training, remarks
+from ..data.frames import LabelledFrame, species_of, split_frames
+from ..data.keys import DataFile, LabelKeys
+from ..data.reading import read, verified
 from ..errors import InputError
 from ..learn.trainers.job import TrainingJob
+from ..learn.trainers.linear import LeastSquares, is_linear
+from ..learn.trainers.linear_job import LinearJob
 from ..learn.trainers.potential import Settings
 from ..learn.trainers.tables import TrainingSet
-from ..md.data import group_indices, read_all, species_of, split_frames
 from ..runtime import dtype_of
 from ..schema.base import locate
 from ..schema.train import CosineSection, SoapSection, TrainScenario
 
 
-def assemble(scenario: TrainScenario, base: Path) -> TrainingJob:
+def assemble(scenario: TrainScenario, base: Path) -> TrainingJob | LinearJob:
     """Read the data and return the job.
 
     Raises:
@@ -24,43 +31,84 @@ def assemble(scenario: TrainScenario, base: Path) -> TrainingJob:
     if hint:
         hint += "; tell where it is with --set data=PATH"
     data, test = (
-        [locate(path, base, hint) for path in _as_list(paths)]
-        for paths in (scenario.data, scenario.test)
+        [read(*_located(each, scenario, base, hint)) for each in _as_list(sources)]
+        for sources in (scenario.data, scenario.test)
     )
-    frames, held = read_all(data), read_all(test)
+    weights = [scenario.loss.weights(decay) for decay in (1.0, 0.0)]
+    notes = [text for reading in (*data, *test) for text in reading.sentences]
+    if any(each[2] > 0 for each in weights):
+        pairs = [verified(reading) for reading in data]
+        data = [reading for reading, _ in pairs]
+        notes += [text for _, said in pairs for text in said]
+    frames, held = ([f for r in readings for f in r.frames] for readings in (data, test))
     species = species_of(frames)
     strange = sorted(set(species_of(held)) - set(species))
     if strange:
         raise InputError(f"test: {strange[0]} does not occur in the training data")
-    groups = set(group_indices(frames))
-    for name in scenario.group_weights:
-        if name not in groups:
-            raise InputError(
-                f"group_weights.{name}: no frame is of this group; allowed: "
-                f"{', '.join(sorted(groups))}"
-            )
-    if len(frames) < 2:
-        raise InputError("data: training needs at least two labelled frames")
-    if not split_frames(len(frames), scenario.validation, scenario.seed)[0]:
-        raise InputError(
-            f"validation: {scenario.validation:g} of {len(frames)} frames leaves none to "
-            "train on"
-        )
+    train = split_frames(len(frames), scenario.validation, scenario.seed)[0]
+    check_training(frames, train, weights, scenario.group_weights)
     form = _form(scenario.model, species)
     species, cutoff = tuple(form.species), form.cutoff
+    if is_linear(form):
+        return _linear(scenario, form, frames, held, [reading.path for reading in data])
     return TrainingJob(
         form=form,
         settings=_settings(scenario),
         data=TrainingSet.of(frames, species, cutoff),
         test=TrainingSet.of(held, species, cutoff) if held else None,
-        files=data,
+        files=[reading.path for reading in data],
+        notes=notes + remarks(frames, train),
         name=scenario.name,
         threads=scenario.threads,
     )
 
 
-def _as_list(paths: Path | tuple[Path, ...]) -> tuple[Path, ...]:
-    return paths if isinstance(paths, tuple) else (paths,)
+def _as_list(sources: Any) -> tuple[Any, ...]:
+    return sources if isinstance(sources, tuple) else (sources,)
+
+
+def _located(
+    source: Path | DataFile, keys: LabelKeys, base: Path, hint: str
+) -> tuple[Path, LabelKeys]:
+    """Return the path of a set and its keys: its own, or those of the scenario."""
+    path = source.path if isinstance(source, DataFile) else source
+    own = source.model_dump(exclude_unset=True) if isinstance(source, DataFile) else {}
+    names = LabelKeys.model_fields
+    both = {name: own.get(name, getattr(keys, name)) for name in names}
+    return locate(path, base, hint), LabelKeys(**both)
+
+
+def _linear(
+    scenario: TrainScenario,
+    form: Any,
+    frames: list[LabelledFrame],
+    held: list[LabelledFrame],
+    files: list[Path],
+) -> LinearJob:
+    """Return the job of a model that is solved for.
+
+    Raises:
+        InputError: fewer frames than parts that are left out in turns.
+    """
+    assert isinstance(scenario.loss, LeastSquares)
+    if len(frames) < scenario.loss.folds:
+        raise InputError(
+            f"loss.folds: {scenario.loss.folds} parts of {len(frames)} frames; at most one "
+            "part for each frame"
+        )
+    species, cutoff = tuple(form.species), form.cutoff
+    data = TrainingSet.of(frames, species, cutoff, torch.float64)
+    data.weights = [scenario.group_weights.get(frame.group, 1.0) for frame in frames]
+    return LinearJob(
+        form=form,
+        settings=scenario.loss,
+        data=data,
+        test=TrainingSet.of(held, species, cutoff, torch.float64) if held else None,
+        files=files,
+        name=scenario.name,
+        seed=scenario.seed,
+        threads=scenario.threads,
+    )
 
 
 def _form(form: Any, species: tuple[str, ...]) -> Any:

@@ -1,7 +1,6 @@
 """Jobs of variational Monte Carlo."""
 
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from ..schema.base import Common
 from ..schema.vmc import SamplingSection, VmcScanScenario, VmcScenario
 from ..vmc.electrons import Electrons, needed_bytes
 from ..vmc.hamiltonian import Continuous, Molecule, molecule
-from ..vmc.hartree_fock import hartree_fock
+from ..vmc.hartree_fock import BASIS, hartree_fock
 from ..vmc.parameters import Flat
 from ..vmc.results import Finish, Reference, headline
 from ..vmc.scan import Scan
@@ -82,7 +81,7 @@ def _reference(problem: Problem, form: Any) -> Reference | None:
     """Return the Hartree-Fock energy of a molecule, or None where PySCF has none."""
     if not (isinstance(problem, Electrons) and isinstance(problem.hamiltonian, Molecule)):
         return None
-    basis = getattr(form, "basis", "cc-pvtz")
+    basis = getattr(form, "basis", BASIS)
     try:
         found = hartree_fock(problem.hamiltonian, basis)
     except InputError:
@@ -187,7 +186,7 @@ def _check_memory(
     if device == "cuda":
         present, where = torch.cuda.get_device_properties(0).total_memory, "the device"
     else:
-        present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        present = runtime.available_memory()
         where = "this machine"
     if needed > present:
         raise InputError(
@@ -220,7 +219,7 @@ def trained_wavefunction(folder: Path) -> Electrons:
 
     with RunFolder.open(folder) as opened:
         scenario = parse(opened.resolved["scenario"], str(folder / "resolved.json"))
-        checkpoint = opened.load_checkpoint()
+        checkpoint = opened.newest_checkpoint()
     if not isinstance(scenario, VmcScenario) or checkpoint is None:
         raise InputError(f"{folder}: no run of kind vmc with a checkpoint")
     problem = make_problem(scenario)

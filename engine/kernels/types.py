@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..runtime import ti
+from ..runtime import launching, ti
 
 if TYPE_CHECKING:
     Array1 = Array2 = Array3 = Array4 = Array5 = Vectors = Any
@@ -38,13 +38,14 @@ def simd() -> Iterator[None]:
     takes vectors apart and does not find them again. Tensors must start at a multiple of
     the vector's size: see :func:`aligned`.
     """
-    config = ti.lang.impl.current_cfg()
-    before = config.real_matrix_scalarize
-    config.real_matrix_scalarize = False
-    try:
-        yield
-    finally:
-        config.real_matrix_scalarize = before
+    with launching:
+        config = ti.lang.impl.current_cfg()
+        before = config.real_matrix_scalarize
+        config.real_matrix_scalarize = False
+        try:
+            yield
+        finally:
+            config.real_matrix_scalarize = before
 
 
 def aligned(x: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ as the only element of the sequence that the loop passes around.
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from ase import Atoms
@@ -34,7 +34,8 @@ class Configuration:
         periodic: ``[3]`` bool.
         stratum: where it was met.
         deviation: largest force deviation of the committee, eV/angstrom; NaN if unknown.
-        weight: how many samples it represents.
+        weight: how many screened samples it represents.
+        unreached: how many its walker did not reach, because it ended here.
     """
 
     numbers: Tensor
@@ -44,6 +45,7 @@ class Configuration:
     stratum: str = ""
     deviation: float = math.nan
     weight: float = 1.0
+    unreached: float = 0.0
 
     @staticmethod
     def of(atoms: Atoms, stratum: str = "") -> "Configuration":
@@ -119,7 +121,12 @@ def unpack_label(tensors: Mapping[str, Tensor]) -> AtomsLabel:
     return AtomsLabel(energy, forces, virial, energy_error, force_error)
 
 
-CONFIGURATIONS = Codec(pack_configuration, unpack_configuration)
+def in_stratum(sample: Configuration, stratum: str) -> Configuration:
+    """Return the configuration with the name of its stratum."""
+    return replace(sample, stratum=stratum)
+
+
+CONFIGURATIONS = Codec(pack_configuration, unpack_configuration, in_stratum)
 LABELS = Codec(pack_label, unpack_label)
 
 
@@ -165,10 +172,24 @@ def carried_deviation(committee: Committee, samples: Sequence[Configuration]) ->
     return torch.tensor([sample.deviation for sample in samples], dtype=torch.float64)
 
 
-def force_error(committee: Committee, sample: Configuration, label: AtomsLabel) -> float:
-    """Return the root mean square error of the force components, eV/angstrom."""
-    found, _ = evaluate(committee, [sample])
-    return float((found.forces - label.forces).square().mean().sqrt())
+def deviations(committee: Committee, samples: Sequence[Configuration]) -> Tensor:
+    """Return the committee's deviation at configurations, ``[samples]`` eV/angstrom."""
+    if not samples:
+        return torch.empty(0, dtype=torch.float64)
+    found, state = evaluate(committee, samples)
+    return torch.segment_reduce(found.deviation.double(), "max", lengths=state.counts)
+
+
+def force_errors(
+    committee: Committee, data: Sequence[tuple[Configuration, AtomsLabel]]
+) -> Tensor:
+    """Return the root mean square error of the force components, ``[samples]`` eV/A."""
+    if not data:
+        return torch.empty(0, dtype=torch.float64)
+    found, state = evaluate(committee, [sample for sample, _ in data])
+    exact = torch.cat([label.forces for _, label in data])
+    square = (found.forces - exact).double().square().mean(1)
+    return torch.segment_reduce(square, "mean", lengths=state.counts).sqrt()
 
 
 def last_layer(committee: Committee, samples: Sequence[Configuration]) -> Tensor:

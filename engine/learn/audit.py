@@ -1,7 +1,7 @@
 """Final evaluation of a learned potential: fresh labels of random frames of all strata."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,106 +11,159 @@ import torch
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from ...models.card import save_module
-from ..protocols import Check, Committee, Explorer, Figure, Labeler, Outcome
+from ..protocols import Check, Committee, Explorer, Figure, Outcome
 from ..rundir import RunFolder, write_atomically
 from ..runtime import generator
-from .atoms import CONFIGURATIONS, LABELS, AtomsLabel, Configuration, force_error
+from .atoms import AtomsLabel, Configuration, force_errors
 from .indicators import spearman
-from .label_store import LabelStore, compute, identity
 from .round_plan import append
 
 _STREAM = 900_002
+
+Figures = dict[str, Figure]
 
 
 @dataclass(frozen=True)
 class Audit:
     """Measures the final committee on its own trajectories, and writes model and data.
 
-    ``model.safetensors`` with its card, ``dataset.extxyz``, and the table ``audit`` with
-    the error of every frame; no frame of the audit is trained on.
+    ``model.safetensors`` with its card and ``dataset.extxyz`` are written before anything
+    is labelled; then the table ``audit`` with the error of every frame. No frame of the
+    audit is trained on. A label that fails is counted and does not end the run.
 
     Attributes:
         explorer: walkers that are not terminated.
-        labeler: the micro-scale model.
         frames: of each stratum.
         target: force error asked for, eV/angstrom.
         seed: of the choice.
+        method: names the labeler.
     """
 
     explorer: Explorer[Configuration]
-    labeler: Labeler[Configuration, AtomsLabel]
     frames: int
     target: float
     seed: int
+    method: str
 
     def __call__(
         self,
         folder: RunFolder,
         committee: Committee,
         dataset: Sequence[tuple[Configuration, AtomsLabel]],
+        ask: Callable[[Sequence[Configuration]], list[AtomsLabel | None]],
     ) -> Outcome:
-        """Explore once more, label a few frames, compare."""
+        """Save, explore once more, label a few frames, compare."""
         write_dataset(folder.path / "dataset.extxyz", dataset)
-        figures = self._measured(folder, committee) if self.frames else {}
+        self._save(folder, committee, len(dataset), {})
+        if not self.frames:
+            return Outcome()
+        picked, figures = self._picked(committee)
+        labels = ask(picked)
+        pairs = [(s, label) for s, label in zip(picked, labels, strict=True) if label]
+        lost = [s.stratum for s, label in zip(picked, labels, strict=True) if not label]
+        errors = force_errors(committee, pairs)
+        figures |= audit_figures(folder, pairs, errors, "force", "eV/angstrom")
+        figures["audit_failed"] = Figure(len(lost), note="audit frames without a label")
+        self._save(folder, committee, len(dataset), figures)
+        return Outcome(figures, audit_checks(figures, lost, self.target))
+
+    def _save(
+        self, folder: RunFolder, committee: Committee, frames: int, figures: Figures
+    ) -> None:
         module: Any = committee[0]
         card = {
-            "trained_on": {"frames": len(dataset), "labeler": identity(self.labeler)},
+            "trained_on": {"frames": frames, "labeler": self.method},
             "figures": {name: figure.value for name, figure in figures.items()},
         }
         save_module(folder.path / "model.safetensors", module, card)
-        worst = figures.get("worst_force_error")
-        if worst is None:
-            return Outcome(figures)
-        check = Check(
-            "audit", "accuracy", worst.value, self.target, unit=worst.unit,
-            note=f"force error in the worst stratum, {worst.note}",
-        )  # fmt: skip
-        return Outcome(figures, [check])
 
-    def _measured(self, folder: RunFolder, committee: Committee) -> dict[str, Figure]:
+    def _picked(self, committee: Committee) -> tuple[list[Configuration], Figures]:
+        """Return frames of every stratum, by weight, and what part of the walks failed."""
         rng = generator(self.seed, _STREAM)
         seen: dict[str, list[Configuration]] = {}
         for sample in self.explorer.explore(committee, rng):
-            if math.isfinite(sample.deviation):
-                seen.setdefault(sample.stratum, []).append(sample)
-        place = folder.path / "audit"
-        place.mkdir(exist_ok=True)
-        store = LabelStore(place, identity(self.labeler), CONFIGURATIONS, LABELS)
-        rows: list[tuple[int, float, float]] = []
-        for number, name in enumerate(seen):
-            later = seen[name][len(seen[name]) // 3 :]  # past the first relaxation
-            picks = torch.randperm(len(later), generator=rng)[: self.frames].tolist()
-            for sample in (later[k] for k in picks):
-                compute(store, self.labeler, sample)
-                entry = store.get(store.key(sample))
-                assert entry is not None
-                error = force_error(committee, sample, entry.label)
-                rows.append((number, sample.deviation, error))
-        stratum, deviation, error = (
-            torch.tensor(column) for column in zip(*rows, strict=True)
-        )
-        columns = {"stratum": stratum, "deviation": deviation, "error": error}
-        append(folder.store, "audit", 0, columns, strata=list(seen), unit="eV/angstrom")
-        return _figures(list(seen), stratum, deviation, error)
+            seen.setdefault(sample.stratum, []).append(sample)
+        picked, shares = [], {}
+        for name, samples in seen.items():
+            good = [s for s in samples if math.isfinite(s.deviation)]
+            whole = sum(s.weight + s.unreached for s in samples)
+            shares[name] = 1.0 - sum(s.weight for s in good) / whole
+            if good:
+                weight = torch.tensor([s.weight for s in good], dtype=torch.float64)
+                count = min(self.frames, len(good))
+                some = torch.multinomial(weight, count, generator=rng)
+                picked += [good[k] for k in some.tolist()]
+        worst = max(shares, key=lambda name: shares[name])
+        note = f"share of the walks where the model failed, {worst}"
+        screened = sum(s.weight for samples in seen.values() for s in samples)
+        return picked, {
+            "audit_unreached": Figure(shares[worst], note=note),
+            "audit_screened": Figure(screened, note="samples screened by the audit"),
+        }
 
 
-def _figures(
-    names: Sequence[str],
-    stratum: torch.Tensor,
-    deviation: torch.Tensor,
-    error: torch.Tensor,
-) -> dict[str, Figure]:
+MOST_FAILED = 0.05
+"""Share of the audit's walks that may fail."""
+
+
+def audit_figures(
+    folder: RunFolder, pairs: Sequence[tuple[Any, Any]], errors: torch.Tensor, what: str,
+    unit: str,
+) -> Figures:  # fmt: skip
+    """Write the table ``audit`` and return the errors of the worst stratum and of all.
+
+    Args:
+        folder: of the run.
+        pairs: samples, with ``stratum`` and ``deviation``, and their labels.
+        errors: ``[samples]``.
+        what: the error is of.
+        unit: of the error.
+    """
+    if not pairs:
+        return {"labels_audit": Figure(0)}
+    names = list(dict.fromkeys(sample.stratum for sample, _ in pairs))
+    stratum = torch.tensor([names.index(sample.stratum) for sample, _ in pairs])
+    carried = [sample.deviation for sample, _ in pairs]
+    deviation = torch.tensor(carried, dtype=torch.float64)
+    columns = {"stratum": stratum, "deviation": deviation, "error": errors}
+    append(folder.store, "audit", 0, columns, strata=names, unit=unit)
     rms = {
-        name: float(error[stratum == number].square().mean().sqrt())
+        name: float(errors[stratum == number].square().mean().sqrt())
         for number, name in enumerate(names)
     }
     worst = max(rms, key=lambda name: rms[name])
-    unit = "eV/angstrom"
     return {
-        "worst_force_error": Figure(rms[worst], unit, note=worst),
-        "mean_force_error": Figure(float(error.square().mean().sqrt()), unit),
-        "audit_spearman": Figure(spearman(deviation.double(), error.double())),
+        f"worst_{what}_error": Figure(rms[worst], unit, note=worst),
+        f"mean_{what}_error": Figure(float(errors.square().mean().sqrt()), unit),
+        "audit_spearman": Figure(spearman(deviation, errors)),
+        "labels_audit": Figure(len(pairs), note="labels of the final evaluation"),
     }
+
+
+def audit_checks(figures: Figures, lost: Sequence[str], target: float) -> list[Check]:
+    """Return the checks of the final evaluation.
+
+    Args:
+        figures: of :func:`audit_figures`, with the share of failed walks where there is.
+        lost: strata of the samples whose label failed.
+        target: error asked for.
+    """
+    checks = []
+    worst = next((f for n, f in figures.items() if n.startswith("worst_")), None)
+    if worst is not None:
+        note = f"error in the worst stratum, {worst.note}"
+        checks.append(
+            Check("audit", "accuracy", worst.value, target, unit=worst.unit, note=note)
+        )
+    if "audit_unreached" in figures:
+        share = figures["audit_unreached"]
+        checks.append(
+            Check("audit_walks", "domain", share.value, MOST_FAILED, note=share.note)
+        )
+    if lost:
+        note = "audit frames without a label: " + ", ".join(dict.fromkeys(lost))
+        checks.append(Check("audit_labels", "health", float(len(lost)), 0.0, note=note))
+    return checks
 
 
 def write_dataset(path: Path, dataset: Sequence[tuple[Configuration, AtomsLabel]]) -> None:

@@ -1,26 +1,23 @@
 """Final evaluation of a learned closure: held-out flows in every stratum."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-import torch
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from ...models.card import save_module
-from ..protocols import Check, Committee, Figure, Labeler, Outcome
+from ..protocols import Committee, Outcome
 from ..rundir import RunFolder
-from .closures import FLOWS, LABELS, FlowLabel, FlowSample, flux_error, followed
+from .audit import Figures, audit_checks, audit_figures
+from .closures import FlowLabel, FlowSample, flux_errors, followed
 from .explorers.flows import DECADES, HELD_OUT
-from .indicators import spearman
-from .label_store import LabelStore, compute, identity
+from .label_store import identity
 from .labelers.kinetic import KineticLabeler
-from .round_plan import append
 
 
 @dataclass(frozen=True)
 class ClosureAudit:
     """Measures the final committee on the frozen test flows and writes its members.
 
-    ``closure_0.safetensors`` and so on with their cards, and the table ``audit``.
+    ``closure_0.safetensors`` and so on with their cards, then the table ``audit``.
 
     Attributes:
         families: of the flows.
@@ -39,52 +36,35 @@ class ClosureAudit:
         folder: RunFolder,
         committee: Committee,
         dataset: Sequence[tuple[FlowSample, FlowLabel]],
+        ask: Callable[[Sequence[FlowSample]], list[FlowLabel | None]],
     ) -> Outcome:
-        """Label the test flows, compare, write."""
-        figures = self._measured(folder, committee) if self.flows else {}
-        for number, module in enumerate(committee):
-            card = {
-                "trained_on": {"flows": len(dataset), "labeler": identity(self.labeler)},
-                "figures": {name: figure.value for name, figure in figures.items()},
-            }
-            save_module(folder.path / f"closure_{number}", module, card)
-        worst = figures.get("worst_flux_error")
-        if worst is None:
-            return Outcome(figures)
-        said = f"error of the closing moment in the worst stratum, {worst.note}"
-        return Outcome(
-            figures, [Check("audit", "accuracy", worst.value, self.target, note=said)]
-        )
-
-    def _measured(self, folder: RunFolder, committee: Committee) -> dict[str, Figure]:
-        place = folder.path / "audit"
-        place.mkdir(exist_ok=True)
-        labeler: Labeler[FlowSample, FlowLabel] = self.labeler
-        store = LabelStore(place, identity(labeler), FLOWS, LABELS)
+        """Save the members, label the test flows, compare."""
+        self._save(folder, committee, len(dataset), {})
+        if not self.flows:
+            return Outcome()
         samples = [
             FlowSample(family, HELD_OUT, index)
             for family in self.families
             for index in range(self.flows * DECADES)
         ]
-        deviation = followed(committee, samples, self.labeler.times, self.labeler.cells)
-        errors = []
-        for sample in samples:
-            compute(store, labeler, sample)
-            entry = store.get(store.key(sample))
-            assert entry is not None
-            errors.append(flux_error(committee, sample, entry.label))
-        error = torch.tensor(errors, dtype=torch.float64)
-        names = list(dict.fromkeys(sample.stratum for sample in samples))
-        stratum = torch.tensor([names.index(sample.stratum) for sample in samples])
-        columns = {"stratum": stratum, "deviation": deviation, "error": error}
-        append(folder.store, "audit", 0, columns, strata=names, unit="")
-        rms = {
-            name: float(error[stratum == number].square().mean().sqrt())
-            for number, name in enumerate(names)
-        }
-        worst = max(rms, key=lambda name: rms[name])
-        return {
-            "worst_flux_error": Figure(rms[worst], note=worst),
-            "mean_flux_error": Figure(float(error.square().mean().sqrt())),
-            "audit_spearman": Figure(spearman(deviation, error)),
-        }
+        times, cells = self.labeler.times, self.labeler.cells
+        found = followed(committee, samples, times, cells).tolist()
+        pairs, lost = [], []
+        for sample, deviation, label in zip(samples, found, ask(samples), strict=True):
+            if label is None:
+                lost.append(sample.stratum)
+            else:
+                pairs.append((replace(sample, deviation=deviation), label))
+        figures = audit_figures(folder, pairs, flux_errors(committee, pairs), "flux", "")
+        self._save(folder, committee, len(dataset), figures)
+        return Outcome(figures, audit_checks(figures, lost, self.target))
+
+    def _save(
+        self, folder: RunFolder, committee: Committee, flows: int, figures: Figures
+    ) -> None:
+        for number, module in enumerate(committee):
+            card = {
+                "trained_on": {"flows": flows, "labeler": identity(self.labeler)},
+                "figures": {name: figure.value for name, figure in figures.items()},
+            }
+            save_module(folder.path / f"closure_{number}", module, card)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ...models.closures.face import FaceClosure, FaceStencil
-from ..gas.moment.hermite import from_raw, primitive
-from ..gas.moment.learned import ClosureEnsemble
+from ..gas.closures.ensemble import ClosureEnsemble
+from ..gas.equations.line import from_raw, primitive
 from ..protocols import Committee
 from .comparison import Reference, run_moments
 from .explorers.flows import DECADES, Flow, box, flow, knudsen_numbers, solve
@@ -116,10 +116,17 @@ def deviation(modules: Sequence[FaceClosure], row: FaceStencil) -> Tensor:
     return scaled_fluxes(modules, row).std(0, correction=0)
 
 
+def flux_errors(
+    committee: Committee, data: Sequence[tuple[FlowSample, FlowLabel]]
+) -> Tensor:
+    """Return the error of the mean closing moment along labelled flows, ``[samples]``."""
+    errors = [_flux_error(committee, label) for _, label in data]
+    return torch.tensor(errors, dtype=torch.float64)
+
+
 @torch.no_grad()
-def flux_error(committee: Committee, sample: FlowSample, label: FlowLabel) -> float:
+def _flux_error(committee: Committee, label: FlowLabel) -> float:
     """Return the error of the mean closing moment along a labelled flow (RMS)."""
-    del sample
     modules = _closures(committee)
     w = from_raw(label.raw, label.raw.shape[-1] - 1)
     row = row_of_cells(w[..., :-1], label.knudsen.expand(w.shape[:2]), 1.0 / w.shape[1])

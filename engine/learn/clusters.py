@@ -140,10 +140,11 @@ class LabelJob:
             Interrupted: asked to stop; finished labels are kept.
         """
         path = folder.path / "samples.extxyz"
-        if not path.exists():
+        if folder.load_checkpoint() is None:
             report.say("sampling clusters")
             frames = self.walks.sample()
             write_atomically(path, lambda part: ase.io.write(part, frames, "extxyz"))
+            folder.save_checkpoint(0, {})
         samples = read_structures(path)
 
         def tell(done: int, total: int) -> None:

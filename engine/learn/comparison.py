@@ -16,21 +16,14 @@ from torch import Tensor
 from ...models.closures.recurrence import Coefficient, coefficients, geometric
 from ..errors import GuardError
 from ..gas.boundaries import ALL_PERIODIC, Sides
+from ..gas.equations.fluid import FluidWorld
+from ..gas.equations.hermite import Closure, Dissipation, hermite_world, hyperbolic, roe
+from ..gas.equations.line import conserved, from_raw, primitive
+from ..gas.equations.recurrence import recurrence_world
 from ..gas.grid import Grid
 from ..gas.material import Gas
-from ..gas.moment.fluid import FluidWorld
-from ..gas.moment.hermite import (
-    Closure,
-    HermiteWorld,
-    conserved,
-    from_raw,
-    hyperbolic,
-    koren,
-    primitive,
-)
-from ..gas.moment.positivity import PositivityFallback
-from ..gas.moment.realizable import RealizableWorld
-from ..gas.moment.upwind import Dissipation, roe
+from ..gas.scheme.finite_volume import koren
+from ..gas.scheme.positivity import PositivityFallback
 from ..protocols import Figure
 from .explorers.flows import DECADES, Flow, averaged, box, flows, knudsen_numbers, solve
 from .trainers.closure import moment_error, relative_error, steps_between
@@ -148,11 +141,11 @@ def run_moments(
     """
     start = from_raw(true.raw[0], order).to(dtype)
     cells = start.shape[1]
-    world = HermiteWorld(
+    world = hermite_world(
         *_line(cells), true.knudsen, order, _longest(courant, cells), closure, dissipation,
-        koren, dtype, check=False,
+        limiter=koren, dtype=dtype, check=False,
     )  # fmt: skip
-    state = world.start(start)
+    state = world.start(start.movedim(-1, 1))
     found, total = [state.moments], 0
     with torch.no_grad():
         for steps, time_step in steps_between(true.times, world.time_step):
@@ -160,11 +153,13 @@ def run_moments(
             for _ in range(steps):
                 state = sure.step(state)
                 if after is not None:
-                    state = replace(state, moments=after(state.moments))
+                    moved = after(state.moments.movedim(1, -1)).movedim(-1, 1)
+                    state = replace(state, moments=moved)
             total += steps
             found.append(state.moments)
     faces = max(1, total * (cells + 1))  # counted once in a step
-    return Run(torch.stack(found).double(), state.fallbacks.double() / faces)
+    moments = torch.stack(found).movedim(2, -1).double()
+    return Run(moments, state.fallbacks.double() / faces)
 
 
 def run_realizable(
@@ -181,20 +176,20 @@ def run_realizable(
     """
     cells = true.raw.shape[2]
     longest = _longest(courant, cells)
-    world = RealizableWorld(*_line(cells), true.knudsen, longest, closure, check=False)
-    state = world.from_moments(true.raw[0])
+    world = recurrence_world(*_line(cells), true.knudsen, longest, closure, check=False)
+    state = world.start(coefficients(true.raw[0, ..., :6]).movedim(-1, 1))
     rest, well = state.moments, torch.ones(len(true.knudsen), dtype=torch.bool)
-    found = [conserved(from_raw(rest, 5))]
+    found = [conserved(from_raw(rest.movedim(1, -1), 5))]
     with torch.no_grad():
         for steps, time_step in steps_between(true.times, longest):
             world = world.with_time_step(time_step)
             for _ in range(steps):
                 state = world.step(state)
-                some = coefficients(state.moments)
-                well &= (some[..., [0, 2, 4]] > 0).all(-1).all(-1)
+                some = world.equations.primitive(state.moments)
+                well &= (some[:, [0, 2, 4]] > 0).flatten(1).all(-1)
                 kept = torch.where(well[:, None, None], state.moments, rest)
                 state = replace(state, moments=kept)
-            now = conserved(from_raw(state.moments, 5))
+            now = conserved(from_raw(state.moments.movedim(1, -1), 5))
             found.append(torch.where(well[:, None, None], now, math.nan))
     return Run(torch.stack(found), torch.zeros(len(well), dtype=torch.float64))
 

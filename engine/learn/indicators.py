@@ -12,7 +12,7 @@ from enum import IntEnum
 from typing import Annotated, Literal, Protocol
 
 import torch
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 
 from ...models.parts import Family, part
@@ -45,7 +45,7 @@ class Levels:
         low: up to here a sample is accurate (trusted).
         high: from here on, and where the deviation is NaN, it has failed.
         ratio: with ``offset``, bounds ``error <= ratio (deviation + offset)``; NaN where
-            levels are set by hand.
+            nothing is promised: levels set by hand, or too little evidence.
         offset: in the unit of the deviation.
         exploration_limit: deviation at which an explorer terminates; not below ``low``.
             Wider while the models are poor, so that the first rounds leave their starts.
@@ -103,17 +103,22 @@ class Evidence:
         mine, others = vars(self), vars(other)
         return Evidence(**{name: torch.cat([mine[name], others[name]]) for name in mine})
 
-    def since(self, first: int) -> "Evidence":
-        """Return what was found in round ``first`` or later."""
-        keep = self.round >= first
+    def of(self, round: int) -> "Evidence":
+        """Return what was found in one round."""
+        keep = self.round == round
+        return Evidence(**{name: tensor[keep] for name, tensor in vars(self).items()})
+
+    def random(self, first: int) -> "Evidence":
+        """Return the random samples of round ``first`` and later."""
+        keep = self.drawn & (self.round >= first)
         return Evidence(**{name: tensor[keep] for name, tensor in vars(self).items()})
 
 
 class Threshold(Protocol):
     """Sets the levels of a round from the evidence so far; also a plain function."""
 
-    def __call__(self, evidence: Evidence, round: int, target: float) -> Levels:
-        """Return the levels for ``round``; ``target`` is the error asked for."""
+    def __call__(self, evidence: Evidence, target: float) -> Levels:
+        """Return the levels; ``target`` is the error asked for."""
         ...
 
 
@@ -131,7 +136,7 @@ class TrustLevels:
         if self.low >= self.high:
             raise ValueError(f"low {self.low:g} must lie below high {self.high:g}")
 
-    def __call__(self, evidence: Evidence, round: int, target: float) -> Levels:
+    def __call__(self, evidence: Evidence, target: float) -> Levels:
         """Return the same levels always."""
         return Levels(self.low, self.high, exploration_limit=self.high)
 
@@ -146,15 +151,15 @@ class Conformal:
     conformal prediction, normalised score with a sensitivity term; Papadopoulos, Gammerman
     and Vovk 2008), so that the level is ``low = target (1 / q - floor)``. The floor keeps
     samples whose error and deviation are both far below the target from deciding it.
-    Evidence of the last ``window`` rounds counts, because each training changes the scale.
+    Scores between two ranks are interpolated, so that the bound holds with the coverage
+    asked for and not with the next larger rank. With fewer samples than ``minimum`` nothing
+    is promised: ``prior`` stands in, and the bound of that round is NaN.
     """
 
     coverage: Annotated[float, Gt(0), Lt(1)] = 0.9
     """Probability with which the bound on the error holds."""
-    window: Annotated[int, Ge(1), Le(1000)] = 3
-    """Rounds that the evidence may be old."""
-    minimum: Annotated[int, Ge(1)] = 15
-    """Labelled samples below which ``prior`` is used."""
+    minimum: Annotated[int, Ge(9)] = 10
+    """Labelled samples below which ``prior`` is used and nothing is promised."""
     prior: Positive = 3.5
     """Ratio of error and deviation to start from; committees of networks underestimate
     their error (3.5 times on silicon, as first measured here)."""
@@ -162,34 +167,41 @@ class Conformal:
     """Deviation, as a fraction of the target, that counts as none."""
     patience: Positive = 3.0
     """Explorers continue to where the error is bounded by this multiple of the error last
-    measured, or by the target, whichever is larger. With 0.5 walkers in silicon ended
-    where they began, and 300 labels left an error of 0.34 eV/angstrom instead of 0.11."""
+    measured, or of the target, whichever is larger: what lies beyond is not measured. With
+    0.5 walkers in silicon ended where they began, and 300 labels left an error of 0.34
+    eV/angstrom instead of 0.11."""
     kind: Literal["conformal"] = "conformal"
 
-    def __call__(self, evidence: Evidence, round: int, target: float) -> Levels:
+    def __call__(self, evidence: Evidence, target: float) -> Levels:
         """Return the calibrated level; only NaN counts as failed."""
-        recent = evidence.since(round - self.window)
         offset = self.floor * target
-        enough = len(recent.error) >= self.minimum
-        q = conformal_ratio(recent, self.coverage, offset) if enough else self.prior
-        q = q if math.isfinite(q) and q > 0 else self.prior
-        last = evidence.since(round - 1).error
-        rms = float(last.square().mean().sqrt()) if len(last) else 10 * target
-        exploration_limit = max(target, self.patience * rms) / q - offset
-        return Levels(target / q - offset, math.inf, q, offset, exploration_limit)
+        enough = len(evidence.error) >= self.minimum
+        ratio = conformal_ratio(evidence, self.coverage, offset) if enough else math.nan
+        known = math.isfinite(ratio) and ratio > 0
+        q = ratio if known else self.prior
+        error = evidence.error
+        rms = float(error.square().mean().sqrt()) if len(error) else 10 * target
+        exploration_limit = self.patience * max(target, rms) / q - offset
+        promised = q if known else math.nan
+        return Levels(target / q - offset, math.inf, promised, offset, exploration_limit)
 
 
 def conformal_ratio(evidence: Evidence, coverage: float, offset: float = 0.0) -> float:
     """Return ``q`` of :class:`Conformal`; infinite if the evidence is too little."""
     fine = evidence.deviation.isfinite() & evidence.error.isfinite()
     scores = evidence.error[fine] / (evidence.deviation[fine] + offset).clamp(min=1e-12)
-    rank = math.ceil((len(scores) + 1) * coverage)
-    return math.inf if rank > len(scores) else float(scores.sort().values[rank - 1])
+    rank = (len(scores) + 1) * coverage
+    below = math.floor(rank)
+    if math.ceil(rank) > len(scores):
+        return math.inf
+    ordered = scores.sort().values
+    low, high = float(ordered[max(below, 1) - 1]), float(ordered[math.ceil(rank) - 1])
+    return low + (rank - below) * (high - low)
 
 
 def coverage(evidence: Evidence) -> float:
-    """Return the fraction of errors within their bound: ``error <= bound``."""
-    bounded = evidence.bound.isfinite() & evidence.error.isfinite()
+    """Return the fraction of random samples with ``error <= bound``; NaN without any."""
+    bounded = evidence.bound.isfinite() & evidence.error.isfinite() & evidence.drawn
     if not bool(bounded.any()):
         return math.nan
     return float((evidence.error <= evidence.bound)[bounded].double().mean())

@@ -36,6 +36,10 @@ class LabelError(EngineError):
     """The micro-scale model gave no usable label; the message says why."""
 
 
+def _unchanged(value: T, stratum: str) -> T:
+    return value
+
+
 @dataclass(frozen=True)
 class Codec(Generic[T]):
     """Turns an object into named tensors and back; both must be importable functions.
@@ -43,10 +47,12 @@ class Codec(Generic[T]):
     Attributes:
         pack: what is written and hashed: all that decides the label, no more.
         unpack: the inverse.
+        named: puts a sample read from a file back into its stratum.
     """
 
     pack: Callable[[T], Mapping[str, Tensor]]
     unpack: Callable[[Mapping[str, Tensor]], T]
+    named: Callable[[T, str], T] = _unchanged
 
 
 @dataclass(frozen=True)
@@ -140,7 +146,7 @@ class LabelStore(Generic[Sample, Label]):
             with safetensors.safe_open(path, "pt") as file:
                 about = file.metadata() or {}
                 found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, safetensors.SafetensorError) as error:
+        except (OSError, ValueError, safetensors.SafetensorError) as error:
             raise DamagedFileError(f"{path}: damaged{remedy}") from error
         if about.get("check") != fingerprint(found, self.method):
             raise DamagedFileError(f"{path}: damaged (its hash differs){remedy}")
@@ -176,7 +182,14 @@ class LabelStore(Generic[Sample, Label]):
     def failures(self, key: str) -> list[str]:
         """Return the reason of every failed attempt, oldest first."""
         path = self.folder / f"{key}.failed.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        try:
+            return list(json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, TypeError) as error:
+            raise DamagedFileError(
+                f"{path}: damaged; delete it and resume: the label is tried again"
+            ) from error
 
     def add_failure(self, key: str, reason: str) -> int:
         """Record a failed attempt; return how many there are."""
@@ -198,16 +211,35 @@ class LabelStore(Generic[Sample, Label]):
 
     def note(self, event: str, key: str) -> None:
         """Append a line to ``log.txt``: time, process, event, key."""
-        with open(self.folder / "log.txt", "a", encoding="utf-8") as file:
+        path = self.folder / "log.txt"
+        with translate_os_errors(path), open(path, "a", encoding="utf-8") as file:
             file.write(f"{time.time():.6f} {os.getpid()} {event} {key}\n")
+
+    def computed(self) -> int:
+        """Return how many labels were computed into this folder."""
+        return sum(event == "done" for event in self._events())
+
+    def failed(self) -> int:
+        """Return how many attempts failed."""
+        files = self.folder.glob("*.failed.json")
+        return sum(len(json.loads(path.read_text(encoding="utf-8"))) for path in files)
+
+    def _events(self) -> list[str]:
+        log = self.folder / "log.txt"
+        lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+        return [line.split()[2] for line in lines]
 
     def repeated(self) -> int:
         """Return how many computations began although their label existed: 0."""
         done: set[str] = set()
         again = 0
         log = self.folder / "log.txt"
-        for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else []:
-            _, _, event, key = line.split()
+        text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+        for line in text.splitlines():
+            try:
+                _, _, event, key = line.split()
+            except ValueError:
+                continue  # half a line, or NULs: the machine went down while it was written
             again += event == "begin" and key in done
             if event == "done":
                 done.add(key)

@@ -4,10 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import ase.io
-from ase import Atoms
-
-from ..errors import InputError
+from ..data import structures
 from ..protocols import Labeler
 from ..run import interruptible
 from .atoms import CONFIGURATIONS, LABELS, AtomsLabel, Configuration
@@ -32,20 +29,15 @@ class Labelled:
 
 
 def read_structures(path: Path) -> list[Configuration]:
-    """Read all structures of a file, in any format of ASE.
+    """Read all structures of a file.
 
     Raises:
         InputError: not readable, or empty.
     """
-    try:
-        found = ase.io.read(path, index=":")
-    except Exception as error:
-        # readers raise anything at all; whatever it is, the file is not readable
-        raise InputError(f"{path}: cannot be read: {error}") from error
-    frames = [atoms for atoms in found if isinstance(atoms, Atoms)]
-    if not frames:
-        raise InputError(f"{path}: holds no structures")
-    return [Configuration.of(atoms, str(atoms.info.get("group", ""))) for atoms in frames]
+    return [
+        Configuration.of(atoms, str(atoms.info.get("group", "")))
+        for atoms in structures.read_structures(path)
+    ]
 
 
 def label_structures(

@@ -1,12 +1,15 @@
-"""The loop: explore, label, train until all strata have converged; any kind of sample.
+"""The loop: explore, label, train until every stratum meets the target; any kind of sample.
 
 Round 0 labels the starting samples; every later round explores with the committee, labels
-samples of large deviation (and a few at random), and trains on all labels so far
-(E, Han, Zhang 2020, Integrating machine learning with physics-based modeling, section
-3.1). After an interruption, resuming repeats neither an exploration that is planned nor a
-label that exists, and ends with the same data.
+samples of large deviation and some at random, and trains on all labels so far (E, Han,
+Zhang 2020, Integrating machine learning with physics-based modeling, section 3.1). The
+random labels of a round are trained on one round later: until then they calibrate the
+committee. The loop ends for a stated reason (:mod:`.stopping`). After an interruption,
+resuming repeats neither an exploration that is planned nor a label that exists, and ends
+with the same data.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,14 +34,32 @@ from ..protocols import (
 from ..run import Reporter, interruptible
 from ..rundir import RunFolder
 from .execution import Line, Pool, Serial, label_all, opened
-from .indicators import Levels, Threshold, Verdict, check_committee
+from .indicators import Evidence, Levels, Threshold, Verdict, check_committee
 from .label_store import Codec, LabelStore, identity
 from .round_plan import Plan, feature_map, load_plan, save_plan
-from .selection import Arm, Batch
-from .state import LoopState, close_round, conclude, evaluate_round, plan_path, recall
-from .stopping import StopRule
+from .selection import LEAST_RANDOM, Arm, Batch, Seen
+from .state import (
+    Errors,
+    LoopState,
+    calibrate,
+    close_round,
+    conclude,
+    evaluate_round,
+    plan_path,
+    recall,
+)
+from .stopping import Reason, State, StopRule
 
-_EXPLORE, _CHOOSE, _TRAIN, _DRAW = 1, 2, 3, 4
+_EXPLORE, _CHOOSE, _TRAIN, _DRAW, _CHECK = 1, 2, 3, 4, 5
+
+
+Ask = Callable[[Sequence[Sample]], list[Label | None]]
+"""Has samples labelled by the workers of the loop; None where it failed for good."""
+
+Finish = Callable[
+    [RunFolder, Committee, Sequence[tuple[Sample, Label]], Ask[Sample, Label]], Outcome
+]
+"""Adds to the outcome of a loop that has ended: the final evaluation."""
 
 
 @dataclass(frozen=True)
@@ -54,18 +75,22 @@ class Loop(Generic[Sample, Label]):
         features: ``[samples, d]`` in which distance means novelty.
         labeler: the micro-scale model.
         trainer: fits the committee to all labels.
-        error: true error of the committee at a label, in the unit of the target.
+        errors: true errors of the committee at labels, in the unit of the target.
+        target: error to be met in every stratum.
         samples: how samples are written; also what decides a label's key.
         labels: how labels are written.
         threshold: sets the trusted deviation from evidence.
         batch: chooses what is labelled.
-        stop: says when to stop, and which strata have converged.
+        stop: says when to stop and why, and which strata meet the target.
+        recheck: the indicator for samples that an older committee met; ``indicator`` where
+            it computes the deviation anew.
         pool: where labels are computed.
         rounds: of exploring, at most.
         seed: of all random numbers.
         stratum: names the stratum of a sample.
-        weight: how many samples one represents (the last one of a terminated walker
-            represents those that the walker did not reach).
+        weight: how many screened samples one represents.
+        unreached: how many samples were not reached because of one.
+        noise: standard error of a label, in the unit of the target.
         attempts: failures after which a sample is quarantined.
         tolerated: fraction of a round's labels that may be quarantined.
         finish: adds to the outcome.
@@ -78,21 +103,25 @@ class Loop(Generic[Sample, Label]):
     features: Callable[[Committee, Sequence[Sample]], Tensor]
     labeler: Labeler[Sample, Label]
     trainer: Trainer[Sample, Label]
-    error: Callable[[Committee, Sample, Label], float]
+    errors: Errors[Sample, Label]
+    target: float
     samples: Codec[Sample]
     labels: Codec[Label]
     threshold: Threshold
     batch: Batch
     stop: StopRule
+    recheck: Indicator[Sample] | None = None
     pool: Pool = field(default=Serial())
     rounds: int = 20
     seed: int = 1
     stratum: Callable[[Sample], str] = field(default=lambda sample: "all")
     weight: Callable[[Sample], float] = field(default=lambda sample: 1.0)
+    unreached: Callable[[Sample], float] = field(default=lambda sample: 0.0)
+    noise: Callable[[Label], float] = field(default=lambda label: 0.0)
     attempts: int = 3
     tolerated: float = 0.5
-    finish: Callable[[RunFolder, Committee, Sequence[tuple[Sample, Label]]], Outcome] = (
-        field(default=lambda folder, committee, dataset: Outcome())
+    finish: Finish[Sample, Label] = field(
+        default=lambda folder, committee, dataset, ask: Outcome()
     )
 
     def run(self, folder: RunFolder, report: Reporter) -> Outcome:
@@ -109,23 +138,47 @@ class Loop(Generic[Sample, Label]):
         )
         empty = self.committee(runtime.generator(self.seed))
         check_committee(empty)
-        state = recall(folder, store, empty)
         with opened(self.pool) as line, interruptible() as asked:
-            while state.round <= self.rounds and not state.done:
+            state = recall(
+                folder, store, empty,
+                lambda samples: label_all(
+                    line, store, self.labeler, samples, self.attempts, asked
+                ),
+            )  # fmt: skip
+            while state.round <= self.rounds and state.reason is Reason.NONE:
                 plan = self._plan(folder, state)
                 begun = time.perf_counter()
                 self._label(line, store, plan, state.round, report, asked)
                 labelled = time.perf_counter()
-                state = evaluate_round(state, plan, store, self.error, self.stop, folder)
-                state = self._train(state)
-                state = close_round(
-                    state, plan, labelled - begun, time.perf_counter() - labelled, folder
+                state = evaluate_round(
+                    state, plan, store, self.errors, self.stop, self.target, folder
                 )
-                report.progress(state.round, self.rounds + 1, _headline(state, plan))
-                if asked.is_set() and state.round <= self.rounds and not state.done:
+                if state.reason is not Reason.TARGET:
+                    state = self._train(state)
+                state = close_round(
+                    state,
+                    plan,
+                    labelled - begun,
+                    time.perf_counter() - labelled,
+                    self._training_error(state),
+                    folder,
+                )
+                report.progress(state.round, self.rounds + 1, self._headline(state, plan))
+                ended = state.round > self.rounds or state.reason is not Reason.NONE
+                if asked.is_set() and not ended:
                     raise Interrupted(f"stopped; engine resume {folder.path}")
-        more = self.finish(folder, state.committee, state.dataset)
-        return conclude(self.stop, store, state, more)
+
+            def ask(samples: Sequence[Sample]) -> list[Label | None]:
+                def tell(done: int, total: int) -> None:
+                    report.progress(done, total, {"audit labels": f"{done}/{total}"})
+
+                label_all(line, store, self.labeler, samples, self.attempts, asked, tell)
+                entries = [store.get(store.key(sample)) for sample in samples]
+                return [entry.label if entry else None for entry in entries]
+
+            more = self.finish(folder, state.committee, state.dataset, ask)
+        advice = self._advice(state)
+        return conclude(self.stop, self.target, store, state, more, advice)
 
     def _rng(self, round: int, purpose: int) -> torch.Generator:
         return runtime.generator(self.seed, 8 * round + purpose)
@@ -148,6 +201,7 @@ class Loop(Generic[Sample, Label]):
             verdict=torch.full((n,), int(Verdict.CANDIDATE), dtype=torch.int8),
             stratum=torch.tensor([names.index(self.stratum(s)) for s in self.start]),
             weight=torch.ones(n, dtype=torch.float64),
+            unreached=torch.zeros(n, dtype=torch.float64),
             rows=torch.arange(n),
             arms=torch.full((n,), int(Arm.SEED), dtype=torch.int8),
             samples=self.start,
@@ -158,19 +212,34 @@ class Loop(Generic[Sample, Label]):
 
     def _explore(self, state: LoopState[Sample, Label]) -> Plan[Sample]:
         begun, models, now = time.perf_counter(), state.committee, state.round
-        levels = self.threshold(state.evidence, now, self.stop.target)
+        evidence = state.calibration
+        if len(evidence.error) < LEAST_RANDOM:
+            evidence = state.evidence.random(now - 2).joined(evidence)
+        levels = self.threshold(evidence, self.target)
         explorer = self.explorer(now, levels.reach)
         seen = list(explorer.explore(models, self._rng(now, _EXPLORE)))
         deviation = self.indicator(models, seen).detach().double().cpu()
         verdict = levels.judge(deviation)
+        names = sorted({self.stratum(sample) for sample in seen})
+        stratum = torch.tensor([names.index(self.stratum(s)) for s in seen]).long()
+        weight = torch.tensor([self.weight(s) for s in seen], dtype=torch.float64)
+        lost = torch.tensor([self.unreached(s) for s in seen], dtype=torch.float64)
+        usable = verdict != int(Verdict.FAILED)
+        measured = self.stop.strata(state.history, self.target)
+        states = [measured[n].state if n in measured else State.UNMEASURED for n in names]
+        missed = torch.tensor([state is State.MISSED for state in states])
+        met = torch.tensor([state is State.MET for state in states])
+        candidates = (verdict == int(Verdict.CANDIDATE)) | (usable & missed[stratum])
+        if bool((candidates & ~met[stratum]).any()):
+            candidates &= ~met[stratum]  # labels go where the target is not met
+        ready = near_target(evidence, self.target, deviation, usable, stratum, weight)
+        measure = {k: self.stop.measured for k in ready if states[k] is not State.MET}
         chosen = self.batch(
-            verdict == int(Verdict.CANDIDATE),
-            verdict != int(Verdict.FAILED),
+            Seen(candidates, usable, stratum, weight, measure),
             lambda rows: self.features(models, [seen[row] for row in rows]),
             lambda: self.features(models, [sample for sample, _ in state.dataset]),
             self._rng(now, _CHOOSE),
         )
-        names = sorted({self.stratum(sample) for sample in seen})
         drawn = feature_map(
             lambda rows: self.features(models, [seen[row] for row in rows]),
             lambda: self.features(models, [sample for sample, _ in state.dataset]),
@@ -181,8 +250,9 @@ class Loop(Generic[Sample, Label]):
         return Plan(
             deviation=deviation,
             verdict=verdict,
-            stratum=torch.tensor([names.index(self.stratum(s)) for s in seen]).long(),
-            weight=torch.tensor([self.weight(s) for s in seen], dtype=torch.float64),
+            stratum=stratum,
+            weight=weight,
+            unreached=lost,
             rows=torch.tensor(list(chosen), dtype=torch.long),
             arms=torch.tensor([int(arm) for arm in chosen.values()], dtype=torch.int8),
             samples=[seen[row] for row in chosen],
@@ -215,13 +285,68 @@ class Loop(Generic[Sample, Label]):
 
     def _train(self, state: LoopState[Sample, Label]) -> LoopState[Sample, Label]:
         rng = self._rng(state.round, _TRAIN)
-        trained = self.trainer.train(state.committee, state.dataset, rng)
+        if state.reason is not Reason.NONE or not state.learnt:
+            state = replace(state, held=frozenset())  # nothing is left to calibrate
+        data = state.learnt
+        trained = self.trainer.train(state.committee, data, rng)
         check_committee(trained)
-        return replace(state, committee=trained)
+        state = replace(state, committee=trained, learned=len(data))
+        return calibrate(state, self.recheck or self.indicator, self.errors)
+
+    def _training_error(self, state: LoopState[Sample, Label]) -> float:
+        data = state.learnt
+        some = torch.randperm(len(data), generator=self._rng(state.round, _CHECK))
+        pairs = [data[k] for k in some[:_CHECKED].tolist()]
+        return float(self.errors(state.committee, pairs).square().mean().sqrt())
+
+    def _advice(self, state: LoopState[Sample, Label]) -> str:
+        """Say what holds the error up, from the error on the training set beside it."""
+        known = self._training_error(state)
+        noise = [self.noise(label) for _, label in state.dataset]
+        level = (sum(n * n for n in noise) / max(len(noise), 1)) ** 0.5
+        found = f"error on the training set {known:.3g} (target {self.target:g})"
+        if level > 0.5 * self.target:
+            return f"{found}; the labels' own error is {level:.3g}: make it smaller"
+        if known > 0.7 * self.target:
+            return f"{found}: a larger network or cutoff, or longer training"
+        return f"{found}: the labels are fitted; more of them, or a model with less freedom"
+
+    def _headline(self, state: LoopState[Any, Any], plan: Plan[Any]) -> dict[str, str]:
+        strata = self.stop.strata(state.history, self.target).values()
+        met = sum(found.state is State.MET for found in strata)
+        shown = {"labels": str(len(state.labelled)), "met": f"{met}/{len(strata)}"}
+        promised = math.isfinite(plan.levels.ratio)
+        shown["trusted to"] = f"{plan.levels.low:.3g}" if promised else "not calibrated"
+        return shown
 
 
-def _headline(state: LoopState[Any, Any], plan: Plan[Any]) -> dict[str, str]:
-    shown = {"labels": str(len(state.labelled)), "trusted to": f"{plan.levels.low:.3g}"}
-    if state.history:
-        shown["untrusted"] = f"{state.history[-1].untrusted:.1%}"
-    return shown
+_CHECKED = 64
+"""Labels at which the error on the training set is measured."""
+
+_NEAR = 1.25
+"""Predicted error over target up to which a stratum is worth measuring."""
+
+
+def near_target(
+    evidence: Evidence,
+    target: float,
+    deviation: Tensor,
+    usable: Tensor,
+    stratum: Tensor,
+    weight: Tensor,
+) -> list[int]:
+    """Return the strata whose predicted error is near the target or below.
+
+    The prediction is ``sqrt(<e^2> / <d^2>)`` of the evidence times the root mean square
+    of the deviations seen in the stratum.
+    """
+    if len(evidence.error) < LEAST_RANDOM:
+        return []
+    ratio = evidence.error.square().sum() / evidence.deviation.square().sum()
+    near = []
+    for number in stratum[usable].unique().tolist():
+        here = usable & (stratum == number)
+        square = (weight[here] * deviation[here].square()).sum() / weight[here].sum()
+        if float(ratio * square) <= (_NEAR * target) ** 2:
+            near.append(number)
+    return near

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from ..errors import GuardError
 from ..gas.boundaries import ALL_PERIODIC
-from ..gas.moment import hyperbolic
-from ..gas.moment.hermite import koren
-from ..gas.moment.hyperbolic import HyperbolicClosure, HyperbolicWorld
+from ..gas.equations.hermite import GridClosure, hermite_world
+from ..gas.scheme.finite_volume import koren
 from .explorers import planes
 from .trainers.closure import steps_between
 
@@ -41,7 +40,7 @@ def run_plane(
     knudsen: Tensor,
     times: Sequence[float],
     order: int,
-    closure: HyperbolicClosure | None = None,
+    closure: GridClosure | None = None,
     courant: float = 0.8,
 ) -> PlaneRun:
     """Run the moment equations of the plane from w at the first of some times.
@@ -55,11 +54,12 @@ def run_plane(
         courant: of the fastest signal at the start.
     """
     grid = planes.box(start.shape[-1])
-    longest = courant / hyperbolic.fastest_rate(start, grid, order, 2)
     sides = (ALL_PERIODIC, ALL_PERIODIC)
-    world = HyperbolicWorld(
-        grid, sides, planes.GAS, knudsen, order, longest, closure, koren
+    world = hermite_world(
+        grid, sides, planes.GAS, knudsen, order, 1.0, closure, limiter=koren
     )
+    longest = courant / world.courant_rate(start)
+    world = world.with_time_step(longest)
     state, total, away = world.start(start), 0, []
     first = planes.conserved(state.moments)
     found = torch.full((len(times), *first.shape), math.nan, dtype=first.dtype)
@@ -75,9 +75,9 @@ def run_plane(
                 total += steps
                 found[number] = planes.conserved(state.moments)
                 if closure is not None:
-                    w = hyperbolic.primitive(world.basis, state.moments)
-                    said = closure(world.basis, w, world.relaxation_time(w))
-                    assert said.fallback is not None
+                    said = world.equations.on_grid(
+                        world.equations.primitive(state.moments), world
+                    )
                     away.append(float(said.fallback.double().mean()))
     except GuardError:
         pass

@@ -21,7 +21,7 @@ from ..errors import DamagedFileError
 from ..protocols import Sample
 from ..rundir import translate_os_errors, write_atomically
 from .indicators import Levels
-from .label_store import Codec
+from .label_store import Codec, fingerprint
 from .selection import Arm
 
 
@@ -41,7 +41,8 @@ class Plan(Generic[Sample]):
         deviation: ``[seen]`` estimated error of every sample seen.
         verdict: ``[seen]`` int8, :class:`~.indicators.Verdict`.
         stratum: ``[seen]`` int64, index into ``strata``.
-        weight: ``[seen]``, how many samples each represents.
+        weight: ``[seen]``, how many screened samples each represents.
+        unreached: ``[seen]``, how many samples were not reached because of each.
         rows: ``[chosen]`` int64, rows of the chosen samples, in the order of choice.
         arms: ``[chosen]`` int8, :class:`~.selection.Arm`.
         samples: the chosen samples.
@@ -56,6 +57,7 @@ class Plan(Generic[Sample]):
     verdict: Tensor
     stratum: Tensor
     weight: Tensor
+    unreached: Tensor
     rows: Tensor
     arms: Tensor
     samples: Sequence[Sample]
@@ -109,7 +111,9 @@ def feature_map(
     }
 
 
-_COLUMNS = ("deviation", "verdict", "stratum", "weight", "rows", "arms")
+_COLUMNS = (
+    "deviation", "verdict", "stratum", "weight", "unreached", "rows", "arms",
+)  # fmt: skip
 
 
 def save_plan(path: Path, plan: Plan[Sample], codec: Codec[Sample]) -> None:
@@ -125,10 +129,12 @@ def save_plan(path: Path, plan: Plan[Sample], codec: Codec[Sample]) -> None:
         "seconds": plan.seconds,
     }
     plain = {k: t.detach().cpu().contiguous().clone() for k, t in tensors.items()}
+    text = json.dumps(about)
+    written = {"plan": text, "check": fingerprint(plain, text)}
     path.parent.mkdir(exist_ok=True)
     write_atomically(
         path,
-        lambda part: safetensors.torch.save_file(plain, part, {"plan": json.dumps(about)}),
+        lambda part: safetensors.torch.save_file(plain, part, written),
     )
 
 
@@ -142,8 +148,11 @@ def load_plan(path: Path, codec: Codec[Sample]) -> Plan[Sample] | None:
         return None
     try:
         with safetensors.safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {})["plan"])
+            written = file.metadata() or {}
+            about = json.loads(written["plan"])
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if written["check"] != fingerprint(found, written["plan"]):
+            raise ValueError("its hash differs")
         columns = {name: found.pop(name) for name in _COLUMNS}
     except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
         raise DamagedFileError(
@@ -156,7 +165,11 @@ def load_plan(path: Path, codec: Codec[Sample]) -> Plan[Sample] | None:
         _, number, key = name.split(".", 2)
         packed[int(number)][key] = tensor
     levels = Levels(**{k: float(v) for k, v in about["levels"].items()})
-    samples = [codec.unpack(tensors) for tensors in packed]
+    strata = columns["stratum"][columns["rows"]].tolist()
+    samples = [
+        codec.named(codec.unpack(tensors), about["strata"][number])
+        for tensors, number in zip(packed, strata, strict=True)
+    ]
     return Plan(
         **columns,
         samples=samples,
@@ -224,6 +237,7 @@ def decision_rows(
         "verdict": plan.verdict,
         "stratum": plan.stratum.int(),
         "weight": plan.weight,
+        "unreached": plan.unreached,
         "arm": spread_out(plan.arms, int(Arm.NONE)),
         "state": spread_out(states, int(LabelState.NOT_ASKED)),
         "error": spread_out(errors, float("nan")),

@@ -1,6 +1,7 @@
 """Selection of a batch: candidates far from labelled samples and from each other."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Annotated, Literal
 
@@ -115,22 +116,40 @@ class Determinantal:
         return torch.tensor(picked, dtype=torch.long)
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What a round explored, as the choice sees it.
+
+    Attributes:
+        candidates: ``[n]`` bool, worth a label.
+        usable: ``[n]`` bool, may be drawn at random (not failed).
+        stratum: ``[n]`` int64.
+        weight: ``[n]``, how many screened samples each represents.
+        measure: stratum -> random labels that it gets in any case.
+    """
+
+    candidates: Tensor
+    usable: Tensor
+    stratum: Tensor
+    weight: Tensor
+    measure: Mapping[int, int] = field(default_factory=dict)
+
+
 @part
 class Batch:
     """What is labelled in a round."""
 
     size: Annotated[int, Ge(1)] = 20
-    """Labels, at most."""
-    random: Annotated[float, Ge(0), Le(1)] = 0.1
-    """Part that is drawn at random from all that was seen, so that every run measures its
-    error without bias and what the learning gains."""
+    """Labels, at most, besides those that measure strata near the target."""
+    random: Annotated[float, Ge(0), Le(1)] = 0.2
+    """Part that is drawn at random within the strata in turn, so that every run measures
+    its error without bias; at least ten labels, which calibrate the next round."""
     selection: choice(SELECTIONS, "farthest_point") = FarthestPoint()  # type: ignore[valid-type]
-    """How the rest is picked among the untrusted; the kind alone may be given."""
+    """How the rest is picked among the candidates; the kind alone may be given."""
 
     def __call__(
         self,
-        candidates: Tensor,
-        usable: Tensor,
+        seen: Seen,
         features: Callable[[list[int]], Tensor],
         known: Callable[[], Tensor],
         rng: torch.Generator,
@@ -138,22 +157,44 @@ class Batch:
         """Return the chosen samples, index -> arm, in the order in which they were picked.
 
         Args:
-            candidates: ``[n]`` bool, untrusted and worth a label.
-            usable: ``[n]`` bool, may be drawn by the random arm (not failed).
+            seen: what there is.
             features: gives the features ``[rows, d]`` of the rows named.
             known: gives those of the samples that have labels, ``[m, d]``.
             rng: source of random numbers.
         """
-        pool = usable.nonzero().squeeze(1)
-        asked = max(1, round(self.size * self.random)) if self.random > 0 else 0
-        drawn = pool[torch.randperm(len(pool), generator=rng)[:asked]].tolist()
+        drawn = self._drawn(seen, rng)
         chosen = dict.fromkeys(drawn, Arm.RANDOM)
-        rows = [i for i in candidates.nonzero().squeeze(1).tolist() if i not in chosen]
-        if not rows or self.size <= len(drawn):
+        rows = [i for i in seen.candidates.nonzero().squeeze(1).tolist() if i not in chosen]
+        count = self.size - round(self.size * self.random)
+        if not rows or count <= 0:
             return chosen
         x = features(rows + drawn)
         scale = x.std(0, correction=0)
         scale = torch.where(scale > 1e-12, scale, torch.ones_like(scale))
         new, old = x[: len(rows)] / scale, torch.cat([known(), x[len(rows) :]]) / scale
-        picks = self.selection(new, old, self.size - len(drawn), rng)
+        picks = self.selection(new, old, count, rng)
         return chosen | {rows[i]: Arm.CHOSEN for i in picks.tolist()}
+
+    def _drawn(self, seen: Seen, rng: torch.Generator) -> list[int]:
+        """Return the random arm: each stratum's share, then those asked to be measured."""
+        strata = seen.stratum[seen.usable].unique().tolist()
+        if not strata:
+            return []
+        least = min(LEAST_RANDOM, self.size) if self.random > 0 else 0
+        total = max(round(self.size * self.random), least)
+        turns = torch.randperm(len(strata), generator=rng).tolist()
+        rows: list[int] = []
+        for place, turn in enumerate(turns):
+            share = total // len(strata) + (place < total % len(strata))
+            share = max(share, seen.measure.get(strata[turn], 0))
+            here = (seen.usable & (seen.stratum == strata[turn])).nonzero().squeeze(1)
+            weight = seen.weight[here].clamp(min=1e-12)
+            share = min(share, len(here))
+            if share:
+                some = torch.multinomial(weight, share, generator=rng)
+                rows += here[some].tolist()
+        return rows
+
+
+LEAST_RANDOM = 10
+"""Random labels of a round: nine are needed for a bound that holds with 90 %."""

@@ -11,15 +11,14 @@ import torch
 from torch import Tensor
 
 from ...models.closures.contract import takes_faces
-from ...models.closures.recurrence import Coefficient, coefficients
+from ...models.closures.recurrence import Coefficient
 from ..errors import GuardError
 from ..gas.boundaries import Sides
+from ..gas.equations.fluid import FluidWorld
+from ..gas.equations.hermite import Closure, hermite_world, roots, rusanov
+from ..gas.equations.recurrence import recurrence_world
 from ..gas.grid import Grid
 from ..gas.material import Gas
-from ..gas.moment.fluid import FluidWorld
-from ..gas.moment.hermite import Closure, HermiteWorld, primitive
-from ..gas.moment.realizable import RealizableWorld
-from ..gas.moment.upwind import rusanov
 from .explorers.fronts import Shock
 from .trainers.recurrence import complex_share
 
@@ -102,21 +101,20 @@ def moments(
     """Run moment equations; return the profile, None if it diverged, and fallback share."""
     grid = shock.grid(cells)
     rho, u, theta = shock.start(grid)
-    w = torch.zeros(1, cells, order + 1, dtype=torch.float64)
-    w[..., 0], w[..., 1], w[..., 2] = rho, u, theta
-    step = HermiteWorld.stable_step(grid, w, order, 0.35)
     line = _line(shock, cells)
-    world = HermiteWorld(*line, _knudsen(), order, step, closure, rusanov, check=False)
-    state = world.start(w)
+    world = hermite_world(*line, _knudsen(), order, 1.0, closure, rusanov, check=False)
+    state = world.equilibrium(rho, u[..., None], theta)
+    step = world.stable_step(state, 0.35)
+    world = world.with_time_step(step)
     steps = math.ceil(time * KNUDSEN / step)
     with torch.no_grad():
         for _ in range(steps):
             state = world.step(state)
-    end = primitive(state.moments)[0]
+    end = world.equations.primitive(state.moments)[0]
     share = float(state.fallbacks[0]) / (2 * steps * cells)
-    if not bool(end.isfinite().all() and (end[:, 0] > 0).all() and (end[:, 2] > 0).all()):
+    if not bool(end.isfinite().all() and (end[0] > 0).all() and (end[2] > 0).all()):
         return None, share
-    return profile(shock, grid, end[:, 0], end[:, 2]), share
+    return profile(shock, grid, end[0], end[2]), share
 
 
 def realizable(
@@ -131,20 +129,22 @@ def realizable(
     """
     grid = shock.grid(cells)
     rho, u, theta = shock.start(grid)
-    w = torch.stack([rho, u, theta], -1)
-    step = HermiteWorld.stable_step(grid, w, 5, 0.6)
-    world = RealizableWorld(*_line(shock, cells), _knudsen(), step, closure)
-    state = world.start(rho, u, theta)
+    step = 0.6 * grid.spacing[0] / float((u.abs() + LARGEST * theta.sqrt()).amax())
+    world = recurrence_world(*_line(shock, cells), _knudsen(), step, closure)
+    state = world.equilibrium(rho, u[..., None], theta)
     try:
         with torch.no_grad():
             for _ in range(math.ceil(time * KNUDSEN / world.time_step)):
                 state = world.step(state)
     except GuardError:
         return None, 1.0
-    some = coefficients(state.moments[0])
+    some = world.equations.primitive(state.moments)[0].T
     share = complex_share(closure, some)
     return profile(shock, grid, some[:, 0], some[:, 2]), share
 
+
+LARGEST = float(roots(5).max())
+"""Speed of six hyperbolic moments over ``sqrt(theta)``, by which the step is chosen."""
 
 Runner = Callable[[Shock, int, float], tuple[Profile | None, float]]
 

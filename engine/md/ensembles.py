@@ -3,7 +3,7 @@
 from dataclasses import field
 from typing import Annotated, ClassVar, Literal
 
-from annotated_types import Ge, Interval, MinLen
+from annotated_types import Interval, MinLen
 
 from ...models.parts import Family, part
 from ...models.potentials.fields import Positive
@@ -11,7 +11,9 @@ from .barostats import MTK, CellRescaling, Heated, anisotropic, isotropic, tricl
 from .integrators import Bussi, Integrator, Langevin, NoseHoover, Schedule, Verlet
 from .units import Units
 
-Temperatures = Annotated[tuple[Annotated[float, Ge(0)], ...], MinLen(1)]
+Temperatures = Annotated[tuple[Annotated[float, Interval(ge=0, le=1e6)], ...], MinLen(1)]
+Kelvin = Annotated[float, Interval(gt=0, le=1e6)]
+Pressure = Annotated[float, Interval(ge=-1e6, le=1e6)]
 
 ENSEMBLES = Family(
     "ensemble",
@@ -46,9 +48,9 @@ class Bath:
 
     relaxation: Positive
     """Relaxation time of the bath, fs (or reduced)."""
-    temperature: Positive | Temperatures | None = None
+    temperature: Kelvin | Temperatures | None = None
     """K (or reduced): one value, or one for each replica; or give `ramp`."""
-    ramp: tuple[tuple[float, Positive], ...] = ()
+    ramp: tuple[tuple[float, Kelvin], ...] = ()
     """Points (time, temperature), linear between them; time in fs (or reduced)."""
 
     def __post_init__(self) -> None:
@@ -120,9 +122,9 @@ class NptEnsemble(Bath):
     """Relaxation time (cell_rescaling) or period (mtk) of the cell, fs (or reduced)."""
     barostat: Literal["cell_rescaling", "mtk"] = "cell_rescaling"
     """cell_rescaling: stochastic, first order; mtk: the cell has a mass."""
-    pressure: float | None = None
+    pressure: Pressure | None = None
     """GPa (or reduced); 0 by default; or give `pressure_ramp`."""
-    pressure_ramp: tuple[tuple[float, float], ...] = ()
+    pressure_ramp: tuple[tuple[float, Pressure], ...] = ()
     """Points (time, pressure), linear between them; time in fs (or reduced)."""
     cell: Literal["isotropic", "anisotropic", "triclinic"] = "isotropic"
     """What of the cell may change."""

@@ -4,23 +4,37 @@ import math
 from pathlib import Path
 from typing import Annotated, Literal
 
-import ase.io
+import numpy as np
+import torch
 from annotated_types import Interval
 from ase import Atoms
 from ase.build import bulk
+from pydantic import BeforeValidator
 
 from ...models.parts import Family, part
-from ...models.potentials.fields import Positive
+from ..data.structures import (
+    SPEEDS,
+    StructureKeys,
+    extras,
+    read_structure,
+    set_velocities,
+)
 from ..errors import InputError
-from ..inputs import check_file_size
-from ..schema.base import InputPath, locate
+from ..runtime import check_memory
+from ..schema.base import InputPath, locate, thrice
 from .interactions import Symbol
 
 Count = Annotated[int, Interval(ge=1, le=1000)]
+Copies = Annotated[tuple[Count, Count, Count], BeforeValidator(thrice)]
+Length = Annotated[float, Interval(gt=0, le=1000)]
+Mass = Annotated[float, Interval(gt=0, le=1000)]
 Rattle = Annotated[float, Interval(ge=0, le=1)]
 
 MOST_ATOMS = 50_000_000
 """More atoms than this, all replicas together, are refused before they are made."""
+
+_NUMBERS = 150
+"""Numbers of an atom while a run is made: state, copies, neighbours of a liquid."""
 
 STRUCTURES = Family(
     "structure",
@@ -36,27 +50,47 @@ STRUCTURES = Family(
 
 @part
 class FileStructure:
-    """A structure from any file that ASE reads."""
+    """A structure from a file; atoms that it fixes do not move."""
 
     path: InputPath
-    """Structure file: extxyz, cif, POSCAR, ..."""
+    """Structure file: extxyz, cif, POSCAR, LAMMPS data or dump, ..."""
+    format: str | None = None
+    """Format of the file (extxyz, vasp, cif, lammps-data, lammps-dump-text, or another of
+    ASE's); by default what the content shows."""
+    species: tuple[Symbol, ...] = ()
+    """Chemical symbols of types 1, 2, ... of a LAMMPS file."""
     frame: int = -1
     """Which frame of the file; -1 is the last."""
-    repeat: tuple[Count, Count, Count] = (1, 1, 1)
+    repeat: Copies = (1, 1, 1)
     """Copies along each lattice vector."""
     rattle: Rattle = 0.0
     """Standard deviation of random displacements, angstrom."""
+    keep_velocities: bool | None = None
+    """Whether the run begins with the velocities of the file; by default without a bath."""
+    velocity_unit: Literal["angstrom/fs", "angstrom/ps", "nm/ps"] | None = None
+    """Of a column vel or velocities, whose unit no file says."""
+    constraints: Literal["keep", "ignore"] = "keep"
+    """Whether atoms that the file fixes stay fixed."""
     kind: Literal["file"] = "file"
 
     def atoms(self, base: Path, seed: int, replicas: int = 1) -> Atoms:
         """Read the file, repeat the cell, displace the atoms.
 
         Raises:
-            InputError: the file is missing or cannot be read, or there are too many atoms.
+            InputError: the file is missing or cannot be read, there are too many atoms, or
+                the file holds constraints or velocities that cannot be honoured.
         """
         path = locate(self.path, base)
-        found = repeated(read_structure(path, self.frame), self.repeat, replicas)
-        found.info["name"] = f"{path} frame {self.frame}"
+        name = f"{path} frame {self.frame}"
+        keys = StructureKeys(self.format, self.species)
+        one = read_structure(path, self.frame, keys)
+        if self.constraints == "ignore":
+            one.set_constraint()
+        if partly := extras(one).partly:
+            raise InputError(f"{name}: {partly}: structure.constraints = ignore frees them")
+        one = _honoured(one, self.keep_velocities, self.velocity_unit, name)
+        found = repeated(one, self.repeat, replicas)
+        found.info["name"] = name
         return rattled(found, self.rattle, seed)
 
 
@@ -68,11 +102,11 @@ class CrystalStructure:
     """Chemical symbol."""
     lattice: Literal["fcc", "bcc", "sc", "diamond"]
     """Crystal structure."""
-    lattice_constant: Positive
+    lattice_constant: Length
     """Edge of the cubic cell, angstrom (or sigma)."""
-    repeat: tuple[Count, Count, Count] = (1, 1, 1)
+    repeat: Copies = (1, 1, 1)
     """Copies along each edge."""
-    mass: Positive | None = None
+    mass: Mass | None = None
     """Mass in amu if not the element's; reduced units need one."""
     rattle: Rattle = 0.0
     """Standard deviation of random displacements, angstrom."""
@@ -93,13 +127,13 @@ class CrystalStructure:
 class LiquidLattice:
     """An fcc lattice at a given density, to be melted (reduced units, argon, ...)."""
 
-    density: Positive
+    density: Length
     """Atoms per cubic angstrom (or reduced density)."""
     cells: Annotated[int, Interval(ge=1, le=200)]
     """Cubic cells along each edge; there are four atoms in each."""
     element: Symbol = "Ar"
     """Chemical symbol."""
-    mass: Positive | None = None
+    mass: Mass | None = None
     """Mass in amu if not the element's; reduced units need one."""
     kind: Literal["fcc_density"] = "fcc_density"
 
@@ -115,32 +149,44 @@ class LiquidLattice:
         )
 
 
-def read_structure(path: Path, frame: int = -1) -> Atoms:
-    """Read one frame of a file.
+def _honoured(atoms: Atoms, keep: bool | None, unit: str | None, name: str) -> Atoms:
+    """Put velocities where they belong, and note in ``info`` what is not used.
 
     Raises:
-        InputError: it cannot be read, or has no such frame.
+        InputError: velocities are to be kept and there are none, or none with a unit.
     """
-    check_file_size(path)
-    try:
-        found = ase.io.read(path, index=frame)
-    except (IndexError, StopIteration) as error:
-        raise InputError(f"{path}: structure.frame: there is no frame {frame}") from error
-    except Exception as error:
-        # readers raise anything at all; whatever it is, the file is not readable
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} frame {frame}: cannot be read: {reason}") from error
-    assert isinstance(found, Atoms)
-    return found
+    held, notes = extras(atoms), []
+    if held.velocities and keep:
+        if unit is None:
+            raise InputError(
+                f"{name}: structure.velocity_unit: the file does not say the unit of "
+                f"{held.velocities}; allowed are {', '.join(SPEEDS)}"
+            )
+        set_velocities(atoms, held.velocities, unit)
+    elif held.velocities:
+        notes.append(
+            f"{name}: {held.velocities} not used; keep_velocities = true keeps them"
+        )
+    elif keep and not held.momenta:
+        raise InputError(f"{name}: structure.keep_velocities: the file has no velocities")
+    if keep is False and held.momenta:
+        atoms.set_momenta(np.zeros((len(atoms), 3)))
+        del atoms.arrays["momenta"]
+    if held.unused:
+        notes.append(f"{name}: not used: {', '.join(held.unused)}")
+    atoms.info.update({"notes": tuple(notes), "keep_velocities": keep})
+    return atoms
 
 
 def repeated(cell: Atoms, copies: tuple[int, int, int], replicas: int) -> Atoms:
     """Return a supercell.
 
     Raises:
-        InputError: with its replicas it has more than :data:`MOST_ATOMS`.
+        InputError: with its replicas it has more than :data:`MOST_ATOMS`, or more than
+            the memory holds.
     """
     atoms = len(cell) * math.prod(copies) * replicas
+    check_memory(_NUMBERS * atoms, torch.float64, f"structure: {atoms} atoms")
     if atoms > MOST_ATOMS:
         raise InputError(f"structure: {atoms} atoms in all; at most {MOST_ATOMS}")
     return cell.repeat(copies)
@@ -165,5 +211,4 @@ __all__ = [
     "CrystalStructure",
     "FileStructure",
     "LiquidLattice",
-    "read_structure",
 ]

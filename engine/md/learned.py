@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ...models import card as cards
 from ..errors import DamagedFileError, InputError
-from ..runtime import dtype_of
+from ..runtime import dtype_of, own_defaults
 from .neighbours import Neighbours
 from .state import Interaction, ParticleState
 
@@ -138,6 +138,7 @@ def pair_gradients(
     return (energies if create_graph else energies.detach()), gradient
 
 
+@own_defaults()
 def load_module(path: Path, precision: str = "f64", device: str = "cpu") -> Any:
     """Load a module and check it; errors are those of the command line.
 

@@ -205,6 +205,7 @@ def build_neighbours(
     if not bool(finite.all()):  # it would have no bin
         lost = int((~finite).int().argmax())
         raise InputError(f"positions: atom {lost} has no finite position")
+    _refuse_thin(cell, state.periodic, cutoff + skin)
     grid = _Grid.of(positions, cell, state.periodic, layout, cutoff + skin)
     places = _places(positions, state.system, grid)
     home, atom = _rows(places, len(positions))
@@ -216,6 +217,29 @@ def build_neighbours(
         atom, home, places.parent, places.image, layout, cutoff, skin,
         _Search(found, state.system, places, grid),
     )  # fmt: skip
+
+
+_MOST_IMAGES = 100_000
+"""Of one atom within reach; a primitive cell of a dense crystal has a few thousand."""
+
+
+def _refuse_thin(cell: Tensor, periodic: Tensor, reach: float) -> None:
+    """Refuse cells so thin that their images would fill the memory.
+
+    Raises:
+        InputError: names the system, the width of its cell and the number of images.
+    """
+    frames, closed = cell.double().cpu().numpy(), periodic.cpu().numpy()
+    width = 1.0 / np.linalg.norm(np.linalg.inv(_complete(frames, closed)), axis=1)
+    images = np.where(closed, 1.0 + 2.0 * reach / width, 1.0).prod(1)
+    worst = int(images.argmax())
+    if images[worst] > _MOST_IMAGES:
+        thin = width[worst][closed[worst]].min()
+        raise InputError(
+            f"cell of system {worst}: only {thin:.3g} angstrom thin, so that "
+            f"{images[worst]:.2g} images of each atom lie within {reach:.3g} angstrom; "
+            "is its unit right?"
+        )
 
 
 @dataclass(frozen=True)

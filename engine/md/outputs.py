@@ -16,7 +16,7 @@ from torch import Tensor
 from ...models.parts import part
 from ...models.potentials.fields import Positive
 from ..errors import InputError
-from ..protocols import Figure, Trigger, Writer
+from ..protocols import Check, Figure, Trigger, Writer
 from ..rundir import RunFolder
 from ..schema.base import InputPath, locate
 from .angles import AngleDistribution, Coordination
@@ -38,6 +38,7 @@ from .world import MolecularDynamics
 Means = Mapping[str, float]
 """Averages of the run's scalars, by name."""
 Finish = Callable[[RunFolder, Means], Mapping[str, Figure]]
+Checked = Callable[[Mapping[str, Figure]], Check]
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Recorded:
     trigger: Trigger
     writer: Writer
     finish: Finish
+    check: Checked | None = None
+    """Compares it with its reference, where it has one."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,8 @@ class Sampled:
     reference: InputPath | None = None
     """What it should be, for comparison: a CSV file whose header names the abscissa and
     then the species of each curve (``r,HH,HO,OO``); lines with # are remarks."""
+    agreement: Positive = 0.05
+    """Part of the reference's area by which a curve may differ from it, beyond noise."""
 
     def check(self, key: str, steps: int, closed: bool, base: Path) -> Reference | None:
         """Refuse what the run cannot give; return the reference, if there is one.
@@ -182,8 +187,24 @@ def _put_curve(
         return {}
     put(group, f"{name}_reference", target, unit, label, [axis])
     share = float((mean - target).abs().sum() / target.abs().sum())
+    noise = float(error.nansum() / target.abs().sum())
     note = "area between the curve and its reference, over the reference's area"
-    return {f"{group.basename}_{name}_difference": Figure(share, "", note=note)}
+    return {f"{group.basename}_{name}_difference": Figure(share, "", noise or None, note)}
+
+
+def _agrees(group: str, section: "Sampled") -> Checked:
+    """Return the check of the curves of a section against their references."""
+
+    def check(figures: Mapping[str, Figure]) -> Check:
+        start, end = f"{group}_{section.name}", "_difference"
+        off = {k: f for k, f in figures.items() if k.startswith(start) and k.endswith(end)}
+        name, found = max(off.items(), key=lambda each: each[1].value)
+        noise = found.error or 0.0
+        note = f"{name.removesuffix(end)}: difference from the reference, noise {noise:.2g}"
+        bound = section.agreement + 2 * noise
+        return Check(f"reference_{start}", "accuracy", found.value, bound, note=note)
+
+    return check
 
 
 @part
@@ -252,7 +273,8 @@ def _rdf(
             )
         return figures
 
-    return Recorded(section.trigger, average, finish)
+    check = _agrees("rdf", section) if reference else None
+    return Recorded(section.trigger, average, finish, check)
 
 
 def _angles(
@@ -299,7 +321,9 @@ def _angles(
         }  # fmt: skip
 
     trigger = section.trigger
-    return [Recorded(trigger, average, angles), Recorded(trigger, near, numbers)]
+    check = _agrees("adf", section) if reference else None
+    first = Recorded(trigger, average, angles, check)
+    return [first, Recorded(trigger, near, numbers)]
 
 
 def _finite(error: Tensor) -> float | None:

@@ -1,21 +1,31 @@
 """What a run of molecular dynamics writes, and what its summary says."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from ..protocols import Check, Figure, Outcome, Trigger, Writer
 from ..run import ZarrWriter, every
 from ..rundir import RunFolder
-from .observables import Average, Drift
+from .observables import Drift
 from .outputs import Recorded
 from .state import ParticleState
 from .trajectory import ExtxyzWriter
 from .units import METAL
+from .verdicts import (
+    Domain,
+    Nearest,
+    Series,
+    SetPoints,
+    domain_checks,
+    equilibrium_checks,
+    set_point_checks,
+    time_step_check,
+)
 from .world import MolecularDynamics
 
 _THERMO = (
@@ -37,6 +47,23 @@ class _Labels:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What a run is compared with.
+
+    Attributes:
+        trusted: largest deviation of a committee, eV/angstrom.
+        largest: force above which the run is stopped.
+        lattice: lattice constant at the start of a crystal that changes its volume.
+        domain: where the potential was trained; None where nothing is learned.
+    """
+
+    trusted: float
+    largest: float
+    lattice: float | None = None
+    domain: Domain | None = None
+
+
+@dataclass(frozen=True)
 class MdResults:
     """The writers of a run and what they are turned into at its end."""
 
@@ -44,14 +71,13 @@ class MdResults:
     world: MolecularDynamics
     trajectory: ZarrWriter
     thermo: ZarrWriter
-    average: Average
     drift: Drift
     names: tuple[str, ...]
-    trusted: float
-    largest: float
+    limits: Limits
     recorded: Sequence[Recorded]
     extxyz: ExtxyzWriter | None
-    lattice: float | None
+    nearest: Nearest | None
+    average_from: int
 
     @staticmethod
     def of(
@@ -59,9 +85,7 @@ class MdResults:
         output: Any,
         recorded: Sequence[Recorded],
         folder: RunFolder,
-        trusted: float,
-        largest: float,
-        lattice: float | None,
+        limits: Limits,
     ) -> "MdResults":
         """Return the writers of a run.
 
@@ -70,9 +94,7 @@ class MdResults:
             output: section of the scenario.
             recorded: what is averaged besides the scalars.
             folder: where to write.
-            trusted: largest deviation of a committee, eV/angstrom.
-            largest: force above which the run is stopped.
-            lattice: lattice constant at the start of a crystal that changes its volume.
+            limits: what the run is compared with.
         """
         units, state = world.units.names, world.start
         names = tuple(
@@ -102,29 +124,27 @@ class MdResults:
             world,
             trajectory,
             thermo,
-            Average(lambda state, observed: torch.stack([observed[n] for n in names])),
             Drift(lambda state, observed: observed["conserved"] / state.counts),
             names,
-            trusted,
-            largest,
+            limits,
             recorded,
             ExtxyzWriter(folder, world.potential.species) if output.extxyz else None,
-            lattice,
+            _watch(limits.domain),
+            output.average_from,
         )
 
     def writers(self, output: Any) -> Sequence[tuple[Trigger, Writer]]:
         """Return all writers with their triggers."""
-        later = output.average_from
         sampled = every(output.thermo_every)
         labels = _Labels(self.folder, self.world.potential.species)
         return [
             (lambda step: step == 0, labels),
             (every(output.trajectory_every), self.trajectory),
             (sampled, self.thermo),
-            (lambda step: step >= later and sampled(step), self.average),
             (sampled, self.drift),
             *((item.trigger, item.writer) for item in self.recorded),
             *([(every(output.trajectory_every), self.extxyz)] if self.extxyz else []),
+            *([(sampled, self.nearest)] if self.nearest else []),
         ]
 
     def finish(
@@ -133,25 +153,59 @@ class MdResults:
         """Write the distributions; return averages with errors and the drift."""
         self.trajectory.flush()
         self.thermo.flush()
-        figures = self._averages(state) if self.average.blocks.count else {}
+        points = SetPoints.of(self.world.integrator, self.world.units)
+        settled = math.ceil(points.settled / self.world.time_step)
+        series = Series.read(folder, self.names, settled, self.average_from)
+        figures = self._averages(series, state)
         means = {name: figure.value for name, figure in figures.items()}
-        if self.lattice is not None and "volume" in figures:
-            figures["lattice_constant"] = self._lattice(self.lattice, figures["volume"])
+        lattice = self.limits.lattice
+        if lattice is not None and "volume" in figures:
+            figures["lattice_constant"] = self._lattice(lattice, figures["volume"])
         for item in self.recorded:
             figures.update(item.finish(folder, means))
         figures["conserved_drift"], conservation = self._drift(observed)
-        checks = [self._explosion(state), conservation]
+        checks = [
+            self._explosion(state),
+            conservation,
+            *equilibrium_checks(series),
+            *set_point_checks(series, points, self.world),
+            *time_step_check(series),
+            *(item.check(figures) for item in self.recorded if item.check),
+        ]
         if "deviation" in self.names:
             figures["largest_deviation"], trust = self._trust(folder)
             checks.append(trust)
-        return Outcome(figures, checks)
+        checks += self._domain(folder, state)
+        return Outcome(figures, checks, self._unchecked(series))
+
+    def _domain(self, folder: RunFolder, state: ParticleState) -> Iterator[Check]:
+        """Compare the whole run, its equilibration included, with the training data."""
+        if self.limits.domain is None:
+            return
+        whole = Series.read(folder, self.names, 0, 0)
+        seen = self.nearest.shortest if self.nearest else None
+        yield from domain_checks(
+            self.limits.domain, whole, state.counts.double().cpu().numpy(), seen
+        )
+
+    def _unchecked(self, series: Series) -> dict[str, str]:
+        """Say what could not be checked, and why."""
+        said = {}
+        if not series.judged:
+            said["accuracy"] = f"averages are not judged: {series.why}"
+        domain = self.limits.domain
+        if domain is not None and "deviation" not in self.names:
+            said["domain"] = "one network, no committee: its own error is not known"
+        if domain is not None and domain == Domain():
+            said["domain"] = "the model's card does not say where it was trained"
+        return said
 
     def _explosion(self, state: ParticleState) -> Check:
         """Check the last forces; above the limit the guard has stopped the run before."""
         force = float(state.forces.norm(dim=1).max()) if state.atoms else 0.0
         unit = self.world.units.names["force"]
-        note = "largest force at the end"
-        return Check("explosion", "health", force, self.largest, unit=unit, note=note)
+        bound, note = self.limits.largest, "largest force at the end"
+        return Check("explosion", "health", force, bound, unit=unit, note=note)
 
     def _lattice(self, at_start: float, volume: Figure) -> Figure:
         """``a = a_0 (V / V_0)^(1/3)``."""
@@ -171,24 +225,24 @@ class MdResults:
         value, step = float(worst[frame]), int(steps[frame])
         note = f"the committee disagrees at step {step} by more than is trusted"
         unit = "eV/angstrom"
-        check = Check("trust", "domain", value, self.trusted, unit=unit, note=note)
+        check = Check("trust", "domain", value, self.limits.trusted, unit=unit, note=note)
         return Figure(value, unit, note=f"at step {step}"), check
 
-    def _averages(self, state: ParticleState) -> dict[str, Figure]:
-        atoms, figures = state.counts.double().cpu(), {}
-        mean, error = self.average.blocks.mean, self.average.blocks.error
-        for k, name in enumerate(self.names):
-            if name == "conserved":
+    def _averages(self, series: Series, state: ParticleState) -> dict[str, Figure]:
+        """Average what is stationary; the error is that of the correlated samples."""
+        atoms, figures = state.counts.double().cpu().numpy(), {}
+        for name in self.names:
+            if name == "conserved" or not len(series.kept(name)):
                 continue
             extensive = name.endswith("energy") or name == "volume"
-            share = atoms if extensive else torch.ones_like(atoms)
-            value, spread = mean[k] / share, error[k] / share
-            size = float(spread.square().sum().sqrt()) / len(spread)
+            share = atoms if extensive else np.ones_like(atoms)
+            mean, error = (part / share for part in series.means(name))
+            size = float(np.sqrt((error**2).sum())) / len(error)
             unit = _unit(name, self.world.units.names)
             figures[name] = Figure(
-                float(value.mean()),
+                float(mean.mean()),
                 unit + ("/atom" if extensive else ""),
-                size if math.isfinite(size) else None,
+                size if series.judged and math.isfinite(size) else None,
             )
         return figures
 
@@ -205,6 +259,13 @@ class MdResults:
             note="the conserved quantity drifted by more than a twentieth of k T",
         )  # fmt: skip
         return Figure(worst, f"{unit}/{name}"), check
+
+
+def _watch(domain: Domain | None) -> Nearest | None:
+    """Return the watch on distances, up to a little beyond the shortest of the data."""
+    if domain is None or domain.shortest is None:
+        return None
+    return Nearest(1.1 * domain.shortest)
 
 
 def _unit(name: str, units: Mapping[str, str]) -> str:

@@ -1,7 +1,6 @@
 """Between ASE's structures and states of particles."""
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,6 +9,7 @@ from ase import Atoms
 from torch import Tensor
 
 from ..errors import InputError
+from ..runtime import available_memory
 from .neighbours import build_neighbours
 from .state import ParticleState, concatenate
 from .units import METAL, Units
@@ -45,7 +45,7 @@ def from_atoms(
     count = len(atoms)
 
     def real(values: object) -> Tensor:
-        return torch.as_tensor(values, dtype=dtype).contiguous().to(device)
+        return torch.as_tensor(values, dtype=dtype, device=device).contiguous()
 
     positions, cell = real(atoms.get_positions()), real(atoms.cell.array[None].copy())
     return ParticleState(
@@ -128,7 +128,7 @@ def check_memory(state: ParticleState, reach: float, name: str) -> None:
     near = 1.5 * density * 4 / 3 * math.pi * reach**3
     each = 40 * state.positions.element_size() + 4 * near
     needed = float((each * state.counts).sum())
-    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    present = available_memory()
     if needed > present:
         raise InputError(
             f"{name}: {state.atoms} atoms need about {needed / 2**30:.1f} GiB, this "

@@ -6,6 +6,7 @@ SCENARIOS = Family(
     "scenario",
     __name__,
     {
+        "chain": "chain:ChainScenario",
         "closure": "closure:ClosureScenario",
         "elastic": "elastic:ElasticScenario",
         "label": "label:LabelScenario",

@@ -1,12 +1,14 @@
 """What all scenario kinds share; classes are data only, units stand in field docs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, Union
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from ...models.parts import STRICT, Family
+from ...models.parts import STRICT, Family, strict_numbers
 from ..errors import InputError
 
 
@@ -14,6 +16,11 @@ class Section(BaseModel):
     """A table of a scenario file: immutable, unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, **STRICT)  # type: ignore[typeddict-item]
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """Take numbers as numbers only; called by pydantic when the class is made."""
+        return strict_numbers(handler(source))
 
 
 def choice(family: Family, default: str | None = None) -> Any:
@@ -48,6 +55,8 @@ class Common(Section):
     """
 
     job: ClassVar[str]
+    changeable: ClassVar[tuple[str, ...]] = ()
+    """Keys that a run which is resumed may change, besides title and description."""
 
     @classmethod
     def variants(cls) -> tuple[type[Self], ...]:
@@ -67,7 +76,7 @@ class Common(Section):
     """One line: what is computed."""
     description: str = ""
     """A few sentences for a reader who never saw the project."""
-    seed: int = Field(default=1, ge=0)
+    seed: int = Field(default=1, ge=0, lt=2**32)
     """Seed of every random number of the run."""
     precision: Literal["f32", "f64"] = "f64"
     """Floating-point precision of the simulation."""
@@ -81,8 +90,27 @@ def _no_null_byte(path: Path) -> Path:
     return path
 
 
+def thrice(value: Any) -> Any:
+    """Return a number as the same number along each of three axes."""
+    return (value,) * 3 if isinstance(value, int | float) else value
+
+
 InputPath = Annotated[Path, AfterValidator(_no_null_byte)]
 """A file to read: absolute, or relative to the scenario file (see :func:`locate`)."""
+
+
+_located: ContextVar[dict[str, Path] | None] = ContextVar("located", default=None)
+
+
+@contextmanager
+def noting_inputs() -> Iterator[dict[str, Path]]:
+    """Give a table that fills with the files and folders that :func:`locate` finds."""
+    found: dict[str, Path] = {}
+    token = _located.set(found)
+    try:
+        yield found
+    finally:
+        _located.reset(token)
 
 
 def locate(path: Path, base: Path, hint: str = "") -> Path:
@@ -101,6 +129,10 @@ def locate(path: Path, base: Path, hint: str = "") -> Path:
     )
     for candidate in candidates:
         if candidate.exists():
+            if not (candidate.is_file() or candidate.is_dir()):
+                raise InputError(f"{path}: is neither a file nor a folder")
+            if (noted := _located.get()) is not None:
+                noted[str(path)] = candidate.resolve()
             return candidate.resolve()
     raise InputError(f"{path}: no such file or folder" + (f"; {hint}" if hint else ""))
 

@@ -97,6 +97,7 @@ class CoupledShockScenario(Common):
     """A shock whose kinetic solver asks molecular dynamics for its collision rates."""
 
     job: ClassVar[str] = "scalebridge.engine.jobs.coupled:assemble"
+    changeable: ClassVar[tuple[str, ...]] = ("workers",)
     kind: Literal["coupled"]
     molecules: MoleculeSection = MoleculeSection()
     """What collides."""

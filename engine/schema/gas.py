@@ -4,47 +4,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from ..gas.boundaries import Inflow, Open, Periodic, Wall
 from ..gas.initial import INITIAL
 from .base import Common, Section, choice
-
-Positive = Annotated[float, Field(gt=0)]
-
-
-class GridSection(Section):
-    """Equal cells of a box."""
-
-    cells: Annotated[
-        tuple[Annotated[int, Field(ge=4, le=4096)], ...], Field(min_length=1, max_length=3)
-    ]
-    """Cells along x (, y, z)."""
-    lower: tuple[float, ...]
-    """Lower corner, reference lengths."""
-    upper: tuple[float, ...]
-    """Upper corner."""
-
-
-Side = Annotated[Periodic | Open | Inflow | Wall, Field(discriminator="kind")]
-
-
-class AxisSection(Section):
-    """Both ends of an axis."""
-
-    low: Side = Periodic()
-    """At the lower end."""
-    high: Side = Periodic()
-    """At the upper end."""
-
-
-class BoundarySection(Section):
-    """Boundaries, periodic where nothing is said."""
-
-    x: AxisSection = AxisSection()
-    """Ends of x."""
-    y: AxisSection = AxisSection()
-    """Ends of y."""
-    z: AxisSection = AxisSection()
-    """Ends of z."""
+from .box import BoundarySection, GridSection, Positive, Speed, TimeSection
 
 
 class GasSection(Section):
@@ -52,7 +14,7 @@ class GasSection(Section):
 
     dimension: Literal[1, 2, 3] = 3
     """Velocity dimensions D; gamma = (D + 2) / D."""
-    prandtl: Positive = 1.0
+    prandtl: float = Field(default=1.0, ge=0.01, le=100)
     """Prandtl number; 1 for BGK, 2/3 for a monatomic gas."""
     viscosity: Literal["power_law", "constant_time"] = "power_law"
     """power_law: mu = Kn T^omega; constant_time: relaxation time tau = Kn."""
@@ -70,9 +32,9 @@ class KineticModel(Section):
         tuple[Annotated[int, Field(ge=4, le=512)], ...], Field(min_length=1, max_length=3)
     ]
     """Velocities along each resolved axis; other directions of the gas are reduced."""
-    lower: tuple[float, ...]
+    lower: tuple[Speed, ...]
     """Lower ends of the velocity axes, unit sqrt(R T0)."""
-    upper: tuple[float, ...]
+    upper: tuple[Speed, ...]
     """Upper ends."""
     cfl: float = Field(default=0.45, gt=0, le=0.5)
     """Courant number of the fastest velocity; over 0.5 the scheme is not positive."""
@@ -128,15 +90,6 @@ Model = Annotated[
 ]
 
 
-class TimeSection(Section):
-    """How long, and how often a frame is kept."""
-
-    end: Positive
-    """Final time, unit L / sqrt(R T0)."""
-    frames: int = Field(default=20, ge=1, le=2000)
-    """Frames written, evenly in time, besides the first."""
-
-
 class GasScenario(Common):
     """A gas on a grid: one model, and others that are compared with it."""
 
@@ -144,15 +97,20 @@ class GasScenario(Common):
 
     @classmethod
     def variants(cls) -> tuple[type[Any], ...]:
-        """Return both classes of this kind."""
-        return (GasScenario, RelaxationScenario)
+        """Return the classes of this kind."""
+        from .dsmc import DsmcScenario
+
+        return (GasScenario, RelaxationScenario, DsmcScenario)
 
     @classmethod
     def variant(cls, data: Any) -> type[Common]:
-        """Return the homogeneous gas where ``model.kind`` is ``maxwell_molecules``."""
+        """Return the class that ``model.kind`` asks for."""
+        from .dsmc import DsmcScenario
+
         model = data.get("model")
         kind = model.get("kind") if isinstance(model, dict) else None
-        return RelaxationScenario if kind == "maxwell_molecules" else GasScenario
+        others = {"maxwell_molecules": RelaxationScenario, "dsmc": DsmcScenario}
+        return others.get(kind, GasScenario)
 
     kind: Literal["gas"]
     grid: GridSection

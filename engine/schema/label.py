@@ -49,6 +49,7 @@ class LabelScenario(Common):
     """Samples structures and labels them with a micro-scale model."""
 
     job: ClassVar[str] = "scalebridge.engine.jobs.label:assemble"
+    changeable: ClassVar[tuple[str, ...]] = ("workers", "attempts")
     clusters: ClustersSection
     """Which structures."""
     labeler: choice(LABELERS)  # type: ignore[valid-type]

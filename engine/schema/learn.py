@@ -15,6 +15,7 @@ from ..learn.indicators import THRESHOLDS, Conformal
 from ..learn.labelers import LABELERS
 from ..learn.labelers.kinetic import Kinetic
 from ..learn.selection import Batch
+from ..learn.stopping import StopRule
 from ..learn.trainers.closures import ClosureTrainer
 from ..learn.trainers.committee import PotentialTrainer
 from .base import Common, Section, choice
@@ -41,13 +42,14 @@ class StartSection(Section):
 class AuditSection(Section):
     """The final evaluation: random samples of every stratum that are never trained on."""
 
-    frames: Annotated[int, Field(ge=0)] = 2
+    frames: Annotated[int, Field(ge=0)] = 4
     """Labelled in each stratum; 0 for no final evaluation."""
 
 
 class LoopScenario(Common):
     """Concurrent learning: when to trust, what to label, when to stop."""
 
+    changeable: ClassVar[tuple[str, ...]] = ("rounds", "execution")
     kind: Literal["learn"]
     target: Positive
     """Error to be met in the worst stratum: of forces in eV/angstrom, of a closure in its
@@ -58,10 +60,8 @@ class LoopScenario(Common):
     """Up to which deviation a sample is trusted."""
     batch: Batch = Batch()
     """What is labelled."""
-    untrusted: Fraction = 0.02
-    """Part of a stratum that may stay above the threshold."""
-    rounds_done: Count = 2
-    """Rounds in a row with all strata converged that end the loop."""
+    stop: StopRule = StopRule()
+    """When the loop ends, and what proves that a stratum meets the target."""
     rounds: Annotated[int, Field(ge=0, le=10000)] = 20
     """Rounds of exploring, at most."""
     attempts: Count = 3

@@ -32,9 +32,9 @@ class RunSection(Section):
 
     steps: Annotated[int, Field(ge=0, le=10**10)]
     """Number of time steps."""
-    timestep: Positive
+    timestep: Annotated[float, Field(gt=0, le=1000)]
     """fs (or reduced)."""
-    temperature: float | Temperatures | None = None
+    temperature: Annotated[float, Field(ge=0, le=1e6)] | Temperatures | None = None
     """Of the initial velocities, K (or reduced); default: the bath's first, or those of
     the structure file, or 0."""
     skin: Positive | None = None
@@ -98,6 +98,10 @@ class MdScenario(Common):
     """Molecular dynamics of one structure, or of many replicas of it at once."""
 
     job: ClassVar[str] = "scalebridge.engine.jobs.md:assemble"
+    changeable: ClassVar[tuple[str, ...]] = (
+        "run.steps", "run.report_every", "run.checkpoint_every", "run.largest_force",
+        "run.trusted_deviation", "output.trajectory_every", "output.thermo_every",
+    )  # fmt: skip
     kind: Literal["md"]
     units: Literal["metal", "lj"] = "metal"
     """metal: eV, angstrom, amu, K, fs, GPa; lj: reduced units."""

@@ -7,11 +7,29 @@ from pydantic import Field, model_validator
 from ...models.potentials import POTENTIALS
 from ...models.potentials.deep_potential import HigherMoments
 from ...models.potentials.fields import Positive
+from ..data.keys import DataFile, LabelKeys
 from ..learn.trainers import LOSSES
+from ..learn.trainers.linear import LeastSquares, is_linear
 from ..learn.trainers.potential import PlainLoss
 from .base import Common, InputPath, Section, choice
 
+Source = InputPath | DataFile
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+ITERATED = frozenset(
+    (
+        "optimiser", "schedule", "steps", "batch", "average", "validation",
+        "report_every", "checkpoint_every", "precision",
+    )
+)  # fmt: skip
+"""Keys that say how weights are found step by step."""
+
+
+def _solved(model: dict[str, Any]) -> bool:
+    network = model.get("network")
+    kinds = (model.get("kind"), network.get("kind") if isinstance(network, dict) else None)
+    return "cluster_expansion" in kinds
 
 
 class SoapSection(Section):
@@ -52,7 +70,7 @@ class ExponentialSection(Section):
     """Learning rate at the end."""
 
 
-class TrainScenario(Common):
+class TrainScenario(LabelKeys, Common):
     """Trains a potential, or a committee, on labelled configurations."""
 
     job: ClassVar[str] = "scalebridge.engine.jobs.train:assemble"
@@ -76,9 +94,10 @@ class TrainScenario(Common):
     kind: Literal["train"]
     precision: Literal["f32", "f64"] = "f32"
     """Floating-point precision of weights and tables; energies are summed in f64."""
-    data: InputPath | Annotated[tuple[InputPath, ...], Field(min_length=1)]
-    """Training sets: mlearn JSON, DeePMD-kit folders, or anything ASE reads."""
-    test: InputPath | tuple[InputPath, ...] = ()
+    data: Source | Annotated[tuple[Source, ...], Field(min_length=1)]
+    """Training sets: extended XYZ, DeePMD-kit, mlearn, FitSNAP, VASP, or what ASE reads; a
+    table {path, format, energy_key, ...} where one differs from the others."""
+    test: Source | tuple[Source, ...] = ()
     """Sets that are only looked at when the training is over."""
     published: str = ""
     """Where the sets are published; said when a path is missing."""
@@ -123,6 +142,28 @@ class TrainScenario(Common):
                 "with inner and outer, and what else stood in [model] in [model.network]"
             )
         return data
+
+    @model_validator(mode="before")
+    @classmethod
+    def _least_squares(cls, data: Any) -> Any:
+        model = data.get("model") if isinstance(data, dict) else None
+        if isinstance(model, dict) and _solved(model) and "loss" not in data:
+            return {**data, "loss": {"kind": "least_squares"}}
+        return data
+
+    @model_validator(mode="after")
+    def _solved_or_trained(self) -> Self:
+        linear = is_linear(self.model)
+        if linear != isinstance(self.loss, LeastSquares):
+            allowed = "least_squares" if linear else "plain, prefactors"
+            raise ValueError(f"loss.kind: allowed with this model: {allowed}")
+        unused = sorted(self.model_fields_set & ITERATED) if linear else []
+        if unused:
+            raise ValueError(
+                f"{unused[0]}: has no use here: the weights of this model are solved for, "
+                "in one go, and every frame is left out in turn"
+            )
+        return self
 
     @model_validator(mode="after")
     def _on_the_processor(self) -> Self:

@@ -6,6 +6,7 @@ POTENTIALS = Family(
     "potential",
     __name__,
     {
+        "cluster_expansion": "cluster_expansion:ClusterExpansion",
         "smooth_edition": "deep_potential:SmoothEdition",
         "higher_moments": "deep_potential:HigherMoments",
         "local_frame": "local_frame:LocalFrame",

@@ -33,6 +33,26 @@ def polar(displacements: Tensor, mask: Tensor, cutoff: float) -> tuple[Tensor, T
     return distance, safe / distance[..., None]
 
 
+def chebyshev_functions(
+    distance: Tensor, basis: int, start: float, cutoff: float
+) -> Tensor:
+    """Return ``T_b(x) w(r)``, ``x = 2 (r / cutoff - 1)^2 - 1``, as ``[..., basis]``."""
+    x = 2 * (distance / cutoff - 1).clamp(max=0) ** 2 - 1
+    return _chebyshev(x, basis) * switch(distance, start, cutoff)[..., None]
+
+
+def chebyshev_functions_gradient(
+    distance: Tensor, basis: int, start: float, cutoff: float
+) -> Tensor:
+    """Return the derivative of :func:`chebyshev_functions` in closed form."""
+    y = (distance / cutoff - 1).clamp(max=0)
+    x, slope = 2 * y * y - 1, 4 * y / cutoff
+    value = _chebyshev(x, basis)
+    derivative = _chebyshev_derivative(x, basis) * slope[..., None]
+    w = switch(distance, start, cutoff)[..., None]
+    return derivative * w + value * switch_gradient(distance, start, cutoff)[..., None]
+
+
 class ChebyshevRadial(nn.Module):
     """Radial functions as linear mixes of Chebyshev polynomials times the switch.
 
@@ -61,20 +81,11 @@ class ChebyshevRadial(nn.Module):
 
     def functions(self, distance: Tensor) -> Tensor:
         """Return ``T_b(x) w(r)``, ``[..., basis]``."""
-        x = 2 * (distance / self.cutoff - 1).clamp(max=0) ** 2 - 1
-        return (
-            _chebyshev(x, self.basis) * switch(distance, self.start, self.cutoff)[..., None]
-        )
+        return chebyshev_functions(distance, self.basis, self.start, self.cutoff)
 
     def functions_gradient(self, distance: Tensor) -> Tensor:
         """Return the derivative of :meth:`functions` with respect to r in closed form."""
-        y = (distance / self.cutoff - 1).clamp(max=0)
-        x, slope = 2 * y * y - 1, 4 * y / self.cutoff
-        value = _chebyshev(x, self.basis)
-        derivative = _chebyshev_derivative(x, self.basis) * slope[..., None]
-        w = switch(distance, self.start, self.cutoff)[..., None]
-        dw = switch_gradient(distance, self.start, self.cutoff)[..., None]
-        return derivative * w + value * dw
+        return chebyshev_functions_gradient(distance, self.basis, self.start, self.cutoff)
 
     def forward(self, distance: Tensor, species: int) -> Tensor:
         """Return ``phi [members, ..., channels]`` at distances to one neighbour species."""
@@ -242,6 +253,8 @@ def _skip(old: Tensor, new: Tensor) -> Tensor:
 __all__ = [
     "ChebyshevRadial",
     "EmbeddingRadial",
+    "chebyshev_functions",
+    "chebyshev_functions_gradient",
     "polar",
     "series_functions",
     "switch",

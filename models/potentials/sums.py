@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..parts import ByKind, part
+from .cluster_expansion import ClusterExpansion
 from .deep_potential import DeepPotential, HigherMoments, SmoothEdition, polar, switch
 from .fields import Positive
 from .fitting import Fitting
@@ -86,7 +87,9 @@ class ZblRepulsion(nn.Module):
 class ZblSum:
     """A network and the repulsion of Ziegler, Biersack and Littmark at short distances."""
 
-    network: Annotated[HigherMoments | SmoothEdition, ByKind()] = HigherMoments()
+    network: Annotated[
+        HigherMoments | SmoothEdition | ClusterExpansion, ByKind()
+    ] = HigherMoments()
     """Form of the network, with a ``kind`` of its own."""
     numbers: tuple[int, ...] = ()
     """Atomic numbers; those of the species by default."""

@@ -12,7 +12,7 @@ in general ``mu = f 5/16 sqrt(pi T) 4 / O_22`` with the collision integral ``O_2
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ class Molecules:
 
     Attributes:
         kind: of the kernel.
-        law: ``[3]`` parameters of the kind.
+        law: ``[5]`` parameters of the kind, and of the exchange with the rotation.
         sections: ``[energies]`` total cross section (tables only).
         angles: ``[energies, impact]`` cos chi at equally spaced ``b^2``.
         largest: of ``sigma g`` at relative speeds of a thermal gas, to begin with.
@@ -47,6 +47,15 @@ class Molecules:
     angles: Tensor
     largest: float
 
+    @property
+    def rotates(self) -> bool:
+        """Whether molecules have rotational energy."""
+        return float(self.law[3]) > 0
+
+
+def _law(*values: float) -> Tensor:
+    return torch.tensor([*values, 0.0, 1.0], dtype=torch.float64)
+
 
 def _empty() -> tuple[Tensor, Tensor]:
     return torch.zeros(1, dtype=torch.float64), torch.zeros(1, 2, dtype=torch.float64)
@@ -55,7 +64,7 @@ def _empty() -> tuple[Tensor, Tensor]:
 def hard_spheres(knudsen: float, factor: float = SONINE) -> Molecules:
     """Return hard spheres with ``mu = Kn sqrt(T)``; ``factor`` 1: in first order."""
     section = factor * 5 / 16 * math.sqrt(math.pi) / knudsen
-    law = torch.tensor([section, 0.5, 1.0], dtype=torch.float64)
+    law = _law(section, 0.5, 1.0)
     return Molecules(HARD_SPHERES, law, *_empty(), largest=6 * section)
 
 
@@ -78,8 +87,37 @@ def variable_spheres(knudsen: float, omega: float, alpha: float = 1.0) -> Molecu
     # O_22 = share s int x^3 e^-x (2 sqrt(x))^(1 - 2 omega) dx at T = 1, g = 2 sqrt(x)
     integral = share * 2 ** (1 - 2 * omega) * math.gamma(4.5 - omega)
     section = 5 / 4 * math.sqrt(math.pi) / integral / knudsen
-    law = torch.tensor([section, 1 - omega, 1 / alpha], dtype=torch.float64)
+    law = _law(section, 1 - omega, 1 / alpha)
     return Molecules(POWER_LAW, law, *_empty(), largest=section * 6 ** (2 - 2 * omega))
+
+
+def rotating(molecules: Molecules, omega: float, collisions: float) -> Molecules:
+    r"""Return molecules with two rotational degrees of freedom.
+
+    In a collision one partner, with probability P each, shares its rotational energy with
+    the translation. With ``t = 5/2 - omega`` that leaves it on average ``1 / (1 + t)`` of
+    the sum, so that near equilibrium the rotational temperature follows
+
+        dT_r/d(collisions) = P t / (1 + t) (T - T_r),    P = (1 + t) / (t Z).
+
+    Args:
+        molecules: variable spheres.
+        omega: exponent of their viscosity.
+        collisions: Z, of a molecule, in which its rotation relaxes.
+
+    Raises:
+        InputError: the rotation would relax faster than one partner at a time allows.
+    """
+    t = 2.5 - omega
+    probability = (1 + t) / (t * collisions)
+    if not 0 < probability <= 0.5:
+        raise InputError(
+            f"rotation: relaxes in {collisions:g} collisions; at least "
+            f"{2 * (1 + t) / t:.3g}"
+        )
+    law = molecules.law.clone()
+    law[3], law[4] = probability, 1 / t
+    return replace(molecules, law=law)
 
 
 def from_potential(
@@ -124,11 +162,11 @@ def from_potential(
         # area per mass: the viscosity of a gas with these molecules must be Kn
         mu = float(transport(found, one, 1.0).viscosity / math.sqrt(reference))
     scaled = torch.tensor(sections, dtype=torch.float64) * (mu / knudsen)
-    law = torch.tensor([float(steps[0]), float(steps[1] - steps[0]), 1.0])
+    law = _law(float(steps[0]), float(steps[1] - steps[0]), 1.0)
     speed = 2 * torch.exp(0.5 * steps)
     thermal = steps.exp() < 10
     largest = float((scaled * speed)[thermal].amax())
-    return Molecules(TABLE, law.double(), scaled, torch.stack(angles), largest)
+    return Molecules(TABLE, law, scaled, torch.stack(angles), largest)
 
 
 def _row(
@@ -162,5 +200,6 @@ __all__ = [
     "Molecules",
     "from_potential",
     "hard_spheres",
+    "rotating",
     "variable_spheres",
 ]

@@ -49,21 +49,73 @@ _HELIUM = (
 """n, C_n in hartree bohr^n."""
 
 
-def _argon(r: Tensor) -> Tensor:
-    R = 0.1 * r
-    wall = 4.61330146e7 * torch.exp(
-        -29.8337630 * R - 9.71208881 * R**2 + 0.0275206827 / R - 0.0101489050 / R**2
-    )
-    outer = wall - _sum(R, 40.2517211, _ARGON)
-    inner = 9.36167467e5 / R * torch.exp(-21.5969557 * R)
-    return torch.where(R < 0.4 * 0.376182, inner, outer)
+@dataclass(frozen=True)
+class TangToennies:
+    """``A exp(a_1 R + a_2 R^2 + b_1 / R + b_2 / R^2) - sum_n f_2n(b R) C_2n / R^2n``.
+
+    Inside ``inner`` (nm) it continues as ``S / R exp(-s R)``: the form turns over there.
+    Coefficients that are not given follow from ``C_2n = C_2n-6 (C_2n-2 / C_2n-4)^3``.
+    """
+
+    wall: tuple[float, float, float, float, float]
+    """A (K), a_1, a_2, b_1, b_2 (nm)."""
+    range_: float
+    """b, 1/nm."""
+    dispersion: tuple[float, ...]
+    """C_6, C_8, ... in K nm^n."""
+    inside: tuple[float, float]
+    """S in K nm, s in 1/nm."""
+    inner: float
+    """nm."""
+
+    @property
+    def terms(self) -> tuple[tuple[int, float], ...]:
+        """n, C_n up to C_16."""
+        c = list(self.dispersion)
+        while len(c) < 6:
+            c.append(c[-3] * (c[-1] / c[-2]) ** 3)
+        return tuple(zip(range(6, 18, 2), c, strict=True))
+
+    def __call__(self, r: Tensor) -> Tensor:
+        """Return K at angstrom."""
+        R = 0.1 * r
+        A, a1, a2, b1, b2 = self.wall
+        outer = A * torch.exp(a1 * R + a2 * R**2 + b1 / R + b2 / R**2)
+        outer = outer - _sum(R, self.range_, self.terms)
+        strength, slope = self.inside
+        return torch.where(self.inner > R, strength / R * torch.exp(-slope * R), outer)
 
 
-_ARGON = (
-    (6, 0.442812017), (8, 0.0326707684), (10, 2.45656537e-3), (12, 1.88246247e-4),
-    (14, 1.47012192e-5), (16, 1.17006343e-6),
+_NEON = TangToennies(
+    (4.02915058383e7, -42.8654039586, -3.33818674327, -0.0534644860719, 5.01774999419e-3),
+    49.2438731676,
+    (4.40676750157e-2, 1.64892507701e-3, 7.90473640524e-5, 4.85489170103e-6,
+     3.82012334054e-7, 3.85106552963e-8),
+    (2.36770343e6, 39.3124973),
+    0.4 * 0.30894556,
 )  # fmt: skip
-"""n, C_n in K nm^n."""
+_ARGON = TangToennies(
+    (4.61330146e7, -29.8337630, -9.71208881, 0.0275206827, -0.0101489050),
+    40.2517211,
+    (0.442812017, 0.0326707684, 2.45656537e-3, 1.88246247e-4, 1.47012192e-5,
+     1.17006343e-6),
+    (9.36167467e5, 21.5969557),
+    0.4 * 0.376182,
+)  # fmt: skip
+_KRYPTON = TangToennies(
+    (3.200711798e7, -24.30565544, -14.35536209, -0.04532273868, 0.0),
+    27.86344368,
+    (0.8992209265, 0.07316713603, 7.835488511e-3),
+    (8.268005465e5, 16.82493666),
+    0.3 * 0.4015802,
+)
+_XENON = TangToennies(
+    (5.79317071e7, -20.8311994, -14.7746919, -0.289687722, 0.0258976595),
+    24.4337880,
+    (2.00298034, 0.199130481, 0.0286841040),
+    (4.18081481e6, 23.8954061),
+    0.3 * 0.437798,
+)
 
 
 def _sum(R: Tensor, range_: float, terms: Sequence[tuple[int, float]]) -> Tensor:
@@ -80,6 +132,7 @@ class Published:
         pair: energy in K at a distance in angstrom.
         bosons: spin of the nucleus is zero, so that atoms are identical bosons.
         smallest: angstrom; below, the form is not meant to be used.
+        dispersion: C_6, C_8, C_10 in hartree bohr^n.
         source: where it is published.
     """
 
@@ -88,6 +141,7 @@ class Published:
     pair: Pair
     bosons: bool
     smallest: float
+    dispersion: tuple[float, float, float]
     source: str
 
     def table(self) -> Table:
@@ -95,16 +149,38 @@ class Published:
         return Table.of(self.pair, self.smallest, 60.0)
 
 
+def _atomic(form: TangToennies) -> tuple[float, float, float]:
+    """Return C_6, C_8, C_10 in hartree bohr^n."""
+    nm = 10 / BOHR_ANGSTROM
+    c6, c8, c10 = (c * nm**n / _HARTREE for n, c in form.terms[:3])
+    return c6, c8, c10
+
+
+_HARTREE = 315775.024804
+"""Kelvin (CODATA 2018)."""
+
 PUBLISHED = {
     "He": Published(
-        "He", 4.002602, _helium, True, 0.30,
+        "He", 4.002602, _helium, True, 0.30, (1.461830, 14.12350, 183.7497),
         "Przybytek, Cencek, Komasa, Lach, Jeziorski, Szalewicz, Phys. Rev. Lett. 104, "
         "183003 (2010); Cencek et al., J. Chem. Phys. 136, 224303 (2012)",
     ),
+    "Ne": Published(
+        "Ne", 20.1797, _NEON, True, 0.50, _atomic(_NEON),
+        "Bich, Hellmann, Vogel, Mol. Phys. 106, 813 (2008)",
+    ),
     "Ar": Published(
-        "Ar", 39.948, _argon, True, 0.45,
+        "Ar", 39.948, _ARGON, True, 0.45, _atomic(_ARGON),
         "Jaeger, Hellmann, Bich, Vogel, Mol. Phys. 107, 2181 (2009), 108, 105 (2010)",
+    ),
+    "Kr": Published(
+        "Kr", 83.798, _KRYPTON, False, 0.50, _atomic(_KRYPTON),
+        "Jaeger, Hellmann, Bich, Vogel, J. Chem. Phys. 144, 114304 (2016)",
+    ),
+    "Xe": Published(
+        "Xe", 131.293, _XENON, False, 0.60, _atomic(_XENON),
+        "Hellmann, Jaeger, Bich, J. Chem. Phys. 147, 034304 (2017)",
     ),
 }  # fmt: skip
 
-__all__ = ["PUBLISHED", "Published", "damped"]
+__all__ = ["PUBLISHED", "Published", "TangToennies", "damped"]

@@ -7,7 +7,8 @@ A part has the fields of its scenario section and one method::
 Optional: ``dimensions`` (of the grids that fit), ``check(gas)``, which raises InputError,
 ``distribution(grid, gas, knudsen, speeds)``, the exact start of a kinetic model (models of
 any other kind are then refused), and ``reference``, the name of a comparison of
-:mod:`..references` that is always made.
+:mod:`..references` that is always made, and ``located(base)``, the same part with its paths
+found from the folder of the scenario file.
 """
 
 from ....models.parts import Family
@@ -16,6 +17,9 @@ INITIAL = Family(
     "initial",
     __name__,
     {
+        "fields": "painted:Fields",
+        "run": "stored:FromRun",
+        "file": "stored:FromFile",
         "uniform": "pieces:Uniform",
         "jump": "pieces:Jump",
         "quadrants": "pieces:Quadrants",

@@ -4,13 +4,11 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-from annotated_types import Gt
+from annotated_types import MaxLen
 from torch import Tensor
 
 from ....models.parts import part
-from ..boundaries import Sides
-
-Positive = Annotated[float, Gt(0)]
+from ..boundaries import Positive, Sides, Speed
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class Point:
 
     density: Positive
     """Reference densities."""
-    velocity: tuple[float, ...] = (0.0,)
+    velocity: Annotated[tuple[Speed, ...], MaxLen(3)] = (0.0,)
     """Unit sqrt(R T0); missing components are 0."""
     temperature: Positive | None = None
     """Reference temperatures; give this or the pressure."""

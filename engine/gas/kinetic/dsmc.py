@@ -4,14 +4,17 @@ The method is that of G. A. Bird (Molecular Gas Dynamics, 1994).
 
 Particles fly freely for a step, meet walls or leave the box, and then collide in pairs that
 are drawn in each cell at the rate of the kinetic theory (no time counter). Every particle
-stands for the same mass, ``1 / particles``.
+stands for the same mass, ``1 / particles``. Molecules may rotate (Larsen and Borgnakke,
+J. Comput. Phys. 18, 405, 1975): a particle then carries its rotational energy.
 
 The state is a pure function of the state before it, whatever the number of threads: random
 numbers are drawn from counters, and the sort by cell is stable.
 
 A shock at rest wanders, since nothing fixes its place; with ``hold`` the whole gas is
 shifted a little in each step so that the number of particles, and with it the place of the
-shock, stays where it was.
+shock, stays where it was. What the number fluctuates by elsewhere still moves it, by
+about ``sqrt(N) / (particles (rho_2 - rho_1))``, which smears the mean profile: many
+particles and few steps resolve a shock better than few particles and many steps.
 """
 
 import math
@@ -35,16 +38,17 @@ HOLD = 0.008
 
 @dataclass(frozen=True)
 class DsmcState:
-    """Particles, sorted by cell, and what has been summed up of them.
+    """Particles of all systems, sorted by cell, and what has been summed up of them.
 
     Attributes:
-        positions: ``[capacity, dim]``; those from ``starts[cells]`` on are not there.
-        velocities: ``[capacity, 3]``.
-        starts: ``[cells + 2]`` int32, first particle of each cell.
-        fastest: ``[cells]`` largest collision rate of a pair met so far.
-        remainder: ``[cells]`` part of a pair that is carried over.
-        collisions: ``[cells]`` int64, made so far.
-        sums: ``[cells, 14]`` of :func:`~engine.kernels.particles.k_sample`.
+        positions: ``[systems, capacity, dim]`` f32; from ``starts[:, cells]`` on there are
+            none.
+        velocities: ``[systems, capacity, 3]``, and the rotational energy over the mass.
+        starts: ``[systems, cells + 2]`` int32, first particle of each cell.
+        fastest: ``[systems, cells]`` largest collision rate of a pair met so far.
+        remainder: ``[systems, cells]`` part of a pair that is carried over.
+        collisions: ``[systems, cells]`` int64, made so far.
+        sums: ``[systems, cells, 14 or 18]`` of :func:`~engine.kernels.particles.k_sample`.
         samples: scalar int64, steps that were summed.
         step: scalar int64.
     """
@@ -71,7 +75,10 @@ class Start:
 
 @dataclass(frozen=True)
 class DsmcWorld:
-    """A gas of particles. Implements ``Simulator``.
+    """Systems of gases of particles. Implements ``Simulator``.
+
+    The systems have the same start and boundaries; they differ in their random numbers
+    and, with ``knudsen``, in how often molecules collide.
 
     Attributes:
         grid: cells.
@@ -85,6 +92,8 @@ class DsmcWorld:
         sample_from: first step whose particles are summed.
         sample_every: steps between two sums; 0: never.
         capacity: places for particles over those at the start.
+        knudsen: of each system, over that of ``molecules``.
+        precision: of the velocities.
 
     Raises:
         InputError: a contradiction, before anything is computed.
@@ -101,6 +110,8 @@ class DsmcWorld:
     sample_from: int = 0
     sample_every: int = 1
     capacity: float = 1.5
+    knudsen: tuple[float, ...] = (1.0,)
+    precision: torch.dtype = torch.float64
     _box: dict[str, Tensor] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -109,6 +120,10 @@ class DsmcWorld:
             raise InputError(f"particles: {self.particles}; must be positive")
         if not self.time_step > 0:
             raise InputError(f"time_step: {self.time_step}; must be positive")
+        if self.hold and not all(
+            isinstance(side, Inflow) for side in (self.sides[0].low, self.sides[0].high)
+        ):
+            raise InputError("hold: needs reservoirs (inflow) at both ends of x")
         object.__setattr__(self, "_box", self._boundaries())
 
     # -- what the kernels read ---------------------------------------------------------
@@ -127,12 +142,18 @@ class DsmcWorld:
                     layers.append(layer)
         return {
             "box": torch.tensor(
-                list(zip(grid.lower, grid.upper, strict=True)), dtype=torch.float64
+                [
+                    (a, b, n / (b - a))
+                    for a, b, n in zip(grid.lower, grid.upper, grid.shape, strict=True)
+                ],
+                dtype=torch.float64,
             ),
             "shape": torch.tensor(grid.shape, dtype=torch.int32),
             "kinds": torch.tensor(kinds, dtype=torch.int32),
             "sides": torch.tensor(sides, dtype=torch.float64),
-            "layers": torch.tensor(layers, dtype=torch.float64).reshape(-1, 12),
+            "layers": torch.tensor(layers, dtype=torch.float64).reshape(-1, 10),
+            "scale": self.time_step
+            / (grid.volume * self.particles * torch.tensor(self.knudsen).double()),
         }
 
     def _layer(self, axis: int, end: int, side: Inflow, begun: int) -> list[float]:
@@ -146,7 +167,7 @@ class DsmcWorld:
         number = self.particles * side.density * area * deep
         last = begun + math.floor(number)
         share = number - math.floor(number)
-        return [axis, low, high, share, begun, last, side.temperature, *u, 0.0, 0.0]
+        return [axis, low, high, share, begun, last, side.temperature, *u]
 
     @property
     def _largest_shift(self) -> float:
@@ -160,48 +181,77 @@ class DsmcWorld:
     # -- the simulator -----------------------------------------------------------------
 
     @property
+    def systems(self) -> int:
+        """Number of systems."""
+        return len(self.knudsen)
+
+    @property
+    def columns(self) -> int:
+        """Numbers that a particle carries besides its place."""
+        return 4 if self.molecules.rotates else 3
+
+    @property
     def expected(self) -> int:
-        """Particles at the start."""
+        """Particles of a system at the start."""
         return round(float(self.start.density.sum()) * self.particles * self.grid.volume)
+
+    @property
+    def places(self) -> int:
+        """Places for the particles of a system."""
+        return int(self.expected * self.capacity) + self._extra + 64
 
     @property
     def needed_bytes(self) -> int:
         """Memory of two states, announced before anything is made."""
-        places = int(self.expected * self.capacity) + self._extra
-        return 2 * places * 8 * (self.grid.dim + 3) + places * 4
+        grid, size = self.grid, self.precision.itemsize
+        particle = 2 * (4 * grid.dim + size * self.columns) + 4
+        cell = 4 * kernels.CHUNKS + 2 * 8 * (20 + 3)
+        return self.systems * (self.places * particle + grid.cells * cell)
 
     def init(self, rng: torch.Generator) -> DsmcState:
         """Draw the particles of the start; ``rng`` is used for them alone."""
-        grid = self.grid
-        mean = (self.start.density * self.particles * grid.volume).flatten()
-        number = (mean + torch.rand(mean.shape, generator=rng, dtype=mean.dtype)).long()
-        cell = torch.repeat_interleave(torch.arange(grid.cells), number)
-        total, places = len(cell), int(self.expected * self.capacity) + self._extra + 64
-        x = torch.zeros(places, grid.dim, dtype=torch.float64)
-        index = torch.unravel_index(cell, grid.shape)
-        for d in range(grid.dim):
-            at = index[d] + torch.rand(total, generator=rng, dtype=torch.float64)
-            x[:total, d] = grid.lower[d] + grid.spacing[d] * at
-        v = torch.zeros(places, 3, dtype=torch.float64)
-        normal = torch.randn(total, 3, generator=rng, dtype=torch.float64)
-        thermal = self.start.temperature.flatten().sqrt()[cell]
-        v[:total] = self.start.velocity.reshape(-1, 3)[cell] + thermal[:, None] * normal
-        starts = torch.zeros(grid.cells + 2, dtype=torch.int32)
-        starts[1:-1] = number.cumsum(0)
-        starts[-1] = total
+        parts = [self._drawn(rng) for _ in range(self.systems)]
+        grid, n = self.grid, self.systems
         zero = torch.zeros((), dtype=torch.int64)
+        cells = (n, grid.cells)
         warm = float(self.start.temperature.amax()) ** 0.5
+        x, v, starts = (torch.stack(x) for x in zip(*parts, strict=True))
         return DsmcState(
             x,
             v,
             starts,
-            torch.full((grid.cells,), self.molecules.largest * warm, dtype=torch.float64),
-            torch.rand(grid.cells, generator=rng, dtype=torch.float64),
-            torch.zeros(grid.cells, dtype=torch.int64),
-            torch.zeros(grid.cells, 14, dtype=torch.float64),
+            torch.full(cells, self.molecules.largest * warm, dtype=torch.float64),
+            torch.rand(cells, generator=rng, dtype=torch.float64),
+            torch.zeros(cells, dtype=torch.int64),
+            torch.zeros(*cells, 14 + 4 * (self.columns - 3), dtype=torch.float64),
             zero,
             zero.clone(),
         )
+
+    def _drawn(self, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Return places, velocities and first particles of one system."""
+        grid = self.grid
+        mean = (self.start.density * self.particles * grid.volume).flatten()
+        number = (mean + torch.rand(mean.shape, generator=rng, dtype=mean.dtype)).long()
+        cell = torch.repeat_interleave(torch.arange(grid.cells), number)[: self.places]
+        total = len(cell)
+        x = torch.zeros(self.places, grid.dim, dtype=torch.float32)
+        index = torch.unravel_index(cell, grid.shape)
+        for d in range(grid.dim):
+            at = index[d] + torch.rand(total, generator=rng, dtype=torch.float64)
+            x[:total, d] = grid.lower[d] + grid.spacing[d] * at
+        v = torch.zeros(self.places, self.columns, dtype=self.precision)
+        normal = torch.randn(total, 3, generator=rng, dtype=torch.float64)
+        warm = self.start.temperature.flatten()[cell]
+        flow = self.start.velocity.reshape(-1, 3)[cell]
+        v[:total, :3] = flow + warm.sqrt()[:, None] * normal
+        if self.molecules.rotates:
+            free = torch.rand(total, generator=rng, dtype=torch.float64)
+            v[:total, 3] = -warm * torch.log1p(-free)
+        starts = torch.zeros(grid.cells + 2, dtype=torch.int32)
+        starts[1:-1] = number.cumsum(0)
+        starts[-1] = total
+        return x, v, starts
 
     def step(self, state: DsmcState) -> DsmcState:
         """Move, collide, and sum up where it is time.
@@ -211,104 +261,106 @@ class DsmcWorld:
         """
         runtime.start("cpu")
         grid, box, extra = self.grid, self._box, self._extra
-        alive = int(state.starts[grid.cells])
-        if alive + extra > len(state.positions):
+        alive = state.starts[:, grid.cells]
+        most, places = int(alive.amax()), state.positions.shape[1]
+        if most + extra > places:
             raise GuardError(
-                f"{alive} particles at step {int(state.step)}, places for "
-                f"{len(state.positions) - extra}; raise capacity",
+                f"{most} particles at step {int(state.step)}, places for "
+                f"{places - extra}; raise capacity",
                 int(state.step),
                 state,
             )
         clock = torch.stack([torch.tensor(self.seed), state.step])
-        shift = torch.zeros(1, dtype=torch.float64)
-        if self.hold:
-            shift[0] = self._give_back(alive)
-        x, v = torch.empty_like(state.positions), torch.empty_like(state.velocities)
-        cells = torch.empty(len(x), dtype=torch.int32)
-        histogram = torch.empty(kernels.CHUNKS, grid.cells + 1, dtype=torch.int32)
-        kernels.k_move(
-            grid.dim, state.positions, state.velocities, cells, histogram, state.starts,
-            extra, self.time_step, box["box"], box["shape"], box["kinds"], box["sides"],
-            box["layers"], clock, shift, x, v,
-        )  # fmt: skip
-        starts = torch.empty_like(state.starts)
-        kernels.k_places(histogram, state.starts, extra, starts)
-        positions = torch.zeros_like(state.positions)
-        velocities = torch.zeros_like(state.velocities)
-        kernels.k_sort(
-            grid.dim, cells, histogram, state.starts, extra, x, v, positions, velocities
-        )
         new = replace(
             state,
-            positions=positions,
-            velocities=velocities,
-            starts=starts,
+            # beyond the last particle nothing is ever read
+            positions=torch.empty_like(state.positions),
+            velocities=torch.empty_like(state.velocities),
+            starts=torch.empty_like(state.starts),
             fastest=state.fastest.clone(),
             remainder=state.remainder.clone(),
             collisions=state.collisions.clone(),
             step=state.step + 1,
         )
+        cells = torch.empty(self.systems, places, dtype=torch.int32)
+        counts = (self.systems, kernels.CHUNKS, grid.cells + 1)
         m = self.molecules
-        kernels.k_collide(
-            m.kind, new.velocities, new.starts, new.fastest, new.remainder,
-            self.time_step / (grid.volume * self.particles), m.sections, m.angles, m.law,
-            clock, new.collisions,
+        kernels.k_step(
+            grid.dim, self.columns, m.kind, state.positions, state.velocities, cells,
+            torch.empty(counts, dtype=torch.int32), state.starts, extra, self.time_step,
+            box["box"], box["shape"], box["kinds"], box["sides"], box["layers"], clock,
+            self._shift(alive), box["scale"], m.sections, m.angles, m.law, new.positions,
+            new.velocities, new.starts, new.fastest, new.remainder, new.collisions,
         )  # fmt: skip
         return self._sampled(new)
 
-    def _give_back(self, alive: int) -> float:
-        """How far the gas is moved so that a held shock keeps its place."""
+    def _shift(self, alive: Tensor) -> Tensor:
+        """How far the gas is moved so that a held shock keeps its place, ``[systems]``."""
+        if not self.hold:
+            return torch.zeros(self.systems, dtype=torch.float64)
         low, high = self.sides[0].low, self.sides[0].high
         assert isinstance(low, Inflow)
         assert isinstance(high, Inflow)
         area = self.grid.volume * self.grid.cells
         area /= self.grid.upper[0] - self.grid.lower[0]
-        surplus = (alive - self.expected) / (
-            self.particles * area * (high.density - low.density)
-        )
+        denser = self.particles * area * (high.density - low.density)
         limit = self._largest_shift
-        return min(max(HOLD * surplus, -limit), limit)
+        return (HOLD / denser * (alive.double() - self.expected)).clamp(-limit, limit)
 
     def _sampled(self, state: DsmcState) -> DsmcState:
         step = int(state.step)
         if self.sample_every == 0 or step < self.sample_from or step % self.sample_every:
             return state
         sums = state.sums.clone()
-        kernels.k_sample(state.velocities, state.starts, sums)
+        kernels.k_sample(self.columns, state.velocities, state.starts, sums)
         return replace(state, sums=sums, samples=state.samples + 1)
+
+    def fields(self, sums: Tensor, samples: int) -> dict[str, Tensor]:
+        """Return the moments of summed particles, ``[systems, *grid.shape, ...]``.
+
+        Args:
+            sums: ``[systems, cells, 14 or 18]``.
+            samples: steps that were summed.
+        """
+        weight = 1.0 / (self.particles * self.grid.volume * samples)
+        seen = moments(sums.flatten(0, 1), weight)
+        shape = (len(sums), *self.grid.shape)
+        return {name: x.reshape(*shape, *x.shape[1:]) for name, x in seen.items()}
 
     def observe(self, state: DsmcState) -> Mapping[str, Tensor]:
         """Return the moments of the samples so far, or of this step where there are none.
 
-        Names and shapes are those of all gas worlds (batch of one), and ``particles`` in
-        each cell, ``collisions`` of each so far.
+        Names and shapes are those of all gas worlds, and ``particles`` in each cell,
+        ``collisions`` of each so far.
         """
         runtime.start("cpu")
         sums, samples = state.sums, int(state.samples)
         if samples == 0:
             sums, samples = torch.zeros_like(sums), 1
-            kernels.k_sample(state.velocities, state.starts, sums)
-        weight = 1.0 / (self.particles * self.grid.volume * samples)
-        seen = moments(sums, weight)
-        shape = (1, *self.grid.shape)
-        fields = {name: x.reshape(*shape, *x.shape[1:]) for name, x in seen.items()}
-        n = int(state.starts[self.grid.cells])
-        v, mass = state.velocities[:n], 1.0 / self.particles
+            kernels.k_sample(self.columns, state.velocities, state.starts, sums)
+        shape = (self.systems, *self.grid.shape)
+        alive = state.starts[:, self.grid.cells].tolist()
+        gases = [v[:n].double() for v, n in zip(state.velocities, alive, strict=True)]
+        mass = 1.0 / self.particles
+        energy = [0.5 * v[:, :3].square().sum() + v[:, 3:].sum() for v in gases]
         return {
-            **fields,
-            "particles": (state.starts[1:-1] - state.starts[:-2]).reshape(shape),
+            **self.fields(sums, samples),
+            "particles": (state.starts[:, 1:-1] - state.starts[:, :-2]).reshape(shape),
             "collisions": state.collisions.reshape(shape),
-            "mass": torch.tensor([n * mass], dtype=torch.float64),
-            "momentum": (v.sum(0) * mass)[None],
-            "energy": 0.5 * v.square().sum()[None] * mass,
+            "mass": torch.tensor(alive, dtype=torch.float64) * mass,
+            "momentum": torch.stack([v[:, :3].sum(0) for v in gases]) * mass,
+            "energy": torch.stack(energy) * mass,
         }
 
 
 def moments(sums: Tensor, weight: float) -> dict[str, Tensor]:
     """Return density, velocity, temperature, stress and heat flux of summed particles.
 
+    The temperature is that of the translation, ``p / rho``; that of the rotation stands
+    beside it, and the heat flux carries its energy.
+
     Args:
-        sums: ``[cells, 14]`` of :func:`~engine.kernels.particles.k_sample`.
+        sums: ``[cells, 14 or 18]`` of :func:`~engine.kernels.particles.k_sample`.
         weight: density of one particle in one sample.
     """
     n = sums[:, 0].clamp(min=1)
@@ -325,12 +377,20 @@ def moments(sums: Tensor, weight: float) -> dict[str, Tensor]:
     third, square = sums[:, 10:13] / n[:, None], sums[:, 13] / n
     heat = third - square[:, None] * u - 2 * torch.einsum("nij,nj->ni", second, u)
     heat = heat + 2 * u.square().sum(1)[:, None] * u
+    heat = 0.5 * density[:, None] * heat
+    rotation: dict[str, Tensor] = {}
+    if sums.shape[1] > 14:
+        inner = sums[:, 14] / n
+        rotation["rotational_temperature"] = inner
+        carried = sums[:, 15:18] / n[:, None] - inner[:, None] * u
+        heat = heat + density[:, None] * carried
     return {
         "density": density,
         "velocity": u,
         "temperature": temperature,
         "stress": stress,
-        "heat_flux": 0.5 * density[:, None] * heat,
+        "heat_flux": heat,
+        **rotation,
     }
 
 

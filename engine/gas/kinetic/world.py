@@ -334,7 +334,7 @@ class KineticWorld:
 
         ``f_k = theta^(k/2) / k! integral He_k((v - u) / sqrt(theta)) f dv`` for k =
         3..order, with theta the variance along the first axis (Cai, Fan, Li, 2013, eq.
-        2.3). This is the state of :class:`..moment.hermite.HermiteWorld`.
+        2.3). See :mod:`..equations.line`.
 
         Returns:
             ``[batch, *grid.shape, order + 1]`` = (rho, u, theta, f_3 .. f_order).
@@ -358,7 +358,8 @@ class KineticWorld:
 
         ``limiter_activity`` is the fraction of (cell, velocity, axis) with a clipped
         extremum, ``negative_fraction`` that of negative values of f (Shakhov's target is
-        not positive).
+        not positive), ``negative_density`` the part of the density in them, in the worst
+        cell.
         """
         V, D = self.velocities.axes, self.gas.dimension
         g = state.f[:, 0, : self.grid.cells]
@@ -438,8 +439,12 @@ class KineticWorld:
                 left *= one.narrow(axis, 2, n - 2) - one.narrow(axis, 1, n - 2)
                 clipped[b] += (left < 0).sum()
             count += left.numel()
-        negative = (g < 0).flatten(1).float().mean(1)
-        return {"limiter_activity": clipped / count, "negative_fraction": negative}
+        below = g.clamp(max=0.0).abs().sum(-1) / g.sum(-1)
+        return {
+            "limiter_activity": clipped / count,
+            "negative_fraction": (g < 0).flatten(1).float().mean(1),
+            "negative_density": below.flatten(1).amax(1),
+        }
 
 
 def mean_free_path(knudsen: float) -> float:

@@ -41,8 +41,8 @@ class Start:
 class Dynamics:
     """Langevin dynamics of the committee's mean, all walkers in one batch.
 
-    A walker terminates at its first frame that is not trusted; that frame is yielded and
-    carries the weight of those that were not reached. A frame in which two atoms are
+    A walker terminates at its first frame above ``trusted``; that frame is yielded and
+    says how many were not reached. A frame in which two atoms are
     closer than ``nearest`` or a force exceeds ``largest_force`` is yielded with deviation
     NaN: the models have failed there, and it is not labelled.
     """
@@ -114,7 +114,7 @@ class Walks:
                 yield replace(
                     _configuration(state, place, self.starts[alive[place]].configuration),
                     deviation=math.nan if bad[place] else float(deviation[place]),
-                    weight=float(rest if ends else 1),
+                    unreached=float(rest - 1 if ends else 0),
                 )
             if bool(stop.any()):
                 alive = [

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from ...gas.boundaries import ALL_PERIODIC
+from ...gas.equations.hermite import multi_indices
 from ...gas.grid import Grid
 from ...gas.kinetic.velocities import Velocities
 from ...gas.kinetic.world import KineticState, KineticWorld
 from ...gas.material import Gas
-from ...gas.moment.hyperbolic import multi_indices
 from ...runtime import generator
 from .flows import DECADES
 
@@ -102,7 +102,7 @@ def raw_moments(world: KineticWorld, state: KineticState, order: int) -> Tensor:
 
 
 def from_raw(raw: Tensor, order: int) -> Tensor:
-    """Return w of :class:`~...gas.moment.hyperbolic.HyperbolicWorld` from raw moments.
+    """Return w of :class:`~...gas.equations.hermite.Hermite` from raw moments.
 
     Args:
         raw: ``[batch, >= N, nx, ny]``.

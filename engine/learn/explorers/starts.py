@@ -9,16 +9,18 @@ from annotated_types import Ge, Gt, Le, MinLen
 from ase import Atoms
 from ase.build import bulk
 from ase.data import atomic_masses, atomic_numbers
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from scipy.optimize import minimize
 
 from ....models.parts import part
 from ...errors import InputError
-from ...schema.base import InputPath, locate
+from ...schema.base import InputPath, locate, thrice
 
 Symbol = Annotated[str, Field(pattern="^[A-Z][a-z]?$")]
 Positive = Annotated[float, Gt(0)]
 Count = Annotated[int, Ge(1), Le(1000)]
+Copies = Annotated[tuple[Count, Count, Count], BeforeValidator(thrice)]
+Length = Annotated[float, Gt(0), Le(1000)]
 
 
 def _known(*symbols: str) -> None:
@@ -45,9 +47,9 @@ class Crystal:
     """Chemical symbol."""
     lattice: Literal["fcc", "bcc", "sc", "diamond", "beta_tin"]
     """Crystal structure."""
-    lattice_constant: Positive
+    lattice_constant: Length
     """Edge of the conventional cell, angstrom (the square's for beta_tin)."""
-    repeat: tuple[Count, Count, Count] = (1, 1, 1)
+    repeat: Copies = (1, 1, 1)
     """Copies along each edge."""
     vacancies: Annotated[int, Ge(0)] = 0
     """Atoms taken out, spread over the cell."""
@@ -131,7 +133,7 @@ class File:
     """Structure file: extxyz, cif, POSCAR, ..."""
     frame: int = -1
     """Which frame of the file; -1 is the last."""
-    repeat: tuple[Count, Count, Count] = (1, 1, 1)
+    repeat: Copies = (1, 1, 1)
     """Copies along each lattice vector."""
     kind: Literal["file"] = "file"
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ....models.closures.autoencoder import MomentAutoencoder
 from ....models.closures.face import scaled_moments, scales
-from ...gas.moment.hermite import conserved, from_raw, primitive
+from ...gas.equations.line import conserved, from_raw, primitive
 from .closure import descend
 
 

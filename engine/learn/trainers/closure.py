@@ -25,10 +25,11 @@ from torch import Tensor
 
 from ....models.closures.face import DAMPING, FaceClosure, FaceStencil
 from ...gas.boundaries import ALL_PERIODIC, Open, Sides
+from ...gas.equations.hermite import hermite_world, roe, roots, rusanov
+from ...gas.equations.line import conserved, from_raw, primitive
 from ...gas.grid import Grid
 from ...gas.material import Gas
-from ...gas.moment.hermite import HermiteWorld, conserved, from_raw, koren, primitive
-from ...gas.moment.upwind import roe, rusanov
+from ...gas.scheme.finite_volume import MomentWorld, koren
 
 
 @dataclass(frozen=True)
@@ -301,7 +302,7 @@ def moment_world(
     time_step: float,
     dtype: torch.dtype,
     spacing: float = 0.0,
-) -> HermiteWorld:
+) -> MomentWorld:
     """Return the moment solver with the closure, ready for training.
 
     A ``spacing`` of 0 means a periodic box of unit length, else the line is open and the
@@ -311,7 +312,7 @@ def moment_world(
     sides = Sides(Open(), Open()) if spacing else ALL_PERIODIC
     line = Grid((cells,), (-half,), (half,)), (sides,), Gas.constant_time(dimension=1)
     dissipation = rusanov if spacing else roe
-    return HermiteWorld(
+    return hermite_world(
         *line, knudsen, module.config.order, time_step, module, dissipation, dtype=dtype,
         check=False,
     )  # fmt: skip
@@ -364,15 +365,16 @@ def unrolled_loss(
     """
     cells, stretch = start.shape[1], module.config.stretch
     world = moment_world(module, knudsen, cells, time_step, start.dtype, spacing)
-    state = world.start(primitive(start))
+    state = world.start(primitive(start).movedim(-1, 1))
     loss = start.new_zeros(())
     for target, span in zip(targets, spans, strict=True):
         steps = max(1, math.ceil(span / time_step - 1e-9))
         world = replace(world, time_step=span / steps)
         for _ in range(steps):
             state = world.step(state)
-        far = (relative_error(state.moments, target) * weights).clamp(max=20.0)
-        high = moment_error(state.moments, target, stretch).clamp(max=20.0)
+        moments = state.moments.movedim(1, -1)
+        far = (relative_error(moments, target) * weights).clamp(max=20.0)
+        high = moment_error(moments, target, stretch).clamp(max=20.0)
         loss = loss + (far + high).mean() / len(targets)
     return loss
 
@@ -506,7 +508,8 @@ def rolled_out(module: FaceClosure, data: Labelled, courant: float = 0.6) -> Lab
     longest = courant / 6.0 / cells
     world = moment_world(module, data.knudsen.to(dtype), cells, longest, dtype)
     world = replace(world, limiter=koren)
-    state, found = world.start(data.w[0, ..., :-1].to(dtype)), [data.w[0]]
+    begun = data.w[0, ..., :-1].to(dtype)
+    state, found = world.start(begun.movedim(-1, 1)), [data.w[0]]
     with torch.no_grad():
         for (steps, h), true in zip(
             steps_between(data.times, longest), data.w[1:], strict=True
@@ -514,7 +517,7 @@ def rolled_out(module: FaceClosure, data: Labelled, courant: float = 0.6) -> Lab
             world = replace(world, time_step=h)
             for _ in range(steps):
                 state = world.step(state)
-            here = primitive(state.moments).to(true)
+            here = primitive(state.moments.movedim(1, -1)).to(true)
             found.append(torch.cat([here, true[..., -1:]], -1))
     w = torch.stack(found)
     well = w.isfinite().all(-1).all(-1).all(0)
@@ -565,8 +568,12 @@ def unrolled_steps(
 
     def longest(each: Labelled) -> float:
         width = each.spacing or 1.0 / each.w.shape[2]
-        grid = Grid((4,), (0.0,), (4.0 * width,))
-        return HermiteWorld.stable_step(grid, each.w[..., :3], order, courant)
+        u, theta = each.w[..., 1], each.w[..., 2]
+        return (
+            courant
+            * width
+            / float((u.abs() + float(roots(order).max()) * theta.sqrt()).amax())
+        )
 
     limits = [longest(each) for each in data]
 

@@ -49,8 +49,8 @@ class ClosureTraining:
         for number, family in enumerate(s.families):
             if f"raw{number}" not in kept:
                 kept |= self._label(number, family)
-                folder.save_checkpoint(number + 1, kept)
                 folder.log(event="labelled", family=family.name, flows=family.flows)
+                folder.save_checkpoint(number + 1, kept)
             report.progress(number + 1, done, {"labelled": family.name})
         data = [self._data(number, kept) for number in range(len(s.families))]
         if s.fronts is not None:

@@ -31,6 +31,7 @@ class TrainingJob:
         data: labelled frames for training and validation, with their neighbours.
         test: the same for the final errors, or None.
         files: where the training frames came from, for the card.
+        notes: what was read and what is odd about it, for the log and the card.
         name: of the files that are written.
         threads: CPU threads.
     """
@@ -40,12 +41,15 @@ class TrainingJob:
     data: TrainingSet
     test: TrainingSet | None
     files: Sequence[Path]
+    notes: Sequence[str] = ()
     name: str = "model"
     threads: int = 1
 
     def run(self, folder: Any, report: Any) -> Outcome:
         """Train; goes on from the newest checkpoint of the folder, bit for bit."""
         settings = self.settings
+        for note in self.notes:
+            report.say(note)
         count = len(self.data.frames)
         train, held = split_frames(count, settings.validation, settings.seed)
         model = self.form.build(settings.seed)
@@ -90,7 +94,7 @@ class TrainingJob:
                 sum(p.numel() for p in model.parameters()) / model.members, ""
             ),
         }
-        _write_curve(folder.store, curve)
+        write_curve(folder.store, curve)
         factor = None
         if training.held:
             errors = evaluate(model, training.data, training.held)
@@ -103,7 +107,7 @@ class TrainingJob:
             model.to(self.settings.precision)
             errors = evaluate(model, self.test, range(len(self.test.frames)))
             figures |= error_figures(errors, "test")
-            _write_parity(folder.store, errors, self.test.frames)
+            write_parity(folder.store, errors, self.test.frames)
         record = self._card(training, figures, factor)
         save_module(folder.path / f"{self.name}.safetensors", model, record)
         if training.held:
@@ -123,6 +127,7 @@ class TrainingJob:
                 "sha256": frames_hash(self.data.frames),
                 "frames": len(self.data.frames),
                 "held_out": len(training.held),
+                "read": list(self.notes),
             },
             "domain": domain_of(training.data),
             "training": {"steps": training.step, **settings},
@@ -159,7 +164,7 @@ def error_figures(errors: Errors, side: str) -> dict[str, Figure]:
             f"RMSE over {errors.energy.shape[1]} frames, 95 % from {low:.4g} to {high:.4g}"
         )
         figures[f"{side}_{kind}_rmse"] = Figure(value, unit, (high - low) / 2, note)
-    if errors.forces.shape[0] > 2:
+    if float(errors.deviation.max()) > 0:
         figures[f"{side}_deviation_rank_correlation"] = Figure(
             rank_correlation(errors), "", note="Spearman, deviation against |dF| per atom"
         )
@@ -215,7 +220,8 @@ def domain_of(data: TrainingSet) -> dict[str, Any]:
     }
 
 
-def _write_curve(store: Any, curve: list[dict[str, float]]) -> None:
+def write_curve(store: Any, curve: list[dict[str, float]]) -> None:
+    """Write the learning curve, an array of every number of its points."""
     units = {"energy": "eV/atom", "force": "eV/angstrom", "cpu": "s"}
     for name in curve[0] if curve else ():
         values = np.array([point.get(name, np.nan) for point in curve])
@@ -223,7 +229,8 @@ def _write_curve(store: Any, curve: list[dict[str, float]]) -> None:
         array.attrs["unit"] = units.get(name.split("_")[0], "")
 
 
-def _write_parity(store: Any, errors: Errors, frames: Sequence[LabelledFrame]) -> None:
+def write_parity(store: Any, errors: Errors, frames: Sequence[LabelledFrame]) -> None:
+    """Write predictions beside labels."""
     counts = np.array([len(frame.symbols) for frame in frames])
     reference = np.array([frame.energy for frame in frames]) / counts
     columns = {
@@ -245,4 +252,6 @@ __all__ = [
     "error_figures",
     "frames_hash",
     "rank_correlation",
+    "write_curve",
+    "write_parity",
 ]

@@ -89,7 +89,8 @@ class TrainingSet:
         """Find the neighbours of all frames.
 
         Raises:
-            InputError: an element that ``species`` lacks, or two atoms on one spot.
+            InputError: an element that ``species`` lacks, two atoms on one spot, or no
+                two atoms within the cutoff.
         """
         blocks, geometry = _geometry(frames, species, cutoff)
         return TrainingSet(list(frames), species, cutoff, blocks, geometry, dtype=dtype)
@@ -209,6 +210,8 @@ def _geometry(
     _refuse_coincidence(frames, system, i, j, near)
     keep = near < cutoff
     i, j, shift, d = i[keep], j[keep], shift[keep], d[keep]
+    if not len(i):
+        raise InputError(f"data: no two atoms are within the cutoff of {cutoff:g} angstrom")
     kinds, count = state.species.long(), len(species)
     key = i * count + kinds[j]
     order = torch.argsort(key, stable=True)

@@ -21,6 +21,7 @@ two frames ``phi'_k = sum_j phi_(k-2j) (-delta)^j / j!`` with ``delta = phi_2 / 
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from torch import Tensor
 
 from ....models.closures.contract import ClosureOutput
 from ....models.closures.face import FaceClosure
-from .hyperbolic import Basis, coefficients, multi_indices
+from ..equations.hermite import GridStencil, basis, coefficients, multi_indices
 
 Vector = tuple[int, int]
 
@@ -42,13 +43,14 @@ EIGHT: tuple[Vector, ...] = (
 
 
 @lru_cache(maxsize=16)
-def weights(order: int, vectors: tuple[Vector, ...]) -> tuple[np.ndarray, np.ndarray]:
+def weights(
+    order: int, units: tuple[tuple[float, float], ...], dtype: torch.dtype, device: Any
+) -> tuple[Tensor, Tensor]:
     """Return ``[directions, M + 1, N]`` f to phi_k and ``[M + 2, directions]`` its inverse.
 
     The second takes phi_(M+1) along the directions to the tensor: least squares in the norm
     ``sum_a a! f_a^2``, which no rotation changes.
     """
-    units = [np.array(v) / math.hypot(*v) for v in vectors]
     inner = multi_indices(order, 2)
     gather = np.zeros((len(units), order + 1, len(inner)))
     for m, unit in enumerate(units):
@@ -57,7 +59,9 @@ def weights(order: int, vectors: tuple[Vector, ...]) -> tuple[np.ndarray, np.nda
     top = [(order + 1 - j, j) for j in range(order + 2)]
     size = np.array([math.factorial(a) * math.factorial(b) for a, b in top]) ** -0.5
     rows = np.array([[u[0] ** a * u[1] ** b for a, b in top] for u in units])
-    return gather, np.linalg.pinv(rows * size) * size[:, None]
+    back = np.linalg.pinv(rows * size) * size[:, None]
+    gathered, inverse = (torch.as_tensor(each) for each in (gather, back))
+    return gathered.to(device, dtype), inverse.to(device, dtype)
 
 
 def marginal(phi: Tensor, speed: Tensor, theta: Tensor) -> Tensor:
@@ -87,34 +91,32 @@ def carried_over(phi: Tensor, delta: Tensor, k: int) -> Tensor:
 
 @dataclass(frozen=True)
 class DirectionalClosure:
-    """A 1V closure as a :data:`~.hyperbolic.HyperbolicClosure` of the plane (D = 2).
+    """A 1V closure for a gas with two velocity dimensions, on a line or in the plane.
 
     Attributes:
         module: the closure, in any precision.
-        spacing: of the periodic grid, the same along both axes.
-        vectors: directions, in steps of the grid.
+        vectors: directions, in steps of the grid (on a line: of square cells).
     """
 
     module: FaceClosure
-    spacing: float
     vectors: tuple[Vector, ...] = EIGHT
 
-    def __call__(self, b: Basis, w: Tensor, tau: Tensor) -> ClosureOutput:
+    def __call__(self, seen: GridStencil) -> ClosureOutput:
         """Return the tensor in every cell; the gates are the strictest of any direction."""
-        order, kind = self.module.config.order, self.module.scale.dtype
-        gather, back = (
-            torch.as_tensor(each, dtype=w.dtype, device=w.device)
-            for each in weights(order, self.vectors)
-        )
+        order, kind, w = self.module.config.order, self.module.scale.dtype, seen.cells
+        steps = [self._step(v, seen.spacing) for v in self.vectors]
+        units = tuple((a / math.hypot(a, b), b / math.hypot(a, b)) for a, b in steps)
+        gather, back = weights(order, units, w.dtype, w.device)
+        b = basis(order, 2, w.dtype, w.device)
         f = coefficients(b, w)[:, : len(b.indices)]
         theta = 0.5 * (w[:, b.place(0, 0)] + w[:, b.place(1, 1)])
         tops, shares, trusts = [], [], []
-        for vector, rows in zip(self.vectors, gather, strict=True):
+        for vector, unit, rows in zip(self.vectors, units, gather, strict=True):
             phi = torch.einsum("kn,bn...->bk...", rows, f)
-            length = math.hypot(*vector)
-            speed = (vector[0] * w[:, b.place(0)] + vector[1] * w[:, b.place(1)]) / length
+            speed = unit[0] * w[:, 1] + unit[1] * w[:, 2]
             line = marginal(phi, speed, theta).to(kind)
-            view = self.module.view_at(line, self._changes(line, vector), tau.to(kind))
+            changes = self._changes(line, vector, seen)
+            view = self.module.view_at(line, changes, seen.tau.to(kind))
             value = (self.module.scaled_moment(view.z) * view.unit).to(w.dtype)
             other = carried_over(phi, phi[:, 2] / phi[:, 0], order + 1)
             tops.append(value - view.trust * other)
@@ -122,33 +124,49 @@ class DirectionalClosure:
             trusts.append(view.trust)
         top = torch.einsum("tm,mb...->bt...", back, torch.stack(tops))
         share, trust = torch.stack(shares).amin(0), torch.stack(trusts).amin(0)
-        return ClosureOutput(self._smooth(top), share.to(w.dtype), trust.to(w.dtype))
+        smooth = self._smooth(top, seen)
+        return ClosureOutput(smooth, share.to(w.dtype), trust.to(w.dtype))
 
-    def _changes(self, line: Tensor, vector: Vector) -> list[Tensor]:
+    @staticmethod
+    def _step(vector: Vector, spacing: tuple[float, ...]) -> tuple[float, float]:
+        h = (*spacing, spacing[0])[:2]
+        return vector[0] * h[0], vector[1] * h[1]
+
+    def _changes(self, line: Tensor, vector: Vector, seen: GridStencil) -> list[Tensor]:
         """Differences of a marginal along its direction, centred in each cell."""
         config, found = self.module.config, []
-        step = math.hypot(*vector) * self.spacing
+        step = math.hypot(*self._step(vector, seen.spacing))
         for reach in config.reach:
             wanted = reach * config.length
             half = max(1, round(0.5 * wanted / step))
-            move = (half * vector[0], half * vector[1])
-            ahead = torch.roll(line, (-move[0], -move[1]), (1, 2))
-            d = ahead - torch.roll(line, move, (1, 2))
-            found.append(d * (wanted / (2 * half * step)))
+            ahead, behind = line, line
+            for axis, periodic in enumerate(seen.periodic):
+                ahead = _moved(ahead, half * vector[axis], 1 + axis, periodic)
+                behind = _moved(behind, -half * vector[axis], 1 + axis, periodic)
+            found.append((ahead - behind) * (wanted / (2 * half * step)))
         return found
 
-    def _smooth(self, top: Tensor) -> Tensor:
-        """The module's Gaussian filter, along both axes."""
+    def _smooth(self, top: Tensor, seen: GridStencil) -> Tensor:
+        """The module's Gaussian filter, along all axes."""
         config = self.module.config
-        width = config.smoothing * config.length / self.spacing
-        half = math.ceil(3 * width)
-        if half == 0:
-            return top
-        taps = [math.exp(-0.5 * (i / width) ** 2) for i in range(-half, half + 1)]
-        for dim in (2, 3):
+        for axis, (h, periodic) in enumerate(zip(seen.spacing, seen.periodic, strict=True)):
+            width = config.smoothing * config.length / h
+            half = math.ceil(3 * width)
+            taps = [math.exp(-0.5 * (i / width) ** 2) for i in range(-half, half + 1)]
             parts = [
-                torch.roll(top, shift, dim) * (tap / sum(taps))
+                _moved(top, -shift, 2 + axis, periodic) * (tap / sum(taps))
                 for shift, tap in zip(range(-half, half + 1), taps, strict=True)
             ]
-            top = torch.stack(parts).sum(0)
+            top = torch.stack(parts).sum(0) if half else top
         return top
+
+
+def _moved(x: Tensor, by: int, dim: int, periodic: bool) -> Tensor:
+    """``x`` at ``by`` cells ahead; beyond an end that is not periodic the last cell."""
+    if by == 0:
+        return x
+    if periodic:
+        return torch.roll(x, -by, dim)
+    n = x.shape[dim]
+    at = (torch.arange(n, device=x.device) + by).clamp(0, n - 1)
+    return x.index_select(dim, at)

@@ -15,22 +15,20 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .hermite import HermiteState, HermiteWorld, hyperbolic, primitive
-from .upwind import rusanov
+from ..equations.hermite import rusanov
+from .finite_volume import MomentState, MomentWorld, first_order, places
+
+LONG = 1e30
+"""A time after which a gas is in equilibrium."""
 
 
-def first_order(behind: Tensor, ahead: Tensor) -> Tensor:
-    """Return no slope: cells are constant."""
-    return torch.zeros_like(behind)
-
-
-def robust(world: HermiteWorld, runs: Tensor) -> HermiteWorld:
+def robust(world: MomentWorld, runs: Tensor) -> MomentWorld:
     """Return the problem of some ``runs`` by HME, first order, local Lax-Friedrichs."""
+    plain = replace(world.equations, closure=None, dissipation=rusanov)
     return replace(
         world,
         knudsen=world.knudsen[runs],
-        closure=hyperbolic,
-        dissipation=rusanov,
+        equations=plain,
         limiter=first_order,
         check=False,
     )
@@ -45,57 +43,62 @@ class PositivityFallback:
     face of a step that was done again counts as a fallback.
 
     Attributes:
-        world: the sharp solver; its ``check`` should be off.
+        world: the sharp solver of Hermite moments; its ``check`` should be off.
         share: see above; no wave can empty a cell that fast at a Courant number below 1.
         reach: cells set to equilibrium on both sides of a bad one; all, where that is not
             enough.
     """
 
-    world: HermiteWorld
+    world: MomentWorld
     share: float = 0.2
     reach: int = 2
 
-    def step(self, state: HermiteState) -> HermiteState:
+    def step(self, state: MomentState) -> MomentState:
         """Advance by ``time_step``."""
         new = self.world.step(state)
         bad = self.unphysical(state.moments, new.moments)
-        runs = bad.any(1)
+        runs = bad.flatten(1).any(1)
         if not bool(runs.any()):
             return new
         old, world = state.moments[runs], robust(self.world, runs)
         again = self._equilibrium_step(world, old, self._around(bad[runs]))
-        still = self.unphysical(old, again).any(1)
+        still = self.unphysical(old, again).flatten(1).any(1)
         if bool(still.any()):
             every = torch.ones_like(bad[runs])
             whole = self._equilibrium_step(world, old, every)
-            again = torch.where(still[:, None, None], whole, again)
+            again = torch.where(still.view(-1, *(1,) * (again.dim() - 1)), whole, again)
         moments, fallbacks = new.moments.clone(), new.fallbacks.clone()
         moments[runs] = again
-        fallbacks[runs] = state.fallbacks[runs] + moments.shape[1] + 1
+        fallbacks[runs] = state.fallbacks[runs] + self.world.grid.cells + 1
         return replace(new, moments=moments, fallbacks=fallbacks)
 
     def unphysical(self, old: Tensor, new: Tensor) -> Tensor:
-        """Return the cells of ``new`` that are unphysical, ``[batch, cells]``."""
-        before, after = primitive(old)[..., 0:3:2], primitive(new)[..., 0:3:2]
-        least = self._ring(before, 1).unfold(1, 3, 1).amin(-1)
-        good = (after > self.share * least).all(-1) & new.isfinite().all(-1)
+        """Return the cells of ``new`` that are unphysical, ``[batch, *cells]``."""
+        eq = self.world.equations
+        at = places(tuple(eq.positive), old.device)
+        before, after = eq.primitive(old)[:, at], eq.primitive(new)[:, at]
+        least = before
+        for axis in range(self.world.grid.dim):
+            least = self._ring(least, 2 + axis, 1).unfold(2 + axis, 3, 1).amin(-1)
+        good = (after > self.share * least).all(1) & new.isfinite().all(1)
         return ~good
 
     def _around(self, bad: Tensor) -> Tensor:
-        ring = self._ring(bad[..., None], self.reach)
-        return ring.unfold(1, 2 * self.reach + 1, 1).any(-1)[..., 0]
+        near, wide = bad[:, None], 2 * self.reach + 1
+        for axis in range(self.world.grid.dim):
+            ring = self._ring(near, 2 + axis, self.reach)
+            near = ring.unfold(2 + axis, wide, 1).any(-1)
+        return near[:, 0]
 
-    def _ring(self, values: Tensor, wide: int) -> Tensor:
-        """``[batch, cells, n]`` with ``wide`` cells more on both sides."""
-        if self.world.sides[0].periodic:
-            ends = values[:, -wide:], values[:, :wide]
-        else:
-            first, last = values[:, :1], values[:, -1:]
-            ends = first.expand(-1, wide, -1), last.expand(-1, wide, -1)
-        return torch.cat([ends[0], values, ends[1]], 1)
+    def _ring(self, values: Tensor, dim: int, wide: int) -> Tensor:
+        """``values`` with ``wide`` cells more on both sides along ``dim``."""
+        n = values.shape[dim]
+        at = torch.arange(-wide, n + wide, device=values.device)
+        periodic = self.world.sides[dim - 2].periodic
+        return values.index_select(dim, at % n if periodic else at.clamp(0, n - 1))
 
     @staticmethod
-    def _equilibrium_step(world: HermiteWorld, old: Tensor, where: Tensor) -> Tensor:
-        high = torch.where(where[..., None], 0.0, old[..., 3:])
-        start = torch.cat([old[..., :3], high], -1)
+    def _equilibrium_step(world: MomentWorld, old: Tensor, where: Tensor) -> Tensor:
+        start = world.equations.relaxed(old, LONG, world.cell_knudsen)
+        start = torch.where(where[:, None], start, old)
         return start + world.time_step * world.rates(start)[0]

@@ -1,12 +1,8 @@
-"""Learned closures in the moment solver: a torch module between the faces.
+"""Learned closures that answer together.
 
 The flux of the closing moment is one number per face, so what it adds to the last moment
 sums to zero over the box, and density, momentum and energy, whose fluxes hold no learned
-number at all, are conserved as by HME. Example::
-
-    module, card = load_module(Path("scenarios/models/closure_wide_0"))
-    world = HermiteWorld(grid, sides, gas, knudsen, order=5, time_step=dt,
-                         closure=module, dissipation=roe)
+number at all, are conserved as by HME.
 """
 
 import math

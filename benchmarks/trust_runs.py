@@ -1,0 +1,392 @@
+"""Runs that survive: every kind of job is broken off and must end as if it had not been.
+
+A child process counts what it does to its run folder (files opened for writing, renamed,
+removed, folders made) and breaks off before the N-th of these: killed, asked to stop, the
+disk full from then on, or the folder taken away. The state on disk changes only there, so
+random N meet every moment that matters; further kills come at random times. Afterwards
+the run is resumed, and its arrays, events, figures and files are compared bit for bit with
+those of an undisturbed run. Only durations may differ.
+
+Run: python benchmarks/trust_runs.py [KIND...] [--kills 25]
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import zarr
+from safetensors.numpy import load_file
+
+from scalebridge.engine.cli import main
+from scalebridge.engine.jobs import assemble as assemble  # with it come torch and the rest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "tests"))
+
+FAULTS = ("kill", "term", "full", "gone")
+KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "md": (
+        "water_nvt",
+        ("output.extxyz=true", "run.checkpoint_every=6", "run.report_every=2"),
+    ),
+    "md at constant pressure": (
+        "silicon_npt", ("run.checkpoint_every=5", "run.report_every=2"),
+    ),
+    "gas, kinetic": ("couette", ()),
+    "gas, fluid": ("kelvin_helmholtz", ()),
+    "gas, moments": ("sound_wave", ()),
+    "gas, Boltzmann": ("relaxation_bkw", ()),
+    "gas, steady": ("shock_mach5p5", ()),
+    "coupled": ("argon_coupled_shock", ()),
+    "vmc": ("vmc_hooke", ()),
+    "vmc, lattice": ("vmc_heisenberg", ()),
+    "vmc, curve": ("vmc_h2_curve", ()),
+    "ritz": ("deep_ritz", ()),
+    "training, potential": ("water_clusters_train", ("steps=12",)),
+    "training, closure": ("closure_train", ()),
+    "training, by reading": ("closure_shock_train", ()),
+    "comparison": ("closure_mix", ()),
+    "comparison, plane": ("closure_2d", ()),
+    "learning, atoms": ("elt_silicon", ()),
+    "learning, closure": ("elt_closure", ()),
+    "labelling": ("label_water_clusters", ()),
+    "inverse, distribution": ("learn_lj_from_rdf", ("rounds=2",)),
+    "inverse, viscosity": ("learn_viscosity", ()),
+    "elastic": ("silicon_elastic", ()),
+    "gradients": ("shock_sensitivity", ()),
+    "gradients, in the loop": ("closure_in_the_loop", ()),
+    "study, moments": ("closure_moments", ()),
+    "study, symmetry": ("symmetry", ()),
+}  # fmt: skip
+"""Kind -> shipped scenario and what is set besides the short form of the norms."""
+
+
+# -- the child ----------------------------------------------------------------------------
+
+
+@dataclass
+class Breaker:
+    """Counts what is done to the run folder, and breaks off before the N-th time.
+
+    Attributes:
+        folder: the run folder.
+        fault: one of ``FAULTS``, or ``count``.
+        at: N.
+        count: what was done so far.
+    """
+
+    folder: str
+    fault: str
+    at: int
+    count: int = 0
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Take part in :func:`sys.addaudithook`."""
+        if not _writes(event, arguments) or not self._mine(arguments):
+            return
+        self.count += 1
+        if self.count < self.at or self.fault == "count":
+            return
+        if self.fault == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif self.fault == "full":
+            if event != "os.remove":
+                raise OSError(28, "No space left on device")
+        elif self.count == self.at:
+            if self.fault == "term":
+                os.kill(os.getpid(), signal.SIGTERM)
+            elif self.fault == "gone":
+                shutil.move(self.folder, f"{self.folder}.gone")
+
+    def _mine(self, arguments: tuple[Any, ...]) -> bool:
+        return any(str(each).startswith(self.folder) for each in arguments[:2])
+
+
+def _writes(event: str, arguments: tuple[Any, ...]) -> bool:
+    if event == "open":
+        flags = arguments[2] if len(arguments) > 2 else 0
+        return bool((flags or 0) & (os.O_WRONLY | os.O_RDWR))
+    return event in ("os.rename", "os.remove", "os.mkdir", "os.truncate", "os.rmdir")
+
+
+def child(fault: str, at: int, folder: str, arguments: Sequence[str]) -> None:
+    """Run the command line in this process with a :class:`Breaker`, and end it."""
+    breaker = Breaker(folder, fault, at)
+    sys.addaudithook(breaker)
+    status = 99
+    try:
+        main(list(arguments), standalone_mode=False)
+        status = 0
+    except SystemExit as left:
+        status = int(left.code or 0)
+    except click.exceptions.Exit as left:
+        status = left.exit_code
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        if fault == "count":
+            Path(f"{folder}.count").write_text(str(breaker.count))
+        sys.stderr.flush()
+        os._exit(status)
+
+
+@dataclass
+class Child:
+    """A process that runs the command line: a copy of this one, which never computes.
+
+    Attributes:
+        pid: of the process.
+        said: file with what it wrote to the terminal.
+    """
+
+    pid: int
+    said: Path
+
+    @staticmethod
+    def start(fault: str, at: int, folder: Path, arguments: Sequence[str]) -> "Child":
+        """Copy this process; the copy has all modules, and no kernel has run in it."""
+        said = Path(f"{folder}.said")
+        sys.stdout.flush()
+        pid = os.fork()
+        if pid == 0:
+            with open(said, "wb") as file:
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.default_int_handler)
+            child(fault, at, str(folder), arguments)
+        return Child(pid, said)
+
+    def end(self) -> tuple[int, str]:
+        """Wait for its end; return the exit status and what it said."""
+        _, status = os.waitpid(self.pid, 0)
+        return os.waitstatus_to_exitcode(status), self.said.read_text(errors="replace")
+
+
+# -- what a run leaves --------------------------------------------------------------------
+
+
+def _durable(name: str) -> bool:
+    return not any(word in name for word in ("wall", "seconds"))
+
+
+def leavings(run: Path) -> dict[str, Any]:
+    """Return everything that a run leaves, but durations, by name."""
+    found: dict[str, Any] = {}
+    if (run / "data.zarr").is_dir():
+        members = zarr.open_group(run / "data.zarr", mode="r").members(max_depth=None)
+        arrays = ((name, item) for name, item in members if isinstance(item, zarr.Array))
+        found |= {f"data.zarr/{n}": a[...] for n, a in arrays if _durable(n)}
+    if (run / "events.jsonl").exists():
+        rows = [json.loads(row) for row in (run / "events.jsonl").read_text().splitlines()]
+        found["events"] = [{k: v for k, v in row.items() if _durable(k)} for row in rows]
+    summary = json.loads((run / "summary.json").read_text())
+    for kind in ("figures", "checks"):
+        found[kind] = _plain(summary[kind])
+    for file in sorted(run.glob("*.safetensors")):
+        found |= {f"{file.name}/{n}": v for n, v in load_file(file).items()}
+    for file in sorted(run.glob("*.extxyz")):
+        found[file.name] = file.read_text()
+    return found
+
+
+def _plain(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {k: _plain(v) for k, v in content.items() if _durable(k)}
+    return [_plain(v) for v in content] if isinstance(content, list) else content
+
+
+def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """Return the names of what differs."""
+    return [name for name in {**a, **b} if not _equal(a.get(name), b.get(name))]
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        same = a.shape == b.shape and a.dtype == b.dtype
+        return same and a.tobytes() == b.tobytes()
+    return not isinstance(a, np.ndarray) and repr(a) == repr(b)
+
+
+# -- the parent ---------------------------------------------------------------------------
+
+
+@dataclass
+class Found:
+    """What became of one kind of job.
+
+    Attributes:
+        tried: how often it was broken off, by fault.
+        lost: what was wrong afterwards.
+    """
+
+    tried: dict[str, int] = field(default_factory=dict)
+    lost: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Harness:
+    """Breaks off one kind of job.
+
+    Attributes:
+        kind: a key of ``KINDS``.
+        place: folder for the runs.
+        seed: of the random moments.
+    """
+
+    kind: str
+    place: Path
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        from norms import SHORT
+
+        scenario, more = KINDS[self.kind]
+        settings = [*SHORT[scenario].settings, *more]
+        self.command = [scenario, *(w for each in settings for w in ("--set", each))]
+        self.random, self.number = random.Random(f"{self.seed} {self.kind}"), 0
+        start = time.monotonic()
+        whole = self.place / "whole"
+        self.run("count", 0, whole, "run", *self.command, "--out", str(whole))
+        self.seconds = time.monotonic() - start
+        self.actions = int(Path(f"{whole}.count").read_text())
+        self.reference = leavings(whole)
+
+    def start(self, fault: str, at: int, folder: Path, *arguments: str) -> Child:
+        """Start a child that neither shows progress nor writes a report."""
+        quietly = ("--quiet", "--no-report", "--no-strict")
+        return Child.start(fault, at, folder, (*arguments, *quietly))
+
+    def run(self, fault: str, at: int, folder: Path, *arguments: str) -> str:
+        """Run a child to its end; return what it said.
+
+        Raises:
+            AssertionError: a traceback, or an exit status that says nothing.
+        """
+        status, said = self.start(fault, at, folder, *arguments).end()
+        allowed = {
+            "kill": (0, -9), "count": (0,), "term": (0, 130), "full": (0, 1, 2),
+            "gone": (0, 1, 2),
+        }[fault]  # fmt: skip
+        if status not in allowed or "Traceback" in said:
+            raise AssertionError(f"{fault} at {at}: {status}: {said[-1500:]}")
+        return said
+
+    def broken(self, fault: str) -> list[str]:
+        """Break off one run, resume it, and return what differs."""
+        self.number += 1
+        run = self.place / f"run{self.number}"
+        at = self.random.randint(1, self.actions)
+        try:
+            self.run(fault, at, run, "run", *self.command, "--out", str(run))
+            if fault == "gone":
+                return []
+            return self.resumed(run, f"{fault} before action {at} of {self.actions}")
+        except AssertionError as error:
+            return [str(error)]
+        finally:
+            for left in self.place.glob(f"run{self.number}*"):
+                shutil.rmtree(left, ignore_errors=True)
+
+    def killed_at_a_time(self) -> list[str]:
+        """Kill one run at a random moment, start-up included."""
+        self.number += 1
+        run = self.place / f"run{self.number}"
+        process = self.start("count", 0, run, "run", *self.command, "--out", str(run))
+        moment = self.random.uniform(0.3, 1.0) * self.seconds
+        time.sleep(moment)
+        os.kill(process.pid, signal.SIGKILL)
+        process.end()
+        try:
+            return self.resumed(run, f"kill after {moment:.1f} s")
+        except AssertionError as error:
+            return [str(error)]
+        finally:
+            shutil.rmtree(run, ignore_errors=True)
+
+    def resumed(self, run: Path, how: str) -> list[str]:
+        """Resume as a user does, with the line of the start, and compare."""
+        again = ("run", *self.command, "--out", str(run), "--resume")
+        self.run("count", 0, run, *again)
+        return [f"{how}: {name}" for name in differences(self.reference, leavings(run))]
+
+
+def break_off(kind: str, kills: int, others: int, seed: int = 1) -> Found:
+    """Break off one kind of job many times.
+
+    Args:
+        kind: a key of ``KINDS``.
+        kills: how often it is killed; a fifth of them at random times.
+        others: how often each of the other faults is done.
+        seed: of the random moments.
+    """
+    found = Found()
+    with tempfile.TemporaryDirectory() as place:
+        harness = Harness(kind, Path(place), seed)
+        plans: list[tuple[str, Callable[[], list[str]]]] = []
+        timed = kills // 5
+        plans += [("kill", lambda: harness.broken("kill"))] * (kills - timed)
+        plans += [("kill", harness.killed_at_a_time)] * timed
+        for fault in FAULTS[1:]:
+            plans += [(fault, lambda fault=fault: harness.broken(fault))] * others
+        for name, plan in plans:
+            found.tried[name] = found.tried.get(name, 0) + 1
+            found.lost += plan()[:1]
+    return found
+
+
+def available() -> Iterator[str]:
+    """Yield the kinds whose scenario has here what it needs."""
+    from norms import missing
+
+    yield from (kind for kind, (name, _) in KINDS.items() if not missing(name))
+
+
+def measure(quick: bool, record: Any) -> None:
+    """Record ``kinds_killed`` and ``faults_lost``."""
+    if not record.wants("kinds_killed", "faults_lost"):
+        return
+    done = {kind: break_off(kind, 2 if quick else 25, 1 if quick else 3) for kind in
+            available()}  # fmt: skip
+    lost = [f"{kind}: {each}" for kind, found in done.items() for each in found.lost]
+    tried = sum(sum(found.tried.values()) for found in done.values())
+    kills = min(found.tried["kill"] for found in done.values())
+    note = f"of {len(KINDS)} kinds, {kills} kills each"
+    record("kinds_killed", len(done), goal=len(KINDS), better="higher", note=note)
+    note = f"of {tried} runs broken off; {'; '.join(lost)[:800] or 'all ended alike'}"
+    record("faults_lost", len(lost), goal=0, note=note)
+
+
+def program() -> int:
+    """Break off the kinds that are named, or all, and tell what was lost."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("kinds", nargs="*")
+    parser.add_argument("--kills", type=int, default=25)
+    parser.add_argument("--others", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=1)
+    chosen = parser.parse_args()
+    lost = 0
+    for kind in chosen.kinds or available():
+        found = break_off(kind, chosen.kills, chosen.others, chosen.seed)
+        print(kind, found.tried, "lost", len(found.lost), flush=True)
+        for each in found.lost:
+            print("    ", each, flush=True)
+        lost += len(found.lost)
+    return bool(lost)
+
+
+if __name__ == "__main__":
+    sys.exit(program())

@@ -1,0 +1,1 @@
+"""Labelled configurations: readers that name what they read, and checks of the labels."""

@@ -1,0 +1,88 @@
+"""How a file of labels is to be read: format, names, and the convention of the stress."""
+
+from typing import Annotated, Literal
+
+import numpy as np
+from ase import units
+from pydantic import AfterValidator
+
+from ..schema.base import InputPath, Section
+
+VOIGT = "xx yy zz yz xz xy"
+VASP = "xx yy zz xy yz xz"
+LAMMPS = "xx yy zz xy xz yz"
+
+UNITS = {
+    "eV/angstrom^3": 1.0,
+    "GPa": units.GPa,
+    "kbar": 0.1 * units.GPa,
+    "bar": 1e-4 * units.GPa,
+    "hartree/bohr^3": units.Hartree / units.Bohr**3,
+    "rydberg/bohr^3": units.Rydberg / units.Bohr**3,
+}
+"""Size of each unit in eV/angstrom^3; ``eV`` is a virial, stress times volume."""
+
+Unit = Literal[
+    "eV/angstrom^3", "GPa", "kbar", "bar", "hartree/bohr^3", "rydberg/bohr^3", "eV"
+]
+
+
+def ordered(text: str) -> str:
+    """Return six components of a symmetric tensor in one spelling (xz, not zx).
+
+    Raises:
+        ValueError: one is missing or unknown.
+    """
+    names = ["".join(sorted(name)) for name in text.split()]
+    if sorted(names) != sorted(VOIGT.split()):
+        raise ValueError(f"must name each of {VOIGT} once, such as {VASP!r} (VASP)")
+    return " ".join(names)
+
+
+class LabelKeys(Section):
+    """How the labels of a set are to be read, where the file does not say it."""
+
+    format: str | None = None
+    """extxyz, deepmd, mlearn, fitsnap, vasp-xml, vasp-out, espresso-out, aims-output, db
+    or another of ASE's; one with a slash (cp2k/output) is dpdata's. By default what the
+    content shows."""
+    energy_key: str | None = None
+    """Name of the energy (eV); by default free_energy, whose derivative the forces are, or
+    energy."""
+    forces_key: str | None = None
+    """Name of the forces (eV/angstrom); by default forces."""
+    stress_key: str | None = None
+    """Name of the stress; by default stress, virial or virials."""
+    stress_order: Annotated[str, AfterValidator(ordered)] | None = None
+    """Order of six components, such as "xx yy zz xy yz xz" (VASP); a tensor of nine needs
+    none."""
+    stress_unit: Unit | None = None
+    """Unit of the stress; eV is a virial: stress times volume."""
+    stress_sign: Literal["tension", "compression"] | None = None
+    """In which state the numbers are positive; ASE's stress: tension, a virial and VASP's
+    stress: compression."""
+    species: tuple[str, ...] = ()
+    """Chemical symbols of types 1, 2, ... (DeePMD: 0, 1, ...) of a format that has numbers
+    alone."""
+
+
+class DataFile(LabelKeys):
+    """A file of labels with keys of its own."""
+
+    path: InputPath
+    """File or folder."""
+
+
+def tensor(values: np.ndarray, order: str) -> np.ndarray:
+    """Return ``[3, 3]`` from nine numbers, or from six in ``order``."""
+    flat = np.asarray(values, float).reshape(-1)
+    if flat.size == 9:
+        return flat.reshape(3, 3)
+    found = np.empty((3, 3))
+    for name, value in zip(order.split(), flat, strict=True):
+        i, j = ("xyz".index(axis) for axis in name)
+        found[i, j] = found[j, i] = value
+    return found
+
+
+__all__ = ["LAMMPS", "UNITS", "VASP", "VOIGT", "DataFile", "LabelKeys", "tensor"]

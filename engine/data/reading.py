@@ -1,0 +1,467 @@
+"""One reader of labelled configurations, which names what it read and what it left out."""
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import ase.io.formats
+import numpy as np
+from ase import Atoms
+
+from ..errors import EngineError, InputError
+from ..inputs import check_file_size, opened
+from .collections import read_fitsnap, read_json, read_mlearn, virial
+from .deepmd import read_deepmd
+from .frames import LabelledFrame, check_frame
+from .keys import VOIGT, LabelKeys, tensor
+from .stress import settle
+from .vasp import converged_steps
+from .xyz import SUFFIXES, read_xyz
+
+_NO_ENERGIES = ("lammps-dump-text", "lammps-dump-binary", "lammps-data", "vasp", "cif")
+_UNCONVERGED = {
+    "espresso-out": b"convergence NOT achieved",
+    "aims-output": b"Self-consistency cycle not converged",
+}
+_LARGEST_PRESSURE = 10.0
+"""eV/angstrom^3, 1.6 TPa: a number above it is in another unit, unless a key says so."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read of one file or folder.
+
+    Attributes:
+        path: what was read.
+        format: as which format.
+        frames: the labelled configurations.
+        energy: which energy it is.
+        stress: name, unit, order and sign of the stress, or that there is none.
+        left_out: what is there and was not read, and why; one sentence each.
+        open_order: the format does not say in which order the shear is.
+        stated: the keys say what the stress is.
+    """
+
+    path: Path
+    format: str
+    frames: tuple[LabelledFrame, ...]
+    energy: str = "energy"
+    stress: str = "none"
+    left_out: tuple[str, ...] = ()
+    open_order: bool = False
+    stated: bool = False
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What was read, one line each."""
+        stresses = sum(frame.virial is not None for frame in self.frames)
+        first = (
+            f"{self.path.name}: {len(self.frames)} frames ({self.format}); energy: "
+            f"{self.energy}; stress: {self.stress}"
+        )
+        if 0 < stresses < len(self.frames):
+            first += f", of {stresses} frames"
+        return (first, *(f"{self.path.name}: left out: {text}" for text in self.left_out))
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Frames with the sentences of a :class:`Reading`."""
+
+    frames: Sequence[LabelledFrame]
+    energy: str = "energy"
+    stress: str = "none"
+    left_out: tuple[str, ...] = ()
+
+
+def read(path: Path, keys: LabelKeys | None = None) -> Reading:
+    """Read one file or folder of labelled frames.
+
+    Raises:
+        InputError: unreadable, no labels, wrong shapes, or numbers that cannot be meant;
+            names the frame and the atom.
+    """
+    keys = keys or LabelKeys()
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder of labelled frames")
+    if path.is_file():
+        check_file_size(path)
+    form = keys.format or format_of(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = _READERS.get(form, _read_other)(path, keys, form)
+    except OSError as error:
+        raise InputError(f"{path}: not readable: {error}") from error
+    if not found.frames:
+        raise InputError(f"{path}: holds no frames")
+    for frame in found.frames:
+        _check_pressure(check_frame(frame), keys)
+    return Reading(
+        path,
+        form,
+        tuple(found.frames),
+        found.energy,
+        found.stress,
+        found.left_out,
+        open_order=form == "mlearn",
+        stated=any((keys.stress_order, keys.stress_unit, keys.stress_sign)),
+    )
+
+
+def verified(reading: Reading) -> tuple[Reading, list[str]]:
+    """Return a set whose stress fits its energies and forces, and what was found.
+
+    Raises:
+        InputError: it does not fit, or the order is open and cannot be told.
+    """
+    try:
+        frames, said = settle(reading.frames, reading.open_order, reading.stated)
+    except ValueError as error:
+        raise InputError(f"{reading.path}: {error}") from error
+    said = [f"{reading.path.name}: {text}" for text in said]
+    return replace(reading, frames=tuple(frames)), said
+
+
+def read_frames(path: Path, keys: LabelKeys | None = None) -> list[LabelledFrame]:
+    """Return the frames of :func:`read` alone."""
+    return list(read(path, keys).frames)
+
+
+def read_all(paths: Iterable[Path]) -> list[LabelledFrame]:
+    """Read several files or folders and join their frames."""
+    return [frame for path in paths for frame in read_frames(path)]
+
+
+def format_of(path: Path) -> str:
+    """Return the format that a file or folder has, from its content.
+
+    Raises:
+        InputError: it shows none.
+    """
+    if path.is_dir():
+        if next(path.rglob("type.raw"), None):
+            return "deepmd"
+        if next(path.rglob("*.json"), None):
+            return "fitsnap"
+        raise InputError(
+            f"{path}: a folder with neither DeePMD's type.raw nor FitSNAP's JSON files"
+        )
+    if path.suffix in (".h5", ".hdf5"):
+        return "deepmd"
+    plain = path.with_suffix("") if path.suffix in (".gz", ".bz2", ".xz") else path
+    if plain.suffix in SUFFIXES:
+        return "extxyz"
+    with opened(path) as file:
+        head = file.read(4096)
+    if path.suffix == ".json" or head.lstrip()[:1] in (b"[", b"{"):
+        return _json_format(path, head)
+    if b"ITEM: TIMESTEP" in head:
+        return "lammps-dump-text"
+    if b"xlo xhi" in head and b"atoms" in head:
+        return "lammps-data"
+    try:
+        return str(ase.io.formats.filetype(str(path)))
+    except Exception as error:
+        raise InputError(
+            f"{path}: its format is not recognised; name it with the key format (extxyz, "
+            "vasp-xml, vasp-out, espresso-out, aims-output, cp2k/output, lammps-data, ...)"
+        ) from error
+
+
+def _json_format(path: Path, head: bytes) -> str:
+    content = read_json(path)
+    if isinstance(content, dict):
+        return "fitsnap" if "Dataset" in content else "json"
+    return "mlearn"
+
+
+def _deepmd(path: Path, keys: LabelKeys, form: str) -> _Found:
+    frames, rest = read_deepmd(path, keys)
+    left = (f"arrays {', '.join(sorted(rest))}: not labels of a potential",) if rest else ()
+    return _Found(frames, "energy.npy", _virials(frames, "virial.npy, eV"), left)
+
+
+def _virials(frames: Sequence[LabelledFrame], said: str) -> str:
+    return said if any(frame.virial is not None for frame in frames) else "none"
+
+
+def _convention(keys: LabelKeys, name: str, unit: str, order: str, sign: str) -> str:
+    return (
+        f"{keys.stress_key or name}, {keys.stress_unit or unit}, "
+        f"{keys.stress_order or order}, positive in {keys.stress_sign or sign}"
+    )
+
+
+def _mlearn(path: Path, keys: LabelKeys, form: str) -> _Found:
+    frames = read_mlearn(path, keys)
+    order = "an order that differs between groups of this benchmark"
+    said = _convention(keys, "virial_stress", "kbar", order, "compression")
+    return _Found(frames, keys.energy_key or "energy", _virials(frames, said))
+
+
+def _fitsnap(path: Path, keys: LabelKeys, form: str) -> _Found:
+    frames = read_fitsnap(path, keys)
+    said = _convention(keys, "Stress", "bar", "nine components", "compression")
+    return _Found(frames, keys.energy_key or "Energy", _virials(frames, said))
+
+
+def _xyz(path: Path, keys: LabelKeys, form: str) -> _Found:
+    return _from_images(path, read_xyz(path), keys)
+
+
+def _vasp(path: Path, keys: LabelKeys, form: str) -> _Found:
+    """Read the steps whose electrons converged; TOTEN, whose derivative the forces are."""
+    images = _images(path, form)
+    fine = converged_steps(path, form)
+    left: tuple[str, ...] = ()
+    if len(fine) < len(images):
+        images = images[: len(fine)]
+    bad = [number for number, good in enumerate(fine[: len(images)]) if not good]
+    if bad:
+        images = [atoms for atoms, good in zip(images, fine, strict=False) if good]
+        left += (
+            f"{len(bad)} ionic steps (first: {bad[0]}) whose electrons did not converge",
+        )
+    if len(fine) > len(images) + len(bad):
+        left += (f"{len(fine) - len(images) - len(bad)} steps at the end, not complete",)
+    if not images:
+        raise InputError(
+            f"{path}: no ionic step with converged electrons; {''.join(left[:1])}"
+        )
+    found = _from_images(path, images, keys)
+    return replace(found, left_out=left + found.left_out)
+
+
+def _read_other(path: Path, keys: LabelKeys, form: str) -> _Found:
+    if form in _NO_ENERGIES:
+        raise InputError(f"{path}: the format {form} holds no energies, so no labels")
+    if "/" in form:
+        return _from_images(path, _dpdata(path, form), keys)
+    if mark := _UNCONVERGED.get(form):
+        with opened(path) as file:
+            bad = sum(mark in line for line in file)
+        if bad:
+            raise InputError(
+                f"{path}: {bad} self-consistency cycles did not converge; remove their "
+                "steps from the file"
+            )
+    return _from_images(path, _images(path, form), keys)
+
+
+_READERS: dict[str, Callable[[Path, LabelKeys, str], _Found]] = {
+    "deepmd": _deepmd,
+    "mlearn": _mlearn,
+    "fitsnap": _fitsnap,
+    "extxyz": _xyz,
+    "xyz": _xyz,
+    "vasp-xml": _vasp,
+    "vasp-out": _vasp,
+}
+
+
+def _images(path: Path, form: str) -> list[Atoms]:
+    if form not in ase.io.formats.ioformats:
+        raise InputError(
+            f"format: {form} is unknown; allowed are {', '.join(_READERS)}, the formats of "
+            "ASE (espresso-out, aims-output, ...) and dpdata's (cp2k/output, ...)"
+        )
+    try:
+        found: Any = ase.io.read(path, index=":", format=form)
+    except Exception as error:
+        # readers raise anything at all; whatever it is, the file is not readable
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"{path}: ASE cannot read it as {form}: {reason}; another format is named with "
+            "the key format"
+        ) from error
+    return [_with_tensor(atoms) for atoms in found]
+
+
+def _with_tensor(atoms: Atoms) -> Atoms:
+    """Replace a stress in ASE's order by its tensor, which no key can take amiss."""
+    results = atoms.calc.results if atoms.calc is not None else {}
+    if np.size(results.get("stress", ())) == 6:
+        results["stress"] = tensor(results["stress"], VOIGT)
+    return atoms
+
+
+def _dpdata(path: Path, form: str) -> list[Atoms]:
+    """Read a format of dpdata.
+
+    Raises:
+        InputError: it cannot, or takes another energy than the forces belong to (VASP).
+        EngineError: dpdata is not installed.
+    """
+    if form.startswith("vasp/"):
+        raise InputError("format: vasp-xml or vasp-out, whose energies fit the forces")
+    try:
+        import dpdata
+    except ImportError as error:
+        raise EngineError(
+            "dpdata is not installed: pip install 'scalebridge[deepmd]'"
+        ) from error
+    try:
+        images: Any = dpdata.LabeledSystem(str(path), fmt=form).to("ase/structure")
+        return [_with_tensor(atoms) for atoms in images]
+    except Exception as error:
+        raise InputError(f"{path}: dpdata cannot read it as {form}: {error}") from error
+
+
+@dataclass(frozen=True)
+class _Names:
+    """Which entries of an image are its labels."""
+
+    energy: str
+    forces: str
+    stress: str | None
+    also: tuple[str, ...] = ()
+
+
+def _entries(atoms: Atoms) -> dict[str, Any]:
+    results = atoms.calc.results if atoms.calc is not None else {}
+    return {**atoms.info, **atoms.arrays, **results}
+
+
+def _names(path: Path, number: int, entries: dict[str, Any], keys: LabelKeys) -> _Names:
+    """Choose the labels of an image.
+
+    Raises:
+        InputError: energy or forces are missing; lists what is there.
+    """
+    energies = [keys.energy_key] if keys.energy_key else ["free_energy", "energy"]
+    forces = [keys.forces_key] if keys.forces_key else ["forces"]
+    stresses = [keys.stress_key] if keys.stress_key else ["stress", "virial", "virials"]
+    chosen = []
+    for what, wanted in (("energy", energies), ("forces", forces)):
+        here = [name for name in wanted if name in entries]
+        if not here:
+            there = sorted(set(map(str, entries)) - {"numbers", "positions"})
+            raise InputError(
+                f"{path.name}, frame {number}: has no {' or '.join(wanted)}; it has "
+                f"{', '.join(there) or 'no labels at all'}; name it with {what}_key"
+            )
+        chosen.append(here[0])
+    here = [name for name in stresses if name in entries]
+    if keys.stress_key and not here:
+        raise InputError(f"{path.name}, frame {number}: has no {keys.stress_key}")
+    also = tuple(n for n in ("free_energy", "energy") if n in entries and n != chosen[0])
+    return _Names(chosen[0], chosen[1], here[0] if here else None, also)
+
+
+def _from_images(path: Path, images: Sequence[Atoms], keys: LabelKeys) -> _Found:
+    frames, names, others, differ = [], [], set(), 0
+    for number, atoms in enumerate(images):
+        entries = _entries(atoms)
+        name = _names(path, number, entries, keys)
+        origin = f"{path.name}, frame {number}"
+        try:
+            frames.append(_frame(atoms, entries, name, keys, origin))
+            differ += any(
+                abs(float(entries[n]) - float(entries[name.energy])) > 1e-8
+                for n in name.also
+            )
+        except (TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{origin}: a label is no number ({error})") from error
+        names.append(name)
+        others |= set(atoms.arrays) - {"numbers", "positions", name.forces}
+    left = []
+    if differ:
+        left.append(f"{names[0].also[0]}, which differs from {names[0].energy}")
+    mixed = {n.energy for n in names}
+    if len(mixed) > 1:
+        raise InputError(
+            f"{path}: some frames have {' and some '.join(sorted(mixed))}; choose with "
+            "energy_key"
+        )
+    if others:
+        left.append(f"{', '.join(sorted(others))}: not labels of a potential")
+    stresses = {n.stress for n in names} - {None}
+    said = "none"
+    if stresses:
+        said = "; ".join(_said(str(name), keys) for name in sorted(map(str, stresses)))
+    return _Found(frames, names[0].energy if names else "", said, tuple(left))
+
+
+def _said(name: str, keys: LabelKeys) -> str:
+    tension = name == "stress" or (keys.stress_key == name and keys.stress_unit != "eV")
+    unit = "eV/angstrom^3" if name == "stress" else "eV"
+    sign = "tension" if tension else "compression"
+    return _convention(keys, name, unit, VOIGT, sign)
+
+
+def _frame(
+    atoms: Atoms, entries: dict[str, Any], names: _Names, keys: LabelKeys, origin: str
+) -> LabelledFrame:
+    forces = np.asarray(entries[names.forces], float)
+    group = atoms.info.get("group", atoms.info.get("config_type", ""))
+    frame = LabelledFrame(
+        symbols=tuple(atoms.get_chemical_symbols()),
+        positions=atoms.get_positions(),
+        cell=np.array(atoms.cell),
+        periodic=np.array(atoms.pbc),
+        energy=float(entries[names.energy]),
+        forces=forces,
+        group=str(group),
+        origin=origin,
+    )
+    if names.stress is None:
+        return frame
+    return replace(frame, virial=_virial(frame, entries, names.stress, keys))
+
+
+def _virial(
+    frame: LabelledFrame, entries: dict[str, Any], name: str, keys: LabelKeys
+) -> np.ndarray | None:
+    """Return the virial of a labelled stress or virial; both must agree where both are.
+
+    Raises:
+        InputError: of another shape, not symmetric, or the two disagree.
+    """
+    values = np.asarray(entries[name], float)
+    if values.size not in (6, 9):
+        raise InputError(f"{frame.origin}: {name} has {values.size} numbers, not 6 or 9")
+    plain = name == "stress"
+    if values.size == 6 and not plain and keys.stress_order is None:
+        raise InputError(
+            f"{frame.origin}: {name} has six numbers; say in which order with stress_order"
+        )
+    if abs(np.linalg.det(frame.cell)) < 1e-9:
+        return None
+    sign = keys.stress_sign or ("tension" if plain else "compression")
+    full = virial(
+        values,
+        keys.model_copy(update={"stress_sign": sign}),
+        frame.cell,
+        "eV/angstrom^3" if plain else "eV",
+        VOIGT,
+    )
+    size = np.abs(full).max()
+    if np.abs(full - full.T).max() > 1e-3 * size + 1e-6:
+        raise InputError(f"{frame.origin}: {name} is not symmetric")
+    for other in ("virial", "virials"):
+        if plain and keys.stress_key is None and np.size(entries.get(other, ())) == 9:
+            apart = np.abs(np.asarray(entries[other], float).reshape(3, 3) - full).max()
+            if apart > 0.02 * size + 1e-4:
+                raise InputError(
+                    f"{frame.origin}: {other} is not -volume times stress (by {apart:.3g} "
+                    "eV); choose one with stress_key"
+                )
+    return 0.5 * (full + full.T)
+
+
+def _check_pressure(frame: LabelledFrame, keys: LabelKeys) -> None:
+    if frame.virial is None or keys.stress_unit is not None or frame.volume < 1e-9:
+        return
+    largest = float(np.abs(frame.virial).max()) / frame.volume
+    if largest > _LARGEST_PRESSURE:
+        raise InputError(
+            f"{frame.origin}: a stress of {largest:.3g} eV/angstrom^3 is "
+            f"{160 * largest:.3g} GPa; say in which unit it is with stress_unit"
+        )
+
+
+__all__ = ["Reading", "format_of", "read", "read_all", "read_frames", "verified"]

@@ -1,0 +1,1 @@
+"""How learned closures stand in moment equations: ensembles, several axes."""

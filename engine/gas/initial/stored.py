@@ -1,0 +1,251 @@
+"""Fields that were computed before: the frames of a run, or arrays in a file."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from annotated_types import Ge
+from torch import Tensor
+
+from ....models.parts import part
+from ...errors import InputError
+from ...inputs import check_file_size
+from ...schema.base import InputPath, locate
+from ..grid import Grid
+from ..material import Gas
+from .base import Start
+from .painted import Conserved
+
+
+@part
+class FromRun:
+    """The fields of a frame of another run, on this grid; by any model."""
+
+    path: InputPath
+    """Run folder, relative to the scenario file."""
+    frame: int = -1
+    """Frame; -1 is the last."""
+    system: Annotated[int, Ge(0)] = 0
+    """Which problem of the run's batch; all systems of this run start from it."""
+    kind: Literal["run"] = "run"
+
+    def located(self, base: Path) -> "FromRun":
+        """Return the part with the folder found."""
+        return replace(self, path=locate(self.path, base))
+
+    def fields(self, grid: Grid, gas: Gas, gamma: float) -> Start:
+        """Return the fields on the grid.
+
+        Raises:
+            InputError: no fields there, no such frame or system, a box that does not
+                cover this one, another number of dimensions.
+        """
+        import zarr
+
+        try:
+            store: Any = zarr.open_group(str(self.path / "data.zarr"), mode="r")
+            arrays = {
+                n: store[f"fields/{n}"] for n in ("density", "velocity", "temperature")
+            }
+            axes = [np.asarray(store[f"profile/{n}"][:]) for n in self._axes(store)]
+        except (OSError, KeyError, ValueError) as error:
+            raise InputError(
+                f"initial.path: {self.path}: holds no fields of a gas run ({error})"
+            ) from error
+        frames, systems = arrays["density"].shape[:2]
+        if not -frames <= self.frame < frames:
+            raise InputError(
+                f"initial.frame: {self.frame}; {self.path} has {frames} frames"
+            )
+        if self.system >= systems:
+            raise InputError(
+                f"initial.system: {self.system}; the run has {systems} systems"
+            )
+        found = {n: np.asarray(a[self.frame, self.system]) for n, a in arrays.items()}
+        return resampled(found, axes, grid, gamma, str(self.path))
+
+    def _axes(self, store: Any) -> list[str]:
+        return [name for name in "xyz" if f"profile/{name}" in store]
+
+
+@part
+class FromFile:
+    """Arrays in an .npz file, on cell centres ``x``, ``y``, ``z`` that it also holds.
+
+    ``density``, ``temperature`` or ``pressure``: one value per cell; ``velocity``: a
+    trailing axis of components, or none for a velocity along x; without it the gas is at
+    rest.
+    """
+
+    path: InputPath
+    """The .npz file, relative to the scenario file."""
+    kind: Literal["file"] = "file"
+
+    def located(self, base: Path) -> "FromFile":
+        """Return the part with the file found."""
+        return replace(self, path=locate(self.path, base))
+
+    def fields(self, grid: Grid, gas: Gas, gamma: float) -> Start:
+        """Return the fields on the grid.
+
+        Raises:
+            InputError: damaged, an array that is missing, unknown or of another shape, a
+                box that does not cover this one.
+        """
+        arrays = _load(self.path)
+        axes = [arrays.pop(n) for n in "xyz"[: grid.dim] if n in arrays]
+        if len(axes) != grid.dim:
+            raise InputError(
+                f"initial.path: {self.path}: a {grid.dim}D grid needs the arrays "
+                f"{', '.join('xyz'[: grid.dim])}; it has {', '.join(sorted(arrays))}"
+            )
+        known = {"density", "velocity", "temperature", "pressure"}
+        if unknown := sorted(set(arrays) - known):
+            raise InputError(
+                f"initial.path: {self.path}: arrays {', '.join(unknown)} are not used; "
+                f"known are x, y, z, {', '.join(sorted(known))}"
+            )
+        return resampled(_primitive(arrays, self.path), axes, grid, gamma, str(self.path))
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
+    check_file_size(path)
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            return {name: np.asarray(found[name], dtype=np.float64) for name in found.files}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise InputError(f"initial.path: {path}: no readable .npz file: {error}") from error
+
+
+def _primitive(arrays: Mapping[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
+    """Return density, velocity and temperature."""
+    if "density" not in arrays or ("temperature" in arrays) == ("pressure" in arrays):
+        raise InputError(
+            f"initial.path: {path}: needs density and one of temperature and pressure; it "
+            f"has {', '.join(sorted(arrays))}"
+        )
+    rho = arrays["density"]
+    u = arrays.get("velocity", np.zeros(rho.shape))
+    t = arrays["temperature"] if "temperature" in arrays else arrays["pressure"] / rho
+    return {
+        "density": rho,
+        "velocity": u[..., None] if u.ndim == rho.ndim else u,
+        "temperature": t,
+    }
+
+
+def resampled(
+    values: Mapping[str, np.ndarray],
+    axes: list[np.ndarray],
+    grid: Grid,
+    gamma: float,
+    source: str,
+) -> Start:
+    """Return fields given at cell centres on the cells of another grid.
+
+    Density, momentum and energy are conserved (:func:`averages`, one axis after the
+    other); on the same cells all fields are copied.
+
+    Args:
+        values: ``density`` and ``temperature`` ``[*cells]``, ``velocity`` ``[*cells, V]``.
+        axes: increasing cell centres along each axis.
+        grid: where they are wanted.
+        gamma: ratio of specific heats.
+        source: named in errors.
+
+    Raises:
+        InputError: shapes that differ, values that are not positive or not finite, centres
+            that do not increase, a box that is not covered.
+    """
+    _check_stored(values, axes, grid, source)
+    tensors = {n: torch.as_tensor(v, dtype=torch.float64) for n, v in values.items()}
+    rho, u, t = tensors["density"], tensors["velocity"], tensors["temperature"]
+    u = torch.cat([u, u.new_zeros(*rho.shape, 3 - u.shape[-1])], -1)
+    same = all(
+        len(a) == n and np.allclose(a, grid.centers(d).numpy(), rtol=0, atol=1e-9 * h)
+        for d, (a, n, h) in enumerate(zip(axes, grid.shape, grid.spacing, strict=True))
+    )
+    if same:
+        return Start(rho, u, t)
+    energy, packed = Conserved(gamma), Conserved(gamma).pack(rho, u, t)
+    for axis, (centers, low, high, n) in enumerate(
+        zip(axes, grid.lower, grid.upper, grid.shape, strict=True)
+    ):
+        wanted = np.linspace(low, high, n + 1)
+        moved = packed.movedim(axis + 1, -1)
+        packed = averages(moved, _faces(centers), wanted).movedim(-1, axis + 1)
+    return energy.unpack(packed)
+
+
+def _faces(centers: np.ndarray) -> np.ndarray:
+    """Return the faces of cells with given centres: half way, the outer ones mirrored."""
+    inner = 0.5 * (centers[1:] + centers[:-1])
+    return np.concatenate(
+        [2 * centers[:1] - inner[:1], inner, 2 * centers[-1:] - inner[-1:]]
+    )
+
+
+def averages(values: Tensor, faces: np.ndarray, wanted: np.ndarray) -> Tensor:
+    """Return cell averages on other cells, exactly conservative on the same interval.
+
+    Linear in each cell with van Leer's slope (one-sided in the outer cells, never through
+    zero), integrated exactly over the wanted cells: second order, no new extrema inside.
+
+    Args:
+        values: ``[..., n]`` averages over the cells between ``faces``.
+        faces: ``[n + 1]``, increasing.
+        wanted: ``[m + 1]``, increasing, within ``faces`` to round-off.
+    """
+    h = torch.as_tensor(np.diff(faces))
+    centers = torch.as_tensor(0.5 * (faces[1:] + faces[:-1]))
+    step = values.diff(dim=-1) / centers.diff()
+    a, b = step[..., :-1], step[..., 1:]
+    product = (a * b).clamp(min=0.0)
+    inner = 2 * product / torch.where(product > 0, a + b, 1.0)
+    slope = torch.cat([step[..., :1], inner, step[..., -1:]], -1)
+    steepest = 2 * values.abs() / h
+    slope = torch.minimum(torch.maximum(slope, -steepest), steepest)
+    cell = torch.as_tensor(
+        np.clip(np.searchsorted(faces, wanted, "right") - 1, 0, len(faces) - 2)
+    )
+    ends = torch.as_tensor(np.clip(wanted, faces[0], faces[-1]))
+    left = torch.as_tensor(faces[:-1])[cell]
+    before = torch.cat([torch.zeros_like(values[..., :1]), (values * h).cumsum(-1)], -1)
+    x, middle = ends - left, 0.5 * h[cell]
+    within = values[..., cell] * x + slope[..., cell] * (0.5 * x * x - middle * x)
+    primitive = before[..., cell] + within
+    return primitive.diff(dim=-1) / torch.as_tensor(np.diff(wanted))
+
+
+def _check_stored(
+    values: Mapping[str, np.ndarray], axes: list[np.ndarray], grid: Grid, source: str
+) -> None:
+    place = f"initial.path: {source}:"
+    if len(axes) != grid.dim:
+        raise InputError(
+            f"{place} fields of {len(axes)} dimensions, the grid has {grid.dim}"
+        )
+    for name, axis, low, high in zip("xyz", axes, grid.lower, grid.upper, strict=False):
+        if axis.ndim != 1 or len(axis) < 2 or not bool((np.diff(axis) > 0).all()):
+            raise InputError(f"{place} {name} must be a list of increasing cell centres")
+        first, last = 0.5 * (axis[1] - axis[0]), 0.5 * (axis[-1] - axis[-2])
+        slack = 1e-9 * (high - low)
+        if axis[0] - first > low + slack or axis[-1] + last < high - slack:
+            raise InputError(
+                f"{place} covers {name} from {axis[0] - first:.6g} to "
+                f"{axis[-1] + last:.6g}; the grid reaches from {low:.6g} to {high:.6g}"
+            )
+    cells = tuple(len(a) for a in axes)
+    for name, value in values.items():
+        shape = value.shape[:-1] if name == "velocity" else value.shape
+        if shape != cells:
+            raise InputError(f"{place} {name} has shape {value.shape}; the axes {cells}")
+        if not np.isfinite(value).all():
+            raise InputError(f"{place} {name} holds values that are not finite")
+        if name != "velocity" and not (value > 0).all():
+            raise InputError(f"{place} {name} {value.min():.6g}; must be positive")
+    if values["velocity"].shape[-1] > 3:
+        raise InputError(f"{place} velocity has {values['velocity'].shape[-1]} components")

@@ -1,1 +1,0 @@
-"""Moment and fluid solvers: Euler, Navier-Stokes-Fourier, Grad, HME, learned."""

@@ -1,0 +1,1 @@
+"""How moment equations are advanced: one scheme for all, and its positivity fallback."""

@@ -1,0 +1,442 @@
+r"""One finite-volume scheme for every set of moment equations.
+
+Moments ``[batch, N, *cells]`` obey, axis after axis, with primitive variables w of them,
+
+    dU/dt + sum_k (dF_k(w)/dx_k + B_k(w) dw/dx_k) = relaxation.
+
+Space: MUSCL on w, ghost cells from the boundaries (:mod:`..boundaries`), a numerical flux
+and paths for what is no flux, both given by the equations (:class:`Equations`). Time: IMEX
+ARS(2,2,2) (Ascher, Ruuth, Spiteri, Appl. Numer. Math. 25, 1997, p. 151), the relaxation
+implicit, so that the step is bound by transport alone at any Knudsen number.
+
+At a wall the state beyond the face has even moments like the gas and odd ones whose mean is
+what Maxwell's wall gives; no mass passes.
+
+Example::
+
+    gas = Gas.constant_time(1)
+    world = MomentWorld(grid, (ALL_PERIODIC,), Hermite(gas, order=5), knudsen, 1e-3)
+    state = world.step(world.equilibrium(rho, u[..., None], temperature))
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ...errors import InputError
+from ..boundaries import Sides, Wall, beyond, check_sides, wall_of
+from ..grid import Grid
+from ..material import Gas
+from ..observe import check_initial, extrema, refuse_unphysical
+
+GAMMA = 1.0 - math.sqrt(0.5)
+DELTA = 1.0 - 1.0 / (2.0 * GAMMA)
+
+Limiter = Callable[[Tensor, Tensor], Tensor]
+"""Differences behind and ahead to twice the step from a cell's mean to its face ahead."""
+
+
+def van_leer(behind: Tensor, ahead: Tensor) -> Tensor:
+    """Return the harmonic mean of two differences, 0 where their signs differ."""
+    p = behind * ahead
+    positive = p > 0
+    return torch.where(positive, 2 * p / torch.where(positive, behind + ahead, 1.0), 0.0)
+
+
+def koren(behind: Tensor, ahead: Tensor) -> Tensor:
+    """Return ``(behind + 2 ahead) / 3``, at most twice either difference.
+
+    Exact for parabolas (Koren, Notes Numer. Fluid Mech. 45, 1993, p. 117).
+    """
+    most = 2.0 * torch.minimum(behind.abs(), ahead.abs())
+    size = torch.minimum(most, (behind + 2.0 * ahead).abs() / 3.0)
+    return torch.where(behind * ahead > 0, torch.sign(behind) * size, 0.0)
+
+
+def first_order(behind: Tensor, ahead: Tensor) -> Tensor:
+    """Return no slope: cells are constant."""
+    return torch.zeros_like(behind)
+
+
+@dataclass(frozen=True)
+class MomentState:
+    """A batch of moment fields.
+
+    Attributes:
+        moments: ``[batch, N, *grid.shape]``, the ``conserved`` of the equations.
+        fallbacks: ``[batch]`` faces, summed over steps, where a closure fell back.
+        step: scalar int64.
+        time: scalar f64.
+    """
+
+    moments: Tensor
+    fallbacks: Tensor
+    step: Tensor
+    time: Tensor
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Cells and faces along one axis, which is the last; ``faces = cells + 1``.
+
+    Attributes:
+        w: ``[batch, N, ..., cells + 4]`` with two ghost cells at either end.
+        left: ``[batch, N, ..., faces]`` w on the left of each face.
+        right: the same on the right.
+        knudsen: broadcasts to ``[batch, ..., faces]``.
+        axis: of the grid.
+        spacing: width of a cell.
+        periodic: whether the last face is the first one.
+        given: what a closure of the whole grid said, padded by a cell at either end.
+    """
+
+    w: Tensor
+    left: Tensor
+    right: Tensor
+    knudsen: Tensor
+    axis: int
+    spacing: float
+    periodic: bool
+    given: tuple[Tensor, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Transport:
+    """What equations make of a row.
+
+    Attributes:
+        flux: ``[batch, C, ..., faces]`` of the moments at ``Equations.conservative``.
+        rest: ``[batch, N, ..., cells]`` change over a cell of the others (what stands at
+            the conservative ones is not used); None where there are no others.
+        fallbacks: ``[batch]`` faces where a closure fell back; None for none.
+    """
+
+    flux: Tensor
+    rest: Tensor | None = None
+    fallbacks: Tensor | None = None
+
+
+class Equations(Protocol):
+    """What is advanced; frozen, and free of grid, boundaries and time.
+
+    Attributes:
+        gas: D and the transport law.
+        name: in results.
+        dims: space dimensions that they know.
+        positive: places of w that are positive: density first.
+        remedy: what helps where they break down.
+        learned: whether a closure may fall back.
+    """
+
+    gas: Gas
+    name: str
+    dims: tuple[int, ...]
+    positive: Sequence[int]
+    remedy: str
+    learned: bool
+
+    def primitive(self, moments: Tensor) -> Tensor:
+        """Return w of the moments, ``[batch, N, ...]``."""
+        ...
+
+    def conserved(self, w: Tensor) -> Tensor:
+        """Invert :meth:`primitive`."""
+        ...
+
+    def equilibrium(self, density: Tensor, velocity: Tensor, temperature: Tensor) -> Tensor:
+        """Return w in equilibrium; velocities ``[batch, ..., components]``."""
+        ...
+
+    def thermal(self, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return density, velocity ``[batch, ..., components]`` and temperature of w."""
+        ...
+
+    def fastest(self, w: Tensor, axis: int) -> Tensor:
+        """Return a bound of the signal speeds along an axis, ``[batch, ...]``."""
+        ...
+
+    def transport(self, rows: Rows) -> Transport:
+        """Return numerical fluxes and the change by what is no flux."""
+        ...
+
+    def relaxed(self, moments: Tensor, time_step: float, knudsen: Tensor) -> Tensor:
+        """Return the moments after an implicit Euler step of the relaxation."""
+        ...
+
+    def mirrored(self, w: Tensor, wall: Wall, axis: int, sign: float) -> Tensor:
+        """Return the state beyond a wall at the low (1) or the high end (-1).
+
+        None in place of the method: these equations know no walls.
+        """
+        ...
+
+    def observe(self, w: Tensor, dim: int) -> dict[str, Tensor]:
+        """Return stress, heat flux, entropy and what is particular to the equations."""
+        ...
+
+
+@dataclass(frozen=True)
+class MomentWorld:
+    """Moment equations on a grid; see the module's text. Implements ``Simulator``.
+
+    Attributes:
+        grid: cells in space.
+        sides: one pair of boundaries per axis.
+        equations: what is advanced, with its gas and its closure.
+        knudsen: ``[batch]`` or ``[batch, *grid.shape]``.
+        time_step: fixed; the CFL at the start is checked, later it is the caller's to keep.
+        limiter: :func:`van_leer`, or :func:`koren`, which smears smooth flows less.
+        dtype: f64 or f32.
+        device: cpu or cuda.
+        check: refuse unphysical states after every step, and too long steps at the start
+            (needs a look at the values; set False inside a training loop).
+
+    Raises:
+        InputError: a contradiction, before anything is computed.
+    """
+
+    grid: Grid
+    sides: tuple[Sides, ...]
+    equations: Any
+    knudsen: Tensor
+    time_step: float
+    limiter: Limiter = van_leer
+    dtype: torch.dtype = torch.float64
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    check: bool = True
+
+    def __post_init__(self) -> None:
+        check_sides(self.sides, self.grid.dim)
+        eq, dim = self.equations, self.grid.dim
+        if dim not in eq.dims or dim > eq.gas.dimension:
+            allowed = ", ".join(str(d) for d in eq.dims if d <= eq.gas.dimension)
+            raise InputError(
+                f"grid: {dim} space dimensions; {eq.name} with gas.dimension = "
+                f"{eq.gas.dimension} takes {allowed}"
+            )
+        if not bool((self.knudsen > 0).all()):
+            raise InputError("knudsen: must be positive everywhere")
+        for pair in self.sides:
+            for wall in filter(None, map(wall_of, (pair.low, pair.high))):
+                if eq.mirrored is None:
+                    raise InputError(f"boundary: {eq.name} knows no walls; use hermite")
+                if any(wall.velocity[eq.gas.dimension :]):
+                    raise InputError(
+                        f"boundary.velocity: {wall.velocity}; the gas moves along "
+                        f"{eq.gas.dimension} axes (gas.dimension)"
+                    )
+        object.__setattr__(self, "knudsen", self.knudsen.to(self.device, self.dtype))
+
+    @property
+    def gas(self) -> Gas:
+        """The gas of the equations."""
+        return self.equations.gas
+
+    def with_time_step(self, time_step: float) -> "MomentWorld":
+        """Return the same world with another step."""
+        return replace(self, time_step=time_step)
+
+    def courant_rate(self, w: Tensor) -> float:
+        """Return the largest ``sum_k speed_k / dx_k`` of w."""
+        at = (self.equations.fastest(w, k) / h for k, h in enumerate(self.grid.spacing))
+        return float(sum(at).amax())  # type: ignore[union-attr]
+
+    def stable_step(self, state: MomentState, cfl: float = 0.45) -> float:
+        """Return the step of a Courant number for a state."""
+        return cfl / self.courant_rate(self.equations.primitive(state.moments))
+
+    # -- initial states ---------------------------------------------------------------
+
+    def start(self, w: Tensor) -> MomentState:
+        """Return the state of primitive variables ``[batch, N, *grid.shape]``.
+
+        Raises:
+            InputError: not positive, or a step that is too long (if ``check``).
+        """
+        w = w.to(self.device, self.dtype)
+        density, *rest = (w[:, i] for i in self.equations.positive)
+        check_initial(density=density, temperature=torch.stack(rest).amin(0))
+        if self.check and (rate := self.courant_rate(w)) * self.time_step > 1.0:
+            raise InputError(
+                f"time_step: {self.time_step} means a CFL over 1; at most {1.0 / rate:.3g}"
+            )
+        moments = self.equations.conserved(w)
+        zero = torch.zeros(len(w), dtype=self.dtype, device=self.device)
+        time = torch.tensor(0.0, dtype=torch.float64)
+        return MomentState(moments, zero, torch.tensor(0), time)
+
+    def equilibrium(
+        self, density: Tensor, velocity: Tensor, temperature: Tensor
+    ) -> MomentState:
+        """Return the local equilibrium of fields ``[batch, *grid.shape]``.
+
+        ``velocity [batch, *grid.shape, components]``; what is missing is 0.
+        """
+        return self.start(self.equations.equilibrium(density, velocity, temperature))
+
+    def init(self, rng: torch.Generator) -> MomentState:
+        """Return the gas at rest with unit density and temperature."""
+        one = torch.ones(len(self.knudsen), *self.grid.shape, dtype=torch.float64)
+        return self.equilibrium(one, torch.zeros(*one.shape, 1).to(one), one)
+
+    # -- time -------------------------------------------------------------------------
+
+    def step(self, state: MomentState) -> MomentState:
+        """Advance by ``time_step``; differentiable.
+
+        Raises:
+            GuardError: density or temperature not positive (if ``check``).
+        """
+        dt, old, relaxed = self.time_step, state.moments, self.equations.relaxed
+        rate0, fallbacks = self.rates(old)
+        moved = old + GAMMA * dt * rate0
+        first = relaxed(moved, GAMMA * dt, self.cell_knudsen)
+        # what relaxed, over its time: the production at the first stage
+        lag = (1.0 - GAMMA) / GAMMA * (first - moved)
+        rate1 = self.rates(first)[0]
+        moved = old + dt * (DELTA * rate0 + (1.0 - DELTA) * rate1) + lag
+        new = relaxed(moved, GAMMA * dt, self.cell_knudsen)
+        after = MomentState(
+            new, state.fallbacks + fallbacks, state.step + 1, state.time + dt
+        )
+        if not self.check:
+            return after
+        w, eq = self.equations.primitive(new.detach()), self.equations
+        temperature = torch.stack([w[:, i] for i in eq.positive[1:]]).amin(0)
+        refuse_unphysical(int(after.step), w[:, 0], temperature, eq.remedy, after)
+        return after
+
+    @cached_property
+    def cell_knudsen(self) -> Tensor:
+        """The Knudsen number, to broadcast with ``[batch, *grid.shape]``."""
+        kn = self.knudsen
+        return kn if kn.dim() > 1 else kn.view(-1, *(1,) * self.grid.dim)
+
+    def rates(self, moments: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the transport part of ``dU/dt``; faces ``[batch]`` where it fell back."""
+        eq, w = self.equations, self.equations.primitive(moments)
+        said = eq.on_grid(w, self) if hasattr(eq, "on_grid") else None
+        total: Tensor | float = 0.0
+        count = torch.zeros(len(moments), dtype=moments.dtype, device=moments.device)
+        for axis, pair in enumerate(self.sides):
+            rows = self.rows(w.movedim(2 + axis, -1), axis)
+            if said is not None:
+                parts = tuple(self._padded_once(x, axis) for x in said.fields)
+                rows = replace(rows, given=parts)
+            found = eq.transport(rows)
+            change = torch.diff(self._sealed(found.flux, pair), dim=-1)
+            if found.rest is not None:
+                at = places(tuple(eq.conservative), w.device)
+                change = found.rest.index_copy(1, at, change)
+            total = total - (change / rows.spacing).movedim(-1, 2 + axis)
+            if found.fallbacks is not None:
+                count = count + found.fallbacks
+        assert isinstance(total, Tensor)
+        if said is not None:
+            count = count + said.fallback.to(count).flatten(1).sum(1)
+        return total, count
+
+    def rows(self, w: Tensor, axis: int) -> Rows:
+        """Return cells and faces of ``w [batch, N, ..., cells]`` along an axis."""
+        pair, periodic = self.sides[axis], self.sides[axis].periodic
+        if periodic:
+            w = torch.cat([w[..., -2:], w, w[..., :2]], -1)
+        else:
+            low = self._ghost(pair.low, w[..., :1], w[..., 1:2])
+            high = self._ghost(pair.high, w[..., -1:], w[..., -2:-1])
+            w = torch.cat([low, low, w, high, high], -1)
+        d = torch.diff(w, dim=-1)
+        behind, ahead = d[..., :-1], d[..., 1:]
+        left = w[..., 1:-2] + 0.5 * self.limiter(behind[..., :-1], ahead[..., :-1])
+        right = w[..., 2:-1] - 0.5 * self.limiter(ahead[..., 1:], behind[..., 1:])
+        mirrored = self.equations.mirrored
+        if wall := wall_of(pair.low):
+            far = mirrored(right[..., 0], wall, axis, 1.0)[..., None]
+            left = torch.cat([far, left[..., 1:]], -1)
+        if wall := wall_of(pair.high):
+            far = mirrored(left[..., -1], wall, axis, -1.0)[..., None]
+            right = torch.cat([right[..., :-1], far], -1)
+        return Rows(
+            w, left, right, self._on_faces(axis), axis, self.grid.spacing[axis], periodic
+        )
+
+    def _on_faces(self, axis: int) -> Tensor:
+        """The Knudsen number at the faces, the last axis being ``axis``."""
+        if self.knudsen.dim() == 1:
+            return self.cell_knudsen
+        kn = self._padded_once(self.knudsen[:, None], axis)[:, 0]
+        return 0.5 * (kn[..., 1:] + kn[..., :-1])
+
+    def _padded_once(self, values: Tensor, axis: int) -> Tensor:
+        """``[batch, n, *cells]`` with ``axis`` last, and one cell more at both ends."""
+        x = values.movedim(2 + axis, -1)
+        ends = x[..., :1], x[..., -1:]
+        low, high = ends[::-1] if self.sides[axis].periodic else ends
+        return torch.cat([low, x, high], -1)
+
+    def _ghost(self, side: Any, edge: Tensor, inner: Tensor) -> Tensor:
+        """The cell beyond the end: what it is, or what gives the last cell its slope."""
+        if wall_of(side) is None:
+            return beyond(side, self, edge[..., 0])[..., None].expand_as(edge)
+        # half-way to a value that is not below a fifth stays positive
+        at, ahead = places(tuple(self.equations.positive), edge.device), 2.0 * edge - inner
+        floor = torch.maximum(ahead[:, at], 0.2 * edge[:, at])
+        return ahead.index_copy(1, at, floor)
+
+    def _sealed(self, flux: Tensor, pair: Sides) -> Tensor:
+        """Let no mass through a wall; products of odd moments would, at second order."""
+        for side, face in ((pair.low, 0), (pair.high, -1)):
+            if wall_of(side) is not None:
+                flux[:, 0, ..., face] = 0.0
+        return flux
+
+    # -- what boundaries ask for ------------------------------------------------------
+
+    def gas_at(self, edge: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return density, velocity and temperature of the cells at a face."""
+        return self.equations.thermal(edge)
+
+    def reservoir(self, density: Tensor, velocity: Tensor, temperature: Tensor) -> Tensor:
+        """Return what cells beyond a face hold in equilibrium."""
+        return self.equations.equilibrium(density, velocity, temperature)
+
+    # -- observations -----------------------------------------------------------------
+
+    def observe(self, state: MomentState) -> dict[str, Tensor]:
+        """Return the names of :mod:`..observe`; ``fallbacks`` counts faces."""
+        eq, dim = self.equations, self.grid.dim
+        w = eq.primitive(state.moments)
+        rho, u, theta = eq.thermal(w)
+        own = eq.observe(w, dim)
+        space, volume = tuple(range(1, 1 + dim)), self.grid.volume
+        energy = 0.5 * rho * (u.square().sum(-1) + eq.gas.dimension * theta)
+        turned = torch.stack([extrema(rho, 1 + k) for k in range(dim)])
+        seen = {
+            "density": rho,
+            "velocity": u,
+            "temperature": theta,
+            "mass": volume * rho.sum(space),
+            "momentum": volume * (rho[..., None] * u).sum(space),
+            "energy": volume * energy.sum(space),
+            "limiter_activity": turned.mean(0),
+            **own,
+        }
+        return seen | ({"fallbacks": state.fallbacks} if eq.learned else {})
+
+
+@lru_cache(maxsize=64)
+def places(at: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return some places of w as an index, made once."""
+    return torch.tensor(at, device=device)
+
+
+def entropy(density: Tensor, temperature: Tensor, dimension: int) -> Tensor:
+    """Return that of a gas in equilibrium, ``rho (D/2 (ln T + 1 + ln 2 pi) - ln rho)``."""
+    constant = 0.5 * dimension * (1.0 + math.log(2 * math.pi))
+    warm = 0.5 * dimension * temperature.clamp(min=1e-30).log()
+    return density * (warm - density.clamp(min=1e-30).log() + constant)

@@ -1,0 +1,187 @@
+"""Regions of space: where an initial condition paints, later where a solid is.
+
+A part has the fields of its scenario section and one method::
+
+    def inside(self, points: tuple[Tensor, ...]) -> Tensor: ...
+
+with the coordinates of any number of points, one tensor per space dimension, all of one
+shape; the result is a boolean tensor of that shape. Optional: ``dimensions`` of the grids
+that fit.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from annotated_types import Gt, Len
+from torch import Tensor
+
+from ...models.parts import Family, part
+from ..expressions import Expression
+
+SHAPES = Family(
+    "shape",
+    __name__.rpartition(".")[0],
+    {
+        "half_space": "shapes:HalfSpace",
+        "layer": "shapes:Layer",
+        "box": "shapes:Box",
+        "ball": "shapes:Ball",
+        "polygon": "shapes:Polygon",
+        "where": "shapes:Where",
+    },
+)
+
+Points = tuple[Tensor, ...]
+Vector = Annotated[tuple[float, ...], Len(1, 3)]
+
+
+def _along(points: Points, given: Sequence[float], key: str) -> list[Tensor]:
+    """Return the coordinates that ``given`` has a component for.
+
+    Raises:
+        ValueError: not one component per space dimension.
+    """
+    if len(given) != len(points):
+        raise ValueError(f"{key}: {len(given)} components on a {len(points)}D grid")
+    return list(points)
+
+
+@part
+class HalfSpace:
+    """All points on one side of a plane: ``normal . (x - point) >= 0``."""
+
+    point: Vector
+    """On the plane."""
+    normal: Vector
+    """Into the region; any length but zero."""
+    kind: Literal["half_space"] = "half_space"
+
+    def __post_init__(self) -> None:
+        if not any(self.normal):
+            raise ValueError("normal: (0, ...) has no direction")
+        if len(self.normal) != len(self.point):
+            raise ValueError("point and normal must have the same length")
+
+    def inside(self, points: Points) -> Tensor:
+        """Return whether the points are on the side of the normal."""
+        at = _along(points, self.point, "point")
+        terms = zip(at, self.point, self.normal, strict=True)
+        return sum(n * (x - p) for x, p, n in terms) >= 0  # type: ignore[return-value]
+
+
+@part
+class Layer:
+    """All points between two planes across one axis."""
+
+    axis: Literal["x", "y", "z"] = "x"
+    """Across the layer."""
+    low: float | None = None
+    """Lower end; without it the layer has none."""
+    high: float | None = None
+    """Upper end; without it the layer has none."""
+    kind: Literal["layer"] = "layer"
+
+    def __post_init__(self) -> None:
+        if self.low is None and self.high is None:
+            raise ValueError("give low, high or both; without them the layer is everything")
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise ValueError(f"low = {self.low} must lie below high = {self.high}")
+
+    def inside(self, points: Points) -> Tensor:
+        """Return whether ``low <= x < high``."""
+        axis = "xyz".index(self.axis)
+        if axis >= len(points):
+            raise ValueError(f"axis: {self.axis} on a {len(points)}D grid")
+        x = points[axis]
+        found = torch.ones_like(x, dtype=torch.bool)
+        if self.low is not None:
+            found &= x >= self.low
+        if self.high is not None:
+            found &= x < self.high
+        return found
+
+
+@part
+class Box:
+    """A box with faces across the axes."""
+
+    lower: Vector
+    """Lower corner."""
+    upper: Vector
+    """Upper corner."""
+    kind: Literal["box"] = "box"
+
+    def __post_init__(self) -> None:
+        if len(self.lower) != len(self.upper):
+            raise ValueError("lower and upper must have the same length")
+        if any(a >= b for a, b in zip(self.lower, self.upper, strict=True)):
+            raise ValueError(f"lower: {self.lower} must lie below upper {self.upper}")
+
+    def inside(self, points: Points) -> Tensor:
+        """Return whether ``lower <= x < upper`` along every axis."""
+        at = _along(points, self.lower, "lower")
+        found = torch.ones_like(at[0], dtype=torch.bool)
+        for x, a, b in zip(at, self.lower, self.upper, strict=True):
+            found &= (x >= a) & (x < b)
+        return found
+
+
+@part
+class Ball:
+    """A ball, on plane grids a disc, on lines a segment."""
+
+    center: Vector
+    """Its middle."""
+    radius: Annotated[float, Gt(0)]
+    """Its radius."""
+    kind: Literal["ball"] = "ball"
+
+    def inside(self, points: Points) -> Tensor:
+        """Return whether the points are at most ``radius`` from the centre."""
+        at = _along(points, self.center, "center")
+        square = sum((x - c) ** 2 for x, c in zip(at, self.center, strict=True))
+        return square <= self.radius**2  # type: ignore[return-value]
+
+
+@part
+class Polygon:
+    """A simple polygon in the plane of x and y; on a 3D grid a prism along z."""
+
+    corners: Annotated[tuple[tuple[float, float], ...], Len(3, 4096)]
+    """Its corners in order, either way round."""
+    kind: Literal["polygon"] = "polygon"
+
+    dimensions: ClassVar = (2, 3)
+
+    def inside(self, points: Points) -> Tensor:
+        """Return whether a ray along x crosses the outline an odd number of times."""
+        if len(points) < 2:
+            raise ValueError("a polygon needs a 2D or 3D grid")
+        x, y = points[:2]
+        found = torch.zeros_like(x, dtype=torch.bool)
+        for (x0, y0), (x1, y1) in zip(
+            self.corners, (*self.corners[1:], self.corners[0]), strict=True
+        ):
+            if y0 == y1:
+                continue
+            crosses = (y0 > y) != (y1 > y)
+            found ^= crosses & (x < x0 + (y - y0) * ((x1 - x0) / (y1 - y0)))
+        return found
+
+
+@part
+class Where:
+    """All points where a condition holds, such as ``x**2 + 4*y**2 < 1 and x > 0``."""
+
+    condition: str
+    """Expression of x, y, z; the region is where it is true (not zero)."""
+    kind: Literal["where"] = "where"
+
+    def __post_init__(self) -> None:
+        Expression(self.condition)
+
+    def inside(self, points: Points) -> Tensor:
+        """Return where the condition holds."""
+        values = dict(zip("xyz", points, strict=False))
+        return Expression(self.condition)(values) != 0

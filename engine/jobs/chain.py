@@ -1,0 +1,121 @@
+"""From a scenario of the chain to the job that runs it."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from ...models.potentials.pair import BOHR, PairLabel, Prior
+from ..chain.goal import Window
+from ..chain.job import Chain, Upstream
+from ..chain.labelling import Plan
+from ..chain.particles import ParticleShock
+from ..chain.properties import Atoms
+from ..chain.shock import GAMMA, ShockTube
+from ..errors import InputError
+from ..gas.collisions.published import PUBLISHED, Published
+from ..gas.exact import shock_jump
+from ..learn.labelers import check_installed
+from ..schema.chain import ChainScenario, PublishedLabels
+
+
+@dataclass(frozen=True)
+class FromPublished:
+    """Labels that a published potential gives."""
+
+    published: Published
+    error: float
+
+    def label(self, separation: float) -> PairLabel:
+        """Return its energy, with the error that was asked for."""
+        r = torch.tensor(separation, dtype=torch.float64)
+        energy = float(self.published.pair(r))
+        return PairLabel(separation, energy, self.error * abs(energy))
+
+
+def assemble(scenario: ChainScenario, base: Path) -> Chain:
+    """Return the job.
+
+    Raises:
+        InputError: quantum chemistry is not installed or does not treat the element, or
+            temperatures lie beyond what the first labels can vouch for.
+    """
+    del base
+    s, known = scenario, PUBLISHED[scenario.atoms.symbol]
+    labeler = s.labels.labeler
+    if isinstance(labeler, PublishedLabels):
+        labeler = FromPublished(known, labeler.error)
+    else:
+        check_installed(labeler, "labels.labeler")
+    shocks = _upstream(s)
+    temperatures = [
+        s.shock.temperature * x for m in s.shock.mach for x in _ends(shocks.tube, m)
+    ]
+    window = Window(
+        Atoms(known.symbol, known.mass, known.bosons),
+        min(*temperatures, *s.transport.temperatures),
+        max(*temperatures, *s.transport.temperatures),
+        s.transport.quantum,
+    )
+    _check_reach(s, known, window)
+    plan = Plan(
+        tuple(r * BOHR for r in s.labels.start), s.labels.nearest * BOHR,
+        s.labels.farthest * BOHR, s.labels.tolerance, s.labels.most,
+        s.labels.finer is not None,
+    )  # fmt: skip
+    prior = Prior(
+        s.atoms.dispersion or known.dispersion,
+        s.potential.length * BOHR,
+        s.potential.amplitude,
+    )
+    return Chain(
+        labeler, s.labels.finer, plan, prior, window, known, s.transport.temperatures,
+        shocks, s.shock.of, s.difference,
+    )  # fmt: skip
+
+
+def _upstream(s: ChainScenario) -> Upstream:
+    shock, some = s.shock, s.shock.particles
+    particles: list[ParticleShock] = []
+    for mach in some.mach if some is not None else ():
+        assert some is not None
+        particles.append(
+            ParticleShock(
+                mach,
+                some.per_free_path,
+                settling=some.settling,
+                steps=some.steps,
+                seed=s.seed,
+            )
+        )
+    tube = ShockTube(shock.of, shock.cells, shock.extent, shock.nodes, shock.settling)
+    return Upstream(shock.temperature, shock.pressure, shock.mach, tuple(particles), tube)
+
+
+def _ends(tube: ShockTube, mach: float) -> tuple[float, float]:
+    """Coldest and hottest temperature that a shock asks for, over that ahead."""
+    found = replace(tube, mach=mach).temperatures
+    return float(found.min()), float(found.max())
+
+
+def _check_reach(s: ChainScenario, known: Published, window: Window) -> None:
+    """Refuse gas that is hotter than the nearest separation describes."""
+    first = min(s.labels.start) - 0.5 * s.potential.length
+    r = torch.tensor(max(first * BOHR, known.smallest), dtype=torch.float64)
+    highest = float(known.pair(r)) / 45.0
+    if window.hottest > highest:
+        mach = max(s.shock.mach)
+        raise InputError(
+            f"labels.start: {min(s.labels.start):g} bohr describes gas up to "
+            f"{highest:.4g} K; Mach {mach:g} (or transport.temperatures) asks for "
+            f"{window.hottest:.4g} K; start with a smaller separation"
+        )
+    hot = shock_jump(max(s.shock.mach), GAMMA)[3] * s.shock.temperature
+    if hot > 2e4:
+        raise InputError(
+            f"shock.mach: {max(s.shock.mach):g} heats the gas to {hot:.4g} K, where its "
+            "atoms ionise; at most 20000 K"
+        )
+
+
+__all__: list[str] = ["assemble"]

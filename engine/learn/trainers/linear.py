@@ -1,0 +1,396 @@
+"""Training of potentials that are linear in their weights: least squares with a prior.
+
+Energies, forces and virials of frame f are linear in the weights w, so the minimum of
+
+    sum_f |F_f - X_f w|^2 / h_f^2 + (E_f - X_f w)^2 / (n_f h_f^2 l_E^2)
+          + |W_f - X_f w|^2 / (n_f h_f^2 l_W^2) + lambda sum_k (s_k d_k^2 w_k)^2
+
+follows from one set of normal equations. All scales are the data's own: the noise ``h_f``
+of a frame is in proportion to its forces, for errors of a model are, with a floor, so that
+small strains count; the lengths turn a force into the energy and virial that it does; s_k
+is the size of a feature in the forces and d_k its degree, so that what oscillates must be
+needed. lambda is chosen on frames left out, in turns (:data:`FOLDS`), by the same sum.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import scipy.linalg
+import torch
+from annotated_types import Ge, Gt
+from torch import Tensor
+
+from ....models.parts import part
+from ....models.potentials.cluster_expansion import LinearPotential, antithetic
+from ....models.potentials.harmonics import harmonics, harmonics_gradient
+from ....models.potentials.radial import (
+    chebyshev_functions,
+    chebyshev_functions_gradient,
+    polar,
+)
+from ....models.potentials.sums import ZblSumPotential
+from ...kernels.products import design
+from .job import deviation_factor
+from .potential import Errors
+from .tables import Geometry, TrainingSet, assemble_forces
+
+LANES = 8
+STRENGTHS = tuple(10.0**k for k in range(-12, -5))
+"""Values of lambda that are tried; the equations' columns are scaled to a size of one."""
+
+ROUNDING = 1e-12
+"""Added to the diagonal: what is smaller is lost in the sums."""
+
+_SQUARE = (0, 3, 4, 3, 1, 5, 4, 5, 2)
+"""Where the components of a full matrix stand among the six."""
+
+_PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
+"""Components of a symmetric matrix, as the kernel orders them."""
+
+
+@part
+class LeastSquares:
+    """What a label weighs, in units of the data's own spreads; the same for every set."""
+
+    floor: Annotated[float, Gt(0)] = 0.3
+    """Noise of a frame grows with the square root of its forces; without any it is that of
+    a frame with this part of the set's root mean square force."""
+    energy: Annotated[float, Gt(0)] = 0.03
+    """Length that turns a force error into an energy error, in parts of the shortest
+    distance; shorter: energies weigh more."""
+    virial: Annotated[float, Gt(0)] = 1.0
+    """The same for virials."""
+    folds: Annotated[int, Ge(2)] = 8
+    """Parts of the set that are left out in turns."""
+    order: Annotated[float, Ge(0)] = 2.0
+    """Power of a product's degree in the prior."""
+    kind: Literal["least_squares"] = "least_squares"
+
+    def weights(self, decay: float) -> tuple[float, float, float]:
+        """Return that energies, forces and virials all count, at any time."""
+        del decay
+        return self.energy, 1.0, self.virial
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One frame as linear equations; columns: features of every species, then counts.
+
+    Attributes:
+        matrix: ``[1 + 3 atoms + 6, columns]``: energy, forces, virial.
+        target: labels, less what is not learned.
+        weight: of each row; 0 for a virial that is not known.
+    """
+
+    matrix: np.ndarray
+    target: np.ndarray
+    weight: np.ndarray
+
+
+class Equations:
+    """Rows of the frames of a set for the basis of a model."""
+
+    def __init__(self, model: Any, data: TrainingSet, settings: LeastSquares) -> None:
+        self.network, self.repulsion = _split(model)
+        self.data, self.settings = data, settings
+        program = self.network.program
+        self.features = len(program.features)
+        self.columns = len(data.species) * (self.features + 1)
+        self.program = {
+            name: torch.from_numpy(getattr(program, name)).contiguous()
+            for name in ("begin", "left", "right", "factor", "features")
+        }
+        places = torch.from_numpy(program.places()).int()
+        for name, column in zip(("kind", "function", "column"), places.T, strict=True):
+            self.program[name] = column.contiguous()
+        forces = np.concatenate([f.forces for f in data.frames])
+        self.spread = math.sqrt(float((forces**2).mean())) or 1.0
+        self.length = shortest(data)
+
+    def rows(self, index: int) -> Rows:
+        """Return the equations of a frame."""
+        frame, g = self.data.frames[index], self.data.geometry[index]
+        atoms, kinds = len(frame.symbols), len(self.data.species)
+        energy, forces, virial = design(
+            self.program, self._tables(g), kinds * self.features
+        )
+        matrix = np.zeros((1 + 3 * atoms + 6, self.columns))
+        wide = kinds * self.features
+        matrix[0, :wide], matrix[1:-6, :wide] = energy, forces.flatten(0, 1)
+        matrix[-6:, :wide] = virial
+        matrix[0, wide:] = np.bincount(g.species.numpy(), minlength=kinds)
+        known = frame.virial is not None
+        labels = frame.virial if frame.virial is not None else np.zeros((3, 3))
+        target = np.concatenate(
+            [[frame.energy], frame.forces.ravel(), [labels[a, b] for a, b in _PAIRS]]
+        )
+        target = target - self._repelled(g)
+        forces = float((frame.forces**2).mean()) / self.spread**2
+        h = self.spread * (forces + self.settings.floor**2) ** 0.25
+        root = math.sqrt(atoms) * self.length * h
+        weight = np.full(len(matrix), 1 / h)
+        weight[0] = 1 / (root * self.settings.energy)
+        weight[-6:] = known / (root * self.settings.virial)
+        if self.data.weights:
+            weight *= math.sqrt(self.data.weights[index])
+        return Rows(matrix, target, weight)
+
+    def _tables(self, g: Geometry) -> dict[str, Tensor]:
+        network, pad = self.network, -g.mask.shape[1] % LANES
+        distance, unit = polar(g.displacements, g.mask, network.cutoff)
+        inside = g.mask[..., None].double()
+        given = (network.program.radial, network.config.switch_start, network.cutoff)
+        angular = harmonics(unit, network.lmax) * inside
+        turn = harmonics_gradient(unit, distance, network.lmax) * inside
+        kinds = torch.repeat_interleave(
+            torch.arange(len(self.data.blocks)), torch.tensor(self.data.blocks)
+        )
+        tables = {
+            "phi": (chebyshev_functions(distance, *given) * inside).mT,
+            "slope": (chebyshev_functions_gradient(distance, *given) * inside).mT,
+            "angular": angular.mT,
+            "turn": turn.movedim(0, 1).mT,
+            "unit": (unit * inside).mT,
+            "place": (g.displacements * inside).mT,
+        }
+        tables = {
+            name: torch.nn.functional.pad(table, (0, pad)).contiguous()
+            for name, table in tables.items()
+        }
+        neighbour = torch.where(g.mask, g.neighbour, -1)
+        slots = kinds.expand(g.mask.shape)
+        none = {"value": -1}
+        tables["neighbour"] = torch.nn.functional.pad(neighbour, (0, pad), **none).int()
+        tables["kinds"] = torch.nn.functional.pad(kinds, (0, pad), **none).int()
+        tables["moments"] = network.moments(g.displacements, slots, g.mask).contiguous()
+        tables["species"] = g.species.int()
+        return tables
+
+    def _repelled(self, g: Geometry) -> np.ndarray:
+        """Return energy, forces and virial of the repulsion that is not learned."""
+        if self.repulsion is None:
+            return np.zeros(1 + 3 * len(g.species) + 6)
+        kinds = torch.repeat_interleave(
+            torch.arange(len(self.data.blocks)), torch.tensor(self.data.blocks)
+        ).expand(g.mask.shape)
+        with torch.enable_grad():
+            d = g.displacements.detach().requires_grad_()
+            energy = self.repulsion(d, kinds, g.mask, g.species).sum()
+            (slope,) = torch.autograd.grad(energy, d)
+        forces = assemble_forces(slope[None], g)[0].ravel()
+        virial = -torch.einsum("aki,akj->ij", g.displacements, slope)
+        six = torch.stack([virial[a, b] for a, b in _PAIRS])
+        return torch.cat([energy.detach()[None], forces, six]).numpy()
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A fitted committee and what was found on the way.
+
+    Attributes:
+        mean: ``[columns]`` solution on all frames.
+        draws: ``[draws, columns]`` directions that the frames leave open, scaled so that
+            the committee's deviation is the error of the frames left out.
+        strength: lambda, in parts of the mean diagonal.
+        scores: of every lambda: weighted mean square of the frames left out, per frame.
+        held: errors of all frames, each by the solution that had not seen it.
+    """
+
+    mean: np.ndarray
+    draws: np.ndarray
+    strength: float
+    scores: dict[float, float]
+    held: Errors
+
+
+def fit(
+    model: Any, data: TrainingSet, settings: LeastSquares, seed: int
+) -> Iterator[tuple[int, int, Solution | None]]:
+    """Fit; yields frames done and frames in all, at last with the solution.
+
+    """
+    frames = len(data.frames)
+    equations = Equations(model, data, settings)
+    fold = np.random.default_rng(seed).permutation(frames) % settings.folds
+    sums = _Sums.empty(settings.folds, equations.columns)
+    for index in range(frames):
+        sums.add(int(fold[index]), equations.rows(index))
+        yield index + 1, 2 * frames, None
+    solver = sums.solver(equations, settings.order)
+    left_out = np.stack(
+        [[solver.solve(strength, k) for strength in STRENGTHS]
+         for k in range(settings.folds)]
+    )  # fmt: skip
+    losses, errors = np.zeros(len(STRENGTHS)), []
+    for index in range(frames):
+        rows = equations.rows(index)
+        error = left_out @ rows.matrix.T - rows.target
+        mine = error[fold[index]]
+        losses += ((mine * rows.weight) ** 2).sum(1)
+        errors.append(error.astype(np.float32))
+        yield frames + index + 1, 2 * frames, None
+    best = int(np.argmin(losses))
+    mean = solver.solve(STRENGTHS[best], None)
+    mix = _mixtures(settings.folds, max(equations.network.members // 2, 1), seed)
+    draws = mix @ left_out[:, best]
+    held = _errors(
+        data,
+        [error[k, best][None] for error, k in zip(errors, fold, strict=True)],
+        [mix @ error[:, best] for error in errors],
+    )
+    factor = deviation_factor(held)
+    if not math.isfinite(factor):
+        factor = 1.0
+    scores = dict(zip(STRENGTHS, (losses / frames).tolist(), strict=True))
+    held = replace(held, deviation=held.deviation * factor)
+    yield (
+        2 * frames,
+        2 * frames,
+        Solution(mean, draws * factor, STRENGTHS[best], scores, held),
+    )
+
+
+@dataclass
+class _Sums:
+    """Normal equations of every part."""
+
+    parts: np.ndarray
+    sides: np.ndarray
+
+    @staticmethod
+    def empty(folds: int, columns: int) -> "_Sums":
+        """Return sums of nothing."""
+        return _Sums(np.zeros((folds, columns, columns)), np.zeros((folds, columns)))
+
+    def add(self, part: int, rows: Rows) -> None:
+        """Add a frame to its part."""
+        weighted = rows.matrix * rows.weight[:, None]
+        self.parts[part] += weighted.T @ weighted
+        self.sides[part] += weighted.T @ (rows.weight * rows.target)
+
+    def solver(self, equations: "Equations", order: float) -> "_Solver":
+        """Return the equations with columns of one size, and the prior."""
+        kinds = len(equations.data.species)
+        scale = np.sqrt(np.einsum("kii->i", self.parts))
+        scale = np.where(scale > 1e-12 * scale.max(), scale, 1.0)
+        degrees = np.tile(equations.network.program.degrees, kinds)
+        prior = (degrees / max(degrees.mean(), 1e-9)) ** (2 * order)
+        return _Solver(
+            self.parts / scale[:, None] / scale, self.sides / scale, scale,
+            np.concatenate([prior, np.zeros(kinds)]),
+        )  # fmt: skip
+
+
+class _Solver:
+    """Normal equations with one part left out."""
+
+    def __init__(
+        self, parts: np.ndarray, sides: np.ndarray, scale: np.ndarray, prior: np.ndarray
+    ) -> None:
+        self.parts, self.sides, self.scale, self.prior = parts, sides, scale, prior
+        self.whole, self.side = parts.sum(0), sides.sum(0)
+
+    def solve(self, strength: float, without: int | None) -> np.ndarray:
+        """Return the weights for a lambda."""
+        matrix, side = self.whole.copy(), self.side
+        if without is not None:
+            matrix, side = matrix - self.parts[without], side - self.sides[without]
+        matrix[np.diag_indices_from(matrix)] += strength * self.prior + ROUNDING
+        return scipy.linalg.solve(matrix, side, assume_a="pos") / self.scale
+
+
+def _mixtures(folds: int, count: int, seed: int) -> np.ndarray:
+    """Return random mixtures ``[count, folds]`` of the jackknife's directions."""
+    mix = np.random.default_rng(seed + 1).normal(size=(count, folds))
+    return mix - mix.mean(1, keepdims=True)
+
+
+def _errors(
+    data: TrainingSet, means: Sequence[np.ndarray], spreads: Sequence[np.ndarray]
+) -> Errors:
+    """Return the errors of frames from those of a mean, and from deviations of draws.
+
+    Args:
+        data: the frames.
+        means: of every frame ``[members, rows]``.
+        spreads: of every frame ``[draws, rows]``.
+    """
+    energy, forces, virial, deviation, predicted, there = [], [], [], [], [], []
+    for frame, error, spread in zip(data.frames, means, spreads, strict=True):
+        atoms = len(frame.symbols)
+        rows = torch.from_numpy(np.concatenate([error, error.mean(0, keepdims=True)]))
+        energy.append(rows[:, 0] / atoms)
+        forces.append(rows[:, 1:-6].unflatten(1, (atoms, 3)))
+        known = 1.0 if frame.virial is not None else math.nan
+        six = rows[:, -6:] * (known / atoms)
+        virial.append(torch.stack([six[:, k] for k in _SQUARE], 1).unflatten(1, (3, 3)))
+        draws = torch.from_numpy(spread[:, 1:-6]).unflatten(1, (atoms, 3))
+        deviation.append(draws.square().sum(-1).mean(0).sqrt())
+        predicted.append(frame.energy + rows[-1, 0])
+        there.append(torch.from_numpy(frame.forces) + forces[-1][-1])
+    sizes = torch.tensor([len(frame.symbols) for frame in data.frames])
+    return Errors(
+        torch.stack(energy, 1), torch.cat(forces, 1), torch.stack(virial, 1),
+        torch.cat(deviation), torch.stack(predicted), torch.cat(there),
+        torch.repeat_interleave(torch.arange(len(sizes)), sizes),
+    )  # fmt: skip
+
+
+def errors_of(model: Any, data: TrainingSet) -> Errors:
+    """Compare a model with the labels of all frames of a set, by its equations."""
+    equations = Equations(model, data, LeastSquares())
+    network = equations.network
+    weights = network.weights.detach().double().flatten(1)
+    bias = network.energy_bias.expand(len(weights), -1)
+    solutions = torch.cat([weights, bias], 1).numpy()
+    errors = []
+    for index in range(len(data.frames)):
+        rows = equations.rows(index)
+        errors.append(solutions @ rows.matrix.T - rows.target)
+    return _errors(data, errors, [error - error.mean(0) for error in errors])
+
+
+def shortest(data: TrainingSet) -> float:
+    """Return the shortest distance in a set, angstrom."""
+    near = [g.displacements[g.mask].norm(dim=-1) for g in data.geometry]
+    return min((float(d.min()) for d in near if len(d)), default=data.cutoff)
+
+
+def install(model: Any, mean: np.ndarray, draws: np.ndarray) -> None:
+    """Write a solution into a model as a committee around it."""
+    network, _ = _split(model)
+    kinds, features = len(network.species), len(network.program.features)
+    weights = torch.from_numpy(mean[:-kinds]).reshape(1, kinds, features)
+    spread = torch.from_numpy(draws[:, :-kinds]).reshape(-1, kinds, features)
+    if network.members > 1:
+        weights = antithetic(weights, spread)
+    with torch.no_grad():
+        network.weights.copy_(weights)
+        network.energy_bias.copy_(torch.from_numpy(mean[-kinds:]))
+
+
+def _split(model: Any) -> tuple[LinearPotential, Any]:
+    """Return the linear part of a model and what stands beside it."""
+    if isinstance(model, ZblSumPotential):
+        return model.network, model.repulsion  # type: ignore[return-value]
+    return model, None
+
+
+def is_linear(form: Any) -> bool:
+    """Whether a form is solved for instead of trained step by step."""
+    return getattr(getattr(form, "network", form), "kind", "") == "cluster_expansion"
+
+
+__all__ = [
+    "Equations",
+    "LeastSquares",
+    "Solution",
+    "errors_of",
+    "fit",
+    "install",
+    "is_linear",
+    "shortest",
+]

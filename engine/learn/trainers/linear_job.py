@@ -1,0 +1,106 @@
+"""The job of a training scenario whose model is solved for, not trained step by step."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ....models.card import save_module
+from ...protocols import Check, Figure, Outcome
+from .elastic import elastic_figures
+from .job import UNITS, domain_of, error_figures, frames_hash, write_curve, write_parity
+from .linear import LeastSquares, Solution, errors_of, fit, install
+from .tables import TrainingSet
+
+
+@dataclass(frozen=True)
+class LinearJob:
+    """Solves for one committee and writes ``NAME.safetensors`` with its card.
+
+    Attributes:
+        form: configuration of the model, with ``build(seed)``.
+        settings: what labels weigh.
+        data: labelled frames, with their neighbours.
+        test: the same for the final errors, or None.
+        files: where the frames came from, for the card.
+        name: of the files that are written.
+        seed: of the parts that are left out in turns, and of the committee.
+        threads: CPU threads.
+    """
+
+    form: Any
+    settings: LeastSquares
+    data: TrainingSet
+    test: TrainingSet | None
+    files: Sequence[Path]
+    name: str = "model"
+    seed: int = 1
+    threads: int = 1
+
+    def run(self, folder: Any, report: Any) -> Outcome:
+        """Solve; tens of seconds, so there are no checkpoints."""
+        torch.set_num_threads(self.threads)
+        begun = time.process_time()
+        model = self.form.build(self.seed).double()
+        solution = None
+        for done, count, solution in fit(model, self.data, self.settings, self.seed):
+            if done % 20 == 0 or done == count:
+                report.progress(done, count, {"frames": str(done % len(self.data.frames))})
+        assert solution is not None
+        install(model, solution.mean, solution.draws)
+        seconds = time.process_time() - begun
+        figures = {
+            "cpu_seconds": Figure(seconds, "s", note="equations, solution, left-out parts"),
+            "parameters": Figure(len(solution.mean), ""),
+            "prior": Figure(solution.strength, "", note="chosen on the frames left out"),
+            **error_figures(solution.held, "validation"),
+            **elastic_figures(self.data, errors_of(model, self.data)),
+        }
+        if self.test is not None:
+            errors = errors_of(model, self.test)
+            figures |= error_figures(errors, "test")
+            write_parity(folder.store, errors, self.test.frames)
+        write_curve(folder.store, _curve(solution))
+        record = self._card(figures)
+        save_module(folder.path / f"{self.name}.safetensors", model, record)
+        return Outcome(figures, [_finite(solution)])
+
+    def _card(self, figures: dict[str, Figure]) -> dict[str, Any]:
+        return {
+            "units": UNITS,
+            "data": {
+                "files": [f"{path.parent.name}/{path.name}" for path in self.files],
+                "sha256": frames_hash(self.data.frames),
+                "frames": len(self.data.frames),
+                "held_out": f"each of {self.settings.folds} parts in turn",
+            },
+            "domain": domain_of(self.data),
+            "training": {**asdict(self.settings), "seed": self.seed},
+            "figures": {
+                name: {"value": figure.value, "unit": figure.unit, "note": figure.note}
+                for name, figure in figures.items()
+            },
+            # draws were scaled so that a deviation is an expected error
+            "deviation_factor": 1.0 if self.form.members > 1 else None,
+            "audits": {},
+        }
+
+
+def _curve(solution: Solution) -> list[dict[str, float]]:
+    """Return the error of the frames left out for every strength of the prior."""
+    return [
+        {"step": k, "prior": strength, "left_out": score}
+        for k, (strength, score) in enumerate(solution.scores.items())
+    ]
+
+
+def _finite(solution: Solution) -> Check:
+    wrong = int((~np.isfinite(solution.mean)).sum() + (~np.isfinite(solution.draws)).sum())
+    return Check("weights finite", "health", wrong, 0, note="weights that are not finite")
+
+
+__all__ = ["LinearJob"]

@@ -1,0 +1,187 @@
+"""What a scenario of the chain from quantum chemistry to a shock may say."""
+
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from ..gas.collisions.published import PUBLISHED
+from ..learn.labelers.dimer import DimerLabeler
+from .base import Common, Section
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class AtomsSection(Section):
+    """The atoms of the gas: mass and dispersion follow from the symbol."""
+
+    symbol: Literal["He", "Ne", "Ar", "Kr", "Xe"] = "He"
+    """Noble gas."""
+    mass: Positive | None = None
+    """amu; if given it must be that of the symbol."""
+    dispersion: tuple[Positive, ...] | None = None
+    """C6, C8, C10 in hartree bohr^n; if given they must be within 5 % of those known."""
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        known = PUBLISHED[self.symbol]
+        if self.mass is not None and abs(self.mass / known.mass - 1) > 1e-3:
+            raise ValueError(
+                f"mass: {self.mass} contradicts symbol = {self.symbol!r}, whose mass is "
+                f"{known.mass}; leave it out"
+            )
+        pairs = zip(self.dispersion or (), known.dispersion, strict=False)
+        for given, value in pairs:
+            if abs(given / value - 1) > 0.05:
+                raise ValueError(
+                    f"dispersion: {given} contradicts symbol = {self.symbol!r}, for which "
+                    f"{value:.5g} is known; leave it out"
+                )
+        return self
+
+
+class PublishedLabels(Section):
+    """Labels from the published potential of the atoms, exact."""
+
+    kind: Literal["published"] = "published"
+    error: Annotated[float, Field(ge=1e-6, le=0.1)] = 1e-4
+    """Relative standard error that they are given."""
+
+
+class LabelsSection(Section):
+    """Which interaction energies are computed, and how."""
+
+    labeler: Annotated[DimerLabeler | PublishedLabels, Field(discriminator="kind")]
+    """Quantum chemistry, or a published potential."""
+    finer: DimerLabeler | None = None
+    """A higher level of theory, asked where the common error decides."""
+    start: Annotated[tuple[Positive, ...], Field(min_length=3, max_length=24)] = (
+        2.0,
+        4.0,
+        5.6,
+    )
+    """Separations that are labelled first, bohr."""
+    nearest: Positive = 1.5
+    """Smallest separation that may be labelled, bohr."""
+    farthest: Positive = 9.0
+    """Largest, bohr."""
+    tolerance: Annotated[float, Field(gt=1e-5, le=0.5)] = 0.003
+    """Relative error bar of the thickness at which labelling stops."""
+    most: Annotated[int, Field(ge=3, le=100)] = 12
+    """Labels."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if len(set(self.start)) < len(self.start):
+            raise ValueError("start: separations repeat")
+        if self.nearest >= self.farthest:
+            raise ValueError("nearest must lie below farthest")
+        return self
+
+
+class PotentialSection(Section):
+    """What is assumed of the potential between labels."""
+
+    length: Positive = 1.0
+    """Over which the relative correction varies, bohr."""
+    amplitude: Annotated[float, Field(gt=0, le=0.5)] = 0.02
+    """Of the relative correction."""
+
+
+class TransportSection(Section):
+    """The dilute gas."""
+
+    temperatures: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=64)] = (
+        300.0, 500.0, 700.0, 1000.0,
+    )  # fmt: skip
+    """K, at which it is compared with the published potential."""
+    quantum: bool = True
+    """Phase shifts for slow collisions."""
+
+
+class ParticlesSection(Section):
+    """Direct simulation Monte Carlo of the same shocks."""
+
+    mach: Annotated[
+        tuple[Annotated[float, Field(gt=1.05, le=12)], ...], Field(min_length=1)
+    ]
+    """Mach numbers."""
+    per_free_path: Annotated[float, Field(ge=20, le=1e6)] = 1500.0
+    """Particles in a mean free path ahead."""
+    settling: Annotated[int, Field(ge=100)] = 2000
+    """Steps before particles are counted."""
+    steps: Annotated[int, Field(ge=160)] = 8000
+    """Steps that are counted."""
+
+
+class ShockSection(Section):
+    """The shocks, all in the same gas ahead."""
+
+    temperature: Positive = 300.0
+    """K, ahead."""
+    pressure: Positive = 6.67
+    """Pa, ahead."""
+    mach: Annotated[
+        tuple[Annotated[float, Field(gt=1.05, le=10)], ...], Field(min_length=1)
+    ]
+    """Mach numbers of the kinetic equation (Shakhov's model)."""
+    of: Annotated[float, Field(gt=1.05, le=10)] = 2.0
+    """Mach number whose thickness the labels are chosen for."""
+    cells: Annotated[int, Field(ge=40, le=600)] = 120
+    """Of the kinetic equation."""
+    extent: Annotated[float, Field(ge=8, le=100)] = 14.0
+    """Half width of the box, mean free paths ahead."""
+    nodes: Annotated[int, Field(ge=32, le=400)] = 64
+    """Velocities."""
+    settling: Annotated[int, Field(ge=100, le=100_000)] = 1500
+    """Time steps before Newton's method."""
+    particles: ParticlesSection | None = None
+    """Without it the Boltzmann equation itself is not solved."""
+
+    @model_validator(mode="after")
+    def _has_goal(self) -> Self:
+        if self.of not in self.mach:
+            raise ValueError(f"of: {self.of:g} is none of mach {self.mach}")
+        return self
+
+
+class ChainScenario(Common):
+    """From interaction energies of two atoms to shock waves in their gas."""
+
+    job: ClassVar[str] = "scalebridge.engine.jobs.chain:assemble"
+    kind: Literal["chain"]
+    precision: Literal["f64"] = "f64"
+    """Gradients are certified in double precision."""
+    device: Literal["cpu"] = "cpu"
+    """Where it runs."""
+    atoms: AtomsSection = AtomsSection()
+    """The gas."""
+    labels: LabelsSection
+    """Quantum chemistry."""
+    potential: PotentialSection = PotentialSection()
+    """The learned potential."""
+    transport: TransportSection = TransportSection()
+    """The dilute gas."""
+    shock: ShockSection
+    """The shocks."""
+    difference: Annotated[float, Field(gt=1e-4, le=0.05)] = 0.01
+    """Relative step of the finite difference that checks the gradient."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_symbol(cls, data: Any) -> Any:
+        """The labelers take the atoms' symbol; theirs need not be written."""
+        if not isinstance(data, dict) or not isinstance(data.get("labels"), dict):
+            return data
+        atoms = data.get("atoms")
+        symbol = atoms.get("symbol", "He") if isinstance(atoms, dict) else "He"
+        labels = dict(data["labels"])
+        for key in ("labeler", "finer"):
+            item = labels.get(key)
+            if isinstance(item, dict) and item.get("kind", "dimer") == "dimer":
+                own = item.setdefault("symbol", symbol) if "symbol" in item else symbol
+                if own != symbol:
+                    raise ValueError(
+                        f"labels.{key}.symbol: {own!r} contradicts atoms.symbol {symbol!r}"
+                    )
+                labels[key] = {"kind": "dimer", **item, "symbol": symbol}
+        return {**data, "labels": labels}

@@ -1,0 +1,184 @@
+"""Linear potential: the energy of an atom is a sum of invariant products of moments.
+
+    E_i = e_s + sum_k w_sk B_k(A),    A_tnlm = sum over neighbours j of species t of
+                                               T_n(x(r_ij)) w(r_ij) Y_lm(u_ij),
+
+with Chebyshev polynomials T_n, ``x = 2 (r / cutoff - 1)^2 - 1``, the quintic switch w, and
+the products B of :mod:`.products`, complete up to a degree. Weights follow from labels by
+one solution of linear equations, so nothing is drawn at random and nothing has to converge;
+a committee is a sample of what the labels leave open.
+"""
+
+from dataclasses import replace
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Ge, Gt, Interval, Len
+from torch import Tensor, nn
+
+from ..parts import part
+from .fields import Members, Positive
+from .harmonics import MAX_DEGREE, harmonics
+from .products import Program, build_program
+from .radial import chebyshev_functions, polar
+
+Limits = Annotated[tuple[Annotated[float, Ge(0)], ...], Len(1, 4)]
+
+
+@part
+class ClusterExpansion:
+    """Sum of all products of moments up to a degree; solved for, not iterated."""
+
+    species: tuple[str, ...] = ()
+    """Chemical symbols; those of the data by default."""
+    cutoff: Positive = 5.0
+    """Interaction range in angstrom."""
+    switch_start: Positive = 0.5
+    """Distance at which the switch begins to fall, angstrom."""
+    degrees: Limits = (15.0, 12.0, 11.0, 9.0)
+    """Highest degree of the products of one, two, three and four moments."""
+    angular: Annotated[float, Gt(0)] = 1.0
+    """What one unit of l counts in the degree; one radial polynomial more counts 1."""
+    radial: Annotated[int, Interval(ge=1, le=24)] = 16
+    """Most radial functions."""
+    lmax: Annotated[int, Interval(ge=1, le=MAX_DEGREE)] = 6
+    """Highest angular degree of a moment."""
+    members: Members = 4
+    """Size of the committee: pairs on both sides of the solution, which is their mean."""
+    kind: Literal["cluster_expansion"] = "cluster_expansion"
+
+    def __post_init__(self) -> None:
+        """Refuse a switch that does not fall.
+
+        Raises:
+            ValueError: it begins beyond the cutoff.
+        """
+        if self.switch_start >= self.cutoff:
+            raise ValueError("switch_start must lie below cutoff")
+
+    def program(self) -> Program:
+        """Return the products."""
+        count = max(len(self.species), 1)
+        return build_program(self.degrees, self.angular, self.radial, self.lmax, count)
+
+    def build(self, seed: int = 0) -> "LinearPotential":
+        """Return the potential with weights of zero; there is nothing to draw."""
+        return LinearPotential(self)
+
+
+class LinearPotential(nn.Module):
+    """A potential that is linear in its weights.
+
+    Attributes:
+        config: how it was built.
+        species: chemical symbols, in the order of all species indices.
+        cutoff: angstrom.
+        members: size of the committee.
+        weights: ``[members, species, features]`` eV.
+        energy_bias: ``[species]`` eV, always f64.
+    """
+
+    energy_bias: Tensor
+    begin: Tensor
+    left: Tensor
+    right: Tensor
+    factor: Tensor
+    features: Tensor
+    places: Tensor
+
+    def __init__(self, config: ClusterExpansion) -> None:
+        super().__init__()
+        self.config, self.cutoff = config, config.cutoff
+        self.species, self.members = tuple(config.species), config.members
+        self.program = config.program()
+        self.lmax = self.program.lmax
+        count = len(self.program.features)
+        self.weights = nn.Parameter(torch.zeros(self.members, len(self.species), count))
+        self.register_buffer("energy_bias", torch.zeros(len(self.species)).double())
+        for name in ("begin", "left", "right", "factor", "features", "places"):
+            value = self.program.places() if name == "places" else getattr(self.program, name)
+            self.register_buffer(name, torch.from_numpy(value), persistent=False)
+
+    def _apply(self, fn, recurse: bool = True):  # noqa: ANN001, ANN202 - torch's signature
+        exact = self.energy_bias
+        super()._apply(fn, recurse)
+        # Total energies of 1e4 eV do not fit into f32, so the bias keeps its precision.
+        self.energy_bias = exact.to(self.energy_bias.device)
+        return self
+
+    def forward(
+        self,
+        displacements: Tensor,
+        neighbour_species: Tensor,
+        mask: Tensor,
+        species: Tensor,
+    ) -> Tensor:
+        """Return ``[members, atoms]`` eV; arguments as in ``DeepPotential.forward``."""
+        values = self.values(self.moments(displacements, neighbour_species, mask))
+        weights = self.weights[:, species.long()]
+        return (weights * values).sum(-1).double() + self.energy_bias[species.long()]
+
+    def moments(
+        self, displacements: Tensor, neighbour_species: Tensor, mask: Tensor
+    ) -> Tensor:
+        """Return the moments that products need, ``[atoms, inputs]``."""
+        distance, unit = polar(displacements, mask, self.cutoff)
+        angular = harmonics(unit, self.lmax) * mask[..., None]
+        radial = chebyshev_functions(
+            distance, self.program.radial, self.config.switch_start, self.cutoff
+        )
+        sums = []
+        for index in range(len(self.species)):
+            chosen = (neighbour_species == index)[..., None]
+            sums.append((radial * chosen).mT @ angular)
+        kind, function, column = self.places.T
+        return torch.stack(sums, 1)[:, kind, function, column]
+
+    def values(self, moments: Tensor) -> Tensor:
+        """Return all products ``B [atoms, features]``."""
+        inputs, nodes = moments.shape[1], moments
+        begin, sizes = self.begin.long(), torch.diff(self.begin).long()
+        owner = torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes)
+        for first, last in self._layers():
+            span = slice(int(begin[first]), int(begin[last]))
+            left, right = self.left[span].long(), self.right[span].long()
+            terms = nodes[:, left] * nodes[:, right] * self.factor[span].to(nodes)
+            made = nodes.new_zeros(len(nodes), last - first)
+            nodes = torch.cat([nodes, made.index_add(1, owner[span] - first, terms)], 1)
+        assert nodes.shape[1] == inputs + len(sizes)
+        return nodes[:, self.features.long()]
+
+    def _layers(self) -> list[tuple[int, int]]:
+        """Return ranges of computed nodes that need nothing of their own range."""
+        inputs, last = self.program.inputs, len(self.program.begin) - 1
+        layers, first = [], 0
+        begin = self.program.begin
+        for node in range(last):
+            span = slice(begin[node], begin[node + 1])
+            used = max(self.program.left[span].max(), self.program.right[span].max())
+            if used >= inputs + first:
+                layers.append((first, node))
+                first = node
+        return [*layers, (first, last)]
+
+    def member(self, index: int) -> "LinearPotential":
+        """Return one member of the committee as a potential of its own."""
+        return self._with(self.weights[index : index + 1])
+
+    def mean(self) -> "LinearPotential":
+        """Return the mean of the committee as a potential of its own."""
+        return self._with(self.weights.mean(0, keepdim=True))
+
+    def _with(self, weights: Tensor) -> "LinearPotential":
+        result = LinearPotential(replace(self.config, members=len(weights)))
+        result.to(weights.dtype).weights.data.copy_(weights.detach())
+        result.energy_bias.copy_(self.energy_bias)
+        return result
+
+
+def antithetic(solution: Tensor, draws: Tensor) -> Tensor:
+    """Return a committee ``[2 draws, ...]`` on both sides of its mean, the solution."""
+    return torch.cat([solution + draws, solution - draws])
+
+
+__all__ = ["ClusterExpansion", "LinearPotential", "antithetic"]

@@ -1,0 +1,138 @@
+"""Stress labels against energies and forces: what is swapped or rescaled is noticed."""
+
+import itertools
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, fcc111
+from ase.calculators.emt import EMT
+from ase.calculators.lj import LennardJones
+
+from scalebridge.engine.data.frames import LabelledFrame
+from scalebridge.engine.data.stress import judge, settle
+from scalebridge.engine.interop.ase import PotentialCalculator
+from scalebridge.engine.md.classical import StillingerWeber
+
+
+def labelled(atoms: Atoms, calculator, group: str) -> LabelledFrame:
+    atoms.calc = calculator
+    stress = atoms.get_stress(voigt=False)
+    return LabelledFrame(
+        tuple(atoms.get_chemical_symbols()), atoms.positions, np.array(atoms.cell),
+        np.array(atoms.pbc), float(atoms.get_potential_energy()), atoms.get_forces(),
+        -stress * atoms.get_volume(), group, group,
+    )  # fmt: skip
+
+
+def strained(cell: Atoms, size: float, rattle: float, seed: int) -> Atoms:
+    random = np.random.default_rng(seed)
+    atoms = cell.copy()
+    strain = random.uniform(-size, size, (3, 3))
+    atoms.set_cell(atoms.cell[:] @ (np.eye(3) + strain), scale_atoms=True)
+    atoms.rattle(rattle, seed=seed)
+    return atoms
+
+
+def alloy() -> Atoms:
+    atoms = bulk("Cu", cubic=True, a=3.75) * (2, 2, 1)
+    atoms.symbols[::3] = "Au"
+    return atoms
+
+
+def argon() -> Atoms:
+    return bulk("Ar", cubic=True, a=5.3) * (2, 1, 1)
+
+
+SETS = {
+    "copper": (lambda: bulk("Cu", cubic=True) * (2, 1, 1), EMT),
+    "alloy": (alloy, EMT),
+    "argon": (argon, lambda: LennardJones(sigma=3.4, epsilon=0.0104, rc=7.0)),
+    "silicon": (
+        lambda: bulk("Si", cubic=True),
+        lambda: PotentialCalculator(StillingerWeber()),
+    ),
+    "aluminium": (lambda: fcc111("Al", (2, 2, 3), vacuum=4.0, periodic=True), EMT),
+}
+
+
+@cache
+def frames_of(name: str) -> tuple[LabelledFrame, ...]:
+    cell, calculator = SETS[name]
+    kinds = {"hot": (0.0, 0.15), "strained": (0.05, 0.03)}
+    return tuple(
+        labelled(strained(cell(), size, rattle, 10 * k + 1), calculator(), group)
+        for group, (size, rattle) in kinds.items()
+        for k in range(16)
+    )
+
+
+def swapped(virial: np.ndarray, order: tuple[int, ...]) -> np.ndarray:
+    places = ((1, 2), (0, 2), (0, 1))
+    found = virial.copy()
+    for (i, j), k in zip(places, order, strict=True):
+        found[i, j] = found[j, i] = virial[places[k]]
+    return found
+
+
+ORDERS = [order for order in itertools.permutations(range(3)) if order != (0, 1, 2)]
+SIZES = [-1.0, 10.0, 0.1, 160.2, 1 / 160.2, -10.0]
+PLANTS = [(name, ORDERS[k % 5]) for k, name in enumerate(SETS)] + [
+    (name, ORDERS[(k + 2) % 5]) for k, name in enumerate(SETS)
+]
+PLANTS += [(name, SIZES[k]) for k, name in enumerate(SETS)]
+PLANTS += [(name, SIZES[-1 - k]) for k, name in enumerate(SETS)]
+
+
+def planted(name: str, plant) -> list[LabelledFrame]:
+    change = (lambda w: plant * w) if isinstance(plant, float) else (
+        lambda w: swapped(w, plant)
+    )  # fmt: skip
+    return [replace(f, virial=change(f.virial)) for f in frames_of(name)]
+
+
+@pytest.mark.parametrize(("name", "plant"), PLANTS)
+def test_planted_stress_is_noticed(name, plant):
+    with pytest.raises(ValueError, match="the stress does not fit energies and forces"):
+        settle(planted(name, plant), ambiguous=False, stated=False)
+
+
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("half", range(4))
+def test_good_sets_pass(name, half):
+    frames = frames_of(name)[half::4] if half else frames_of(name)
+    _, said = settle(frames, ambiguous=False, stated=False)
+    assert len(said) == 2
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_an_open_order_is_chosen_group_by_group(order):
+    frames = [
+        replace(f, virial=swapped(f.virial, order)) if f.group == "hot" else f
+        for f in frames_of("copper")
+    ]
+    mended, said = settle(frames, ambiguous=True, stated=False)
+    for ours, true in zip(mended, frames_of("copper"), strict=True):
+        assert np.allclose(ours.virial, true.virial)
+    assert all("chosen by energies and forces" in text for text in said)
+
+
+def test_what_the_keys_say_is_taken_and_named():
+    frames, said = settle(planted("copper", -1.0), ambiguous=False, stated=True)
+    assert np.allclose(frames[0].virial, -frames_of("copper")[0].virial)
+    assert any("contradicted" in text and "sign" in text for text in said)
+
+
+def test_the_unit_is_named():
+    verdict = judge(planted("copper", 160.2176))[0]
+    assert "GPa had been taken for eV/angstrom^3" in verdict.reason
+
+
+def test_too_few_labels_are_no_verdict():
+    frames = frames_of("copper")[:2]
+    assert judge(frames)[0].outcome == "unsure"
+    with pytest.raises(ValueError, match="say it with stress_order"):
+        settle(frames, ambiguous=True, stated=False)
+    assert len(settle(frames, ambiguous=True, stated=True)[0]) == 2

@@ -1,0 +1,326 @@
+"""Initial fields from expressions, regions, files and other runs."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import scalebridge as sb
+import scalebridge.engine.errors as errors
+from scalebridge.engine.expressions import FUNCTIONS, Expression
+from scalebridge.engine.gas.grid import Grid
+from scalebridge.engine.gas.initial.base import Point
+from scalebridge.engine.gas.initial.painted import Conserved, Fields, Region
+from scalebridge.engine.gas.initial.pieces import Jump
+from scalebridge.engine.gas.initial.stored import FromFile
+from scalebridge.engine.gas.material import Gas
+from scalebridge.engine.gas.shapes import Ball, Box, HalfSpace, Layer, Polygon, Where
+
+GAS = Gas()
+GAMMA = 1.4
+
+
+def _x(n: int = 7) -> torch.Tensor:
+    return torch.linspace(-1, 1, n, dtype=torch.float64)
+
+
+# -- expressions ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "exact"),
+    [
+        ("1 + 0.2*sin(2*pi*x)", lambda x: 1 + 0.2 * torch.sin(2 * math.pi * x)),
+        ("-x**2", lambda x: -(x**2)),
+        ("2**-1 * e", lambda x: 0.5 * math.e + 0 * x),
+        ("where(x < 0, -x, 2*x)", lambda x: torch.where(x < 0, -x, 2 * x)),
+        ("-0.5 < x < 0.5", lambda x: ((x > -0.5) & (x < 0.5)).double()),
+        ("x < -0.5 or not x < 0.5", lambda x: ((x < -0.5) | (x >= 0.5)).double()),
+        ("min(x, 0) + max(x, 0.5)", lambda x: x.clamp(max=0) + x.clamp(min=0.5)),
+        (
+            "atan2(x, 2) / hypot(x, 3)",
+            lambda x: torch.atan2(x, 0 * x + 2) / (x * x + 9).sqrt(),
+        ),
+        ("3", lambda x: 3 + 0 * x),
+    ],
+)
+def test_expressions_have_the_value_of_their_mathematics(text, exact):
+    x = _x()
+    torch.testing.assert_close(Expression(text)({"x": x}), exact(x), rtol=4e-16, atol=4e-16)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__import__('os').system('true')", "x.__class__", "(lambda: 1)()", "[x][0]", "'a'",
+        "1j", "True", "None", "x if x else 1", "{x}", "(x, 1)", "x == 1", "x // 2", "x % 2",
+        "x @ x", "x << 1", "~x", "f(x)", "sin", "sin(x, x)", "sin(x=1)", "sin(*x)", "q + 1",
+        "x := 1", "x; 1", "", " ", "1e999", "x**65", "x**-65", "9" * 400, "x" * 2001,
+        "(" * 300 + "x" + ")" * 300, "-" * 1500 + "x", "f'{x}'", "`x`", "x\x00",
+    ],
+)  # fmt: skip
+def test_what_is_not_arithmetic_is_refused_in_one_short_line(text):
+    with pytest.raises(ValueError, match=r".") as caught:
+        Expression(text)({"x": _x()})
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+_leaf = st.sampled_from(["x", "y", "2", "0.5", "pi"])
+_text = st.recursive(
+    _leaf,
+    lambda inner: st.one_of(
+        st.tuples(inner, st.sampled_from("+-*"), inner).map(
+            lambda t: f"({t[0]}{t[1]}{t[2]})"
+        ),
+        st.tuples(st.sampled_from(["sin", "cos", "tanh"]), inner).map(
+            lambda t: f"{t[0]}({t[1]})"
+        ),
+    ),
+    max_leaves=12,
+)
+
+
+@given(_text)
+@settings(max_examples=100, deadline=None)
+def test_random_expressions_agree_with_an_independent_evaluation(text):
+    x, y = 0.37, -1.21
+    table = {
+        "x": x,
+        "y": y,
+        "pi": math.pi,
+        "sin": math.sin,
+        "cos": math.cos,
+        "tanh": math.tanh,
+    }
+    exact = eval(text, {"__builtins__": {}}, table)  # made above, from these names alone
+    values = {
+        "x": torch.tensor(x, dtype=torch.float64),
+        "y": torch.tensor(y, dtype=torch.float64),
+    }
+    found = float(Expression(text)(values))
+    # up to 12 leaves of at most pi: each of 11 operations rounds a term below pi^12 = 9e5
+    assert abs(found - exact) < 11 * 2.3e-16 * math.pi**12
+    assert set(FUNCTIONS) >= {"sin", "cos", "tanh"}
+
+
+def test_a_run_starts_from_the_end_of_another_on_a_finer_grid(tmp_path):
+    text = """
+version = 1
+kind = "gas"
+[grid]
+cells = [16]
+lower = [0.0]
+upper = [1.0]
+[model]
+kind = "euler"
+[time]
+end = 0.1
+frames = 2
+[initial]
+"""
+    first = (
+        'kind = "fields"\ndensity = "1 + 0.1*sin(2*pi*x)"\nvelocity = [0.5]\npressure = 1'
+    )
+    (tmp_path / "a.toml").write_text(text + first)
+    sb.run(tmp_path / "a.toml", out=tmp_path / "a")
+    second = text.replace("[16]", "[32]") + 'kind = "run"\npath = "a"'
+    (tmp_path / "b.toml").write_text(second)
+    sb.run(tmp_path / "b.toml", out=tmp_path / "b")
+    end, start = (
+        np.asarray(zarr.open_array(str(tmp_path / name / "data.zarr/fields/density")))[
+            frame
+        ]
+        for name, frame in (("a", (-1, 0)), ("b", (0, 0)))
+    )
+    assert np.abs(start.reshape(16, 2).mean(1) - end).max() < 1e-14
+
+
+# -- shapes --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "measure"),
+    [
+        (HalfSpace((0.0, 0.0), (1.0, 1.0)), 2.0),
+        (Layer("y", low=-0.5), 3.0),
+        (Layer("x", low=-0.5, high=0.5), 2.0),
+        (Box((-0.5, 0.0), (0.5, 0.5)), 0.5),
+        (Ball((0.1, 0.2), 0.7), math.pi * 0.49),
+        (Polygon(((0.0, 0.0), (0.9, 0.0), (0.9, 0.9))), 0.405),
+        (Polygon(((0.0, 0.0), (0.5, 0.9), (1.0, 0.0), (0.5, 0.3))), 0.3),
+        (Where("x**2 + 4*y**2 < 1"), math.pi / 2),
+    ],
+)
+def test_shapes_have_their_area(shape, measure):
+    n = 512
+    points = Grid((n, n), (-1, -1), (1, 1)).points()
+    area = float(shape.inside(points).double().mean()) * 4
+    assert (
+        abs(area - measure) < 8 / n
+    )  # an outline of length 8 at most, half a cell each side
+
+
+def test_shapes_of_other_dimensions_are_refused():
+    line = (_x(),)
+    for shape in (Ball((0.0, 0.0), 1.0), Layer("y", 0.0), Box((0.0,) * 3, (1.0,) * 3)):
+        with pytest.raises(ValueError, match="1D grid"):
+            shape.inside(line)
+    for wrong in (
+        lambda: Layer("x"),
+        lambda: Layer("x", 1.0, 0.0),
+        lambda: Box((0.0,), (0.0,)),
+        lambda: HalfSpace((0.0,), (0.0,)),
+    ):
+        with pytest.raises(ValueError, match=r"low|upper|normal"):
+            wrong()
+
+
+# -- fields --------------------------------------------------------------------------------
+
+
+def test_a_painted_half_space_is_the_jump():
+    grid = Grid((20,), (0.0,), (1.0,))
+    painted = Fields(
+        1.0, (0.75,), pressure=1.0,
+        regions=(Region(Layer("x", low=0.3), 0.125, (0.0,), pressure=0.1),),
+    ).fields(grid, GAS, GAMMA)  # fmt: skip
+    left, right = Point(1.0, (0.75,), pressure=1.0), Point(0.125, pressure=0.1)
+    jump = Jump(left, right, 0.3).fields(grid, GAS, GAMMA)
+    for name in ("density", "velocity", "temperature"):
+        torch.testing.assert_close(getattr(painted, name), getattr(jump, name))
+
+
+def test_cells_hold_averages_of_conserved_quantities():
+    grid = Grid((8, 6), (0.0, 0.0), (1.0, 2.0))
+    part = Fields("1 + 0.5*sin(2*pi*x)", ("cos(pi*y)", "0.3"), pressure="2 + x*y")
+    start = part.fields(grid, GAS, GAMMA)
+    mass = float(start.density.sum()) * grid.volume
+    momentum = float((start.density * start.velocity[..., 0]).sum()) * grid.volume
+    energy = start.density * (
+        0.5 * (start.velocity**2).sum(-1) + start.temperature / (GAMMA - 1)
+    )
+    assert abs(mass - 2) < 1e-8  # of the integral 2, Gauss points of degree 7
+    assert abs(momentum) < 1e-8
+    # int rho (cos^2 + .09)/2 + p/.4: rho has mean 1, cos^2 mean 1/2, p mean 2.5, area 2
+    assert abs(float(energy.sum()) * grid.volume - 2 * (0.295 + 2.5 / 0.4)) < 1e-7
+
+
+def test_a_region_keeps_what_the_background_gives():
+    grid = Grid((4,), (0.0,), (1.0,))
+    dense = Region(Layer("x", low=0.5), 2.0)
+    by_pressure = Fields(1.0, pressure=3.0, regions=(dense,)).fields(grid, GAS, GAMMA)
+    by_heat = Fields(1.0, temperature=3.0, regions=(dense,)).fields(grid, GAS, GAMMA)
+    p = by_pressure.density * by_pressure.temperature
+    torch.testing.assert_close(p, torch.full_like(p, 3.0))
+    torch.testing.assert_close(by_heat.temperature, torch.full_like(p, 3.0))
+
+
+def test_functions_are_accepted_where_a_file_has_text():
+    grid = Grid((8,), (0.0,), (1.0,))
+    text = Fields("1 + x", temperature=1.0).fields(grid, GAS, GAMMA)
+    function = Fields(lambda x: 1 + x, temperature=1.0).fields(grid, GAS, GAMMA)  # type: ignore[arg-type]
+    torch.testing.assert_close(text.density, function.density, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (lambda: Fields("1 - 2*x", temperature=1.0), "initial.density: -"),
+        (lambda: Fields(1.0, temperature="1/(x - x)"), "initial.temperature: inf"),
+        (lambda: Fields(1.0, ("log(0*x)",), temperature=1.0), "initial.velocity: -inf"),
+        (lambda: Fields("y", temperature=1.0), "y is not known here"),
+        (lambda: Fields(lambda x: x[:3], temperature=1.0), "initial.density: shape"),  # type: ignore[arg-type]
+        (
+            lambda: Fields(1.0, temperature=1.0, regions=(Region(Layer("y", 0.0), 2.0),)),
+            "initial.regions.0.shape: axis: y",
+        ),
+        (
+            lambda: Fields(1.0, temperature=1.0, regions=(Region(Where("x>0"), "-x"),)),
+            "initial.density: -",
+        ),
+    ],
+)
+def test_fields_that_are_not_a_gas_are_refused(part, said):
+    with pytest.raises(errors.InputError, match="initial") as caught:
+        part().fields(Grid((8,), (0.0,), (1.0,)), GAS, GAMMA)
+    assert said in str(caught.value)
+
+
+def test_more_components_than_the_gas_has_are_refused():
+    part = Fields(1.0, (0.0, 1.0), temperature=1.0)
+    with pytest.raises(errors.InputError, match=r"gas\.dimension = 1"):
+        part.check(Gas(dimension=1))
+
+
+# -- files ---------------------------------------------------------------------------------
+
+
+def _stored(path: Path, n: int, **changed) -> FromFile:
+    grid = Grid((n,), (0.0,), (1.0,))
+    wave = Fields("1 + 0.2*sin(2*pi*x)", ("0.1*cos(2*pi*x)",), pressure=1.0)
+    start = wave.fields(grid, GAS, GAMMA)
+    arrays = {
+        "x": grid.centers(0), "density": start.density,
+        "velocity": start.velocity[..., 0], "temperature": start.temperature,
+    }  # fmt: skip
+    arrays = {k: v.numpy() for k, v in arrays.items()} | changed
+    np.savez(path, allow_pickle=True, **{k: v for k, v in arrays.items() if v is not None})
+    return FromFile(path)
+
+
+def test_stored_fields_are_copied_on_their_grid_and_interpolated_on_another(tmp_path):
+    part = _stored(tmp_path / "a.npz", 32)
+    same = part.fields(Grid((32,), (0.0,), (1.0,)), GAS, GAMMA)
+    with np.load(tmp_path / "a.npz") as kept:
+        assert np.array_equal(same.density.numpy(), kept["density"])
+    exact = Fields("1 + 0.2*sin(2*pi*x)", ("0.1*cos(2*pi*x)",), pressure=1.0)
+    errors_ = []
+    for n in (32, 64):
+        fine = Grid((96,), (0.25,), (0.75,))
+        found = _stored(tmp_path / "b.npz", n).fields(fine, GAS, GAMMA)
+        gap = found.density - exact.fields(fine, GAS, GAMMA).density
+        errors_.append(float(gap.abs().max()))
+    # With f'' = .2 (2 pi)^2 at most: a line differs from f by h^2 f'' / 12 in a cell, and a
+    # slope that is zero where an extremum is half a cell away by h f'' / 2 over h / 2.
+    assert errors_[0] < (1 / 12 + 1 / 4) * 0.2 * (2 * math.pi / 32) ** 2
+    assert errors_[0] > 3.5 * errors_[1]  # second order
+
+
+def test_fields_on_another_grid_keep_mass_momentum_and_energy(tmp_path):
+    part = _stored(tmp_path / "a.npz", 24)
+    totals = []
+    for n in (24, 31, 10, 96):
+        grid = Grid((n,), (0.0,), (1.0,))
+        start = part.fields(grid, GAS, GAMMA)
+        packed = Conserved(GAMMA).pack(start.density, start.velocity, start.temperature)
+        totals.append(packed.sum(1) * grid.volume)
+    for other in totals[1:]:
+        torch.testing.assert_close(other, totals[0], rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"density": None}, "needs density"),
+        ({"x": None}, "needs the arrays x"),
+        ({"colour": np.ones(8)}, "colour are not used"),
+        ({"pressure": np.ones(8)}, "one of temperature and pressure"),
+        ({"density": np.ones(9)}, "shape"),
+        ({"density": -np.ones(8)}, "must be positive"),
+        ({"temperature": np.full(8, np.nan)}, "not finite"),
+        ({"x": np.linspace(0, 0.5, 8)}, "the grid reaches"),
+        ({"x": np.zeros(8)}, "increasing"),
+        ({"velocity": np.ones((8, 4))}, "4 components"),
+        ({"density": np.array([{}] * 8, dtype=object)}, "no readable .npz"),
+    ],
+)
+def test_damaged_files_are_refused_by_name(tmp_path, changed, said):
+    part = _stored(tmp_path / "a.npz", 8, **changed)
+    with pytest.raises(errors.InputError) as caught:
+        part.fields(Grid((8,), (0.0,), (1.0,)), GAS, GAMMA)
+    assert said in str(caught.value) and "a.npz" in str(caught.value)
