@@ -483,36 +483,27 @@ def verdicts(found) -> dict[str, bool]:
     return {check.name: check.passed for check in found}
 
 
-def test_an_energy_above_hartree_fock_is_not_passed() -> None:
-    """Nitrogen eleven hartree above Hartree-Fock, and one that is below."""
+def test_a_start_above_hartree_fock_is_noticed() -> None:
     reference = results.Reference(-54.4, "Hartree-Fock, cc-pvtz")
     start = torch.tensor([-54.41, 0.01]).double()
-    lost = verdicts(results.below(reference, evaluation(-43.4), start))
-    assert lost == {"below_hartree_fock": False, "start": True}
-    found = verdicts(results.below(reference, evaluation(-54.5), start + 1))
-    assert found == {"below_hartree_fock": True, "start": False}
+    assert verdicts(results.started(reference, start)) == {"start": True}
+    high = torch.tensor([-53.4, 0.01]).double()
+    assert verdicts(results.started(reference, high)) == {"start": False}
+    assert not results.started(reference, torch.full((2,), math.nan))
 
 
 def test_what_is_left_to_gain_is_noticed() -> None:
-    noise = 1e-4 * torch.randn(300, generator=torch.Generator().manual_seed(2)).double()
-    done = torch.stack([-2.9 + noise, torch.full((300,), 0.01).double()], 1)
-    falling = done + torch.linspace(0.06, 0, 300).double()[:, None] * torch.tensor([1, 1])
     result = evaluation(-2.9)
-    good = results.convergence(result, -2.9005, None, done, 1.6e-3)
+    good = [*results.equilibrium(result)]
+    good.append(results.extrapolated(result, Extrapolation(-2.9005, 1e-4, 1), 1.6e-3, ""))
     assert all(verdicts(good).values())
-    assert not verdicts(results.convergence(result, None, None, falling, 1.6e-3))["trend"]
-    # Wrong statistics or a stuck run: above the exact energy.
-    assert not verdicts(results.convergence(result, -3.0, None, done, 1.6e-3))["exact"]
-    line = Extrapolation(-2.95, 1e-3, 1.0)
-    assert not verdicts(results.convergence(result, None, line, done, 1.6e-3))["variance"]
-    drifting = replace(
-        result, samples=result.samples + 0.1 * torch.linspace(0, 1, 60).double()[:, None]
-    )
-    found = verdicts(results.convergence(drifting, None, None, done, 1.6e-3))
-    assert not found["equilibration"]
+    far = Extrapolation(-2.95, 1e-3, 1.0)
+    assert not results.extrapolated(result, far, 1.6e-3, "").passed
+    ramp = 0.1 * torch.linspace(0, 1, 60).double()[:, None]
+    drifting = replace(result, samples=result.samples + ramp)
+    assert not verdicts(results.equilibrium(drifting))["equilibration"]
     sticky = replace(result, correlation=30.0)
-    found = verdicts(results.convergence(sticky, None, None, done, 1.6e-3))
-    assert not found["autocorrelation"]
+    assert not verdicts(results.equilibrium(sticky))["autocorrelation"]
 
 
 @pytest.mark.parametrize("kind", ["determinant", "slater_jastrow"])

@@ -15,7 +15,7 @@ from ..schema.base import Common
 from ..schema.vmc import SamplingSection, VmcScanScenario, VmcScenario
 from ..vmc.electrons import Electrons, needed_bytes
 from ..vmc.hamiltonian import Continuous, Molecule, molecule
-from ..vmc.hartree_fock import hartree_fock
+from ..vmc.hartree_fock import BASIS, hartree_fock
 from ..vmc.parameters import Flat
 from ..vmc.results import Finish, Reference, headline
 from ..vmc.scan import Scan
@@ -81,7 +81,7 @@ def _reference(problem: Problem, form: Any) -> Reference | None:
     """Return the Hartree-Fock energy of a molecule, or None where PySCF has none."""
     if not (isinstance(problem, Electrons) and isinstance(problem.hamiltonian, Molecule)):
         return None
-    basis = getattr(form, "basis", "cc-pvtz")
+    basis = getattr(form, "basis", BASIS)
     try:
         found = hartree_fock(problem.hamiltonian, basis)
     except InputError:

@@ -6,11 +6,11 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
 
 from ...models.wavefunctions import jet
 from .hamiltonian import Continuous
 from .parameters import Flat
+from .scores import layout, write_scores
 
 
 @dataclass(frozen=True)
@@ -172,17 +172,13 @@ class Electrons:
     def scores(self, walkers: Tensor) -> Tensor:
         """Return ``d log|psi| / d theta``, ``[walkers, parameters]``."""
         result = walkers.new_empty(len(walkers), self.flat.size)
-        parameters = self.flat.named()
-        buffers = dict(self.psi.named_buffers())
-
-        def log_one(named: dict[str, Tensor], one: Tensor) -> Tensor:
-            return functional_call(self.psi, (named, buffers), (one[None],))[1][0]
-
-        each = vmap(grad(log_one), (None, 0))
-        for begin in range(0, len(walkers), self.chunk):
-            part = walkers[begin : begin + self.chunk]
-            found = each(parameters, part)
-            self.flat.join(found, result[begin : begin + self.chunk])
+        known = self.flat.known
+        if "layout" not in known:
+            known["layout"] = layout(self.flat, walkers[:1])
+        for part, out in zip(
+            walkers.split(4 * self.chunk), result.split(4 * self.chunk), strict=True
+        ):
+            write_scores(self.flat, known["layout"], part, out)
         return result
 
 
@@ -203,14 +199,14 @@ def needed_bytes(
     It is that of one jet pass or of the scores. A jet pass holds about six arrays ``[slots,
     chunk, n, channels]``, channels the larger of the width and of all orbitals, and four of
     pairs ``[dim + 2, chunk, n, n, pair_width]``. The scores are ``[walkers, parameters]``
-    with the gradients of one chunk beside them, and every layer keeps its activations; the
+    with outer products beside them, and every layer keeps four chunks of activations; the
     Gram matrix is float64 and held three times. Parameters are held six times (average,
     direction, copies).
     """
     slots = electrons * dim + 2
     layer = slots * chunk * electrons * max(width, determinants * electrons)
     messages = (dim + 2) * chunk * electrons**2 * pair_width
-    kept = chunk * electrons * (layers + 2) * (4 * width + 4 * electrons * pair_width)
-    scores = (walkers + chunk + 6) * parameters + kept
+    kept = 4 * chunk * electrons * (layers + 2) * (4 * width + 4 * electrons * pair_width)
+    scores = (2 * walkers + 6) * parameters + kept
     numbers = max(6 * layer + 4 * messages, scores)
     return bytes_per_number * numbers + 24 * walkers**2

@@ -18,6 +18,8 @@ from ..errors import InputError
 if TYPE_CHECKING:
     from .hamiltonian import Molecule
 
+BASIS = "cc-pvtz"
+"""Gaussian basis unless another is asked for."""
 ORIENTING = 1e-5
 """Strength (hartree / bohr^2) of the field that orients degenerate shells: the same system
 has the same orbitals in every run and on every machine."""
@@ -82,7 +84,7 @@ _solved: dict[tuple[Any, ...], HartreeFock] = {}
 """The systems of this process: checks, orbitals and references ask for the same one."""
 
 
-def hartree_fock(molecule: "Molecule", basis: str) -> HartreeFock:
+def hartree_fock(molecule: "Molecule", basis: str = BASIS) -> HartreeFock:
     """Solve (restricted, or restricted open-shell) Hartree-Fock with PySCF.
 
     A weak field along the axes orients degenerate shells; the energy is without it.

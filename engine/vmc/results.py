@@ -17,7 +17,8 @@ from .evaluate import Density, Evaluation, can_have_forces, evaluate
 from .lattice import Lattice, correlation
 from .solve import EVALUATION_STREAM
 from .spins import Spins
-from .statistics import Extrapolation, drift, extrapolate, trend
+from .statistics import Extrapolation, drift, extrapolate
+from .verdicts import accuracy_checks
 from .world import Problem, VmcState
 
 BELOW = 3.0
@@ -89,7 +90,7 @@ class Finish:
             problem,
             state.walkers,
             state.width,
-            runtime.generator(self.seed, EVALUATION_STREAM),
+            runtime.generator(self.seed, EVALUATION_STREAM, state.walkers.device),
             self.sweeps,
             self.forces and can_have_forces(problem),
             self.spin,
@@ -114,20 +115,20 @@ class Finish:
         }
         course = _course(folder)
         line = extrapolate(*course.T) if len(course) else None
-        found = checks(result, problem.exact)
+        made = [*checks(result, problem.exact), *equilibrium(result)]
+        made += accuracy_checks(problem, result, course[:, 0].tolist())
         if self.reference is not None:
             figures |= against(self.reference, state.start)
-            found += below(self.reference, result, state.start)
-        scale = 1e-3 * self.tolerance
-        if problem.unit != "hartree":
-            scale *= abs(result.energy)
-        found += convergence(result, problem.exact, line, course, scale)
+            made += started(self.reference, state.start)
         if line is not None:
+            scale = 1.0 if problem.unit == "hartree" else abs(result.energy)
+            allowed = 1e-3 * self.tolerance * scale
+            made.append(extrapolated(result, line, allowed, problem.unit))
             note = "line through energy and variance of the optimisation, at no variance"
             figures["energy_extrapolated"] = Figure(
                 line.energy, problem.unit, line.error, f"{note}; no bound"
             )
-        return Outcome(figures, found)
+        return Outcome(figures, made)
 
 
 def _write_correlation(folder: RunFolder, lattice: Lattice, spins: Tensor) -> None:
@@ -167,80 +168,36 @@ def against(reference: Reference, start: Tensor) -> dict[str, Figure]:
     }
 
 
-def below(reference: Reference, result: Evaluation, start: Tensor) -> list[Check]:
-    """Check that a run starts at Hartree-Fock and ends below it."""
+def started(reference: Reference, start: Tensor) -> list[Check]:
+    """Check that a run starts at Hartree-Fock, where its start was measured."""
     first, error = (1e3 * start).tolist()
-    limit = 1e3 * reference.energy
-    found = [
-        Check(
-            "below_hartree_fock",
-            "accuracy",
-            1e3 * result.energy - limit,
-            SIGMAS * 1e3 * result.error,
-            unit="millihartree",
-            note=f"not converged: the energy above {reference.method}",
-        )
+    if math.isnan(first):
+        return []
+    note = f"the energy before the first step, above {reference.method}"
+    above, bound = first - 1e3 * reference.energy, START + SIGMAS * error
+    return [Check("start", "accuracy", above, bound, unit="millihartree", note=note)]
+
+
+def equilibrium(result: Evaluation) -> list[Check]:
+    """Check that the walkers of the frozen evaluation were in equilibrium."""
+    note = "the last third of the frozen evaluation against the first"
+    moved = abs(drift(result.samples))
+    lengths = len(result.series) / result.correlation
+    long = "length of the frozen evaluation in autocorrelation times"
+    return [
+        Check("equilibration", "health", moved, DRIFT, unit="sigma", note=note),
+        Check("autocorrelation", "health", lengths, LENGTHS, at_least=True, note=long),
     ]
-    if first == first:
-        note = f"the energy before the first step, above {reference.method}"
-        bound = START + SIGMAS * error
-        found.append(
-            Check("start", "accuracy", first - limit, bound, False, "millihartree", note)
-        )
-    return found
 
 
-def convergence(
-    result: Evaluation,
-    exact: float | None,
-    line: Extrapolation | None,
-    course: Tensor,
-    tolerance: float,
-) -> list[Check]:
-    """Check what is left to gain, and that walkers were in equilibrium.
-
-    Args:
-        result: of the frozen evaluation.
-        exact: the exact energy, where one is known.
-        line: energy against variance.
-        course: energies and variances of the steps.
-        tolerance: error that counts as converged.
-    """
-    found = [
-        Check(
-            "equilibration",
-            "health",
-            abs(drift(result.samples)),
-            DRIFT,
-            unit="sigma",
-            note="the last third of the frozen evaluation against the first",
-        ),
-        Check(
-            "autocorrelation",
-            "health",
-            len(result.series) / result.correlation,
-            LENGTHS,
-            at_least=True,
-            note="length of the frozen evaluation in autocorrelation times",
-        ),
-    ]
-    noise = SIGMAS * result.error
-
-    def left(name: str, value: float, error: float, note: str) -> Check:
-        bound = tolerance + math.hypot(noise, SIGMAS * error)
-        return Check(name, "accuracy", value, bound, note=f"not converged: {note}")
-
-    if exact is not None:
-        note = "the energy above the exact one"
-        found.append(left("exact", result.energy - exact, 0.0, note))
-    if line is not None:
-        note = "the energy above that at no variance"
-        found.append(left("variance", result.energy - line.energy, line.error, note))
-    fall = trend(course[:, 0])
-    if fall is not None:
-        note = "what the energy fell by over the last third of the steps"
-        found.append(left("trend", *fall, note))
-    return found
+def extrapolated(
+    result: Evaluation, line: Extrapolation, tolerance: float, unit: str
+) -> Check:
+    """Check the energy against that at no variance, on the line of the optimisation."""
+    note = "not converged: the energy above that at no variance"
+    bound = tolerance + SIGMAS * math.hypot(result.error, line.error)
+    above = result.energy - line.energy
+    return Check("variance", "accuracy", above, bound, unit=unit, note=note)
 
 
 def energy_figures(result: Evaluation, problem: Problem) -> dict[str, Figure]:

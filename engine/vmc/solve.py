@@ -128,7 +128,7 @@ class Solver:
             state = world.step(state)
             progress(step + 1, steps, state)
         problem = problem.at(state.average)
-        rng = runtime.generator(self.seed, EVALUATION_STREAM)
+        rng = runtime.generator(self.seed, EVALUATION_STREAM, state.walkers.device)
         result = evaluate(
             problem, state.walkers, state.width, rng, self.sweeps, self.forces
         )

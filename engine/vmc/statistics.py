@@ -72,23 +72,6 @@ def drift(samples: Tensor) -> float:
     return float(change.mean()) / max(error, 1e-300) if error else 0.0
 
 
-def trend(energy: Tensor, blocks: int = 10) -> tuple[float, float] | None:
-    """Return what a straight line falls by over the last third, with its error.
-
-    Returns:
-        None if there are fewer than ``10 * blocks`` steps.
-    """
-    if len(energy) < 10 * blocks:
-        return None
-    size = len(energy) // 3 // blocks
-    mean = energy[-size * blocks :].double().view(blocks, size).mean(1)
-    x = torch.linspace(-0.5, 0.5, blocks).double()
-    total = float(x.square().sum())
-    slope = float((x * (mean - mean.mean())).sum()) / total
-    residue = float((mean - mean.mean() - slope * x).square().sum()) / (blocks - 2)
-    return -slope, math.sqrt(residue / total)
-
-
 @dataclass(frozen=True)
 class Extrapolation:
     """A straight line through energy against variance.

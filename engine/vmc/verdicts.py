@@ -1,12 +1,59 @@
-"""A bound of a variational energy from above."""
+"""What is checked of a variational energy: bounds from both sides, and convergence."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
 
 from ..errors import InputError
+from ..protocols import Check
+from ..statistics import FEWEST, line, trend
+from .evaluate import Evaluation
 from .hamiltonian import Molecule
 from .hartree_fock import hartree_fock
 from .world import Problem
 
-BASIS = "aug-cc-pvdz"
-"""Of Hartree-Fock: a bound in any basis."""
+SIGMAS = 4.0
+"""Standard errors that chance may add."""
+
+CHEMICAL = 1.6e-3
+"""Hartree for each electron by which an energy may miss the exact one (1 kcal/mol)."""
+
+RELATIVE = 0.01
+"""The same for spins and traps, relative to the exact energy."""
+
+SETTLED = 1e-3
+"""Change of the energy over the last third of the optimisation, relative to the energy of
+one electron (or to the whole one of spins), that still counts as converged."""
+
+
+def accuracy_checks(
+    problem: Problem, result: Evaluation, course: Sequence[float]
+) -> Iterator[Check]:
+    """Yield how the energy lies to the exact one, to Hartree-Fock's, and to its own past.
+
+    Args:
+        problem: Hamiltonian and wavefunction.
+        result: of the frozen evaluation.
+        course: energies of the optimisation, in its order.
+    """
+    noise = SIGMAS * result.error
+    count = getattr(getattr(problem, "hamiltonian", None), "electrons", 1)
+    if problem.exact is not None:
+        off = abs(result.energy - problem.exact)
+        molecular = problem.unit == "hartree"
+        allowed = CHEMICAL * count if molecular else RELATIVE * abs(problem.exact)
+        note = "distance from the exact energy"
+        yield Check(
+            "exact_energy", "accuracy", off, allowed + noise, unit=problem.unit, note=note
+        )
+    bound = upper_bound(problem)
+    if bound is not None:
+        above = result.energy - bound
+        note = f"energy above Hartree-Fock's ({bound:.5f}), which is an upper bound"
+        yield Check("hartree_fock", "accuracy", above, noise, unit="hartree", note=note)
+    if len(course) >= FEWEST:
+        yield _converged(np.asarray(course, dtype=float), count, problem.unit)
 
 
 def upper_bound(problem: Problem) -> float | None:
@@ -18,9 +65,20 @@ def upper_bound(problem: Problem) -> float | None:
     if not isinstance(molecule, Molecule):
         return None
     try:
-        return hartree_fock(molecule, BASIS).energy
+        return hartree_fock(molecule).energy
     except InputError:
         return None
 
 
-__all__ = ["upper_bound"]
+def _converged(course: np.ndarray, electrons: int, unit: str) -> Check:
+    last = course[len(course) // 3 :]
+    change = abs(line(last)[0]) * len(last) / 2
+    # a slope that noise explains is none
+    change = change if not trend(course) <= SIGMAS else 0.0
+    scale = abs(float(last.mean())) / max(electrons, 1)
+    note = "change of the energy over the last third of the optimisation"
+    bound = SETTLED * max(scale, math.ulp(1.0))
+    return Check("converged", "accuracy", change, bound, unit=unit, note=note)
+
+
+__all__ = ["accuracy_checks", "upper_bound"]

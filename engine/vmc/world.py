@@ -90,6 +90,13 @@ class VmcState:
     start: Tensor = field(default_factory=lambda: torch.full((2,), torch.nan).double())
 
 
+def _on(walkers: Tensor, rng: torch.Generator) -> torch.Generator:
+    """Return the generator, or one of its seed on the device of the walkers."""
+    if walkers.device.type == rng.device.type:
+        return rng
+    return runtime.generator(rng.initial_seed(), 0, walkers.device)
+
+
 @dataclass(frozen=True)
 class Vmc:
     """Variational Monte Carlo of one problem; implements ``Simulator``.
@@ -116,6 +123,7 @@ class Vmc:
         The second half of ``burn_in`` is measured: where the optimisation starts.
         """
         walkers = self.problem.start(self.walkers, rng)
+        rng = _on(walkers, rng)
         width = torch.tensor(0.3, dtype=torch.float64)
         walkers, width = self._equilibrated(walkers, width, self.burn_in // 2, rng)
         energies = []
@@ -134,6 +142,7 @@ class Vmc:
         self, walkers: Tensor, width: Tensor, sweeps: int, rng: torch.Generator
     ) -> VmcState:
         """Return a state that starts from given walkers, after some sweeps."""
+        rng = _on(walkers, rng)
         return self._first(*self._equilibrated(walkers, width, sweeps, rng))
 
     def _equilibrated(
@@ -164,7 +173,7 @@ class Vmc:
                 matrix is not.
         """
         number = int(state.step)
-        rng = runtime.generator(int(state.seed), number + 1)
+        rng = runtime.generator(int(state.seed), number + 1, state.walkers.device)
         problem = self.problem.at(state.parameters)
         swept = problem.sweep(state.walkers, state.width, rng)
         energy = problem.local_energy(swept.walkers)
@@ -190,10 +199,10 @@ class Vmc:
             memory,
             state.step + 1,
             state.seed,
-            energy.mean().cpu(),
-            energy.var().cpu(),
+            energy.mean(),
+            energy.var(),
             swept.acceptance,
-            state.reseeded + swept.reseeded + (~good).sum().cpu(),
+            state.reseeded + swept.reseeded + (~good).sum(),
             state.start,
         )
 

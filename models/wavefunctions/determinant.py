@@ -24,7 +24,7 @@ from .jet import Field
 SIZES = {"small": (32, 16, 3, 8), "medium": (64, 32, 4, 16), "large": (256, 32, 4, 16)}
 """Width, width of pairs, layers and determinants of the named sizes."""
 START = 0.02
-"""Size of the first amplitudes: they tell determinants apart at hardly any energy."""
+"""Size of the first amplitudes: they tell determinants apart, the energy hardly moves."""
 
 
 @part
