@@ -401,6 +401,7 @@ class GasJob:
         for _ in range(run.steps):
             state = run.world.step(state)
         found = on_host(run.world.observe(state))
+        positivity_guard(REMEDY)(run.steps, state, found)
         group = folder.store.require_group(f"compare/{run.name}")
         group.attrs["title"] = f"Compared with {run.name}"
         for name, values in _frame(run.world, found).items():

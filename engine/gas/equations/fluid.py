@@ -19,8 +19,8 @@ stable up to ``(s^2 + s - 2)/4`` explicit steps (Meyer, Balsara, Aslam, J. Compu
 257, 2014, p. 594, eq. 16 to 18).
 """
 
+import math
 from dataclasses import dataclass, field, replace
-from math import sqrt
 from typing import Literal
 
 import torch
@@ -31,7 +31,7 @@ from ...kernels import fluxes as kernels
 from ..boundaries import Boundary, Sides, beyond, check_sides, component, wall_of
 from ..grid import Grid
 from ..material import Gas
-from ..observe import check_initial, extrema, refuse_unphysical
+from ..observe import check_initial, extrema, refuse_unphysical, unphysical
 from .state_equation import IdealGas
 
 GHOST = kernels.GHOST
@@ -247,7 +247,11 @@ class FluidWorld:
         )
         if self._ideal:
             fields = self.inside(w)
-            refuse_unphysical(int(after.step), fields[:, 0], fields[:, -1], REMEDY, after)
+            rho, p = fields[:, 0], fields[:, -1]
+            if u.is_cuda:
+                self.inside(u).masked_fill_(unphysical(rho, p)[:, None], math.nan)
+            else:
+                refuse_unphysical(int(after.step), rho, p, REMEDY, after)
         return after
 
     def _clear_ghosts(self, u: Tensor) -> None:
@@ -525,7 +529,7 @@ def stages_for(time_step: float, limit: float) -> int:
     """
     if time_step <= limit:
         return 0
-    stages = int(sqrt(2.25 + 2.0 * time_step / limit) - 0.5) + 1
+    stages = int(math.sqrt(2.25 + 2.0 * time_step / limit) - 0.5) + 1
     return max(3, stages + 1 - stages % 2)
 
 
