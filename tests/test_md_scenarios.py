@@ -68,7 +68,7 @@ def run(data, folder, base):
             "times must increase",
         ),
         ({"run__temperature": [1.0, 2.0]}, "2 values for 1 replicas"),
-        ({"run__temperature": -5.0}, "temperature: input should be greater than"),
+        ({"run__temperature": -5.0}, "temperature: input should be greater than or equal"),
         ({"output": {"rdf": [{"start": 9, "stop": 5}]}}, "stop = 5 is before start"),
         ({"structure": {"kind": "file", "path": "none.xyz"}}, "no such file"),
         (
