@@ -49,14 +49,15 @@ Comparison = Callable[[Seen], Compared]
 FREQUENCY = 0.005
 """Relative error of a complex frequency that was the point of a run."""
 
-SMEARED = 6.0
+SMEARED = 3.0
 """Cells over which a scheme may smear the waves of a Riemann problem, together."""
 
 VORTEX = 1e-3
 """Relative error of a smooth density; the vortex is 0.5 deep."""
 
-MIRROR = 1e-6
-"""Relative asymmetry that rounding may grow to in a flow that starts symmetric."""
+MIRROR = 1e-3
+"""Relative asymmetry of a flow that starts symmetric. Rounding doubles it at every turn of
+an unstable contact: measured 1.2e-5 after 700 steps on 200 x 200 cells."""
 
 STEADY = 0.01
 """Relative variation of what is constant in a steady flow."""

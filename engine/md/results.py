@@ -183,6 +183,8 @@ class MdResults:
         """Compare with the training data all that is averaged, and every distance."""
         if self.limits.domain is None:
             return
+        if not len(series.values["temperature"]):  # nothing is averaged: then all of it
+            series = Series.read(self.folder, self.names, 0, 0)
         seen, atoms = self.nearest, state.counts.double().cpu().numpy()
         nearest = seen.shortest if seen else None
         yield from domain_checks(self.limits.domain, series, atoms, nearest)

@@ -38,7 +38,7 @@ KINETIC = 0.02
 """Relative error of the temperature that a time step may make. A harmonic mode of frequency
 w has a kinetic energy that is off by (w dt / 2)^2, 2 % where a period has 22 steps."""
 
-FLUCTUATION = 0.2
+FLUCTUATION = 0.05
 """Fluctuation of the conserved quantity over that of the kinetic energy above which the
 time step is too long (M. P. Allen, D. J. Tildesley, Computer Simulation of Liquids, 2017,
 section 3.7, asks for a few per cent)."""
