@@ -324,6 +324,16 @@ def data(files: Sequence[Path], settings: Sequence[str]) -> None:
     show(files, settings, Console())
 
 
+@main.command(name="test")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("data", type=click.Path(path_type=Path), nargs=-1, required=True)
+def test_model(model: Path, data: Sequence[Path]) -> None:
+    """Measure a saved potential on labelled frames: errors by group, with intervals."""
+    from .learn.trainers.testing import report
+
+    click.echo(report(model, list(data)))
+
+
 @main.command(name="list")
 def list_scenarios() -> None:
     """List the shipped scenarios."""

@@ -40,9 +40,9 @@ class ClusterExpansion:
     :data:`NEIGHBOURS` others at the density of the data."""
     switch_start: Positive = 0.5
     """Distance at which the switch begins to fall, angstrom."""
-    degrees: Limits = (15.0, 15.0, 12.0, 9.0)
+    degrees: Limits = (15.0, 15.0, 12.0, 10.0)
     """Highest degree of the products of one, two, three and four moments."""
-    features: Annotated[int, Interval(ge=1, le=10000)] = 1600
+    features: Annotated[int, Interval(ge=1, le=10000)] = 2000
     """Most products; with several species all degrees are lowered together to fit."""
     angular: Annotated[float, Gt(0)] = 1.0
     """What one unit of l counts in the degree; one radial polynomial more counts 1."""

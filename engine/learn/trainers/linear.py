@@ -58,10 +58,10 @@ class LeastSquares:
     floor: Annotated[float, Gt(0)] = 0.3
     """Noise of a frame grows with the square root of its forces; without any it is that of
     a frame with this part of the set's root mean square force."""
-    energy: Annotated[float, Gt(0)] = 0.03
+    energy: Annotated[float, Gt(0)] = 0.04
     """Length that turns a force error into an energy error, in parts of the shortest
     distance; shorter: energies weigh more."""
-    virial: Annotated[float, Gt(0)] = 1.0
+    virial: Annotated[float, Gt(0)] = 1.5
     """The same for virials."""
     folds: Annotated[int, Ge(2)] = 8
     """Parts of the set that are left out in turns."""
