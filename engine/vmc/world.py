@@ -136,7 +136,7 @@ class Vmc:
         samples = torch.stack(energies).cpu()
         samples = torch.where(samples.isfinite(), samples, samples.nanmedian())
         start = torch.stack([samples.mean(), torch.tensor(walker_error(samples))])
-        return replace(state, start=start.double())
+        return replace(state, start=start.to(state.start))
 
     def begin(
         self, walkers: Tensor, width: Tensor, sweeps: int, rng: torch.Generator
@@ -163,6 +163,7 @@ class Vmc:
             self.optimiser.start(vector),
             torch.tensor(0),
             torch.tensor(self.seed),
+            start=walkers.new_full((2,), torch.nan, dtype=torch.float64),
         )
 
     def step(self, state: VmcState) -> VmcState:

@@ -158,7 +158,11 @@ class DeterminantNet(nn.Module):
             2, width, channels, fan_in=width, generator=generator, gain=gain
         )
         self.orbital_bias = zeros(2, channels)
-        self.share = nn.Parameter(torch.ones(2, count, channels))
+        # Beside fixed orbitals the envelopes start at nothing: where the orbitals are small
+        # they would make the scores of a few walkers ten times those of all others.
+        self.share = nn.Parameter(
+            torch.full((2, count, channels), 1.0 if orbitals is None else 0.0)
+        )
         spread = 0.3 * torch.rand(2, count, channels, generator=generator)
         self.decay = nn.Parameter((0.25 if self.gaussian else 0.7) + spread)
         self.pool = zeros(width)
