@@ -136,9 +136,10 @@ def test_a_family_that_is_misspelt_is_said(outside, tmp_path):
     points.write_text("[scalebridge.parts]\ninitail.bump = bumps:Bump\n")
     scenario = tmp_path / "bump.toml"
     scenario.write_text(SCENARIO)
-    code = "from scalebridge.engine.gas import initial\nfrom scalebridge.models import parts"
+    code = "from scalebridge.engine.gas import initial\n"
+    code += "from scalebridge.models import parts\n"
     done = subprocess.run(
-        [sys.executable, "-c", f"{code}\nprint(parts.strays())"],
+        [sys.executable, "-c", f"{code}print(parts.strays())"],
         env={**os.environ, "PYTHONPATH": str(outside)},
         capture_output=True,
         text=True,
