@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -181,12 +181,13 @@ def norms_changed_trained(quick: bool) -> Found:
     return _norms(quick, trained=True)
 
 
-def _norms(quick: bool, trained: bool) -> Found:
+def _norms(quick: bool, trained: bool, only: Sequence[str] | None = None) -> Found:
     norms = _load(ROOT / "tests/norms.py")
     names = [
         name
         for name, short in norms.SHORT.items()
         if (short.tolerance == norms.TRAINED) == trained
+        and (only is None or name in only)
         and not norms.missing(name)
         and not (quick and short.slow)
     ]
@@ -205,6 +206,59 @@ def _norms(quick: bool, trained: bool) -> Found:
     note = f"{len(changes)} of {len(names)} scenarios compared; largest in {worst}"
     note += "; some norms are missing" if lost else ""
     return Found(math.inf if lost else changes[worst], note)
+
+
+MOMENTS = (
+    *("equations/hermite.py", "equations/line.py", "equations/grad13.py"),
+    *("equations/recurrence.py", "scheme/finite_volume.py"),
+)
+"""What replaced hermite, upwind, hyperbolic, grad13 and realizable, of 2,112 lines."""
+
+
+def moment_lines(quick: bool) -> Found:
+    """Lines of the moment equations and of the scheme that advances them."""
+    paths = [ROOT / "engine/gas" / name for name in MOMENTS]
+    lines = [len(path.read_bytes().splitlines()) for path in paths]
+    pairs = zip(paths, lines, strict=True)
+    return Found(sum(lines), ", ".join(f"{path.stem} {count}" for path, count in pairs))
+
+
+def gas_norms_changed(quick: bool) -> Found:
+    """Largest relative change of a norm of flows and of deterministic closure runs."""
+    return _norms(quick, trained=False, only=_flows() + CLOSURE_RUNS)
+
+
+CLOSURE_RUNS = ["closure_wave", "closure_mix", "closure_transition", "closure_2d"]
+
+
+def _flows() -> list[str]:
+    """Return the shipped scenarios of kind gas."""
+    found = sorted((ROOT / "scenarios").glob("*.toml"))
+    return [path.stem for path in found if '\nkind = "gas"' in path.read_text("utf-8")]
+
+
+def files_per_addition_gas(quick: bool) -> Found | None:
+    """Files that a boundary, a closure or a set of equations from outside needs."""
+    if _pytest("tests/test_parts_gas.py", "-q").returncode:
+        return None
+    return Found(1, "one file brings all three, run by every model (test_parts_gas.py)")
+
+
+def hosts_open(quick: bool) -> Found:
+    """Gas scenarios that a host program cannot open and step."""
+    from scalebridge.engine.interop.host import Host
+
+    norms, failed = _load(ROOT / "tests/norms.py"), []
+    names = _flows()
+    for name in names:
+        some = norms.SHORT.get(name)
+        settings = some.settings if some else ("model.particles=10",)
+        try:
+            Host.open(name, settings).step()
+        except Exception as error:  # whatever it says, it did not open
+            failed.append(f"{name}: {error}")
+    said = "; ".join(failed) or "all open and step"
+    return Found(len(failed), f"of {len(names)} scenarios: {said}")
 
 
 # -- tests ------------------------------------------------------------------------------
@@ -356,6 +410,10 @@ FIGURES: dict[str, tuple[Callable[[bool], Found | None], str, float]] = {
     "files_per_addition": (files_per_addition, "files", 1),
     "norms_changed": (norms_changed, "", 1e-10),
     "norms_changed_trained": (norms_changed_trained, "", 1e-6),
+    "moment_lines": (moment_lines, "lines", 1500),
+    "gas_norms_changed": (gas_norms_changed, "", 1e-10),
+    "files_per_addition_gas": (files_per_addition_gas, "files", 1),
+    "hosts_open": (hosts_open, "scenarios that do not", 0),
     "md_speed_change": (md_speed_change, "", 0.05),
     "gas_speed_change": (gas_speed_change, "", 0.05),
     "test_minutes": (test_minutes, "min", 8),
