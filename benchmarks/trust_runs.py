@@ -356,7 +356,7 @@ def available() -> Iterator[str]:
 
 
 def measure(quick: bool, record: Any) -> None:
-    """Record ``kinds_killed`` and ``faults_lost``, and what the fuzzer of commands finds."""
+    """Record ``kinds_killed``, ``faults_lost`` and what the fuzzer of commands finds."""
     if record.wants("kinds_killed", "faults_lost"):
         _kinds(quick, record)
     _commands(quick, record)
