@@ -356,9 +356,13 @@ def available() -> Iterator[str]:
 
 
 def measure(quick: bool, record: Any) -> None:
-    """Record ``kinds_killed`` and ``faults_lost``."""
-    if not record.wants("kinds_killed", "faults_lost"):
-        return
+    """Record ``kinds_killed``, ``faults_lost`` and what the fuzzer of commands finds."""
+    if record.wants("kinds_killed", "faults_lost"):
+        _kinds(quick, record)
+    _commands(quick, record)
+
+
+def _kinds(quick: bool, record: Any) -> None:
     done = {kind: break_off(kind, 2 if quick else 25, 1 if quick else 3) for kind in
             available()}  # fmt: skip
     lost = [f"{kind}: {each}" for kind, found in done.items() for each in found.lost]
@@ -368,6 +372,14 @@ def measure(quick: bool, record: Any) -> None:
     record("kinds_killed", len(done), goal=len(KINDS), better="higher", note=note)
     note = f"of {tried} runs broken off; {'; '.join(lost)[:800] or 'all ended alike'}"
     record("faults_lost", len(lost), goal=0, note=note)
+
+
+def _commands(quick: bool, record: Any) -> None:
+    """Record the figures of the fuzzer; it computes here, so it comes last."""
+    sys.path.append(str(ROOT / "benchmarks"))
+    import fuzz_commands
+
+    fuzz_commands.measure(quick, record)
 
 
 def program() -> int:

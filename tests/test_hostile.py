@@ -22,6 +22,7 @@ from scalebridge.models.potentials.deep_potential import HigherMoments
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "benchmarks"))
 import fuzz
+import fuzz_commands
 
 
 class Payload:
@@ -171,3 +172,35 @@ def test_a_card_that_asks_for_more_than_its_weights(tmp_path):
     (tmp_path / "model.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match="more than the weights hold"):
         load_potential(tmp_path / "model")
+
+
+@pytest.mark.parametrize(("scenario", "setting"), fuzz_commands.WRONG)
+def test_what_cannot_be_right_is_not_accepted(scenario, setting):
+    status, said, wrong = fuzz_commands.answer(["check", scenario, "--set", setting])
+    assert status == 2 and wrong == "" and said.startswith("engine: ")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"a": torch.zeros(1).expand(3_000_000_000)},
+        {"a": torch.empty(10**12, device="meta")},
+        [torch.ones(100_000)] * 5000,
+        torch.sparse_coo_tensor([[0], [0]], [1.0], (200_000, 100_000)),
+    ],
+    ids=["stretched", "no numbers", "named often", "sparse"],
+)
+def test_a_small_checkpoint_of_huge_tensors_is_refused(tmp_path, content):
+    torch.serialization.save({"x": content}, tmp_path / "a.pt")
+    assert (tmp_path / "a.pt").stat().st_size < 500_000
+    with pytest.raises(InputError, match="expands to"):
+        import_file(tmp_path / "a.pt", tmp_path / "out")
+
+
+@pytest.mark.parametrize("key", ["a." * 100_000 + "b", "'a'." * 100_000 + "b"])
+def test_a_key_without_end_is_refused_unparsed(tmp_path, key):
+    from scalebridge.engine import scenario
+
+    (tmp_path / "a.toml").write_text(f"version = 1\n{key} = 1\n")
+    with pytest.raises(InputError, match="more than 64 parts"):
+        scenario.read(tmp_path / "a.toml")

@@ -8,7 +8,7 @@ import numpy as np
 from ..engine.errors import InputError
 from . import fields
 from .atoms import Snapshot, Trajectory, trajectory_name
-from .record import Column, Group, Record
+from .record import Column, Group, Record, reading
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -31,17 +31,18 @@ def write(
     if not (extxyz or vtkhdf or chemiscope):
         return []
     record = Record(directory)
-    if vtkhdf and not (extxyz or chemiscope) and trajectory_name(record) is None:
-        return [write_fields(record, vtkhdf, system)]
-    trajectory = Trajectory(record, system)
-    written = []
-    if extxyz:
-        written.append(write_extxyz(trajectory, extxyz))
-    if vtkhdf:
-        written.append(write_vtkhdf(trajectory, vtkhdf))
-    if chemiscope:
-        written.append(write_chemiscope(trajectory, chemiscope))
-    return written
+    with reading(directory):
+        if vtkhdf and not (extxyz or chemiscope) and trajectory_name(record) is None:
+            return [write_fields(record, vtkhdf, system)]
+        trajectory = Trajectory(record, system)
+        written = []
+        if extxyz:
+            written.append(write_extxyz(trajectory, extxyz))
+        if vtkhdf:
+            written.append(write_vtkhdf(trajectory, vtkhdf))
+        if chemiscope:
+            written.append(write_chemiscope(trajectory, chemiscope))
+        return written
 
 
 def to_ase(trajectory: Trajectory, frame: int) -> "Atoms":

@@ -38,6 +38,13 @@ TRACES = ("step", "time")
 _FIRST = ("before", "initial", "first", "solution", "reference")
 
 
+_NOT_AS_WRITTEN = (
+    AttributeError, ArithmeticError, LookupError, OSError, RuntimeError, TypeError,
+    ValueError,
+)  # fmt: skip
+"""What readers of arrays and JSON raise where a file is not what was written."""
+
+
 @contextmanager
 def reading(path: Path | str) -> Iterator[None]:
     """Name the folder whose content is not what a run writes.
@@ -47,11 +54,12 @@ def reading(path: Path | str) -> Iterator[None]:
     """
     try:
         yield
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
+    except _NOT_AS_WRITTEN as error:
         if os.environ.get("SCALEBRIDGE_DEBUG"):
             raise
+        said = " ".join(str(error).split())[:200]
         raise DamagedFileError(
-            f"{path}: holds what no run wrote ({type(error).__name__}: {error})"
+            f"{path}: holds what no run wrote ({type(error).__name__}: {said})"
         ) from error
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import MinLen
-from pydantic import Field
+from ase.data import atomic_numbers
+from pydantic import AfterValidator, Field
 
 from ...models.parts import Family, part
 from ...models.potentials.fields import Positive
@@ -14,7 +15,14 @@ from .classical import LennardJones, StillingerWeber, plain, shifted
 from .learned import load_potential
 from .potential import Potential
 
-Symbol = Annotated[str, Field(pattern="^[A-Z][a-z]?$")]
+
+def _known(symbol: str) -> str:
+    if symbol not in atomic_numbers:
+        raise ValueError(f"{symbol} is no chemical element")
+    return symbol
+
+
+Symbol = Annotated[str, Field(pattern="^[A-Z][a-z]?$"), AfterValidator(_known)]
 
 INTERACTIONS = Family(
     "interaction",
