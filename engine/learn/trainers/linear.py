@@ -162,9 +162,8 @@ class Equations:
         }
         neighbour = torch.where(g.mask, g.neighbour, -1)
         slots = kinds.expand(g.mask.shape)
-        none = {"value": -1}
-        tables["neighbour"] = torch.nn.functional.pad(neighbour, (0, pad), **none).int()
-        tables["kinds"] = torch.nn.functional.pad(kinds, (0, pad), **none).int()
+        for name, table in (("neighbour", neighbour), ("kinds", kinds)):
+            tables[name] = torch.nn.functional.pad(table, (0, pad), value=-1).int()
         tables["moments"] = network.moments(g.displacements, slots, g.mask).contiguous()
         tables["species"] = g.species.int()
         return tables
@@ -209,9 +208,7 @@ class Solution:
 def fit(
     model: Any, data: TrainingSet, settings: LeastSquares, seed: int
 ) -> Iterator[tuple[int, int, Solution | None]]:
-    """Fit; yields frames done and frames in all, at last with the solution.
-
-    """
+    """Fit; yields frames done and frames in all, at last with the solution."""
     frames = len(data.frames)
     equations = Equations(model, data, settings)
     fold = np.random.default_rng(seed).permutation(frames) % settings.folds
