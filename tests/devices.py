@@ -362,8 +362,7 @@ def _launch(run: Callable) -> Callable:
 @contextmanager
 def shadow_device() -> Iterator[Tally]:
     """Give torch and the kernels a CUDA device; yields the tally, kept up to date."""
-    # the class of all kernels, whatever the language
-    kernel = type(k_normals.kernel._primal)
+    kernel = type(k_normals.kernel._primal)  # the class of all kernels
     global _tally
     before, _tally = _tally, Tally()
     runtime.start("cpu")

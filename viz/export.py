@@ -67,7 +67,7 @@ def to_ase(trajectory: Trajectory, frame: int) -> "Atoms":
     )
     vectors, results = trajectory.vectors(frame), {}
     if "masses" in columns:
-        atoms.set_masses(trajectory.per_atom("masses", frame))
+        atoms.set_masses(trajectory.per_atom("masses", frame).tolist())
     if "momenta" in vectors:
         atoms.set_momenta(vectors.pop("momenta"))
     if "energy" in columns:

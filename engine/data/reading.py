@@ -273,7 +273,8 @@ def _images(path: Path, form: str) -> list[Atoms]:
         if form in ("db", "json"):
             from ase.db import connect
 
-            with connect(path, type=form) as database:
+            opened_db: Any = connect(path, type=form)
+            with opened_db as database:
                 rows = database.select()
                 found: Any = [row.toatoms(add_additional_information=True) for row in rows]
         else:

@@ -126,7 +126,7 @@ def _strange(frames: Sequence[LabelledFrame], group: str) -> Iterator[str]:
         centre = np.median(values)
         spread = np.ptp(np.percentile(values, (5, 95))) / 3.29 + 1e-3
         shown = forces if what == "a largest force" else values - centre
-        for k in np.flatnonzero(np.abs(values - centre) > _FAR * spread):
+        for k in np.flatnonzero(np.abs(values - centre) > _FAR * spread).tolist():
             yield f"{frames[k].origin} (group {group}): {what} of {shown[k]:.4g} {unit}"
 
 

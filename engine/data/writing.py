@@ -281,13 +281,14 @@ def _write_db(frames: Sequence[LabelledFrame], target: Path) -> list[str]:
     from ase.calculators.singlepoint import SinglePointCalculator
     from ase.db import connect
 
-    with connect(target, type="db") as database:
+    opened: Any = connect(target, type="db")
+    with opened as database:
         for frame in frames:
             atoms = Atoms(
                 list(frame.symbols), frame.positions, cell=frame.cell, pbc=frame.periodic
             )
             labels: dict[str, Any] = {"energy": frame.energy, "forces": frame.forces}
-            data = {"group": frame.group} if frame.group else {}
+            data: dict[str, Any] = {"group": frame.group} if frame.group else {}
             if frame.virial is not None:
                 data["virial"] = frame.virial
             atoms.calc = SinglePointCalculator(atoms, **labels)
