@@ -83,7 +83,17 @@ def call(*arguments):
 
 def again(run, scenario, *settings):
     words = [word for each in settings for word in ("--set", each)]
-    return call("run", scenario, *words, "--out", run, "--resume", "--quiet", "--no-report")
+    return call(
+        "run",
+        scenario,
+        *words,
+        "--out",
+        run,
+        "--resume",
+        "--quiet",
+        "--no-report",
+        "--no-strict",
+    )
 
 
 # -- what may change ----------------------------------------------------------------------
