@@ -97,7 +97,8 @@ def _between(low: Wall, high: Wall, particles: float, seed: int = 1) -> DsmcWorl
     u[:, 1] = 0.96 * (speeds[0] + share * (speeds[1] - speeds[0]))
     t = low.temperature + share * (high.temperature - low.temperature)
     return DsmcWorld(
-        grid, (Sides(low, high),), hard_spheres(0.02), Start(one / t / (1 / t).mean(), u, t),
+        grid, (Sides(low, high),), hard_spheres(0.02),
+        Start(one / t / (1 / t).mean(), u, t),
         particles, 0.003, seed, sample_from=6000, sample_every=4, capacity=1.1,
     )  # fmt: skip
 

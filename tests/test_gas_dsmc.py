@@ -403,15 +403,15 @@ def test_the_table_of_gases_has_the_published_diameters():
 
 
 def test_thickness_of_noisy_blocks_is_that_of_the_profile():
-    """A tanh of slope 0.2, noise that would add a third to the plain integral."""
+    """A tanh of slope 0.2, noise that would add a fifth to the plain integral."""
     h = 0.25
     x = (torch.arange(160, dtype=torch.float64) - 79.5) * h
     profile = 0.5 * (1 + torch.tanh(2 * 0.2 * x))
-    noise = torch.randn(40, 160, generator=torch.Generator().manual_seed(1)) * 0.05
+    noise = torch.randn(40, 160, generator=torch.Generator().manual_seed(1)) * 0.03
     blocks = profile + noise
     value, error = thickness.integral(blocks, h)
     plain = 1.5 * float(blocks.mean(0).diff().square().sum()) / h
-    assert plain > 0.25
+    assert plain > 0.23
     assert value == pytest.approx(0.2, abs=3 * error)
     assert error < 0.03
     clean = profile[None] + 0 * noise
