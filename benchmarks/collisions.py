@@ -98,8 +98,8 @@ def _between(low: Wall, high: Wall, particles: float, seed: int = 1) -> DsmcWorl
     t = low.temperature + share * (high.temperature - low.temperature)
     return DsmcWorld(
         grid, (Sides(low, high),), hard_spheres(0.02),
-        Start(one / t / (1 / t).mean(), u, t), particles, 0.003, seed,
-        sample_from=6000, sample_every=4, capacity=1.1,
+        Start(one / t / (1 / t).mean(), u, t),
+        particles, 0.003, seed, sample_from=6000, sample_every=4, capacity=1.1,
     )  # fmt: skip
 
 

@@ -113,7 +113,20 @@ _TINY_LOOP = (
 )  # fmt: skip
 _FIVE = ("steps=5", "report_every=5", "checkpoint_every=5")
 
+_PARTICLES = (
+    "model.particles=20", "time.frames=2", "time.blocks=4", "time.sample_every=1",
+)  # fmt: skip
+_WALLS = ("grid.cells=[10]", "time.end=0.1", "time.average_from=0.02", *_PARTICLES)
+_STEEP = (
+    "grid.cells=[20]", "grid.lower=[-5.0]", "grid.upper=[5.0]", "time.end=0.8",
+    "time.average_from=0.2", *_PARTICLES,
+)  # fmt: skip
+
 SHORT: dict[str, Shortened] = {
+    "argon_dsmc_shock": Shortened(_STEEP, portable=SINGLE),
+    "dsmc_couette": Shortened(_WALLS, portable=SINGLE),
+    "dsmc_fourier": Shortened(_WALLS, portable=SINGLE),
+    "ohwada_shock": Shortened(_STEEP, portable=SINGLE),
     "argon_coupled_shock": Shortened(
         (
             "grid.cells=24", "grid.nodes=24", "time.end=0.5", "time.frames=2",

@@ -279,9 +279,9 @@ class DsmcWorld:
         )
         new = replace(
             state,
-            # beyond the last particle nothing is ever read
-            positions=torch.empty_like(state.positions),
-            velocities=torch.empty_like(state.velocities),
+            # zero beyond the last particle: checkpoints hold no leftovers of the memory
+            positions=torch.zeros_like(state.positions),
+            velocities=torch.zeros_like(state.velocities),
             starts=torch.empty_like(state.starts),
             fastest=state.fastest.clone(),
             remainder=state.remainder.clone(),
