@@ -12,7 +12,7 @@ from ..md.data import LabelledFrame
 from ..md.neighbours import build_neighbours
 from ..md.potential import Potential
 from .findings import Finding, at_most, not_measured
-from .samples import Sample, Subject
+from .samples import SKIN, Sample, Subject
 
 COVERAGE = 0.03
 """Allowed distance of the 90 % coverage."""
@@ -78,7 +78,7 @@ def _measured(
             frame.symbols, frame.positions, cell=frame.cell, pbc=frame.periodic.tolist()
         )
         state = Sample.of(atoms, potential.species, dtype).state
-        found = potential(state, build_neighbours(state, potential.cutoff, 0.0))
+        found = potential(state, build_neighbours(state, potential.cutoff, SKIN))
         errors.append((found.forces.double() - torch.as_tensor(frame.forces)).norm(dim=1))
         deviations.append(found.deviation.double())
     return torch.cat(errors), torch.cat(deviations)

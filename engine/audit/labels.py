@@ -11,7 +11,7 @@ from ..comparison import worst
 from ..md.data import LabelledFrame
 from ..md.neighbours import build_neighbours
 from .findings import Finding, at_most, not_measured
-from .samples import Sample, Subject
+from .samples import SKIN, Sample, Subject
 
 LENGTH = 0.05
 """Relative distance of the equilibrium length from the structure that was given. An
@@ -70,7 +70,7 @@ def against_labels(subject: Subject, frames: Sequence[LabelledFrame]) -> list[Fi
             frame.symbols, frame.positions, cell=frame.cell, pbc=frame.periodic.tolist()
         )
         state = Sample.of(atoms, potential.species, subject.dtype).state
-        found = potential(state, build_neighbours(state, potential.cutoff, 0.0))
+        found = potential(state, build_neighbours(state, potential.cutoff, SKIN))
         labels = torch.as_tensor(frame.forces).double()
         wrong += float((found.forces.double() - labels).square().sum())
         size += float(labels.square().sum())

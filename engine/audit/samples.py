@@ -23,7 +23,8 @@ from ..runtime import generator
 AT_ONCE = 1000
 """Atoms of one evaluation; bounds memory."""
 
-_SKIN = 0.1
+SKIN = 0.1
+"""Margin of neighbour lists, angstrom; a calculator's range is not known and counts as 0."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def evaluate(
             sample.at(positions[k], None if cells is None else cells[k]).state for k in rows
         ]
         state = concatenate(states)
-        found = potential(state, build_neighbours(state, potential.cutoff, _SKIN))
+        found = potential(state, build_neighbours(state, potential.cutoff, SKIN))
         forces = found.forces.detach().double().unflatten(0, (len(rows), sample.atoms))
         parts.append((found.energy.detach().double(), forces, found.virial.double()))
     energy, forces, virial = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -361,6 +362,7 @@ def crystal(species: Sequence[str], atoms: int = 64) -> Atoms:
 
 
 __all__ = [
+    "SKIN",
     "Evaluation",
     "Noise",
     "Sample",
