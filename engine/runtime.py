@@ -236,7 +236,12 @@ def dtype_of(precision: str) -> torch.dtype:
     return {"f32": torch.float32, "f64": torch.float64}[precision]
 
 
-def generator(seed: int, stream: int = 0) -> torch.Generator:
-    """Return a CPU generator for one ``stream`` of a seed; streams are independent."""
+def generator(
+    seed: int, stream: int = 0, device: torch.device | str = "cpu"
+) -> torch.Generator:
+    """Return a generator on ``device`` for one ``stream`` of a seed.
+
+    Streams are independent; another kind of device draws other numbers.
+    """
     mixed = (seed * 0x9E3779B97F4A7C15 + stream * 0xBF58476D1CE4E5B9) % (1 << 63)
-    return torch.Generator().manual_seed(mixed)
+    return torch.Generator(device).manual_seed(mixed)

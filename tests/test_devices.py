@@ -765,7 +765,7 @@ def test_a_planted_defect_in_a_world_is_named_with_its_line(monkeypatch) -> None
     finally:
         report.cache_clear()
     assert "DeviceError: mul: tensors of two devices" in found.failed["step"]
-    assert "engine/gas/scheme/finite_volume.py" in found.failed["step"]
+    assert "engine/gas/equations/hermite.py" in found.failed["step"]
 
 
 def test_waits_and_uploads_are_counted() -> None:

@@ -228,3 +228,40 @@ def test_roots_without_their_newton_step_give_wrong_slopes(monkeypatch):
     assert again == pytest.approx(value, rel=1e-10)
     assert before == pytest.approx(-2 * value, rel=1e-6)
     assert abs(after + 2 * value) > 0.05 * value
+
+
+def argon_table(knots: int = 64) -> transport.Transport:
+    found = scatter(PUBLISHED["Ar"].table(), 200.0, 3000.0)
+    return transport.Transport.of(found, 200.0, 3000.0, 1.0, knots)
+
+
+def test_a_transport_table_is_the_quadrature_and_refuses_what_is_outside():
+    table = argon_table()
+    found = scatter(PUBLISHED["Ar"].table(), 200.0, 3000.0)
+    t = double(213.0, 300.0, 777.0, 2900.0)
+    direct = transport.transport(found, t, 1.0)
+    assert float((table.mu(t) / direct.viscosity - 1).abs().max()) < 2e-6
+    assert float((table.number(t) / direct.prandtl - 1).abs().max()) < 2e-6
+    up, down = table.mu(t * 1.001).log(), table.mu(t * 0.999).log()
+    slope = (up - down) / math.log(1.001 / 0.999)
+    assert float((table.exponent(t) / slope - 1).abs().max()) < 1e-5
+    for outside in (199.0, 3001.0, math.nan):
+        with pytest.raises(InputError, match="serves 200 to 3000"):
+            table.mu(double(300.0, outside))
+    with pytest.raises(InputError, match="covariance"):
+        table.error(t)
+
+
+def test_a_transport_table_keeps_derivatives_and_error_bars():
+    """mu = sqrt(T) g(T / eps) / sigma^2: 1 % of sigma is 2 % of mu everywhere."""
+    epsilon, sigma = double(1.0)[0], double(1.0)[0].requires_grad_()
+    pair = Table.of(lennard_jones(epsilon, sigma), 0.2, 60.0)
+    table = transport.Transport.of(scatter(pair, 1.0, 10.0), 1.0, 10.0, 1.0, 16)
+    t = double(1.5, 7.0)
+    slopes = [
+        torch.autograd.grad(m.log(), sigma, retain_graph=True)[0] for m in table.mu(t)
+    ]
+    assert [float(x) for x in slopes] == pytest.approx([-2.0, -2.0], rel=1e-4)
+    jacobian = torch.full((16, 1), -2.0, dtype=torch.float64)
+    known = table.with_covariance(double(1e-4)[:, None], jacobian)
+    assert known.error(t).tolist() == pytest.approx([0.02, 0.02], rel=1e-12)

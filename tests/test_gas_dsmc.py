@@ -1,6 +1,7 @@
 """Particles: conservation, absolute rates, relaxation, walls, and the same bits always."""
 
 import hashlib
+import itertools
 import math
 import os
 import subprocess
@@ -9,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from scalebridge.engine.errors import GuardError, InputError
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC, Inflow, Sides, Wall
@@ -16,11 +18,18 @@ from scalebridge.engine.gas.collisions.molecules import (
     Molecules,
     from_potential,
     hard_spheres,
+    rotating,
     variable_spheres,
 )
 from scalebridge.engine.gas.collisions.published import PUBLISHED
+from scalebridge.engine.gas.collisions.species import SPECIES
 from scalebridge.engine.gas.grid import Grid
+from scalebridge.engine.gas.kinetic import thickness
 from scalebridge.engine.gas.kinetic.dsmc import DsmcWorld, Start
+from scalebridge.engine.jobs import assemble
+from scalebridge.engine.run import console_reporter
+from scalebridge.engine.rundir import RunFolder
+from scalebridge.engine.schema.gas import GasScenario
 
 REST = (0.0, 0.0, 0.0)
 
@@ -225,3 +234,189 @@ def test_too_many_particles_stop_the_run_by_name():
     )
     with pytest.raises(GuardError, match="raise capacity"):
         run(world, 100)
+
+
+def test_stress_is_that_in_the_middle_of_the_collisions():
+    """Decay of an anisotropic gas with a coarse step: sums lie on the exact curve."""
+    kn, step = 0.1, 0.03
+    world = box(
+        variable_spheres(kn, 1.0), per_cell=40_000.0, time_step=step, sample_every=1
+    )
+    state = world.init(torch.Generator().manual_seed(3))
+    stretch = torch.tensor([1.5, 1.0, 1.0])
+    state = replace(state, velocities=state.velocities * stretch)
+    begun = state.velocities[0, : world.expected].square().mean(0)
+    stress = float(begun[0] - begun.mean())
+    total = 0.0
+    for _ in range(4):
+        state = world.step(state)
+    total = float(world.observe(state)["stress"][0, :, 0, 0].mean())
+    # steps k act from k to k + 1; what was summed is the mean of both ends of each
+    decay = [math.exp(-k * step / kn) for k in range(5)]
+    exact = stress * sum(0.5 * (a + b) for a, b in itertools.pairwise(decay)) / 4
+    assert total == pytest.approx(exact, rel=0.02)
+
+
+def test_rotation_relaxes_at_its_rate_and_shares_the_energy():
+    """Hot translation, cold rotation: T_r approaches T as exp(-collisions / Z)."""
+    omega, z = 0.75, 5.0
+    molecules = rotating(variable_spheres(0.1, omega), omega, z)
+    world = box(molecules, per_cell=20_000.0, sample_every=0)
+    state = world.init(torch.Generator().manual_seed(3))
+    n = world.expected
+    velocities = state.velocities.clone()
+    velocities[..., 3] *= 0.5
+    state = replace(state, velocities=velocities)
+
+    def both(state) -> tuple[float, float]:
+        v = state.velocities[0, :n]
+        return float(v[:, :3].square().mean()), float(v[:, 3].mean())
+
+    t, r = both(state)
+    energy = 1.5 * t + r
+    for _ in range(60):
+        state = world.step(state)
+    made = 2 * float(state.collisions.sum()) / n
+    t2, r2 = both(state)
+    assert 1.5 * t2 + r2 == pytest.approx(energy, rel=1e-12)
+    # d(T - T_r) = -(1 + 2/3) (T - T_r) / Z per collision of a molecule
+    expected = (t - r) * math.exp(-made / z * (5 / 3))
+    assert t2 - r2 == pytest.approx(expected, abs=0.012)
+    for _ in range(150):
+        state = world.step(state)
+    t3, r3 = both(state)
+    assert t3 == pytest.approx(r3, abs=0.012)
+
+
+SMALL = {
+    "grid": {"cells": [8], "lower": [0.0], "upper": [1.0]},
+    "model": {"kind": "dsmc", "particles": 30.0},
+    "initial": {"kind": "uniform", "low": {"density": 1.0, "temperature": 1.0}},
+    "time": {"end": 0.4, "frames": 4, "average_from": 0.1, "blocks": 4, "sample_every": 1},
+    "knudsen": [0.2, 1.0],
+}
+
+
+def scenario(**changes):
+    data = {"version": 1, "kind": "gas", **SMALL, **changes}
+    return GasScenario.variant(data)(**data)
+
+
+def outcome_of(checked, folder_path):
+    job = assemble(checked, None)
+    with RunFolder.create(folder_path, "", {}) as folder:
+        outcome = job.run(folder, console_reporter(quiet=True))
+        names = set(folder.store["average"])
+        shape = folder.store["fields/density"].shape
+    return outcome, names, shape
+
+
+def test_a_scenario_runs_averages_and_checks(tmp_path):
+    walls = {"low": {"kind": "wall"}, "high": {"kind": "wall", "temperature": 1.2}}
+    checked = scenario(
+        boundaries={"x": walls}, model={"kind": "dsmc", "particles": 30.0, "ensembles": 3}
+    )
+    outcome, names, shape = outcome_of(checked, tmp_path / "run")
+    assert shape == (5, 2, 8)
+    assert {"density", "density_error", "heat_flux_x_error", "stress_xy"} <= names
+    checks = {check.name: check for check in outcome.checks}
+    assert checks["conservation"].passed
+    # so few particles cannot reach the goal, and that is said
+    assert not checks["error_density"].passed
+    assert checks["particles_per_cell"].value == pytest.approx(90, rel=0.4)
+
+
+class Stopped(Exception):
+    """As if the machine went down."""
+
+
+def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
+    checked = scenario(time={**SMALL["time"], "frames": 8})
+
+    def averages(path):
+        with RunFolder.open(path) as folder:
+            store = folder.store["average"]
+            return {name: store[name][...].tobytes() for name in store}
+
+    outcome_of(checked, tmp_path / "whole")
+    job = assemble(checked, None)
+    plain, count = DsmcWorld.step, [0]
+
+    def dies(world, state):
+        count[0] += 1
+        if count[0] > job.steps * 0.7:
+            raise Stopped
+        return plain(world, state)
+
+    with RunFolder.create(tmp_path / "cut", "", {}) as folder:
+        monkeypatch.setattr(DsmcWorld, "step", dies)
+        with pytest.raises(Stopped):
+            job.run(folder, console_reporter(quiet=True))
+        monkeypatch.setattr(DsmcWorld, "step", plain)
+        assert folder.load_checkpoint().step > 0
+        job.run(folder, console_reporter(quiet=True))
+    assert averages(tmp_path / "cut") == averages(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"gas": {"kind": "variable_spheres"}}, "give of"),
+        ({"gas": {"kind": "variable_spheres", "of": "unobtanium"}}, "argon"),
+        ({"gas": {"kind": "variable_spheres", "of": "argon", "rotation": 5.0}}, "one atom"),
+        ({"gas": {"kind": "potential", "temperature": 300.0, "epsilon": 1.0}}, "sigma"),
+        ({"time": {"end": 1.0, "average_from": 2.0}}, "must lie before"),
+        ({"time": {"end": 1.0}, "reference": "fourier"}, "average_from"),
+        ({"reference": "fourier"}, "needs a 1D grid with walls"),
+        ({"time": {**SMALL["time"], "blocks": 500}}, "fewer blocks"),
+        ({"model": {"kind": "dsmc", "particles": 1e7, "ensembles": 4096}}, "GiB"),
+        ({"device": "cuda"}, "device"),
+        (
+            {
+                "gas": {"kind": "potential", "of": "He", "temperature": 1e6},
+            },
+            "is known up to",
+        ),
+        (
+            {"boundaries": {"x": {"low": {"kind": "open"}, "high": {"kind": "open"}}}},
+            "open lets no particle in",
+        ),
+    ],
+)
+def test_a_scenario_that_cannot_work_is_refused_by_name(changes, words):
+    with pytest.raises((ValidationError, InputError), match=words):
+        assemble(scenario(**changes), None)
+
+
+def test_the_table_of_gases_has_the_published_diameters():
+    """Bird (1994), tables A1 (hard) and A3 (soft), 1e-10 m: to their digits."""
+    known = {
+        "helium": (2.33, 2.30), "neon": (2.77, 2.72), "argon": (4.17, 4.11),
+        "krypton": (4.76, 4.70), "xenon": (5.74, 5.65), "hydrogen": (2.92, 2.88),
+        "nitrogen": (4.17, 4.11), "oxygen": (4.07, 4.01),
+    }  # fmt: skip
+    assert set(known) == set(SPECIES)
+    for name, (hard, soft) in known.items():
+        gas = SPECIES[name]
+        assert gas.diameter(1.0) * 1e10 == pytest.approx(hard, abs=0.011)
+        assert gas.diameter() * 1e10 == pytest.approx(soft, abs=0.011)
+
+
+def test_thickness_of_noisy_blocks_is_that_of_the_profile():
+    """A tanh of slope 0.2, noise that would add a third to the plain integral."""
+    h = 0.25
+    x = (torch.arange(160, dtype=torch.float64) - 79.5) * h
+    profile = 0.5 * (1 + torch.tanh(2 * 0.2 * x))
+    noise = torch.randn(40, 160, generator=torch.Generator().manual_seed(1)) * 0.05
+    blocks = profile + noise
+    value, error = thickness.integral(blocks, h)
+    plain = 1.5 * float(blocks.mean(0).diff().square().sum()) / h
+    assert plain > 0.25
+    assert value == pytest.approx(0.2, abs=3 * error)
+    assert error < 0.03
+    clean = profile[None] + 0 * noise
+    assert thickness.integral(clean, h)[0] == pytest.approx(0.2, rel=1e-4)
+    assert thickness.slope(clean, h, 3)[0] == pytest.approx(0.2, rel=0.01)
+    pair = torch.stack([profile, 0.5 * (1 + torch.tanh(2 * 0.2 * (x + 1.5)))])
+    found = thickness.separation(pair.expand(6, 2, 160), h, 3)[0]
+    assert found == pytest.approx(1.5, abs=0.02)

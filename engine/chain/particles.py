@@ -77,11 +77,11 @@ class ParticleShock:
         state = world.init(torch.Generator().manual_seed(self.seed))
         for _ in range(self.settling):
             state = world.step(state)
-        sums, counts = [state.sums], [int(state.samples)]
+        sums, counts = [state.sums[0]], [int(state.samples)]
         for _ in range(self.blocks):
             for _ in range(self.steps // self.blocks):
                 state = world.step(state)
-            sums.append(state.sums)
+            sums.append(state.sums[0])
             counts.append(int(state.samples))
         low, high = 1.0, shock_jump(self.mach, GAMMA)[1]
         densities = torch.stack(

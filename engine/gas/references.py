@@ -15,7 +15,7 @@ from ..comparison import worst
 from ..errors import InputError
 from ..protocols import Check, Figure
 from . import exact
-from .boundaries import Wall, component
+from .boundaries import Wall, component, wall_of
 from .initial.pieces import Jump
 from .initial.shocks import Shock
 from .initial.smooth import Sound, Vortex
@@ -226,9 +226,10 @@ def shock(problem: Problem) -> Comparison:
 def _walls(name: str, problem: Problem) -> tuple[Wall, Wall, float]:
     """Return the walls at the ends of x and their distance."""
     pair, grid = problem.sides[0], problem.grid
-    if grid.dim != 1 or not (isinstance(pair.low, Wall) and isinstance(pair.high, Wall)):
+    low, high = wall_of(pair.low), wall_of(pair.high)
+    if grid.dim != 1 or low is None or high is None:
         raise InputError(f"reference: {name} needs a 1D grid with walls at both ends of x")
-    return pair.low, pair.high, grid.upper[0] - grid.lower[0]
+    return low, high, grid.upper[0] - grid.lower[0]
 
 
 def couette(problem: Problem) -> Comparison:

@@ -334,6 +334,34 @@ def collided(
     return hits
 
 
+@ti.func
+def gathered(columns: Template, e: Int, c: Int, weight: Real, v: Array3, starts: Array2,
+             sums: Array3):  # fmt: skip
+    """Add the powers of the velocities in one cell to its sums."""
+    total = ti.Vector.zero(ti.f64, 14 + 4 * (columns - 3))
+    for i in range(starts[e, c], starts[e, c + 1]):
+        w = ti.Vector.zero(ti.f64, 3)
+        for d in ti.static(range(3)):
+            w[d] = v[e, i, d]
+        square = w.norm_sqr()
+        total[0] += 1.0
+        total[13] += square
+        total[7] += w[0] * w[1]
+        total[8] += w[0] * w[2]
+        total[9] += w[1] * w[2]
+        for d in ti.static(range(3)):
+            total[1 + d] += w[d]
+            total[4 + d] += w[d] * w[d]
+            total[10 + d] += square * w[d]
+        if ti.static(columns > 3):
+            inner = ti.cast(v[e, i, columns - 1], ti.f64)
+            total[14] += inner
+            for d in ti.static(range(3)):
+                total[15 + d] += inner * w[d]
+    for k in ti.static(range(14 + 4 * (columns - 3))):
+        sums[e, c, k] += weight * total[k]
+
+
 @ti.kernel
 def k_step(
     dim: Template, columns: Template, kind: Template, x: Array3, v: Array3, cells: Array2,
@@ -341,6 +369,7 @@ def k_step(
     kinds: Array1, sides: Array2, layers: Array2, clock: Array1, shift: Array1,
     scale: Array1, sections: Array1, angles: Array2, law: Array1, new_x: Array3,
     new_v: Array3, new_starts: Array2, fastest: Array2, remainder: Array2, counted: Array2,
+    weight: Real, sums: Array3,
 ):  # fmt: skip
     """Move all particles and those that enter, sort them by cell, collide them.
 
@@ -375,6 +404,9 @@ def k_step(
         fastest: ``[systems, cells]`` largest ``sigma g`` met, updated.
         remainder: ``[systems, cells]`` part of a pair that is carried over, updated.
         counted: ``[systems, cells]`` collisions, added to.
+        weight: of what is summed before and after the collisions; 0: nothing is.
+        sums: see :func:`k_sample`. Stress and heat flux fall in collisions by a step over
+            the relaxation time; their mean is that in the middle.
     """
     for q in range(x.shape[0] * CHUNKS):
         e = q // CHUNKS
@@ -429,10 +461,14 @@ def k_step(
     for q in range(fastest.shape[0] * fastest.shape[1]):
         e = q // fastest.shape[1]
         c = q % fastest.shape[1]
+        if weight > 0.0:
+            gathered(columns, e, c, weight, new_v, new_starts, sums)
         counted[e, c] += collided(
             kind, columns, e, c, new_v, new_starts, fastest, remainder, scale, sections,
             angles, law, clock,
         )  # fmt: skip
+        if weight > 0.0:
+            gathered(columns, e, c, weight, new_v, new_starts, sums)
 
 
 @ti.kernel
@@ -442,27 +478,4 @@ def k_sample(columns: Template, v: Array3, starts: Array2, sums: Array3):
     1, v, v v (xx yy zz xy xz yz), |v|^2 v, |v|^2; with rotation its energy e, and e v.
     """
     for q in range(sums.shape[0] * sums.shape[1]):
-        e = q // sums.shape[1]
-        c = q % sums.shape[1]
-        total = ti.Vector.zero(ti.f64, 14 + 4 * (columns - 3))
-        for i in range(starts[e, c], starts[e, c + 1]):
-            w = ti.Vector.zero(ti.f64, 3)
-            for d in ti.static(range(3)):
-                w[d] = v[e, i, d]
-            square = w.norm_sqr()
-            total[0] += 1.0
-            total[13] += square
-            total[7] += w[0] * w[1]
-            total[8] += w[0] * w[2]
-            total[9] += w[1] * w[2]
-            for d in ti.static(range(3)):
-                total[1 + d] += w[d]
-                total[4 + d] += w[d] * w[d]
-                total[10 + d] += square * w[d]
-            if ti.static(columns > 3):
-                inner = ti.cast(v[e, i, columns - 1], ti.f64)
-                total[14] += inner
-                for d in ti.static(range(3)):
-                    total[15 + d] += inner * w[d]
-        for k in ti.static(range(14 + 4 * (columns - 3))):
-            sums[e, c, k] += total[k]
+        gathered(columns, q // sums.shape[1], q % sums.shape[1], 1.0, v, starts, sums)

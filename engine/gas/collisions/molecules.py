@@ -26,7 +26,8 @@ HARD_SPHERES, POWER_LAW, TABLE = 2, 0, 1
 """Kinds of the collision kernel."""
 
 SONINE = 1.016034
-"""Third-order viscosity of hard spheres over the first (Chapman and Cowling, 10.21)."""
+"""Viscosity of hard spheres over its first approximation, in the limit of high order
+(Chapman and Cowling, section 10.21)."""
 
 
 @dataclass(frozen=True)

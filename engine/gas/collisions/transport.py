@@ -12,7 +12,7 @@ eigenvalues are known (a test derives it).
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -144,4 +144,144 @@ def reduced_integral(
     return integral(found, temperatures, order, power) / spheres
 
 
-__all__ = ["Coefficients", "integral", "reduced_integral", "transport", "viscosity"]
+@dataclass(frozen=True)
+class Transport:
+    """Viscosity and Prandtl number of one gas over the temperature, as tables.
+
+    Cubic splines of ``ln mu`` and ``Pr`` over ``ln T`` on equally spaced knots, so
+    that a kernel finds its interval by one multiplication. Tables keep the graph to the
+    parameters of the potential.
+
+    Attributes:
+        coldest: first knot.
+        hottest: last knot.
+        viscosity: ``[knots - 1, 4]`` of ``ln mu``: coefficients of the powers of the way
+            from one knot to the next, 0 to 1.
+        prandtl: ``[knots - 1, 4]``.
+        covariance: ``[knots, knots]`` of ``ln mu`` at the knots, where it is known.
+    """
+
+    coldest: float
+    hottest: float
+    viscosity: Tensor
+    prandtl: Tensor
+    covariance: Tensor | None = None
+
+    @staticmethod
+    def of(
+        found: CrossSections, coldest: float, hottest: float, mass: float, knots: int = 64
+    ) -> "Transport":
+        """Tabulate, to third order, what cross sections give.
+
+        Raises:
+            InputError: the cross sections do not serve these temperatures.
+        """
+        ends = math.log(coldest), math.log(hottest)
+        t = torch.linspace(*ends, knots, dtype=torch.float64).exp()
+        values = transport(found, t, mass)
+        return Transport(
+            coldest, hottest, spline(values.viscosity.log()), spline(values.prandtl)
+        )
+
+    @property
+    def knots(self) -> Tensor:
+        """Temperatures of the knots."""
+        ends = math.log(self.coldest), math.log(self.hottest)
+        return torch.linspace(*ends, len(self.viscosity) + 1, dtype=torch.float64).exp()
+
+    def with_covariance(self, covariance: Tensor, jacobian: Tensor) -> "Transport":
+        """Return it with the covariance that follows from that of parameters.
+
+        Args:
+            covariance: ``[parameters, parameters]`` of the potential.
+            jacobian: ``[knots, parameters]``, derivatives of ``ln mu``.
+        """
+        return replace(self, covariance=jacobian @ covariance @ jacobian.T)
+
+    def mu(self, temperature: Tensor) -> Tensor:
+        """Return the viscosity.
+
+        Raises:
+            InputError: a temperature outside the table.
+        """
+        return self._at(self.viscosity, temperature).exp()
+
+    def number(self, temperature: Tensor) -> Tensor:
+        """Return the Prandtl number.
+
+        Raises:
+            InputError: a temperature outside the table.
+        """
+        return self._at(self.prandtl, temperature)
+
+    def exponent(self, temperature: Tensor) -> Tensor:
+        """Return ``d ln mu / d ln T``."""
+        c = self.viscosity
+        slopes = torch.stack([c[:, 1], 2 * c[:, 2], 3 * c[:, 3], 0 * c[:, 3]], 1)
+        per_knot = len(c) / math.log(self.hottest / self.coldest)
+        return self._at(slopes, temperature) * per_knot
+
+    def error(self, temperature: Tensor) -> Tensor:
+        """Return the relative standard error of the viscosity, linear between knots.
+
+        Raises:
+            InputError: the covariance is not known.
+        """
+        if self.covariance is None:
+            raise InputError("transport: the covariance of the potential is not known")
+        i, x = self._place(temperature)
+        c = self.covariance
+        square = (1 - x) ** 2 * c[i, i] + 2 * x * (1 - x) * c[i, i + 1]
+        return (square + x**2 * c[i + 1, i + 1]).clamp(min=0).sqrt()
+
+    def _place(self, temperature: Tensor) -> tuple[Tensor, Tensor]:
+        low, high = (float(x) for x in temperature.detach().aminmax())
+        slack = 1e-9
+        if not (self.coldest * (1 - slack) <= low and high <= self.hottest * (1 + slack)):
+            raise InputError(
+                f"temperature {low:g} to {high:g}: the transport table serves "
+                f"{self.coldest:g} to {self.hottest:g}"
+            )
+        count = len(self.viscosity)
+        at = (temperature / self.coldest).log() * (
+            count / math.log(self.hottest / self.coldest)
+        )
+        i = at.detach().long().clamp(0, count - 1)
+        return i, at - i
+
+    def _at(self, table: Tensor, temperature: Tensor) -> Tensor:
+        i, x = self._place(temperature)
+        c = table[i]
+        return ((c[..., 3] * x + c[..., 2]) * x + c[..., 1]) * x + c[..., 0]
+
+
+def spline(values: Tensor) -> Tensor:
+    """Return the cubic spline ``[n - 1, 4]`` of values at equal distances of 1.
+
+    Its second derivative is a straight line over the first, and the last, two intervals.
+    """
+    n = len(values)
+    matrix = 4 * torch.eye(n, dtype=values.dtype)
+    matrix += torch.diag(torch.ones(n - 1, dtype=values.dtype), 1)
+    matrix += torch.diag(torch.ones(n - 1, dtype=values.dtype), -1)
+    end = torch.tensor([1.0, -2.0, 1.0], dtype=values.dtype)
+    matrix[0], matrix[-1] = 0.0, 0.0
+    matrix[0, :3], matrix[-1, -3:] = end, end
+    bends = torch.nn.functional.pad(
+        6 * (values[2:] - 2 * values[1:-1] + values[:-2]), (1, 1)
+    )
+    m = torch.linalg.solve(matrix, bends)
+    a, b = m[:-1], m[1:]
+    first = values.diff() - (2 * a + b) / 6
+    return torch.stack([values[:-1], first, a / 2, (b - a) / 6], 1)
+
+
+__all__ = [
+    "Coefficients",
+    "Transport",
+    "integral",
+    "reduced_integral",
+    "spline",
+    "transport",
+    "viscosity",
+]

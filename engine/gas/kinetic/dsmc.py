@@ -271,6 +271,12 @@ class DsmcWorld:
                 state,
             )
         clock = torch.stack([torch.tensor(self.seed), state.step])
+        step = int(state.step) + 1
+        sampled = (
+            self.sample_every > 0
+            and step >= self.sample_from
+            and step % self.sample_every == 0
+        )
         new = replace(
             state,
             # beyond the last particle nothing is ever read
@@ -280,6 +286,8 @@ class DsmcWorld:
             fastest=state.fastest.clone(),
             remainder=state.remainder.clone(),
             collisions=state.collisions.clone(),
+            sums=state.sums.clone() if sampled else state.sums,
+            samples=state.samples + sampled,
             step=state.step + 1,
         )
         cells = torch.empty(self.systems, places, dtype=torch.int32)
@@ -291,8 +299,9 @@ class DsmcWorld:
             box["box"], box["shape"], box["kinds"], box["sides"], box["layers"], clock,
             self._shift(alive), box["scale"], m.sections, m.angles, m.law, new.positions,
             new.velocities, new.starts, new.fastest, new.remainder, new.collisions,
+            0.5 * sampled, new.sums,
         )  # fmt: skip
-        return self._sampled(new)
+        return new
 
     def _shift(self, alive: Tensor) -> Tensor:
         """How far the gas is moved so that a held shock keeps its place, ``[systems]``."""
@@ -306,14 +315,6 @@ class DsmcWorld:
         denser = self.particles * area * (high.density - low.density)
         limit = self._largest_shift
         return (HOLD / denser * (alive.double() - self.expected)).clamp(-limit, limit)
-
-    def _sampled(self, state: DsmcState) -> DsmcState:
-        step = int(state.step)
-        if self.sample_every == 0 or step < self.sample_from or step % self.sample_every:
-            return state
-        sums = state.sums.clone()
-        kernels.k_sample(self.columns, state.velocities, state.starts, sums)
-        return replace(state, sums=sums, samples=state.samples + 1)
 
     def fields(self, sums: Tensor, samples: int) -> dict[str, Tensor]:
         """Return the moments of summed particles, ``[systems, *grid.shape, ...]``.

@@ -9,7 +9,10 @@ matrix per velocity) and ``D = dC/d(P f)`` (local in space)
 so a system with R_f, or with its transpose, reduces to one for the moments of all cells,
 ``I - P K^-1 D``, a few hundred unknowns that are solved directly: no iteration, and
 shocks, for which marching needs thousands of steps, cost no more than anything else. The
-same factors give Newton's method for the state itself.
+same factors give Newton's method for the state itself. Where its step does not lower the
+residual the step is made shorter as an implicit time step is, with ``K + shift``: the
+shift falls with the residual, so that marching turns into Newton's method by itself (C. T.
+Kelley, D. E. Keyes, SIAM J. Numer. Anal. 35, 508, 1998).
 
 A shock may stand anywhere: the state is fixed by its mass, ``phi(f) = M(f) - M_0 = 0``, at
 the price of a source ``alpha psi`` (alpha is zero up to round-off when the reservoirs obey
@@ -135,11 +138,11 @@ def _coupling(model: LineKinetics, f: Tensor) -> tuple[Tensor, Tensor]:
     return rate.detach(), torch.stack([_rows(c) for c in columns], -1)
 
 
-def _factors(model: LineKinetics, f: Tensor) -> _Factors:
+def _factors(model: LineKinetics, f: Tensor, shift: float = 0.0) -> _Factors:
     n = f.shape[1]
     rate, coupling = _coupling(model, f)
     k = _transport_matrix(model, f)
-    k.diagonal(dim1=1, dim2=2).add_(rate)
+    k.diagonal(dim1=1, dim2=2).add_(rate + shift)
     inverse, weights = torch.linalg.inv(k), model.weights(f).flatten(0, 1)
     m = weights.shape[1]
     moments = inverse.new_empty(m, n, m, n)
@@ -174,10 +177,10 @@ def _bordered(a: _Factors) -> Tensor:
 
 
 def _newton(
-    model: LineKinetics, f: Tensor, alpha: float, mass: Tensor
+    model: LineKinetics, f: Tensor, alpha: float, mass: Tensor, shift: float
 ) -> tuple[Tensor, float]:
-    """One step of Newton's method for R + alpha psi = 0, phi = 0."""
-    a = _factors(model, f)
+    """One step for R + alpha psi = 0, phi = 0: Newton's, or an implicit time step."""
+    a = _factors(model, f, shift)
     with torch.no_grad():
         r = _rows(model.residual(f)) + alpha * a.source
         missing = mass - _mass(model, f)
@@ -210,7 +213,10 @@ def _adjoint(a: _Factors, by_f: Tensor) -> tuple[Tensor, Tensor]:
 
 
 STALLED = 4
-"""Newton steps without progress after which the best state is taken."""
+"""Steps of Newton's method without progress after which the best state is taken."""
+
+_SHORT, _GROWTH = 0.5, 1.5
+"""First implicit time step, and what the residual may grow by in one."""
 
 
 def solve(
@@ -219,7 +225,7 @@ def solve(
     mass: float | None = None,
     tolerance: float = 1e-8,
     enough: float = 1e-4,
-    most: int = 20,
+    most: int = 60,
 ) -> SteadyState:
     """Return the steady state near ``start``, differentiable in whatever the model holds.
 
@@ -233,28 +239,20 @@ def solve(
             shock stands; default what ``start`` has.
         tolerance: of the residual over one relaxation time, relative to the largest f.
         enough: what must be reached where Newton's method stalls.
-        most: Newton steps.
+        most: steps, those that were too long included.
 
     Raises:
-        GuardError: Newton's method does not converge; march longer first.
+        GuardError: neither Newton's method nor implicit time steps converge.
     """
     still = _without_graph(model)
-    f, alpha, since = start.detach(), 0.0, 0
+    f = start.detach()
     with torch.no_grad():
         share = _mass(still, f) if mass is None else f.new_tensor(mass)
-    best = f, alpha, _left(still, f, alpha, share), 0
-    for count in range(1, most + 1):
-        if best[2] < tolerance or since == STALLED:
-            break
-        f, alpha = _newton(still, f, alpha, share)
-        left, since = _left(still, f, alpha, share), since + 1
-        if left < best[2]:
-            best, since = (f, alpha, left, count), 0
-    f, alpha, left, count = best
+    f, alpha, left, count = _descend(still, f, share, tolerance, enough, most)
     if not left < enough:
         raise GuardError(
-            f"steady: the residual is {left:.2g} after {count} Newton steps; march longer "
-            "before",
+            f"steady: the residual is {left:.2g} after {count} steps; start nearer, or "
+            "take more cells or a longer box",
             count,
         )
     factors: list[_Factors] = []
@@ -271,6 +269,32 @@ def solve(
             attach(solver, f, residual, phi), left, alpha, float(share), count
         )
     return SteadyState(f, left, alpha, float(share), count)
+
+
+def _descend(
+    model: LineKinetics, f: Tensor, mass: Tensor, tolerance: float, enough: float, most: int
+) -> tuple[Tensor, float, float, int]:
+    """Return f, alpha, residual and steps of Newton's method with implicit time steps."""
+    alpha, shift, since, count = 0.0, 0.0, 0, 0
+    left = _left(model, f, alpha, mass)
+    best = f, alpha, left
+    while count < most and best[2] >= tolerance and since < STALLED:
+        count += 1
+        moved, source = _newton(model, f, alpha, mass, shift)
+        found = _left(model, moved, source, mass)
+        settled = best[2] < enough
+        if found < (_GROWTH if shift else 1.0) * left or (settled and found < enough):
+            f, alpha = moved, source
+            # the shift falls as the residual does, and is soon none
+            shift *= min(max(found / left, 0.1), 1.0) * 0.7
+            shift = shift if shift > 1e-3 else 0.0
+            left = found
+        else:
+            shift = max(10 * shift, 1 / _SHORT)
+        since = since + 1 if settled else 0
+        if found < best[2]:
+            best, since = (moved, source, found), 0
+    return *best, count
 
 
 def _left(model: LineKinetics, f: Tensor, alpha: float, mass: Tensor) -> float:

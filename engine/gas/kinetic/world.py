@@ -222,6 +222,10 @@ class KineticWorld:
         one = torch.ones(shape, dtype=torch.float64)
         return self.equilibrium(one, torch.zeros(*shape, self.velocities.axes), one)
 
+    def stable_step(self, state: KineticState, cfl: float = 0.45) -> float:
+        """Return the step of a Courant number; no state changes it."""
+        return cfl / self._rate()
+
     # -- time -------------------------------------------------------------------------
 
     def sampled(
