@@ -236,11 +236,6 @@ SHORT: dict[str, Shortened] = {
     "lid_cavity": Shortened(
         ("grid.cells=[8,8]", "model.nodes=[10,10]", "time.end=0.1", "time.frames=2"),
     ),
-    "molybdenum_fit": Shortened(
-        ("model.network.degrees=[5.0,5.0,4.0]", "model.network.members=2"),
-        TRAINED, BASIS,
-        needs=("shared/data/mlearn/Mo",),
-    ),
     "molybdenum_train": Shortened(
         (*_FIVE, "model.members=2", *_TINY_MODEL),
         TRAINED, BASIS,
