@@ -80,9 +80,10 @@ def test_errors(key: str) -> dict[str, Any]:
     chosen, base = scenario.load(recipe)
     paths = chosen.test if isinstance(chosen.test, tuple) else (chosen.test,)  # type: ignore[attr-defined]
     frames = read_all(locate(path, base) for path in paths)
-    model, card = load_module(SCENARIOS / "models" / name)
+    module, card = load_module(SCENARIOS / "models" / name)
+    loaded: Any = module
     runtime.start("cpu")
-    errors, _ = model_errors(model.double(), frames)
+    errors, _ = model_errors(loaded.double(), frames)
     interval = errors.interval()
     return {
         "force_rmse": errors.force_rmse,
@@ -91,7 +92,7 @@ def test_errors(key: str) -> dict[str, Any]:
         "energy_interval": interval["energy"],
         "frames": len(frames),
         "cpu_seconds": card["figures"]["cpu_seconds"]["value"],
-        "members": card_members(card),
+        "members": loaded.members,
         "elastic_error": card["figures"].get("elastic_error", {}).get("value"),
         "elastic": "; ".join(
             f"{each} {card['figures'][each]['value']:.1f} GPa "
@@ -100,12 +101,6 @@ def test_errors(key: str) -> dict[str, Any]:
             if each in card["figures"]
         ),
     }
-
-
-def card_members(card: Mapping[str, Any]) -> int:
-    """Size of the committee that a card describes."""
-    config = card["config"]
-    return config.get("network", config)["members"]
 
 
 def train(recipe: str, *settings: str) -> dict[str, Any]:
