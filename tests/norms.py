@@ -269,6 +269,11 @@ SHORT: dict[str, Shortened] = {
     ),
     "shu_osher": Shortened(("grid.cells=[64]", "time.end=0.1", "time.frames=2")),
     "silicon_elastic": Shortened(("structure.repeat=[1,1,1]",)),
+    "silicon_fit": Shortened(
+        ("model.network.degrees=[5.0,5.0,4.0]", "model.network.members=2"),
+        TRAINED, BASIS,
+        needs=("shared/data/mlearn/Si",),
+    ),
     "silicon_melt": Shortened(
         _md(
             "structure.repeat=[2,2,2]", f"output.rdf=[{{name='after',{_AFTER},r_max=5.0}}]",
