@@ -134,6 +134,40 @@ def _mlearn(place: Path) -> tuple[Path, ...]:
     return (path,)
 
 
+def _fitsnap(place: Path) -> tuple[Path, ...]:
+    entry = {
+        "Positions": [[0, 0, 0], [2, 2, 2]], "AtomTypes": ["Ta", "Ta"], "NumAtoms": 2,
+        "Lattice": (4 * np.eye(3)).tolist(), "Energy": -5.0, "Forces": [[0, 0, 0]] * 2,
+        "Stress": np.eye(3).tolist(),
+    }  # fmt: skip
+    path = place / "fitsnap.json"
+    path.write_text(json.dumps({"Dataset": {"Data": [entry], "StressStyle": "bar"}}))
+    return (path,)
+
+
+def _hdf5(place: Path) -> tuple[Path, ...]:
+    from scalebridge.engine.data.reading import read_frames
+    from scalebridge.engine.data.writing import write
+
+    frames = read_frames(place / "a.extxyz")
+    write(frames, "deepmd-mixed", place / "mixed.hdf5")
+    return (place / "mixed.hdf5",)
+
+
+def _lammps(place: Path) -> tuple[Path, ...]:
+    dump = (
+        "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n2\nITEM: BOX BOUNDS pp pp pp\n0 9\n"
+        "0 9\n0 9\nITEM: ATOMS id element x y z\n1 Cu 0 0 0\n2 Cu 3 3 3\n"
+    )
+    data = (
+        "remark\n\n2 atoms\n1 atom types\n0 9 xlo xhi\n0 9 ylo yhi\n0 9 zlo zhi\n\n"
+        "Masses\n\n1 63.546\n\nAtoms # atomic\n\n1 1 0 0 0\n2 1 3 3 3\n"
+    )
+    (place / "cu.dump").write_text(dump)
+    (place / "cu.data").write_text(data)
+    return place / "cu.dump", place / "cu.data"
+
+
 def _structure(path: Path) -> None:
     """Read a structure as a scenario of molecular dynamics does."""
     from scalebridge.engine.jobs import assemble
@@ -298,6 +332,9 @@ def targets(place: Path) -> list[Target]:
         Target("labelled frames", _structures(seeds), _frames),
         Target("mlearn frames", _mlearn(seeds), _frames),
         Target("structure", _copper(seeds), _structure),
+        Target("FitSNAP frames", _fitsnap(seeds), _frames),
+        Target("DeePMD mixed type in HDF5", _hdf5(seeds), _frames),
+        Target("LAMMPS structure", _lammps(seeds), _structure),
         Target("DeePMD folder", _deepmd(seeds), _system),
         Target("model", model, _load_model),
         Target("model card", model[1:], _card_with_its_hash),
@@ -371,16 +408,16 @@ def batch(
     tries()
 
 
-def fuzz(minutes: float, seed: int = 1) -> Findings:
-    """Go round all readers until the time is over."""
+def fuzz(minutes: float, seed: int = 1, files: float = float("inf")) -> Findings:
+    """Go round all readers until the time is over, or so many files are read."""
     findings, end = Findings({}, {}), time.monotonic() + 60 * minutes
     place = Path(tempfile.mkdtemp())
     try:
         everything = targets(place)
         number = random.Random(seed)
-        while time.monotonic() < end:
+        while time.monotonic() < end and findings.total < files:
             for target in everything:
-                if time.monotonic() < end:
+                if time.monotonic() < end and findings.total < files:
                     batch(target, place, 100, number.randrange(1 << 30), findings)
     finally:
         shutil.rmtree(place, ignore_errors=True)

@@ -157,6 +157,31 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return mean - half, mean + half
 
 
+def record_errors(
+    record: Recorder, figure: str, runs: Sequence[dict[str, Any]], what: str, target: float
+) -> None:
+    """Record the error of the loop at its last labels, with the other arms beside it.
+
+    Args:
+        record: takes the figure.
+        figure: its name.
+        runs: all arms and seeds.
+        what: ``mean`` or ``worst`` over the strata of the test set.
+        target: error asked for.
+    """
+    said, mine = [], []
+    for arm in dict.fromkeys(run["arm"] for run in runs):
+        last = [run[what][-1] for run in runs if run["arm"] == arm]
+        if arm == "learned":
+            mine = last
+        low, high = interval(last)
+        said.append(f"{arm} {np.mean(last):.3f} ({low:.3f} to {high:.3f})")
+    labels = max(run["labels"][-1] for run in runs)
+    note = f"eV/angstrom at {labels} labels, 95 % intervals of the mean: {', '.join(said)}"
+    record(figure, float(np.mean(mine)), "eV/angstrom", goal=target, better="lower",
+           spread=interval(mine), note=note)  # fmt: skip
+
+
 def record_ratio(
     record: Recorder, figure: str, runs: Sequence[dict[str, Any]], other: str,
     target: float, unit: str,

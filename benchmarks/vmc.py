@@ -1,7 +1,7 @@
 """Variational Monte Carlo: errors within a budget of time, speed of the forward Laplacian.
 
 Budgets are seconds of one core counted from the start of the process: they include the
-imports, Hartree-Fock, pretraining, and the frozen evaluation. They are read from the
+imports, Hartree-Fock, equilibration, and the frozen evaluation. They are read from the
 process's CPU clock, which on a free core is the wall clock; the wall time on the machine
 as it was stands in each note. A goal of ``g`` millihartree reads ``g`` plus two standard
 errors of the frozen evaluation.
@@ -88,12 +88,11 @@ def _problem(name: str) -> Any:
 
 
 def _prepared(world: Any) -> Any:
-    """Return the first state, after Hartree-Fock pretraining."""
+    """Return the first state, equilibrated at Hartree-Fock."""
     from scalebridge.engine import runtime
-    from scalebridge.engine.vmc.solve import PRETRAINING_STREAM, pretrained
+    from scalebridge.engine.vmc.solve import START_STREAM
 
-    rng = runtime.generator(1, PRETRAINING_STREAM)
-    return pretrained(world, 150, "cc-pvdz", rng).init(runtime.generator(1, 0))
+    return world.init(runtime.generator(1, START_STREAM))
 
 
 def _measure_energy(

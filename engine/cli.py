@@ -60,6 +60,20 @@ _settings = click.option(
 )
 
 
+def _allow(_context: click.Context, _option: click.Parameter, given: bool) -> None:
+    if given:
+        os.environ["SCALEBRIDGE_ALLOW_COMMANDS"] = "1"  # workers inherit it
+
+
+_consent = click.option(
+    "--allow-commands",
+    is_flag=True,
+    expose_value=False,
+    callback=_allow,
+    help="Labelers may start programs that the scenario names.",
+)
+
+
 @dataclass(frozen=True)
 class Manner:
     """How a run presents what it found.
@@ -112,6 +126,7 @@ def _manner(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--resume", is_flag=True, help="Continue the run in --out, if there is one.")
 @click.option("--executor", metavar="WHERE", help="processes, dask, dask=ADDRESS or slurm.")
 @click.option("--workers", type=int, default=2, show_default=True)
+@_consent
 @_manner
 def run(
     scenario: str,
@@ -144,6 +159,7 @@ def run(
 @click.argument("directory", type=click.Path(path_type=Path))
 @_settings
 @click.option("--previous", is_flag=True, help="From the checkpoint before the newest.")
+@_consent
 @_manner
 def resume(
     directory: Path, settings: Sequence[str], previous: bool, manner: Manner
@@ -255,6 +271,7 @@ def view(
 @main.command()
 @click.argument("scenario")
 @_settings
+@_consent
 def check(scenario: str, settings: Sequence[str]) -> None:
     """Check a scenario and everything that it names, without running it."""
     from . import commands
@@ -269,6 +286,7 @@ def check(scenario: str, settings: Sequence[str]) -> None:
 @_settings
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder.")
 @click.option("--workers", default=0, show_default=True, help="Processes; 0: this one.")
+@_consent
 def label(
     structures: Path, labeler: str, settings: Sequence[str], out: Path, workers: int
 ) -> None:
@@ -289,6 +307,31 @@ def label(
     click.echo(f"{found.path}: {found.done} of {len(samples)} labelled")
     if not found.done:
         raise EngineError("no structure could be labelled")
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE",
+    help="How to read them, e.g. --set energy_key=REF_energy.",
+)  # fmt: skip
+def data(files: Sequence[Path], settings: Sequence[str]) -> None:
+    """Show what sets of labels hold, group by group, and what stands out."""
+    from rich.console import Console
+
+    from .data.show import show
+
+    show(files, settings, Console())
+
+
+@main.command(name="test")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("data", type=click.Path(path_type=Path), nargs=-1, required=True)
+def test_model(model: Path, data: Sequence[Path]) -> None:
+    """Measure a saved potential on labelled frames: errors by group, with intervals."""
+    from .learn.trainers.testing import report
+
+    click.echo(report(model, list(data)))
 
 
 @main.command(name="list")
@@ -313,19 +356,35 @@ def schema() -> None:
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
     "--to",
-    type=click.Choice(["metatomic", "torchscript", "deepmd-data"]),
+    type=click.Choice(
+        [
+            "metatomic",
+            "torchscript",
+            "extxyz",
+            "deepmd-data",
+            "deepmd-mixed",
+            "mlearn",
+            "fitsnap",
+            "ase-db",
+        ]
+    ),
     default="metatomic",
     show_default=True,
 )
 @click.option("--out", type=click.Path(path_type=Path), help="File or folder to write.")
 @click.option("--precision", type=click.Choice(["f32", "f64"]), default="f64")
 def export(model: Path, to: str, out: Path | None, precision: str) -> None:
-    """Write MODEL (or, for deepmd-data, labelled frames) for other programs."""
-    if to == "deepmd-data":
-        from .interop.data import write_deepmd
-        from .md.data import read_frames
+    """Write MODEL, a potential or labelled frames, for other programs."""
+    from .data import writing
+    from .data.reading import read, verified
 
-        target = write_deepmd(read_frames(model), out or model.with_suffix(".deepmd"))
+    if to in writing.WRITERS:
+        reading = read(model)
+        if reading.open_order:
+            reading, _ = verified(reading)
+        target = out or model.with_name(model.stem + "-out" + writing.SUFFIXES[to])
+        for text in writing.write(reading.frames, to, target):
+            click.echo(f"{model}: {text}", err=True)
     else:
         from .interop.export import export as write
 
@@ -377,14 +436,15 @@ def audit(
     """Audit the physical properties of MODEL; exit status 0 only if all pass.
 
     MODEL is a saved model, the name of a shipped one, the folder of a run that made a
-    wavefunction, or ase:NAME for a calculator.
+    wavefunction, ase:NAME for a calculator of ASE, or package.module:object (for a
+    calculator also ase:package.module:object) for one of your own: a calculator, potential,
+    closure or wavefunction, or a function without arguments that makes it.
     """
     from .audit import findings, module
 
-    kind, _, name = model.partition(":")
-    if kind == "ase" and name:
-        report = module.audit_calculator(name, structure, temperature)
-        stem = (out or Path()) / name
+    if ":" in model and not Path(model).exists():
+        report = module.audit_named(model, structure, frames, precision, temperature)
+        stem = (out or Path()) / model.replace(":", ".")
     elif (Path(model) / "resolved.json").is_file():
         from .jobs.vmc import trained_wavefunction
 

@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..models.parts import blamed
 from . import scenario as scenarios
 from .errors import DamagedFileError, EngineError, Exit, InputError, Interrupted
 from .jobs import assemble
 from .protocols import Job, Outcome, told
 from .run import Reporter, console_reporter, stoppable
-from .rundir import RunFolder, new_path, translate_os_errors, versions
+from .rundir import RunFolder, begun, new_path, translate_os_errors, versions
 from .schema.base import Common, noting_inputs
 from .snapshot import sha256
 
@@ -283,6 +284,14 @@ def _named(folder: RunFolder) -> Iterator[None]:
         raise EngineError(
             f"{folder.path}: out of memory; everything up to the last checkpoint is kept"
         ) from error
+    except EngineError:
+        raise
+    except Exception as error:
+        if not begun(folder.path):  # whatever it is that then fails
+            raise EngineError(f"{folder.path}: was removed while the run wrote") from error
+        if not (name := blamed(error)):
+            raise
+        raise EngineError(f"{name}: {type(error).__name__}: {error}") from error
 
 
 def _conclude_failed(folder: RunFolder, error: EngineError, start: float) -> None:

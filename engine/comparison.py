@@ -2,7 +2,7 @@
 
 ``value <= bound`` is False for a NaN, but ``max(worst, nan)`` and ``if value >= worst`` of
 Python drop one, and so does a comparison that is written the other way round. All verdicts
-of the engine therefore go through these two functions.
+of the engine therefore go through these functions.
 """
 
 import math
@@ -30,4 +30,9 @@ def worst(values: Iterable[float]) -> float:
     return max(found, default=0.0)
 
 
-__all__ = ["holds", "worst"]
+def rank(value: float) -> float:
+    """Return the value, or infinity for a NaN: a key by which ``max`` finds the worst."""
+    return math.inf if math.isnan(value) else value
+
+
+__all__ = ["holds", "rank", "worst"]

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ..models.parts import strays
+
 RENDER_REMEDY = "apt-get install libosmesa6"
 """What gives VTK a renderer on a machine without a screen."""
 
@@ -48,6 +50,11 @@ def examine() -> list[tuple[str, bool, str]]:
             "needed by Taichi even without a screen; if missing: apt-get install libx11-6",
         )
     )
+    from . import schema  # noqa: F401 - so that all families are known
+
+    for name, near in strays().items():
+        meant = f"; {near} is meant?" if near else ""
+        rows.append((name, False, f"this entry point names no family of parts{meant}"))
     for package, extra in _OPTIONAL.items():
         found = importlib.util.find_spec(package) is not None
         rows.append((package, found, "" if found else f"pip install scalebridge[{extra}]"))

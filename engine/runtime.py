@@ -51,7 +51,7 @@ class _Kernel:
     """A kernel that one thread at a time launches, under this engine's settings."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self._kernel = _language.kernel(function)
+        self.kernel = _language.kernel(function)
         functools.update_wrapper(self, function)
 
     def __call__(self, *arguments: Any) -> Any:
@@ -59,9 +59,9 @@ class _Kernel:
             raise EngineError(_FORKED)
         with launching:
             if _language.lang.impl.get_runtime().prog is _program and _own:
-                return self._kernel(*arguments)
+                return self.kernel(*arguments)
             with _our_precision():
-                return self._kernel(*arguments)
+                return self.kernel(*arguments)
 
 
 ti = ModuleType(_language.__name__)
@@ -123,7 +123,7 @@ def _our_precision() -> Iterator[None]:
         runtime.default_fp, runtime.default_ip = literals
 
 
-_CPUS = (_language.x64, _language.arm64)
+_CPUS = tuple(getattr(_language, name, None) for name in ("x64", "arm64"))
 
 
 def threads() -> int:
@@ -236,7 +236,12 @@ def dtype_of(precision: str) -> torch.dtype:
     return {"f32": torch.float32, "f64": torch.float64}[precision]
 
 
-def generator(seed: int, stream: int = 0) -> torch.Generator:
-    """Return a CPU generator for one ``stream`` of a seed; streams are independent."""
+def generator(
+    seed: int, stream: int = 0, device: torch.device | str = "cpu"
+) -> torch.Generator:
+    """Return a generator on ``device`` for one ``stream`` of a seed.
+
+    Streams are independent; another kind of device draws other numbers.
+    """
     mixed = (seed * 0x9E3779B97F4A7C15 + stream * 0xBF58476D1CE4E5B9) % (1 << 63)
-    return torch.Generator().manual_seed(mixed)
+    return torch.Generator(device).manual_seed(mixed)

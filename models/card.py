@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -237,7 +238,15 @@ def _describe(config: Any) -> tuple[str, dict[str, Any]]:
 
 def _configuration(kind: Any, values: Mapping[str, Any], forms: Sequence[type]) -> Any:
     arguments = {key: _value(value, forms) for key, value in values.items()}
-    return _form(kind, forms)(**arguments)
+    form = _form(kind, forms)
+    named = {f.name for f in dataclasses.fields(form) if f.init and f.name != "kind"}
+    if lacking := sorted(named - arguments.keys()):
+        # a card of an earlier edition; nothing is assumed in silence
+        warnings.warn(
+            f"the card of form {kind} lacks {', '.join(lacking)}: the defaults are taken",
+            stacklevel=2,
+        )
+    return form(**arguments)
 
 
 def _value(value: Any, forms: Sequence[type]) -> Any:
@@ -254,15 +263,17 @@ def _form(kind: Any, forms: Sequence[type]) -> type:
         UnknownModelError: there is none, or the package that brings it does not import.
     """
     for form in forms:
+        if not isinstance(form, type):
+            raise UnknownModelError(f"forms: {form!r} is an object; pass its class")
         if kind_of(form) == kind:
             return form
-    for family in FAMILIES:
-        if kind in family:
-            try:
+    try:
+        for family in FAMILIES:
+            if kind in family:
                 return family[kind]
-            except UnknownPartError as error:
-                raise UnknownModelError(str(error)) from error
-    known = [k for family in FAMILIES for k in family.kinds()]
+        known = [k for family in FAMILIES for k in family.kinds()]
+    except UnknownPartError as error:
+        raise UnknownModelError(str(error)) from error
     known += [str(kind_of(form)) for form in forms]
     raise UnknownModelError(
         f"form {kind!r} is unknown; known are {', '.join(known)}; install the package that "

@@ -25,6 +25,7 @@ outside adds its own through the entry point group ``scalebridge.parts``, under 
 """
 
 import dataclasses
+import difflib
 import functools
 import importlib
 import importlib.metadata
@@ -165,7 +166,41 @@ def _load_outside(point: Any, kind: str) -> type:
             f"entry point {point.name}: {point.value} is no part; decorate it with @part"
         )
     cls: type = found  # type: ignore[assignment]
+    _loaded[cls] = f"entry point {point.name} ({point.value})"
     return cls
+
+
+_loaded: dict[type, str] = {}
+"""Classes that came from outside, and where from."""
+
+_families: set[str] = set()
+
+
+def blamed(error: BaseException) -> str:
+    """Return the entry point whose part raised ``error``, or lacks what was asked of it.
+
+    Empty where no part from outside has to do with it.
+    """
+    missing = type(getattr(error, "obj", None))
+    if isinstance(error, AttributeError) and missing in _loaded:
+        return _loaded[missing]
+    modules = {cls.__module__: name for cls, name in _loaded.items()}
+    trace, found = error.__traceback__, ""
+    while trace is not None:
+        found = modules.get(trace.tb_frame.f_globals.get("__name__", ""), found)
+        trace = trace.tb_next
+    return found
+
+
+def strays() -> dict[str, str]:
+    """Return the entry points that name no family, with the family that may be meant."""
+    found = {}
+    for name in _outside():
+        family = name.partition(".")[0]
+        if family not in _families:
+            near = difflib.get_close_matches(family, _families, 1)
+            found[name] = near[0] if near else ""
+    return found
 
 
 @dataclass(frozen=True)
@@ -182,6 +217,9 @@ class Family:
     name: str
     package: str
     shipped: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        _families.add(self.name)
 
     def kinds(self) -> tuple[str, ...]:
         """Return the kinds that are known, those from outside last.
@@ -216,7 +254,11 @@ class Family:
         point = _outside().get(f"{self.name}.{kind}")
         if point is None:
             known = ", ".join(self.kinds())
-            raise UnknownPartError(f"{self.name} {kind!r} is unknown; known are {known}")
+            lost = [name for name in strays() if name.endswith(f".{kind}")]
+            hint = f"; entry point {lost[0]} names no family" if lost else ""
+            raise UnknownPartError(
+                f"{self.name} {kind!r} is unknown; known are {known}{hint}"
+            )
         return _load_outside(point, kind)
 
     def classes(self) -> tuple[type, ...]:
@@ -238,7 +280,10 @@ __all__ = [
     "ByKind",
     "Family",
     "UnknownPartError",
+    "blamed",
     "kind_of",
     "load_object",
     "part",
+    "strays",
+    "strict_numbers",
 ]

@@ -95,6 +95,20 @@ class Tally:
 
 
 _tally = Tally()
+_granted: set[int] = set()
+"""Seeds of generators that stand for those of the device."""
+
+
+def _generator(seed: int, stream: int = 0, device: Any = "cpu") -> torch.Generator:
+    """Stand for ``runtime.generator``: a device's draws the numbers of another seed."""
+    if torch.device(device).type == "cpu":
+        return _made(seed, stream)
+    found = _made(seed + 1_000_003, stream)
+    _granted.add(found.initial_seed())
+    return found
+
+
+_made = runtime.generator
 
 
 def _line() -> str:
@@ -231,7 +245,8 @@ def _operate(func: Any, args: tuple, kwargs: dict) -> Any:
 def _check(func: Any, args: tuple, tensors: list, there: bool, kwargs: dict) -> None:
     name = func.overloadpacket.__name__
     generator = kwargs.get("generator")
-    if generator is not None and generator.device.type == "cpu" and there:
+    own = generator is None or generator.initial_seed() in _granted
+    if there and not own and generator.device.type == "cpu":
         raise DeviceError(f"{name}: a generator of the cpu for numbers on {CUDA}")
     if name in _COPIES:
         target = isinstance(args[0], Shadow) if name == "copy_" else there
@@ -347,7 +362,7 @@ def _launch(run: Callable) -> Callable:
 @contextmanager
 def shadow_device() -> Iterator[Tally]:
     """Give torch and the kernels a CUDA device; yields the tally, kept up to date."""
-    kernel = type(k_normals._primal)  # the class of all kernels, whatever the language
+    kernel = type(k_normals.kernel._primal)  # the class of all kernels, whatever the language
     global _tally
     before, _tally = _tally, Tally()
     runtime.start("cpu")
@@ -362,6 +377,7 @@ def shadow_device() -> Iterator[Tally]:
             patch.object(torch.cuda, "_lazy_init", lambda: None),
             patch.object(kernel, "__call__", _launch(kernel.__call__)),
             patch.object(runtime, "_started", "cuda"),
+            patch.object(runtime, "generator", _generator),
             _Functions(),
             _Operations(),
         ):

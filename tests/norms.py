@@ -309,20 +309,20 @@ SHORT: dict[str, Shortened] = {
         TRAINED, NAMES_ONLY,
     ),
     "vmc_beryllium": Shortened(
-        (*_WALKERS, "iterations=5", "pretraining.steps=5"),
+        (*_WALKERS, "iterations=5"),
         TRAINED,
         SAMPLED,
         needs=("pyscf",),
     ),
     "vmc_h10": Shortened(
-        (*_WALKERS, "iterations=5", "pretraining.steps=5"),
+        (*_WALKERS, "iterations=5"),
         TRAINED,
         SAMPLED,
         needs=("pyscf",),
     ),
     "vmc_h2_curve": Shortened(
         (
-            *_WALKERS, "first_iterations=3", "iterations=2", "pretraining.steps=5",
+            *_WALKERS, "first_iterations=3", "iterations=2",
             "points=[{coordinate=1.4,positions=[[0.0,0.0,-0.7],[0.0,0.0,0.7]]},"
             "{coordinate=1.0,positions=[[0.0,0.0,-0.5],[0.0,0.0,0.5]]}]",
         ),
@@ -331,7 +331,7 @@ SHORT: dict[str, Shortened] = {
     ),
     "vmc_h4_square": Shortened(
         (
-            *_WALKERS, "first_iterations=3", "iterations=1", "pretraining.steps=5",
+            *_WALKERS, "first_iterations=3", "iterations=1",
         ),
         TRAINED, SAMPLED,
         needs=("pyscf",),
@@ -340,7 +340,7 @@ SHORT: dict[str, Shortened] = {
         (*_WALKERS, "iterations=5", "system.shape=[12]"), TRAINED, SAMPLED,
     ),
     "vmc_helium": Shortened(
-        (*_WALKERS, "iterations=5", "pretraining.steps=5", "evaluation.density=8"),
+        (*_WALKERS, "iterations=5", "evaluation.density=8"),
         TRAINED, SAMPLED,
         needs=("pyscf",),
     ),
@@ -349,7 +349,7 @@ SHORT: dict[str, Shortened] = {
         (*_WALKERS, "iterations=5", "system.shape=[12]"), TRAINED, SAMPLED,
     ),
     "vmc_lih": Shortened(
-        (*_WALKERS, "iterations=5", "pretraining.steps=5", "evaluation.density=8"),
+        (*_WALKERS, "iterations=5", "evaluation.density=8"),
         TRAINED, SAMPLED,
         needs=("pyscf",),
     ),

@@ -180,16 +180,50 @@ def explore(trusted: float, blind: bool = False, *temperatures: float):
     return list(walk.explore([], rng(1)))
 
 
-def test_walker_stops_at_its_first_untrusted_frame():
+def screened(frames: list[Configuration], stratum: str) -> float:
+    """Frames that were screened, and those that were not reached."""
+    return sum(f.weight + f.unreached for f in frames if f.stratum == stratum)
+
+
+def test_walker_stops_at_its_first_frame_of_large_deviation():
     frames = explore(1.5)
-    cold = [f for f in frames if f.stratum == "50 K"]
-    hot = [f for f in frames if f.stratum == "3000 K"]
-    assert len(cold) == 5
-    assert [f.deviation > 1.5 for f in hot] == [False] * (len(hot) - 1) + [True]
-    assert sum(f.weight for f in cold) == 5
-    assert sum(f.weight + f.unreached for f in hot) >= 5  # the last one says how many
-    assert len(explore(math.inf)) == 10
-    assert len(explore(1.5, blind=True)) == 10  # defect: a blind indicator never stops
+    (end,) = [f for f in frames if f.deviation > 1.5]
+    assert end.stratum == "3000 K" and end.unreached >= 1
+    assert screened(frames, "50 K") == screened(frames, "3000 K") == 5
+    for calm in (explore(math.inf), explore(1.5, blind=True)):
+        # defect: a blind indicator never stops
+        assert screened(calm, "3000 K") == 5
+        assert not any(f.unreached for f in calm)
+
+
+def test_frames_that_are_kept_stand_for_all_and_the_worst_are_among_them():
+    settings = Dynamics(steps=399, stride=1, kept=20)
+    walk = Walks(settings, walkers(300.0, 300.0), potential=lambda committee: Lying())
+    frames = list(walk.explore([], rng()))
+    standing = [f for f in frames if f.weight > 0]
+    assert len(standing) == 20 and screened(frames, "300 K") == 800
+    extremes = [f.deviation for f in frames if f.weight == 0]
+    assert len(extremes) == 16  # an eighth of each of two walks
+    assert max(extremes) >= max(f.deviation for f in standing)
+    # each is the largest of fifty frames, the others are any
+    assert np.median(extremes) > 1.2 * np.median([f.deviation for f in standing])
+
+
+def test_temperature_is_ramped_and_pressure_moves_the_cell():
+    base = walkers(100.0)[0]
+    settings = Dynamics(steps=200, stride=200, relaxation=5.0, strain=0.0)
+    heat = replace(base, final=4000.0)
+    walk = Walks(settings, [heat], potential=lambda committee: Lying())
+    world = walk._world(Lying(), walk._begin(Lying(), rng()), [0])
+    state = world.init()
+    for _ in range(200):
+        state = world.step(state)
+    assert float(world.observe(state)["temperature"]) > 1000
+    squeezed = replace(base, pressure=(0.0, 30.0))
+    quick = replace(settings, pressure_relaxation=20.0)
+    frames = list(Walks(quick, [squeezed], potential=lambda c: Lying()).explore([], rng()))
+    volumes = [float(f.cell.det()) for f in frames if f.weight]
+    assert min(volumes) < 0.9 * max(volumes)  # 30 GPa on some 100 GPa
 
 
 def test_walks_repeat_and_do_not_depend_on_their_neighbours():
@@ -205,18 +239,19 @@ def test_frames_without_physics_have_failed():
             return replace(found, forces=torch.where(bad[:, None], math.nan, found.forces))
 
     starts = walkers(100.0, 300.0)
-    walk = Walks(Dynamics(steps=20), starts, potential=lambda c: Broken(True))
+    settings = Dynamics(steps=20, stride=10)
+    walk = Walks(settings, starts, potential=lambda c: Broken(True))
     frames = list(walk.explore([], rng()))
     failed = [f for f in frames if not math.isfinite(f.deviation)]
     assert [f.stratum for f in failed] == ["300 K"]
     assert bool(failed[0].positions.isfinite().all())
-    assert sum(f.stratum == "100 K" for f in frames) == 3
+    assert screened(frames, "100 K") == screened(frames, "300 K") == 3
 
 
 def test_atoms_that_come_too_close_have_failed():
     settings = Dynamics(steps=5, stride=5)
     walk = Walks(settings, walkers(100.0), potential=lambda c: Lying(True))
-    assert len(list(walk.explore([], rng()))) == 2
+    assert screened(list(walk.explore([], rng())), "100 K") == 2
     strict = replace(settings, nearest=3.0)  # bonds are 2.35 long
     (failed,) = replace(walk, settings=strict).explore([], rng())
     assert not math.isfinite(failed.deviation)

@@ -254,7 +254,7 @@ def test_a_scenario_writes_all_of_them(tmp_path):
              "pressure_relaxation": 1.0, "pressure_ramp": [[0, 1], [5, 2]]},
             "either pressure or pressure_ramp",
         ),
-        ("output", {"adf": [{"reach": 1.5, "start": 500}]}, "reaches beyond"),
+        ("output", {"adf": [{"reach": 1.5, "start": 5, "stop": 1}]}, "before start"),
     ],
 )  # fmt: skip
 def test_refusals(tmp_path, section, changes, sentence):

@@ -68,7 +68,7 @@ def test_a_scenario(tmp_path):
         assert folder.store["elastic/constants"].shape == (6, 6)
     assert outcome.figures["lattice_constant"].value == pytest.approx(5.431, abs=2e-3)
     assert outcome.figures["C11"].note == "expected 151.4"
-    assert outcome.verdicts == {"stability": "ok"}
+    assert outcome.verdicts == {"stability": "ok", "expected_C11": "ok"}
     wrong = SCENARIO | {"structure": SCENARIO["structure"] | {"repeat": [1, 1, 2]}}
     with pytest.raises(InputError, match=r"structure\.repeat"):
         assemble(parse(wrong), tmp_path)

@@ -68,8 +68,8 @@ def run(data, folder, base):
             "times must increase",
         ),
         ({"run__temperature": [1.0, 2.0]}, "2 values for 1 replicas"),
-        ({"run__temperature": -5.0}, "cannot be negative"),
-        ({"output": {"rdf": [{"start": 100}]}}, "reaches beyond the 20 steps"),
+        ({"run__temperature": -5.0}, "temperature: input should be greater than or equal"),
+        ({"output": {"rdf": [{"start": 9, "stop": 5}]}}, "stop = 5 is before start"),
         ({"structure": {"kind": "file", "path": "none.xyz"}}, "no such file"),
         (
             {"structure": {"kind": "crystal", "element": "Ar", "lattice": "fcc",
@@ -82,6 +82,26 @@ def test_bad_input_is_one_clear_line(changes, sentence, tmp_path):
     with pytest.raises(InputError, match=sentence) as refused:
         assemble(parse(changed(**changes)), tmp_path)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ({"average_from": 21}, "output.average_from: step 21 is after the end, at 20"),
+        ({"rdf": [{"start": 100}]}, "output.rdf all: left out: begins at step 100"),
+        ({"rdf": [{"stop": 100}]}, "output.rdf all: ends with the run, at step 20"),
+        ({"displacement": {}}, "output.displacement: left out: its first window ends"),
+    ],
+)
+def test_what_a_short_run_cuts_off_is_said(output, said, tmp_path):
+    notes = assemble(parse(changed(output=output)), tmp_path).notes
+    assert any(note.startswith(said) for note in notes), notes
+
+
+def test_a_cell_thinner_than_the_cutoff_is_said(tmp_path):
+    thin = {"kind": "fcc_density", "density": 0.02, "cells": 1}
+    notes = assemble(parse(changed(structure=thin)), tmp_path).notes
+    assert any("act on their own images" in note for note in notes)
 
 
 def test_bad_structure_files_name_frame_and_atom(tmp_path):
@@ -118,7 +138,9 @@ def test_a_run_writes_trajectory_thermodynamics_and_distributions(tmp_path):
         replicas=2,
     )
     outcome, folder = run(data, tmp_path / "run", tmp_path)
-    assert outcome.verdicts == {"explosion": "ok", "conservation": "ok"}
+    failed = {check.name for check in outcome.checks if not check.passed}
+    assert failed == {"reference_rdf_all"}
+    assert "3 samples; 20 are needed" in outcome.headline
     assert abs(outcome.figures["conserved_drift"].value) < 1e-4
     store = folder.store
     assert store["trajectory/positions"].shape == (5, 216, 3)

@@ -117,6 +117,8 @@ def test_sound_needs_a_constant_relaxation_time():
         ("@part", "", "no part"),
         ('Literal["bump"]', "str", "needs kind"),
         ('"bump"', '"hump"', "calls itself 'hump'"),
+        ("def fields(", "def other(", "no attribute 'fields'"),
+        ("rho = 1", "rho = 1 / 0", "ZeroDivisionError"),
     ],
 )
 def test_a_part_that_cannot_be_used_is_one_line(outside, tmp_path, old, new, words):
@@ -127,6 +129,22 @@ def test_a_part_that_cannot_be_used_is_one_line(outside, tmp_path, old, new, wor
     assert refused.returncode == 2, refused.stderr
     assert "initial.bump" in refused.stderr and words in refused.stderr
     assert refused.stderr.count("\n") == 1
+
+
+def test_a_family_that_is_misspelt_is_said(outside, tmp_path):
+    points = outside / "bumps-1.0.dist-info/entry_points.txt"
+    points.write_text("[scalebridge.parts]\ninitail.bump = bumps:Bump\n")
+    scenario = tmp_path / "bump.toml"
+    scenario.write_text(SCENARIO)
+    code = "from scalebridge.engine.gas import initial; from scalebridge.models import parts"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; print(parts.strays())"],
+        env={**os.environ, "PYTHONPATH": str(outside)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "{'initail.bump': 'initial'}\n"
 
 
 @pytest.mark.parametrize(

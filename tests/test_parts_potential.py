@@ -268,6 +268,15 @@ def test_a_card_of_the_first_edition_loads_and_gives_the_same_bits():
     torch.testing.assert_close(energy, expected, rtol=0, atol=2e-14)
 
 
+def test_what_a_card_lacks_is_said(tmp_path):
+    held = card.read_card(FIRST_EDITION)
+    form, config = held["form"], dict(held["config"])
+    lost = config.pop(next(iter(config)))
+    assert lost is not None
+    with pytest.warns(UserWarning, match="the defaults are taken"):
+        card._configuration(form, config, ())
+
+
 @pytest.mark.parametrize("kind", POTENTIALS.kinds())
 def test_every_form_names_its_kind_and_takes_the_species_of_the_data(kind):
     form = POTENTIALS[kind]

@@ -118,7 +118,7 @@ def test_says_when_atoms_are_impossibly_close(folder):
     run.write(1)
     page = write_report(folder.path).read_text()
     assert "closer than 70 % of the sum of the covalent radii" in page
-    assert "the pictures show a problem" in page
+    assert "The pictures show a problem" in page
 
 
 def test_draws_what_was_labelled(tmp_path):

@@ -16,9 +16,9 @@ from scalebridge.engine.ritz import solver
 from scalebridge.engine.run import Reporter, pack
 from scalebridge.engine.rundir import RunFolder
 from scalebridge.engine.scenario import parse
-from scalebridge.engine.vmc import forces, lattice, references
+from scalebridge.engine.vmc import forces, lattice, references, results
 from scalebridge.engine.vmc.electrons import Electrons, replace_bad
-from scalebridge.engine.vmc.evaluate import Density, evaluate
+from scalebridge.engine.vmc.evaluate import Density, Evaluation, evaluate
 from scalebridge.engine.vmc.hamiltonian import (
     Molecule,
     Trap,
@@ -29,10 +29,10 @@ from scalebridge.engine.vmc.hartree_fock import hartree_fock
 from scalebridge.engine.vmc.labeler import VmcCalculator, VmcLabeler, balanced
 from scalebridge.engine.vmc.optimiser import Adam, Spring, clipped, gram
 from scalebridge.engine.vmc.parameters import Flat
-from scalebridge.engine.vmc.pretrain import pretrain
 from scalebridge.engine.vmc.solve import Solution, Solver, nearest, warp
 from scalebridge.engine.vmc.spins import Spins
 from scalebridge.engine.vmc.statistics import (
+    Extrapolation,
     autocorrelation_time,
     blocked_error,
     extrapolate,
@@ -41,10 +41,9 @@ from scalebridge.engine.vmc.statistics import (
 from scalebridge.engine.vmc.world import Vmc
 from scalebridge.models.wavefunctions import jet
 from scalebridge.models.wavefunctions.deepwf import DeepWf
-from scalebridge.models.wavefunctions.determinant import DeterminantNet
+from scalebridge.models.wavefunctions.determinant import DeterminantForm, DeterminantNet
 from scalebridge.models.wavefunctions.rbm import Rbm, SymmetricRbm
 from scalebridge.models.wavefunctions.ritz import RitzNet
-from scalebridge.models.wavefunctions.slater import SlaterJastrowForm
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +60,7 @@ def small(hamiltonian: Molecule | Trap, seed: int = 0, double: bool = True) -> E
     net = DeterminantNet(
         hamiltonian.positions, hamiltonian.charges, hamiltonian.up, hamiltonian.down,
         8, 4, 1, 2, "gaussian" if trap else "exponential", seed=seed,
+        orbitals=hamiltonian.orbitals("cc-pvdz"),
     )  # fmt: skip
     return Electrons(hamiltonian, Flat(net.double() if double else net.float()), moves=5)
 
@@ -152,7 +152,6 @@ def tiny_scan() -> dict:
         ],
         "wavefunction": TINY,
         "sampling": {"walkers": 16, "moves": 2, "burn_in": 1},
-        "pretraining": {"steps": 2, "basis": "sto-3g"},
         "evaluation": {"sweeps": 10},
         "first_iterations": 2,
         "iterations": 2,
@@ -163,7 +162,6 @@ def test_a_scenario_leaves_figures_and_arrays(tmp_path) -> None:
     data = helium(
         wavefunction=TINY,
         sampling={"walkers": 16, "moves": 2, "burn_in": 1},
-        pretraining={"steps": 0},
         evaluation={"sweeps": 10, "forces": True, "spin": True, "density": 8},
         iterations=3,
     )
@@ -361,10 +359,6 @@ def test_hooke_s_atom_is_found_from_above(optimiser) -> None:
     trap = Trap(0.5, 1, 1)
     problem = small(trap)
     rng = runtime.generator(1)
-    from scalebridge.engine.vmc.pretrain import starting_orbitals
-
-    start = problem.start(128, rng)
-    problem = pretrain(problem, starting_orbitals(trap, ""), start, 40, rng)
     world = Vmc(problem, optimiser, 128)
     state = world.init(rng)
     first = float(problem.local_energy(state.walkers).mean())
@@ -397,27 +391,131 @@ def test_a_run_goes_on_bit_for_bit() -> None:
 # -- Hartree-Fock --------------------------------------------------------------------------
 
 
-def test_slater_determinant_has_the_hartree_fock_energy() -> None:
+def one_electron_energies(system: Molecule, field, orbitals) -> tuple[Tensor, Tensor]:
+    """``<-lap/2 + V>`` of every orbital: on a fine grid, and by PySCF in its basis."""
+    from pyscf import dft
+
+    grid = dft.gen_grid.Grids(field.mole)
+    grid.level, grid.prune = 7, None
+    grid.build()
+    r, weight = torch.tensor(grid.coords), torch.tensor(grid.weights)[:, None]
+    found = orbitals(jet.coordinates(r[:, None]))
+    apart = (r[:, None] - system.positions).norm(dim=-1)
+    well = -(system.charges / apart).sum(-1, keepdim=True)
+    density = 0.5 * found.jacobian[:, :, 0].square().sum(0)
+    density = density + well * found.value[:, 0].square()
+    back = np.linalg.pinv(field.mole.cart2sph_coeff()) @ field.orbitals.numpy()
+    matrix = field.mole.intor("int1e_kin") + field.mole.intor("int1e_nuc")
+    return (weight * density).sum(0), torch.tensor(np.diag(back.T @ matrix @ back))
+
+
+@pytest.mark.parametrize("symbols", [["Be"], ["N", "H"]])
+def test_orbitals_are_hartree_fock_s_with_cusps(symbols: list[str], monkeypatch) -> None:
+    from scalebridge.engine.vmc import hartree_fock as module
+
+    where = [[0.0, 0.0, 1.9 * i] for i in range(len(symbols))]
+    system = molecule(symbols, where, spin=0)
+    field = hartree_fock(system, "cc-pvtz")
+    orbitals = module.orbitals_of(system, field)
+    # Away from the nuclei they are PySCF's own.
+    r = system.start(50, torch.Generator().manual_seed(1))
+    far = ((r[:, :, None] - system.positions).norm(dim=-1) > 0.3).all(-1)
+    theirs = (
+        field.mole.eval_gto("GTOval_cart", r[far].numpy().copy()) @ field.orbitals.numpy()
+    )
+    torch.testing.assert_close(orbitals(r)[far], torch.tensor(theirs), rtol=1e-7, atol=1e-8)
+    # The cusp is Kato's: the mean over opposite sides falls by Z.
+    for charge, nucleus in zip(system.charges, system.positions, strict=True):
+        h = torch.tensor([[0.0, 1e-4, 0.0], [0.0, -1e-4, 0.0]]).double()
+        at = orbitals((nucleus + 1e-12)[None, None])[0, 0]
+        slope = (orbitals((nucleus + h)[None])[0].mean(0) - at) / 1e-4
+        torch.testing.assert_close(slope, -charge * at, rtol=0.01, atol=0.02)
+    ours, wanted = one_electron_energies(system, field, orbitals)
+    assert (ours - wanted).abs().max() < 1e-3
+    # Planted defect: a correction that reaches into the valence shell is noticed.
+    monkeypatch.setattr(module, "CUSP_RANGE", 2.0)
+    spoilt = module.orbitals_of(system, field)
+    ours, _ = one_electron_energies(system, field, spoilt)
+    assert (ours - wanted).abs().max() > 5e-3
+
+
+def test_the_network_starts_at_hartree_fock() -> None:
     lih = molecule(["Li", "H"], [[0, 0, 0], [0, 0, 3.015]])
-    psi = SlaterJastrowForm("sto-6g").build(lih, 0).double()
-    with torch.no_grad():
-        psi.pair = None
-        psi.nuclear.range.fill_(300.0)  # a cusp of no reach
-    problem = Electrons(lih, Flat(psi), moves=10)
-    field = hartree_fock(lih, "sto-6g")
-    rng = torch.Generator().manual_seed(1)
-    walkers = problem.start(1024, rng).double()
-    result = evaluate(problem, walkers, torch.tensor(0.3).double(), rng, 40)
-    assert abs(result.energy - field.energy) < 4 * result.error + 0.02
-    r = walkers[:5]
-    up, down = field(r)
-    assert up.shape == (5, 4, 2)
-    sign, log = psi(r)
-    ratio = torch.linalg.det(up[:, :2]) * torch.linalg.det(down[:, 2:])
-    torch.testing.assert_close(sign.sign(), ratio.sign())
-    ours = log - log[0]
-    theirs = ratio.abs().log() - ratio[0].abs().log()
-    assert (ours - theirs).abs().max() < 0.2
+    net = DeterminantForm().build(lih, 1)
+    world = Vmc(Electrons(lih, Flat(net.float())), Spring(), 256)
+    energy, error = world.init(runtime.generator(1)).start.tolist()
+    field = hartree_fock(lih, "cc-pvtz")
+    assert error < 0.02
+    assert energy - 3 * error < field.energy + 5e-3
+    # Planted defect: random orbitals start far above.
+    blank = DeterminantForm(orbitals="none").build(lih, 1)
+    world = Vmc(Electrons(lih, Flat(blank.float())), Spring(), 256)
+    energy, error = world.init(runtime.generator(1)).start.tolist()
+    assert energy - 3 * error > field.energy + 0.1
+
+
+def test_orbitals_do_not_depend_on_the_gauge() -> None:
+    """Any basis of the occupied space gives the same orbitals."""
+    from scalebridge.engine.vmc import hartree_fock as module
+
+    draws = torch.Generator().manual_seed(1)
+    half = torch.randn(9, 9, generator=draws).double()
+    overlap = half @ half.T + torch.eye(9)
+    space = torch.randn(9, 3, generator=draws).double()
+    turn = torch.linalg.qr(torch.randn(3, 3, generator=draws).double())[0]
+    left = torch.linalg.cholesky(space.T @ overlap @ space)
+    space = torch.linalg.solve_triangular(left, space.T, upper=False).T
+    first = module._localised(space, overlap)
+    torch.testing.assert_close(module._localised(space @ turn, overlap), first)
+    torch.testing.assert_close(first.T @ overlap @ first, torch.eye(3).double())
+
+
+# -- checks that can fail ------------------------------------------------------------------
+
+
+def evaluation(energy: float, error: float = 1e-4) -> Evaluation:
+    draws = torch.Generator().manual_seed(1)
+    samples = energy + 0.05 * torch.randn(60, 64, generator=draws).double()
+    return Evaluation(energy, error, 0.0025, 1.2, samples, samples)
+
+
+def verdicts(found) -> dict[str, bool]:
+    return {check.name: check.passed for check in found}
+
+
+def test_a_start_above_hartree_fock_is_noticed() -> None:
+    reference = results.Reference(-54.4, "Hartree-Fock, cc-pvtz")
+    start = torch.tensor([-54.41, 0.01]).double()
+    assert verdicts(results.started(reference, start)) == {"start": True}
+    high = torch.tensor([-53.4, 0.01]).double()
+    assert verdicts(results.started(reference, high)) == {"start": False}
+    assert not results.started(reference, torch.full((2,), math.nan))
+
+
+def test_what_is_left_to_gain_is_noticed() -> None:
+    result = evaluation(-2.9)
+    good = [*results.equilibrium(result)]
+    good.append(results.extrapolated(result, Extrapolation(-2.9005, 1e-4, 1), 1.6e-3, ""))
+    assert all(verdicts(good).values())
+    far = Extrapolation(-2.95, 1e-3, 1.0)
+    assert not results.extrapolated(result, far, 1.6e-3, "").passed
+    ramp = 0.1 * torch.linspace(0, 1, 60).double()[:, None]
+    drifting = replace(result, samples=result.samples + ramp)
+    assert not verdicts(results.equilibrium(drifting))["equilibration"]
+    sticky = replace(result, correlation=30.0)
+    assert not verdicts(results.equilibrium(sticky))["autocorrelation"]
+
+
+@pytest.mark.parametrize("kind", ["determinant", "slater_jastrow"])
+def test_bosons_are_refused_where_the_ansatz_is_antisymmetric(kind: str, tmp_path) -> None:
+    trap = {"kind": "trap", "up": 2, "down": 0, "bosons": True, "repulsion": 0.0}
+    with pytest.raises(InputError, match="antisymmetric; bosons need deepwf"):
+        assemble(parse(helium(system=trap, wavefunction={"kind": kind})), tmp_path)
+
+
+def test_files_with_pretraining_are_refused_with_the_remedy() -> None:
+    with pytest.raises(InputError, match="starts at Hartree-Fock by construction"):
+        parse(helium(pretraining={"steps": 10}))
 
 
 def test_warm_start_takes_the_nearest_geometry() -> None:
@@ -441,7 +539,7 @@ def test_warm_start_takes_the_nearest_geometry() -> None:
 
 
 def test_labeler_gives_energies_and_forces_with_errors() -> None:
-    solver = Solver(small, Spring(), 64, 1, 20, 5, 40, "sto-3g", 10, True, 2)
+    solver = Solver(small, Spring(), 64, 1, 20, 5, 10, True, 2)
     labeler = VmcLabeler(solver)
     atoms = Atoms("H2", [[0, 0, 0], [0, 0, 0.74]])
     label = labeler.label(atoms)
@@ -471,7 +569,7 @@ def test_forces_are_the_slope_of_the_energy() -> None:
     slope = (full_ci(1.84) - full_ci(1.76)) / 0.08
     solver = Solver(
         lambda m: Electrons(m, Flat(DeterminantNet(m.positions, m.charges, m.up, m.down))),
-        Spring(), 512, 1, 250, 50, 150, "cc-pvdz", 100,
+        Spring(), 512, 1, 250, 50, 100,
     )  # fmt: skip
     _, result = solver.solve(molecule(["H", "H"], [[0, 0, 0], [0, 0, 1.8]]))
     assert result.forces is not None

@@ -303,6 +303,10 @@ class Trajectory:
             if name != "positions" and column.shape == shape
         }
 
+    def per_atom(self, name: str, frame: int) -> np.ndarray:
+        """Return numbers ``[atoms]`` of a frame as they were written."""
+        return np.asarray(self.group.columns[name].array[frame])[self._mine()]
+
     def _mine(self) -> Any:
         system = self.group.columns.get("system")
         if system is None:

@@ -45,29 +45,40 @@ def write(
 
 
 def to_ase(trajectory: Trajectory, frame: int) -> "Atoms":
-    """Return a frame as ASE atoms: vectors as they were written, eV and angstrom.
+    """Return a frame as ASE atoms, as ``output.extxyz`` writes it.
 
-    Forces go into a calculator, where ASE's readers and writers expect them.
+    Energy and forces go into a calculator, where ASE's readers and writers expect them.
     """
     from ase import Atoms
     from ase.calculators.singlepoint import SinglePointCalculator
 
-    snapshot = trajectory[frame]
+    snapshot, columns = trajectory[frame], trajectory.group.columns
     atoms = Atoms(
         list(snapshot.symbols),
         positions=snapshot.positions,
         cell=snapshot.cell if snapshot.has_cell else None,
         pbc=snapshot.periodic if snapshot.has_cell else False,
-        info={"moment": snapshot.label},
+        info={
+            name: columns[name].array[frame].item()
+            for name in ("step", "time")
+            if name in columns
+        },
     )
-    vectors = trajectory.vectors(frame)
-    if "forces" in vectors:
-        atoms.calc = SinglePointCalculator(atoms, forces=vectors.pop("forces"))
-    for name, values in {**scalars(snapshot), **vectors}.items():
-        if name != "momenta":
-            atoms.set_array(name, values)
+    vectors, results = trajectory.vectors(frame), {}
+    if "masses" in columns:
+        atoms.set_masses(trajectory.per_atom("masses", frame))
     if "momenta" in vectors:
-        atoms.set_array("md_momenta", vectors["momenta"])
+        atoms.set_momenta(vectors.pop("momenta"))
+    if "energy" in columns:
+        results["energy"] = float(
+            np.ravel(columns["energy"].array[frame])[trajectory.system]
+        )
+    if "forces" in vectors:
+        results["forces"] = vectors.pop("forces")
+    if results:
+        atoms.calc = SinglePointCalculator(atoms, **results)
+    for name, values in {**scalars(snapshot), **vectors}.items():
+        atoms.set_array(name, values)
     return atoms
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import fields, gas, learning, names, plots, style, symmetry, walkers
+from . import chain, fields, gas, learning, names, plots, style, symmetry, walkers
 from .atoms import (
     BOND_FACTOR,
     MAX_BONDED,
@@ -61,6 +61,9 @@ def run_pictures(record: Record) -> Iterator[Attempt]:
                 height=3.6,
             ),
         )
+    if record.scenario.get("kind") == "chain" and "budget" in groups:
+        shown |= set(groups)
+        yield from _chain_pictures(groups)
     if "rounds" in groups:
         shown |= {"rounds", "strata", "audit", "decisions"}
         yield from _loop_pictures(record, groups)
@@ -193,6 +196,28 @@ def _symmetry_pictures(groups: Mapping[str, Group]) -> Iterator[Attempt]:
             height=3.6,
         ),
     )
+
+
+def _chain_pictures(groups: Mapping[str, Group]) -> Iterator[Attempt]:
+    def made(draw: Callable[[], "Figure"], title: str, caption: str) -> Picture:
+        with style.styled():
+            return _figure_of(draw(), title, caption)
+
+    told: list[tuple[str, Callable[[], "Figure"], str]] = [
+        ("The thickness of the shock", lambda: chain.thickness(groups),
+         "3/2 integral (d rho / dx)^2 dx over Mach number; error budget by source; "
+         "derivative by every label through learning, scattering, transport and kinetic "
+         "equation."),
+        ("Shocks", lambda: chain.shocks(groups),
+         "From 0 ahead to 1 behind; x = 0 where the density is half-way."),
+        ("The dilute gas", lambda: chain.gas(groups["gas"]),
+         "With one error bar of the labels, common errors included."),
+        ("The potential of two atoms", lambda: chain.potential(groups),
+         "Labels of quantum chemistry and what was learned from them. Right: the error bar "
+         "and the true departure; upright lines are labels."),
+    ]  # fmt: skip
+    for title, draw, caption in told:
+        yield title, lambda d=draw, t=title, c=caption: made(d, t, c)
 
 
 def _loop_pictures(record: Record, groups: Mapping[str, Group]) -> Iterator[Attempt]:

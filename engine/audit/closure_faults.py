@@ -97,94 +97,30 @@ def closure_faults() -> list[PlantedFault]:
 
     steps = partial(moments.realizability, steps=150)
     wide = ClosureSubject(hyperbolic, 24)
-    return [
-        PlantedFault(
-            "conservation",
-            "a solver that leaks",
-            lambda leaks: _leak(hme, leaks),
-            False,
-            True,
-        ),
-        PlantedFault(
-            "Galilean invariance",
-            "no moving frame",
-            moments.galilean,
-            sound,
-            bad(laboratory),
-        ),
-        PlantedFault(
-            "reflection",
-            "prefers one direction",
-            moments.reflection,
-            sound,
-            bad(one_handed, 4),
-        ),
-        PlantedFault(
-            "hyperbolicity",
-            "Grad's closure of five moments",
-            moments.closure_hyperbolicity,
-            hme,
-            bad(grad),
-        ),
-        PlantedFault(
-            "hyperbolicity",
-            "Grad-13",
-            moments.hyperbolicity,
-            GradSpeeds(0.02),
-            GradSpeeds(0.9),
-        ),
-        PlantedFault(
-            "stability of rest",
-            "antidiffusion",
-            moments.stability,
-            sound,
-            bad(antidiffusive),
-        ),
-        PlantedFault(
-            "growth out of equilibrium",
-            "antidiffusion",
-            moments.growth,
-            sound,
-            bad(antidiffusive),
-        ),
-        PlantedFault(
-            "entropy production",
-            "a source against relaxation",
-            moments.entropy,
-            hme,
-            bad(unrelaxed),
-        ),
-        PlantedFault("realizability", "antidiffusion", steps, hme, bad(antidiffusive)),
-        PlantedFault(
-            "heat conduction as Kn -> 0",
-            "half of the relaxation undone",
-            moments.conduction,
-            hme,
-            bad(half_relaxed, 3),
-        ),
-        PlantedFault(
-            "free flight as Kn -> inf",
-            "four moments",
-            moments.free_flight,
-            wide,
-            bad(hyperbolic, 3),
-        ),
-        PlantedFault(
-            "grid transfer",
-            "differences of cells, not of places",
-            moments.grid_transfer,
-            sound,
-            bad(cell_difference),
-        ),
-        PlantedFault(
-            "Prandtl number as Kn -> 0",
-            "BGK sold for a gas of Prandtl number 2/3",
-            kinetics.transport,
-            KineticSubject("shakhov"),
-            KineticSubject("bgk"),
-        ),
-        PlantedFault("entropy production", "a film shown backwards", _falling, True, False),
-    ]
+    leak, anti, m = partial(_leak, hme), bad(antidiffusive), moments
+    shakhov, bgk = KineticSubject("shakhov"), KineticSubject("bgk")
+    rows: list[tuple[str, str, Any, Any, Any]] = [
+        ("conservation", "a solver that leaks", leak, False, True),
+        ("Galilean invariance", "no moving frame", m.galilean, sound, bad(laboratory)),
+        ("reflection", "prefers one direction", m.reflection, sound, bad(one_handed, 4)),
+        ("hyperbolicity", "Grad's five moments", m.closure_hyperbolicity, hme, bad(grad)),
+        ("hyperbolicity", "Grad-13", m.hyperbolicity, GradSpeeds(0.02), GradSpeeds(0.9)),
+        ("stability of rest", "antidiffusion", m.stability, sound, anti),
+        ("growth out of equilibrium", "antidiffusion", m.growth, sound, anti),
+        ("entropy production", "a source against relaxation", m.entropy, hme,
+         bad(unrelaxed)),
+        ("realizability", "antidiffusion", steps, hme, anti),
+        ("heat conduction as Kn -> 0", "half of the relaxation undone", m.conduction, hme,
+         bad(half_relaxed, 3)),
+        ("free flight as Kn -> inf", "four moments", m.free_flight, wide,
+         bad(hyperbolic, 3)),
+        ("grid transfer", "differences of cells, not of places", m.grid_transfer, sound,
+         bad(cell_difference)),
+        ("Prandtl number as Kn -> 0", "BGK sold for a gas of Prandtl number 2/3",
+         kinetics.transport, shakhov, bgk),
+        ("entropy production", "a film shown backwards", _falling, True, False),
+    ]  # fmt: skip
+    return [PlantedFault(*row) for row in rows]
 
 
 __all__ = ["closure_faults"]

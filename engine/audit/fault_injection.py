@@ -318,94 +318,38 @@ def potential_faults() -> list[PlantedFault]:
     def changed(change: Callable[[ParticleState, Interaction], Interaction]) -> Subject:
         return on_silicon(Changed(change))
 
-    def faults(
-        name: str, defect: str, audit: Any, bad: Any, sound: Any = good
-    ) -> PlantedFault:
-        return PlantedFault(name, defect, audit, sound, bad)
-
-    force = conservation.force_is_gradient
+    force, bad_force = conservation.force_is_gradient, changed(scaled_forces)
     drift = partial(conservation.energy_drift, picoseconds=0.5)
-    honest = on_silicon(Guessing())
-    return [
-        faults(
-            "translation", "external field", invariance.translation, changed(in_a_field)
-        ),
-        faults("rotation", "unconstrained network", invariance.rotation, free),
-        faults("reflection", still, invariance.reflection, frame),
-        faults(
-            "rotation by angular order",
-            "unconstrained network",
-            invariance.angular_orders,
-            free,
-        ),
-        faults(
-            "permutation",
-            "weights by atom number",
-            invariance.permutation,
-            changed(by_number),
-        ),
-        faults("extensivity", "mean field", invariance.extensivity, changed(mean_field)),
-        faults(
-            "net force and torque", "unbalanced forces", invariance.balance, changed(pulled)
-        ),
-        faults(
-            "smoothness at the cutoff",
-            "truncated Lennard-Jones",
-            smoothness.at_cutoff,
-            on_silicon(cut),
-        ),
-        faults("smoothness at neighbour swaps", still, smoothness.at_swaps, frame),
-        faults("smoothness on random lines", still, smoothness.on_lines, frame),
-        faults(
-            "force = -gradient: order",
-            "forces one per cent too large",
-            force,
-            changed(scaled_forces),
-        ),
-        faults(
-            "force = -gradient: error",
-            "forces one per cent too large",
-            force,
-            changed(scaled_forces),
-        ),
-        faults(
-            "work round closed loops",
-            "direct-force network",
-            conservation.loop_work,
-            on_silicon(DirectForce()),
-        ),
-        faults("virial", "half of the virial", conservation.virial, changed(half_virial)),
-        faults(
-            "holes at short distance",
-            "Buckingham's collapse",
-            short_range.holes,
-            on_silicon(PairFunction(buckingham)),
-            on_silicon(PairFunction(repulsive)),
-        ),
-        faults("energy drift", still, drift, frame),
-        faults("order of energy fluctuations", still, drift, frame),
-        faults(
-            "committee coverage 90 %",
-            "errors said too small",
-            _calibrated,
-            on_silicon(Guessing(understates=2.0)),
-            honest,
-        ),
-        faults(
-            "committee coverage 50 %",
-            "errors said too small",
-            _calibrated,
-            on_silicon(Guessing(understates=2.0)),
-            honest,
-        ),
-        faults(
-            "committee ranking",
-            "deviation without meaning",
-            _calibrated,
-            on_silicon(Guessing(honest=False)),
-            honest,
-        ),
-    ]
+    honest, vague = on_silicon(Guessing()), on_silicon(Guessing(understates=2.0))
+    percent, understated = "forces one per cent too large", "errors said too small"
+    direct, blank = "direct-force network", "unconstrained network"
+    hole, wall = on_silicon(PairFunction(buckingham)), on_silicon(PairFunction(repulsive))
+    inv, smooth = invariance, smoothness
+    rows: list[tuple[str, str, Any, Any, Any]] = [
+        ("translation", "external field", inv.translation, good, changed(in_a_field)),
+        ("rotation", blank, inv.rotation, good, free),
+        ("reflection", still, inv.reflection, good, frame),
+        ("rotation by angular order", blank, inv.angular_orders, good, free),
+        ("permutation", "weights by number", inv.permutation, good, changed(by_number)),
+        ("extensivity", "mean field", inv.extensivity, good, changed(mean_field)),
+        ("net force and torque", "unbalanced forces", inv.balance, good, changed(pulled)),
+        ("smoothness at the cutoff", "truncated", smooth.at_cutoff, good, on_silicon(cut)),
+        ("smoothness at neighbour swaps", still, smooth.at_swaps, good, frame),
+        ("smoothness on random lines", still, smooth.on_lines, good, frame),
+        ("force = -gradient: order", percent, force, good, bad_force),
+        ("force = -gradient: error", percent, force, good, bad_force),
+        ("work round closed loops", direct, conservation.loop_work, good,
+         on_silicon(DirectForce())),
+        ("virial", "half of the virial", conservation.virial, good, changed(half_virial)),
+        ("holes at short distance", "Buckingham's collapse", short_range.holes, wall, hole),
+        ("energy drift", still, drift, good, frame),
+        ("order of energy fluctuations", still, drift, good, frame),
+        ("committee coverage 90 %", understated, _calibrated, honest, vague),
+        ("committee coverage 50 %", understated, _calibrated, honest, vague),
+        ("committee ranking", "deviation without meaning", _calibrated, honest,
+         on_silicon(Guessing(honest=False))),
+    ]  # fmt: skip
+    return [PlantedFault(*row) for row in rows]
 
 
 __all__ = ["PlantedFault", "potential_faults"]

@@ -3,7 +3,7 @@
 import html
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +47,22 @@ def at_most(
 def not_measured(name: str, why: str, threshold: float = math.nan) -> Finding:
     """Return the finding of an audit that does not apply."""
     return Finding(name, math.nan, threshold, passed=None, detail=why)
+
+
+def tried(
+    audit: Callable[..., Finding | list[Finding]], *arguments: Any, **more: Any
+) -> list[Finding]:
+    """Return what an audit finds; one that cannot be carried through has failed.
+
+    What is audited may be anybody's, and fails in its own way: the error is the finding.
+    """
+    try:
+        found = audit(*arguments, **more)
+    except Exception as error:
+        name = getattr(audit, "__name__", "realizability").replace("_", " ")
+        detail = f"{type(error).__name__}: {error}".splitlines()[0]
+        return [Finding(name, math.nan, math.nan, "", False, detail)]
+    return found if isinstance(found, list) else [found]
 
 
 @dataclass(frozen=True)

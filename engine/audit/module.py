@@ -1,6 +1,9 @@
 """Entry point of all audits: from a module, or its file, to a report."""
 
+import importlib
+import inspect
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,8 +44,9 @@ def audit(
 
     Args:
         module: a module of ``models.potentials``, any potential of molecular dynamics, a
-            calculator of ASE; a closure of faces (``models.closures``) or a
-            :class:`~.moments.ClosureSubject`; or a Hamiltonian with a wavefunction.
+            calculator of ASE; a closure of faces (``models.closures``), a function of
+            faces with an attribute ``order``, or a :class:`~.moments.ClosureSubject`; or a
+            Hamiltonian with a wavefunction.
         name: for the report.
         structure: on which a potential is audited, near equilibrium; for one element its
             own crystal, displaced at random by 0.05 angstrom, when left out.
@@ -60,6 +64,9 @@ def audit(
     if isinstance(module, ClosureSubject) or takes_faces(module):
         closure = module if isinstance(module, ClosureSubject) else closure_of(module, {})
         return audit_closure(name, closure, steps)
+    if isinstance(order := getattr(module, "order", None), int) and callable(module):
+        given: Any = module
+        return audit_closure(name, ClosureSubject(given, order), steps)
     if isinstance(module, Electrons):
         return audit_wavefunction(name, WavefunctionSubject.of(module))
     potential = _as_potential(module, structure)
@@ -135,22 +142,76 @@ def audit_file(
     )
 
 
-def audit_calculator(name: str, structure: Path | None, temperature: float) -> Report:
-    """Audit a calculator by the name that ASE has for it, for instance ``emt``.
+def audit_named(
+    name: str,
+    structure: Path | None = None,
+    frames: Path | None = None,
+    precision: str = "f64",
+    temperature: float = 300.0,
+) -> Report:
+    """Audit what a name stands for; see :func:`imported`.
+
+    Args:
+        name: ``ase:emt``, ``ase:package.module:factory`` or ``package.module:object``.
+        structure: file that ASE reads; a calculator needs one.
+        frames: labelled configurations.
+        precision: ``f64`` or ``f32``.
+        temperature: of the dynamics, kelvin.
 
     Raises:
-        InputError: ASE does not know the name, or the calculator cannot be made.
+        InputError: there is no such thing, it cannot be made, or it needs a structure.
     """
-    from ase.calculators.calculator import get_calculator_class
-
-    try:
-        calculator = get_calculator_class(name)()
-    except Exception as error:  # a missing program or package fails in its own way
-        raise InputError(f"ase:{name}: {type(error).__name__}: {error}") from error
-    if structure is None:
-        raise InputError(f"ase:{name}: needs --structure")
+    made = imported(name)
+    if isinstance(made, BaseCalculator) and structure is None:
+        raise InputError(f"{name}: needs --structure")
     return audit(
-        calculator, f"ase:{name}", structure=_read(structure), temperature=temperature
+        made,
+        name,
+        structure=None if structure is None else _read(structure),
+        frames=read_frames(frames) if frames else (),
+        precision=precision,
+        temperature=temperature,
+    )
+
+
+def imported(name: str) -> Any:
+    """Return the object that a name stands for.
+
+    ``ase:NAME`` is a calculator that ASE knows, ``package.module:object`` anything that can
+    be imported (also from the working directory); a class or a function without arguments,
+    unless it is a closure itself, is called for it.
+
+    Raises:
+        InputError: it cannot be imported or made.
+    """
+    kind, _, rest = name.partition(":")
+    try:
+        if kind == "ase" and ":" not in rest:
+            from ase.calculators.calculator import get_calculator_class
+
+            return get_calculator_class(rest)()
+        module, _, attribute = (rest if kind == "ase" else name).partition(":")
+        if str(Path.cwd()) not in sys.path:
+            sys.path.insert(0, str(Path.cwd()))
+        found: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+        return found() if _makes(found) else found
+    except Exception as error:  # what is imported fails in its own way
+        raise InputError(f"{name}: {type(error).__name__}: {error}") from error
+
+
+def _makes(found: Any) -> bool:
+    """Tell whether an object has to be called to get what is audited."""
+    if isinstance(found, type):
+        return True
+    if isinstance(found, nn.Module) or not callable(found) or hasattr(found, "species"):
+        return False
+    needed = inspect.Parameter.empty
+    arguments = inspect.signature(found).parameters.values()
+    return all(
+        a.default is not needed or a.kind in (a.VAR_POSITIONAL, a.VAR_KEYWORD)
+        for a in arguments
     )
 
 
@@ -183,4 +244,4 @@ def _read(path: Path) -> Atoms:
     return atoms
 
 
-__all__ = ["audit", "audit_calculator", "audit_file", "find", "write_on_card"]
+__all__ = ["audit", "audit_file", "audit_named", "find", "imported", "write_on_card"]

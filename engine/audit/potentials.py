@@ -5,8 +5,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..md.data import LabelledFrame
-from . import committee, conservation, invariance, short_range, smoothness
-from .findings import Finding, Report
+from . import (
+    committee,
+    conservation,
+    invariance,
+    labels,
+    periodic,
+    repeat,
+    short_range,
+    smoothness,
+)
+from .findings import Finding, Report, tried
 from .samples import Subject
 
 Audit = Callable[[Subject], Finding | list[Finding]]
@@ -26,6 +35,11 @@ CHEAP: tuple[Audit, ...] = (
     conservation.loop_work,
     conservation.virial,
     short_range.holes,
+    periodic.lattice_vectors,
+    periodic.repetition,
+    periodic.faces,
+    repeat.repeatability,
+    labels.equation_of_state,
 )
 """Audits without dynamics and labels."""
 
@@ -48,10 +62,11 @@ class PotentialAudit:
         """Run all audits of a potential and report."""
         begun, findings = time.monotonic(), []
         for audit in CHEAP:
-            found = audit(subject)
-            findings += found if isinstance(found, list) else [found]
-        findings += conservation.energy_drift(subject, self.picoseconds, self.temperature)
-        findings += committee.calibration(subject, self.frames)
+            findings += tried(audit, subject)
+        drift = conservation.energy_drift
+        findings += tried(drift, subject, self.picoseconds, self.temperature)
+        for labelled in (labels.against_labels, committee.calibration):
+            findings += tried(labelled, subject, self.frames)
         return Report(name, "potential", findings, time.monotonic() - begun)
 
 

@@ -169,6 +169,47 @@ class _Mean(nn.Module):
 
 
 @dataclass(frozen=True)
+class Noise:
+    """What the arithmetic of a potential does to a smooth function.
+
+    Attributes:
+        per_atom: rounding error of the energy over the square root of the atoms, eV.
+        force: rounding error of a force component, eV/angstrom.
+    """
+
+    per_atom: float
+    force: float
+
+    def energy(self, atoms: int) -> float:
+        """Return the rounding error of the energy of so many atoms, eV."""
+        return self.per_atom * math.sqrt(atoms)
+
+
+def measured_noise(subject: "Subject", points: int = 12) -> Noise:
+    """Measure the rounding of a potential: what a smooth curve leaves on a tiny path.
+
+    On a path of 2e-5 angstrom energy and forces are parabolas to 1e-14; what is left of
+    them is rounding, whatever precision the potential works in.
+    """
+    bulk = subject.bulk
+    rng = generator(31, 21)
+    v = torch.randn(bulk.atoms, 3, generator=rng, dtype=torch.float64)
+    t = torch.linspace(-1, 1, points, dtype=torch.float64)
+    found = subject.ask(bulk, bulk.positions + 1e-5 * t[:, None, None] * v)
+    powers = torch.stack([t**k for k in range(3)], 1)
+    project = torch.eye(points, dtype=torch.float64) - powers @ torch.linalg.pinv(powers)
+    free = math.sqrt(points / (points - 3))
+    energy = float((project @ found.energy).square().mean().sqrt()) * free
+    force = float((project @ found.forces.flatten(1)).square().mean().sqrt()) * free
+    epsilon = torch.finfo(subject.dtype).eps
+    least = epsilon * float(found.energy.abs().max()) / bulk.atoms
+    return Noise(
+        max(least, energy / math.sqrt(bulk.atoms)),
+        max(epsilon * force_scale(found), force),
+    )
+
+
+@dataclass(frozen=True)
 class Subject:
     """A potential and the structures on which it is audited.
 
@@ -184,6 +225,8 @@ class Subject:
     bulk: Sample
     dtype: torch.dtype = torch.float64
     shortest: float = math.nan
+    rest: Sample | None = None
+    """The same without its disorder, from which repetitions are seen."""
 
     @staticmethod
     def of(
@@ -194,8 +237,8 @@ class Subject:
         shake: float = 0.05,
     ) -> "Subject":
         """Return the subject on ``atoms``, displaced by ``shake`` angstrom."""
-        bulk = Sample.of(atoms, potential.species, dtype).shaken(shake)
-        return Subject(potential, bulk, dtype, shortest)
+        rest = Sample.of(atoms, potential.species, dtype)
+        return Subject(potential, rest.shaken(shake), dtype, shortest, rest)
 
     def ask(
         self, sample: Sample, positions: Tensor, cells: Tensor | None = None
@@ -215,10 +258,31 @@ class Subject:
         """Return a piece of the bulk at open boundaries."""
         return self.bulk.cluster(min(count, self.bulk.atoms), centre)
 
-    @property
+    @cached_property
     def exact(self) -> float:
-        """Relative tolerance of an exact symmetry in this precision."""
-        return 1e-10 if self.dtype == torch.float64 else 1e-4
+        """Relative tolerance of an exact symmetry in the arithmetic of the potential.
+
+        At most 1e-4: an error of a thousandth of a force must not hide in rounding.
+        """
+        least = 1e-10 if self.dtype == torch.float64 else 1e-4
+        here = self.ask(self.bulk, self.bulk.positions[None])
+        rounding = 100 * self.noise.force / force_scale(here)
+        return min(max(least, rounding), 1e-4)
+
+    @property
+    def single(self) -> bool:
+        """Whether energies are known to single precision only."""
+        return self.exact > 1e-8
+
+    @cached_property
+    def noise(self) -> Noise:
+        """What rounding does to energy and forces."""
+        return measured_noise(self)
+
+    @cached_property
+    def small(self) -> Sample:
+        """The smallest cell that the structure repeats; the whole where it repeats none."""
+        return smallest_cell(self.bulk, self.rest)
 
     @property
     def nearest(self) -> float:
@@ -230,6 +294,45 @@ class Subject:
 def force_scale(answer: Evaluation) -> float:
     """Return the root mean square force component, eV/angstrom, never zero."""
     return max(float(answer.forces.square().mean().sqrt()), 1e-12)
+
+
+def smallest_cell(bulk: Sample, rest: Sample | None) -> Sample:
+    """Return a piece of ``bulk`` on the smallest cell that ``rest`` is a repetition of.
+
+    Along each lattice vector the largest whole part of it is taken by which ``rest`` can be
+    moved onto itself; the atoms keep the disorder of ``bulk``.
+    """
+    if rest is None or not rest.periodic:
+        return bulk
+    parts = torch.tensor([_repeats(rest, axis) for axis in range(3)], dtype=torch.float64)
+    if float(parts.prod()) == 1:
+        return bulk
+    cell = bulk.cell / parts[:, None]
+    # of all atoms that are images of each other in the small cell, the first
+    inside = rest.positions @ torch.linalg.inv(cell)
+    gap = inside[:, None] - inside
+    same = ((gap - gap.round()) @ cell).norm(dim=-1) < 1e-3
+    which = torch.nonzero(same.int().argmax(1) == torch.arange(bulk.atoms))[:, 0]
+    open_ = bulk.picked(which, bulk.positions[which])
+    state = replace(open_.state, periodic=bulk.state.periodic)
+    return Sample(state).at(bulk.positions[which], cell)
+
+
+def _repeats(rest: Sample, axis: int, most: int = 8) -> int:
+    """Return into how many equal parts the structure falls along a lattice vector."""
+    part = rest.positions @ torch.linalg.inv(rest.cell)
+    kinds = rest.state.species
+    for count in range(most, 1, -1):
+        if rest.atoms % count:
+            continue
+        moved = part.clone()
+        moved[:, axis] += 1.0 / count
+        gap = moved[:, None] - part
+        gap = ((gap - gap.round()) @ rest.cell).norm(dim=-1)
+        gap = torch.where(kinds[:, None] == kinds, gap, torch.full_like(gap, math.inf))
+        if float(gap.amin(1).max()) < 1e-3:
+            return count
+    return 1
 
 
 def crystal(species: Sequence[str], atoms: int = 64) -> Atoms:
@@ -257,4 +360,13 @@ def crystal(species: Sequence[str], atoms: int = 64) -> Atoms:
     return unit.repeat((times, times, times))
 
 
-__all__ = ["Evaluation", "Sample", "Subject", "crystal", "evaluate", "force_scale"]
+__all__ = [
+    "Evaluation",
+    "Noise",
+    "Sample",
+    "Subject",
+    "crystal",
+    "evaluate",
+    "force_scale",
+    "smallest_cell",
+]

@@ -26,7 +26,9 @@ def holes(subject: Subject, points: int = 200) -> Finding:
     r = torch.linspace(shortest, 0.5 * shortest, points, dtype=torch.float64)
     for name, sample, positions in _approaches(subject, r):
         energy = subject.ask(sample, positions).energy
-        energy = torch.where(energy.isfinite(), energy, torch.full_like(energy, -1e6))
+        if not bool(energy.isfinite().all()):
+            detail = f"the energy is not finite: {name}"
+            return at_most("holes at short distance", math.nan, HOLE, "eV", detail)
         fall = torch.cummax(energy, 0).values - energy
         place = int(fall.argmax())
         if float(fall[place]) > worst:

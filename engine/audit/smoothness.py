@@ -1,21 +1,26 @@
 """Smoothness of a potential: no jump of energy or force along any path of the atoms."""
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from ..comparison import worst
 from ..runtime import generator
 from .findings import Finding, at_most
 from .samples import Evaluation, Sample, Subject, force_scale
 
 JUMP = 1e-3
-"""Largest jump that passes, over the typical force (times an angstrom for energies)."""
+"""Largest jump of a force that passes, over the typical force."""
+
+STEP = 2e-5
+"""Largest jump of the energy that passes, over the typical force times an angstrom."""
 
 Path = Callable[[Tensor], Tensor]
 """From ``t [n]`` in [0, 1] to positions ``[n, atoms, 3]``."""
 
-_LANES = 6
+_LANES = 8
 
 
 def misfit(answer: Evaluation, positions: Tensor) -> Tensor:
@@ -33,19 +38,23 @@ def largest_jump(
 ) -> tuple[float, float]:
     """Return the largest jump on a path, over its typical force, and where it is.
 
-    The path is scanned; the intervals of largest :func:`misfit` are halved again and again
-    towards the larger misfit, until the atoms move by a millionth of an angstrom. What is
-    left there of misfit or of force difference is a jump.
+    The path is scanned; the intervals of largest :func:`misfit`, and those where it stands
+    out from its neighbours, are halved again and again towards the larger misfit, until the
+    atoms move by a millionth of an angstrom. What is left there of misfit or of force
+    difference is a jump; a jump of the energy counts :data:`JUMP` over :data:`STEP` times.
     """
     t = torch.linspace(0, 1, points, dtype=torch.float64)
     positions = path(t)
     answer = subject.ask(sample, positions)
+    if not bool(answer.energy.isfinite().all() and answer.forces.isfinite().all()):
+        return math.nan, 0.0
     scale = float(answer.forces.square().sum(-1).amax(1).median().sqrt())
     scale = max(scale, force_scale(answer))
-    order = misfit(answer, positions).argsort(descending=True)[:_LANES]
+    raw = misfit(answer, positions)
+    order = torch.cat([_largest(raw), _largest(_standing_out(raw))]).unique()
     low, high = t[order], t[order + 1]
     longest = float((positions[1:] - positions[:-1]).norm(dim=2).max())
-    target = 1e-6 if subject.dtype == torch.float64 else 1e-2
+    target = 1e-2 if subject.single else 1e-6
     while longest > target:
         middle = 0.5 * (low + high)
         three = path(torch.stack([low, middle, high], 1).flatten())
@@ -57,11 +66,23 @@ def largest_jump(
         longest *= 0.5
     ends = path(torch.stack([low, high], 1).flatten())
     found = subject.ask(sample, ends)
-    energy = misfit(found, ends)[0::2]
+    rounding = 10 * subject.noise.energy(sample.atoms)
+    energy = (misfit(found, ends)[0::2] - rounding).clamp(min=0.0) * (JUMP / STEP)
     force = (found.forces[1::2] - found.forces[0::2]).abs().amax((1, 2))
     jumps = torch.maximum(energy, force) / scale
     worst = int(jumps.argmax())
     return float(jumps[worst]), float(low[worst])
+
+
+def _largest(values: Tensor) -> Tensor:
+    return values.argsort(descending=True)[:_LANES]
+
+
+def _standing_out(values: Tensor) -> Tensor:
+    """Return each value over the larger one of its neighbours two places away."""
+    padded = torch.nn.functional.pad(values[None, None], (2, 2), mode="replicate")[0, 0]
+    around = torch.maximum(padded[:-4], padded[4:])
+    return values / around.clamp(min=1e-300)
 
 
 def _straight(start: Tensor, moved: Tensor) -> Path:
@@ -72,7 +93,7 @@ def _straight(start: Tensor, moved: Tensor) -> Path:
 
 
 def _worst(subject: Subject, paths: list[tuple[Sample, Path]], points: int) -> float:
-    return max(largest_jump(subject, *each, points)[0] for each in paths)
+    return worst(largest_jump(subject, *each, points)[0] for each in paths)
 
 
 def at_cutoff(subject: Subject) -> Finding:

@@ -100,39 +100,18 @@ def wavefunction_faults() -> list[PlantedFault]:
         Electrons(trap, Flat(WrongLaplacian(HookesAtom()))), exact.walkers
     )
     w = wavefunctions
-    return [
-        PlantedFault(
-            "antisymmetry", "tells electrons apart", w.antisymmetry, lithium, told
-        ),
-        PlantedFault(
-            "electron cusps",
-            "cusp of 0.4",
-            w.electron_cusps,
-            exact,
-            _on(trap, HookesAtom(0.4)),
-        ),
-        PlantedFault(
-            "nuclear cusps",
-            "cusp of a charge of 3.3",
-            w.nuclear_cusps,
-            lithium,
-            _on(atom, _lithium(3.3)),
-        ),
-        PlantedFault("normalisability", "grows outwards", w.normalisability, exact, spread),
-        PlantedFault(
-            "forward Laplacian", "lost a thousandth", w.forward_laplacian, exact, wrong
-        ),
-        PlantedFault(
-            "virial theorem",
-            "too narrow",
-            w.averages,
-            exact,
-            _on(trap, HookesAtom(0.5, 0.35)),
-        ),
-        PlantedFault(
-            "variance", "too narrow", w.averages, exact, _on(trap, HookesAtom(0.5, 0.5))
-        ),
+    blunt, heavy = _on(trap, HookesAtom(0.4)), _on(atom, _lithium(3.3))
+    narrow, narrower = _on(trap, HookesAtom(0.5, 0.35)), _on(trap, HookesAtom(0.5, 0.5))
+    rows: list[tuple[str, str, Any, Any, Any]] = [
+        ("antisymmetry", "tells electrons apart", w.antisymmetry, lithium, told),
+        ("electron cusps", "cusp of 0.4", w.electron_cusps, exact, blunt),
+        ("nuclear cusps", "cusp of a charge of 3.3", w.nuclear_cusps, lithium, heavy),
+        ("normalisability", "grows outwards", w.normalisability, exact, spread),
+        ("forward Laplacian", "lost a thousandth", w.forward_laplacian, exact, wrong),
+        ("virial theorem", "too narrow", w.averages, exact, narrow),
+        ("variance", "too narrow", w.averages, exact, narrower),
     ]
+    return [PlantedFault(*row) for row in rows]
 
 
 __all__ = ["HookesAtom", "wavefunction_faults"]

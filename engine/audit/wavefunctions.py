@@ -14,15 +14,19 @@ import torch
 from torch import Tensor
 
 from ...models.wavefunctions import jet
+from ..comparison import worst
 from ..runtime import generator
 from ..vmc.electrons import Electrons
 from ..vmc.hamiltonian import Molecule, Trap
 from ..vmc.parameters import Flat
-from .findings import Finding, Report, at_most, not_measured
+from ..vmc.verdicts import upper_bound
+from .findings import Finding, Report, at_most, not_measured, tried
 
 EXCHANGE = 1e-8
 CUSP = 1e-2
 DECAY = -0.05
+UNDERFLOW = -1e3
+"""Slope that stands for a wavefunction too small for a floating-point number."""
 LAPLACIAN = 1e-8
 VIRIAL = 0.02
 VARIANCE = 0.1
@@ -81,19 +85,18 @@ def antisymmetry(subject: WavefunctionSubject) -> Finding:
     """
     r = subject.walkers[:128]
     sign, log = subject.log(r)
-    expected, worst, pairs = (-sign if subject.fermions else sign), 0.0, 0
+    expected, values = (-sign if subject.fermions else sign), []
     for spin in subject.spins:
         for i, j in itertools.combinations(spin, 2):
             order = list(range(r.shape[1]))
             order[i], order[j] = j, i
             other, new = subject.log(r[:, order])
             wrong = bool((other != expected).any())
-            worst = max(worst, 1.0 if wrong else 0.0, float((new - log).abs().max()))
-            pairs += 1
-    if not pairs:
+            values += [1.0 if wrong else 0.0, float((new - log).abs().max())]
+    if not values:
         return not_measured("antisymmetry", "no two electrons of equal spin", EXCHANGE)
-    detail = f"{pairs} pairs of equal spin, {len(r)} configurations"
-    return at_most("antisymmetry", worst, EXCHANGE, detail=detail)
+    detail = f"{len(values) // 2} pairs of equal spin, {len(r)} configurations"
+    return at_most("antisymmetry", worst(values), EXCHANGE, detail=detail)
 
 
 def _slope(
@@ -138,7 +141,7 @@ def electron_cusps(subject: WavefunctionSubject) -> Finding:
     spin = subject.spins[0] if up > 1 else subject.spins[1]
     if len(spin) > 1 and subject.fermions:
         cases.append(("equal", spin[0], spin[1], 1, repel / (dim + 1)))
-    worst, told = 0.0, []
+    values, told = [], []
     for name, i, j, power, exact in cases:
 
         def place(base: Tensor, shift: Tensor, i: int = i, j: int = j) -> Tensor:
@@ -148,9 +151,9 @@ def electron_cusps(subject: WavefunctionSubject) -> Finding:
             return moved
 
         found = _slope(subject, place, power)
-        worst = max(worst, abs(found / exact - 1))
+        values.append(abs(found / exact - 1))
         told.append(f"{name} {found:.4f} ({exact:.4g})")
-    return at_most("electron cusps", worst, CUSP, detail=", ".join(told))
+    return at_most("electron cusps", worst(values), CUSP, detail=", ".join(told))
 
 
 def nuclear_cusps(subject: WavefunctionSubject) -> Finding:
@@ -158,7 +161,7 @@ def nuclear_cusps(subject: WavefunctionSubject) -> Finding:
     hamiltonian = subject.problem.hamiltonian
     if not isinstance(hamiltonian, Molecule):
         return not_measured("nuclear cusps", "no nuclei", CUSP)
-    worst, told = 0.0, []
+    values, told = [], []
     for centre, charge in zip(hamiltonian.positions, hamiltonian.charges, strict=True):
 
         def place(base: Tensor, shift: Tensor, centre: Tensor = centre) -> Tensor:
@@ -167,9 +170,9 @@ def nuclear_cusps(subject: WavefunctionSubject) -> Finding:
             return moved
 
         found = _slope(subject, place, 0)
-        worst = max(worst, abs(found / -float(charge) - 1))
+        values.append(abs(found / -float(charge) - 1))
         told.append(f"Z = {float(charge):g}: {found:.4f}")
-    return at_most("nuclear cusps", worst, CUSP, detail=", ".join(told))
+    return at_most("nuclear cusps", worst(values), CUSP, detail=", ".join(told))
 
 
 def normalisability(subject: WavefunctionSubject) -> Finding:
@@ -185,7 +188,7 @@ def normalisability(subject: WavefunctionSubject) -> Finding:
     u = u / u.norm(dim=-1, keepdim=True)
     unit = 1.0 if isinstance(hamiltonian, Molecule) else hamiltonian.omega**-0.5
     near, far = (20.0, 40.0) if isinstance(hamiltonian, Molecule) else (5.0, 8.0)
-    worst = -math.inf
+    values = []
     for which in [*range(count), None]:
         logs = []
         for distance in (near * unit, far * unit):
@@ -196,10 +199,10 @@ def normalisability(subject: WavefunctionSubject) -> Finding:
         slope = (logs[1] - logs[0]) / ((far - near) * unit)
         slope = torch.where(slope.isfinite(), slope, torch.full_like(slope, math.inf))
         underflow = logs[1] == -math.inf
-        slope = torch.where(underflow, torch.full_like(slope, -math.inf), slope)
-        worst = max(worst, float(slope.max()))
+        slope = torch.where(underflow, torch.full_like(slope, UNDERFLOW), slope)
+        values.append(float(slope.max()))
     detail = "largest slope of log|psi| far away, one electron or all"
-    return at_most("normalisability", worst, DECAY, "1/bohr", detail)
+    return at_most("normalisability", worst(values), DECAY, "1/bohr", detail)
 
 
 def forward_laplacian(subject: WavefunctionSubject, count: int = 6) -> Finding:
@@ -257,10 +260,9 @@ def averages(subject: WavefunctionSubject, sweeps: int = 20) -> list[Finding]:
     """
     energy, kinetic, virial = energies(subject, sweeps)
     count = subject.problem.hamiltonian.electrons
-    good = energy.isfinite()
-    variance = float(energy[good].var()) / count
-    balance = (2 * kinetic - virial)[good]
-    scale = float(2 * kinetic[good].mean())
+    variance = float(energy.var()) / count  # one energy that is not finite fails it
+    balance = 2 * kinetic - virial
+    scale = float(2 * kinetic.mean())
     error = float(balance.std()) / math.sqrt(len(balance)) * 2  # sweeps are correlated
     value, noise = abs(float(balance.mean())) / scale, 3 * error / scale
     hamiltonian = subject.problem.hamiltonian
@@ -270,10 +272,15 @@ def averages(subject: WavefunctionSubject, sweeps: int = 20) -> list[Finding]:
     first = at_most(name, value, VIRIAL + noise, detail=told)
     if several:
         first = not_measured(name, "nuclei that may feel a force", VIRIAL)
-    what = (
-        f"per electron, {len(energy)} samples; mean energy {float(energy[good].mean()):.4f}"
-    )
-    return [first, at_most("variance", variance, VARIANCE, "hartree^2", what)]
+    what = f"per electron, {len(energy)} samples; mean energy {float(energy.mean()):.4f}"
+    made = [first, at_most("variance", variance, VARIANCE, "hartree^2", what)]
+    bound, name = upper_bound(subject.problem), "energy above Hartree-Fock's"
+    if bound is None:
+        return [*made, not_measured(name, "no molecule, or PySCF is not installed")]
+    noise = 4 * math.sqrt(float(energy.var()) / len(energy)) * 2
+    above = float(energy.mean()) - bound
+    detail = f"Hartree-Fock's, an upper bound, is {bound:.5f}"
+    return [*made, at_most(name, above, noise, "hartree", detail)]
 
 
 AUDITS = (
@@ -290,8 +297,7 @@ def audit_wavefunction(name: str, subject: WavefunctionSubject) -> Report:
     """Run all audits of a wavefunction and report."""
     begun, findings = time.monotonic(), []
     for each in AUDITS:
-        found = each(subject)
-        findings += found if isinstance(found, list) else [found]
+        findings += tried(each, subject)
     return Report(name, "wavefunction", findings, time.monotonic() - begun)
 
 

@@ -244,10 +244,11 @@ class Chain:
             exact = self.published.pair(r)
             columns["energy_reference"] = (exact, "K")
             columns["departure"] = (100 * (v - exact) / scale, "%")
-            wall = exact > 0.02 * exact[0]
+            first = min(lab.separation for lab in labelled.labels)
+            wall = (r >= first) & (exact > 0.005 * float(exact[r >= first][0]))
             figures["wall_departure"] = Figure(
                 float((v / exact - 1)[wall].abs().amax()),
-                note="largest, V above 2 % of its top",
+                note="largest, from the first label to where V is 1/200 of that",
             )
             figures["well_departure"] = Figure(float(v.amin() / exact.amin() - 1))
         write_group(
@@ -467,7 +468,8 @@ class Chain:
         figures["thickness_label_bar"] = Figure(label_bar, note="relative, of the labels")
         figures["thickness_budget"] = Figure(total(rows), note="relative, all rows")
         for name, shock in shocks.items():
-            figures[f"inverse_thickness_{name}"] = Figure(
+            model, _, mach = name.rpartition("_")
+            figures[f"inverse_thickness_at_mach_{mach}_{model}"] = Figure(
                 shock["inverse_thickness"], "1/free path", shock["error"] or None
             )
         off = abs(gradient["by_wall"] / gradient["by_wall_difference"] - 1)

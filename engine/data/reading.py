@@ -270,7 +270,14 @@ def _images(path: Path, form: str) -> list[Atoms]:
             "ASE (espresso-out, aims-output, ...) and dpdata's (cp2k/output, ...)"
         )
     try:
-        found: Any = ase.io.read(path, index=":", format=form)
+        if form in ("db", "json"):
+            from ase.db import connect
+
+            with connect(path, type=form) as database:
+                rows = database.select()
+                found: Any = [row.toatoms(add_additional_information=True) for row in rows]
+        else:
+            found = ase.io.read(path, index=":", format=form)
     except Exception as error:
         # readers raise anything at all; whatever it is, the file is not readable
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -323,7 +330,13 @@ class _Names:
 
 def _entries(atoms: Atoms) -> dict[str, Any]:
     results = atoms.calc.results if atoms.calc is not None else {}
-    return {**atoms.info, **atoms.arrays, **results}
+    more = atoms.info.get("data", {})  # of a database of ASE
+    return {
+        **(more if isinstance(more, dict) else {}),
+        **atoms.info,
+        **atoms.arrays,
+        **results,
+    }
 
 
 def _names(path: Path, number: int, entries: dict[str, Any], keys: LabelKeys) -> _Names:
@@ -397,7 +410,7 @@ def _frame(
     atoms: Atoms, entries: dict[str, Any], names: _Names, keys: LabelKeys, origin: str
 ) -> LabelledFrame:
     forces = np.asarray(entries[names.forces], float)
-    group = atoms.info.get("group", atoms.info.get("config_type", ""))
+    group = entries.get("group", entries.get("config_type", ""))
     frame = LabelledFrame(
         symbols=tuple(atoms.get_chemical_symbols()),
         positions=atoms.get_positions(),

@@ -94,7 +94,7 @@ class Inflow:
     def ghost(self, model: Ghosts, edge: Tensor) -> Tensor:
         """Return the reservoir."""
         density, _, temperature = model.gas_at(edge)
-        u = torch.empty(*density.shape, len(self.velocity)).to(density)
+        u = density.new_empty(*density.shape, len(self.velocity))
         for axis, value in enumerate(self.velocity):
             u[..., axis] = value
         rho = torch.full_like(density, self.density)

@@ -58,6 +58,16 @@ def refuse_unphysical(
         )
 
 
+def unphysical(density: Tensor, temperature: Tensor) -> Tensor:
+    """Return where density or temperature is not positive or not finite.
+
+    On a device a step marks such cells with NaN, which stays until the next report, where
+    the guard looks: the host need not wait for the device in every step.
+    """
+    least, most = torch.minimum(density, temperature), torch.maximum(density, temperature)
+    return ~((least > 0) & torch.isfinite(most))
+
+
 def check_initial(**fields: Tensor) -> None:
     """Refuse initial fields that must be positive and are not.
 

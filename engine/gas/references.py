@@ -15,7 +15,7 @@ from ..comparison import worst
 from ..errors import InputError
 from ..protocols import Check, Figure
 from . import exact
-from .boundaries import Wall, component
+from .boundaries import Wall, component, wall_of
 from .initial.pieces import Jump
 from .initial.shocks import Shock
 from .initial.smooth import Sound, Vortex
@@ -49,14 +49,15 @@ Comparison = Callable[[Seen], Compared]
 FREQUENCY = 0.005
 """Relative error of a complex frequency that was the point of a run."""
 
-SMEARED = 6.0
+SMEARED = 3.0
 """Cells over which a scheme may smear the waves of a Riemann problem, together."""
 
 VORTEX = 1e-3
 """Relative error of a smooth density; the vortex is 0.5 deep."""
 
-MIRROR = 1e-6
-"""Relative asymmetry that rounding may grow to in a flow that starts symmetric."""
+MIRROR = 1e-3
+"""Relative asymmetry of a flow that starts symmetric. Rounding doubles it at every turn of
+an unstable contact: measured 1.2e-5 after 700 steps on 200 x 200 cells."""
 
 STEADY = 0.01
 """Relative variation of what is constant in a steady flow."""
@@ -226,9 +227,10 @@ def shock(problem: Problem) -> Comparison:
 def _walls(name: str, problem: Problem) -> tuple[Wall, Wall, float]:
     """Return the walls at the ends of x and their distance."""
     pair, grid = problem.sides[0], problem.grid
-    if grid.dim != 1 or not (isinstance(pair.low, Wall) and isinstance(pair.high, Wall)):
+    low, high = wall_of(pair.low), wall_of(pair.high)
+    if grid.dim != 1 or low is None or high is None:
         raise InputError(f"reference: {name} needs a 1D grid with walls at both ends of x")
-    return pair.low, pair.high, grid.upper[0] - grid.lower[0]
+    return low, high, grid.upper[0] - grid.lower[0]
 
 
 def couette(problem: Problem) -> Comparison:

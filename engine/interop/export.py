@@ -1,4 +1,4 @@
-"""Export of learned potentials: metatomic, plain TorchScript, and data for DeePMD-kit.
+"""Export of learned potentials: metatomic and plain TorchScript.
 
 A metatomic model is TorchScript that LAMMPS, i-PI, GROMACS, ASE and torch-sim load without
 any code of ours. The program that loads it finds the neighbours and differentiates.

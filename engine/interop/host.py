@@ -68,10 +68,14 @@ class Host:
         from ..jobs import assemble
 
         checked, base = scenarios.load(scenario, settings)
-        world = getattr(assemble(checked, base), "world", None)
+        job = assemble(checked, base)
+        world = getattr(job, "world", None)
         if world is None or not callable(getattr(world, "step", None)):
             raise InputError(f"{scenario}: kind {checked.kind} steps no world")
-        return cls(world, seed=checked.seed)
+        if getattr(world, "in_place", False):  # here a state stays what it is
+            world = replace(world, in_place=False)
+        begin = getattr(job, "start", None)
+        return cls(world, begin() if callable(begin) else None, checked.seed)
 
     @own_defaults()
     def step(self, count: int = 1) -> "Host":

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from ...models.parts import load_object
-from ..errors import InputError
+from ...models.parts import blamed, load_object
+from ..errors import EngineError, InputError
 from ..protocols import Job
 from ..schema.base import Common
 
@@ -24,7 +24,15 @@ def assemble(scenario: Common, base: Path) -> Job:
     """
     if scenario.device == "cuda" and not torch.cuda.is_available():
         raise InputError("device: cuda is not available here; allowed: cpu")
-    return load_object(scenario.job)(scenario, base)
+    try:
+        return load_object(scenario.job)(scenario, base)
+    except EngineError:
+        raise
+    except Exception as error:
+        # a part from outside can fail in its own way
+        if not (name := blamed(error)):
+            raise
+        raise InputError(f"{name}: {type(error).__name__}: {error}") from error
 
 
 __all__ = ["assemble"]

@@ -1,8 +1,10 @@
 """From a scenario of gas dynamics to the job that runs it."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,11 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..gas.boundaries import Inflow, Open, Sides
-from ..gas.equations import hermite
+from ..gas.boundaries import Sides, wall_of
+from ..gas.closures.parts import Learned, on, trained_knudsen
 from ..gas.equations.fluid import FluidWorld, courant_guard, stages_for, viscous_limit
 from ..gas.equations.grad13 import Grad13
-from ..gas.equations.hermite import Hermite, roe, rusanov
+from ..gas.equations.hermite import roe, rusanov
 from ..gas.equations.state_equation import IdealGas
 from ..gas.grid import Grid
 from ..gas.kinetic.velocities import Velocities
@@ -23,19 +25,20 @@ from ..gas.material import Gas
 from ..gas.observe import on_host, positivity_guard, relative_drift
 from ..gas.problem import Problem
 from ..gas.references import Compared, Comparison, comparison
-from ..gas.scheme.finite_volume import MomentWorld
+from ..gas.scheme.finite_volume import MomentWorld, koren, van_leer
+from ..gas.scheme.positivity import PositivityFallback
 from ..gas.verdicts import model_checks
 from ..protocols import Check, Figure, Job, Outcome
 from ..run import Reporter, Simulation, ZarrWriter, every
 from ..rundir import RunFolder
 from ..runtime import check_memory, dtype_of
+from ..schema.base import locate
 from ..schema.gas import (
     EulerModel,
     GasScenario,
     Grad13Model,
     HermiteModel,
     KineticModel,
-    Model,
     NsfModel,
     RelaxationScenario,
 )
@@ -55,11 +58,12 @@ NOTES = {
     "complex_fraction": "fraction of cells with complex characteristic speeds",
     "complex_speed": "largest imaginary part of a characteristic speed over sqrt(R T)",
 }
+FAR = "share of faces, worst of the batch, that fell back to HME: used out of its range"
 REMEDY = "lower the cfl, refine the grid, or choose a more robust model or scheme"
 
 
 def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
-    """Return the job of a scenario.
+    """Return the job of a scenario; paths are relative to ``base``.
 
     Raises:
         InputError: the parts contradict each other.
@@ -85,9 +89,21 @@ def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
     for model in scenario.compare:
         refine = getattr(model, "refine", 1)
         own = problem if refine == 1 else _problem(scenario, refine)
-        others.append(_run_of(model, scenario, own))
-    main = _run_of(scenario.model, scenario, problem)
-    return GasJob(main, others, known, scenario.time.frames, scenario.precision == "f64")
+        others.append(_run_of(model, scenario, own, base))
+    main = _run_of(scenario.model, scenario, problem, base)
+    double = scenario.precision == "f64"
+    return GasJob(main, _named_apart(others), known, scenario.time.frames, double)
+
+
+def _named_apart(runs: list["Run"]) -> list["Run"]:
+    """Number the runs of one name: each has a group and figures of its own."""
+    seen: Counter[str] = Counter()
+    out = []
+    for run in runs:
+        seen[run.name] += 1
+        number = seen[run.name]
+        out.append(run if number == 1 else replace(run, name=f"{run.name}_{number}"))
+    return out
 
 
 def _problem(scenario: GasScenario, refine: int = 1) -> Problem:
@@ -111,7 +127,10 @@ def _problem(scenario: GasScenario, refine: int = 1) -> Problem:
 
 @dataclass(frozen=True)
 class Run:
-    """A world, ready to be stepped ``steps`` times from ``start()``."""
+    """A world, ready to be stepped ``steps`` times from ``start()``.
+
+    ``trained`` are the Knudsen numbers on which a learned closure was trained.
+    """
 
     name: str
     problem: Problem
@@ -119,9 +138,10 @@ class Run:
     start: Callable[[], Any]
     steps: int
     time_step: float
+    trained: tuple[float, float] | None = None
 
 
-def _run_of(model: Model, scenario: GasScenario, p: Problem) -> Run:
+def _run_of(model: Any, scenario: GasScenario, p: Problem, base: Path) -> Run:
     """Return the world of a model; its start is made once, to know that it fits."""
     if hasattr(p.initial, "distribution") and not isinstance(model, KineticModel):
         raise InputError(f"initial.kind: {p.initial.kind} needs model.kind = kinetic")
@@ -129,16 +149,16 @@ def _run_of(model: Model, scenario: GasScenario, p: Problem) -> Run:
         KineticModel: _kinetic,
         EulerModel: _fluid,
         NsfModel: _fluid,
-        HermiteModel: _moments,
-        Grad13Model: _moments,
+        HermiteModel: partial(_hermite, base=base),
+        Grad13Model: _grad13,
     }
     _check_components(model, p)
-    run = makers[type(model)](model, scenario, p)
+    run = makers.get(type(model), _outside)(model, scenario, p)
     run.start()
     return run
 
 
-def _check_components(model: Model, p: Problem) -> None:
+def _check_components(model: Any, p: Problem) -> None:
     """Refuse a start that moves along an axis that the model does not resolve."""
     axes = p.gas.dimension if isinstance(model, HermiteModel) else 3
     if isinstance(model, KineticModel):
@@ -212,8 +232,7 @@ def _fluid(model: EulerModel | NsfModel, scenario: GasScenario, p: Problem) -> R
     name += "" if getattr(model, "refine", 1) == 1 else "_fine"
 
     def start() -> Any:
-        rho, u, t = _spread(p, p.grid.dim)
-        return world.start(rho, u, rho * t)
+        return world.equilibrium(*_spread(p, p.grid.dim))
 
     return Run(name, p, world, start, steps, dt)
 
@@ -225,18 +244,46 @@ def _viscous_stages(time_step: float, p: Problem) -> int:
     return stages_for(time_step, 0.5 * limit)
 
 
-def _moments(model: HermiteModel | Grad13Model, scenario: GasScenario, p: Problem) -> Run:
-    if isinstance(model, Grad13Model):
-        equations: Any = Grad13(p.gas)
-    else:
-        closure = hermite.grad if model.closure == "grad" else None
-        line = p.gas.dimension == 1
-        equations = Hermite(p.gas, model.order, closure, rusanov if line else roe)
+def _hermite(model: HermiteModel, scenario: GasScenario, p: Problem, base: Path) -> Run:
+    def find(path: Path) -> Path:
+        return locate(path, base)
+
+    learned = isinstance(model.closure, Learned)
+    equations = model.closure.equations(p.gas, model.order, find)
+    if model.upwind is not None and hasattr(equations, "dissipation"):
+        chosen = {"roe": roe, "rusanov": rusanov}[model.upwind]
+        equations = replace(equations, dissipation=chosen)
+    if learned:
+        equations = on(equations, torch.device(scenario.device))
+    name = model.limiter or ("koren" if learned else "van_leer")
+    limiter = {"koren": koren, "van_leer": van_leer}[name]
+    run = _moments(equations, model.cfl, scenario, p, limiter=limiter)
+    return replace(run, trained=trained_knudsen(model.closure, find))
+
+
+def _grad13(model: Grad13Model, scenario: GasScenario, p: Problem) -> Run:
+    return _moments(Grad13(p.gas), model.cfl, scenario, p)
+
+
+def _outside(model: Any, scenario: GasScenario, p: Problem) -> Run:
+    """A model of another package: a part with ``equations(gas)`` and a ``cfl``."""
+    return _moments(model.equations(p.gas), model.cfl, scenario, p)
+
+
+def _moments(
+    equations: Any, cfl: float, scenario: GasScenario, p: Problem, **options: Any
+) -> Run:
+    """Run moment equations; with a learned closure by way of the positivity fallback."""
+    options = options | _machine(scenario)
+    probe = MomentWorld(p.grid, p.sides, equations, p.knudsen, 1.0, **options)
     w = equations.equilibrium(*_spread(p))
-    probe = MomentWorld(p.grid, p.sides, equations, p.knudsen, 1.0, **_machine(scenario))
-    steps = _count(scenario, model.cfl / probe.courant_rate(w))
+    steps = _count(scenario, cfl / probe.courant_rate(w.to(probe.device, probe.dtype)))
     world = probe.with_time_step(p.end / steps)
-    return Run(equations.name, p, world, lambda: world.start(w), steps, world.time_step)
+    stepped: Any = world
+    if equations.learned:
+        stepped = PositivityFallback(replace(world, check=False))
+    start = partial(world.start, w)
+    return Run(equations.name, p, stepped, start, steps, world.time_step)
 
 
 # -- the job -----------------------------------------------------------------------------
@@ -263,6 +310,15 @@ class GasJob:
     references: list[Comparison]
     frames: int
     double: bool
+
+    @property
+    def world(self) -> Any:
+        """The world of the scenario's model, for a host program."""
+        return self.main.world
+
+    def start(self) -> Any:
+        """Return its state at the start."""
+        return self.main.start()
 
     def run(self, folder: RunFolder, report: Reporter) -> Outcome:
         """Run to the end, from the newest checkpoint if there is one."""
@@ -301,6 +357,7 @@ class GasJob:
             if name in kept:
                 figures[name] = Figure(float(drift.amax()), note=note)
         checks = [*self._checks(figures), *model_checks(seen)]
+        checks += _domain_checks(self.main, seen)
         for name, note in NOTES.items():
             if name in seen:
                 figures[name] = Figure(float(seen[name].double().amax()), note=note)
@@ -309,7 +366,9 @@ class GasJob:
         if len(problem.knudsen) > 1:
             _put(profile, "knudsen", problem.knudsen)
         for other in self.others:
-            figures |= self._compare(folder, report, other, seen)
+            gaps, found = self._compare(folder, report, other, seen)
+            figures |= gaps
+            checks += _domain_checks(other, found)
         for reference in self.references:
             compared = reference(seen)
             figures |= _write(folder, compared)
@@ -321,8 +380,9 @@ class GasJob:
         sides = self.main.problem.sides
         if all(pair.periodic for pair in sides):
             return ("mass_drift", "momentum_drift", "energy_drift")
-        ends = [side for pair in sides for side in (pair.low, pair.high)]
-        return () if any(isinstance(s, Open | Inflow) for s in ends) else ("mass_drift",)
+        ends = [side for p in sides if not p.periodic for side in (p.low, p.high)]
+        closed = all(wall_of(side) is not None for side in ends)
+        return ("mass_drift",) if closed else ()
 
     def _checks(self, drifts: Mapping[str, Figure]) -> tuple[Check, ...]:
         # The guard has seen every state: one that is not positive ends the run.
@@ -335,12 +395,13 @@ class GasJob:
 
     def _compare(
         self, folder: RunFolder, report: Reporter, run: Run, seen: Mapping[str, Tensor]
-    ) -> dict[str, Figure]:
+    ) -> tuple[dict[str, Figure], Mapping[str, Tensor]]:
         report.say(f"compared with {run.name}, {run.steps} steps")
         state = run.start()
         for _ in range(run.steps):
             state = run.world.step(state)
         found = on_host(run.world.observe(state))
+        positivity_guard(REMEDY)(run.steps, state, found)
         group = folder.store.require_group(f"compare/{run.name}")
         group.attrs["title"] = f"Compared with {run.name}"
         for name, values in _frame(run.world, found).items():
@@ -357,7 +418,23 @@ class GasJob:
         for name in ("complex_fraction", "complex_speed"):
             if name in found:
                 gaps[f"grad13_{name}"] = Figure(float(found[name].amax()), note=NOTES[name])
-        return gaps
+        return gaps, found
+
+
+def _domain_checks(run: Run, seen: Mapping[str, Tensor]) -> tuple[Check, ...]:
+    """Whether a learned closure was used where it was trained."""
+    if "fallbacks" not in seen:
+        return ()
+    faces = run.steps * (run.problem.grid.cells + 1)
+    share = float(seen["fallbacks"].amax()) / faces
+    checks = [Check(f"range_{run.name}", "domain", share, 0.05, note=FAR)]
+    if run.trained is not None:
+        low, high = run.trained
+        kn = run.problem.knudsen
+        outside = float(((kn < low) | (kn > high)).double().mean())
+        note = f"share of the Knudsen numbers outside {low:g} to {high:g}"
+        checks.append(Check(f"knudsen_{run.name}", "domain", outside, 0.0, note=note))
+    return tuple(checks)
 
 
 def _rank(value: float) -> float:

@@ -121,11 +121,32 @@ def _decisions(scenario: LoopScenario) -> dict[str, Any]:
 def _starts(section: StartSection, base: Path, scenario: LearnScenario) -> list[Start]:
     found = section.structure.structure(base, scenario.seed)
     masses = torch.tensor(found.get_masses(), dtype=torch.float64)
+    pressure = section.pressure
+    if isinstance(pressure, int | float):
+        pressure = (pressure, pressure)
+    if pressure is not None and (
+        not found.pbc.all() or getattr(section.structure, "vacuum", 0.0) > 0
+    ):
+        raise InputError(
+            f"start {section.name}: pressure needs a structure that is periodic along all "
+            "axes and has no vacuum; leave pressure out for constant volume"
+        )
+    ends = section.final_temperatures or section.temperatures
     return [
-        Start(atoms.Configuration.of(found, f"{section.name} {t:g} K"), t, masses)
-        for t in section.temperatures
+        Start(
+            atoms.Configuration.of(found, f"{section.name} {_span(t, end)} K"),
+            t,
+            masses,
+            end,
+            pressure,
+        )
+        for t, end in zip(section.temperatures, ends, strict=True)
         for _ in range(section.replicas)
     ]
+
+
+def _span(begin: float, end: float) -> str:
+    return f"{begin:g}" if begin == end else f"{begin:g} to {end:g}"
 
 
 def _first_samples(

@@ -1,7 +1,7 @@
 """From a scenario of molecular dynamics to the job that runs it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,8 +54,7 @@ def assemble(scenario: MdScenario, base: Path) -> "MdJob":
         raise InputError("ensemble: npt needs a structure that is periodic in all axes")
     check_time_step(run.timestep, state.masses, units)
     sampled = [
-        (item, item.check(key, run.steps, closed, base))
-        for key, item in scenario.output.sampled()
+        (item, item.check(key, closed, base)) for key, item in scenario.output.sampled()
     ]
     world = MolecularDynamics(
         potential=fast(potential, state),
@@ -68,7 +67,11 @@ def assemble(scenario: MdScenario, base: Path) -> "MdJob":
         totals_every=_totals_every(scenario),
         fixed=_fixed(scenario, state, extras(atoms).fixed, name),
     )
-    notes = _notes(scenario, atoms, name)
+    notes = (
+        *_notes(scenario, atoms, name),
+        *_cut(scenario),
+        *_own_images(state, potential.cutoff, name),
+    )
     return MdJob(scenario, world, sampled, _domain(scenario, base), notes)
 
 
@@ -89,6 +92,30 @@ def _notes(scenario: MdScenario, atoms: Atoms, name: str) -> tuple[str, ...]:
             "them"
         )
     return tuple(notes)
+
+
+def _cut(scenario: MdScenario) -> Iterator[str]:
+    """Yield what of the output a run of so few steps does not reach."""
+    steps, output = scenario.run.steps, scenario.output
+    if output.average_from > steps:
+        yield (
+            f"output.average_from: step {output.average_from} is after the end, at "
+            f"{steps}: nothing is averaged"
+        )
+    yield from filter(None, (item.cut(key, steps) for key, item in output.sampled()))
+
+
+def _own_images(state: ParticleState, cutoff: float, name: str) -> Iterator[str]:
+    """Say where atoms act on their own images: the cell is thinner than the cutoff."""
+    closed = state.periodic.all(1)
+    if bool(closed.any()):
+        inverse = torch.linalg.inv(state.cell[closed].double())
+        thin = float((1.0 / inverse.norm(dim=1)).min())
+        if thin < cutoff:
+            yield (
+                f"{name}: the cell is {thin:.3g} thin, the cutoff {cutoff:.3g}: atoms act "
+                "on their own images; a larger cell has fewer artefacts"
+            )
 
 
 def _totals_every(scenario: MdScenario) -> int:
@@ -130,10 +157,7 @@ def _initial_temperature(scenario: MdScenario, atoms: Atoms) -> tuple[float, ...
         given = getattr(scenario.ensemble, "initial_temperature", None)
     if given is None:
         return None if atoms.has("momenta") else (0.0,)
-    values = given if isinstance(given, tuple) else (given,)
-    if min(values) < 0:
-        raise InputError("run.temperature: cannot be negative")
-    return values
+    return given if isinstance(given, tuple) else (given,)
 
 
 @dataclass(frozen=True)

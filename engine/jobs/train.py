@@ -1,18 +1,24 @@
 """From a training scenario to the job that trains."""
 
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ...models.potentials.cluster_expansion import NEIGHBOURS, ClusterExpansion
 from ...models.potentials.fields import with_species
+from ...models.potentials.sums import ZblSum
 from ..data.checks import check_training, remarks
 from ..data.frames import LabelledFrame, species_of, split_frames
 from ..data.keys import DataFile, LabelKeys
 from ..data.reading import read, verified
 from ..errors import InputError
 from ..learn.trainers.job import TrainingJob
-from ..learn.trainers.linear import LeastSquares, is_linear
+from ..learn.trainers.linear import LeastSquares, is_linear, shortest
 from ..learn.trainers.linear_job import LinearJob
 from ..learn.trainers.potential import Settings
 from ..learn.trainers.tables import TrainingSet
@@ -46,11 +52,15 @@ def assemble(scenario: TrainScenario, base: Path) -> TrainingJob | LinearJob:
     if strange:
         raise InputError(f"test: {strange[0]} does not occur in the training data")
     train = split_frames(len(frames), scenario.validation, scenario.seed)[0]
+    if is_linear(scenario.model) and all(f.virial is None for f in frames):
+        weights = [(energy, force, 0.0) for energy, force, _ in weights]
+        notes.append("no virial or stress in the data: energies and forces alone")
     check_training(frames, train, weights, scenario.group_weights)
-    form = _form(scenario.model, species)
+    form = _ranges(_form(scenario.model, species), frames)
     species, cutoff = tuple(form.species), form.cutoff
     if is_linear(form):
-        return _linear(scenario, form, frames, held, [reading.path for reading in data])
+        files, notes = [reading.path for reading in data], notes + remarks(frames, train)
+        return _linear(scenario, form, frames, held, files, notes)
     return TrainingJob(
         form=form,
         settings=_settings(scenario),
@@ -84,6 +94,7 @@ def _linear(
     frames: list[LabelledFrame],
     held: list[LabelledFrame],
     files: list[Path],
+    notes: list[str],
 ) -> LinearJob:
     """Return the job of a model that is solved for.
 
@@ -102,6 +113,7 @@ def _linear(
     return LinearJob(
         form=form,
         settings=scenario.loss,
+        notes=notes,
         data=data,
         test=TrainingSet.of(held, species, cutoff, torch.float64) if held else None,
         files=files,
@@ -128,6 +140,31 @@ def _form(form: Any, species: tuple[str, ...]) -> Any:
     if missing:
         raise InputError(f"model.species: {missing[0]} is in the data; it must be listed")
     return form
+
+
+def _ranges(form: Any, frames: Sequence[LabelledFrame]) -> Any:
+    """Fill in the ranges that a form takes from the data."""
+    network = getattr(form, "network", form)
+    if isinstance(network, ClusterExpansion) and network.cutoff is None:
+        cutoff = cutoff_of(frames)
+        whole = network is form
+        network = replace(network, cutoff=cutoff)
+        form = network if whole else replace(form, network=network)
+    if isinstance(form, ZblSum):
+        form = form.with_range(shortest(TrainingSet.of(frames, form.species, form.cutoff)))
+    return form
+
+
+def cutoff_of(frames: Sequence[LabelledFrame]) -> float:
+    """Return the cutoff that holds :data:`NEIGHBOURS` atoms at the data's density.
+
+    The median of the periodic frames, which leaves out slabs with their vacuum; 5 angstrom
+    where no frame is periodic.
+    """
+    volumes = [f.volume / len(f.symbols) for f in frames if f.periodic.all()]
+    if not volumes:
+        return 5.0
+    return round((0.75 / math.pi * NEIGHBOURS * statistics.median(volumes)) ** (1 / 3), 2)
 
 
 def _settings(scenario: TrainScenario) -> Settings:

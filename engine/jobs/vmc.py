@@ -12,15 +12,14 @@ from ..protocols import Job
 from ..run import Simulation
 from ..rundir import RunFolder
 from ..schema.base import Common
-from ..schema.vmc import PretrainingSection, SamplingSection, VmcScanScenario, VmcScenario
+from ..schema.vmc import SamplingSection, VmcScanScenario, VmcScenario
 from ..vmc.electrons import Electrons, needed_bytes
 from ..vmc.hamiltonian import Continuous, Molecule, molecule
-from ..vmc.hartree_fock import pyscf_mole
+from ..vmc.hartree_fock import BASIS, hartree_fock
 from ..vmc.parameters import Flat
-from ..vmc.pretrain import has_orbitals
-from ..vmc.results import Finish, headline
+from ..vmc.results import Finish, Reference, headline
 from ..vmc.scan import Scan
-from ..vmc.solve import PRETRAINING_STREAM, Solver, pretrained
+from ..vmc.solve import START_STREAM, Solver
 from ..vmc.spins import Spins
 from ..vmc.world import Problem, Vmc
 
@@ -31,23 +30,20 @@ def assemble(scenario: VmcScenario | VmcScanScenario, base: Path) -> Job:
     Raises:
         InputError: impossible charge or spin, coinciding nuclei, unknown elements, a
             wavefunction that does not fit, more electrons than the memory holds, no such
-            device, or pretraining without PySCF or with a basis that it does not have.
+            device, or Hartree-Fock orbitals without PySCF or in a basis that it lacks.
     """
     del base
     need_device(scenario)
     if isinstance(scenario, VmcScanScenario):
         return _scan(scenario)
     problem, sampling = make_problem(scenario), scenario.sampling
-    _need_orbitals(problem, scenario.pretraining)
+    asked, seed = scenario.evaluation, scenario.seed
     world = Vmc(
         problem, scenario.optimiser, sampling.walkers, scenario.seed, sampling.burn_in
     )
-    first, asked, seed = scenario.pretraining, scenario.evaluation, scenario.seed
 
     def initial() -> Any:
-        rng = runtime.generator(seed, PRETRAINING_STREAM)
-        ready = pretrained(world, first.steps, first.basis, rng)
-        return ready.init(runtime.generator(seed, 0))
+        return world.init(runtime.generator(seed, START_STREAM))
 
     return Simulation(
         world=world,
@@ -57,36 +53,44 @@ def assemble(scenario: VmcScenario | VmcScanScenario, base: Path) -> Job:
         report_every=1,
         checkpoint_every=scenario.checkpoint_every,
         headline=headline(problem),
-        finish=Finish(problem, seed, asked.sweeps, asked.forces, asked.spin, asked.density),
+        finish=Finish(
+            problem,
+            seed,
+            asked.sweeps,
+            asked.forces,
+            asked.spin,
+            asked.density,
+            asked.tolerance,
+            _reference(problem, scenario.wavefunction),
+        ),
     )
 
 
 def need_device(scenario: Common) -> None:
-    """Refuse a device that is not here, and take one thread.
+    """Refuse a device that is not here, and take the threads of the process.
 
     Raises:
         InputError: cuda is asked for and not available.
     """
     if scenario.device == "cuda" and not torch.cuda.is_available():
         raise InputError("device: cuda is not available here; allowed: cpu")
-    # The matrices are tiny: a second thread costs, on a busy machine a factor of eight.
-    torch.set_num_threads(1)
+    torch.set_num_threads(runtime.threads())
 
 
-def _need_orbitals(problem: Problem, pretraining: PretrainingSection) -> None:
-    """Refuse pretraining whose orbitals cannot be made.
-
-    Raises:
-        InputError: PySCF is not installed, or has no such basis for an element.
-    """
-    if not (pretraining.steps and isinstance(problem, Electrons) and has_orbitals(problem)):
-        return
-    if isinstance(problem.hamiltonian, Molecule):
-        pyscf_mole(problem.hamiltonian, pretraining.basis)
+def _reference(problem: Problem, form: Any) -> Reference | None:
+    """Return the Hartree-Fock energy of a molecule, or None where PySCF has none."""
+    if not (isinstance(problem, Electrons) and isinstance(problem.hamiltonian, Molecule)):
+        return None
+    basis = getattr(form, "basis", BASIS)
+    try:
+        found = hartree_fock(problem.hamiltonian, basis)
+    except InputError:
+        return None  # a form that needs it has refused already
+    return Reference(found.energy, f"Hartree-Fock, {basis}")
 
 
 def _scan(scenario: VmcScanScenario) -> Job:
-    sampling, first, asked = scenario.sampling, scenario.pretraining, scenario.evaluation
+    sampling, asked = scenario.sampling, scenario.evaluation
 
     def make(molecule: Molecule) -> Electrons:
         where = (scenario.precision, scenario.seed, scenario.device)
@@ -94,7 +98,7 @@ def _scan(scenario: VmcScanScenario) -> Job:
 
     solver = Solver(
         make, scenario.optimiser, sampling.walkers, scenario.seed,
-        scenario.first_iterations, scenario.iterations, first.steps, first.basis,
+        scenario.first_iterations, scenario.iterations,
         asked.sweeps, asked.forces, sampling.burn_in,
     )  # fmt: skip
     points = scenario.points
@@ -102,7 +106,7 @@ def _scan(scenario: VmcScanScenario) -> Job:
         molecule(scenario.symbols, point.positions, scenario.charge, scenario.spin)
         for point in points
     ]
-    _need_orbitals(make(molecules[0]), first)
+    make(molecules[0])  # refuses what cannot be built
     return Scan(
         solver,
         molecules,
@@ -150,22 +154,50 @@ def electrons(
     Raises:
         InputError: it needs more memory than the machine has, or does not fit the form.
     """
+    _check_memory(hamiltonian, form, sampling, precision, device)
     flat = _built(form, hamiltonian, precision, seed, device)
-    needed = needed_bytes(
-        hamiltonian.electrons, hamiltonian.dim, sampling.walkers, sampling.chunk,
-        flat.size, getattr(form, "width", 8), getattr(form, "determinants", 1),
-        flat.vector.element_size(),
-    )  # fmt: skip
-    present = runtime.available_memory()
-    if needed > present:
-        raise InputError(
-            f"system: {hamiltonian.electrons} electrons with {sampling.walkers} walkers "
-            f"need about {needed / 2**30:.1f} GiB, this machine has {present / 2**30:.1f}; "
-            "lower sampling.walkers or sampling.chunk"
-        )
     return Electrons(
         hamiltonian, flat, sampling.moves, sampling.exchange, chunk=sampling.chunk
     )
+
+
+def _check_memory(
+    hamiltonian: Continuous,
+    form: Any,
+    sampling: SamplingSection,
+    precision: str,
+    device: str,
+) -> None:
+    """Refuse a step that the device cannot hold, before Hartree-Fock is solved.
+
+    Raises:
+        InputError: it needs more memory than the device has, or does not fit the form.
+    """
+    try:
+        size = form.parameter_count(hamiltonian) if _counts(form) else 0
+    except ValueError as error:
+        raise InputError(f"wavefunction: {error}") from error
+    needed = needed_bytes(
+        hamiltonian.electrons, hamiltonian.dim, sampling.walkers, sampling.chunk, size,
+        getattr(form, "width", 8), getattr(form, "pair_width", 1),
+        getattr(form, "layers", 0), getattr(form, "determinants", 1),
+        runtime.dtype_of(precision).itemsize,
+    )  # fmt: skip
+    if device == "cuda":
+        present, where = torch.cuda.get_device_properties(0).total_memory, "the device"
+    else:
+        present = runtime.available_memory()
+        where = "this machine"
+    if needed > present:
+        raise InputError(
+            f"system: {hamiltonian.electrons} electrons with {sampling.walkers} walkers "
+            f"need about {needed / 2**30:.1f} GiB, {where} has {present / 2**30:.1f}; "
+            "lower sampling.walkers or sampling.chunk"
+        )
+
+
+def _counts(form: Any) -> bool:
+    return callable(getattr(form, "parameter_count", None))
 
 
 def _built(form: Any, system: Any, precision: str, seed: int, device: str) -> Flat:

@@ -63,7 +63,7 @@ def k_design(
                 total += factor[t] * value[left[t]] * value[right[t]]
             value[inputs + n] = total
         for k in range(features.shape[0]):
-            energies[first + k] += value[features[k]]
+            energies[first + k] = energies[first + k] + value[features[k]]
         for b in range(blocks):
             for axis in range(3):
                 u = unit[(r * 3 + axis) * blocks + b]
@@ -90,21 +90,21 @@ def k_design(
                 for k in range(features.shape[0]):
                     g = change[features[k]]
                     at = first + k
-                    forces[r, axis, at] += g.sum()
+                    forces[r, axis, at] = forces[r, axis, at] + g.sum()
                     wx = (g * dx).sum()
                     if axis == 0:
-                        virial[0, at] -= wx
+                        virial[0, at] = virial[0, at] - wx
                     elif axis == 1:
-                        virial[1, at] -= (g * dy).sum()
-                        virial[3, at] -= wx
+                        virial[1, at] = virial[1, at] - (g * dy).sum()
+                        virial[3, at] = virial[3, at] - wx
                     else:
-                        virial[2, at] -= (g * dz).sum()
-                        virial[4, at] -= wx
-                        virial[5, at] -= (g * dy).sum()
+                        virial[2, at] = virial[2, at] - (g * dz).sum()
+                        virial[4, at] = virial[4, at] - wx
+                        virial[5, at] = virial[5, at] - (g * dy).sum()
                     for q in ti.static(range(lanes)):
                         j = neighbour[r, b * lanes + q]
                         if j >= 0:
-                            forces[j, axis, at] -= g[q]
+                            forces[j, axis, at] = forces[j, axis, at] - g[q]
 
 
 def design(program: Any, tables: dict[str, Tensor], width: int) -> tuple[Tensor, ...]:
@@ -133,7 +133,8 @@ def design(program: Any, tables: dict[str, Tensor], width: int) -> tuple[Tensor,
         k_design(
             program["begin"], program["left"], program["right"], program["factor"],
             program["features"], program["kind"], program["function"],
-            program["column"], tables["species"], tables["kinds"], moments, *vectors, tables["neighbour"],
+            program["column"], tables["species"], tables["kinds"], moments,
+            *vectors, tables["neighbour"],
             like.new_empty(nodes), like.new_empty(nodes, lanes), energies, forces, virial,
             kernel_type(like.dtype), lanes, slots // lanes, tables["phi"].shape[1],
             tables["angular"].shape[1],

@@ -11,6 +11,7 @@ import torch
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from ...models.card import save_module
+from ..comparison import rank
 from ..protocols import Check, Committee, Explorer, Figure, Outcome
 from ..rundir import RunFolder, write_atomically
 from ..runtime import generator
@@ -131,7 +132,7 @@ def audit_figures(
         name: float(errors[stratum == number].square().mean().sqrt())
         for number, name in enumerate(names)
     }
-    worst = max(rms, key=lambda name: rms[name])
+    worst = max(rms, key=lambda name: rank(rms[name]))
     return {
         f"worst_{what}_error": Figure(rms[worst], unit, note=worst),
         f"mean_{what}_error": Figure(float(errors.square().mean().sqrt()), unit),

@@ -50,6 +50,7 @@ EXECUTORS = Family(
         "processes": "execution:Processes",
         "dask": "execution:Dask",
         "slurm": "execution:Slurm",
+        "pbs": "execution:Pbs",
     },
 )
 """Every place of computing that a scenario can name."""
@@ -63,6 +64,10 @@ _busy = threading.Lock()
 
 class WorkerDied(EngineError):
     """The process that computed a label was killed or crashed."""
+
+
+class LabelTooLong(EngineError):
+    """A label took longer than its time limit."""
 
 
 @part
@@ -94,20 +99,25 @@ class Processes:
     """Processes."""
     threads: Count = 1
     """Threads of each."""
+    seconds: Annotated[float, Gt(0)] | None = None
+    """Time limit of a label: its worker is killed with all that it started, and the label
+    has failed."""
     kind: Literal["processes"] = "processes"
 
     def __call__(self) -> Executor:
         """Return a pool of spawned processes."""
-        return Workers(self.workers, self.threads)
+        return Workers(self.workers, self.threads, self.seconds)
 
 
 class Workers(Executor):
     """Spawned processes; one that dies fails its own task only and is replaced."""
 
-    def __init__(self, workers: int, threads: int = 1) -> None:
+    def __init__(
+        self, workers: int, threads: int = 1, seconds: float | None = None
+    ) -> None:
         if workers < 1:
             raise InputError(f"workers: {workers} is too few; at least 1")
-        self._threads = threads
+        self._threads, self._seconds = threads, seconds
         self._guides = ThreadPoolExecutor(workers, thread_name_prefix="labels")
         self._idle: queue.SimpleQueue[ProcessPoolExecutor] = queue.SimpleQueue()
         self._slots = [self._fresh() for _ in range(workers)]
@@ -128,13 +138,22 @@ class Workers(Executor):
 
         Raises (from the future):
             WorkerDied: the process ended before its answer.
+            LabelTooLong: the time limit was reached.
         """
         return self._guides.submit(self._run, fn, args, kwargs)
 
     def _run(self, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         slot = self._idle.get()
         try:
-            return slot.submit(_uninterrupted, fn, args, kwargs).result()
+            # the start of a process and its imports do not count
+            slot.submit(_imported, fn, args).result()
+            return slot.submit(_uninterrupted, fn, args, kwargs).result(self._seconds)
+        except TimeoutError as error:
+            for number in list(slot._processes):
+                os.killpg(number, signal.SIGKILL)
+            slot.shutdown(wait=False)
+            slot = self._fresh()
+            raise LabelTooLong(f"took longer than {self._seconds:g} s") from error
         except BrokenProcessPool as error:
             slot.shutdown(wait=False)
             slot = self._fresh()
@@ -151,6 +170,7 @@ class Workers(Executor):
 
 
 def _begin_worker(threads: int) -> None:
+    os.setpgrp()  # so that a label can be ended with the programs that it started
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the controller
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "SCALEBRIDGE_THREADS"):
         os.environ[name] = str(threads)
@@ -167,6 +187,10 @@ def _leave_with_parent() -> None:
     wait_for_handles([parent.sentinel])
     with _busy:
         os._exit(0)
+
+
+def _imported(fn: Callable[..., Any], args: Any) -> None:
+    """Unpack a task, and do nothing."""
 
 
 def _uninterrupted(fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -230,8 +254,8 @@ class _Remote(Executor):
 
 
 @part
-class Slurm:
-    """Labels are computed by Slurm jobs (dask-jobqueue)."""
+class _Queue:
+    """Labels are computed by jobs of a batch system (dask-jobqueue)."""
 
     workers: Count = 4
     """Jobs, one label at a time each."""
@@ -239,36 +263,102 @@ class Slurm:
     """Of a job; labels that it cuts off are asked for again."""
     memory: Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?[kKMGT]?i?B$")] = "4GB"
     """Of a job, such as 8GB."""
+    cores: Count = 1
+    """Of a job; one label uses all."""
     queue: str | None = None
-    """Partition; the cluster's default without."""
-    kind: Literal["slurm"] = "slurm"
+    """Partition or queue; the cluster's default without."""
+    account: str | None = None
+    """That pays for the jobs."""
+    directives: tuple[str, ...] = ()
+    """Further options of the batch system, one a line of the job script, without its
+    prefix: "--gres=gpu:1", "--qos=high", "--constraint=skylake"."""
+    prologue: tuple[str, ...] = ()
+    """Lines of the job script before the worker: "module load vasp", "export ..."."""
+    skip: tuple[str, ...] = ()
+    """Lines of the job script that contain one of these are left out."""
+    interface: str | None = None
+    """Network of the workers: "ib0"."""
+    scratch: str | None = None
+    """Local folder of the workers."""
+    python: str | None = None
+    """Interpreter on the nodes; this one's without."""
+    retry: Annotated[float, Gt(0)] = 30.0
+    """Seconds after which jobs that ended are submitted again."""
 
     def missing(self) -> str:
-        """Return how to install dask-jobqueue, or that there is no Slurm; empty if all is.
-
-        Slurm is there where its command ``sbatch`` is.
-        """
-        if shutil.which("sbatch") is None:
-            return absent("dask_jobqueue", "cluster") or "sbatch of Slurm is not on PATH"
+        """Return what is not here: dask-jobqueue or the command that submits."""
+        if shutil.which(self._submits) is None:
+            said = f"{self._submits} of {self._system} is not on PATH"
+            return absent("dask_jobqueue", "cluster") or said
         return absent("dask_jobqueue", "cluster")
 
     def __call__(self) -> Executor:
-        """Return an executor whose workers are Slurm jobs.
+        """Return an executor whose workers are jobs.
 
         Raises:
-            InputError: Slurm does not answer.
+            InputError: the batch system does not answer.
         """
+        cluster = self.cluster()
+        try:
+            # adaptive: a job that is gone, cut off or refused is submitted again
+            cluster.adapt(
+                minimum_jobs=self.workers, maximum_jobs=self.workers,
+                interval=f"{self.retry:g}s",
+            )  # fmt: skip
+        except (OSError, RuntimeError) as error:
+            said = f"execution: {self._system} does not answer: {error}"
+            raise InputError(said) from error
+        return _Remote(cluster.get_client(), cluster)
+
+    def cluster(self) -> Any:
+        """Return the cluster of dask-jobqueue, with no job yet."""
+        own = {
+            "cores": self.cores, "processes": 1, "memory": self.memory,
+            "walltime": self.walltime, "queue": self.queue, "account": self.account,
+            "job_extra_directives": list(self.directives),
+            "job_script_prologue": [
+                f"export OMP_NUM_THREADS={self.cores}", *self.prologue
+            ],
+            "job_directives_skip": list(self.skip), "interface": self.interface,
+            "local_directory": self.scratch, "python": self.python,
+            # one label at a time, however many cores it uses
+            "worker_extra_args": ["--nthreads", "1"],
+        }  # fmt: skip
+        return self._kind()(**{key: v for key, v in own.items() if v is not None})
+
+    _system = ""
+    _submits = ""
+
+    def _kind(self) -> Any:
+        raise NotImplementedError
+
+
+@part
+class Slurm(_Queue):
+    """Labels are computed by Slurm jobs."""
+
+    kind: Literal["slurm"] = "slurm"
+    _system = "Slurm"
+    _submits = "sbatch"
+
+    def _kind(self) -> Any:
         from dask_jobqueue.slurm import SLURMCluster
 
-        cluster = SLURMCluster(
-            cores=1, processes=1, memory=self.memory, walltime=self.walltime,
-            queue=self.queue,
-        )  # fmt: skip
-        try:
-            cluster.scale(jobs=self.workers)
-        except (OSError, RuntimeError) as error:
-            raise InputError(f"execution: Slurm does not answer: {error}") from error
-        return _Remote(cluster.get_client(), cluster)
+        return SLURMCluster
+
+
+@part
+class Pbs(_Queue):
+    """Labels are computed by PBS jobs."""
+
+    kind: Literal["pbs"] = "pbs"
+    _system = "PBS"
+    _submits = "qsub"
+
+    def _kind(self) -> Any:
+        from dask_jobqueue.pbs import PBSCluster
+
+        return PBSCluster
 
 
 @contextmanager

@@ -13,9 +13,11 @@ import hashlib
 import json
 import math
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -246,6 +248,22 @@ class LabelStore(Generic[Sample, Label]):
         return again
 
 
+_place: ContextVar[Path | None] = ContextVar("workplace", default=None)
+
+
+def workplace() -> Path:
+    """Return the folder in which the label of this process is being computed.
+
+    It is ``calculations/KEY`` beside the store while the store computes, so that inputs
+    and outputs of a program are kept; a new temporary folder outside.
+    """
+    place = _place.get()
+    if place is None:
+        return Path(tempfile.mkdtemp(prefix="scalebridge-label-"))
+    place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
 def compute(
     store: LabelStore[Sample, Label], labeler: Labeler[Sample, Label], sample: Sample
 ) -> float:
@@ -265,7 +283,11 @@ def compute(
             return 0.0
         store.note("begin", key)
         begun = time.perf_counter()
-        label = labeler.label(sample)
+        token = _place.set(store.folder.parent / "calculations" / key)
+        try:
+            label = labeler.label(sample)
+        finally:
+            _place.reset(token)
         seconds = time.perf_counter() - begun
         store.put(key, sample, label, max(seconds, math.ulp(0.0)))
         store.note("done", key)

@@ -17,6 +17,7 @@ from ...models.potentials.sums import ZblSumPotential
 from ..kernels.contraction import Contraction, contract, contract_back
 from ..kernels.descriptor import Shape, basis_moments, forces_from_slopes
 from .classical import Sum, Zbl, symmetric
+from .expanded import expanded
 from .learned import LearnedPotential, pair_gradients
 from .neighbours import Neighbours, build_neighbours
 from .potential import Potential
@@ -257,7 +258,7 @@ def fast(potential: Potential, state: ParticleState) -> Potential:
         charges = tuple(float(number) for number in config.charges)
         core = Zbl(charges, config.inner, config.outer, species)
         return Sum((fast(network, state), core), potential.cutoff, species)
-    return agreeing(potential, state) or potential
+    return expanded(potential) or agreeing(potential, state) or potential
 
 
 def agreeing(network: LearnedPotential, state: ParticleState) -> CompressedPotential | None:

@@ -118,16 +118,23 @@ class Sampled:
     agreement: Positive = 0.05
     """Part of the reference's area by which a curve may differ from it, beyond noise."""
 
-    def check(self, key: str, steps: int, closed: bool, base: Path) -> Reference | None:
+    def check(self, key: str, closed: bool, base: Path) -> Reference | None:
         """Refuse what the run cannot give; return the reference, if there is one.
 
         Raises:
-            InputError: a window beyond the end of the run, or a reference that is missing
-                or no table.
+            InputError: a reference that is missing or no table, or a window without steps.
         """
-        if self.start > steps or (self.stop or steps) > steps:
-            raise InputError(f"{key} {self.name}: reaches beyond the {steps} steps")
+        if self.stop is not None and self.stop < self.start:
+            raise InputError(f"{key} {self.name}: stop = {self.stop} is before start")
         return Reference.read(locate(self.reference, base)) if self.reference else None
+
+    def cut(self, key: str, steps: int) -> str:
+        """Return what a run of so many steps cuts off; empty where that is nothing."""
+        if self.start > steps:
+            return _left_out(f"{key} {self.name}", f"begins at step {self.start}", steps)
+        if (self.stop or 0) > steps:
+            return f"{key} {self.name}: ends with the run, at step {steps}"
+        return ""
 
     def trigger(self, step: int) -> bool:
         """Tell whether there is a sample at a step."""
@@ -148,21 +155,23 @@ class TimeCorrelation:
     spacing: Annotated[int, Ge(1)] = 50
     """Samples between the beginnings of windows."""
 
-    def check(self, key: str, steps: int, closed: bool, base: Path) -> None:
-        """Refuse a window that does not end before the run does.
+    def check(self, key: str, closed: bool, base: Path) -> None:
+        """Refuse what the run cannot give; nothing here."""
 
-        Raises:
-            InputError: it does not.
-        """
+    def cut(self, key: str, steps: int) -> str:
+        """Return what a run of so many steps cuts off; empty where that is nothing."""
         first = self.start + self.every * (self.samples - 1)
-        if first > steps:
-            raise InputError(
-                f"{key}: the first window ends at step {first}, beyond the {steps} steps"
-            )
+        if first <= steps:
+            return ""
+        return _left_out(key, f"its first window ends at step {first}", steps)
 
     def trigger(self, step: int) -> bool:
         """Tell whether there is a sample at a step."""
         return step >= self.start and (step - self.start) % self.every == 0
+
+
+def _left_out(key: str, why: str, steps: int) -> str:
+    return f"{key}: left out: {why}, the run has {steps}"
 
 
 def _check_closed(key: str, closed: bool) -> None:
@@ -216,10 +225,10 @@ class RdfOutput(Sampled):
     bins: Annotated[int, Interval(ge=10, le=10000)] = 160
     """Number of bins."""
 
-    def check(self, key: str, steps: int, closed: bool, base: Path) -> Reference | None:
+    def check(self, key: str, closed: bool, base: Path) -> Reference | None:
         """Refuse what the run cannot give; raises as :meth:`Sampled.check`."""
         _check_closed(key, closed)
-        return super().check(key, steps, closed, base)
+        return super().check(key, closed, base)
 
     def recorded(
         self, world: MolecularDynamics, time_step: float, target: Reference | None
@@ -441,10 +450,13 @@ def _velocity(
 class StressCorrelation(TimeCorrelation):
     """Autocorrelation of the shear stress and, from its integral, the viscosity."""
 
-    def check(self, key: str, steps: int, closed: bool, base: Path) -> None:
-        """Refuse what the run cannot give; raises as :meth:`TimeCorrelation.check`."""
+    def check(self, key: str, closed: bool, base: Path) -> None:
+        """Refuse a structure with open axes.
+
+        Raises:
+            InputError: it is one.
+        """
         _check_closed(key, closed)
-        super().check(key, steps, closed, base)
 
     def recorded(
         self, world: MolecularDynamics, time_step: float, target: Reference | None

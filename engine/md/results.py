@@ -110,6 +110,7 @@ class MdResults:
             {
                 "positions": units["length"], "cell": units["length"],
                 "forces": units["force"], "time": units["time"],
+                "energy": units["energy"], "masses": "amu",
             },
             chunk=max(1, min(64, 4_000_000 // max(24 * state.atoms, 1))),
         )  # fmt: skip
@@ -175,18 +176,18 @@ class MdResults:
         if "deviation" in self.names:
             figures["largest_deviation"], trust = self._trust(folder)
             checks.append(trust)
-        checks += self._domain(folder, state)
+        checks += self._domain(series, state)
         return Outcome(figures, checks, self._unchecked(series))
 
-    def _domain(self, folder: RunFolder, state: ParticleState) -> Iterator[Check]:
-        """Compare the whole run, its equilibration included, with the training data."""
+    def _domain(self, series: Series, state: ParticleState) -> Iterator[Check]:
+        """Compare with the training data all that is averaged, and every distance."""
         if self.limits.domain is None:
             return
-        whole = Series.read(folder, self.names, 0, 0)
-        seen = self.nearest.shortest if self.nearest else None
-        yield from domain_checks(
-            self.limits.domain, whole, state.counts.double().cpu().numpy(), seen
-        )
+        if not len(series.values["temperature"]):  # nothing is averaged: then all of it
+            series = Series.read(self.folder, self.names, 0, 0)
+        seen, atoms = self.nearest, state.counts.double().cpu().numpy()
+        nearest = seen.shortest if seen else None
+        yield from domain_checks(self.limits.domain, series, atoms, nearest)
 
     def _unchecked(self, series: Series) -> dict[str, str]:
         """Say what could not be checked, and why."""
@@ -277,7 +278,7 @@ def _unit(name: str, units: Mapping[str, str]) -> str:
 
 
 def _frame(state: ParticleState, output: Any) -> dict[str, Tensor]:
-    names = ["positions", "cell", "species", "system", "periodic"]
+    names = ["positions", "cell", "species", "system", "periodic", "masses", "energy"]
     names += ["momenta"] * output.velocities + ["forces"] * output.forces
     frame = {name: getattr(state, name) for name in names}
     if state.deviation.numel():

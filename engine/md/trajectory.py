@@ -46,6 +46,8 @@ class ExtxyzWriter:
                 atoms, energy=float(energy[system]), forces=forces[mine].numpy()
             )
             atoms.info.update({"step": step, "time": time})
+            if state.deviation.numel():
+                atoms.set_array("deviation", state.deviation.cpu()[mine].double().numpy())
             path = self._path(system, state.systems)
             ase.io.write(path, atoms, format="extxyz", append=self._sizes[system] > 0)
             self._sizes[system] = path.stat().st_size

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..comparison import worst
+from ..comparison import rank, worst
 from ..protocols import Check
 from ..rundir import RunFolder
 from ..statistics import FEWEST, equilibrium, inefficiency, line, trend
@@ -38,7 +38,7 @@ KINETIC = 0.02
 """Relative error of the temperature that a time step may make. A harmonic mode of frequency
 w has a kinetic energy that is off by (w dt / 2)^2, 2 % where a period has 22 steps."""
 
-FLUCTUATION = 0.2
+FLUCTUATION = 0.05
 """Fluctuation of the conserved quantity over that of the kinetic energy above which the
 time step is too long (M. P. Allen, D. J. Tildesley, Computer Simulation of Liquids, 2017,
 section 3.7, asks for a few per cent)."""
@@ -46,6 +46,10 @@ section 3.7, asks for a few per cent)."""
 MARGIN = 0.05
 """Part of the range of the training data by which a run may leave it: the ends of the range
 are single frames, and a model reproduces their energies only to its own error."""
+
+NARROW = {"potential_energy": 0.005, "volume": 0.02}
+"""Least margin where the data have hardly a range: 5 meV per atom, the error of a fair
+model, and 2 % of the volume, beyond which a pressure changes by a tenth of a modulus."""
 
 TOUCH = 0.97
 """Part of the shortest distance in the training data that two atoms may come to."""
@@ -203,17 +207,13 @@ def equilibrium_checks(series: Series) -> Iterator[Check]:
         return
     scaled = {n: _standard(v) for n, v in series.values.items() if n in _SERIES}
     found = {name: trend(values) for name, values in scaled.items()}
-    name = max(found, key=lambda each: _rank(found[each]))
+    name = max(found, key=lambda each: rank(found[each]))
     note = f"{name.replace('_', ' ')}: trend of the last two thirds of the averaged part"
     yield Check("equilibrium", "accuracy", found[name], TREND, unit="sigma", note=note)
     counts = {n: equilibrium(v[series.start :], 1).effective for n, v in scaled.items()}
-    name = min(counts, key=lambda each: -_rank(-counts[each]))
+    name = min(counts, key=lambda each: -rank(-counts[each]))
     note = f"independent samples of the {name.replace('_', ' ')}"
     yield Check("sampling", "accuracy", counts[name], EFFECTIVE, at_least=True, note=note)
-
-
-def _rank(value: float) -> float:
-    return math.inf if math.isnan(value) else value
 
 
 def set_point_checks(
@@ -252,7 +252,7 @@ def _set_point(
         off = abs(float(mean[mine].mean()) - value)
         noise = float(np.sqrt((error[mine] ** 2).sum())) / int(mine.sum())
         rows.append((off, SIGMAS * noise + float(allowed[mine][0]), value, noise))
-    off, bound, value, noise = max(rows, key=lambda row: _rank(row[0] / row[1]))
+    off, bound, value, noise = max(rows, key=lambda row: rank(row[0] / row[1]))
     unit = world.units.names[name]
     note = f"distance of the mean (error {noise:.2g}) from {value:g} {unit}, asked for"
     return Check(f"set_point_{name}", "accuracy", off, bound, unit=unit, note=note)
@@ -296,7 +296,8 @@ def domain_checks(
         words = name.replace("_", " ")
         data = f"trained on {known[0]:.4g} to {known[1]:.4g}"
         note = f"{words} {low:.4g} to {high:.4g}, {data}"
-        allowed = MARGIN * (known[1] - known[0])
+        least = NARROW[name] * (1.0 if name == "potential_energy" else known[1])
+        allowed = max(MARGIN * (known[1] - known[0]), least)
         yield Check(f"domain_{name}", "domain", outside, allowed, unit=unit, note=note)
     if domain.shortest is not None and nearest is not None:
         note = "shortest distance of two atoms; the training data end there"

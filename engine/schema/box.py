@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ..gas.boundaries import Inflow, Open, Periodic, Wall
-from .base import Section
+from ..gas.boundaries import BOUNDARIES, Periodic
+from .base import Section, choice
 
 Positive = Annotated[float, Field(gt=0, le=1e6)]
 Place = Annotated[float, Field(ge=-1e6, le=1e6)]
@@ -25,15 +25,15 @@ class GridSection(Section):
     """Upper corner."""
 
 
-Side = Annotated[Periodic | Open | Inflow | Wall, Field(discriminator="kind")]
+Side = choice(BOUNDARIES)
 
 
 class AxisSection(Section):
     """Both ends of an axis."""
 
-    low: Side = Periodic()
+    low: Side = Periodic()  # type: ignore[valid-type]
     """At the lower end."""
-    high: Side = Periodic()
+    high: Side = Periodic()  # type: ignore[valid-type]
     """At the upper end."""
 
 

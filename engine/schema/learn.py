@@ -35,8 +35,25 @@ class StartSection(Section):
     """Where the atoms begin."""
     temperatures: Annotated[tuple[Positive, ...], Field(min_length=1)]
     """K; a walker for each."""
+    final_temperatures: tuple[Positive, ...] = ()
+    """K, at the end of the walk of each, reached linearly; none: constant."""
+    pressure: float | tuple[float, float] | None = None
+    """GPa, or at the start and the end of a walk; none: constant volume. Fully periodic
+    structures without vacuum alone."""
     replicas: Count = 1
     """Walkers at each temperature."""
+
+
+    @model_validator(mode="after")
+    def _ramps(self) -> Self:
+        if self.final_temperatures and len(self.final_temperatures) != len(
+            self.temperatures
+        ):
+            raise ValueError(
+                f"final_temperatures: {len(self.final_temperatures)} given for "
+                f"{len(self.temperatures)} temperatures"
+            )
+        return self
 
 
 class AuditSection(Section):

@@ -20,21 +20,22 @@ class SamplingSection(Section):
     """Independent walkers."""
     moves: int = Field(default=10, ge=1)
     """Moves per sweep (in units of the number of sites on a lattice)."""
-    burn_in: int = Field(default=10, ge=0)
-    """Sweeps before the first step."""
+    burn_in: int = Field(default=50, ge=0)
+    """Sweeps before the first step; the second half is measured."""
     exchange: bool = True
     """Whether a sweep ends with an exchange of an up and a down electron."""
     chunk: int = Field(default=128, ge=1)
     """Walkers in one pass of the network; smaller needs less memory."""
 
 
-class PretrainingSection(Section):
-    """Hartree-Fock pretraining of a determinant network."""
-
-    steps: int = Field(default=150, ge=0)
-    """Steps of Adam; 0 for none."""
-    basis: str = "cc-pvdz"
-    """Gaussian basis (PySCF name)."""
+def refuse_pretraining(data: Any) -> Any:
+    """Refuse the section of files from before networks started at Hartree-Fock."""
+    if isinstance(data, dict) and "pretraining" in data:
+        raise ValueError(
+            "pretraining: the network starts at Hartree-Fock by construction; leave the "
+            "section out (wavefunction.basis, wavefunction.orbitals)"
+        )
+    return data
 
 
 class EvaluationSection(Section):
@@ -48,6 +49,9 @@ class EvaluationSection(Section):
     """Whether to measure S^2."""
     density: int = Field(default=0, ge=0, le=256)
     """Cells along each axis of the density grid; 0 for none."""
+    tolerance: float = Field(default=1.6, gt=0)
+    """Error of the energy that counts as converged, in millihartree (on a lattice in
+    thousandths of the energy)."""
 
 
 class VmcScenario(Common):
@@ -76,14 +80,14 @@ class VmcScenario(Common):
     """How its parameters change."""
     sampling: SamplingSection = SamplingSection()
     """How walkers move."""
-    pretraining: PretrainingSection = PretrainingSection()
-    """What precedes the first step (molecules with a determinant network)."""
     evaluation: EvaluationSection = EvaluationSection()
     """What is measured at the end."""
     iterations: int = Field(default=500, ge=0)
     """Steps of the optimisation."""
     checkpoint_every: int = Field(default=100, ge=0)
     """Steps between checkpoints."""
+
+    _pretraining = model_validator(mode="before")(refuse_pretraining)
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -141,14 +145,14 @@ class VmcScanScenario(Common):
     """How its parameters change."""
     sampling: SamplingSection = SamplingSection()
     """How walkers move."""
-    pretraining: PretrainingSection = PretrainingSection()
-    """What precedes the first step."""
     evaluation: EvaluationSection = EvaluationSection()
     """What is measured at each geometry."""
     first_iterations: int = Field(default=400, ge=1)
     """Steps at the first geometry."""
     iterations: int = Field(default=100, ge=1)
     """Steps at each further one."""
+
+    _pretraining = model_validator(mode="before")(refuse_pretraining)
 
     @model_validator(mode="after")
     def _positions_fit(self) -> Self:

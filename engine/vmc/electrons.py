@@ -6,11 +6,11 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
 
 from ...models.wavefunctions import jet
 from .hamiltonian import Continuous
 from .parameters import Flat
+from .scores import layout, write_scores
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,18 @@ class Swept:
 def replace_bad(good: Tensor, rng: torch.Generator) -> Tensor:
     """Return for every walker the walker to copy: itself, or a random good one.
 
+    The host does not wait for the device.
+
     Args:
         good: ``[walkers]`` bool.
-        rng: source of the choice.
+        rng: source of the choice, on the same device.
     """
     own = torch.arange(len(good), device=good.device)
-    if bool(good.all()) or not bool(good.any()):
-        return own
-    donors = own[good]
-    choice = torch.randint(len(donors), (len(good),), generator=rng)
-    drawn = donors[choice.to(good.device)]
-    return torch.where(good, own, drawn)
+    count = good.sum()
+    draw = torch.rand(len(good), generator=rng, device=good.device)
+    first = torch.argsort(good.to(torch.uint8), descending=True, stable=True)
+    donor = first[(draw * count).long().clamp(max=len(good) - 1)]
+    return torch.where(good | (count == 0), own, donor)
 
 
 @dataclass(frozen=True)
@@ -100,45 +101,60 @@ class Electrons:
 
     @torch.no_grad()
     def sweep(self, walkers: Tensor, width: Tensor, rng: torch.Generator) -> Swept:
-        """Move every walker ``moves`` times with symmetric Gaussian proposals.
+        """Move every walker ``moves`` times, all electrons at a time.
 
-        A proposal is accepted with probability ``min(1, |psi'/psi|^2)``; where ``psi'`` is
-        not a number it is refused. Walkers at which ``psi`` itself is not finite are
-        replaced by copies of good ones and counted.
+        An electron moves by ``width * s(r)`` times a normal vector, with the length ``s``
+        of its surroundings (``scale`` of the Hamiltonian): short steps in the core, long
+        ones outside. With the density ``q`` of the proposal a move is accepted with
+        probability ``min(1, |psi'/psi|^2 q(r | r') / q(r' | r))``; where ``psi'`` is not a
+        number it is refused. Walkers at which ``psi`` itself is not finite are replaced by
+        copies of good ones and counted. The host waits for nothing.
         """
         log = self.log_psi(walkers)
         good = log.isfinite()
         chosen = replace_bad(good, rng)
         walkers, log = walkers[chosen], log[chosen]
-        accepted = torch.zeros((), dtype=torch.float64)
+        accepted = torch.zeros((), dtype=torch.float64, device=walkers.device)
+        step = width.to(walkers)
+        scale = self.hamiltonian.scale(walkers)
         for _ in range(self.moves):
-            noise = torch.randn(walkers.shape, generator=rng, dtype=walkers.dtype)
-            proposed = walkers + float(width) * noise.to(walkers.device)
-            walkers, log, taken = self._accept(proposed, walkers, log, rng)
-            accepted += taken
+            noise = torch.randn(
+                walkers.shape, generator=rng, dtype=walkers.dtype, device=walkers.device
+            )
+            proposed = walkers + step * scale * noise
+            other = self.hamiltonian.scale(proposed)
+            ratio = scale / other
+            bias = 0.5 * noise.square() * (1 - ratio.square()) + ratio.log()
+            taken, log = self._accept(proposed, log, bias.sum((1, 2)), rng)
+            walkers = torch.where(taken, proposed, walkers)
+            scale = torch.where(taken, other, scale)
+            accepted += taken.double().mean()
         if self.exchange and self.hamiltonian.up and self.hamiltonian.down:
-            walkers, log, _ = self._accept(self._exchanged(walkers, rng), walkers, log, rng)
+            proposed = self._exchanged(walkers, rng)
+            taken, log = self._accept(proposed, log, torch.zeros_like(log), rng)
+            walkers = torch.where(taken, proposed, walkers)
         share = accepted / self.moves
-        width = width * torch.exp(0.2 * (share - self.target))
-        return Swept(walkers, width, share, (~good).sum().cpu())
+        width = width * torch.exp(0.2 * (share - self.target)).to(width)
+        return Swept(walkers, width, share, (~good).sum())
 
     def _accept(
-        self, proposed: Tensor, walkers: Tensor, log: Tensor, rng: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self, proposed: Tensor, log: Tensor, bias: Tensor, rng: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return which proposals are taken, ``[walkers, 1, 1]``, and their logarithms."""
         new = self.log_psi(proposed)
-        draw = torch.rand(len(log), generator=rng, dtype=log.dtype).log()
-        taken = draw.to(log.device) < 2 * (new - log)
-        walkers = torch.where(taken.view(-1, 1, 1), proposed, walkers)
-        return walkers, torch.where(taken, new, log), taken.double().mean().cpu()
+        draw = torch.rand(len(log), generator=rng, dtype=log.dtype, device=log.device)
+        taken = draw.log() < 2 * (new - log) + bias
+        return taken[:, None, None], torch.where(taken, new, log)
 
     def _exchanged(self, walkers: Tensor, rng: torch.Generator) -> Tensor:
-        up, down = self.hamiltonian.up, self.hamiltonian.down
-        first = torch.randint(up, (len(walkers),), generator=rng)
-        second = up + torch.randint(down, (len(walkers),), generator=rng)
-        each = torch.arange(len(walkers))
-        order = torch.arange(up + down).repeat(len(walkers), 1)
-        order[each, first], order[each, second] = second, first
-        return walkers.gather(1, order.to(walkers.device)[..., None].expand_as(walkers))
+        up, down, device = self.hamiltonian.up, self.hamiltonian.down, walkers.device
+        count = (len(walkers), 1)
+        first = torch.randint(up, count, generator=rng, device=device)
+        second = up + torch.randint(down, count, generator=rng, device=device)
+        order = torch.arange(up + down, device=device).repeat(len(walkers), 1)
+        order.scatter_(1, first, second)
+        order.scatter_(1, second, first)
+        return walkers.gather(1, order[..., None].expand_as(walkers))
 
     @torch.no_grad()
     def local_energy(self, walkers: Tensor) -> Tensor:
@@ -156,17 +172,13 @@ class Electrons:
     def scores(self, walkers: Tensor) -> Tensor:
         """Return ``d log|psi| / d theta``, ``[walkers, parameters]``."""
         result = walkers.new_empty(len(walkers), self.flat.size)
-        parameters = self.flat.named()
-        buffers = dict(self.psi.named_buffers())
-
-        def log_one(named: dict[str, Tensor], one: Tensor) -> Tensor:
-            return functional_call(self.psi, (named, buffers), (one[None],))[1][0]
-
-        each = vmap(grad(log_one), (None, 0))
-        for begin in range(0, len(walkers), self.chunk):
-            part = walkers[begin : begin + self.chunk]
-            found = each(parameters, part)
-            self.flat.join(found, result[begin : begin + self.chunk])
+        known = self.flat.known
+        if "layout" not in known:
+            known["layout"] = layout(self.flat, walkers[:1])
+        for part, out in zip(
+            walkers.split(4 * self.chunk), result.split(4 * self.chunk), strict=True
+        ):
+            write_scores(self.flat, known["layout"], part, out)
         return result
 
 
@@ -177,16 +189,24 @@ def needed_bytes(
     chunk: int,
     parameters: int,
     width: int,
+    pair_width: int,
+    layers: int,
     determinants: int,
     bytes_per_number: int,
 ) -> int:
-    """Estimate the memory of a step: scores, Gram matrix and one jet pass.
+    """Estimate the largest memory of a step.
 
-    The jet pass holds about six arrays ``[slots, chunk, n, max(width, dets * n)]`` and two
-    of pairs; the scores are ``[walkers, parameters]`` and the Gram matrix is float64.
+    It is that of one jet pass or of the scores. A jet pass holds about six arrays ``[slots,
+    chunk, n, channels]``, channels the larger of the width and of all orbitals, and four of
+    pairs ``[dim + 2, chunk, n, n, pair_width]``. The scores are ``[walkers, parameters]``
+    with outer products beside them, and every layer keeps four chunks of activations; the
+    Gram matrix is float64 and held three times. Parameters are held six times (average,
+    direction, copies).
     """
     slots = electrons * dim + 2
     layer = slots * chunk * electrons * max(width, determinants * electrons)
-    messages = (dim + 2) * chunk * electrons**2 * width
-    scores = walkers * parameters
-    return bytes_per_number * (6 * layer + 4 * messages + scores) + 24 * walkers**2
+    messages = (dim + 2) * chunk * electrons**2 * pair_width
+    kept = 4 * chunk * electrons * (layers + 2) * (4 * width + 4 * electrons * pair_width)
+    scores = (2 * walkers + 6) * parameters + kept
+    numbers = max(6 * layer + 4 * messages, scores)
+    return bytes_per_number * numbers + 24 * walkers**2

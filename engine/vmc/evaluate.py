@@ -36,7 +36,7 @@ class Evaluation:
         correlation: integrated autocorrelation time in sweeps.
         forces: ``[nuclei, 3]`` hartree / bohr with errors, if asked for.
         spin: ``<S^2>``, if asked for.
-        series: mean local energy of every sweep ``[sweeps]``.
+        samples: local energies ``[sweeps, walkers]``.
         walkers: last walkers, for whatever is measured next.
         reseeded: walkers replaced because ``psi`` or ``E_L`` was not finite.
     """
@@ -45,11 +45,16 @@ class Evaluation:
     error: float
     variance: float
     correlation: float
-    series: Tensor
+    samples: Tensor
     walkers: Tensor
     forces: Estimate | None = None
     spin: Estimate | None = None
     reseeded: int = 0
+
+    @property
+    def series(self) -> Tensor:
+        """Mean local energy of every sweep ``[sweeps]``."""
+        return self.samples.mean(1)
 
 
 def evaluate(
@@ -82,7 +87,7 @@ def evaluate(
     energies, pulls, spins, lost = [], [], [], 0
     for _ in range(sweeps):
         swept = problem.sweep(walkers, width, rng)
-        walkers, lost = swept.walkers, lost + int(swept.reseeded)
+        walkers, lost = swept.walkers, lost + swept.reseeded
         visit(walkers)
         if forces and isinstance(problem, Electrons):
             energy, pull = force_samples(problem, walkers)
@@ -101,11 +106,11 @@ def evaluate(
         max(blocked_error(samples.mean(1)), walker_error(samples)),
         float(samples.var(1).median()),
         autocorrelation_time(samples),
-        samples.mean(1),
+        samples,
         walkers,
         _force_estimate(problem, torch.stack(pulls), samples) if pulls else None,
         _estimate(torch.stack(spins)) if spins else None,
-        lost + int((~good).sum()),
+        int(lost) + int((~good).sum()),
     )
 
 

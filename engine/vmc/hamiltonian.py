@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
@@ -12,11 +11,11 @@ from torch import Tensor
 
 from ...models.parts import part
 from ...models.wavefunctions.electrons import Envelope
-from ...models.wavefunctions.slater import Shell
+from ...models.wavefunctions.orbitals import OscillatorOrbitals, TabulatedOrbitals
 from ..errors import InputError
 from ..units import BOHR_ANGSTROM
 from . import references
-from .hartree_fock import gaussian_shells, hartree_fock
+from .hartree_fock import hartree_fock, orbitals_of
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -75,6 +74,15 @@ class Molecule:
         distance = (r[:, :, None] - positions).norm(dim=-1)
         return self.nuclear_repulsion - (charges / distance).sum((1, 2)) + repulsion(r)
 
+    def scale(self, r: Tensor) -> Tensor:
+        """Return the length ``[batch, electrons, 1]`` on which the density changes at r.
+
+        ``min over A of d_iA + 1 / Z_A``: how far an electron may jump.
+        """
+        charges, positions = self.charges.to(r), self.positions.to(r)
+        distance = (r[:, :, None] - positions).norm(dim=-1)
+        return (distance + 1 / charges).amin(-1, keepdim=True)
+
     @property
     def nuclear_repulsion(self) -> float:
         """Energy of the nuclei among themselves in hartree."""
@@ -92,33 +100,46 @@ class Molecule:
         return (strength[..., None] * difference).sum(1)
 
     def start(self, walkers: int, rng: torch.Generator) -> Tensor:
-        """Return ``[walkers, electrons, 3]``: electrons around the nuclei, spins mixed."""
-        nuclei = self._homes()
+        """Return ``[walkers, electrons, 3]``: electrons in the shells of the nuclei."""
+        homes = self._homes()
+        nuclei = [nucleus for nucleus, _ in homes]
+        radius = torch.tensor([radius for _, radius in homes], dtype=torch.float64)
         spread = torch.randn(walkers, self.electrons, 3, generator=rng, dtype=torch.float64)
-        return self.positions[nuclei] + spread
+        return self.positions[nuclei] + 0.6 * radius[:, None] * spread
 
-    def gaussian_orbitals(self, basis: str) -> tuple[list[Shell], Tensor, Tensor]:
-        """Return a Gaussian basis and the occupied Hartree-Fock orbitals of both spins.
+    def orbitals(self, basis: str) -> TabulatedOrbitals:
+        """Return the occupied Hartree-Fock orbitals, those of the down electrons first.
 
         Raises:
-            InputError: PySCF is not installed, or has no such basis for an element.
+            InputError: see :func:`~.hartree_fock.hartree_fock`.
         """
-        field = hartree_fock(self, basis, cartesian=True)
-        return gaussian_shells(field.mole), field.up, field.down
+        return orbitals_of(self, hartree_fock(self, basis))
 
-    def _homes(self) -> list[int]:
-        """Give every electron a nucleus, so that neighbouring nuclei differ in spin."""
+    def _homes(self) -> list[tuple[int, float]]:
+        """Give every electron a nucleus and the radius of a shell, up electrons first.
+
+        Neighbouring nuclei differ in spin where they can.
+        """
         room = [round(float(z)) for z in self.charges]
-        slots = [a for a, z in enumerate(room) for _ in range(z)]
+        slots = [(a, shell_radius(z, k)) for a, z in enumerate(room) for k in range(z)]
         while len(slots) < self.electrons:
-            slots.append(len(slots) % len(room))
-        homes: tuple[list[int], list[int]] = ([], [])
+            slots.append((len(slots) % len(room), 2.0))
+        homes: tuple[list[tuple[int, float]], ...] = ([], [])
         limits, last = (self.up, self.down), 1
-        for nucleus in slots[: self.electrons]:
+        for slot in slots[: self.electrons]:
             kind = 1 - last if len(homes[1 - last]) < limits[1 - last] else last
-            homes[kind].append(nucleus)
+            homes[kind].append(slot)
             last = kind
         return homes[0] + homes[1]
+
+
+def shell_radius(charge: int, number: int) -> float:
+    """Return Bohr's radius ``n^2 / (Z - inner electrons)`` of an atom's electron."""
+    shell, inner = 1, 0
+    while number >= inner + 2 * shell**2:
+        inner += 2 * shell**2
+        shell += 1
+    return shell**2 / max(charge - inner, 1)
 
 
 def molecule(
@@ -319,10 +340,19 @@ class Trap:
         """Where the exact energy comes from."""
         return "closed form" if self.exact is not None else ""
 
+    def orbitals(self, basis: str) -> OscillatorOrbitals:
+        """Return the lowest orbitals of the empty trap; there is no basis to choose."""
+        del basis
+        return OscillatorOrbitals(self.omega, self.dim, max(self.up, self.down))
+
     def potential(self, r: Tensor) -> Tensor:
         """Return ``V [batch]`` in hartree at ``r [batch, n, dim]`` in bohr."""
         trap = 0.5 * self.omega**2 * r.square().sum((1, 2))
         return trap + self.repulsion * repulsion(r) if self.repulsion else trap
+
+    def scale(self, r: Tensor) -> Tensor:
+        """Return the length on which the density changes, everywhere that of the trap."""
+        return r.new_full((*r.shape[:-1], 1), 1 / math.sqrt(self.omega))
 
     def start(self, walkers: int, rng: torch.Generator) -> Tensor:
         """Return ``[walkers, n, dim]``: the Gaussian of the empty trap."""
@@ -330,29 +360,6 @@ class Trap:
             walkers, self.electrons, self.dim, generator=rng, dtype=torch.float64
         )
         return noise / math.sqrt(2 * self.omega)
-
-
-def trap_orbitals(trap: Trap, r: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the lowest orbitals of the trap for both spins, ``[batch, n, orbitals]``.
-
-    ``phi = product over axes of H_m(sqrt(w) x) exp(-w x^2 / 2)`` with Hermite polynomials,
-    each scaled by ``1 / sqrt(2^m m!)``.
-    """
-    most = max(trap.up, trap.down)
-    x = math.sqrt(trap.omega) * r
-    hermite = [torch.ones_like(x), 2 * x]
-    while len(hermite) <= most:
-        order = len(hermite) - 1
-        hermite.append(2 * x * hermite[-1] - 2 * order * hermite[-2])
-    scaled = [h / math.sqrt(2.0**m * math.factorial(m)) for m, h in enumerate(hermite)]
-    levels = sorted(product(range(most + 1), repeat=trap.dim), key=lambda m: (sum(m), m))
-    envelope = torch.exp(-0.5 * x.square().sum(-1))
-    orbitals = []
-    for level in levels[:most]:
-        factors = [scaled[m][..., axis] for axis, m in enumerate(level)]
-        orbitals.append(envelope * torch.stack(factors).prod(0))
-    every = torch.stack(orbitals, -1)
-    return every[..., : trap.up], every[..., : trap.down]
 
 
 def shell_energies(dim: int, count: int) -> list[float]:

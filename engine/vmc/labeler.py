@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
-from ...models.wavefunctions.determinant import DeterminantNet
+from ...models.wavefunctions.determinant import DeterminantForm
 from ..units import BOHR_ANGSTROM, HARTREE_EV
 from .electrons import Electrons
 from .evaluate import Evaluation
@@ -40,8 +40,7 @@ class VmcLabel:
 
 def small_network(molecule: Molecule) -> Electrons:
     """Return the problem with the default determinant network in single precision."""
-    net = DeterminantNet(molecule.positions, molecule.charges, molecule.up, molecule.down)
-    return Electrons(molecule, Flat(net.float()))
+    return Electrons(molecule, Flat(DeterminantForm().build(molecule).float()))
 
 
 def default_solver() -> Solver:

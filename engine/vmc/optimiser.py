@@ -126,10 +126,9 @@ class Spring:
         if not bool(direction.isfinite().all()):
             raise GuardError("optimiser: the direction is not finite", step)
         change = direction * (self.rate / (1 + step / self.decay))
-        length = float(change.double().norm())
-        if length > math.sqrt(self.max_norm):
-            change = change * (math.sqrt(self.max_norm) / length)
-        return change, {"direction": direction}
+        length = change.double().norm()
+        shorter = (math.sqrt(self.max_norm) / length).clamp(max=1.0)
+        return change * shorter.to(change), {"direction": direction}
 
     def _by_walkers(self, scores: Tensor, error: Tensor, old: Tensor, step: int) -> Tensor:
         # The Gram matrix and the projections are centred instead of the large matrix O.

@@ -1,6 +1,7 @@
 """What a finished run of variational Monte Carlo leaves: figures, checks, arrays."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -16,12 +17,20 @@ from .evaluate import Density, Evaluation, can_have_forces, evaluate
 from .lattice import Lattice, correlation
 from .solve import EVALUATION_STREAM
 from .spins import Spins
-from .statistics import extrapolate
+from .statistics import Extrapolation, drift, extrapolate
 from .verdicts import accuracy_checks
 from .world import Problem, VmcState
 
 BELOW = 3.0
 """Standard errors by which an energy may lie below the exact one."""
+SIGMAS = 3.0
+"""Standard errors that are added to every other bound."""
+START = 5.0
+"""Millihartree by which a run may start above Hartree-Fock."""
+DRIFT = 5.0
+"""Standard errors between the first and the last third of a frozen evaluation."""
+LENGTHS = 3.0
+"""Autocorrelation times that a frozen evaluation must last."""
 
 
 def headline(problem: Problem) -> Callable[[Observed], Mapping[str, str]]:
@@ -44,6 +53,19 @@ def headline(problem: Problem) -> Callable[[Observed], Mapping[str, str]]:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """An energy that any converged run must lie below.
+
+    Attributes:
+        energy: hartree.
+        method: what it is of.
+    """
+
+    energy: float
+    method: str
+
+
+@dataclass(frozen=True)
 class Finish:
     """The frozen evaluation at the end of a run: figures, checks, arrays."""
 
@@ -54,6 +76,10 @@ class Finish:
     spin: bool
     density: int
     """Cells along each axis of the density grid; 0 for none."""
+    tolerance: float = 1.6
+    """Error that counts as converged: millihartree, or thousandths of the energy."""
+    reference: Reference | None = None
+    """Hartree-Fock of a molecule."""
 
     def __call__(self, folder: RunFolder, state: VmcState, observed: Observed) -> Outcome:
         """Measure with the averaged parameters and write the arrays of the report."""
@@ -64,7 +90,7 @@ class Finish:
             problem,
             state.walkers,
             state.width,
-            runtime.generator(self.seed, EVALUATION_STREAM),
+            runtime.generator(self.seed, EVALUATION_STREAM, state.walkers.device),
             self.sweeps,
             self.forces and can_have_forces(problem),
             self.spin,
@@ -88,10 +114,21 @@ class Finish:
             "reseeded_walkers": Figure(float(reseeded)),
         }
         course = _course(folder)
-        figures |= _extrapolated(course, problem.unit)
-        made = checks(result, problem.exact)
-        energies = [energy for energy, _ in course]
-        return Outcome(figures, [*made, *accuracy_checks(problem, result, energies)])
+        line = extrapolate(*course.T) if len(course) else None
+        made = [*checks(result, problem.exact), *equilibrium(result)]
+        made += accuracy_checks(problem, result, course[:, 0].tolist())
+        if self.reference is not None:
+            figures |= against(self.reference, state.start)
+            made += started(self.reference, state.start)
+        if line is not None:
+            scale = 1.0 if problem.unit == "hartree" else abs(result.energy)
+            allowed = 1e-3 * self.tolerance * scale
+            made.append(extrapolated(result, line, allowed, problem.unit))
+            note = "line through energy and variance of the optimisation, at no variance"
+            figures["energy_extrapolated"] = Figure(
+                line.energy, problem.unit, line.error, f"{note}; no bound"
+            )
+        return Outcome(figures, made)
 
 
 def _write_correlation(folder: RunFolder, lattice: Lattice, spins: Tensor) -> None:
@@ -108,26 +145,59 @@ def _write_correlation(folder: RunFolder, lattice: Lattice, spins: Tensor) -> No
     group.attrs["title"] = "Correlation of two spins over their distance"
 
 
-def _course(folder: RunFolder) -> list[tuple[float, float]]:
-    """Return energy and variance of every step of the optimisation."""
+def _course(folder: RunFolder) -> Tensor:
+    """Return energy and variance of every step of the optimisation, ``[steps, 2]``."""
     path = folder.path / "events.jsonl"
     if not path.exists():
-        return []
+        return torch.zeros(0, 2)
     with open(path, encoding="utf-8") as file:
         events = [json.loads(line) for line in file]
-    return [(e["energy"], e["variance"]) for e in events if "variance" in e]
+    rows = [(e["energy"], e["variance"]) for e in events if "variance" in e]
+    return torch.tensor(rows, dtype=torch.float64).view(-1, 2)
 
 
-def _extrapolated(course: list[tuple[float, float]], unit: str) -> dict[str, Figure]:
-    """Return the energy at variance zero from the course of the optimisation."""
-    if not course:
-        return {}
-    energy, variance = torch.tensor(course, dtype=torch.float64).T
-    found = extrapolate(energy, variance)
-    if found is None:
-        return {}
-    note = "line through energy and variance of the optimisation, at no variance; no bound"
-    return {"energy_extrapolated": Figure(found.energy, unit, found.error, note)}
+def against(reference: Reference, start: Tensor) -> dict[str, Figure]:
+    """Return the reference, and how far above it the run started."""
+    energy, error = start.tolist()
+    note = f"before the first step, above {reference.method}"
+    return {
+        "hartree_fock_energy": Figure(reference.energy, "hartree", note=reference.method),
+        "start_above_hf_mha": Figure(
+            1e3 * (energy - reference.energy), "millihartree", 1e3 * error, note
+        ),
+    }
+
+
+def started(reference: Reference, start: Tensor) -> list[Check]:
+    """Check that a run starts at Hartree-Fock, where its start was measured."""
+    first, error = (1e3 * start).tolist()
+    if math.isnan(first):
+        return []
+    note = f"the energy before the first step, above {reference.method}"
+    above, bound = first - 1e3 * reference.energy, START + SIGMAS * error
+    return [Check("start", "accuracy", above, bound, unit="millihartree", note=note)]
+
+
+def equilibrium(result: Evaluation) -> list[Check]:
+    """Check that the walkers of the frozen evaluation were in equilibrium."""
+    note = "the last third of the frozen evaluation against the first"
+    moved = abs(drift(result.samples))
+    lengths = len(result.series) / result.correlation
+    long = "length of the frozen evaluation in autocorrelation times"
+    return [
+        Check("equilibration", "health", moved, DRIFT, unit="sigma", note=note),
+        Check("autocorrelation", "health", lengths, LENGTHS, at_least=True, note=long),
+    ]
+
+
+def extrapolated(
+    result: Evaluation, line: Extrapolation, tolerance: float, unit: str
+) -> Check:
+    """Check the energy against that at no variance, on the line of the optimisation."""
+    note = "not converged: the energy above that at no variance"
+    bound = tolerance + SIGMAS * math.hypot(result.error, line.error)
+    above = result.energy - line.energy
+    return Check("variance", "accuracy", above, bound, unit=unit, note=note)
 
 
 def energy_figures(result: Evaluation, problem: Problem) -> dict[str, Figure]:

@@ -11,27 +11,14 @@ from .electrons import Electrons
 from .evaluate import Evaluation, evaluate
 from .hamiltonian import Molecule
 from .optimiser import Optimiser
-from .pretrain import has_orbitals, pretrain, starting_orbitals
 from .world import Vmc, VmcState
 
 EVALUATION_STREAM = 1 << 40
 """Random stream of the frozen evaluation, far from those of the steps."""
-PRETRAINING_STREAM = 1 << 41
+START_STREAM = 1 << 41
 """Random stream of what precedes the first step."""
-
-
-def pretrained(world: Vmc, steps: int, basis: str, rng: torch.Generator) -> Vmc:
-    """Return the world with Hartree-Fock orbitals, where its network has orbitals.
-
-    Raises:
-        InputError: see :func:`~.hartree_fock.pyscf_mole`.
-    """
-    problem = world.problem
-    if not (steps and isinstance(problem, Electrons) and has_orbitals(problem)):
-        return world
-    orbitals = starting_orbitals(problem.hamiltonian, basis)
-    start = problem.start(world.walkers, rng)
-    return replace(world, problem=pretrain(problem, orbitals, start, steps, rng))
+WARM_SWEEPS = 10
+"""Sweeps that equilibrate walkers moved along with the nuclei."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +88,9 @@ class Solver:
         seed: of all random numbers.
         first_iterations: steps where nothing similar is known.
         iterations: steps from a neighbouring solution.
-        pretraining: steps of Hartree-Fock pretraining where nothing similar is known.
-        basis: its Gaussian basis.
         sweeps: of the frozen evaluation.
         forces: whether forces are measured.
-        burn_in: sweeps before the first step.
+        burn_in: sweeps before the first step where nothing similar is known.
     """
 
     make: Callable[[Molecule], Electrons]
@@ -114,11 +99,9 @@ class Solver:
     seed: int = 1
     first_iterations: int = 400
     iterations: int = 100
-    pretraining: int = 150
-    basis: str = "cc-pvdz"
     sweeps: int = 100
     forces: bool = True
-    burn_in: int = 10
+    burn_in: int = 50
 
     def solve(
         self,
@@ -145,15 +128,14 @@ class Solver:
             state = world.step(state)
             progress(step + 1, steps, state)
         problem = problem.at(state.average)
-        rng = runtime.generator(self.seed, EVALUATION_STREAM)
+        rng = runtime.generator(self.seed, EVALUATION_STREAM, state.walkers.device)
         result = evaluate(
             problem, state.walkers, state.width, rng, self.sweeps, self.forces
         )
         return Solution(molecule, state.average, result.walkers, state.width), result
 
     def _cold(self, world: Vmc) -> VmcState:
-        rng = runtime.generator(self.seed, PRETRAINING_STREAM)
-        return pretrained(world, self.pretraining, self.basis, rng).init(rng)
+        return world.init(runtime.generator(self.seed, START_STREAM))
 
     def _warm(self, world: Vmc, start: Solution) -> VmcState:
         problem = world.problem
@@ -162,5 +144,5 @@ class Solver:
         walkers = warp(
             start.walkers, start.molecule.positions, problem.hamiltonian.positions
         )
-        rng = runtime.generator(self.seed, PRETRAINING_STREAM)
-        return world.begin(walkers, start.width, rng)
+        rng = runtime.generator(self.seed, START_STREAM)
+        return world.begin(walkers, start.width, WARM_SWEEPS, rng)

@@ -100,16 +100,16 @@ class Spins:
         chosen = replace_bad(good, rng)
         walkers, slope = walkers[chosen].clone(), slope[chosen]
         count = self.moves * self.lattice.sites
-        order = torch.randint(len(table.sites), (count,), generator=rng)
-        draws = torch.rand(count, len(walkers), generator=rng, dtype=walkers.dtype)
-        draws = draws.to(walkers.device)
-        accepted = 0.0
+        device = walkers.device
+        order = torch.randint(len(table.sites), (count,), generator=rng, device=device)
+        draws = torch.rand(
+            count, len(walkers), generator=rng, dtype=walkers.dtype, device=device
+        )
+        accepted = torch.zeros((), dtype=torch.float64, device=device)
         for number, place in enumerate(order.tolist()):
-            taken = self._try(walkers, slope, table, place, draws[number])
-            slope = taken[1]
-            accepted += float(taken[0])
-        share = torch.tensor(accepted / count, dtype=torch.float64)
-        return Swept(walkers, width, share, (~good).sum().cpu())
+            share, slope = self._try(walkers, slope, table, place, draws[number])
+            accepted += share
+        return Swept(walkers, width, accepted / count, (~good).sum())
 
     def _try(
         self, walkers: Tensor, slope: Tensor, table: _Moves, place: int, draw: Tensor

@@ -58,6 +58,20 @@ def autocorrelation_time(samples: Tensor, window: float = 5.0) -> float:
     return max(1.0, float(times[stop]))
 
 
+def drift(samples: Tensor) -> float:
+    """Return by how many standard errors the last third differs from the first.
+
+    Walkers are independent: the spread of their differences is the error.
+
+    Args:
+        samples: ``[steps, walkers]``.
+    """
+    third = max(len(samples) // 3, 1)
+    change = samples[-third:].double().mean(0) - samples[:third].double().mean(0)
+    error = float(change.std()) / math.sqrt(len(change))
+    return float(change.mean()) / max(error, 1e-300) if error else 0.0
+
+
 @dataclass(frozen=True)
 class Extrapolation:
     """A straight line through energy against variance.

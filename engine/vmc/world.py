@@ -1,7 +1,7 @@
 """The world of variational Monte Carlo: one step is sweep, local energy, new parameters."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
 
 import torch
@@ -12,6 +12,7 @@ from ..errors import GuardError
 from .electrons import Swept, replace_bad
 from .optimiser import Optimiser
 from .parameters import Flat
+from .statistics import walker_error
 
 
 class Problem(Protocol):
@@ -71,6 +72,8 @@ class VmcState:
         variance: of the local energies of the last step.
         acceptance: share of accepted moves.
         reseeded: walkers replaced so far because ``psi`` or ``E_L`` was not finite.
+        start: ``[2]`` mean energy before the first step and its standard error; NaN where
+            it was not measured.
     """
 
     walkers: Tensor
@@ -84,6 +87,14 @@ class VmcState:
     variance: Tensor = field(default_factory=lambda: torch.tensor(float("nan")).double())
     acceptance: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
     reseeded: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int64))
+    start: Tensor = field(default_factory=lambda: torch.full((2,), torch.nan).double())
+
+
+def _on(walkers: Tensor, rng: torch.Generator) -> torch.Generator:
+    """Return the generator, or one of its seed on the device of the walkers."""
+    if walkers.device.type == rng.device.type:
+        return rng
+    return runtime.generator(rng.initial_seed(), 0, walkers.device)
 
 
 @dataclass(frozen=True)
@@ -103,19 +114,46 @@ class Vmc:
     optimiser: Optimiser
     walkers: int = 512
     seed: int = 1
-    burn_in: int = 10
+    burn_in: int = 50
     memory: int = 50
 
     def init(self, rng: torch.Generator) -> VmcState:
-        """Return the first state: walkers from the Hamiltonian, equilibrated."""
-        walkers = self.problem.start(self.walkers, rng)
-        return self.begin(walkers, torch.tensor(0.3, dtype=torch.float64), rng)
+        """Return the first state: walkers from the Hamiltonian, equilibrated.
 
-    def begin(self, walkers: Tensor, width: Tensor, rng: torch.Generator) -> VmcState:
-        """Return a state that starts from given walkers, after ``burn_in`` sweeps."""
-        for _ in range(self.burn_in):
+        The second half of ``burn_in`` is measured: where the optimisation starts.
+        """
+        walkers = self.problem.start(self.walkers, rng)
+        rng = _on(walkers, rng)
+        width = torch.tensor(0.3, dtype=torch.float64)
+        walkers, width = self._equilibrated(walkers, width, self.burn_in // 2, rng)
+        energies = []
+        for _ in range(self.burn_in - self.burn_in // 2):
+            walkers, width = self._equilibrated(walkers, width, 1, rng)
+            energies.append(self.problem.local_energy(walkers))
+        state = self._first(walkers, width)
+        if not energies:
+            return state
+        samples = torch.stack(energies).cpu()
+        samples = torch.where(samples.isfinite(), samples, samples.nanmedian())
+        start = torch.stack([samples.mean(), torch.tensor(walker_error(samples))])
+        return replace(state, start=start.to(state.start))
+
+    def begin(
+        self, walkers: Tensor, width: Tensor, sweeps: int, rng: torch.Generator
+    ) -> VmcState:
+        """Return a state that starts from given walkers, after some sweeps."""
+        rng = _on(walkers, rng)
+        return self._first(*self._equilibrated(walkers, width, sweeps, rng))
+
+    def _equilibrated(
+        self, walkers: Tensor, width: Tensor, sweeps: int, rng: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        for _ in range(sweeps):
             swept = self.problem.sweep(walkers, width, rng)
             walkers, width = swept.walkers, swept.width
+        return walkers, width
+
+    def _first(self, walkers: Tensor, width: Tensor) -> VmcState:
         vector = self.problem.flat.vector.clone()
         return VmcState(
             walkers,
@@ -125,6 +163,7 @@ class Vmc:
             self.optimiser.start(vector),
             torch.tensor(0),
             torch.tensor(self.seed),
+            start=walkers.new_full((2,), torch.nan, dtype=torch.float64),
         )
 
     def step(self, state: VmcState) -> VmcState:
@@ -135,7 +174,7 @@ class Vmc:
                 matrix is not.
         """
         number = int(state.step)
-        rng = runtime.generator(int(state.seed), number + 1)
+        rng = runtime.generator(int(state.seed), number + 1, state.walkers.device)
         problem = self.problem.at(state.parameters)
         swept = problem.sweep(state.walkers, state.width, rng)
         energy = problem.local_energy(swept.walkers)
@@ -161,10 +200,11 @@ class Vmc:
             memory,
             state.step + 1,
             state.seed,
-            energy.mean().cpu(),
-            energy.var().cpu(),
+            energy.mean(),
+            energy.var(),
             swept.acceptance,
-            state.reseeded + swept.reseeded + (~good).sum().cpu(),
+            state.reseeded + swept.reseeded + (~good).sum(),
+            state.start,
         )
 
     def observe(self, state: VmcState) -> Mapping[str, Tensor]:

@@ -9,6 +9,7 @@ one solution of linear equations, so nothing is drawn at random and nothing has 
 a committee is a sample of what the labels leave open.
 """
 
+import math
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -22,6 +23,9 @@ from .harmonics import MAX_DEGREE, harmonics
 from .products import Program, build_program
 from .radial import chebyshev_functions, polar
 
+NEIGHBOURS = 26.0
+"""Number of neighbours that the default cutoff holds."""
+
 Limits = Annotated[tuple[Annotated[float, Ge(0)], ...], Len(1, 4)]
 
 
@@ -31,12 +35,15 @@ class ClusterExpansion:
 
     species: tuple[str, ...] = ()
     """Chemical symbols; those of the data by default."""
-    cutoff: Positive = 5.0
-    """Interaction range in angstrom."""
+    cutoff: Positive | None = None
+    """Interaction range in angstrom; by default such that the sphere around an atom holds
+    :data:`NEIGHBOURS` others at the density of the data."""
     switch_start: Positive = 0.5
     """Distance at which the switch begins to fall, angstrom."""
-    degrees: Limits = (15.0, 12.0, 11.0, 9.0)
+    degrees: Limits = (15.0, 15.0, 12.0, 10.0)
     """Highest degree of the products of one, two, three and four moments."""
+    features: Annotated[int, Interval(ge=1, le=10000)] = 2000
+    """Most products; with several species all degrees are lowered together to fit."""
     angular: Annotated[float, Gt(0)] = 1.0
     """What one unit of l counts in the degree; one radial polynomial more counts 1."""
     radial: Annotated[int, Interval(ge=1, le=24)] = 16
@@ -53,17 +60,32 @@ class ClusterExpansion:
         Raises:
             ValueError: it begins beyond the cutoff.
         """
-        if self.switch_start >= self.cutoff:
+        if self.cutoff is not None and self.switch_start >= self.cutoff:
             raise ValueError("switch_start must lie below cutoff")
 
     def program(self) -> Program:
         """Return the products."""
         count = max(len(self.species), 1)
-        return build_program(self.degrees, self.angular, self.radial, self.lmax, count)
+        found, given = None, (self.angular, self.radial, self.lmax, count)
+        # upwards, for what does not fit can be too large to be counted
+        for less in range(math.ceil(max(self.degrees)), -1, -1):
+            limits = tuple(max(limit - less, 0.0) for limit in self.degrees)
+            program = build_program(limits, *given)
+            if found is not None and len(program.features) > self.features:
+                break
+            found = program
+        assert found is not None
+        return found
 
     def build(self, seed: int = 0) -> "LinearPotential":
-        """Return the potential with weights of zero; there is nothing to draw."""
-        return LinearPotential(self)
+        """Return the potential with weights of zero; there is nothing to draw.
+
+        Raises:
+            ValueError: no cutoff is known yet.
+        """
+        if self.cutoff is None:
+            raise ValueError("cutoff: not given, and there are no data to take it from")
+        return LinearPotential(self, self.cutoff)
 
 
 class LinearPotential(nn.Module):
@@ -86,9 +108,9 @@ class LinearPotential(nn.Module):
     features: Tensor
     places: Tensor
 
-    def __init__(self, config: ClusterExpansion) -> None:
+    def __init__(self, config: ClusterExpansion, cutoff: float) -> None:
         super().__init__()
-        self.config, self.cutoff = config, config.cutoff
+        self.config, self.cutoff = config, cutoff
         self.species, self.members = tuple(config.species), config.members
         self.program = config.program()
         self.lmax = self.program.lmax
@@ -96,7 +118,9 @@ class LinearPotential(nn.Module):
         self.weights = nn.Parameter(torch.zeros(self.members, len(self.species), count))
         self.register_buffer("energy_bias", torch.zeros(len(self.species)).double())
         for name in ("begin", "left", "right", "factor", "features", "places"):
-            value = self.program.places() if name == "places" else getattr(self.program, name)
+            value = (
+                self.program.places() if name == "places" else getattr(self.program, name)
+            )
             self.register_buffer(name, torch.from_numpy(value), persistent=False)
 
     def _apply(self, fn, recurse: bool = True):  # noqa: ANN001, ANN202 - torch's signature
@@ -138,7 +162,9 @@ class LinearPotential(nn.Module):
         """Return all products ``B [atoms, features]``."""
         inputs, nodes = moments.shape[1], moments
         begin, sizes = self.begin.long(), torch.diff(self.begin).long()
-        owner = torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes)
+        owner = torch.repeat_interleave(
+            torch.arange(len(sizes), device=sizes.device), sizes
+        )
         for first, last in self._layers():
             span = slice(int(begin[first]), int(begin[last]))
             left, right = self.left[span].long(), self.right[span].long()
@@ -170,7 +196,7 @@ class LinearPotential(nn.Module):
         return self._with(self.weights.mean(0, keepdim=True))
 
     def _with(self, weights: Tensor) -> "LinearPotential":
-        result = LinearPotential(replace(self.config, members=len(weights)))
+        result = LinearPotential(replace(self.config, members=len(weights)), self.cutoff)
         result.to(weights.dtype).weights.data.copy_(weights.detach())
         result.energy_bias.copy_(self.energy_bias)
         return result

@@ -44,9 +44,9 @@ def _parts(unit: Tensor, lmax: int) -> tuple[list[Tensor], list[Tensor], dict]:
     q: dict[tuple[int, int], Tensor] = {}
     for m in range(lmax + 1):
         q[m, m] = one * math.prod(range(1, 2 * m, 2))
-        for l in range(m + 1, lmax + 1):
-            below = (l + m - 1) * q[l - 2, m] if l > m + 1 else 0.0
-            q[l, m] = ((2 * l - 1) * z * q[l - 1, m] - below) / (l - m)
+        for j in range(m + 1, lmax + 1):
+            below = (j + m - 1) * q[j - 2, m] if j > m + 1 else 0.0
+            q[j, m] = ((2 * j - 1) * z * q[j - 1, m] - below) / (j - m)
     return c, s, q
 
 
@@ -62,8 +62,8 @@ def harmonics(unit: Tensor, lmax: int) -> Tensor:
     """
     c, s, q = _parts(unit, lmax)
     return torch.stack(
-        [norm(l, abs(m)) * q[l, abs(m)] * (s if m < 0 else c)[abs(m)]
-         for l, m in columns(lmax)], -1
+        [norm(j, abs(m)) * q[j, abs(m)] * (s if m < 0 else c)[abs(m)]
+         for j, m in columns(lmax)], -1
     )  # fmt: skip
 
 
@@ -84,13 +84,13 @@ def harmonics_gradient(unit: Tensor, distance: Tensor, lmax: int) -> Tensor:
     c, s, q = _parts(unit, lmax)
     zero = torch.zeros_like(unit[..., 0])
     rows = []
-    for l, signed in columns(lmax):
-        m, a = abs(signed), norm(l, abs(signed))
-        along = a * q[l, m + 1] if m < l else zero
+    for j, signed in columns(lmax):
+        m, a = abs(signed), norm(j, abs(signed))
+        along = a * q[j, m + 1] if m < j else zero
         if m == 0:
             rows.append((zero, zero, along))
             continue
-        across = a * m * q[l, m]
+        across = a * m * q[j, m]
         if signed > 0:
             rows.append((across * c[m - 1], -across * s[m - 1], along * c[m]))
         else:

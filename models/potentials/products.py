@@ -55,7 +55,7 @@ class Program:
     @property
     def inputs(self) -> int:
         """Number of moments, the first nodes."""
-        return sum(2 * l + 1 for _, l, _ in self.moments)
+        return sum(2 * j + 1 for _, j, _ in self.moments)
 
     @property
     def nodes(self) -> int:
@@ -65,7 +65,7 @@ class Program:
     @property
     def lmax(self) -> int:
         """Highest degree of a moment."""
-        return max(l for _, l, _ in self.moments)
+        return max(j for _, j, _ in self.moments)
 
     @property
     def radial(self) -> int:
@@ -74,7 +74,7 @@ class Program:
 
     def places(self) -> np.ndarray:
         """Return species, radial function and harmonic of every input, ``[inputs, 3]``."""
-        rows = [(t, n, l * l + m) for n, l, t in self.moments for m in range(2 * l + 1)]
+        rows = [(t, n, j * j + m) for n, j, t in self.moments for m in range(2 * j + 1)]
         return np.array(rows, dtype=np.int64)
 
 
@@ -106,7 +106,7 @@ class _Builder:
             made = [
                 self.node(
                     [(a + i, b + j, float(tensor[i, j, k]))
-                     for i, j in np.argwhere(tensor[:, :, k])]
+                     for i, j in np.argwhere(tensor[:, :, k]).tolist()]
                 )
                 for k in range(2 * degree + 1)
             ]  # fmt: skip
@@ -132,11 +132,11 @@ def build_program(
         species: of neighbours; each has moments of its own.
     """
     factors = [
-        (n, l, t) for n in range(radial) for l in range(lmax + 1) for t in range(species)
+        (n, j, t) for n in range(radial) for j in range(lmax + 1) for t in range(species)
     ]
 
     def degree(*chosen: Factor) -> float:
-        return sum(n + angular * l for n, l, _ in chosen)
+        return sum(n + angular * j for n, j, _ in chosen)
 
     chosen: list[tuple[Factor, ...]] = []
     for count, limit in enumerate(limits, 1):
@@ -151,16 +151,17 @@ def build_program(
     orders = [len(each) + 1 for each, _ in plans]
     degrees = [degree(*each) for each, _ in plans]
     terms = np.array(builder.terms).reshape(-1, 3)
-    left, right = terms[:, :2].astype(np.int32).T
+    left, right = (terms[:, k].astype(np.int32) for k in (0, 1))
     return Program(
-        tuple(builder.first), np.array(builder.begin, np.int32), left, right, terms[:, 2],
+        tuple(builder.first), np.array(builder.begin, np.int32), left, right,
+        terms[:, 2].copy(),
         np.array(features, np.int32), np.array(orders), np.array(degrees),
     )  # fmt: skip
 
 
 def _couples(each: tuple[Factor, ...]) -> bool:
     """Whether moments have an invariant product that is even under inversion."""
-    degrees = [l for _, l, _ in each]
+    degrees = [j for _, j, _ in each]
     if sum(degrees) % 2:
         return False
     if len(each) == 1:
@@ -168,9 +169,7 @@ def _couples(each: tuple[Factor, ...]) -> bool:
     return 2 * max(degrees) <= sum(degrees)
 
 
-def _plans(
-    builder: _Builder, each: tuple[Factor, ...]
-) -> list[int | tuple[int, int, int]]:
+def _plans(builder: _Builder, each: tuple[Factor, ...]) -> list[int | tuple[int, int, int]]:
     """Return the invariants of some moments: a node, or two blocks and their degree."""
     first, degree = builder.first, each[-1][1]
     if len(each) == 1:
@@ -183,7 +182,7 @@ def _plans(
     return [
         (builder.pair(each[a], each[b], between), builder.pair(each[c], each[d], between),
          between)
-        for (a, b, c, d), between in _couplings(tuple(l for _, l, _ in each), same)
+        for (a, b, c, d), between in _couplings(tuple(j for _, j, _ in each), same)
     ]  # fmt: skip
 
 
@@ -197,7 +196,7 @@ def _couplings(
     degree between. Independent: judged by their values at random moments.
     """
     rng = np.random.default_rng(0)
-    drawn = [rng.normal(size=(64, 2 * l + 1)) for l in degrees]
+    drawn = [rng.normal(size=(64, 2 * j + 1)) for j in degrees]
     values = [drawn[k] for k in same]
     kept, basis = [], np.zeros((0, 64))
     for order in ((0, 1, 2, 3), (0, 2, 1, 3), (0, 3, 1, 2)):

@@ -11,16 +11,19 @@ data. So atoms that collide harder than anything in the data still repel.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ..parts import ByKind, part
-from .cluster_expansion import ClusterExpansion
+from .cluster_expansion import ClusterExpansion, LinearPotential
 from .deep_potential import DeepPotential, HigherMoments, SmoothEdition, polar, switch
 from .fields import Positive
 from .fitting import Fitting
+
+REACH = 1.3
+"""Range of the repulsion of a network that is solved for, in shortest distances."""
 
 COULOMB = 14.399645
 """Coulomb constant in eV angstrom / e^2."""
@@ -87,16 +90,18 @@ class ZblRepulsion(nn.Module):
 class ZblSum:
     """A network and the repulsion of Ziegler, Biersack and Littmark at short distances."""
 
-    network: Annotated[
-        HigherMoments | SmoothEdition | ClusterExpansion, ByKind()
-    ] = HigherMoments()
+    network: Annotated[HigherMoments | SmoothEdition | ClusterExpansion, ByKind()] = (
+        HigherMoments()
+    )
     """Form of the network, with a ``kind`` of its own."""
     numbers: tuple[int, ...] = ()
     """Atomic numbers; those of the species by default."""
-    inner: Positive = 0.7
-    """The repulsion is whole below this distance, angstrom."""
-    outer: Positive = 1.4
-    """And zero beyond this one; keep it below the shortest distance in the data."""
+    inner: Positive | None = None
+    """The repulsion is whole below this distance, angstrom; by default half of the
+    shortest distance in the data."""
+    outer: Positive | None = None
+    """And zero beyond this one; from the data by default: the shortest distance, where a
+    network is solved for :data:`REACH` times as far, for it takes the difference."""
     kind: Literal["zbl_sum"] = "zbl_sum"
 
     def __post_init__(self) -> None:
@@ -105,7 +110,7 @@ class ZblSum:
         Raises:
             ValueError: one of the two, or a species that is no element.
         """
-        if self.inner >= self.outer:
+        if self.inner is not None and self.outer is not None and self.inner >= self.outer:
             raise ValueError("inner must lie below outer")
         if self.species and len(self.charges) != len(self.species):
             raise ValueError("numbers: one for each species")
@@ -126,24 +131,44 @@ class ZblSum:
         return self.network.species
 
     @property
-    def cutoff(self) -> float:
+    def cutoff(self) -> float | None:
         """Interaction range in angstrom."""
         return self.network.cutoff
 
+    def with_range(self, shortest: float) -> "ZblSum":
+        """Return the form with ranges that fit the shortest distance of the data."""
+        solved = isinstance(self.network, ClusterExpansion)
+        outer = shortest * (REACH if solved else 0.98)
+        outer = self.outer if self.outer is not None else outer
+        inner = self.inner if self.inner is not None else min(0.5 * shortest, 0.9 * outer)
+        return replace(self, inner=inner, outer=outer)
+
     def build(self, seed: int = 0) -> "ZblSumPotential":
-        """Return an untrained potential."""
-        return ZblSumPotential(self, self.network.build(seed))
+        """Return an untrained potential.
+
+        Raises:
+            ValueError: ranges are not known yet.
+        """
+        if self.inner is None or self.outer is None:
+            raise ValueError("inner, outer: not given, and no data to take them from")
+        repulsion = ZblRepulsion(self.charges, self.inner, self.outer)
+        return ZblSumPotential(self, self.network.build(seed), repulsion)
 
 
 class ZblSumPotential(nn.Module):
     """A network and the repulsion; trained as a whole, only the network has parameters."""
 
-    def __init__(self, config: ZblSum, network: DeepPotential) -> None:
+    def __init__(
+        self,
+        config: ZblSum,
+        network: DeepPotential | LinearPotential,
+        repulsion: ZblRepulsion,
+    ) -> None:
         super().__init__()
-        self.config, self.network = config, network
+        self.config, self.repulsion = config, repulsion
+        self.network: Any = network
         self.species, self.cutoff = network.species, network.cutoff
         self.members = network.members
-        self.repulsion = ZblRepulsion(config.charges, config.inner, config.outer)
 
     @property
     def fitting(self) -> Fitting:
@@ -203,7 +228,8 @@ class ZblSumPotential(nn.Module):
     def member(self, index: int) -> "ZblSumPotential":
         """Return one member of the committee as a potential of its own."""
         network = self.network.member(index)
-        return ZblSumPotential(replace(self.config, network=network.config), network)
+        config = replace(self.config, network=network.config)
+        return ZblSumPotential(config, network, self.repulsion)
 
 
 __all__ = ["ZblRepulsion", "ZblSum", "ZblSumPotential"]

@@ -23,6 +23,8 @@ from .jet import Field
 
 SIZES = {"small": (32, 16, 3, 8), "medium": (64, 32, 4, 16), "large": (256, 32, 4, 16)}
 """Width, width of pairs, layers and determinants of the named sizes."""
+START = 0.02
+"""Size of the first amplitudes: they tell determinants apart, the energy hardly moves."""
 
 
 @part
@@ -40,6 +42,11 @@ class DeterminantForm:
     """Message-passing layers."""
     determinants: Annotated[int, Ge(1), Le(64)] = 8
     """Terms in the sum of determinants."""
+    orbitals: Literal["hartree_fock", "none"] = "hartree_fock"
+    """What the network corrects: the orbitals of Hartree-Fock (of the empty trap), so that
+    it starts at their energy or below; or nothing, and it starts from random orbitals."""
+    basis: str = "cc-pvtz"
+    """Gaussian basis of Hartree-Fock (PySCF name)."""
     kind: Literal["determinant"] = "determinant"
     space: ClassVar[str] = "continuum"
 
@@ -58,12 +65,27 @@ class DeterminantForm:
         Raises:
             ValueError: the particles are bosons.
         """
+        known = system.orbitals(self.basis) if self.orbitals == "hartree_fock" else None
+        return self._network(system, seed, known)
+
+    def parameter_count(self, system: Particles) -> int:
+        """Return the number of parameters, without solving Hartree-Fock.
+
+        Raises:
+            ValueError: the particles are bosons.
+        """
+        net = self._network(system, 0, None)
+        return sum(p.numel() for p in net.parameters())
+
+    def _network(
+        self, system: Particles, seed: int, orbitals: nn.Module | None
+    ) -> "DeterminantNet":
         if system.bosons:
             raise ValueError("a determinant is antisymmetric; bosons need deepwf")
         return DeterminantNet(
             system.positions, system.charges, system.up, system.down, self.width,
             self.pair_width, self.layers, self.determinants, system.envelope, system.cusps,
-            seed,
+            seed, orbitals,
         )  # fmt: skip
 
 
@@ -72,12 +94,17 @@ class DeterminantNet(nn.Module):
 
     The orbitals are
 
-        phi^d_k(i) = (w^d_k . h_i + b^d_k) sum_A pi^d_kA exp(-sigma^d_kA u_iA)
+        phi^d_k(i) = f_k(i) + a^d_k(i) (s^d_k f_k(i) + sum_A pi^d_kA exp(-sigma^d_kA u_iA)),
+        a^d_k(i) = w^d_k . h_i + b^d_k,
 
-    with the backbone's features ``h`` and ``u = d^2 / (1 + d)`` (``u = d^2`` for a Gaussian
-    envelope in a trap); ``J`` holds the exact electron-electron and electron-nucleus cusps
-    and a pooled term ``sum_i q . h_i``. All but the cusps in ``J`` is continuously
-    differentiable, so the cusps are exact for every value of the weights.
+    with fixed orbitals ``f`` (Hartree-Fock's, divided by the nuclear factor of ``J``; in
+    the first term they vanish for the other spin), the backbone's features ``h`` and
+    ``u = d^2 / (1 + d)`` (``u = d^2`` for a Gaussian envelope in a trap). The amplitudes
+    ``a`` start near zero: the network starts as Hartree-Fock times a pair factor. Without
+    fixed orbitals only the last sum is left and ``a`` starts at random. ``J`` holds the
+    exact electron-electron and electron-nucleus cusps and a pooled term ``sum_i q . h_i``.
+    All but the cusps in ``J`` is continuously differentiable, so the cusps are exact for
+    every value of the weights.
 
     Reference: Pfau, Spencer, Matthews, Foulkes, Phys. Rev. Research 2, 033429 (2020),
     eqs. 3-8 (full determinants as in Lin, Goldshlager, Lin, J. Comput. Phys. 474 (2023)).
@@ -95,7 +122,11 @@ class DeterminantNet(nn.Module):
         cusps: slopes of ``log|psi|`` at contact for opposite and for equal spins; None for
             particles that do not repel.
         seed: of the initial weights.
+        orbitals: fixed orbitals ``[batch, n, max(up, down)]`` of positions or their local
+            jet, with the cusps at the nuclei; None for none.
     """
+
+    own: Tensor
 
     def __init__(
         self,
@@ -110,6 +141,7 @@ class DeterminantNet(nn.Module):
         envelope: Envelope = "exponential",
         cusps: tuple[float, float] | None = (0.5, 0.25),
         seed: int = 0,
+        orbitals: nn.Module | None = None,
     ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
@@ -121,12 +153,24 @@ class DeterminantNet(nn.Module):
         repel = cusps is not None and self.count > 1
         self.pair = PairCusp(self.backbone.same, cusps) if repel and cusps else None
         channels, count = determinants * self.count, len(charges)
-        self.orbital_weight = normal(2, width, channels, fan_in=width, generator=generator)
+        gain = 1.0 if orbitals is None else START
+        self.orbital_weight = normal(
+            2, width, channels, fan_in=width, generator=generator, gain=gain
+        )
         self.orbital_bias = zeros(2, channels)
-        self.share = nn.Parameter(torch.ones(2, count, channels))
+        # Beside fixed orbitals the envelopes start at nothing: where the orbitals are small
+        # they would make the scores of a few walkers ten times those of all others.
+        self.share = nn.Parameter(
+            torch.full((2, count, channels), 1.0 if orbitals is None else 0.0)
+        )
         spread = 0.3 * torch.rand(2, count, channels, generator=generator)
         self.decay = nn.Parameter((0.25 if self.gaussian else 0.7) + spread)
         self.pool = zeros(width)
+        self.fixed = orbitals
+        if orbitals is not None:
+            self.fixed_share = nn.Parameter(torch.ones(2, channels))
+        spin = self.backbone.spin
+        self.register_buffer("own", (spin @ spin.T))
 
     def forward(self, r: Field) -> tuple[Tensor, Field]:
         """Return the sign and ``log|psi|``, both ``[batch]``.
@@ -141,26 +185,41 @@ class DeterminantNet(nn.Module):
         pooled = jet.linear(lambda t: t.sum(-2) @ self.pool, h)
         return sign, jet.add(logarithm, jastrow(nuclear, pair, pooled))
 
-    def orbitals(self, r: Tensor) -> Tensor:
-        """Return ``exp(one-body factor) * orbitals``, ``[batch, dets, electron, orbital]``.
-
-        This is what pretraining compares with Hartree-Fock orbitals.
-        """
-        matrix, nuclear, _, _ = self._orbitals(r)
-        return matrix * torch.exp(nuclear)[:, None, :, None]
-
     def _orbitals(self, r: Field) -> tuple[Field, Field, Field | None, Field]:
         h, distance, smooth, apart = self.backbone(r)
         nuclear = self.nuclear(distance)
         amplitude = jet.linear(self._project, h)
         amplitude = jet.shift(amplitude, self.backbone.spin @ self.orbital_bias)
         reach = jet.square(distance) if self.gaussian else smooth
-        orbitals = jet.scale(amplitude, self._envelope(reach))
+        envelope = self._envelope(reach)
+        if self.fixed is None:
+            orbitals = jet.scale(amplitude, envelope)
+        else:
+            fixed = self._fixed(r, nuclear)
+            share = self.backbone.spin @ self.fixed_share
+            factor = jet.add(envelope, jet.linear(lambda t: self._repeat(t) * share, fixed))
+            known = jet.linear(lambda t: self._repeat(t * self.own), fixed)
+            orbitals = jet.add(jet.scale(amplitude, factor), jet.spread(known))
 
         def arrange(t: Tensor) -> Tensor:
             return t.unflatten(-1, (self.determinants, self.count)).transpose(-2, -3)
 
         return jet.linear(arrange, orbitals), nuclear, apart, h
+
+    def _fixed(self, r: Field, nuclear: Field) -> Field:
+        """Fixed orbitals of both spins over the nuclear factor, ``[batch, n, n]``."""
+        assert self.fixed is not None
+        down, up = self.count - self.up, self.up
+
+        def both(t: Tensor) -> Tensor:
+            return torch.cat([t[..., :up], t[..., :down]], -1)
+
+        inverse = jet.exp(jet.linear(lambda t: -t[..., None], nuclear))
+        return jet.linear(both, jet.multiply(self.fixed(r), inverse))
+
+    def _repeat(self, t: Tensor) -> Tensor:
+        """Repeat orbitals for every determinant: ``[..., n, n]`` to channels."""
+        return t.unsqueeze(-2).expand(*t.shape[:-1], self.determinants, -1).flatten(-2)
 
     def _project(self, h: Tensor) -> Tensor:
         weight, up = self.orbital_weight, self.up

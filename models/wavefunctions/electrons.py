@@ -52,6 +52,10 @@ class Particles(Protocol):
         """Whether the wavefunction is symmetric."""
         ...
 
+    def orbitals(self, basis: str) -> nn.Module:
+        """Return orbitals to start from, those of the down particles first."""
+        ...
+
 
 def normal(
     *shape: int, fan_in: int, generator: torch.Generator, gain: float = 1.0
@@ -145,7 +149,8 @@ class PairCusp(nn.Module):
         super().__init__()
         self.register_buffer("same", same)
         self.register_buffer("slope", slopes[0] + (slopes[1] - slopes[0]) * same)
-        self.range = nn.Parameter(torch.tensor([1.0, 1.0]))
+        # A short reach lowers the energy of Hartree-Fock without moving the density much.
+        self.range = nn.Parameter(torch.full((2,), math.log(math.expm1(0.25))))
 
     def forward(self, distance: Field) -> Field:
         """Return the local field ``[batch, n, n - 1]`` to be summed over pairs."""

@@ -19,8 +19,8 @@ stable up to ``(s^2 + s - 2)/4`` explicit steps (Meyer, Balsara, Aslam, J. Compu
 257, 2014, p. 594, eq. 16 to 18).
 """
 
+import math
 from dataclasses import dataclass, field, replace
-from math import sqrt
 from typing import Literal
 
 import torch
@@ -28,19 +28,10 @@ from torch import Tensor
 
 from ...errors import GuardError, InputError
 from ...kernels import fluxes as kernels
-from ..boundaries import (
-    Boundary,
-    Inflow,
-    Open,
-    Periodic,
-    Sides,
-    Wall,
-    check_sides,
-    component,
-)
+from ..boundaries import Boundary, Sides, beyond, check_sides, component, wall_of
 from ..grid import Grid
 from ..material import Gas
-from ..observe import check_initial, extrema, refuse_unphysical
+from ..observe import check_initial, extrema, refuse_unphysical, unphysical
 from .state_equation import IdealGas
 
 GHOST = kernels.GHOST
@@ -183,6 +174,17 @@ class FluidWorld:
         self._check_viscous(density, pressure)
         return state
 
+    def equilibrium(
+        self, density: Tensor, velocity: Tensor, temperature: Tensor
+    ) -> FluidState:
+        """Return the state of density, velocity and temperature, as :meth:`start`."""
+        u = velocity[..., : self.grid.dim]
+        return self.start(density, u, density * temperature)
+
+    def stable_step(self, state: FluidState, cfl: float = 0.3) -> float:
+        """Return the step of a Courant number for a state; viscosity is left out."""
+        return cfl * self.time_step / float(self.courant(state).amax())
+
     def _check_viscous(self, density: Tensor, pressure: Tensor) -> None:
         if self.knudsen is None:
             return
@@ -245,7 +247,11 @@ class FluidWorld:
         )
         if self._ideal:
             fields = self.inside(w)
-            refuse_unphysical(int(after.step), fields[:, 0], fields[:, -1], REMEDY, after)
+            rho, p = fields[:, 0], fields[:, -1]
+            if u.is_cuda:
+                self.inside(u).masked_fill_(unphysical(rho, p)[:, None], math.nan)
+            else:
+                refuse_unphysical(int(after.step), rho, p, REMEDY, after)
         return after
 
     def _clear_ghosts(self, u: Tensor) -> None:
@@ -331,18 +337,22 @@ class FluidWorld:
         self, w: Tensor, axis: int, side: Boundary, ghost: int, edge: int, mirror: int
     ) -> None:
         to = w.select(2 + axis, ghost)
-        match side:
-            case Open():
-                to[...] = w.select(2 + axis, edge)
-            case Inflow():
-                velocity = [component(side.velocity, d) for d in range(self.grid.dim)]
-                values = [side.density, *velocity, side.density * side.temperature]
-                to[...] = w.new_tensor(values).view(1, -1, *(1,) * (self.grid.dim - 1))
-            case Wall():
-                to[...] = w.select(2 + axis, mirror)
-                to[:, 1 + axis] *= -1.0
-            case Periodic():
-                raise AssertionError("handled above")
+        if wall_of(side) is None:
+            to[...] = beyond(side, self, w.select(2 + axis, edge))
+        else:
+            to[...] = w.select(2 + axis, mirror)
+            to[:, 1 + axis] *= -1.0
+
+    def gas_at(self, edge: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return density, velocity and temperature of the cells at a face."""
+        return edge[:, 0], edge[:, 1:-1].movedim(1, -1), edge[:, -1] / edge[:, 0]
+
+    def reservoir(self, density: Tensor, velocity: Tensor, temperature: Tensor) -> Tensor:
+        """Return what cells beyond a face hold: density, velocity, pressure."""
+        missing = max(0, self.grid.dim - velocity.shape[-1])
+        u = torch.nn.functional.pad(velocity, (0, missing))[..., : self.grid.dim]
+        fields = (density, *u.unbind(-1), density * temperature)
+        return torch.stack(fields, 1)
 
     # -- viscosity --------------------------------------------------------------------
 
@@ -419,21 +429,22 @@ class FluidWorld:
             end = first + self.grid.shape[axis]
             ends = ((pair.low, first - 1, first), (pair.high, end, end - 1))
             for side, ghost, edge in ends:
-                if not isinstance(side, Wall) or side.accommodation == 0.0:
+                wall = wall_of(side)
+                if wall is None or wall.accommodation == 0.0:
                     continue
                 near = w.select(2 + axis, edge)
                 t = (near[:, -1] / near[:, 0]).clamp(min=1e-12)
                 kn = self.knudsen.view(-1, *(1,) * (dim - 1))  # type: ignore[union-attr]
                 tau = self.gas.relaxation_time(kn, near[:, 0].clamp(min=1e-12), t)
-                share, h = side.accommodation, self.grid.spacing[axis]
+                share, h = wall.accommodation, self.grid.spacing[axis]
                 reach = (2.0 - share) / share * tau * (2 * t).sqrt()
                 to, source = fields.select(2 + axis, ghost), fields.select(2 + axis, edge)
                 for k in range(dim):
                     if k != axis:
-                        wall = component(side.velocity, k)
-                        to[:, k] = _robin(source[:, k], wall, VELOCITY_SLIP * reach / h)
+                        slide = component(wall.velocity, k)
+                        to[:, k] = _robin(source[:, k], slide, VELOCITY_SLIP * reach / h)
                 jump = TEMPERATURE_JUMP * reach / self.gas.prandtl / h
-                to[:, -1] = _robin(source[:, -1], side.temperature, jump)
+                to[:, -1] = _robin(source[:, -1], wall.temperature, jump)
 
     # -- observations -----------------------------------------------------------------
 
@@ -518,7 +529,7 @@ def stages_for(time_step: float, limit: float) -> int:
     """
     if time_step <= limit:
         return 0
-    stages = int(sqrt(2.25 + 2.0 * time_step / limit) - 0.5) + 1
+    stages = int(math.sqrt(2.25 + 2.0 * time_step / limit) - 0.5) + 1
     return max(3, stages + 1 - stages % 2)
 
 

@@ -492,7 +492,8 @@ class Hermite:
     def name(self) -> str:
         """With the number of equations."""
         count = len(multi_indices(self.order, self.gas.dimension))
-        return f"{'grad' if self.closure is grad else 'hme'}{count}"
+        kind = "closure" if self.learned else "grad" if self.closure is grad else "hme"
+        return f"{kind}{count}"
 
     @property
     def learned(self) -> bool:

@@ -241,6 +241,44 @@ class Boltzmann:
 
 
 @dataclass(frozen=True)
+class RelaxationState:
+    """A distribution ``f [nodes, ...]`` of one gas without space; step and time."""
+
+    f: Tensor
+    step: Tensor
+    time: Tensor
+
+
+@dataclass(frozen=True)
+class RelaxationWorld:
+    """Molecules that collide, and nothing else. A ``Simulator``.
+
+    Attributes:
+        collision: the operator.
+        time_step: fixed.
+    """
+
+    collision: Boltzmann
+    time_step: float
+
+    def init(self, rng: torch.Generator) -> RelaxationState:
+        """Return the distribution of Bobylev, Krook and Wu at time 0."""
+        square = self.collision.velocities.square().sum(-1)
+        f = exact.bkw(self.collision.dimension, 0.0, square)
+        time = torch.tensor(0.0, dtype=torch.float64)
+        return RelaxationState(f, torch.tensor(0), time)
+
+    def step(self, state: RelaxationState) -> RelaxationState:
+        """Advance by ``time_step``."""
+        f = self.collision.step(state.f, self.time_step)
+        return RelaxationState(f, state.step + 1, state.time + self.time_step)
+
+    def observe(self, state: RelaxationState) -> dict[str, Tensor]:
+        """Return moments of the distribution."""
+        return dict(self.collision.moments(state.f))
+
+
+@dataclass(frozen=True)
 class Relaxation:
     """A job: Maxwell molecules relax, against the exact solution of Bobylev, Krook, Wu.
 
@@ -268,13 +306,20 @@ class Relaxation:
         if self.device != "cpu":
             raise InputError("device: the relaxation runs on cpu")
 
+    @property
+    def world(self) -> "RelaxationWorld":
+        """The gas, for a host program."""
+        q = Boltzmann(self.dimension, self.nodes, self.limit, self.angles)
+        frames = self.frames
+        steps = max(1, math.ceil(self.time_end / self.time_step / frames)) * frames
+        return RelaxationWorld(q, self.time_end / steps)
+
     def run(self, folder: Any, report: Any) -> Outcome:
         """Run, or go on from the newest checkpoint; figures are errors of moments."""
-        q = Boltzmann(self.dimension, self.nodes, self.limit, self.angles)
-        steps = (
-            max(1, math.ceil(self.time_end / self.time_step / self.frames)) * self.frames
-        )
-        dt, every = self.time_end / steps, steps // self.frames
+        world = self.world
+        q, dt = world.collision, world.time_step
+        steps = round(self.time_end / dt)
+        every = steps // self.frames
         square = q.velocities.square().sum(-1)
         checkpoint = folder.load_checkpoint()
         f, step = exact.bkw(self.dimension, 0.0, square), 0

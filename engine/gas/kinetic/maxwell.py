@@ -22,7 +22,7 @@ from torch import Tensor
 from ...errors import InputError
 from ..boundaries import Open, Sides, check_sides
 from ..grid import Grid
-from ..observe import refuse_unphysical
+from ..observe import refuse_unphysical, unphysical
 from .boltzmann import Boltzmann
 from .equilibrium import maxwellian
 from .scheme import harmonic
@@ -130,7 +130,10 @@ class MaxwellWorld:
             self._relax(moved, GAMMA * dt), state.step + 1, state.time + dt
         )
         rho, _, t = self._moments(after.f)
-        refuse_unphysical(int(after.step), rho, t, REMEDY, after)
+        if after.f.is_cuda:
+            after.f.masked_fill_(unphysical(rho, t)[..., None], math.nan)
+        else:
+            refuse_unphysical(int(after.step), rho, t, REMEDY, after)
         return after
 
     def _rate(self, rho: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..boundaries import Boundary, Inflow, Open, Sides, Wall, component
+from ..boundaries import Boundary, Inflow, Sides, Wall, beyond, component, wall_of
 from ..grid import Grid
 from .equilibrium import maxwellian
 from .velocities import Velocities
@@ -195,16 +195,41 @@ def _fill_of(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    match side:
-        case Open():
-            return lambda edge, next_: (edge, edge)
-        case Inflow():
-            gas = side.density, side.velocity, side.temperature
-            f = _reservoir(*gas, velocities, dimension).to(device, dtype)[:, None, :]
-            return lambda edge, next_: (f, f)
-        case Wall():
-            return _WallRule(side, axis, end, velocities, dimension, dtype, device)
-    raise AssertionError("a periodic axis has no ghost cells")
+    if wall := wall_of(side):
+        return _WallRule(wall, axis, end, velocities, dimension, dtype, device)
+    if isinstance(side, Inflow):  # a constant, made once
+        gas = side.density, side.velocity, side.temperature
+        f = _reservoir(*gas, velocities, dimension).to(device, dtype)[:, None, :]
+        return lambda edge, next_: (f, f)
+    model = _Ghosts(velocities, dimension)
+
+    def rule(edge: Tensor, next_: Tensor) -> tuple[Tensor, Tensor]:
+        ghost = beyond(side, model, edge)
+        return ghost, ghost
+
+    return rule
+
+
+@dataclass(frozen=True)
+class _Ghosts:
+    """What boundaries ask for; cells are ``[batch, parts, cells, nodes]``."""
+
+    velocities: Velocities
+    dimension: int
+
+    def gas_at(self, edge: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        v, weight = self.velocities.like(edge), self.velocities.weight
+        g = edge[:, 0]
+        rho = weight * g.sum(-1)
+        u = weight * (g @ v) / rho[..., None]
+        trace = weight * (edge.sum(1) - g).sum(-1) + weight * (g @ v.square().sum(-1))
+        return rho, u, (trace / rho - u.square().sum(-1)) / self.dimension
+
+    def reservoir(self, density: Tensor, velocity: Tensor, temperature: Tensor) -> Tensor:
+        V = self.velocities.axes
+        u = torch.nn.functional.pad(velocity, (0, max(0, V - velocity.shape[-1])))[..., :V]
+        f = maxwellian(self.velocities, density, u, temperature, self.dimension)
+        return f.movedim(-2, 1)
 
 
 def _reservoir(

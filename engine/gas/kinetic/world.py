@@ -41,7 +41,7 @@ from ...kernels.types import aligned
 from ..boundaries import Inflow, Sides, Wall, check_sides, component
 from ..grid import Grid
 from ..material import Gas
-from ..observe import check_initial, refuse_unphysical
+from ..observe import check_initial, refuse_unphysical, unphysical
 from .equilibrium import CHUNK, maxwellian
 from .scheme import Ghosts, Layout, layout
 from .velocities import Velocities
@@ -222,6 +222,10 @@ class KineticWorld:
         one = torch.ones(shape, dtype=torch.float64)
         return self.equilibrium(one, torch.zeros(*shape, self.velocities.axes), one)
 
+    def stable_step(self, state: KineticState, cfl: float = 0.45) -> float:
+        """Return the step of a Courant number; no state changes it."""
+        return cfl / self._rate()
+
     # -- time -------------------------------------------------------------------------
 
     def sampled(
@@ -269,9 +273,12 @@ class KineticWorld:
         step = state.step + 1
         fields = records[1].view(self.batch, *self.grid.shape, -1)
         after = KineticState(out, step, state.time + self.time_step)
-        refuse_unphysical(
-            int(step), fields[..., transport.RHO], fields[..., transport.T], REMEDY, after
-        )
+        rho, temperature = fields[..., transport.RHO], fields[..., transport.T]
+        if out.is_cuda:
+            bad = unphysical(rho, temperature).view(self.batch, 1, -1, 1)
+            out[:, :, : self.grid.cells].masked_fill_(bad, math.nan)
+        else:
+            refuse_unphysical(int(step), rho, temperature, REMEDY, after)
         return after
 
     def _buffers(self, f: Tensor) -> tuple:

@@ -32,7 +32,7 @@ from ...errors import InputError
 from ..boundaries import Sides, Wall, beyond, check_sides, wall_of
 from ..grid import Grid
 from ..material import Gas
-from ..observe import check_initial, extrema, refuse_unphysical
+from ..observe import check_initial, extrema, refuse_unphysical, unphysical
 
 GAMMA = 1.0 - math.sqrt(0.5)
 DELTA = 1.0 - 1.0 / (2.0 * GAMMA)
@@ -308,6 +308,9 @@ class MomentWorld:
             return after
         w, eq = self.equations.primitive(new.detach()), self.equations
         temperature = torch.stack([w[:, i] for i in eq.positive[1:]]).amin(0)
+        if new.is_cuda:
+            bad = unphysical(w[:, 0], temperature)[:, None]
+            return replace(after, moments=new.masked_fill(bad, math.nan))
         refuse_unphysical(int(after.step), w[:, 0], temperature, eq.remedy, after)
         return after
 

@@ -72,6 +72,19 @@ class PositivityFallback:
         fallbacks[runs] = state.fallbacks[runs] + self.world.grid.cells + 1
         return replace(new, moments=moments, fallbacks=fallbacks)
 
+    def init(self, rng: torch.Generator) -> MomentState:
+        """Return the gas at rest with unit density and temperature."""
+        return self.world.init(rng)
+
+    @property
+    def time_step(self) -> float:
+        """Of the world."""
+        return self.world.time_step
+
+    def observe(self, state: MomentState) -> dict[str, Tensor]:
+        """Return what the world observes."""
+        return self.world.observe(state)
+
     def unphysical(self, old: Tensor, new: Tensor) -> Tensor:
         """Return the cells of ``new`` that are unphysical, ``[batch, *cells]``."""
         eq = self.world.equations

@@ -1,8 +1,10 @@
 """Explore by molecular dynamics: one batch of walkers over structures and temperatures."""
 
 import math
+import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Literal
 
 import torch
@@ -11,6 +13,8 @@ from torch import Tensor
 
 from ....models.parts import part
 from ...errors import GuardError
+from ...md.barostats import CellRescaling
+from ...md.ensembles import SHAPES
 from ...md.integrators import Integrator, Langevin, Schedule
 from ...md.neighbours import Neighbours
 from ...md.potential import Potential
@@ -18,66 +22,112 @@ from ...md.state import ParticleState
 from ...md.units import METAL
 from ...md.world import MolecularDynamics, per_system
 from ...protocols import Committee
-from ..atoms import Configuration, fast, stacked
+from ..atoms import Configuration, fast, leader, stacked
 from .bias import Bias
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where a walker begins.
+    """Where a walker begins, and the conditions of its walk.
 
     Attributes:
         configuration: the structure; its ``stratum`` names the walker.
         temperature: kelvin.
         masses: ``[atoms]`` amu.
+        final: temperature at the end of the walk, reached linearly; None: the same.
+        pressure: at the start and the end of the walk, GPa; None: constant volume.
     """
 
     configuration: Configuration
     temperature: float
     masses: Tensor
+    final: float | None = None
+    pressure: tuple[float, float] | None = None
+
+
+SEGMENTS = 8
+"""Parts of a walk; the frame of largest deviation of each is kept."""
 
 
 @part
 class Dynamics:
-    """Langevin dynamics of the committee's mean, all walkers in one batch.
+    """Langevin dynamics by the committee, all walkers in one batch.
 
-    A walker terminates at its first frame above ``trusted``; that frame is yielded and
-    says how many were not reached. A frame in which two atoms are
-    closer than ``nearest`` or a force exceeds ``largest_force`` is yielded with deviation
-    NaN: the models have failed there, and it is not labelled.
+    The first member moves the atoms (with a bias: the mean), all members judge.
+
+    Every ``stride`` steps all walkers are screened. What is yielded: of each stratum
+    ``kept`` frames drawn uniformly from all that were screened, which stand for them
+    (``weight``); of each eighth of a walk its frame of largest deviation; and the frame at
+    which a walker terminates because its deviation is too large, with the number of
+    frames not reached. A frame in which two atoms are closer than ``nearest`` or a force
+    exceeds ``largest_force`` is yielded with deviation NaN: the models have failed there,
+    and it is not labelled.
     """
 
-    steps: Annotated[int, Ge(1)] = 300
+    steps: Annotated[int, Ge(1)] = 5000
     """Time steps of a walker that is not terminated."""
-    stride: Annotated[int, Ge(1)] = 10
-    """Steps between frames that enter the table; trust is checked at every step."""
+    stride: Annotated[int, Ge(1)] = 5
+    """Steps between screened frames."""
     timestep: Annotated[float, Gt(0)] = 2.0
     """fs."""
     relaxation: Annotated[float, Gt(0)] = 50.0
     """Of the thermostat, fs."""
+    kept: Annotated[int, Ge(1)] = 64
+    """Frames of each stratum that stand for all that were screened."""
+    pressure_relaxation: Annotated[float, Gt(0)] = 500.0
+    """Of the barostat, of walkers at constant pressure, fs."""
+    compressibility: Annotated[float, Gt(0)] = 0.01
+    """Rough value, 1/GPa."""
+    cell: Literal["isotropic", "anisotropic", "triclinic"] = "isotropic"
+    """What of the cell may change at constant pressure."""
     rattle: Annotated[float, Ge(0), Le(1)] = 0.02
     """Standard deviation of displacements at the start, angstrom."""
     strain: Annotated[float, Ge(0), Le(0.3)] = 0.02
-    """Standard deviation of the strain of periodic axes at the start, in place of a grid
-    of pressures."""
+    """Standard deviation of the strain of periodic axes at the start."""
     largest_force: Annotated[float, Gt(0)] = 30.0
     """A frame with a larger force has failed, eV/angstrom; such frames would dominate
     the training."""
     nearest: Annotated[float, Gt(0)] = 0.7
     """A frame in which two atoms are closer has failed, angstrom."""
     bias: Bias | None = None
-    """Left out: walkers follow the committee's mean alone."""
+    """Left out: nothing pushes walkers to where the members disagree."""
     kind: Literal["dynamics"] = "dynamics"
 
     def explorer(self, starts: Sequence[Start], trusted: float = math.inf) -> "Walks":
         """Return the walks from ``starts`` that end above the deviation ``trusted``."""
-        potential = fast if self.bias is None else self.bias.potential
-        return Walks(self, starts, trusted, potential)
+        if self.bias is None:
+            return Walks(self, starts, trusted, fast, leader)
+        return Walks(self, starts, trusted, self.bias.potential)
 
     def frames(self, starts: Sequence[Start]) -> int:
-        """Return how many atoms all frames hold together, at most."""
+        """Return how many atoms all frames that are kept hold together, at most."""
+        strata = {start.configuration.stratum: len(start.masses) for start in starts}
         atoms = sum(len(start.masses) for start in starts)
-        return atoms * (1 + self.steps // self.stride)
+        return self.kept * sum(strata.values()) + (SEGMENTS + 1) * atoms
+
+
+class _Reservoir:
+    """A uniform sample of a stream (Vitter 1985, ACM Trans. Math. Softw. 11, 37)."""
+
+    def __init__(self, size: int, seed: int) -> None:
+        self._size, self._random = size, random.Random(seed)
+        self.kept: list[Configuration] = []
+        self.seen = 0
+
+    def offer(self, make: Callable[[], Configuration]) -> None:
+        """Take the next element, or not."""
+        self.seen += 1
+        if len(self.kept) < self._size:
+            self.kept.append(make())
+            return
+        place = self._random.randrange(self.seen)
+        if place < self._size:
+            self.kept[place] = make()
+
+    def weighted(self) -> Iterator[Configuration]:
+        """Yield what was kept, each standing for its share of what was seen."""
+        for sample in self.kept:
+            yield replace(sample, weight=self.seen / len(self.kept))
 
 
 @dataclass(frozen=True)
@@ -89,43 +139,73 @@ class Walks:
         starts: one walker each.
         trusted: deviation up to which a walker goes on, eV/angstrom.
         potential: makes a potential with a deviation from the committee.
+        mover: makes what moves the atoms between screened frames; None: ``potential``.
     """
 
     settings: Dynamics
     starts: Sequence[Start]
     trusted: float = math.inf
     potential: Callable[[Committee], Potential] = fast
+    mover: Callable[[Committee], Potential] | None = None
 
     def explore(
         self, committee: Committee, rng: torch.Generator
     ) -> Iterator[Configuration]:
-        """Yield frames of all walkers, step after step."""
-        potential = self.potential(committee)
+        """Yield frames of all walkers; those at constant pressure after the others."""
+        judge = self.potential(committee)
+        potential = judge if self.mover is None else self.mover(committee)
+        for constant in (False, True):
+            some = [s for s in self.starts if (s.pressure is not None) == constant]
+            if some:
+                yield from replace(self, starts=some)._walk(potential, judge, rng)
+
+    def _walk(
+        self, potential: Potential, judge: Potential, rng: torch.Generator
+    ) -> Iterator[Configuration]:
+        own = self.settings
+        names = dict.fromkeys(start.configuration.stratum for start in self.starts)
+        seeds = torch.randint(2**31, (len(names),), generator=rng).tolist()
+        pools = {n: _Reservoir(own.kept, s) for n, s in zip(names, seeds, strict=True)}
         alive = list(range(len(self.starts)))
         world = self._world(potential, self._begin(potential, rng), alive)
         state = world.init()
-        for step in range(self.settings.steps + 1):
+        best = [math.nan] * len(self.starts)
+        found: dict[int, Configuration] = {}
+        segment = max(1, math.ceil((own.steps + 1) / SEGMENTS / own.stride)) * own.stride
+        for step in range(own.steps + 1):
+            due = step % own.stride == 0
+            if not due and bool(state.forces.isfinite().all()):
+                state = _stepped(world, state)  # nothing to look at
+                continue
+            if step % segment == 0:
+                yield from found.values()
+                found, best = {}, [math.nan] * len(self.starts)
+            state = _seen(judge, world, state)
             deviation, bad = self._judge(world, state)
-            stop = bad | ~(deviation <= self.trusted)
-            shown = stop | torch.tensor(step % self.settings.stride == 0)
-            rest = 1 + (self.settings.steps - step) // self.settings.stride
-            for place in shown.nonzero().squeeze(1).tolist():
-                ends = bool(stop[place])
-                yield replace(
-                    _configuration(state, place, self.starts[alive[place]].configuration),
-                    deviation=math.nan if bad[place] else float(deviation[place]),
-                    unreached=float(rest - 1 if ends else 0),
-                )
-            if bool(stop.any()):
-                alive = [
-                    a for a, ended in zip(alive, stop.tolist(), strict=True) if not ended
-                ]
+            stop = (bad | (~(deviation <= self.trusted) & due)).tolist()
+            size = deviation.tolist()
+            for place, number in enumerate(alive):
+                start = self.starts[number].configuration
+                frame = partial(_configuration, state, place, start, size[place])
+                if stop[place]:
+                    last = math.nan if bad[place] else size[place]
+                    rest = float((own.steps - step) // own.stride)
+                    yield replace(frame(), deviation=last, weight=1.0, unreached=rest)
+                elif due:
+                    pools[start.stratum].offer(frame)
+                    if not size[place] <= best[number]:
+                        best[number], found[number] = size[place], frame()
+            if any(stop):
+                alive = [a for a, ended in zip(alive, stop, strict=True) if not ended]
                 if not alive:
-                    return
-                state = keep_systems(state, ~stop)
+                    break
+                state = keep_systems(state, ~torch.tensor(stop))
                 world = self._world(potential, state, alive)
-            if step < self.settings.steps:
+            if step < own.steps:
                 state = _stepped(world, state)
+        yield from found.values()
+        for pool in pools.values():
+            yield from pool.weighted()
 
     def _begin(self, potential: Potential, rng: torch.Generator) -> ParticleState:
         """Return the starts, rattled and strained, with seeds of their own."""
@@ -151,13 +231,27 @@ class Walks:
     def _world(
         self, potential: Potential, state: ParticleState, alive: Sequence[int]
     ) -> MolecularDynamics:
-        temperatures = tuple(self.starts[number].temperature for number in alive)
-        integrator: Integrator = Langevin(
-            Schedule.constant(*temperatures), self.settings.relaxation / METAL.time
-        )
-        return MolecularDynamics(
-            potential, integrator, state, self.settings.timestep, temperature=temperatures
-        )
+        walkers = [self.starts[number] for number in alive]
+        own, length = self.settings, self.settings.steps * self.settings.timestep
+        begin = tuple(start.temperature for start in walkers)
+        end = tuple(s.temperature if s.final is None else s.final for s in walkers)
+        times = (0.0, length / METAL.time)
+        schedule = Schedule(times, (begin, end))
+        bath: Integrator = Langevin(schedule, own.relaxation / METAL.time)
+        if walkers[0].pressure is not None:
+            ends = zip(
+                *(s.pressure for s in walkers if s.pressure is not None), strict=True
+            )
+            values = tuple(tuple(p / METAL.pressure for p in each) for each in ends)
+            bath = CellRescaling(
+                bath,
+                schedule,
+                Schedule(times, values),
+                own.pressure_relaxation / METAL.time,
+                own.compressibility * METAL.pressure,
+                SHAPES[own.cell],
+            )
+        return MolecularDynamics(potential, bath, state, own.timestep, temperature=begin)
 
     def _judge(
         self, world: MolecularDynamics, state: ParticleState
@@ -172,6 +266,16 @@ class Walks:
             | ~(close >= self.settings.nearest)
         )
         return deviation, bad
+
+
+def _seen(
+    judge: Potential, world: MolecularDynamics, state: ParticleState
+) -> ParticleState:
+    """Return the state with the deviation of the committee; unchanged if it moved it."""
+    if judge is world.potential:
+        return state
+    found = judge(state, world.neighbours(state))
+    return replace(state, deviation=found.deviation)
 
 
 def nearest_neighbour(state: ParticleState, neighbours: Neighbours) -> Tensor:
@@ -194,15 +298,21 @@ def _stepped(world: MolecularDynamics, state: ParticleState) -> ParticleState:
         there = error.state if isinstance(error.state, ParticleState) else state
         diverged = ~there.positions.isfinite().all(1)
         diverged = per_system(state, diverged.double())[state.system.long()] > 0
-        return replace(state, deviation=torch.where(diverged, math.nan, state.deviation))
+        lost = torch.where(diverged[:, None], math.nan, state.forces)
+        return replace(state, forces=lost)
 
 
 def _configuration(
-    state: ParticleState, system: int, start: Configuration
+    state: ParticleState, system: int, start: Configuration, deviation: float
 ) -> Configuration:
+    """Return a frame that stands for no other."""
     mine = state.system == system
     return replace(
-        start, positions=state.positions[mine].double(), cell=state.cell[system].double()
+        start,
+        positions=state.positions[mine].double(),
+        cell=state.cell[system].double(),
+        deviation=deviation,
+        weight=0.0,
     )
 
 

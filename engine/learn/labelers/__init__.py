@@ -24,6 +24,8 @@ LABELERS = Family(
         "tblite": "quantum:TbliteLabeler",
         "emt": "quantum:EmtLabeler",
         "vmc": "quantum:VmcLabeler",
+        "ase": "external:AseCalculator",
+        "command": "external:CommandLabeler",
         "kinetic": "kinetic:Kinetic",
     },
 )

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from annotated_types import Ge, Gt, Le
+from ase import Atoms
 from ase.data import chemical_symbols
 
 from ....models.parts import part
@@ -62,7 +63,7 @@ class PyscfLabeler:
         try:
             field.kernel()
         except (np.linalg.LinAlgError, RuntimeError, ValueError) as error:
-            raise LabelError(f"SCF of {self._name}: {_first_line(error)}") from error
+            raise LabelError(f"SCF of {self._name}: {first_line(error)}") from error
         if not field.converged:
             raise LabelError(
                 f"SCF of {self._name} did not converge in {self.cycles} cycles"
@@ -107,7 +108,7 @@ class PyscfLabeler:
                 return self._periodic(sample, common)
             return self._molecule(common, spin)
         except (KeyError, RuntimeError, ValueError, AssertionError) as error:
-            raise LabelError(f"PySCF: {_first_line(error)}") from error
+            raise LabelError(f"PySCF: {first_line(error)}") from error
 
     def _molecule(self, common: dict[str, Any], spin: int) -> Any:
         from pyscf import dft, gto, scf
@@ -183,7 +184,8 @@ def _quiet(gradient: Any) -> Any:
     return gradient
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return what an error says, in one line."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0]
 
@@ -206,20 +208,45 @@ class AseLabeler:
         Raises:
             LabelError: the calculator gave up.
         """
-        atoms = sample.atoms()
-        atoms.calc = self.make()
-        virial = None
-        try:
-            energy = float(atoms.get_potential_energy())
-            forces = torch.tensor(np.array(atoms.get_forces()), dtype=torch.float64)
-            offered = "stress" in atoms.calc.implemented_properties
-            if bool(sample.periodic.all()) and offered:
+        return ase_label(sample, self.make(), self.identity)
+
+
+def ase_label(
+    sample: Configuration, calculator: Any, name: str, atoms: Atoms | None = None
+) -> AtomsLabel:
+    """Return energy, forces, and the virial of a periodic cell where there is a stress.
+
+    Args:
+        sample: what is labelled.
+        calculator: of ASE.
+        name: of the method, for what is said where it fails.
+        atoms: those of the calculator, where it holds results already.
+
+    Raises:
+        LabelError: the calculator gave up, or says that it did not converge.
+    """
+    atoms = sample.atoms() if atoms is None else atoms
+    atoms.calc = calculator
+    virial = None
+    try:
+        energy = float(atoms.get_potential_energy())
+        forces = torch.tensor(np.array(atoms.get_forces()), dtype=torch.float64)
+        known = [*calculator.implemented_properties, *calculator.results]
+        if bool(sample.periodic.all()) and "stress" in known:
+            try:
                 stress = atoms.get_stress(voigt=False)
                 virial = torch.tensor(-stress * atoms.get_volume(), dtype=torch.float64)
-        except Exception as error:
-            # calculators raise anything at all; whatever it is, there is no label
-            raise LabelError(f"{self.identity}: {_first_line(error)}") from error
-        return AtomsLabel(energy, forces, virial)
+            except NotImplementedError:  # listed, and not there with these parameters
+                virial = None
+    except Exception as error:
+        # calculators raise anything at all; whatever it is, there is no label
+        raise LabelError(f"{name}: {first_line(error)}") from error
+    converged = getattr(calculator, "converged", None)
+    converged = converged() if callable(converged) else converged
+    unknown = converged is None and hasattr(calculator, "read_convergence")
+    if converged is False or unknown:
+        raise LabelError(f"{name}: did not converge")
+    return AtomsLabel(energy, forces, virial)
 
 
 @part

@@ -58,10 +58,10 @@ class LeastSquares:
     floor: Annotated[float, Gt(0)] = 0.3
     """Noise of a frame grows with the square root of its forces; without any it is that of
     a frame with this part of the set's root mean square force."""
-    energy: Annotated[float, Gt(0)] = 0.03
+    energy: Annotated[float, Gt(0)] = 0.04
     """Length that turns a force error into an energy error, in parts of the shortest
     distance; shorter: energies weigh more."""
-    virial: Annotated[float, Gt(0)] = 1.0
+    virial: Annotated[float, Gt(0)] = 1.5
     """The same for virials."""
     folds: Annotated[int, Ge(2)] = 8
     """Parts of the set that are left out in turns."""
@@ -162,9 +162,8 @@ class Equations:
         }
         neighbour = torch.where(g.mask, g.neighbour, -1)
         slots = kinds.expand(g.mask.shape)
-        none = {"value": -1}
-        tables["neighbour"] = torch.nn.functional.pad(neighbour, (0, pad), **none).int()
-        tables["kinds"] = torch.nn.functional.pad(kinds, (0, pad), **none).int()
+        for name, table in (("neighbour", neighbour), ("kinds", kinds)):
+            tables[name] = torch.nn.functional.pad(table, (0, pad), value=-1).int()
         tables["moments"] = network.moments(g.displacements, slots, g.mask).contiguous()
         tables["species"] = g.species.int()
         return tables
@@ -209,9 +208,7 @@ class Solution:
 def fit(
     model: Any, data: TrainingSet, settings: LeastSquares, seed: int
 ) -> Iterator[tuple[int, int, Solution | None]]:
-    """Fit; yields frames done and frames in all, at last with the solution.
-
-    """
+    """Fit; yields frames done and frames in all, at last with the solution."""
     frames = len(data.frames)
     equations = Equations(model, data, settings)
     fold = np.random.default_rng(seed).permutation(frames) % settings.folds

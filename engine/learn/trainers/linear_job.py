@@ -27,6 +27,7 @@ class LinearJob:
         data: labelled frames, with their neighbours.
         test: the same for the final errors, or None.
         files: where the frames came from, for the card.
+        notes: what was read and what is odd about it, for the log and the card.
         name: of the files that are written.
         seed: of the parts that are left out in turns, and of the committee.
         threads: CPU threads.
@@ -37,19 +38,23 @@ class LinearJob:
     data: TrainingSet
     test: TrainingSet | None
     files: Sequence[Path]
+    notes: Sequence[str] = ()
     name: str = "model"
     seed: int = 1
     threads: int = 1
 
     def run(self, folder: Any, report: Any) -> Outcome:
         """Solve; tens of seconds, so there are no checkpoints."""
+        for note in self.notes:
+            report.say(note)
         torch.set_num_threads(self.threads)
         begun = time.process_time()
         model = self.form.build(self.seed).double()
         solution = None
-        for done, count, solution in fit(model, self.data, self.settings, self.seed):
-            if done % 20 == 0 or done == count:
-                report.progress(done, count, {"frames": str(done % len(self.data.frames))})
+        for done, count, found in fit(model, self.data, self.settings, self.seed):
+            solution = found
+            if done % 20 == 0 or found is not None:
+                report.progress(done, count, {"frames": str(len(self.data.frames))})
         assert solution is not None
         install(model, solution.mean, solution.draws)
         seconds = time.process_time() - begun
@@ -74,6 +79,7 @@ class LinearJob:
             "units": UNITS,
             "data": {
                 "files": [f"{path.parent.name}/{path.name}" for path in self.files],
+                "read": list(self.notes),
                 "sha256": frames_hash(self.data.frames),
                 "frames": len(self.data.frames),
                 "held_out": f"each of {self.settings.folds} parts in turn",

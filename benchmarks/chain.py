@@ -1,0 +1,101 @@
+"""From the Schroedinger equation to a shock: the figures of whole runs."""
+
+import json
+import tempfile
+from pathlib import Path
+
+import torch
+
+import scalebridge as sb
+from scalebridge.engine.bench import Recorder
+from scalebridge.engine.chain.goal import Window, sensitivities
+from scalebridge.engine.chain.properties import Atoms
+from scalebridge.engine.gas.collisions.published import PUBLISHED
+from scalebridge.models.potentials.pair import BOHR, LearnedPair, PairLabel, Prior
+
+FIGURES = ("helium", "argon")
+
+
+def _run(name: str, folder: Path, *settings: str) -> sb.Outcome:
+    return sb.run(name, settings, out=folder / name, strict=False)
+
+
+def helium(record: Recorder, folder: Path, quick: bool) -> None:
+    """Labels computed, not cached; particles at Mach 2 and 3."""
+    small = (
+        'labels.labeler={kind="published"}', "shock.mach=[2.0]", "shock.cells=60",
+        "shock.settling=400", "shock.particles.mach=[2.0]", "shock.particles.steps=320",
+    )  # fmt: skip
+    outcome = _run("helium_shock", folder, *(small if quick else ()))
+    values = {name: figure.value for name, figure in outcome.figures.items()}
+    told = json.loads((folder / "helium_shock" / "summary.json").read_text())
+    record("minutes_default", told["wall_seconds"] / 60, "min", goal=10.0,
+           note="helium_shock, labels computed")  # fmt: skip
+    _labels(record, folder / "helium_shock")
+    for name, goal in (("viscosity", 3e-3), ("conductivity", 3e-3), ("virial", 0.05)):
+        unit = "cm3/mol" if name == "virial" else ""
+        found = values[f"{name}_departure"]
+        record(f"he_{name}_error", found, unit, goal=goal, note="300 to 1000 K")
+    checks = {check.name: check for check in outcome.checks}
+    ratios = [c.value for n, c in checks.items() if n.endswith("within_two_bars")]
+    record("bar_coverage", max(ratios), "", goal=2.0, note="largest |error| / bar")
+    record("thickness_label_bar", values["thickness_label_bar"], "", goal=3e-3)
+    record(
+        "labels_needed", values["labels"], "", goal=6.0, note="for 0.3 % of the thickness"
+    )
+    record("gradient_difference", checks["gradient_difference"].value, "", goal=5e-3)
+    record("similarity_law", checks["similarity_law"].value, "", goal=0.01)
+    for mach in ("2", "3"):
+        models = {m: values.get(f"inverse_thickness_at_mach_{mach}_{m}")
+                  for m in ("dsmc", "shakhov", "nsf")}  # fmt: skip
+        truth = models["dsmc"]
+        for model in ("shakhov", "nsf"):
+            if truth and models[model]:
+                record(f"he_{model}_over_dsmc_mach{mach}", models[model] / truth - 1, "",
+                       note="inverse thickness, integral measure")  # fmt: skip
+
+
+def _labels(record: Recorder, folder: Path) -> None:
+    """The potential against the published one, from the labels that the run computed."""
+    files = sorted((folder / "levels").glob("label_coarse_*.json"))
+    labels = [PairLabel(**json.loads(file.read_text())) for file in files]
+    known = PUBLISHED["He"]
+    pair = LearnedPair.of(labels, Prior(known.dispersion))
+    r = torch.linspace(2.0, 4.0, 81, dtype=torch.float64) * BOHR
+    wall = float((pair(r) / known.pair(r) - 1).abs().amax())
+    record("potential_wall_error", wall, "", goal=0.01, note="V(r), 2 to 4 bohr")
+    r = torch.linspace(5.0, 6.5, 151, dtype=torch.float64) * BOHR
+    depth = float(pair(r).amin() / known.pair(r).amin() - 1)
+    record("potential_well_error", abs(depth), "", goal=0.01, note="depth of the well")
+    window = Window(Atoms("He", known.mass), 300.0, 1000.0)
+    t = torch.tensor([300.0, 500.0, 700.0, 1000.0], dtype=torch.float64)
+    goals = {
+        str(k): (lambda gas, k=k: gas.coefficients(t[k : k + 1]).viscosity[0].log())
+        for k in range(len(t))
+    }
+    found, _ = sensitivities(pair, tuple(labels), window, goals)
+    bars = [item.bar for item in found.values()]
+    record("viscosity_bar", max(bars), "", goal=3e-3, note="300 to 1000 K")
+
+
+def argon(record: Recorder, folder: Path, quick: bool) -> None:
+    """From the published potential; particles at Mach 2."""
+    small = ("shock.mach=[2.0]", "shock.cells=60", "shock.settling=400",
+             "shock.particles.mach=[2.0]", "shock.particles.steps=320")  # fmt: skip
+    outcome = _run("argon_shock", folder, *(small if quick else ()))
+    values = {name: figure.value for name, figure in outcome.figures.items()}
+    record("argon_viscosity_error", values["viscosity_departure"], "", goal=1e-3)
+    for name, value in values.items():
+        if name.startswith("inverse_thickness_at_mach"):
+            record(f"argon_{name}", value, "1/free path", note="integral measure")
+
+
+def measure(quick: bool, record: Recorder) -> None:
+    """Measure what is wanted."""
+    made = {"helium": helium, "argon": argon}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in FIGURES:
+            made[name](record, Path(folder), quick)
+
+
+__all__ = ["measure"]

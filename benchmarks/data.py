@@ -1,0 +1,123 @@
+"""Figures of data in and out: cases, round trips, damaged or wrong files, stress, hosts."""
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from scalebridge.engine.bench import Recorder
+
+HERE = Path(__file__).resolve().parent
+TESTS = HERE.parent / "tests"
+sys.path[:0] = [str(HERE), str(TESTS)]
+
+CASES = {
+    "F1 mixed type": "test_data_formats.py::test_mixed_type_is_read_frame_by_frame",
+    "F3 own label set": "test_data_cases.py::test_a_labelled_set_reads_back",
+    "F4 VASP energies": "test_data_formats.py::test_vasp_energies_are_those_whose",
+    "F6 dump as labels": "test_data_formats.py::test_a_dump_holds_no_energies",
+    "F7 blank lines": "test_data_formats.py::test_blank_lines_between_frames",
+    "F8 frozen atoms": "test_data_structures.py::test_atoms_that_a_file_fixes",
+    "F9 slab": "test_interop_data.py::test_a_slab_stays_periodic",
+    "F11 virial": "test_data_checks.py::test_refused_before_training[virial that no",
+    "F13 no neighbours": "test_data_checks.py::test_refused_before_training[no neigh",
+    "F14 validation": "test_data_checks.py::test_refused_before_training[validation takes",
+    "F16 threads": "test_hosts.py::test_first_use_from_several_threads",
+    "F17 fork": "test_hosts.py::test_a_fork_after_the_start",
+    "F18 host's Taichi": "test_hosts.py::test_a_host_that_initialis",
+    "F25 LAMMPS data": "test_data_structures.py::test_lammps_data",
+    "F32 names of labels": "test_data_formats.py::test_labels_of_other_names",
+}
+"""Case -> beginning of the name of the tests that hold its right value."""
+
+FORMATS = {
+    "extxyz": ("ASE", "test_data_formats.py", "blank_lines or damaged"),
+    "DeePMD npy, mixed type, HDF5": ("dpdata", "test_interop_data.py", "dpdata_reads"),
+    "vasprun.xml": ("ASE", "test_data_formats.py", "vasp or unconverged"),
+    "ASE database": ("ASE", "test_data_formats.py", "databases"),
+    "LAMMPS data and dump": ("ASE", "test_data_structures.py", "lammps"),
+}
+"""Format -> independent library, file of tests, which tests."""
+
+
+def measure(quick: bool, record: Recorder) -> None:
+    """Measure; the counts are of tests that pass."""
+    if record.wants("cases_right"):
+        _cases(record)
+    counted = (
+        ("roundtrips", "test_interop_data.py", "written_again", 6),
+        ("stress_planted_noticed", "test_data_stress.py", "planted_stress", 20),
+        ("stress_good_passed", "test_data_stress.py", "good_sets", 20),
+        ("hosts_right", "test_hosts.py", "", 12),
+    )
+    for figure, file, chosen, goal in counted:
+        if record.wants(figure):
+            passed, _ = _passed(file, chosen)
+            record(figure, passed, "tests", goal=goal, better="higher")
+    if record.wants("formats"):
+        _formats(record)
+    if record.wants("wrong_inputs", "wrong_silent"):
+        _wrong(record)
+    if record.wants("damaged_files", "damaged_tracebacks"):
+        _damaged(quick, record)
+
+
+def _passed(file: str, chosen: str = "") -> tuple[int, int]:
+    """Run tests; return how many passed and failed."""
+    said = _run([str(TESTS / file), *(["-k", chosen] if chosen else [])])
+    counts = {kind: int(n) for n, kind in re.findall(r"(\d+) (passed|failed|error)", said)}
+    return counts.get("passed", 0), counts.get("failed", 0) + counts.get("error", 0)
+
+
+def _run(arguments: Sequence[str]) -> str:
+    command = [sys.executable, "-m", "pytest", "-q", "-rA", "--tb=no", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def _cases(record: Recorder) -> None:
+    files = sorted({name.split("::")[0] for name in CASES.values()})
+    said = _run([str(TESTS / file) for file in files])
+    outcomes = re.findall(r"^(PASSED|FAILED|ERROR) tests/(\S+::.*)$", said, re.MULTILINE)
+    right = 0
+    for name in CASES.values():
+        mine = [outcome for outcome, test in outcomes if test.startswith(name)]
+        right += bool(mine) and set(mine) == {"PASSED"}
+    note = f"of {len(CASES)} about data, structures and hosts: {', '.join(CASES)}"
+    record("cases_right", right, "cases", goal=len(CASES), better="higher", note=note)
+
+
+def _formats(record: Recorder) -> None:
+    said, right = [], 0
+    for name, (library, file, chosen) in FORMATS.items():
+        passed, failed = _passed(file, chosen)
+        right += passed > 0 and not failed
+        said.append(f"{name}: {passed} tests against {library} {version(library.lower())}")
+    record("formats", right, "formats", goal=len(FORMATS), better="higher",
+           note="; ".join(said))  # fmt: skip
+
+
+def _wrong(record: Recorder) -> None:
+    from wrong_inputs import every  # type: ignore[import-not-found]
+
+    inputs = list(every())
+    silent = []
+    for wrong in inputs:
+        with tempfile.TemporaryDirectory() as place:
+            if not wrong.noticed(Path(place)):
+                silent.append(wrong.name)
+    record("wrong_inputs", len(inputs), "inputs", goal=80, better="higher")
+    record("wrong_silent", len(silent), "inputs", goal=0, better="lower",
+           note=", ".join(silent))  # fmt: skip
+
+
+def _damaged(quick: bool, record: Recorder) -> None:
+    import fuzz  # type: ignore[import-not-found]
+
+    found = fuzz.fuzz(minutes=60, files=300 if quick else 12_000)
+    record("damaged_files", found.total, "files", goal=12_000, better="higher",
+           note=f"{len(found.tried)} readers")  # fmt: skip
+    record("damaged_tracebacks", len(found.found), "files", goal=0, better="lower",
+           note="; ".join(found.found)[:500])  # fmt: skip

@@ -1,0 +1,148 @@
+"""A set of labels as a table: what is in it, group by group, and what stands out."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_numbers, covalent_radii
+from ase.neighborlist import neighbor_list
+
+from .checks import duplicates
+from .frames import LabelledFrame, group_indices, species_of
+
+_NEAR = 3.0
+"""Angstrom; larger distances to the nearest neighbour are not looked for."""
+
+_CLOSE = 0.55
+"""Part of the sum of covalent radii below which a distance stands out."""
+
+_FAR = 8.0
+"""Standard deviations, as the inner nine tenths show them, from the median beyond which a
+number stands out."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One group of frames.
+
+    Attributes:
+        group: its name.
+        frames: how many.
+        atoms: fewest and most in a frame.
+        elements: that occur.
+        energy: mean, eV/atom.
+        spread: standard deviation of the energy, eV/atom.
+        force: root mean square component, eV/angstrom.
+        largest: largest force, eV/angstrom.
+        nearest: shortest distance, angstrom; NaN where none is below 3.
+        pressure: mean of the labelled stresses, GPa, positive in compression; NaN
+            without.
+    """
+
+    group: str
+    frames: int
+    atoms: tuple[int, int]
+    elements: tuple[str, ...]
+    energy: float
+    spread: float
+    force: float
+    largest: float
+    nearest: float
+    pressure: float
+
+
+def rows(frames: Sequence[LabelledFrame]) -> list[Row]:
+    """Return a row for every group."""
+    return [
+        _row(name, [frames[k] for k in numbers])
+        for name, numbers in group_indices(frames).items()
+    ]
+
+
+def _row(name: str, frames: Sequence[LabelledFrame]) -> Row:
+    sizes = [len(frame.symbols) for frame in frames]
+    energies = np.array([f.energy / len(f.symbols) for f in frames])
+    forces = np.concatenate([frame.forces for frame in frames])
+    pressures = [
+        160.21766 * np.trace(f.virial) / 3 / f.volume
+        for f in frames
+        if f.virial is not None and f.volume > 0
+    ]
+    shortest = [distance for f in frames if (distance := _nearest(f)[0]) < np.inf]
+    return Row(
+        name or "-",
+        len(frames),
+        (min(sizes), max(sizes)),
+        species_of(frames),
+        float(energies.mean()),
+        float(energies.std()),
+        float(np.sqrt(np.square(forces).mean())),
+        float(np.linalg.norm(forces, axis=1).max()),
+        min(shortest, default=np.nan),
+        float(np.mean(pressures)) if pressures else np.nan,
+    )
+
+
+def _nearest(frame: LabelledFrame) -> tuple[float, int, int]:
+    """Return the shortest distance and its atoms."""
+    atoms = Atoms(list(frame.symbols), frame.positions, cell=frame.cell, pbc=frame.periodic)
+    i, j, d = neighbor_list("ijd", atoms, _NEAR)
+    if not len(d):
+        return np.inf, 0, 0
+    k = int(d.argmin())
+    return float(d[k]), int(i[k]), int(j[k])
+
+
+def outliers(frames: Sequence[LabelledFrame]) -> Iterator[str]:
+    """Yield a sentence about everything that stands out."""
+    for frame in frames:
+        distance, i, j = _nearest(frame)
+        radii = [covalent_radii[atomic_numbers[frame.symbols[k]]] for k in (i, j)]
+        if distance < _CLOSE * sum(radii):
+            yield (
+                f"{frame.origin}: atoms {i} and {j} ({frame.symbols[i]}, "
+                f"{frame.symbols[j]}) are {distance:.3g} angstrom apart"
+            )
+    for name, numbers in group_indices(frames).items():
+        chosen = [frames[k] for k in numbers]
+        yield from _strange(chosen, name or "-")
+    for first, second in duplicates(frames):
+        apart = abs(frames[first].energy - frames[second].energy)
+        yield (
+            f"{frames[second].origin} repeats {frames[first].origin}; their energies are "
+            f"{apart:.3g} eV apart"
+        )
+
+
+def _strange(frames: Sequence[LabelledFrame], group: str) -> Iterator[str]:
+    """Yield frames whose energy or largest force is far from the others' of the group."""
+    forces = np.array([np.linalg.norm(f.forces, axis=1).max() for f in frames])
+    found: Mapping[str, tuple[np.ndarray, str]] = {
+        "a largest force": (np.log(forces + 1e-3), "eV/angstrom"),
+        "an energy": (_beyond_composition(frames), "eV/atom off the others"),
+    }
+    for what, (values, unit) in found.items():
+        centre = np.median(values)
+        spread = np.ptp(np.percentile(values, (5, 95))) / 3.29 + 1e-3
+        shown = forces if what == "a largest force" else values - centre
+        for k in np.flatnonzero(np.abs(values - centre) > _FAR * spread):
+            yield f"{frames[k].origin} (group {group}): {what} of {shown[k]:.4g} {unit}"
+
+
+def _beyond_composition(frames: Sequence[LabelledFrame]) -> np.ndarray:
+    """Return energies per atom less a sum over the elements, fitted robustly."""
+    names = species_of(frames)
+    counts = np.array([[f.symbols.count(n) for n in names] for f in frames], float)
+    sizes = counts.sum(1)
+    shares, energies = counts / sizes[:, None], np.array([f.energy for f in frames]) / sizes
+    weights = np.ones(len(frames))
+    fit = np.zeros(len(names))
+    for _ in range(20):  # reweighted towards the smallest sum of absolute deviations
+        root = np.sqrt(weights)
+        fit = np.linalg.lstsq(shares * root[:, None], energies * root, rcond=1e-8)[0]
+        weights = 1 / np.maximum(np.abs(energies - shares @ fit), 1e-6)
+    return energies - shares @ fit
+
+
+__all__ = ["Row", "outliers", "rows"]

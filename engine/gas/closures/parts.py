@@ -1,0 +1,166 @@
+"""Closures that a scenario names; a package from outside adds ``moment_closure.KIND``.
+
+A part returns the equations that it closes::
+
+    def equations(self, gas: Gas, order: int | None, find: Find) -> Equations: ...
+
+``order`` is None where the scenario says nothing; ``find`` returns the existing file that a
+path names. A closure that has been learned needs no part of its own: any module with a card
+(:mod:`scalebridge.models.card`) is read by :class:`Learned`.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Gt, MinLen
+
+from ....models import card
+from ....models.closures.face import FaceClosure
+from ....models.parts import Family, part
+from ...errors import InputError
+from ..equations.hermite import Closure, Hermite, grad, roe, rusanov
+from ..equations.recurrence import Recurrence
+from ..material import Gas
+from .directional import DirectionalClosure
+from .ensemble import ClosureEnsemble
+
+Find = Callable[[Path], Path]
+
+DIRECTIONAL = 6
+"""Highest order that the eight directions of the plane determine."""
+
+
+def plain(gas: Gas, order: int | None, closure: Closure | None = None) -> Hermite:
+    """Return Hermite moments: along a line by the more robust local Lax-Friedrichs flux."""
+    return Hermite(gas, order or 5, closure, rusanov if gas.dimension == 1 else roe)
+
+
+@part
+class Hyperbolic:
+    """HME: what is not known is left out so that all speeds stay real."""
+
+    kind: Literal["hyperbolic"] = "hyperbolic"
+
+    def equations(self, gas: Gas, order: int | None, find: Find) -> Hermite:
+        """Return HME."""
+        return plain(gas, order)
+
+
+@part
+class Grad:
+    """Grad's closure: the moments of degree M + 1 are zero; one velocity dimension."""
+
+    kind: Literal["grad"] = "grad"
+
+    def equations(self, gas: Gas, order: int | None, find: Find) -> Hermite:
+        """Return Grad's equations."""
+        return plain(gas, order, grad)
+
+
+@part
+class Learned:
+    """Closures from their files; several answer together and close where they disagree."""
+
+    members: Annotated[tuple[Path, ...], MinLen(1)]
+    """Weights (NAME.safetensors, with NAME.json beside it)."""
+    tolerance: Annotated[float, Gt(0)] = 0.05
+    """Spread over the members at which the correction is halved."""
+    kind: Literal["learned"] = "learned"
+
+    def equations(self, gas: Gas, order: int | None, find: Find) -> Any:
+        """Return Hermite moments with the closure, or six realizable moments.
+
+        Raises:
+            InputError: a file is missing or damaged, or the closures do not fit the gas,
+                the order, or each other.
+        """
+        modules = [read(find(path)) for path in self.members]
+        contracts = {module.config.contract for module in modules}
+        orders = {module.config.order for module in modules}
+        if len(contracts) > 1 or len(orders) > 1:
+            raise InputError("model.closure.members: closures of different kinds or orders")
+        if order not in (None, *orders):
+            raise InputError(
+                f"model.order: {order}; the closure has order {orders.pop()}: leave it out"
+            )
+        if contracts == {"recurrence"}:
+            return self._recurrence(gas, modules)
+        return self._faces(gas, orders.pop(), modules)
+
+    def _recurrence(self, gas: Gas, modules: list[Any]) -> Recurrence:
+        if len(modules) > 1:
+            raise InputError(
+                f"model.closure.members: {len(modules)}; one realizable closure runs alone"
+            )
+        return Recurrence(gas, modules[0])
+
+    def _faces(self, gas: Gas, order: int, modules: list[Any]) -> Hermite:
+        alike = all(isinstance(module, FaceClosure) for module in modules)
+        if len(modules) > 1 and not alike:
+            raise InputError("model.closure.members: an ensemble takes face_closure only")
+        if gas.dimension == 1:
+            closure = ClosureEnsemble(modules, self.tolerance)
+            return Hermite(gas, order, closure if len(modules) > 1 else modules[0])
+        if gas.dimension == 3 or not alike or len(modules) > 1 or order > DIRECTIONAL:
+            raise InputError(
+                f"model.closure: learned in one velocity dimension; gas.dimension = "
+                f"{gas.dimension} takes 2 at most, one face_closure of order "
+                f"{DIRECTIONAL} or less (here {len(modules)} of order {order})"
+            )
+        return Hermite(gas, order, DirectionalClosure(modules[0].float()))
+
+
+def read(path: Path) -> Any:
+    """Return a closure from its file, in f64 and without gradients.
+
+    Raises:
+        InputError: missing, damaged, or another kind of model.
+    """
+    try:
+        module: Any = card.load_module(path)[0]
+    except (FileNotFoundError, card.DamagedModelError, card.UnknownModelError) as error:
+        raise InputError(f"model.closure: {error}") from error
+    if getattr(module.config, "contract", None) not in ("faces", "recurrence"):
+        raise InputError(
+            f"model.closure: {path}: {type(module).__name__} is no moment closure"
+        )
+    return module.double().requires_grad_(False)
+
+
+def trained_knudsen(part_: Any, find: Find) -> tuple[float, float] | None:
+    """Return the smallest and largest Knudsen number of the training that cards tell."""
+    if not isinstance(part_, Learned):
+        return None
+    cards = [card.load_module(find(path))[1] for path in part_.members]
+    told = [c["domain"]["knudsen"] for c in cards if "knudsen" in c.get("domain", {})]
+    if not told:
+        return None
+    return max(low for low, _ in told), min(high for _, high in told)
+
+
+def on(equations: Any, device: Any) -> Any:
+    """Return equations whose closure is on a device."""
+    closure = equations.closure
+    if isinstance(closure, ClosureEnsemble):
+        moved: Any = dataclasses.replace(
+            closure, members=[member.to(device) for member in closure.members]
+        )
+    elif isinstance(closure, DirectionalClosure):
+        moved = dataclasses.replace(closure, module=closure.module.to(device))
+    else:
+        moved = closure.to(device)
+    return dataclasses.replace(equations, closure=moved)
+
+
+MOMENT_CLOSURES = Family(
+    "moment_closure",
+    __name__.rpartition(".")[0],
+    {
+        "hyperbolic": "parts:Hyperbolic",
+        "grad": "parts:Grad",
+        "learned": "parts:Learned",
+    },
+)
+"""What ``model.closure`` may be."""

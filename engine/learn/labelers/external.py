@@ -1,0 +1,199 @@
+"""Other programs as the truth: any calculator of ASE by name, any command.
+
+Both work in a folder of their own for each label, below ``calculations/`` of the run, where
+inputs and outputs stay. What starts a program that a scenario names needs the consent of
+the command line (``--allow-commands``).
+"""
+
+import importlib
+import os
+import signal
+import subprocess
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import ase.io
+import numpy as np
+from annotated_types import Gt, MinLen
+from ase import Atoms
+from ase.calculators.calculator import get_calculator_class, names
+from pydantic import Field
+
+from ....models.parts import part
+from ..atoms import AtomsLabel, Configuration
+from ..label_store import LabelError, workplace
+from .quantum import ase_label, first_line
+
+ALLOWED = "SCALEBRIDGE_ALLOW_COMMANDS"
+"""Environment variable that the option ``--allow-commands`` sets, for workers too."""
+
+PACKAGES: dict[str, tuple[str, str]] = {
+    "tblite": ("tblite.ase", "TBLite"),
+    "xtb": ("xtb.ase.calculator", "XTB"),
+    "gpaw": ("gpaw", "GPAW"),
+    "abacus": ("ase.calculators.abacus", "Abacus"),
+    "mace_mp": ("mace.calculators", "mace_mp"),
+    "mace": ("mace.calculators", "MACECalculator"),
+    "chgnet": ("chgnet.model.dynamics", "CHGNetCalculator"),
+    "dftd3": ("dftd3.ase", "DFTD3"),
+    "dftd4": ("dftd4.ase", "DFTD4"),
+    "pyscf": ("pyscf.pbc.tools.pyscf_ase", "PySCF"),
+}
+"""Calculators of packages of their own, beside those of ASE: module and class."""
+
+
+def consent() -> str:
+    """Return what is missing to start a program that a scenario names; empty if nothing."""
+    if os.environ.get(ALLOWED) == "1":
+        return ""
+    return "it starts a program that the scenario names: run with --allow-commands"
+
+
+Value = str | int | float | bool | None | list[Any] | dict[str, Any]
+
+
+@part
+class AseCalculator:
+    """Any calculator of ASE, by name and parameters."""
+
+    calculator: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
+    """As ASE names it (vasp, espresso, cp2k, gpaw, dftb, ...), or tblite, xtb, abacus,
+    mace_mp, chgnet, dftd3, dftd4."""
+    parameters: dict[str, Value] = field(default_factory=dict)
+    """What the calculator takes; `directory` is set here."""
+    kind: Literal["ase"] = "ase"
+
+    def __post_init__(self) -> None:
+        if self.calculator not in {*names, *PACKAGES}:
+            import difflib
+
+            near = difflib.get_close_matches(self.calculator, {*names, *PACKAGES}, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(f"calculator: ASE has no {self.calculator}{hint}")
+        if "directory" in self.parameters:
+            raise ValueError("parameters.directory: every label has a folder of its own")
+
+    def missing(self) -> str:
+        """Return which package or consent is missing; empty if all is there."""
+        try:
+            self._class()
+        except (ImportError, AttributeError) as error:
+            return f"calculator {self.calculator}: {first_line(error)}"
+        return consent() if any(map(_names_program, self.parameters)) else ""
+
+    def label(self, sample: Configuration) -> AtomsLabel:
+        """Return energy, forces, and the virial where there is a stress.
+
+        Raises:
+            LabelError: the calculator gave up, or did not converge.
+        """
+        from ase.calculators.calculator import BaseCalculator
+        from ase.calculators.genericfileio import GenericFileIOCalculator
+
+        made: Any = self._class()
+        settings: dict[str, Any] = dict(self.parameters)
+        place = workplace()
+        of_ase = isinstance(made, type) and issubclass(made, BaseCalculator)
+        generic = of_ase and issubclass(made, GenericFileIOCalculator)
+        if generic or (of_ase and hasattr(made, "write_input")):
+            settings["directory"] = str(place)
+        try:
+            calculator = made(**settings)
+        except Exception as error:
+            # constructors raise anything at all; whatever it is, there is no label
+            raise LabelError(f"{self.calculator}: {first_line(error)}") from error
+        return ase_label(sample, calculator, self.calculator)
+
+    def _class(self) -> Any:
+        if self.calculator in PACKAGES:
+            module, name = PACKAGES[self.calculator]
+            return getattr(importlib.import_module(module), name)
+        return get_calculator_class(self.calculator)
+
+
+def _names_program(key: str) -> bool:
+    return "command" in key.lower() or key.lower() in ("profile", "binary", "executable")
+
+
+@part
+class CommandLabeler:
+    """Any program: a structure file in, a file with energy and forces out.
+
+    It is started in a folder that holds ``structure`` and must leave ``result`` there, in a
+    format of ASE that carries energy and forces (extended XYZ, vasprun.xml, ...), and end
+    with exit status 0. No shell is involved.
+    """
+
+    command: Annotated[tuple[str, ...], MinLen(1)]
+    """Program and arguments."""
+    structure: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = "structure.extxyz"
+    """Name of the file that is written; its ending decides the format."""
+    result: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = "result.extxyz"
+    """Name of the file that is read."""
+    seconds: Annotated[float, Gt(0)] | None = None
+    """Time limit; a label that takes longer has failed, and its processes are killed."""
+    method: str = ""
+    """Names what the program computes; labels of another method are other labels."""
+    kind: Literal["command"] = "command"
+
+    def missing(self) -> str:
+        """Return that the consent is missing; empty if it is there."""
+        return consent()
+
+    def label(self, sample: Configuration) -> AtomsLabel:
+        """Run the program.
+
+        Raises:
+            LabelError: consent is missing, it could not be started, ended with another
+                status than 0, took too long, or left no usable result.
+        """
+        if consent():
+            raise LabelError(consent())
+        place = workplace()
+        ase.io.write(place / self.structure, sample.atoms())
+        (place / self.result).unlink(missing_ok=True)
+        self._run(place)
+        try:
+            found: Any = ase.io.read(place / self.result)
+        except Exception as error:
+            # readers raise anything at all; whatever it is, there is no label
+            raise LabelError(f"{self.result}: {first_line(error)}") from error
+        return self._read(sample, found)
+
+    def _run(self, place: Path) -> None:
+        name = self.command[0]
+        with (
+            open(place / "stdout.txt", "wb") as out,
+            open(place / "stderr.txt", "wb") as err,
+        ):
+            try:
+                process = subprocess.Popen(
+                    self.command, cwd=place, stdin=subprocess.DEVNULL, stdout=out,
+                    stderr=err, start_new_session=True,
+                )  # fmt: skip
+            except OSError as error:
+                raise LabelError(f"{name}: {error.strerror}") from error
+            try:
+                status = process.wait(self.seconds)
+            except subprocess.TimeoutExpired as error:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                raise LabelError(f"{name}: took longer than {self.seconds:g} s") from error
+        if status:
+            said = (place / "stderr.txt").read_text(errors="replace").strip().splitlines()
+            last = f": {said[-1][:200]}" if said else ""
+            raise LabelError(f"{name}: exit status {status}{last}")
+
+    def _read(self, sample: Configuration, found: Atoms) -> AtomsLabel:
+        if found.get_atomic_numbers().tolist() != sample.numbers.tolist():
+            raise LabelError(f"{self.result}: not the atoms of {self.structure}")
+        moved = np.abs(found.positions - sample.positions.numpy()).max()
+        if moved > 1e-3:
+            raise LabelError(f"{self.result}: atoms were moved by {moved:.2g} angstrom")
+        if found.calc is None:
+            raise LabelError(f"{self.result}: holds no energy and forces")
+        return ase_label(sample, found.calc, self.result, found)
+
+
+__all__ = ["ALLOWED", "AseCalculator", "CommandLabeler", "consent"]

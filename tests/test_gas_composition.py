@@ -1,0 +1,159 @@
+"""Any closure in any flow of a moment model, from a scenario file alone; hosts open all."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from norms import SHORT
+
+from scalebridge.engine.cli import main
+from scalebridge.engine.errors import InputError
+from scalebridge.engine.interop.host import Host
+from scalebridge.engine.jobs import assemble
+from scalebridge.engine.scenario import parse
+
+ROOT = Path(__file__).resolve().parent.parent
+MODELS = ROOT / "scenarios" / "models"
+MEMBERS = [str(MODELS / f"closure_wide_{i}.safetensors") for i in range(2)]
+FLOW = {
+    "version": 1,
+    "kind": "gas",
+    "knudsen": [0.02, 0.3],
+    "grid": {"cells": [60], "lower": [-0.5], "upper": [0.5]},
+    "gas": {"dimension": 1, "viscosity": "constant_time"},
+    "model": {"kind": "hermite", "closure": {"kind": "learned", "members": MEMBERS[:1]}},
+    "initial": {
+        "kind": "jump",
+        "left": {"density": 1.0, "pressure": 1.0},
+        "right": {"density": 0.6, "pressure": 0.7},
+    },
+    "time": {"end": 0.06, "frames": 1},
+}
+KINETIC = {"kind": "kinetic", "nodes": [60], "lower": [-8.0], "upper": [8.0]}
+HME = {"kind": "hermite"}
+ENDS = {
+    "periodic": ("periodic", "periodic"),
+    "open": ("open", "open"),
+    "walls": ({"kind": "wall", "temperature": 0.9}, {"kind": "wall", "temperature": 1.2}),
+    "reservoir": (
+        {"kind": "inflow", "density": 1.0, "velocity": [0.0], "temperature": 1.0},
+        "wall",
+    ),
+}
+
+
+def toml(value) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k} = {toml(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    return json.dumps(value)
+
+
+def run(scenario, tmp_path, code=0):
+    path = tmp_path / "flow.toml"
+    path.write_text("\n".join(f"{key} = {toml(each)}" for key, each in scenario.items()))
+    command = ["run", str(path), "--out", str(tmp_path / "run"), "--no-report", "--quiet"]
+    answer = CliRunner().invoke(main, command)
+    assert answer.exit_code == code, answer.output
+    return json.loads((tmp_path / "run" / "summary.json").read_text())
+
+
+@pytest.mark.parametrize("ends", ENDS)
+def test_a_learned_closure_between_any_ends_comes_closer_than_hme(ends, tmp_path):
+    low, high = ENDS[ends]
+    scenario = {
+        **FLOW,
+        "boundaries": {"x": {"low": low, "high": high}},
+        "model": KINETIC,
+        "compare": [HME, FLOW["model"]],
+    }
+    summary = run(scenario, tmp_path)
+    figures = {name: figure["value"] for name, figure in summary["figures"].items()}
+    for field in ("density", "temperature"):
+        learned, hme = (figures[f"{field}_gap_{n}"] for n in ("closure6", "hme6"))
+        assert learned < 0.6 * hme, (field, learned, hme)
+    checks = {check["name"]: check for check in summary["checks"]}
+    assert checks["range_closure6"]["kind"] == "domain"
+    assert checks["knudsen_closure6"]["value"] == 0.0
+
+
+def test_several_members_answer_together_and_leave_their_range_aloud(tmp_path):
+    closure = {"kind": "learned", "members": MEMBERS}
+    scenario = {**FLOW, "knudsen": [50.0], "model": {"kind": "hermite", "closure": closure}}
+    checks = {c["name"]: c for c in run(scenario, tmp_path, 4)["checks"]}
+    assert checks["knudsen_closure6"]["value"] == 1.0
+
+
+@pytest.mark.parametrize("cells", [[24], [12, 10]])
+def test_a_gas_with_two_velocity_dimensions_sees_it_along_directions(cells, tmp_path):
+    dim = len(cells)
+    wall = {"low": "wall", "high": {"kind": "wall", "velocity": [0.0, 0.2][:dim]}}
+    scenario = {
+        **FLOW,
+        "grid": {"cells": cells, "lower": [-0.5] * dim, "upper": [0.5] * dim},
+        "boundaries": {"x": {"low": "wall", "high": "wall"} if dim == 2 else wall},
+        "gas": {"dimension": 2, "viscosity": "constant_time"},
+        "initial": {"kind": "uniform", "low": {"density": 1.0, "temperature": 1.0}},
+        "compare": [HME],
+    }
+    if dim == 2:
+        scenario["boundaries"]["y"] = {"low": "open", "high": "open"}
+    summary = run(scenario, tmp_path)
+    assert "range_closure21" in {c["name"] for c in summary["checks"]}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"gas": {"dimension": 3}}, "takes 2 at most"),
+        ({"model": {**FLOW["model"], "order": 6}}, "has order 5"),
+        ({"model": {"kind": "hermite", "closure": {"kind": "learned",
+          "members": [str(MODELS / "silicon.safetensors")]}}}, "no moment closure"),
+        ({"model": {"kind": "hermite", "closure": {"kind": "learned",
+          "members": ["nothing.safetensors"]}}}, "no such file"),
+        ({"model": {"kind": "hermite", "closure": {"kind": "learned",
+          "members": [MEMBERS[0], str(MODELS / "closure_shock_0.safetensors")]}}},
+         "different kinds"),
+        ({"model": {"kind": "hermite", "closure": {"kind": "learned",
+          "members": [str(MODELS / "closure_shock_0.safetensors")]}},
+          "boundaries": {"x": {"low": "wall", "high": "wall"}}}, "knows no walls"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused_before_the_run(change, words):
+    with pytest.raises(InputError, match=words):
+        assemble(parse({**FLOW, **change}), ROOT)
+
+
+def test_a_realizable_closure_runs_too(tmp_path):
+    closure = {"kind": "learned", "members": [str(MODELS / "closure_shock_0.safetensors")]}
+    ends = {"x": {"low": "open", "high": "open"}}
+    model = {"kind": "hermite", "closure": closure, "cfl": 0.6}
+    scenario = {**FLOW, "boundaries": ends, "model": model, "compare": [HME, HME]}
+    figures = run(scenario, tmp_path)["figures"]
+    assert figures["density_gap_hme6"]["value"] < 0.05
+    assert figures["density_gap_hme6_2"] == figures["density_gap_hme6"]
+
+
+def gas_scenarios():
+    paths = sorted((ROOT / "scenarios").glob("*.toml"))
+    return [path.stem for path in paths if '\nkind = "gas"' in path.read_text()]
+
+
+@pytest.mark.parametrize("name", gas_scenarios())
+def test_a_host_opens_every_gas_scenario(name):
+    settings = SHORT[name].settings if name in SHORT else ("model.particles=10",)
+    host = Host.open(name, settings)
+    begun = {name: x.clone() for name, x in host.observe().items()}
+    density = begun["density"]
+    host.step(2)
+    assert host.time > 0 and host.steps == 2
+    after = host.observe()["density"]
+    assert bool(after.isfinite().all()) and after.shape == density.shape
+    assert not torch.equal(after, density) or name in (
+        "couette",
+        "fourier",
+        "relaxation_bkw",
+    )

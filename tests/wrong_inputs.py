@@ -1,0 +1,532 @@
+"""Wrong but well-formed inputs: each must be refused, or what is odd about it be said.
+
+Every file here parses; what it means cannot be what its author meant. An input that is
+taken without a word is a silent acceptance.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms, FixScaled
+
+from scalebridge.engine.errors import InputError
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """One wrong input.
+
+    Attributes:
+        name: what is wrong with it.
+        tell: writes the file into a folder, reads it, returns what is said.
+        said: a text that the refusal or the remark must hold.
+    """
+
+    name: str
+    tell: Callable[[Path], str]
+    said: str
+
+    def answer(self, place: Path) -> str:
+        """Return the refusal, or what was said of an input that was taken."""
+        try:
+            return self.tell(place)
+        except InputError as error:
+            return str(error)
+
+    def noticed(self, place: Path) -> bool:
+        """Tell whether the input is refused or named, in a line that says why."""
+        return self.said in self.answer(place)
+
+
+def silicon(seed: int = 0, **labels: Any) -> Atoms:
+    """Eight labelled atoms of a rattled crystal."""
+    atoms = bulk("Si", cubic=True)
+    atoms.rattle(0.1, seed=seed)
+    forces = np.random.default_rng(seed).normal(size=(8, 3))
+    results = {"energy": -32.0 - 0.1 * seed, "forces": forces, **labels}
+    atoms.calc = SinglePointCalculator(atoms, **results)
+    return atoms
+
+
+def read_labels(path: Path, **keys: Any) -> str:
+    """Read labels; return what is said of them."""
+    from scalebridge.engine.data.keys import LabelKeys
+    from scalebridge.engine.data.reading import read
+
+    return " ".join(read(path, LabelKeys(**keys)).sentences)
+
+
+def dynamics(path: Path, **changes: Any) -> str:
+    """Assemble a run of a structure; return what is said of it."""
+    from scalebridge.engine.jobs import assemble
+    from scalebridge.engine.scenario import parse
+
+    structure = {"kind": "file", "path": str(path), **changes.pop("structure", {})}
+    data = {
+        "version": 1, "kind": "md", "structure": structure,
+        "potential": {"kind": "stillinger_weber"}, "ensemble": {"kind": "nve"},
+        "run": {"steps": 1, "timestep": 1.0}, **changes,
+    }  # fmt: skip
+    return " ".join(assemble(parse(data), path.parent).notes)  # type: ignore[attr-defined]
+
+
+def training(place: Path, images: list[Atoms], **changes: Any) -> str:
+    """Assemble a training on images; return what is said of it."""
+    from scalebridge.engine.jobs import assemble
+    from scalebridge.engine.scenario import parse
+
+    ase.io.write(place / "train.extxyz", images)
+    model = {
+        "kind": "higher_moments", "cutoff": 4.0, "channels": 4, "axis": 2, "products": 2,
+        "basis": 4, "fitting": [4], "members": 1,
+    }  # fmt: skip
+    data = {
+        "version": 1, "kind": "train", "data": "train.extxyz", "steps": 2, "model": model,
+        **changes,
+    }  # fmt: skip
+    return " ".join(assemble(parse(data), place).notes)  # type: ignore[attr-defined]
+
+
+# -- extended XYZ ------------------------------------------------------------------------
+
+_XYZ = (
+    ("energy nan", "energy=-32.0", "energy=nan", "energy is nan"),
+    ("energy inf", "energy=-32.0", "energy=inf", "energy is inf"),
+    ("energy a word", "energy=-32.0", "energy=low", "is no number"),
+    ("energy without a value", "energy=-32.0", "energy=", "energy"),
+    ("energy absurd", "energy=-32.0", "energy=-1e12", "absurd"),
+    ("energy twice", "energy=-32.0", "energy=-32.0 energy=-31.0", "given twice"),
+    ("energy of another name", "energy=-32.0", "E0=-32.0", "it has E0"),
+    ("energy as a list", "energy=-32.0", 'energy="-32.0 -31.0"', "no number"),
+    ("an empty group", "energy=-32.0", "group= energy=-32.0", "group has no value"),
+    ("forces of another name", "forces:R:3", "dft_forces:R:3", "it has"),
+    ("forces of two components", "forces:R:3", "forces:R:2", "columns"),
+    ("one atom too few announced", "8\nLat", "7\nLat", "the number of atoms"),
+    ("one atom too many announced", "8\nLat", "9\nLat", "line"),
+    ("no atoms", "8\nLat", "0\nLat", "announces 0 atoms"),
+    ("a negative number of atoms", "8\nLat", "-8\nLat", "announces -8 atoms"),
+    ("atoms as a real number", "8\nLat", "8.5\nLat", "the number of atoms"),
+    ("an unknown element", "Si  ", "Xx  ", "line 1"),
+    ("the placeholder X", "Si  ", "X   ", "unknown element 'X'"),
+    ("a cell twice", "Lattice=", 'Lattice="9 0 0 0 9 0 0 0 9" Lattice=', "given twice"),
+    ("a cell of zeros", "5.43 0.0 0.0 0.0 5.43 0.0 0.0 0.0 5.43",
+     "0 0 0 0 0 0 0 0 0", "periodic, but the cell is"),
+    ("a flat cell", "5.43 0.0 0.0 0.0 5.43 0.0 0.0 0.0 5.43",
+     "5.43 0 0 0 5.43 0 5.43 5.43 0", "span no volume"),
+    ("a cell with nan", "5.43 0.0 0.0 0.0 5.43", "nan 0.0 0.0 0.0 5.43", "cell"),
+    ("free and bound energy differ", "energy=-32.0", "energy=-32.0 free_energy=-32.4",
+     "energy and some free_energy"),
+    ("a stress in bar", "energy=-32.0",
+     'energy=-32.0 stress="4e4 0 0 0 4e4 0 0 0 4e4"', "stress_unit"),
+    ("six virials without an order", "energy=-32.0",
+     'energy=-32.0 virial="1 2 3 4 5 6"', "9-long"),
+    ("a stress that is not symmetric", "energy=-32.0",
+     'energy=-32.0 stress=".01 .02 0 0 .01 0 0 0 .01"', "not symmetric"),
+    ("virial and stress of one sign", "energy=-32.0",
+     'energy=-32.0 stress=".01 0 0 0 .01 0 0 0 .01" virial="1.6 0 0 0 1.6 0 0 0 1.6"',
+     "is not -volume times stress"),
+    ("a stress of five numbers", "energy=-32.0", 'energy=-32.0 virial="1 2 3 4 5"',
+     "9-long"),
+    ("charges nobody reads", "forces:R:3", "forces:R:2:initial_charges:R:1", "forces"),
+)  # fmt: skip
+
+
+def _xyz(place: Path, old: str, new: str) -> str:
+    path = place / "a.extxyz"
+    ase.io.write(path, [silicon(k) for k in range(3)])
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    return read_labels(path)
+
+
+def _rows(place: Path, change: Callable[[list[str]], list[str]]) -> str:
+    path = place / "a.extxyz"
+    ase.io.write(path, [silicon(k) for k in range(3)])
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(change(lines)) + "\n")
+    return read_labels(path)
+
+
+def _long(lines: list[str]) -> list[str]:
+    return [*lines[:4], lines[4] + " 1.0", *lines[5:]]
+
+
+def _absurd(lines: list[str]) -> list[str]:
+    return [*lines[:4], " ".join([*lines[4].split()[:-1], "1e25"]), *lines[5:]]
+
+
+def _swallowed(lines: list[str]) -> list[str]:
+    return lines[:-1]
+
+
+def _two_energies(lines: list[str]) -> list[str]:
+    return [lines[0], lines[1].replace("energy=", "free_energy="), *lines[2:]]
+
+
+# -- DeePMD, JSON ------------------------------------------------------------------------
+
+
+def system(place: Path, **arrays: Any) -> Path:
+    """Write a DeePMD system of one oxygen and two hydrogens; None leaves an array out."""
+    part = place / "system" / "set.000"
+    part.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(1)
+    texts = {"type.raw": "0 1 1", "type_map.raw": "O H", "nopbc": None}
+    content = {
+        "coord": random.random((2, 9)) * 5, "force": random.random((2, 9)),
+        "energy": [-10.0, -11.0], "box": np.tile(8 * np.eye(3).ravel(), (2, 1)),
+    }  # fmt: skip
+    for name, value in {**texts, **content, **arrays}.items():
+        if value is None:
+            continue
+        if isinstance(value, str):
+            (part.parent / name.replace("_raw", ".raw")).write_text(value)
+        else:
+            np.save(part / f"{name}.npy", np.array(value))
+    return part.parent
+
+
+_DEEPMD: tuple[tuple[str, dict[str, Any], str], ...] = (
+    ("fewer energies than frames", {"energy": [-1.0]}, "energy has 1"),
+    ("more forces than frames", {"force": np.ones((3, 9))}, "force has 3"),
+    ("forces of two atoms", {"force": np.ones((2, 6))}, "expected 9"),
+    ("coordinates of four atoms", {"coord": np.ones((2, 12))}, "expected 9"),
+    ("no box and no word of it", {"box": None}, "no box.npy, and no nopbc"),
+    ("a box of zeros", {"box": np.zeros((2, 9))}, "periodic, but the cell is"),
+    ("boxes of three lengths", {"box": np.ones((2, 3))}, "expected 9"),
+    ("no energies", {"energy": None}, "no energy.npy"),
+    ("no forces", {"force": None}, "no force.npy"),
+    ("words for numbers", {"energy": ["a", "b"]}, "no numbers"),
+    ("an energy that is no number", {"energy": [np.nan, 1.0]}, "energy is nan"),
+    ("a type without a name", {"type_raw": "0 1 2"}, "type 2 has no symbol"),
+    ("a mixed type without a name", {"real_atom_types": [[0, 1, 5]] * 2}, "type 5"),
+    ("mixed types of two atoms", {"real_atom_types": [[0, 1]] * 2}, "expected 3"),
+    ("a mixed frame of padding alone", {"real_atom_types": [[-1, -1, -1], [0, 1, 1]]},
+     "holds no atoms"),
+    ("a type map of no elements", {"type_map_raw": "TYPE_0 TYPE_1"}, "unknown element"),
+    ("half a virial", {"virial": np.ones((2, 6))}, "expected 9"),
+    ("arrays nobody reads", {"dipole": np.ones((2, 3))}, "dipole"),
+)  # fmt: skip
+
+
+def _mlearn(place: Path, **changes: Any) -> str:
+    sites = [
+        {"species": [{"element": "Si", "occu": 1}], "xyz": [0.0, 0, 0]},
+        {"species": [{"element": "Si", "occu": 1}], "xyz": [2.0, 2, 2]},
+    ]
+    entry: dict[str, Any] = {
+        "structure": {"lattice": {"matrix": (4 * np.eye(3)).tolist()}, "sites": sites},
+        "outputs": {"energy": -5.0, "forces": [[0, 0, 0.0]] * 2},
+    }
+    for key, value in changes.items():
+        if key in entry["outputs"]:
+            entry["outputs"][key] = value
+        elif key == "sites":
+            entry["structure"]["sites"] = value
+        else:
+            entry["structure"]["lattice"]["matrix"] = value
+    path = place / "a.json"
+    path.write_text(json.dumps([entry]))
+    return read_labels(path)
+
+
+_HALF = [{"species": [{"element": "Si", "occu": 0.5}], "xyz": [0.0, 0, 0]}] * 2
+_MLEARN: tuple[tuple[str, dict[str, Any], str], ...] = (
+    ("a site occupied by half", {"sites": _HALF}, "partly occupied"),
+    ("forces of one atom", {"forces": [[0, 0, 0]]}, "forces have shape"),
+    ("an energy in words", {"energy": "low"}, "not an mlearn entry"),
+    ("an energy of null", {"energy": None}, "not an mlearn entry"),
+    ("no sites", {"sites": []}, "holds no atoms"),
+    ("a lattice of zeros", {"matrix": [[0, 0, 0]] * 3}, "periodic, but the cell is"),
+)
+
+
+def _fitsnap(place: Path, styles: dict[str, str], **changes: Any) -> str:
+    entry = {
+        "Positions": [[0, 0, 0], [2, 2, 2]], "AtomTypes": ["Ta", "Ta"], "NumAtoms": 2,
+        "Lattice": (4 * np.eye(3)).tolist(), "Energy": -5.0, "Forces": [[0, 0, 0]] * 2,
+        **changes,
+    }  # fmt: skip
+    path = place / "a.json"
+    path.write_text(json.dumps({"Dataset": {"Data": [entry], **styles}}))
+    return read_labels(path)
+
+
+_FITSNAP: tuple[tuple[str, dict[str, str], dict[str, Any], str], ...] = (
+    ("energies in hartree", {"EnergyStyle": "hartree"}, {}, "EnergyStyle hartree"),
+    ("lengths in bohr", {"PositionsStyle": "bohr"}, {}, "PositionsStyle bohr"),
+    ("a pressure in stones", {"StressStyle": "stone"}, {}, "StressStyle stone"),
+    ("another number of atoms", {}, {"NumAtoms": 3}, "NumAtoms is 3"),
+    ("one position too few", {}, {"Positions": [[0, 0, 0]]}, "positions have shape"),
+)
+
+
+# -- LAMMPS ------------------------------------------------------------------------------
+
+
+def _dump(place: Path, columns: str, **keys: Any) -> Path:
+    values = {"id": "{k}", "type": "1", "element": "Si"}
+    rows = "\n".join(
+        " ".join(values.get(c, "{k}").format(k=k) for c in columns.split())
+        for k in range(1, 4)
+    )
+    path = place / "a.dump"
+    path.write_text(
+        "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n3\nITEM: BOX BOUNDS pp pp pp\n"
+        f"0 9\n0 9\n0 9\nITEM: ATOMS {columns}\n{rows}\n"
+    )
+    return path
+
+
+def _data(place: Path, atoms: int = 2) -> Path:
+    path = place / "si.data"
+    path.write_text(
+        f"remark\n\n{atoms} atoms\n1 atom types\n0 9 xlo xhi\n0 9 ylo yhi\n0 9 zlo zhi\n\n"
+        "Atoms # atomic\n\n1 1 0 0 0\n2 1 2 2 2\n"
+    )
+    return path
+
+
+# -- structures --------------------------------------------------------------------------
+
+
+def _structure(place: Path, edit: Callable[[Atoms], None], name: str = "a.extxyz",
+               **changes: Any) -> str:  # fmt: skip
+    atoms = bulk("Si", cubic=True)
+    atoms.rattle(0.05, seed=1)
+    edit(atoms)
+    ase.io.write(place / name, atoms)
+    return dynamics(place / name, **changes)
+
+
+_BATH = {"kind": "langevin", "temperature": 300.0, "relaxation": 50.0}
+
+
+def _partial(atoms: Atoms) -> None:
+    atoms.set_constraint(FixScaled(1, mask=(True, False, False)))
+
+
+def _all_fixed(atoms: Atoms) -> None:
+    atoms.set_constraint(FixAtoms(range(8)))
+
+
+def _some_fixed(atoms: Atoms) -> None:
+    atoms.set_constraint(FixAtoms([0]))
+
+
+def _column(name: str, width: int = 3) -> Callable[[Atoms], None]:
+    return lambda atoms: atoms.set_array(name, np.ones((8, width)))
+
+
+def _momenta(atoms: Atoms) -> None:
+    atoms.set_momenta(np.ones((8, 3)))
+
+
+def _germanium(atoms: Atoms) -> None:
+    atoms.symbols[3] = "Ge"
+
+
+def _same_spot(atoms: Atoms) -> None:
+    atoms.positions[1] = atoms.positions[0]
+
+
+def _flat(atoms: Atoms) -> None:
+    atoms.set_cell([5.43, 5.43, 0.001])
+
+
+_STRUCTURES: tuple[tuple[str, Callable[[Atoms], None], dict[str, Any], str], ...] = (
+    ("fixed along one axis", _partial, {"name": "POSCAR"}, "some axes only"),
+    ("all atoms fixed", _all_fixed, {}, "at least one must move"),
+    ("atoms fixed by the file", _some_fixed, {}, "1 atoms are fixed"),
+    ("velocities of no unit", _column("vel"), {}, "vel not used"),
+    ("velocities asked for, of no unit", _column("velocities"),
+     {"structure": {"keep_velocities": True}}, "velocity_unit"),
+    ("velocities asked for, none there", lambda a: None,
+     {"structure": {"keep_velocities": True}}, "no velocities"),
+    ("momenta under a bath", _momenta, {"ensemble": _BATH}, "its velocities are replaced"),
+    ("momenta and a temperature", _momenta,
+     {"structure": {"keep_velocities": True},
+      "run": {"steps": 1, "timestep": 1.0, "temperature": 3.0}}, "not with structure"),
+    ("tags nobody reads", lambda a: a.set_tags(np.arange(8)), {}, "not used: tags"),
+    ("charges nobody reads", lambda a: a.set_initial_charges(np.ones(8)), {},
+     "initial_charges"),
+    ("an element the potential lacks", _germanium, {}, "does not know Ge"),
+    ("two atoms on one spot", _same_spot, {}, "one spot"),
+    ("a cell as thin as a hair", _flat, {}, "stand on one spot"),
+    ("a frame that is not there", lambda a: None, {"structure": {"frame": 3}},
+     "no frame 3"),
+    ("another format than it is", lambda a: None, {"structure": {"format": "cif"}}, "cif"),
+    ("a format nobody knows", lambda a: None, {"structure": {"format": "xyzz"}}, "xyzz"),
+)  # fmt: skip
+
+
+def _partial_cif(place: Path) -> str:
+    atoms = bulk("Si", cubic=True)
+    ase.io.write(place / "a.cif", atoms)
+    text = (place / "a.cif").read_text()
+    (place / "a.cif").write_text(text.replace("1.0000", "0.5000", 1))
+    return dynamics(place / "a.cif")
+
+
+# -- training ----------------------------------------------------------------------------
+
+
+def _crystals(count: int = 6, **info: Any) -> list[Atoms]:
+    images = [silicon(k) for k in range(count)]
+    for atoms in images:
+        atoms.info.update(info)
+    return images
+
+
+def _pair(distance: float, k: int = 0) -> Atoms:
+    atoms = Atoms("Si2", [[0, 0, 0], [0, 0, distance]], cell=[30] * 3, pbc=True)
+    forces = np.array([[0, 0, 0.1], [0, 0, -0.1]])
+    atoms.calc = SinglePointCalculator(atoms, energy=-1.0 - k, forces=forces)
+    return atoms
+
+
+def _relabelled(images: list[Atoms], **labels: Any) -> list[Atoms]:
+    for atoms in images:
+        assert atoms.calc is not None
+        atoms.calc.results.update(labels)
+    return images
+
+
+def _contrary() -> list[Atoms]:
+    return _crystals() + _relabelled([silicon(2)], energy=-99.0)
+
+
+_LOSS = {"kind": "plain"}
+_VIRIAL = {"kind": "plain", "virial": 1.0}
+_TRAINING: tuple[tuple[str, Callable[[], list[Atoms]], dict[str, Any], str], ...] = (
+    ("a virial no frame has", _crystals, {"loss": _VIRIAL}, "loss.virial"),
+    ("no weights", _crystals, {"loss": {**_LOSS, "energy": 0.0, "force": 0.0}},
+     "every weight is 0"),
+    ("no neighbours", lambda: [_pair(6 + k / 9, k) for k in range(4)], {}, "cutoff"),
+    ("one frame", lambda: _crystals(1), {}, "two labelled frames"),
+    ("validation takes all", lambda: _crystals(2), {"validation": 0.9}, "none to train"),
+    ("groups without weight", lambda: _crystals(group="a"), {"group_weights": {"a": 0.0}},
+     "has the weight 0"),
+    ("a group of another name", lambda: _crystals(group="a"), {"group_weights": {"b": 1.0}},
+     "allowed: a"),
+    ("energies of zero", lambda: _relabelled(_crystals(), energy=0.0), {},
+     "every energy is exactly 0"),
+    ("forces of zero", lambda: _relabelled(_crystals(), forces=np.zeros((8, 3))), {},
+     "every force is exactly 0"),
+    ("two labels for one structure", _contrary, {}, "different labels"),
+    ("a frame twice", lambda: _crystals() + _crystals(1), {}, "frame"),
+    ("atoms on one spot", lambda: [*_crystals(2), _pair(1e-5)], {}, "one spot"),
+    ("a model of other elements", _crystals,
+     {"model": {"kind": "higher_moments", "species": ["Ge"], "cutoff": 4.0}}, "Si"),
+    ("a stress of the other sign", lambda: stressed(-1.0), {"loss": _VIRIAL},
+     "the sign were the other one"),
+    ("a stress in another unit", lambda: stressed(40.0), {"loss": _VIRIAL},
+     "does not fit energies and forces"),
+)  # fmt: skip
+
+
+def stressed(factor: float) -> list[Atoms]:
+    """Strained copper of EMT with its stress times a factor."""
+    from ase.calculators.emt import EMT
+
+    images = []
+    for k in range(16):
+        random = np.random.default_rng(k)
+        atoms = bulk("Cu", cubic=True)
+        strain = np.eye(3) + random.uniform(-0.05, 0.05, (3, 3))
+        atoms.set_cell(atoms.cell[:] @ strain, scale_atoms=True)
+        atoms.rattle(0.05, seed=k)
+        atoms.calc = EMT()
+        results = {
+            "energy": atoms.get_potential_energy(), "forces": atoms.get_forces(),
+            "stress": factor * atoms.get_stress(),
+        }  # fmt: skip
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        images.append(atoms)
+    return images
+
+
+# -- writing -----------------------------------------------------------------------------
+
+
+def _written(place: Path, form: str, **changes: Any) -> str:
+    from dataclasses import replace
+
+    from scalebridge.engine.data.reading import read_frames
+    from scalebridge.engine.data.writing import write
+
+    ase.io.write(place / "a.extxyz", silicon())
+    frames = [replace(f, **changes) for f in read_frames(place / "a.extxyz")]
+    return " ".join(write(frames, form, place / "out"))
+
+
+def _lost_steps(place: Path) -> str:
+    atoms = silicon()
+    ase.io.write(place / "a.extxyz", [atoms] * 3)
+    data = (place / "a.extxyz").read_text().splitlines()
+    (place / "a.extxyz").write_text("\n".join([*data[:10], "a remark", *data[10:]]))
+    return read_labels(place / "a.extxyz")
+
+
+_SLAB = {"periodic": np.array([True, True, False])}
+_CLUSTER = {"periodic": np.zeros(3, bool)}
+
+
+def every() -> Iterator[Wrong]:
+    """Yield all wrong inputs."""
+    for name, old, new, said in _XYZ:
+        yield Wrong(f"xyz: {name}", lambda p, a=old, b=new: _xyz(p, a, b), said)
+    changes = (
+        (_long, "columns"), (_absurd, "absurd"), (_swallowed, "ends before"),
+        (_two_energies, "energy_key"),
+    )  # fmt: skip
+    for change, said in changes:
+        yield Wrong(f"xyz: {change.__name__}", lambda p, c=change: _rows(p, c), said)
+    yield Wrong("xyz: a remark between frames", _lost_steps, "the number of atoms")
+    for name, arrays, said in _DEEPMD:
+        yield Wrong(
+            f"deepmd: {name}", lambda p, a=arrays: read_labels(system(p, **a)), said
+        )
+    for name, values, said in _MLEARN:
+        yield Wrong(f"mlearn: {name}", lambda p, c=values: _mlearn(p, **c), said)
+    for name, styles, values, said in _FITSNAP:
+        yield Wrong(
+            f"fitsnap: {name}", lambda p, s=styles, c=values: _fitsnap(p, s, **c), said
+        )
+    forces = "id element x y z fx fy fz"
+    yield Wrong(
+        "lammps: a dump as labels", lambda p: read_labels(_dump(p, forces)), "no energies"
+    )
+    yield Wrong("lammps: data as labels", lambda p: read_labels(_data(p)), "no energies")
+    yield Wrong(
+        "lammps: types without elements",
+        lambda p: dynamics(_dump(p, "id type x y z")), "say which elements",
+    )  # fmt: skip
+    yield Wrong("lammps: data without masses", lambda p: dynamics(_data(p)), "species")
+    yield Wrong("cif: sites occupied by half", _partial_cif, "occupied in part")
+    for name, edit, changes_, said in _STRUCTURES:
+        yield Wrong(
+            f"structure: {name}", lambda p, e=edit, c=changes_: _structure(p, e, **c), said
+        )
+    for name, images, changes_, said in _TRAINING:
+        yield Wrong(
+            f"training: {name}",
+            lambda p, i=images, c=changes_: training(p, i(), **c), said,
+        )  # fmt: skip
+    for form in ("deepmd-data", "deepmd-mixed", "fitsnap"):
+        yield Wrong(
+            f"export: a slab as {form}", lambda p, f=form: _written(p, f, **_SLAB),
+            "along some axes only",
+        )  # fmt: skip
+    yield Wrong(
+        "export: a cluster as mlearn", lambda p: _written(p, "mlearn", **_CLUSTER), "cell"
+    )
