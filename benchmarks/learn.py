@@ -133,6 +133,7 @@ def silicon(arm: str, seed: int, quick: bool = False) -> dict[str, Any]:
     return {
         "arm": arm,
         "seed": seed,
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "labels": watch.labels,
         "worst": watch.worst,
         "mean": watch.mean,

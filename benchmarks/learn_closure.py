@@ -20,7 +20,7 @@ import torch
 
 from scalebridge.engine import scenario
 from scalebridge.engine.bench import Recorder
-from scalebridge.engine.learn.closures import FlowLabel, FlowSample, flux_error
+from scalebridge.engine.learn.closures import FlowLabel, FlowSample, flux_errors
 from scalebridge.engine.learn.explorers.flows import DECADES, HELD_OUT
 from scalebridge.engine.learn.labelers.kinetic import KineticLabeler
 from scalebridge.engine.learn.selection import Batch
@@ -73,7 +73,7 @@ def by_stratum(
     """Return the root mean square error of every stratum."""
     found: dict[str, list[float]] = {}
     for sample, label in test:
-        square = flux_error(committee, sample, label) ** 2
+        square = float(flux_errors(committee, [(sample, label)])) ** 2
         found.setdefault(sample.stratum, []).append(square)
     return {name: math.sqrt(sum(each) / len(each)) for name, each in found.items()}
 

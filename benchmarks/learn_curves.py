@@ -177,7 +177,11 @@ def record_errors(
         low, high = interval(last)
         said.append(f"{arm} {np.mean(last):.3f} ({low:.3f} to {high:.3f})")
     labels = max(run["labels"][-1] for run in runs)
-    note = f"eV/angstrom at {labels} labels, 95 % intervals of the mean: {', '.join(said)}"
+    made = {str(run.get("date", "2026-11-21 or before")) for run in runs}
+    note = (
+        f"at {labels} labels, 95 % intervals of the mean: {', '.join(said)}; curves made "
+        f"{', '.join(sorted(made))}"
+    )
     record(figure, float(np.mean(mine)), "eV/angstrom", goal=target, better="lower",
            spread=interval(mine), note=note)  # fmt: skip
 

@@ -193,6 +193,9 @@ SHORT: dict[str, Shortened] = {
         ),
         TRAINED, SAMPLED,
     ),
+    "elt_copper": Shortened(
+        (*_TINY_LOOP, "initial=1", "explorer.steps=10"), TRAINED, BASIS
+    ),
     "elt_h4": Shortened(
         (
             *_TINY_LOOP, "initial=1", "explorer.steps=5", "labeler.basis='sto-3g'",
