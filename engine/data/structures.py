@@ -119,6 +119,7 @@ def _lammps(path: Path, form: str, keys: StructureKeys) -> dict[str, Any]:
     """
     with opened(path) as file:
         head = file.read(1 << 16).decode("latin-1")
+    _check_count(path, head)
     options: dict[str, Any] = {}
     unit = re.search(r"units = (\w+)|ITEM: UNITS\s+(\w+)", head)
     if unit:
@@ -143,6 +144,15 @@ def _lammps(path: Path, form: str, keys: StructureKeys) -> dict[str, Any]:
     if "element" not in names:
         options["specorder"] = list(keys.species) or None
     return options
+
+
+def _check_count(path: Path, head: str) -> None:
+    """Refuse a file that announces more atoms than it has bytes: ASE would count on."""
+    size = path.stat().st_size * 100  # packed text, too
+    for count in re.findall(r"NUMBER OF ATOMS\s+(\S+)|^\s*(\d+)\s+atoms", head, re.M):
+        number = next(filter(None, count))
+        if not number.isdecimal() or not 0 < int(number) <= size:
+            raise InputError(f"{path}: announces {number[:40]} atoms")
 
 
 def _known(symbol: str, where: str) -> None:
