@@ -362,7 +362,7 @@ def _launch(run: Callable) -> Callable:
 @contextmanager
 def shadow_device() -> Iterator[Tally]:
     """Give torch and the kernels a CUDA device; yields the tally, kept up to date."""
-    kernel = type(k_normals._kernel._primal)  # the class of all kernels, whatever the language
+    kernel = type(k_normals._kernel._primal)  # the class of all kernels
     global _tally
     before, _tally = _tally, Tally()
     runtime.start("cpu")
