@@ -514,7 +514,7 @@ DRAWN = f"{MOVED}; the set-point of this step is made on the host"
 CELL = f"{MOVED}; whether the cell has changed; sums over systems; a solver's info"
 TABLES = "lists of indices are copied at every use"
 NEWTON = "whether Newton's method for the Maxwellian has converged"
-WALKERS = "whether walkers and energies are finite; acceptance; random numbers of the host"
+WALKERS = "whether energies and the direction are finite, whether a matrix is definite"
 
 EXCEPTIONS: dict[str, Short] = {
     "md lennard-jones": Short(SPEED, MOVED, 1),
@@ -548,10 +548,10 @@ EXCEPTIONS: dict[str, Short] = {
     "steady line": Short(
         GAS_PACKAGE, f"{NEWTON}; how far the residual fell", 150, 25, True
     ),
-    "vmc molecule, spring": Short(VMC, WALKERS, 14, 8),
-    "vmc molecule, adam": Short(VMC, WALKERS, 12, 8),
-    "vmc ising": Short(VMC, f"{WALKERS}; each flip", 22, 5),
-    "vmc heisenberg": Short(VMC, f"{WALKERS}; each flip", 34, 5),
+    "vmc molecule, spring": Short(VMC, f"{WALKERS}; the nuclei are copied", 3, 8),
+    "vmc molecule, adam": Short(VMC, f"{WALKERS}; the nuclei are copied", 2, 8),
+    "vmc ising": Short(VMC, f"{WALKERS}; each flip", 10, 4),
+    "vmc heisenberg": Short(VMC, f"{WALKERS}; each flip", 22, 4),
     "deep ritz": Short(VMC, "whether a shorter step is lower; means", 12, 2, True),
 }
 

@@ -134,7 +134,7 @@ class Electrons:
             taken, log = self._accept(proposed, log, torch.zeros_like(log), rng)
             walkers = torch.where(taken, proposed, walkers)
         share = accepted / self.moves
-        width = width * torch.exp(0.2 * (share - self.target)).to(width)
+        width = width.to(share) * torch.exp(0.2 * (share - self.target))
         return Swept(walkers, width, share, (~good).sum())
 
     def _accept(

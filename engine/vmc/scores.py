@@ -161,7 +161,7 @@ def write_scores(flat: Flat, how: Layout, walkers: Tensor, out: Tensor) -> None:
             out[:, place.flatten().to(out.device)] += outer
     for name, gradient in zip(how.copied, found[len(probes) :], strict=True):
         if gradient is not None:
-            out[:, flat.slices[name][0]] = gradient.flatten(1)
+            out[:, flat.slices[name][0]] = gradient.reshape(batch, -1)
 
 
 def _call(module: nn.Module, own: dict[str, Tensor], walker: Tensor) -> Tensor:
