@@ -24,7 +24,7 @@ AT_ONCE = 1000
 """Atoms of one evaluation; bounds memory."""
 
 SKIN = 0.1
-"""Margin of neighbour lists, angstrom; a calculator's range is not known and counts as 0."""
+"""Margin of neighbour lists, angstrom; the range of a calculator counts as 0."""
 
 
 @dataclass(frozen=True)
