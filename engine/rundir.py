@@ -498,8 +498,9 @@ def read_resolved(path: Path) -> dict[str, Any]:
     file = path / "resolved.json"
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-        # folders of the first edition have no hash of their own
-        intact = record.get("sha256", _own_hash(record)) == _own_hash(record)
+        # a folder of the first edition has no hash; what is none has no scenario either
+        first = "sha256" not in record and bool(record["scenario"])
+        intact = first or record["sha256"] == _own_hash(record)
         for key, kind in _FORM.items():
             if not isinstance(record.get(key, kind()), kind):
                 raise TypeError(key)

@@ -22,7 +22,7 @@ from .goal import Sensitivity, Window, sensitivities
 from .labelling import Labelled, Plan, Request, label_until_known
 from .particles import ParticleShock
 from .properties import Collisions, innermost
-from .shock import KNUDSEN, Profile, ShockTube, integral_measure, solve
+from .shock import KNUDSEN, Profile, ShockTube, integral_measure, refined, solve
 
 STEPS = 6
 """Levels that the progress bar counts."""
@@ -307,8 +307,10 @@ class Chain:
             moved.append(float(goal(gas).detach()))
         difference = (moved[0] - moved[1]) / (2 * self.difference)
         similar = self._similarity(tube, law - scale, prandtl, near)
-        finer = replace(tube, cells=round(1.5 * tube.cells))
-        grid = solve(finer, law - scale, prandtl)[0].inverse_thickness.detach().log()
+        coarser = replace(tube, cells=round(tube.cells / 1.5))
+        begun = refined(near[0], tube, coarser), near[1]
+        coarse, _ = solve(coarser, law - scale, prandtl, begun)
+        change = own_value.value - float(coarse.inverse_thickness.detach().log())
         return {
             "value": own_value.value,
             "rows": own_value.rows,
@@ -318,8 +320,8 @@ class Chain:
             "by_wall": by_wall,
             "by_wall_difference": difference,
             "similarity": similar,
-            # the scheme is of second order: what is left at 1.5 times the cells is known
-            "grid": float(grid - own_value.value) * 1.5**2 / (1.5**2 - 1),
+            # of second order: what is left is a known share of the last refinement
+            "grid": change / (1.5**2 - 1),
             **self._levels(labels, goal, own, pair),
         }
 

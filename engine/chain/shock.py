@@ -151,6 +151,18 @@ def profile_of(tube: ShockTube, line: LineKinetics, f: Tensor) -> Profile:
     )
 
 
+def refined(f: Tensor, coarse: ShockTube, fine: ShockTube) -> Tensor:
+    """Return a distribution ``[parts, cells, nodes]`` on the cells of another grid.
+
+    Linear between cell centres; what is asked beyond them is that of the outer cells.
+    """
+    x, h = fine.grid.centers(0), coarse.grid.spacing[0]
+    place = ((x + coarse.extent) / h - 0.5).clamp(0, coarse.cells - 1)
+    left = place.floor().long().clamp(max=coarse.cells - 2)
+    share = (place - left)[:, None]
+    return (1 - share) * f[:, left] + share * f[:, left + 1]
+
+
 def solve(
     tube: ShockTube,
     ln_viscosity: Tensor,

@@ -43,7 +43,6 @@ class StartSection(Section):
     replicas: Count = 1
     """Walkers at each temperature."""
 
-
     @model_validator(mode="after")
     def _ramps(self) -> Self:
         if self.final_temperatures and len(self.final_temperatures) != len(

@@ -19,6 +19,7 @@ the price of a source ``alpha psi`` (alpha is zero up to round-off when the rese
 Rankine and Hugoniot).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -300,6 +301,8 @@ def _descend(
 def _left(model: LineKinetics, f: Tensor, alpha: float, mass: Tensor) -> float:
     with torch.no_grad():
         rho, _, t, _ = model.fields(model.moments(f))
+        if not bool(((rho > 0) & (t > 0)).all()):  # no gas: a step that was too long
+            return math.inf
         r = model.residual(f) + alpha * _source(model, f)
         scaled = r * model.relaxation_time(rho, t)[:, None]
         off = abs(float(_mass(model, f) - mass))
