@@ -141,7 +141,7 @@ def run(
     """Run a scenario: a file, or the name of a shipped one (see `engine list`)."""
     from . import commands
     from .interop.cluster import execution
-    from .rundir import begun
+    from .resolved import begun
 
     if resume and out is None:
         raise InputError("--resume: needs --out, the folder of the run to continue")

@@ -35,7 +35,8 @@ from torch import Tensor
 
 from .errors import DamagedFileError, EngineError, InputError
 from .protocols import Outcome
-from .snapshot import STORE, Snapshots, refuse_links, sha256
+from .resolved import begun, own_hash, read_resolved, refuse_links
+from .snapshot import STORE, Snapshots, sha256
 
 KEPT_CHECKPOINTS = 2
 _PACKAGES = (
@@ -127,11 +128,6 @@ def versions() -> dict[str, str]:
 
 _UNBEGUN = ("lock", "scenario.toml", "checkpoints")
 """What a run makes before ``resolved.json``, which makes the folder a run folder."""
-
-
-def begun(path: Path) -> bool:
-    """Tell whether a folder holds a run that can be resumed."""
-    return (path / "resolved.json").is_file()
 
 
 def _vacant(path: Path) -> bool:
@@ -300,7 +296,7 @@ class RunFolder:
     def write_resolved(self, record: Mapping[str, Any]) -> None:
         """Write ``resolved.json`` with its own hash."""
         kept = json.loads(json.dumps({**record, "sha256": ""}, default=str))
-        kept["sha256"] = _own_hash(kept)
+        kept["sha256"] = own_hash(kept)
         write_text(self.path / "resolved.json", json.dumps(kept, indent=1))
 
     # -- events ----------------------------------------------------------------------
@@ -484,36 +480,6 @@ def verify(path: Path, names: tuple[str, ...] | None = None) -> int:
                 f"{file}: damaged (its sha256 differs from the manifest)"
             )
     return len(chosen)
-
-
-_FORM = {"scenario": dict, "versions": dict, "inputs": dict, "base": str, "command": str}
-
-
-def read_resolved(path: Path) -> dict[str, Any]:
-    """Return the content of ``resolved.json`` of a run folder.
-
-    Raises:
-        DamagedFileError: it is not what was written.
-    """
-    file = path / "resolved.json"
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-        # a folder of the first edition has no hash; what is none has no scenario either
-        first = "sha256" not in record and bool(record["scenario"])
-        intact = first or record["sha256"] == _own_hash(record)
-        for key, kind in _FORM.items():
-            if not isinstance(record.get(key, kind()), kind):
-                raise TypeError(key)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DamagedFileError(f"{file}: damaged: not what a run wrote") from error
-    if not intact:
-        raise DamagedFileError(f"{file}: damaged (its sha256 differs)")
-    return record
-
-
-def _own_hash(record: Mapping[str, Any]) -> str:
-    bare = {key: value for key, value in record.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(bare, sort_keys=True).encode()).hexdigest()
 
 
 _CHANGING = "file:"

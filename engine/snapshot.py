@@ -34,21 +34,6 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def refuse_links(path: Path) -> None:
-    """Refuse a folder that holds links or special files: nothing is written through them.
-
-    Raises:
-        InputError: names the first one.
-    """
-    for folder, folders, files in os.walk(path):
-        for name in (*folders, *files):
-            inner = Path(folder, name)
-            if inner.is_symlink():
-                raise InputError(f"{inner}: is a link; a run folder holds none")
-            if not (inner.is_dir() or inner.is_file()) and inner.exists():
-                raise InputError(f"{inner}: is neither a file nor a folder")
-
-
 @dataclass
 class Snapshots:
     """Takes and restores snapshots of one run folder.
@@ -158,4 +143,4 @@ def _content(file: Path) -> Tensor:
     return torch.from_numpy(np.frombuffer(file.read_bytes(), np.uint8).copy())
 
 
-__all__ = ["STORE", "Snapshots", "refuse_links", "sha256"]
+__all__ = ["STORE", "Snapshots", "sha256"]

@@ -122,7 +122,18 @@ _STEEP = (
     "time.average_from=0.2", *_PARTICLES,
 )  # fmt: skip
 
+_CHAIN = (
+    "shock.mach=[2.0]", "shock.cells=60", "shock.nodes=40", "shock.extent=12.0",
+    "shock.settling=800", "shock.particles.mach=[2.0]", "shock.particles.settling=100",
+    "shock.particles.steps=160", "shock.particles.per_free_path=40",
+    "transport.temperatures=[500.0]", "transport.quantum=false",
+)  # fmt: skip
+
 SHORT: dict[str, Shortened] = {
+    "argon_shock": Shortened(_CHAIN, portable=CERTIFIED),
+    "helium_shock": Shortened(
+        (*_CHAIN, "labels.labeler={kind='published'}"), portable=CERTIFIED
+    ),
     "argon_dsmc_shock": Shortened(_STEEP, portable=SINGLE),
     "dsmc_couette": Shortened(_WALLS, portable=SINGLE),
     "dsmc_fourier": Shortened(_WALLS, portable=SINGLE),

@@ -526,7 +526,7 @@ EXCEPTIONS: dict[str, Short] = {
     "md compressed smooth edition": Short(SPEED, MOVED, 1),
     "md fixed atoms": Short(SPEED, f"{MOVED}; sums over systems; the step's number", 6, 1),
     "md adjoint": Short(
-        SPEED, f"{MOVED}, four times; a list; norms of the adjoint", 38, 25
+        SPEED, f"{MOVED}, four times; a list, of finite positions; the adjoint", 40, 25
     ),
     "md langevin": Short(SPEED, DRAWN, 1, 1),
     "md bussi": Short(SPEED, DRAWN, 1, 1),

@@ -132,7 +132,7 @@ def thickness(p, settled):
 def test_a_steady_shock_is_at_rest(settled):
     line = shock(PARAMETERS)
     assert settled.residual < 1e-5
-    assert abs(settled.source) < 1e-3
+    assert abs(settled.source) < 5e-3
     moved = line.step(settled.f, 0.04) - settled.f
     # the box cuts the shock's tails off: that is what the source makes up for
     assert float(moved.abs().max()) < 1e-4
@@ -201,5 +201,5 @@ def test_a_start_far_from_steady_is_refused():
     line = shock(PARAMETERS)
     with torch.no_grad():
         f = start_of(1.6, 5 / 3, line.equilibrium).flip(1)
-    with pytest.raises(GuardError, match="march longer"):
+    with pytest.raises(GuardError, match="start nearer"):
         steady.solve(line, f, most=3)

@@ -23,8 +23,7 @@ import numpy as np
 import zarr
 
 from ..engine.errors import DamagedFileError, InputError
-from ..engine.rundir import begun, read_resolved
-from ..engine.snapshot import refuse_links
+from ..engine.resolved import begun, read_resolved, refuse_links
 from .style import unit_of
 
 COORDINATES = (

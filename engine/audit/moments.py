@@ -586,7 +586,8 @@ def entropy(subject: ClosureSubject, samples: int = 64) -> Finding:
         return 0.5 * scaled.square().sum(-1).mean(1)
 
     before = distance(w)
-    after = distance(primitive(world.step(world.start(w)).moments))
+    moved = world.step(world.start(w.movedim(-1, 1)))
+    after = distance(primitive(moved.moments.movedim(1, -1)))
     rise = float(((after - before) / before).max())
     detail = f"largest rise of the distance from equilibrium, {samples} states"
     return at_most("entropy production", worst([rise, 0.0]), 1e-10, detail=detail)

@@ -213,7 +213,7 @@ def _adjoint(a: _Factors, by_f: Tensor) -> tuple[Tensor, Tensor]:
     return _unrows((a.inverse.mT @ inside[..., None])[..., 0], by_f), answer[-1]
 
 
-STALLED = 4
+STALLED = 8
 """Steps of Newton's method without progress after which the best state is taken."""
 
 _SHORT, _GROWTH = 0.5, 1.5
