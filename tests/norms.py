@@ -130,9 +130,9 @@ _CHAIN = (
 )  # fmt: skip
 
 SHORT: dict[str, Shortened] = {
-    "argon_shock": Shortened(_CHAIN, portable=CERTIFIED),
+    "argon_shock": Shortened(_CHAIN, slow=True, portable=CERTIFIED),
     "helium_shock": Shortened(
-        (*_CHAIN, "labels.labeler={kind='published'}"), portable=CERTIFIED
+        (*_CHAIN, "labels.labeler={kind='published'}"), slow=True, portable=CERTIFIED
     ),
     "argon_dsmc_shock": Shortened(_STEEP, portable=SINGLE),
     "dsmc_couette": Shortened(_WALLS, portable=SINGLE),

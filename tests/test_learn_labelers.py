@@ -1,7 +1,4 @@
-"""Labelers that are other programs, batch systems, time limits: and their failures.
-
-Where a test answers a complaint that users of DP-GEN filed, its number is named.
-"""
+"""Labelers that are other programs, batch systems, time limits: and their failures."""
 
 import json
 import os
@@ -196,7 +193,7 @@ def vasp(tmp_path, monkeypatch, allowed):
 
 
 def test_the_path_of_vasp(vasp, tmp_path):
-    """Complaint 522: what was computed is kept, inputs beside outputs."""
+    """What was computed is kept, inputs beside outputs."""
     sample, run = copper(), tmp_path / "run"
     store = store_in(run, vasp)
     compute(store, vasp, sample)
@@ -209,7 +206,7 @@ def test_the_path_of_vasp(vasp, tmp_path):
 
 
 def test_a_label_that_did_not_converge_is_none(vasp, tmp_path):
-    """Complaints 711 and 485: an unconverged calculation must not become data."""
+    """An unconverged calculation must not become data."""
     (tmp_path / "hard").touch()
     with pytest.raises(LabelError, match="vasp: did not converge"):
         vasp.label(copper())
@@ -279,7 +276,7 @@ def test_no_shell_reads_a_command(tmp_path, allowed):
 
 
 def test_a_label_over_its_time_limit_fails_alone(tmp_path):
-    """Complaint 1277: one hanging calculation must not hang the run."""
+    """One hanging calculation must not hang the run."""
 
     job = toy.loop(
         labeler=Hanging(), rounds=0, attempts=1, pool=execution.Processes(2, seconds=2.0)
@@ -310,7 +307,7 @@ class Hanging(toy.Teacher):
     ],
 )  # fmt: skip
 def test_what_a_job_script_holds(kind, lines):
-    """Complaints 311 and 453: account, partition, GPU and modules can be said."""
+    """Account, partition, GPU and modules can be said."""
     pytest.importorskip("dask_jobqueue")
     part = {"slurm": execution.Slurm, "pbs": execution.Pbs}[kind](
         workers=2, walltime="01:30:00", memory="8GB", cores=8, queue="fast",
@@ -334,7 +331,7 @@ def test_a_batch_system_that_is_not_here_is_named(monkeypatch):
 
 
 def test_an_audit_whose_labels_fail_keeps_the_model(tmp_path):
-    """A run whose last labels fail has its model, its data and its counts (1363, 1557)."""
+    """A run whose last labels fail has its model, its data and its counts."""
     settings = [
         "rounds=1", "initial=1", "execution={kind='serial'}", "audit.frames=2",
         "training.steps=2", "model.channels=4", "model.axis=2", "model.products=2",
@@ -372,7 +369,7 @@ class Failing:
 
 
 def test_all_labels_failing_names_the_reason(tmp_path):
-    """Complaint 1557: the reason of a failed task is said, not a path to search."""
+    """The reason of a failed task is said, not a path to search."""
     job = toy.loop(labeler=toy.Teacher(refuses=1.4), tolerated=0.0)
     with pytest.raises(EngineError, match="SCF did not converge in 50 cycles"):
         toy.run(tmp_path / "run", job)

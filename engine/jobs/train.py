@@ -151,6 +151,7 @@ def _ranges(form: Any, frames: Sequence[LabelledFrame]) -> Any:
         network = replace(network, cutoff=cutoff)
         form = network if whole else replace(form, network=network)
     if isinstance(form, ZblSum):
+        assert form.cutoff is not None  # given above, or by the data
         form = form.with_range(shortest(TrainingSet.of(frames, form.species, form.cutoff)))
     return form
 
