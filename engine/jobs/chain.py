@@ -100,6 +100,11 @@ def _ends(tube: ShockTube, mach: float) -> tuple[float, float]:
 
 def _check_reach(s: ChainScenario, known: Published, window: Window) -> None:
     """Refuse gas that is hotter than the nearest separation describes."""
+    if s.labels.nearest * BOHR < known.smallest:
+        raise InputError(
+            f"labels.nearest: {s.labels.nearest:g} bohr; the potential of {known.symbol} "
+            f"is published from {known.smallest / BOHR:.3g} bohr on"
+        )
     first = min(s.labels.start) - 0.5 * s.potential.length
     r = torch.tensor(max(first * BOHR, known.smallest), dtype=torch.float64)
     highest = float(known.pair(r)) / 45.0

@@ -1,5 +1,6 @@
 """What a scenario of the chain from quantum chemistry to a shock may say."""
 
+import itertools
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -9,6 +10,11 @@ from ..learn.labelers.dimer import DimerLabeler
 from .base import Common, Section
 
 Positive = Annotated[float, Field(gt=0)]
+Kelvin = Annotated[float, Field(ge=20, le=20_000)]
+"""Of a gas of atoms: neither a condensate nor a plasma."""
+
+CLOSEST = 0.1
+"""Bohr between two labels: nearer ones say the same and amplify their errors."""
 
 
 class AtomsSection(Section):
@@ -71,17 +77,27 @@ class LabelsSection(Section):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if len(set(self.start)) < len(self.start):
-            raise ValueError("start: separations repeat")
         if self.nearest >= self.farthest:
             raise ValueError("nearest must lie below farthest")
+        inner, outer = min(self.start), max(self.start)
+        if inner < self.nearest or outer > self.farthest:
+            raise ValueError(
+                f"start: {inner:g} to {outer:g} bohr; allowed is nearest = "
+                f"{self.nearest:g} to farthest = {self.farthest:g}"
+            )
+        rising = sorted(self.start)
+        gap = min(b - a for a, b in itertools.pairwise(rising))
+        if gap < CLOSEST:
+            raise ValueError(
+                f"start: two separations {gap:.2g} bohr apart; at least {CLOSEST:g}"
+            )
         return self
 
 
 class PotentialSection(Section):
     """What is assumed of the potential between labels."""
 
-    length: Positive = 1.0
+    length: Annotated[float, Field(ge=0.1, le=5)] = 1.0
     """Over which the relative correction varies, bohr."""
     amplitude: Annotated[float, Field(gt=0, le=0.5)] = 0.02
     """Of the relative correction."""
@@ -90,7 +106,7 @@ class PotentialSection(Section):
 class TransportSection(Section):
     """The dilute gas."""
 
-    temperatures: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=64)] = (
+    temperatures: Annotated[tuple[Kelvin, ...], Field(min_length=1, max_length=64)] = (
         300.0, 500.0, 700.0, 1000.0,
     )  # fmt: skip
     """K, at which it is compared with the published potential."""
@@ -116,7 +132,7 @@ class ParticlesSection(Section):
 class ShockSection(Section):
     """The shocks, all in the same gas ahead."""
 
-    temperature: Positive = 300.0
+    temperature: Kelvin = 300.0
     """K, ahead."""
     pressure: Positive = 6.67
     """Pa, ahead."""
