@@ -220,7 +220,8 @@ class StopRule:
                 for error in round.strata[name].errors
             ]
             if len(points) > 1:
-                here = np.array(points) - np.mean(points, axis=0)
+                here = np.array(points)
+                here -= here.mean(0)
                 x, y = [*x, *here[:, 0]], [*y, *here[:, 1]]
         freedom = len(x) - len(missed) - 1
         spread = float(np.square(x).sum())

@@ -254,9 +254,9 @@ def fast(potential: Potential, state: ParticleState) -> Potential:
         return potential
     if isinstance(whole := potential.module, ZblSumPotential):
         network = LearnedPotential(whole.network, potential.deviation_factor)
-        config, species = whole.config, potential.species
-        charges = tuple(float(number) for number in config.charges)
-        core = Zbl(charges, config.inner, config.outer, species)
+        species, repulsion = potential.species, whole.repulsion
+        charges = tuple(repulsion.charges.tolist())
+        core = Zbl(charges, repulsion.inner, repulsion.outer, species)
         return Sum((fast(network, state), core), potential.cutoff, species)
     return expanded(potential) or agreeing(potential, state) or potential
 

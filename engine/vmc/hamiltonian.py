@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
@@ -54,9 +54,9 @@ class Molecule:
     down: int
     exact: float | None = None
     source: str = ""
-    envelope: ClassVar[Envelope] = "exponential"
-    cusps: ClassVar[tuple[float, float] | None] = (0.5, 0.25)
-    bosons: ClassVar[bool] = False
+    envelope: Envelope = field(default="exponential", init=False)
+    cusps: tuple[float, float] | None = field(default=(0.5, 0.25), init=False)
+    bosons: bool = field(default=False, init=False)
 
     @property
     def electrons(self) -> int:

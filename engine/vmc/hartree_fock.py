@@ -118,9 +118,9 @@ def _solve(molecule: "Molecule", basis: str) -> HartreeFock:
             'wavefunction.basis, or wavefunction.orbitals = "none"'
         )
     field.get_hcore = lambda *_: bare
-    found = torch.as_tensor(field.mo_coeff[:, : molecule.up], dtype=torch.float64)
-    overlap = torch.as_tensor(field.get_ovlp(), dtype=torch.float64)
-    closed, single = found[:, : molecule.down], found[:, molecule.down :]
+    orbitals = torch.as_tensor(field.mo_coeff, dtype=torch.float64)[:, : molecule.up]
+    overlap = torch.as_tensor(mole.intor("int1e_ovlp"), dtype=torch.float64)
+    closed, single = orbitals[:, : molecule.down], orbitals[:, molecule.down :]
     localised = torch.cat([_localised(closed, overlap), _localised(single, overlap)], 1)
     cartesian = torch.as_tensor(mole.cart2sph_coeff(), dtype=torch.float64)
     energy = float(field.energy_tot(field.make_rdm1()))

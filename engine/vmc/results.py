@@ -114,7 +114,7 @@ class Finish:
             "reseeded_walkers": Figure(float(reseeded)),
         }
         course = _course(folder)
-        line = extrapolate(*course.T) if len(course) else None
+        line = extrapolate(course[:, 0], course[:, 1]) if len(course) else None
         made = [*checks(result, problem.exact), *equilibrium(result)]
         made += accuracy_checks(problem, result, course[:, 0].tolist())
         if self.reference is not None:

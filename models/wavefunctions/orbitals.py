@@ -114,10 +114,10 @@ class TabulatedOrbitals(nn.Module):
         plain = not isinstance(r, Jet)
         x = (r if plain else r.value)[:, :, None] - self.positions
         d = x.norm(dim=-1, keepdim=True)
-        radial = self._radial(d, plain)
-        if not plain:
+        radial, *derivatives = self._radial(d, plain)
+        if derivatives:
             unit = (x / d.clamp(min=1e-30)).movedim(-1, 0)[..., None]
-            f, g, h = radial
+            f, (g, h) = radial, derivatives
             radial = torch.cat([f[None], g * unit, (h + 2 * g / d.clamp(min=1e-30))[None]])
         found = self._spherical(radial)
         if len(self.radials):
@@ -132,8 +132,8 @@ class TabulatedOrbitals(nn.Module):
     def _spherical(self, radial: Tensor) -> Tensor:
         return radial[..., : self.orbitals].sum(-2)
 
-    def _radial(self, d: Tensor, plain: bool) -> Tensor | tuple[Tensor, Tensor, Tensor]:
-        """Return values ``[batch, n, centres, radials]``, or with two derivatives by d."""
+    def _radial(self, d: Tensor, plain: bool) -> list[Tensor]:
+        """Return values ``[batch, n, centres, radials]``, unless plain also derivatives."""
         near = 1 / (d + REACH)
         t = INTERVALS * d * near
         cell = t.detach().floor().clamp(0, INTERVALS - 1)
@@ -147,7 +147,7 @@ class TabulatedOrbitals(nn.Module):
         for k in (4, 3, 2, 1, 0):
             value = torch.addcmul(c[k], value, u)
         if plain:
-            return value
+            return [value]
         slope = torch.addcmul(c[4], c[5], u, value=1.25) * 4
         slope = torch.addcmul(3 * c[3], slope, u)
         slope = torch.addcmul(2 * c[2], slope, u)
@@ -156,7 +156,7 @@ class TabulatedOrbitals(nn.Module):
         bend = torch.addcmul(6 * c[3], bend, u)
         bend = torch.addcmul(2 * c[2], bend, u)
         rate = INTERVALS * REACH * near.square()
-        return value, slope * rate, bend * rate.square() - 2 * slope * rate * near
+        return [value, slope * rate, bend * rate.square() - 2 * slope * rate * near]
 
     def _angular(self, x: Tensor, plain: bool) -> Tensor:
         """Monomials of every function, or their local jets ``[5, batch, n, functions]``."""
