@@ -641,9 +641,7 @@ def reference(record: Recorder, quick: bool) -> None:
         cells, nodes = REFERENCE[family]
         some = flows.flows(family, flows.HELD_OUT, 4)
         rough = comparison.reference(some, true.times, cells // 2, 2 * nodes // 3, 100)
-        miss = comparison.signal_error(
-            rough.moments(3)[1:, :4], true.moments(3)[1:, :4]
-        )
+        miss = comparison.signal_error(rough.moments(3)[1:, :4], true.moments(3)[1:, :4])
         worst = max(worst, float(miss.max()))
         for at, row in zip(true.times[1:], miss, strict=True):
             told = ", ".join(f"{float(e):.1e}" for e in row)

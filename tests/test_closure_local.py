@@ -121,7 +121,7 @@ def run(
     closure=None,
     steps: int = 40,
 ) -> torch.Tensor:
-    """Return w after steps of ``pace`` times the same part of the box, ``[1, 6, cells]``."""
+    """Return w after steps of ``pace / 20`` of a cell, ``[1, 6, cells]``."""
     cells = w.shape[-1]
     grid = Grid((cells,), (-0.5 * size,), (0.5 * size,))
     kn = torch.tensor([knudsen], dtype=torch.float64)

@@ -127,7 +127,11 @@ class Comparison:
         true = self._reference(folder, report)
         figures: dict[str, Figure] = {}
         checks: list[Check] = []
-        total = len(comparison.NULL) + len(s.baselines) + sum(len(each) for each in self.modules.values())
+        total = (
+            len(comparison.NULL)
+            + len(s.baselines)
+            + sum(len(each) for each in self.modules.values())
+        )
         count = 0
         x = flows.box(s.cells).centers(0)
         folder.put("x", x, "L", "position")
@@ -213,14 +217,14 @@ class Comparison:
         """Worst decade and flow (medians over members), median flow, CPU seconds."""
         errors = torch.stack([run.errors(true) for run in runs])
         folder.put(f"errors_{name}", errors, "", f"error of {name} by the signal")
-        shown = slice(self.scenario.pictured, self.scenario.pictured + 1)
-        folder.put(f"profile_{name}", runs[0].moments[:, shown, :, :3], "", name)
         decades = true.knudsen.dim() == 1  # elsewhere it varies within every flow
         note = comparison.WORST if decades else comparison.WORST_GROUP
         found = comparison.error_figures(name, errors, true.times, note)
-        if name not in comparison.NULL:
-            found |= comparison.cost_figure(name, max(run.seconds for run in runs))
-        return found
+        if name in comparison.NULL:
+            return found
+        shown = slice(self.scenario.pictured, self.scenario.pictured + 1)
+        folder.put(f"profile_{name}", runs[0].moments[:, shown, :, :3], "", name)
+        return found | comparison.cost_figure(name, max(run.seconds for run in runs))
 
 
 __all__ = ["assemble", "load", "load_all", "sample_times"]

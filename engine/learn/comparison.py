@@ -47,23 +47,27 @@ class Reference:
         raw: ``[times, flows, cells, orders]`` raw moments, cell averages.
         knudsen: ``[flows]`` or ``[flows, cells]``.
         times: rising, from 0.
+        sides: of the line.
+        size: its length.
     """
 
     raw: Tensor
     knudsen: Tensor
     times: tuple[float, ...]
+    sides: Sides = ALL_PERIODIC
+    size: float = 1.0
 
     def on(self, cells: int) -> "Reference":
         """Return the same on a coarser grid."""
         kn = self.knudsen
         if kn.dim() == 2:
             kn = kn.unflatten(1, (cells, -1)).mean(-1)
-        return Reference(averaged(self.raw, cells), kn, self.times)
+        return replace(self, raw=averaged(self.raw, cells), knudsen=kn)
 
     def until(self, time: float) -> "Reference":
         """Return the part up to ``time``."""
         kept = [t for t in self.times if t <= time + 1e-12]
-        return Reference(self.raw[: len(kept)], self.knudsen, tuple(kept))
+        return replace(self, raw=self.raw[: len(kept)], times=tuple(kept))
 
     def moments(self, order: int) -> Tensor:
         """Return (rho, rho u, rho (u^2 + theta), f_3 .. f_M), ``[.., M + 1]``."""
@@ -142,13 +146,14 @@ def run_null(true: Reference, name: str) -> Run:
     return Run(still, torch.zeros(start.shape[1], dtype=torch.float64))
 
 
-def _line(cells: int) -> tuple[Grid, tuple[Sides, ...], Gas]:
-    """The periodic box of the flows, its sides and its gas."""
-    return box(cells), (ALL_PERIODIC,), Gas.constant_time(dimension=1)
+def _line(true: Reference) -> tuple[Grid, tuple[Sides, ...], Gas]:
+    """The box of the flows, its sides and its gas."""
+    grid = box(true.raw.shape[2], true.size)
+    return grid, (true.sides,), Gas.constant_time(dimension=1)
 
 
-def _longest(courant: float, cells: int) -> float:
-    return courant / 6.0 / cells * 1.2
+def _longest(courant: float, true: Reference) -> float:
+    return courant / 6.0 / true.raw.shape[2] * true.size * 1.2
 
 
 def run_moments(
@@ -175,7 +180,7 @@ def run_moments(
     start = from_raw(true.raw[0], order).to(dtype)
     cells = start.shape[1]
     world = hermite_world(
-        *_line(cells), true.knudsen, order, _longest(courant, cells), closure, dissipation,
+        *_line(true), true.knudsen, order, _longest(courant, true), closure, dissipation,
         limiter=koren, dtype=dtype, check=False,
     )  # fmt: skip
     state = world.start(start.movedim(-1, 1))
@@ -208,9 +213,8 @@ def run_realizable(
         closure: b_3.
         courant: as for :func:`run_moments`.
     """
-    cells = true.raw.shape[2]
-    longest = _longest(courant, cells)
-    world = recurrence_world(*_line(cells), true.knudsen, longest, closure, check=False)
+    longest = _longest(courant, true)
+    world = recurrence_world(*_line(true), true.knudsen, longest, closure, check=False)
     state = world.start(coefficients(true.raw[0, ..., :6]).movedim(-1, 1))
     rest, well = state.moments, torch.ones(len(true.knudsen), dtype=torch.bool)
     begun = time.process_time()
@@ -242,20 +246,23 @@ def run_fluid(true: Reference, viscous: bool) -> Run:
     begun = time.process_time()
     for group in groups.unique():
         at = torch.nonzero(groups == group)[:, 0]
-        found[:, at] = _fluid(true.raw[:, at], kn[at], true.times, viscous)
+        some = replace(true, raw=true.raw[:, at], knudsen=kn[at])
+        found[:, at] = _fluid(some, viscous)
     none = torch.zeros(len(kn), dtype=torch.float64)
     return Run(found, none, time.process_time() - begun)
 
 
-def _fluid(raw: Tensor, kn: Tensor, times: Sequence[float], viscous: bool) -> Tensor:
+def _fluid(true: Reference, viscous: bool) -> Tensor:
+    raw, kn, times = true.raw, true.knudsen, true.times
     w = primitive(raw[0, ..., :3])
     cells = w.shape[1]
-    longest = 0.4 / cells / 4.0
+    width = true.size / cells
+    longest = 0.4 * width / 4.0
     if viscous:
         # Stable for the heat flux: 3 Kn theta, theta to 2.5.
-        longest = min(longest, 0.5 / cells**2 / (3.0 * float(kn.max()) * 2.5))
+        longest = min(longest, 0.5 * width**2 / (3.0 * float(kn.max()) * 2.5))
     known = kn if viscous else None
-    world = FluidWorld(*_line(cells), len(kn), longest, knudsen=known)
+    world = FluidWorld(*_line(true), len(kn), longest, knudsen=known)
     out = torch.full((len(times), len(kn), cells, 3), math.nan, dtype=torch.float64)
     state = world.start(w[..., 0], w[..., 1:2], w[..., 0] * w[..., 2])
     out[0] = raw[0, ..., :3]

@@ -409,14 +409,18 @@ class FaceClosure(nn.Module):
 
     def wave_inputs(self, k: Tensor, tau: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return the Knudsen inputs, and each reach's change of a wave over ``i w``."""
-        seen = [2.0 * torch.sin(0.5 * k * r * self.config.length) for r in self.config.reach]
+        seen = [
+            2.0 * torch.sin(0.5 * k * r * self.config.length) for r in self.config.reach
+        ]
         return self.knudsen_inputs(tau / self.config.length), seen
 
     def wave_filter(self, k: Tensor, tau: Tensor) -> Tensor:
         """Return what gate and filter leave of the network's answer."""
         ratio = tau / self.config.length
         gate = ratio / (ratio + self.config.onset)
-        return gate * torch.exp(-0.5 * (k * self.config.smoothing * self.config.length) ** 2)
+        return gate * torch.exp(
+            -0.5 * (k * self.config.smoothing * self.config.length) ** 2
+        )
 
     def wave_damping(self, k: Tensor) -> Tensor:
         """Return :meth:`short_waves` of a wave of f_M, over ``-i``, on a fine grid.

@@ -127,7 +127,9 @@ def averaged_gradients(
     push = other[..., None] * jumps[:, None]
     both = torch.stack([push, push.flip(2)]), torch.stack([half, half.flip(2)])
     from_low, from_high = _arriving(*both, periodic)
-    found = own[..., None] * jumps[:, None] + half[..., None] * (from_low + from_high.flip(2))
+    found = own[..., None] * jumps[:, None] + half[..., None] * (
+        from_low + from_high.flip(2)
+    )
     return torch.cat([found, found[:, :, :1]], 2) if periodic else found
 
 

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
-from ...gas.boundaries import ALL_PERIODIC
+from ...gas.boundaries import ALL_PERIODIC, Sides
 from ...gas.grid import Grid
 from ...gas.kinetic.velocities import Velocities
 from ...gas.kinetic.world import KineticWorld
@@ -248,9 +248,9 @@ def flows(family: str, seed: int, count: int, first: int = 0) -> list[Flow]:
     return [flow(family, seed, first + index) for index in range(count)]
 
 
-def box(cells: int) -> Grid:
+def box(cells: int, size: float = 1.0) -> Grid:
     """Return the grid of the families."""
-    return Grid((cells,), (-0.5,), (0.5,))
+    return Grid((cells,), (-0.5 * size,), (0.5 * size,))
 
 
 def knudsen_numbers(some: Sequence[Flow], grid: Grid) -> Tensor:
@@ -277,13 +277,18 @@ def distribution(some: Sequence[Flow], grid: Grid, velocities: Velocities) -> Te
 
 
 def kinetic(
-    some: Sequence[Flow], cells: int, nodes: int, limit: float = 8.0
+    some: Sequence[Flow],
+    cells: int,
+    nodes: int,
+    limit: float = 8.0,
+    sides: Sides = ALL_PERIODIC,
+    size: float = 1.0,
 ) -> tuple[KineticWorld, Tensor]:
     """Return the kinetic world of some flows and their distribution at the start."""
-    grid, velocities = box(cells), Velocities.symmetric(1, nodes, limit)
+    grid, velocities = box(cells, size), Velocities.symmetric(1, nodes, limit)
     world = KineticWorld(
         grid=grid,
-        sides=(ALL_PERIODIC,),
+        sides=(sides,),
         velocities=velocities,
         gas=Gas.constant_time(dimension=1),
         knudsen=knudsen_numbers(some, grid),
@@ -305,6 +310,8 @@ def solve(
     coarse: int = 100,
     order: int = 12,
     limit: float = 8.0,
+    sides: Sides = ALL_PERIODIC,
+    size: float = 1.0,
 ) -> Tensor:
     """Solve the kinetic equation and return raw moments on a coarser grid.
 
@@ -319,10 +326,12 @@ def solve(
         coarse: cells of the answer.
         order: highest moment.
         limit: velocities lie in [-limit, limit].
+        sides: of the box.
+        size: its length.
 
     Returns:
         ``[times, flows, coarse, order + 1]``.
     """
-    world, f = kinetic(some, cells, nodes, limit)
+    world, f = kinetic(some, cells, nodes, limit, sides, size)
     states = world.sampled(world.start(f), times)
     return torch.stack([averaged(world.raw_moments(s, order), coarse) for s in states])
