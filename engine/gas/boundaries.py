@@ -98,23 +98,41 @@ class Inflow:
 
 @part
 class PressureInlet:
-    """Gas of given pressure and temperature comes in, at the speed that the flow takes."""
+    """Gas comes from a reservoir at rest, at the speed that the flow takes.
+
+    On the way in it expands without loss, to ``p = p0 (1 - (gamma - 1) u^2 / 2 a0^2)^(gamma
+    / (gamma - 1))``. With the static pressure held instead, a face would feed sound.
+    """
 
     pressure: PositiveField
-    """Static pressure, unit rho0 R T0."""
+    """Of the reservoir (total pressure), unit rho0 R T0."""
     temperature: PositiveField
-    """Reference temperatures."""
+    """Of the reservoir (total temperature), reference temperatures."""
     kind: Literal["pressure_inlet"] = "pressure_inlet"
 
     def __post_init__(self) -> None:
         _check(self, "pressure", "temperature")
 
     def ghost(self, at: AtFace, edge: Tensor) -> Tensor:
-        """Return the gas beyond: ``u = u_i + (p - p_i) / (rho_i a_i)`` inwards."""
+        """Return the gas beyond, where also ``p - Z u = p_i - Z u_i``; u inwards."""
         near = _Near.of(at, edge)
-        p = at.field(self.pressure, near.density)
-        t = at.field(self.temperature, near.density)
-        return near.beyond(p / t, near.speed + (p - near.pressure) / near.impedance, t)
+        p0 = at.field(self.pressure, near.density)
+        t0 = at.field(self.temperature, near.density)
+        square = at.sound_speed(p0 / t0, t0).square()
+        gamma, z = square / t0, near.impedance
+        power = gamma / (gamma - 1.0)
+        most = 0.9 * (2.0 * square / (gamma - 1.0)).sqrt()
+        speed = near.speed + (p0 - near.pressure) / z
+        for _ in range(6):  # Newton's method; the function is convex, its slope over Z
+            speed = torch.minimum(speed, most)
+            inwards = speed.clamp(min=0.0)
+            cool = 1.0 - 0.5 * (gamma - 1.0) * inwards.square() / square
+            p = p0 * cool**power
+            off = near.pressure + z * (speed - near.speed) - p
+            speed = speed - off / (z + gamma * inwards * p / (square * cool))
+        speed = torch.minimum(speed, most)
+        cool = 1.0 - 0.5 * (gamma - 1.0) * speed.clamp(min=0.0).square() / square
+        return near.beyond(p0 * cool**power / (t0 * cool), speed, t0 * cool)
 
 
 @part
