@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..gas.boundaries import Sides, wall_of
+from ..gas.boundaries import sealed
 from ..gas.closures.parts import Learned, on, trained_knudsen
 from ..gas.equations.fluid import FluidWorld, courant_guard, stages_for, viscous_limit
 from ..gas.equations.grad13 import Grad13
@@ -114,8 +114,7 @@ def _problem(scenario: GasScenario, refine: int = 1) -> Problem:
         if g.viscosity == "power_law"
         else Gas.constant_time(g.dimension, g.prandtl)
     )
-    axes = (scenario.boundaries.x, scenario.boundaries.y, scenario.boundaries.z)[: grid.dim]
-    sides = tuple(Sides(a.low, a.high) for a in axes)
+    sides = scenario.boundaries.sides(grid.dim)
     knudsen = torch.tensor(scenario.knudsen, dtype=torch.float64)
     gamma = getattr(scenario.model, "gamma", None) or gas.gamma
     end = scenario.time.end
@@ -204,6 +203,8 @@ def _kinetic(model: KineticModel, scenario: GasScenario, p: Problem) -> Run:
     )  # fmt: skip
     steps = _count(scenario, world.time_step)
     world = world.with_time_step(p.end / steps)
+    for part in range(1, 33):  # what walls will be, if they change
+        world.check_ends(p.end * part / 32)
 
     def start() -> Any:
         if hasattr(p.initial, "distribution"):
@@ -381,7 +382,7 @@ class GasJob:
         if all(pair.periodic for pair in sides):
             return ("mass_drift", "momentum_drift", "energy_drift")
         ends = [side for p in sides if not p.periodic for side in (p.low, p.high)]
-        closed = all(wall_of(side) is not None for side in ends)
+        closed = all(sealed(side) for side in ends)
         return ("mass_drift",) if closed else ()
 
     def _checks(self, drifts: Mapping[str, Figure]) -> tuple[Check, ...]:
