@@ -23,6 +23,7 @@ from ..gas.kinetic.velocities import Velocities
 from ..gas.kinetic.world import KineticWorld
 from ..gas.material import Gas
 from ..gas.observe import on_host, positivity_guard, relative_drift
+from ..gas.pacing import Paced
 from ..gas.problem import Problem
 from ..gas.references import Compared, Comparison, comparison
 from ..gas.scheme.finite_volume import MomentWorld, koren, van_leer
@@ -58,6 +59,9 @@ NOTES = {
     "complex_fraction": "fraction of cells with complex characteristic speeds",
     "complex_speed": "largest imaginary part of a characteristic speed over sqrt(R T)",
 }
+STEPS_TOGETHER = 32
+"""Steps of the start in an interval between two looks at the clock (:class:`Paced`): the
+last step of an interval is shortened, which costs about half a step in 32."""
 FAR = "share of faces, worst of the batch, that fell back to HME: used out of its range"
 REMEDY = "lower the cfl, refine the grid, or choose a more robust model or scheme"
 
@@ -84,7 +88,8 @@ def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
     check_memory(5.0 * copies * cells, torch.float64, "grid.cells, knudsen:")
     problem = _problem(scenario)
     names = [getattr(scenario.initial, "reference", "none"), scenario.reference]
-    known = [comparison(n, problem) for n in dict.fromkeys(names) if n != "none"]
+    wanted = [n for n in dict.fromkeys(names) if n != "none"]
+    known = [comparison(n, _ideal(scenario, problem, n)) for n in wanted]
     others = []
     for model in scenario.compare:
         refine = getattr(model, "refine", 1)
@@ -93,6 +98,13 @@ def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
     main = _run_of(scenario.model, scenario, problem, base)
     double = scenario.precision == "f64"
     return GasJob(main, _named_apart(others), known, scenario.time.frames, double)
+
+
+def _ideal(scenario: GasScenario, p: Problem, reference: str) -> Problem:
+    """Return the problem at Knudsen number 0 where the model is Euler's."""
+    if reference == "riemann" and isinstance(scenario.model, EulerModel):
+        return replace(p, knudsen=torch.zeros_like(p.knudsen))
+    return p
 
 
 def _named_apart(runs: list["Run"]) -> list["Run"]:
@@ -185,6 +197,25 @@ def _count(scenario: GasScenario, time_step: float) -> int:
     return max(1, math.ceil(scenario.time.end / time_step / frames - 1e-9)) * frames
 
 
+def _followed(run: Run, world: Any, scenario: GasScenario, steps: float) -> Run:
+    """Let the steps of a run follow its state, where the scenario asks for it.
+
+    Args:
+        run: with a fixed step.
+        world: its world, with a step that suits the start.
+        scenario: says the Courant number.
+        steps: that the whole run would take with the step of the start.
+    """
+    time = scenario.time
+    if time.cfl is None:
+        return run
+    count = max(1, round(steps / time.frames / STEPS_TOGETHER)) * time.frames
+    interval = run.problem.end / count
+    shortest = time.shortest or run.problem.end / 1e8
+    paced = Paced(world, time.cfl, interval, shortest)
+    return replace(run, world=paced, steps=count, time_step=interval)
+
+
 def _machine(scenario: GasScenario) -> dict[str, Any]:
     return {"dtype": dtype_of(scenario.precision), "device": torch.device(scenario.device)}
 
@@ -222,7 +253,8 @@ def _fluid(model: EulerModel | NsfModel, scenario: GasScenario, p: Problem) -> R
     rate = sum(
         (p.start.velocity[..., d].abs() + c) / h for d, h in enumerate(p.grid.spacing)
     )
-    steps = _count(scenario, model.cfl / float(rate.amax()))  # type: ignore[union-attr]
+    cfl = scenario.time.cfl or model.cfl
+    steps = _count(scenario, cfl / float(rate.amax()))  # type: ignore[union-attr]
     dt = p.end / steps
     world = FluidWorld(
         p.grid, p.sides, p.gas, len(p.knudsen), dt, model.scheme,
@@ -235,7 +267,7 @@ def _fluid(model: EulerModel | NsfModel, scenario: GasScenario, p: Problem) -> R
     def start() -> Any:
         return world.equilibrium(*_spread(p, p.grid.dim))
 
-    return Run(name, p, world, start, steps, dt)
+    return _followed(Run(name, p, world, start, steps, dt), world, scenario, steps)
 
 
 def _viscous_stages(time_step: float, p: Problem) -> int:
@@ -278,13 +310,15 @@ def _moments(
     options = options | _machine(scenario)
     probe = MomentWorld(p.grid, p.sides, equations, p.knudsen, 1.0, **options)
     w = equations.equilibrium(*_spread(p))
+    cfl = scenario.time.cfl or cfl
     steps = _count(scenario, cfl / probe.courant_rate(w.to(probe.device, probe.dtype)))
     world = probe.with_time_step(p.end / steps)
     stepped: Any = world
     if equations.learned:
         stepped = PositivityFallback(replace(world, check=False))
     start = partial(world.start, w)
-    return Run(equations.name, p, stepped, start, steps, world.time_step)
+    run = Run(equations.name, p, stepped, start, steps, world.time_step)
+    return _followed(run, stepped, scenario, steps)
 
 
 # -- the job -----------------------------------------------------------------------------
@@ -426,7 +460,7 @@ def _domain_checks(run: Run, seen: Mapping[str, Tensor]) -> tuple[Check, ...]:
     """Whether a learned closure was used where it was trained."""
     if "fallbacks" not in seen:
         return ()
-    faces = run.steps * (run.problem.grid.cells + 1)
+    faces = int(seen.get("steps", torch.tensor(run.steps))) * (run.problem.grid.cells + 1)
     share = float(seen["fallbacks"].amax()) / faces
     checks = [Check(f"range_{run.name}", "domain", share, 0.05, note=FAR)]
     if run.trained is not None:
@@ -458,7 +492,8 @@ def _write(folder: RunFolder, compared: Compared) -> Mapping[str, Figure]:
 
 def _frame(world: object, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What is kept of a moment; Euler's stress and heat flux are zero and are not."""
-    euler = isinstance(world, FluidWorld) and world.knudsen is None
+    stepped = world.world if isinstance(world, Paced) else world
+    euler = isinstance(stepped, FluidWorld) and stepped.knudsen is None
     left_out = ("stress", "heat_flux") if euler else ()
     return {name: seen[name] for name in FIELDS if name not in left_out}
 
@@ -469,6 +504,8 @@ def _headline(seen: Mapping[str, Tensor]) -> dict[str, str]:
         "density": f"{float(rho.amin()):.3g}..{float(rho.amax()):.3g}",
         "temperature": f"{float(t.amin()):.3g}..{float(t.amax()):.3g}",
     }
+    if "time_step" in seen:
+        out["dt"] = f"{float(seen['time_step']):.3g}"
     if "courant" in seen:
         out["cfl"] = f"{float(seen['courant'].amax()):.2f}"
     return out
