@@ -316,7 +316,7 @@ def sedov_energy(gamma: float, dimension: int) -> float:
         dimension: d, 1 for a plane, 2 for a line, 3 for a point; 1 counts both sides.
     """
     d, g, V_shock = dimension, gamma, 2.0 / (gamma + 1.0)
-    y = torch.linspace(math.log(V_shock - 1.0 / g), -60.0, 200_001, dtype=torch.float64)
+    y = torch.linspace(math.log(V_shock - 1.0 / g), -400.0, 400_001, dtype=torch.float64)
     excess = y.exp()  # V - 1 / gamma
     V = 1.0 / g + excess
     bend = 2.0 / V - 1.0 / (1.0 - V) - 1.0 / excess  # d ln Z / dV

@@ -18,6 +18,7 @@ from ..gas.equations.fluid import FluidWorld, courant_guard, stages_for, viscous
 from ..gas.equations.grad13 import Grad13
 from ..gas.equations.hermite import roe, rusanov
 from ..gas.equations.state_equation import IdealGas
+from ..gas.forcing import Forced, Kick, check_rest
 from ..gas.grid import Grid
 from ..gas.kinetic.velocities import Velocities
 from ..gas.kinetic.world import KineticWorld
@@ -130,7 +131,8 @@ def _problem(scenario: GasScenario, refine: int = 1) -> Problem:
     knudsen = torch.tensor(scenario.knudsen, dtype=torch.float64)
     gamma = getattr(scenario.model, "gamma", None) or gas.gamma
     end = scenario.time.end
-    return Problem(grid, sides, gas, knudsen, gamma, scenario.initial, end)
+    force = scenario.force
+    return Problem(grid, sides, gas, knudsen, gamma, scenario.initial, end, force)
 
 
 # -- worlds ------------------------------------------------------------------------------
@@ -166,16 +168,44 @@ def _run_of(model: Any, scenario: GasScenario, p: Problem, base: Path) -> Run:
     _check_components(model, p)
     run = makers.get(type(model), _outside)(model, scenario, p)
     run.start()
-    return run
+    return _followed(_forced(run, model), scenario)
+
+
+def _forced(run: Run, model: Any) -> Run:
+    """Let the gas of a run feel the force of its problem."""
+    p, force = run.problem, run.problem.force
+    if force is None:
+        return run
+    acceleration, heat = force.on(p.grid)
+    axes = _axes_of(model, p)
+    if bool(acceleration[axes:].any()):
+        raise InputError(
+            f"force.acceleration: {len(acceleration)} components; model.kind = "
+            f"{model.kind} resolves {axes} here; leave the rest out"
+        )
+    kick = Kick(acceleration[:axes], heat if bool(heat.any()) else None)
+    rest = None
+    if force.rest is not None:
+        held = force.rest.start.fields(p.grid, p.gas, p.gamma)
+        check_rest(force, p.grid, held.density, held.density * held.temperature)
+        solver = run.world.world if hasattr(run.world, "world") else run.world
+        given = held.density, held.velocity[..., :axes], held.temperature
+        rest = solver.equilibrium(*(_for_all(x, p) for x in given))
+    return replace(run, world=Forced(run.world, kick, rest))
+
+
+def _axes_of(model: Any, p: Problem) -> int:
+    """Return how many components of a velocity a model resolves."""
+    if isinstance(model, KineticModel):
+        return len(model.nodes)
+    if isinstance(model, EulerModel | NsfModel):
+        return p.grid.dim
+    return p.gas.dimension if isinstance(model, HermiteModel) else 3
 
 
 def _check_components(model: Any, p: Problem) -> None:
     """Refuse a start that moves along an axis that the model does not resolve."""
-    axes = p.gas.dimension if isinstance(model, HermiteModel) else 3
-    if isinstance(model, KineticModel):
-        axes = len(model.nodes)
-    if isinstance(model, EulerModel | NsfModel):
-        axes = p.grid.dim
+    axes = _axes_of(model, p)
     beyond = p.start.velocity[..., axes:]
     if bool(beyond.any()):
         raise InputError(
@@ -187,8 +217,13 @@ def _check_components(model: Any, p: Problem) -> None:
 def _spread(p: Problem, axes: int = 3) -> tuple[Tensor, Tensor, Tensor]:
     """Return density, some components of the velocity, temperature, of all systems."""
     fields = (p.start.density, p.start.velocity[..., :axes], p.start.temperature)
-    rho, u, t = (x.expand(len(p.knudsen), *x.shape) for x in fields)
+    rho, u, t = (_for_all(x, p) for x in fields)
     return rho, u, t
+
+
+def _for_all(x: Tensor, p: Problem) -> Tensor:
+    """Return a field for every system of the batch."""
+    return x.expand(len(p.knudsen), *x.shape)
 
 
 def _count(scenario: GasScenario, time_step: float) -> int:
@@ -197,22 +232,14 @@ def _count(scenario: GasScenario, time_step: float) -> int:
     return max(1, math.ceil(scenario.time.end / time_step / frames - 1e-9)) * frames
 
 
-def _followed(run: Run, world: Any, scenario: GasScenario, steps: float) -> Run:
-    """Let the steps of a run follow its state, where the scenario asks for it.
-
-    Args:
-        run: with a fixed step.
-        world: its world, with a step that suits the start.
-        scenario: says the Courant number.
-        steps: that the whole run would take with the step of the start.
-    """
-    time = scenario.time
-    if time.cfl is None:
+def _followed(run: Run, scenario: GasScenario) -> Run:
+    """Let the steps of a run follow its state, where the scenario asks for it."""
+    time, kinetic = scenario.time, run.name == "kinetic"
+    if time.cfl is None or kinetic:
         return run
-    count = max(1, round(steps / time.frames / STEPS_TOGETHER)) * time.frames
+    count = max(1, round(run.steps / time.frames / STEPS_TOGETHER)) * time.frames
     interval = run.problem.end / count
-    shortest = time.shortest or run.problem.end / 1e8
-    paced = Paced(world, time.cfl, interval, shortest)
+    paced = Paced(run.world, time.cfl, interval, time.shortest or run.problem.end / 1e8)
     return replace(run, world=paced, steps=count, time_step=interval)
 
 
@@ -267,7 +294,7 @@ def _fluid(model: EulerModel | NsfModel, scenario: GasScenario, p: Problem) -> R
     def start() -> Any:
         return world.equilibrium(*_spread(p, p.grid.dim))
 
-    return _followed(Run(name, p, world, start, steps, dt), world, scenario, steps)
+    return Run(name, p, world, start, steps, dt)
 
 
 def _viscous_stages(time_step: float, p: Problem) -> int:
@@ -317,8 +344,7 @@ def _moments(
     if equations.learned:
         stepped = PositivityFallback(replace(world, check=False))
     start = partial(world.start, w)
-    run = Run(equations.name, p, stepped, start, steps, world.time_step)
-    return _followed(run, stepped, scenario, steps)
+    return Run(equations.name, p, stepped, start, steps, world.time_step)
 
 
 # -- the job -----------------------------------------------------------------------------
@@ -365,7 +391,8 @@ class GasJob:
             folder, "fields", lambda state, seen: _frame(main.world, seen), UNITS, 4
         )
         guards = [positivity_guard(REMEDY)]
-        if isinstance(main.world, FluidWorld):
+        fixed = not isinstance(main.world, Paced)
+        if fixed and isinstance(_solver(main.world), FluidWorld):
             guards.append(courant_guard)  # type: ignore[arg-type]
 
         def finish(folder: RunFolder, state: Any, seen: Mapping[str, Tensor]) -> Outcome:
@@ -412,9 +439,10 @@ class GasJob:
 
     def _kept(self) -> tuple[str, ...]:
         """Totals that the boundaries leave alone."""
-        sides = self.main.problem.sides
+        sides, free = self.main.problem.sides, self.main.problem.force is None
         if all(pair.periodic for pair in sides):
-            return ("mass_drift", "momentum_drift", "energy_drift")
+            every = ("mass_drift", "momentum_drift", "energy_drift")
+            return every if free else every[:1]
         ends = [side for p in sides if not p.periodic for side in (p.low, p.high)]
         closed = all(sealed(side) for side in ends)
         return ("mass_drift",) if closed else ()
@@ -490,10 +518,17 @@ def _write(folder: RunFolder, compared: Compared) -> Mapping[str, Figure]:
     return compared.figures
 
 
+def _solver(world: Any) -> Any:
+    """Return the model's own world, without force and pace."""
+    while isinstance(world, Paced | Forced):
+        world = world.world
+    return world
+
+
 def _frame(world: object, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What is kept of a moment; Euler's stress and heat flux are zero and are not."""
-    stepped = world.world if isinstance(world, Paced) else world
-    euler = isinstance(stepped, FluidWorld) and stepped.knudsen is None
+    solver = _solver(world)
+    euler = isinstance(solver, FluidWorld) and solver.knudsen is None
     left_out = ("stress", "heat_flux") if euler else ()
     return {name: seen[name] for name in FIELDS if name not in left_out}
 

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from ...models.parts import Family
 from ..gas.closures.parts import MOMENT_CLOSURES, Hyperbolic
+from ..gas.forcing import Force
 from ..gas.initial import INITIAL
 from .base import Common, Section, choice
 from .box import BoundarySection, GridSection, Positive, Speed, TimeSection
@@ -164,6 +165,8 @@ class GasScenario(Common):
     """The model that the run is about."""
     compare: tuple[Model, ...] = ()  # type: ignore[valid-type]
     """Models that are run on the same problem for comparison."""
+    force: Force | None = None
+    """Body force and heat source; without it there are none."""
     initial: choice(INITIAL)  # type: ignore[valid-type]
     """State at the start."""
     time: FlowTime
@@ -178,6 +181,8 @@ class GasScenario(Common):
         "vortex",
         "sedov",
         "noh",
+        "rest",
+        "rayleigh_taylor",
     ] = "none"
     """Exact or reference solution that the result is compared with."""
 
