@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from scalebridge.engine import runtime
 from scalebridge.engine.audit import committee, findings, invariance
 from scalebridge.engine.audit.fault_injection import on_silicon, potential_faults
+from scalebridge.engine.audit.findings import tried
 from scalebridge.engine.audit.module import audit
 from scalebridge.engine.audit.potentials import PotentialAudit
 from scalebridge.engine.audit.samples import Subject, crystal
@@ -110,6 +111,14 @@ def test_coverage_of_normal_errors():
     assert committee.coverage(error, expected, 0.5) == pytest.approx(0.5, abs=0.015)
 
 
+def test_invariances_of_a_calculator_of_ase():
+    copper = bulk("Cu", cubic=True).repeat((2, 2, 2))
+    subject = Subject.of(_ase(EMT()), copper)
+    for each in (invariance.translation, invariance.rotation, invariance.permutation):
+        assert all(finding.passed for finding in tried(each, subject))
+
+
+@pytest.mark.slow
 def test_a_calculator_of_ase_is_audited():
     """EMT has a smooth cutoff and exact gradients; it says so itself."""
     copper = bulk("Cu", cubic=True).repeat((2, 2, 2))

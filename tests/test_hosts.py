@@ -84,7 +84,7 @@ def right() -> str:
     return run("print(everything())")
 
 
-@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("cache", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_first_use_from_several_threads_at_once(cache):
     printed = run(
         """
@@ -153,14 +153,20 @@ def test_a_host_that_initialises_taichi_later_changes_no_sum(right):
     assert printed == right
 
 
+SETTINGS = (
+    "torch.set_default_dtype(torch.float16)",
+    "torch.set_default_dtype(torch.float64)",
+    "torch.set_default_device('meta')",
+    "torch.inference_mode().__enter__()",
+    "torch.no_grad().__enter__()",
+)
+
+
 @pytest.mark.parametrize(
     "setting",
     [
-        "torch.set_default_dtype(torch.float16)",
-        "torch.set_default_dtype(torch.float64)",
-        "torch.set_default_device('meta')",
-        "torch.inference_mode().__enter__()",
-        "torch.no_grad().__enter__()",
+        pytest.param("; ".join((SETTINGS[0], *SETTINGS[2:4])), id="together"),
+        *(pytest.param(each, marks=pytest.mark.slow) for each in SETTINGS),
     ],
 )
 def test_settings_of_torch_change_nothing(setting, right):
@@ -177,17 +183,11 @@ def test_settings_of_torch_change_nothing(setting, right):
     assert printed == right
 
 
-def test_inside_a_running_event_loop(right):
-    printed = run(
-        """
+def test_inside_a_running_event_loop_with_warnings_as_errors(right):
+    body = """
         import asyncio
         async def main():
             return everything()
         print(asyncio.run(main()))
         """
-    )
-    assert printed == right
-
-
-def test_with_warnings_as_errors(right):
-    assert run("print(everything())", "-W", "error") == right
+    assert run(body, "-W", "error") == right
