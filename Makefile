@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq -c constraints.txt
 
-.PHONY: demo test test-slow test-settings lint bench clean
+.PHONY: demo test test-slow test-settings lint docs bench clean
 
 .venv/core: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "needs Python 3.11 or 3.12: make PYTHON=/path/to/it"; exit 1; }
@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip install -qq -c constraints.txt
 	@touch $@
 
 .venv/test: .venv/core
-	$(PIP) -e .[viz,live,label,deepmd,cluster,export,test,lint]
+	$(PIP) -e .[viz,live,label,deepmd,cluster,export,fields,docs,test,lint]
 	@touch $@
 
 demo: .venv/core
@@ -36,6 +36,11 @@ test-settings: .venv/test
 
 lint: .venv/test
 	$(BIN)/ruff check . && $(BIN)/pyright
+
+# The site, in docs/_build; warnings are errors.
+docs: .venv/core
+	$(PIP) -e .[viz,docs]
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
 
 bench: .venv/test
 	$(BIN)/engine bench architecture --quick

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -124,6 +125,13 @@ def _manner(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder to make.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to run.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out, if there is one.")
+@click.option(
+    "--sweep",
+    "sweep",
+    multiple=True,
+    metavar="KEY=A,B,...",
+    help="One run for each value (of several keys: for each combination), then a table.",
+)
 @click.option("--executor", metavar="WHERE", help="processes, dask, dask=ADDRESS or slurm.")
 @click.option("--workers", type=int, default=2, show_default=True)
 @_consent
@@ -134,6 +142,7 @@ def run(
     out: Path | None,
     device: str | None,
     resume: bool,
+    sweep: Sequence[str],
     executor: str | None,
     workers: int,
     manner: Manner,
@@ -145,14 +154,35 @@ def run(
 
     if resume and out is None:
         raise InputError("--resume: needs --out, the folder of the run to continue")
+    if resume and sweep:
+        raise InputError("--sweep: starts new runs; --resume cannot go with it")
     start = time.monotonic()
     with execution(executor, workers) as where:
         chosen = list(settings) + ([f'device="{device}"'] if device else []) + where
+        if sweep:
+            _sweep(scenario, chosen, sweep, out, manner)
         if resume and out is not None and begun(out):
             outcome = commands.resume(out, chosen, scenario=scenario, **manner.options)
         else:
             outcome = commands.run(scenario, chosen, out, **manner.options)
     _end(outcome, manner, time.monotonic() - start)
+
+
+def _sweep(
+    scenario: str,
+    settings: Sequence[str],
+    sweep: Sequence[str],
+    out: Path | None,
+    manner: Manner,
+) -> None:
+    """Run every point of a sweep, show the table and leave with the worst status."""
+    from . import sweeps
+    from .commands import status_of
+
+    outcomes = sweeps.run(scenario, settings, sweep, out, **manner.options)
+    click.echo(sweeps.table([each.folder for each in outcomes if each.folder is not None]))
+    worst = max(status_of(each, manner.strict) for each in outcomes)
+    click.get_current_context().exit(worst)
 
 
 @main.command()
@@ -335,21 +365,59 @@ def test_model(model: Path, data: Sequence[Path]) -> None:
 
 
 @main.command(name="list")
-def list_scenarios() -> None:
-    """List the shipped scenarios."""
-    from . import scenario as scenarios
+@click.argument("kind", required=False)
+def list_scenarios(kind: str | None) -> None:
+    """List the shipped scenarios by kind, or those of one KIND."""
+    from . import templates
 
-    for name, path in scenarios.shipped().items():
-        data = scenarios.read(path)
-        click.echo(f"{name:24} {data.get('kind', ''):10} {data.get('title', '')}")
+    click.echo(templates.listing(kind, shutil.get_terminal_size().columns))
 
 
 @main.command()
-def schema() -> None:
-    """Print the JSON schema of scenario files, for editors."""
+@click.argument("kind", required=False)
+def schema(kind: str | None) -> None:
+    """Print the JSON schema of scenario files, for editors; of one KIND, or of all."""
+    from . import reference
     from . import scenario as scenarios
 
-    click.echo(json.dumps(scenarios.json_schema(), indent=1))
+    found = scenarios.json_schema() if kind is None else reference.schema_of(kind)
+    click.echo(json.dumps(found, indent=1))
+
+
+@main.command()
+@click.argument("key")
+def explain(key: str) -> None:
+    """Explain KEY of scenario files, e.g. md.ensemble.langevin.relaxation.
+
+    A kind, a table or a part (gas, md.run, langevin) is explained with all its keys.
+    """
+    from . import reference
+
+    for entry in reference.explain(key):
+        click.echo(str(entry))
+
+
+@main.command()
+@click.argument("what")
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+def new(what: str, file: Path | None) -> None:
+    """Write a scenario to start from: WHAT is a kind or a shipped scenario.
+
+    Every key is explained in a comment, and the files that it names are found from
+    anywhere.
+    """
+    from . import templates
+
+    click.echo(f"{templates.write(what, file)}: edit it, then engine check, engine run")
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+def compare(runs: Sequence[Path]) -> None:
+    """Compare the results of finished RUNS in a table."""
+    from . import sweeps
+
+    click.echo(sweeps.table(runs))
 
 
 @main.command()

@@ -1,6 +1,7 @@
 """Check, run and resume a scenario: what the command line and Python have in common."""
 
 import hashlib
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -69,12 +70,13 @@ def run(
         checked, base = scenarios.load(file, settings)
         with noting_inputs() as found:
             job = assemble(checked, base)
-        command = ["engine", "run", str(scenario), *(f"--set {s}" for s in settings)]
+        command = ["engine", "run", str(scenario)]
+        command += [word for setting in settings for word in ("--set", setting)]
         resolved = {
             "name": file.stem,
             "scenario": checked.model_dump(mode="json"),
             "base": str(base),
-            "command": " ".join(command),
+            "command": shlex.join(command),
             "inputs": _hashes(found),
             "threads": _threads(),
         }
@@ -168,10 +170,11 @@ def _threads() -> int:
     return threads()
 
 
-def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+def flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted keys of nested tables with their values."""
     if isinstance(value, Mapping) and value:
         for name, inner in value.items():
-            yield from _flat(inner, f"{key}.{name}".lstrip("."))
+            yield from flat(inner, f"{key}.{name}".lstrip("."))
     else:
         yield key, value
 
@@ -184,7 +187,7 @@ def _refuse_changes(
     Raises:
         InputError: names one that may not, with both values.
     """
-    before, after = dict(_flat(started)), dict(_flat(asked))
+    before, after = dict(flat(started)), dict(flat(asked))
     free = ("title", "description", *checked.changeable)
     changed = [k for k in {**before, **after} if before.get(k) != after.get(k)]
     for key in changed:

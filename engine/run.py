@@ -346,6 +346,11 @@ def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name[len(start) :]: t for name, t in tensors.items() if name.startswith(start)}
 
 
+def own_axes(name: str, shape: Sequence[int]) -> tuple[str, ...]:
+    """Return names of dimensions that no other array shares."""
+    return tuple(f"{name}_axis{number}" for number in range(len(shape)))
+
+
 class ZarrWriter:
     """Appends chosen tensors to arrays ``group/NAME [frames, ...]`` of the run's store.
 
@@ -359,6 +364,7 @@ class ZarrWriter:
         select: from state and observations to the named tensors of one frame.
         units: name -> unit, kept as attributes.
         chunk: frames in a chunk.
+        axes: name and shape of a tensor -> names of its dimensions.
     """
 
     def __init__(
@@ -368,9 +374,10 @@ class ZarrWriter:
         select: Callable[[Any, Observed], Mapping[str, Tensor]],
         units: Mapping[str, str] | None = None,
         chunk: int = 64,
+        axes: Callable[[str, Sequence[int]], Sequence[str]] = own_axes,
     ) -> None:
         self._folder, self._group, self._select = folder, group, select
-        self._units, self._chunk = dict(units or {}), chunk
+        self._units, self._chunk, self._axes = dict(units or {}), chunk, axes
         self._waiting: list[dict[str, Tensor]] = []
         self._frames = 0
 
@@ -401,6 +408,7 @@ class ZarrWriter:
                         shape=(0, *block.shape[1:]),
                         dtype=block.dtype,
                         chunks=(self._chunk, *(max(n, 1) for n in block.shape[1:])),
+                        dimension_names=("frame", *self._axes(name, block.shape[1:])),
                     )
                     array.attrs["unit"] = self._units.get(name, "")
                 group[name].append(block)  # type: ignore[union-attr]

@@ -54,7 +54,7 @@ def find(name: str) -> Path:
     if name in known:
         return known[name]
     raise InputError(
-        f"{name}: no scenario of that name{_nearest(name, known)}; see engine list"
+        f"{name}: no scenario of that name{nearest(name, known)}; see engine list"
     )
 
 
@@ -131,7 +131,7 @@ def parse(data: Mapping[str, Any], source: str = "scenario") -> Common:
     if not isinstance(kind, str) or kind not in kinds:
         found = "the key is required" if kind is None else f"{kind!r} is unknown"
         raise InputError(
-            f"{source}: kind: {found}{_nearest(kind, kinds)}; allowed: {', '.join(kinds)}"
+            f"{source}: kind: {found}{nearest(kind, kinds)}; allowed: {', '.join(kinds)}"
         )
     try:
         model: type[Common] = SCENARIOS[kind].variant(data)  # type: ignore[attr-defined]
@@ -161,10 +161,20 @@ def json_schema() -> dict[str, Any]:
         kinds = SCENARIOS.classes()
     except UnknownPartError as error:
         raise InputError(str(error)) from error
-    models = [model for kind in kinds for model in kind.variants()]  # type: ignore[attr-defined]
-    pairs = [(model, "validation") for model in models]
+    variants = [kind.variants() for kind in kinds]  # type: ignore[attr-defined]
+    pairs = [(model, "validation") for each in variants for model in each]
     links, definitions = models_json_schema(pairs)  # type: ignore[arg-type]
-    return {"oneOf": list(links.values()), **definitions}
+    names = list(SCENARIOS.kinds())
+    rules = []
+    for name, models in zip(names, variants, strict=True):
+        refs = [links[model, "validation"] for model in models]
+        then = refs[0] if len(refs) == 1 else {"oneOf": refs}
+        chosen = {"properties": {"kind": {"const": name}}, "required": ["kind"]}
+        rules.append({"if": chosen, "then": then})
+    # an editor that knows the kind names the one key that is wrong
+    known = {"kind": {"enum": names}}
+    return {"type": "object", "properties": known, "required": ["kind"], "allOf": rules,
+            **definitions}  # fmt: skip
 
 
 def _friendly(
@@ -178,7 +188,7 @@ def _friendly(
             key = _key(detail["loc"], data, schema)
             parent, _, name = key.rpartition(".")
             known = _known_keys(detail["loc"], schema)
-            lines.append(f"{source}: {key}: unknown key{_nearest(name, known)}")
+            lines.append(f"{source}: {key}: unknown key{nearest(name, known)}")
             for guess in difflib.get_close_matches(name, known, 1):
                 explained.add(f"{parent}.{guess}".lstrip("."))
     for detail in _told_once(found, data, schema):
@@ -217,7 +227,7 @@ def _sentence(detail: ErrorDetails) -> str:
             return "this key is required"
         case "union_tag_invalid":
             allowed = str(context["expected_tags"]).replace("'", "")
-            near = _nearest(context["tag"], allowed.split(", "))
+            near = nearest(context["tag"], allowed.split(", "))
             return f"kind {context['tag']!r} is unknown{near}; allowed: {allowed}"
         case "union_tag_not_found":
             return "the key `kind` is required"
@@ -285,6 +295,7 @@ def _descend(
     return found
 
 
-def _nearest(name: object, known: Iterable[str]) -> str:
+def nearest(name: object, known: Iterable[str]) -> str:
+    """Return the known name that may be meant, as the end of a message; or nothing."""
     found = difflib.get_close_matches(str(name), list(known), 1)
     return f"; did you mean {found[0]}?" if found else ""

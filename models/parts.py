@@ -24,11 +24,15 @@ outside adds its own through the entry point group ``scalebridge.parts``, under 
     "interaction.morse" = "my_package.potentials:Morse"
 """
 
+import ast
 import dataclasses
 import difflib
 import functools
 import importlib
 import importlib.metadata
+import inspect
+import itertools
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, dataclass_transform, get_args
@@ -88,7 +92,35 @@ def strict_numbers(schema: Any) -> Any:
 
 
 def _strict(cls: Any, source: Any, handler: Any) -> Any:
-    return strict_numbers(handler(source))
+    schema = strict_numbers(handler(source))
+    inner = schema.get("schema", schema) if isinstance(schema, dict) else {}
+    # pydantic reads only what the class itself declares
+    bare = [
+        item
+        for item in inner.get("fields", ())
+        if item["name"] != "kind" and not item.get("metadata")
+    ]
+    documented = _field_docs(cls) if bare else {}
+    for item in bare:
+        if text := documented.get(item["name"]):
+            item["metadata"] = {"pydantic_js_updates": {"description": text}}
+    return schema
+
+
+def _field_docs(cls: type) -> dict[str, str]:
+    """Return the strings below the fields that a part declares or inherits."""
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__[:-1]):
+        try:
+            tree: Any = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
+        except (OSError, TypeError, SyntaxError):  # made without a source file
+            continue
+        for field, below in itertools.pairwise(getattr(tree, "body", [])):
+            named = isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+            told = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+            if named and told and isinstance(below.value.value, str):
+                found[field.target.id] = inspect.cleandoc(below.value.value)
+    return found
 
 
 @dataclass_transform(frozen_default=True)

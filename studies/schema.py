@@ -85,6 +85,7 @@ class SymmetryScenario(StudyScenario):
 
     job: ClassVar[str] = "scalebridge.studies.symmetry:assemble"
     study: Literal["symmetry"]
+    """Which one."""
     temperatures: Annotated[tuple[Positive, ...], Field(min_length=1)] = (
         300.0, 900.0, 1500.0, 2500.0,
     )  # fmt: skip
@@ -122,6 +123,7 @@ class ClosureMomentsScenario(StudyScenario):
 
     job: ClassVar[str] = "scalebridge.studies.learned_moments:assemble"
     study: Literal["closure_moments"]
+    """Which one."""
     families: Annotated[list[FamilySection], Field(min_length=1)]
     """What is learned from; the last eighth of each is held out."""
     latents: Annotated[list[Annotated[int, Field(ge=1, le=20)]], Field(min_length=1)]
@@ -159,6 +161,7 @@ class ShockSensitivityScenario(StudyScenario):
 
     job: ClassVar[str] = "scalebridge.studies.shock_sensitivity:assemble"
     study: Literal["shock_sensitivity"]
+    """Which one."""
     precision: Literal["f64"] = "f64"
     """Gradients are certified in double precision."""
     mach: Annotated[float, Field(gt=1.05, le=10)] = 2.0
@@ -184,6 +187,7 @@ class ClosureLoopScenario(StudyScenario):
 
     job: ClassVar[str] = "scalebridge.studies.closure_in_loop:assemble"
     study: Literal["closure_in_loop"]
+    """Which one."""
     precision: Literal["f64"] = "f64"
     """Gradients are certified in double precision."""
     family: Literal["wave", "mix"] = "mix"

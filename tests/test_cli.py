@@ -21,12 +21,20 @@ def test_help_lists_the_commands():
 
 def test_list_shows_every_shipped_scenario_with_a_title():
     lines = call("list").output.splitlines()
-    assert len(lines) == len(scenario.shipped())
-    assert all(len(line.split()) > 2 for line in lines)
+    named = {line.split()[0]: line.split()[1:] for line in lines if line.startswith("  ")}
+    assert set(scenario.shipped()) <= set(named)
+    assert all(named[name] for name in scenario.shipped())
+    assert all(len(line) <= 80 for line in lines)
+    kinds = [line.rstrip(":") for line in lines if not line.startswith(" ")]
+    assert kinds == sorted({scenario.read(p)["kind"] for p in scenario.shipped().values()})
 
 
 def test_schema_is_json():
-    assert "oneOf" in json.loads(call("schema").output)
+    whole = json.loads(call("schema").output)
+    by_kind = {rule["if"]["properties"]["kind"]["const"]: rule for rule in whole["allOf"]}
+    assert set(by_kind) == set(whole["properties"]["kind"]["enum"])
+    assert json.loads(call("schema", "md").output)["$defs"]
+    assert call("schema", "mdd").exit_code == 2
 
 
 def test_an_unknown_scenario_is_bad_input():

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from ..gas.scheme.finite_volume import MomentWorld, koren, van_leer
 from ..gas.scheme.positivity import PositivityFallback
 from ..gas.verdicts import model_checks
 from ..protocols import Check, Figure, Job, Outcome
-from ..run import Reporter, Simulation, ZarrWriter, every
+from ..run import Reporter, Simulation, ZarrWriter, every, own_axes
 from ..rundir import RunFolder
 from ..runtime import check_memory, dtype_of
 from ..schema.base import locate
@@ -388,8 +388,9 @@ class GasJob:
         begun = main.world.observe(start)
         interval = main.steps // self.frames
         writer = ZarrWriter(
-            folder, "fields", lambda state, seen: _frame(main.world, seen), UNITS, 4
-        )
+            folder, "fields", lambda state, seen: _frame(main.world, seen), UNITS, 4,
+            axes=partial(_axes, grid=main.problem.grid),
+        )  # fmt: skip
         guards = [positivity_guard(REMEDY)]
         fixed = not isinstance(main.world, Paced)
         if fixed and isinstance(_solver(main.world), FluidWorld):
@@ -426,14 +427,14 @@ class GasJob:
         profile, problem = folder.store.require_group("profile"), self.main.problem
         _put_axes(profile, problem.grid)
         if len(problem.knudsen) > 1:
-            _put(profile, "knudsen", problem.knudsen)
+            _put(profile, "knudsen", problem.knudsen, axes=("system",))
         for other in self.others:
             gaps, found = self._compare(folder, report, other, seen)
             figures |= gaps
             checks += _domain_checks(other, found)
         for reference in self.references:
             compared = reference(seen)
-            figures |= _write(folder, compared)
+            figures |= _write(folder, compared, problem.grid)
             checks += compared.checks
         return Outcome(figures, checks)
 
@@ -467,9 +468,9 @@ class GasJob:
         positivity_guard(REMEDY)(run.steps, state, found)
         group = folder.store.require_group(f"compare/{run.name}")
         group.attrs["title"] = f"Compared with {run.name}"
-        for name, values in _frame(run.world, found).items():
-            _put(group, name, values)
         grid = run.problem.grid
+        for name, values in _frame(run.world, found).items():
+            _put(group, name, values, grid=grid)
         _put_axes(group, grid)
         gaps, refine = {}, grid.shape[0] // self.main.problem.grid.shape[0]
         note = "relative L1 distance from the run's own model, largest of the batch"
@@ -504,7 +505,7 @@ def _rank(value: float) -> float:
     return math.inf if math.isnan(value) else value
 
 
-def _write(folder: RunFolder, compared: Compared) -> Mapping[str, Figure]:
+def _write(folder: RunFolder, compared: Compared, grid: Grid) -> Mapping[str, Figure]:
     """Write the arrays of a reference; return its figures."""
     places = [("profile", compared.profile)]
     if compared.maps:
@@ -514,7 +515,7 @@ def _write(folder: RunFolder, compared: Compared) -> Mapping[str, Figure]:
     for place, arrays in places:
         for name, values in arrays.items():
             group = folder.store.require_group(place)
-            _put(group, name, values, compared.words.get(name, ""))
+            _put(group, name, values, compared.words.get(name, ""), grid)
     return compared.figures
 
 
@@ -557,11 +558,35 @@ def _put_axes(group: Any, grid: Grid) -> None:
         _put(group, "xyz"[axis], grid.centers(axis))
 
 
-def _put(group: Any, name: str, values: Tensor, long_name: str = "") -> None:
+def _axes(name: str, shape: Sequence[int], grid: Grid | None) -> tuple[str, ...]:
+    """Name the dimensions of a field ``[system?, cells..., components...]``."""
+    cells = tuple(grid.shape) if grid is not None else ()
+    spatial, shape = tuple("xyz"[: len(cells)]), tuple(shape)
+    if name in ("x", "y", "z") and len(shape) == 1:
+        return (name,)
+    if cells and shape[: len(cells)] == cells and len(shape) == len(cells):
+        return spatial
+    if cells and shape[1 : 1 + len(cells)] == cells:
+        rest = len(shape) - 1 - len(cells)
+        return ("system", *spatial, *("component", "component_2")[:rest])
+    return own_axes(name, shape)
+
+
+def _put(
+    group: Any,
+    name: str,
+    values: Tensor,
+    long_name: str = "",
+    grid: Grid | None = None,
+    axes: tuple[str, ...] | None = None,
+) -> None:
     array = values.detach().cpu().numpy()
     if name in group:
         del group[name]
-    stored = group.create_array(name, shape=array.shape, dtype=array.dtype)
+    stored = group.create_array(
+        name, shape=array.shape, dtype=array.dtype,
+        dimension_names=axes or _axes(name, array.shape, grid),
+    )  # fmt: skip
     stored[...] = array
     stem = name.removesuffix("_exact").removesuffix("_reference")
     stem = stem.removesuffix("_free").removesuffix("_nsf")

@@ -96,8 +96,10 @@ def put(
     group: Any, name: str, values: Tensor, unit: str, long_name: str, axes: list[str]
 ) -> None:
     """Write one array with what a reader must know of it."""
-    array = group.create_array(name, data=values.cpu().numpy(), overwrite=True)
-    array.attrs.update({"unit": unit, "long_name": long_name, "axes": axes})
+    array = group.create_array(
+        name, data=values.cpu().numpy(), dimension_names=axes, overwrite=True
+    )
+    array.attrs.update({"unit": unit, "long_name": long_name})
 
 
 @part

@@ -113,12 +113,14 @@ class MdResults:
                 "energy": units["energy"], "masses": "amu",
             },
             chunk=max(1, min(64, 4_000_000 // max(24 * state.atoms, 1))),
+            axes=lambda name, shape: _AXES[name],
         )  # fmt: skip
         thermo = ZarrWriter(
             folder,
             "thermo",
             lambda state, observed: {name: observed[name] for name in names},
             {name: _unit(name, units) for name in (*names, "time")},
+            axes=lambda name, shape: ("system",) * len(shape),
         )
         return MdResults(
             folder,
@@ -275,6 +277,23 @@ def _unit(name: str, units: Mapping[str, str]) -> str:
     kinds = {"max_force": "force", "deviation": "force", "conserved": "energy"}
     kind = kinds.get(name, "energy" if name.endswith("energy") else name)
     return units.get(kind, "")
+
+
+_AXES: Mapping[str, tuple[str, ...]] = {
+    "positions": ("atom", "axis"),
+    "momenta": ("atom", "axis"),
+    "forces": ("atom", "axis"),
+    "species": ("atom",),
+    "system": ("atom",),
+    "masses": ("atom",),
+    "deviation": ("atom",),
+    "cell": ("system", "vector", "axis"),
+    "periodic": ("system", "axis"),
+    "energy": ("system",),
+    "step": (),
+    "time": (),
+}
+"""Dimensions of what a frame of the trajectory keeps."""
 
 
 def _frame(state: ParticleState, output: Any) -> dict[str, Tensor]:

@@ -54,6 +54,7 @@ class ViscosityScenario(InverseScenario):
     """Finds the forces between atoms from the viscosity of their dilute gas."""
 
     observable: Literal["viscosity"]
+    """What is measured."""
     mass: Positive
     """Of an atom, amu."""
     temperatures: Annotated[list[Positive], Field(min_length=3, max_length=64)]
@@ -84,6 +85,7 @@ class RdfScenario(InverseScenario):
     """Finds the forces between atoms from the structure of their liquid."""
 
     observable: Literal["rdf"]
+    """What is measured."""
     truth: PairSection
     """Makes the distribution that is learned from, with other random numbers."""
     start: PairSection

@@ -1,0 +1,91 @@
+"""The first hour in numbers: the site, the reference, the command line, the report."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import scalebridge
+from scalebridge.engine import reference
+from scalebridge.engine.schema import SCENARIOS
+
+if TYPE_CHECKING:
+    from scalebridge.engine.bench import Recorder
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def measure(quick: bool, record: "Recorder") -> None:
+    """Measure every figure that is wanted; ``quick`` leaves out tutorials and site."""
+    if record.wants("keys_documented"):
+        found = [entry for kind in SCENARIOS.kinds() for entry in reference.entries(kind)]
+        share = 100 * sum(bool(entry.text) for entry in found) / len(found)
+        record("keys_documented", share, "%", goal=100, better="higher",
+               note=f"{len(found)} keys")  # fmt: skip
+    if record.wants("api_documented"):
+        names = [name for name in scalebridge.__all__ if not name.startswith("__")]
+        told = sum(bool(getattr(scalebridge, name).__doc__) for name in names)
+        record("api_documented", 100 * told / len(names), "%", goal=100, better="higher")
+    if record.wants("cli_seconds"):
+        seconds = min(_engine("--help") for _ in range(2 if quick else 5))
+        record("cli_seconds", seconds, "s", goal=0.3, note="engine --help, CPU")
+    if record.wants("report_seconds"):
+        record("report_seconds", _report(), "s", goal=10, note="silicon_sw, 200 steps; CPU")
+    if not quick and record.wants("docs_warnings"):
+        record("docs_warnings", _site(), goal=0)
+    if not quick and record.wants("tutorials_run"):
+        run, pages = _tutorials()
+        record("tutorials_run", run, "pages", goal=10, better="higher",
+               note=f"{pages} pages written")  # fmt: skip
+
+
+def _report() -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        out = str(Path(folder) / "run")
+        _engine("run", "silicon_sw", "--set", "run.steps=200", "--out", out, "--no-report")
+        return _engine("report", out)
+
+
+def _cpu(command: list[str]) -> float:
+    """Return the CPU seconds of a program that must succeed."""
+    before = os.times()
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    after = os.times()
+    return (after.children_user - before.children_user) + (
+        after.children_system - before.children_system
+    )
+
+
+def _engine(*arguments: str) -> float:
+    return _cpu([sys.executable, "-m", "scalebridge.engine.cli", *arguments])
+
+
+def _site() -> int:
+    """Build the site afresh; return the number of warnings."""
+    with tempfile.TemporaryDirectory() as folder:
+        built = subprocess.run(
+            [sys.executable, "-m", "sphinx", "-E", "-q", "-b", "html", "docs", folder],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    return sum("WARNING" in line or "ERROR" in line for line in built.stderr.splitlines())
+
+
+def _tutorials() -> tuple[int, int]:
+    """Run the tutorials, each as its page prints it; return how many did, of how many."""
+    pages = [
+        p.stem for p in (ROOT / "docs" / "tutorials").glob("*.md") if p.stem != "index"
+    ]
+    done = 0
+    for page in pages:
+        start = time.monotonic()
+        tried = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-m", "slow", "tests/test_docs.py",
+             "-k", f"does_what_it_says and {page}"],
+            cwd=ROOT, capture_output=True,
+        )  # fmt: skip
+        done += tried.returncode == 0
+        print(f"{page}: {tried.returncode}, {time.monotonic() - start:.0f} s")
+    return done, len(pages)

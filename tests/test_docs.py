@@ -1,0 +1,91 @@
+"""The pages: what they print runs as it is printed, and nothing public is left out."""
+
+import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import scalebridge
+from scalebridge.engine.cli import main
+from scalebridge.engine.schema import SCENARIOS
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
+TUTORIALS = sorted(p for p in (DOCS / "tutorials").glob("*.md") if p.stem != "index")
+PAGES = [DOCS / "developer" / "index.md", *TUTORIALS]
+
+sys.path.insert(0, str(DOCS))
+import generate
+
+
+def follow(page):
+    """Do what a page says, in the working directory: write its files, run the rest."""
+    done = 0
+    for language, text in BLOCK.findall(page.read_text()):
+        first = text.splitlines()[0]
+        name = first[2:] if re.fullmatch(r"# \w+\.(py|toml)", first) else None
+        if name is not None:
+            Path(name).write_text(text)
+        if language == "python":
+            assert name is not None, f"{page.name}: a script without a name"
+            runpy.run_path(name, run_name="__main__")
+        elif language == "console":
+            for line in text.splitlines():
+                program, *arguments = shlex.split(line)
+                assert program == "engine"
+                result = CliRunner().invoke(main, arguments)
+                assert result.exit_code == 0, f"{line}\n{result.output}"
+        done += 1
+    return done
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_does_what_it_says(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert follow(page) > 0
+
+
+def test_a_wrong_command_on_a_page_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text("```console\nengine explain md.run.stepz\n```\n")
+    with pytest.raises(AssertionError, match="stepz"):
+        follow(page)
+
+
+def test_the_worked_example_of_a_part_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert follow(DOCS / "developer" / "index.md") == 1
+
+
+def test_the_reference_has_every_kind_command_and_public_name(tmp_path):
+    generate.write(tmp_path)
+    assert {f"keys_{kind}" for kind in SCENARIOS.kinds()} <= {
+        path.stem for path in tmp_path.glob("*.md")
+    }
+    commands = (tmp_path / "commands.md").read_text()
+    assert all(f"## `engine {name}`" in commands for name in main.commands)
+    python = (tmp_path / "python.md").read_text()
+    assert all(f"## `sb.{name}`" in python for name in scalebridge.__all__
+               if not name.startswith("__"))  # fmt: skip
+
+
+def test_every_command_and_public_name_says_what_it_does():
+    assert [name for name, command in main.commands.items() if not command.help] == []
+    named = [n for n in scalebridge.__all__ if not n.startswith("__")]
+    assert [n for n in named if not getattr(scalebridge, n).__doc__] == []
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in [ROOT / "README.md", *DOCS.rglob("*.md")]:
+        if "_build" in page.parts or "reference" in page.parts:
+            continue
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            generated = "reference/" in target
+            assert generated or (page.parent / target).exists(), f"{page}: {target}"
