@@ -71,6 +71,7 @@ CHECKED = {
     "sedov2d_radius": ("sedov_2d", "radius_error", 0.01),
     "sedov3d_radius": ("sedov_3d", "radius_error", 0.01),
     "noh_density": ("noh", "noh_density_error", 0.05),
+    "rayleigh_taylor_growth": ("rayleigh_taylor", "growth_error", 0.05),
 }
 """Figure -> scenario, its figure, goal."""
 
@@ -85,10 +86,63 @@ def checked(record) -> None:
         record(figure, found.value, "relative", goal=goal, note=note)
 
 
+def at_rest(record) -> None:
+    """Largest drift of the atmosphere: of the run's own model and of those compared."""
+    if not record.wants("rest_drift"):
+        return
+    ran = run("hydrostatic")
+    worst, named = ran.outcome.figures["rest_drift"].value, "kinetic"
+    for name, group in ran.store["compare"].groups():
+        moved = float(np.abs(np.asarray(group["velocity"])).max())
+        if moved > worst:
+            worst, named = moved, name
+    note = f"largest velocity or change of density, at {named}; {ran.seconds:.3g} CPU s"
+    record("rest_drift", worst, "sqrt(R T0)", goal=1e-12, note=note)
+
+
+GRIDS = {"muscl": (64, 128, 256), "weno5": (32, 64, 128)}
+
+
+def orders(record) -> None:
+    """A density wave at one pressure, carried and accelerated: it keeps its shape."""
+    for scheme, goal in (("muscl", 1.9), ("weno5", 4.5)):
+        if not record.wants(f"observed_order_{scheme}"):
+            continue
+        found = {
+            g: np.diff([-np.log2(free_fall(scheme, n, g)) for n in GRIDS[scheme]])
+            for g in (0.0, 1.0)
+        }
+        least = min(float(x[-1]) for x in found.values())
+        told = "; ".join(
+            f"{'with' if g else 'without'} force {', '.join(f'{o:.2f}' for o in x)}"
+            for g, x in found.items()
+        )
+        note = f"density wave, mean error, cells {GRIDS[scheme]}, step over width: {told}"
+        record(f"observed_order_{scheme}", least, goal=goal, better="higher", note=note)
+
+
+def free_fall(scheme: str, cells: int, force: float) -> float:
+    """Return the mean error of the cell averages after 0.4 of a period of a unit stream."""
+    time, cfl = 0.4, 0.3 if scheme == "muscl" else 0.1 * 32 / cells
+    ran = run(
+        "hydrostatic", f"grid.cells=[{cells}]", "boundaries={}", "reference='none'",
+        f"model={{kind='euler', scheme='{scheme}', gamma=1.4, cfl={cfl}}}", "compare=[]",
+        f"force={{acceleration=[{-force}]}}", f"time.end={time}", "time.frames=1",
+        "initial={kind='fields', density='1 + 0.3*sin(2*pi*x)', velocity=[1.0], "
+        "pressure=1.0}",
+    )  # fmt: skip
+    h = 1.0 / cells
+    x = h * (np.arange(cells) + 0.5) - (time - 0.5 * force * time**2)
+    exact = 1.0 + 0.3 * np.sinc(h) * np.sin(2 * np.pi * x)
+    return float(np.abs(last(ran, "density") - exact).mean())
+
+
 def measure(quick: bool, record) -> None:
     """Measure everything; ``quick`` leaves out what takes over ten CPU seconds."""
     shock_tubes(record)
+    orders(record)
     if quick:
         return
+    at_rest(record)
     blast(record)
     checked(record)

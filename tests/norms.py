@@ -129,6 +129,8 @@ _CHAIN = (
     "transport.temperatures=[500.0]", "transport.quantum=false",
 )  # fmt: skip
 
+_TUBE = ("grid.cells=[50]", "time.frames=2")
+
 SHORT: dict[str, Shortened] = {
     "argon_shock": Shortened(_CHAIN, slow=True, portable=CERTIFIED),
     "helium_shock": Shortened(
@@ -321,6 +323,17 @@ SHORT: dict[str, Shortened] = {
             "knudsen=[1e-3,0.1,10.0]", "grid.cells=[32]", "model.nodes=[24]",
             "time.end=0.03", "time.frames=2",
         ),
+    ),
+    **{f"toro{n}": Shortened(_TUBE) for n in range(1, 6)},
+    "blast": Shortened((*_TUBE, "time.end=0.004", "compare=[]")),
+    "sedov_2d": Shortened(("grid.cells=[24,24]", "time.end=0.1", "time.frames=2")),
+    "sedov_3d": Shortened(("grid.cells=[12,12,12]", "time.end=0.05", "time.frames=2")),
+    "noh": Shortened(("grid.cells=[24,24]", "time.end=0.6", "time.frames=2")),
+    "hydrostatic": Shortened(
+        ("grid.cells=[12]", "model.nodes=[24]", "time.end=0.1", "time.frames=2")
+    ),
+    "rayleigh_taylor": Shortened(
+        ("grid.cells=[12,24]", "time.end=0.2", "time.frames=2")
     ),
     "sound_wave": Shortened(
         (
