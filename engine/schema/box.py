@@ -85,7 +85,7 @@ class BoundarySection(Section):
             InputError: of an axis that the grid does not have.
         """
         for name in "xyz"[dim:]:
-            if name in self.model_fields_set:
+            if getattr(self, name) != AxisSection():  # a resolved file says every key
                 raise InputError(
                     f"boundaries.{name}: the grid has {dim} axes; leave it out"
                 )

@@ -20,7 +20,8 @@ stable up to ``(s^2 + s - 2)/4`` explicit steps (Meyer, Balsara, Aslam, J. Compu
 """
 
 import math
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -166,8 +167,23 @@ class FluidWorld:
         return isinstance(self.state_equation, IdealGas)
 
     def with_time_step(self, time_step: float) -> "FluidWorld":
-        """Return the same world with another step."""
-        return replace(self, time_step=time_step)
+        """Return the same world with another step; buffers are shared."""
+        if not time_step > 0:
+            raise InputError(f"time_step: {time_step}; must be positive")
+        other = copy(self)
+        object.__setattr__(other, "time_step", time_step)
+        return other
+
+    def paced(self, state: FluidState, time_step: float) -> "FluidWorld":
+        """Return the world of a step from ``state``, with the stages that it needs."""
+        other = self.with_time_step(time_step)
+        if self.knudsen is not None:
+            rho, _, p = self.fields(state)
+            kn = self.knudsen.view(-1, *(1,) * self.grid.dim)
+            limit = viscous_limit(self.gas, self.grid, kn, rho, p / rho)
+            stages = stages_for(time_step, 0.5 * limit)
+            object.__setattr__(other, "viscous_stages", stages)
+        return other
 
     # -- initial states ---------------------------------------------------------------
 
@@ -324,12 +340,14 @@ class FluidWorld:
 
     def _update_par(self, weights: tuple[float, float]) -> Tensor:
         key = ("update", weights)
-        if key not in self._scratch:
+        made, par = self._scratch.get(key, (0.0, None))
+        if made != self.time_step:
             ratios = [self.time_step / h for h in (*self.grid.spacing, 1.0, 1.0)][:3]
             gamma = getattr(self.state_equation, "gamma", 1.4)
             values = [*weights, *ratios, gamma - 1.0, 0.5]
-            self._scratch[key] = torch.tensor(values, dtype=self.dtype, device=self.device)
-        return self._scratch[key]
+            par = torch.tensor(values, dtype=self.dtype, device=self.device)
+            self._scratch[key] = self.time_step, par
+        return par
 
     def _primitive(
         self, u: Tensor, w: Tensor, extra: Tensor, time: float, from_kernel: bool = False

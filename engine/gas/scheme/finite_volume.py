@@ -21,6 +21,7 @@ Example::
 
 import math
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, Protocol
@@ -245,7 +246,13 @@ class MomentWorld:
 
     def with_time_step(self, time_step: float) -> "MomentWorld":
         """Return the same world with another step."""
-        return replace(self, time_step=time_step)
+        other = copy(self)
+        object.__setattr__(other, "time_step", time_step)
+        return other
+
+    def paced(self, state: MomentState, time_step: float) -> "MomentWorld":
+        """Return the world of a step from ``state``."""
+        return self.with_time_step(time_step)
 
     def courant_rate(self, w: Tensor) -> float:
         """Return the largest ``sum_k speed_k / dx_k`` of w."""

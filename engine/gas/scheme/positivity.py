@@ -77,6 +77,14 @@ class PositivityFallback:
         """Return the gas at rest with unit density and temperature."""
         return self.world.init(rng)
 
+    def stable_step(self, state: MomentState, cfl: float = 0.45) -> float:
+        """Return that of the world."""
+        return self.world.stable_step(state, cfl)
+
+    def paced(self, state: MomentState, time_step: float) -> "PositivityFallback":
+        """Return the world of a step from ``state``."""
+        return replace(self, world=self.world.paced(state, time_step))
+
     @property
     def time_step(self) -> float:
         """Of the world."""
