@@ -1,4 +1,4 @@
-"""Verdicts on the grid of velocities: wrong answers are warned about, right ones are not."""
+"""Verdicts on the grid of velocities: wrong answers are warned about, right ones not."""
 
 import pytest
 import torch
