@@ -20,6 +20,7 @@ from ..gas.equations.hermite import roe, rusanov
 from ..gas.equations.state_equation import IdealGas
 from ..gas.forcing import Forced, Kick, check_rest
 from ..gas.grid import Grid
+from ..gas.kinetic import adequacy
 from ..gas.kinetic.velocities import Velocities
 from ..gas.kinetic.world import KineticWorld
 from ..gas.material import Gas
@@ -397,7 +398,8 @@ class GasJob:
             guards.append(courant_guard)  # type: ignore[arg-type]
 
         def finish(folder: RunFolder, state: Any, seen: Mapping[str, Tensor]) -> Outcome:
-            return self._finish(folder, report, on_host(seen), on_host(begun))
+            adequate = _velocity_checks(self.main, state)
+            return self._finish(folder, report, on_host(seen), on_host(begun), adequate)
 
         simulation = Simulation(
             main.world, lambda: start, main.steps, main.time_step,
@@ -412,6 +414,7 @@ class GasJob:
         report: Reporter,
         seen: Mapping[str, Tensor],
         begun: Mapping[str, Tensor],
+        adequate: list[Check],
     ) -> Outcome:
         folder.store.attrs["time_unit"] = UNITS["time"]
         figures: dict[str, Figure] = {}
@@ -419,7 +422,7 @@ class GasJob:
         for name, drift in relative_drift(seen, begun).items():
             if name in kept:
                 figures[name] = Figure(float(drift.amax()), note=note)
-        checks = [*self._checks(figures), *model_checks(seen)]
+        checks = [*self._checks(figures), *model_checks(seen), *adequate]
         checks += _domain_checks(self.main, seen)
         for name, note in NOTES.items():
             if name in seen:
@@ -429,9 +432,9 @@ class GasJob:
         if len(problem.knudsen) > 1:
             _put(profile, "knudsen", problem.knudsen, axes=("system",))
         for other in self.others:
-            gaps, found = self._compare(folder, report, other, seen)
+            gaps, found, more = self._compare(folder, report, other, seen)
             figures |= gaps
-            checks += _domain_checks(other, found)
+            checks += [*_domain_checks(other, found), *more]
         for reference in self.references:
             compared = reference(seen)
             figures |= _write(folder, compared, problem.grid)
@@ -459,7 +462,7 @@ class GasJob:
 
     def _compare(
         self, folder: RunFolder, report: Reporter, run: Run, seen: Mapping[str, Tensor]
-    ) -> tuple[dict[str, Figure], Mapping[str, Tensor]]:
+    ) -> tuple[dict[str, Figure], Mapping[str, Tensor], list[Check]]:
         report.say(f"compared with {run.name}, {run.steps} steps")
         state = run.start()
         for _ in range(run.steps):
@@ -482,7 +485,14 @@ class GasJob:
         for name in ("complex_fraction", "complex_speed"):
             if name in found:
                 gaps[f"grad13_{name}"] = Figure(float(found[name].amax()), note=NOTES[name])
-        return gaps, found
+        return gaps, found, _velocity_checks(run, state, run.name)
+
+
+def _velocity_checks(run: Run, state: Any, name: str = "") -> list[Check]:
+    """Whether the nodes of a kinetic model were adequate for what it did."""
+    if not isinstance(run.world, KineticWorld):
+        return []
+    return list(adequacy.checks(run.world, state, run.problem.end, name))
 
 
 def _domain_checks(run: Run, seen: Mapping[str, Tensor]) -> tuple[Check, ...]:
