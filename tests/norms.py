@@ -162,6 +162,14 @@ SHORT: dict[str, Shortened] = {
         ),
         TRAINED, SINGLE,
     ),
+    "closure_local_train": Shortened(
+        (
+            "families=[{name='wave',flows=4,until=0.05},{name='wide',flows=4,until=0.05}]",
+            "members=2", "cells=20", "refinement=1", "velocities=36", "steps=5",
+            "rolled=3", "polish=2", "batch=8", "validation=0.25",
+        ),
+        TRAINED, SINGLE,
+    ),
     "closure_mix": Shortened(_SMALL_CLOSURE),
     "closure_moments": Shortened(
         (

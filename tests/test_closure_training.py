@@ -181,7 +181,13 @@ def test_train_then_compare(tmp_path):
     outcome, path = run(compare, tmp_path / "compare", tmp_path)
     names = ["learned", "hme", "euler", "nsf"]
     values = {n: outcome.figures[f"worst_decade_{n}_t002"].value for n in names}
-    assert all(0 < v < 0.2 for v in values.values())
+    assert all(0 < v < 1 for v in values.values())  # nearer than the mean of the gas
+    null = outcome.figures["worst_decade_uniform_gas_t002"].value
+    assert null == pytest.approx(1.0, rel=1e-3)
+    unmoved = outcome.figures["worst_decade_unmoved_gas_t002"].value
+    assert values["learned"] < unmoved
+    assert outcome.figures["worst_flow_learned_t002"].value >= values["learned"]
+    assert outcome.figures["seconds_learned"].value > 0
     assert outcome.verdicts["stable_learned"] == "ok"
     panels = closure_panels(Record(path).groups()[""], [0.02])
     assert [plot.title for plot in panels] == ["t = 0.02"]
@@ -217,3 +223,24 @@ def test_bad_scenarios_are_refused():
         )
     with pytest.raises(InputError, match=r"model.order"):
         parse({**TINY, "model": {"kind": "face_closure", "order": 3}})
+
+
+def test_an_error_is_measured_by_what_there_is_to_predict():
+    x = torch.arange(64, dtype=torch.float64) / 64
+    wave = torch.sin(2 * math.pi * x)
+    true = torch.stack([1 + 1e-3 * wave, 0 * x, 1 + 0 * x], -1)[None]
+    near, far = true.clone(), true.clone()
+    near[..., 0] += 1e-4 * wave
+    far[..., 0] = 1.0
+    assert float(comparison.signal_error(near, true)[0]) == pytest.approx(0.1)
+    # by the norm with the mean this would be 6e-4, and "uniform gas" a good answer
+    assert float(comparison.signal_error(far, true)[0]) == pytest.approx(1.0)
+
+
+def test_null_models_predict_nothing():
+    true = comparison.reference(flows.flows("wave", 5, 4), (0.0, 0.05), 40, 60, 20)
+    uniform = comparison.run_null(true, "uniform_gas").errors(true)
+    unmoved = comparison.run_null(true, "unmoved_gas").errors(true)
+    torch.testing.assert_close(uniform[1], torch.ones(4).double(), rtol=1e-3, atol=0.0)
+    assert float(unmoved[0].abs().max()) == 0.0
+    assert float(unmoved[1].min()) > 0.0

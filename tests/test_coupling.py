@@ -157,6 +157,7 @@ def job_of(*changes):
     return assemble(checked, base)
 
 
+@pytest.mark.slow
 def test_the_coupled_shock_and_its_resumption(tmp_path):
     """Shortened; a run broken off and resumed ends with the same bits and no label more."""
 

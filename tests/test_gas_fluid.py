@@ -208,6 +208,7 @@ def test_ghost_cells_are_zero_between_steps(stages):
     assert not u.any()
 
 
+@pytest.mark.slow
 def test_couette_with_slip():
     grid = Grid((32, 4), (0.0, 0.0), (1.0, 0.125))
     kn, speed = 0.02, 0.1

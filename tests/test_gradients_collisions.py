@@ -31,6 +31,7 @@ LAWS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_viscosity_is_certified():
     one = POINT | {"temperature": torch.tensor(2.5, dtype=torch.float64)}
     found = certify(

@@ -36,6 +36,7 @@ def run(name, folder, more=()):
     return outcome, groups
 
 
+@pytest.mark.slow
 def test_viscosity_is_inverted(tmp_path):
     outcome, groups = run("learn_viscosity", tmp_path / "run")
     assert set(outcome.verdicts.values()) == {"ok"}
@@ -45,6 +46,7 @@ def test_viscosity_is_inverted(tmp_path):
     assert {"viscosity", "misfit", "descent", "certificate"} <= groups
 
 
+@pytest.mark.slow
 def test_a_shock_knows_what_it_depends_on(tmp_path):
     outcome, groups = run("shock_sensitivity", tmp_path / "run")
     figures = outcome.figures

@@ -318,6 +318,7 @@ def disturb_workers(tmp_path: Path, kills: int) -> None:
     check_same_as_undisturbed(tmp_path, kills)
 
 
+@pytest.mark.slow
 def test_killed_worker_loses_and_repeats_nothing(tmp_path):
     disturb_workers(tmp_path, 2)
 

@@ -14,6 +14,7 @@ from scalebridge.engine.rundir import RunFolder
 from scalebridge.engine.scenario import parse
 
 
+@pytest.mark.slow
 def test_a_rattled_and_strained_crystal_finds_back():
     atoms = bulk("Si", "diamond", a=5.60, cubic=True)
     atoms.rattle(0.1, seed=4)

@@ -107,6 +107,7 @@ def test_products_are_independent():
     assert int(torch.linalg.matrix_rank(values, rtol=1e-8)) == values.shape[1]
 
 
+@pytest.mark.slow
 def test_degrees_give_way_to_the_number_of_species():
     one = ClusterExpansion(("Si",), cutoff=4.0)
     two = ClusterExpansion(("H", "O"), cutoff=4.0)

@@ -280,14 +280,14 @@ def closure_errors(group: Group, times: Sequence[float] = ()) -> list[plots.Plot
             errors = np.median(column.values[:, min(moment, column.shape[1] - 1)], axis=0)
             flows = knudsen.values if known and knudsen else np.arange(1, len(errors) + 1)
             curves.append(_curve(flows, errors, name))
-        if not any(np.any(c.y > 1e-12) for c in curves):
-            continue  # at the start all agree, to round-off
         place = moment - count + len(times)
+        if (times and place < 0) or not any(np.any(c.y > 1e-12) for c in curves):
+            continue  # at the start all models agree, to round-off
         title = f"t = {times[place]:g}" if 0 <= place < len(times) else ""
         x_title, scale = ("Knudsen number", "loglog") if known else ("flow", "log")
         panels.append(
             plots.Plot(
-                curves, x_title, "relative L2 error", scale, points=True, title=title
+                curves, x_title, "error by the signal", scale, points=True, title=title
             )
         )
     return panels

@@ -16,6 +16,8 @@ _MODELS = {
     "learned": "learned closure",
     "realizable": "realizable moments",
     "learned_realizable": "realizable moments, learned",
+    "uniform_gas": "no model: uniform gas",
+    "unmoved_gas": "no model: nothing moves",
     # Sources of collision rates.
     "coupled": "coupled",
     "published_integral": "published integral",

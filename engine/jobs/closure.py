@@ -127,7 +127,11 @@ class Comparison:
         true = self._reference(folder, report)
         figures: dict[str, Figure] = {}
         checks: list[Check] = []
-        total = len(s.baselines) + sum(len(each) for each in self.modules.values())
+        total = (
+            len(comparison.NULL)
+            + len(s.baselines)
+            + sum(len(each) for each in self.modules.values())
+        )
         count = 0
         x = flows.box(s.cells).centers(0)
         folder.put("x", x, "L", "position")
@@ -135,7 +139,7 @@ class Comparison:
         shown = slice(s.pictured, s.pictured + 1)
         folder.put("profile_kinetic", true.moments(3)[:, shown, :, :3], "", "kinetic")
         figures |= self._linear(folder)
-        for name in s.baselines:
+        for name in (*comparison.NULL, *s.baselines):
             run = self._baseline(name, true)
             figures |= self._figures(name, [run], true, folder)
             count += 1
@@ -198,6 +202,8 @@ class Comparison:
             case "hme":
                 order = max(m.config.order for g in self.modules.values() for m in g)
                 return comparison.run_moments(true, order)
+            case "uniform_gas" | "unmoved_gas":
+                return comparison.run_null(true, name)
             case _:
                 return comparison.run_fluid(true, name == "nsf")
 
@@ -208,14 +214,17 @@ class Comparison:
         true: comparison.Reference,
         folder: RunFolder,
     ) -> dict[str, Figure]:
-        """Worst decade (median over members) and median flow at each time."""
+        """Worst decade and flow (medians over members), median flow, CPU seconds."""
         errors = torch.stack([run.errors(true) for run in runs])
-        folder.put(f"errors_{name}", errors, "", f"relative L2 error of {name}")
-        shown = slice(self.scenario.pictured, self.scenario.pictured + 1)
-        folder.put(f"profile_{name}", runs[0].moments[:, shown, :, :3], "", name)
+        folder.put(f"errors_{name}", errors, "", f"error of {name} by the signal")
         decades = true.knudsen.dim() == 1  # elsewhere it varies within every flow
         note = comparison.WORST if decades else comparison.WORST_GROUP
-        return comparison.error_figures(name, errors, true.times, note)
+        found = comparison.error_figures(name, errors, true.times, note)
+        if name in comparison.NULL:
+            return found
+        shown = slice(self.scenario.pictured, self.scenario.pictured + 1)
+        folder.put(f"profile_{name}", runs[0].moments[:, shown, :, :3], "", name)
+        return found | comparison.cost_figure(name, max(run.seconds for run in runs))
 
 
 __all__ = ["assemble", "load", "load_all", "sample_times"]

@@ -11,7 +11,7 @@ from ...models.closures.face import FaceClosure
 from ..errors import InputError
 from ..gas.closures.directional import DirectionalClosure
 from ..gas.equations.hermite import GridClosure
-from ..learn.comparison import error_figures
+from ..learn.comparison import cost_figure, error_figures
 from ..learn.explorers import planes
 from ..learn.plane_models import PlaneRun, run_plane
 from ..protocols import Check, Figure, Outcome
@@ -98,8 +98,9 @@ class PlaneComparison:
         errors = done.errors(true)
         folder.put(f"map_{name}", done.fields[-1, :, 0], "rho0", f"density, {name}")
         late = errors[None, 1:]
-        folder.put(f"errors_{name}", late, "", f"relative error of {name}")
+        folder.put(f"errors_{name}", late, "", f"error of {name} by the signal")
         found = error_figures(name, errors[None], (0.0, *self.scenario.times))
+        found |= cost_figure(name, done.seconds)
         if name != "hme":
             note = "share of cells, to HME, at the times compared"
             found[f"fallback_{name}"] = Figure(done.fallback, "", note=note)

@@ -144,7 +144,7 @@ def features(committee: Committee, samples: Sequence[FlowSample]) -> Tensor:
     """
     first = _closures(committee)[0]
     if not samples:
-        return torch.empty(0, 2 * (3 + len(first.scale)), dtype=torch.float64)
+        return torch.empty(0, 2 * (first.known + len(first.scale)), dtype=torch.float64)
     raw, knudsen = beginning(samples, 100, first.config.order)
     row = row_of_cells(from_raw(raw, first.config.order), knudsen, 0.01)
     z = first.normalised(*first.inputs(row))

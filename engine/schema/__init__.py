@@ -27,7 +27,7 @@ FORMER: dict[str, str] = {
     "closure_plane": 'kind = "closure" with flow = "plane"',
     "closure_shock": 'kind = "closure" with flow = "shock"',
     "closure_shock_train": 'kind = "train" with model.kind = "recurrence_closure"',
-    "closure_train": 'kind = "train" with model.kind = "face_closure"',
+    "closure_train": 'kind = "train" with model.kind = "local_closure"',
     "coupled_shock": 'kind = "coupled"',
     "gas_relaxation": 'kind = "gas" with model.kind = "maxwell_molecules"',
     "closure_learn": 'kind = "learn" with [explorer] kind = "flows"',

@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from ...models.closures.face import FaceForm
+from ...models.closures.local import LocalForm
 from ...models.closures.recurrence import RecurrenceForm
 from .base import Common, InputPath, Section
 
@@ -16,9 +17,9 @@ Count = Annotated[int, Field(ge=1)]
 class FamilySection(Section):
     """Random flows of one kind; flow i has a Knudsen number in decade i mod 4."""
 
-    name: Literal["wave", "mix", "jump", "transition"]
+    name: Literal["wave", "mix", "jump", "transition", "wide"]
     """Smooth waves; waves and jumps, partly far from equilibrium; strong jumps; a mix with
-    Kn sweeping 1e-3 to 10 along the box."""
+    Kn sweeping 1e-3 to 10 along the box; fronts and waves of any steepness and strength."""
     flows: int = Field(ge=1, le=100_000)
     """How many."""
     first: int = Field(default=0, ge=0)
@@ -57,8 +58,9 @@ class ClosureTrainScenario(Common):
     """What is learned from."""
     fronts: FrontsSection | None = None
     """Strong fronts as well."""
-    model: FaceForm
-    """The form of the closure; ``cells`` sets its resolution."""
+    model: Annotated[LocalForm | FaceForm, Field(discriminator="kind")]
+    """The form of the closure: local_closure, which has no length of its own, or
+    face_closure, whose resolution ``cells`` sets."""
     members: int = Field(default=3, ge=1, le=32)
     """Closures that differ by their first weights and the order of the data."""
     cells: int = Field(default=100, ge=20, le=4096)
@@ -91,9 +93,12 @@ class ClosureTrainScenario(Common):
 
     @model_validator(mode="after")
     def _one_resolution(self) -> Self:
-        if self.model.resolution not in (FaceForm.resolution, 1.0 / self.cells):
+        form = self.model
+        if not isinstance(form, FaceForm):
+            return self
+        if form.resolution not in (FaceForm.resolution, 1.0 / self.cells):
             raise ValueError(
-                f"model.resolution {self.model.resolution}: cells = {self.cells} make it "
+                f"model.resolution {form.resolution}: cells = {self.cells} make it "
                 f"{1.0 / self.cells:g}; leave it out"
             )
         return self

@@ -88,7 +88,11 @@ class TrainScenario(LabelKeys, Common):
         model = data.get("model")
         kind = model.get("kind") if isinstance(model, dict) else None
         _, faces, shocks = cls.variants()
-        classes = {"face_closure": faces, "recurrence_closure": shocks}
+        classes = {
+            "local_closure": faces,
+            "face_closure": faces,
+            "recurrence_closure": shocks,
+        }
         return classes.get(str(kind), TrainScenario)
 
     kind: Literal["train"]

@@ -16,6 +16,7 @@ CLOSURES = Family(
     "closure",
     __name__,
     {
+        "local_closure": "local:LocalForm",
         "face_closure": "face:FaceForm",
         "spectral_closure": "spectrum:SpectrumForm",
         "recurrence_closure": "recurrence:RecurrenceForm",

@@ -31,7 +31,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -223,17 +223,19 @@ class FaceClosure(nn.Module):
 
     scale: Tensor
     limit: Tensor
+    known = 3
+    """Inputs that come from the Knudsen number; they lead and are even."""
 
-    def __init__(self, config: FaceForm) -> None:
+    def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
         order = config.order
         moments = [(-1.0) ** k for k in range(3, order + 1)]
         fields = torch.tensor([1.0, -1.0, 1.0, *moments])
         changes = [-fields] * len(config.reach)
-        parity = torch.cat([torch.ones(3), torch.tensor(moments), *changes])
+        parity = torch.cat([torch.ones(self.known), torch.tensor(moments), *changes])
         self.net = MirrorNet(parity, config.hidden, (-1) ** (order + 1))
-        size = len(parity) - 3
+        size = len(parity) - self.known
         self.register_buffer("scale", torch.ones(size))
         self.register_buffer("limit", torch.full((size,), math.inf))
 
@@ -316,19 +318,19 @@ class FaceClosure(nn.Module):
         Args:
             z: :meth:`normalised`.
         """
-        size = z[..., 3:].abs() / torch.asinh(self.limit / self.scale)
+        size = z[..., self.known :].abs() / torch.asinh(self.limit / self.scale)
         t = (size.amax(-1) - 1.0).clamp(0.0, 1.0)
         return 1.0 - t * t * (3.0 - 2.0 * t)
 
     def normalised(self, knudsen: Tensor, raw: Tensor) -> Tensor:
-        """Return the network's inputs z, ``[..., 3 + n]``."""
+        """Return the network's inputs z, ``[..., known + n]``."""
         return torch.cat([knudsen, asinh(raw / self.scale)], -1)
 
     def scaled_moment(self, z: Tensor) -> Tensor:
         """Return ``sqrt((M + 1)!) g_{M+1} / S``, bounded, without gates of range."""
         value = self.net(z)
         if self.net.sign > 0:
-            value = value - self.net.at_rest(z[..., :3])
+            value = value - self.net.at_rest(z[..., : self.known])
         return self.config.bound * torch.tanh(value / self.config.bound)
 
     def onset_gate(self, row: FaceStencil) -> Tensor:
@@ -399,9 +401,38 @@ class FaceClosure(nn.Module):
         size = scaled_moments(mean).square().sum(-1)
         return unit * (1.0 + self.config.stretch**2 * size).sqrt()
 
+    def filter_width(self, row: FaceStencil) -> float:
+        """Return the standard deviation of :meth:`smooth` in cells."""
+        return self.config.smoothing * self.config.length / row.spacing
+
+    # -- waves exp(ikx) on a gas at rest, rho = theta = 1 ------------------------------
+
+    def wave_inputs(self, k: Tensor, tau: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the Knudsen inputs, and each reach's change of a wave over ``i w``."""
+        seen = [
+            2.0 * torch.sin(0.5 * k * r * self.config.length) for r in self.config.reach
+        ]
+        return self.knudsen_inputs(tau / self.config.length), seen
+
+    def wave_filter(self, k: Tensor, tau: Tensor) -> Tensor:
+        """Return what gate and filter leave of the network's answer."""
+        ratio = tau / self.config.length
+        gate = ratio / (ratio + self.config.onset)
+        return gate * torch.exp(
+            -0.5 * (k * self.config.smoothing * self.config.length) ** 2
+        )
+
+    def wave_damping(self, k: Tensor) -> Tensor:
+        """Return :meth:`short_waves` of a wave of f_M, over ``-i``, on a fine grid.
+
+        The third difference over cells of width s has ``-8 i sin^4(k s / 2) / (k s / 2)``.
+        """
+        half = 0.5 * k * self.config.resolution * self.config.length
+        return 8.0 * DAMPING * torch.sin(half) ** 4 / half
+
     def smooth(self, flux: Tensor, row: FaceStencil) -> Tensor:
-        """Filter over the faces with a Gaussian of fixed length (mirrored at ends)."""
-        width = self.config.smoothing * self.config.length / row.spacing
+        """Filter over the faces with a Gaussian (mirrored at ends)."""
+        width = self.filter_width(row)
         half = math.ceil(3 * width)
         if half == 0:
             return flux

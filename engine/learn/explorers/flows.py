@@ -12,6 +12,8 @@ of a family is the same however many are asked for. Box [-1/2, 1/2], periodic.
                 start in equilibrium
 ``jump``        two states with density ratios to 6 and temperature ratios to 3
 ``transition``  a mix in which the Knudsen number sweeps 1e-3 to 10 along the box
+``wide``        one or two streams between two states each, density ratios to 8, temperature
+                ratios to 4, velocities to 1; fronts of any steepness or waves to k = 6
 ==============  ==========================================================================
 
 The constants are ours; the form of the waves is that of the test cases of bte-pytorch.
@@ -25,7 +27,7 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
-from ...gas.boundaries import ALL_PERIODIC
+from ...gas.boundaries import ALL_PERIODIC, Sides
 from ...gas.grid import Grid
 from ...gas.kinetic.velocities import Velocities
 from ...gas.kinetic.world import KineticWorld
@@ -168,14 +170,47 @@ def _jump(draw: _Draw) -> Callable[[Tensor], Sequence[Fields]]:
     return layers
 
 
-_FAMILIES = {"wave": _wave, "mix": _mix, "jump": _jump, "transition": _mix}
+def _wide(draw: _Draw) -> Callable[[Tensor], Sequence[Fields]]:
+    one = _stretch(draw, 8.0, 4.0)
+    other = _stretch(draw, 8.0, 4.0) if draw.coin() else None
+    share = draw(0.3, 0.7)
+
+    def layers(x: Tensor) -> list[Fields]:
+        if other is None:
+            return [one(x)]
+        return [_scaled(one(x), share), _scaled(other(x), 1.0 - share)]
+
+    return layers
+
+
+def _stretch(draw: _Draw, density: float, warmth: float) -> Callable[[Tensor], Fields]:
+    """Between two states and back, by two fronts or by a wave."""
+    start, width, steep = draw(-0.5, 0.5), draw(0.2, 0.8), 10.0 ** draw(0.7, 2.5)
+    number, wavy = int(draw(1.0, 7.0)), draw(0.0, 1.0) < 0.3
+    rho = draw(0.5, 1.5) * density ** (draw(-0.5, 0.5) * torch.tensor([1.0, -1.0]))
+    theta = draw(0.7, 1.3) * warmth ** (draw(-0.5, 0.5) * torch.tensor([1.0, -1.0]))
+    u = draw(-1.0, 1.0), draw(-1.0, 1.0)
+
+    def fields(x: Tensor) -> Fields:
+        y = torch.remainder(x - start, 1.0)
+        fronts = [torch.tanh(steep * (y - at)) for at in (0.0, width, 1.0)]
+        front = fronts[0] - fronts[1] + fronts[2]
+        s = torch.sin(2 * math.pi * number * y) if wavy else front
+        s = 0.5 * (1.0 + s)
+        a, b = ((1 - s) * p[0].log() + s * p[1].log() for p in (rho.to(x), theta.to(x)))
+        return a.exp(), (1 - s) * u[0] + s * u[1], b.exp()
+
+    return fields
+
+
+_FAMILIES = {"wave": _wave, "mix": _mix, "jump": _jump, "transition": _mix, "wide": _wide}
 
 
 def flow(family: str, seed: int, index: int, knudsen: float | None = None) -> Flow:
     """Return one flow of a family.
 
     Args:
-        family: wave, mix, jump or transition.
+        family: wave, mix, jump, transition or wide.
         seed: of the family; :data:`HELD_OUT` is the frozen test set.
         index: which one; it also chooses the decade of the Knudsen number.
         knudsen: fixes the Knudsen number.
@@ -213,9 +248,9 @@ def flows(family: str, seed: int, count: int, first: int = 0) -> list[Flow]:
     return [flow(family, seed, first + index) for index in range(count)]
 
 
-def box(cells: int) -> Grid:
+def box(cells: int, size: float = 1.0) -> Grid:
     """Return the grid of the families."""
-    return Grid((cells,), (-0.5,), (0.5,))
+    return Grid((cells,), (-0.5 * size,), (0.5 * size,))
 
 
 def knudsen_numbers(some: Sequence[Flow], grid: Grid) -> Tensor:
@@ -242,13 +277,18 @@ def distribution(some: Sequence[Flow], grid: Grid, velocities: Velocities) -> Te
 
 
 def kinetic(
-    some: Sequence[Flow], cells: int, nodes: int, limit: float = 8.0
+    some: Sequence[Flow],
+    cells: int,
+    nodes: int,
+    limit: float = 8.0,
+    sides: Sides = ALL_PERIODIC,
+    size: float = 1.0,
 ) -> tuple[KineticWorld, Tensor]:
     """Return the kinetic world of some flows and their distribution at the start."""
-    grid, velocities = box(cells), Velocities.symmetric(1, nodes, limit)
+    grid, velocities = box(cells, size), Velocities.symmetric(1, nodes, limit)
     world = KineticWorld(
         grid=grid,
-        sides=(ALL_PERIODIC,),
+        sides=(sides,),
         velocities=velocities,
         gas=Gas.constant_time(dimension=1),
         knudsen=knudsen_numbers(some, grid),
@@ -270,6 +310,8 @@ def solve(
     coarse: int = 100,
     order: int = 12,
     limit: float = 8.0,
+    sides: Sides = ALL_PERIODIC,
+    size: float = 1.0,
 ) -> Tensor:
     """Solve the kinetic equation and return raw moments on a coarser grid.
 
@@ -284,10 +326,12 @@ def solve(
         coarse: cells of the answer.
         order: highest moment.
         limit: velocities lie in [-limit, limit].
+        sides: of the box.
+        size: its length.
 
     Returns:
         ``[times, flows, coarse, order + 1]``.
     """
-    world, f = kinetic(some, cells, nodes, limit)
+    world, f = kinetic(some, cells, nodes, limit, sides, size)
     states = world.sampled(world.start(f), times)
     return torch.stack([averaged(world.raw_moments(s, order), coarse) for s in states])

@@ -179,6 +179,11 @@ def conserved(raw: Tensor) -> Tensor:
     return torch.cat([raw[:, :3], energy[:, None]], 1)
 
 
-def relative_error(ours: Tensor, true: Tensor) -> Tensor:
-    """Return the relative L2 distance of :func:`conserved` fields, ``[batch]``."""
-    return ((ours - true).square().sum((1, 2, 3)) / true.square().sum((1, 2, 3))).sqrt()
+def signal_error(ours: Tensor, true: Tensor) -> Tensor:
+    """Return the L2 distance of :func:`conserved` fields by the signal, ``[batch]``.
+
+    The signal is the departure of ``true`` from its mean at that time.
+    """
+    signal = true - true.mean((2, 3), keepdim=True)
+    miss = (ours - true).square().sum((1, 2, 3))
+    return (miss / signal.square().sum((1, 2, 3))).sqrt()

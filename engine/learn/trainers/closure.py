@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ....models.closures.face import DAMPING, FaceClosure, FaceStencil
+from ....models.closures.face import FaceClosure, FaceStencil
 from ...gas.boundaries import ALL_PERIODIC, Open, Sides
 from ...gas.equations.hermite import hermite_world, roe, roots, rusanov
 from ...gas.equations.line import conserved, from_raw, primitive
@@ -627,8 +627,8 @@ def linear_response(module: FaceClosure, k: Tensor, tau: Tensor) -> Tensor:
     """Return f_{M+1} per change of each field, for waves exp(ikx) on a gas at rest.
 
     The derivative of the closure at ``rho = theta = 1``, filter included: gradients of the
-    network at rest times the transfer functions of its inputs (``2 i sin(k s / 2)`` for a
-    difference over s between points). Differentiable in the weights.
+    network at rest times the transfer functions of its inputs. Differentiable in the
+    weights.
 
     Args:
         module: the closure.
@@ -638,11 +638,12 @@ def linear_response(module: FaceClosure, k: Tensor, tau: Tensor) -> Tensor:
     Returns:
         ``[n, M + 1]`` complex.
     """
-    config, order = module.config, module.config.order
-    size = len(module.scale)
-    knudsen = module.knudsen_inputs(tau / config.length).to(module.scale)
-    z = torch.cat([knudsen, knudsen.new_zeros(len(k), size)], -1).requires_grad_(True)
-    slope = torch.autograd.grad(module.net(z).sum(), z, create_graph=True)[0][:, 3:]
+    order, known = module.config.order, module.known
+    knudsen, waves = module.wave_inputs(k, tau)
+    knudsen = knudsen.to(module.scale)
+    none = knudsen.new_zeros(len(k), len(module.scale))
+    z = torch.cat([knudsen, none], -1).requires_grad_(True)
+    slope = torch.autograd.grad(module.net(z).sum(), z, create_graph=True)[0][:, known:]
     slope = (slope / module.scale).double()
     count = order - 2
     factor = torch.tensor([math.sqrt(math.factorial(j)) for j in range(3, order + 1)])
@@ -650,26 +651,18 @@ def linear_response(module: FaceClosure, k: Tensor, tau: Tensor) -> Tensor:
     fields = torch.cat([torch.ones(3).to(slope), factor])
     moments = slope[:, :count] * factor
     total = torch.cat([torch.zeros_like(slope[:, :3]), moments], -1).to(torch.complex128)
-    for number, reach in enumerate(config.reach):
+    for number, wave in enumerate(waves):
         first = count + number * (order + 1)
         part = slope[:, first : first + order + 1] * fields
-        wave = 2.0 * torch.sin(0.5 * k * reach * config.length)
         total = total + 1j * part * wave[:, None]
-    ratio = tau / config.length
-    gate = ratio / (ratio + config.onset)
-    damp = torch.exp(-0.5 * (k * config.smoothing * config.length) ** 2)
     unit = math.exp(-0.5 * math.lgamma(order + 2))
-    return total * (gate * damp * unit)[:, None]
+    return total * (module.wave_filter(k, tau) * unit)[:, None]
 
 
 def fine_response(module: FaceClosure, k: Tensor, tau: Tensor) -> Tensor:
-    """Return :func:`linear_response` on a fine grid, where the closure damps short waves.
-
-    The third difference over cells of width s has ``-8 i sin^4(k s / 2) / (k s / 2)``.
-    """
-    half = 0.5 * k * module.config.resolution * module.config.length
+    """Return :func:`linear_response` on a fine grid, where short waves may be damped."""
     found = linear_response(module, k, tau).clone()
-    found[:, -1] -= 8j * DAMPING * torch.sin(half) ** 4 / half
+    found[:, -1] -= 1j * module.wave_damping(k)
     return found
 
 

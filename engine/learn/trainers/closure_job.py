@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ....models import card
 from ....models.closures.face import FaceClosure, FaceForm
+from ....models.closures.local import LocalForm
 from ... import runtime
 from ...protocols import Check, Figure, Outcome
 from ...run import Reporter
@@ -134,8 +135,11 @@ class ClosureTraining:
                 found.append(training.labelled(raw, kn, times, order, spacing))
         return found
 
-    def _form(self) -> FaceForm:
-        return replace(self.scenario.model, resolution=1.0 / self.scenario.cells)
+    def _form(self) -> FaceForm | LocalForm:
+        form = self.scenario.model
+        if isinstance(form, LocalForm):
+            return form
+        return replace(form, resolution=1.0 / self.scenario.cells)
 
     def _member(
         self,
