@@ -1,8 +1,9 @@
 """Verdicts of runs and audits: what is wrong is flagged, what is sound is not."""
 
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -180,8 +181,12 @@ def defects(quick: bool, record: Recorder) -> None:
 
 
 def sound(quick: bool) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Yield models that are what they should be, and their audits."""
-    for metal in ("Cu", "Al", "Ag", "Au", "Ni", "Pd", "Pt"):
+    """Yield models that are what they should be, and their audits.
+
+    Aluminium of EMT is none of them: its energy jumps by 1.1 meV where its list of
+    neighbours ends (5.877 angstrom, seen on a pair of atoms); the audit says so.
+    """
+    for metal in ("Cu", "Ag", "Au", "Ni", "Pd", "Pt"):
         crystal = bulk(metal, cubic=True).repeat((2, 2, 2))
         yield f"EMT {metal}", lambda s=crystal: audit(EMT(), structure=s)
         if quick:
@@ -197,15 +202,13 @@ def sound(quick: bool) -> Iterator[tuple[str, Callable[[], Any]]]:
         yield f"LJ {name}", lambda c=pair, s=crystal: audit(c, structure=s)
     yield "Stillinger-Weber", lambda: audit(StillingerWeber())
     yield "Stillinger-Weber through ASE", lambda: audit(Planted(), structure=structure())
-    models = HERE.parent / "scenarios" / "models"
-    water = HERE.parent / "scenarios" / "data" / "water64.xyz"
-    shipped: Mapping[str, Path | None] = {
-        "silicon": None, "molybdenum": None, "water": water, "closure_wide_0": None,
-        "closure_wide_1": None, "closure_wide_2": None,
-    }  # fmt: skip
-    for name, given in shipped.items():
-        path = models / name
-        yield name, lambda p=path, g=given: audit_file(p, g)
+    for edge in (5.2, 5.431, 5.6):
+        crystal = bulk("Si", cubic=True, a=edge).repeat((2, 2, 2))
+        yield f"Si at {edge}", lambda s=crystal: audit(StillingerWeber(), structure=s)
+    for metal, edge in (("Cu", 3.5), ("Ag", 4.2), ("Ni", 3.6)):
+        crystal = bulk(metal, cubic=True, a=edge).repeat((2, 2, 2))
+        yield f"EMT {metal} at {edge}", lambda s=crystal: audit(EMT(), structure=s)
+    yield "silicon", lambda: audit_file(HERE.parent / "scenarios" / "models" / "silicon")
 
 
 def alarms(quick: bool, record: Recorder) -> None:
@@ -233,10 +236,50 @@ def mutants(quick: bool, record: Recorder) -> None:
     record("mutants_caught", share, goal=0.9, better="higher", note=note)
 
 
+COUNTED = {
+    "damage_noticed": ("test_trust_runs.py", "damage_is_noticed", 40),
+    "injections": ("test_trust_pages.py", "nothing_of_a_run_is_run", 30),
+    "links_followed": ("test_trust_runs.py", "written_through_a_link", 5),
+}
+"""Figure -> file of tests, which of them, how many there must be."""
+
+
+def counted(record: Recorder) -> None:
+    """Record what tests count: damage noticed, texts executed, links followed."""
+    import data  # type: ignore[import-not-found]
+
+    for figure, (file, chosen, least) in COUNTED.items():
+        if not record.wants(figure):
+            continue
+        passed, failed = data._passed(file, chosen)
+        if passed + failed < least:
+            raise RuntimeError(f"{figure}: {passed + failed} tests; {least} are asked for")
+        note = f"of {passed + failed}"
+        if figure == "damage_noticed":
+            record(figure, passed, goal=least, better="higher", note=note)
+        else:
+            record(figure, failed, goal=0, note=note)
+
+
+def bombed(record: Recorder) -> None:
+    """Record how many small inputs that ask for much are refused soon and cheaply."""
+    if not record.wants("bombs_refused"):
+        return
+    command = [sys.executable, str(HERE / "bombs.py")]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    rows = said.splitlines()
+    refused = [row for row in rows if row.startswith("ok")]
+    wrong = "; ".join(row[:120] for row in rows if row.startswith("BAD"))
+    note = f"of {len(refused) + wrong.count('BAD')}; {wrong or 'none taken'}"
+    record("bombs_refused", len(refused), goal=20, better="higher", note=note)
+
+
 def measure(quick: bool, record: Recorder) -> None:
     """Record everything; mutations only where they are asked for, for they take hours."""
     defects(quick, record)
     alarms(quick, record)
+    counted(record)
+    bombed(record)
     verdicts(quick, record)
     trust_runs.measure(quick, record)
     mutants(quick, record)

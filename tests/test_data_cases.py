@@ -79,3 +79,24 @@ def test_view_writes_what_the_run_wrote(run, tmp_path):
 def test_a_trajectory_is_a_set_of_labels(run):
     frames = read_frames(run / "trajectory.extxyz")
     assert len(frames) == 3 and len({f.energy for f in frames}) == 3
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("boundaries.x={low={kind='periodic'},high={kind='open'}}", "both ends must be"),
+        ("boundaries.x={low={kind='open'},high={kind='periodic'}}", "both ends must be"),
+        ("model={kind='kinetic',nodes=[40],lower=[-0.5],upper=[0.5]}", "too narrow"),
+        (
+            "boundaries.x={low={kind='wall',velocity=[0.5]},high={kind='open'}}",
+            "velocity",
+        ),
+    ],
+)
+def test_check_of_a_gas_says_what_a_run_would(setting, said, tmp_path):
+    """Commands agree to the letter, and a refusal leaves no folder."""
+    words = ["sod", "--set", "compare=[]", "--set", setting]
+    checked = CliRunner().invoke(main, ["check", *words])
+    ran = CliRunner().invoke(main, ["run", *words, "--out", str(tmp_path / "run")])
+    assert checked.exit_code == ran.exit_code == 2 and said in checked.output
+    assert checked.output == ran.output and not (tmp_path / "run").exists()

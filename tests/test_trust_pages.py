@@ -36,6 +36,22 @@ PAYLOADS = (
 )
 
 
+# the same by other ways into a page: attributes, comments, styles, entities, templates
+MORE_PAYLOADS = (
+    "<ScRiPt>alert(1)</sCrIpT>", "<script src=//evil.example/a.js></script>",
+    "<img src=x onerror=alert(1)//", "<body onload=alert(1)>",
+    "<a href=data:text/html,x>x</a>",
+    "<form action=javascript:alert(1)><input type=submit>",
+    "<object data=javascript:alert(1)>",
+    "<embed src=javascript:alert(1)>", "<style>@import 'http://evil.example'</style>",
+    "</style><script>alert(1)</script>", "</textarea><script>alert(1)</script>",
+    "--><script>alert(1)</script>", "]]><script>alert(1)</script>", "`${alert(1)}`",
+    "\\u003cscript\\u003ealert(1)\\u003c/script\\u003e", "<svg/onload=alert(1)>",
+    "&#60;script&#62;alert(1)&#60;/script&#62;", "<details open ontoggle=alert(1)>",
+    "'-alert(1)-'", "<math><mi xlink:href='javascript:alert(1)'>x</mi></math>",
+)  # fmt: skip
+
+
 class Seen(html.parser.HTMLParser):
     """Collects the scripts, handlers and addresses of a page."""
 
@@ -78,7 +94,10 @@ def poisoned(path, text):
     return path
 
 
-@pytest.mark.parametrize("text", PAYLOADS)
+@pytest.mark.parametrize(
+    "text",
+    [*PAYLOADS, *(pytest.param(each, marks=pytest.mark.slow) for each in MORE_PAYLOADS)],
+)
 def test_nothing_of_a_run_is_run_by_its_pages(tmp_path, text):
     run = poisoned(tmp_path / "run", text)
     seen = Seen(write_report(run).read_text())

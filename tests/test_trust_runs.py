@@ -208,6 +208,7 @@ def chunked(scenario, tmp_path_factory):
         "events.jsonl",
         "resolved.json",
         "scenario.toml",
+        "data.zarr/zarr.json",
     ],
 )
 def test_damage_is_noticed_or_made_good(chunked, tmp_path, name, damage):
