@@ -36,6 +36,7 @@ from scalebridge.engine.md.classical import StillingerWeber
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE))
 
+import trust_runs  # noqa: E402
 from mutation import results  # noqa: E402
 
 Case = tuple[str, tuple[str, ...]]
@@ -237,4 +238,5 @@ def measure(quick: bool, record: Recorder) -> None:
     defects(quick, record)
     alarms(quick, record)
     verdicts(quick, record)
+    trust_runs.measure(quick, record)
     mutants(quick, record)

@@ -14,6 +14,12 @@ from .errors import InputError
 LARGEST = 4 << 30
 """Bytes, packed or unpacked, that an input file may have."""
 
+SMALL = 64 << 20
+"""Unpacked bytes that are read whatever they were packed into."""
+
+RATIO = 200
+"""Packed data of computations shrinks 3 to 20 times, never this often."""
+
 _PACKED: dict[str, Callable[..., Any]] = {
     ".gz": gzip.open,
     ".bz2": bz2.open,
@@ -30,9 +36,9 @@ def check_file_size(path: Path, largest: int = LARGEST) -> None:
         InputError: too large, or damaged.
     """
     try:
-        size = path.stat().st_size
+        held = size = path.stat().st_size
         if path.suffix in _PACKED:
-            size = max(size, _unpacked(path, largest))
+            size = max(size, _unpacked(path, min(largest, max(SMALL, RATIO * held))))
         elif zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 size = max(size, sum(entry.file_size for entry in archive.infolist()))
@@ -42,6 +48,20 @@ def check_file_size(path: Path, largest: int = LARGEST) -> None:
         raise InputError(f"{path}: damaged archive: {error}") from error
     if size > largest:
         raise InputError(f"{path}: unpacks to more than {largest} bytes, refused unread")
+    check_expansion(str(path), size, held)
+
+
+def check_expansion(name: str, size: int, held: int) -> None:
+    """Refuse ``size`` bytes that are stored in so few that they can hardly be data.
+
+    Raises:
+        InputError: more than :data:`RATIO` times what the file holds, and not small.
+    """
+    if size > SMALL and size > RATIO * held:
+        raise InputError(
+            f"{name}: {held} bytes unpack to more than {RATIO} times as many, refused "
+            "unread; if that is right, store it unpacked"
+        )
 
 
 def opened(path: Path) -> IO[bytes]:
@@ -49,18 +69,25 @@ def opened(path: Path) -> IO[bytes]:
     return _PACKED.get(path.suffix, open)(path, "rb")
 
 
-def text_lines(path: Path) -> Iterator[str]:
+def text_lines(path: Path, longest: int = LARGEST) -> Iterator[str]:
     """Yield the lines of a text in UTF-8, with or without a byte order mark.
 
+    Args:
+        path: the file, packed or not.
+        longest: bytes that a line may have; no more are read at once.
+
     Raises:
-        InputError: it is not UTF-8; names the line.
+        InputError: it is not UTF-8, or a line is too long; names the line.
     """
     with opened(path) as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(iter(lambda: file.readline(longest), b""), start=1):
+            if len(line) == longest:
+                raise InputError(f"{path}: line {number} has {longest} bytes or more")
             try:
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
-                raise InputError(f"{path}: line {number} is not UTF-8: {error}") from error
+                reason = f"{error.reason} at byte {error.start + 1}"
+                raise InputError(f"{path}: line {number} is not UTF-8: {reason}") from error
 
 
 def _unpacked(path: Path, largest: int) -> int:

@@ -3,9 +3,11 @@
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from ase.build import bulk
+from ase.calculators.lj import LennardJones
 from click.testing import CliRunner
 
 from scalebridge.engine.audit import conservation, labels, periodic, repeat, short_range
@@ -120,3 +122,20 @@ def test_labels_are_compared_with_forces_and_energy_differences():
     assert labels.against_labels(one, [worse])[0].passed is False
     off = SimpleNamespace(**vars(frame) | {"energy": frame.energy + 8.0})
     assert labels.against_labels(one, [frame, off])[1].passed is False
+
+
+def test_a_kink_of_a_sound_force_is_no_alarm():
+    """Forces of a switched pair potential have kinks, and are gradients."""
+    pair = LennardJones(sigma=2.75, epsilon=0.0031, rc=6.875, ro=5.5, smooth=True)
+    neon = bulk("Ne", "fcc", a=4.43, cubic=True).repeat((2, 2, 2))
+    one = Subject.of(AsePotential(pair, ("Ne",)), neon)
+    for audit in (conservation.force_is_gradient, conservation.loop_work):
+        assert all(finding.passed for finding in tried(audit, one))
+
+
+def test_work_round_a_loop_is_seen_however_many_points():
+    def swirling(atoms, results, planted):
+        turned = np.cross(atoms.positions - atoms.positions.mean(0), [0, 0, 1])
+        results["forces"] = results["forces"] + 1e-3 * turned
+
+    assert conservation.loop_work(subject(Planted(swirling))).passed is False

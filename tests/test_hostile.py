@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -21,6 +22,7 @@ from scalebridge.models.card import save_module
 from scalebridge.models.potentials.deep_potential import HigherMoments
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "benchmarks"))
+import bombs
 import fuzz
 import fuzz_commands
 
@@ -204,3 +206,30 @@ def test_a_key_without_end_is_refused_unparsed(tmp_path, key):
     (tmp_path / "a.toml").write_text(f"version = 1\n{key} = 1\n")
     with pytest.raises(InputError, match="more than 64 parts"):
         scenario.read(tmp_path / "a.toml")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a key of 100,000 parts", "a terabyte of zeros in HDF5",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in bombs.BOMBS),
+    ],
+)  # fmt: skip
+def test_small_inputs_that_ask_for_much_are_refused_soon(name):
+    command = [sys.executable, bombs.__file__, name]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    assert said.startswith("ok"), said
+
+
+def test_an_array_of_frames_that_are_not_there_is_refused(tmp_path):
+    from scalebridge.engine.inputs import check_expansion
+
+    check_expansion("a", 1 << 40, 1 << 34)
+    with pytest.raises(InputError, match="unpack to more than 200 times"):
+        check_expansion("a", 1 << 40, 1 << 30)
+
+
+def test_a_line_without_end_is_not_read(tmp_path):
+    (tmp_path / "a.xyz").write_bytes(b"1" * (2 << 20))
+    with pytest.raises(InputError, match="line 1 has 1048576 bytes or more"):
+        read_frames(tmp_path / "a.xyz")

@@ -30,12 +30,12 @@ from scalebridge.models.closures.contract import ClosureOutput
 from scalebridge.models.parts import part
 
 @part
-class PressureOutlet:
+class FixedPressure:
     """Gas leaves against a given pressure."""
 
     pressure: Annotated[float, Gt(0)]
     """Reference density times R T0."""
-    kind: Literal["pressure_outlet"] = "pressure_outlet"
+    kind: Literal["fixed_pressure"] = "fixed_pressure"
 
     def ghost(self, model, edge):
         """Return the cells beyond."""
@@ -109,7 +109,7 @@ knudsen = [0.1]
 grid = { cells = [32], lower = [-0.5], upper = [0.5] }
 gas = { dimension = 1, viscosity = "constant_time" }
 boundaries.x.low = "open"
-boundaries.x.high = { kind = "pressure_outlet", pressure = 0.5 }
+boundaries.x.high = { kind = "fixed_pressure", pressure = 0.5 }
 model = MODEL
 initial = { kind = "uniform", low = { density = 1.0, temperature = 1.0 } }
 time = { end = 0.05, frames = 1 }
@@ -137,7 +137,7 @@ def outside(tmp_path_factory):
     )
     (information / "entry_points.txt").write_text(
         "[scalebridge.parts]\n"
-        "boundary.pressure_outlet = flows_outside:PressureOutlet\n"
+        "boundary.fixed_pressure = flows_outside:FixedPressure\n"
         "gas_model.isothermal = flows_outside:IsothermalModel\n"
         "moment_closure.gradient = flows_outside:GradientClosure\n"
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..engine.errors import InputError
+from ..engine.inputs import SMALL, check_expansion
 from . import render, style
 from .look import SPECIES, Look, cell_edges
 from .page import embedded, spread
@@ -210,7 +211,7 @@ class Trajectory:
         system: which system of a batch.
 
     Raises:
-        InputError: the run has recorded no atoms.
+        InputError: the run has recorded no atoms, or announces frames that are not there.
     """
 
     def __init__(self, record: Record, system: int = 0) -> None:
@@ -221,6 +222,9 @@ class Trajectory:
         self.name = name
         self._group: Group | None = None
         self.refresh()
+        place = self.group.columns["positions"].array
+        if place.nbytes > SMALL:  # the folder is walked through only where it matters
+            check_expansion(f"{record.path}: {name}", place.nbytes, place.nbytes_stored())
 
     @property
     def group(self) -> Group:

@@ -146,20 +146,43 @@ def _slopes(
     shape = (directions, sample.atoms, 3)
     v = torch.randn(shape, generator=rng, dtype=torch.float64)
     v[directions // 2 :] *= _at_faces(sample)[:, None]
+    here = subject.ask(sample, sample.positions[None])
+    scale = force_scale(here) * v.square().sum((1, 2)).sqrt()
+    power = (here.forces * v).sum((1, 2))
     part = 40 if subject.single else 160
+    error, truncation, rounding = _differences(subject, sample, v, power, scale, part)
+    while error > max(truncation, rounding, GRADIENT) and 64 * rounding < GRADIENT:
+        # a kink of the force between two points spoils them, and none that lie closer; what
+        # is no gradient is none at any distance
+        part *= 8
+        error, truncation, rounding = _differences(subject, sample, v, power, scale, part)
+    return error, worst([rounding, truncation])
+
+
+def _differences(
+    subject: Subject, sample: Sample, v: Tensor, power: Tensor, scale: Tensor, part: float
+) -> tuple[float, float, float]:
+    """Return error, truncation and rounding of central differences along ``v``.
+
+    Args:
+        subject: the potential.
+        sample: where.
+        v: directions ``[directions, atoms, 3]``.
+        power: ``F . v``.
+        scale: what the errors are divided by.
+        part: of the nearest neighbours' distance that the largest step is.
+    """
     h = subject.nearest / part * 0.5 ** torch.arange(3, dtype=torch.float64)
     reach = h[:, None, None, None] * v
     moves = torch.stack([sample.positions + reach, sample.positions - reach])
-    energy = subject.ask(sample, moves.flatten(0, 2)).energy.view(2, 3, directions)
-    here = subject.ask(sample, sample.positions[None])
-    scale = force_scale(here) * v.square().sum((1, 2)).sqrt()
+    energy = subject.ask(sample, moves.flatten(0, 2)).energy.view(2, 3, len(v))
     raw = (energy[0] - energy[1]) / (2 * h[:, None])
     first = (4 * raw[1:] - raw[:-1]) / 3
     slope = (16 * first[1] - first[0]) / 15
-    error = (slope + (here.forces * v).sum((1, 2))).abs() / scale
+    error = (slope + power).abs() / scale
     truncation = float(((first[1] - slope).abs() / scale).max())
     rounding = 20 * subject.noise.energy(sample.atoms) / (float(h[-1]) * float(scale.min()))
-    return float(error.max()), worst([rounding, truncation])
+    return float(error.max()), truncation, rounding
 
 
 def _at_faces(sample: Sample) -> Tensor:

@@ -1,7 +1,7 @@
 """A steady shock of Shakhov's kinetic equation in a gas with any transport law."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -91,7 +91,7 @@ class ShockTube:
         bare = LineKinetics(self.grid, self.velocities, 3, relaxation_time, prandtl)
         return bare.between(
             bare.equilibrium(one, speed, one), bare.equilibrium(ratio, after, hot)
-        )
+        ).smooth()
 
     def march(self, law: Tensor, prandtl: float) -> Tensor:
         """Return the distribution after ``settling`` steps with a power law."""
@@ -175,16 +175,22 @@ def solve(
         tube: the set-up.
         ln_viscosity: ``[NODES]`` at :attr:`ShockTube.temperatures`.
         prandtl: scalar.
-        start: distribution and mass of a shock near by; without it the gas is marched.
+        start: distribution and mass of a shock near by; without it the gas is marched on
+            cells twice as wide, and the steady shock there is the start.
 
     Raises:
         GuardError: Newton's method does not converge.
     """
     law = tube.law(ln_viscosity)
     line = tube.line(law, prandtl)
-    if start is None:
-        f, mass = tube.march(law.detach(), float(prandtl.detach())), None
-    else:
-        f, mass = start
+    f, mass = start if start is not None else _settled(tube, law.detach(), prandtl.detach())
     state = steady.solve(line, f, mass)
     return profile_of(tube, line, state.f), state
+
+
+def _settled(tube: ShockTube, law: Tensor, prandtl: Tensor) -> tuple[Tensor, float]:
+    """Return distribution and mass of the steady shock on cells twice as wide."""
+    coarse = replace(tube, cells=tube.cells // 2)
+    f = coarse.march(law, float(prandtl))
+    state = steady.solve(coarse.line(law, prandtl), f)
+    return refined(state.f, coarse, tube), state.mass

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..inputs import check_file_size
+from ..inputs import check_expansion, check_file_size
 from .frames import LabelledFrame
 from .keys import LabelKeys
 
@@ -50,6 +50,9 @@ class _Place:
         if self.folder:
             files = {p.stem: p for p in (self.node / part).glob("*.npy")}
             return {k: np.load(p, allow_pickle=False) for k, p in files.items()}
+        for name, array in self.node[part].items():
+            held = array.id.get_storage_size()
+            check_expansion(f"{self.name}/{part}/{name}", array.nbytes, held)
         return {k.removesuffix(".npy"): v[()] for k, v in self.node[part].items()}
 
 

@@ -16,6 +16,9 @@ SUFFIXES = (".xyz", ".extxyz")
 
 MOST_ATOMS = 1_000_000_000
 
+LONGEST = 1 << 20
+"""Bytes of a line: keys of a frame, or the columns of an atom."""
+
 
 def read_xyz(path: Path) -> list[Atoms]:
     """Read all frames; empty lines between them and a byte order mark are passed over.
@@ -35,7 +38,7 @@ def iterate_xyz(path: Path) -> Iterator[Atoms]:
 
 def _blocks(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the number of the first line of each frame, and its lines."""
-    lines = enumerate(text_lines(path), start=1)
+    lines = enumerate(text_lines(path, LONGEST), start=1)
     for number, line in lines:
         if not line.strip():
             continue

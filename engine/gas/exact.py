@@ -301,3 +301,38 @@ def acoustic_eigenfunction(
     c = vectors[:, np.argmin(abs(values - 1))]
     c = c / c[0]
     return torch.tensor(answer * (c @ lift_g)), torch.tensor(answer * (c @ lift_h))
+
+
+def sedov_energy(gamma: float, dimension: int) -> float:
+    """Return alpha in ``E = alpha rho R^(d+2) / t^2`` of a point explosion (Sedov, Taylor).
+
+    With ``u = 2 r V / ((d + 2) t)``, ``c^2 = (2 r / ((d + 2) t))^2 Z`` and ``rho = rho0 G``
+    of ``r / R``, energy gives ``Z = gamma (gamma - 1)(1 - V) V^2 / (2 (gamma V - 1))``
+    (Landau, Lifshitz, Fluid Mechanics, sect. 106); mass and entropy are integrated from the
+    shock, ``V = 2 / (gamma + 1)``, to the centre, ``V = 1 / gamma``.
+
+    Args:
+        gamma: ratio of specific heats.
+        dimension: d, 1 for a plane, 2 for a line, 3 for a point; 1 counts both sides.
+    """
+    d, g, V_shock = dimension, gamma, 2.0 / (gamma + 1.0)
+    y = torch.linspace(math.log(V_shock - 1.0 / g), -400.0, 400_001, dtype=torch.float64)
+    excess = y.exp()  # V - 1 / gamma
+    V = 1.0 / g + excess
+    bend = 2.0 / V - 1.0 / (1.0 - V) - 1.0 / excess  # d ln Z / dV
+    rise = (g - 1) * d * V - (d + 2) + 2.0 * V
+    along = (bend - (g - 1) / (1.0 - V)) * (1.0 - V) / rise * excess  # d ln(r / R) / dy
+    ln_r = _running(along, y)
+    # mass: d ln G / dL = (dV / dL + d V) / (1 - V)
+    ln_g = _running((excess + d * V * along) / (1.0 - V), y)
+    density = (g + 1.0) / (g - 1.0) * ln_g.exp()
+    z = g * (g - 1) * (1.0 - V) * V * V / (2.0 * g * excess)
+    energy = density * (0.5 * V * V + z / (g * (g - 1))) * ((d + 2) * ln_r).exp()
+    total = float(-torch.trapezoid(energy * along, y))
+    surface = {1: 2.0, 2: 2.0 * math.pi, 3: 4.0 * math.pi}[d]
+    return surface * (2.0 / (d + 2)) ** 2 * abs(total)
+
+
+def _running(rate: Tensor, at: Tensor) -> Tensor:
+    """Return the integral of ``rate`` from the first place on, by trapezia."""
+    return torch.cat([rate.new_zeros(1), torch.cumulative_trapezoid(rate, at)])

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from .boundaries import Sides
+from .forcing import Force
 from .grid import Grid
 from .initial.base import Start
 from .material import Gas
@@ -25,6 +26,7 @@ class Problem:
         gamma: ratio of specific heats.
         initial: a part of :data:`.initial.INITIAL`.
         end: final time.
+        force: on the gas, or None.
         start: the initial condition on the grid.
 
     Raises:
@@ -38,6 +40,7 @@ class Problem:
     gamma: float
     initial: Any
     end: float
+    force: Force | None = None
     start: Start = field(init=False)
 
     def __post_init__(self) -> None:

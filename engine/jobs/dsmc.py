@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import GuardError, InputError
-from ..gas.boundaries import Inflow, Open, Sides, Wall
+from ..gas.boundaries import Inflow, Mixed, Open, Periodic, Symmetry, Wall, uniform
 from ..gas.collisions.molecules import (
     Molecules,
     from_potential,
@@ -80,18 +80,30 @@ def _problem(scenario: DsmcScenario) -> Problem:
     grid = Grid(section.cells, section.lower, section.upper)
     law = Rotating if getattr(molecule, "diatomic", False) else Gas
     gas = law(3, 2 / 3, 1.0, _exponent(molecule) - 1)
-    axes = (scenario.boundaries.x, scenario.boundaries.y, scenario.boundaries.z)[: grid.dim]
-    sides = tuple(Sides(a.low, a.high) for a in axes)
+    sides = scenario.boundaries.sides(grid.dim)
     for axis, pair in enumerate(sides):
-        for side in (pair.low, pair.high):
-            if isinstance(side, Open):
-                raise InputError(
-                    f"boundaries.{'xyz'[axis]}: open lets no particle in; use inflow with "
-                    "the state outside"
-                )
+        for end, side in (("low", pair.low), ("high", pair.high)):
+            _check_side(side, f"boundaries.{'xyz'[axis]}.{end}")
     knudsen = torch.tensor(scenario.knudsen, dtype=torch.float64)
     end = scenario.time.end
     return Problem(grid, sides, gas, knudsen, gas.gamma, scenario.initial, end)
+
+
+def _check_side(side: Any, key: str) -> None:
+    """Refuse what particles do not honour."""
+    if isinstance(side, Open):
+        raise InputError(
+            f"{key}: open lets no particle in; use inflow with the state outside"
+        )
+    if isinstance(side, Mixed):
+        raise InputError(f"{key}_parts: particles know one boundary for a whole face")
+    if not isinstance(side, Periodic | Inflow | Wall | Symmetry):
+        raise InputError(
+            f"{key}: {side.kind} is not known to model.kind = dsmc; periodic, inflow, "
+            "wall and symmetry are"
+        )
+    if not uniform(side):
+        raise InputError(f"{key}: model.kind = dsmc takes numbers, not expressions")
 
 
 def _exponent(molecule: Any) -> float:
@@ -445,8 +457,10 @@ class DsmcJob:
         low, high = self.problem.sides[0].low, self.problem.sides[0].high
         assert isinstance(low, Inflow)
         assert isinstance(high, Inflow)
-        names = (("density", low.density, high.density),
-                 ("temperature", low.temperature, high.temperature))  # fmt: skip
+        names = tuple(
+            (name, float(getattr(low, name)), float(getattr(high, name)))
+            for name in ("density", "temperature")
+        )
         blocks = torch.stack(
             [
                 torch.stack([(b[name][0] - a) / (z - a) for name, a, z in names])

@@ -13,17 +13,19 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..gas.boundaries import Sides, wall_of
+from ..gas.boundaries import sealed
 from ..gas.closures.parts import Learned, on, trained_knudsen
 from ..gas.equations.fluid import FluidWorld, courant_guard, stages_for, viscous_limit
 from ..gas.equations.grad13 import Grad13
 from ..gas.equations.hermite import roe, rusanov
 from ..gas.equations.state_equation import IdealGas
+from ..gas.forcing import Forced, Kick, check_rest
 from ..gas.grid import Grid
 from ..gas.kinetic.velocities import Velocities
 from ..gas.kinetic.world import KineticWorld
 from ..gas.material import Gas
 from ..gas.observe import on_host, positivity_guard, relative_drift
+from ..gas.pacing import Paced
 from ..gas.problem import Problem
 from ..gas.references import Compared, Comparison, comparison
 from ..gas.scheme.finite_volume import MomentWorld, koren, van_leer
@@ -59,6 +61,9 @@ NOTES = {
     "complex_fraction": "fraction of cells with complex characteristic speeds",
     "complex_speed": "largest imaginary part of a characteristic speed over sqrt(R T)",
 }
+STEPS_TOGETHER = 32
+"""Steps of the start in an interval between two looks at the clock (:class:`Paced`): the
+last step of an interval is shortened, which costs about half a step in 32."""
 FAR = "share of faces, worst of the batch, where the closure was out of its training range"
 REMEDY = "lower the cfl, refine the grid, or choose a more robust model or scheme"
 
@@ -85,7 +90,8 @@ def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
     check_memory(5.0 * copies * cells, torch.float64, "grid.cells, knudsen:")
     problem = _problem(scenario)
     names = [getattr(scenario.initial, "reference", "none"), scenario.reference]
-    known = [comparison(n, problem) for n in dict.fromkeys(names) if n != "none"]
+    wanted = [n for n in dict.fromkeys(names) if n != "none"]
+    known = [comparison(n, _ideal(scenario, problem, n)) for n in wanted]
     others = []
     for model in scenario.compare:
         refine = getattr(model, "refine", 1)
@@ -94,6 +100,13 @@ def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
     main = _run_of(scenario.model, scenario, problem, base)
     double = scenario.precision == "f64"
     return GasJob(main, _named_apart(others), known, scenario.time.frames, double)
+
+
+def _ideal(scenario: GasScenario, p: Problem, reference: str) -> Problem:
+    """Return the problem at Knudsen number 0 where the model is Euler's."""
+    if reference == "riemann" and isinstance(scenario.model, EulerModel):
+        return replace(p, knudsen=torch.zeros_like(p.knudsen))
+    return p
 
 
 def _named_apart(runs: list["Run"]) -> list["Run"]:
@@ -115,12 +128,12 @@ def _problem(scenario: GasScenario, refine: int = 1) -> Problem:
         if g.viscosity == "power_law"
         else Gas.constant_time(g.dimension, g.prandtl)
     )
-    axes = (scenario.boundaries.x, scenario.boundaries.y, scenario.boundaries.z)[: grid.dim]
-    sides = tuple(Sides(a.low, a.high) for a in axes)
+    sides = scenario.boundaries.sides(grid.dim)
     knudsen = torch.tensor(scenario.knudsen, dtype=torch.float64)
     gamma = getattr(scenario.model, "gamma", None) or gas.gamma
     end = scenario.time.end
-    return Problem(grid, sides, gas, knudsen, gamma, scenario.initial, end)
+    force = scenario.force
+    return Problem(grid, sides, gas, knudsen, gamma, scenario.initial, end, force)
 
 
 # -- worlds ------------------------------------------------------------------------------
@@ -156,16 +169,44 @@ def _run_of(model: Any, scenario: GasScenario, p: Problem, base: Path) -> Run:
     _check_components(model, p)
     run = makers.get(type(model), _outside)(model, scenario, p)
     run.start()
-    return run
+    return _followed(_forced(run, model), scenario)
+
+
+def _forced(run: Run, model: Any) -> Run:
+    """Let the gas of a run feel the force of its problem."""
+    p, force = run.problem, run.problem.force
+    if force is None:
+        return run
+    acceleration, heat = force.on(p.grid)
+    axes = _axes_of(model, p)
+    if bool(acceleration[axes:].any()):
+        raise InputError(
+            f"force.acceleration: {len(acceleration)} components; model.kind = "
+            f"{model.kind} resolves {axes} here; leave the rest out"
+        )
+    kick = Kick(acceleration[:axes], heat if bool(heat.any()) else None)
+    rest = None
+    if force.rest is not None:
+        held = force.rest.start.fields(p.grid, p.gas, p.gamma)
+        check_rest(force, p.grid, held.density, held.density * held.temperature)
+        solver = run.world.world if hasattr(run.world, "world") else run.world
+        given = held.density, held.velocity[..., :axes], held.temperature
+        rest = solver.equilibrium(*(_for_all(x, p) for x in given))
+    return replace(run, world=Forced(run.world, kick, rest))
+
+
+def _axes_of(model: Any, p: Problem) -> int:
+    """Return how many components of a velocity a model resolves."""
+    if isinstance(model, KineticModel):
+        return len(model.nodes)
+    if isinstance(model, EulerModel | NsfModel):
+        return p.grid.dim
+    return p.gas.dimension if isinstance(model, HermiteModel) else 3
 
 
 def _check_components(model: Any, p: Problem) -> None:
     """Refuse a start that moves along an axis that the model does not resolve."""
-    axes = p.gas.dimension if isinstance(model, HermiteModel) else 3
-    if isinstance(model, KineticModel):
-        axes = len(model.nodes)
-    if isinstance(model, EulerModel | NsfModel):
-        axes = p.grid.dim
+    axes = _axes_of(model, p)
     beyond = p.start.velocity[..., axes:]
     if bool(beyond.any()):
         raise InputError(
@@ -177,14 +218,30 @@ def _check_components(model: Any, p: Problem) -> None:
 def _spread(p: Problem, axes: int = 3) -> tuple[Tensor, Tensor, Tensor]:
     """Return density, some components of the velocity, temperature, of all systems."""
     fields = (p.start.density, p.start.velocity[..., :axes], p.start.temperature)
-    rho, u, t = (x.expand(len(p.knudsen), *x.shape) for x in fields)
+    rho, u, t = (_for_all(x, p) for x in fields)
     return rho, u, t
+
+
+def _for_all(x: Tensor, p: Problem) -> Tensor:
+    """Return a field for every system of the batch."""
+    return x.expand(len(p.knudsen), *x.shape)
 
 
 def _count(scenario: GasScenario, time_step: float) -> int:
     """Number of steps: a multiple of the frames, none longer than ``time_step``."""
     frames = scenario.time.frames
     return max(1, math.ceil(scenario.time.end / time_step / frames - 1e-9)) * frames
+
+
+def _followed(run: Run, scenario: GasScenario) -> Run:
+    """Let the steps of a run follow its state, where the scenario asks for it."""
+    time, kinetic = scenario.time, run.name == "kinetic"
+    if time.cfl is None or kinetic:
+        return run
+    count = max(1, round(run.steps / time.frames / STEPS_TOGETHER)) * time.frames
+    interval = run.problem.end / count
+    paced = Paced(run.world, time.cfl, interval, time.shortest or run.problem.end / 1e8)
+    return replace(run, world=paced, steps=count, time_step=interval)
 
 
 def _machine(scenario: GasScenario) -> dict[str, Any]:
@@ -205,6 +262,8 @@ def _kinetic(model: KineticModel, scenario: GasScenario, p: Problem) -> Run:
     )  # fmt: skip
     steps = _count(scenario, world.time_step)
     world = world.with_time_step(p.end / steps)
+    for part in range(1, 33):  # what walls will be, if they change
+        world.check_ends(p.end * part / 32)
 
     def start() -> Any:
         if hasattr(p.initial, "distribution"):
@@ -222,7 +281,8 @@ def _fluid(model: EulerModel | NsfModel, scenario: GasScenario, p: Problem) -> R
     rate = sum(
         (p.start.velocity[..., d].abs() + c) / h for d, h in enumerate(p.grid.spacing)
     )
-    steps = _count(scenario, model.cfl / float(rate.amax()))  # type: ignore[union-attr]
+    cfl = scenario.time.cfl or model.cfl
+    steps = _count(scenario, cfl / float(rate.amax()))  # type: ignore[union-attr]
     dt = p.end / steps
     world = FluidWorld(
         p.grid, p.sides, p.gas, len(p.knudsen), dt, model.scheme,
@@ -278,6 +338,7 @@ def _moments(
     options = options | _machine(scenario)
     probe = MomentWorld(p.grid, p.sides, equations, p.knudsen, 1.0, **options)
     w = equations.equilibrium(*_spread(p))
+    cfl = scenario.time.cfl or cfl
     steps = _count(scenario, cfl / probe.courant_rate(w.to(probe.device, probe.dtype)))
     world = probe.with_time_step(p.end / steps)
     stepped: Any = world
@@ -331,7 +392,8 @@ class GasJob:
             folder, "fields", lambda state, seen: _frame(main.world, seen), UNITS, 4
         )
         guards = [positivity_guard(REMEDY)]
-        if isinstance(main.world, FluidWorld):
+        fixed = not isinstance(main.world, Paced)
+        if fixed and isinstance(_solver(main.world), FluidWorld):
             guards.append(courant_guard)  # type: ignore[arg-type]
 
         def finish(folder: RunFolder, state: Any, seen: Mapping[str, Tensor]) -> Outcome:
@@ -378,11 +440,12 @@ class GasJob:
 
     def _kept(self) -> tuple[str, ...]:
         """Totals that the boundaries leave alone."""
-        sides = self.main.problem.sides
+        sides, free = self.main.problem.sides, self.main.problem.force is None
         if all(pair.periodic for pair in sides):
-            return ("mass_drift", "momentum_drift", "energy_drift")
+            every = ("mass_drift", "momentum_drift", "energy_drift")
+            return every if free else every[:1]
         ends = [side for p in sides if not p.periodic for side in (p.low, p.high)]
-        closed = all(wall_of(side) is not None for side in ends)
+        closed = all(sealed(side) for side in ends)
         return ("mass_drift",) if closed else ()
 
     def _checks(self, drifts: Mapping[str, Figure]) -> tuple[Check, ...]:
@@ -432,7 +495,7 @@ def _domain_checks(run: Run, seen: Mapping[str, Tensor]) -> tuple[Check, ...]:
     """Whether a learned closure was used where it was trained."""
     if "fallbacks" not in seen:
         return ()
-    faces = run.steps * (run.problem.grid.cells + 1)
+    faces = int(seen.get("steps", torch.tensor(run.steps))) * (run.problem.grid.cells + 1)
     share = float(seen["outside"].amax()) / faces
     checks = [Check(f"range_{run.name}", "domain", share, 0.05, note=FAR)]
     if run.trained is not None:
@@ -462,9 +525,17 @@ def _write(folder: RunFolder, compared: Compared) -> Mapping[str, Figure]:
     return compared.figures
 
 
+def _solver(world: Any) -> Any:
+    """Return the model's own world, without force and pace."""
+    while isinstance(world, Paced | Forced):
+        world = world.world
+    return world
+
+
 def _frame(world: object, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What is kept of a moment; Euler's stress and heat flux are zero and are not."""
-    euler = isinstance(world, FluidWorld) and world.knudsen is None
+    solver = _solver(world)
+    euler = isinstance(solver, FluidWorld) and solver.knudsen is None
     left_out = ("stress", "heat_flux") if euler else ()
     return {name: seen[name] for name in FIELDS if name not in left_out}
 
@@ -475,6 +546,8 @@ def _headline(seen: Mapping[str, Tensor]) -> dict[str, str]:
         "density": f"{float(rho.amin()):.3g}..{float(rho.amax()):.3g}",
         "temperature": f"{float(t.amin()):.3g}..{float(t.amax()):.3g}",
     }
+    if "time_step" in seen:
+        out["dt"] = f"{float(seen['time_step']):.3g}"
     if "courant" in seen:
         out["cfl"] = f"{float(seen['courant'].amax()):.2f}"
     return out

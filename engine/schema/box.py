@@ -1,10 +1,12 @@
 """Sections that all gases in a box share: cells, boundaries, duration."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from ..gas.boundaries import BOUNDARIES, Periodic
+from ..errors import InputError
+from ..gas.boundaries import BOUNDARIES, Mixed, Patch, Periodic, Sides
+from ..gas.shapes import SHAPES
 from .base import Section, choice
 
 Positive = Annotated[float, Field(gt=0, le=1e6)]
@@ -28,6 +30,21 @@ class GridSection(Section):
 Side = choice(BOUNDARIES)
 
 
+def _condition(value: Any) -> Any:
+    """Take a text as the condition that holds in a region."""
+    return {"kind": "where", "condition": value} if isinstance(value, str) else value
+
+
+class FacePart(Section):
+    """Part of a face with a boundary of its own."""
+
+    where: Annotated[choice(SHAPES), BeforeValidator(_condition)]  # type: ignore[valid-type]
+    """Cells whose face has its middle inside: a shape, or a condition such as
+    ``y > 0.2 and y < 0.4``."""
+    boundary: Side  # type: ignore[valid-type]
+    """What is there; not periodic."""
+
+
 class AxisSection(Section):
     """Both ends of an axis."""
 
@@ -35,6 +52,20 @@ class AxisSection(Section):
     """At the lower end."""
     high: Side = Periodic()  # type: ignore[valid-type]
     """At the upper end."""
+    low_parts: tuple[FacePart, ...] = ()
+    """Painted over the lower face, one after the other; the last one is on top."""
+    high_parts: tuple[FacePart, ...] = ()
+    """Painted over the upper face."""
+
+    @property
+    def ends(self) -> Sides:
+        """Both ends."""
+
+        def end(rest: Any, parts: tuple[FacePart, ...]) -> Any:
+            patches = tuple(Patch(p.where, p.boundary) for p in parts)
+            return Mixed(rest, patches) if patches else rest
+
+        return Sides(end(self.low, self.low_parts), end(self.high, self.high_parts))
 
 
 class BoundarySection(Section):
@@ -46,6 +77,19 @@ class BoundarySection(Section):
     """Ends of y."""
     z: AxisSection = AxisSection()
     """Ends of z."""
+
+    def sides(self, dim: int) -> tuple[Sides, ...]:
+        """Return the boundaries of every axis of a grid.
+
+        Raises:
+            InputError: of an axis that the grid does not have.
+        """
+        for name in "xyz"[dim:]:
+            if getattr(self, name) != AxisSection():  # a resolved file says every key
+                raise InputError(
+                    f"boundaries.{name}: the grid has {dim} axes; leave it out"
+                )
+        return tuple(axis.ends for axis in (self.x, self.y, self.z)[:dim])
 
 
 class TimeSection(Section):

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from ...models.parts import Family
 from ..gas.closures.parts import MOMENT_CLOSURES, Hyperbolic
+from ..gas.forcing import Force
 from ..gas.initial import INITIAL
 from .base import Common, Section, choice
 from .box import BoundarySection, GridSection, Positive, Speed, TimeSection
@@ -52,7 +53,7 @@ class EulerModel(Section):
     """Ratio of specific heats; without it that of the gas, (D + 2) / D."""
     cfl: float = Field(default=0.3, gt=0, le=1)
     """Courant number at the start; the step is fixed, so leave room for faster waves."""
-    refine: int = Field(default=1, ge=1, le=8)
+    refine: int = Field(default=1, ge=1, le=16)
     """Cells per cell of the grid (a reference on a finer grid)."""
 
 
@@ -110,6 +111,25 @@ and ``equations(gas)`` (:class:`..gas.scheme.finite_volume.Equations`)."""
 Model = choice(GAS_MODELS)
 
 
+class FlowTime(TimeSection):
+    """How long, how often a frame is kept, and how the steps are chosen."""
+
+    cfl: float | None = Field(default=None, gt=0, le=1)
+    """Courant number of every step, which then follows the state; without it the step is
+    fixed from model.cfl and the start. That of a kinetic model follows from its velocities
+    and is always fixed."""
+    shortest: Positive | None = None
+    """A step that falls below it ends the run; without it the bound is end / 1e8."""
+
+    @model_validator(mode="after")
+    def _used(self) -> "FlowTime":
+        if self.shortest is not None and self.cfl is None:
+            raise ValueError("shortest: needs cfl, the Courant number that steps follow")
+        if self.shortest is not None and self.shortest >= self.end:
+            raise ValueError(f"shortest: {self.shortest:g} must lie below end")
+        return self
+
+
 class GasScenario(Common):
     """A gas on a grid: one model, and others that are compared with it."""
 
@@ -145,12 +165,24 @@ class GasScenario(Common):
     """The model that the run is about."""
     compare: tuple[Model, ...] = ()  # type: ignore[valid-type]
     """Models that are run on the same problem for comparison."""
+    force: Force | None = None
+    """Body force and heat source; without it there are none."""
     initial: choice(INITIAL)  # type: ignore[valid-type]
     """State at the start."""
-    time: TimeSection
-    """Duration."""
+    time: FlowTime
+    """Duration and steps."""
     reference: Literal[
-        "none", "riemann", "free_flight", "couette", "fourier", "shock", "vortex"
+        "none",
+        "riemann",
+        "free_flight",
+        "couette",
+        "fourier",
+        "shock",
+        "vortex",
+        "sedov",
+        "noh",
+        "rest",
+        "rayleigh_taylor",
     ] = "none"
     """Exact or reference solution that the result is compared with."""
 
@@ -159,8 +191,14 @@ class GasScenario(Common):
         dim = len(self.grid.cells)
         if not dim == len(self.grid.lower) == len(self.grid.upper):
             raise ValueError("grid: cells, lower and upper must have the same length")
-        for model in (self.model, *self.compare):
+        models = (self.model, *self.compare)
+        for model in models:
             self._check(model, dim)
+        if self.time.cfl and all(isinstance(m, KineticModel) for m in models):
+            raise ValueError(
+                "time.cfl: the step of model.kind = kinetic follows from its velocities "
+                "alone; set model.cfl"
+            )
         fitting = getattr(self.initial, "dimensions", (1, 2, 3))
         if dim not in fitting:
             allowed = " or ".join(f"{d}D" for d in fitting)

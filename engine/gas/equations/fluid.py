@@ -20,15 +20,26 @@ stable up to ``(s^2 + s - 2)/4`` explicit steps (Meyer, Balsara, Aslam, J. Compu
 """
 
 import math
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from copy import copy
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ...errors import GuardError, InputError
 from ...kernels import fluxes as kernels
-from ..boundaries import Boundary, Sides, beyond, check_sides, component, wall_of
+from ..boundaries import (
+    End,
+    Piece,
+    Sides,
+    beyond,
+    check_components,
+    component,
+    ends_of,
+    pieces_of,
+)
+from ..faces import AtFace, Value
 from ..grid import Grid
 from ..material import Gas
 from ..observe import check_initial, extrema, refuse_unphysical, unphysical
@@ -102,10 +113,12 @@ class FluidWorld:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     viscous_stages: int = 0
     _shape: kernels.FluxShape = field(init=False, repr=False, compare=False)
+    _ends: tuple[tuple[End, End] | None, ...] = field(init=False, repr=False, compare=False)
     _scratch: dict = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_sides(self.sides, self.grid.dim)
+        object.__setattr__(self, "_ends", ends_of(self.sides, self.grid))
+        self._check_ends()
         if self.scheme not in _SCHEMES:
             raise InputError(f"scheme: {self.scheme}; allowed are {', '.join(_SCHEMES)}")
         if not self.time_step > 0:
@@ -132,13 +145,45 @@ class FluidWorld:
         shape = kernels.FluxShape(self.batch, self.grid.shape, self._ideal, self.device)
         object.__setattr__(self, "_shape", shape)
 
+    def _check_ends(self) -> None:
+        """Refuse what these equations would ignore."""
+        name = "model.kind = euler" if self.knudsen is None else "model.kind = nsf"
+        check_components(self._ends, self.grid.dim, name)
+        if self.knudsen is not None:
+            return
+        for _, piece in pieces_of(self._ends):
+            if (wall := piece.wall) is None:
+                continue
+            ignored = {"velocity": any(u != 0.0 for u in wall.velocity)}
+            ignored["temperature"] = wall.temperature != 1.0
+            for key in (k for k, is_said in ignored.items() if is_said):
+                raise InputError(
+                    f"{piece.key}.{key}: {getattr(wall, key)}; gas slips along the walls "
+                    f"of {name} without friction or heat; leave it out"
+                )
+
     @property
     def _ideal(self) -> bool:
         return isinstance(self.state_equation, IdealGas)
 
     def with_time_step(self, time_step: float) -> "FluidWorld":
-        """Return the same world with another step."""
-        return replace(self, time_step=time_step)
+        """Return the same world with another step; buffers are shared."""
+        if not time_step > 0:
+            raise InputError(f"time_step: {time_step}; must be positive")
+        other = copy(self)
+        object.__setattr__(other, "time_step", time_step)
+        return other
+
+    def paced(self, state: FluidState, time_step: float) -> "FluidWorld":
+        """Return the world of a step from ``state``, with the stages that it needs."""
+        other = self.with_time_step(time_step)
+        if self.knudsen is not None:
+            rho, _, p = self.fields(state)
+            kn = self.knudsen.view(-1, *(1,) * self.grid.dim)
+            limit = viscous_limit(self.gas, self.grid, kn, rho, p / rho)
+            stages = stages_for(time_step, 0.5 * limit)
+            object.__setattr__(other, "viscous_stages", stages)
+        return other
 
     # -- initial states ---------------------------------------------------------------
 
@@ -219,12 +264,12 @@ class FluidWorld:
             GuardError: density or pressure not positive; names cell and step.
         """
         w, extra, flux, count = self._buffers(state.u)
-        old, stages = state.u, _STAGES[self.scheme]
+        old, stages, now = state.u, _STAGES[self.scheme], float(state.time)
         if self.viscous_stages:
-            old = self._diffuse(old, 0.5 * self.time_step)
+            old = self._diffuse(old, 0.5 * self.time_step, now)
         u = old
         for number, weights in enumerate(stages):
-            self._primitive(u, w, extra, from_kernel=number > 0)
+            self._primitive(u, w, extra, now, from_kernel=number > 0)
             out = (
                 torch.empty_like(u) if number == len(stages) - 1 else self._stage(number, u)
             )
@@ -232,13 +277,13 @@ class FluidWorld:
             for axis in range(self.grid.dim):
                 self._shape.flux(axis, scheme, w, extra, flux[axis], count[axis], par)
             if self.knudsen is not None and not self.viscous_stages:
-                self._add_viscous(w, flux)
+                self._add_viscous(w, flux, now)
             self._shape.update(old, u, out, w, flux, self._update_par(weights))
             u = out
         self._clear_ghosts(u)
         if self.viscous_stages:
-            u = self._diffuse(u, 0.5 * self.time_step)
-            self._primitive(u, w, extra, from_kernel=False)
+            u = self._diffuse(u, 0.5 * self.time_step, now + 0.5 * self.time_step)
+            self._primitive(u, w, extra, now, from_kernel=False)
         bad = sum(c.sum(1) for c in count)
         for c in count:
             c.zero_()
@@ -295,14 +340,18 @@ class FluidWorld:
 
     def _update_par(self, weights: tuple[float, float]) -> Tensor:
         key = ("update", weights)
-        if key not in self._scratch:
+        made, par = self._scratch.get(key, (0.0, None))
+        if made != self.time_step:
             ratios = [self.time_step / h for h in (*self.grid.spacing, 1.0, 1.0)][:3]
             gamma = getattr(self.state_equation, "gamma", 1.4)
             values = [*weights, *ratios, gamma - 1.0, 0.5]
-            self._scratch[key] = torch.tensor(values, dtype=self.dtype, device=self.device)
-        return self._scratch[key]
+            par = torch.tensor(values, dtype=self.dtype, device=self.device)
+            self._scratch[key] = self.time_step, par
+        return par
 
-    def _primitive(self, u: Tensor, w: Tensor, extra: Tensor, from_kernel: bool) -> None:
+    def _primitive(
+        self, u: Tensor, w: Tensor, extra: Tensor, time: float, from_kernel: bool = False
+    ) -> None:
         """Fill w (density, velocity, pressure) with its ghost cells."""
         if not (from_kernel and self._ideal):
             inside, cells = self.inside(u), self.inside(w)
@@ -311,7 +360,7 @@ class FluidWorld:
             kinetic = 0.5 * (inside[:, 1:-1] * cells[:, 1:-1]).sum(1)
             e = inside[:, -1] - kinetic
             cells[:, -1] = self.state_equation.pressure(inside[:, 0], e)  # type: ignore[union-attr,operator]
-        self._fill(w)
+        self._fill(w, time)
         if not self._ideal:
             equation = self.state_equation
             e = equation.energy(w[:, 0], w[:, -1])  # type: ignore[union-attr,operator]
@@ -320,32 +369,73 @@ class FluidWorld:
 
     # -- boundaries -------------------------------------------------------------------
 
-    def _fill(self, w: Tensor) -> None:
+    def _fill(self, w: Tensor, time: float) -> None:
         """Fill the ghost cells of the primitive fields, axis after axis."""
-        for axis, pair in enumerate(self.sides):
+        for axis, pair in enumerate(self._ends):
             n, at, first = self.grid.shape[axis], 2 + axis, self._shape.pads[axis]
             end = first + n
-            if pair.periodic:
+            if pair is None:
                 w.narrow(at, first - GHOST, GHOST)[...] = w.narrow(at, end - GHOST, GHOST)
                 w.narrow(at, end, GHOST)[...] = w.narrow(at, first, GHOST)
                 continue
-            for k in range(GHOST):
-                self._fill_layer(w, axis, pair.low, first - 1 - k, first, first + k)
-                self._fill_layer(w, axis, pair.high, end + k, end - 1, end - 1 - k)
+            for piece in pair[0].pieces:
+                self._fill_piece(w, pair[0], piece, first, -1, time)
+            for piece in pair[1].pieces:
+                self._fill_piece(w, pair[1], piece, end - 1, 1, time)
 
-    def _fill_layer(
-        self, w: Tensor, axis: int, side: Boundary, ghost: int, edge: int, mirror: int
+    def _fill_piece(
+        self, w: Tensor, end: End, piece: Piece, edge: int, step: int, time: float
     ) -> None:
-        to = w.select(2 + axis, ghost)
-        if wall_of(side) is None:
-            to[...] = beyond(side, self, w.select(2 + axis, edge))
-        else:
-            to[...] = w.select(2 + axis, mirror)
-            to[:, 1 + axis] *= -1.0
+        """Fill the ghost layers of a piece: ``edge`` is the last cell, ``step`` outwards.
+
+        A boundary that knows its place is asked for the cells of the face alone; those
+        beyond its edges are then filled with the nearest.
+        """
+        axis, at = end.face.axis, AtFace(self, end.face, time)
+        ghost = w.select(2 + axis, edge)
+        if piece.wall is None and piece.alike:
+            ghost = beyond(piece, at, ghost)
+        elif piece.wall is None:
+            ghost = self._across(beyond(piece, at, self._of_face(w, axis, edge)), axis)
+        for k in range(GHOST):
+            to = w.select(2 + axis, edge + step * (k + 1))
+            if piece.wall is not None:
+                ghost = w.select(2 + axis, edge - step * k).clone()
+                ghost[:, 1 + axis] *= -1.0
+            mask = piece.mask
+            if mask is None:
+                to[...] = ghost
+            else:
+                mask = self._across(mask.to(w.device)[None, None], axis)
+                to[...] = torch.where(mask, ghost, to)
+
+    def _of_face(self, w: Tensor, axis: int, place: int) -> Tensor:
+        """Return the layer at a place along an axis, cells of the face only."""
+        out = w.select(2 + axis, place)
+        others = [d for d in range(self.grid.dim) if d != axis]
+        for at, d in enumerate(others):
+            out = out.narrow(2 + at, self._shape.pads[d], self.grid.shape[d])
+        return out
+
+    def _across(self, face: Tensor, axis: int) -> Tensor:
+        """Return ``[..., *face]`` with the nearest of its cells beyond its edges."""
+        others = [d for d in range(self.grid.dim) if d != axis]
+        for at, d in enumerate(others):
+            low, n = self._shape.pads[d], self.grid.shape[d]
+            places = torch.arange(-low, self._shape.padded[d] - low, device=face.device)
+            near = places % n if self._ends[d] is None else places.clamp(0, n - 1)
+            face = face.index_select(2 + at, near)
+        return face
 
     def gas_at(self, edge: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return density, velocity and temperature of the cells at a face."""
         return edge[:, 0], edge[:, 1:-1].movedim(1, -1), edge[:, -1] / edge[:, 0]
+
+    def sound_speed(self, density: Tensor, temperature: Tensor) -> Tensor:
+        """Return the speed of sound."""
+        equation: Any = self.state_equation
+        energy = equation.energy(density, density * temperature)
+        return equation.sound_speed(density, energy)
 
     def reservoir(self, density: Tensor, velocity: Tensor, temperature: Tensor) -> Tensor:
         """Return what cells beyond a face hold: density, velocity, pressure."""
@@ -356,43 +446,44 @@ class FluidWorld:
 
     # -- viscosity --------------------------------------------------------------------
 
-    def _diffuse(self, u: Tensor, duration: float) -> Tensor:
+    def _diffuse(self, u: Tensor, duration: float, time: float) -> Tensor:
         """Return u after viscosity and conduction alone: one step of RKL2."""
         s = self.viscous_stages
         weight = 4.0 / (s * s + s - 2)
         b = [1 / 3, 1 / 3, *((j * j + j - 2) / (2 * j * (j + 1)) for j in range(2, s + 1))]
         start = u.clone()
-        first = self._viscous_rate(start) * (duration * weight)
+        first = self._viscous_rate(start, time) * (duration * weight)
         before, now = start, start.clone()
         self.inside(now).add_(first, alpha=b[1])
         for j in range(2, s + 1):
             mu = (2 * j - 1) / j * b[j] / b[j - 1]
             nu = (1 - j) / j * b[j] / b[j - 2]
             after = mu * now + nu * before + (1 - mu - nu) * start
-            rate = self._viscous_rate(now) * (duration * weight) - (1 - b[j - 1]) * first
+            rate = self._viscous_rate(now, time) * (duration * weight)
+            rate = rate - (1 - b[j - 1]) * first
             self.inside(after).add_(rate, alpha=mu)
             before, now = now, after
         return now
 
-    def _viscous_rate(self, u: Tensor) -> Tensor:
+    def _viscous_rate(self, u: Tensor, time: float) -> Tensor:
         """Return ``du/dt`` of the cells from stress and heat flux alone."""
         w, extra, flux, _ = self._buffers(u)
-        self._primitive(u, w, extra, from_kernel=False)
+        self._primitive(u, w, extra, time)
         rate: Tensor | float = 0.0
         for f in flux:
             f.zero_()
-        self._add_viscous(w, flux)
+        self._add_viscous(w, flux, time)
         for axis, f in enumerate(flux):
             low = self.inside(torch.roll(f, 1, 2 + axis))
             rate = rate - (self.inside(f) - low) / self.grid.spacing[axis]
         assert isinstance(rate, Tensor)
         return rate
 
-    def _add_viscous(self, w: Tensor, flux: list[Tensor]) -> None:
+    def _add_viscous(self, w: Tensor, flux: list[Tensor], time: float) -> None:
         """Add the viscous stress and the heat flux to the faces."""
         dim = self.grid.dim
         fields = torch.cat([w[:, 1 : 1 + dim], (w[:, -1] / w[:, 0])[:, None]], 1)
-        self._fill_walls(fields, w)
+        self._fill_walls(fields, w, time)
         kn = self.knudsen.view(-1, *(1,) * dim)  # type: ignore[union-attr]
         t = fields[:, -1].clamp(min=1e-12)
         mu_cells = self.gas.viscosity(kn, w[:, 0].clamp(min=1e-12), t)
@@ -421,30 +512,43 @@ class FluidWorld:
         change = torch.roll(fields, -1, 2 + along) - torch.roll(fields, 1, 2 + along)
         return _on_faces(change / (2 * h), axis, 2)
 
-    def _fill_walls(self, fields: Tensor, w: Tensor) -> None:
+    def _fill_walls(self, fields: Tensor, w: Tensor, time: float) -> None:
         """Set the first ghost cell of velocity and temperature: slip and jump."""
-        dim = self.grid.dim
-        for axis, pair in enumerate(self.sides):
+        for axis, pair in enumerate(self._ends):
             first = self._shape.pads[axis]
-            end = first + self.grid.shape[axis]
-            ends = ((pair.low, first - 1, first), (pair.high, end, end - 1))
-            for side, ghost, edge in ends:
-                wall = wall_of(side)
-                if wall is None or wall.accommodation == 0.0:
-                    continue
-                near = w.select(2 + axis, edge)
-                t = (near[:, -1] / near[:, 0]).clamp(min=1e-12)
-                kn = self.knudsen.view(-1, *(1,) * (dim - 1))  # type: ignore[union-attr]
-                tau = self.gas.relaxation_time(kn, near[:, 0].clamp(min=1e-12), t)
-                share, h = wall.accommodation, self.grid.spacing[axis]
-                reach = (2.0 - share) / share * tau * (2 * t).sqrt()
-                to, source = fields.select(2 + axis, ghost), fields.select(2 + axis, edge)
-                for k in range(dim):
-                    if k != axis:
-                        slide = component(wall.velocity, k)
-                        to[:, k] = _robin(source[:, k], slide, VELOCITY_SLIP * reach / h)
-                jump = TEMPERATURE_JUMP * reach / self.gas.prandtl / h
-                to[:, -1] = _robin(source[:, -1], wall.temperature, jump)
+            last = first + self.grid.shape[axis] - 1
+            for end, edge, step in zip(pair or (), (first, last), (-1, 1), strict=False):
+                for piece in end.pieces:
+                    if piece.wall is not None and piece.wall.accommodation > 0.0:
+                        self._fill_wall(fields, w, end, piece, edge, step, time)
+
+    def _fill_wall(
+        self, fields: Tensor, w: Tensor, end: End, piece: Piece, edge: int, step: int,
+        time: float,
+    ) -> None:  # fmt: skip
+        axis, dim = end.face.axis, self.grid.dim
+        near = w.select(2 + axis, edge)
+        wall = end.wall_at(piece, time, w)
+        t = (near[:, -1] / near[:, 0]).clamp(min=1e-12)
+        kn = self.knudsen.view(-1, *(1,) * (dim - 1))  # type: ignore[union-attr]
+        tau = self.gas.relaxation_time(kn, near[:, 0].clamp(min=1e-12), t)
+        share, h = wall.accommodation, self.grid.spacing[axis]
+        reach = (2.0 - share) / share * tau * (2 * t).sqrt()
+        to, source = fields.select(2 + axis, edge + step), fields.select(2 + axis, edge)
+
+        def put(place: int, value: Any, far: Tensor) -> None:
+            if isinstance(value, Tensor):
+                value = self._across(value[None, None], axis)[0]
+            ghost = _robin(source[:, place], value, far)
+            if piece.mask is not None:
+                mask = self._across(piece.mask.to(w.device)[None, None], axis)[0]
+                ghost = torch.where(mask, ghost, to[:, place])
+            to[:, place] = ghost
+
+        for k in range(dim):
+            if k != axis:
+                put(k, component(wall.velocity, k), VELOCITY_SLIP * reach / h)
+        put(dim, wall.temperature, TEMPERATURE_JUMP * reach / self.gas.prandtl / h)
 
     # -- observations -----------------------------------------------------------------
 
@@ -497,10 +601,11 @@ class FluidWorld:
         self, state: FluidState, rho: Tensor, temperature: Tensor
     ) -> tuple[Tensor, Tensor]:
         w = torch.zeros_like(state.u)
-        self._primitive(state.u, w, state.u.new_zeros(0), from_kernel=False)
+        time = float(state.time)
+        self._primitive(state.u, w, state.u.new_zeros(0), time)
         dim = self.grid.dim
         fields = torch.cat([w[:, 1 : 1 + dim], (w[:, -1] / w[:, 0])[:, None]], 1)
-        self._fill_walls(fields, w)
+        self._fill_walls(fields, w, time)
         kn = self.knudsen.view(-1, *(1,) * dim)  # type: ignore[union-attr]
         mu = self.gas.viscosity(kn, rho, temperature)
         g = []
@@ -561,6 +666,6 @@ def _on_faces(x: Tensor, axis: int, lead: int) -> Tensor:
     return 0.5 * (x.narrow(lead + axis, 0, n - 1) + x.narrow(lead + axis, 1, n - 1))
 
 
-def _robin(inner: Tensor, wall: float, reach: Tensor) -> Tensor:
+def _robin(inner: Tensor, wall: Value, reach: Tensor) -> Tensor:
     """Ghost value with ``(ghost + inner)/2 = wall + reach (inner - ghost)``."""
     return (2.0 * wall - inner * (1.0 - 2.0 * reach)) / (1.0 + 2.0 * reach)

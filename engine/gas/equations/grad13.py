@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
-from ..boundaries import Wall, component
+from ..boundaries import WallAt, component
 from ..material import Gas
 from ..scheme.finite_volume import Rows, Transport, entropy
 
@@ -200,7 +200,7 @@ class Grad13:
         stress, heat = w[:, 5:HEAT] / (1.0 + k), w[:, HEAT:] / (1.0 + self.gas.prandtl * k)
         return conserved(torch.cat([w[:, :5], stress, heat], 1))
 
-    def mirrored(self, w: Tensor, wall: Wall, axis: int, sign: float) -> Tensor:
+    def mirrored(self, w: Tensor, wall: WallAt, axis: int, sign: float) -> Tensor:
         """Even moments alike, odd ones with the wall's mean.
 
         The mean of the two fluxes then has the wall's odd moments, exactly zero mass among
@@ -235,7 +235,7 @@ class Grad13:
         }
 
 
-def at_wall(w: Tensor, wall: Wall, axis: int, sign: float) -> dict[int, Tensor]:
+def at_wall(w: Tensor, wall: WallAt, axis: int, sign: float) -> dict[int, Tensor]:
     r"""Return the moments odd in the normal velocity that Maxwell's wall gives the gas.
 
     Let the gas at the wall have the distribution f. What leaves the wall is

@@ -40,7 +40,7 @@ from torch import Tensor
 
 from ....models.closures.contract import ClosureOutput, FaceStencil
 from ...errors import InputError
-from ..boundaries import Wall, component
+from ..boundaries import WallAt, component
 from ..material import Gas
 from ..scheme.finite_volume import MomentWorld, Rows, Transport, entropy
 
@@ -637,10 +637,10 @@ class Hermite:
 
     # -- walls and observations -------------------------------------------------------
 
-    def mirrored(self, w: Tensor, wall: Wall, axis: int, sign: float) -> Tensor:
+    def mirrored(self, w: Tensor, wall: WallAt, axis: int, sign: float) -> Tensor:
         """Even moments alike, odd ones with the wall's mean."""
         flat = w.flatten(2) if w.dim() > 2 else w[..., None]
-        odd = at_wall(self.basis(w), flat, wall, axis, sign)
+        odd = at_wall(self.basis(w), flat, wall.flat(), axis, sign)
         pairs = enumerate(flat.unbind(1))
         beyond = [2.0 * odd[i] - x if i in odd else x for i, x in pairs]
         return torch.stack(beyond, 1).view_as(w)
@@ -750,7 +750,7 @@ def _halves(
     return tuple(out)
 
 
-def at_wall(b: Basis, w: Tensor, wall: Wall, axis: int, sign: float) -> dict[int, Tensor]:
+def at_wall(b: Basis, w: Tensor, wall: WallAt, axis: int, sign: float) -> dict[int, Tensor]:
     r"""Return the moments odd in the normal velocity that Maxwell's wall gives the gas.
 
     The odd part of the distribution at a wall of accommodation s is ``s / (2 - s)`` times
@@ -787,7 +787,7 @@ def at_wall(b: Basis, w: Tensor, wall: Wall, axis: int, sign: float) -> dict[int
 
 
 def _emitted(
-    b: Basis, w: Tensor, wall: Wall, axis: int, theta: Tensor
+    b: Basis, w: Tensor, wall: WallAt, axis: int, theta: Tensor
 ) -> Callable[[tuple[int, ...]], Tensor]:
     """Half of the wall's Maxwellian of unit density on ``He_a / a!`` of the gas's frame."""
     warm = wall.temperature / theta

@@ -21,12 +21,18 @@ Quantity = float | str
 Points = tuple[Tensor, ...]
 
 
-def _check_text(key: str, value: object) -> None:
-    if isinstance(value, str):
-        try:
-            Expression(value)
-        except ValueError as error:
-            raise ValueError(f"{key}: {error}") from None
+def check_texts(**values: object) -> None:
+    """Refuse texts that are no expressions.
+
+    Raises:
+        ValueError: naming the key and what is wrong.
+    """
+    for key, value in values.items():
+        if isinstance(value, str):
+            try:
+                Expression(value)
+            except ValueError as error:
+                raise ValueError(f"{key}: {error}") from None
 
 
 def evaluate(key: str, value: Any, points: Points, system: str = "initial") -> Tensor:
@@ -178,9 +184,9 @@ class Conserved:
 
 def _check_values(item: Region | Fields) -> None:
     for key in ("density", "temperature", "pressure"):
-        _check_text(key, getattr(item, key))
+        check_texts(**{key: getattr(item, key)})
     for value in item.velocity or ():
-        _check_text("velocity", value)
+        check_texts(velocity=value)
 
 
 def _velocity(value: Any, points: Points, system: str = "initial") -> Tensor:

@@ -115,7 +115,10 @@ def _load(path: Path) -> dict[str, np.ndarray]:
     check_file_size(path)
     try:
         with np.load(path, allow_pickle=False) as found:
-            return {name: np.asarray(found[name], dtype=np.float64) for name in found.files}
+            arrays = {name: found[name] for name in found.files}
+        if others := [n for n, a in arrays.items() if not isinstance(a, np.ndarray)]:
+            raise InputError(f"initial.path: {path}: {', '.join(others)}: no arrays")
+        return {name: np.asarray(a, dtype=np.float64) for name, a in arrays.items()}
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise InputError(f"initial.path: {path}: no readable .npz file: {error}") from error
 

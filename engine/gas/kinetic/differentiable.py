@@ -27,7 +27,37 @@ from .world import DELTA, GAMMA, KineticWorld
 RelaxationTime = Callable[[Tensor, Tensor], Tensor]
 """tau from density and temperature, any differentiable function."""
 
+Slope = Callable[[Tensor, Tensor], Tensor]
+"""Limited slope from the differences ``[parts, cells, nodes]`` on both sides."""
+
 _TINY = 1e-100
+
+
+def van_leer(a: Tensor, b: Tensor) -> Tensor:
+    """Return ``(a|b| + |a|b) / (|a| + |b|)``, as in the kernel."""
+    p, q = a.abs(), b.abs()
+    return (a * q + p * b) / (p + q + _TINY)
+
+
+@dataclass(frozen=True)
+class VanAlbada:
+    """``(a (b^2 + e^2) + b (a^2 + e^2)) / (a^2 + b^2 + 2 e^2)``, smooth everywhere.
+
+    Differences far below e are not limited. Newton's method for a steady state needs it:
+    at the kinks of other limiters, wherever the gas is uniform, it goes back and forth
+    (V. Venkatakrishnan, J. Comput. Phys. 118, 120, 1995).
+
+    Attributes:
+        floor: e, that broadcasts to ``[parts, cells, nodes]``.
+    """
+
+    floor: Tensor
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return the slope."""
+        e = self.floor.square()
+        p, q = a.square() + e, b.square() + e
+        return (a * q + b * p) / (p + q)
 
 
 def discrete_maxwellian(
@@ -81,6 +111,7 @@ class LineKinetics:
         prandtl: Shakhov's model; 1 is BGK.
         reservoirs: distributions ``[parts, nodes]`` at the low and the high end; None for a
             periodic axis.
+        slope: limits slopes; van Leer's is that of the kernel.
     """
 
     grid: Grid
@@ -89,6 +120,7 @@ class LineKinetics:
     relaxation_time: RelaxationTime
     prandtl: float | Tensor = 1.0
     reservoirs: tuple[Tensor, Tensor] | None = None
+    slope: Slope = van_leer
 
     @staticmethod
     def of(world: KineticWorld) -> "LineKinetics":
@@ -128,6 +160,16 @@ class LineKinetics:
     def between(self, low: Tensor, high: Tensor) -> "LineKinetics":
         """Return the same between two reservoirs ``[parts, nodes]``."""
         return replace(self, reservoirs=(low, high))
+
+    def smooth(self, share: float = 1e-2) -> "LineKinetics":
+        """Return the same with a slope that has no kinks, for :func:`.steady.solve`.
+
+        Args:
+            share: differences below this share of the larger reservoir are not limited.
+        """
+        assert self.reservoirs is not None
+        floor = share * torch.maximum(*(r.detach() for r in self.reservoirs))
+        return replace(self, slope=VanAlbada(floor[:, None] + _TINY))
 
     def equilibrium(self, density: Tensor, velocity: Tensor, temperature: Tensor) -> Tensor:
         """Return ``[parts, ..., nodes]`` of fields ``[...]``."""
@@ -210,10 +252,10 @@ class LineKinetics:
         return torch.stack([far, near, f, ahead])
 
     def advection(self, stencil: Tensor) -> Tensor:
-        """Return A, ``v df/dx`` by van Leer's scheme, from :meth:`stencil`."""
+        """Return A, ``v df/dx`` by limited slopes, from :meth:`stencil`."""
         f2, f1, f0, f3 = stencil.unbind(0)
         jump = f0 - f1
-        change = _slope(jump, f3 - f0) - _slope(f1 - f2, jump)
+        change = self.slope(jump, f3 - f0) - self.slope(f1 - f2, jump)
         rate = self.velocities.like(f0)[:, 0].abs() / self.grid.spacing[0]
         return rate * (jump + 0.5 * change)
 
@@ -260,9 +302,3 @@ class LineKinetics:
             count = min(segment, steps - first)
             f = checkpoint(run, f, count, use_reentrant=False)  # type: ignore[assignment]
         return f
-
-
-def _slope(a: Tensor, b: Tensor) -> Tensor:
-    """Van Leer's slope ``(a|b| + |a|b) / (|a| + |b|)``, as in the kernel."""
-    p, q = a.abs(), b.abs()
-    return (a * q + p * b) / (p + q + _TINY)

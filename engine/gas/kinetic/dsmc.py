@@ -28,7 +28,16 @@ from torch import Tensor
 from ... import runtime
 from ...errors import GuardError, InputError
 from ...kernels import particles as kernels
-from ..boundaries import Inflow, Open, Periodic, Sides, Wall, check_sides, component
+from ..boundaries import (
+    Inflow,
+    Open,
+    Periodic,
+    Sides,
+    Symmetry,
+    Wall,
+    check_sides,
+    component,
+)
 from ..collisions.molecules import Molecules
 from ..grid import Grid
 
@@ -405,6 +414,8 @@ def _side(side: Any) -> tuple[int, list[float]]:
             kind = kernels.SPECULAR if side.accommodation == 0 else kernels.DIFFUSE
             u = [component(side.velocity, d) for d in range(3)]
             return kind, [side.temperature, *u, side.accommodation]
+        case Symmetry():
+            return kernels.SPECULAR, [1.0, 0.0, 0.0, 0.0, 0.0]
         case Open():
             return kernels.RESERVOIR, [1.0, 0.0, 0.0, 0.0, 1.0]
     raise InputError(f"boundaries: {type(side).__name__} is not known to particles")

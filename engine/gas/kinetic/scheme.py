@@ -11,7 +11,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..boundaries import Boundary, Inflow, Sides, Wall, beyond, component, wall_of
+from ..boundaries import (
+    End,
+    Inflow,
+    Piece,
+    Sides,
+    Symmetry,
+    beyond,
+    component,
+    uniform,
+)
+from ..faces import AtFace
 from ..grid import Grid
 from .equilibrium import maxwellian
 from .velocities import Velocities
@@ -126,6 +136,23 @@ def harmonic(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(positive, 2 * p / torch.where(positive, a + b, 1), 0)
 
 
+Rule = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
+"""From the cells at a face, those next to them and the time to the ghost cells, near and
+far, ``[batch, parts, cells of the face, nodes]``."""
+
+
+@dataclass(frozen=True)
+class _Fill:
+    """Where the ghost cells of a piece are, and what fills them."""
+
+    axis: int
+    end: int
+    first: int
+    across: int
+    cells: Tensor | None
+    rule: Rule
+
+
 class Ghosts:
     """Fills the ghost rows of ``f`` from the boundaries.
 
@@ -138,84 +165,74 @@ class Ghosts:
     def __init__(
         self,
         grid: Grid,
-        sides: Sequence[Sides],
+        ends: Sequence[tuple[End, End] | None],
         velocities: Velocities,
         dimension: int,
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
         self._grid = grid
-        self._fills = []
-        row = grid.cells
-        for axis, pair in enumerate(sides):
-            if pair.periodic:
+        self._fills: list[_Fill] = []
+        row, nodes = grid.cells, _Nodes(velocities, dimension, dtype, device)
+        for axis, pair in enumerate(ends):
+            if pair is None:
                 continue
             across = grid.cells // grid.shape[axis]
-            for end, side in enumerate((pair.low, pair.high)):
-                first = row + 2 * across * end
-                self._fills.append(
-                    (
-                        axis,
-                        end,
-                        first,
-                        across,
-                        _fill_of(side, axis, end, velocities, dimension, dtype, device),
-                    )
-                )
+            for end in pair:
+                first = row + 2 * across * end.face.end
+                for piece in end.pieces:
+                    cells = piece.cells
+                    self._fills.append(
+                        _Fill(
+                            axis, end.face.end, first, across,
+                            None if cells is None else cells.to(device),
+                            _rule_of(end, piece, nodes),
+                        )
+                    )  # fmt: skip
             row += 4 * across
 
-    def fill(self, f: Tensor) -> None:
+    def fill(self, f: Tensor, time: float = 0.0) -> None:
         """Write the ghost rows of ``f [batch, parts, rows, nodes]`` in place."""
         if not self._fills:
             return
         shape = self._grid.shape
         inside = f[:, :, : self._grid.cells].unflatten(2, shape)
-        for axis, end, first, across, rule in self._fills:
-            n = shape[axis]
-            order = (0, 1) if end == 0 else (n - 1, n - 2)
-            edge, next_ = (_flat(inside.select(2 + axis, i)) for i in order)
-            ghost = f[:, :, first : first + 2 * across].unflatten(2, (2, across))
+        for fill in self._fills:
+            n = shape[fill.axis]
+            order = (0, 1) if fill.end == 0 else (n - 1, n - 2)
+            edge, next_ = (_flat(inside.select(2 + fill.axis, i)) for i in order)
+            rows = f[:, :, fill.first : fill.first + 2 * fill.across]
+            ghost = rows.unflatten(2, (2, fill.across))
             # the layer next to the box is the last of the low end, the first of the high
-            layers = (1, 0) if end == 0 else (0, 1)
-            near, far = rule(edge, next_)
-            ghost[:, :, layers[0]] = near
-            ghost[:, :, layers[1]] = far
+            layers = (1, 0) if fill.end == 0 else (0, 1)
+            if fill.cells is not None:
+                edge, next_ = edge[:, :, fill.cells], next_[:, :, fill.cells]
+            for layer, values in zip(layers, fill.rule(edge, next_, time), strict=True):
+                if fill.cells is None:
+                    ghost[:, :, layer] = values
+                else:
+                    ghost[:, :, layer, fill.cells] = values
 
 
 def _flat(face: Tensor) -> Tensor:
     return face.reshape(*face.shape[:2], -1, face.shape[-1])
 
 
-def _fill_of(
-    side: Boundary,
-    axis: int,
-    end: int,
-    velocities: Velocities,
-    dimension: int,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    if wall := wall_of(side):
-        return _WallRule(wall, axis, end, velocities, dimension, dtype, device)
-    if isinstance(side, Inflow):  # a constant, made once
-        gas = side.density, side.velocity, side.temperature
-        f = _reservoir(*gas, velocities, dimension).to(device, dtype)[:, None, :]
-        return lambda edge, next_: (f, f)
-    model = _Ghosts(velocities, dimension)
-
-    def rule(edge: Tensor, next_: Tensor) -> tuple[Tensor, Tensor]:
-        ghost = beyond(side, model, edge)
-        return ghost, ghost
-
-    return rule
-
-
 @dataclass(frozen=True)
-class _Ghosts:
-    """What boundaries ask for; cells are ``[batch, parts, cells, nodes]``."""
+class _Nodes:
+    """What boundaries ask for; cells are ``[batch, parts, cells, nodes]``.
+
+    Attributes:
+        velocities: the nodes.
+        dimension: D.
+        dtype: of the distribution.
+        device: of the distribution.
+    """
 
     velocities: Velocities
     dimension: int
+    dtype: torch.dtype
+    device: torch.device
 
     def gas_at(self, edge: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         v, weight = self.velocities.like(edge), self.velocities.weight
@@ -231,50 +248,75 @@ class _Ghosts:
         f = maxwellian(self.velocities, density, u, temperature, self.dimension)
         return f.movedim(-2, 1)
 
+    def sound_speed(self, density: Tensor, temperature: Tensor) -> Tensor:
+        return ((self.dimension + 2) / self.dimension * temperature).sqrt()
 
-def _reservoir(
-    density: float,
-    velocity: tuple[float, ...],
-    temperature: float,
-    velocities: Velocities,
-    dimension: int,
-) -> Tensor:
-    drift = torch.tensor(
-        [component(velocity, d) for d in range(velocities.axes)], dtype=torch.float64
-    )
-    one = torch.tensor(1.0, dtype=torch.float64)
-    return maxwellian(velocities, density * one, drift, temperature * one, dimension)
+    def emitted(self, end: End, piece: Piece, time: float) -> Tensor:
+        """Return the wall's Maxwellian of unit density, ``[parts, cells or 1, nodes]``."""
+        wall = end.wall_at(piece, time, torch.empty(0, dtype=torch.float64)).flat()
+        cells, V = piece.cells, self.velocities.axes
+        values = [wall.temperature, *(component(wall.velocity, d) for d in range(V))]
+        rows = [torch.as_tensor(v, dtype=torch.float64).reshape(-1) for v in values]
+        rows = [r[cells] if cells is not None and len(r) > 1 else r for r in rows]
+        t, *u = torch.broadcast_tensors(*rows)
+        one, drift = torch.ones_like(t), torch.stack(u, -1)
+        return maxwellian(self.velocities, one, drift, t, self.dimension).movedim(-2, 0)
+
+
+def _rule_of(end: End, piece: Piece, nodes: _Nodes) -> Rule:
+    if isinstance(piece.side, Symmetry):
+        mirror = nodes.velocities.mirrored(end.face.axis).to(nodes.device)
+        return lambda edge, next_, time: (edge[..., mirror], next_[..., mirror])
+    if piece.wall is not None:
+        return _WallRule(end, piece, nodes)
+    if isinstance(piece.side, Inflow) and uniform(piece.side):  # a constant, made once
+        at = AtFace(nodes, end.face, 0.0)
+        s, one = piece.side, torch.ones(1, 1, dtype=torch.float64)
+        state = at.field(s.density, one), at.vector(s.velocity, one)
+        f = nodes.reservoir(*state, at.field(s.temperature, one))
+        f = f.to(nodes.device, nodes.dtype)
+        return lambda edge, next_, time: (f, f)
+
+    cells = piece.cells
+
+    def rule(edge: Tensor, next_: Tensor, time: float) -> tuple[Tensor, Tensor]:
+        ghost = beyond(piece, AtFace(nodes, end.face, time, cells), edge)
+        return ghost, ghost
+
+    return rule
 
 
 class _WallRule:
-    def __init__(
-        self,
-        wall: Wall,
-        axis: int,
-        end: int,
-        velocities: Velocities,
-        dimension: int,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
-        normal = velocities.nodes[:, axis] * (1.0 if end == 0 else -1.0)
-        emitted = _reservoir(1.0, wall.velocity, wall.temperature, velocities, dimension)
+    def __init__(self, end: End, piece: Piece, nodes: _Nodes) -> None:
+        assert piece.wall is not None
+        wall, axis = piece.wall, end.face.axis
+        self._end, self._piece, self._nodes = end, piece, nodes
+        normal = nodes.velocities.nodes[:, axis] * end.face.inward
         entering = normal > 0
+        self._inward = torch.where(entering, normal, 0.0)
         leaving_flux = torch.where(normal < 0, -normal, 0.0)
-        entering_flux = float((torch.where(entering, normal, 0.0) * emitted[0]).sum())
         self.alpha = wall.accommodation
-        self.emitted = (emitted / entering_flux).to(device, dtype)[:, None, :]
-        self.entering = entering.to(device)
-        self.flux = leaving_flux.to(device, dtype)
-        self.mirror = velocities.mirrored(axis).to(device)
+        self.emitted = self._emitted(0.0)
+        self.entering = entering.to(nodes.device)
+        self.flux = leaving_flux.to(nodes.device, nodes.dtype)
+        self.mirror = nodes.velocities.mirrored(axis).to(nodes.device)
 
-    def __call__(self, edge: Tensor, next_: Tensor) -> tuple[Tensor, Tensor]:
+    def _emitted(self, time: float) -> Tensor:
+        """What the wall emits at unit mass flux, ``[parts, cells or 1, nodes]``."""
+        f = self._nodes.emitted(self._end, self._piece, time)
+        flux = (self._inward * f[0]).sum(-1)
+        return (f / flux[None, :, None]).to(self._nodes.device, self._nodes.dtype)
+
+    def __call__(self, edge: Tensor, next_: Tensor, time: float) -> tuple[Tensor, Tensor]:
         jump = edge - next_
         beyond = edge + jump
         leaving = edge + 0.5 * harmonic(jump, beyond - edge)
         rate = (leaving[:, :1] * self.flux).sum(-1, keepdim=True)
         entering = leaving[..., self.mirror]
         if self.alpha > 0:
-            entering = self.alpha * rate * self.emitted + (1 - self.alpha) * entering
+            wall = self._piece.wall
+            moving = wall is not None and wall.moves
+            emitted = self._emitted(time) if moving else self.emitted
+            entering = self.alpha * rate * emitted + (1 - self.alpha) * entering
         near = torch.where(self.entering, entering, beyond)
         return near, near

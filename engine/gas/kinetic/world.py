@@ -38,7 +38,14 @@ from torch import Tensor
 from ...errors import InputError
 from ...kernels import transport
 from ...kernels.types import aligned
-from ..boundaries import Inflow, Sides, Wall, check_sides, component
+from ..boundaries import (
+    End,
+    Sides,
+    check_components,
+    component,
+    ends_of,
+    pieces_of,
+)
 from ..grid import Grid
 from ..material import Gas
 from ..observe import check_initial, refuse_unphysical, unphysical
@@ -107,19 +114,20 @@ class KineticWorld:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     in_place: bool = False
     time_step: float = 0.0
+    _ends: tuple[tuple[End, End] | None, ...] = field(init=False, repr=False, compare=False)
     _layout: Layout = field(init=False, repr=False, compare=False)
     _ghosts: Ghosts = field(init=False, repr=False, compare=False)
     _scratch: dict = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_sides(self.sides, self.grid.dim)
+        put = object.__setattr__
+        put(self, "_ends", ends_of(self.sides, self.grid))
         self._check()
         D, V = self.gas.dimension, self.velocities.axes
         parts = 2 if D > V else 1
         box, kind = (self.grid, self.sides, self.velocities), (self.dtype, self.device)
-        put = object.__setattr__
         put(self, "_layout", layout(*box, parts, _LAWS[self.model], *kind))
-        put(self, "_ghosts", Ghosts(*box, D, *kind))
+        put(self, "_ghosts", Ghosts(self.grid, self._ends, self.velocities, D, *kind))
         put(self, "knudsen", self.knudsen.to(self.device, self.dtype))
         if self.time_step == 0.0:
             put(self, "time_step", self.cfl / self._rate())
@@ -154,23 +162,32 @@ class KineticWorld:
             raise InputError("model: es needs a gas of at least 2 dimensions; use shakhov")
         if self.model == "es" and self.gas.prandtl < (D - 1) / D:
             raise InputError(f"gas.prandtl: ES-BGK is realisable from {(D - 1) / D:.3g} on")
-        for pair in self.sides:
-            for side in (pair.low, pair.high):
-                self._check_side(side)
+        check_components(self._ends, V, "model.nodes")
+        self.check_ends(0.0)
 
-    def _check_side(self, side: object) -> None:
-        if isinstance(side, Wall | Inflow):
-            speeds = [component(side.velocity, d) for d in range(self.velocities.axes)]
-            if any(side.velocity[self.velocities.axes :]):
+    def check_ends(self, time: float) -> None:
+        """Refuse walls and reservoirs that the nodes cannot hold.
+
+        Raises:
+            InputError: names the key, and what would do.
+        """
+        for end, piece in pieces_of(self._ends):
+            side = piece.wall or piece.side
+            if not hasattr(side, "temperature"):
+                continue
+            velocity = getattr(side, "velocity", ())
+            names = [component(velocity, d) for d in range(self.velocities.axes)]
+            values = [end.face.value(q, time) for q in (*names, side.temperature)]
+            rows = [torch.as_tensor(v, dtype=torch.float64) for v in values]
+            *u, t = torch.broadcast_tensors(*rows)
+            if piece.mask is not None and t.dim():
+                *u, t = (x[piece.mask] for x in (*u, t))
+            if not bool((t > 0).all()):
                 raise InputError(
-                    f"boundary.velocity: {side.velocity} moves along an axis that the "
-                    f"velocities do not resolve ({self.velocities.axes} axes)"
+                    f"{piece.key}.temperature: {float(t.amin()):.4g} at time {time:.4g}; "
+                    "must be positive"
                 )
-            self.velocities.check_range(
-                torch.tensor(speeds, dtype=torch.float64),
-                torch.tensor(float(side.temperature), dtype=torch.float64),
-                "boundary",
-            )
+            self.velocities.check_range(torch.stack(u, -1), t, piece.key)
 
     def _rate(self) -> float:
         v = self.velocities
@@ -260,12 +277,13 @@ class KineticWorld:
     def _step(self, state: KineticState, out: Tensor) -> KineticState:
         stage, tables, records, knudsen = self._buffers(state.f)
         lay = self._layout
-        self._ghosts.fill(state.f)
+        time = float(state.time)
+        self._ghosts.fill(state.f, time)
         first = (tables[0],) * 2, (records[0],) * 2
         transport.run_stage(
             False, lay, state.f, state.f, stage, knudsen, *first, self._par(False)
         )
-        self._ghosts.fill(stage)
+        self._ghosts.fill(stage, time + GAMMA * self.time_step)
         transport.run_stage(
             True, lay, state.f, stage, out, knudsen, tables, records, self._par(True)
         )

@@ -21,6 +21,7 @@ Example::
 
 import math
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, Protocol
@@ -29,7 +30,17 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
-from ..boundaries import Sides, Wall, beyond, check_sides, wall_of
+from ..boundaries import (
+    End,
+    Sides,
+    WallAt,
+    beyond,
+    check_components,
+    ends_of,
+    pieces_of,
+    uniform,
+)
+from ..faces import AtFace
 from ..grid import Grid
 from ..material import Gas
 from ..observe import check_initial, extrema, refuse_unphysical, unphysical
@@ -171,7 +182,7 @@ class Equations(Protocol):
         """Return the moments after an implicit Euler step of the relaxation."""
         ...
 
-    def mirrored(self, w: Tensor, wall: Wall, axis: int, sign: float) -> Tensor:
+    def mirrored(self, w: Tensor, wall: WallAt, axis: int, sign: float) -> Tensor:
         """Return the state beyond a wall at the low (1) or the high end (-1).
 
         None in place of the method: these equations know no walls.
@@ -212,9 +223,10 @@ class MomentWorld:
     dtype: torch.dtype = torch.float64
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     check: bool = True
+    _ends: tuple[tuple[End, End] | None, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_sides(self.sides, self.grid.dim)
+        object.__setattr__(self, "_ends", ends_of(self.sides, self.grid))
         eq, dim = self.equations, self.grid.dim
         if dim not in eq.dims or dim > eq.gas.dimension:
             allowed = ", ".join(str(d) for d in eq.dims if d <= eq.gas.dimension)
@@ -224,15 +236,10 @@ class MomentWorld:
             )
         if not bool((self.knudsen > 0).all()):
             raise InputError("knudsen: must be positive everywhere")
-        for pair in self.sides:
-            for wall in filter(None, map(wall_of, (pair.low, pair.high))):
-                if eq.mirrored is None:
-                    raise InputError(f"boundary: {eq.name} knows no walls; use hermite")
-                if any(wall.velocity[eq.gas.dimension :]):
-                    raise InputError(
-                        f"boundary.velocity: {wall.velocity}; the gas moves along "
-                        f"{eq.gas.dimension} axes (gas.dimension)"
-                    )
+        for _, piece in pieces_of(self._ends):
+            if piece.wall is not None and eq.mirrored is None:
+                raise InputError(f"{piece.key}: {eq.name} knows no walls; use hermite")
+        check_components(self._ends, eq.gas.dimension, eq.name)
         object.__setattr__(self, "knudsen", self.knudsen.to(self.device, self.dtype))
 
     @property
@@ -242,7 +249,13 @@ class MomentWorld:
 
     def with_time_step(self, time_step: float) -> "MomentWorld":
         """Return the same world with another step."""
-        return replace(self, time_step=time_step)
+        other = copy(self)
+        object.__setattr__(other, "time_step", time_step)
+        return other
+
+    def paced(self, state: MomentState, time_step: float) -> "MomentWorld":
+        """Return the world of a step from ``state``."""
+        return self.with_time_step(time_step)
 
     def courant_rate(self, w: Tensor) -> float:
         """Return the largest ``sum_k speed_k / dx_k`` of w."""
@@ -297,12 +310,13 @@ class MomentWorld:
             GuardError: density or temperature not positive (if ``check``).
         """
         dt, old, relaxed = self.time_step, state.moments, self.equations.relaxed
-        rate0, fallbacks = self.rates(old)
+        now = float(state.time) if self._moving else 0.0
+        rate0, fallbacks = self.rates(old, now)
         moved = old + GAMMA * dt * rate0
         first = relaxed(moved, GAMMA * dt, self.cell_knudsen)
         # what relaxed, over its time: the production at the first stage
         lag = (1.0 - GAMMA) / GAMMA * (first - moved)
-        rate1 = self.rates(first)[0]
+        rate1 = self.rates(first, now + GAMMA * dt)[0]
         moved = old + dt * (DELTA * rate0 + (1.0 - DELTA) * rate1) + lag
         new = relaxed(moved, GAMMA * dt, self.cell_knudsen)
         away = state.fallbacks + fallbacks[0], state.outside + fallbacks[1]
@@ -323,14 +337,14 @@ class MomentWorld:
         kn = self.knudsen
         return kn if kn.dim() > 1 else kn.view(-1, *(1,) * self.grid.dim)
 
-    def rates(self, moments: Tensor) -> tuple[Tensor, Tensor]:
+    def rates(self, moments: Tensor, time: float = 0.0) -> tuple[Tensor, Tensor]:
         """Return the transport part of ``dU/dt`` and the fallbacks of a transport."""
         eq, w = self.equations, self.equations.primitive(moments)
         said = eq.on_grid(w, self) if hasattr(eq, "on_grid") else None
         total: Tensor | float = 0.0
         count = moments.new_zeros(2, len(moments))
-        for axis, pair in enumerate(self.sides):
-            rows = self.rows(w.movedim(2 + axis, -1), axis)
+        for axis, pair in enumerate(self._ends):
+            rows = self.rows(w.movedim(2 + axis, -1), axis, time)
             if said is not None:
                 parts = tuple(self._padded_once(x, axis) for x in said.fields)
                 rows = replace(rows, given=parts)
@@ -347,29 +361,28 @@ class MomentWorld:
             count = count + said.fallback.to(count).flatten(2).sum(2)
         return total, count
 
-    def rows(self, w: Tensor, axis: int) -> Rows:
+    def rows(self, w: Tensor, axis: int, time: float = 0.0) -> Rows:
         """Return cells and faces of ``w [batch, N, ..., cells]`` along an axis."""
-        pair, periodic = self.sides[axis], self.sides[axis].periodic
-        if periodic:
+        pair = self._ends[axis]
+        if pair is None:
             w = torch.cat([w[..., -2:], w, w[..., :2]], -1)
         else:
-            low = self._ghost(pair.low, w[..., :1], w[..., 1:2])
-            high = self._ghost(pair.high, w[..., -1:], w[..., -2:-1])
+            low = self._ghost(pair[0], w[..., :1], w[..., 1:2], time)
+            high = self._ghost(pair[1], w[..., -1:], w[..., -2:-1], time)
             w = torch.cat([low, low, w, high, high], -1)
         d = torch.diff(w, dim=-1)
         behind, ahead = d[..., :-1], d[..., 1:]
         left = w[..., 1:-2] + 0.5 * self.limiter(behind[..., :-1], ahead[..., :-1])
         right = w[..., 2:-1] - 0.5 * self.limiter(ahead[..., 1:], behind[..., 1:])
-        mirrored = self.equations.mirrored
-        if wall := wall_of(pair.low):
-            far = mirrored(right[..., 0], wall, axis, 1.0)[..., None]
-            left = torch.cat([far, left[..., 1:]], -1)
-        if wall := wall_of(pair.high):
-            far = mirrored(left[..., -1], wall, axis, -1.0)[..., None]
-            right = torch.cat([right[..., :-1], far], -1)
+        if pair is not None:
+            far = self._at_walls(pair[0], right[..., 0], left[..., 0], time)
+            left = torch.cat([far[..., None], left[..., 1:]], -1)
+            far = self._at_walls(pair[1], left[..., -1], right[..., -1], time)
+            right = torch.cat([right[..., :-1], far[..., None]], -1)
         return Rows(
-            w, left, right, self._on_faces(axis), axis, self.grid.spacing[axis], periodic
-        )
+            w, left, right, self._on_faces(axis), axis, self.grid.spacing[axis],
+            pair is None,
+        )  # fmt: skip
 
     def _on_faces(self, axis: int) -> Tensor:
         """The Knudsen number at the faces, the last axis being ``axis``."""
@@ -385,20 +398,44 @@ class MomentWorld:
         low, high = ends[::-1] if self.sides[axis].periodic else ends
         return torch.cat([low, x, high], -1)
 
-    def _ghost(self, side: Any, edge: Tensor, inner: Tensor) -> Tensor:
-        """The cell beyond the end: what it is, or what gives the last cell its slope."""
-        if wall_of(side) is None:
-            return beyond(side, self, edge[..., 0])[..., None].expand_as(edge)
-        # half-way to a value that is not below a fifth stays positive
-        at, ahead = places(tuple(self.equations.positive), edge.device), 2.0 * edge - inner
-        floor = torch.maximum(ahead[:, at], 0.2 * edge[:, at])
-        return ahead.index_copy(1, at, floor)
+    @cached_property
+    def _moving(self) -> bool:
+        """Whether a boundary may change with time; else no step looks at the clock."""
+        sides = (piece.side for _, piece in pieces_of(self._ends))
+        return any(not uniform(side) for side in sides)
 
-    def _sealed(self, flux: Tensor, pair: Sides) -> Tensor:
+    def _ghost(self, end: End, edge: Tensor, inner: Tensor, time: float) -> Tensor:
+        """The cell beyond the end: what it is, or what gives the last cell its slope."""
+        out = edge
+        for piece in end.pieces:
+            if piece.wall is None:
+                at = AtFace(self, end.face, time)
+                out = piece.put(beyond(piece, at, edge[..., 0]), out[..., 0])[..., None]
+                continue
+            # half-way to a value that is not below a fifth stays positive
+            at = places(tuple(self.equations.positive), edge.device)
+            ahead = 2.0 * edge - inner
+            floor = torch.maximum(ahead[:, at], 0.2 * edge[:, at])
+            ahead = ahead.index_copy(1, at, floor)
+            out = piece.put(ahead[..., 0], out[..., 0])[..., None]
+        return out
+
+    def _at_walls(self, end: End, inside: Tensor, beyond: Tensor, time: float) -> Tensor:
+        """Return the state beyond the face: at walls the mirrored one."""
+        for piece in end.pieces:
+            if piece.wall is not None:
+                wall, axis = end.wall_at(piece, time, inside), end.face.axis
+                far = self.equations.mirrored(inside, wall, axis, end.face.inward)
+                beyond = piece.put(far, beyond)
+        return beyond
+
+    def _sealed(self, flux: Tensor, pair: tuple[End, End] | None) -> Tensor:
         """Let no mass through a wall; products of odd moments would, at second order."""
-        for side, face in ((pair.low, 0), (pair.high, -1)):
-            if wall_of(side) is not None:
-                flux[:, 0, ..., face] = 0.0
+        for end, face in zip(pair or (), (0, -1), strict=False):
+            for piece in end.pieces:
+                if piece.wall is not None:
+                    mass = flux[:, 0, ..., face]
+                    flux[:, 0, ..., face] = piece.put(torch.zeros_like(mass), mass)
         return flux
 
     # -- what boundaries ask for ------------------------------------------------------
@@ -406,6 +443,10 @@ class MomentWorld:
     def gas_at(self, edge: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return density, velocity and temperature of the cells at a face."""
         return self.equations.thermal(edge)
+
+    def sound_speed(self, density: Tensor, temperature: Tensor) -> Tensor:
+        """Return the speed of sound."""
+        return (self.gas.gamma * temperature).sqrt()
 
     def reservoir(self, density: Tensor, velocity: Tensor, temperature: Tensor) -> Tensor:
         """Return what cells beyond a face hold in equilibrium."""

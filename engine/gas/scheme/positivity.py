@@ -61,11 +61,12 @@ class PositivityFallback:
         if not bool(runs.any()):
             return new
         old, world = state.moments[runs], robust(self.world, runs)
-        again = self._equilibrium_step(world, old, self._around(bad[runs]))
+        now = float(state.time)
+        again = self._equilibrium_step(world, old, self._around(bad[runs]), now)
         still = self.unphysical(old, again).flatten(1).any(1)
         if bool(still.any()):
             every = torch.ones_like(bad[runs])
-            whole = self._equilibrium_step(world, old, every)
+            whole = self._equilibrium_step(world, old, every, now)
             again = torch.where(still.view(-1, *(1,) * (again.dim() - 1)), whole, again)
         moments, fallbacks = new.moments.clone(), new.fallbacks.clone()
         moments[runs] = again
@@ -75,6 +76,14 @@ class PositivityFallback:
     def init(self, rng: torch.Generator) -> MomentState:
         """Return the gas at rest with unit density and temperature."""
         return self.world.init(rng)
+
+    def stable_step(self, state: MomentState, cfl: float = 0.45) -> float:
+        """Return that of the world."""
+        return self.world.stable_step(state, cfl)
+
+    def paced(self, state: MomentState, time_step: float) -> "PositivityFallback":
+        """Return the world of a step from ``state``."""
+        return replace(self, world=self.world.paced(state, time_step))
 
     @property
     def time_step(self) -> float:
@@ -111,7 +120,9 @@ class PositivityFallback:
         return values.index_select(dim, at % n if periodic else at.clamp(0, n - 1))
 
     @staticmethod
-    def _equilibrium_step(world: MomentWorld, old: Tensor, where: Tensor) -> Tensor:
+    def _equilibrium_step(
+        world: MomentWorld, old: Tensor, where: Tensor, time: float
+    ) -> Tensor:
         start = world.equations.relaxed(old, LONG, world.cell_knudsen)
         start = torch.where(where[:, None], start, old)
-        return start + world.time_step * world.rates(start)[0]
+        return start + world.time_step * world.rates(start, time)[0]
