@@ -103,7 +103,7 @@ _WALKERS = ("sampling.walkers=32", "sampling.burn_in=2", "evaluation.sweeps=10")
 _PLANE = ("time.frames=2", "grid.cells=[16,16]")
 _SMALL_CLOSURE = (
     "flows=4", "times=[0.01,0.02]", "cells=20", "refinement=1", "velocities=36",
-    "models.0.members=['models/closure_wide_0.safetensors']",
+    "models.0.members=['models/closure_local_0.safetensors']",
 )  # fmt: skip
 _TINY_MODEL = (
     "model.channels=4", "model.axis=2", "model.products=2", "model.fitting=[8]",
@@ -197,6 +197,9 @@ SHORT: dict[str, Shortened] = {
         TRAINED, SINGLE,
     ),
     "closure_transition": Shortened(_SMALL_CLOSURE),
+    "closure_walls": Shortened(
+        ("grid.cells=[20]", "model.nodes=[40]", "time.end=0.02", "time.frames=2"),
+    ),
     "closure_wave": Shortened(_SMALL_CLOSURE),
     "couette": Shortened(
         (

@@ -13,10 +13,12 @@ from scalebridge.models.closures import CLOSURES
 from scalebridge.models.closures.autoencoder import AutoencoderForm
 from scalebridge.models.closures.entropy import EntropyForm
 from scalebridge.models.closures.face import FaceForm
+from scalebridge.models.closures.local import LocalForm
 from scalebridge.models.closures.recurrence import RecurrenceForm
 from scalebridge.models.closures.spectrum import SpectrumForm
 
 FORMS = (
+    LocalForm(hidden=(8,), reach=(0.02, 0.1)),
     FaceForm(hidden=(8,), reach=(0.02, 0.1)),
     SpectrumForm(FaceForm(hidden=(8,), reach=(0.02, 0.1)), span=0.8),
     RecurrenceForm(hidden=(8,)),

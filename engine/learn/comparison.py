@@ -100,11 +100,13 @@ class Run:
     Attributes:
         moments: ``[times, flows, cells, 3 or M + 1]``; not finite from a blow-up on.
         fallback: ``[flows]`` share of the faces where a closure fell back to HME.
+        outside: ``[flows]`` share of the faces where it was outside its training range.
         seconds: CPU time of all flows together.
     """
 
     moments: Tensor
     fallback: Tensor
+    outside: Tensor
     seconds: float = 0.0
 
     def errors(self, true: Reference) -> Tensor:
@@ -143,7 +145,8 @@ def run_null(true: Reference, name: str) -> Run:
     if name == "uniform_gas":
         start = start.mean(2, keepdim=True).expand_as(start)
     still = start.expand(len(true.times), *start.shape[1:])
-    return Run(still, torch.zeros(start.shape[1], dtype=torch.float64))
+    none = torch.zeros(start.shape[1], dtype=torch.float64)
+    return Run(still, none, none)
 
 
 def _line(true: Reference) -> tuple[Grid, tuple[Sides, ...], Gas]:
@@ -198,7 +201,8 @@ def run_moments(
     faces = max(1, total * (cells + 1))  # counted once in a step
     moments = torch.stack(found).movedim(2, -1).double()
     seconds = time.process_time() - begun
-    return Run(moments, state.fallbacks.double() / faces, seconds)
+    away = state.fallbacks.double() / faces, state.outside.double() / faces
+    return Run(moments, *away, seconds)
 
 
 def run_realizable(
@@ -231,7 +235,7 @@ def run_realizable(
             now = conserved(from_raw(state.moments.movedim(1, -1), 5))
             found.append(torch.where(well[:, None, None], now, math.nan))
     none = torch.zeros(len(well), dtype=torch.float64)
-    return Run(torch.stack(found), none, time.process_time() - begun)
+    return Run(torch.stack(found), none, none, time.process_time() - begun)
 
 
 def run_fluid(true: Reference, viscous: bool) -> Run:
@@ -249,7 +253,7 @@ def run_fluid(true: Reference, viscous: bool) -> Run:
         some = replace(true, raw=true.raw[:, at], knudsen=kn[at])
         found[:, at] = _fluid(some, viscous)
     none = torch.zeros(len(kn), dtype=torch.float64)
-    return Run(found, none, time.process_time() - begun)
+    return Run(found, none, none, time.process_time() - begun)
 
 
 def _fluid(true: Reference, viscous: bool) -> Tensor:

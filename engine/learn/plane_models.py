@@ -81,7 +81,7 @@ def run_plane(
                     said = world.equations.on_grid(
                         world.equations.primitive(state.moments), world
                     )
-                    away.append(float(said.fallback.double().mean()))
+                    away.append(float(said.fallback[0].double().mean()))
     except GuardError:
         pass
     seconds = time.process_time() - begun

@@ -77,6 +77,13 @@ class ClosureOutput:
         away = self.trust < 1.0
         return away if self.blend is None else away | (self.blend < self.trust)
 
+    @property
+    def away(self) -> Tensor | None:
+        """``[2, ...]``: where it fell back, where it is outside its training range."""
+        if self.trust is None or self.fallback is None:
+            return None
+        return torch.stack([self.fallback, self.trust < 1.0])
+
 
 def takes_faces(module: object) -> bool:
     """Tell whether a module is a closure of faces, what the moment solver takes."""

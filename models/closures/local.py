@@ -21,6 +21,8 @@ There is no input "Knudsen number": without another length it has no meaning at 
 there is none outside the gate of the training range either.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -29,7 +31,7 @@ from torch import Tensor
 
 from ..parts import part
 from .contract import FaceStencil, weights_from
-from .face import FaceClosure, Widths
+from .face import FaceClosure, View, Widths
 
 
 @part
@@ -75,6 +77,14 @@ class LocalClosure(FaceClosure):
             row.high - row.low, depth, self.config.reach, row.periodic
         )
         return mean, list(found.unbind(1))
+
+    def view_at(self, mean: Tensor, changes: Sequence[Tensor], tau: Tensor) -> View:
+        """Return what does not depend on the weights; a share of Grad's row has its flux.
+
+        So the last equation is always a mean of HME's and of the one that was learned.
+        """
+        view = super().view_at(mean, changes, tau)
+        return replace(view, unit=view.unit * view.share)
 
     def knudsen_inputs(self, ratio: Tensor) -> Tensor:
         """Return none."""

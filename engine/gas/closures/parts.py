@@ -18,6 +18,7 @@ from annotated_types import Gt, MinLen
 
 from ....models import card
 from ....models.closures.face import FaceClosure
+from ....models.closures.local import LocalClosure
 from ....models.parts import Family, part
 from ...errors import InputError
 from ..equations.hermite import Closure, Hermite, grad, roe, rusanov
@@ -99,10 +100,17 @@ class Learned:
     def _faces(self, gas: Gas, order: int, modules: list[Any]) -> Hermite:
         alike = all(isinstance(module, FaceClosure) for module in modules)
         if len(modules) > 1 and not alike:
-            raise InputError("model.closure.members: an ensemble takes face_closure only")
+            raise InputError(
+                "model.closure.members: an ensemble takes local_closure or face_closure"
+            )
         if gas.dimension == 1:
             closure = ClosureEnsemble(modules, self.tolerance)
             return Hermite(gas, order, closure if len(modules) > 1 else modules[0])
+        if any(isinstance(module, LocalClosure) for module in modules):
+            raise InputError(
+                f"model.closure: local_closure was learned in one velocity dimension; "
+                f"gas.dimension = {gas.dimension}, allowed: 1"
+            )
         if gas.dimension == 3 or not alike or len(modules) > 1 or order > DIRECTIONAL:
             raise InputError(
                 f"model.closure: learned in one velocity dimension; gas.dimension = "

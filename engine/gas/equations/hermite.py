@@ -434,7 +434,7 @@ GridClosure = Callable[[GridStencil], ClosureOutput]
 
 @dataclass(frozen=True)
 class GridOutput:
-    """What such a closure said: fields of the cells, and where it fell back."""
+    """What such a closure said: fields of the cells, and :attr:`ClosureOutput.away`."""
 
     fields: tuple[Tensor, ...]
     fallback: Tensor
@@ -607,7 +607,7 @@ class Hermite:
         smear, jump = smear.unflatten(2, lead), jump.unflatten(2, lead)
         rest = inside.view_as(begin) + 0.5 * (jump - smear)[..., 1:]
         rest = rest + 0.5 * (jump + smear)[..., :-1]
-        away = closing.fallback
+        away = closing.away
         return Transport(through, rest, None if away is None else away.to(rest).sum(-1))
 
     def _closing(self, rows: Rows) -> Any:
@@ -633,7 +633,7 @@ class Hermite:
         tau = self.gas.relaxation_time(knudsen, rho, theta).expand_as(rho)
         periodic = tuple(pair.periodic for pair in world.sides)
         said = self.closure(GridStencil(w, tau, world.grid.spacing, periodic))
-        return GridOutput((said.flux, said.blend[:, None]), said.fallback)
+        return GridOutput((said.flux, said.blend[:, None]), said.away)
 
     # -- walls and observations -------------------------------------------------------
 

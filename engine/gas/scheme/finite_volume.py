@@ -81,12 +81,14 @@ class MomentState:
     Attributes:
         moments: ``[batch, N, *grid.shape]``, the ``conserved`` of the equations.
         fallbacks: ``[batch]`` faces, summed over steps, where a closure fell back.
+        outside: those of them where it was outside its training range.
         step: scalar int64.
         time: scalar f64.
     """
 
     moments: Tensor
     fallbacks: Tensor
+    outside: Tensor
     step: Tensor
     time: Tensor
 
@@ -124,7 +126,8 @@ class Transport:
         flux: ``[batch, C, ..., faces]`` of the moments at ``Equations.conservative``.
         rest: ``[batch, N, ..., cells]`` change over a cell of the others (what stands at
             the conservative ones is not used); None where there are no others.
-        fallbacks: ``[batch]`` faces where a closure fell back; None for none.
+        fallbacks: ``[2, batch]`` faces where a closure fell back, and those of them outside
+            its training range; None for none.
     """
 
     flux: Tensor
@@ -282,7 +285,7 @@ class MomentWorld:
         moments = self.equations.conserved(w)
         zero = torch.zeros(len(w), dtype=self.dtype, device=self.device)
         time = torch.tensor(0.0, dtype=torch.float64)
-        return MomentState(moments, zero, torch.tensor(0), time)
+        return MomentState(moments, zero, zero, torch.tensor(0), time)
 
     def equilibrium(
         self, density: Tensor, velocity: Tensor, temperature: Tensor
@@ -316,9 +319,8 @@ class MomentWorld:
         rate1 = self.rates(first, now + GAMMA * dt)[0]
         moved = old + dt * (DELTA * rate0 + (1.0 - DELTA) * rate1) + lag
         new = relaxed(moved, GAMMA * dt, self.cell_knudsen)
-        after = MomentState(
-            new, state.fallbacks + fallbacks, state.step + 1, state.time + dt
-        )
+        away = state.fallbacks + fallbacks[0], state.outside + fallbacks[1]
+        after = MomentState(new, *away, state.step + 1, state.time + dt)
         if not self.check:
             return after
         w, eq = self.equations.primitive(new.detach()), self.equations
@@ -336,11 +338,11 @@ class MomentWorld:
         return kn if kn.dim() > 1 else kn.view(-1, *(1,) * self.grid.dim)
 
     def rates(self, moments: Tensor, time: float = 0.0) -> tuple[Tensor, Tensor]:
-        """Return the transport part of ``dU/dt``; faces ``[batch]`` where it fell back."""
+        """Return the transport part of ``dU/dt`` and the fallbacks of a transport."""
         eq, w = self.equations, self.equations.primitive(moments)
         said = eq.on_grid(w, self) if hasattr(eq, "on_grid") else None
         total: Tensor | float = 0.0
-        count = torch.zeros(len(moments), dtype=moments.dtype, device=moments.device)
+        count = moments.new_zeros(2, len(moments))
         for axis, pair in enumerate(self._ends):
             rows = self.rows(w.movedim(2 + axis, -1), axis, time)
             if said is not None:
@@ -356,7 +358,7 @@ class MomentWorld:
                 count = count + found.fallbacks
         assert isinstance(total, Tensor)
         if said is not None:
-            count = count + said.fallback.to(count).flatten(1).sum(1)
+            count = count + said.fallback.to(count).flatten(2).sum(2)
         return total, count
 
     def rows(self, w: Tensor, axis: int, time: float = 0.0) -> Rows:
@@ -453,7 +455,7 @@ class MomentWorld:
     # -- observations -----------------------------------------------------------------
 
     def observe(self, state: MomentState) -> dict[str, Tensor]:
-        """Return the names of :mod:`..observe`; ``fallbacks`` counts faces."""
+        """Return the names of :mod:`..observe`; fallbacks are counted in faces."""
         eq, dim = self.equations, self.grid.dim
         w = eq.primitive(state.moments)
         rho, u, theta = eq.thermal(w)
@@ -471,7 +473,8 @@ class MomentWorld:
             "limiter_activity": turned.mean(0),
             **own,
         }
-        return seen | ({"fallbacks": state.fallbacks} if eq.learned else {})
+        away = {"fallbacks": state.fallbacks, "outside": state.outside}
+        return seen | (away if eq.learned else {})
 
 
 @lru_cache(maxsize=64)

@@ -248,20 +248,25 @@ def joined(parts: Sequence[Examples]) -> Examples:
 
 
 def calibrate(
-    module: FaceClosure, pools: Sequence[Examples], margin: float = 1.5
+    module: FaceClosure,
+    pools: Sequence[Examples],
+    families: Sequence[Examples] = (),
+    margin: float = 1.5,
 ) -> list[Examples]:
     """Set the scale of each input and the edge of the training range from data.
 
     Args:
         module: changed in place.
         pools: what it will be trained on; the scales are those of the first.
-        margin: the edge lies this far beyond the largest value of 99.99% of the faces.
+        families: the same, family by family; the pools where none are given.
+        margin: the edge lies this far beyond the largest value of 99.99% of the faces of
+            any family.
 
     Returns:
         The examples, normalised with the new scales.
     """
     edges = []
-    for some in pools:
+    for some in families or pools:
         size = some.raw.flatten(0, 1).abs()
         edges.append(size.kthvalue(max(1, int(0.9999 * len(size))), 0).values)
     scale = pools[0].raw.flatten(0, 1).square().mean(0).sqrt()
@@ -471,7 +476,8 @@ def fit(
     cells, count = boxes[0].w.shape[2], 256 if linear else 0
     with torch.no_grad():
         parts = [[rows_of(module, each) for each in some] for some in (boxes, lines)]
-        pools = calibrate(module, [joined(part) for part in parts if part])
+        every = [each for part in parts for each in part]
+        pools = calibrate(module, [joined(part) for part in parts if part], every)
         some, fronts = pools[0], pools[1] if lines else None
         if count:
             modes = linear_modes(module.config.order, cells, 1e-2, rng, count)

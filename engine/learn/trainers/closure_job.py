@@ -186,9 +186,12 @@ class ClosureTraining:
     def information(self, unexplained: float) -> dict[str, Any]:
         """Return what a member's card says, besides the form."""
         data = recipe_of(self.scenario)
+        domain: dict[str, Any] = {"families": data["recipe"]["families"]}
+        if isinstance(self.scenario.model, FaceForm):  # else Kn alone has no meaning
+            domain["knudsen"] = [1e-3, 10.0]
         return {
             "units": "length L, velocity sqrt(R T0); 1V gas, BGK with constant tau = Kn",
-            "domain": {"knudsen": [1e-3, 10.0], "families": data["recipe"]["families"]},
+            "domain": domain,
             "data": data,
             "figures": {"unexplained_variance_held_out": unexplained},
         }
