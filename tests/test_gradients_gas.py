@@ -142,9 +142,7 @@ STEPS = [1e-3, 10**-3.5, 1e-4, 10**-4.5]
 
 
 def test_a_steady_shock_is_certified(settled):
-    found = certify(
-        lambda p: thickness(p, settled), PARAMETERS, steps=STEPS
-    )
+    found = certify(lambda p: thickness(p, settled), PARAMETERS, steps=STEPS)
     assert found.passed, found.table()
 
 

@@ -606,6 +606,17 @@ def uniform(side: Boundary) -> bool:
     return all(isinstance(v, int | float) for v in values)
 
 
+def constant(value: PositiveField) -> float:
+    """Return a value of a boundary that must not vary.
+
+    Raises:
+        InputError: it is an expression.
+    """
+    if isinstance(value, str):
+        raise InputError(f"boundary: {value!r} varies; a number is needed here")
+    return value
+
+
 def _check(side: Any, *names: str) -> None:
     """Refuse numbers that are not positive and text that is no expression."""
     values = {name: getattr(side, name) for name in names}
@@ -620,6 +631,6 @@ __all__ = [
     "ALL_PERIODIC", "BOUNDARIES", "Boundary", "End", "Inflow", "MassFlowInlet",
     "MassFlowOutlet", "Mixed", "Model", "Open", "Patch", "Periodic", "Piece", "Positive",
     "PressureInlet", "PressureOutlet", "Sides", "Speed", "Symmetry", "Wall", "WallAt",
-    "beyond", "check_components", "check_sides", "component", "end_of", "ends_of",
-    "members", "pieces_of", "sealed", "uniform", "wall_of",
+    "beyond", "check_components", "check_sides", "component", "constant", "end_of",
+    "ends_of", "members", "pieces_of", "sealed", "uniform", "wall_of",
 ]  # fmt: skip

@@ -15,7 +15,7 @@ from ..comparison import worst
 from ..errors import InputError
 from ..protocols import Check, Figure
 from . import exact
-from .boundaries import Wall, component, wall_of
+from .boundaries import Wall, component, constant, wall_of
 from .initial.pieces import Jump
 from .initial.shocks import Shock
 from .initial.smooth import Sound, Vortex
@@ -261,7 +261,7 @@ def couette(problem: Problem) -> Comparison:
     kn, speed = problem.knudsen, component(high.velocity, 1) - component(low.velocity, 1)
     if not speed:
         raise InputError("reference: couette needs walls with different velocities along y")
-    free = torch.tensor(exact.free_couette(low.temperature, speed)).abs()
+    free = torch.tensor(exact.free_couette(constant(low.temperature), speed)).abs()
     slip = kn * abs(speed) / (width + 2 * 1.01619 * kn * math.sqrt(2))
     return lambda seen: _limits(
         "shear", kn, seen, seen["stress"][..., 0, 1].mean(1).abs(), free, slip
@@ -275,7 +275,7 @@ def fourier(problem: Problem) -> Comparison:
         InputError: no walls.
     """
     low, high, width = _walls("fourier", problem)
-    cold, hot = sorted((low.temperature, high.temperature))
+    cold, hot = sorted((constant(low.temperature), constant(high.temperature)))
     kn, prandtl = problem.knudsen, problem.gas.prandtl
     free = torch.tensor(exact.free_fourier(cold, hot)[1])
     jump = 2 * 1.30272 * kn / prandtl * math.sqrt(2)

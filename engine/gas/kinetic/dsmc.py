@@ -37,6 +37,7 @@ from ..boundaries import (
     Wall,
     check_sides,
     component,
+    constant,
 )
 from ..collisions.molecules import Molecules
 from ..grid import Grid
@@ -167,16 +168,16 @@ class DsmcWorld:
 
     def _layer(self, axis: int, end: int, side: Inflow, begun: int) -> list[float]:
         """The layer before a face from which particles can reach the box in a step."""
-        grid, thermal = self.grid, math.sqrt(side.temperature)
+        grid, thermal = self.grid, math.sqrt(constant(side.temperature))
         u = [component(side.velocity, d) for d in range(3)]
         deep = (abs(u[axis]) + 6 * thermal) * self.time_step + self._largest_shift
         face = (grid.lower, grid.upper)[end][axis]
         low, high = (face - deep, face) if end == 0 else (face, face + deep)
         area = grid.volume * grid.cells / (grid.upper[axis] - grid.lower[axis])
-        number = self.particles * side.density * area * deep
+        number = self.particles * constant(side.density) * area * deep
         last = begun + math.floor(number)
         share = number - math.floor(number)
-        return [axis, low, high, share, begun, last, side.temperature, *u]
+        return [axis, low, high, share, begun, last, constant(side.temperature), *u]
 
     @property
     def _largest_shift(self) -> float:
@@ -321,7 +322,7 @@ class DsmcWorld:
         assert isinstance(high, Inflow)
         area = self.grid.volume * self.grid.cells
         area /= self.grid.upper[0] - self.grid.lower[0]
-        denser = self.particles * area * (high.density - low.density)
+        denser = self.particles * area * (constant(high.density) - constant(low.density))
         limit = self._largest_shift
         return (HOLD / denser * (alive.double() - self.expected)).clamp(-limit, limit)
 
@@ -409,11 +410,11 @@ def _side(side: Any) -> tuple[int, list[float]]:
         case Periodic():
             return kernels.PERIODIC, [1.0, 0.0, 0.0, 0.0, 1.0]
         case Inflow():
-            return kernels.RESERVOIR, [side.temperature, 0.0, 0.0, 0.0, 1.0]
+            return kernels.RESERVOIR, [constant(side.temperature), 0.0, 0.0, 0.0, 1.0]
         case Wall():
             kind = kernels.SPECULAR if side.accommodation == 0 else kernels.DIFFUSE
             u = [component(side.velocity, d) for d in range(3)]
-            return kind, [side.temperature, *u, side.accommodation]
+            return kind, [constant(side.temperature), *u, side.accommodation]
         case Symmetry():
             return kernels.SPECULAR, [1.0, 0.0, 0.0, 0.0, 0.0]
         case Open():
