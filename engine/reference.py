@@ -225,8 +225,10 @@ def _type(node: Node, definitions: Mapping[str, Any]) -> str:
             word = "text"
         case None:
             word = "value"
-        case other:
-            word = {"boolean": "true or false", "integer": "whole number"}.get(other, other)
+        case str(other):
+            word = {"boolean": "true or false", "integer": "whole number"}.get(
+                other
+            ) or other
     bounds = [
         text.format(f"{node[key]:g}")
         for key, text in _BOUNDS.items()
