@@ -42,8 +42,8 @@ LEAST, MOST = 0.5, 2.0
 GRIDS = (3, 6)
 """How many grids there may be."""
 OF_THE_RUN = (
-    "complex_fraction", "complex_speed", "fallbacks", "labels", "limiter_activity",
-    "negative_fraction", "positivity",
+    "collisions", "complex_fraction", "complex_speed", "fallbacks", "labels",
+    "limiter_activity", "negative_fraction", "particles", "positivity", "steady_time",
 )  # fmt: skip
 """Figures of what a run did, which have no limit on fine grids; drifts and times too."""
 

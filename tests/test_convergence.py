@@ -15,7 +15,7 @@ version = 1
 kind = "gas"
 title = "A density wave that drifts"
 [grid]
-cells = [64]
+cells = [128]
 lower = [0.0]
 upper = [1.0]
 [model]
@@ -82,7 +82,7 @@ def test_a_smooth_wave_shows_the_order_of_its_scheme(tmp_path, scheme, low, high
     found = convergence.run(wave(tmp_path, scheme), out=tmp_path / "runs")
     orders = {each.name: each.order for each in found}
     assert low < orders["L1 density"] < high
-    assert {p.name for p in (tmp_path / "runs").iterdir()} == {"64", "32", "16"}
+    assert {p.name for p in (tmp_path / "runs").iterdir()} == {"128", "64", "32"}
 
 
 def test_the_command_ends_with_4_where_a_sequence_does_not_converge(tmp_path, monkeypatch):
