@@ -412,6 +412,35 @@ def new(what: str, file: Path | None) -> None:
 
 
 @main.command()
+@click.argument("scenario")
+@_settings
+@click.option("--grids", default=3, show_default=True, help="How many, each half as fine.")
+@click.option("--figure", metavar="NAME", help="Judge one figure; all and fields if not.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the runs.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+@_consent
+def converge(
+    scenario: str,
+    settings: Sequence[str],
+    grids: int,
+    figure: str | None,
+    out: Path | None,
+    quiet: bool,
+) -> None:
+    """Run a scenario on its grid, on half and a quarter of its cells: is it resolved?
+
+    Shows the observed order, the value extrapolated to spacing 0 and the error bar of the
+    finest grid; exit status 4 where a sequence does not converge.
+    """
+    from . import convergence
+
+    found = convergence.run(scenario, settings, grids, figure, out, quiet=quiet)
+    click.echo(convergence.table(found))
+    failed = not all(each.passed for each in found)
+    click.get_current_context().exit(Exit.CHECK_FAILED if failed else Exit.DONE)
+
+
+@main.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 def compare(runs: Sequence[Path]) -> None:
     """Compare the results of finished RUNS in a table."""

@@ -190,6 +190,7 @@ class Simulation(Generic[State]):
         checkpoint_every: steps between checkpoints; 0 for none but the last.
         headline: turns observations, and those of the first report, into progress text.
         finish: turns the final state into the figures of the run.
+        ended: whether the run is over before its last step; a writer with memory knows.
     """
 
     world: Simulator[State]
@@ -204,6 +205,7 @@ class Simulation(Generic[State]):
     finish: Callable[[RunFolder, State, Observed], Outcome] = field(
         default=lambda folder, state, observed: Outcome()
     )
+    ended: Callable[[], bool] = field(default=lambda: False)
 
     def run(self, folder: RunFolder, report: Reporter) -> Outcome:
         """Run to the end, from the newest checkpoint if there is one.
@@ -217,7 +219,7 @@ class Simulation(Generic[State]):
         good = state
         begun = time.monotonic()
         with interruptible() as asked:
-            while step < self.steps:
+            while step < self.steps and not self.ended():
                 state, step = self._stepped(folder, step, state), step + 1
                 firing = [writer for trigger, writer in self.writers if trigger(step)]
                 reporting = step % self.report_every == 0 or step == self.steps
@@ -229,8 +231,9 @@ class Simulation(Generic[State]):
                         writer.write(step, step * self.time_step, state, observed)
                     if reporting:
                         self._report(folder, report, step, observed, begun)
-                stopping = asked.is_set() and step < self.steps
-                if stopping or self._due(step):
+                over = step == self.steps or self.ended()
+                stopping = asked.is_set() and not over
+                if stopping or over or self._due(step):
                     self._checkpoint(folder, step, state, shapes)
                 if stopping:
                     raise Interrupted(
@@ -265,9 +268,7 @@ class Simulation(Generic[State]):
                 writer.restore(_below(f"writer{number}", checkpoint.tensors))
 
     def _due(self, step: int) -> bool:
-        return step == self.steps or (
-            self.checkpoint_every > 0 and step % self.checkpoint_every == 0
-        )
+        return self.checkpoint_every > 0 and step % self.checkpoint_every == 0
 
     def _checkpoint(
         self, folder: RunFolder, step: int, state: State, shapes: Shapes

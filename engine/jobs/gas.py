@@ -29,6 +29,7 @@ from ..gas.observe import on_host, positivity_guard, relative_drift
 from ..gas.pacing import Paced
 from ..gas.problem import Problem
 from ..gas.references import Compared, Comparison, comparison
+from ..gas.residual import Residual, least_residual
 from ..gas.scheme.finite_volume import MomentWorld, koren, van_leer
 from ..gas.scheme.positivity import PositivityFallback
 from ..gas.verdicts import model_checks
@@ -100,7 +101,16 @@ def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
         others.append(_run_of(model, scenario, own, base))
     main = _run_of(scenario.model, scenario, problem, base)
     double = scenario.precision == "f64"
-    return GasJob(main, _named_apart(others), known, scenario.time.frames, double)
+    steady = scenario.time.steady
+    if steady is not None:
+        least = least_residual(dtype_of(scenario.precision), main.time_step)
+        if steady < least:
+            raise InputError(
+                f"time.steady: {steady:g} is less than round-off leaves in a step of "
+                f"{main.time_step:.3g} in {scenario.precision}; at least {least:.2g}"
+            )
+    frames = scenario.time.frames
+    return GasJob(main, _named_apart(others), known, frames, double, steady)
 
 
 def _ideal(scenario: GasScenario, p: Problem, reference: str) -> Problem:
@@ -366,6 +376,7 @@ class GasJob:
         references: what is known of the problem.
         frames: written, evenly in time.
         double: whether the state is in f64.
+        steady: residual at which the run ends; None to reach the end of time.
     """
 
     main: Run
@@ -373,6 +384,7 @@ class GasJob:
     references: list[Comparison]
     frames: int
     double: bool
+    steady: float | None = None
 
     @property
     def world(self) -> Any:
@@ -398,14 +410,20 @@ class GasJob:
         if fixed and isinstance(_solver(main.world), FluidWorld):
             guards.append(courant_guard)  # type: ignore[arg-type]
 
+        residual = Residual(self.steady or 0.0)
+        writers: list[Any] = [(every(interval), writer)]
+        if self.steady is not None:
+            writers.append((residual.trigger(interval), residual))
+
         def finish(folder: RunFolder, state: Any, seen: Mapping[str, Tensor]) -> Outcome:
             adequate = _velocity_checks(self.main, state)
-            return self._finish(folder, report, on_host(seen), on_host(begun), adequate)
+            out = self._finish(folder, report, on_host(seen), on_host(begun), adequate)
+            return out if self.steady is None else residual.told(out)
 
         simulation = Simulation(
             main.world, lambda: start, main.steps, main.time_step,
-            [(every(interval), writer)], guards, interval,
-            max(interval, main.steps // 4), _headline, finish,
+            writers, guards, interval, max(interval, main.steps // 4), _headline, finish,
+            residual.reached,
         )  # fmt: skip
         return simulation.run(folder, report)
 

@@ -111,6 +111,10 @@ and ``equations(gas)`` (:class:`..gas.scheme.finite_volume.Equations`)."""
 Model = choice(GAS_MODELS)
 
 
+STEADY = ("none", "couette", "fourier", "shock", "rest")
+"""References that do not change in time."""
+
+
 class FlowTime(TimeSection):
     """How long, how often a frame is kept, and how the steps are chosen."""
 
@@ -120,6 +124,10 @@ class FlowTime(TimeSection):
     and is always fixed."""
     shortest: Positive | None = None
     """A step that falls below it ends the run; without it the bound is end / 1e8."""
+    steady: float | None = Field(default=None, gt=0, lt=1)
+    """The run ends at the first frame where density, velocity and temperature change by
+    less, relative and per unit of time (L1); if ``end`` comes first a check fails. Models
+    of ``compare`` run to ``end``."""
 
     @model_validator(mode="after")
     def _used(self) -> "FlowTime":
@@ -198,6 +206,13 @@ class GasScenario(Common):
             raise ValueError(
                 "time.cfl: the step of model.kind = kinetic follows from its velocities "
                 "alone; set model.cfl"
+            )
+        known = (self.reference, getattr(self.initial, "reference", "none"))
+        moving = [name for name in known if name not in STEADY]
+        if self.time.steady is not None and moving:
+            raise ValueError(
+                f"time.steady: the exact solution {moving[0]} belongs to time.end, which "
+                "must be reached; leave time.steady out"
             )
         fitting = getattr(self.initial, "dimensions", (1, 2, 3))
         if dim not in fitting:
