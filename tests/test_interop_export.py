@@ -16,6 +16,7 @@ from scalebridge.engine.md.learned import LearnedPotential
 from scalebridge.engine.md.neighbours import build_neighbours
 from scalebridge.engine.md.structure import from_atoms
 from scalebridge.models.card import save_module
+from scalebridge.models.potentials.cluster_expansion import ClusterExpansion
 from scalebridge.models.potentials.deep_potential import HigherMoments, SmoothEdition
 
 SPECIES = ("Na", "Cl")
@@ -92,6 +93,22 @@ def test_torchscript_alone_and_that_a_changed_weight_is_seen(saved, tmp_path):
     with torch.no_grad():
         next(iter(script.parameters())).view(-1)[0] += 1e-4
     assert abs(float(script(*pairs, numbers).sum()) - expected) > 1e-9
+
+
+def test_a_cluster_expansion_is_exported_for_any_number_of_atoms():
+    from ase.neighborlist import neighbor_list
+
+    form = ClusterExpansion(SPECIES, cutoff=4.5, degrees=(5.0, 5.0, 4.0))
+    module = form.build(1).double().eval().requires_grad_(False)
+    module.weights.normal_(generator=torch.Generator().manual_seed(1))
+    made, atoms = export.to_torchscript(module), salt()
+    i, j, d = neighbor_list("ijD", atoms, 4.5)
+    pairs = torch.tensor(d), torch.tensor(i), torch.tensor(j)
+    energy = made(*pairs, torch.tensor(atoms.numbers, dtype=torch.int64)).sum()
+    state = from_atoms(atoms, SPECIES)
+    potential = LearnedPotential(module)
+    ours = potential(state, build_neighbours(state, potential.cutoff, 0.3)).energy
+    assert abs(float(energy) - float(ours)) < 1e-12 * len(i) + 1e-10 * abs(float(ours))
 
 
 @pytest.mark.parametrize("atoms", [Atoms("Na"), Atoms("Cl2", [[0, 0, 0], [0, 0, 2.0]])])

@@ -169,7 +169,7 @@ class LinearPotential(nn.Module):
             span = slice(int(begin[first]), int(begin[last]))
             left, right = self.left[span].long(), self.right[span].long()
             terms = nodes[:, left] * nodes[:, right] * self.factor[span].to(nodes)
-            made = nodes.new_zeros(len(nodes), last - first)
+            made = nodes.new_zeros(nodes.shape[0], last - first)  # traced, unlike len
             nodes = torch.cat([nodes, made.index_add(1, owner[span] - first, terms)], 1)
         assert nodes.shape[1] == inputs + len(sizes)
         return nodes[:, self.features.long()]
