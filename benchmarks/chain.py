@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -79,15 +80,29 @@ def _labels(record: Recorder, folder: Path) -> None:
 
 
 def argon(record: Recorder, folder: Path, quick: bool) -> None:
-    """From the published potential; particles at Mach 2."""
+    """From the published potential; particles at every Mach number."""
     small = ("shock.mach=[2.0]", "shock.cells=60", "shock.settling=400",
              "shock.particles.mach=[2.0]", "shock.particles.steps=320")  # fmt: skip
     outcome = _run("argon_shock", folder, *(small if quick else ()))
-    values = {name: figure.value for name, figure in outcome.figures.items()}
-    record("argon_viscosity_error", values["viscosity_departure"], "", goal=1e-3)
-    for name, value in values.items():
-        if name.startswith("inverse_thickness_at_mach"):
-            record(f"argon_{name}", value, "1/free path", note="integral measure")
+    record_argon(record, outcome.figures)
+
+
+def record_argon(record: Recorder, figures: Mapping[str, sb.Figure]) -> None:
+    """Inverse thickness by the integral measure, and what the models are off by."""
+    off = figures["viscosity_departure"].value
+    record("argon_viscosity_error", off, "", goal=1e-3, note="300 to 2000 K")
+    for name, figure in figures.items():
+        if not name.startswith("inverse_thickness_at_mach"):
+            continue
+        error = f" +- {figure.error:.2g}" if figure.error else ""
+        note = f"integral measure{error}"
+        record(f"argon_{name}", figure.value, "1/free path", note=note)
+        truth = figures.get(f"{name.rsplit('_', 1)[0]}_dsmc")
+        mach, model = name.removeprefix("inverse_thickness_at_mach_").split("_")
+        if truth is not None and model != "dsmc":
+            over = figure.value / truth.value - 1
+            note = f"inverse thickness, +- {(truth.error or 0.0) / truth.value:.2g}"
+            record(f"argon_{model}_over_dsmc_mach{mach}", over, "", note=note)
 
 
 def measure(quick: bool, record: Recorder) -> None:

@@ -1,5 +1,6 @@
 """The first hour in numbers: the site, the reference, the command line, the report."""
 
+import json
 import os
 import subprocess
 import sys
@@ -19,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def measure(quick: bool, record: "Recorder") -> None:
-    """Measure every figure that is wanted; ``quick`` leaves out tutorials and site."""
+    """Measure every figure that is wanted; ``quick`` leaves out demo, tutorials, site."""
     if record.wants("keys_documented"):
         found = [entry for kind in SCENARIOS.kinds() for entry in reference.entries(kind)]
         share = 100 * sum(bool(entry.text) for entry in found) / len(found)
@@ -34,6 +35,10 @@ def measure(quick: bool, record: "Recorder") -> None:
         record("cli_seconds", seconds, "s", goal=0.3, note="engine --help, CPU")
     if record.wants("report_seconds"):
         record("report_seconds", _report(), "s", goal=10, note="silicon_sw, 200 steps; CPU")
+    if not quick and record.wants("demo_seconds", "demo_checks_failed"):
+        seconds, failed = _demo()
+        record("demo_seconds", seconds, "s", goal=60, note="silicon_melt, CPU")
+        record("demo_checks_failed", failed, goal=0)
     if not quick and record.wants("docs_warnings"):
         record("docs_warnings", _site(), goal=0)
     if not quick and record.wants("tutorials_run"):
@@ -47,6 +52,15 @@ def _report() -> float:
         out = str(Path(folder) / "run")
         _engine("run", "silicon_sw", "--set", "run.steps=200", "--out", out, "--no-report")
         return _engine("report", out)
+
+
+def _demo() -> tuple[float, int]:
+    """Return the CPU seconds of the demo and the number of checks that failed."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        seconds = _engine("run", "silicon_melt", "--out", str(out), "--no-strict")
+        checks = json.loads((out / "summary.json").read_text())["checks"]
+    return seconds, sum(not check["passed"] for check in checks)
 
 
 def _cpu(command: list[str]) -> float:
@@ -82,8 +96,8 @@ def _tutorials() -> tuple[int, int]:
     for page in pages:
         start = time.monotonic()
         tried = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-m", "slow", "tests/test_docs.py",
-             "-k", f"does_what_it_says and {page}"],
+            [sys.executable, "-m", "pytest", "-q", "-m", "slow or not slow",
+             "tests/test_docs.py", "-k", f"does_what_it_says and {page}"],
             cwd=ROOT, capture_output=True,
         )  # fmt: skip
         done += tried.returncode == 0

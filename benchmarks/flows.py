@@ -3,6 +3,8 @@
 Every problem is ``scenarios/NAME.toml``, run as a user would run it.
 """
 
+import json
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -16,16 +18,21 @@ import zarr
 from scalebridge.engine import commands
 from scalebridge.engine.protocols import Outcome
 
+sys.path.append(str(Path(__file__).resolve().parent))
+
+import channels
+
 Arrays = Mapping[str, Any]
 TORO = {1: 0.0070, 2: 0.0110, 3: 0.089, 4: 0.022, 5: 0.037}
 
 
 @dataclass(frozen=True)
 class Ran:
-    """A finished run: its outcome, its arrays, and the CPU seconds that it took."""
+    """A finished run: its outcome, arrays, Knudsen numbers, and the CPU seconds it took."""
 
     outcome: Outcome
     store: Any
+    knudsen: tuple[float, ...]
     seconds: float
 
 
@@ -35,7 +42,8 @@ def run(name: str, *settings: str) -> Ran:
     path = Path(tempfile.mkdtemp(prefix=f"flows_{name}_")) / "run"
     outcome = commands.run(name, settings, path)
     store: Any = zarr.open_group(path / "data.zarr", mode="r")
-    return Ran(outcome, store, time.process_time() - begun)
+    scenario = json.loads((path / "resolved.json").read_text())["scenario"]
+    return Ran(outcome, store, tuple(scenario["knudsen"]), time.process_time() - begun)
 
 
 def last(ran: Ran, name: str) -> np.ndarray:
@@ -146,3 +154,6 @@ def measure(quick: bool, record) -> None:
     at_rest(record)
     blast(record)
     checked(record)
+    channels.poiseuille(run, record)
+    channels.between(run, record, "couette", 0.1)
+    channels.between(run, record, "fourier", 0.1)

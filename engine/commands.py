@@ -16,7 +16,14 @@ from .errors import DamagedFileError, EngineError, Exit, InputError, Interrupted
 from .jobs import assemble
 from .protocols import Job, Outcome, told
 from .run import Reporter, console_reporter, stoppable
-from .rundir import RunFolder, begun, new_path, translate_os_errors, versions
+from .rundir import (
+    RunFolder,
+    begun,
+    new_path,
+    refuse_unwritable,
+    translate_os_errors,
+    versions,
+)
 from .schema.base import Common, noting_inputs
 from .snapshot import sha256
 
@@ -68,6 +75,7 @@ def run(
     file = scenarios.find(str(scenario))
     with stoppable():
         checked, base = scenarios.load(file, settings)
+        refuse_unwritable(Path("runs" if out is None else out))
         with noting_inputs() as found:
             job = assemble(checked, base)
         command = ["engine", "run", str(scenario)]

@@ -35,6 +35,18 @@ class InputError(EngineError):
     status = Exit.BAD_INPUT
 
 
+class MissingFileError(InputError):
+    """A file or folder that an input names is not there.
+
+    Attributes:
+        name: what was asked for, as it was written.
+    """
+
+    def __init__(self, message: str, name: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
 class GuardError(EngineError):
     """A guard stopped the run: explosion, negative density, non-finite (exit status 3).
 

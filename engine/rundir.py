@@ -20,6 +20,7 @@ import os
 import platform
 import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -159,6 +160,22 @@ def new_path(stem: str) -> Path:
             raise InputError(f"{path}: cannot be written: {error.strerror}") from error
         return path
     raise AssertionError("unreachable")
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Refuse a new run folder that could not be made, before anything is computed.
+
+    Raises:
+        InputError: the nearest folder that exists is a file or may not be written.
+    """
+    there = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise InputError(f"{there}: is not a folder")
+    try:  # permissions do not tell it all: tried, as a run would
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {there}: {error.strerror}") from error
 
 
 class RunFolder:

@@ -49,7 +49,7 @@ def find(name: str) -> Path:
     if path.suffix == ".toml" or path.exists():
         if path.is_file():
             return path
-        raise InputError(f"{name}: no such file")
+        raise InputError(f"{name}: no such file in {path.parent.resolve()}")
     known = shipped()
     if name in known:
         return known[name]

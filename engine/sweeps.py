@@ -10,7 +10,7 @@ from . import commands
 from . import scenario as scenarios
 from .errors import InputError
 from .protocols import Outcome
-from .rundir import new_path
+from .rundir import new_path, refuse_unwritable
 
 LARGEST = 1000
 """Runs of one sweep, at most."""
@@ -78,6 +78,7 @@ def run(
         InputError: a point is refused.
     """
     chosen = points(sweep)
+    refuse_unwritable(Path("runs") if out is None else out)
     for point in chosen:
         commands.check(scenario, [*settings, *point])
     folder = out if out is not None else new_path(scenarios.find(scenario).stem + "-sweep")

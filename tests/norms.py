@@ -129,6 +129,7 @@ _CHAIN = (
     "transport.temperatures=[500.0]", "transport.quantum=false",
 )  # fmt: skip
 
+_CHANNEL = ("grid.cells=[8]", "model.nodes=[16,10]", "time.end=0.05", "time.frames=2")
 _TUBE = ("grid.cells=[50]", "time.frames=2")
 
 SHORT: dict[str, Shortened] = {
@@ -335,6 +336,7 @@ SHORT: dict[str, Shortened] = {
     "hydrostatic": Shortened(
         ("grid.cells=[12]", "model.nodes=[24]", "time.end=0.1", "time.frames=2")
     ),
+    **{f"poiseuille{part}": Shortened(_CHANNEL) for part in ("", "_slip", "_free")},
     "rayleigh_taylor": Shortened(
         ("grid.cells=[12,24]", "time.end=0.2", "time.frames=2")
     ),

@@ -402,7 +402,7 @@ GAS = {
     "euler 1d, another state equation": fluid(
         LINE, RESERVOIRS, state_equation=StiffenedGas(1.4, 0.0)
     ),
-    "nsf 1d, walls": fluid(LINE, WALLS, knudsen=KN / 100),
+    "nsf 1d, walls": fluid(LINE, FLAT_WALLS, knudsen=KN / 100),
     "nsf 2d rkl2, walls": fluid(PLANE, WALLS, knudsen=KN / 100, viscous_stages=3),
     "bgk 1d, walls": kinetic(LINE, FLAT_WALLS),
     "bgk 2d, periodic": kinetic(PLANE, ALL_PERIODIC),

@@ -166,6 +166,7 @@ def test_a_host_opens_every_gas_scenario(name):
         "couette",
         "fourier",
         "relaxation_bkw",
+        "hydrostatic",
     )
 
 

@@ -95,6 +95,7 @@ def test_our_potential_drives_ipi(tmp_path):
     assert np.ptp(conserved) < 5e-3 * np.ptp(table[:, 3])
 
 
+@pytest.mark.slow
 def test_an_ipi_driver_drives_our_dynamics(tmp_path):
     """Stock i-PI driver, our exported model, our integrator: as our model alone."""
     pytest.importorskip("metatomic_ase", reason="extra `export`")

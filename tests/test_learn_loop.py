@@ -271,6 +271,7 @@ def check_same_as_undisturbed(tmp_path: Path, kills: int) -> None:
     assert len(kept) - len(done) <= kills
 
 
+@pytest.mark.slow
 def test_killed_controller_loses_and_repeats_nothing(tmp_path):
     assert kill_controllers(tmp_path / "run", 2, random.Random(1)) >= 1
     check_same_as_undisturbed(tmp_path, kills=2)

@@ -121,6 +121,7 @@ def test_kinetic_energies_are_canonical(name):
     assert strict(baths(0.08)[name], **SHORT) > 0.01
 
 
+@pytest.mark.slow
 def test_broken_thermostats_are_found_out():
     at = Schedule.constant(TEMPERATURE)
     assert strict(Berendsen(at, 0.08), **SHORT) < 1e-6

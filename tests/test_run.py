@@ -13,6 +13,7 @@ import pytest
 import torch
 import zarr
 
+from scalebridge.engine import commands, scenario, sweeps
 from scalebridge.engine.errors import (
     DamagedFileError,
     EngineError,
@@ -191,6 +192,32 @@ def test_unwritable_places_are_refused(tmp_path):
         folder_at(tmp_path / "file" / "run")
     with pytest.raises(InputError, match="cannot be written"):
         folder_at(Path("/proc/run"))
+
+
+@pytest.mark.parametrize("sweep", [(), ("seed=1,2",)])
+def test_an_unwritable_place_is_refused_before_anything_is_computed(sweep, monkeypatch):
+    def computed(*_):
+        raise AssertionError("assembled")
+
+    monkeypatch.setattr(commands, "assemble", computed)
+    with pytest.raises(InputError, match="cannot be written: /proc: "):
+        sweeps.run("silicon_melt", [], sweep, Path("/proc/runs/1"))
+    with pytest.raises(InputError, match="cannot be written: /proc: "):
+        commands.run("silicon_melt", out="/proc/run")
+
+
+def test_a_missing_file_is_named_with_its_key_and_the_folders_searched(tmp_path):
+    text = scenario.shipped()["silicon_melt"].read_text()
+    file = tmp_path / "melt.toml"
+    file.write_text(text.replace("models/silicon.safetensors", "models/none.safetensors"))
+    with pytest.raises(InputError) as refused:
+        commands.check(file)
+    said = str(refused.value)
+    assert said.startswith("potential.model: models/none.safetensors: no such file")
+    assert f"searched: {tmp_path}, {tmp_path.parent}" in said
+    assert "\n" not in said
+    with pytest.raises(InputError, match=f"no such file in {tmp_path}$"):
+        commands.check(tmp_path / "none.toml")
 
 
 def _flip(path: Path) -> None:

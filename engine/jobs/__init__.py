@@ -3,12 +3,14 @@
 Packages are imported when they are asked for, so that a scenario loads only what it uses.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ...models.parts import blamed, load_object
-from ..errors import EngineError, InputError
+from ..errors import EngineError, InputError, MissingFileError
 from ..protocols import Job
 from ..schema.base import Common
 
@@ -26,6 +28,9 @@ def assemble(scenario: Common, base: Path) -> Job:
         raise InputError("device: cuda is not available here; allowed: cpu")
     try:
         return load_object(scenario.job)(scenario, base)
+    except MissingFileError as error:
+        keys = ", ".join(_keys_of(error.name, scenario.model_dump(mode="json")))
+        raise InputError(f"{keys}: {error}" if keys else str(error)) from error
     except EngineError:
         raise
     except Exception as error:
@@ -33,6 +38,20 @@ def assemble(scenario: Common, base: Path) -> Job:
         if not (name := blamed(error)):
             raise
         raise InputError(f"{name}: {type(error).__name__}: {error}") from error
+
+
+def _keys_of(sought: str, data: Any, key: str = "") -> Iterator[str]:
+    """Yield the dotted keys of nested tables and lists that hold the text ``sought``."""
+    if isinstance(data, dict):
+        inner = data.items()
+    elif isinstance(data, list):
+        inner = enumerate(data)
+    else:
+        if data == sought:
+            yield key
+        return
+    for name, value in inner:
+        yield from _keys_of(sought, value, f"{key}.{name}".lstrip("."))
 
 
 __all__ = ["assemble"]

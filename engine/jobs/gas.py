@@ -515,9 +515,10 @@ class GasJob:
 
 def _velocity_checks(run: Run, state: Any, name: str = "") -> list[Check]:
     """Whether the nodes of a kinetic model were adequate for what it did."""
-    if not isinstance(run.world, KineticWorld):
+    world = _solver(run.world)
+    if not isinstance(world, KineticWorld):
         return []
-    return list(adequacy.checks(run.world, state, run.problem.end, name))
+    return list(adequacy.checks(world, state, run.problem.end, name))
 
 
 def _domain_checks(run: Run, seen: Mapping[str, Tensor]) -> tuple[Check, ...]:

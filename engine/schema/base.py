@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, Union
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from ...models.parts import STRICT, Family, strict_numbers
-from ..errors import InputError
+from ..errors import InputError, MissingFileError
 
 
 class Section(BaseModel):
@@ -120,7 +120,9 @@ def locate(path: Path, base: Path, hint: str = "") -> Path:
     (the checkout, for shipped scenarios), then in the working directory.
 
     Raises:
-        InputError: nothing is there; ``hint`` tells where to get it.
+        MissingFileError: nothing is there; names the folders that were searched, and
+            ``hint`` tells where to get it.
+        InputError: what is there is neither a file nor a folder.
     """
     candidates = (
         [path]
@@ -134,7 +136,11 @@ def locate(path: Path, base: Path, hint: str = "") -> Path:
             if (noted := _located.get()) is not None:
                 noted[str(path)] = candidate.resolve()
             return candidate.resolve()
-    raise InputError(f"{path}: no such file or folder" + (f"; {hint}" if hint else ""))
+    said = [f"{path}: no such file or folder", *([hint] if hint else [])]
+    if not path.is_absolute():
+        folders = dict.fromkeys(str(f.resolve()) for f in (base, base.parent, Path.cwd()))
+        said.append(f"searched: {', '.join(folders)}")
+    raise MissingFileError("; ".join(said), str(path))
 
 
 def by_key(key: str, classes: Mapping[str, type[Common]], data: Any) -> type[Common]:
