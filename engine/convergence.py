@@ -180,7 +180,9 @@ def _judgements(
 
 
 def _of_the_run(name: str) -> bool:
-    timed = name.startswith("seconds") or name.endswith(("_drift", "_seconds"))
+    timed = name.startswith(
+        ("seconds", "md_calls", "calls_vs", "last_call")
+    ) or name.endswith(("_drift", "_seconds"))
     return timed or name in OF_THE_RUN or name.startswith("grad13_complex")
 
 

@@ -82,6 +82,11 @@ class Paced:
             left -= 1
         return replace(state, time=torch.full_like(state.time, end))
 
+    def ahead(self, state: Any) -> tuple[Mapping[str, Tensor], float]:
+        """Return what is seen a single step later, not an interval, and its length."""
+        step = self.longest(state)
+        return self.world.observe(self.world.paced(state, step).step(state)), step
+
     def longest(self, state: Any) -> float:
         """Return the step that the Courant number allows.
 

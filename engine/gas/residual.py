@@ -5,10 +5,11 @@
 with the mean over cells, and s the mean density, the mean temperature, and for the
 velocity the square root of the latter (a gas at rest has no other speed). It is looked at
 in frames, over the one step that leads to them, so that a run that goes on from a
-checkpoint ends where an uninterrupted one does.
+checkpoint ends where an uninterrupted one does. Where steps are made an interval at a time
+it is the step that would follow: a wave whose period is the interval is not steady.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..protocols import Check, Figure, Outcome, Trigger
+from ..run import every
 
 FIELDS = ("density", "velocity", "temperature")
 
@@ -51,24 +53,32 @@ class Residual:
 
     Attributes:
         limit: below it the flow is steady.
+        ahead: from a state to what is seen a step later, and the length of that step; None
+            to compare with the step before.
         value: residual of the last frame.
         time: of that frame.
     """
 
     limit: float
+    ahead: Callable[[Any], tuple[Mapping[str, Tensor], float]] | None = None
     value: float = torch.inf
     time: float = 0.0
     _step: int = -1
     _before: dict[str, Tensor] = field(default_factory=dict)
 
     def trigger(self, interval: int) -> Trigger:
-        """Return the trigger for the steps before and at multiples of ``interval``."""
+        """Return the trigger for multiples of ``interval``, and the steps before them."""
+        if self.ahead is not None:
+            return every(interval)
         return lambda step: step % interval == 0 or (step + 1) % interval == 0
 
     def write(
         self, step: int, time: float, state: Any, observed: Mapping[str, Tensor]
     ) -> None:
-        """Compare with the fields of the step before, if they were seen."""
+        """Compare with the fields of the step before, if they were seen, or ahead."""
+        if self.ahead is not None:
+            self.value, self.time = residual_of(observed, *self.ahead(state)), time
+            return
         now = {name: observed[name].detach().cpu().clone() for name in FIELDS}
         if step == self._step + 1 and self._before:
             self.value = residual_of(self._before, now, time - self.time)

@@ -410,7 +410,7 @@ class GasJob:
         if fixed and isinstance(_solver(main.world), FluidWorld):
             guards.append(courant_guard)  # type: ignore[arg-type]
 
-        residual = Residual(self.steady or 0.0)
+        residual = Residual(self.steady or 0.0, None if fixed else main.world.ahead)
         writers: list[Any] = [(every(interval), writer)]
         if self.steady is not None:
             writers.append((residual.trigger(interval), residual))
