@@ -269,8 +269,8 @@ def bombed(record: Recorder) -> None:
     said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     rows = said.splitlines()
     refused = [row for row in rows if row.startswith("ok")]
-    wrong = "; ".join(row[:120] for row in rows if row.startswith("BAD"))
-    note = f"of {len(refused) + wrong.count('BAD')}; {wrong or 'none taken'}"
+    wrong = [row[4:].split(" Answer(")[0] for row in rows if row.startswith("BAD")]
+    note = f"of {len(refused) + len(wrong)}; not in time: {', '.join(wrong) or 'none'}"
     record("bombs_refused", len(refused), goal=20, better="higher", note=note)
 
 

@@ -173,7 +173,7 @@ SHORT: dict[str, Shortened] = {
         ),
         TRAINED, SINGLE,
     ),
-    "closure_mix": Shortened(_SMALL_CLOSURE),
+    "closure_mix": Shortened(_SMALL_CLOSURE, slow=True),
     "closure_moments": Shortened(
         (
             "families=[{name='wave',flows=8,until=0.05},{name='mix',flows=8,until=0.05}]",
@@ -380,6 +380,7 @@ SHORT: dict[str, Shortened] = {
             *_WALKERS, "first_iterations=3", "iterations=1",
         ),
         TRAINED, SAMPLED,
+        slow=True,
         needs=("pyscf",),
     ),
     "vmc_heisenberg": Shortened(
