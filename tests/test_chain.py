@@ -303,6 +303,8 @@ def test_a_chain_that_is_resumed_computes_nothing_again(done, monkeypatch):
         ("atoms.dispersion=[3.0]", "dispersion: 3.0 contradicts"),
         ("atoms.symbol='Si'", "atoms.symbol"),
         ("shock.of=2.5", "none of mach"),
+        ("shock.mach=[2.0, 2.0]", "shock.mach: 2 stands twice"),
+        ("shock.particles.mach=[2.0, 3.0, 2.0]", "shock.particles.mach: 2 stands twice"),
         ("shock.mach=[1.6, 9.0]", "start with a smaller separation"),
         ("labels.start=[4.0, 5.0]", "labels.start"),
         ("labels.start=[2.0, 2.01, 5.6]", "at least 0.1"),

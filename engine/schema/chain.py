@@ -3,7 +3,7 @@
 import itertools
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from ..gas.collisions.published import PUBLISHED
 from ..learn.labelers.dimer import DimerLabeler
@@ -114,11 +114,21 @@ class TransportSection(Section):
     """Phase shifts for slow collisions."""
 
 
+def _once(numbers: tuple[float, ...]) -> tuple[float, ...]:
+    """Return Mach numbers none of which stands twice."""
+    twice = [m for i, m in enumerate(numbers) if m in numbers[:i]]
+    if twice:
+        raise ValueError(f"{twice[0]:g} stands twice")
+    return numbers
+
+
 class ParticlesSection(Section):
     """Direct simulation Monte Carlo of the same shocks."""
 
     mach: Annotated[
-        tuple[Annotated[float, Field(gt=1.05, le=12)], ...], Field(min_length=1)
+        tuple[Annotated[float, Field(gt=1.05, le=12)], ...],
+        Field(min_length=1),
+        AfterValidator(_once),
     ]
     """Mach numbers."""
     per_free_path: Annotated[float, Field(ge=20, le=1e6)] = 1500.0
@@ -137,7 +147,9 @@ class ShockSection(Section):
     pressure: Positive = 6.67
     """Pa, ahead."""
     mach: Annotated[
-        tuple[Annotated[float, Field(gt=1.05, le=10)], ...], Field(min_length=1)
+        tuple[Annotated[float, Field(gt=1.05, le=10)], ...],
+        Field(min_length=1),
+        AfterValidator(_once),
     ]
     """Mach numbers of the kinetic equation (Shakhov's model)."""
     of: Annotated[float, Field(gt=1.05, le=10)] = 2.0
