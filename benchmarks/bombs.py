@@ -84,7 +84,8 @@ def _gzip(place: Path) -> Path:
     return place / "a.extxyz.gz"
 
 
-def _deepmd(place: Path) -> Path:
+def huge_header(place: Path) -> Path:
+    """Write a DeePMD system whose arrays announce 10^12 frames; return its folder."""
     folder = place / "system"
     (folder / "set.000").mkdir(parents=True)
     (folder / "type.raw").write_text("0")
@@ -123,7 +124,8 @@ def _archive(place: Path) -> Words:
     return ["check", "sod", "--set", more]
 
 
-def _card(place: Path) -> Words:
+def huge_card(place: Path) -> Path:
+    """Write a small model whose card asks for 4 10^9 neurons; return its path."""
     import fuzz
 
     from scalebridge.models import card
@@ -134,7 +136,12 @@ def _card(place: Path) -> Words:
     del content["card_sha256"]
     content["card_sha256"] = card._card_hash(content)
     (place / "model.json").write_text(json.dumps(content))
-    return ["audit", str(place / "model"), "--out", str(place / "out"), "--quiet"]
+    return place / "model"
+
+
+def _card(place: Path) -> Words:
+    model = str(huge_card(place))
+    return ["audit", model, "--out", str(place / "out"), "--quiet"]
 
 
 def _store(place: Path) -> Words:
@@ -185,7 +192,7 @@ BOMBS: Mapping[str, Callable[[Path], Words]] = {
     "a box of 2 10^9 atoms": _structure(_written("a.data", _BOX)),
     "half a gigabyte in a gzip": _data(_gzip),
     "two gigabytes in an archive": _archive,
-    "10^12 frames in a header": _data(_deepmd),
+    "10^12 frames in a header": _data(huge_header),
     "a terabyte of zeros in HDF5": _data(_hdf5),
     "a key of 100,000 parts": lambda place: [
         "check",
