@@ -99,6 +99,6 @@ def _name(row: dict) -> str:
 
 
 if __name__ == "__main__":
-    written = [f"# Linux x86-64, Python {sys.version_info[0]}.{sys.version_info[1]}; "
-               "torch is the CPU build. Written by tests/pins.py.", *resolved()]  # fmt: skip
-    LOCK.write_text("\n".join(written) + "\n")
+    python = ".".join(str(n) for n in sys.version_info[:2])
+    head = f"# Linux x86-64, Python {python}; torch is the CPU build. From tests/pins.py."
+    LOCK.write_text("\n".join([head, *resolved()]) + "\n")
