@@ -11,6 +11,7 @@ import torch
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+from ase.calculators.morse import MorsePotential
 
 from scalebridge.engine import commands, runtime
 from scalebridge.engine.audit import (
@@ -200,6 +201,9 @@ def sound(quick: bool) -> Iterator[tuple[str, Callable[[], Any]]]:
         )
         crystal = bulk(name, "fcc", a=edge, cubic=True).repeat((2, 2, 2))
         yield f"LJ {name}", lambda c=pair, s=crystal: audit(c, structure=s)
+    morse = MorsePotential(epsilon=0.343, r0=2.866, rho0=3.895, rcut1=1.7, rcut2=2.3)
+    crystal = bulk("Cu", cubic=True, a=3.62).repeat((2, 2, 2))
+    yield "Morse Cu", lambda s=crystal: audit(morse, structure=s)
     yield "Stillinger-Weber", lambda: audit(StillingerWeber())
     yield "Stillinger-Weber through ASE", lambda: audit(Planted(), structure=structure())
     for edge in (5.2, 5.431, 5.6):

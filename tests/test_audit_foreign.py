@@ -22,6 +22,7 @@ from scalebridge.engine.interop.ase import AsePotential
 AUDITS = (
     periodic.repetition, periodic.lattice_vectors, periodic.faces, repeat.repeatability,
     labels.equation_of_state, conservation.virial, short_range.holes,
+    conservation.loop_work,
 )  # fmt: skip
 
 

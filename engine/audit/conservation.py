@@ -103,8 +103,10 @@ def loop_work(subject: Subject, loops: int = 100, points: int = 24) -> Finding:
     axes = torch.randn(loops, 2, 1, piece.atoms, 3, generator=rng, dtype=torch.float64)
     threshold = 1e-3 if subject.single else LOOP
     ratio = _loop_ratios(subject, piece, axes, points)
-    order = ratio.argsort(descending=True)
-    for some in order[: int((~(ratio <= threshold)).sum())].split(AT_ONCE):
+    wrong = int((~(ratio <= threshold)).sum())
+    order = ratio.argsort(descending=True)[:wrong]
+    for first in range(0, wrong, AT_ONCE):
+        some = order[first : first + AT_ONCE]
         for more in (4, 16):
             ratio[some] = _loop_ratios(subject, piece, axes[some], more * points)
             if float(ratio[some].max()) <= threshold:
