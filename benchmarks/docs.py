@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,9 @@ def measure(quick: bool, record: "Recorder") -> None:
         names = [name for name in scalebridge.__all__ if not name.startswith("__")]
         told = sum(bool(getattr(scalebridge, name).__doc__) for name in names)
         record("api_documented", 100 * told / len(names), "%", goal=100, better="higher")
+    if record.wants("tasks_from_docs"):
+        record("tasks_from_docs", _tasks(), "tasks", goal=20, better="higher",
+               note="each with the page and the test that runs it")  # fmt: skip
     if record.wants("cli_seconds"):
         seconds = min(_engine("--help") for _ in range(2 if quick else 5))
         record("cli_seconds", seconds, "s", goal=0.3, note="engine --help, CPU")
@@ -45,6 +49,17 @@ def measure(quick: bool, record: "Recorder") -> None:
         run, pages = _tutorials()
         record("tutorials_run", run, "pages", goal=10, better="higher",
                note=f"{pages} pages written")  # fmt: skip
+
+
+def _tasks() -> int:
+    """Return how many rows of the table of tasks name a page and a test that exist."""
+    folder, count = ROOT / "docs" / "howto", 0
+    for line in (folder / "tasks.md").read_text(encoding="utf-8").splitlines():
+        row = re.fullmatch(r"\| .+ \| \[.+\]\((.+)\) \| `(.+)::(.+)` \|", line)
+        if row and (folder / row[1]).exists():
+            text = (ROOT / "tests" / row[2]).read_text(encoding="utf-8")
+            count += f"def {row[3]}(" in text
+    return count
 
 
 def _report() -> float:
