@@ -75,8 +75,10 @@ def draw(axes: "Axes", plot: Plot) -> None:
     last = style.REFERENCE
     for curve in plot.curves:
         if curve.reference:
-            # With several curves, a reference has the colour of its curve.
-            colour = curve.colour or (last if len(named) > 1 else style.REFERENCE)
+            # With several curves a reference has the colour of its curve, but darker:
+            # it must be seen where it lies upon it.
+            own = style.darker(last) if len(named) > 1 else style.REFERENCE
+            colour = curve.colour or own
         elif curve.beneath:
             colour = style.BENEATH
         else:
@@ -145,7 +147,7 @@ def _draw_curve(
         axes.plot(x, y, color=colour, lw=4.0, label=curve.label, zorder=1.5)
         return
     if curve.reference:
-        axes.plot(x, y, color=colour, ls=(0, (4, 2)), lw=1.6, label=curve.label, zorder=3)
+        axes.plot(x, y, color=colour, ls=(0, (4, 2)), lw=1.3, label=curve.label, zorder=3)
         return
     few = points or len(x) <= 12
     line = "none" if points else "-"
