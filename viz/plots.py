@@ -204,14 +204,6 @@ def page(plots: Sequence[Plot], width: float = 7.2, height: float = 2.9) -> "Fig
 # -- observables over time ---------------------------------------------------------------
 
 _HIDDEN = (*TRACES, "wall")
-_UNITS = {
-    "temperature": "K",
-    "potential_energy": "eV",
-    "kinetic_energy": "eV",
-    "total_energy": "eV",
-    "conserved": "eV",
-    "volume": "Å³",
-}
 _MAX_LINES = 8
 
 
@@ -228,10 +220,10 @@ def observables(
     Args:
         events: columns of the events.
         attributes: of the whole store; ``observable_units`` and ``time_unit`` are used.
-        kind: of the scenario: ``md`` has known units, ``vmc`` has iterations.
+        kind: of the scenario: ``vmc`` and ``ritz`` have iterations.
         systems: names of the problems of a batch.
     """
-    units = {**(_UNITS if kind == "md" else {}), **attributes.get("observable_units", {})}
+    units = attributes.get("observable_units", {})
     abscissa, title = _abscissa(events, attributes)
     if kind in ("vmc", "ritz"):
         title = "iteration"
