@@ -1,5 +1,6 @@
 """From a scenario of concurrent learning, of a potential or a closure, to its loop."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -65,7 +66,7 @@ def assemble(scenario: LearnScenario, base: Path) -> Loop[Any, Any]:
             scenario.seed,
             identity(labeler),
         ),
-        **_decisions(scenario),
+        **_decisions(scenario, base),
     )
 
 
@@ -99,11 +100,11 @@ def assemble_closure(scenario: ClosureLearnScenario, base: Path) -> Loop[Any, An
         finish=ClosureAudit(
             explorer.families, labeler, scenario.audit.frames, scenario.target
         ),
-        **_decisions(scenario),
+        **_decisions(scenario, base),
     )
 
 
-def _decisions(scenario: LoopScenario) -> dict[str, Any]:
+def _decisions(scenario: LoopScenario, base: Path) -> dict[str, Any]:
     check_installed(scenario.execution, "execution")
     return {
         "threshold": scenario.threshold,
@@ -115,7 +116,19 @@ def _decisions(scenario: LoopScenario) -> dict[str, Any]:
         "seed": scenario.seed,
         "attempts": scenario.attempts,
         "tolerated": scenario.tolerated,
+        "library": scenario.library and _library(scenario.library, base),
     }
+
+
+def _library(path: Path, base: Path) -> Path:
+    """Return the folder; it changes while runs go on, and so is none of their inputs."""
+    places = [path] if path.is_absolute() else [base / path, Path.cwd() / path]
+    found = next((place for place in places if place.is_dir()), None)
+    if found is None:
+        raise InputError(f"library: {path}: no such folder; an empty one begins a library")
+    if not os.access(found, os.R_OK | os.W_OK | os.X_OK):
+        raise InputError(f"library: {path}: labels can be neither read nor added there")
+    return found.resolve()
 
 
 def _starts(section: StartSection, base: Path, scenario: LearnScenario) -> list[Start]:

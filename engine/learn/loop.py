@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from threading import Event
 from typing import Any, Generic
 
@@ -93,6 +94,7 @@ class Loop(Generic[Sample, Label]):
         noise: standard error of a label, in the unit of the target.
         attempts: failures after which a sample is quarantined.
         tolerated: fraction of a round's labels that may be quarantined.
+        library: folder of labels that runs share; None for none.
         finish: adds to the outcome.
     """
 
@@ -120,6 +122,7 @@ class Loop(Generic[Sample, Label]):
     noise: Callable[[Label], float] = field(default=lambda label: 0.0)
     attempts: int = 3
     tolerated: float = 0.5
+    library: Path | None = None
     finish: Finish[Sample, Label] = field(
         default=lambda folder, committee, dataset, ask: Outcome()
     )
@@ -134,8 +137,9 @@ class Loop(Generic[Sample, Label]):
         """
         (folder.path / "labels").mkdir(exist_ok=True)
         store = LabelStore(
-            folder.path / "labels", identity(self.labeler), self.samples, self.labels
-        )
+            folder.path / "labels", identity(self.labeler), self.samples, self.labels,
+            self.library,
+        )  # fmt: skip
         empty = self.committee(runtime.generator(self.seed))
         check_committee(empty)
         with opened(self.pool) as line, interruptible() as asked:
@@ -233,7 +237,7 @@ class Loop(Generic[Sample, Label]):
         if bool((candidates & ~met[stratum]).any()):
             candidates &= ~met[stratum]  # labels go where the target is not met
         ready = near_target(evidence, self.target, deviation, usable, stratum, weight)
-        measure = {k: self.stop.measured for k in ready if states[k] is not State.MET}
+        measure = {k: self.stop.wanted(names[k], state.history, self.target) for k in ready}
         chosen = self.batch(
             Seen(candidates, usable, stratum, weight, measure),
             lambda rows: self.features(models, [seen[row] for row in rows]),

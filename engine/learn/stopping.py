@@ -166,6 +166,22 @@ class StopRule:
             state = State.MET if high <= target else State.UNDECIDED
         return Measured(state, len(errors), rms, low, high, lost)
 
+    def wanted(self, name: str, history: Sequence[Round], target: float) -> int:
+        """Return the random labels that a stratum needs in the round to come.
+
+        As many as are missing once the oldest round has left the window, so that what was
+        measured stays measured; all where the error was measured and did not suffice.
+        """
+        recent = [r for r in history[-self.window :] if name in r.strata]
+        if recent:
+            state = self._measured(name, recent, target).state
+            if state in (State.MISSED, State.UNDECIDED):
+                return self.measured
+        oldest = len(history) - self.window + 1
+        kept = [r for k, r in enumerate(history) if k >= oldest and name in r.strata]
+        count = sum(len(round.strata[name].errors) for round in kept)
+        return max(self.measured - count, 0)
+
     def reason(
         self, history: Sequence[Round], target: float, labels: int
     ) -> tuple[Reason, str]:
