@@ -324,6 +324,35 @@ def test_conformal_bound_covers_and_a_biased_one_does_not():
     assert float(torch.stack(naive).mean()) < 0.75  # deviation taken for an error
 
 
+@pytest.mark.parametrize("shift", [0.6, 1.0, 1.6])
+def test_coverage_is_held_although_what_is_new_differs(shift):
+    """Scores of new samples are ``shift`` times those of calibration."""
+    generator = np.random.default_rng(2)
+    inside: dict[float, list[float]] = {0.0: [], 0.01: []}
+    for rate, found in inside.items():
+        for _ in range(60):
+            past = Evidence.none()
+            for number in range(12):
+                errors = np.exp(generator.normal(size=(2, 25)))
+                errors[1] *= shift
+                ones = torch.ones(25, dtype=torch.float64)
+                rule = Conformal(rate=rate, floor=0.0).adapted(past, 25)
+                known = Evidence(
+                    ones, torch.tensor(errors[0]), ones * math.nan, ones.long(), ones > 0
+                )
+                new = torch.tensor(errors[1])
+                bound = rule(known, 0.05).bound(ones)
+                past = past.joined(
+                    Evidence(ones, new, bound, ones.long() * number, ones > 0)
+                )
+            found.append(float((past.error <= past.bound).double().mean()))
+    still, adapted = (abs(np.mean(found) - 0.9) for found in inside.values())
+    if shift == 1.0:
+        assert still < 0.02 and adapted < 0.02
+    else:
+        assert still > 0.04 and adapted < 0.6 * still
+
+
 def test_nothing_is_promised_without_evidence():
     assert math.isnan(Conformal()(Evidence.none(), 0.05).ratio)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ase.neighborlist import neighbor_list
 
 from ..errors import InputError
 from ..learn import atoms, closures
@@ -41,6 +42,7 @@ def assemble(scenario: LearnScenario, base: Path) -> Loop[Any, Any]:
     symbols = sorted({s for start in starts for s in start.configuration.symbols})
     explorer, labeler = scenario.explorer, scenario.labeler
     check_labeler(labeler, (start.configuration for start in starts))
+    _check_distances(explorer, starts)
     _check_memory(explorer, starts)
     endless = explorer.explorer(starts, float("inf"))
     return Loop(
@@ -173,6 +175,19 @@ def _first_samples(
         for shape in reversed(list(shapes.values()))
         for _ in range(scenario.initial)
     ]
+
+
+def _check_distances(explorer: Any, starts: Sequence[Start]) -> None:
+    """Refuse structures that the explorer would count as failed before they move."""
+    limit = getattr(explorer, "nearest", 0.0)
+    for start in starts:
+        found = neighbor_list("d", start.configuration.atoms(), limit)
+        if len(found):
+            raise InputError(
+                f"explorer.nearest: two atoms of {start.configuration.stratum} are "
+                f"{found.min():.3g} angstrom apart, and frames in which they are closer "
+                f"than {limit:g} count as failed; a smaller number, or another structure"
+            )
 
 
 def _check_memory(explorer: Any, starts: Sequence[Start]) -> None:

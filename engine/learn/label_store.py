@@ -224,6 +224,12 @@ class LabelStore(Generic[Sample, Label]):
         write_text(self.folder / f"{key}.failed.json", json.dumps(reasons))
         return len(reasons)
 
+    def try_again(self, key: str) -> None:
+        """Put the failures of a label aside: when it is next asked for it is tried anew."""
+        path = self.folder / f"{key}.failed.json"
+        if path.exists():
+            path.replace(path.with_name(f"{key}.failed.{time.time_ns()}.old"))
+
     # -- one at a time -------------------------------------------------------------------
 
     @contextmanager
@@ -252,7 +258,7 @@ class LabelStore(Generic[Sample, Label]):
 
     def failed(self) -> int:
         """Return how many attempts failed."""
-        files = self.folder.glob("*.failed.json")
+        files = [*self.folder.glob("*.failed.json"), *self.folder.glob("*.failed.*.old")]
         return sum(len(json.loads(path.read_text(encoding="utf-8"))) for path in files)
 
     def repeated(self) -> int:

@@ -35,7 +35,7 @@ from ..protocols import (
 from ..run import Reporter, interruptible
 from ..rundir import RunFolder
 from .execution import Line, Pool, Serial, label_all, opened
-from .indicators import Evidence, Levels, Threshold, Verdict, check_committee
+from .indicators import Conformal, Evidence, Levels, Threshold, Verdict, check_committee
 from .label_store import Codec, LabelStore, identity
 from .round_plan import Plan, feature_map, load_plan, save_plan
 from .selection import LEAST_RANDOM, Arm, Batch, Seen
@@ -219,7 +219,10 @@ class Loop(Generic[Sample, Label]):
         evidence = state.calibration
         if len(evidence.error) < LEAST_RANDOM:
             evidence = state.evidence.random(now - 2).joined(evidence)
-        levels = self.threshold(evidence, self.target)
+        rule = self.threshold
+        if isinstance(rule, Conformal):
+            rule = rule.adapted(state.evidence, len(evidence.error))
+        levels = rule(evidence, self.target)
         explorer = self.explorer(now, levels.reach)
         seen = list(explorer.explore(models, self._rng(now, _EXPLORE)))
         deviation = self.indicator(models, seen).detach().double().cpu()
@@ -282,9 +285,12 @@ class Loop(Generic[Sample, Label]):
         failed = [key for key in map(store.key, plan.samples) if not store.has(key)]
         if len(failed) > self.tolerated * len(plan.samples) and failed:
             reasons = "; ".join(dict.fromkeys(store.failures(key)[-1] for key in failed))
+            for key in failed:
+                store.try_again(key)
             raise EngineError(
                 f"round {round}: {len(failed)} of {len(plan.samples)} labels failed "
-                f"{self.attempts} times ({reasons}); all others are kept"
+                f"{self.attempts} times ({reasons}); all others are kept, and resuming "
+                "tries these again"
             )
 
     def _train(self, state: LoopState[Sample, Label]) -> LoopState[Sample, Label]:

@@ -63,10 +63,10 @@ class Dynamics:
     What is yielded: of each stratum ``kept`` frames drawn uniformly from all that were
     screened, which stand for them (``weight``); of each eighth of a walk its frame of
     largest deviation, or, where deviations are too large, the first of these frames; and
-    the frame at which a walker terminates, with the number of frames not reached. A frame
-    in which two atoms are closer than ``nearest`` or a force exceeds ``largest_force``
-    ends a walk at once and is yielded with deviation NaN: the models have failed there,
-    and it is not labelled.
+    the first of the frames that ended a walk, with the number of frames not reached. A
+    frame in which two atoms are closer than ``nearest`` or a force exceeds
+    ``largest_force`` ends a walk at once and is yielded with deviation NaN: the models
+    have failed there, and it is not labelled.
     """
 
     steps: Annotated[int, Ge(1)] = 5000
@@ -138,26 +138,34 @@ class _Reservoir:
 
 
 class _Walker:
-    """What a walker remembers: the frame of this part of its walk that is worth a label,
-    and for how long its deviation has been too large."""
+    """What a walker remembers: its frame worth a label, and how long it was untrusted."""
 
     def __init__(self, trusted: float, endurance: int) -> None:
         self._trusted, self._endurance = trusted, endurance
         self._beyond = 0
         self._largest = math.nan
         self._frame: Configuration | None = None
+        self._edge: Configuration | None = None
 
     def look(self, deviation: float, make: Callable[[], Configuration]) -> bool:
         """Take a screened frame into account; return whether the walk ends with it."""
         self._beyond = 0 if deviation <= self._trusted else self._beyond + 1
+        if self._beyond == 1:
+            self._edge = make()
         if self._beyond >= self._endurance:
             return True
         settled = self._largest > self._trusted
-        larger = not self._beyond and not deviation <= self._largest
-        # the first frame beyond what is trusted is the nearest to what is known
-        if not settled and (larger or self._beyond == 1):
+        if self._beyond == 1 and not settled:
+            self._largest, self._frame = deviation, self._edge
+        elif not self._beyond and not settled and not deviation <= self._largest:
             self._largest, self._frame = deviation, make()
         return False
+
+    def end(self) -> Configuration | None:
+        """Return the first of the frames that ended the walk, nearest to what is known."""
+        if self._frame is self._edge:
+            self._frame = None  # it is yielded once
+        return self._edge
 
     def take(self) -> Configuration | None:
         """Return the frame and begin another part."""
@@ -230,9 +238,10 @@ class Walks:
                 if due and not failed:
                     stop[place] = walker.look(size[place], frame)
                 if stop[place]:
-                    last = math.nan if failed else size[place]
+                    edge = None if failed else walker.end()
+                    last = edge or replace(frame(), deviation=math.nan)
                     rest = float((own.steps - step) // own.stride)
-                    yield replace(frame(), deviation=last, weight=1.0, unreached=rest)
+                    yield replace(last, weight=1.0, unreached=rest)
                 elif due:
                     pools[start.stratum].offer(frame)
             if any(stop):
