@@ -92,6 +92,7 @@ def test_485_a_calculation_that_did_not_converge_is_no_data(tmp_path):
     """Where the self-consistent field gives up there is no label, and it is said."""
     pytest.importorskip("pyscf")
     settings = ["labeler={kind='pyscf',method='hf',basis='sto-3g',cycles=1}", "rounds=0",
+                "execution={kind='serial'}",
                 "attempts=1", "initial=1"]  # fmt: skip
     job = assemble(*scenario.load("elt_h4", settings))
     with (
