@@ -315,6 +315,21 @@ class _Queue:
                 f"allowed are {', '.join(sorted(known))}"
             )
 
+        self._worker()
+
+    def _worker(self) -> list[str]:
+        """Return further arguments of the worker's command.
+
+        Raises:
+            ValueError: they are no list of texts.
+        """
+        given = self.options.get("worker_extra_args", [])
+        if isinstance(given, list):
+            texts = [word for word in given if isinstance(word, str)]
+            if len(texts) == len(given):
+                return texts
+        raise ValueError(f"options.worker_extra_args: {given!r} is no list of texts")
+
     def _options(self) -> set[str]:
         """Return what ``options`` may hold; nothing where dask-jobqueue is not here."""
         if importlib.util.find_spec("dask_jobqueue") is None:
@@ -364,7 +379,7 @@ class _Queue:
             "local_directory": self.scratch, "python": self.python,
         }  # fmt: skip
         # one label at a time, however many cores it uses
-        worker = ["--nthreads", "1", *self.options.get("worker_extra_args", [])]
+        worker = ["--nthreads", "1", *self._worker()]
         given = {key: value for key, value in own.items() if value is not None}
         return self._kind()(**{**given, **self.options, "worker_extra_args": worker})
 
