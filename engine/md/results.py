@@ -23,6 +23,7 @@ from .verdicts import (
     SetPoints,
     domain_checks,
     equilibrium_checks,
+    fluctuation_check,
     set_point_checks,
     time_step_check,
 )
@@ -172,6 +173,7 @@ class MdResults:
             conservation,
             *equilibrium_checks(series),
             *set_point_checks(series, points, self.world),
+            *fluctuation_check(series, points, self.world.degrees(state)),
             *time_step_check(series),
             *(item.check(figures) for item in self.recorded if item.check),
         ]

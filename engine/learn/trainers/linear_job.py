@@ -13,7 +13,8 @@ from ....models.card import save_module
 from ...protocols import Check, Figure, Outcome
 from .elastic import elastic_figures
 from .job import UNITS, domain_of, error_figures, frames_hash, write_curve, write_parity
-from .linear import LeastSquares, Solution, errors_of, fit, install
+from .linear import LeastSquares, Solution, errors_of, install
+from .radial import solve
 from .tables import TrainingSet
 
 
@@ -51,7 +52,7 @@ class LinearJob:
         begun = time.process_time()
         model = self.form.build(self.seed).double()
         solution = None
-        for done, count, found in fit(model, self.data, self.settings, self.seed):
+        for done, count, found in solve(model, self.data, self.settings, self.seed):
             solution = found
             if done % 20 == 0 or found is not None:
                 report.progress(done, count, {"frames": str(len(self.data.frames))})
@@ -59,7 +60,7 @@ class LinearJob:
         install(model, solution.mean, solution.draws)
         seconds = time.process_time() - begun
         figures = {
-            "cpu_seconds": Figure(seconds, "s", note="equations, solution, left-out parts"),
+            "cpu_seconds": Figure(seconds, "s", note="radial functions, equations, solution, left-out parts"),
             "parameters": Figure(len(solution.mean), ""),
             "prior": Figure(solution.strength, "", note="chosen on the frames left out"),
             **error_figures(solution.held, "validation"),
