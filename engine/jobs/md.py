@@ -117,10 +117,10 @@ def _settle(scenario: MdScenario, temperature: tuple[float, ...] | None) -> int:
 def _settling(world: MolecularDynamics) -> Iterator[str]:
     """Say what precedes step 0."""
     if world.settle:
-        time = world.settle * world.time_step
+        time, unit = world.settle * world.time_step, world.units.names["time"]
         yield (
-            f"before step 0: {world.settle} steps ({time:g} {world.units.names['time']}) of "
-            "Langevin dynamics, so that vibrations do not start in phase (run.settle)"
+            f"before step 0: {world.settle} steps ({time:g} {unit}) of Langevin "
+            "dynamics, so that vibrations do not start in phase (run.settle)"
         )
 
 

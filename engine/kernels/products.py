@@ -13,7 +13,6 @@ from torch import Tensor
 from ..runtime import start
 from .types import Array1, Array2, Array3, Int, Template, Vectors, kernel_type, simd, ti
 
-
 LANES = 8
 """Pairs, or directions, side by side."""
 

@@ -10,6 +10,7 @@ of a frame is in proportion to its forces, for errors of a model are, with a flo
 small strains count; the lengths turn a force into the energy and virial that it does; s_k
 is the size of a feature in the forces and d_k its degree, so that what oscillates must be
 needed. lambda is chosen on frames left out, in turns (:data:`FOLDS`), by the same sum.
+Where a model has weights already, w is their change.
 """
 
 import math
@@ -64,7 +65,7 @@ class LeastSquares:
     """The same for virials."""
     folds: Annotated[int, Ge(2)] = 8
     """Parts of the set that are left out in turns."""
-    rounds: Annotated[int, Ge(0)] = 8
+    rounds: Annotated[int, Ge(0)] = 5
     """Rounds that fit the radial functions, at most; 0 leaves the polynomials."""
     order: Annotated[float, Ge(0)] = 2.0
     """Power of a product's degree in the prior."""
@@ -131,6 +132,8 @@ class Equations:
         forces = np.concatenate([f.forces for f in data.frames])
         self.spread = math.sqrt(float((forces**2).mean())) or 1.0
         self.length = shortest(data)
+        weights = self.network.weights.detach().mean(0)
+        self.centre = torch.cat([weights.flatten(), self.network.energy_bias]).numpy()
         self._last: tuple[Geometry, Slots] | None = None
 
     def rows(self, index: int) -> Rows:
@@ -161,6 +164,11 @@ class Equations:
             weight *= math.sqrt(self.data.weights[index])
         return Rows(matrix, target, weight)
 
+    def changes(self, index: int) -> Rows:
+        """Return the equations of a frame for the change of the model's own weights."""
+        rows = self.rows(index)
+        return replace(rows, target=rows.target - rows.matrix @ self.centre)
+
     def slots(self, g: Geometry) -> Slots:
         """Return the functions of the pairs of a frame; those of the last one are kept."""
         if self._last is not None and self._last[0] is g:
@@ -183,11 +191,9 @@ class Equations:
         return found
 
     def sums(self, slots: Slots) -> Tensor:
-        """Return the moments of the polynomials ``[atoms, species, polynomials, columns]``."""
+        """Return the moments ``[atoms, species, polynomials, columns]``, not mixed."""
         chosen = [slots.kinds == kind for kind in range(len(self.data.species))]
-        return torch.stack(
-            [slots.value[:, c].mT @ slots.angular[:, c] for c in chosen], 1
-        )
+        return torch.stack([slots.value[:, c].mT @ slots.angular[:, c] for c in chosen], 1)
 
     def moments(self, sums: Tensor) -> Tensor:
         """Return the inputs of the program ``[atoms, inputs]``."""
@@ -266,7 +272,7 @@ def fit(
     fold = folds_of(frames, settings.folds, seed)
     sums = Sums.empty(settings.folds, equations.columns)
     for index in range(frames):
-        sums.add(int(fold[index]), equations.rows(index))
+        sums.add(int(fold[index]), equations.changes(index))
         yield index + 1, 2 * frames, None
     solver = sums.solver(prior_of(equations, settings.order))
     left_out = np.stack(
@@ -275,14 +281,14 @@ def fit(
     )  # fmt: skip
     losses, errors = np.zeros(len(STRENGTHS)), []
     for index in range(frames):
-        rows = equations.rows(index)
+        rows = equations.changes(index)
         error = left_out @ rows.matrix.T - rows.target
         mine = error[fold[index]]
         losses += ((mine * rows.weight) ** 2).sum(1)
         errors.append(error.astype(np.float32))
         yield frames + index + 1, 2 * frames, None
     best = int(np.argmin(losses))
-    mean = solver.solve(STRENGTHS[best], None)
+    mean = equations.centre + solver.solve(STRENGTHS[best], None)
     mix = _mixtures(settings.folds, max(equations.network.members // 2, 1), seed)
     draws = mix @ left_out[:, best]
     held = _errors(

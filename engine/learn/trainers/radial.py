@@ -3,11 +3,11 @@
 Labels are linear in the weights w and smooth in the coefficients C of the radial functions
 ``phi_n = sum_b C_nb T_b w``. A round solves the least squares of :mod:`.linear` with the
 derivatives of energies, forces and virials by C as further columns (variable projection:
-G. Golub and V. Pereyra, Inverse Problems 19, R1 (2003)); how far C moves is chosen, with the
+G. Golub and V. Pereyra, Inverse Problems 19, R1, 2003). How far C moves is chosen, with the
 prior of the weights, on the frames left out. Moment tensor potentials fit their radial
-functions to the same end (A. V. Shapeev, Multiscale Model. Simul. 14, 1153 (2016)).
+functions to the same end (A. V. Shapeev, Multiscale Model. Simul. 14, 1153, 2016).
 
-The start are the principal components of the polynomials in the data.
+C begins with the principal components of the polynomials' moments in the data.
 """
 
 import math
@@ -35,7 +35,6 @@ from .linear import (
     prior_of,
 )
 from .tables import TrainingSet, assemble_forces
-
 
 HOLDS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 """Strengths, in units of those of the weights, that hold C where it is; a round that has
@@ -85,7 +84,7 @@ def _directions(network: LinearPotential, sums: Tensor) -> Tensor:
 
 
 def _moved(network: LinearPotential, slots: Slots) -> Tensor:
-    """Return the gradients of a pair's part of every moment, ``[atoms, slots, 3, inputs]``."""
+    """Return the gradients of each pair's moments, ``[atoms, slots, 3, inputs]``."""
     kind, function, column = network.places.T
     mix = network.mix.detach()[slots.kinds]
     value = torch.einsum("asb,snb->asn", slots.value, mix)[..., function]
