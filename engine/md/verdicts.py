@@ -262,10 +262,8 @@ def _set_point(
     return Check(f"set_point_{name}", "accuracy", off, bound, unit=unit, note=note)
 
 
-def fluctuation_check(
-    series: Series, points: SetPoints, degrees: np.ndarray
-) -> Iterator[Check]:
-    """Yield how far the fluctuation of the temperature is from the canonical one.
+def fluctuation(series: Series, degrees: np.ndarray) -> tuple[float, float]:
+    """Return the fluctuation of the temperature over the canonical one, and its error.
 
     A canonical kinetic energy is gamma distributed: the standard deviation of the
     temperature is ``T sqrt(2 / Nf)``. Vibrations that move in phase make it larger, and a
@@ -273,23 +271,30 @@ def fluctuation_check(
 
     Args:
         series: what is averaged.
-        points: what was asked for.
         degrees: of freedom of each system, Nf.
     """
-    if not series.judged or points.temperature is None:
-        return
     kept = series.kept("temperature")
     mean = kept.mean(axis=0)
     square = ((kept - mean) / mean) ** 2 * (0.5 * degrees)
     parts = [_mean(square[:, k]) for k in range(square.shape[1])]
-    # of a root the relative error is half
     found = math.sqrt(sum(m for m, _ in parts) / len(parts))
-    noise = 0.5 * math.sqrt(sum(e**2 for _, e in parts)) / len(parts) / max(found**2, 1e-9)
+    # of a root the relative error is half
+    error = 0.5 * math.sqrt(sum(e**2 for _, e in parts)) / len(parts) / max(found, 1e-9)
+    return found, error
+
+
+def fluctuation_check(
+    series: Series, points: SetPoints, degrees: np.ndarray
+) -> Iterator[Check]:
+    """Yield how far the fluctuation of the temperature is from the canonical one."""
+    if not series.judged or points.temperature is None:
+        return
+    found, error = fluctuation(series, degrees)
     note = (
-        f"fluctuation of the temperature is {found:.3g} (error {noise * found:.1g}) of the "
+        f"fluctuation of the temperature is {found:.3g} (error {error:.1g}) of the "
         "canonical one"
     )
-    bound = CANONICAL + SIGMAS * noise
+    bound = CANONICAL + SIGMAS * error
     yield Check("canonical", "accuracy", abs(found - 1.0), bound, note=note)
 
 
@@ -386,6 +391,7 @@ __all__ = [
     "SetPoints",
     "domain_checks",
     "equilibrium_checks",
+    "fluctuation",
     "fluctuation_check",
     "set_point_checks",
     "time_step_check",
