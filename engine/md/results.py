@@ -23,6 +23,8 @@ from .verdicts import (
     SetPoints,
     domain_checks,
     equilibrium_checks,
+    fluctuation,
+    fluctuation_check,
     set_point_checks,
     time_step_check,
 )
@@ -172,12 +174,16 @@ class MdResults:
             figures["lattice_constant"] = self._lattice(lattice, figures["volume"])
         for item in self.recorded:
             figures.update(item.finish(folder, means))
+        degrees = self.world.degrees(state)
+        if series.judged and points.temperature is not None:
+            figures["temperature_fluctuation"] = _fluctuation(series, degrees)
         figures["conserved_drift"], conservation = self._drift(observed)
         checks = [
             self._explosion(state),
             conservation,
             *equilibrium_checks(series),
             *set_point_checks(series, points, self.world),
+            *fluctuation_check(series, points, degrees),
             *time_step_check(series),
             *(item.check(figures) for item in self.recorded if item.check),
         ]
@@ -268,6 +274,11 @@ class MdResults:
             note="the conserved quantity drifted by more than a twentieth of k T",
         )  # fmt: skip
         return Figure(worst, f"{unit}/{name}"), check
+
+
+def _fluctuation(series: Series, degrees: np.ndarray) -> Figure:
+    found, error = fluctuation(series, degrees)
+    return Figure(found, "", error, note="standard deviation over the canonical one")
 
 
 def _watch(domain: Domain | None) -> Nearest | None:
