@@ -163,7 +163,9 @@ class Box:
 
     def outward(self, points: Points) -> Tensor:
         """Return the normal of the nearest face."""
-        return _nearest_face(points, dict(enumerate(zip(self.lower, self.upper, strict=True))))
+        return _nearest_face(
+            points, dict(enumerate(zip(self.lower, self.upper, strict=True)))
+        )
 
 
 @part

@@ -22,7 +22,6 @@ heat the energy; what the gas loses, the solids get.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 from typing import Any
 
 import torch
@@ -30,7 +29,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..expressions import Expression
-from .boundaries import Sides, Wall
+from .boundaries import Sides, Wall, sealed
 from .grid import Grid
 from .initial.base import Start
 
@@ -238,11 +237,13 @@ def _check_place(
 
 
 def _check_ends(mask: Tensor, axis: int, pair: Sides) -> None:
-    for end, at in (("low", 0), ("high", -1)):
-        if not pair.periodic and bool(mask.select(axis, at).all()):
+    """Refuse an inlet or outlet without gas; a wall may be covered."""
+    for end, at, side in (("low", 0, pair.low), ("high", -1, pair.high)):
+        covered = not pair.periodic and bool(mask.select(axis, at).all())
+        if covered and not sealed(side):
             raise InputError(
                 f"solids: they cover the whole of boundaries.{'xyz'[axis]}.{end}, which "
-                "then has no gas; move the solids or the end of the grid"
+                "then has no gas; move the solids, or let the end be a wall"
             )
 
 
@@ -263,9 +264,7 @@ def _check_gaps(mask: Tensor, axis: int, grid: Grid, pair: Sides) -> None:
             cell = torch.nonzero(thin)[0].tolist()
             at = cell[:-1]
             at.insert(axis, min(max(cell[-1] + 1 - reach, 0), n - 1))
-            place = ", ".join(
-                f"{float(grid.centers(d)[i]):.4g}" for d, i in enumerate(at)
-            )
+            place = ", ".join(f"{float(grid.centers(d)[i]):.4g}" for d, i in enumerate(at))
             raise InputError(
                 f"solids: {gap} cell(s) of gas along {'xyz'[axis]} at ({place}) between a "
                 f"solid and another or an end of the box; at least {LEAST_GAP}: refine "
@@ -440,6 +439,9 @@ def loads(body: Body, seen: Tensor) -> dict[str, Tensor]:
     }
 
 
-def volume(body: Body) -> float:
-    """Return the volume of the cells of gas."""
-    return body.grid.volume * (prod(body.grid.shape) - int(body.mask.sum()))
+def load_units(body: Body) -> dict[str, str]:
+    """Return the units of :func:`loads`; a grid has unit depth where it has no axis."""
+    names = loads(body, torch.zeros(1, body.count, len(COLUMNS)))
+    length = ("", " L", " L^2")[body.grid.dim - 1]
+    heat, force = "rho0 (R T0)^1.5" + length, "rho0 R T0" + length
+    return {name: heat if name.endswith("heat") else force for name in names}

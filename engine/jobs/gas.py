@@ -32,7 +32,7 @@ from ..gas.references import Compared, Comparison, comparison
 from ..gas.residual import Residual, least_residual
 from ..gas.scheme.finite_volume import MomentWorld, koren, van_leer
 from ..gas.scheme.positivity import PositivityFallback
-from ..gas.solids import Body, loads
+from ..gas.solids import Body, load_units, loads
 from ..gas.verdicts import model_checks
 from ..protocols import Check, Figure, Job, Outcome
 from ..run import Reporter, Simulation, ZarrWriter, every, own_axes
@@ -435,10 +435,9 @@ class GasJob:
         residual = Residual(self.steady or 0.0, None if fixed else main.world.ahead)
         writers: list[Any] = [(every(interval), writer)]
         if (body := main.problem.body) is not None:
-            units = dict.fromkeys(loads(body, torch.zeros(1, body.count, 4)), "rho0 R T0 L")
             told = ZarrWriter(
                 folder, "solids", lambda state, seen: loads(body, seen["solid_loads"]),
-                units | UNITS,
+                load_units(body),
             )  # fmt: skip
             writers.append((every(interval), told))
         if self.steady is not None:
@@ -479,8 +478,10 @@ class GasJob:
         _put_axes(profile, problem.grid)
         if problem.body is not None:
             figures |= _loads(problem.body, seen)
+            geometry = folder.store.require_group("geometry")
+            geometry.attrs["plot"] = "hidden"
             note = "1 in a solid, 0 in the gas"
-            _put(profile, "solid", problem.body.mask.to(torch.uint8), note, problem.grid)
+            _put(geometry, "solid", problem.body.mask.to(torch.uint8), note, problem.grid)
         if len(problem.knudsen) > 1:
             _put(profile, "knudsen", problem.knudsen, axes=("system",))
         for other in self.others:
@@ -575,16 +576,14 @@ def _domain_checks(run: Run, seen: Mapping[str, Tensor]) -> tuple[Check, ...]:
 
 def _loads(body: Body, seen: Mapping[str, Tensor], name: str = "") -> dict[str, Figure]:
     """Return the force on every solid and the heat that it takes, at the end."""
-    power = body.grid.dim - 1
-    length = {0: "", 1: " L"}.get(power, f" L^{power}")
-    found = {}
+    found, units = {}, load_units(body)
     for key, values in loads(body, seen["solid_loads"]).items():
-        heat = key.endswith("heat")
-        unit = ("rho0 (R T0)^1.5" if heat else "rho0 R T0") + length
-        note = "energy per time that it takes" if heat else "of the gas on it"
+        note = (
+            "energy per time that it takes" if key.endswith("heat") else "of the gas on it"
+        )
         if len(values) > 1:
-            note += "; of the first of the systems"
-        found[key + name] = Figure(float(values[0]), unit, note=note)
+            note += ", of the first system; of all over time in the store's group solids"
+        found[key + name] = Figure(float(values[0]), units[key], note=note)
     return found
 
 

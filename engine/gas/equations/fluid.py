@@ -558,7 +558,8 @@ class FluidWorld:
             mu = self._solids.of_cells(mu_cells[:, None])[:, 0]
             values, slope = self._solids.at_face(fields, wall)
             for axis, on in enumerate(self._solids.on):
-                own = [slope[:, :, on] if k == axis else x[:, :, on] for k, x in enumerate(d)]
+                own = [x[:, :, on] for x in d]
+                own[axis] = slope[:, :, on]
                 passing[:, 1:, on] += self._viscous(mu[:, on], own, values[:, :, on], axis)
             self._solids.replace(flux, passing)
 

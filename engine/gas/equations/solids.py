@@ -59,8 +59,7 @@ def hllc(left: Tensor, right: Tensor, axis: Tensor, equation: Any) -> Tensor:
         return torch.where(s_m >= 0, a, b)
 
     rho, v, p, e, m = (
-        pick(a, b)
-        for a, b in ((r_l, r_r), (v_l, v_r), (p_l, p_r), (e_l, e_r), (m_l, m_r))
+        pick(a, b) for a, b in ((r_l, r_r), (v_l, v_r), (p_l, p_r), (e_l, e_r), (m_l, m_r))
     )
     u = torch.where((s_m >= 0)[:, None], u_l, u_r)
     wave, cut = pick(s_l, s_r), pick(s_l.clamp(max=0.0), s_r.clamp(min=0.0))
@@ -204,7 +203,7 @@ class FluidSolids:
         return hllc(left, right, self._axis, equation)
 
     def _corrected(self, flux: Tensor, near: Tensor, equation: Any) -> Tensor:
-        """Take off a mass flux per area, the same on all of a solid, with what it brings."""
+        """Take off a mass flux per area, one of each solid, with what it brings."""
         area = self._side * self._area
         leak = self.body.sums(flux[:, 0] * area) / self._total
         mass = leak[:, self._owner] * self._side
@@ -226,7 +225,7 @@ class FluidSolids:
     # -- viscous ----------------------------------------------------------------------
 
     def wall(self, fields: Tensor, w: Tensor, gas: Gas, kn: Tensor, slips: tuple) -> Tensor:
-        """Return velocity and temperature of the gas at the surfaces, ``[batch, dim+1, n]``.
+        """Return velocity and temperature of the gas at surfaces, ``[batch, dim+1, n]``.
 
         Args:
             fields: ``[batch, dim + 1, *padded]`` velocity and temperature.
@@ -257,9 +256,7 @@ class FluidSolids:
         """Return the fields at the anchor and at the cell behind it."""
         line = self._line(fields.flatten(2))
         back = self._anchor < 0
-        return torch.where(back, line.one, line.here), torch.where(
-            back, line.two, line.one
-        )
+        return torch.where(back, line.one, line.here), torch.where(back, line.two, line.one)
 
     def at_face(self, fields: Tensor, wall: Tensor) -> tuple[Tensor, Tensor]:
         """Return values and derivatives along the axis at the faces of the cuts."""

@@ -170,9 +170,7 @@ class SolidWalls:
         rate = (arrived[:, :1] * (-some.off).clamp(min=0.0)).sum(-1, keepdim=True)
         wall = rate * some.emitted
         if bool((some.alpha < 1.0).any()):
-            mirrored = self._mirrored(arrived, some)
-            back = (mirrored[:, :1] * some.off.clamp(min=0.0)).sum(-1, keepdim=True)
-            mirrored = mirrored * (rate / back.clamp(min=1e-300))
+            mirrored = self._balanced(self._mirrored(arrived, some), arrived, some)
             wall = some.alpha * wall + (1.0 - some.alpha) * mirrored
         anchor = torch.where(some.anchor < 0, f1, f0)
         entering = (anchor + some.share * (wall - anchor)).clamp(min=0.0)
@@ -190,6 +188,28 @@ class SolidWalls:
         """Return the distribution at the face, as the transport has it."""
         leaving = f0 + 0.5 * harmonic(jump, ghost - f0)
         return torch.where(some.across > 0, leaving, ghost)
+
+    def _balanced(self, mirrored: Tensor, arrived: Tensor, some: _Some) -> Tensor:
+        """Return the mirrored part times ``a + b v^2``, that no mass and energy is lost.
+
+        Mirrored nodes lie between nodes; a is 1 and b is 0 to the order of the cubics.
+        """
+        square = self.velocities.like(arrived).square().sum(-1)
+
+        def flux(f: Tensor, speed: Tensor, weight: Tensor | float = 1.0) -> Tensor:
+            return (f * (speed.clamp(min=0.0) * weight)).sum(-1, keepdim=True)
+
+        def energy(f: Tensor, speed: Tensor, weight: Tensor | float = 1.0) -> Tensor:
+            along = flux(f[:, :1], speed, weight * square)
+            return along + flux(f[:, 1:], speed, weight).sum(1, keepdim=True)
+
+        mass, heat = flux(arrived[:, :1], -some.off), energy(arrived, -some.off)
+        g = mirrored[:, :1]
+        m, e = flux(g, some.off), energy(mirrored, some.off)
+        m2, e2 = flux(g, some.off, square), energy(mirrored, some.off, square)
+        whole = (m * e2 - m2 * e).clamp(min=1e-300)
+        a, b = (mass * e2 - heat * m2) / whole, (heat * m - mass * e) / whole
+        return mirrored * (a + b * square).clamp(min=0.0)
 
     def _mirrored(self, f: Tensor, some: _Some) -> Tensor:
         """Return f at the velocities before a mirror, by Lagrange's cubics along axes.
@@ -267,4 +287,3 @@ def neighbours_with_cuts(table: Tensor, body: Body, first: int) -> Tensor:
     table[cuts.cell, far] = ghost
     table[cuts.behind, far] = ghost
     return table
-
