@@ -12,6 +12,7 @@ zero to the order of the scheme, so that no mass passes; where no wall takes hea
 passes either.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,6 +135,9 @@ class FluidSolids:
         )
         self._share, self._normal = cuts.share.to(self._like), cuts.normal.T.to(self._like)
         self._towards = cuts.towards.clamp(min=1e-6).to(self._like)
+        beside, corner, fluid = _row_beside(body)
+        self._beside = place(beside).to(device)
+        self._corner, self._has_row = place(corner).to(device), fluid.to(device)
         self._wall_t = cuts.temperature.to(self._like)
         self._wall_u = cuts.velocity[:, : grid.dim].T.to(self._like)
         share = cuts.accommodation.clamp(min=FULLY_SPECULAR).to(self._like)
@@ -169,7 +173,8 @@ class FluidSolids:
         """
         line = self._line(w.flatten(2))
         jump = line.here - line.one
-        slope = van_leer_slope(line.one - line.two, jump)
+        back = van_leer_slope(line.one - line.two, jump)
+        slope = van_leer_slope(jump, self._ahead(w, back))
         if first_order:
             slope = torch.zeros_like(slope)
         near = line.here + 0.5 * slope
@@ -178,14 +183,24 @@ class FluidSolids:
         image = self._image(near, line, slope)
         cut = self._between(near, image, equation)
         # the face behind: the slope of the cell there sees no solid
-        inner = line.one + 0.5 * van_leer_slope(line.one - line.two, jump)
-        ghost = self._image(line.here, line, torch.zeros_like(slope))
-        outer = line.here - 0.5 * van_leer_slope(jump, ghost - line.here)
+        inner = line.one + 0.5 * back
+        outer = line.here - 0.5 * slope
         good = (outer[:, 0] > 0) & (outer[:, -1] > 0) & (inner[:, 0] > 0)
         good = (good & (inner[:, -1] > 0) & (not first_order))[:, None]
         inner = torch.where(good, inner, line.one)
         outer = torch.where(good, outer, line.here)
         return [self._corrected(cut, near, equation), self._between(inner, outer, equation)]
+
+    def _ahead(self, w: Tensor, back: Tensor) -> Tensor:
+        """Return the difference ahead of each cell, into the solid.
+
+        From the row of cells beside, farther from the solid, where there is gas: what comes
+        in through the faces along an oblique surface is then known from there, not from
+        the cell that it flows into, which would not be stable. Else as it is behind.
+        """
+        flat = w.flatten(2)
+        row = flat[:, :, self._corner] - flat[:, :, self._beside]
+        return torch.where(self._has_row, row, back)
 
     def _image(self, near: Tensor, line: Line, slope: Tensor) -> Tensor:
         """Return the gas beyond the face, so that none crosses the surface."""
@@ -322,3 +337,29 @@ class FluidSolids:
             [self.body.sums(flux[:, 1 + d] * area) for d in range(self.body.grid.dim)], -1
         )
         return self.body.observed(force, self.body.sums(flux[:, -1] * area))
+
+
+def _row_beside(body: Body) -> tuple[Tensor, Tensor, Tensor]:
+    """Return for each cut the cell beside its cell, away from the solid, and the next one.
+
+    Returns:
+        cells ``[n]`` beside, those next to them along the cut's axis, and whether both are
+        gas of the box. A grid of one axis has none.
+    """
+    cuts, grid = body.cuts, body.grid
+    none = torch.zeros_like(cuts.cell)
+    if grid.dim == 1:
+        return none, none, none.bool()
+    across = cuts.normal.abs().scatter(1, cuts.axis[:, None], -1.0)
+    along = across.argmax(1)
+    way = torch.sign(cuts.normal.gather(1, along[:, None])[:, 0]).long()
+    at = torch.stack(torch.unravel_index(cuts.cell, grid.shape), 1)
+    beside = at.scatter_add(1, along[:, None], way[:, None])
+    corner = beside.scatter_add(1, cuts.axis[:, None], cuts.side.long()[:, None])
+    shape = torch.tensor(grid.shape)
+    there = ((beside >= 0) & (beside < shape) & (corner >= 0) & (corner < shape)).all(1)
+    beside, corner = (torch.where(there[:, None], x, at) for x in (beside, corner))
+    steps = torch.tensor([math.prod(grid.shape[d + 1 :]) for d in range(grid.dim)])
+    beside, corner = ((x * steps).sum(1) for x in (beside, corner))
+    solid = body.mask.flatten()
+    return beside, corner, there & (way != 0) & ~solid[beside] & ~solid[corner]
