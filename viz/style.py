@@ -39,6 +39,8 @@ MODELS = {
 """A model's colour, by the first of these words that its name contains."""
 
 REFERENCE, BENEATH = "#444444", "#c4c4c4"
+SOLID = "#b8b8b8"
+"""Where a map has no values: solids in the flow."""
 SEQUENTIAL, DIVERGING = "viridis", "PuOr_r"
 GOOD, BAD, OPEN = "#00694e", "#b3400e", "#555555"
 
