@@ -479,6 +479,7 @@ def analyse(run: Path, kind: str, settings: Sequence[str], out: Path | None) -> 
         [
             "metatomic",
             "torchscript",
+            "program",
             "extxyz",
             "deepmd-data",
             "deepmd-mixed",
@@ -505,9 +506,10 @@ def export(model: Path, to: str, out: Path | None, precision: str) -> None:
         for text in writing.write(reading.frames, to, target):
             click.echo(f"{model}: {text}", err=True)
     else:
+        from .interop.export import FORMS
         from .interop.export import export as write
 
-        target = write(model, to, out or model.with_suffix(f".{to}.pt"), precision)
+        target = write(model, to, out or model.with_suffix(f".{to}{FORMS[to]}"), precision)
     click.echo(str(target))
 
 
