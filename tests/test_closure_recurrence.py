@@ -10,7 +10,8 @@ import torch
 from scalebridge.engine import runtime
 from scalebridge.engine.errors import GuardError, InputError
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC, Sides, Wall
-from scalebridge.engine.gas.equations.recurrence import maxwellian, recurrence_world
+from scalebridge.engine.gas.equations.line import to_raw
+from scalebridge.engine.gas.equations.recurrence import recurrence_world
 from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.material import Gas
 from scalebridge.engine.gas.scheme.finite_volume import MomentWorld
@@ -35,6 +36,11 @@ from scalebridge.models.closures.recurrence import (
 @pytest.fixture(scope="module", autouse=True)
 def cpu() -> None:
     runtime.start("cpu")
+
+
+def maxwellian(rho, u, theta):
+    """Raw moments of a gas in equilibrium."""
+    return to_raw(torch.stack([rho, u, theta], -1), 5)
 
 
 def beams(seed: int = 0, count: int = 5, rows: int = 40) -> tuple[np.ndarray, np.ndarray]:

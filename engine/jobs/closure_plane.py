@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...models.closures.contract import Closure
 from ...models.closures.face import FaceClosure
 from ..errors import InputError
 from ..gas.closures.directional import DirectionalClosure
-from ..gas.equations.hermite import GridClosure
 from ..learn.comparison import cost_figure, error_figures
 from ..learn.explorers import planes
 from ..learn.plane_models import PlaneRun, run_plane
@@ -29,7 +29,7 @@ class PlaneComparison:
 
     scenario: ClosurePlaneScenario
     order: int
-    closures: Mapping[str, GridClosure | None]
+    closures: Mapping[str, Closure | None]
 
     @staticmethod
     def of(
@@ -40,7 +40,7 @@ class PlaneComparison:
         Raises:
             InputError: a model is no :class:`FaceClosure`, or of another order.
         """
-        closures: dict[str, GridClosure | None] = {"hme": None}
+        closures: dict[str, Closure | None] = {"hme": None}
         orders = {members[0].config.order for members in modules.values()}
         if len(orders) > 1 or max(orders) > MOST:
             raise InputError(

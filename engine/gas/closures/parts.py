@@ -17,11 +17,13 @@ from typing import Annotated, Any, Literal
 from annotated_types import Gt, MinLen
 
 from ....models import card
+from ....models.closures.contract import Closure
 from ....models.closures.face import FaceClosure
 from ....models.closures.local import LocalClosure
+from ....models.closures.recurrence import CellClosure
 from ....models.parts import Family, part
 from ...errors import InputError
-from ..equations.hermite import Closure, Hermite, grad, roe, rusanov
+from ..equations.hermite import Hermite, grad, roe, rusanov
 from ..equations.recurrence import Recurrence
 from ..material import Gas
 from .directional import DirectionalClosure
@@ -95,7 +97,7 @@ class Learned:
             raise InputError(
                 f"model.closure.members: {len(modules)}; one realizable closure runs alone"
             )
-        return Recurrence(gas, modules[0])
+        return Recurrence(gas, CellClosure(modules[0]))
 
     def _faces(self, gas: Gas, order: int, modules: list[Any]) -> Hermite:
         alike = all(isinstance(module, FaceClosure) for module in modules)
@@ -150,16 +152,7 @@ def trained_knudsen(part_: Any, find: Find) -> tuple[float, float] | None:
 
 def on(equations: Any, device: Any) -> Any:
     """Return equations whose closure is on a device."""
-    closure = equations.closure
-    if isinstance(closure, ClosureEnsemble):
-        moved: Any = dataclasses.replace(
-            closure, members=[member.to(device) for member in closure.members]
-        )
-    elif isinstance(closure, DirectionalClosure):
-        moved = dataclasses.replace(closure, module=closure.module.to(device))
-    else:
-        moved = closure.to(device)
-    return dataclasses.replace(equations, closure=moved)
+    return dataclasses.replace(equations, closure=equations.closure.to(device))
 
 
 MOMENT_CLOSURES = Family(

@@ -29,6 +29,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ....models.closures.contract import ClosureOutput
 from ...errors import InputError
 from ..boundaries import (
     End,
@@ -43,7 +44,7 @@ from ..boundaries import (
 from ..faces import AtFace
 from ..grid import Grid
 from ..material import Gas
-from ..observe import check_initial, extrema, refuse_unphysical, unphysical
+from ..observe import check_initial, entropy, extrema, watch
 
 GAMMA = 1.0 - math.sqrt(0.5)
 DELTA = 1.0 - 1.0 / (2.0 * GAMMA)
@@ -105,7 +106,8 @@ class Rows:
         axis: of the grid.
         spacing: width of a cell.
         periodic: whether the last face is the first one.
-        given: what a closure of the whole grid said, padded by a cell at either end.
+        said: what a closure that was asked in the cells of the whole grid said, at the
+            faces; ``inside`` is its own value.
     """
 
     w: Tensor
@@ -115,7 +117,7 @@ class Rows:
     axis: int
     spacing: float
     periodic: bool
-    given: tuple[Tensor, ...] | None = None
+    said: ClosureOutput | None = None
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,7 @@ class Equations(Protocol):
         ...
 
     def observe(self, w: Tensor, dim: int) -> dict[str, Tensor]:
-        """Return stress, heat flux, entropy and what is particular to the equations."""
+        """Return stress, heat flux and what is particular to the equations."""
         ...
 
 
@@ -321,14 +323,10 @@ class MomentWorld:
         new = relaxed(moved, GAMMA * dt, self.cell_knudsen)
         away = state.fallbacks + fallbacks[0], state.outside + fallbacks[1]
         after = MomentState(new, *away, state.step + 1, state.time + dt)
-        if not self.check:
-            return after
-        w, eq = self.equations.primitive(new.detach()), self.equations
-        temperature = torch.stack([w[:, i] for i in eq.positive[1:]]).amin(0)
-        if new.is_cuda:
-            bad = unphysical(w[:, 0], temperature)[:, None]
-            return replace(after, moments=new.masked_fill(bad, math.nan))
-        refuse_unphysical(int(after.step), w[:, 0], temperature, eq.remedy, after)
+        if self.check:
+            w, eq = self.equations.primitive(new.detach()), self.equations
+            temperature = torch.stack([w[:, i] for i in eq.positive[1:]]).amin(0)
+            watch(new, w[:, 0], temperature, eq.remedy, after)
         return after
 
     @cached_property
@@ -340,14 +338,15 @@ class MomentWorld:
     def rates(self, moments: Tensor, time: float = 0.0) -> tuple[Tensor, Tensor]:
         """Return the transport part of ``dU/dt`` and the fallbacks of a transport."""
         eq, w = self.equations, self.equations.primitive(moments)
-        said = eq.on_grid(w, self) if hasattr(eq, "on_grid") else None
+        said = eq.in_cells(w, self) if hasattr(eq, "in_cells") else None
         total: Tensor | float = 0.0
         count = moments.new_zeros(2, len(moments))
+        if said is not None and said.away is not None:
+            count = said.away.to(count).flatten(2).sum(2)
         for axis, pair in enumerate(self._ends):
             rows = self.rows(w.movedim(2 + axis, -1), axis, time)
             if said is not None:
-                parts = tuple(self._padded_once(x, axis) for x in said.fields)
-                rows = replace(rows, given=parts)
+                rows = replace(rows, said=self._facing(said, axis))
             found = eq.transport(rows)
             change = torch.diff(self._sealed(found.flux, pair), dim=-1)
             if found.rest is not None:
@@ -357,9 +356,17 @@ class MomentWorld:
             if found.fallbacks is not None:
                 count = count + found.fallbacks
         assert isinstance(total, Tensor)
-        if said is not None:
-            count = count + said.fallback.to(count).flatten(2).sum(2)
         return total, count
+
+    def _facing(self, said: ClosureOutput, axis: int) -> ClosureOutput:
+        """What was said in the cells, at the faces along an axis."""
+        flux, blend, inside = said.flux, said.blend, None
+        if flux is not None:
+            flux = self._at_faces(flux, axis)
+        if blend is not None:
+            inside = blend.movedim(1 + axis, -1)
+            blend = self._at_faces(blend[:, None], axis)[:, 0]
+        return ClosureOutput(flux, blend, inside=inside)
 
     def rows(self, w: Tensor, axis: int, time: float = 0.0) -> Rows:
         """Return cells and faces of ``w [batch, N, ..., cells]`` along an axis."""
@@ -388,15 +395,15 @@ class MomentWorld:
         """The Knudsen number at the faces, the last axis being ``axis``."""
         if self.knudsen.dim() == 1:
             return self.cell_knudsen
-        kn = self._padded_once(self.knudsen[:, None], axis)[:, 0]
-        return 0.5 * (kn[..., 1:] + kn[..., :-1])
+        return self._at_faces(self.knudsen[:, None], axis)[:, 0]
 
-    def _padded_once(self, values: Tensor, axis: int) -> Tensor:
-        """``[batch, n, *cells]`` with ``axis`` last, and one cell more at both ends."""
+    def _at_faces(self, values: Tensor, axis: int) -> Tensor:
+        """``[batch, n, *cells]`` with ``axis`` last, as means at the faces."""
         x = values.movedim(2 + axis, -1)
         ends = x[..., :1], x[..., -1:]
         low, high = ends[::-1] if self.sides[axis].periodic else ends
-        return torch.cat([low, x, high], -1)
+        x = torch.cat([low, x, high], -1)
+        return 0.5 * (x[..., 1:] + x[..., :-1])
 
     @cached_property
     def _moving(self) -> bool:
@@ -467,6 +474,7 @@ class MomentWorld:
             "density": rho,
             "velocity": u,
             "temperature": theta,
+            "entropy": entropy(rho, theta, eq.gas.dimension),
             "mass": volume * rho.sum(space),
             "momentum": volume * (rho[..., None] * u).sum(space),
             "energy": volume * energy.sum(space),
@@ -481,10 +489,3 @@ class MomentWorld:
 def places(at: tuple[int, ...], device: torch.device) -> Tensor:
     """Return some places of w as an index, made once."""
     return torch.tensor(at, device=device)
-
-
-def entropy(density: Tensor, temperature: Tensor, dimension: int) -> Tensor:
-    """Return that of a gas in equilibrium, ``rho (D/2 (ln T + 1 + ln 2 pi) - ln rho)``."""
-    constant = 0.5 * dimension * (1.0 + math.log(2 * math.pi))
-    warm = 0.5 * dimension * temperature.clamp(min=1e-30).log()
-    return density * (warm - density.clamp(min=1e-30).log() + constant)
