@@ -8,7 +8,7 @@ velocities leave ripples as large as the signal; all averaged to 100 cells).
 
 Every error is divided by the signal, the departure of the kinetic answer from its mean at
 that time: the answer "uniform gas" has error 1. Ten families that no training may use stand
-in :mod:`engine.learn.explorers.unseen`.
+in :mod:`engine.gas.flows.unseen`.
 """
 
 import itertools
@@ -29,6 +29,7 @@ from scalebridge.engine import runtime
 from scalebridge.engine.bench import Recorder
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC
 from scalebridge.engine.gas.closures.directional import DirectionalClosure
+from scalebridge.engine.gas.closures.parts import read as load
 from scalebridge.engine.gas.equations.hermite import (
     Closure,
     grad,
@@ -36,14 +37,15 @@ from scalebridge.engine.gas.equations.hermite import (
     hyperbolic,
 )
 from scalebridge.engine.gas.equations.line import conserved, from_raw, primitive, to_raw
+from scalebridge.engine.gas.flows import fronts, planes
+from scalebridge.engine.gas.flows import lines as flows
+from scalebridge.engine.gas.flows.lines import sample_times
+from scalebridge.engine.gas.flows.unseen import FAMILIES, Case
+from scalebridge.engine.gas.flows.unseen import KNUDSEN as NUMBERS
 from scalebridge.engine.gas.material import Gas
 from scalebridge.engine.gas.scheme.finite_volume import koren
 from scalebridge.engine.gas.scheme.positivity import PositivityFallback
-from scalebridge.engine.jobs.closure import load, load_realizable, sample_times
 from scalebridge.engine.learn import comparison, linear_response
-from scalebridge.engine.learn.explorers import flows, fronts, planes
-from scalebridge.engine.learn.explorers.unseen import FAMILIES, Case
-from scalebridge.engine.learn.explorers.unseen import KNUDSEN as NUMBERS
 from scalebridge.engine.learn.plane_models import run_plane
 from scalebridge.engine.learn.shock_models import (
     KNUDSEN,
@@ -928,7 +930,7 @@ def shock(record: Recorder, quick: bool) -> None:
         "realizable, analytic baseline": partial(realizable, closure=geometric),
     }
     tried = {name: shock_run(some, true, cells, until, run) for name, run in rest.items()}
-    group = [load_realizable(path) for path in SHOCKED if path.exists()]
+    group = [load(path) for path in SHOCKED if path.exists()]
     ours = [
         shock_run(some, true, cells, until, runner(m)) for m in group[: 1 if quick else 3]
     ]

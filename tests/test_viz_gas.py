@@ -186,7 +186,7 @@ def test_no_text_is_cut_off_at_the_border():
 
 
 CLOSURE = {
-    "kind": "closure", "title": "Waves", "times": [0.1, 1.0], "pictured": 1,
+    "kind": "gas", "title": "Waves", "time": {"end": 1.0, "compared": [0.1, 1.0]},
 }  # fmt: skip
 MODELS = ("kinetic", "euler", "hme", "learned")
 
@@ -219,12 +219,12 @@ def closure(tmp_path):
 
 def test_closures_are_compared_under_their_names(closure):
     group = closure.groups()[""]
-    panels = gas.closure_panels(group, CLOSURE["times"], 1)
+    panels = gas.closure_panels(group, CLOSURE["time"]["compared"], 1)
     assert [panel.title for panel in panels] == ["t = 0.1", "t = 1"]
     assert panels[0].x == "position [L]"
     assert panels[0].y == "density [ρ₀]"
     assert [c.label for c in panels[0].curves] == [names.model(name) for name in MODELS]
-    errors = gas.closure_errors(group, CLOSURE["times"])
+    errors = gas.closure_errors(group, CLOSURE["time"]["compared"])
     assert errors[0].x == "Knudsen number"
     assert np.allclose(errors[0].curves[0].x, np.logspace(-3, 1, 4))
 
@@ -237,7 +237,7 @@ def test_a_knudsen_number_that_varies_in_space_is_drawn(tmp_path):
         store.create_array("profile_kinetic", data=np.ones((3, 1, 16, 3)))
         store.create_array("errors_hme", data=np.ones((1, 3, 3)))
     group = Record(tmp_path / "run").groups()[""]
-    panels = gas.closure_panels(group, CLOSURE["times"], 1)
+    panels = gas.closure_panels(group, CLOSURE["time"]["compared"], 1)
     assert panels[-1].y == "knudsen"
     assert panels[-1].scale == "log"
     assert gas.closure_errors(group)[0].x == "flow"

@@ -24,12 +24,12 @@ from ..gas.equations.fluid import FluidWorld
 from ..gas.equations.hermite import Closure, Dissipation, hermite_world, hyperbolic, roe
 from ..gas.equations.line import conserved, from_raw, primitive
 from ..gas.equations.recurrence import recurrence_world
+from ..gas.flows.lines import DECADES, Flow, averaged, box, flows, knudsen_numbers, solve
 from ..gas.grid import Grid
 from ..gas.material import Gas
 from ..gas.scheme.finite_volume import koren
 from ..gas.scheme.positivity import PositivityFallback
 from ..protocols import Figure
-from .explorers.flows import DECADES, Flow, averaged, box, flows, knudsen_numbers, solve
 from .trainers.closure import moment_error, steps_between
 
 TIMES = (0.0, 0.1, 0.3, 1.0)
@@ -81,7 +81,7 @@ def reference(
     nodes: int = 120,
     coarse: int = 100,
 ) -> Reference:
-    """Solve the kinetic equation for some flows; see :func:`.explorers.flows.solve`."""
+    """Solve the kinetic equation for some flows; see :func:`..gas.flows.lines.solve`."""
     raw = solve(some, times, cells, nodes, coarse)
     return Reference(raw, knudsen_numbers(some, box(coarse)), tuple(times))
 

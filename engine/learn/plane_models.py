@@ -12,8 +12,8 @@ from ...models.closures.contract import Closure
 from ..errors import GuardError
 from ..gas.boundaries import ALL_PERIODIC
 from ..gas.equations.hermite import hermite_world
+from ..gas.flows import planes
 from ..gas.scheme.finite_volume import koren
-from .explorers import planes
 from .trainers.closure import steps_between
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Gt, MinLen
+from annotated_types import Gt
 
 from ....models import card
 from ....models.closures.contract import Closure
@@ -30,6 +30,9 @@ from .directional import DirectionalClosure
 from .ensemble import ClosureEnsemble
 
 Find = Callable[[Path], Path]
+
+EXAMPLE = "models/closure_local_0.safetensors"
+"""Shipped weights for a gas with one velocity dimension."""
 
 DIRECTIONAL = 6
 """Highest order that the eight directions of the plane determine."""
@@ -63,14 +66,38 @@ class Grad:
 
 
 @part
+class Realizable:
+    """Six moments that always belong to a gas, with an analytic baseline; no walls."""
+
+    kind: Literal["realizable"] = "realizable"
+
+    def equations(self, gas: Gas, order: int | None, find: Find) -> Recurrence:
+        """Return the equations.
+
+        Raises:
+            InputError: another order than 5, or more than one velocity dimension.
+        """
+        if order not in (None, 5):
+            raise InputError(f"model.order: {order}; realizable moments have order 5")
+        return Recurrence(gas)
+
+
+@part
 class Learned:
     """Closures from their files; several answer together and close where they disagree."""
 
-    members: Annotated[tuple[Path, ...], MinLen(1)]
-    """Weights (NAME.safetensors, with NAME.json beside it)."""
+    members: tuple[Path, ...] = ()
+    """Weights (NAME.safetensors, with NAME.json beside it), at least one."""
     tolerance: Annotated[float, Gt(0)] = 0.05
     """Spread over the members at which the correction is halved."""
     kind: Literal["learned"] = "learned"
+
+    def __post_init__(self) -> None:
+        if not self.members:
+            raise ValueError(
+                "members: which weights? write closure = {kind = 'learned', members = "
+                f"['{EXAMPLE}']}}, several to answer together"
+            )
 
     def equations(self, gas: Gas, order: int | None, find: Find) -> Any:
         """Return Hermite moments with the closure, or six realizable moments.
@@ -161,6 +188,7 @@ MOMENT_CLOSURES = Family(
     {
         "hyperbolic": "parts:Hyperbolic",
         "grad": "parts:Grad",
+        "realizable": "parts:Realizable",
         "learned": "parts:Learned",
     },
 )

@@ -41,6 +41,7 @@ from torch import Tensor
 from ....models.closures.contract import Closure, ClosureOutput, FaceStencil
 from ...errors import InputError
 from ..boundaries import WallAt, component
+from ..initial.families import expansion, totals
 from ..material import Gas
 from ..scheme.finite_volume import MomentWorld, Rows, Transport
 
@@ -455,6 +456,19 @@ class Hermite:
         first = torch.cat([density[:, None], u], 1)
         w = first.new_zeros(len(density), len(b.indices), *density.shape[1:])
         w[:, : 1 + axes], w[:, b.diagonal] = first, temperature[:, None]
+        return w
+
+    def mixed(self, density: Tensor, velocity: Tensor, temperature: Tensor) -> Tensor:
+        """Return w of Maxwellians that are added up along the first axis."""
+        b = self.basis(density)
+        whole = totals((density, velocity, temperature), b.axes)
+        w = self.equilibrium(whole.density, whole.velocity, whole.temperature)
+        shift, excess = velocity - whole.velocity, temperature - whole.temperature
+        along = [expansion(self.order, shift[..., d], excess) for d in range(b.axes)]
+        for i, a in enumerate(b.indices[1 + b.axes :], start=1 + b.axes):
+            each = (line[n] for line, n in zip(along, a, strict=True))
+            f = (density * math.prod(each, start=torch.ones(()).to(density))).sum(0)
+            w[:, i] = f if i not in b.low else w[:, i] + 2.0 * f / w[:, 0]
         return w
 
     def thermal(self, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:

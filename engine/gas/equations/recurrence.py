@@ -81,6 +81,11 @@ class Recurrence:
         w = [density, velocity[..., 0], temperature, none, 2.0 * temperature, none]
         return torch.stack(w, 1)
 
+    def mixed(self, density: Tensor, velocity: Tensor, temperature: Tensor) -> Tensor:
+        """Return w of Maxwellians that are added up along the first axis."""
+        parts = torch.stack([density, velocity[..., 0], temperature], -1)
+        return coefficients(to_raw(parts, 5).sum(0)).movedim(-1, 1)
+
     def thermal(self, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return density, velocity and temperature."""
         return w[:, 0], w[:, 1, ..., None], w[:, 2]

@@ -12,13 +12,14 @@ from ....models import card
 from ....models.closures.face import FaceClosure, FaceForm
 from ....models.closures.local import LocalForm
 from ... import runtime
+from ...gas.flows import fronts
+from ...gas.flows import lines as flows
+from ...gas.flows.lines import sample_times
 from ...protocols import Check, Figure, Outcome
 from ...run import Reporter
 from ...rundir import RunFolder
 from ...schema.base import Common
 from ...schema.closure import ClosureTrainScenario, FamilySection
-from ..explorers import flows, fronts
-from ..explorers.flows import sample_times
 from . import closure as training
 
 SHOCK_TIMES = (0.0, 0.3, 0.7, 1.5, 3.0, 5.0, 8.0)

@@ -1,0 +1,1 @@
+"""Random and standard flows that train and test closures."""
