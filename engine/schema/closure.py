@@ -94,6 +94,12 @@ class ClosureTrainScenario(Common):
     @model_validator(mode="after")
     def _one_resolution(self) -> Self:
         form = self.model
+        own = [n for n in ("linear", "rolled", "polish", "unrolled") if getattr(self, n)]
+        if form.dimension > 1 and (own or self.fronts is not None):
+            raise ValueError(
+                f"model.dimension: {form.dimension}; {', '.join([*own, 'fronts'])} belong "
+                "to gases with one velocity dimension: set the numbers to 0, leave fronts out"
+            )
         if not isinstance(form, FaceForm):
             return self
         if form.resolution not in (FaceForm.resolution, 1.0 / self.cells):

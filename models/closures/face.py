@@ -202,6 +202,8 @@ class FaceForm:
     kind: Literal["face_closure"] = "face_closure"
 
     contract: ClassVar = "faces"
+    dimension: ClassVar = 1
+    prandtl: ClassVar = 1.0
 
     def __post_init__(self) -> None:
         if self.order < 4:
