@@ -98,7 +98,7 @@ class ClosureTrainScenario(Common):
         if form.dimension > 1 and (own or self.fronts is not None):
             raise ValueError(
                 f"model.dimension: {form.dimension}; {', '.join([*own, 'fronts'])} belong "
-                "to gases with one velocity dimension: set the numbers to 0, leave fronts out"
+                "to gases with one velocity dimension: set them to 0, leave fronts out"
             )
         if not isinstance(form, FaceForm):
             return self

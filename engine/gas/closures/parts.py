@@ -26,6 +26,7 @@ from ...errors import InputError
 from ..equations.hermite import Hermite, grad, roe, rusanov
 from ..equations.recurrence import Recurrence
 from ..material import Gas
+from .axial import AxialClosure
 from .directional import DirectionalClosure
 from .ensemble import ClosureEnsemble
 
@@ -132,6 +133,20 @@ class Learned:
             raise InputError(
                 "model.closure.members: an ensemble takes local_closure or face_closure"
             )
+        learned_in = {_gas_of(module) for module in modules if alike}
+        if alike and gas.dimension > 1 and learned_in == {_gas_of(gas)}:
+            if len(modules) > 1:
+                raise InputError(
+                    f"model.closure.members: {len(modules)}; with gas.dimension = "
+                    f"{gas.dimension} one closure runs alone"
+                )
+            return Hermite(gas, order, AxialClosure(modules[0].float()))
+        if alike and learned_in - {(1, 1.0)}:
+            told = ", ".join(f"{d} and {p:g}" for d, p in sorted(learned_in))
+            raise InputError(
+                f"model.closure: learned with gas.dimension and gas.prandtl {told}; "
+                f"here {gas.dimension} and {gas.prandtl:g}"
+            )
         if gas.dimension == 1:
             closure = ClosureEnsemble(modules, self.tolerance)
             return Hermite(gas, order, closure if len(modules) > 1 else modules[0])
@@ -147,6 +162,12 @@ class Learned:
                 f"{DIRECTIONAL} or less (here {len(modules)} of order {order})"
             )
         return Hermite(gas, order, DirectionalClosure(modules[0].float()))
+
+
+def _gas_of(some: Any) -> tuple[int, float]:
+    """Velocity dimensions and Prandtl number of a gas, or of that of a closure."""
+    has = getattr(some, "config", some)
+    return has.dimension, round(has.prandtl, 4)
 
 
 def read(path: Path) -> Any:

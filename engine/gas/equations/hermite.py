@@ -406,12 +406,17 @@ class Hermite:
     closure: Closure | None = None
     dissipation: Dissipation = roe
 
-    dims = (1, 2, 3)
     remedy = "lower the cfl, use fewer moments, or take the kinetic model"
 
     def __post_init__(self) -> None:
         if self.order < 3:
             raise InputError(f"hermite.order: {self.order}; at least 3 (for less: euler)")
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """Space dimensions: a closure that is asked at faces knows lines alone."""
+        lines = self._at_faces and self.gas.dimension > 1
+        return (1,) if lines else (1, 2, 3)
 
     @property
     def name(self) -> str:
@@ -536,21 +541,27 @@ class Hermite:
 
     def _said(self, rows: Rows) -> ClosureOutput:
         """What the closure says at the faces of a row."""
-        if self.closure in (None, hyperbolic) or self.gas.dimension > 1:
+        if self.closure in (None, hyperbolic) or not self._at_faces:
             return rows.said or ClosureOutput()
-        return self.closure(self.stencil(rows))
+        return self.closure(self.stencil(rows))  # type: ignore[misc]
+
+    @property
+    def _at_faces(self) -> bool:
+        """Whether the closure is asked at the faces of a row."""
+        return self.gas.dimension == 1 or getattr(self.closure, "at_faces", False)
 
     def stencil(self, rows: Rows) -> FaceStencil:
-        """Return what a closure sees of a row, with one velocity dimension."""
+        """Return what a closure sees of a row."""
+        rho, _, theta = self.thermal(0.5 * (rows.w[..., 1:-2] + rows.w[..., 2:-1]))
+        rho, theta = rho.clamp(min=1e-9), theta.clamp(min=1e-9)
+        tau = self.gas.relaxation_time(rows.knudsen, rho, theta)
         w = rows.w.movedim(1, -1).contiguous()
         low, high = w[:, 1:-2], w[:, 2:-1]
-        mean = (0.5 * (low + high)).clamp(min=1e-9)
-        tau = self.gas.relaxation_time(rows.knudsen, mean[..., 0], mean[..., 2])
         return FaceStencil(low, high, w[:, 2:-2], tau, rows.spacing, rows.periodic)
 
     def in_cells(self, w: Tensor, world: MomentWorld) -> ClosureOutput | None:
         """Ask a closure of several velocity dimensions, in the cells."""
-        if not self.learned or self.gas.dimension == 1:
+        if not self.learned or self._at_faces:
             return None
         rho, _, theta = self.thermal(w)
         tau = self.gas.relaxation_time(world.cell_knudsen, rho, theta).expand_as(rho)

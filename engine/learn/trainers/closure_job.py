@@ -111,12 +111,10 @@ class ClosureTraining:
                 )
             )  # fmt: skip
             kn = some.knudsen_numbers(flows.box(s.cells))
-            numbers.append(torch.stack([c * kn for c in axial.COSINES]))
+            numbers.append(torch.stack([c * kn for c in axial.COSINES], 1).flatten(0, 1))
         return {
             f"raw{number}": torch.cat([r.movedim(2, 1).flatten(1, 2) for r in raw], 1),
-            f"knudsen{number}": torch.cat(
-                [n.transpose(0, 1).flatten(0, 1) for n in numbers]
-            ),
+            f"knudsen{number}": torch.cat(numbers),
             f"times{number}": torch.tensor(times, dtype=torch.float64),
         }
 
