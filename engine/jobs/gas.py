@@ -352,7 +352,8 @@ def _hermite(model: HermiteModel, scenario: GasScenario, p: Problem, base: Path)
         equations = on(equations, torch.device(scenario.device))
     name = model.limiter or ("koren" if learned else "van_leer")
     limiter = {"koren": koren, "van_leer": van_leer}[name]
-    run = _moments(equations, model.cfl, scenario, p, limiter=limiter)
+    once = learned and model.closure.asked == "step"
+    run = _moments(equations, model.cfl, scenario, p, limiter=limiter, once=once)
     return replace(run, trained=trained_knudsen(model.closure, find))
 
 

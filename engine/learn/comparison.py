@@ -167,6 +167,7 @@ def run_moments(
     dissipation: Dissipation = roe,
     dtype: torch.dtype = torch.float64,
     after: Callable[[Tensor], Tensor] | None = None,
+    once: bool = False,
 ) -> Run:
     """Run the moment equations from the start of a reference.
 
@@ -179,12 +180,13 @@ def run_moments(
         dtype: f64 or f32.
         after: what becomes of the moments at the end of every step, for moments that are
             themselves learned.
+        once: ask the closure once a step.
     """
     start = from_raw(true.raw[0], order).to(dtype)
     cells = start.shape[1]
     world = hermite_world(
         *_line(true), true.knudsen, order, _longest(courant, true), closure, dissipation,
-        limiter=koren, dtype=dtype, check=False,
+        limiter=koren, dtype=dtype, check=False, once=once,
     )  # fmt: skip
     state = world.start(start.movedim(-1, 1))
     found, total, begun = [state.moments], 0, time.process_time()

@@ -537,11 +537,12 @@ class Hermite:
         rest = inside.view_as(begin) + 0.5 * (jump - smear)[..., 1:]
         rest = rest + 0.5 * (jump + smear)[..., :-1]
         away = None if said.away is None else said.away.to(rest).sum(-1)
-        return Transport(through.unflatten(2, lead), rest, away)
+        return Transport(through.unflatten(2, lead), rest, away, said)
 
     def _said(self, rows: Rows) -> ClosureOutput:
         """What the closure says at the faces of a row."""
-        if self.closure in (None, hyperbolic) or not self._at_faces:
+        known = rows.said is not None or not self._at_faces
+        if known or self.closure in (None, hyperbolic):
             return rows.said or ClosureOutput()
         return self.closure(self.stencil(rows))  # type: ignore[misc]
 
