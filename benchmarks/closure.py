@@ -37,7 +37,7 @@ from scalebridge.engine.gas.equations.hermite import (
     hyperbolic,
 )
 from scalebridge.engine.gas.equations.line import conserved, from_raw, primitive, to_raw
-from scalebridge.engine.gas.flows import fronts, planes
+from scalebridge.engine.gas.flows import HELD_OUT, fronts, planes
 from scalebridge.engine.gas.flows import lines as flows
 from scalebridge.engine.gas.flows.lines import sample_times
 from scalebridge.engine.gas.flows.unseen import FAMILIES, Case
@@ -165,7 +165,7 @@ def fresh(record: Recorder, quick: bool) -> None:
         if not record.wants(*(f"{family}_{tag}_fresh" for tag in TAGS)):
             continue
         count, cells = (4, 100) if quick else (16, 200 if family == "wave" else 400)
-        some = flows.flows(family, flows.HELD_OUT, count, 1000)
+        some = flows.flows(family, HELD_OUT, count, 1000)
         true = comparison.reference(some, (0.0, 0.1, 0.3), cells=cells)
         runs = [comparison.run_moments(true, ORDER, m) for m in learned]
         judged(record, family, "_fresh", true, runs, goals)
@@ -406,7 +406,7 @@ def stability(record: Recorder, quick: bool, flows_each: int = 1000) -> None:
 
 def starts(family: str, first: int, count: int, cells: int) -> torch.Tensor:
     """Return w of held-out flows at the start, ``[flows, cells, order + 1]``."""
-    some = flows.flows(family, flows.HELD_OUT, count, first)
+    some = flows.flows(family, HELD_OUT, count, first)
     world, f = flows.kinetic(some, cells, 72, 7.2)
     return from_raw(world.raw_moments(world.start(f), ORDER), ORDER)
 
@@ -449,7 +449,7 @@ def blown_up(
 
 def transfer(record: Recorder) -> None:
     """Record how the error changes from 100 to 200 and 400 cells (mix, t = 0.3)."""
-    some = flows.flows("mix", flows.HELD_OUT, 8)
+    some = flows.flows("mix", HELD_OUT, 8)
     true = comparison.reference(some, (0.0, 0.3), 400, 100, 400)
     closure = modules()[0]
     found = []
@@ -518,7 +518,7 @@ def cost(record: Recorder, quick: bool) -> None:
         at = list(range(decade, len(true.knudsen), flows.DECADES))
         some = replace(true, raw=true.raw[:, at], knudsen=true.knudsen[at])
         rows = macroscopic(some, module)
-        every = [flows.flow("mix", flows.HELD_OUT, k) for k in at]
+        every = [flows.flow("mix", HELD_OUT, k) for k in at]
         sizes = itertools.product((25, 50, 100), (10, 14, 18, 24, 36), (4.5, 6.0))
         kinetic = [kinetic_run(every, some, *size) for size in sizes]
         ours = next(row for row in rows if row["model"] == "learned")
@@ -770,7 +770,7 @@ def plane(record: Recorder, quick: bool) -> None:
     """
     cells, nodes, until = (16, 20, 0.1) if quick else (48, 32, 0.3)
     times = (0.0, 0.1, until) if until > 0.1 else (0.0, until)
-    some = planes.flows(flows.HELD_OUT, 4)
+    some = planes.flows(HELD_OUT, 4)
     parts = [planes.solve([one], times, 2 * cells, nodes, cells, 5) for one in some]
     raw = torch.cat(parts, 1)
     true = torch.stack([on_blocks(planes.conserved(each)) for each in raw])
@@ -847,7 +847,7 @@ def reference(record: Recorder, quick: bool) -> None:
     for family in GOALS:
         true = held_out(family).until(0.1 if quick else 1.0)
         cells, nodes = REFERENCE[family]
-        some = flows.flows(family, flows.HELD_OUT, 4)
+        some = flows.flows(family, HELD_OUT, 4)
         exact = true.moments(3)[:, :4]
         tried = [(cells // 2, nodes, 4), (cells, 4 * nodes // 3, 4)]
         miss = torch.zeros(len(true.times), 4, dtype=torch.float64)

@@ -22,12 +22,12 @@ from ..gas.equations.state_equation import IdealGas
 from ..gas.forcing import Forced, Kick, check_rest
 from ..gas.grid import Grid
 from ..gas.initial.base import Start
-from ..gas.initial.families import samples
 from ..gas.initial.shocks import Shock
 from ..gas.kinetic import adequacy
 from ..gas.kinetic.velocities import Velocities
 from ..gas.kinetic.world import KineticWorld
 from ..gas.material import Gas
+from ..gas.mixture import samples
 from ..gas.observe import on_host, positivity_guard, relative_drift
 from ..gas.pacing import Paced
 from ..gas.problem import Problem

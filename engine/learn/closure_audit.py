@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ...models.card import save_module
-from ..gas.flows.lines import DECADES, HELD_OUT
+from ..gas.flows import HELD_OUT
+from ..gas.flows.lines import DECADES
 from ..protocols import Committee, Outcome
 from ..rundir import RunFolder
 from .audit import Figures, audit_checks, audit_figures

@@ -41,8 +41,8 @@ from torch import Tensor
 from ....models.closures.contract import Closure, ClosureOutput, FaceStencil
 from ...errors import InputError
 from ..boundaries import WallAt, component
-from ..initial.families import expansion, totals
 from ..material import Gas
+from ..mixture import expansion, totals
 from ..scheme.finite_volume import MomentWorld, Rows, Transport
 
 SONIC = 0.1

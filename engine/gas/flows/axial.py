@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from ..boundaries import ALL_PERIODIC
-from ..initial.families import Flows, samples
+from ..initial.families import Flows
 from ..kinetic.velocities import Velocities
 from ..kinetic.world import KineticWorld
 from ..material import Gas
+from ..mixture import samples
 from .lines import averaged, box
 
 COSINES = (1.0, 0.9, 0.75, 0.5, 0.25)

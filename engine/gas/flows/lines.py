@@ -208,7 +208,7 @@ def flow(family: str, seed: int, index: int, knudsen: float | None = None) -> Fl
 
     Args:
         family: wave, mix, jump, transition or wide.
-        seed: of the family; :data:`HELD_OUT` is the frozen test set.
+        seed: of the family; :data:`..HELD_OUT` is the frozen test set.
         index: which one; it also chooses the decade of the Knudsen number.
         knudsen: fixes the Knudsen number.
 

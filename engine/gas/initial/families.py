@@ -1,6 +1,5 @@
 """Random flows of one family: every system of the batch is a flow with its own Kn."""
 
-import math
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
@@ -8,33 +7,19 @@ from annotated_types import Ge, Le
 from torch import Tensor
 
 from ....models.parts import part
+from ..flows import HELD_OUT
 from ..grid import Grid
 from ..material import Gas
+from ..mixture import Mixture, totals
 from .base import Start, along_x
 
 if TYPE_CHECKING:
     from ..flows.lines import Flow
 
 Count = Annotated[int, Ge(1), Le(4096)]
-HELD_OUT = 20190413
-"""Seed of the frozen test flows; no training may use it."""
-
 LEAST, POINTS = 8, 1600
 """Points over which a cell is averaged, at least; and of the whole line, so that a jump
 lies at the same place on grids of 25 to 200 cells."""
-
-Mixture = tuple[Tensor, Tensor, Tensor]
-"""Density ``[parts, systems, *cells]``, velocity ``[..., 3]`` and temperature of
-Maxwellians that are added up."""
-
-
-def totals(some: Mixture, dimension: int) -> Start:
-    """Return density, velocity and temperature of a mixture."""
-    rho, u, theta = some
-    density = rho.sum(0)
-    mean = (rho[..., None] * u).sum(0) / density[..., None]
-    spread = (u - mean).square().sum(-1) / dimension
-    return Start(density, mean, (rho * (theta + spread)).sum(0) / density)
 
 
 @part
@@ -117,36 +102,3 @@ class PlaneFlows:
         all_fields = torch.stack([grid.average(each.fields, 2) for each in self.flows])
         rho, u, v, theta = all_fields.unbind(-1)
         return Start(rho, torch.stack([u, v, torch.zeros_like(u)], -1), theta)
-
-
-def expansion(powers: int, shift: Tensor, excess: Tensor) -> list[Tensor]:
-    """Return the Hermite coefficients 0 .. ``powers`` of a Maxwellian of unit mass.
-
-    In a frame where its mean is ``shift`` and its temperature ``excess`` above that of the
-    frame; their generating function is ``exp(shift t + excess t^2 / 2)``.
-    """
-    out = [torch.ones_like(shift)]
-    for n in range(1, powers + 1):
-        more = excess * out[n - 2] if n > 1 else 0.0
-        out.append((shift * out[n - 1] + more) / n)
-    return out
-
-
-def samples(some: Mixture, nodes: Tensor, dimension: int) -> Tensor:
-    """Return the sum of Maxwellians at velocities, ``[systems, parts, *cells, nodes]``.
-
-    With reduced directions the second part is their energy (Chu, Phys. Fluids 8, 1965).
-
-    Args:
-        some: the Maxwellians.
-        nodes: ``[nodes, V]``.
-        dimension: D.
-    """
-    axes, parts = nodes.shape[1], [0.0, 0.0]
-    for rho, u, theta in zip(*some, strict=True):
-        square = (nodes - u[..., None, :axes]).square().sum(-1)
-        bell = rho[..., None] / (2 * math.pi * theta[..., None]) ** (0.5 * axes)
-        f = bell * torch.exp(-0.5 * square / theta[..., None])
-        parts = [parts[0] + f, parts[1] + (dimension - axes) * theta[..., None] * f]
-    kept = parts if dimension > axes else parts[:1]
-    return torch.stack(kept, 1)  # type: ignore[arg-type]
