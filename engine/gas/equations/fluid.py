@@ -43,7 +43,7 @@ from ..boundaries import (
 from ..faces import AtFace, Value
 from ..grid import Grid
 from ..material import Gas
-from ..observe import check_initial, extrema, refuse_unphysical, unphysical
+from ..observe import check_initial, entropy, extrema, watch
 from ..solids import Body
 from .solids import FluidSolids
 from .state_equation import IdealGas
@@ -311,10 +311,7 @@ class FluidWorld:
         if self._ideal:
             fields = self.inside(w)
             rho, p = fields[:, 0], fields[:, -1]
-            if u.is_cuda:
-                self.inside(u).masked_fill_(unphysical(rho, p)[:, None], math.nan)
-            else:
-                refuse_unphysical(int(after.step), rho, p, REMEDY, after)
+            watch(self.inside(u), rho, p, REMEDY, after)
         return after
 
     def _clear_ghosts(self, u: Tensor) -> None:
@@ -672,9 +669,6 @@ class FluidWorld:
         heat = torch.zeros_like(u)
         if self.knudsen is not None:
             stress, heat = self._centred_transport(state, rho, temperature)
-        D = self.gas.dimension
-        safe_t, safe_r = temperature.clamp(min=1e-30), rho.clamp(min=1e-30)
-        constant = 0.5 * D * (1.0 + 1.8378770664093453)
         clipped = sum(extrema(rho, 1 + axis) for axis in range(dim)) / dim
         return {
             "density": rho,
@@ -682,7 +676,7 @@ class FluidWorld:
             "temperature": temperature,
             "stress": stress,
             "heat_flux": heat,
-            "entropy": rho * (0.5 * D * safe_t.log() - safe_r.log() + constant),
+            "entropy": entropy(rho, temperature, self.gas.dimension),
             "mass": totals[:, 0],
             "momentum": totals[:, 1:-1],
             "energy": totals[:, -1],
