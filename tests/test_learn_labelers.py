@@ -290,7 +290,8 @@ def test_density_functional_theory_labels_through_a_command(tmp_path, allowed):
     # plane waves are the same everywhere: nothing pulls the whole crystal
     assert float(label.forces.sum(0).abs().max()) < 0.05
     apart = cell.positions[1] - cell.positions[0] - 5.47 / 4
-    assert float(label.forces[1].numpy() @ apart) < 0  # back to where the crystal is symmetric
+    # back to where the crystal is symmetric
+    assert float(label.forces[1].numpy() @ apart) < 0
     assert (tmp_path / "calculations" / store.key(sample) / "gpaw.txt").exists()
 
 
