@@ -15,6 +15,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..gas.boundaries import sealed
 from ..gas.closures.parts import Learned, on, trained_knudsen
+from ..gas.collisions import tables
 from ..gas.equations.fluid import FluidWorld, courant_guard, stages_for, viscous_limit
 from ..gas.equations.grad13 import Grad13
 from ..gas.equations.hermite import roe, rusanov
@@ -24,7 +25,7 @@ from ..gas.grid import Grid
 from ..gas.kinetic import adequacy
 from ..gas.kinetic.velocities import Velocities
 from ..gas.kinetic.world import KineticWorld
-from ..gas.material import Gas
+from ..gas.material import Gas, TransportLaw
 from ..gas.observe import on_host, positivity_guard, relative_drift
 from ..gas.pacing import Paced
 from ..gas.problem import Problem
@@ -41,11 +42,13 @@ from ..schema.base import locate
 from ..schema.gas import (
     EulerModel,
     GasScenario,
+    GasSection,
     Grad13Model,
     HermiteModel,
     KineticModel,
     NsfModel,
     RelaxationScenario,
+    TransportGas,
 )
 
 FIELDS = ("density", "velocity", "temperature", "stress", "heat_flux", "entropy")
@@ -87,6 +90,10 @@ def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
     initial = scenario.initial
     if hasattr(initial, "located"):
         scenario = scenario.model_copy(update={"initial": initial.located(base)})
+    gas = scenario.gas
+    if isinstance(gas, TransportGas) and gas.file is not None:
+        gas = gas.model_copy(update={"file": locate(gas.file, base)})
+        scenario = scenario.model_copy(update={"gas": gas})
     cells, batch = math.prod(scenario.grid.cells), len(scenario.knudsen)
     copies = 12 * batch + 20  # of five fields: stages, fluxes, ghost cells
     check_memory(5.0 * copies * cells, torch.float64, "grid.cells, knudsen:")
@@ -134,17 +141,47 @@ def _named_apart(runs: list["Run"]) -> list["Run"]:
 def _problem(scenario: GasScenario, refine: int = 1) -> Problem:
     section, g = scenario.grid, scenario.gas
     grid = Grid(tuple(n * refine for n in section.cells), section.lower, section.upper)
-    gas = (
-        Gas.power_law(g.dimension, g.omega, g.prandtl)
-        if g.viscosity == "power_law"
-        else Gas.constant_time(g.dimension, g.prandtl)
-    )
+    gas = _law(g) if isinstance(g, GasSection) else Gas(3, g.prandtl or 2 / 3)
     sides = scenario.boundaries.sides(grid.dim)
     knudsen = torch.tensor(scenario.knudsen, dtype=torch.float64)
     gamma = getattr(scenario.model, "gamma", None) or gas.gamma
     end = scenario.time.end
     force = scenario.force
-    return Problem(grid, sides, gas, knudsen, gamma, scenario.initial, end, force)
+    problem = Problem(grid, sides, gas, knudsen, gamma, scenario.initial, end, force)
+    if isinstance(g, TransportGas):
+        return replace(problem, gas=gas.following(_tabulated(g, problem)))
+    return problem
+
+
+def _law(g: GasSection) -> Gas:
+    if g.viscosity == "power_law":
+        return Gas.power_law(g.dimension, g.omega, g.prandtl)
+    return Gas.constant_time(g.dimension, g.prandtl)
+
+
+def _tabulated(g: TransportGas, problem: Problem) -> TransportLaw:
+    """Return the tables of a gas; start and boundaries must lie inside.
+
+    Raises:
+        InputError: they do not, or the potential does not serve the range.
+    """
+    coldest, hottest, stopped = problem.temperatures()
+    if not 0 < coldest <= hottest < math.inf:
+        raise InputError(f"temperature {coldest:g} to {hottest:g}; must be positive")
+    ends = g.range or (0.5 * coldest * g.temperature, 2.0 * stopped * g.temperature)
+    if g.file is not None:
+        table = tables.read(g.file)
+    elif g.of is not None:
+        table = tables.of_published(g.of, *ends)
+    else:
+        table = tables.of_lennard_jones(float(g.epsilon), *ends)  # type: ignore[arg-type]
+    asked = sorted((coldest * g.temperature, g.temperature, hottest * g.temperature))
+    if not table.coldest <= asked[0] <= asked[2] <= table.hottest:
+        raise InputError(
+            f"gas: start and boundaries take {asked[0]:g} to {asked[2]:g} K, its tables "
+            f"serve {table.coldest:g} to {table.hottest:g} K"
+        )
+    return TransportLaw.of(table, g.temperature, g.prandtl)
 
 
 # -- worlds ------------------------------------------------------------------------------
@@ -443,6 +480,10 @@ class GasJob:
                 figures[name] = Figure(float(drift.amax()), note=note)
         checks = [*self._checks(figures), *model_checks(seen), *adequate]
         checks += _domain_checks(self.main, seen)
+        if (law := self.main.problem.gas.law) is not None:
+            frames = folder.store["fields/temperature"]
+            found = [torch.from_numpy(frames[k]) for k in range(frames.shape[0])]
+            checks.append(_table_check("", max(map(law.excess, found))))
         for name, note in NOTES.items():
             if name in seen:
                 figures[name] = Figure(float(seen[name].double().amax()), note=note)
@@ -483,10 +524,14 @@ class GasJob:
         self, folder: RunFolder, report: Reporter, run: Run, seen: Mapping[str, Tensor]
     ) -> tuple[dict[str, Figure], Mapping[str, Tensor], list[Check]]:
         report.say(f"compared with {run.name}, {run.steps} steps")
-        state, begun = run.start(), time.process_time()
-        for _ in range(run.steps):
-            state = run.world.step(state)
-        seconds = time.process_time() - begun
+        state, seconds, far, law = run.start(), 0.0, 1.0, run.problem.gas.law
+        for _ in range(self.frames):
+            begun = time.process_time()
+            for _ in range(run.steps // self.frames):
+                state = run.world.step(state)
+            seconds += time.process_time() - begun
+            if law is not None:
+                far = max(far, law.excess(run.world.observe(state)["temperature"]))
         found = on_host(run.world.observe(state))
         positivity_guard(REMEDY)(run.steps, state, found)
         group = folder.store.require_group(f"compare/{run.name}")
@@ -510,7 +555,10 @@ class GasJob:
         for name in ("complex_fraction", "complex_speed"):
             if name in found:
                 gaps[f"grad13_{name}"] = Figure(float(found[name].amax()), note=NOTES[name])
-        return gaps, found, _velocity_checks(run, state, run.name)
+        checks = _velocity_checks(run, state, run.name)
+        if law is not None:
+            checks.append(_table_check(run.name, far))
+        return gaps, found, checks
 
 
 def _velocity_checks(run: Run, state: Any, name: str = "") -> list[Check]:
@@ -519,6 +567,13 @@ def _velocity_checks(run: Run, state: Any, name: str = "") -> list[Check]:
     if not isinstance(world, KineticWorld):
         return []
     return list(adequacy.checks(world, state, run.problem.end, name))
+
+
+def _table_check(name: str, excess: float) -> Check:
+    """Whether all frames stayed inside the tables of viscosity and Prandtl number."""
+    note = "factor by which temperatures of the frames leave gas.range; 1: by none"
+    name = f"transport_{name}" if name else "transport_range"
+    return Check(name, "domain", excess, 1.0, note=note)
 
 
 def _domain_checks(run: Run, seen: Mapping[str, Tensor]) -> tuple[Check, ...]:

@@ -487,9 +487,10 @@ class FluidWorld:
         kn = self.knudsen.view(-1, *(1,) * dim)  # type: ignore[union-attr]
         t = fields[:, -1].clamp(min=1e-12)
         mu_cells = self.gas.viscosity(kn, w[:, 0].clamp(min=1e-12), t)
-        heat = 0.5 * (self.gas.dimension + 2) / self.gas.prandtl
+        ratio = 0.5 * (self.gas.dimension + 2) / self.gas.prandtl_at(t)
         for axis in range(dim):
             mu = _on_faces(mu_cells, axis, 1)
+            heat = _on_faces(ratio, axis, 1) if isinstance(ratio, Tensor) else ratio
             at_face = _on_faces(fields, axis, 2)
             d = [self._derivative(fields, axis, k) for k in range(dim)]
             divergence = sum(d[k][:, k] for k in range(dim))
@@ -548,7 +549,8 @@ class FluidWorld:
         for k in range(dim):
             if k != axis:
                 put(k, component(wall.velocity, k), VELOCITY_SLIP * reach / h)
-        put(dim, wall.temperature, TEMPERATURE_JUMP * reach / self.gas.prandtl / h)
+        jump = TEMPERATURE_JUMP * reach / self.gas.prandtl_at(t) / h
+        put(dim, wall.temperature, jump)
 
     # -- observations -----------------------------------------------------------------
 
@@ -618,8 +620,9 @@ class FluidWorld:
         eye = torch.eye(dim, dtype=mu.dtype, device=mu.device)
         spherical = (2.0 / self.gas.dimension) * trace[..., None, None] * eye
         stress = velocity + velocity.mT - spherical
-        heat = 0.5 * (self.gas.dimension + 2) / self.gas.prandtl
-        return -mu[..., None, None] * stress, -heat * mu[..., None] * gradient[..., dim, :]
+        heat = 0.5 * (self.gas.dimension + 2) / self.gas.prandtl_at(temperature)
+        kappa = heat * mu
+        return -mu[..., None, None] * stress, -kappa[..., None] * gradient[..., dim, :]
 
 
 def stages_for(time_step: float, limit: float) -> int:
@@ -640,7 +643,7 @@ def stages_for(time_step: float, limit: float) -> int:
 
 def viscous_limit(gas: Gas, grid: Grid, kn: Tensor, rho: Tensor, t: Tensor) -> float:
     """Return the longest stable explicit step of viscosity and conduction."""
-    factor = max(2.0, (gas.dimension + 2) / gas.dimension / gas.prandtl)
+    factor = max(2.0, (gas.dimension + 2) / gas.dimension / gas.prandtl_ends[0])
     diffusivity = float((factor * gas.relaxation_time(kn, rho, t) * t).amax())
     return 0.5 / (diffusivity * sum(1 / h**2 for h in grid.spacing))
 
