@@ -101,8 +101,8 @@ def test_heat_between_walls_follows_the_ordinary_differential_equation(tmp_path)
     }
     s = flow(
         gas, {"kind": "nsf"}, reference="fourier", boundaries={"x": ends}, initial=start,
-        grid={"cells": [20], "lower": [0.0], "upper": [1.0]}, knudsen=[0.1],
-        time={"end": 6.0, "frames": 1},
+        grid={"cells": [16], "lower": [0.0], "upper": [1.0]}, knudsen=[0.1],
+        time={"end": 3.0, "frames": 1},
     )  # fmt: skip
     out, seen = outcome_of(s, tmp_path / "run")
     assert out.figures["heat_error_slip"].value < 0.004

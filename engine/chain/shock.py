@@ -77,20 +77,28 @@ class ShockTube:
         powers = torch.stack([logs**k for k in range(DEGREE + 1)], 1)
         return torch.linalg.pinv(powers) @ ln_viscosity
 
-    def line(self, law: Tensor, prandtl: Tensor) -> LineKinetics:
-        """Return the kinetic equation between the two ends."""
+    def line(
+        self, law: Tensor, prandtl: Tensor, mach: Tensor | None = None
+    ) -> LineKinetics:
+        """Return the kinetic equation between the two ends.
+
+        Args:
+            law: coefficients of :meth:`law`.
+            prandtl: scalar.
+            mach: scalar that the ends follow, differentiable; else :attr:`mach`.
+        """
 
         def relaxation_time(rho: Tensor, t: Tensor) -> Tensor:
             powers = torch.stack([t.log() ** k for k in range(DEGREE + 1)], -1)
             return KNUDSEN * (powers @ law).exp() / (rho * t)
 
-        speed, ratio, after, hot = (
-            torch.tensor(x, dtype=torch.float64) for x in shock_jump(self.mach, GAMMA)
-        )
-        one = torch.ones((), dtype=torch.float64)
+        m = torch.tensor(self.mach, dtype=torch.float64) if mach is None else mach
+        one, speed = torch.ones_like(m), m * math.sqrt(GAMMA)
+        ratio = (GAMMA + 1) * m**2 / ((GAMMA - 1) * m**2 + 2)
+        hot = (1 + 2 * GAMMA / (GAMMA + 1) * (m**2 - 1)) / ratio
         bare = LineKinetics(self.grid, self.velocities, 3, relaxation_time, prandtl)
         return bare.between(
-            bare.equilibrium(one, speed, one), bare.equilibrium(ratio, after, hot)
+            bare.equilibrium(one, speed, one), bare.equilibrium(ratio, speed / ratio, hot)
         ).smooth()
 
     def march(self, law: Tensor, prandtl: float) -> Tensor:
@@ -183,12 +191,12 @@ def solve(
     """
     law = tube.law(ln_viscosity)
     line = tube.line(law, prandtl)
-    f, mass = start if start is not None else _settled(tube, law.detach(), prandtl.detach())
+    f, mass = start if start is not None else settled(tube, law.detach(), prandtl.detach())
     state = steady.solve(line, f, mass)
     return profile_of(tube, line, state.f), state
 
 
-def _settled(tube: ShockTube, law: Tensor, prandtl: Tensor) -> tuple[Tensor, float]:
+def settled(tube: ShockTube, law: Tensor, prandtl: Tensor) -> tuple[Tensor, float]:
     """Return distribution and mass of the steady shock on cells twice as wide."""
     coarse = replace(tube, cells=tube.cells // 2)
     f = coarse.march(law, float(prandtl))
