@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..errors import GuardError
 from ..gas.boundaries import Inflow, Sides
 from ..gas.exact import shock_jump
 from ..gas.grid import Grid
@@ -191,14 +192,27 @@ def solve(
     """
     law = tube.law(ln_viscosity)
     line = tube.line(law, prandtl)
-    f, mass = start if start is not None else settled(tube, law.detach(), prandtl.detach())
-    state = steady.solve(line, f, mass)
+    if start is not None:
+        state = steady.solve(line, *start)
+    else:
+        state = settled(tube, line, law.detach(), prandtl.detach())
     return profile_of(tube, line, state.f), state
 
 
-def settled(tube: ShockTube, law: Tensor, prandtl: Tensor) -> tuple[Tensor, float]:
-    """Return distribution and mass of the steady shock on cells twice as wide."""
+def settled(
+    tube: ShockTube, line: LineKinetics, law: Tensor, prandtl: Tensor
+) -> steady.SteadyState:
+    """Return the steady shock of ``line``, from that on cells twice as wide.
+
+    Where those are too wide for it to be near, from gas marched on the cells themselves.
+
+    Raises:
+        GuardError: Newton's method converges from neither.
+    """
     coarse = replace(tube, cells=tube.cells // 2)
-    f = coarse.march(law, float(prandtl))
-    state = steady.solve(coarse.line(law, prandtl), f)
-    return refined(state.f, coarse, tube), state.mass
+    try:
+        f = coarse.march(law, float(prandtl))
+        state = steady.solve(coarse.line(law, prandtl), f)
+        return steady.solve(line, refined(state.f, coarse, tube), state.mass)
+    except GuardError:
+        return steady.solve(line, tube.march(law, float(prandtl)))

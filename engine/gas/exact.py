@@ -201,7 +201,8 @@ def walled_flow(
     pressure = mass * float(middle[0]) / width
 
     def line(ends: tuple[float, float], law: Law) -> tuple[np.ndarray, float]:
-        slope = (ends[1] - ends[0]) / (width + sum(shares) * float(law(middle)[0]) / pressure)
+        reach = sum(shares) * float(law(middle)[0]) / pressure
+        slope = (ends[1] - ends[0]) / (width + reach)
         return np.mean(ends) + slope * (x - 0.5 * width), slope
 
     u, du = line(speeds, slip[0])
