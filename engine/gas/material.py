@@ -73,8 +73,12 @@ class TransportLaw:
         return float(low), float(high)
 
     def excess(self, temperature: Tensor) -> float:
-        """Return by which factor temperatures leave the table at most; 1: by none."""
-        low, high = (float(x) for x in temperature.detach().double().aminmax())
+        """Return by which factor temperatures leave the table at most; 1: by none.
+
+        Cells of solids hold no number and do not count.
+        """
+        t = temperature.detach().double()
+        low, high = (float(x) for x in t[torch.isfinite(t)].aminmax())
         return max(1.0, self.table.coldest / low, high / self.table.hottest)
 
     def _at(self, first: int, temperature: Tensor) -> Tensor:

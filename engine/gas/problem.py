@@ -11,6 +11,7 @@ from .forcing import Force
 from .grid import Grid
 from .initial.base import Start
 from .material import Gas
+from .solids import Body, Solid, body_of
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Problem:
         initial: a part of :data:`.initial.INITIAL`.
         end: final time.
         force: on the gas, or None.
+        solids: in the flow.
+        body: the solids on the grid, or None.
         start: the initial condition on the grid.
 
     Raises:
@@ -42,7 +45,9 @@ class Problem:
     initial: Any
     end: float
     force: Force | None = None
+    solids: tuple[Solid, ...] = ()
     start: Start = field(init=False)
+    body: Body | None = field(init=False)
 
     def __post_init__(self) -> None:
         if hasattr(self.initial, "check"):
@@ -51,9 +56,11 @@ class Problem:
         object.__setattr__(self, "start", start)
         if start.ends is not None:
             object.__setattr__(self, "sides", (start.ends, *self.sides[1:]))
+        body = body_of(self.solids, self.grid, self.sides, start)
+        object.__setattr__(self, "body", body)
 
     def temperatures(self) -> tuple[float, float, float]:
-        """Return the lowest and the highest temperature of start and boundaries.
+        """Return the lowest and the highest temperature of start, boundaries, solids.
 
         And the highest that the flow of either can reach where it is stopped,
         ``T + (gamma - 1) / (2 gamma) u^2``. Boundaries that change are looked at at 33
@@ -72,6 +79,9 @@ class Problem:
                 *u, t = torch.broadcast_tensors(*values)
                 speed = torch.stack(u).norm(dim=0) if u else torch.zeros_like(t)
                 states.append((speed, t))
+        if self.body is not None and len(self.body.cuts.temperature):
+            cuts = self.body.cuts
+            states.append((cuts.velocity.norm(dim=-1), cuts.temperature))
         share = (self.gamma - 1) / (2 * self.gamma)
         return (
             min(float(t.amin()) for _, t in states),

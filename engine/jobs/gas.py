@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import GuardError, InputError
 from ..gas.boundaries import sealed
 from ..gas.closures.parts import Learned, on, trained_knudsen
 from ..gas.collisions import tables
@@ -22,10 +22,13 @@ from ..gas.equations.hermite import roe, rusanov
 from ..gas.equations.state_equation import IdealGas
 from ..gas.forcing import Forced, Kick, check_rest
 from ..gas.grid import Grid
+from ..gas.initial.base import Start
+from ..gas.initial.shocks import Shock
 from ..gas.kinetic import adequacy
 from ..gas.kinetic.velocities import Velocities
 from ..gas.kinetic.world import KineticWorld
 from ..gas.material import Gas, TransportLaw
+from ..gas.mixture import samples
 from ..gas.observe import on_host, positivity_guard, relative_drift
 from ..gas.pacing import Paced
 from ..gas.problem import Problem
@@ -33,6 +36,7 @@ from ..gas.references import Compared, Comparison, comparison
 from ..gas.residual import Residual, least_residual
 from ..gas.scheme.finite_volume import MomentWorld, koren, van_leer
 from ..gas.scheme.positivity import PositivityFallback
+from ..gas.solids import Body, load_units, loads
 from ..gas.verdicts import model_checks
 from ..protocols import Check, Figure, Job, Outcome
 from ..run import Reporter, Simulation, ZarrWriter, every, own_axes
@@ -50,6 +54,7 @@ from ..schema.gas import (
     RelaxationScenario,
     TransportGas,
 )
+from .flow_errors import Timeline, observed, shock_gaps, small_waves
 
 FIELDS = ("density", "velocity", "temperature", "stress", "heat_flux", "entropy")
 UNITS = {
@@ -95,18 +100,18 @@ def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
         gas = gas.model_copy(update={"file": locate(gas.file, base)})
         scenario = scenario.model_copy(update={"gas": gas})
     cells, batch = math.prod(scenario.grid.cells), len(scenario.knudsen)
+    batch = getattr(scenario.initial, "count", batch)
     copies = 12 * batch + 20  # of five fields: stages, fluxes, ghost cells
     check_memory(5.0 * copies * cells, torch.float64, "grid.cells, knudsen:")
     problem = _problem(scenario)
     names = [getattr(scenario.initial, "reference", "none"), scenario.reference]
-    wanted = [n for n in dict.fromkeys(names) if n != "none"]
+    wanted = [n for n in dict.fromkeys(names) if n not in ("none", "small_waves")]
     known = [comparison(n, _ideal(scenario, problem, n)) for n in wanted]
     others = []
     for model in scenario.compare:
-        refine = getattr(model, "refine", 1)
-        own = problem if refine == 1 else _problem(scenario, refine)
-        others.append(_run_of(model, scenario, own, base))
-    main = _run_of(scenario.model, scenario, problem, base)
+        others.append(_run_of(model, scenario, _refined(model, scenario, problem), base))
+    own = _refined(scenario.model, scenario, problem)
+    main = _run_of(scenario.model, scenario, own, base)
     double = scenario.precision == "f64"
     steady = scenario.time.steady
     if steady is not None:
@@ -117,7 +122,16 @@ def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
                 f"{main.time_step:.3g} in {scenario.precision}; at least {least:.2g}"
             )
     frames = scenario.time.frames
-    return GasJob(main, _named_apart(others), known, frames, double, steady)
+    return GasJob(
+        main, _named_apart(others), known, frames, double, steady, problem.grid,
+        scenario.time.compared, scenario.reference == "small_waves",
+    )  # fmt: skip
+
+
+def _refined(model: Any, scenario: GasScenario, p: Problem) -> Problem:
+    """Return the problem on the cells of a model."""
+    refine = getattr(model, "refine", 1)
+    return p if refine == 1 else _problem(scenario, refine)
 
 
 def _ideal(scenario: GasScenario, p: Problem, reference: str) -> Problem:
@@ -144,10 +158,14 @@ def _problem(scenario: GasScenario, refine: int = 1) -> Problem:
     gas = _law(g) if isinstance(g, GasSection) else Gas(3, g.prandtl or 2 / 3)
     sides = scenario.boundaries.sides(grid.dim)
     knudsen = torch.tensor(scenario.knudsen, dtype=torch.float64)
+    if hasattr(scenario.initial, "knudsen_numbers"):
+        knudsen = scenario.initial.knudsen_numbers(grid)
     gamma = getattr(scenario.model, "gamma", None) or gas.gamma
     end = scenario.time.end
-    force = scenario.force
-    problem = Problem(grid, sides, gas, knudsen, gamma, scenario.initial, end, force)
+    solids = tuple(section.solid for section in scenario.solids)
+    problem = Problem(
+        grid, sides, gas, knudsen, gamma, scenario.initial, end, scenario.force, solids
+    )
     if isinstance(g, TransportGas):
         return replace(problem, gas=gas.following(_tabulated(g, problem)))
     return problem
@@ -215,8 +233,10 @@ def _run_of(model: Any, scenario: GasScenario, p: Problem, base: Path) -> Run:
         Grad13Model: _grad13,
     }
     _check_components(model, p)
+    _check_solids(model, p)
     run = makers.get(type(model), _outside)(model, scenario, p)
     run.start()
+    run = replace(run, name=getattr(model, "name", None) or run.name)
     return _followed(_forced(run, model), scenario)
 
 
@@ -239,7 +259,7 @@ def _forced(run: Run, model: Any) -> Run:
         check_rest(force, p.grid, held.density, held.density * held.temperature)
         solver = run.world.world if hasattr(run.world, "world") else run.world
         given = held.density, held.velocity[..., :axes], held.temperature
-        rest = solver.equilibrium(*(_for_all(x, p) for x in given))
+        rest = solver.equilibrium(*(_for_all(x, held, p) for x in given))
     return replace(run, world=Forced(run.world, kick, rest))
 
 
@@ -263,15 +283,35 @@ def _check_components(model: Any, p: Problem) -> None:
         )
 
 
+def _check_solids(model: Any, p: Problem) -> None:
+    """Refuse solids in models that have no walls for them."""
+    if p.body is None:
+        return
+    if not isinstance(model, KineticModel | EulerModel | NsfModel):
+        raise InputError(
+            f"solids: model.kind = {model.kind} has no solids; kinetic, euler and nsf do"
+        )
+    if p.force is not None and p.force.rest is not None:
+        raise InputError("force.rest: not with solids; leave one of them out")
+    axes = _axes_of(model, p)
+    if bool(p.body.cuts.velocity[:, axes:].any()):
+        raise InputError(
+            f"solids: a wall.velocity has more than the {axes} component(s) that "
+            f"model.kind = {model.kind} resolves here; leave the rest out"
+        )
+
+
 def _spread(p: Problem, axes: int = 3) -> tuple[Tensor, Tensor, Tensor]:
     """Return density, some components of the velocity, temperature, of all systems."""
     fields = (p.start.density, p.start.velocity[..., :axes], p.start.temperature)
-    rho, u, t = (_for_all(x, p) for x in fields)
+    rho, u, t = (_for_all(x, p.start, p) for x in fields)
     return rho, u, t
 
 
-def _for_all(x: Tensor, p: Problem) -> Tensor:
-    """Return a field for every system of the batch."""
+def _for_all(x: Tensor, start: Start, p: Problem) -> Tensor:
+    """Return a field of a start for every system of the batch."""
+    if start.density.dim() > p.grid.dim:
+        return x
     return x.expand(len(p.knudsen), *x.shape)
 
 
@@ -283,7 +323,7 @@ def _count(scenario: GasScenario, time_step: float) -> int:
 
 def _followed(run: Run, scenario: GasScenario) -> Run:
     """Let the steps of a run follow its state, where the scenario asks for it."""
-    time, kinetic = scenario.time, run.name == "kinetic"
+    time, kinetic = scenario.time, isinstance(_solver(run.world), KineticWorld)
     if time.cfl is None or kinetic:
         return run
     count = max(1, round(run.steps / time.frames / STEPS_TOGETHER)) * time.frames
@@ -306,7 +346,7 @@ def _kinetic(model: KineticModel, scenario: GasScenario, p: Problem) -> Run:
     # that a guard refuses is then not kept with the last good one; the last checkpoint is.
     world = KineticWorld(
         p.grid, p.sides, velocities, p.gas, p.knudsen, model.collision, model.cfl,
-        **_machine(scenario), in_place=numbers * dtype.itemsize > 1 << 28,
+        **_machine(scenario), in_place=numbers * dtype.itemsize > 1 << 28, body=p.body,
     )  # fmt: skip
     steps = _count(scenario, world.time_step)
     world = world.with_time_step(p.end / steps)
@@ -314,6 +354,9 @@ def _kinetic(model: KineticModel, scenario: GasScenario, p: Problem) -> Run:
         world.check_ends(p.end * part / 32)
 
     def start() -> Any:
+        if hasattr(p.initial, "mixture"):
+            some, nodes = p.initial.mixture(p.grid), velocities.nodes
+            return world.start(samples(some, nodes, p.gas.dimension))
         if hasattr(p.initial, "distribution"):
             speeds = world.velocities.axis(0)
             f = p.initial.distribution(p.grid, p.gas, world.knudsen, speeds)
@@ -325,6 +368,8 @@ def _kinetic(model: KineticModel, scenario: GasScenario, p: Problem) -> Run:
 
 def _fluid(model: EulerModel | NsfModel, scenario: GasScenario, p: Problem) -> Run:
     nsf = isinstance(model, NsfModel)
+    if nsf and p.knudsen.dim() > 1:
+        raise InputError("model.kind: nsf needs one Knudsen number for all cells")
     c = (p.gamma * p.start.temperature).sqrt()
     rate = sum(
         (p.start.velocity[..., d].abs() + c) / h for d, h in enumerate(p.grid.spacing)
@@ -335,7 +380,7 @@ def _fluid(model: EulerModel | NsfModel, scenario: GasScenario, p: Problem) -> R
     world = FluidWorld(
         p.grid, p.sides, p.gas, len(p.knudsen), dt, model.scheme,
         p.knudsen if nsf else None, IdealGas(p.gamma), **_machine(scenario),
-        viscous_stages=_viscous_stages(dt, p) if nsf else 0,
+        viscous_stages=_viscous_stages(dt, p) if nsf else 0, body=p.body,
     )  # fmt: skip
     name = "nsf" if nsf else f"euler_{model.scheme}"
     name += "" if getattr(model, "refine", 1) == 1 else "_fine"
@@ -366,7 +411,8 @@ def _hermite(model: HermiteModel, scenario: GasScenario, p: Problem, base: Path)
         equations = on(equations, torch.device(scenario.device))
     name = model.limiter or ("koren" if learned else "van_leer")
     limiter = {"koren": koren, "van_leer": van_leer}[name]
-    run = _moments(equations, model.cfl, scenario, p, limiter=limiter)
+    once = learned and model.closure.asked == "step"
+    run = _moments(equations, model.cfl, scenario, p, limiter=limiter, once=once)
     return replace(run, trained=trained_knudsen(model.closure, find))
 
 
@@ -385,7 +431,13 @@ def _moments(
     """Run moment equations; with a learned closure by way of the positivity fallback."""
     options = options | _machine(scenario)
     probe = MomentWorld(p.grid, p.sides, equations, p.knudsen, 1.0, **options)
-    w = equations.equilibrium(*_spread(p))
+    mixture = getattr(p.initial, "mixture", None)
+    if mixture is not None and not hasattr(equations, "mixed"):
+        raise InputError(
+            f"initial.kind: {p.initial.kind} does not start in equilibrium, which "
+            f"{equations.name} cannot; allowed: kinetic, hermite, euler, nsf"
+        )
+    w = equations.mixed(*mixture(p.grid)) if mixture else equations.equilibrium(*_spread(p))
     cfl = scenario.time.cfl or cfl
     steps = _count(scenario, cfl / probe.courant_rate(w.to(probe.device, probe.dtype)))
     world = probe.with_time_step(p.end / steps)
@@ -414,6 +466,9 @@ class GasJob:
         frames: written, evenly in time.
         double: whether the state is in f64.
         steady: residual at which the run ends; None to reach the end of time.
+        grid: on which models are compared; None for that of the main model.
+        compared: times of frames at which their errors are results.
+        small_waves: whether their answer to small waves is one, too.
     """
 
     main: Run
@@ -422,6 +477,9 @@ class GasJob:
     frames: int
     double: bool
     steady: float | None = None
+    grid: Grid | None = None
+    compared: tuple[float, ...] = ()
+    small_waves: bool = False
 
     @property
     def world(self) -> Any:
@@ -449,6 +507,12 @@ class GasJob:
 
         residual = Residual(self.steady or 0.0, None if fixed else main.world.ahead)
         writers: list[Any] = [(every(interval), writer)]
+        if (body := main.problem.body) is not None:
+            told = ZarrWriter(
+                folder, "solids", lambda state, seen: loads(body, seen["solid_loads"]),
+                load_units(body),
+            )  # fmt: skip
+            writers.append((every(interval), told))
         if self.steady is not None:
             writers.append((residual.trigger(interval), residual))
 
@@ -489,12 +553,25 @@ class GasJob:
                 figures[name] = Figure(float(seen[name].double().amax()), note=note)
         profile, problem = folder.store.require_group("profile"), self.main.problem
         _put_axes(profile, problem.grid)
-        if len(problem.knudsen) > 1:
+        if problem.body is not None:
+            figures |= _loads(problem.body, seen)
+            geometry = folder.store.require_group("geometry")
+            geometry.attrs["plot"] = "hidden"
+            note = "1 in a solid, 0 in the gas"
+            _put(geometry, "solid", problem.body.mask.to(torch.uint8), note, problem.grid)
+        if len(problem.knudsen) > 1 and problem.knudsen.dim() == 1:
             _put(profile, "knudsen", problem.knudsen, axes=("system",))
+        timeline = self._timeline(folder)
+        if timeline is not None:
+            figures |= timeline.begin()
         for other in self.others:
-            gaps, found, more = self._compare(folder, report, other, seen)
+            gaps, more = self._compare(folder, report, other, seen, timeline)
             figures |= gaps
-            checks += [*_domain_checks(other, found), *more]
+            checks += more
+        if self.small_waves:
+            closures = {run.name: _closure(run) for run in self.others}
+            learned = {n: c for n, c in closures.items() if c is not None}
+            figures |= small_waves(folder, learned)
         for reference in self.references:
             compared = reference(seen)
             figures |= _write(folder, compared, problem.grid)
@@ -503,7 +580,8 @@ class GasJob:
 
     def _kept(self) -> tuple[str, ...]:
         """Totals that the boundaries leave alone."""
-        sides, free = self.main.problem.sides, self.main.problem.force is None
+        problem = self.main.problem
+        sides, free = problem.sides, problem.force is None and problem.body is None
         if all(pair.periodic for pair in sides):
             every = ("mass_drift", "momentum_drift", "energy_drift")
             return every if free else every[:1]
@@ -520,45 +598,107 @@ class GasJob:
             checks.append(Check("conservation", "health", worst.value, bound, note=name))
         return tuple(checks)
 
+    def _timeline(self, folder: RunFolder) -> Timeline | None:
+        """What the main model found at the times of the comparison."""
+        if not self.compared:
+            return None
+        p, grid = self.main.problem, self.grid or self.main.problem.grid
+        store: Any = folder.store["fields"]
+        truth = []
+        for at in (0.0, *self.compared):
+            frame = round(at * self.frames / p.end)
+            names = ("density", "velocity", "temperature")
+            seen = {name: torch.as_tensor(store[name][frame]) for name in names}
+            truth.append(observed(seen, grid, p.gas.dimension))
+        knudsen = p.knudsen
+        if knudsen.dim() > 1:
+            knudsen = p.initial.knudsen_numbers(grid)
+        return Timeline(folder, grid, self.compared, knudsen, truth)
+
     def _compare(
-        self, folder: RunFolder, report: Reporter, run: Run, seen: Mapping[str, Tensor]
-    ) -> tuple[dict[str, Figure], Mapping[str, Tensor], list[Check]]:
+        self, folder: RunFolder, report: Reporter, run: Run, seen: Mapping[str, Tensor],
+        timeline: Timeline | None,
+    ) -> tuple[dict[str, Figure], list[Check]]:  # fmt: skip
         report.say(f"compared with {run.name}, {run.steps} steps")
         state, seconds, far, law = run.start(), 0.0, 1.0, run.problem.gas.law
-        for _ in range(self.frames):
-            begun = time.process_time()
-            for _ in range(run.steps // self.frames):
-                state = run.world.step(state)
-            seconds += time.process_time() - begun
-            if law is not None:
-                far = max(far, law.excess(run.world.observe(state)["temperature"]))
         found = on_host(run.world.observe(state))
-        positivity_guard(REMEDY)(run.steps, state, found)
+        marks, many = {round(t * self.frames / run.problem.end) for t in self.compared}, []
+        try:
+            if timeline is not None:
+                many.append(observed(found, timeline.grid, run.problem.gas.dimension))
+            for frame in range(1, self.frames + 1):
+                begun = time.process_time()
+                for _ in range(run.steps // self.frames):
+                    state = run.world.step(state)
+                seconds += time.process_time() - begun
+                if law is not None:
+                    far = max(far, law.excess(run.world.observe(state)["temperature"]))
+                if frame in marks or frame == self.frames:
+                    found = on_host(run.world.observe(state))
+                    positivity_guard(REMEDY)(run.steps, state, found)
+                if timeline is not None and frame in marks:
+                    many.append(observed(found, timeline.grid, run.problem.gas.dimension))
+        except GuardError as error:
+            report.say(f"{run.name} stopped: {error}")
+            return {}, [Check(f"stable_{run.name}", "health", 1.0, 0.0, note=str(error))]
+        gaps = self._gaps(folder, run, found, seen)
+        gaps[f"seconds_{run.name}"] = Figure(seconds, "s", note="CPU time of its steps")
+        if timeline is not None:
+            gaps |= timeline.figures(run.name, many, seconds)
+        if "fallbacks" in found:
+            share = float(found["fallbacks"].double().mean()) / _faces(run, found)
+            note = "share of faces, to HME"
+            gaps[f"fallback_{run.name}"] = Figure(share, "", note=note)
+        checks = [*_domain_checks(run, found), *_velocity_checks(run, state, run.name)]
+        if law is not None:
+            checks.append(_table_check(run.name, far))
+        return gaps, checks
+
+    def _gaps(
+        self, folder: RunFolder, run: Run, found: Mapping[str, Tensor],
+        seen: Mapping[str, Tensor],
+    ) -> dict[str, Figure]:  # fmt: skip
+        """Write what a model found at the end; return its distance from the main one."""
         group = folder.store.require_group(f"compare/{run.name}")
         group.attrs["title"] = f"Compared with {run.name}"
-        grid = run.problem.grid
+        grid, own = run.problem.grid, self.main.problem.grid
         for name, values in _frame(run.world, found).items():
             _put(group, name, values, grid=grid)
         _put_axes(group, grid)
-        refine = grid.shape[0] // self.main.problem.grid.shape[0]
-        gaps = {f"seconds_{run.name}": Figure(seconds, "s", note="CPU time of its steps")}
-        if (gap := signal_gap(seen, found, refine, grid.dim)) is not None:
+        finer, coarser = (max(1, a // b) for a, b in (
+            (grid.shape[0], own.shape[0]), (own.shape[0], grid.shape[0]),
+        ))  # fmt: skip
+        names, dim = ("density", "temperature"), grid.dim
+        mine = {name: _coarsen(seen[name], coarser, dim) for name in names}
+        other = {name: _coarsen(found[name], finer, dim) for name in names}
+        gaps: dict[str, Figure] = {}
+        if (gap := signal_gap(mine, other)) is not None:
             note = "density and temperature, L2, over the departure of the run's own model "
             note += "from its mean: 1 is what a uniform gas gets; largest of the batch"
             gaps[f"signal_gap_{run.name}"] = Figure(gap, note=note)
         note = "relative L1 distance from the run's own model, largest of the batch"
-        for name in ("density", "temperature"):
-            other = _coarsen(found[name], refine, grid.dim)
-            gap = (seen[name] - other).abs().flatten(1).mean(1)
-            gap = gap / other.abs().flatten(1).mean(1)
+        for name in names:
+            gap = (mine[name] - other[name]).abs().flatten(1).mean(1)
+            gap = gap / other[name].abs().flatten(1).mean(1)
             gaps[f"{name}_gap_{run.name}"] = Figure(float(gap.amax()), note=note)
+        start, p = run.problem.initial, run.problem
+        if isinstance(start, Shock) and p.gas.dimension == 1:
+            pairs = [(own, seen), (grid, found)]
+            gaps |= shock_gaps(run.name, start.mach, float(p.knudsen[0]), pairs)
+        if run.problem.body is not None:
+            gaps |= _loads(run.problem.body, found, f"_{run.name}")
         for name in ("complex_fraction", "complex_speed"):
             if name in found:
                 gaps[f"grad13_{name}"] = Figure(float(found[name].amax()), note=NOTES[name])
-        checks = _velocity_checks(run, state, run.name)
-        if law is not None:
-            checks.append(_table_check(run.name, far))
-        return gaps, found, checks
+        return gaps
+
+
+def _closure(run: Run) -> Any:
+    """Return the learned closure of a run, None where there is none."""
+    world = _solver(run.world)
+    world = world.world if isinstance(world, PositivityFallback) else world
+    equations = getattr(world, "equations", None)
+    return equations.closure if getattr(equations, "learned", False) else None
 
 
 def _velocity_checks(run: Run, state: Any, name: str = "") -> list[Check]:
@@ -576,12 +716,16 @@ def _table_check(name: str, excess: float) -> Check:
     return Check(name, "domain", excess, 1.0, note=note)
 
 
+def _faces(run: Run, seen: Mapping[str, Tensor]) -> int:
+    """Return how many faces a closure was asked about."""
+    return int(seen.get("steps", torch.tensor(run.steps))) * (run.problem.grid.cells + 1)
+
+
 def _domain_checks(run: Run, seen: Mapping[str, Tensor]) -> tuple[Check, ...]:
     """Whether a learned closure was used where it was trained."""
     if "fallbacks" not in seen:
         return ()
-    faces = int(seen.get("steps", torch.tensor(run.steps))) * (run.problem.grid.cells + 1)
-    share = float(seen["outside"].amax()) / faces
+    share = float(seen["outside"].amax()) / _faces(run, seen)
     checks = [Check(f"range_{run.name}", "domain", share, 0.05, note=FAR)]
     if run.trained is not None:
         low, high = run.trained
@@ -590,6 +734,19 @@ def _domain_checks(run: Run, seen: Mapping[str, Tensor]) -> tuple[Check, ...]:
         note = f"share of the Knudsen numbers outside {low:g} to {high:g}"
         checks.append(Check(f"knudsen_{run.name}", "domain", outside, 0.0, note=note))
     return tuple(checks)
+
+
+def _loads(body: Body, seen: Mapping[str, Tensor], name: str = "") -> dict[str, Figure]:
+    """Return the force on every solid and the heat that it takes, at the end."""
+    found, units = {}, load_units(body)
+    for key, values in loads(body, seen["solid_loads"]).items():
+        note = (
+            "energy per time that it takes" if key.endswith("heat") else "of the gas on it"
+        )
+        if len(values) > 1:
+            note += ", of the first system; of all over time in the store's group solids"
+        found[key + name] = Figure(float(values[0]), units[key], note=note)
+    return found
 
 
 def _rank(value: float) -> float:
@@ -644,9 +801,7 @@ def _coarsen(x: Tensor, refine: int, dim: int) -> Tensor:
     return x
 
 
-def signal_gap(
-    seen: Mapping[str, Tensor], found: Mapping[str, Tensor], refine: int, dim: int
-) -> float | None:
+def signal_gap(seen: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> float | None:
     """Return the distance of two answers by what there is to predict, the batch's largest.
 
     ``|a - b| / |a - mean(a)|`` of density and temperature together, each over its mean.
@@ -654,8 +809,7 @@ def signal_gap(
     """
     miss = signal = torch.zeros(())
     for name in ("density", "temperature"):
-        own = seen[name].double().flatten(1)
-        other = _coarsen(found[name].double(), refine, dim).flatten(1)
+        own, other = (x[name].double().flatten(1) for x in (seen, found))
         mean = own.mean(1, keepdim=True)
         miss = miss + ((own - other) / mean).square().mean(1)
         signal = signal + (own / mean - 1.0).square().mean(1)

@@ -10,7 +10,14 @@ from ..gas.collisions.published import PUBLISHED
 from ..gas.forcing import Force
 from ..gas.initial import INITIAL
 from .base import Common, InputPath, Section, choice
-from .box import BoundarySection, GridSection, Positive, Speed, TimeSection
+from .box import (
+    BoundarySection,
+    GridSection,
+    Positive,
+    SolidSection,
+    Speed,
+    TimeSection,
+)
 
 
 class GasSection(Section):
@@ -76,7 +83,16 @@ AnyGas = Annotated[
 """A gas by a law of viscosity (the default), or by tables."""
 
 
-class KineticModel(Section):
+class ModelSection(Section):
+    """What every model may be told."""
+
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_]+$")
+    """What it is called in the results."""
+    refine: int = Field(default=1, ge=1, le=16)
+    """Cells per cell of the grid along each axis (a reference on a finer grid)."""
+
+
+class KineticModel(ModelSection):
     """Discrete velocities with a BGK-type collision term."""
 
     kind: Literal["kinetic"]
@@ -94,7 +110,7 @@ class KineticModel(Section):
     """Courant number of the fastest velocity; over 0.5 the scheme is not positive."""
 
 
-class EulerModel(Section):
+class EulerModel(ModelSection):
     """Euler equations."""
 
     kind: Literal["euler"]
@@ -104,11 +120,9 @@ class EulerModel(Section):
     """Ratio of specific heats; without it that of the gas, (D + 2) / D."""
     cfl: float = Field(default=0.3, gt=0, le=1)
     """Courant number at the start; the step is fixed, so leave room for faster waves."""
-    refine: int = Field(default=1, ge=1, le=16)
-    """Cells per cell of the grid (a reference on a finer grid)."""
 
 
-class NsfModel(Section):
+class NsfModel(ModelSection):
     """Navier-Stokes-Fourier equations with slip and jump at walls."""
 
     kind: Literal["nsf"]
@@ -118,7 +132,7 @@ class NsfModel(Section):
     """Courant number at the start; viscosity may ask for a shorter step, which is taken."""
 
 
-class HermiteModel(Section):
+class HermiteModel(ModelSection):
     """Hyperbolic moment equations (HME) with a closure to choose."""
 
     kind: Literal["hermite"]
@@ -126,7 +140,7 @@ class HermiteModel(Section):
     """Highest moment M; M + 1 equations for D = 1, (M + D)! / (M! D!) for any D. Without it
     that of a learned closure, else 5."""
     closure: choice(MOMENT_CLOSURES) = Hyperbolic()  # type: ignore[valid-type]
-    """Closure of the last equations: hyperbolic, grad, or a learned one."""
+    """Closure of the last equations: hyperbolic, grad, realizable, or a learned one."""
     upwind: Literal["roe", "rusanov"] | None = None
     """Dissipation of each wave (roe), or that of the fastest (rusanov, more robust). If not
     said rusanov for D = 1 and an analytic closure, else roe."""
@@ -137,7 +151,7 @@ class HermiteModel(Section):
     """Courant number of the fastest signal at the start."""
 
 
-class Grad13Model(Section):
+class Grad13Model(ModelSection):
     """Grad's thirteen moments of a 3D gas; complex speeds are reported."""
 
     kind: Literal["grad13"]
@@ -162,7 +176,7 @@ and ``equations(gas)`` (:class:`..gas.scheme.finite_volume.Equations`)."""
 Model = choice(GAS_MODELS)
 
 
-STEADY = ("none", "couette", "fourier", "shock", "rest")
+STEADY = ("none", "couette", "fourier", "shock", "rest", "small_waves")
 """References that do not change in time."""
 
 
@@ -179,11 +193,25 @@ class FlowTime(TimeSection):
     """The run ends at the first frame where density, velocity and temperature change by
     less, relative and per unit of time (L1); if ``end`` comes first a check fails. Models
     of ``compare`` run to ``end``."""
+    compared: tuple[Positive, ...] = ()
+    """Times, each that of a frame, at which the errors of the models of ``compare`` against
+    the run's own are results; without it they are compared at the end alone."""
 
     @model_validator(mode="after")
     def _used(self) -> "FlowTime":
         if self.shortest is not None and self.cfl is None:
             raise ValueError("shortest: needs cfl, the Courant number that steps follow")
+        if list(self.compared) != sorted(set(self.compared)):
+            raise ValueError(f"compared: {self.compared} must rise")
+        for at in self.compared:
+            frame = at * self.frames / self.end
+            if abs(frame - round(frame)) > 1e-9 * self.frames or at > self.end * (1 + 1e-9):
+                raise ValueError(
+                    f"compared: {at:g} is not the time of a frame, a multiple of end / "
+                    f"frames = {self.end / self.frames:g} up to end"
+                )
+        if self.compared and self.steady is not None:
+            raise ValueError("compared: a run that ends where it is steady has none")
         if self.shortest is not None and self.shortest >= self.end:
             raise ValueError(f"shortest: {self.shortest:g} must lie below end")
         return self
@@ -226,6 +254,8 @@ class GasScenario(Common):
     """Models that are run on the same problem for comparison."""
     force: Force | None = None
     """Body force and heat source; without it there are none."""
+    solids: Annotated[tuple[SolidSection, ...], Field(max_length=64)] = ()
+    """Bodies in the flow, for kinetic, euler and nsf."""
     initial: choice(INITIAL)  # type: ignore[valid-type]
     """State at the start."""
     time: FlowTime
@@ -242,8 +272,10 @@ class GasScenario(Common):
         "noh",
         "rest",
         "rayleigh_taylor",
+        "small_waves",
     ] = "none"
-    """Exact or reference solution that the result is compared with."""
+    """Exact or reference solution that the result is compared with; ``small_waves``: what
+    the moment models of ``compare`` do to small waves, against the BGK equation."""
 
     @model_validator(mode="after")
     def _fits(self) -> "GasScenario":
@@ -259,6 +291,15 @@ class GasScenario(Common):
                 "alone; set model.cfl"
             )
         known = (self.reference, getattr(self.initial, "reference", "none"))
+        if hasattr(self.initial, "knudsen_numbers") and "knudsen" in self.model_fields_set:
+            raise ValueError(
+                f"knudsen: initial.kind = {self.initial.kind} brings its own Knudsen "
+                "numbers; leave it out"
+            )
+        if self.time.compared and not self.compare:
+            raise ValueError("time.compared: there is no model in compare")
+        if self.reference == "small_waves" and self.gas.dimension != 1:
+            raise ValueError("reference: small_waves needs gas.dimension = 1")
         moving = [name for name in known if name not in STEADY]
         if self.time.steady is not None and moving:
             raise ValueError(
