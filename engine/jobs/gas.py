@@ -15,6 +15,7 @@ from torch import Tensor
 from ..errors import GuardError, InputError
 from ..gas.boundaries import sealed
 from ..gas.closures.parts import Learned, on, trained_knudsen
+from ..gas.collisions import tables
 from ..gas.equations.fluid import FluidWorld, courant_guard, stages_for, viscous_limit
 from ..gas.equations.grad13 import Grad13
 from ..gas.equations.hermite import roe, rusanov
@@ -26,7 +27,7 @@ from ..gas.initial.shocks import Shock
 from ..gas.kinetic import adequacy
 from ..gas.kinetic.velocities import Velocities
 from ..gas.kinetic.world import KineticWorld
-from ..gas.material import Gas
+from ..gas.material import Gas, TransportLaw
 from ..gas.mixture import samples
 from ..gas.observe import on_host, positivity_guard, relative_drift
 from ..gas.pacing import Paced
@@ -45,11 +46,13 @@ from ..schema.base import locate
 from ..schema.gas import (
     EulerModel,
     GasScenario,
+    GasSection,
     Grad13Model,
     HermiteModel,
     KineticModel,
     NsfModel,
     RelaxationScenario,
+    TransportGas,
 )
 from .flow_errors import Timeline, observed, shock_gaps, small_waves
 
@@ -92,6 +95,10 @@ def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
     initial = scenario.initial
     if hasattr(initial, "located"):
         scenario = scenario.model_copy(update={"initial": initial.located(base)})
+    gas = scenario.gas
+    if isinstance(gas, TransportGas) and gas.file is not None:
+        gas = gas.model_copy(update={"file": locate(gas.file, base)})
+        scenario = scenario.model_copy(update={"gas": gas})
     cells, batch = math.prod(scenario.grid.cells), len(scenario.knudsen)
     batch = getattr(scenario.initial, "count", batch)
     copies = 12 * batch + 20  # of five fields: stages, fluxes, ghost cells
@@ -148,11 +155,7 @@ def _named_apart(runs: list["Run"]) -> list["Run"]:
 def _problem(scenario: GasScenario, refine: int = 1) -> Problem:
     section, g = scenario.grid, scenario.gas
     grid = Grid(tuple(n * refine for n in section.cells), section.lower, section.upper)
-    gas = (
-        Gas.power_law(g.dimension, g.omega, g.prandtl)
-        if g.viscosity == "power_law"
-        else Gas.constant_time(g.dimension, g.prandtl)
-    )
+    gas = _law(g) if isinstance(g, GasSection) else Gas(3, g.prandtl or 2 / 3)
     sides = scenario.boundaries.sides(grid.dim)
     knudsen = torch.tensor(scenario.knudsen, dtype=torch.float64)
     if hasattr(scenario.initial, "knudsen_numbers"):
@@ -160,9 +163,43 @@ def _problem(scenario: GasScenario, refine: int = 1) -> Problem:
     gamma = getattr(scenario.model, "gamma", None) or gas.gamma
     end = scenario.time.end
     solids = tuple(section.solid for section in scenario.solids)
-    return Problem(
+    problem = Problem(
         grid, sides, gas, knudsen, gamma, scenario.initial, end, scenario.force, solids
     )
+    if isinstance(g, TransportGas):
+        return replace(problem, gas=gas.following(_tabulated(g, problem)))
+    return problem
+
+
+def _law(g: GasSection) -> Gas:
+    if g.viscosity == "power_law":
+        return Gas.power_law(g.dimension, g.omega, g.prandtl)
+    return Gas.constant_time(g.dimension, g.prandtl)
+
+
+def _tabulated(g: TransportGas, problem: Problem) -> TransportLaw:
+    """Return the tables of a gas; start and boundaries must lie inside.
+
+    Raises:
+        InputError: they do not, or the potential does not serve the range.
+    """
+    coldest, hottest, stopped = problem.temperatures()
+    if not 0 < coldest <= hottest < math.inf:
+        raise InputError(f"temperature {coldest:g} to {hottest:g}; must be positive")
+    ends = g.range or (0.5 * coldest * g.temperature, 2.0 * stopped * g.temperature)
+    if g.file is not None:
+        table = tables.read(g.file)
+    elif g.of is not None:
+        table = tables.of_published(g.of, *ends)
+    else:
+        table = tables.of_lennard_jones(float(g.epsilon), *ends)  # type: ignore[arg-type]
+    asked = sorted((coldest * g.temperature, g.temperature, hottest * g.temperature))
+    if not table.coldest <= asked[0] <= asked[2] <= table.hottest:
+        raise InputError(
+            f"gas: start and boundaries take {asked[0]:g} to {asked[2]:g} K, its tables "
+            f"serve {table.coldest:g} to {table.hottest:g} K"
+        )
+    return TransportLaw.of(table, g.temperature, g.prandtl)
 
 
 # -- worlds ------------------------------------------------------------------------------
@@ -507,6 +544,10 @@ class GasJob:
                 figures[name] = Figure(float(drift.amax()), note=note)
         checks = [*self._checks(figures), *model_checks(seen), *adequate]
         checks += _domain_checks(self.main, seen)
+        if (law := self.main.problem.gas.law) is not None:
+            frames = folder.store["fields/temperature"]
+            found = [torch.from_numpy(frames[k]) for k in range(frames.shape[0])]
+            checks.append(_table_check("", max(map(law.excess, found))))
         for name, note in NOTES.items():
             if name in seen:
                 figures[name] = Figure(float(seen[name].double().amax()), note=note)
@@ -579,7 +620,7 @@ class GasJob:
         timeline: Timeline | None,
     ) -> tuple[dict[str, Figure], list[Check]]:  # fmt: skip
         report.say(f"compared with {run.name}, {run.steps} steps")
-        state, seconds = run.start(), 0.0
+        state, seconds, far, law = run.start(), 0.0, 1.0, run.problem.gas.law
         found = on_host(run.world.observe(state))
         marks, many = {round(t * self.frames / run.problem.end) for t in self.compared}, []
         try:
@@ -590,6 +631,8 @@ class GasJob:
                 for _ in range(run.steps // self.frames):
                     state = run.world.step(state)
                 seconds += time.process_time() - begun
+                if law is not None:
+                    far = max(far, law.excess(run.world.observe(state)["temperature"]))
                 if frame in marks or frame == self.frames:
                     found = on_host(run.world.observe(state))
                     positivity_guard(REMEDY)(run.steps, state, found)
@@ -607,6 +650,8 @@ class GasJob:
             note = "share of faces, to HME"
             gaps[f"fallback_{run.name}"] = Figure(share, "", note=note)
         checks = [*_domain_checks(run, found), *_velocity_checks(run, state, run.name)]
+        if law is not None:
+            checks.append(_table_check(run.name, far))
         return gaps, checks
 
     def _gaps(
@@ -662,6 +707,13 @@ def _velocity_checks(run: Run, state: Any, name: str = "") -> list[Check]:
     if not isinstance(world, KineticWorld):
         return []
     return list(adequacy.checks(world, state, run.problem.end, name))
+
+
+def _table_check(name: str, excess: float) -> Check:
+    """Whether all frames stayed inside the tables of viscosity and Prandtl number."""
+    note = "factor by which temperatures of the frames leave gas.range; 1: by none"
+    name = f"transport_{name}" if name else "transport_range"
+    return Check(name, "domain", excess, 1.0, note=note)
 
 
 def _faces(run: Run, seen: Mapping[str, Tensor]) -> int:
