@@ -38,12 +38,17 @@ _THERMO = (
 
 @dataclass(frozen=True)
 class _Labels:
-    """Writes, once, the names that the numbers of a trajectory stand for."""
+    """Writes, once, what the numbers of a run stand for: species and units."""
 
     folder: RunFolder
     symbols: tuple[str, ...]
+    units: Mapping[str, str]
 
     def write(self, step: int, time: float, state: Any, observed: Any) -> None:
+        own = {name: _unit(name, self.units) for name in observed}
+        self.folder.store.attrs.update(
+            {"time_unit": self.units["time"], "observable_units": own}
+        )
         group = self.folder.store.require_group("trajectory")
         group.attrs.update({"symbols": list(self.symbols)})
 
@@ -141,7 +146,8 @@ class MdResults:
     def writers(self, output: Any) -> Sequence[tuple[Trigger, Writer]]:
         """Return all writers with their triggers."""
         sampled = every(output.thermo_every)
-        labels = _Labels(self.folder, self.world.potential.species)
+        world = self.world
+        labels = _Labels(self.folder, tuple(world.species), world.units.names)
         return [
             (lambda step: step == 0, labels),
             (every(output.trajectory_every), self.trajectory),
@@ -285,7 +291,10 @@ def _watch(domain: Domain | None) -> Nearest | None:
 def _unit(name: str, units: Mapping[str, str]) -> str:
     if name == "volume":
         return f"{units['length']}^3"
-    kinds = {"max_force": "force", "deviation": "force", "conserved": "energy"}
+    kinds = {
+        "max_force": "force", "deviation": "force", "conserved": "energy",
+        "pressure_tensor": "pressure",
+    }  # fmt: skip
     kind = kinds.get(name, "energy" if name.endswith("energy") else name)
     return units.get(kind, "")
 

@@ -1,7 +1,7 @@
 """The world of molecular dynamics: a potential, an integrator and a list of neighbours."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -96,6 +96,11 @@ class MolecularDynamics:
     fixed: Tensor | None = None
     settle: int = 0
     _memo: _Memo = field(default_factory=_Memo, repr=False, compare=False)
+
+    @property
+    def species(self) -> Sequence[str]:
+        """Chemical symbols, by the index that the state holds."""
+        return self.potential.species
 
     def init(self, rng: torch.Generator | None = None) -> ParticleState:
         """Return the state at step 0 with its forces; noise is keyed by ``start.seed``."""

@@ -9,7 +9,14 @@ from ..gas.closures.parts import MOMENT_CLOSURES, Hyperbolic
 from ..gas.forcing import Force
 from ..gas.initial import INITIAL
 from .base import Common, Section, choice
-from .box import BoundarySection, GridSection, Positive, Speed, TimeSection
+from .box import (
+    BoundarySection,
+    GridSection,
+    Positive,
+    SolidSection,
+    Speed,
+    TimeSection,
+)
 
 
 class GasSection(Section):
@@ -175,6 +182,8 @@ class GasScenario(Common):
     """Models that are run on the same problem for comparison."""
     force: Force | None = None
     """Body force and heat source; without it there are none."""
+    solids: Annotated[tuple[SolidSection, ...], Field(max_length=64)] = ()
+    """Bodies in the flow, for kinetic, euler and nsf."""
     initial: choice(INITIAL)  # type: ignore[valid-type]
     """State at the start."""
     time: FlowTime
