@@ -11,7 +11,7 @@ C begins with the principal components of the polynomials' moments in the data.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,11 +36,11 @@ from .linear import (
 )
 from .tables import TrainingSet, assemble_forces
 
-HOLDS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
+HOLDS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 """Strengths, in units of those of the weights, that hold C where it is; a round that has
-made things worse is repeated from its start without the weakest."""
+made things worse is repeated from its start with a stronger one."""
 
-LABELS = 12
+LABELS = 8
 """Labels for each unknown that the rounds look at; weights are then solved for on all."""
 
 GAIN = 1e-3
@@ -183,7 +183,7 @@ class RadialFit:
         """Fit; yields frames done and in all."""
         frames, rounds = len(self.frames), self.settings.rounds
         self._set(principal(self.equations))
-        sums, hold = Sums.empty(self.settings.folds, self.equations.columns), 0
+        sums, holds = Sums.empty(self.settings.folds, self.equations.columns), HOLDS
         for place, index in enumerate(self.frames):
             sums.add(int(self.fold[place]), self.equations.rows(index))
             yield place + 1, (rounds + 1) * frames
@@ -196,11 +196,14 @@ class RadialFit:
             for place, index in enumerate(self.frames):
                 sums.add(int(self.fold[place]), self._rows(index, weights))
                 yield (turn + 1) * frames + place + 1, (rounds + 1) * frames
-            hold = 0 if self._improved(sums) else hold + 1
-            if hold == len(HOLDS):
+            if self._improved(sums):
+                holds = HOLDS
+            if not holds:
                 break
             assert self.best is not None
-            weights = self._step(self.best, hold)
+            weights, hold = self._step(self.best, holds)
+            # if this step makes things worse, the next one is shorter
+            holds = holds[: holds.index(hold)]
         assert self.best is not None
         self._set(self.best.mix)
 
@@ -229,21 +232,26 @@ class RadialFit:
         self.best = Place(self.network.mix.detach().numpy().copy(), sums, strength, score)
         return True
 
-    def _step(self, place: Place, hold: int) -> np.ndarray:
-        """Move the radial functions from a place; return the weights to go with them."""
+    def _step(self, place: Place, holds: Sequence[float]) -> tuple[np.ndarray, float]:
+        """Move the radial functions from a place by the best of some strengths.
+
+        Returns:
+            The weights to go with them, and the strength.
+        """
         count = self.equations.columns
         degrees = np.broadcast_to(1.0 + np.arange(self.size[2]), self.size).ravel()
         bent = (degrees / degrees.mean()) ** (2 * self.settings.order)
         solver = place.sums.solver(np.concatenate([self.prior, bent]))
         choices = [
             np.concatenate([np.full(count, place.strength), np.full(len(bent), each)])
-            for each in HOLDS[: len(HOLDS) - hold]
+            for each in holds
         ]
-        answer = solver.solve(solver.chosen(choices)[0])
+        chosen, _ = solver.chosen(choices)
+        answer = solver.solve(chosen)
         mix = place.mix.copy()
         mix[:, : self.size[1]] += answer[count:].reshape(self.size)
         self._set(mix)
-        return answer[:count]
+        return answer[:count], float(chosen[-1])
 
     def _set(self, mix: np.ndarray) -> None:
         with torch.no_grad():
