@@ -97,6 +97,13 @@ def model_colour(label: str) -> str | None:
     return next((colour for model, colour in MODELS.items() if model in words), None)
 
 
+def darker(colour: str) -> str:
+    """Return a colour with half of its light."""
+    from matplotlib.colors import to_rgb
+
+    return _hex(0.5 * np.array(to_rgb(colour)))
+
+
 def colours_of(labels: list[str]) -> list[str]:
     """Return one colour per label: a model's own, others from the cycle.
 
