@@ -20,7 +20,7 @@ heat the energy; what the gas loses, the solids get.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -123,6 +123,7 @@ class Body:
     cuts: Cuts
     density: float
     temperature: float
+    _owner: dict = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def count(self) -> int:
@@ -132,7 +133,9 @@ class Body:
     def sums(self, values: Tensor) -> Tensor:
         """Return the sum over the cuts of each solid of ``[batch, n]``."""
         out = values.new_zeros(*values.shape[:-1], self.count)
-        return out.index_add(-1, self.cuts.solid.to(values.device), values)
+        if values.device not in self._owner:
+            self._owner[values.device] = self.cuts.solid.to(values.device)
+        return out.index_add(-1, self._owner[values.device], values)
 
     def gas(self, field: Tensor) -> Tensor:
         """Return a field ``[batch, *grid.shape, ...]``, zero in solid cells."""
@@ -177,8 +180,8 @@ def body_of(
     for number, (key, own) in enumerate(zip(keys, inside, strict=True)):
         if not bool(own.any()):
             raise InputError(
-                f"{key}: no cell of the grid has its centre inside {solids[number].name}; it "
-                "is outside the box or thinner than a cell"
+                f"{key}: no cell of the grid has its centre inside {solids[number].name}; "
+                "it is outside the box or thinner than a cell"
             )
         for other in range(number):
             same = solids[other].wall == solids[number].wall
@@ -235,8 +238,8 @@ def _check_images(
                 place = ", ".join(f"{float(x[off][0]):.4g}" for x in face)
                 raise InputError(
                     f"solids: at ({place}), beyond the periodic end of {'xyz'[axis]}, they "
-                    "do not go on as the grid does at its other end; move them, let them go "
-                    "through, or give their images too"
+                    "do not go on as the grid does at its other end; move them, let them "
+                    "go through, or give their images too"
                 )
 
 
