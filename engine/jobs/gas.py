@@ -3,8 +3,8 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..gas.boundaries import sealed
+from ..gas.boundaries import check_until, sealed
 from ..gas.closures.parts import Learned, on, trained_knudsen
 from ..gas.equations.fluid import FluidWorld, courant_guard, stages_for, viscous_limit
 from ..gas.equations.grad13 import Grad13
@@ -144,7 +144,9 @@ def _problem(scenario: GasScenario, refine: int = 1) -> Problem:
     gamma = getattr(scenario.model, "gamma", None) or gas.gamma
     end = scenario.time.end
     force = scenario.force
-    return Problem(grid, sides, gas, knudsen, gamma, scenario.initial, end, force)
+    problem = Problem(grid, sides, gas, knudsen, gamma, scenario.initial, end, force)
+    check_until(problem.sides, grid, end)
+    return problem
 
 
 # -- worlds ------------------------------------------------------------------------------
@@ -220,10 +222,25 @@ def _check_components(model: Any, p: Problem) -> None:
     axes = _axes_of(model, p)
     beyond = p.start.velocity[..., axes:]
     if bool(beyond.any()):
+        key = next(_moving(p.initial, axes, "initial"), "initial.velocity")
         raise InputError(
-            f"initial.velocity: {float(beyond.abs().amax()):.4g} beyond the {axes} "
+            f"{key}: {float(beyond.abs().amax()):.4g} beyond the {axes} "
             f"component(s) that model.kind = {model.kind} resolves here; leave it out"
         )
+
+
+def _moving(section: Any, axes: int, key: str) -> Iterator[str]:
+    """Yield the keys of velocities with a component beyond the first ``axes``."""
+    if isinstance(section, tuple):
+        for number, item in enumerate(section):
+            yield from _moving(item, axes, f"{key}.{number}")
+    elif is_dataclass(section):
+        for item in fields(section):
+            value, name = getattr(section, item.name), f"{key}.{item.name}"
+            if item.name != "velocity":
+                yield from _moving(value, axes, name)
+            elif value is not None and any(u not in (0, "0") for u in value[axes:]):
+                yield name
 
 
 def _spread(p: Problem, axes: int = 3) -> tuple[Tensor, Tensor, Tensor]:

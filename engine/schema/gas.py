@@ -225,6 +225,11 @@ class GasScenario(Common):
             axes = len(model.nodes)
             if not axes == len(model.lower) == len(model.upper):
                 raise ValueError("model: nodes, lower and upper must have the same length")
+            for low, high in zip(model.lower, model.upper, strict=True):
+                if low >= high:
+                    raise ValueError(
+                        f"model.lower: {low:g} must lie below model.upper, {high:g}"
+                    )
             if not dim <= axes <= self.gas.dimension:
                 raise ValueError(
                     f"model.nodes: {axes} velocity axes; at least the {dim} of space and "
