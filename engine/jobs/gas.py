@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..gas import probes
 from ..gas.boundaries import check_until, sealed
 from ..gas.closures.parts import Learned, on, trained_knudsen
+from ..gas.derived import DERIVED, Medium, derive
 from ..gas.equations.fluid import FluidWorld, courant_guard, stages_for, viscous_limit
 from ..gas.equations.grad13 import Grad13
 from ..gas.equations.hermite import roe, rusanov
@@ -27,6 +29,7 @@ from ..gas.kinetic.world import KineticWorld
 from ..gas.material import Gas
 from ..gas.observe import on_host, positivity_guard, relative_drift
 from ..gas.pacing import Paced
+from ..gas.probes import check_quantities
 from ..gas.problem import Problem
 from ..gas.references import Compared, Comparison, comparison
 from ..gas.residual import Residual, least_residual
@@ -53,7 +56,8 @@ UNITS = {
     "density": "rho0", "velocity": "sqrt(R T0)", "temperature": "T0", "stress": "rho0 R T0",
     "heat_flux": "rho0 (R T0)^1.5", "entropy": "rho0 R", "x": "L", "y": "L", "z": "L",
     "shear": "rho0 R T0", "heat": "rho0 (R T0)^1.5", "time": "L / sqrt(R T0)",
-    "exact": "rho0", "departure": "rho0",
+    "exact": "rho0", "departure": "rho0", **{n: unit for n, (_, unit) in DERIVED.items()},
+    **probes.UNITS,
 }  # fmt: skip
 NOTES = {
     "limiter_activity": "fraction of cells at an extremum, where the limiter acts",
@@ -109,8 +113,27 @@ def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
                 f"time.steady: {steady:g} is less than round-off leaves in a step of "
                 f"{main.time_step:.3g} in {scenario.precision}; at least {least:.2g}"
             )
+    shown = _shown(scenario, main)
     frames = scenario.time.frames
-    return GasJob(main, _named_apart(others), known, frames, double, steady)
+    return GasJob(main, _named_apart(others), known, frames, double, steady, shown)
+
+
+def _shown(scenario: GasScenario, run: "Run") -> "Shown":
+    """Return what a run records besides its fields.
+
+    Raises:
+        InputError: a quantity or place that it does not have.
+    """
+    p = run.problem
+    check_quantities(scenario.output, "output", tuple(DERIVED))
+    for number, probe in enumerate(scenario.probes):
+        probe.check(p.grid, f"probes.{number}")
+    periodic = tuple(pair.periodic for pair in p.sides)
+    medium = Medium(p.grid, periodic, p.gas, p.gamma, p.knudsen.double().cpu())
+    frame = run.steps // scenario.time.frames
+    wanted = max(1, frame // scenario.time.samples)
+    interval = max(k for k in range(1, wanted + 1) if frame % k == 0)
+    return Shown(medium, scenario.output, scenario.probes, interval)
 
 
 def _ideal(scenario: GasScenario, p: Problem, reference: str) -> Problem:
@@ -376,6 +399,58 @@ def _moments(
     return Run(equations.name, p, stepped, start, steps, world.time_step)
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What a run records besides its fields.
+
+    Attributes:
+        medium: of derived quantities.
+        output: names of those that every frame holds.
+        probes: parts of :data:`..gas.probes.PROBES`.
+        interval: steps between records of the probes.
+    """
+
+    medium: Medium
+    output: tuple[str, ...]
+    probes: tuple[Any, ...]
+    interval: int
+
+    def frame(self, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the quantities of a frame."""
+        if not self.output:
+            return {}
+        seen = on_host(seen)
+        return {name: derive(name, seen, self.medium) for name in self.output}
+
+    def writers(self, folder: RunFolder) -> Iterator[tuple[Any, Any]]:
+        """Yield when and by what the probes are recorded."""
+        for probe in self.probes:
+            place = f"probes/{probe.name}"
+            writer = ZarrWriter(
+                folder, place, partial(self._probed, probe), UNITS,
+                axes=partial(_probe_axes, probe),
+            )  # fmt: skip
+            yield every(self.interval), writer
+
+    def put_coordinates(self, folder: RunFolder) -> None:
+        """Store where the probes are."""
+        for probe in self.probes:
+            group = folder.store.require_group(f"probes/{probe.name}")
+            group.attrs["title"] = f"Probe {probe.name.replace('_', ' ')} ({probe.kind})"
+            for name, values in probe.coordinates().items():
+                _put(group, name, values, axes=(name,))
+
+    def _probed(
+        self, probe: Any, state: Any, seen: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        return probe.measure(on_host(seen), self.medium)
+
+
+def _probe_axes(probe: Any, name: str, shape: Sequence[int]) -> tuple[str, ...]:
+    """Name the dimensions of what a probe records, besides that of its moments."""
+    return () if name in ("step", "time") else probe.axes(shape)
+
+
 # -- the job -----------------------------------------------------------------------------
 
 
@@ -394,6 +469,7 @@ class GasJob:
         frames: written, evenly in time.
         double: whether the state is in f64.
         steady: residual at which the run ends; None to reach the end of time.
+        shown: what is recorded besides the fields.
     """
 
     main: Run
@@ -402,6 +478,7 @@ class GasJob:
     frames: int
     double: bool
     steady: float | None = None
+    shown: Shown | None = None
 
     @property
     def world(self) -> Any:
@@ -419,7 +496,7 @@ class GasJob:
         begun = main.world.observe(start)
         interval = main.steps // self.frames
         writer = ZarrWriter(
-            folder, "fields", lambda state, seen: _frame(main.world, seen), UNITS, 4,
+            folder, "fields", self._frame, UNITS, 4,
             axes=partial(_axes, grid=main.problem.grid),
         )  # fmt: skip
         guards = [positivity_guard(REMEDY)]
@@ -429,6 +506,8 @@ class GasJob:
 
         residual = Residual(self.steady or 0.0, None if fixed else main.world.ahead)
         writers: list[Any] = [(every(interval), writer)]
+        if self.shown is not None:
+            writers += self.shown.writers(folder)
         if self.steady is not None:
             writers.append((residual.trigger(interval), residual))
 
@@ -443,6 +522,10 @@ class GasJob:
             residual.reached,
         )  # fmt: skip
         return simulation.run(folder, report)
+
+    def _frame(self, state: Any, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        more = {} if self.shown is None else self.shown.frame(seen)
+        return {**_frame(self.main.world, seen), **more}
 
     def _finish(
         self,
@@ -465,6 +548,8 @@ class GasJob:
                 figures[name] = Figure(float(seen[name].double().amax()), note=note)
         profile, problem = folder.store.require_group("profile"), self.main.problem
         _put_axes(profile, problem.grid)
+        if self.shown is not None:
+            self.shown.put_coordinates(folder)
         if len(problem.knudsen) > 1:
             _put(profile, "knudsen", problem.knudsen, axes=("system",))
         for other in self.others:

@@ -8,6 +8,7 @@ from ...models.parts import Family
 from ..gas.closures.parts import MOMENT_CLOSURES, Hyperbolic
 from ..gas.forcing import Force
 from ..gas.initial import INITIAL
+from ..gas.probes import PROBES
 from .base import Common, Section, choice
 from .box import BoundarySection, GridSection, Positive, Speed, TimeSection
 
@@ -129,6 +130,9 @@ class FlowTime(TimeSection):
     less, relative and per unit of time (L1); if ``end`` comes first a check fails. Models
     of ``compare`` run to ``end``."""
 
+    samples: int = Field(default=10, ge=1, le=1000)
+    """Times in a frame at which probes are recorded, at most one per step."""
+
     @model_validator(mode="after")
     def _used(self) -> "FlowTime":
         if self.shortest is not None and self.cfl is None:
@@ -179,6 +183,10 @@ class GasScenario(Common):
     """State at the start."""
     time: FlowTime
     """Duration and steps."""
+    output: tuple[str, ...] = ()
+    """Quantities that frames hold besides the fields, such as pressure, mach, vorticity."""
+    probes: tuple[choice(PROBES), ...] = ()  # type: ignore[valid-type]
+    """What is recorded more often, at points, along lines, in total, through planes."""
     reference: Literal[
         "none",
         "riemann",
@@ -197,6 +205,12 @@ class GasScenario(Common):
     @model_validator(mode="after")
     def _fits(self) -> "GasScenario":
         dim = len(self.grid.cells)
+        called = [probe.name for probe in self.probes]
+        for number, name in enumerate(called):
+            if name in called[:number]:
+                raise ValueError(f"probes.{number}.name: {name} stands twice")
+        if not called and "samples" in self.time.model_fields_set:
+            raise ValueError("time.samples: there are no probes that would be recorded")
         if not dim == len(self.grid.lower) == len(self.grid.upper):
             raise ValueError("grid: cells, lower and upper must have the same length")
         models = (self.model, *self.compare)
