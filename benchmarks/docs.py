@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,9 @@ def measure(quick: bool, record: "Recorder") -> None:
         names = [name for name in scalebridge.__all__ if not name.startswith("__")]
         told = sum(bool(getattr(scalebridge, name).__doc__) for name in names)
         record("api_documented", 100 * told / len(names), "%", goal=100, better="higher")
+    if record.wants("tasks_from_docs"):
+        record("tasks_from_docs", _tasks(), "tasks", goal=20, better="higher",
+               note="each with the page and the test that runs it")  # fmt: skip
     if record.wants("cli_seconds"):
         seconds = min(_engine("--help") for _ in range(2 if quick else 5))
         record("cli_seconds", seconds, "s", goal=0.3, note="engine --help, CPU")
@@ -39,6 +43,13 @@ def measure(quick: bool, record: "Recorder") -> None:
         seconds, failed = _demo()
         record("demo_seconds", seconds, "s", goal=60, note="silicon_melt, CPU")
         record("demo_checks_failed", failed, goal=0)
+    if record.wants("first_picture_seconds"):
+        record("first_picture_seconds", _first_picture(), "s", goal=3,
+               note="engine view --browser, wall, median of three")  # fmt: skip
+    if not quick and record.wants("wheel_install_seconds"):
+        record("wheel_install_seconds", _wheel(), "s",
+               note="pip install of the wheel into an empty environment, wall; then "
+               "silicon_melt ran in an empty folder")  # fmt: skip
     if not quick and record.wants("docs_warnings"):
         record("docs_warnings", _site(), goal=0)
     if not quick and record.wants("tutorials_run"):
@@ -47,11 +58,82 @@ def measure(quick: bool, record: "Recorder") -> None:
                note=f"{pages} pages written")  # fmt: skip
 
 
+def _tasks() -> int:
+    """Return how many rows of the table of tasks name a page and a test that exist."""
+    folder, count = ROOT / "docs" / "howto", 0
+    for line in (folder / "tasks.md").read_text(encoding="utf-8").splitlines():
+        row = re.fullmatch(r"\| .+ \| \[.+\]\((.+)\) \| `(.+)::(.+)` \|", line)
+        if row and (folder / row[1]).exists():
+            text = (ROOT / "tests" / row[2]).read_text(encoding="utf-8")
+            count += f"def {row[3]}(" in text
+    return count
+
+
 def _report() -> float:
     with tempfile.TemporaryDirectory() as folder:
         out = str(Path(folder) / "run")
         _engine("run", "silicon_sw", "--set", "run.steps=200", "--out", out, "--no-report")
         return _engine("report", out)
+
+
+def _first_picture() -> float:
+    """Return the seconds from the command to the first picture of 864 atoms."""
+    from selenium import webdriver
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    options = webdriver.ChromeOptions()
+    for flag in ("headless=new", "no-sandbox", "disable-gpu"):
+        options.add_argument(f"--{flag}")
+    browser = webdriver.Chrome(options=options)
+
+    def drawn(page: webdriver.Chrome) -> bool:
+        found = page.find_elements(By.ID, "serial")
+        return bool(found) and int(found[0].get_attribute("textContent") or 0) > 0
+
+    with tempfile.TemporaryDirectory() as folder:
+        out, times = str(Path(folder) / "run"), []
+        _engine("run", "argon_nve", "--set", "run.steps=100", "--out", out, "--no-report",
+                "--no-strict")  # fmt: skip
+        for _ in range(3):
+            start = time.monotonic()
+            command = [
+                sys.executable,
+                "-m",
+                "scalebridge.engine.cli",
+                "view",
+                out,
+                "--browser",
+            ]
+            server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+            assert server.stdout is not None
+            browser.get(re.findall(r"http://\S+", server.stdout.readline())[0])
+            WebDriverWait(browser, 60, 0.02).until(drawn)
+            times.append(time.monotonic() - start)
+            server.terminate()
+            server.wait()
+    browser.quit()
+    return sorted(times)[1]
+
+
+def _wheel() -> float:
+    """Return the seconds of installing the wheel; a run without the checkout must work."""
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        python, engine = folder / "venv/bin/python", folder / "venv/bin/engine"
+        steps = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", text, "."]
+        subprocess.run(steps, cwd=ROOT, check=True)
+        subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
+        (wheel,) = folder.glob("*.whl")
+        constraints, start = ROOT / "constraints.txt", time.monotonic()
+        subprocess.run(
+            [python, "-m", "pip", "install", "-q", "-c", constraints, f"{wheel}[viz]"],
+            cwd=folder, check=True,
+        )  # fmt: skip
+        seconds = time.monotonic() - start
+        subprocess.run([engine, "run", "silicon_melt", "--set", "run.steps=200",
+                        "--no-strict", "--out", "run"], cwd=folder, check=True)  # fmt: skip
+    return seconds
 
 
 def _demo() -> tuple[float, int]:

@@ -75,9 +75,9 @@ WRONG = (
 
 def answer(words: list[str]) -> tuple[int, str, str]:
     """Call the command line; return status, output, and what is wrong with the answer."""
-    start = time.monotonic()
+    start = fuzz.clock()
     found = CliRunner().invoke(main, words)
-    seconds, said = time.monotonic() - start, found.output.strip()
+    seconds, said = fuzz.clock() - start, found.output.strip()
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     wrong = ""
     if found.exception is not None and not isinstance(found.exception, SystemExit):

@@ -1,10 +1,11 @@
-"""Concurrent learning: labels to a target, calibration, what survives kills, overhead.
+"""Concurrent learning: how full runs end, labels to a target, kills, overhead.
 
-The label curves of silicon are kept in ``results/curves/learn_silicon.json``, one entry for
-each arm and seed; runs that are missing there are made. ``python benchmarks/learn.py ARM
-SEED`` makes one. Arms: ``learned`` (committee and diversity), ``random`` (the same
-exploration, labels drawn at random from all that it saw), ``structures`` (random
-distortions of the starting structures, no dynamics).
+Full runs of the shipped scenarios are in ``learn_runs.py``. The label curves of silicon
+are kept in ``results/curves/learn_silicon.json``, one entry for each arm and seed; runs
+that are missing there are made. ``python benchmarks/learn.py ARM SEED`` makes one. Arms:
+``learned`` (committee and diversity), ``random`` (the same exploration, labels drawn at
+random from all that it saw), ``structures`` (random distortions of the starting
+structures, no dynamics).
 """
 
 import contextlib
@@ -17,12 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from scalebridge.engine import runtime, scenario
@@ -30,7 +29,6 @@ from scalebridge.engine.bench import Recorder
 from scalebridge.engine.learn import atoms
 from scalebridge.engine.learn.explorers.dynamics import Dynamics, Walks
 from scalebridge.engine.learn.explorers.structures import Distortions
-from scalebridge.engine.learn.indicators import Evidence, conformal_ratio, spearman
 from scalebridge.engine.learn.labelers.exact import PotentialLabeler
 from scalebridge.engine.learn.selection import Batch
 from scalebridge.engine.md.classical import StillingerWeber
@@ -40,6 +38,7 @@ from scalebridge.engine.rundir import RunFolder
 
 sys.path.append(str(Path(__file__).resolve().parent))
 import learn_closure
+import learn_runs
 from learn_curves import Curves, Watch, record_errors
 
 HERE = Path(__file__).resolve().parent
@@ -151,53 +150,8 @@ def measure_silicon(record: Recorder, quick: bool) -> None:
     if not CURVES.complete(silicon, ARMS, SEEDS, quick):
         return
     runs = CURVES.known()
-    record_errors(record, "silicon_mean_error", runs, "mean", TARGET)
-    record_errors(record, "silicon_worst_error", runs, "worst", TARGET)
-    _calibration(record, [run for run in runs if run["arm"] == "learned"])
-
-
-def _calibration(record: Recorder, learned: Sequence[dict[str, Any]]) -> None:
-    fractions = [run["labels"][-1] / run["explored"] for run in learned]
-    record(
-        "labelled_fraction",
-        float(np.mean(fractions)),
-        goal=1e-3,
-        better="lower",
-        spread=(min(fractions), max(fractions)),
-        note="labels over frames whose deviation was computed while exploring",
-    )
-    ranks = [
-        spearman(torch.tensor(run["deviation"]), torch.tensor(run["error"]))
-        for run in learned
-    ]
-    record("spearman", float(np.mean(ranks)), "", goal=0.6, better="higher",
-           spread=(min(ranks), max(ranks)),
-           note="largest force deviation against force error of a frame, true dynamics in "
-           "all strata, final committees")  # fmt: skip
-    covered = [held_out_coverage(run) for run in learned]
-    mean = float(np.mean(covered))
-    record("coverage90", mean, "", spread=(min(covered), max(covered)),
-           note=f"goal 0.87 to 0.93: {'met' if 0.87 <= mean <= 0.93 else 'missed'}; bound "
-           "calibrated on 15 strata, tested on the other 5, all five ways")  # fmt: skip
-
-
-def held_out_coverage(run: dict[str, Any]) -> float:
-    """Calibrate on four fifths of the strata, test on the rest, for all fifths."""
-    strata = np.array(run["strata"])
-    deviation = torch.tensor(run["deviation"], dtype=torch.float64)
-    error = torch.tensor(run["error"], dtype=torch.float64)
-    names = list(dict.fromkeys(run["strata"]))
-    offset, inside = 0.05 * TARGET, []
-    for fold in range(5):
-        tested = torch.tensor(np.isin(strata, names[fold::5]))
-        rest = ~tested
-        nothing = torch.zeros(int(rest.sum()))
-        known = Evidence(
-            deviation[rest], error[rest], nothing, nothing.long(), nothing.bool()
-        )
-        q = conformal_ratio(known, 0.9, offset)
-        inside.append((error <= q * (deviation + offset))[tested])
-    return float(torch.cat(inside).double().mean())
+    record_errors(record, "silicon_curve_mean_error", runs, "mean", TARGET)
+    record_errors(record, "silicon_curve_worst_error", runs, "worst", TARGET)
 
 
 # -- kills and overhead --------------------------------------------------------------------
@@ -247,8 +201,8 @@ def _run_with_kills(path: Path, kills: int, rng: random.Random) -> int:
             raise RuntimeError(f"the toy ended with status {status}")
 
 
-def measure_kills(record: Recorder, kills: int) -> None:
-    """Kill controller and workers in turn; compare with the undisturbed run."""
+def measure_kills(record: Recorder, kills: int, quick: bool) -> None:
+    """Kill controller and workers in turn, then in each phase; compare with calm runs."""
     toy = _toy()
     lost = repeated = done_kills = number = 0
     while done_kills < kills:
@@ -261,12 +215,42 @@ def measure_kills(record: Recorder, kills: int) -> None:
             calm, mine = (toy.final_data(path / name, job) for name in ("calm", "run"))
             lost += len([pair for pair in calm if pair not in mine])
             lost += mine != calm and set(mine) == set(calm)
-            done = [key for *_, event, key in _events(path / "run") if event == "done"]
-            repeated += len(done) - len(set(done))
+            repeated += _repeated(path / "run")
         number += 1
-    note = f"{done_kills} kills -9, controller and workers in turn, {number} runs"
+    phases = list(toy.PHASES)[:: 6 if quick else 1]
+    with tempfile.TemporaryDirectory() as place:
+        calm = _dataset(Path(place) / "calm")
+        differ = 0
+        for phase in phases:
+            path = Path(place) / phase
+            differ += _dataset(path, phase) != calm
+            repeated += _repeated(path)
+    note = (
+        f"{done_kills} kills -9 at random moments, controller and workers in turn, "
+        f"{number} runs; and one in each of {len(phases)} phases: {', '.join(phases)}"
+    )
     record("labels_lost", lost, "", goal=0, better="lower", note=note)
     record("labels_repeated", repeated, "", goal=0, better="lower", note=note)
+    record("datasets_changed", differ, "", goal=0, better="lower",
+           note=f"data sets and audits that a kill changed, in {len(phases)} "
+           "phases")  # fmt: skip
+
+
+def _repeated(path: Path) -> int:
+    done = [key for *_, event, key in _events(path) if event == "done"]
+    return len(done) - len(set(done))
+
+
+def _dataset(path: Path, phase: str = "") -> list[str]:
+    """Run the toy to its end, after it killed itself in a phase; return what it wrote."""
+    base = [sys.executable, str(TOY), str(path), "0", "0"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    if phase:
+        status = subprocess.run([*base, phase], env=environment, check=False).returncode
+        if status != -signal.SIGKILL:
+            raise RuntimeError(f"{phase}: the toy ended with status {status}")
+    subprocess.run(base, env=environment, check=True)
+    return [(path / name).read_text() for name in ("dataset.json", "audit.json")]
 
 
 def measure_overhead(record: Recorder, quick: bool) -> None:
@@ -307,15 +291,12 @@ def measure(quick: bool, record: Recorder) -> None:
     """Measure everything that is asked for."""
     runtime.start("cpu")
     torch.set_num_threads(1)
-    if record.wants("labels_lost", "labels_repeated"):
-        measure_kills(record, 2 if quick else 20)
+    if record.wants("labels_lost", "labels_repeated", "datasets_changed"):
+        measure_kills(record, 2 if quick else 20, quick)
     if record.wants("overhead"):
         measure_overhead(record, quick)
-    silicon_figures = (
-        "silicon_mean_error", "silicon_worst_error", "labelled_fraction",
-        "spearman", "coverage90",
-    )  # fmt: skip
-    if record.wants(*silicon_figures):
+    learn_runs.measure(record)
+    if record.wants("silicon_curve_mean_error", "silicon_curve_worst_error"):
         measure_silicon(record, quick)
     if record.wants("closure_labels_vs_random"):
         learn_closure.measure(record, quick)

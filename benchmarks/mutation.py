@@ -12,7 +12,9 @@ import ast
 import json
 import os
 import random
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,7 +29,7 @@ SKIPPED = ("engine/cli.py", "engine/doctor.py", "engine/bench.py")
 """What prints rather than computes."""
 
 LIMIT = 420
-"""Seconds for the tests of one mutation; what takes longer is not decided."""
+"""Processor seconds for the tests of one mutation; what takes more is not decided."""
 
 _SWAPS: dict[type, type] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult,
@@ -171,11 +173,13 @@ def noticed(mutation: Mutation, python: str = sys.executable) -> bool | None:
         try:
             done = subprocess.run(
                 [*command, *tests_of(mutation.file)], cwd=tree, env=environment,
-                capture_output=True, timeout=LIMIT, check=False,
+                capture_output=True, timeout=10 * LIMIT, check=False,
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (LIMIT, LIMIT)),
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             return None
-    return done.returncode != 0
+    out_of_time = done.returncode in (-signal.SIGXCPU, -signal.SIGKILL)
+    return None if out_of_time else done.returncode != 0
 
 
 def results(

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 import scalebridge
-from scalebridge.engine import reference
+from scalebridge.engine import bench, reference
 from scalebridge.engine import scenario as scenarios
 from scalebridge.engine.cli import main
 from scalebridge.engine.schema import SCENARIOS
@@ -21,6 +21,7 @@ def write(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     pages = {f"keys_{kind}": keys(kind) for kind in SCENARIOS.kinds()}
     pages |= {"commands": commands(), "python": python(), "scenarios": shipped()}
+    pages["figures"] = bench.results_page().splitlines()
     pages["index"] = index(pages)
     for name, lines in pages.items():
         path, text = folder / f"{name}.md", "\n".join(lines) + "\n"

@@ -57,7 +57,7 @@ _settings = click.option(
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Replace one key of the scenario, e.g. --set run.steps=100.",
+    help="Replace one key, e.g. --set run.steps=100.",
 )
 
 
@@ -450,6 +450,28 @@ def compare(runs: Sequence[Path]) -> None:
 
 
 @main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("kind", metavar="rdf|adf|displacement|velocity")
+@_settings
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the tables.")
+def analyse(run: Path, kind: str, settings: Sequence[str], out: Path | None) -> None:
+    """Average over the stored trajectory of a RUN, with the keys of output.KIND.
+
+    Prints the results and writes each group of curves as a CSV table, by default in
+    RUN/analysis. Averages over the frames that were kept: fewer than during the run.
+    """
+    from . import analysis
+
+    found = analysis.analyse(run, kind, settings, out)
+    click.echo(f"{found.frames} frames")
+    for name, figure in found.figures.items():
+        bar = f" +- {figure.error:.2g}" if figure.error is not None else ""
+        click.echo(f"{name}  {figure.value:.6g}{bar} {figure.unit}".rstrip())
+    for table in found.tables:
+        click.echo(table)
+
+
+@main.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
     "--to",
@@ -457,6 +479,7 @@ def compare(runs: Sequence[Path]) -> None:
         [
             "metatomic",
             "torchscript",
+            "program",
             "extxyz",
             "deepmd-data",
             "deepmd-mixed",
@@ -483,9 +506,10 @@ def export(model: Path, to: str, out: Path | None, precision: str) -> None:
         for text in writing.write(reading.frames, to, target):
             click.echo(f"{model}: {text}", err=True)
     else:
+        from .interop.export import FORMS
         from .interop.export import export as write
 
-        target = write(model, to, out or model.with_suffix(f".{to}.pt"), precision)
+        target = write(model, to, out or model.with_suffix(f".{to}{FORMS[to]}"), precision)
     click.echo(str(target))
 
 

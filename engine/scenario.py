@@ -45,14 +45,15 @@ def find(name: str) -> Path:
     Raises:
         InputError: neither; the nearest shipped name is offered.
     """
-    path = Path(name)
-    if path.suffix == ".toml" or path.exists():
-        if path.is_file():
-            return path
-        raise InputError(f"{name}: no such file in {path.parent.resolve()}")
-    known = shipped()
-    if name in known:
+    path, known = Path(name), shipped()
+    if path.is_file():
+        return path
+    if name in known:  # also where a run folder has that name
         return known[name]
+    if path.is_dir():
+        raise InputError(f"{name}: a folder; a scenario is a file")
+    if path.suffix == ".toml" or path.exists():
+        raise InputError(f"{name}: no such file in {path.parent.resolve()}")
     raise InputError(
         f"{name}: no scenario of that name{nearest(name, known)}; see engine list"
     )

@@ -1,10 +1,13 @@
 """A one-dimensional world for the loop: learn f(x) on [0, 3] from few labels.
 
-Run as a program it is one controller: ``python learn_toy.py FOLDER WORKERS SECONDS``.
+Run as a program it is one controller: ``python learn_toy.py FOLDER WORKERS SECONDS``; with
+the name of a phase after them it kills itself (SIGKILL) in that phase.
 """
 
+import json
 import math
 import os
+import signal
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -14,14 +17,17 @@ import torch
 from torch import Tensor
 
 from scalebridge.engine import runtime
-from scalebridge.engine.learn import execution
+from scalebridge.engine.learn import execution, label_store
+from scalebridge.engine.learn import loop as loops
+from scalebridge.engine.learn import state as states
 from scalebridge.engine.learn.indicators import Conformal, spread
 from scalebridge.engine.learn.label_store import Codec, LabelError
 from scalebridge.engine.learn.loop import Loop
 from scalebridge.engine.learn.selection import Batch
 from scalebridge.engine.learn.stopping import StopRule
+from scalebridge.engine.protocols import Outcome
 from scalebridge.engine.run import Reporter
-from scalebridge.engine.rundir import RunFolder
+from scalebridge.engine.rundir import RunFolder, write_text
 
 
 def truth(x: float) -> float:
@@ -202,11 +208,69 @@ def final_data(path: Path, job: Loop) -> list[tuple[float, float]]:
     return [(point.x, y) for point, y in state.dataset]
 
 
-def main() -> None:
-    path, workers, seconds = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+AUDITED = tuple(Point(x) for x in (0.35, 1.25, 2.05))
+
+
+def reached(phase: str) -> None:
+    """Called by the audit in each of its phases."""
+
+
+def audit(folder, models, dataset, ask):
+    """Write the data set, then have a few more labels, as an audit does."""
+    text = json.dumps([[point.x, y] for point, y in dataset])
+    write_text(folder.path / "dataset.json", text)
+    reached("saved")
+    labels = []
+    for point in AUDITED:
+        labels += ask([point])
+        reached("audit label")
+    write_text(folder.path / "audit.json", json.dumps(labels))
+    reached("audited")
+    return Outcome()
+
+
+PHASES: dict[str, tuple[object, str, str, int]] = {
+    "exploring": (loops.Loop, "_explore", "after", 2),
+    "planned": (loops, "save_plan", "after", 3),
+    "labelling": (loops.Loop, "_label", "before", 3),
+    "between file and log": (label_store.LabelStore, "put", "after", 15),
+    "labelled": (loops, "evaluate_round", "before", 3),
+    "measured": (loops, "evaluate_round", "after", 3),
+    "trained": (loops.Loop, "_train", "after", 3),
+    "tables": (states.LoopState, "save", "before", 3),
+    "checkpoint": (states.LoopState, "save", "after", 3),
+    "last checkpoint": (states.LoopState, "save", "after", 5),
+    "saved": (sys.modules[__name__], "reached", "after", 1),
+    "audit labels": (sys.modules[__name__], "reached", "after", 3),
+    "audited": (sys.modules[__name__], "reached", "after", 5),
+}
+"""Phase -> owner and name of what is called in it, the side to die on, the call."""
+
+
+def die_in(phase: str) -> None:
+    """Make this process kill itself in a phase."""
+    owner, name, side, last = PHASES[phase]
+    usual, calls = getattr(owner, name), [0]
+
+    def deadly(*args, **kwargs):
+        calls[0] += 1
+        if calls[0] == last and side == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        found = usual(*args, **kwargs)
+        if calls[0] == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+
+    setattr(owner, name, deadly)
+
+
+def program(path: Path, workers: int, seconds: float, phase: str = "") -> None:
+    """Be one controller."""
+    if phase:
+        die_in(phase)
     pool = execution.Processes(workers) if workers else execution.Serial()
-    run(path, loop(labeler=Teacher(seconds), pool=pool, rounds=4))
+    run(path, loop(labeler=Teacher(seconds), pool=pool, rounds=4, finish=audit))
 
 
 if __name__ == "__main__":
-    main()
+    program(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), *sys.argv[4:])

@@ -22,6 +22,7 @@ from scalebridge.engine.interop.ase import AsePotential
 AUDITS = (
     periodic.repetition, periodic.lattice_vectors, periodic.faces, repeat.repeatability,
     labels.equation_of_state, conservation.virial, short_range.holes,
+    conservation.loop_work,
 )  # fmt: skip
 
 
@@ -139,3 +140,26 @@ def test_work_round_a_loop_is_seen_however_many_points():
         results["forces"] = results["forces"] + 1e-3 * turned
 
     assert conservation.loop_work(subject(Planted(swirling))).passed is False
+
+
+def test_kinks_on_some_loops_do_not_hide_a_swirl_on_another(monkeypatch):
+    """Six loops cross a kink and are found right with more points; the seventh is wrong."""
+    coarse = torch.zeros(100, dtype=torch.float64)
+    coarse[:6], coarse[6] = 1e-2, 1e-3
+
+    def ratios(subject, piece, axes, points):
+        which = axes[:, 0, 0, 0, 0].long()
+        fine = torch.where(which < 6, 0.0, coarse[which])
+        return coarse[which].clone() if points == 24 else fine
+
+    def numbered(*shape, **more):
+        number = torch.arange(shape[0], dtype=torch.float64)
+        return number.view(-1, 1, 1, 1, 1).expand(shape).clone()
+
+    monkeypatch.setattr(conservation, "_loop_ratios", ratios)
+    monkeypatch.setattr(conservation.torch, "randn", numbered)
+    one = SimpleNamespace(cluster=lambda count: SimpleNamespace(atoms=8), single=False)
+    found = conservation.loop_work(one)  # type: ignore[arg-type]
+    assert found.passed is False and found.value == pytest.approx(1e-3)
+    coarse[6] = 0.0
+    assert conservation.loop_work(one).passed is True  # type: ignore[arg-type]

@@ -147,33 +147,13 @@ def test_more_atoms_than_the_file_holds(tmp_path):
 
 
 def test_a_gigantic_array_in_a_header(tmp_path):
-    folder = tmp_path / "system"
-    (folder / "set.000").mkdir(parents=True)
-    (folder / "type.raw").write_text("0")
-    (folder / "type_map.raw").write_text("Si")
-    header = "{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000, 3), }"
-    text = header.ljust(117) + "\n"
-    data = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
-    for name in ("coord", "force", "energy"):
-        (folder / "set.000" / f"{name}.npy").write_bytes(data)
     with pytest.raises(InputError, match="not readable"):
-        read_frames(folder)
+        read_frames(bombs.huge_header(tmp_path))
 
 
 def test_a_card_that_asks_for_more_than_its_weights(tmp_path):
-    from scalebridge.models import card
-
-    form = HigherMoments(
-        ("Si",), members=1, basis=3, channels=4, axis=2, products=2, fitting=(4,)
-    )
-    save_module(tmp_path / "model", form.build(1), {})
-    content = json.loads((tmp_path / "model.json").read_text())
-    del content["card_sha256"]
-    content["config"]["fitting"] = [4_000_000_000]
-    content["card_sha256"] = card._card_hash(content)
-    (tmp_path / "model.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match="more than the weights hold"):
-        load_potential(tmp_path / "model")
+        load_potential(bombs.huge_card(tmp_path))
 
 
 @pytest.mark.parametrize(("scenario", "setting"), fuzz_commands.WRONG)

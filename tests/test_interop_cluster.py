@@ -1,7 +1,10 @@
 """Executors: what `engine run --executor` stands for, and labels on a real cluster."""
 
 import os
+import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,9 @@ from scalebridge.engine import scenario
 from scalebridge.engine.cli import main
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.interop.cluster import execution
+from scalebridge.engine.jobs import assemble
+from scalebridge.engine.run import Reporter
+from scalebridge.engine.rundir import RunFolder
 
 sys.path.append(str(Path(__file__).parent))
 sys.path.append(str(Path(__file__).resolve().parent.parent / "benchmarks"))
@@ -92,3 +98,56 @@ def test_labels_as_slurm_jobs(slurm, tmp_path, monkeypatch):
         pools.label_all(line, store, teacher, points)
     assert place is not None
     assert all(store.has(store.key(point)) for point in points)
+
+
+TINY = [
+    "rounds=1", "initial=1", "audit.frames=2", "training.steps=2", "model.channels=4",
+    "model.axis=2", "model.products=2", "model.fitting=[8]", "explorer.steps=40",
+    "batch.size=4", "start=[{name='bulk',temperatures=[300],structure={kind='crystal',"
+    "element='Cu',lattice='fcc',lattice_constant=3.615}}]",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_run_whose_job_is_cancelled_loses_nothing(slurm, tmp_path, monkeypatch):
+    """A whole run on Slurm; its first job is cancelled, another takes its place."""
+    monkeypatch.chdir(tmp_path)
+    settings = [
+        *TINY,
+        "execution={kind='slurm',workers=1,memory='2GB',retry=2.0,walltime='00:20:00',"
+        "options={job_name='labels',log_directory='logs'}}",
+    ]
+    checked, base = scenario.load("elt_copper", settings)
+    stop, cancelled = threading.Event(), []
+    args = (tmp_path / "far" / "labels" / "log.txt", stop, cancelled)
+    killer = threading.Thread(target=cancel_first_job, args=args)
+    killer.start()
+    try:
+        far = figures(checked, base, tmp_path / "far")
+    finally:
+        stop.set()
+        killer.join()
+    assert cancelled  # the job was running when it was cancelled
+    near = figures(*scenario.load("elt_copper", TINY), tmp_path / "near")
+    assert far == near and far["labels_repeated"] == 0
+    sets = [(tmp_path / n / "dataset.extxyz").read_bytes() for n in ("far", "near")]
+    assert sets[0] == sets[1]
+    assert list((tmp_path / "logs").iterdir())  # the option reached the jobs
+
+
+def figures(checked, base: Path, out: Path) -> dict[str, float]:
+    with RunFolder.create(out, "", {}) as folder:
+        outcome = assemble(checked, base).run(folder, Reporter(quiet=True))
+    return {name: figure.value for name, figure in outcome.figures.items()}
+
+
+def cancel_first_job(log: Path, stop: threading.Event, cancelled: list[str]) -> None:
+    """Cancel the job that has written the first label, once."""
+    while not stop.is_set() and not cancelled:
+        if log.exists() and " done " in log.read_text():
+            listed = ["squeue", "-h", "-n", "labels", "-t", "RUNNING", "-o", "%i"]
+            found = subprocess.run(listed, capture_output=True, text=True, check=True)
+            for job in found.stdout.split():
+                subprocess.run(["scancel", job], check=True)
+                cancelled.append(job)
+        time.sleep(0.1)

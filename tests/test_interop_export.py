@@ -111,6 +111,40 @@ def test_a_cluster_expansion_is_exported_for_any_number_of_atoms():
     assert abs(float(energy) - float(ours)) < 1e-12 * len(i) + 1e-10 * abs(float(ours))
 
 
+def test_a_program_of_torch_export_gives_energies_and_forces(saved, tmp_path):
+    """For other numbers of atoms and slots than it was made with."""
+    form, path = saved
+    file = export.export(path, "program", tmp_path / "salt")
+    assert file.suffix == ".pt2"
+    program = torch.export.load(file).module()
+    module = form.build(1).double().eval().requires_grad_(False)
+    for atoms, slots in ((3, 9), (11, 2)):
+        d, *rest = export._example(module, atoms, slots)
+        ours, theirs = d.clone().requires_grad_(), d.clone().requires_grad_()
+        expected = module(ours, *rest).mean(0)
+        energy = program(theirs, *rest)
+        assert energy.shape == (atoms,)
+        assert float((energy - expected).abs().max()) < 1e-10
+        expected.sum().backward()
+        energy.sum().backward()
+        assert float((ours.grad - theirs.grad).abs().max()) < 1e-10
+    wrong = program(d, *rest[:2], 1 - rest[2])  # the planted defect: species exchanged
+    assert float((wrong - expected).abs().max()) > 1e-6
+
+
+def test_what_torch_export_does_not_take_is_named():
+    class Branching(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.species, self.scale = SPECIES, torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, d, kinds, mask, species):
+            return (d.sum((1, 2)) * self.scale)[None] if float(d.sum()) > 0 else d[None]
+
+    with pytest.raises(InputError, match=r"Branching: torch\.export does not"):
+        export.to_program(Branching())
+
+
 @pytest.mark.parametrize("atoms", [Atoms("Na"), Atoms("Cl2", [[0, 0, 0], [0, 0, 2.0]])])
 def test_single_atoms_and_absent_species(saved, script, atoms):
     """A trace must not remember how many atoms, slots or species it was made with."""

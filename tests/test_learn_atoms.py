@@ -173,8 +173,8 @@ class Lying:
         return replace(found, deviation=torch.zeros_like(away) if self.blind else away)
 
 
-def explore(trusted: float, blind: bool = False, *temperatures: float):
-    settings = Dynamics(steps=40, stride=10, rattle=0.0, strain=0.0)
+def explore(trusted: float, blind: bool = False, *temperatures: float, endurance: int = 1):
+    settings = Dynamics(steps=40, stride=10, rattle=0.0, strain=0.0, endurance=endurance)
     starts = walkers(*temperatures or (50.0, 3000.0))
     walk = Walks(settings, starts, trusted, lambda committee: Lying(blind))
     return list(walk.explore([], rng(1)))
@@ -194,6 +194,29 @@ def test_walker_stops_at_its_first_frame_of_large_deviation():
         # defect: a blind indicator never stops
         assert screened(calm, "3000 K") == 5
         assert not any(f.unreached for f in calm)
+
+
+def test_walker_goes_on_through_a_few_frames_of_large_deviation():
+    calm = explore(math.inf)
+    beyond = [f.deviation for f in calm if f.stratum == "3000 K" and f.weight > 0]
+    assert sum(d > 1.5 for d in beyond) >= 2
+    frames = explore(1.5, endurance=10)
+    assert not any(f.unreached for f in frames)
+    assert screened(frames, "3000 K") == 5  # all, also those that are not trusted
+    extremes = [f for f in frames if f.weight == 0 and f.deviation > 1.5]
+    first = next(d for d in beyond if d > 1.5)  # nearest to what is known
+    assert extremes[0].deviation == pytest.approx(first)
+    (end,) = [f for f in explore(1.5, endurance=2) if f.unreached]
+    assert end.stratum == "3000 K" and end.deviation > 1.5
+
+
+def test_lists_made_together_change_no_walk(monkeypatch):
+    """How often neighbours are listed decides time, not where walkers go."""
+    usual = explore(math.inf)
+    monkeypatch.setattr(Walks, "_listed", 10**9)  # each walker by itself, as it moves
+    alone = explore(math.inf)
+    for a, b in zip(usual, alone, strict=True):
+        assert (a.positions - b.positions).abs().max() < 1e-9
 
 
 def test_frames_that_are_kept_stand_for_all_and_the_worst_are_among_them():
@@ -301,6 +324,35 @@ def test_conformal_bound_covers_and_a_biased_one_does_not():
     assert float(torch.stack(naive).mean()) < 0.75  # deviation taken for an error
 
 
+@pytest.mark.parametrize("shift", [0.6, 1.0, 1.6])
+def test_coverage_is_held_although_what_is_new_differs(shift):
+    """Scores of new samples are ``shift`` times those of calibration."""
+    generator = np.random.default_rng(2)
+    inside: dict[float, list[float]] = {0.0: [], 0.01: []}
+    for rate, found in inside.items():
+        for _ in range(60):
+            past = Evidence.none()
+            for number in range(12):
+                errors = np.exp(generator.normal(size=(2, 25)))
+                errors[1] *= shift
+                ones = torch.ones(25, dtype=torch.float64)
+                rule = Conformal(rate=rate, floor=0.0).adapted(past, 25)
+                known = Evidence(
+                    ones, torch.tensor(errors[0]), ones * math.nan, ones.long(), ones > 0
+                )
+                new = torch.tensor(errors[1])
+                bound = rule(known, 0.05).bound(ones)
+                past = past.joined(
+                    Evidence(ones, new, bound, ones.long() * number, ones > 0)
+                )
+            found.append(float((past.error <= past.bound).double().mean()))
+    still, adapted = (abs(np.mean(found) - 0.9) for found in inside.values())
+    if shift == 1.0:
+        assert still < 0.02 and adapted < 0.02
+    else:
+        assert still > 0.04 and adapted < 0.6 * still
+
+
 def test_nothing_is_promised_without_evidence():
     assert math.isnan(Conformal()(Evidence.none(), 0.05).ratio)
 
@@ -390,6 +442,20 @@ def test_interval_covers():
     # 0.95 each; three standard errors of 2000 are 0.015, the skewness of the mean of ten
     # squares (0.3) shifts the ends by 0.01.
     assert np.all(np.abs(found - 0.95) < 0.025)
+
+
+def test_a_stratum_that_meets_the_target_stays_measured():
+    """Labels that leave the window are replaced before they do."""
+    rule, rounds = StopRule(), []
+    for _ in range(12):
+        some = TEN[: max(2, rule.wanted("a", rounds, 0.05))]  # two are its share anyway
+        rounds.append(Round(0.0, {"a": Stratum(100, 0.0, some)}, 50))
+        assert rule.strata(rounds, 0.05)["a"].state is State.MET
+    spent = sum(len(round.strata["a"].errors) for round in rounds)
+    assert spent < 12 * rule.measured  # and no more than it takes
+    assert rule.wanted("new", rounds, 0.05) == rule.measured
+    missed = [Round(0.0, {"a": Stratum(100, 0.0, tuple(10 * e for e in TEN))}, 50)]
+    assert rule.wanted("a", missed, 0.05) == rule.measured
 
 
 @pytest.mark.parametrize("power", [0.0, -0.05, -1.0])

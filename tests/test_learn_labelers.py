@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 import sys
 import time
@@ -16,7 +17,7 @@ from click.testing import CliRunner
 
 from scalebridge.engine import scenario
 from scalebridge.engine.cli import main
-from scalebridge.engine.errors import EngineError, InputError
+from scalebridge.engine.errors import InputError
 from scalebridge.engine.jobs import assemble
 from scalebridge.engine.jobs.label import labeler_of
 from scalebridge.engine.learn import execution
@@ -32,8 +33,6 @@ from scalebridge.engine.learn.labelers.external import (
     AseCalculator,
     CommandLabeler,
 )
-from scalebridge.engine.run import Reporter
-from scalebridge.engine.rundir import RunFolder
 
 PROGRAM = """
 import sys, time
@@ -297,28 +296,81 @@ class Hanging(toy.Teacher):
         return super().label(point)
 
 
-@pytest.mark.parametrize(
-    ("kind", "lines"),
-    [
-        ("slurm", ("#SBATCH -A physics", "#SBATCH -p fast", "#SBATCH --gres=gpu:1",
-                   "#SBATCH --cpus-per-task=8", "#SBATCH -t 01:30:00")),
-        ("pbs", ("#PBS -A physics", "#PBS -q fast", "#PBS --gres=gpu:1", "ncpus=8",
-                 "#PBS -l walltime=01:30:00")),
-    ],
-)  # fmt: skip
-def test_what_a_job_script_holds(kind, lines):
-    """Account, partition, GPU and modules can be said."""
+SCRIPTS = {
+    "slurm": """#!/usr/bin/env bash
+
+#SBATCH -J labels
+#SBATCH -p fast
+#SBATCH -A physics
+#SBATCH -n 1
+#SBATCH --cpus-per-task=16
+#SBATCH --mem=30GB
+#SBATCH -t 01:30:00
+#SBATCH --gres=gpu:1
+""",
+    "pbs": """#!/usr/bin/env bash
+
+#PBS -N labels
+#PBS -q fast
+#PBS -A physics
+#PBS -l select=1:ncpus=8:mem=7630MB
+#PBS -l walltime=01:30:00
+#PBS --gres=gpu:1
+""",
+    "lsf": """#!/usr/bin/env bash
+
+#BSUB -J labels
+#BSUB -q fast
+#BSUB -P "physics"
+#BSUB -n 8
+#BSUB -R "span[hosts=1]"
+#BSUB -M 8000000
+#BSUB -W 01:30
+#BSUB --gres=gpu:1
+""",
+    "sge": """#!/usr/bin/env bash
+
+#$ -N labels
+#$ -q fast
+#$ -P physics
+#$ -l h_rt=01:30:00
+#$ -cwd
+#$ -j y
+#$ --gres=gpu:1
+""",
+}
+WORKER = """export OMP_NUM_THREADS=8
+module load vasp
+/opt/python -m distributed.cli.dask_worker ADDRESS --name dummy-name --nthreads 8 \
+--memory-limit 7.45GiB --nanny --death-timeout 600 --nthreads 1 --resources GPU=1
+"""
+
+
+@pytest.mark.parametrize("kind", SCRIPTS)
+def test_what_a_job_script_holds(kind):
+    """Account, partition, GPU, modules and whatever else dask-jobqueue knows."""
     pytest.importorskip("dask_jobqueue")
-    part = {"slurm": execution.Slurm, "pbs": execution.Pbs}[kind](
-        workers=2, walltime="01:30:00", memory="8GB", cores=8, queue="fast",
-        account="physics", directives=("--gres=gpu:1",), prologue=("module load vasp",),
-    )  # fmt: skip
-    with part.cluster() as cluster:
-        script = cluster.job_script()
-    for line in (*lines, "module load vasp", "export OMP_NUM_THREADS=8"):
-        assert line in script
-    assert script.index("module load vasp") < script.index("dask_worker")
-    assert "--nthreads 1" in script
+    options = "job_name='labels',death_timeout='600',"
+    options += "worker_extra_args=['--resources','GPU=1']"
+    if kind == "slurm":
+        options += ",job_cpu=16,job_mem='30GB'"
+    walltime = "01:30" if kind == "lsf" else "01:30:00"
+    settings = (
+        f"execution={{kind='{kind}',workers=2,walltime='{walltime}',memory='8GB',cores=8,"
+        "queue='fast',account='physics',directives=['--gres=gpu:1'],"
+        f"prologue=['module load vasp'],python='/opt/python',options={{{options}}}}}"
+    )
+    checked, _ = scenario.load("elt_copper", [settings])
+    with checked.execution.cluster() as cluster:
+        script = cluster.job_script().replace(cluster.scheduler_address, "ADDRESS")
+    assert script.rstrip("\n") == (SCRIPTS[kind] + WORKER).rstrip("\n")
+
+
+def test_an_option_that_no_batch_system_has_is_named():
+    pytest.importorskip("dask_jobqueue")
+    with pytest.raises(InputError, match=r"jobname: no option .* job_name") as caught:
+        scenario.load("elt_copper", ["execution={kind='slurm',options={jobname='a'}}"])
+    assert "\n" not in str(caught.value)
 
 
 def test_a_batch_system_that_is_not_here_is_named(monkeypatch):
@@ -327,49 +379,49 @@ def test_a_batch_system_that_is_not_here_is_named(monkeypatch):
     assert execution.Pbs().missing() == "qsub of PBS is not on PATH"
 
 
-# -- complaints ----------------------------------------------------------------------------
+# -- labels that runs share ----------------------------------------------------------------
 
 
-def test_an_audit_whose_labels_fail_keeps_the_model(tmp_path):
-    """A run whose last labels fail has its model, its data and its counts."""
-    settings = [
-        "rounds=1", "initial=1", "execution={kind='serial'}", "audit.frames=2",
-        "training.steps=2", "model.channels=4", "model.axis=2", "model.products=2",
-        "model.fitting=[8]", "attempts=1", "tolerated=1.0", "explorer.steps=40",
-        "start=[{name='bulk',temperatures=[300],structure={kind='crystal',element='Cu',"
-        "lattice='fcc',lattice_constant=3.615}}]",
-    ]  # fmt: skip
-    checked, base = scenario.load("elt_copper", settings)
-    broken = Failing(after=5)
-    job = assemble(checked.model_copy(update={"labeler": broken}), base)
-    with RunFolder.create(tmp_path / "run", "", {}) as folder:
-        outcome = job.run(folder, Reporter(quiet=True))
-    assert (tmp_path / "run" / "model.safetensors").exists()
-    labels = len(ase.io.read(tmp_path / "run" / "dataset.extxyz", ":"))
-    figures = {name: figure.value for name, figure in outcome.figures.items()}
-    assert figures["labels"] == labels
-    assert figures["labels_computed"] == labels + figures.get("labels_audit", 0) == 5
-    assert figures["audit_failed"] == 2
-    assert outcome.verdicts["audit_labels"] != "ok"
+def test_runs_find_each_others_labels(tmp_path):
+    """By structure and method: the second run computes none that the first has."""
+    library = tmp_path / "library"
+    library.mkdir()
+    first = toy.run(tmp_path / "a", toy.loop(rounds=2, library=library)).figures
+    assert first["labels_found"].value == 0
+    made = first["labels_computed"].value
+    assert made == first["labels"].value == len(list(library.glob("*.safetensors")))
+    second = toy.run(tmp_path / "b", toy.loop(rounds=2, library=library)).figures
+    assert second["labels_computed"].value == 0
+    assert second["labels_found"].value == second["labels"].value == made
+    data = [toy.final_data(tmp_path / name, toy.loop()) for name in ("a", "b")]
+    assert data[0] == data[1]
+    # each run holds all that it learned from: the library may go
+    shutil.rmtree(library)
+    library.mkdir()
+    assert toy.run(tmp_path / "b", toy.loop(rounds=2)).figures["labels"].value == made
+    # another method's labels are other labels
+    other = toy.loop(rounds=0, library=library, labeler=toy.Teacher(refuses=9.0))
+    assert toy.run(tmp_path / "c", other).figures["labels_found"].value == 0
 
 
-class Failing:
-    """Effective medium theory that gives up after a number of labels."""
+def test_a_damaged_label_of_the_library_is_computed_again(tmp_path):
+    """Never taken, and the run does not stop at another run's file."""
+    library = tmp_path / "library"
+    library.mkdir()
+    toy.run(tmp_path / "a", toy.loop(rounds=0, library=library))
+    victim = next(library.glob("*.safetensors"))
+    raw = bytearray(victim.read_bytes())
+    raw[-3] ^= 1
+    victim.write_bytes(raw)
+    second = toy.run(tmp_path / "b", toy.loop(rounds=0, library=library)).figures
+    assert second["labels_computed"].value == 1
+    assert toy.final_data(tmp_path / "a", toy.loop()) == toy.final_data(
+        tmp_path / "b", toy.loop()
+    )
+    third = toy.run(tmp_path / "c", toy.loop(rounds=0, library=library)).figures
+    assert third["labels_computed"].value == 0  # the file was written over
 
-    identity = "failing"
 
-    def __init__(self, after: int) -> None:
-        self.left = after
-
-    def label(self, sample: Configuration):
-        if not self.left:
-            raise LabelError("disk quota exceeded")
-        self.left -= 1
-        return labeler_of("emt").label(sample)
-
-
-def test_all_labels_failing_names_the_reason(tmp_path):
-    """The reason of a failed task is said, not a path to search."""
-    job = toy.loop(labeler=toy.Teacher(refuses=1.4), tolerated=0.0)
-    with pytest.raises(EngineError, match="SCF did not converge in 50 cycles"):
-        toy.run(tmp_path / "run", job)
+def test_a_library_that_is_not_there_is_named():
+    with pytest.raises(InputError, match=r"^library: nowhere: no such folder"):
+        assemble(*scenario.load("elt_copper", ["library='nowhere'"]))

@@ -288,6 +288,41 @@ def test_controller_killed_at_20_random_moments(tmp_path):
     assert killed >= 18
 
 
+def contents(path: Path) -> dict[str, object]:
+    """What a run leaves behind, but for its times and its log of labels."""
+    store = zarr.open_group(str(path / "data.zarr"), mode="r")
+    tables = {
+        f"{group}/{name}": column[:].tobytes()
+        for group, columns in store.groups()
+        for name, column in columns.arrays()
+        if "seconds" not in name
+    }
+    files = {n: (path / n).read_text() for n in ("dataset.json", "audit.json")}
+    return tables | files
+
+
+def killed_in(path: Path, phase: str) -> None:
+    """Run the toy, which kills itself in a phase, and again until it ends."""
+    base = [sys.executable, toy.__file__, str(path), "0", "0"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    first = subprocess.run([*base, phase], env=environment, check=False)
+    assert first.returncode == -signal.SIGKILL
+    subprocess.run(base, env=environment, check=True)
+
+
+@pytest.mark.slow
+def test_a_kill_in_any_phase_changes_nothing(tmp_path):
+    """Same tables, same data set, same audit, no label twice: kill -9 in each phase."""
+    toy.program(tmp_path / "calm", 0, 0.0)
+    calm = contents(tmp_path / "calm")
+    for number, phase in enumerate(toy.PHASES):
+        path = tmp_path / str(number)
+        killed_in(path, phase)
+        assert contents(path) == calm, phase
+        done = [key for *_, event, key in events(path) if event == "done"]
+        assert len(done) == len(set(done)), phase
+
+
 def kill_workers(path: Path, kills: int, rng: random.Random, stop: threading.Event) -> None:
     while kills and not stop.is_set():
         lines = events(path)

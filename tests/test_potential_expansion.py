@@ -14,9 +14,9 @@ from scalebridge.engine.learn.trainers.linear import (
     Equations,
     LeastSquares,
     errors_of,
-    fit,
     install,
 )
+from scalebridge.engine.learn.trainers.radial import curves, solve
 from scalebridge.engine.learn.trainers.tables import TrainingSet
 from scalebridge.engine.md.classical import StillingerWeber
 from scalebridge.engine.md.data import LabelledFrame
@@ -36,7 +36,10 @@ from scalebridge.models.potentials.harmonics import coupling
 from scalebridge.models.potentials.products import build_program
 from scalebridge.models.potentials.sums import ZblSum
 
-SMALL = ClusterExpansion(("Si",), cutoff=4.2, degrees=(6.0, 6.0, 5.0, 4.0), members=4)
+SMALL = ClusterExpansion(
+    ("Si",), cutoff=4.2, degrees=(6.0, 6.0, 5.0, 4.0, 3.0, 3.0), radial=4, spacing=2.0,
+    polynomials=6, members=4,
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -96,10 +99,13 @@ def test_couplings_of_three_degrees_are_invariant(degrees):
 
 def test_products_are_independent():
     """As functions of random moments no product is a sum of others."""
-    program = build_program((4.0, 4.0, 4.0, 4.0), 1.0, 5, 3)
-    model = (
-        ClusterExpansion(("Si",), cutoff=4.0, degrees=(4.0, 4.0, 4.0, 4.0)).build().double()
+    degrees = (5.0, 5.0, 4.0, 4.0, 4.0, 3.0)
+    program = build_program(degrees, 1.0, 6, 3, spacing=1.0)
+    form = ClusterExpansion(
+        ("Si",), cutoff=4.0, degrees=degrees, radial=6, spacing=1.0, lmax=3
     )
+    model = form.build().double()
+    assert set(program.orders) == {2, 3, 4, 5, 6, 7}
     moments = torch.from_numpy(np.random.default_rng(0).normal(size=(600, program.inputs)))
     values = model.values(moments)
     values = values / values.norm(dim=0)
@@ -122,6 +128,8 @@ def random_weights(form, seed: int = 0):
     generator = torch.Generator().manual_seed(seed)
     draw = torch.randn(network.weights.shape, generator=generator, dtype=torch.float64)
     network.weights.data.copy_(0.02 * draw)
+    turn = torch.randn(network.mix.shape, generator=generator, dtype=torch.float64)
+    network.mix.data.add_(0.3 * turn)
     return model.eval().requires_grad_(False)
 
 
@@ -184,21 +192,43 @@ def test_equations_are_the_module(species):
 def fitted(frames, form=SMALL, settings=None):
     data = TrainingSet.of(frames, ("Si",), form.cutoff, torch.float64)
     model = form.build().double()
-    *_, (_, _, solution) = fit(model, data, settings or LeastSquares(), 1)
+    *_, (_, _, solution) = solve(model, data, settings or LeastSquares(rounds=0), 1)
     install(model, solution.mean, solution.draws)
     return model, solution
 
 
-def test_a_model_of_the_same_form_is_found_again():
-    """Labels that are in the span of the basis are reproduced, and the committee agrees."""
-    form = replace(SMALL, degrees=(4.0, 4.0, 3.0))
-    truth = random_weights(replace(form, members=1), 5)
+def test_derivatives_by_the_radial_functions():
+    """Against central differences, of two species."""
+    frames = [replace(f, symbols=("Si", "Ge") * 4) for f in labelled(1)]
+    form = replace(SMALL, species=("Si", "Ge"), members=1)
+    model = random_weights(form)
+    data = TrainingSet.of(frames, form.species, form.cutoff, torch.float64)
+    equations = Equations(model, data, LeastSquares())
+    weights = model.weights[0].numpy()
+    whole = np.concatenate([weights.ravel(), np.zeros(2)])
+    found, mix = curves(equations, 0, weights), model.mix.data.clone()
+
+    def moved(place, step):
+        model.mix.data.copy_(mix)
+        species, rest = divmod(place, found.shape[1] // 2)
+        model.mix.data[species, rest // 6, rest % 6] += step
+        return equations.rows(0).matrix @ whole
+
+    for place in range(0, found.shape[1], 7):
+        expected = (moved(place, 1e-5) - moved(place, -1e-5)) / 2e-5
+        assert found[:, place] == pytest.approx(
+            expected, abs=1e-7 * float(np.abs(found).max())
+        )
+
+
+def labels_of(truth, frames):
+    """Return the frames with a model's labels in place of theirs."""
     blank = [
-        replace(f, energy=0.0, forces=0 * f.forces, virial=0 * f.virial)
-        for f in labelled(24)
+        replace(f, energy=0.0, forces=0 * f.forces, virial=0 * f.virial) for f in frames
     ]
-    known = errors_of(truth, TrainingSet.of(blank, ("Si",), form.cutoff, torch.float64))
-    frames = [
+    data = TrainingSet.of(blank, ("Si",), truth.cutoff, torch.float64)
+    known = errors_of(truth, data)
+    return [
         replace(
             f, energy=8 * float(known.energy[-1, k]),
             forces=known.forces[-1].reshape(-1, 8, 3)[k].numpy(),
@@ -206,14 +236,31 @@ def test_a_model_of_the_same_form_is_found_again():
         )
         for k, f in enumerate(blank)
     ]  # fmt: skip
+
+
+def test_a_model_of_the_same_form_is_found_again():
+    """Labels that are in the span of the basis are reproduced, and the committee agrees."""
+    form = replace(SMALL, degrees=(6.0, 4.0, 3.0))
+    truth = random_weights(replace(form, members=1), 5)
+    torch.nn.init.eye_(truth.mix.data[0])
+    frames = labels_of(truth, labelled(24))
     _, solution = fitted(frames, form)
     size = np.sqrt(np.mean(np.concatenate([f.forces for f in frames]) ** 2))
     assert solution.held.force_rmse < 1e-4 * size
 
 
+def test_rounds_find_radial_functions():
+    """Of a truth whose radial functions are no polynomials most of the error goes away."""
+    form = replace(SMALL, degrees=(6.0, 4.0, 3.0))
+    frames = labels_of(random_weights(replace(form, members=1), 5), labelled(24))
+    _, straight = fitted(frames, form)
+    _, solution = fitted(frames, form, LeastSquares(rounds=6))
+    assert solution.held.force_rmse < 0.5 * straight.held.force_rmse
+
+
 def test_stillinger_weber_silicon_with_its_elastic_constants():
     frames = [*labelled(30), *labelled(24, 100, 0.008)]
-    form = replace(SMALL, degrees=(8.0, 8.0, 7.0))
+    form = replace(SMALL, degrees=(8.0, 8.0, 7.0), radial=9, spacing=1.0, polynomials=9)
     model, solution = fitted(frames, form)
     assert solution.held.force_rmse < 0.05
     # the committee's deviation is the error of the frames left out

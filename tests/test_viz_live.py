@@ -159,6 +159,23 @@ def test_colour_by_uncertainty_switches(page):
     page.until(lambda: green() > 200)
 
 
+def test_play_goes_to_the_last_frame_and_stops(page):
+    page.slide(0)
+    page.until(lambda: page.text("moment").startswith("0 of"))
+    page.element("play").click()
+    page.until(lambda: page.text("moment").startswith("6 of 6"))
+    page.until(lambda: page.text("play") == "play")
+
+
+def test_a_number_over_time_stands_beside_the_scene(page):
+    names = [option.text for option in Select(page.element("number")).options]
+    assert "temperature [K]" in names, names
+    page.until(lambda: page.element("curve").get_property("naturalWidth") > 100)
+    before = page.element("curve").get_property("src")
+    page.slide(2)  # the moment is marked
+    page.until(lambda: page.element("curve").get_property("src") != before)
+
+
 def test_fields_have_a_live_page_too(driver, tmp_path):
     with create(tmp_path / "gas") as folder:
         write_gas(folder)

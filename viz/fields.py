@@ -319,6 +319,7 @@ def plane_map(
     axes.set_ylabel(group.columns[names[1]].title)
     axes.set_aspect("equal")
     axes.grid(False)
+    axes.set_facecolor(style.SOLID)
     low, high = drawn.get_clim()
     ends = (bool(np.nanmin(values) < low), bool(np.nanmax(values) > high))
     extend = {(True, True): "both", (True, False): "min", (False, True): "max"}
@@ -343,9 +344,10 @@ def _streamlines(
         return
     u, w = (take(velocity, layout, frame, batch, (c,)) for c in (0, 1))
     speed = np.hypot(u, w)
-    if not np.isfinite(speed).all() or float(speed.max()) <= 0:
+    if not np.isfinite(speed).any() or float(np.nanmax(speed)) <= 0:
         return
-    still = speed < 0.005 * speed.max()  # where the gas rests, only noise has a direction
+    # where the gas rests, only noise has a direction; in solids there is no gas
+    still = ~(speed >= 0.005 * np.nanmax(speed))
     u, w = (np.ma.masked_where(still, part) for part in (u, w))
     x, y = (coordinate(group, name) for name in names)
     pale = axes.collections[0].get_cmap().name == style.DIVERGING  # type: ignore[union-attr]

@@ -67,6 +67,9 @@ def run_pictures(record: Record) -> Iterator[Attempt]:
     if "rounds" in groups:
         shown |= {"rounds", "strata", "audit", "decisions"}
         yield from _loop_pictures(record, groups)
+    if record.scenario.get("kind") == "elastic" and "elastic" in groups:
+        shown |= {"elastic"}
+        yield "Elastic constants", lambda: elastic_picture(record, groups["elastic"])
     for name in sorted(groups, key=_place):
         if name not in shown and groups[name].plot != "hidden":
             beside = name.startswith(gas.BESIDE)
@@ -516,6 +519,58 @@ def energy_picture(record: Record) -> Picture | None:
     return Picture("Energy", to_png(plots.page(found, height=3.4)), caption)
 
 
+def elastic_picture(record: Record, group: Group) -> Picture:
+    """Draw the elastic constants that differ; all as matrices where these are many."""
+    columns = {column.name: column.values for column in group.quantities()}
+    found = _independent(*columns.values())
+    if len(found) > _FEW_CONSTANTS:
+        return _matrices(group)
+    expected = record.scenario.get("expected") or {}
+    made = style.figure(1.6 * len(found) + 2.0, 3.4)
+    axes = made.add_subplot()
+    width = 0.8 / len(columns)
+    for number, (name, values) in enumerate(columns.items()):
+        heights = [float(values[place]) for place in found.values()]
+        left = [
+            at + width * (number - 0.5 * (len(columns) - 1)) for at in range(len(found))
+        ]
+        held = name.endswith("_unrelaxed")
+        label = "atoms held" if held else "relaxed"
+        drawn = axes.bar(left, heights, width, color=style.CYCLE[number], label=label)
+        axes.bar_label(drawn, fmt="%.0f", fontsize=8)
+    first = 0.5 * width * (len(columns) - 1)  # what is expected is of relaxed atoms
+    marks = [
+        (at - first, expected[name]) for at, name in enumerate(found) if expected.get(name)
+    ]
+    if marks:
+        axes.scatter(*zip(*marks, strict=True), marker="_", s=900, color=style.BLACK,
+                     label="expected", zorder=3)  # fmt: skip
+    axes.axhline(0.0, color=style.REFERENCE, lw=0.8)
+    axes.set_xticks(range(len(found)), list(found))
+    axes.set_ylabel("stress over strain [GPa]")
+    axes.legend()
+    return _figure_of(
+        made, "Elastic constants", "Constants that symmetry makes equal once."
+    )
+
+
+_FEW_CONSTANTS = 9
+"""Of an orthorhombic crystal; a triclinic one has 21."""
+
+
+def _independent(*matrices: np.ndarray) -> dict[str, tuple[int, int]]:
+    """Return one place in Voigt's matrix for each value that is not zero, by name."""
+    size = max(float(np.abs(matrix).max()) for matrix in matrices)
+    found: dict[str, tuple[int, int]] = {}
+    for i, j in zip(*np.triu_indices(6), strict=True):
+        here = np.array([matrix[i, j] for matrix in matrices])
+        known = (np.array([m[place] for m in matrices]) for place in found.values())
+        new = all(np.abs(here - there).max() > 0.01 * size for there in known)
+        if new and np.abs(here).max() > 0.01 * size:
+            found[f"C{i + 1}{j + 1}"] = (int(i), int(j))
+    return found
+
+
 def scan_picture(group: Group) -> Picture | None:
     """Return the energy over a coordinate, and how far it is from the reference."""
     panels = walkers.scan(group)
@@ -593,7 +648,8 @@ def _before_and_after(
     ratios = [1.0] * len(ends) + [0.95] * bool(curves)
     made = style.figure(3.9 * panels, 4.0)
     grid = made.add_gridspec(1, panels, width_ratios=ratios)
-    look = Look(colour, bounds=(2.0, 8.0) if colour == "coordination" else None, bar=False)
+    bounds = _neighbour_range(ends) if colour == "coordination" else None
+    look = Look(colour, bounds=bounds, bar=False)
     shown = []
     for number, snapshot in enumerate(ends):
         axes = made.add_subplot(grid[number])
@@ -602,8 +658,8 @@ def _before_and_after(
         word = "" if len(ends) == 1 else ("before, " if number == 0 else "after, ")
         axes.set_title(word + snapshot.label)
         shown.append(axes)
-    if colour == "coordination":
-        _neighbour_bar(made, shown)
+    if bounds is not None:
+        _neighbour_bar(made, shown, bounds)
     else:
         _species_key(made, ends[0].symbols)
     if curves:
@@ -642,17 +698,24 @@ def _species_key(made: "Figure", symbols: np.ndarray) -> None:
     made.legend(handles=handles, loc="outside lower left", ncols=len(kinds))
 
 
-def _neighbour_bar(made: "Figure", shown: list) -> None:
+def _neighbour_range(ends: list[Snapshot]) -> tuple[float, float]:
+    """Return the fewest and the most neighbours of all but a hundredth of the atoms."""
+    counts = np.concatenate([snapshot.value_of("coordination") for snapshot in ends])
+    low, high = np.percentile(counts, (0.5, 99.5))
+    return float(np.floor(low)), float(max(np.ceil(high), np.floor(low) + 1))
+
+
+def _neighbour_bar(made: "Figure", shown: list, bounds: tuple[float, float]) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    mappable = ScalarMappable(Normalize(2, 8), style.SEQUENTIAL)
+    mappable = ScalarMappable(Normalize(*bounds), style.SEQUENTIAL)
     made.colorbar(
         mappable,
         ax=shown,
         location="bottom",
         label="neighbours of an atom",
-        ticks=range(2, 9),
+        ticks=range(int(bounds[0]), int(bounds[1]) + 1),
         shrink=0.5,
         aspect=30,
         pad=0.03,

@@ -1,7 +1,8 @@
 """The live page: a run in the browser, on 127.0.0.1, that follows a job while it writes.
 
 Atoms are drawn here and sent as pictures (the mouse turns them); fields and numbers are
-matplotlib's. Where the machine has no GL, so are the atoms.
+matplotlib's. Where the machine has no GL, so are the atoms. Beside the scene stands one
+number over time, with the moment that is shown.
 """
 
 import asyncio
@@ -10,6 +11,8 @@ import webbrowser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..engine.errors import InputError
 from . import guard, render, renderers
 from .picture import png
@@ -17,6 +20,8 @@ from .record import Record
 
 POLL_SECONDS = 0.5
 """How often the page looks for new frames."""
+PLAY_SECONDS = 0.15
+"""How long a frame stands while the run is played."""
 
 _STYLE = """
 html, body, #app { height: 100%; margin: 0; font: 15px system-ui, sans-serif; }
@@ -25,7 +30,10 @@ html, body, #app { height: 100%; margin: 0; font: 15px system-ui, sans-serif; }
   padding: .5rem .9rem; border-bottom: 1px solid #ddd; background: #fafaf8; }
 .bar input[type=range] { width: 22rem; max-width: 60vw; vertical-align: middle; }
 #moment { min-width: 11rem; }
-.view { flex: 1; min-height: 0; position: relative; background: #fff; text-align: center; }
+.both { flex: 1; min-height: 0; display: flex; }
+.view { flex: 1; min-width: 0; position: relative; background: #fff; text-align: center; }
+.side { width: 26rem; max-width: 40vw; padding: .6rem; border-left: 1px solid #ddd; }
+.side img { width: 100%; }
 .view img { max-width: 100%; max-height: 100%; }
 """
 
@@ -58,6 +66,8 @@ class LivePage:
         )
         self._view: Any = None
         self._shown: tuple[int, str, int] | None = None
+        alone = isinstance(self.renderer, renderers.NumbersRenderer)
+        self._numbers = None if alone else renderers.NumbersRenderer(self.record)
         self._begin(colour)
         self._build()
 
@@ -67,8 +77,13 @@ class LivePage:
         if colour and colour not in choices:
             raise InputError(f"colour {colour}: allowed: {', '.join(choices)}")
         state = self.server.state
+        numbers = list(self._numbers.choices()) if self._numbers else []
         state.update(
             {
+                "playing": False,
+                "numbers": numbers,
+                "number": numbers[0] if numbers else "",
+                "curve": "",
                 "frame": frames - 1,
                 "last": frames - 1,
                 "choice": chosen,
@@ -83,6 +98,7 @@ class LivePage:
         state.title = state.trame__title = self.record.title
         state.change("frame")(lambda **_: self._moved())
         state.change("choice")(lambda **_: self.draw())
+        state.change("number")(lambda **_: self._draw_curve())
 
     def _build(self) -> None:
         from trame.ui.html import DivLayout
@@ -93,6 +109,11 @@ class LivePage:
             client.Style(_STYLE)
             with html.Div(classes="bar"):
                 html.B("{{ title }}")  # never as part of the template: it would be run
+                html.Button(
+                    "{{ playing ? 'pause' : 'play' }}",
+                    id="play",
+                    click=self._play,
+                )
                 with html.Label("frame "):
                     html.Input(
                         type="range",
@@ -111,8 +132,13 @@ class LivePage:
                     html.Input(type="checkbox", id="follow", v_model=("follow",))
                 html.Span("{{ status }}", id="status")
                 html.Span("{{ serial }}", id="serial", style="display: none")
-            with html.Div(classes="view", id="view"):
-                self._canvas(html)
+            with html.Div(classes="both"):
+                with html.Div(classes="view", id="view"):
+                    self._canvas(html)
+                with html.Div(classes="side", id="side", v_show=("numbers.length",)):
+                    with html.Select(id="number", v_model=("number",)):
+                        html.Option("{{ n }}", v_for="n in numbers", key="n", value=("n",))
+                    html.Img(src=("curve",), alt="a number over time", id="curve")
         self.draw()
 
     def _canvas(self, html: Any) -> None:
@@ -127,6 +153,15 @@ class LivePage:
             )
         else:
             html.Img(src=("picture",), alt="the run")
+
+    def _play(self) -> None:
+        """Start or stop; at the last frame begin again."""
+        state = self.server.state
+        state.playing = not state.playing
+        if state.playing:
+            state.follow = False
+            if int(state.frame) >= int(state.last):
+                state.frame = 0
 
     def _moved(self) -> None:
         """Follow the job only while its newest frame is shown, as a terminal does."""
@@ -151,11 +186,25 @@ class LivePage:
             if self._view is not None:
                 self._view.update()
         else:
-            image = self.renderer.image(frame, choice, (960, 600))
-            data = base64.b64encode(png(image)).decode()
-            state.picture = f"data:image/png;base64,{data}"
+            state.picture = _embedded(self.renderer.image(frame, choice, (960, 600)))
         state.moment = self.renderer.moment(frame)
         state.serial += 1
+        self._draw_curve()
+
+    def _draw_curve(self) -> None:
+        """Draw the number beside the scene."""
+        state = self.server.state
+        if self._numbers is not None and state.number:
+            size, moment = (420, 300), self._time(int(state.frame))
+            state.curve = _embedded(self._numbers.curve(str(state.number), size, moment))
+
+    def _time(self, frame: int) -> float | None:
+        """Return the time of a frame, in the unit of the numbers."""
+        group = self.record.group(self.renderer.group)
+        time = group.time() if group is not None else None
+        if time is None or not 0 <= frame < len(time.values):
+            return None
+        return float(time.values[frame])
 
     def look(self) -> None:
         """Check for new frames, and show the newest one if it is followed."""
@@ -163,6 +212,9 @@ class LivePage:
         frames = self.renderer.refresh()
         state.last = frames - 1
         state.status = "finished" if self.record.summary else "running"
+        if self._numbers is not None:
+            state.numbers = list(self._numbers.choices())
+            state.number = state.number or (state.numbers[0] if state.numbers else "")
         if not state.choices:
             state.choices = list(self.renderer.choices())
             state.choice = state.choices[0] if state.choices else ""
@@ -177,11 +229,23 @@ class LivePage:
             with self.server.state as state:
                 try:
                     self.look()
+                    self._advance()
                     if self._shown is None or self._shown[0] != int(state.frame):
                         self.draw()
                 except (OSError, ValueError, KeyError):
                     pass  # the writer is between two files; look again
-            await asyncio.sleep(POLL_SECONDS)
+            playing = self.server.state.playing
+            await asyncio.sleep(PLAY_SECONDS if playing else POLL_SECONDS)
+
+    def _advance(self) -> None:
+        """Go to the next frame of a run that is played; stop at the last one."""
+        state = self.server.state
+        if not state.playing:
+            return
+        if int(state.frame) < int(state.last):
+            state.frame = int(state.frame) + 1
+        else:
+            state.playing = False
 
     def serve(self, port: int = 0, open_browser: bool = False) -> None:
         """Serve the page on 127.0.0.1 until interrupted; port 0 takes a free one."""
@@ -208,6 +272,11 @@ class LivePage:
             exec_mode="main",
             argv=[],
         )
+
+
+def _embedded(image: np.ndarray) -> str:
+    """Return a picture as an address that holds it."""
+    return f"data:image/png;base64,{base64.b64encode(png(image)).decode()}"
 
 
 def prepare_interaction(plotter: Any) -> None:

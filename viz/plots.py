@@ -75,8 +75,10 @@ def draw(axes: "Axes", plot: Plot) -> None:
     last = style.REFERENCE
     for curve in plot.curves:
         if curve.reference:
-            # With several curves, a reference has the colour of its curve.
-            colour = curve.colour or (last if len(named) > 1 else style.REFERENCE)
+            # With several curves a reference has the colour of its curve, but darker:
+            # it must be seen where it lies upon it.
+            own = style.darker(last) if len(named) > 1 else style.REFERENCE
+            colour = curve.colour or own
         elif curve.beneath:
             colour = style.BENEATH
         else:
@@ -145,7 +147,7 @@ def _draw_curve(
         axes.plot(x, y, color=colour, lw=4.0, label=curve.label, zorder=1.5)
         return
     if curve.reference:
-        axes.plot(x, y, color=colour, ls=(0, (4, 2)), lw=1.6, label=curve.label, zorder=3)
+        axes.plot(x, y, color=colour, ls=(0, (4, 2)), lw=1.3, label=curve.label, zorder=3)
         return
     few = points or len(x) <= 12
     line = "none" if points else "-"
@@ -202,14 +204,6 @@ def page(plots: Sequence[Plot], width: float = 7.2, height: float = 2.9) -> "Fig
 # -- observables over time ---------------------------------------------------------------
 
 _HIDDEN = (*TRACES, "wall")
-_UNITS = {
-    "temperature": "K",
-    "potential_energy": "eV",
-    "kinetic_energy": "eV",
-    "total_energy": "eV",
-    "conserved": "eV",
-    "volume": "Å³",
-}
 _MAX_LINES = 8
 
 
@@ -226,10 +220,10 @@ def observables(
     Args:
         events: columns of the events.
         attributes: of the whole store; ``observable_units`` and ``time_unit`` are used.
-        kind: of the scenario: ``md`` has known units, ``vmc`` has iterations.
+        kind: of the scenario: ``vmc`` and ``ritz`` have iterations.
         systems: names of the problems of a batch.
     """
-    units = {**(_UNITS if kind == "md" else {}), **attributes.get("observable_units", {})}
+    units = attributes.get("observable_units", {})
     abscissa, title = _abscissa(events, attributes)
     if kind in ("vmc", "ritz"):
         title = "iteration"

@@ -24,6 +24,7 @@ import zarr
 
 from ..engine.errors import DamagedFileError, InputError
 from ..engine.resolved import begun, read_resolved, refuse_links
+from .solids import masked
 from .style import unit_of
 
 COORDINATES = (
@@ -394,6 +395,7 @@ def with_grid(group: Group, scenario: Mapping[str, Any]) -> Group:
         )
         columns[name] = replace(
             column,
+            array=masked(column.array, lead, inner, scenario),
             axes=axes,
             labels=labels if len(labels) == column.shape[lead - 1] else (),
         )

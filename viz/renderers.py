@@ -25,6 +25,11 @@ Size = tuple[int, int]
 class Renderer(Protocol):
     """Draws the frames of a run."""
 
+    @property
+    def group(self) -> str:
+        """Name of the group whose frames are drawn."""
+        ...
+
     def refresh(self) -> int:
         """Look for new frames; return how many there are."""
         ...
@@ -53,6 +58,7 @@ class AtomsRenderer:
 
     def __init__(self, record: Record, system: int = 0, look: Look | None = None) -> None:
         self.trajectory = atoms.Trajectory(record, system)
+        self.group = atoms.trajectory_name(record) or ""
         self.look = look or Look()
         self._scene: atoms.Scene | None = None
         self._bounds: dict[str, tuple[float, float]] = {}
@@ -117,12 +123,12 @@ class FieldsRenderer:
     """
 
     def __init__(self, record: Record, group: str, system: int = 0) -> None:
-        self._record, self._name, self._system = record, group, system
+        self._record, self.group, self._system = record, group, system
         self._group = with_derived(record.groups()[group], record.scenario)
 
     def refresh(self) -> int:
         """Look for new frames; return how many there are."""
-        group = self._record.group(self._name)
+        group = self._record.group(self.group)
         if group is not None:
             self._group = with_derived(group, self._record.scenario)
         return max(1, self._group.frames)
@@ -169,6 +175,8 @@ class FieldsRenderer:
 class NumbersRenderer:
     """Draws the scalars that a run has reported so far."""
 
+    group = ""
+
     def __init__(self, record: Record) -> None:
         self._record = record
 
@@ -187,12 +195,18 @@ class NumbersRenderer:
 
     def image(self, frame: int, choice: str, size: Size) -> np.ndarray:
         """Return a picture ``[height, width, 3]`` uint8."""
+        return self.curve(choice, size)
+
+    def curve(self, choice: str, size: Size, moment: float | None = None) -> np.ndarray:
+        """Return the picture of one number over time, with a moment marked."""
         found = {plot.y: plot for plot in self._plots()}
         with style.styled():
             made = style.figure(size[0] / 100, size[1] / 100)
             axes = made.add_subplot()
             if choice in found:
                 plots.draw(axes, found[choice])
+                if moment is not None:
+                    axes.axvline(moment, color=style.REFERENCE, lw=1.0)
             else:
                 axes.set_title("nothing was reported yet")
             return pixels(made)

@@ -39,6 +39,8 @@ MODELS = {
 """A model's colour, by the first of these words that its name contains."""
 
 REFERENCE, BENEATH = "#444444", "#c4c4c4"
+SOLID = "#b8b8b8"
+"""Where a map has no values: solids in the flow."""
 SEQUENTIAL, DIVERGING = "viridis", "PuOr_r"
 GOOD, BAD, OPEN = "#00694e", "#b3400e", "#555555"
 
@@ -93,6 +95,13 @@ def model_colour(label: str) -> str | None:
     if "energy" in words:  # kinetic energy is no kinetic model
         return None
     return next((colour for model, colour in MODELS.items() if model in words), None)
+
+
+def darker(colour: str) -> str:
+    """Return a colour with half of its light."""
+    from matplotlib.colors import to_rgb
+
+    return _hex(0.5 * np.array(to_rgb(colour)))
 
 
 def colours_of(labels: list[str]) -> list[str]:

@@ -17,8 +17,8 @@ from .samples import Sample, Subject, force_scale
 LOOP = 1e-6
 """Work round a closed loop over the work along it."""
 
-WORST = 4
-"""Loops that are measured again with more points."""
+AT_ONCE = 4
+"""Loops that are measured again together, with more points."""
 
 DRIFT = 1e-5
 """eV per atom and picosecond."""
@@ -96,18 +96,23 @@ def loop_work(subject: Subject, loops: int = 100, points: int = 24) -> Finding:
 
     The loops are ellipses in random planes of configuration space; on them the trapezoid
     rule converges faster than any power of the number of points, but for loops across a
-    kink of the force: where some are wrong, the worst are measured again with more points.
+    kink of the force: those that are wrong are measured again with more points, the worst
+    first, until some stay wrong or all are found to be right.
     """
     piece, rng = subject.cluster(8), generator(8, 21)
     axes = torch.randn(loops, 2, 1, piece.atoms, 3, generator=rng, dtype=torch.float64)
     threshold = 1e-3 if subject.single else LOOP
     ratio = _loop_ratios(subject, piece, axes, points)
-    if not float(ratio.max()) <= threshold:
-        bad = ratio.argsort(descending=True)[:WORST]
-        again = _loop_ratios(subject, piece, axes[bad], 8 * points)
-        if float(again.max()) < 0.25 * float(ratio.max()):  # else it is no kink
-            again = _loop_ratios(subject, piece, axes[bad], 16 * points)
-        ratio = again
+    wrong = int((~(ratio <= threshold)).sum())
+    order = ratio.argsort(descending=True)[:wrong]
+    for first in range(0, wrong, AT_ONCE):
+        some = order[first : first + AT_ONCE]
+        for more in (4, 16):
+            ratio[some] = _loop_ratios(subject, piece, axes[some], more * points)
+            if float(ratio[some].max()) <= threshold:
+                break
+        else:
+            break
     detail = f"worst of {loops} loops; mean {float(ratio.mean()):.1e}"
     return at_most("work round closed loops", float(ratio.max()), threshold, detail=detail)
 

@@ -70,7 +70,8 @@ def decide(found: Sensitivity, plan: Plan, fine: Sequence[bool]) -> Round:
 
     What is left open between labels asks for a new separation, the one that cuts the
     variance most; a common error asks for the same separation at a finer level of theory,
-    where the label that moves the goal most stands.
+    where the label that moves the goal most stands. Where there is none, and the common
+    error alone is above the tolerance, more labels would be bought for nothing.
 
     Args:
         found: the goal by the labels so far.
@@ -87,6 +88,12 @@ def decide(found: Sensitivity, plan: Plan, fine: Sequence[bool]) -> Round:
     if plan.finer and common > between and not all(fine):
         request = _finer(found, fine)
         return Round(bar, rows, request, request.reason)
+    if common > plan.tolerance and between <= plan.tolerance:
+        return Round(
+            bar, rows, None,
+            f"the labels' common error of {common:.2g} is above the tolerance "
+            f"{plan.tolerance:.2g}: only a higher level of theory lowers it",
+        )  # fmt: skip
     request = _new(found, plan)
     if request is None:
         return Round(bar, rows, None, f"no separation cuts the bar of {bar:.2g} further")

@@ -10,6 +10,7 @@ from .forcing import Force
 from .grid import Grid
 from .initial.base import Start
 from .material import Gas
+from .solids import Body, Solid, body_of
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Problem:
         initial: a part of :data:`.initial.INITIAL`.
         end: final time.
         force: on the gas, or None.
+        solids: in the flow.
+        body: the solids on the grid, or None.
         start: the initial condition on the grid.
 
     Raises:
@@ -41,7 +44,9 @@ class Problem:
     initial: Any
     end: float
     force: Force | None = None
+    solids: tuple[Solid, ...] = ()
     start: Start = field(init=False)
+    body: Body | None = field(init=False)
 
     def __post_init__(self) -> None:
         if hasattr(self.initial, "check"):
@@ -50,3 +55,5 @@ class Problem:
         object.__setattr__(self, "start", start)
         if start.ends is not None:
             object.__setattr__(self, "sides", (start.ends, *self.sides[1:]))
+        body = body_of(self.solids, self.grid, self.sides, start)
+        object.__setattr__(self, "body", body)

@@ -1,4 +1,4 @@
-"""Regions of space: where an initial condition paints, later where a solid is.
+"""Regions of space: where an initial condition paints, and where a solid is.
 
 A part has the fields of its scenario section and one method::
 
@@ -6,7 +6,8 @@ A part has the fields of its scenario section and one method::
 
 with the coordinates of any number of points, one tensor per space dimension, all of one
 shape; the result is a boolean tensor of that shape. Optional: ``dimensions`` of the grids
-that fit.
+that fit, and what a solid needs: ``outward(points)``, the unit vector out of the region at
+the nearest place of its surface, ``[..., dimension]``, for points on the surface.
 """
 
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ SHAPES = Family(
         "layer": "shapes:Layer",
         "box": "shapes:Box",
         "ball": "shapes:Ball",
+        "cylinder": "shapes:Cylinder",
         "polygon": "shapes:Polygon",
         "where": "shapes:Where",
     },
@@ -45,6 +47,29 @@ def _along(points: Points, given: Sequence[float], key: str) -> list[Tensor]:
     if len(given) != len(points):
         raise ValueError(f"{key}: {len(given)} components on a {len(points)}D grid")
     return list(points)
+
+
+Ends = dict[int, tuple[float | None, float | None]]
+"""Lower and upper planes across some axes; None where there is none."""
+
+
+def _distances(points: Points, ends: Ends) -> Tensor:
+    """Return the distances to the planes, ``[..., 2 * axes]``."""
+    far = torch.full_like(points[0], torch.inf)
+    found = [
+        far if end is None else (points[axis] - end).abs()
+        for axis, pair in ends.items()
+        for end in pair
+    ]
+    return torch.stack(found, -1)
+
+
+def _nearest_face(points: Points, ends: Ends) -> Tensor:
+    """Return the normal of the nearest plane, away from the region between them."""
+    normals = torch.zeros(2 * len(ends), len(points), dtype=points[0].dtype)
+    for number, axis in enumerate(ends):
+        normals[2 * number, axis], normals[2 * number + 1, axis] = -1.0, 1.0
+    return normals[_distances(points, ends).argmin(-1)]
 
 
 @part
@@ -68,6 +93,11 @@ class HalfSpace:
         at = _along(points, self.point, "point")
         terms = zip(at, self.point, self.normal, strict=True)
         return sum(n * (x - p) for x, p, n in terms) >= 0  # type: ignore[return-value]
+
+    def outward(self, points: Points) -> Tensor:
+        """Return the direction against ``normal``."""
+        out = -torch.tensor(self.normal, dtype=points[0].dtype)
+        return (out / out.norm()).expand(*points[0].shape, -1)
 
 
 @part
@@ -101,6 +131,11 @@ class Layer:
             found &= x < self.high
         return found
 
+    def outward(self, points: Points) -> Tensor:
+        """Return the direction across the layer, out of the nearer end."""
+        axis = "xyz".index(self.axis)
+        return _nearest_face(points, {axis: (self.low, self.high)})
+
 
 @part
 class Box:
@@ -126,6 +161,12 @@ class Box:
             found &= (x >= a) & (x < b)
         return found
 
+    def outward(self, points: Points) -> Tensor:
+        """Return the normal of the nearest face."""
+        return _nearest_face(
+            points, dict(enumerate(zip(self.lower, self.upper, strict=True)))
+        )
+
 
 @part
 class Ball:
@@ -142,6 +183,72 @@ class Ball:
         at = _along(points, self.center, "center")
         square = sum((x - c) ** 2 for x, c in zip(at, self.center, strict=True))
         return square <= self.radius**2  # type: ignore[return-value]
+
+    def outward(self, points: Points) -> Tensor:
+        """Return the direction from the centre."""
+        away = [x - c for x, c in zip(points, self.center, strict=True)]
+        return torch.nn.functional.normalize(torch.stack(away, -1), dim=-1)
+
+
+@part
+class Cylinder:
+    """A round cylinder along an axis of a 3D grid; on a plane grid, along z, a disc."""
+
+    center: Annotated[tuple[float, float], Len(2, 2)]
+    """Its axis: coordinates across it, in the order of x, y, z."""
+    radius: Annotated[float, Gt(0)]
+    """Its radius."""
+    axis: Literal["x", "y", "z"] = "z"
+    """Along it."""
+    low: float | None = None
+    """Its lower end; without it the cylinder has none."""
+    high: float | None = None
+    """Its upper end."""
+    kind: Literal["cylinder"] = "cylinder"
+
+    dimensions: ClassVar = (2, 3)
+
+    def __post_init__(self) -> None:
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise ValueError(f"low = {self.low} must lie below high = {self.high}")
+
+    def _across(self, points: Points) -> list[Tensor]:
+        """Return the coordinates from the axis.
+
+        Raises:
+            ValueError: the grid does not have the cylinder's axis or ends.
+        """
+        if len(points) == 2 and (self.axis, self.low, self.high) != ("z", None, None):
+            raise ValueError("axis: on a 2D grid a cylinder is along z, without ends")
+        if len(points) < 2:
+            raise ValueError("a cylinder needs a 2D or 3D grid")
+        at = [x for d, x in enumerate(points) if d != "xyz".index(self.axis)]
+        return [x - c for x, c in zip(at, self.center, strict=True)]
+
+    def inside(self, points: Points) -> Tensor:
+        """Return whether the points are in it."""
+        square = torch.stack(self._across(points)).square().sum(0)
+        found = square <= self.radius**2
+        if self.low is not None:
+            found &= points["xyz".index(self.axis)] >= self.low
+        if self.high is not None:
+            found &= points["xyz".index(self.axis)] < self.high
+        return found
+
+    def outward(self, points: Points) -> Tensor:
+        """Return the normal of the nearest of mantle and ends."""
+        axis = "xyz".index(self.axis)
+        away = torch.stack(self._across(points))
+        radius = away.square().sum(0).sqrt()
+        across = iter(away / radius.clamp(min=1e-300))
+        zero = torch.zeros_like(points[0])
+        found = [zero if d == axis else next(across) for d in range(len(points))]
+        mantle, off = torch.stack(found, -1), (radius - self.radius).abs()
+        if self.low is None and self.high is None:
+            return mantle
+        ends = {axis: (self.low, self.high)}
+        nearer = _distances(points, ends).amin(-1) < off
+        return torch.where(nearer[..., None], _nearest_face(points, ends), mantle)
 
 
 @part
@@ -168,6 +275,20 @@ class Polygon:
             crosses = (y0 > y) != (y1 > y)
             found ^= crosses & (x < x0 + (y - y0) * ((x1 - x0) / (y1 - y0)))
         return found
+
+    def outward(self, points: Points) -> Tensor:
+        """Return the normal of the nearest edge."""
+        start = torch.tensor(self.corners, dtype=points[0].dtype)
+        edge = start.roll(-1, 0) - start
+        turn = (start[:, 0] * start.roll(-1, 0)[:, 1]).sum()
+        turn = torch.sign(turn - (start[:, 1] * start.roll(-1, 0)[:, 0]).sum())
+        away = torch.stack(points[:2], -1)[..., None, :] - start
+        share = (away * edge).sum(-1) / edge.square().sum(-1).clamp(min=1e-300)
+        off = away - share.clamp(0.0, 1.0)[..., None] * edge
+        nearest = edge[off.square().sum(-1).argmin(-1)]
+        out = torch.nn.functional.normalize(nearest, dim=-1) * turn
+        flat = torch.zeros_like(out[..., :1]).expand(*out.shape[:-1], len(points) - 2)
+        return torch.cat([out[..., 1:], -out[..., :1], flat], -1)
 
 
 @part

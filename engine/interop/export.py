@@ -1,7 +1,8 @@
-"""Export of learned potentials: metatomic and plain TorchScript.
+"""Export of learned potentials: metatomic, plain TorchScript, a program of torch.export.
 
 A metatomic model is TorchScript that LAMMPS, i-PI, GROMACS, ASE and torch-sim load without
-any code of ours. The program that loads it finds the neighbours and differentiates.
+any code of ours. The program that loads it finds the neighbours and differentiates. A
+program of ``torch.export``, the successor of TorchScript, takes rows of neighbours.
 """
 
 import warnings
@@ -85,33 +86,55 @@ class _Rows(nn.Module):
         return self.potential(displacements, kinds, mask, species).mean(0)
 
 
+def _example(potential: nn.Module, atoms: int, slots: int) -> tuple[Tensor, ...]:
+    """Return rows of neighbours in which every species stands, some slots empty."""
+    count, precision = len(potential.species), next(potential.parameters()).dtype  # type: ignore[arg-type]
+    generator, shape = torch.Generator().manual_seed(atoms), (atoms, slots)
+    d = torch.randn(*shape, 3, generator=generator, dtype=torch.float64).to(precision)
+    kinds = torch.arange(atoms * slots).reshape(shape) % count
+    mask = kinds.new_tensor(range(slots)) < slots - 1 - kinds % 2
+    return d, kinds, mask, torch.arange(atoms) % count
+
+
 def _traced(potential: nn.Module) -> Any:
     """Trace the potential with rows in which every species stands."""
     count = len(potential.species)  # type: ignore[arg-type]
-    precision = next(potential.parameters()).dtype
-    generator = torch.Generator().manual_seed(0)
-    atoms, slots = 2 * count + 3, count + 4
-
-    def example(atoms: int, slots: int) -> tuple[Tensor, ...]:
-        shape = (atoms, slots)
-        d = torch.randn(*shape, 3, generator=generator, dtype=torch.float64).to(precision)
-        kinds = torch.arange(atoms * slots).reshape(shape) % count
-        return (
-            d,
-            kinds,
-            kinds.new_tensor(range(slots)) < slots - 1 - kinds % 2,
-            (torch.arange(atoms) % count),
-        )
-
+    single = next(potential.parameters()).dtype == torch.float32
     with torch.no_grad(), warnings.catch_warnings():
         # the branches that it warns of depend on shapes of weights, which are constants
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         return torch.jit.trace(
             _Rows(potential).eval(),
-            example(atoms, slots),
-            check_inputs=[example(1, 2)],
-            check_tolerance=1e-4 if precision == torch.float32 else 1e-10,
+            _example(potential, 2 * count + 3, count + 4),
+            check_inputs=[_example(potential, 1, 2)],
+            check_tolerance=1e-4 if single else 1e-10,
         )
+
+
+def to_program(potential: nn.Module) -> torch.export.ExportedProgram:
+    """Return a potential as a program of ``torch.export``, for any number of atoms.
+
+    It takes ``displacements [atoms, slots, 3]`` angstrom (neighbour minus centre), ``kinds
+    [atoms, slots]`` and ``species [atoms]`` (int64 places in the potential's species) and
+    ``mask [atoms, slots]`` (which slots are taken), with two atoms and slots or more, and
+    returns the energy of each atom, ``[atoms]`` eV, mean over a committee. Its module is
+    differentiable: forces are gradients by ``displacements``.
+
+    Raises:
+        InputError: the form is written in a way that torch.export does not take.
+    """
+    count = len(potential.species)  # type: ignore[arg-type]
+    # without a largest size the symbolic bounds overflow where sizes are added
+    atoms, slots = (torch.export.Dim(n, min=2, max=1 << 30) for n in ("atoms", "slots"))
+    rows = {0: atoms, 1: slots}
+    shapes = (rows, rows, rows, {0: atoms})
+    example = _example(potential, 2 * count + 3, count + 4)
+    try:
+        return torch.export.export(_Rows(potential).eval(), example, dynamic_shapes=shapes)
+    except Exception as error:  # it raises whatever its tracer meets
+        said = str(error).splitlines()[0]
+        name = type(potential).__name__
+        raise InputError(f"{name}: torch.export does not take it: {said}") from error
 
 
 def to_torchscript(potential: nn.Module) -> torch.jit.ScriptModule:
@@ -139,7 +162,8 @@ def to_metatomic(potential: nn.Module, card: Mapping[str, Any]) -> Any:
     return metatomic_model.wrap(to_torchscript(potential), potential, precision, card)
 
 
-FORMS = ("metatomic", "torchscript")
+FORMS: Mapping[str, str] = {"metatomic": ".pt", "torchscript": ".pt", "program": ".pt2"}
+"""Form -> suffix of its files."""
 
 
 def export(model: Path, to: str, target: Path, precision: str = "f64") -> Path:
@@ -147,8 +171,9 @@ def export(model: Path, to: str, target: Path, precision: str = "f64") -> Path:
 
     Args:
         model: path of the weights.
-        to: ``metatomic`` or ``torchscript``.
-        target: file to write; the suffix ``.pt`` is put where there is none.
+        to: ``metatomic``, ``torchscript`` or ``program`` (of ``torch.export``).
+        target: file to write; the suffix ``.pt``, or ``.pt2`` of a program, is put where
+            there is none.
         precision: ``f32`` or ``f64``.
 
     Returns:
@@ -166,12 +191,21 @@ def export(model: Path, to: str, target: Path, precision: str = "f64") -> Path:
     if not hasattr(module, "species"):
         raise InputError(f"{model}: is no potential, so it cannot be exported")
     module = module.to(dtype_of(precision))
-    target = target.with_suffix(".pt") if not target.suffix else target
+    target = target if target.suffix else target.with_suffix(FORMS[to])
     if to == "metatomic":
         to_metatomic(module, read_card(model)).save(str(target))
+    elif to == "program":
+        torch.export.save(to_program(module), target)
     else:
         to_torchscript(module).save(str(target))
     return target
 
 
-__all__ = ["FORMS", "AtomicEnergies", "export", "to_metatomic", "to_torchscript"]
+__all__ = [
+    "FORMS",
+    "AtomicEnergies",
+    "export",
+    "to_metatomic",
+    "to_program",
+    "to_torchscript",
+]

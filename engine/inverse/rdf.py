@@ -250,7 +250,7 @@ class RdfFit:
             "distribution",
             {
                 "r": (r, "angstrom"),
-                "learned": (tensors["fitted"], ""),
+                "fitted": (tensors["fitted"], ""),
                 "first_guess": (tensors["first"], ""),
                 "truth": (tensors["target"], ""),
             },

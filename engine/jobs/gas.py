@@ -35,6 +35,7 @@ from ..gas.references import Compared, Comparison, comparison
 from ..gas.residual import Residual, least_residual
 from ..gas.scheme.finite_volume import MomentWorld, koren, van_leer
 from ..gas.scheme.positivity import PositivityFallback
+from ..gas.solids import Body, load_units, loads
 from ..gas.verdicts import model_checks
 from ..protocols import Check, Figure, Job, Outcome
 from ..run import Reporter, Simulation, ZarrWriter, every, own_axes
@@ -166,8 +167,10 @@ def _problem(scenario: GasScenario, refine: int = 1) -> Problem:
     knudsen = torch.tensor(scenario.knudsen, dtype=torch.float64)
     gamma = getattr(scenario.model, "gamma", None) or gas.gamma
     end = scenario.time.end
-    force = scenario.force
-    problem = Problem(grid, sides, gas, knudsen, gamma, scenario.initial, end, force)
+    solids = tuple(section.solid for section in scenario.solids)
+    problem = Problem(
+        grid, sides, gas, knudsen, gamma, scenario.initial, end, scenario.force, solids
+    )
     check_until(problem.sides, grid, end)
     return problem
 
@@ -203,6 +206,7 @@ def _run_of(model: Any, scenario: GasScenario, p: Problem, base: Path) -> Run:
         Grad13Model: _grad13,
     }
     _check_components(model, p)
+    _check_solids(model, p)
     run = makers.get(type(model), _outside)(model, scenario, p)
     run.start()
     return _followed(_forced(run, model), scenario)
@@ -266,6 +270,24 @@ def _moving(section: Any, axes: int, key: str) -> Iterator[str]:
                 yield name
 
 
+def _check_solids(model: Any, p: Problem) -> None:
+    """Refuse solids in models that have no walls for them."""
+    if p.body is None:
+        return
+    if not isinstance(model, KineticModel | EulerModel | NsfModel):
+        raise InputError(
+            f"solids: model.kind = {model.kind} has no solids; kinetic, euler and nsf do"
+        )
+    if p.force is not None and p.force.rest is not None:
+        raise InputError("force.rest: not with solids; leave one of them out")
+    axes = _axes_of(model, p)
+    if bool(p.body.cuts.velocity[:, axes:].any()):
+        raise InputError(
+            f"solids: a wall.velocity has more than the {axes} component(s) that "
+            f"model.kind = {model.kind} resolves here; leave the rest out"
+        )
+
+
 def _spread(p: Problem, axes: int = 3) -> tuple[Tensor, Tensor, Tensor]:
     """Return density, some components of the velocity, temperature, of all systems."""
     fields = (p.start.density, p.start.velocity[..., :axes], p.start.temperature)
@@ -309,7 +331,7 @@ def _kinetic(model: KineticModel, scenario: GasScenario, p: Problem) -> Run:
     # that a guard refuses is then not kept with the last good one; the last checkpoint is.
     world = KineticWorld(
         p.grid, p.sides, velocities, p.gas, p.knudsen, model.collision, model.cfl,
-        **_machine(scenario), in_place=numbers * dtype.itemsize > 1 << 28,
+        **_machine(scenario), in_place=numbers * dtype.itemsize > 1 << 28, body=p.body,
     )  # fmt: skip
     steps = _count(scenario, world.time_step)
     world = world.with_time_step(p.end / steps)
@@ -338,7 +360,7 @@ def _fluid(model: EulerModel | NsfModel, scenario: GasScenario, p: Problem) -> R
     world = FluidWorld(
         p.grid, p.sides, p.gas, len(p.knudsen), dt, model.scheme,
         p.knudsen if nsf else None, IdealGas(p.gamma), **_machine(scenario),
-        viscous_stages=_viscous_stages(dt, p) if nsf else 0,
+        viscous_stages=_viscous_stages(dt, p) if nsf else 0, body=p.body,
     )  # fmt: skip
     name = "nsf" if nsf else f"euler_{model.scheme}"
     name += "" if getattr(model, "refine", 1) == 1 else "_fine"
@@ -508,6 +530,12 @@ class GasJob:
         writers: list[Any] = [(every(interval), writer)]
         if self.shown is not None:
             writers += self.shown.writers(folder)
+        if (body := main.problem.body) is not None:
+            told = ZarrWriter(
+                folder, "solids", lambda state, seen: loads(body, seen["solid_loads"]),
+                load_units(body),
+            )  # fmt: skip
+            writers.append((every(interval), told))
         if self.steady is not None:
             writers.append((residual.trigger(interval), residual))
 
@@ -550,6 +578,12 @@ class GasJob:
         _put_axes(profile, problem.grid)
         if self.shown is not None:
             self.shown.put_coordinates(folder)
+        if problem.body is not None:
+            figures |= _loads(problem.body, seen)
+            geometry = folder.store.require_group("geometry")
+            geometry.attrs["plot"] = "hidden"
+            note = "1 in a solid, 0 in the gas"
+            _put(geometry, "solid", problem.body.mask.to(torch.uint8), note, problem.grid)
         if len(problem.knudsen) > 1:
             _put(profile, "knudsen", problem.knudsen, axes=("system",))
         for other in self.others:
@@ -564,7 +598,8 @@ class GasJob:
 
     def _kept(self) -> tuple[str, ...]:
         """Totals that the boundaries leave alone."""
-        sides, free = self.main.problem.sides, self.main.problem.force is None
+        problem = self.main.problem
+        sides, free = problem.sides, problem.force is None and problem.body is None
         if all(pair.periodic for pair in sides):
             every = ("mass_drift", "momentum_drift", "energy_drift")
             return every if free else every[:1]
@@ -609,6 +644,8 @@ class GasJob:
             gap = (seen[name] - other).abs().flatten(1).mean(1)
             gap = gap / other.abs().flatten(1).mean(1)
             gaps[f"{name}_gap_{run.name}"] = Figure(float(gap.amax()), note=note)
+        if run.problem.body is not None:
+            gaps |= _loads(run.problem.body, found, f"_{run.name}")
         for name in ("complex_fraction", "complex_speed"):
             if name in found:
                 gaps[f"grad13_{name}"] = Figure(float(found[name].amax()), note=NOTES[name])
@@ -637,6 +674,19 @@ def _domain_checks(run: Run, seen: Mapping[str, Tensor]) -> tuple[Check, ...]:
         note = f"share of the Knudsen numbers outside {low:g} to {high:g}"
         checks.append(Check(f"knudsen_{run.name}", "domain", outside, 0.0, note=note))
     return tuple(checks)
+
+
+def _loads(body: Body, seen: Mapping[str, Tensor], name: str = "") -> dict[str, Figure]:
+    """Return the force on every solid and the heat that it takes, at the end."""
+    found, units = {}, load_units(body)
+    for key, values in loads(body, seen["solid_loads"]).items():
+        note = (
+            "energy per time that it takes" if key.endswith("heat") else "of the gas on it"
+        )
+        if len(values) > 1:
+            note += ", of the first system; of all over time in the store's group solids"
+        found[key + name] = Figure(float(values[0]), units[key], note=note)
+    return found
 
 
 def _rank(value: float) -> float:

@@ -1,11 +1,13 @@
 """From a scenario of concurrent learning, of a potential or a closure, to its loop."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from ase.neighborlist import neighbor_list
 
 from ..errors import InputError
 from ..learn import atoms, closures
@@ -40,6 +42,7 @@ def assemble(scenario: LearnScenario, base: Path) -> Loop[Any, Any]:
     symbols = sorted({s for start in starts for s in start.configuration.symbols})
     explorer, labeler = scenario.explorer, scenario.labeler
     check_labeler(labeler, (start.configuration for start in starts))
+    _check_distances(explorer, starts)
     _check_memory(explorer, starts)
     endless = explorer.explorer(starts, float("inf"))
     return Loop(
@@ -65,7 +68,7 @@ def assemble(scenario: LearnScenario, base: Path) -> Loop[Any, Any]:
             scenario.seed,
             identity(labeler),
         ),
-        **_decisions(scenario),
+        **_decisions(scenario, base),
     )
 
 
@@ -99,11 +102,11 @@ def assemble_closure(scenario: ClosureLearnScenario, base: Path) -> Loop[Any, An
         finish=ClosureAudit(
             explorer.families, labeler, scenario.audit.frames, scenario.target
         ),
-        **_decisions(scenario),
+        **_decisions(scenario, base),
     )
 
 
-def _decisions(scenario: LoopScenario) -> dict[str, Any]:
+def _decisions(scenario: LoopScenario, base: Path) -> dict[str, Any]:
     check_installed(scenario.execution, "execution")
     return {
         "threshold": scenario.threshold,
@@ -115,7 +118,19 @@ def _decisions(scenario: LoopScenario) -> dict[str, Any]:
         "seed": scenario.seed,
         "attempts": scenario.attempts,
         "tolerated": scenario.tolerated,
+        "library": scenario.library and _library(scenario.library, base),
     }
+
+
+def _library(path: Path, base: Path) -> Path:
+    """Return the folder; it changes while runs go on, and so is none of their inputs."""
+    places = [path] if path.is_absolute() else [base / path, Path.cwd() / path]
+    found = next((place for place in places if place.is_dir()), None)
+    if found is None:
+        raise InputError(f"library: {path}: no such folder; an empty one begins a library")
+    if not os.access(found, os.R_OK | os.W_OK | os.X_OK):
+        raise InputError(f"library: {path}: labels can be neither read nor added there")
+    return found.resolve()
 
 
 def _starts(section: StartSection, base: Path, scenario: LearnScenario) -> list[Start]:
@@ -160,6 +175,19 @@ def _first_samples(
         for shape in reversed(list(shapes.values()))
         for _ in range(scenario.initial)
     ]
+
+
+def _check_distances(explorer: Any, starts: Sequence[Start]) -> None:
+    """Refuse structures that the explorer would count as failed before they move."""
+    limit = getattr(explorer, "nearest", 0.0)
+    for start in starts:
+        found = neighbor_list("d", start.configuration.atoms(), limit)
+        if len(found):
+            raise InputError(
+                f"explorer.nearest: two atoms of {start.configuration.stratum} are "
+                f"{found.min():.3g} angstrom apart, and frames in which they are closer "
+                f"than {limit:g} count as failed; a smaller number, or another structure"
+            )
 
 
 def _check_memory(explorer: Any, starts: Sequence[Start]) -> None:

@@ -56,12 +56,14 @@ def assemble(scenario: MdScenario, base: Path) -> "MdJob":
     sampled = [
         (item, item.check(key, closed, base)) for key, item in scenario.output.sampled()
     ]
+    temperature = _initial_temperature(scenario, atoms)
     world = MolecularDynamics(
         potential=fast(potential, state),
         integrator=scenario.ensemble.integrator(units),
         start=state,
         time_step=run.timestep,
-        temperature=_initial_temperature(scenario, atoms),
+        temperature=temperature,
+        settle=_settle(scenario, temperature),
         skin=skin,
         units=units,
         totals_every=_totals_every(scenario),
@@ -69,6 +71,7 @@ def assemble(scenario: MdScenario, base: Path) -> "MdJob":
     )
     notes = (
         *_notes(scenario, atoms, name),
+        *_settling(world),
         *_cut(scenario),
         *_own_images(state, potential.cutoff, name),
     )
@@ -92,6 +95,33 @@ def _notes(scenario: MdScenario, atoms: Atoms, name: str) -> tuple[str, ...]:
             "them"
         )
     return tuple(notes)
+
+
+def _settle(scenario: MdScenario, temperature: tuple[float, ...] | None) -> int:
+    """Return how many steps precede step 0.
+
+    Raises:
+        InputError: some are asked for, and there is no temperature for them.
+    """
+    run, bath = scenario.run, scenario.ensemble
+    cold = temperature is None or min(temperature) <= 0
+    if run.settle is not None:
+        if run.settle and cold:
+            raise InputError("run.settle: needs initial velocities at a temperature")
+        return run.settle
+    if cold or not getattr(bath, "scales_alike", False):
+        return 0
+    return min(math.ceil(10.0 * bath.relaxation / run.timestep), run.steps // 4)
+
+
+def _settling(world: MolecularDynamics) -> Iterator[str]:
+    """Say what precedes step 0."""
+    if world.settle:
+        time, unit = world.settle * world.time_step, world.units.names["time"]
+        yield (
+            f"before step 0: {world.settle} steps ({time:g} {unit}) of Langevin "
+            "dynamics, so that vibrations do not start in phase (run.settle)"
+        )
 
 
 def _cut(scenario: MdScenario) -> Iterator[str]:

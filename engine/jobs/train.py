@@ -22,9 +22,10 @@ from ..learn.trainers.linear import LeastSquares, is_linear, shortest
 from ..learn.trainers.linear_job import LinearJob
 from ..learn.trainers.potential import Settings
 from ..learn.trainers.tables import TrainingSet
+from ..md.learned import load_potential
 from ..runtime import dtype_of
 from ..schema.base import locate
-from ..schema.train import CosineSection, SoapSection, TrainScenario
+from ..schema.train import ITERATED, CosineSection, SoapSection, TrainScenario
 
 
 def assemble(scenario: TrainScenario, base: Path) -> TrainingJob | LinearJob:
@@ -33,6 +34,7 @@ def assemble(scenario: TrainScenario, base: Path) -> TrainingJob | LinearJob:
     Raises:
         InputError: data are missing or damaged, or do not fit the model.
     """
+    scenario, begun = _begun(scenario, base)
     hint = f"published at {scenario.published}" if scenario.published else ""
     if hint:
         hint += "; tell where it is with --set data=PATH"
@@ -56,11 +58,12 @@ def assemble(scenario: TrainScenario, base: Path) -> TrainingJob | LinearJob:
         weights = [(energy, force, 0.0) for energy, force, _ in weights]
         notes.append("no virial or stress in the data: energies and forces alone")
     check_training(frames, train, weights, scenario.group_weights)
-    form = _ranges(_form(scenario.model, species), frames)
+    form = _form(scenario.model, species)
+    form = form if begun is not None else _ranges(form, frames)
     species, cutoff = tuple(form.species), form.cutoff
     if is_linear(form):
         files, notes = [reading.path for reading in data], notes + remarks(frames, train)
-        return _linear(scenario, form, frames, held, files, notes)
+        return _linear(scenario, form, frames, held, files, notes, begun)
     return TrainingJob(
         form=form,
         settings=_settings(scenario),
@@ -70,7 +73,32 @@ def assemble(scenario: TrainScenario, base: Path) -> TrainingJob | LinearJob:
         notes=notes + remarks(frames, train),
         name=scenario.name,
         threads=scenario.threads,
+        begun=begun,
     )
+
+
+def _begun(scenario: TrainScenario, base: Path) -> tuple[TrainScenario, Any]:
+    """Return the scenario with the form of the model that it starts from, and the model.
+
+    Raises:
+        InputError: the model cannot be read or trained, or a key has no use for it.
+    """
+    if scenario.start is None:
+        return scenario, None
+    path = locate(scenario.start, base)
+    module: Any = load_potential(path).module
+    form = getattr(module, "config", None)
+    if not hasattr(form, "cutoff"):
+        raise InputError(f"start: {path.name} is of no form that can be trained")
+    given, loss = scenario.model_fields_set, scenario.loss
+    if is_linear(form):
+        if unused := sorted(given & ITERATED):
+            raise InputError(f"{unused[0]}: has no use here: {path.name} is solved for")
+        loss = loss if "loss" in given else LeastSquares()
+    if is_linear(form) != isinstance(loss, LeastSquares):
+        allowed = "least_squares" if is_linear(form) else "plain, prefactors"
+        raise InputError(f"loss.kind: allowed with {path.name}: {allowed}")
+    return scenario.model_copy(update={"model": form, "loss": loss}), module
 
 
 def _as_list(sources: Any) -> tuple[Any, ...]:
@@ -95,6 +123,7 @@ def _linear(
     held: list[LabelledFrame],
     files: list[Path],
     notes: list[str],
+    begun: Any,
 ) -> LinearJob:
     """Return the job of a model that is solved for.
 
@@ -120,6 +149,7 @@ def _linear(
         name=scenario.name,
         seed=scenario.seed,
         threads=scenario.threads,
+        begun=begun,
     )
 
 
@@ -138,7 +168,10 @@ def _form(form: Any, species: tuple[str, ...]) -> Any:
         raise InputError(f"model.kind: {form.kind} has no cutoff, so it cannot be trained")
     missing = sorted(set(species) - set(form.species))
     if missing:
-        raise InputError(f"model.species: {missing[0]} is in the data; it must be listed")
+        raise InputError(
+            f"model.species: {missing[0]} is in the data; the model knows "
+            f"{', '.join(form.species)}"
+        )
     return form
 
 

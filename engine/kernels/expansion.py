@@ -130,6 +130,19 @@ def write_radial(room: Template, at, basis, d, inside, form: Template, real: Tem
 
 
 @ti.func
+def mix_radial(room: Template, at, basis, to, radial, mix: Template, t):
+    """Write radial functions and their slopes, sums of the polynomials at ``at``."""
+    for n in range(radial):
+        value = room[at] * 0
+        slope = room[at] * 0
+        for b in range(basis):
+            value += mix[t, n, b] * room[at + b]
+            slope += mix[t, n, b] * room[at + basis + b]
+        room[to + n] = value
+        room[to + radial + n] = slope
+
+
+@ti.func
 def pair_vector(places: Template, pairs: Template, r, n, e0, lanes: Template):
     """Displacements of a vector of pairs."""
     dx = ti.Vector([places[pairs[r, n + q], 0] for q in range(lanes)])
@@ -156,6 +169,7 @@ def k_expansion(
     inputs: Array1,
     spans: Array2,
     weights: Array3,
+    mix: Array3,
     room: Vectors,
     flat: Array1,
     energies: Array1,
@@ -186,7 +200,9 @@ def k_expansion(
         zero = ti.Vector.zero(real, lanes)
         limit = form[1] * form[1]
         base = worker * size
-        harmonic = base + 2 * basis
+        radial = mix.shape[1]
+        mixed = base + 2 * basis
+        harmonic = mixed + 2 * radial
         value = harmonic + 4 * columns
         adjoint = value + moments + computed
         # the sums of one row need it before the slopes of all solutions do
@@ -212,6 +228,7 @@ def k_expansion(
                             d = ti.sqrt(ti.select(inside, r2, zero + limit))
                             i = ti.cast(1.0, real) / d
                             write_radial(room, base, basis, d, inside, form, real)
+                            mix_radial(room, base, basis, mixed, radial, mix, t)
                             write_harmonics(
                                 room, harmonic, columns, dx * i, dy * i, dz * i, lmax, real
                             )
@@ -219,7 +236,7 @@ def k_expansion(
                                 y = room[harmonic + c]
                                 first = spans[t, c]
                                 for k in range(first, spans[t, c + 1]):
-                                    more = y * room[base + k - first]
+                                    more = y * room[mixed + k - first]
                                     room[total + k] = room[total + k] + more
                 for m in range(moments):
                     flat[(value + inputs[m]) * lanes + q] = room[total + m].sum()
@@ -281,6 +298,7 @@ def k_expansion(
                         uy = dy * i
                         uz = dz * i
                         write_radial(room, base, basis, d, inside, form, real)
+                        mix_radial(room, base, basis, mixed, radial, mix, t)
                         write_harmonics(room, harmonic, columns, ux, uy, uz, lmax, real)
                         for s in range(weights.shape[0]):
                             mine = line * lanes + s * moments
@@ -294,9 +312,9 @@ def k_expansion(
                                 first = spans[t, c]
                                 for k in range(first, spans[t, c + 1]):
                                     g = flat[mine + k]
-                                    f = base + k - first
+                                    f = mixed + k - first
                                     v += g * room[f]
-                                    w += g * room[f + basis]
+                                    w += g * room[f + radial]
                                 at = harmonic + c
                                 along += w * room[at]
                                 px += v * room[at + columns]
@@ -375,7 +393,7 @@ class Expansion:
         inputs: node of every input, ordered by species, harmonic, function.
         spans: ``[species, columns + 1]`` where the inputs of a harmonic begin.
         weights: ``[1 + draws, species, features]``, the mean first.
-        basis: radial functions.
+        mix: ``[species, radial, polynomials]``.
         lmax: highest degree.
     """
 
@@ -384,13 +402,13 @@ class Expansion:
     inputs: Tensor
     spans: Tensor
     weights: Tensor
-    basis: int
+    mix: Tensor
     lmax: int
 
     def room(self, lanes: int) -> Tensor:
         """Return memory for a block of every thread, ``[threads, size, lanes]``."""
         nodes = len(self.inputs) + len(self.program[0]) - 1
-        size = 2 * self.basis + 4 * (self.lmax + 1) ** 2 + 2 * nodes
+        size = 2 * sum(self.mix.shape[1:]) + 4 * (self.lmax + 1) ** 2 + 2 * nodes
         solutions = len(self.weights) * len(self.inputs)
         size += solutions + -(-solutions // lanes)
         return aligned(torch.empty(threads(), size, lanes, dtype=self.weights.dtype))
@@ -450,9 +468,9 @@ def expand(
         k_expansion(
             places, table.home, pairs.pairs, pairs.begin, pairs.end, blocks.members,
             blocks.kinds, expansion.form, *expansion.program, expansion.inputs,
-            expansion.spans, expansion.weights, room.view(-1, lanes),
+            expansion.spans, expansion.weights, expansion.mix, room.view(-1, lanes),
             room.view(-1), energies, gradient.view(-1), own, virial,
-            kernel_type(places.dtype), lanes, expansion.lmax, expansion.basis,
+            kernel_type(places.dtype), lanes, expansion.lmax, expansion.mix.shape[2],
             len(expansion.inputs), size, workers,
         )  # fmt: skip
         k_gather_draws(

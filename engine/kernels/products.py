@@ -7,10 +7,14 @@ vector register; the list itself is data, so nothing is compiled for a basis.
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..runtime import start
 from .types import Array1, Array2, Array3, Int, Template, Vectors, kernel_type, simd, ti
+
+LANES = 8
+"""Pairs, or directions, side by side."""
 
 
 @ti.kernel
@@ -119,7 +123,7 @@ def design(program: Any, tables: dict[str, Tensor], width: int) -> tuple[Tensor,
         width: columns.
     """
     start("cpu")
-    lanes, moments = 8, tables["moments"]
+    lanes, moments = LANES, tables["moments"]
     atoms, slots = tables["neighbour"].shape
     like = moments
     energies, forces = like.new_zeros(width), like.new_zeros(atoms, 3, width)
@@ -142,4 +146,107 @@ def design(program: Any, tables: dict[str, Tensor], width: int) -> tuple[Tensor,
     return energies, forces, virial
 
 
-__all__ = ["design"]
+@ti.kernel
+def k_tangents(
+    begin: Array1,
+    left: Array1,
+    right: Array1,
+    factor: Array1,
+    features: Array1,
+    species: Array1,
+    weights: Array2,
+    moments: Array2,
+    given: Vectors,
+    value: Array1,
+    adjoint: Array1,
+    change: Vectors,
+    turned: Vectors,
+    slopes: Array2,
+    found: Vectors,
+    real: Template,
+    lanes: Template,
+    blocks: Int,
+):
+    """Slopes of energies by moments, and their derivatives along directions.
+
+    ``given``, ``found [atoms, inputs, directions]``; ``slopes [atoms, inputs]``.
+    """
+    ti.loop_config(serialize=True)
+    for r in range(moments.shape[0]):
+        inputs = moments.shape[1]
+        computed = begin.shape[0] - 1
+        for m in range(inputs):
+            value[m] = moments[r, m]
+        for n in range(computed):
+            total = moments[r, 0] * 0
+            for t in range(begin[n], begin[n + 1]):
+                total += factor[t] * value[left[t]] * value[right[t]]
+            value[inputs + n] = total
+        for n in range(inputs + computed):
+            adjoint[n] = 0
+        for k in range(features.shape[0]):
+            adjoint[features[k]] = adjoint[features[k]] + weights[species[r], k]
+        for back in range(computed):
+            n = computed - 1 - back
+            g = adjoint[inputs + n]
+            for t in range(begin[n], begin[n + 1]):
+                f = factor[t] * g
+                adjoint[left[t]] = adjoint[left[t]] + f * value[right[t]]
+                adjoint[right[t]] = adjoint[right[t]] + f * value[left[t]]
+        for m in range(inputs):
+            slopes[r, m] = adjoint[m]
+        for b in range(blocks):
+            for m in range(inputs):
+                change[m] = given[(r * inputs + m) * blocks + b]
+            for n in range(computed):
+                total = ti.Vector.zero(real, lanes)
+                for t in range(begin[n], begin[n + 1]):
+                    x = left[t]
+                    y = right[t]
+                    f = factor[t]
+                    total += (f * value[x]) * change[y] + (f * value[y]) * change[x]
+                change[inputs + n] = total
+            for n in range(inputs + computed):
+                turned[n] = ti.Vector.zero(real, lanes)
+            for back in range(computed):
+                n = computed - 1 - back
+                g = adjoint[inputs + n]
+                h = turned[inputs + n]
+                for t in range(begin[n], begin[n + 1]):
+                    x = left[t]
+                    y = right[t]
+                    f = factor[t]
+                    turned[x] = turned[x] + (f * value[y]) * h + (f * g) * change[y]
+                    turned[y] = turned[y] + (f * value[x]) * h + (f * g) * change[x]
+            for m in range(inputs):
+                found[(r * inputs + m) * blocks + b] = turned[m]
+
+
+def tangents(
+    program: Any, species: Tensor, weights: Tensor, moments: Tensor, given: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return ``dE_i/dA [atoms, inputs]`` and its derivative along directions of A.
+
+    Args:
+        program: as in :func:`design`.
+        species: ``[atoms]`` of the centres.
+        weights: ``[species, features]``.
+        moments: A, ``[atoms, inputs]``.
+        given: directions ``[atoms, inputs, directions]``, a multiple of eight of them.
+    """
+    start("cpu")
+    lanes, like = LANES, moments
+    nodes = moments.shape[1] + len(program["begin"]) - 1
+    slopes, found = torch.empty_like(moments), torch.empty_like(given)
+    with simd():
+        k_tangents(
+            program["begin"], program["left"], program["right"], program["factor"],
+            program["features"], species, weights, moments, given.view(-1, lanes),
+            like.new_empty(nodes), like.new_empty(nodes), like.new_empty(nodes, lanes),
+            like.new_empty(nodes, lanes), slopes, found.view(-1, lanes),
+            kernel_type(like.dtype), lanes, given.shape[2] // lanes,
+        )  # fmt: skip
+    return slopes, found
+
+
+__all__ = ["LANES", "design", "tangents"]

@@ -9,6 +9,8 @@ known by name and the others go on. A worker whose controller was killed finishe
 current label, writes it and ends.
 """
 
+import importlib.util
+import inspect
 import multiprocessing
 import multiprocessing.util
 import os
@@ -29,6 +31,7 @@ from concurrent.futures import (
 )
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import field
 from multiprocessing.connection import wait as wait_for_handles
 from typing import Annotated, Any, Literal
 
@@ -51,11 +54,14 @@ EXECUTORS = Family(
         "dask": "execution:Dask",
         "slurm": "execution:Slurm",
         "pbs": "execution:Pbs",
+        "lsf": "execution:Lsf",
+        "sge": "execution:Sge",
     },
 )
 """Every place of computing that a scenario can name."""
 
 Count = Annotated[int, Ge(1), Le(1000)]
+Option = str | int | float | bool | None | list[Any] | dict[str, Any]
 Pool = Callable[[], Executor]
 """Makes an executor; called again when the executor it made is broken."""
 
@@ -253,6 +259,18 @@ class _Remote(Executor):
             self._cluster.close()
 
 
+_OWN = frozenset(
+    (
+        "self", "args", "kwargs", "job_kwargs", "base_class_kwargs", "n_workers", "job_cls",
+        "loop", "asynchronous", "scheduler", "name", "cores", "processes", "memory",
+        "walltime", "queue", "account", "project", "job_extra_directives", "job_extra",
+        "job_script_prologue", "env_extra", "job_directives_skip", "header_skip",
+        "interface", "local_directory", "python", "extra", "scheduler_cls", "security",
+    )
+)  # fmt: skip
+"""Arguments of dask-jobqueue that have a key of their own, or that no file can hold."""
+
+
 @part
 class _Queue:
     """Labels are computed by jobs of a batch system (dask-jobqueue)."""
@@ -282,8 +300,46 @@ class _Queue:
     """Local folder of the workers."""
     python: str | None = None
     """Interpreter on the nodes; this one's without."""
+    options: dict[str, Option] = field(default_factory=dict)
+    """Every other option of dask-jobqueue for this batch system, by its name:
+    {job_name = "labels", log_directory = "logs", death_timeout = 600, job_mem = "6GB"}."""
     retry: Annotated[float, Gt(0)] = 30.0
     """Seconds after which jobs that ended are submitted again."""
+
+    def __post_init__(self) -> None:
+        known = self._options()
+        unknown = [name for name in self.options if name not in known]
+        if unknown and known:
+            raise ValueError(
+                f"options.{unknown[0]}: no option of dask-jobqueue for {self._system}; "
+                f"allowed are {', '.join(sorted(known))}"
+            )
+
+        self._worker()
+
+    def _worker(self) -> list[str]:
+        """Return further arguments of the worker's command.
+
+        Raises:
+            ValueError: they are no list of texts.
+        """
+        given = self.options.get("worker_extra_args", [])
+        if isinstance(given, list):
+            texts = [word for word in given if isinstance(word, str)]
+            if len(texts) == len(given):
+                return texts
+        raise ValueError(f"options.worker_extra_args: {given!r} is no list of texts")
+
+    def _options(self) -> set[str]:
+        """Return what ``options`` may hold; nothing where dask-jobqueue is not here."""
+        if importlib.util.find_spec("dask_jobqueue") is None:
+            return set()
+        cluster = self._kind()
+        names: set[str] = set()
+        for place in (*cluster.__mro__, *cluster.job_cls.__mro__):
+            if place.__module__.startswith("dask_jobqueue"):
+                names |= set(inspect.signature(place.__init__).parameters)
+        return names - _OWN
 
     def missing(self) -> str:
         """Return what is not here: dask-jobqueue or the command that submits."""
@@ -314,20 +370,22 @@ class _Queue:
         """Return the cluster of dask-jobqueue, with no job yet."""
         own = {
             "cores": self.cores, "processes": 1, "memory": self.memory,
-            "walltime": self.walltime, "queue": self.queue, "account": self.account,
+            "walltime": self.walltime, "queue": self.queue, self._payer: self.account,
             "job_extra_directives": list(self.directives),
             "job_script_prologue": [
                 f"export OMP_NUM_THREADS={self.cores}", *self.prologue
             ],
             "job_directives_skip": list(self.skip), "interface": self.interface,
             "local_directory": self.scratch, "python": self.python,
-            # one label at a time, however many cores it uses
-            "worker_extra_args": ["--nthreads", "1"],
         }  # fmt: skip
-        return self._kind()(**{key: v for key, v in own.items() if v is not None})
+        # one label at a time, however many cores it uses
+        worker = ["--nthreads", "1", *self._worker()]
+        given = {key: value for key, value in own.items() if value is not None}
+        return self._kind()(**{**given, **self.options, "worker_extra_args": worker})
 
     _system = ""
     _submits = ""
+    _payer = "account"
 
     def _kind(self) -> Any:
         raise NotImplementedError
@@ -359,6 +417,38 @@ class Pbs(_Queue):
         from dask_jobqueue.pbs import PBSCluster
 
         return PBSCluster
+
+
+@part
+class Lsf(_Queue):
+    """Labels are computed by LSF jobs."""
+
+    walltime: Annotated[str, Field(pattern=r"^\d+:\d\d$")] = "04:00"
+    """Of a job, hours and minutes; labels that it cuts off are asked for again."""
+    kind: Literal["lsf"] = "lsf"
+    _system = "LSF"
+    _submits = "bsub"
+    _payer = "project"
+
+    def _kind(self) -> Any:
+        from dask_jobqueue.lsf import LSFCluster
+
+        return LSFCluster
+
+
+@part
+class Sge(_Queue):
+    """Labels are computed by jobs of the Sun Grid Engine."""
+
+    kind: Literal["sge"] = "sge"
+    _system = "SGE"
+    _submits = "qsub"
+    _payer = "project"
+
+    def _kind(self) -> Any:
+        from dask_jobqueue.sge import SGECluster
+
+        return SGECluster
 
 
 @contextmanager

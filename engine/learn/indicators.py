@@ -7,7 +7,7 @@ labelled; :class:`TrustLevels` are the hand-set levels of DP-GEN.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Annotated, Literal, Protocol
 
@@ -165,12 +165,36 @@ class Conformal:
     their error (3.5 times on silicon, as first measured here)."""
     floor: Annotated[float, Ge(0)] = 0.05
     """Deviation, as a fraction of the target, that counts as none."""
+    rate: Annotated[float, Ge(0), Lt(1)] = 0.01
+    """By which a label that was within its bound, or not, moves the share allowed to miss;
+    0 for none."""
     patience: Positive = 3.0
     """Explorers continue to where the error is bounded by this multiple of the error last
     measured, or of the target, whichever is larger: what lies beyond is not measured. With
     0.5 walkers in silicon ended where they began, and 300 labels left an error of 0.34
     eV/angstrom instead of 0.11."""
     kind: Literal["conformal"] = "conformal"
+
+    def adapted(self, past: Evidence, count: int) -> "Conformal":
+        """Return the rule with the coverage that makes up for what earlier bounds missed.
+
+        The models learn between calibration and use, so that the two are not quite
+        exchangeable. After every random label ``alpha += rate (alpha_0 - missed)`` with
+        ``alpha_0 = 1 - coverage``, which brings the long-run share of misses to alpha_0
+        whatever the shift (Gibbs and Candes 2021, Adaptive conformal inference, eq. 2).
+
+        Args:
+            past: bounds of earlier rounds with the errors found.
+            count: samples to calibrate with, which limit the coverage to
+                ``count / (count + 1)``.
+        """
+        asked = 1.0 - self.coverage
+        used = past.drawn & past.bound.isfinite() & past.error.isfinite()
+        level = asked
+        for missed in (past.error > past.bound)[used].tolist():
+            level = min(max(level + self.rate * (asked - missed), 0.3 * asked), 3 * asked)
+        most = count / (count + 1)
+        return replace(self, coverage=min(1.0 - level, max(most, self.coverage)))
 
     def __call__(self, evidence: Evidence, target: float) -> Levels:
         """Return the calibrated level; only NaN counts as failed."""

@@ -6,6 +6,9 @@ the same key, from any process, finds the file. While a key is being computed it
 held, so that a restarted controller waits for the worker of its predecessor instead of
 computing the label again. Durability is here and not in a scheduler; workers need access
 to the folder.
+
+Runs may share a library: a folder of such files, where a label of the same structure and
+method is found whoever computed it, and where new ones are put.
 """
 
 import fcntl
@@ -18,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -116,16 +119,25 @@ class LabelStore(Generic[Sample, Label]):
         method: what :func:`identity` returned.
         samples: how a sample is written.
         labels: how a label is written.
+        library: folder that is shared with other runs; None for none.
     """
 
     folder: Path
     method: str
     samples: Codec[Sample]
     labels: Codec[Label]
+    library: Path | None = None
 
     def key(self, sample: Sample) -> str:
         """Return the key of a sample's label."""
         return fingerprint(self.samples.pack(sample), self.method)
+
+    @property
+    def shared(self) -> "LabelStore[Sample, Label]":
+        """The library as a store; this store without one."""
+        if self.library is None:
+            return self
+        return replace(self, folder=self.library, library=None)
 
     def _file(self, key: str) -> Path:
         return self.folder / f"{key}.safetensors"
@@ -179,6 +191,19 @@ class LabelStore(Generic[Sample, Label]):
             self._file(key), lambda part: safetensors.torch.save_file(tensors, part, about)
         )
 
+    def adopt(self, key: str) -> bool:
+        """Copy a label of the library; return whether there is a sound one."""
+        home = self.shared
+        try:
+            if home.get(key) is None:
+                return False
+        except DamagedFileError:
+            self.note("damaged", key)  # in the library: computed anew and written over
+            return False
+        raw = home._file(key).read_bytes()
+        write_atomically(self._file(key), lambda part: Path(part).write_bytes(raw))
+        return True
+
     # -- failures ------------------------------------------------------------------------
 
     def failures(self, key: str) -> list[str]:
@@ -198,6 +223,12 @@ class LabelStore(Generic[Sample, Label]):
         reasons = [*self.failures(key), reason]
         write_text(self.folder / f"{key}.failed.json", json.dumps(reasons))
         return len(reasons)
+
+    def try_again(self, key: str) -> None:
+        """Put the failures of a label aside: when it is next asked for it is tried anew."""
+        path = self.folder / f"{key}.failed.json"
+        if path.exists():
+            path.replace(path.with_name(f"{key}.failed.{time.time_ns()}.old"))
 
     # -- one at a time -------------------------------------------------------------------
 
@@ -219,33 +250,35 @@ class LabelStore(Generic[Sample, Label]):
 
     def computed(self) -> int:
         """Return how many labels were computed into this folder."""
-        return sum(event == "done" for event in self._events())
+        return sum(event == "done" for event, _ in self._events())
+
+    def found(self) -> int:
+        """Return how many labels were taken from the library."""
+        return sum(event == "found" for event, _ in self._events())
 
     def failed(self) -> int:
         """Return how many attempts failed."""
-        files = self.folder.glob("*.failed.json")
+        files = [*self.folder.glob("*.failed.json"), *self.folder.glob("*.failed.*.old")]
         return sum(len(json.loads(path.read_text(encoding="utf-8"))) for path in files)
-
-    def _events(self) -> list[str]:
-        log = self.folder / "log.txt"
-        lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-        return [line.split()[2] for line in lines]
 
     def repeated(self) -> int:
         """Return how many computations began although their label existed: 0."""
         done: set[str] = set()
         again = 0
-        log = self.folder / "log.txt"
-        text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-        for line in text.splitlines():
-            try:
-                _, _, event, key = line.split()
-            except ValueError:
-                continue  # half a line, or NULs: the machine went down while it was written
+        for event, key in self._events():
             again += event == "begin" and key in done
             if event == "done":
                 done.add(key)
         return again
+
+    def _events(self) -> Iterator[tuple[str, str]]:
+        """Yield the events and keys of the log."""
+        log = self.folder / "log.txt"
+        text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+        for line in text.splitlines():
+            words = line.split()
+            if len(words) == 4:  # else half a line: the machine went down meanwhile
+                yield words[2], words[3]
 
 
 _place: ContextVar[Path | None] = ContextVar("workplace", default=None)
@@ -275,11 +308,14 @@ def compute(
         sample: what is labelled.
 
     Returns:
-        Seconds that the label took; 0 if it existed.
+        Seconds that the label took; 0 if it existed here or in the library.
     """
-    key = store.key(sample)
-    with store.lock(key):
+    key, home = store.key(sample), store.shared
+    with home.lock(key):
         if store.has(key):
+            return 0.0
+        if home is not store and store.adopt(key):
+            store.note("found", key)
             return 0.0
         store.note("begin", key)
         begun = time.perf_counter()
@@ -289,6 +325,8 @@ def compute(
         finally:
             _place.reset(token)
         seconds = time.perf_counter() - begun
-        store.put(key, sample, label, max(seconds, math.ulp(0.0)))
+        home.put(key, sample, label, max(seconds, math.ulp(0.0)))
+        if home is not store:
+            store.adopt(key)
         store.note("done", key)
     return seconds

@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from threading import Event
 from typing import Any, Generic
 
@@ -34,7 +35,7 @@ from ..protocols import (
 from ..run import Reporter, interruptible
 from ..rundir import RunFolder
 from .execution import Line, Pool, Serial, label_all, opened
-from .indicators import Evidence, Levels, Threshold, Verdict, check_committee
+from .indicators import Conformal, Evidence, Levels, Threshold, Verdict, check_committee
 from .label_store import Codec, LabelStore, identity
 from .round_plan import Plan, feature_map, load_plan, save_plan
 from .selection import LEAST_RANDOM, Arm, Batch, Seen
@@ -93,6 +94,7 @@ class Loop(Generic[Sample, Label]):
         noise: standard error of a label, in the unit of the target.
         attempts: failures after which a sample is quarantined.
         tolerated: fraction of a round's labels that may be quarantined.
+        library: folder of labels that runs share; None for none.
         finish: adds to the outcome.
     """
 
@@ -120,6 +122,7 @@ class Loop(Generic[Sample, Label]):
     noise: Callable[[Label], float] = field(default=lambda label: 0.0)
     attempts: int = 3
     tolerated: float = 0.5
+    library: Path | None = None
     finish: Finish[Sample, Label] = field(
         default=lambda folder, committee, dataset, ask: Outcome()
     )
@@ -134,8 +137,9 @@ class Loop(Generic[Sample, Label]):
         """
         (folder.path / "labels").mkdir(exist_ok=True)
         store = LabelStore(
-            folder.path / "labels", identity(self.labeler), self.samples, self.labels
-        )
+            folder.path / "labels", identity(self.labeler), self.samples, self.labels,
+            self.library,
+        )  # fmt: skip
         empty = self.committee(runtime.generator(self.seed))
         check_committee(empty)
         with opened(self.pool) as line, interruptible() as asked:
@@ -215,7 +219,10 @@ class Loop(Generic[Sample, Label]):
         evidence = state.calibration
         if len(evidence.error) < LEAST_RANDOM:
             evidence = state.evidence.random(now - 2).joined(evidence)
-        levels = self.threshold(evidence, self.target)
+        rule = self.threshold
+        if isinstance(rule, Conformal):
+            rule = rule.adapted(state.evidence, len(evidence.error))
+        levels = rule(evidence, self.target)
         explorer = self.explorer(now, levels.reach)
         seen = list(explorer.explore(models, self._rng(now, _EXPLORE)))
         deviation = self.indicator(models, seen).detach().double().cpu()
@@ -233,7 +240,7 @@ class Loop(Generic[Sample, Label]):
         if bool((candidates & ~met[stratum]).any()):
             candidates &= ~met[stratum]  # labels go where the target is not met
         ready = near_target(evidence, self.target, deviation, usable, stratum, weight)
-        measure = {k: self.stop.measured for k in ready if states[k] is not State.MET}
+        measure = {k: self.stop.wanted(names[k], state.history, self.target) for k in ready}
         chosen = self.batch(
             Seen(candidates, usable, stratum, weight, measure),
             lambda rows: self.features(models, [seen[row] for row in rows]),
@@ -278,9 +285,12 @@ class Loop(Generic[Sample, Label]):
         failed = [key for key in map(store.key, plan.samples) if not store.has(key)]
         if len(failed) > self.tolerated * len(plan.samples) and failed:
             reasons = "; ".join(dict.fromkeys(store.failures(key)[-1] for key in failed))
+            for key in failed:
+                store.try_again(key)
             raise EngineError(
                 f"round {round}: {len(failed)} of {len(plan.samples)} labels failed "
-                f"{self.attempts} times ({reasons}); all others are kept"
+                f"{self.attempts} times ({reasons}); all others are kept, and resuming "
+                "tries these again"
             )
 
     def _train(self, state: LoopState[Sample, Label]) -> LoopState[Sample, Label]:

@@ -389,6 +389,9 @@ def conclude(
         "labels_computed": Figure(
             store.computed(), note="reference calculations made by this run, audit included"
         ),
+        "labels_found": Figure(
+            store.found(), note="labels of other runs, found in the library"
+        ),
         "labels_failed": Figure(store.failed(), note="attempts that gave no label"),
         "explored": Figure(state.seen, note="samples that the committee screened"),
         "labelled_fraction": Figure(

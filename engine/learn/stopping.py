@@ -20,6 +20,9 @@ from ..protocols import Check
 
 Count = Annotated[int, Ge(1), Le(1000)]
 
+_LOST = 2
+"""Rounds without a single sample worth a label, after which more are of no use."""
+
 
 @dataclass(frozen=True)
 class Stratum:
@@ -72,6 +75,7 @@ class Reason(Enum):
     TARGET = "target met in every stratum"
     FLOOR = "floor reached"
     BUDGET = "budget spent"
+    LOST = "nothing explored could be labelled"
 
 
 @dataclass(frozen=True)
@@ -166,6 +170,22 @@ class StopRule:
             state = State.MET if high <= target else State.UNDECIDED
         return Measured(state, len(errors), rms, low, high, lost)
 
+    def wanted(self, name: str, history: Sequence[Round], target: float) -> int:
+        """Return the random labels that a stratum needs in the round to come.
+
+        As many as are missing once the oldest round has left the window, so that what was
+        measured stays measured; all where the error was measured and did not suffice.
+        """
+        recent = [r for r in history[-self.window :] if name in r.strata]
+        if recent:
+            state = self._measured(name, recent, target).state
+            if state in (State.MISSED, State.UNDECIDED):
+                return self.measured
+        oldest = len(history) - self.window + 1
+        kept = [r for k, r in enumerate(history) if k >= oldest and name in r.strata]
+        count = sum(len(round.strata[name].errors) for round in kept)
+        return max(self.measured - count, 0)
+
     def reason(
         self, history: Sequence[Round], target: float, labels: int
     ) -> tuple[Reason, str]:
@@ -179,6 +199,13 @@ class StopRule:
         strata = self.strata(history, target)
         if strata and all(m.state is State.MET for m in strata.values()):
             return Reason.TARGET, Reason.TARGET.value
+        last = [s for round in history[-_LOST:] for s in round.strata.values()]
+        if len(history) >= _LOST and all(s.unreached >= 1.0 for s in last):
+            return Reason.LOST, (
+                f"{Reason.LOST.value}: in {_LOST} rounds the models failed at once on all "
+                "walks; more initial labels, smaller displacements, or other limits of the "
+                "explorer"
+            )
         floor = self.floor(history, target)
         limit = self.falling * history[-1].labels if history else math.inf
         if self.labels is not None:

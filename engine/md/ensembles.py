@@ -46,6 +46,8 @@ class NveEnsemble:
 class Bath:
     """A bath, at one temperature or along a ramp."""
 
+    scales_alike: ClassVar[bool] = True
+    """Whether it changes all velocities by one factor."""
     relaxation: Positive
     """Relaxation time of the bath, fs (or reduced)."""
     temperature: Kelvin | Temperatures | None = None
@@ -82,6 +84,7 @@ class Bath:
 class LangevinEnsemble(Bath):
     """Langevin dynamics (BAOAB)."""
 
+    scales_alike: ClassVar[bool] = False
     kind: Literal["langevin"] = "langevin"
 
     def integrator(self, units: Units) -> Integrator:

@@ -123,7 +123,8 @@ def expanded(network: LearnedPotential) -> ExpandedPotential | None:
             whole(program.features),
         ),
         whole(order), whole(spans),
-        mean_and_draws(module.weights.detach().double()), program.radial, module.lmax,
+        mean_and_draws(module.weights.detach().double()),
+        module.mix.detach().double().contiguous(), module.lmax,
     )  # fmt: skip
     return ExpandedPotential(network, expansion)
 

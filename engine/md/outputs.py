@@ -2,10 +2,10 @@
 
 import csv
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from ...models.parts import part
 from ...models.potentials.fields import Positive
 from ..errors import InputError
 from ..protocols import Check, Figure, Trigger, Writer
-from ..rundir import RunFolder
 from ..schema.base import InputPath, locate
 from .angles import AngleDistribution, Coordination
 from .correlations import (
@@ -33,12 +32,43 @@ from .correlations import (
     vibrational_density,
 )
 from .observables import Average, RadialDistribution
-from .world import MolecularDynamics
+from .state import ParticleState
+from .units import Units
 
 Means = Mapping[str, float]
 """Averages of the run's scalars, by name."""
-Finish = Callable[[RunFolder, Means], Mapping[str, Figure]]
 Checked = Callable[[Mapping[str, Figure]], Check]
+
+
+class Shelf(Protocol):
+    """Where curves are put: a run folder, or a store of an analysis."""
+
+    @property
+    def store(self) -> Any:
+        """A Zarr group."""
+        ...
+
+
+class Particles(Protocol):
+    """What an average must know: of a world, or of a stored trajectory."""
+
+    @property
+    def species(self) -> Sequence[str]:
+        """Chemical symbols."""
+        ...
+
+    @property
+    def units(self) -> Units:
+        """Internal to reported."""
+        ...
+
+    @property
+    def start(self) -> ParticleState:
+        """The structures."""
+        ...
+
+
+Finish = Callable[[Shelf, Means], Mapping[str, Figure]]
 
 
 @dataclass(frozen=True)
@@ -233,10 +263,10 @@ class RdfOutput(Sampled):
         return super().check(key, closed, base)
 
     def recorded(
-        self, world: MolecularDynamics, time_step: float, target: Reference | None
+        self, world: Particles, time_step: float, target: Reference | None
     ) -> list[Recorded]:
         """Return what is sampled and what it becomes."""
-        rdf = RadialDistribution(len(world.potential.species), self.r_max, self.bins)
+        rdf = RadialDistribution(len(world.species), self.r_max, self.bins)
         return [_rdf(self, rdf, world, target)]
 
 
@@ -250,27 +280,27 @@ class AdfOutput(Sampled):
     """Number of bins from 0 to 180 degrees."""
 
     def recorded(
-        self, world: MolecularDynamics, time_step: float, target: Reference | None
+        self, world: Particles, time_step: float, target: Reference | None
     ) -> list[Recorded]:
         """Return what is sampled and what it becomes."""
-        adf = AngleDistribution(len(world.potential.species), self.reach, self.bins)
+        adf = AngleDistribution(len(world.species), self.reach, self.bins)
         return _angles(self, adf, world, target)
 
 
 def _rdf(
     section: Sampled,
     rdf: RadialDistribution,
-    world: MolecularDynamics,
+    world: Particles,
     reference: Reference | None,
 ) -> Recorded:
     average, name = Average(rdf), section.name
 
-    def finish(folder: RunFolder, means: Means) -> Mapping[str, Figure]:
+    def finish(folder: Shelf, means: Means) -> Mapping[str, Figure]:
         if not average.blocks.count:
             return {}
         group = folder.store.require_group("rdf")
         group.attrs.update({"title": "radial distribution functions"})
-        length, symbols = world.units.names["length"], world.potential.species
+        length, symbols = world.units.names["length"], world.species
         put(group, "r", rdf.r, length, "distance", ["r"])
         mean, error = _over_systems(average.blocks.mean, average.blocks.error)
         figures = {}
@@ -291,14 +321,14 @@ def _rdf(
 def _angles(
     section: Sampled,
     adf: AngleDistribution,
-    world: MolecularDynamics,
+    world: Particles,
     reference: Reference | None,
 ) -> list[Recorded]:
     average = Average(adf)
     near = Average(Coordination(adf.species, adf.reach))
-    name, symbols = section.name, world.potential.species
+    name, symbols = section.name, world.species
 
-    def angles(folder: RunFolder, means: Means) -> Mapping[str, Figure]:
+    def angles(folder: Shelf, means: Means) -> Mapping[str, Figure]:
         if not average.blocks.count:
             return {}
         group = folder.store.require_group("adf")
@@ -318,7 +348,7 @@ def _angles(
             figures |= _put_curve(group, name + suffix, label, values, "1/degree", "theta")
         return figures
 
-    def numbers(folder: RunFolder, means: Means) -> Mapping[str, Figure]:
+    def numbers(folder: Shelf, means: Means) -> Mapping[str, Figure]:
         if not near.blocks.count:
             return {}
         mean, error = _over_systems(near.blocks.mean, near.blocks.error)
@@ -346,22 +376,20 @@ class Displacement(TimeCorrelation):
     """Mean squared displacement and, from its slope, the diffusion coefficient."""
 
     def recorded(
-        self, world: MolecularDynamics, time_step: float, target: Reference | None
+        self, world: Particles, time_step: float, target: Reference | None
     ) -> list[Recorded]:
         """Return what is sampled and what it becomes."""
         return [_displacement(self, self.every * time_step, world)]
 
 
-def _displacement(
-    section: TimeCorrelation, spacing: float, world: MolecularDynamics
-) -> Recorded:
-    kinds = BySpecies.of(world.start, len(world.potential.species))
+def _displacement(section: TimeCorrelation, spacing: float, world: Particles) -> Recorded:
+    kinds = BySpecies.of(world.start, len(world.species))
     line = Correlation(
         unwrapped, kinds.displacement, section.samples, section.spacing, Slope(spacing)
     )
-    units, symbols = world.units.names, world.potential.species
+    units, symbols = world.units.names, world.species
 
-    def finish(folder: RunFolder, means: Means) -> Mapping[str, Figure]:
+    def finish(folder: Shelf, means: Means) -> Mapping[str, Figure]:
         if not line.curve.count:
             return {}
         group = _time_group(folder, "displacement", section, spacing, units)
@@ -386,7 +414,7 @@ def _displacement(
 
 
 def _time_group(
-    folder: RunFolder, name: str, section: TimeCorrelation, spacing: float, units: Any
+    folder: Shelf, name: str, section: TimeCorrelation, spacing: float, units: Any
 ) -> Any:
     group = folder.store.require_group(name)
     lag = torch.arange(section.samples).double() * spacing
@@ -399,24 +427,22 @@ class VelocityCorrelation(TimeCorrelation):
     """Velocity autocorrelation and vibrational density of states."""
 
     def recorded(
-        self, world: MolecularDynamics, time_step: float, target: Reference | None
+        self, world: Particles, time_step: float, target: Reference | None
     ) -> list[Recorded]:
         """Return what is sampled and what it becomes."""
         return [_velocity(self, self.every * time_step, world)]
 
 
-def _velocity(
-    section: TimeCorrelation, spacing: float, world: MolecularDynamics
-) -> Recorded:
-    kinds = BySpecies.of(world.start, len(world.potential.species))
+def _velocity(section: TimeCorrelation, spacing: float, world: Particles) -> Recorded:
+    kinds = BySpecies.of(world.start, len(world.species))
     slow = world.units.time
     integral = Integral(spacing, 1 / (3 * slow**2))
     line = Correlation(
         velocities, kinds.product, section.samples, section.spacing, integral
     )
-    units, symbols = world.units.names, world.potential.species
+    units, symbols = world.units.names, world.species
 
-    def finish(folder: RunFolder, means: Means) -> Mapping[str, Figure]:
+    def finish(folder: Shelf, means: Means) -> Mapping[str, Figure]:
         if not line.curve.count:
             return {}
         group = _time_group(folder, "velocity", section, spacing, units)
@@ -425,7 +451,7 @@ def _velocity(
         mean = line.curve.mean.mean(1) / slow**2
         error = line.curve.error.square().sum(1).sqrt() / (systems * slow**2)
         value, spread = _over_systems(line.result.mean, line.result.error)
-        unit, figures = f"{units['velocity']}^2", {}
+        unit, figures = f"({units['velocity']})^2", {}
         metal = units["time"] == "fs"
         for k, symbol in enumerate(symbols):
             if bool(mean[:, k].isnan().any()):
@@ -461,19 +487,19 @@ class StressCorrelation(TimeCorrelation):
         _check_closed(key, closed)
 
     def recorded(
-        self, world: MolecularDynamics, time_step: float, target: Reference | None
+        self, world: Particles, time_step: float, target: Reference | None
     ) -> list[Recorded]:
         """Return what is sampled and what it becomes."""
         return [_stress(self, self.every * time_step, world)]
 
 
-def _stress(section: TimeCorrelation, spacing: float, world: MolecularDynamics) -> Recorded:
+def _stress(section: TimeCorrelation, spacing: float, world: Particles) -> Recorded:
     units = world.units.names
     line = Correlation(
         shear_stress, mean_product, section.samples, section.spacing, Integral(spacing)
     )
 
-    def finish(folder: RunFolder, means: Means) -> Mapping[str, Figure]:
+    def finish(folder: Shelf, means: Means) -> Mapping[str, Figure]:
         if not line.curve.count:
             return {}
         # V / k T; pressures are in reported units, k T in energy units

@@ -23,6 +23,8 @@ from .verdicts import (
     SetPoints,
     domain_checks,
     equilibrium_checks,
+    fluctuation,
+    fluctuation_check,
     set_point_checks,
     time_step_check,
 )
@@ -36,12 +38,17 @@ _THERMO = (
 
 @dataclass(frozen=True)
 class _Labels:
-    """Writes, once, the names that the numbers of a trajectory stand for."""
+    """Writes, once, what the numbers of a run stand for: species and units."""
 
     folder: RunFolder
     symbols: tuple[str, ...]
+    units: Mapping[str, str]
 
     def write(self, step: int, time: float, state: Any, observed: Any) -> None:
+        own = {name: _unit(name, self.units) for name in observed}
+        self.folder.store.attrs.update(
+            {"time_unit": self.units["time"], "observable_units": own}
+        )
         group = self.folder.store.require_group("trajectory")
         group.attrs.update({"symbols": list(self.symbols)})
 
@@ -139,7 +146,8 @@ class MdResults:
     def writers(self, output: Any) -> Sequence[tuple[Trigger, Writer]]:
         """Return all writers with their triggers."""
         sampled = every(output.thermo_every)
-        labels = _Labels(self.folder, self.world.potential.species)
+        world = self.world
+        labels = _Labels(self.folder, tuple(world.species), world.units.names)
         return [
             (lambda step: step == 0, labels),
             (every(output.trajectory_every), self.trajectory),
@@ -166,12 +174,16 @@ class MdResults:
             figures["lattice_constant"] = self._lattice(lattice, figures["volume"])
         for item in self.recorded:
             figures.update(item.finish(folder, means))
+        degrees = self.world.degrees(state)
+        if series.judged and points.temperature is not None:
+            figures["temperature_fluctuation"] = _fluctuation(series, degrees)
         figures["conserved_drift"], conservation = self._drift(observed)
         checks = [
             self._explosion(state),
             conservation,
             *equilibrium_checks(series),
             *set_point_checks(series, points, self.world),
+            *fluctuation_check(series, points, degrees),
             *time_step_check(series),
             *(item.check(figures) for item in self.recorded if item.check),
         ]
@@ -264,6 +276,11 @@ class MdResults:
         return Figure(worst, f"{unit}/{name}"), check
 
 
+def _fluctuation(series: Series, degrees: np.ndarray) -> Figure:
+    found, error = fluctuation(series, degrees)
+    return Figure(found, "", error, note="standard deviation over the canonical one")
+
+
 def _watch(domain: Domain | None) -> Nearest | None:
     """Return the watch on distances, up to a little beyond the shortest of the data."""
     if domain is None or domain.shortest is None:
@@ -274,7 +291,10 @@ def _watch(domain: Domain | None) -> Nearest | None:
 def _unit(name: str, units: Mapping[str, str]) -> str:
     if name == "volume":
         return f"{units['length']}^3"
-    kinds = {"max_force": "force", "deviation": "force", "conserved": "energy"}
+    kinds = {
+        "max_force": "force", "deviation": "force", "conserved": "energy",
+        "pressure_tensor": "pressure",
+    }  # fmt: skip
     kind = kinds.get(name, "energy" if name.endswith("energy") else name)
     return units.get(kind, "")
 

@@ -43,6 +43,10 @@ FLUCTUATION = 0.05
 time step is too long (M. P. Allen, D. J. Tildesley, Computer Simulation of Liquids, 2017,
 section 3.7, asks for a few per cent)."""
 
+CANONICAL = 0.1
+"""Relative difference of the temperature's fluctuation from the canonical one that is
+allowed beside its statistical error."""
+
 MARGIN = 0.05
 """Part of the range of the training data by which a run may leave it: the ends of the range
 are single frames, and a model reproduces their energies only to its own error."""
@@ -258,6 +262,42 @@ def _set_point(
     return Check(f"set_point_{name}", "accuracy", off, bound, unit=unit, note=note)
 
 
+def fluctuation(series: Series, degrees: np.ndarray) -> tuple[float, float]:
+    """Return the fluctuation of the temperature over the canonical one, and its error.
+
+    A canonical kinetic energy is gamma distributed: the standard deviation of the
+    temperature is ``T sqrt(2 / Nf)``. Vibrations that move in phase make it larger, and a
+    bath that holds the kinetic energy makes it smaller.
+
+    Args:
+        series: what is averaged.
+        degrees: of freedom of each system, Nf.
+    """
+    kept = series.kept("temperature")
+    mean = kept.mean(axis=0)
+    square = ((kept - mean) / mean) ** 2 * (0.5 * degrees)
+    parts = [_mean(square[:, k]) for k in range(square.shape[1])]
+    found = math.sqrt(sum(m for m, _ in parts) / len(parts))
+    # of a root the relative error is half
+    error = 0.5 * math.sqrt(sum(e**2 for _, e in parts)) / len(parts) / max(found, 1e-9)
+    return found, error
+
+
+def fluctuation_check(
+    series: Series, points: SetPoints, degrees: np.ndarray
+) -> Iterator[Check]:
+    """Yield how far the fluctuation of the temperature is from the canonical one."""
+    if not series.judged or points.temperature is None:
+        return
+    found, error = fluctuation(series, degrees)
+    note = (
+        f"fluctuation of the temperature is {found:.3g} (error {error:.1g}) of the "
+        "canonical one"
+    )
+    bound = CANONICAL + SIGMAS * error
+    yield Check("canonical", "accuracy", abs(found - 1.0), bound, note=note)
+
+
 def time_step_check(series: Series) -> Iterator[Check]:
     """Yield the fluctuation of the conserved quantity over that of the kinetic energy.
 
@@ -351,6 +391,8 @@ __all__ = [
     "SetPoints",
     "domain_checks",
     "equilibrium_checks",
+    "fluctuation",
+    "fluctuation_check",
     "set_point_checks",
     "time_step_check",
 ]

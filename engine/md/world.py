@@ -1,9 +1,10 @@
 """The world of molecular dynamics: a potential, an integrator and a list of neighbours."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,6 +12,8 @@ from .. import runtime
 from ..errors import GuardError
 from .integrators import (
     Integrator,
+    Langevin,
+    Schedule,
     Setting,
     degrees_of_freedom,
     kinetic_tensor,
@@ -69,6 +72,9 @@ class MolecularDynamics:
         totals_every: energy and virial are evaluated at multiples of this step, where the
             integrator does not need them; between, they are NaN in the state, and
             ``observe`` evaluates them.
+        settle: steps of Langevin dynamics before step 0, with the cell as it is. Where
+            velocities are drawn at the ideal places of a crystal, all phonons start in
+            phase, and a bath that scales all velocities alike cannot change that.
         fixed: ``[atoms]`` bool, atoms that stand still under any integrator of constant
             volume; None if all move.
 
@@ -88,7 +94,13 @@ class MolecularDynamics:
     units: Units = METAL
     totals_every: int = 1
     fixed: Tensor | None = None
+    settle: int = 0
     _memo: _Memo = field(default_factory=_Memo, repr=False, compare=False)
+
+    @property
+    def species(self) -> Sequence[str]:
+        """Chemical symbols, by the index that the state holds."""
+        return self.potential.species
 
     def init(self, rng: torch.Generator | None = None) -> ParticleState:
         """Return the state at step 0 with its forces; noise is keyed by ``start.seed``."""
@@ -103,8 +115,31 @@ class MolecularDynamics:
         if self.fixed is not None:
             still = self.fixed[:, None]
             state = replace(state, momenta=state.momenta.masked_fill(still, 0.0))
+        if self.settle:
+            state = self._settled(state)
         setting = self._setting(state)
         return self.integrator.init(setting.force(state, None), setting)
+
+    def _settled(self, state: ParticleState) -> ParticleState:
+        """Return the state after ``settle`` steps that sample the canonical ensemble.
+
+        Friction acts for ten times its own relaxation time. Steps are counted from below
+        zero, so that no noise is drawn twice.
+        """
+        assert self.temperature is not None
+        kelvin = Schedule.constant(*self.temperature)
+        bath = Langevin(kelvin, self.settle * self.time_step / self.units.time / 10.0)
+        state = replace(state, step=torch.full_like(state.step, -1 - self.settle))
+        setting = self._setting(state)
+        state = bath.init(setting.force(state, None), setting)
+        for _ in range(self.settle):
+            moved = bath.step(state, setting)
+            if self.fixed is not None:
+                moved = _held(self.fixed, state, moved)
+            state = replace(moved, step=moved.step + 1)
+        if self.integrator.momentum_conserved and self.fixed is None:
+            state = replace(state, momenta=_at_rest(state))
+        return replace(state, step=torch.zeros_like(state.step), thermostat={})
 
     def step(self, state: ParticleState) -> ParticleState:
         """Advance every system by one time step; a pure function of ``state``."""
@@ -141,6 +176,12 @@ class MolecularDynamics:
         if state.deviation.numel():
             observed["deviation"] = per_system(state, state.deviation)
         return observed
+
+    def degrees(self, state: ParticleState) -> np.ndarray:
+        """Return the degrees of freedom ``[systems]`` that the temperature counts."""
+        setting = self._setting(state)
+        found = degrees_of_freedom(self.integrator, setting.layout, setting.held)
+        return found.cpu().numpy()
 
     def complete(self, state: ParticleState) -> ParticleState:
         """Return the state with its energy and virial, evaluated if they are not known."""
@@ -227,6 +268,14 @@ class MolecularDynamics:
             anchor=torch.where(mine, state.positions, state.anchor),
             anchor_cell=cell,
         )
+
+
+def _at_rest(state: ParticleState) -> Tensor:
+    """Return momenta ``[atoms, 3]`` without the motion of each system as a whole."""
+    masses = state.masses.double()[:, None]
+    total = state.sum_atoms(torch.cat([state.momenta.double(), masses], 1))
+    drift = total[:, :3] / total[:, 3:]
+    return (state.momenta - masses * drift[state.system.long()]).to(state.momenta.dtype)
 
 
 def _held(fixed: Tensor, before: ParticleState, after: ParticleState) -> ParticleState:

@@ -5,8 +5,9 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from ..errors import InputError
-from ..gas.boundaries import BOUNDARIES, Mixed, Patch, Periodic, Sides
+from ..gas.boundaries import BOUNDARIES, Mixed, Patch, Periodic, Sides, Wall
 from ..gas.shapes import SHAPES
+from ..gas.solids import Solid
 from .base import Section, choice
 
 Positive = Annotated[float, Field(gt=0, le=1e6)]
@@ -90,6 +91,23 @@ class BoundarySection(Section):
                     f"boundaries.{name}: the grid has {dim} axes; leave it out"
                 )
         return tuple(axis.ends for axis in (self.x, self.y, self.z)[:dim])
+
+
+class SolidSection(Section):
+    """A body in the flow; it stands still, its surface may slide along itself."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+    """In figures: ``solid_NAME_force_x``, ``solid_NAME_heat``."""
+    shape: choice(SHAPES)  # type: ignore[valid-type]
+    """Its region; a shape with a surface: not ``where``."""
+    wall: Wall = Wall()
+    """Its surface: temperature, sliding velocity (expressions of x, y and z),
+    accommodation."""
+
+    @property
+    def solid(self) -> Solid:
+        """The solid."""
+        return Solid(self.name, self.shape, self.wall)
 
 
 class TimeSection(Section):

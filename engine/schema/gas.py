@@ -10,7 +10,14 @@ from ..gas.forcing import Force
 from ..gas.initial import INITIAL
 from ..gas.probes import PROBES
 from .base import Common, Section, choice
-from .box import BoundarySection, GridSection, Positive, Speed, TimeSection
+from .box import (
+    BoundarySection,
+    GridSection,
+    Positive,
+    SolidSection,
+    Speed,
+    TimeSection,
+)
 
 
 class GasSection(Section):
@@ -179,6 +186,8 @@ class GasScenario(Common):
     """Models that are run on the same problem for comparison."""
     force: Force | None = None
     """Body force and heat source; without it there are none."""
+    solids: Annotated[tuple[SolidSection, ...], Field(max_length=64)] = ()
+    """Bodies in the flow, for kinetic, euler and nsf."""
     initial: choice(INITIAL)  # type: ignore[valid-type]
     """State at the start."""
     time: FlowTime

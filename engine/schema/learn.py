@@ -18,7 +18,7 @@ from ..learn.selection import Batch
 from ..learn.stopping import StopRule
 from ..learn.trainers.closures import ClosureTrainer
 from ..learn.trainers.committee import PotentialTrainer
-from .base import Common, Section, choice
+from .base import Common, InputPath, Section, choice
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -65,7 +65,7 @@ class AuditSection(Section):
 class LoopScenario(Common):
     """Concurrent learning: when to trust, what to label, when to stop."""
 
-    changeable: ClassVar[tuple[str, ...]] = ("rounds", "execution")
+    changeable: ClassVar[tuple[str, ...]] = ("rounds", "execution", "library")
     kind: Literal["learn"]
     target: Positive
     """Error to be met in the worst stratum: of forces in eV/angstrom, of a closure in its
@@ -86,6 +86,9 @@ class LoopScenario(Common):
     """Part of a round's labels that may be quarantined."""
     audit: AuditSection = AuditSection()
     """The final evaluation."""
+    library: InputPath | None = None
+    """Existing folder of labels that runs share: a label of the same structure and method
+    is taken from it, new ones are put there. Without, labels are this run's alone."""
 
     @classmethod
     def variants(cls) -> tuple[type[Any], ...]:

@@ -37,6 +37,12 @@ class RunSection(Section):
     temperature: Annotated[float, Field(ge=0, le=1e6)] | Temperatures | None = None
     """Of the initial velocities, K (or reduced); default: the bath's first, or those of
     the structure file, or 0."""
+    settle: Annotated[int, Field(ge=0)] | None = None
+    """Steps of Langevin dynamics before step 0, at the initial temperature and in the cell
+    as it is. They give every vibration a phase of its own, which a bath that scales all
+    velocities alike does not. Default: none with langevin, without a bath, or where the
+    structure file's velocities are kept; else ten relaxation times of the bath, but not
+    more than a quarter of the run."""
     skin: Positive | None = None
     """Margin of the neighbour list, angstrom (or reduced); default 0.5 (0.4 reduced)."""
     report_every: Annotated[int, Field(ge=1)] = 100
@@ -128,6 +134,12 @@ class MdScenario(Common):
                 raise ValueError(
                     f"{name} has {len(given)} values for {self.replicas} replicas"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _settle_fits(self) -> Self:
+        if self.run.settle and not hasattr(self.ensemble, "relaxation"):
+            raise ValueError("run.settle: goes with a bath, and nve has none")
         return self
 
     @model_validator(mode="after")

@@ -109,6 +109,10 @@ class TrainScenario(LabelKeys, Common):
     """Name of the files that are written into the run folder."""
     model: choice(POTENTIALS, "higher_moments") = HigherMoments()  # type: ignore[valid-type]
     """The form of the potential."""
+    start: InputPath | None = None
+    """A saved model whose form and weights training begins from, in place of `model`. One
+    that is solved for keeps its radial functions, and its weights are where the prior
+    draws the new ones."""
     loss: choice(LOSSES, "plain") = PlainLoss()  # type: ignore[valid-type]
     """What is minimised."""
     optimiser: Annotated[SoapSection | AdamSection, Field(discriminator="kind")] = (
@@ -157,6 +161,8 @@ class TrainScenario(LabelKeys, Common):
 
     @model_validator(mode="after")
     def _solved_or_trained(self) -> Self:
+        if self.start is not None:
+            return self._begins()
         linear = is_linear(self.model)
         if linear != isinstance(self.loss, LeastSquares):
             allowed = "least_squares" if linear else "plain, prefactors"
@@ -167,6 +173,12 @@ class TrainScenario(LabelKeys, Common):
                 f"{unused[0]}: has no use here: the weights of this model are solved for, "
                 "in one go, and every frame is left out in turn"
             )
+        return self
+
+    def _begins(self) -> Self:
+        """Leave it to the saved model which keys are of use; see ``engine.jobs.train``."""
+        if "model" in self.model_fields_set:
+            raise ValueError("model: comes with start; give one of the two")
         return self
 
     @model_validator(mode="after")

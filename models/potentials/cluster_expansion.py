@@ -1,12 +1,13 @@
 """Linear potential: the energy of an atom is a sum of invariant products of moments.
 
     E_i = e_s + sum_k w_sk B_k(A),    A_tnlm = sum over neighbours j of species t of
-                                               T_n(x(r_ij)) w(r_ij) Y_lm(u_ij),
+                                               phi_tn(r_ij) Y_lm(u_ij),
+    phi_tn(r) = sum_b C_tnb T_b(x(r)) w(r),
 
-with Chebyshev polynomials T_n, ``x = 2 (r / cutoff - 1)^2 - 1``, the quintic switch w, and
-the products B of :mod:`.products`, complete up to a degree. Weights follow from labels by
-one solution of linear equations, so nothing is drawn at random and nothing has to converge;
-a committee is a sample of what the labels leave open.
+with Chebyshev polynomials T_b, ``x = 2 (r / cutoff - 1)^2 - 1``, the quintic switch w, and
+the products B of :mod:`.products`, complete up to a degree. For given radial functions the
+weights follow from labels by one solution of linear equations, so nothing is drawn at
+random; a committee is a sample of what the labels leave open.
 """
 
 import math
@@ -26,7 +27,7 @@ from .radial import chebyshev_functions, polar
 NEIGHBOURS = 26.0
 """Number of neighbours that the default cutoff holds."""
 
-Limits = Annotated[tuple[Annotated[float, Ge(0)], ...], Len(1, 4)]
+Limits = Annotated[tuple[Annotated[float, Ge(0)], ...], Len(1, 8)]
 
 
 @part
@@ -40,14 +41,19 @@ class ClusterExpansion:
     :data:`NEIGHBOURS` others at the density of the data."""
     switch_start: Positive = 0.5
     """Distance at which the switch begins to fall, angstrom."""
-    degrees: Limits = (15.0, 15.0, 12.0, 10.0)
-    """Highest degree of the products of one, two, three and four moments."""
+    degrees: Limits = (33.0, 15.0, 15.0, 14.0, 10.0, 8.0)
+    """Highest degree of the products of one, two, three, ... moments; of five and more
+    those with at most four moments of l > 0."""
     features: Annotated[int, Interval(ge=1, le=10000)] = 2000
     """Most products; with several species all degrees are lowered together to fit."""
     angular: Annotated[float, Gt(0)] = 1.0
     """What one unit of l counts in the degree; one radial polynomial more counts 1."""
-    radial: Annotated[int, Interval(ge=1, le=24)] = 16
-    """Most radial functions."""
+    radial: Annotated[int, Interval(ge=1, le=24)] = 12
+    """Most radial functions; they are fitted to the labels."""
+    spacing: Annotated[float, Gt(0)] = 3.0
+    """What one radial function more counts in the degree."""
+    polynomials: Annotated[int, Interval(ge=1, le=24)] = 12
+    """Chebyshev polynomials that a radial function is made of."""
     lmax: Annotated[int, Interval(ge=1, le=MAX_DEGREE)] = 6
     """Highest angular degree of a moment."""
     members: Members = 4
@@ -66,7 +72,7 @@ class ClusterExpansion:
     def program(self) -> Program:
         """Return the products."""
         count = max(len(self.species), 1)
-        found, given = None, (self.angular, self.radial, self.lmax, count)
+        found, given = None, (self.angular, self.radial, self.lmax, count, self.spacing)
         # upwards, for what does not fit can be too large to be counted
         for less in range(math.ceil(max(self.degrees)), -1, -1):
             limits = tuple(max(limit - less, 0.0) for limit in self.degrees)
@@ -97,6 +103,7 @@ class LinearPotential(nn.Module):
         cutoff: angstrom.
         members: size of the committee.
         weights: ``[members, species, features]`` eV.
+        mix: ``[species, radial, polynomials]`` coefficients C of the radial functions.
         energy_bias: ``[species]`` eV, always f64.
     """
 
@@ -116,6 +123,8 @@ class LinearPotential(nn.Module):
         self.lmax = self.program.lmax
         count = len(self.program.features)
         self.weights = nn.Parameter(torch.zeros(self.members, len(self.species), count))
+        shape = len(self.species), self.program.radial, config.polynomials
+        self.mix = nn.Parameter(torch.eye(*shape[1:]).repeat(shape[0], 1, 1))
         self.register_buffer("energy_bias", torch.zeros(len(self.species)).double())
         for name in ("begin", "left", "right", "factor", "features", "places"):
             value = (
@@ -148,13 +157,13 @@ class LinearPotential(nn.Module):
         """Return the moments that products need, ``[atoms, inputs]``."""
         distance, unit = polar(displacements, mask, self.cutoff)
         angular = harmonics(unit, self.lmax) * mask[..., None]
-        radial = chebyshev_functions(
-            distance, self.program.radial, self.config.switch_start, self.cutoff
+        polynomials = chebyshev_functions(
+            distance, self.config.polynomials, self.config.switch_start, self.cutoff
         )
         sums = []
-        for index in range(len(self.species)):
+        for index, mix in enumerate(self.mix):
             chosen = (neighbour_species == index)[..., None]
-            sums.append((radial * chosen).mT @ angular)
+            sums.append((polynomials @ mix.T * chosen).mT @ angular)
         kind, function, column = self.places.T
         return torch.stack(sums, 1)[:, kind, function, column]
 
@@ -198,6 +207,7 @@ class LinearPotential(nn.Module):
     def _with(self, weights: Tensor) -> "LinearPotential":
         result = LinearPotential(replace(self.config, members=len(weights)), self.cutoff)
         result.to(weights.dtype).weights.data.copy_(weights.detach())
+        result.mix.data.copy_(self.mix.detach())
         result.energy_bias.copy_(self.energy_bias)
         return result
 

@@ -1,13 +1,15 @@
 """Invariant products of moments: a basis that is complete up to a degree, as a program.
 
-A moment ``A_nlm = sum_j phi_n(r_ij) Y_lm(u_ij)`` is of degree ``n + angular l``. The basis
-holds, of every body order, all rotation-invariant products of moments whose degrees sum to
-no more than that order's limit:
+A moment ``A_nlm = sum_j phi_n(r_ij) Y_lm(u_ij)`` is of degree ``spacing n + angular l``.
+The basis holds, of every body order, all rotation-invariant products of moments whose
+degrees sum to no more than that order's limit:
 
     2: A_n00                                4: sum C^(l1 l2 l3)_mmm A_1 A_2 A_3
     3: sum_m A_n1lm A_n2lm                  5: sum_M B_12LM B_34LM,  B = sum C^(l1 l2 L) A A
 
-with the invariants C of three degrees (:func:`.harmonics.coupling`). It is the basis of the
+with the invariants C of three degrees (:func:`.harmonics.coupling`); of higher orders those
+with at most four moments of l > 0, times moments of l = 0, which are invariant by
+themselves. It is the basis of the
 atomic cluster expansion (R. Drautz, Phys. Rev. B 99, 014104 (2019)) and of moment tensor
 potentials (A. V. Shapeev, Multiscale Model. Simul. 14, 1153 (2016)).
 
@@ -18,7 +20,7 @@ a few operations each.
 
 import functools
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -78,6 +80,14 @@ class Program:
         return np.array(rows, dtype=np.int64)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How an invariant is made: scalar product of two blocks of a degree, times scalars."""
+
+    blocks: tuple[int, int, int] | None
+    scalars: tuple[int, ...] = ()
+
+
 class _Builder:
     """Nodes and terms as they are added."""
 
@@ -89,6 +99,7 @@ class _Builder:
             self.count += 2 * each[1] + 1
         self.begin, self.terms = [0], []
         self.pairs: dict[tuple[Factor, Factor, int], int] = {}
+        self.known: dict[tuple[int, ...], int] = {}
 
     def node(self, terms: list[tuple[int, int, float]]) -> int:
         """Add a node."""
@@ -114,29 +125,46 @@ class _Builder:
         return self.pairs[key]
 
     def dot(self, one: int, two: int, degree: int) -> int:
-        """Add the scalar product of two blocks."""
-        return self.node([(one + k, two + k, 1.0) for k in range(2 * degree + 1)])
+        """Return the scalar product of two blocks."""
+        key = (one, two, degree)
+        if key not in self.known:
+            terms = [(one + k, two + k, 1.0) for k in range(2 * degree + 1)]
+            self.known[key] = self.node(terms)
+        return self.known[key]
+
+    def feature(self, plan: Plan) -> int:
+        """Return the node of an invariant."""
+        nodes = [] if plan.blocks is None else [self.dot(*plan.blocks)]
+        return functools.reduce(
+            lambda one, two: self.dot(one, two, 0), [*nodes, *plan.scalars]
+        )
 
 
 @functools.cache
 def build_program(
-    limits: tuple[float, ...], angular: float, radial: int, lmax: int, species: int = 1
+    limits: tuple[float, ...],
+    angular: float,
+    radial: int,
+    lmax: int,
+    species: int = 1,
+    spacing: float = 1.0,
 ) -> Program:
     """Return the program of a basis.
 
     Args:
-        limits: highest degree of the body orders 2, 3, 4, 5; shorter: fewer orders.
+        limits: highest degree of the body orders 2, 3, ...; shorter: fewer orders.
         angular: what one unit of l counts in the degree.
         radial: most radial functions.
         lmax: highest l of a moment.
         species: of neighbours; each has moments of its own.
+        spacing: what one radial function more counts in the degree.
     """
     factors = [
         (n, j, t) for n in range(radial) for j in range(lmax + 1) for t in range(species)
     ]
 
     def degree(*chosen: Factor) -> float:
-        return sum(n + angular * j for n, j, _ in chosen)
+        return sum(spacing * n + angular * j for n, j, _ in chosen)
 
     chosen: list[tuple[Factor, ...]] = []
     for count, limit in enumerate(limits, 1):
@@ -147,7 +175,7 @@ def build_program(
     builder = _Builder(sorted({f for each in chosen for f in each}))
     # all couplings of two moments first, so that features need nothing of each other
     plans = [(each, plan) for each in chosen for plan in _plans(builder, each)]
-    features = [plan if isinstance(plan, int) else builder.dot(*plan) for _, plan in plans]
+    features = [builder.feature(plan) for _, plan in plans]
     orders = [len(each) + 1 for each, _ in plans]
     degrees = [degree(*each) for each, _ in plans]
     terms = np.array(builder.terms).reshape(-1, 3)
@@ -162,6 +190,10 @@ def build_program(
 def _couples(each: tuple[Factor, ...]) -> bool:
     """Whether moments have an invariant product that is even under inversion."""
     degrees = [j for _, j, _ in each]
+    if len(each) > 4:
+        degrees = [j for j in degrees if j]
+        if len(degrees) > 4 or not degrees:
+            return not degrees
     if sum(degrees) % 2:
         return False
     if len(each) == 1:
@@ -169,19 +201,24 @@ def _couples(each: tuple[Factor, ...]) -> bool:
     return 2 * max(degrees) <= sum(degrees)
 
 
-def _plans(builder: _Builder, each: tuple[Factor, ...]) -> list[int | tuple[int, int, int]]:
-    """Return the invariants of some moments: a node, or two blocks and their degree."""
+def _plans(builder: _Builder, each: tuple[Factor, ...]) -> list[Plan]:
+    """Return the invariants of some moments, the couplings of two of them made."""
     first, degree = builder.first, each[-1][1]
+    if len(each) > 4:
+        scalars = tuple(first[f] for f in each if f[1] == 0)
+        core = tuple(f for f in each if f[1] > 0)
+        made = _plans(builder, core) if core else [Plan(None)]
+        return [replace(plan, scalars=scalars) for plan in made]
     if len(each) == 1:
-        return [first[each[0]]]
+        return [Plan(None, (first[each[0]],))]
     if len(each) == 2:
-        return [(first[each[0]], first[each[1]], degree)]
+        return [Plan((first[each[0]], first[each[1]], degree))]
     if len(each) == 3:
-        return [(builder.pair(each[0], each[1], degree), first[each[2]], degree)]
+        return [Plan((builder.pair(each[0], each[1], degree), first[each[2]], degree))]
     same = tuple(each.index(f) for f in each)
     return [
-        (builder.pair(each[a], each[b], between), builder.pair(each[c], each[d], between),
-         between)
+        Plan((builder.pair(each[a], each[b], between),
+              builder.pair(each[c], each[d], between), between))
         for (a, b, c, d), between in _couplings(tuple(j for _, j, _ in each), same)
     ]  # fmt: skip
 

@@ -20,6 +20,7 @@ stable up to ``(s^2 + s - 2)/4`` explicit steps (Meyer, Balsara, Aslam, J. Compu
 """
 
 import math
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -43,6 +44,8 @@ from ..faces import AtFace, Value
 from ..grid import Grid
 from ..material import Gas
 from ..observe import check_initial, extrema, refuse_unphysical, unphysical
+from ..solids import Body
+from .solids import FluidSolids
 from .state_equation import IdealGas
 
 GHOST = kernels.GHOST
@@ -96,6 +99,7 @@ class FluidWorld:
         dtype: f64 or f32.
         device: cpu or cuda.
         viscous_stages: 0, or the stages of RKL2, at least 3: see :func:`stages_for`.
+        body: solids in the flow, or None.
 
     Raises:
         InputError: a contradiction, before anything is computed.
@@ -112,8 +116,10 @@ class FluidWorld:
     dtype: torch.dtype = torch.float64
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     viscous_stages: int = 0
+    body: Body | None = None
     _shape: kernels.FluxShape = field(init=False, repr=False, compare=False)
     _ends: tuple[tuple[End, End] | None, ...] = field(init=False, repr=False, compare=False)
+    _solids: FluidSolids | None = field(init=False, repr=False, compare=False, default=None)
     _scratch: dict = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -144,6 +150,9 @@ class FluidWorld:
             object.__setattr__(self, "state_equation", IdealGas(self.gas.gamma))
         shape = kernels.FluxShape(self.batch, self.grid.shape, self._ideal, self.device)
         object.__setattr__(self, "_shape", shape)
+        if self.body is not None:
+            place = shape.padded, shape.pads, self.dtype, self.device
+            object.__setattr__(self, "_solids", FluidSolids(self.body, *place))
 
     def _check_ends(self) -> None:
         """Refuse what these equations would ignore."""
@@ -151,14 +160,18 @@ class FluidWorld:
         check_components(self._ends, self.grid.dim, name)
         if self.knudsen is not None:
             return
-        for _, piece in pieces_of(self._ends):
-            if (wall := piece.wall) is None:
+        walls = [(piece.key, piece.wall) for _, piece in pieces_of(self._ends)]
+        if self.body is not None:
+            solids = enumerate(self.body.solids)
+            walls += [(f"solids.{number}.wall", s.wall) for number, s in solids]
+        for key_of, wall in walls:
+            if wall is None:
                 continue
             ignored = {"velocity": any(u != 0.0 for u in wall.velocity)}
             ignored["temperature"] = wall.temperature != 1.0
             for key in (k for k, is_said in ignored.items() if is_said):
                 raise InputError(
-                    f"{piece.key}.{key}: {getattr(wall, key)}; gas slips along the walls "
+                    f"{key_of}.{key}: {getattr(wall, key)}; gas slips along the walls "
                     f"of {name} without friction or heat; leave it out"
                 )
 
@@ -208,6 +221,7 @@ class FluidWorld:
         cells = cells.to(self.device, self.dtype)
         u = cells.new_zeros(*cells.shape[:2], *self._shape.padded)
         self.inside(u)[...] = cells
+        self._hold(u, momentum=True)
         time = torch.tensor(0.0, dtype=torch.float64)
         state = FluidState(u, u.new_zeros(self.batch), torch.tensor(0), time)
         courant = float(self.courant(state).amax())
@@ -276,13 +290,17 @@ class FluidWorld:
             scheme, par = _SCHEMES[self.scheme], self._flux_par()
             for axis in range(self.grid.dim):
                 self._shape.flux(axis, scheme, w, extra, flux[axis], count[axis], par)
+            if self._solids is not None:
+                self._solids.put(flux, self._at_solids(w))
             if self.knudsen is not None and not self.viscous_stages:
                 self._add_viscous(w, flux, now)
             self._shape.update(old, u, out, w, flux, self._update_par(weights))
             u = out
+            self._hold(u, momentum=True)
         self._clear_ghosts(u)
         if self.viscous_stages:
             u = self._diffuse(u, 0.5 * self.time_step, now + 0.5 * self.time_step)
+            self._hold(u, momentum=True)
             self._primitive(u, w, extra, now, from_kernel=False)
         bad = sum(c.sum(1) for c in count)
         for c in count:
@@ -361,11 +379,50 @@ class FluidWorld:
             e = inside[:, -1] - kinetic
             cells[:, -1] = self.state_equation.pressure(inside[:, 0], e)  # type: ignore[union-attr,operator]
         self._fill(w, time)
+        self._hold(w)
         if not self._ideal:
             equation = self.state_equation
             e = equation.energy(w[:, 0], w[:, -1])  # type: ignore[union-attr,operator]
             extra[:, 0] = e
             extra[:, 1] = equation.sound_speed(w[:, 0], e)  # type: ignore[union-attr,operator]
+
+    # -- solids -----------------------------------------------------------------------
+
+    def _hold(self, fields: Tensor, momentum: bool = False) -> None:
+        """Put a gas at rest in solid cells, which no cell of gas reads.
+
+        Args:
+            fields: density, velocity, pressure; or the state.
+            momentum: whether it is the state.
+        """
+        if self._solids is None or self.body is None:
+            return
+        rho, p = self.body.density, self.body.density * self.body.temperature
+        if momentum:
+            one = torch.tensor(rho, dtype=torch.float64)
+            last = float(self.state_equation.energy(one, torch.tensor(p).to(one)))  # type: ignore[union-attr,operator]
+        else:
+            last = p
+        self._solids.hold(fields, (rho, *(0.0,) * self.grid.dim, last))
+
+    def _at_solids(self, w: Tensor) -> list[Tensor]:
+        """Return the inviscid fluxes at the faces of the cuts and behind them."""
+        assert self._solids is not None
+        return self._solids.fluxes(w, self.scheme == "first", self.state_equation)
+
+    def _loads(self, state: FluidState) -> dict[str, Tensor]:
+        """Return the force on solids and the heat that they take."""
+        if self._solids is None:
+            return {}
+        w = torch.zeros_like(state.u)
+        extra = state.u.new_zeros(0) if self._ideal else torch.zeros_like(state.u[:, :2])
+        time = float(state.time)
+        self._primitive(state.u, w, extra, time)
+        flux = [torch.zeros_like(state.u) for _ in range(self.grid.dim)]
+        self._solids.put(flux, self._at_solids(w))
+        if self.knudsen is not None:
+            self._add_viscous(w, flux, time)
+        return self._solids.loads(self._solids.take(flux))
 
     # -- boundaries -------------------------------------------------------------------
 
@@ -482,35 +539,70 @@ class FluidWorld:
     def _add_viscous(self, w: Tensor, flux: list[Tensor], time: float) -> None:
         """Add the viscous stress and the heat flux to the faces."""
         dim = self.grid.dim
-        fields = torch.cat([w[:, 1 : 1 + dim], (w[:, -1] / w[:, 0])[:, None]], 1)
-        self._fill_walls(fields, w, time)
+        fields, wall = self._flow(w, time)
+        changes = [self._central(fields, wall, along) for along in range(dim)]
         kn = self.knudsen.view(-1, *(1,) * dim)  # type: ignore[union-attr]
         t = fields[:, -1].clamp(min=1e-12)
         mu_cells = self.gas.viscosity(kn, w[:, 0].clamp(min=1e-12), t)
-        heat = 0.5 * (self.gas.dimension + 2) / self.gas.prandtl
+        passing = None if self._solids is None else self._solids.take(flux)
         for axis in range(dim):
             mu = _on_faces(mu_cells, axis, 1)
             at_face = _on_faces(fields, axis, 2)
-            d = [self._derivative(fields, axis, k) for k in range(dim)]
-            divergence = sum(d[k][:, k] for k in range(dim))
-            work = 0.0
+            d = [_on_faces(change, axis, 2) for change in changes]
+            d[axis] = torch.diff(fields, dim=2 + axis) / self.grid.spacing[axis]
             target = flux[axis].narrow(2 + axis, 0, flux[axis].shape[2 + axis] - 1)
-            for k in range(dim):
-                shear = d[axis][:, k] + d[k][:, axis]
-                if k == axis:
-                    shear = shear - (2.0 / self.gas.dimension) * divergence
-                stress = -mu * shear
-                target[:, 1 + k] += stress
-                work = work + stress * at_face[:, k]
-            target[:, -1] += work - heat * mu * d[axis][:, -1]
+            target[:, 1:] += self._viscous(mu, d, at_face, axis)
+        if self._solids is not None and wall is not None and passing is not None:
+            # solid cells have no part in what passes the faces of the cuts
+            d = [self._solids.of_cells(change) for change in changes]
+            mu = self._solids.of_cells(mu_cells[:, None])[:, 0]
+            values, slope = self._solids.at_face(fields, wall)
+            for axis, on in enumerate(self._solids.on):
+                own = [x[:, :, on] for x in d]
+                own[axis] = slope[:, :, on]
+                passing[:, 1:, on] += self._viscous(mu[:, on], own, values[:, :, on], axis)
+            self._solids.replace(flux, passing)
 
-    def _derivative(self, fields: Tensor, axis: int, along: int) -> Tensor:
-        """Derivative along ``along`` on the faces normal to ``axis``."""
-        h = self.grid.spacing[along]
-        if along == axis:
-            return torch.diff(fields, dim=2 + axis) / h
+    def _viscous(
+        self, mu: Tensor, d: Sequence[Tensor], values: Tensor, axis: int
+    ) -> Tensor:
+        """Return viscous fluxes of momentum and energy, ``[batch, dim + 1, ...]``.
+
+        Args:
+            mu: viscosity, ``[batch, ...]``.
+            d: derivatives of velocity and temperature along each axis.
+            values: velocity and temperature.
+            axis: across the faces.
+        """
+        dim, D = self.grid.dim, self.gas.dimension
+        divergence = sum(d[k][:, k] for k in range(dim))
+        stress = []
+        for k in range(dim):
+            shear = d[axis][:, k] + d[k][:, axis]
+            if k == axis:
+                shear = shear - (2.0 / D) * divergence
+            stress.append(-mu * shear)
+        work = sum(s * values[:, k] for k, s in enumerate(stress))
+        heat = 0.5 * (D + 2) / self.gas.prandtl * mu * d[axis][:, -1]
+        return torch.stack([*stress, work - heat], 1)
+
+    def _flow(self, w: Tensor, time: float) -> tuple[Tensor, Tensor | None]:
+        """Return velocity and temperature with ghost cells, and those at solids."""
+        dim = self.grid.dim
+        fields = torch.cat([w[:, 1 : 1 + dim], (w[:, -1] / w[:, 0])[:, None]], 1)
+        self._fill_walls(fields, w, time)
+        if self._solids is None:
+            return fields, None
+        slips = VELOCITY_SLIP, TEMPERATURE_JUMP
+        return fields, self._solids.wall(fields, w, self.gas, self.knudsen, slips)  # type: ignore[arg-type]
+
+    def _central(self, fields: Tensor, wall: Tensor | None, along: int) -> Tensor:
+        """Return derivatives in cells, along an axis."""
         change = torch.roll(fields, -1, 2 + along) - torch.roll(fields, 1, 2 + along)
-        return _on_faces(change / (2 * h), axis, 2)
+        change = change * 0.5
+        if self._solids is not None and wall is not None:
+            self._solids.central(change, fields, wall, along)
+        return change / self.grid.spacing[along]
 
     def _fill_walls(self, fields: Tensor, w: Tensor, time: float) -> None:
         """Set the first ghost cell of velocity and temperature: slip and jump."""
@@ -572,7 +664,9 @@ class FluidWorld:
         rho, u, p = self.fields(state)
         dim, inside, volume = self.grid.dim, self.inside(state.u), self.grid.volume
         space = tuple(range(2, 2 + dim))
-        totals = inside.sum(space) * volume
+        gas = inside if self.body is None else self.body.gas(inside.movedim(1, -1))
+        gas = inside if self.body is None else gas.movedim(-1, 1)
+        totals = gas.sum(space) * volume
         temperature = p / rho
         stress = torch.zeros(*rho.shape, dim, dim, dtype=rho.dtype, device=rho.device)
         heat = torch.zeros_like(u)
@@ -595,6 +689,7 @@ class FluidWorld:
             "courant": self.courant(state),
             "limiter_activity": clipped,  # type: ignore[dict-item]
             "positivity": state.positivity,
+            **self._loads(state),
         }
 
     def _centred_transport(
@@ -604,14 +699,10 @@ class FluidWorld:
         time = float(state.time)
         self._primitive(state.u, w, state.u.new_zeros(0), time)
         dim = self.grid.dim
-        fields = torch.cat([w[:, 1 : 1 + dim], (w[:, -1] / w[:, 0])[:, None]], 1)
-        self._fill_walls(fields, w, time)
+        fields, wall = self._flow(w, time)
         kn = self.knudsen.view(-1, *(1,) * dim)  # type: ignore[union-attr]
         mu = self.gas.viscosity(kn, rho, temperature)
-        g = []
-        for axis in range(dim):
-            rolled = torch.roll(fields, -1, 2 + axis) - torch.roll(fields, 1, 2 + axis)
-            g.append(self.inside(rolled / (2 * self.grid.spacing[axis])))
+        g = [self.inside(self._central(fields, wall, axis)) for axis in range(dim)]
         gradient = torch.stack(g, 2).movedim((1, 2), (-2, -1))
         velocity = gradient[..., :dim, :]
         trace = velocity.diagonal(dim1=-2, dim2=-1).sum(-1)

@@ -348,7 +348,7 @@ class Relaxation:
         exactly = torch.tensor(
             [exact.bkw_moments(self.dimension, float(t)) for t in rows[:, 0]]
         )
-        moments = {
+        columns = {
             "time": rows[:, 0],
             "fourth": rows[:, 3],
             "fourth_exact": exactly[:, 0],
@@ -356,9 +356,9 @@ class Relaxation:
             "sixth_exact": exactly[:, 1],
         }
         units = {"time": "mean collision times", "fourth": "(R T0)^2", "sixth": "(R T0)^3"}
-        _write(folder, "profile", "Moments of the distribution", moments, units)
-        entropy = {"time": rows[:, 0], "entropy": rows[:, 5]}
-        _write(folder, "entropy", "Entropy", entropy, units)
+        _write(folder, "profile", "Moments of the distribution", columns, units)
+        columns = {"time": rows[:, 0], "entropy": rows[:, 5]}
+        _write(folder, "entropy", "Entropy", columns, units)
         title, units = "Distribution along one velocity", {"v": "sqrt(R T0)"}
         _write(folder, "cut", title, self._cut(q, f), units)
         errors = (rows[:, 3:5] / exactly - 1).abs().amax(0)
@@ -372,8 +372,11 @@ class Relaxation:
             ),
         }
         fall = float((rows[:-1, 5] - rows[1:, 5]).amax())
-        check = Check("entropy", "health", fall, 1e-12, note="largest fall in a frame")
-        return Outcome(figures, (check,))
+        entropy = Check("entropy", "health", fall, 1e-12, note="largest fall in a frame")
+        kept = Check("conservation", "health", drift, 1e-10)
+        note = "fourth and sixth moment, of the exact solution, largest over time"
+        moments = Check("moments", "accuracy", float(errors.max()), 1e-3, note=note)
+        return Outcome(figures, (entropy, kept, moments))
 
     def _cut(self, q: Boltzmann, f: Tensor) -> dict[str, Tensor]:
         """The distribution through the middle of velocity space, at start and end."""

@@ -49,8 +49,10 @@ from ..boundaries import (
 from ..grid import Grid
 from ..material import Gas
 from ..observe import check_initial, refuse_unphysical, unphysical
+from ..solids import Body
 from .equilibrium import CHUNK, maxwellian
 from .scheme import Ghosts, Layout, layout
+from .solids import SolidWalls, neighbours_with_cuts
 from .velocities import Velocities
 
 GAMMA = 1.0 - math.sqrt(0.5)
@@ -98,6 +100,7 @@ class KineticWorld:
         device: cpu or cuda.
         in_place: ``step`` may overwrite the state it is given; the run then holds two
             copies of f instead of three.
+        body: solids in the flow, or None.
 
     Raises:
         InputError: a contradiction, before anything is computed.
@@ -114,9 +117,11 @@ class KineticWorld:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     in_place: bool = False
     time_step: float = 0.0
+    body: Body | None = None
     _ends: tuple[tuple[End, End] | None, ...] = field(init=False, repr=False, compare=False)
     _layout: Layout = field(init=False, repr=False, compare=False)
     _ghosts: Ghosts = field(init=False, repr=False, compare=False)
+    _walls: SolidWalls | None = field(init=False, repr=False, compare=False, default=None)
     _scratch: dict = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -126,7 +131,13 @@ class KineticWorld:
         D, V = self.gas.dimension, self.velocities.axes
         parts = 2 if D > V else 1
         box, kind = (self.grid, self.sides, self.velocities), (self.dtype, self.device)
-        put(self, "_layout", layout(*box, parts, _LAWS[self.model], *kind))
+        laid = layout(*box, parts, _LAWS[self.model], *kind)
+        if self.body is not None:
+            put(self, "_walls", SolidWalls(self.body, self.velocities, D, parts, *kind))
+            table = neighbours_with_cuts(laid.neighbours, self.body, laid.rows)
+            rows = laid.rows + len(self.body.cuts.cell)
+            laid = replace(laid, neighbours=table, rows=rows)
+        put(self, "_layout", laid)
         put(self, "_ghosts", Ghosts(self.grid, self._ends, self.velocities, D, *kind))
         put(self, "knudsen", self.knudsen.to(self.device, self.dtype))
         if self.time_step == 0.0:
@@ -226,6 +237,7 @@ class KineticWorld:
         shape = (*cells.shape[:2], self._layout.rows, self.velocities.count)
         rows = torch.zeros(shape, dtype=self.dtype, device=self.device)
         rows[:, :, : self.grid.cells] = cells
+        self._hold_solids(rows)
         return KineticState(rows, torch.tensor(0), torch.tensor(0.0, dtype=torch.float64))
 
     def init(self, rng: torch.Generator) -> KineticState:
@@ -273,16 +285,17 @@ class KineticWorld:
         stage, tables, records, knudsen = self._buffers(state.f)
         lay = self._layout
         time = float(state.time)
-        self._ghosts.fill(state.f, time)
+        self._fill(state.f, time)
         first = (tables[0],) * 2, (records[0],) * 2
         transport.run_stage(
             False, lay, state.f, state.f, stage, knudsen, *first, self._par(False)
         )
-        self._ghosts.fill(stage, time + GAMMA * self.time_step)
+        self._fill(stage, time + GAMMA * self.time_step)
         transport.run_stage(
             True, lay, state.f, stage, out, knudsen, tables, records, self._par(True)
         )
         out[:, :, self.grid.cells :] = 0.0  # so that equal runs have equal states
+        self._hold_solids(out)
         step = state.step + 1
         fields = records[1].view(self.batch, *self.grid.shape, -1)
         after = KineticState(out, step, state.time + self.time_step)
@@ -293,6 +306,18 @@ class KineticWorld:
         else:
             refuse_unphysical(int(step), rho, temperature, REMEDY, after)
         return after
+
+    def _fill(self, f: Tensor, time: float) -> None:
+        """Write the ghost rows: of the ends of the box, then of the cuts of solids."""
+        self._ghosts.fill(f, time)
+        if self._walls is not None:
+            cuts = len(self._walls.body.cuts.cell)
+            self._walls.fill(f, f[:, :, self._layout.rows - cuts :])
+
+    def _hold_solids(self, f: Tensor) -> None:
+        """Put a gas at rest in solid cells, which no cell of gas reads."""
+        if self._walls is not None:
+            f[:, :, self._walls.mask] = self._walls.still
 
     def _buffers(self, f: Tensor) -> tuple:
         if "stage" not in self._scratch:
@@ -414,7 +439,9 @@ class KineticWorld:
         shape = self.grid.shape
         eye = torch.eye(V, dtype=g.dtype, device=g.device)
         stress = pressure - (rho * temperature)[..., None, None] * eye
-        volume = self.grid.volume
+        volume, gas = self.grid.volume, 1.0
+        if self.body is not None:
+            gas = (~self.body.mask).flatten().to(g)
         fields = {
             "density": rho,
             "velocity": u,
@@ -425,9 +452,10 @@ class KineticWorld:
         }
         return {
             **{k: v.unflatten(1, shape) for k, v in fields.items()},
-            "mass": volume * rho.sum(-1),
-            "momentum": volume * (rho[..., None] * u).sum(1),
-            "energy": 0.5 * volume * total.sum(-1),
+            "mass": volume * (gas * rho).sum(-1),
+            "momentum": volume * ((gas * rho)[..., None] * u).sum(1),
+            "energy": 0.5 * volume * (gas * total).sum(-1),
+            **({} if self._walls is None else self._walls.loads(state.f)),
             **self._diagnose(state),
         }
 

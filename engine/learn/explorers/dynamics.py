@@ -4,7 +4,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Annotated, Literal
 
 import torch
@@ -45,6 +45,9 @@ class Start:
     pressure: tuple[float, float] | None = None
 
 
+_SKIN = 1.0
+"""Of the neighbour lists of walkers, angstrom."""
+
 SEGMENTS = 8
 """Parts of a walk; the frame of largest deviation of each is kept."""
 
@@ -55,19 +58,23 @@ class Dynamics:
 
     The first member moves the atoms (with a bias: the mean), all members judge.
 
-    Every ``stride`` steps all walkers are screened. What is yielded: of each stratum
-    ``kept`` frames drawn uniformly from all that were screened, which stand for them
-    (``weight``); of each eighth of a walk its frame of largest deviation; and the frame at
-    which a walker terminates because its deviation is too large, with the number of
-    frames not reached. A frame in which two atoms are closer than ``nearest`` or a force
-    exceeds ``largest_force`` is yielded with deviation NaN: the models have failed there,
-    and it is not labelled.
+    Every ``stride`` steps all walkers are screened. A walker goes on through frames whose
+    deviation is too large, and terminates when ``endurance`` of them follow each other.
+    What is yielded: of each stratum ``kept`` frames drawn uniformly from all that were
+    screened, which stand for them (``weight``); of each eighth of a walk its frame of
+    largest deviation, or, where deviations are too large, the first of these frames; and
+    the first of the frames that ended a walk, with the number of frames not reached. A
+    frame in which two atoms are closer than ``nearest`` or a force exceeds
+    ``largest_force`` ends a walk at once and is yielded with deviation NaN: the models
+    have failed there, and it is not labelled.
     """
 
     steps: Annotated[int, Ge(1)] = 5000
     """Time steps of a walker that is not terminated."""
     stride: Annotated[int, Ge(1)] = 5
     """Steps between screened frames."""
+    endurance: Annotated[int, Ge(1)] = 10
+    """Screened frames in a row with too large a deviation that end a walk."""
     timestep: Annotated[float, Gt(0)] = 2.0
     """fs."""
     relaxation: Annotated[float, Gt(0)] = 50.0
@@ -130,6 +137,49 @@ class _Reservoir:
             yield replace(sample, weight=self.seen / len(self.kept))
 
 
+class _Walker:
+    """What a walker remembers: its frame worth a label, and how long it was untrusted."""
+
+    def __init__(self, trusted: float, endurance: int) -> None:
+        self._trusted, self._endurance = trusted, endurance
+        self._beyond = 0
+        self._largest = math.nan
+        self._frame: Configuration | None = None
+        self._edge: Configuration | None = None
+
+    def look(self, deviation: float, make: Callable[[], Configuration]) -> bool:
+        """Take a screened frame into account; return whether the walk ends with it."""
+        self._beyond = 0 if deviation <= self._trusted else self._beyond + 1
+        if self._beyond == 1:
+            self._edge = make()
+        if self._beyond >= self._endurance:
+            return True
+        settled = self._largest > self._trusted
+        if self._beyond == 1 and not settled:
+            self._largest, self._frame = deviation, self._edge
+        elif not self._beyond and not settled and not deviation <= self._largest:
+            self._largest, self._frame = deviation, make()
+        return False
+
+    def end(self) -> Configuration | None:
+        """Return the first of the frames that ended the walk, nearest to what is known."""
+        if self._frame is self._edge:
+            self._frame = None  # it is yielded once
+        return self._edge
+
+    def take(self) -> Configuration | None:
+        """Return the frame and begin another part."""
+        frame, self._frame, self._largest = self._frame, None, math.nan
+        return frame
+
+
+def _taken(walkers: Sequence[_Walker]) -> Iterator[Configuration]:
+    for walker in walkers:
+        frame = walker.take()
+        if frame is not None:
+            yield frame
+
+
 @dataclass(frozen=True)
 class Walks:
     """:class:`Dynamics` from many starts.
@@ -166,35 +216,34 @@ class Walks:
         names = dict.fromkeys(start.configuration.stratum for start in self.starts)
         seeds = torch.randint(2**31, (len(names),), generator=rng).tolist()
         pools = {n: _Reservoir(own.kept, s) for n, s in zip(names, seeds, strict=True)}
+        walkers = [_Walker(self.trusted, own.endurance) for _ in self.starts]
         alive = list(range(len(self.starts)))
         world = self._world(potential, self._begin(potential, rng), alive)
         state = world.init()
-        best = [math.nan] * len(self.starts)
-        found: dict[int, Configuration] = {}
         segment = max(1, math.ceil((own.steps + 1) / SEGMENTS / own.stride)) * own.stride
         for step in range(own.steps + 1):
             due = step % own.stride == 0
             if not due and bool(state.forces.isfinite().all()):
-                state = _stepped(world, state)  # nothing to look at
+                state = self._stepped(world, state, step)  # nothing to look at
                 continue
             if step % segment == 0:
-                yield from found.values()
-                found, best = {}, [math.nan] * len(self.starts)
+                yield from _taken(walkers)
             state = _seen(judge, world, state)
             deviation, bad = self._judge(world, state)
-            stop = (bad | (~(deviation <= self.trusted) & due)).tolist()
-            size = deviation.tolist()
+            stop, size = bad.tolist(), deviation.tolist()
             for place, number in enumerate(alive):
-                start = self.starts[number].configuration
+                start, walker = self.starts[number].configuration, walkers[number]
                 frame = partial(_configuration, state, place, start, size[place])
+                failed = stop[place]
+                if due and not failed:
+                    stop[place] = walker.look(size[place], frame)
                 if stop[place]:
-                    last = math.nan if bad[place] else size[place]
+                    edge = None if failed else walker.end()
+                    last = edge or replace(frame(), deviation=math.nan)
                     rest = float((own.steps - step) // own.stride)
-                    yield replace(frame(), deviation=last, weight=1.0, unreached=rest)
+                    yield replace(last, weight=1.0, unreached=rest)
                 elif due:
                     pools[start.stratum].offer(frame)
-                    if not size[place] <= best[number]:
-                        best[number], found[number] = size[place], frame()
             if any(stop):
                 alive = [a for a, ended in zip(alive, stop, strict=True) if not ended]
                 if not alive:
@@ -202,8 +251,8 @@ class Walks:
                 state = keep_systems(state, ~torch.tensor(stop))
                 world = self._world(potential, state, alive)
             if step < own.steps:
-                state = _stepped(world, state)
-        yield from found.values()
+                state = self._stepped(world, state, step)
+        yield from _taken(walkers)
         for pool in pools.values():
             yield from pool.weighted()
 
@@ -251,7 +300,40 @@ class Walks:
                 own.compressibility * METAL.pressure,
                 SHAPES[own.cell],
             )
-        return MolecularDynamics(potential, bath, state, own.timestep, temperature=begin)
+        return MolecularDynamics(
+            potential, bath, state, own.timestep, temperature=begin, skin=_SKIN
+        )
+
+    @cached_property
+    def _listed(self) -> int:
+        """Steps after which the neighbours of all walkers are listed anew together.
+
+        Four thermal standard deviations of the fastest atom's velocity reach half the
+        skin in that time. A walker by itself asks for a list when an atom has moved so
+        far; a list of many walkers would be made in nearly every step.
+        """
+        fastest = max(
+            math.sqrt(METAL.boltzmann * max(s.temperature, s.final or 0.0))
+            / math.sqrt(float(s.masses.min()))
+            for s in self.starts
+        )
+        step = self.settings.timestep / METAL.time
+        return max(1, int(0.5 * _SKIN / (4.0 * fastest * step)))
+
+    def _stepped(
+        self, world: MolecularDynamics, state: ParticleState, step: int
+    ) -> ParticleState:
+        """Advance; where a walker diverges within the step, mark it and keep the state."""
+        if step % self._listed == 0:
+            state = replace(state, anchor=state.positions, anchor_cell=state.cell)
+        try:
+            return world.step(state)
+        except GuardError as error:
+            there = error.state if isinstance(error.state, ParticleState) else state
+            diverged = ~there.positions.isfinite().all(1)
+            diverged = per_system(state, diverged.double())[state.system.long()] > 0
+            lost = torch.where(diverged[:, None], math.nan, state.forces)
+            return replace(state, forces=lost)
 
     def _judge(
         self, world: MolecularDynamics, state: ParticleState
@@ -288,18 +370,6 @@ def nearest_neighbour(state: ParticleState, neighbours: Neighbours) -> Tensor:
     empty = torch.arange(index.shape[1]) >= neighbours.count[:, None]
     square = torch.where(empty, math.inf, square.double())
     return -per_system(state, -square.amin(1).sqrt())
-
-
-def _stepped(world: MolecularDynamics, state: ParticleState) -> ParticleState:
-    """Advance; where a walker diverges within the step, mark it and keep the state."""
-    try:
-        return world.step(state)
-    except GuardError as error:
-        there = error.state if isinstance(error.state, ParticleState) else state
-        diverged = ~there.positions.isfinite().all(1)
-        diverged = per_system(state, diverged.double())[state.system.long()] > 0
-        lost = torch.where(diverged[:, None], math.nan, state.forces)
-        return replace(state, forces=lost)
 
 
 def _configuration(

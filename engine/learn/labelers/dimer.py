@@ -12,7 +12,8 @@ for more its place is taken by an error bar of its own.
 
 What is left out has one sign at all distances, so it is not noise: a label carries its
 independent error and, by name, *common* errors, one number per source, which move all
-labels together: the whole step of the extrapolation, and what the correction may lack.
+labels together: the whole step of the extrapolation (of atoms with more than two electrons
+the step from the smaller basis set to the larger), and what the correction may lack.
 """
 
 import re
@@ -149,13 +150,16 @@ class DimerLabeler:
         x, y = (cardinal(b) ** 3 for b in self.basis)
         limit = (y * large.correlation - x * small.correlation) / (y - x)
         energy = large.field + limit
-        common = {"basis": limit - large.correlation}
         if self.full:
             more = self._beyond(bohr)
             energy += more
-            common["full_ci"] = SMALL_BASIS * more
+            common = {"basis": limit - large.correlation, "full_ci": SMALL_BASIS * more}
         else:
-            common["triples"] = TRIPLES * large.triples
+            # More electrons converge later: of neon at 3 bohr the limit from d and t adds
+            # 167 K to the correlation of 1,029 K, that from t and q 304 K more. What is
+            # left out is taken to be as large as the last step that was made.
+            step = large.correlation - small.correlation
+            common = {"basis": step, "triples": TRIPLES * large.triples}
         unit = 1 / BOLTZMANN_HARTREE
         kelvin = {name: value * unit for name, value in common.items()}
         # each of some ten energies is converged to about 1e-10 hartree

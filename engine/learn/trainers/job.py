@@ -34,6 +34,7 @@ class TrainingJob:
         notes: what was read and what is odd about it, for the log and the card.
         name: of the files that are written.
         threads: CPU threads.
+        begun: a trained model of the form, whose weights are the first ones; or None.
     """
 
     form: Any
@@ -44,6 +45,7 @@ class TrainingJob:
     notes: Sequence[str] = ()
     name: str = "model"
     threads: int = 1
+    begun: Any = None
 
     def run(self, folder: Any, report: Any) -> Outcome:
         """Train; goes on from the newest checkpoint of the folder, bit for bit."""
@@ -52,10 +54,13 @@ class TrainingJob:
             report.say(note)
         count = len(self.data.frames)
         train, held = split_frames(count, settings.validation, settings.seed)
+        fresh = self.begun is None
         model = self.form.build(settings.seed)
+        if not fresh:
+            model.load_state_dict(self.begun.state_dict())
         checkpoint = folder.load_checkpoint()
         torch.set_num_threads(self.threads)
-        training = Training.start(model, self.data, train, held, settings)
+        training = Training.start(model, self.data, train, held, settings, fresh)
         curve: list[dict[str, float]] = []
         if checkpoint is not None:
             training.restore(checkpoint.step, checkpoint.tensors, checkpoint.extra)

@@ -10,6 +10,7 @@ of a frame is in proportion to its forces, for errors of a model are, with a flo
 small strains count; the lengths turn a force into the energy and virial that it does; s_k
 is the size of a feature in the forces and d_k its degree, so that what oscillates must be
 needed. lambda is chosen on frames left out, in turns (:data:`FOLDS`), by the same sum.
+Where a model has weights already, w is their change.
 """
 
 import math
@@ -32,12 +33,11 @@ from ....models.potentials.radial import (
     polar,
 )
 from ....models.potentials.sums import ZblSumPotential
-from ...kernels.products import design
+from ...kernels.products import LANES, design
 from .job import deviation_factor
 from .potential import Errors
 from .tables import Geometry, TrainingSet, assemble_forces
 
-LANES = 8
 STRENGTHS = tuple(10.0**k for k in range(-12, -5))
 """Values of lambda that are tried; the equations' columns are scaled to a size of one."""
 
@@ -47,7 +47,7 @@ ROUNDING = 1e-12
 _SQUARE = (0, 3, 4, 3, 1, 5, 4, 5, 2)
 """Where the components of a full matrix stand among the six."""
 
-_PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
+PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 """Components of a symmetric matrix, as the kernel orders them."""
 
 
@@ -65,6 +65,8 @@ class LeastSquares:
     """The same for virials."""
     folds: Annotated[int, Ge(2)] = 8
     """Parts of the set that are left out in turns."""
+    rounds: Annotated[int, Ge(0)] = 5
+    """Rounds that fit the radial functions, at most; 0 leaves the polynomials."""
     order: Annotated[float, Ge(0)] = 2.0
     """Power of a product's degree in the prior."""
     kind: Literal["least_squares"] = "least_squares"
@@ -90,6 +92,27 @@ class Rows:
     weight: np.ndarray
 
 
+@dataclass(frozen=True)
+class Slots:
+    """Functions of the pairs of a frame, zero where a slot is empty.
+
+    Attributes:
+        value: ``[atoms, slots, polynomials]`` T_b w.
+        slope: its derivative by r.
+        angular: ``[atoms, slots, columns]`` harmonics.
+        turn: ``[3, atoms, slots, columns]`` their gradients.
+        unit: ``[atoms, slots, 3]``.
+        kinds: ``[slots]`` species that slots are for.
+    """
+
+    value: Tensor
+    slope: Tensor
+    angular: Tensor
+    turn: Tensor
+    unit: Tensor
+    kinds: Tensor
+
+
 class Equations:
     """Rows of the frames of a set for the basis of a model."""
 
@@ -109,13 +132,16 @@ class Equations:
         forces = np.concatenate([f.forces for f in data.frames])
         self.spread = math.sqrt(float((forces**2).mean())) or 1.0
         self.length = shortest(data)
+        weights = self.network.weights.detach().mean(0)
+        self.centre = torch.cat([weights.flatten(), self.network.energy_bias]).numpy()
+        self._last: tuple[Geometry, Slots] | None = None
 
     def rows(self, index: int) -> Rows:
         """Return the equations of a frame."""
         frame, g = self.data.frames[index], self.data.geometry[index]
         atoms, kinds = len(frame.symbols), len(self.data.species)
         energy, forces, virial = design(
-            self.program, self._tables(g), kinds * self.features
+            self.program, self._tables(g, self.slots(g)), kinds * self.features
         )
         matrix = np.zeros((1 + 3 * atoms + 6, self.columns))
         wide = kinds * self.features
@@ -125,7 +151,7 @@ class Equations:
         known = frame.virial is not None
         labels = frame.virial if frame.virial is not None else np.zeros((3, 3))
         target = np.concatenate(
-            [[frame.energy], frame.forces.ravel(), [labels[a, b] for a, b in _PAIRS]]
+            [[frame.energy], frame.forces.ravel(), [labels[a, b] for a, b in PAIRS]]
         )
         target = target - self._repelled(g)
         forces = float((frame.forces**2).mean()) / self.spread**2
@@ -138,33 +164,65 @@ class Equations:
             weight *= math.sqrt(self.data.weights[index])
         return Rows(matrix, target, weight)
 
-    def _tables(self, g: Geometry) -> dict[str, Tensor]:
-        network, pad = self.network, -g.mask.shape[1] % LANES
+    def changes(self, index: int) -> Rows:
+        """Return the equations of a frame for the change of the model's own weights."""
+        rows = self.rows(index)
+        return replace(rows, target=rows.target - rows.matrix @ self.centre)
+
+    def slots(self, g: Geometry) -> Slots:
+        """Return the functions of the pairs of a frame; those of the last one are kept."""
+        if self._last is not None and self._last[0] is g:
+            return self._last[1]
+        network = self.network
         distance, unit = polar(g.displacements, g.mask, network.cutoff)
         inside = g.mask[..., None].double()
-        given = (network.program.radial, network.config.switch_start, network.cutoff)
-        angular = harmonics(unit, network.lmax) * inside
-        turn = harmonics_gradient(unit, distance, network.lmax) * inside
-        kinds = torch.repeat_interleave(
-            torch.arange(len(self.data.blocks)), torch.tensor(self.data.blocks)
+        given = (network.config.polynomials, network.config.switch_start, network.cutoff)
+        found = Slots(
+            chebyshev_functions(distance, *given) * inside,
+            chebyshev_functions_gradient(distance, *given) * inside,
+            harmonics(unit, network.lmax) * inside,
+            harmonics_gradient(unit, distance, network.lmax) * inside,
+            unit * inside,
+            torch.repeat_interleave(
+                torch.arange(len(self.data.blocks)), torch.tensor(self.data.blocks)
+            ),
+        )
+        self._last = (g, found)
+        return found
+
+    def sums(self, slots: Slots) -> Tensor:
+        """Return the moments ``[atoms, species, polynomials, columns]``, not mixed."""
+        chosen = [slots.kinds == kind for kind in range(len(self.data.species))]
+        return torch.stack([slots.value[:, c].mT @ slots.angular[:, c] for c in chosen], 1)
+
+    def moments(self, sums: Tensor) -> Tensor:
+        """Return the inputs of the program ``[atoms, inputs]``."""
+        kind, function, column = self.network.places.T
+        mixed = torch.einsum("tnb,atbc->atnc", self.network.mix.detach(), sums)
+        return mixed[:, kind, function, column].contiguous()
+
+    def _tables(self, g: Geometry, slots: Slots) -> dict[str, Tensor]:
+        pad = -g.mask.shape[1] % LANES
+        mix = self.network.mix.detach()[slots.kinds]
+        value, slope = (
+            torch.einsum("asb,snb->ans", table, mix) for table in (slots.value, slots.slope)
         )
         tables = {
-            "phi": (chebyshev_functions(distance, *given) * inside).mT,
-            "slope": (chebyshev_functions_gradient(distance, *given) * inside).mT,
-            "angular": angular.mT,
-            "turn": turn.movedim(0, 1).mT,
-            "unit": (unit * inside).mT,
-            "place": (g.displacements * inside).mT,
+            "phi": value,
+            "slope": slope,
+            "angular": slots.angular.mT,
+            "turn": slots.turn.movedim(0, 1).mT,
+            "unit": slots.unit.mT,
+            "place": (g.displacements * g.mask[..., None]).mT,
         }
         tables = {
             name: torch.nn.functional.pad(table, (0, pad)).contiguous()
             for name, table in tables.items()
         }
         neighbour = torch.where(g.mask, g.neighbour, -1)
-        slots = kinds.expand(g.mask.shape)
-        for name, table in (("neighbour", neighbour), ("kinds", kinds)):
+        for name, table in (("neighbour", neighbour), ("kinds", slots.kinds)):
             tables[name] = torch.nn.functional.pad(table, (0, pad), value=-1).int()
-        tables["moments"] = network.moments(g.displacements, slots, g.mask).contiguous()
+        tables["moments"] = self.moments(self.sums(slots))
         tables["species"] = g.species.int()
         return tables
 
@@ -181,7 +239,7 @@ class Equations:
             (slope,) = torch.autograd.grad(energy, d)
         forces = assemble_forces(slope[None], g)[0].ravel()
         virial = -torch.einsum("aki,akj->ij", g.displacements, slope)
-        six = torch.stack([virial[a, b] for a, b in _PAIRS])
+        six = torch.stack([virial[a, b] for a, b in PAIRS])
         return torch.cat([energy.detach()[None], forces, six]).numpy()
 
 
@@ -211,26 +269,26 @@ def fit(
     """Fit; yields frames done and frames in all, at last with the solution."""
     frames = len(data.frames)
     equations = Equations(model, data, settings)
-    fold = np.random.default_rng(seed).permutation(frames) % settings.folds
-    sums = _Sums.empty(settings.folds, equations.columns)
+    fold = folds_of(frames, settings.folds, seed)
+    sums = Sums.empty(settings.folds, equations.columns)
     for index in range(frames):
-        sums.add(int(fold[index]), equations.rows(index))
+        sums.add(int(fold[index]), equations.changes(index))
         yield index + 1, 2 * frames, None
-    solver = sums.solver(equations, settings.order)
+    solver = sums.solver(prior_of(equations, settings.order))
     left_out = np.stack(
         [[solver.solve(strength, k) for strength in STRENGTHS]
          for k in range(settings.folds)]
     )  # fmt: skip
     losses, errors = np.zeros(len(STRENGTHS)), []
     for index in range(frames):
-        rows = equations.rows(index)
+        rows = equations.changes(index)
         error = left_out @ rows.matrix.T - rows.target
         mine = error[fold[index]]
         losses += ((mine * rows.weight) ** 2).sum(1)
         errors.append(error.astype(np.float32))
         yield frames + index + 1, 2 * frames, None
     best = int(np.argmin(losses))
-    mean = solver.solve(STRENGTHS[best], None)
+    mean = equations.centre + solver.solve(STRENGTHS[best], None)
     mix = _mixtures(settings.folds, max(equations.network.members // 2, 1), seed)
     draws = mix @ left_out[:, best]
     held = _errors(
@@ -250,53 +308,97 @@ def fit(
     )
 
 
+def folds_of(frames: int, folds: int, seed: int) -> np.ndarray:
+    """Return the part that each frame belongs to."""
+    return np.random.default_rng(seed).permutation(frames) % folds
+
+
 @dataclass
-class _Sums:
-    """Normal equations of every part."""
+class Sums:
+    """Normal equations of every part of a set.
+
+    Attributes:
+        parts: ``[folds, columns, columns]``.
+        sides: ``[folds, columns]``.
+        squares: ``[folds]`` of the weighted targets.
+    """
 
     parts: np.ndarray
     sides: np.ndarray
+    squares: np.ndarray
 
     @staticmethod
-    def empty(folds: int, columns: int) -> "_Sums":
+    def empty(folds: int, columns: int) -> "Sums":
         """Return sums of nothing."""
-        return _Sums(np.zeros((folds, columns, columns)), np.zeros((folds, columns)))
+        return Sums(
+            np.zeros((folds, columns, columns)), np.zeros((folds, columns)), np.zeros(folds)
+        )
 
     def add(self, part: int, rows: Rows) -> None:
         """Add a frame to its part."""
-        weighted = rows.matrix * rows.weight[:, None]
+        weighted, target = rows.matrix * rows.weight[:, None], rows.weight * rows.target
         self.parts[part] += weighted.T @ weighted
-        self.sides[part] += weighted.T @ (rows.weight * rows.target)
+        self.sides[part] += weighted.T @ target
+        self.squares[part] += target @ target
 
-    def solver(self, equations: "Equations", order: float) -> "_Solver":
-        """Return the equations with columns of one size, and the prior."""
-        kinds = len(equations.data.species)
+    def first(self, columns: int) -> "Sums":
+        """Return the equations of the first columns alone."""
+        matrices = np.ascontiguousarray(self.parts[:, :columns, :columns])
+        return Sums(matrices, self.sides[:, :columns], self.squares)
+
+    def loss(self, part: int, solution: np.ndarray) -> float:
+        """Return the weighted square of the residuals of a part."""
+        inner = self.parts[part] @ solution - 2 * self.sides[part]
+        return float(solution @ inner + self.squares[part])
+
+    def solver(self, prior: np.ndarray) -> "Solver":
+        """Return the equations with columns of one size, and a prior for each."""
         scale = np.sqrt(np.einsum("kii->i", self.parts))
         scale = np.where(scale > 1e-12 * scale.max(), scale, 1.0)
-        degrees = np.tile(equations.network.program.degrees, kinds)
-        prior = (degrees / max(degrees.mean(), 1e-9)) ** (2 * order)
-        return _Solver(
-            self.parts / scale[:, None] / scale, self.sides / scale, scale,
-            np.concatenate([prior, np.zeros(kinds)]),
-        )  # fmt: skip
+        return Solver(self, scale, prior)
 
 
-class _Solver:
-    """Normal equations with one part left out."""
+class Solver:
+    """Normal equations with columns of one size, whole or with one part left out."""
 
-    def __init__(
-        self, parts: np.ndarray, sides: np.ndarray, scale: np.ndarray, prior: np.ndarray
-    ) -> None:
-        self.parts, self.sides, self.scale, self.prior = parts, sides, scale, prior
-        self.whole, self.side = parts.sum(0), sides.sum(0)
+    def __init__(self, sums: Sums, scale: np.ndarray, prior: np.ndarray) -> None:
+        self.sums, self.scale, self.prior = sums, scale, prior
+        self.whole, self.side = sums.parts.sum(0), sums.sides.sum(0)
 
-    def solve(self, strength: float, without: int | None) -> np.ndarray:
-        """Return the weights for a lambda."""
-        matrix, side = self.whole.copy(), self.side
+    def solve(self, strength: Any, without: int | None = None) -> np.ndarray:
+        """Return the solution for a lambda, one or for each column."""
+        matrix, side = self.whole, self.side
         if without is not None:
-            matrix, side = matrix - self.parts[without], side - self.sides[without]
+            matrix, side = (
+                matrix - self.sums.parts[without], side - self.sums.sides[without]
+            )  # fmt: skip
+        matrix = matrix / self.scale[:, None] / self.scale
         matrix[np.diag_indices_from(matrix)] += strength * self.prior + ROUNDING
-        return scipy.linalg.solve(matrix, side, assume_a="pos") / self.scale
+        answer = scipy.linalg.solve(
+            matrix, side / self.scale, assume_a="pos", overwrite_a=True
+        )
+        return answer / self.scale
+
+    def chosen(self, strengths: Sequence[Any]) -> tuple[Any, float]:
+        """Return the lambda whose solutions predict the parts they leave out best.
+
+        Returns:
+            It, and the loss of all parts, each by the solution without it.
+        """
+        parts = range(len(self.sums.parts))
+        losses = [
+            sum(self.sums.loss(k, self.solve(each, k)) for k in parts) for each in strengths
+        ]
+        best = int(np.argmin(losses))
+        return strengths[best], losses[best]
+
+
+def prior_of(equations: Equations, order: float) -> np.ndarray:
+    """Return the prior of weights and counts, in powers of the products' degrees."""
+    kinds = len(equations.data.species)
+    degrees = np.tile(equations.network.program.degrees, kinds)
+    prior = (degrees / max(degrees.mean(), 1e-9)) ** (2 * order)
+    return np.concatenate([prior, np.zeros(kinds)])
 
 
 def _mixtures(folds: int, count: int, seed: int) -> np.ndarray:

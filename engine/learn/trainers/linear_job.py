@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from ....models.card import save_module
 from ...protocols import Check, Figure, Outcome
 from .elastic import elastic_figures
 from .job import UNITS, domain_of, error_figures, frames_hash, write_curve, write_parity
-from .linear import LeastSquares, Solution, errors_of, fit, install
+from .linear import LeastSquares, Solution, errors_of, install
+from .radial import solve
 from .tables import TrainingSet
 
 
@@ -31,6 +32,7 @@ class LinearJob:
         name: of the files that are written.
         seed: of the parts that are left out in turns, and of the committee.
         threads: CPU threads.
+        begun: a fitted model of the form, around whose weights the prior lies; or None.
     """
 
     form: Any
@@ -42,6 +44,7 @@ class LinearJob:
     name: str = "model"
     seed: int = 1
     threads: int = 1
+    begun: Any = None
 
     def run(self, folder: Any, report: Any) -> Outcome:
         """Solve; tens of seconds, so there are no checkpoints."""
@@ -50,8 +53,11 @@ class LinearJob:
         torch.set_num_threads(self.threads)
         begun = time.process_time()
         model = self.form.build(self.seed).double()
-        solution = None
-        for done, count, found in fit(model, self.data, self.settings, self.seed):
+        settings, solution = self.settings, None
+        if self.begun is not None:
+            model.load_state_dict(self.begun.state_dict())
+            settings = replace(settings, rounds=0)
+        for done, count, found in solve(model, self.data, settings, self.seed):
             solution = found
             if done % 20 == 0 or found is not None:
                 report.progress(done, count, {"frames": str(len(self.data.frames))})
@@ -59,7 +65,9 @@ class LinearJob:
         install(model, solution.mean, solution.draws)
         seconds = time.process_time() - begun
         figures = {
-            "cpu_seconds": Figure(seconds, "s", note="equations, solution, left-out parts"),
+            "cpu_seconds": Figure(
+                seconds, "s", note="radial functions, equations, solution, left-out parts"
+            ),
             "parameters": Figure(len(solution.mean), ""),
             "prior": Figure(solution.strength, "", note="chosen on the frames left out"),
             **error_figures(solution.held, "validation"),
