@@ -104,9 +104,7 @@ STARTS = ("H2", "LiH", "Be", "H3+", "N2", "H2O")
 """Molecules whose energy before the first step is measured."""
 
 
-def _measure_start(
-    name: str, sigma: float = 1e-3, seconds: float = 40.0
-) -> dict[str, Any]:
+def _measure_start(name: str, sigma: float = 1e-3, seconds: float = 40.0) -> dict[str, Any]:
     """Energy before the first step above Hartree-Fock, until its error is ``sigma``.
 
     At most ``seconds`` of CPU time are spent; the error reached is part of the answer.
