@@ -3,8 +3,8 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,11 @@ import torch
 from torch import Tensor
 
 from ..errors import GuardError, InputError
-from ..gas.boundaries import sealed
+from ..gas import probes
+from ..gas.boundaries import check_until, sealed
 from ..gas.closures.parts import Learned, on, trained_knudsen
+from ..gas.collisions import tables
+from ..gas.derived import DERIVED, Medium, derive
 from ..gas.equations.fluid import FluidWorld, courant_guard, stages_for, viscous_limit
 from ..gas.equations.grad13 import Grad13
 from ..gas.equations.hermite import roe, rusanov
@@ -26,10 +29,11 @@ from ..gas.initial.shocks import Shock
 from ..gas.kinetic import adequacy
 from ..gas.kinetic.velocities import Velocities
 from ..gas.kinetic.world import KineticWorld
-from ..gas.material import Gas
+from ..gas.material import Gas, TransportLaw
 from ..gas.mixture import samples
 from ..gas.observe import on_host, positivity_guard, relative_drift
 from ..gas.pacing import Paced
+from ..gas.probes import check_quantities
 from ..gas.problem import Problem
 from ..gas.references import Compared, Comparison, comparison
 from ..gas.residual import Residual, least_residual
@@ -45,11 +49,13 @@ from ..schema.base import locate
 from ..schema.gas import (
     EulerModel,
     GasScenario,
+    GasSection,
     Grad13Model,
     HermiteModel,
     KineticModel,
     NsfModel,
     RelaxationScenario,
+    TransportGas,
 )
 from .flow_errors import Timeline, observed, shock_gaps, small_waves
 
@@ -58,7 +64,8 @@ UNITS = {
     "density": "rho0", "velocity": "sqrt(R T0)", "temperature": "T0", "stress": "rho0 R T0",
     "heat_flux": "rho0 (R T0)^1.5", "entropy": "rho0 R", "x": "L", "y": "L", "z": "L",
     "shear": "rho0 R T0", "heat": "rho0 (R T0)^1.5", "time": "L / sqrt(R T0)",
-    "exact": "rho0", "departure": "rho0",
+    "exact": "rho0", "departure": "rho0", **{n: unit for n, (_, unit) in DERIVED.items()},
+    **probes.UNITS,
 }  # fmt: skip
 NOTES = {
     "limiter_activity": "fraction of cells at an extremum, where the limiter acts",
@@ -92,6 +99,10 @@ def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
     initial = scenario.initial
     if hasattr(initial, "located"):
         scenario = scenario.model_copy(update={"initial": initial.located(base)})
+    gas = scenario.gas
+    if isinstance(gas, TransportGas) and gas.file is not None:
+        gas = gas.model_copy(update={"file": locate(gas.file, base)})
+        scenario = scenario.model_copy(update={"gas": gas})
     cells, batch = math.prod(scenario.grid.cells), len(scenario.knudsen)
     batch = getattr(scenario.initial, "count", batch)
     copies = 12 * batch + 20  # of five fields: stages, fluxes, ghost cells
@@ -114,10 +125,11 @@ def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
                 f"time.steady: {steady:g} is less than round-off leaves in a step of "
                 f"{main.time_step:.3g} in {scenario.precision}; at least {least:.2g}"
             )
+    shown = _shown(scenario, main)
     frames = scenario.time.frames
     return GasJob(
         main, _named_apart(others), known, frames, double, steady, problem.grid,
-        scenario.time.compared, scenario.reference == "small_waves",
+        scenario.time.compared, scenario.reference == "small_waves", shown,
     )  # fmt: skip
 
 
@@ -125,6 +137,24 @@ def _refined(model: Any, scenario: GasScenario, p: Problem) -> Problem:
     """Return the problem on the cells of a model."""
     refine = getattr(model, "refine", 1)
     return p if refine == 1 else _problem(scenario, refine)
+
+
+def _shown(scenario: GasScenario, run: "Run") -> "Shown":
+    """Return what a run records besides its fields.
+
+    Raises:
+        InputError: a quantity or place that it does not have.
+    """
+    p = run.problem
+    check_quantities(scenario.output, "output", tuple(DERIVED))
+    for number, probe in enumerate(scenario.probes):
+        probe.check(p.grid, f"probes.{number}")
+    periodic = tuple(pair.periodic for pair in p.sides)
+    medium = Medium(p.grid, periodic, p.gas, p.gamma, p.knudsen.double().cpu())
+    frame = run.steps // scenario.time.frames
+    wanted = max(1, frame // scenario.time.samples)
+    interval = max(k for k in range(1, wanted + 1) if frame % k == 0)
+    return Shown(medium, scenario.output, scenario.probes, interval)
 
 
 def _ideal(scenario: GasScenario, p: Problem, reference: str) -> Problem:
@@ -148,11 +178,7 @@ def _named_apart(runs: list["Run"]) -> list["Run"]:
 def _problem(scenario: GasScenario, refine: int = 1) -> Problem:
     section, g = scenario.grid, scenario.gas
     grid = Grid(tuple(n * refine for n in section.cells), section.lower, section.upper)
-    gas = (
-        Gas.power_law(g.dimension, g.omega, g.prandtl)
-        if g.viscosity == "power_law"
-        else Gas.constant_time(g.dimension, g.prandtl)
-    )
+    gas = _law(g) if isinstance(g, GasSection) else Gas(3, g.prandtl or 2 / 3)
     sides = scenario.boundaries.sides(grid.dim)
     knudsen = torch.tensor(scenario.knudsen, dtype=torch.float64)
     if hasattr(scenario.initial, "knudsen_numbers"):
@@ -160,9 +186,44 @@ def _problem(scenario: GasScenario, refine: int = 1) -> Problem:
     gamma = getattr(scenario.model, "gamma", None) or gas.gamma
     end = scenario.time.end
     solids = tuple(section.solid for section in scenario.solids)
-    return Problem(
+    problem = Problem(
         grid, sides, gas, knudsen, gamma, scenario.initial, end, scenario.force, solids
     )
+    check_until(problem.sides, grid, end)
+    if isinstance(g, TransportGas):
+        return replace(problem, gas=gas.following(_tabulated(g, problem)))
+    return problem
+
+
+def _law(g: GasSection) -> Gas:
+    if g.viscosity == "power_law":
+        return Gas.power_law(g.dimension, g.omega, g.prandtl)
+    return Gas.constant_time(g.dimension, g.prandtl)
+
+
+def _tabulated(g: TransportGas, problem: Problem) -> TransportLaw:
+    """Return the tables of a gas; start and boundaries must lie inside.
+
+    Raises:
+        InputError: they do not, or the potential does not serve the range.
+    """
+    coldest, hottest, stopped = problem.temperatures()
+    if not 0 < coldest <= hottest < math.inf:
+        raise InputError(f"temperature {coldest:g} to {hottest:g}; must be positive")
+    ends = g.range or (0.5 * coldest * g.temperature, 2.0 * stopped * g.temperature)
+    if g.file is not None:
+        table = tables.read(g.file)
+    elif g.of is not None:
+        table = tables.of_published(g.of, *ends)
+    else:
+        table = tables.of_lennard_jones(float(g.epsilon), *ends)  # type: ignore[arg-type]
+    asked = sorted((coldest * g.temperature, g.temperature, hottest * g.temperature))
+    if not table.coldest <= asked[0] <= asked[2] <= table.hottest:
+        raise InputError(
+            f"gas: start and boundaries take {asked[0]:g} to {asked[2]:g} K, its tables "
+            f"serve {table.coldest:g} to {table.hottest:g} K"
+        )
+    return TransportLaw.of(table, g.temperature, g.prandtl)
 
 
 # -- worlds ------------------------------------------------------------------------------
@@ -240,10 +301,25 @@ def _check_components(model: Any, p: Problem) -> None:
     axes = _axes_of(model, p)
     beyond = p.start.velocity[..., axes:]
     if bool(beyond.any()):
+        key = next(_moving(p.initial, axes, "initial"), "initial.velocity")
         raise InputError(
-            f"initial.velocity: {float(beyond.abs().amax()):.4g} beyond the {axes} "
+            f"{key}: {float(beyond.abs().amax()):.4g} beyond the {axes} "
             f"component(s) that model.kind = {model.kind} resolves here; leave it out"
         )
+
+
+def _moving(section: Any, axes: int, key: str) -> Iterator[str]:
+    """Yield the keys of velocities with a component beyond the first ``axes``."""
+    if isinstance(section, tuple):
+        for number, item in enumerate(section):
+            yield from _moving(item, axes, f"{key}.{number}")
+    elif is_dataclass(section):
+        for item in fields(section):
+            value, name = getattr(section, item.name), f"{key}.{item.name}"
+            if item.name != "velocity":
+                yield from _moving(value, axes, name)
+            elif value is not None and any(u not in (0, "0") for u in value[axes:]):
+                yield name
 
 
 def _check_solids(model: Any, p: Problem) -> None:
@@ -411,6 +487,58 @@ def _moments(
     return Run(equations.name, p, stepped, start, steps, world.time_step)
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What a run records besides its fields.
+
+    Attributes:
+        medium: of derived quantities.
+        output: names of those that every frame holds.
+        probes: parts of :data:`..gas.probes.PROBES`.
+        interval: steps between records of the probes.
+    """
+
+    medium: Medium
+    output: tuple[str, ...]
+    probes: tuple[Any, ...]
+    interval: int
+
+    def frame(self, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the quantities of a frame."""
+        if not self.output:
+            return {}
+        seen = on_host(seen)
+        return {name: derive(name, seen, self.medium) for name in self.output}
+
+    def writers(self, folder: RunFolder) -> Iterator[tuple[Any, Any]]:
+        """Yield when and by what the probes are recorded."""
+        for probe in self.probes:
+            place = f"probes/{probe.name}"
+            writer = ZarrWriter(
+                folder, place, partial(self._probed, probe), UNITS,
+                axes=partial(_probe_axes, probe),
+            )  # fmt: skip
+            yield every(self.interval), writer
+
+    def put_coordinates(self, folder: RunFolder) -> None:
+        """Store where the probes are."""
+        for probe in self.probes:
+            group = folder.store.require_group(f"probes/{probe.name}")
+            group.attrs["title"] = f"Probe {probe.name.replace('_', ' ')} ({probe.kind})"
+            for name, values in probe.coordinates().items():
+                _put(group, name, values, axes=(name,))
+
+    def _probed(
+        self, probe: Any, state: Any, seen: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        return probe.measure(on_host(seen), self.medium)
+
+
+def _probe_axes(probe: Any, name: str, shape: Sequence[int]) -> tuple[str, ...]:
+    """Name the dimensions of what a probe records, besides that of its moments."""
+    return () if name in ("step", "time") else probe.axes(shape)
+
+
 # -- the job -----------------------------------------------------------------------------
 
 
@@ -432,6 +560,7 @@ class GasJob:
         grid: on which models are compared; None for that of the main model.
         compared: times of frames at which their errors are results.
         small_waves: whether their answer to small waves is one, too.
+        shown: what is recorded besides the fields.
     """
 
     main: Run
@@ -443,6 +572,7 @@ class GasJob:
     grid: Grid | None = None
     compared: tuple[float, ...] = ()
     small_waves: bool = False
+    shown: Shown | None = None
 
     @property
     def world(self) -> Any:
@@ -460,7 +590,7 @@ class GasJob:
         begun = main.world.observe(start)
         interval = main.steps // self.frames
         writer = ZarrWriter(
-            folder, "fields", lambda state, seen: _frame(main.world, seen), UNITS, 4,
+            folder, "fields", self._frame, UNITS, 4,
             axes=partial(_axes, grid=main.problem.grid),
         )  # fmt: skip
         guards = [positivity_guard(REMEDY)]
@@ -470,6 +600,8 @@ class GasJob:
 
         residual = Residual(self.steady or 0.0, None if fixed else main.world.ahead)
         writers: list[Any] = [(every(interval), writer)]
+        if self.shown is not None:
+            writers += self.shown.writers(folder)
         if (body := main.problem.body) is not None:
             told = ZarrWriter(
                 folder, "solids", lambda state, seen: loads(body, seen["solid_loads"]),
@@ -491,6 +623,10 @@ class GasJob:
         )  # fmt: skip
         return simulation.run(folder, report)
 
+    def _frame(self, state: Any, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        more = {} if self.shown is None else self.shown.frame(seen)
+        return {**_frame(self.main.world, seen), **more}
+
     def _finish(
         self,
         folder: RunFolder,
@@ -507,11 +643,17 @@ class GasJob:
                 figures[name] = Figure(float(drift.amax()), note=note)
         checks = [*self._checks(figures), *model_checks(seen), *adequate]
         checks += _domain_checks(self.main, seen)
+        if (law := self.main.problem.gas.law) is not None:
+            frames = folder.store["fields/temperature"]
+            found = [torch.from_numpy(frames[k]) for k in range(frames.shape[0])]
+            checks.append(_table_check("", max(map(law.excess, found))))
         for name, note in NOTES.items():
             if name in seen:
                 figures[name] = Figure(float(seen[name].double().amax()), note=note)
         profile, problem = folder.store.require_group("profile"), self.main.problem
         _put_axes(profile, problem.grid)
+        if self.shown is not None:
+            self.shown.put_coordinates(folder)
         if problem.body is not None:
             figures |= _loads(problem.body, seen)
             geometry = folder.store.require_group("geometry")
@@ -579,7 +721,7 @@ class GasJob:
         timeline: Timeline | None,
     ) -> tuple[dict[str, Figure], list[Check]]:  # fmt: skip
         report.say(f"compared with {run.name}, {run.steps} steps")
-        state, seconds = run.start(), 0.0
+        state, seconds, far, law = run.start(), 0.0, 1.0, run.problem.gas.law
         found = on_host(run.world.observe(state))
         marks, many = {round(t * self.frames / run.problem.end) for t in self.compared}, []
         try:
@@ -590,6 +732,8 @@ class GasJob:
                 for _ in range(run.steps // self.frames):
                     state = run.world.step(state)
                 seconds += time.process_time() - begun
+                if law is not None:
+                    far = max(far, law.excess(run.world.observe(state)["temperature"]))
                 if frame in marks or frame == self.frames:
                     found = on_host(run.world.observe(state))
                     positivity_guard(REMEDY)(run.steps, state, found)
@@ -607,6 +751,8 @@ class GasJob:
             note = "share of faces, to HME"
             gaps[f"fallback_{run.name}"] = Figure(share, "", note=note)
         checks = [*_domain_checks(run, found), *_velocity_checks(run, state, run.name)]
+        if law is not None:
+            checks.append(_table_check(run.name, far))
         return gaps, checks
 
     def _gaps(
@@ -662,6 +808,13 @@ def _velocity_checks(run: Run, state: Any, name: str = "") -> list[Check]:
     if not isinstance(world, KineticWorld):
         return []
     return list(adequacy.checks(world, state, run.problem.end, name))
+
+
+def _table_check(name: str, excess: float) -> Check:
+    """Whether all frames stayed inside the tables of viscosity and Prandtl number."""
+    note = "factor by which temperatures of the frames leave gas.range; 1: by none"
+    name = f"transport_{name}" if name else "transport_range"
+    return Check(name, "domain", excess, 1.0, note=note)
 
 
 def _faces(run: Run, seen: Mapping[str, Tensor]) -> int:

@@ -2,13 +2,15 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from ...models.parts import Family
 from ..gas.closures.parts import MOMENT_CLOSURES, Hyperbolic
+from ..gas.collisions.published import PUBLISHED
 from ..gas.forcing import Force
 from ..gas.initial import INITIAL
-from .base import Common, Section, choice
+from ..gas.probes import PROBES
+from .base import Common, InputPath, Section, choice
 from .box import (
     BoundarySection,
     GridSection,
@@ -20,8 +22,9 @@ from .box import (
 
 
 class GasSection(Section):
-    """The gas."""
+    """A gas whose viscosity follows a law."""
 
+    kind: Literal["law"] = "law"
     dimension: Literal[1, 2, 3] = 3
     """Velocity dimensions D; gamma = (D + 2) / D."""
     prandtl: float = Field(default=1.0, ge=0.01, le=100)
@@ -30,6 +33,55 @@ class GasSection(Section):
     """power_law: mu = Kn T^omega; constant_time: relaxation time tau = Kn."""
     omega: float = Field(default=1.0, ge=0, le=2)
     """Exponent of the power law; 0.5 hard spheres, 1 Maxwell molecules."""
+
+
+class TransportGas(Section):
+    """A monatomic gas whose viscosity and Prandtl number follow tables over temperature.
+
+    The tables follow from a pair potential (Chapman and Enskog's theory to third order), or
+    are read from a file. The Knudsen number is that at temperature 1.
+    """
+
+    kind: Literal["transport"]
+    of: Literal[tuple(PUBLISHED)] | None = None  # type: ignore[valid-type]
+    """A published potential; slow atoms scatter by quantum mechanics."""
+    epsilon: Positive | None = None
+    """Depth of a Lennard-Jones well, K; instead of ``of``."""
+    file: InputPath | None = None
+    """A text file with columns T (K), mu (any unit), Pr; instead of ``of``."""
+    temperature: Positive
+    """Of the gas at reference temperature 1, K."""
+    range: tuple[Positive, Positive] | None = None
+    """Lowest and highest temperature of the table, K; without it from half the lowest to
+    twice the highest that start and boundaries can give, or all of the file."""
+    prandtl: float | None = Field(default=None, ge=0.01, le=100)
+    """Constant, in place of the table's; BGK asks for 1."""
+
+    dimension: ClassVar[int] = 3
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "TransportGas":
+        if sum(x is not None for x in (self.of, self.epsilon, self.file)) != 1:
+            raise ValueError(
+                "give of (a published potential), epsilon (Lennard-Jones) or file, one of "
+                "the three"
+            )
+        if self.range is not None and self.range[0] >= self.range[1]:
+            raise ValueError(f"range: {self.range[0]:g} must lie below {self.range[1]:g}")
+        if self.range is not None and self.file is not None:
+            raise ValueError("range: the file gives it; leave it out")
+        return self
+
+
+def _gas_kind(value: Any) -> Any:
+    return {"kind": "law", **value} if isinstance(value, dict) else value
+
+
+AnyGas = Annotated[
+    Annotated[GasSection | TransportGas, Field(discriminator="kind")],
+    BeforeValidator(_gas_kind),
+]
+"""A gas by a law of viscosity (the default), or by tables."""
 
 
 class ModelSection(Section):
@@ -146,6 +198,9 @@ class FlowTime(TimeSection):
     """Times, each that of a frame, at which the errors of the models of ``compare`` against
     the run's own are results; without it they are compared at the end alone."""
 
+    samples: int = Field(default=10, ge=1, le=1000)
+    """Times in a frame at which probes are recorded, at most one per step."""
+
     @model_validator(mode="after")
     def _used(self) -> "FlowTime":
         if self.shortest is not None and self.cfl is None:
@@ -193,8 +248,8 @@ class GasScenario(Common):
     """Cells in space."""
     boundaries: BoundarySection = BoundarySection()
     """Boundaries."""
-    gas: GasSection = GasSection()
-    """The gas."""
+    gas: AnyGas = GasSection()
+    """The gas: a law of viscosity, or kind = transport, tables."""
     knudsen: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=4096)] = (1.0,)
     """Knudsen numbers mu0 / (rho0 sqrt(R T0) L); one problem for each, all in one run."""
     model: Model  # type: ignore[valid-type]
@@ -209,6 +264,10 @@ class GasScenario(Common):
     """State at the start."""
     time: FlowTime
     """Duration and steps."""
+    output: tuple[str, ...] = ()
+    """Quantities that frames hold besides the fields, such as pressure, mach, vorticity."""
+    probes: tuple[choice(PROBES), ...] = ()  # type: ignore[valid-type]
+    """What is recorded more often, at points, along lines, in total, through planes."""
     reference: Literal[
         "none",
         "riemann",
@@ -229,6 +288,12 @@ class GasScenario(Common):
     @model_validator(mode="after")
     def _fits(self) -> "GasScenario":
         dim = len(self.grid.cells)
+        called = [probe.name for probe in self.probes]
+        for number, name in enumerate(called):
+            if name in called[:number]:
+                raise ValueError(f"probes.{number}.name: {name} stands twice")
+        if not called and "samples" in self.time.model_fields_set:
+            raise ValueError("time.samples: there are no probes that would be recorded")
         if not dim == len(self.grid.lower) == len(self.grid.upper):
             raise ValueError("grid: cells, lower and upper must have the same length")
         models = (self.model, *self.compare)
@@ -266,6 +331,11 @@ class GasScenario(Common):
             axes = len(model.nodes)
             if not axes == len(model.lower) == len(model.upper):
                 raise ValueError("model: nodes, lower and upper must have the same length")
+            for low, high in zip(model.lower, model.upper, strict=True):
+                if low >= high:
+                    raise ValueError(
+                        f"model.lower: {low:g} must lie below model.upper, {high:g}"
+                    )
             if not dim <= axes <= self.gas.dimension:
                 raise ValueError(
                     f"model.nodes: {axes} velocity axes; at least the {dim} of space and "

@@ -394,13 +394,13 @@ class FluidWorld:
         """
         if self._solids is None or self.body is None:
             return
-        rho, p = self.body.density, self.body.density * self.body.temperature
-        if momentum:
-            one = torch.tensor(rho, dtype=torch.float64)
-            last = float(self.state_equation.energy(one, torch.tensor(p).to(one)))  # type: ignore[union-attr,operator]
-        else:
-            last = p
-        self._solids.hold(fields, (rho, *(0.0,) * self.grid.dim, last))
+        if "still" not in self._scratch:
+            rho, p = self.body.density, self.body.density * self.body.temperature
+            one = torch.tensor([rho, p], dtype=torch.float64, device=self.device)
+            energy = self.state_equation.energy(one[0], one[1])  # type: ignore[union-attr,operator]
+            rest = (0.0,) * self.grid.dim
+            self._scratch["still"] = [(rho, *rest, p), (rho, *rest, float(energy))]
+        self._solids.hold(fields, self._scratch["still"][momentum])
 
     def _at_solids(self, w: Tensor) -> list[Tensor]:
         """Return the inviscid fluxes at the faces of the cuts and behind them."""
@@ -580,7 +580,8 @@ class FluidWorld:
                 shear = shear - (2.0 / D) * divergence
             stress.append(-mu * shear)
         work = sum(s * values[:, k] for k, s in enumerate(stress))
-        heat = 0.5 * (D + 2) / self.gas.prandtl * mu * d[axis][:, -1]
+        prandtl = self.gas.prandtl_at(values[:, -1])
+        heat = 0.5 * (D + 2) / prandtl * mu * d[axis][:, -1]
         return torch.stack([*stress, work - heat], 1)
 
     def _flow(self, w: Tensor, time: float) -> tuple[Tensor, Tensor | None]:
@@ -637,7 +638,8 @@ class FluidWorld:
         for k in range(dim):
             if k != axis:
                 put(k, component(wall.velocity, k), VELOCITY_SLIP * reach / h)
-        put(dim, wall.temperature, TEMPERATURE_JUMP * reach / self.gas.prandtl / h)
+        jump = TEMPERATURE_JUMP * reach / self.gas.prandtl_at(t) / h
+        put(dim, wall.temperature, jump)
 
     # -- observations -----------------------------------------------------------------
 
@@ -703,8 +705,9 @@ class FluidWorld:
         eye = torch.eye(dim, dtype=mu.dtype, device=mu.device)
         spherical = (2.0 / self.gas.dimension) * trace[..., None, None] * eye
         stress = velocity + velocity.mT - spherical
-        heat = 0.5 * (self.gas.dimension + 2) / self.gas.prandtl
-        return -mu[..., None, None] * stress, -heat * mu[..., None] * gradient[..., dim, :]
+        heat = 0.5 * (self.gas.dimension + 2) / self.gas.prandtl_at(temperature)
+        kappa = heat * mu
+        return -mu[..., None, None] * stress, -kappa[..., None] * gradient[..., dim, :]
 
 
 def stages_for(time_step: float, limit: float) -> int:
@@ -725,7 +728,7 @@ def stages_for(time_step: float, limit: float) -> int:
 
 def viscous_limit(gas: Gas, grid: Grid, kn: Tensor, rho: Tensor, t: Tensor) -> float:
     """Return the longest stable explicit step of viscosity and conduction."""
-    factor = max(2.0, (gas.dimension + 2) / gas.dimension / gas.prandtl)
+    factor = max(2.0, (gas.dimension + 2) / gas.dimension / gas.prandtl_ends[0])
     diffusivity = float((factor * gas.relaxation_time(kn, rho, t) * t).amax())
     return 0.5 / (diffusivity * sum(1 / h**2 for h in grid.spacing))
 

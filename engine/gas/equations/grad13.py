@@ -188,7 +188,8 @@ class Grad13:
         """Relax the stress at ``1/tau``, the heat flux at ``Pr/tau``."""
         w = primitive(moments)
         k = (time_step / self.gas.relaxation_time(knudsen, w[:, 0], w[:, T]))[:, None]
-        stress, heat = w[:, 5:HEAT] / (1.0 + k), w[:, HEAT:] / (1.0 + self.gas.prandtl * k)
+        prandtl = self.gas.prandtl_at(w[:, T : T + 1])
+        stress, heat = w[:, 5:HEAT] / (1.0 + k), w[:, HEAT:] / (1.0 + prandtl * k)
         return conserved(torch.cat([w[:, :5], stress, heat], 1))
 
     def mirrored(self, w: Tensor, wall: WallAt, axis: int, sign: float) -> Tensor:

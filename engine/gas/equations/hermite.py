@@ -498,10 +498,11 @@ class Hermite:
         spread = rho * (w[:, b.single] ** 2 + theta + (w - theta) * keep)
         low = _chosen(b, moments, spread, moments * keep)[:, 1 : b.third]
         high = w[:, b.third :] * keep
-        if self.gas.prandtl != 1.0:
+        prandtl = self.gas.prandtl_at(theta)
+        if isinstance(prandtl, Tensor) or prandtl != 1.0:
             # Shakhov's equilibrium, at the heat flux of the end of the step
-            share = (1.0 - self.gas.prandtl) / (b.axes + 2)
-            share = share * ratio * keep / (1.0 + self.gas.prandtl * ratio)
+            share = (1.0 - prandtl) / (b.axes + 2)
+            share = share * ratio * keep / (1.0 + prandtl * ratio)
             high = high + torch.einsum("nk,bk...->bn...", b.heated, share * heat_flux(b, w))
         return torch.cat([rho, low, high], 1)
 
