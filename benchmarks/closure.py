@@ -1103,7 +1103,7 @@ def measure(quick: bool, record: Recorder) -> None:
         transfer(record)
     if record.wants(*COSTS):
         cost(record, quick)
-    if record.wants("cost_1d3v", "signal_1d3v"):
+    if record.wants("cost_1d3v", "signal_1d3v") and WEIGHTS_3V.exists():
         cost_monatomic(record, quick)
     if record.wants("transport_error"):
         transport(record)

@@ -161,6 +161,13 @@ SHORT: dict[str, Shortened] = {
             "time.frames=2", "time.compared=[0.01,0.02]",
         ),
     ),
+    "closure_3v_train": Shortened(
+        (
+            "families=[{name='wave',flows=4,until=0.02}]", "cells=20", "velocities=24",
+            "steps=5", "batch=8", "validation=0.25", "model.hidden=[8]",
+        ),
+        TRAINED, SINGLE,
+    ),
     "closure_in_the_loop": Shortened(
         (
             "flows=4", "held_out=4", "cells=20", "refinement=1", "velocities=36",
