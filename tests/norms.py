@@ -102,8 +102,8 @@ _AFTER = "start=8,every=4"
 _WALKERS = ("sampling.walkers=32", "sampling.burn_in=2", "evaluation.sweeps=10")
 _PLANE = ("time.frames=2", "grid.cells=[16,16]")
 _SMALL_CLOSURE = (
-    "flows=4", "times=[0.01,0.02]", "cells=20", "refinement=1", "velocities=36",
-    "models.0.members=['models/closure_local_0.safetensors']",
+    "initial.count=4", "grid.cells=[20]", "model.refine=1", "model.nodes=[36]",
+    "time.end=0.02", "time.frames=2", "time.compared=[0.01,0.02]",
 )  # fmt: skip
 _TINY_MODEL = (
     "model.channels=4", "model.axis=2", "model.products=2", "model.fitting=[8]",
@@ -156,7 +156,10 @@ SHORT: dict[str, Shortened] = {
         ),
     ),
     "closure_2d": Shortened(
-        ("flows=2", "times=[0.01,0.02]", "cells=8", "velocities=16"),
+        (
+            "initial.count=2", "grid.cells=[8,8]", "model.nodes=[16,16]", "time.end=0.02",
+            "time.frames=2", "time.compared=[0.01,0.02]",
+        ),
     ),
     "closure_in_the_loop": Shortened(
         (
@@ -288,7 +291,7 @@ SHORT: dict[str, Shortened] = {
     "relaxation_bkw": Shortened(("model.nodes=32", "time.end=1.0", "time.frames=5")),
     "riemann_2d": Shortened((*_PLANE, "time.end=0.1")),
     "shock_mach5p5": Shortened(
-        ("cells=40", "halvings=0", "time=1.0", "velocities=48"),
+        ("grid.cells=[40]", "model.nodes=[48]", "time.end=0.05", "time.frames=1"),
     ),
     "shock_sensitivity": Shortened(
         ("cells=24", "nodes=24", "extent=10.0", "settling=100"),

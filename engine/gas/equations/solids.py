@@ -271,7 +271,7 @@ class FluidSolids:
         slip = robin(self._wall_u, (slips[0] * free)[:, None], rest[:, :-1])
         through = ((slip - self._wall_u) * self._normal).sum(1, keepdim=True)
         slip = slip - through * self._normal
-        jump = robin(self._wall_t, slips[1] * free / gas.prandtl, rest[:, -1])
+        jump = robin(self._wall_t, slips[1] * free / gas.prandtl_at(t), rest[:, -1])
         return torch.cat([slip, jump[:, None]], 1)
 
     def _two(self, fields: Tensor) -> tuple[Tensor, Tensor]:
