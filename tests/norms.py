@@ -308,10 +308,7 @@ SHORT: dict[str, Shortened] = {
     "shu_osher": Shortened(("grid.cells=[64]", "time.end=0.1", "time.frames=2")),
     "silicon_elastic": Shortened(("structure.repeat=[1,1,1]",)),
     "silicon_fit": Shortened(
-        (
-            "model.network.degrees=[5.0,5.0,4.0]", "model.network.members=2",
-            "loss.rounds=1",
-        ),
+        ("model.network.degrees=[5.0,5.0,4.0]", "model.network.members=2"),
         TRAINED, BASIS,
         needs=("shared/data/mlearn/Si",),
     ),

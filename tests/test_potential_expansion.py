@@ -369,3 +369,10 @@ def test_equations_need_no_virial():
     assert not equations.rows(0).weight[-6:].any()
     _, solution = fitted(frames)
     assert np.isfinite(solution.mean).all()
+
+
+def test_one_key_of_the_loss_needs_no_kind():
+    from scalebridge.engine.scenario import load
+
+    chosen, _ = load("silicon_fit", ["loss.rounds=1"])
+    assert chosen.loss == LeastSquares(rounds=1)

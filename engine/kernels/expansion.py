@@ -130,12 +130,12 @@ def write_radial(room: Template, at, basis, d, inside, form: Template, real: Tem
 
 
 @ti.func
-def mix_radial(room: Template, at, basis, to, radial, mix: Template, t):
+def mix_radial(room: Template, at, basis, to, radial, mix: Template, extent: Template, t):
     """Write radial functions and their slopes, sums of the polynomials at ``at``."""
     for n in range(radial):
         value = room[at] * 0
         slope = room[at] * 0
-        for b in range(basis):
+        for b in range(extent[t, n, 0], extent[t, n, 1]):
             value += mix[t, n, b] * room[at + b]
             slope += mix[t, n, b] * room[at + basis + b]
         room[to + n] = value
@@ -170,6 +170,7 @@ def k_expansion(
     spans: Array2,
     weights: Array3,
     mix: Array3,
+    extent: Array3,
     room: Vectors,
     flat: Array1,
     energies: Array1,
@@ -228,7 +229,7 @@ def k_expansion(
                             d = ti.sqrt(ti.select(inside, r2, zero + limit))
                             i = ti.cast(1.0, real) / d
                             write_radial(room, base, basis, d, inside, form, real)
-                            mix_radial(room, base, basis, mixed, radial, mix, t)
+                            mix_radial(room, base, basis, mixed, radial, mix, extent, t)
                             write_harmonics(
                                 room, harmonic, columns, dx * i, dy * i, dz * i, lmax, real
                             )
@@ -298,7 +299,7 @@ def k_expansion(
                         uy = dy * i
                         uz = dz * i
                         write_radial(room, base, basis, d, inside, form, real)
-                        mix_radial(room, base, basis, mixed, radial, mix, t)
+                        mix_radial(room, base, basis, mixed, radial, mix, extent, t)
                         write_harmonics(room, harmonic, columns, ux, uy, uz, lmax, real)
                         for s in range(weights.shape[0]):
                             mine = line * lanes + s * moments
@@ -405,6 +406,14 @@ class Expansion:
     mix: Tensor
     lmax: int
 
+    def extent(self) -> Tensor:
+        """Return the first polynomial of each radial function, and where they end."""
+        there = self.mix != 0
+        place = torch.arange(self.mix.shape[2]).expand(there.shape)
+        first = torch.where(there, place, self.mix.shape[2]).amin(2)
+        last = torch.where(there, place, -1).amax(2)
+        return torch.stack([first, last + 1], 2).to(torch.int32).contiguous()
+
     def room(self, lanes: int) -> Tensor:
         """Return memory for a block of every thread, ``[threads, size, lanes]``."""
         nodes = len(self.inputs) + len(self.program[0]) - 1
@@ -468,7 +477,8 @@ def expand(
         k_expansion(
             places, table.home, pairs.pairs, pairs.begin, pairs.end, blocks.members,
             blocks.kinds, expansion.form, *expansion.program, expansion.inputs,
-            expansion.spans, expansion.weights, expansion.mix, room.view(-1, lanes),
+            expansion.spans, expansion.weights, expansion.mix, expansion.extent(),
+            room.view(-1, lanes),
             room.view(-1), energies, gradient.view(-1), own, virial,
             kernel_type(places.dtype), lanes, expansion.lmax, expansion.mix.shape[2],
             len(expansion.inputs), size, workers,

@@ -155,8 +155,9 @@ class TrainScenario(LabelKeys, Common):
     @classmethod
     def _least_squares(cls, data: Any) -> Any:
         model = data.get("model") if isinstance(data, dict) else None
-        if isinstance(model, dict) and _solved(model) and "loss" not in data:
-            return {**data, "loss": {"kind": "least_squares"}}
+        loss = data.get("loss", {}) if isinstance(data, dict) else None
+        if isinstance(model, dict) and _solved(model) and isinstance(loss, dict):
+            return {**data, "loss": {"kind": "least_squares", **loss}}
         return data
 
     @model_validator(mode="after")

@@ -41,18 +41,18 @@ class ClusterExpansion:
     :data:`NEIGHBOURS` others at the density of the data."""
     switch_start: Positive = 0.5
     """Distance at which the switch begins to fall, angstrom."""
-    degrees: Limits = (22.0, 14.0, 13.0, 12.0, 10.0, 8.0)
+    degrees: Limits = (15.0, 15.0, 12.0, 10.0)
     """Highest degree of the products of one, two, three, ... moments; of five and more
     those with at most four moments of l > 0."""
     features: Annotated[int, Interval(ge=1, le=10000)] = 2000
     """Most products; with several species all degrees are lowered together to fit."""
     angular: Annotated[float, Gt(0)] = 1.0
     """What one unit of l counts in the degree; one radial polynomial more counts 1."""
-    radial: Annotated[int, Interval(ge=1, le=24)] = 12
-    """Most radial functions; they are fitted to the labels."""
-    spacing: Annotated[float, Gt(0)] = 2.0
+    radial: Annotated[int, Interval(ge=1, le=24)] = 16
+    """Most radial functions: the polynomials themselves, or with `loss.rounds` fitted."""
+    spacing: Annotated[float, Gt(0)] = 1.0
     """What one radial function more counts in the degree."""
-    polynomials: Annotated[int, Interval(ge=1, le=24)] = 12
+    polynomials: Annotated[int, Interval(ge=1, le=24)] = 16
     """Chebyshev polynomials that a radial function is made of."""
     lmax: Annotated[int, Interval(ge=1, le=MAX_DEGREE)] = 6
     """Highest angular degree of a moment."""
