@@ -7,6 +7,7 @@ import json
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from scalebridge.engine.protocols import Outcome
 sys.path.append(str(Path(__file__).resolve().parent))
 
 import channels
+import setups
+import solids
 
 Arrays = Mapping[str, Any]
 TORO = {1: 0.0070, 2: 0.0110, 3: 0.089, 4: 0.022, 5: 0.037}
@@ -145,15 +148,37 @@ def free_fall(scheme: str, cells: int, force: float) -> float:
     return float(np.abs(last(ran, "density") - exact).mean())
 
 
+def taken_and_refused(record) -> None:
+    """Set-ups that check takes and run does not, wrong ones taken, right ones refused."""
+    if not record.wants("check_equals_run"):
+        return
+    trials = [trial for _, trial in setups.generate(500)]
+    late = [t for t in trials if t.end in ("refused_late", "crashed")]
+    wrong = [(n, setups.attempt(data), key) for n, data, key in setups.wrong()]
+    missed = [n for n, t, key in wrong if t.end != "refused" or key not in t.said]
+    right = [(n, setups.attempt(data)) for n, data in setups.adequate()]
+    blamed = [n for n, trial in right if trial != setups.Trial("ran")]
+    ends = Counter(t.end for t in trials)
+    told = ", ".join(f"{count} {end}" for end, count in sorted(ends.items()))
+    note = f"of {len(trials)} generated ({told}), {len(wrong)} wrong ones (not refused by "
+    note += f"their key: {', '.join(missed) or 'none'}) and {len(right)} adequate ones "
+    note += f"(refused or warned about: {', '.join(blamed) or 'none'})"
+    record("check_equals_run", len(late) + len(missed) + len(blamed), goal=0, note=note)
+
+
 def measure(quick: bool, record) -> None:
     """Measure everything; ``quick`` leaves out what takes over ten CPU seconds."""
     shock_tubes(record)
     orders(record)
     if quick:
         return
+    taken_and_refused(record)
     at_rest(record)
     blast(record)
     checked(record)
     channels.poiseuille(run, record)
     channels.between(run, record, "couette", 0.1)
     channels.between(run, record, "fourier", 0.1)
+    solids.order(run, record)
+    solids.shocks(run, record)
+    solids.cylinder(run, record)

@@ -124,7 +124,7 @@ def measure(record: Recorder, quick: bool) -> None:
     if not CURVES.complete(closure, ARMS, SEEDS, quick):
         return
     record_ratio(
-        record, "closure_labels_vs_random", CURVES.known(), "random", TARGET,
+        record, "closure_curve_labels_vs_random", CURVES.known(), "random", TARGET,
         "of the scaled closing moment",
     )  # fmt: skip
 

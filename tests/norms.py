@@ -342,6 +342,15 @@ SHORT: dict[str, Shortened] = {
     "blast": Shortened((*_TUBE, "time.end=0.004", "compare=[]")),
     "sedov_2d": Shortened(("grid.cells=[24,24]", "time.end=0.1", "time.frames=2")),
     "sedov_3d": Shortened(("grid.cells=[12,12,12]", "time.end=0.05", "time.frames=2")),
+    "bow_shock": Shortened(("grid.cells=[24,32]", "time.end=0.1", "time.frames=2")),
+    "oblique_shock": Shortened(("grid.cells=[24,16]", "time.end=0.1", "time.frames=2")),
+    "sphere": Shortened(("grid.cells=[16,8,8]", "time.end=0.1", "time.frames=2")),
+    **{
+        f"cylinder_{part}": Shortened(
+            (f"grid.cells={cells}", "model.nodes=[24,16]", "time.end=0.02", "time.frames=2")
+        )
+        for part, cells in (("free", "[16,8]"), ("rarefied", "[18,12]"))
+    },
     "noh": Shortened(("grid.cells=[24,24]", "time.end=0.6", "time.frames=2")),
     "hydrostatic": Shortened(
         ("grid.cells=[12]", "model.nodes=[24]", "time.end=0.1", "time.frames=2")

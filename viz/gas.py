@@ -49,7 +49,7 @@ def knudsen_panels(record: Record, groups: Mapping[str, Group]) -> list[plots.Pl
             continue
         shown = fields.take(column, layout)
         # A stress that is the same everywhere is a result, a density is none.
-        if not np.any(shown) if name == "stress" else _flat(shown):
+        if np.all(np.abs(shown) < 1e-12) if name == "stress" else _flat(shown):
             continue
         plot = fields.profile(group, column, layout)
         own = [c for c in plot.curves if c.label != "start"]

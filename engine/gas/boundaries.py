@@ -34,6 +34,7 @@ the equilibrium of that state. Reference: J. Hirsch, Numerical Computation of In
 External Flows 2, 1990, section 19.1.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -509,7 +510,7 @@ def ends_of(sides: Sequence[Sides], grid: Grid) -> tuple[tuple[End, End] | None,
             continue
         both = [end_of(s, Face(grid, axis, e)) for e, s in enumerate((pair.low, pair.high))]
         for end in both:
-            _check_values(end)
+            _check_values(end, 0.0)
         found.append((both[0], both[1]))
     return tuple(found)
 
@@ -530,7 +531,7 @@ def check_components(ends: Sequence[tuple[End, End] | None], axes: int, model: s
     for end, piece in pieces_of(ends):
         velocity = getattr(piece.wall or piece.side, "velocity", ())
         for axis, quantity in enumerate(velocity[axes:], axes):
-            if _any(end.face.value(quantity, 0.0)):
+            if moves(quantity) or _any(end.face.value(quantity, 0.0)):
                 raise InputError(
                     f"{piece.key}.velocity: {velocity} moves along {'xyz'[axis]}, which "
                     f"{model} does not resolve ({axes} component(s)); leave it out"
@@ -571,21 +572,38 @@ def _check_side(side: Boundary, axis: int, dim: int, key: str, whole: bool) -> N
         raise InputError(f"{key}.velocity: {side.velocity}; {dim} components needed")
 
 
-def _check_values(end: End) -> None:
-    """Refuse values that are not positive at the start."""
+def check_until(sides: Sequence[Sides], grid: Grid, end: float) -> None:
+    """Refuse values that will not be physical at 33 times up to the end of a run.
+
+    Raises:
+        InputError: names the key, the value and the time.
+    """
+    for pair in filter(None, ends_of(sides, grid)):
+        for face in pair:
+            for share in range(1, 33):
+                _check_values(face, end * share / 32)
+
+
+def _check_values(end: End, time: float) -> None:
+    """Refuse values that are not positive, speeds that are not finite."""
     for piece in end.pieces:
         side = piece.wall or piece.side
-        for name in ("density", "pressure", "temperature", "mass_flow"):
-            quantity = getattr(side, name, None)
-            if quantity is None or callable(side) or not isinstance(quantity, str):
+        if type(side) not in _SHIPPED:
+            continue  # a boundary from outside checks its own
+        names = ("density", "pressure", "temperature", "mass_flow")
+        given = [(n, getattr(side, n, 1.0), 0.0) for n in names]
+        speeds = enumerate(getattr(side, "velocity", ()))
+        given += [(f"velocity.{k}", u, -math.inf) for k, u in speeds]
+        for name, quantity, least in given:
+            if isinstance(quantity, int | float):
                 continue
-            value = end.face.value(quantity, 0.0)
-            assert isinstance(value, Tensor)
-            value = value if piece.mask is None else value[piece.mask]
-            if not bool(((value > 0) & value.isfinite()).all()):
+            key = f"{piece.key}.{name}"
+            value = torch.as_tensor(end.face.value(quantity, time, key=key))
+            value = value if piece.mask is None or not value.dim() else value[piece.mask]
+            if not bool(((value > least) & value.isfinite()).all()):
+                must = "finite" if least < 0 else "positive"
                 raise InputError(
-                    f"{piece.key}.{name}: {float(value.amin()):.4g} at time 0; must be "
-                    "positive"
+                    f"{key}: {float(value.amin()):.4g} at time {time:.4g}; must be {must}"
                 )
 
 
@@ -631,6 +649,6 @@ __all__ = [
     "ALL_PERIODIC", "BOUNDARIES", "Boundary", "End", "Inflow", "MassFlowInlet",
     "MassFlowOutlet", "Mixed", "Model", "Open", "Patch", "Periodic", "Piece", "Positive",
     "PressureInlet", "PressureOutlet", "Sides", "Speed", "Symmetry", "Wall", "WallAt",
-    "beyond", "check_components", "check_sides", "component", "constant", "end_of",
-    "ends_of", "members", "pieces_of", "sealed", "uniform", "wall_of",
+    "beyond", "check_components", "check_sides", "check_until", "component", "constant",
+    "end_of", "ends_of", "members", "pieces_of", "sealed", "uniform", "wall_of",
 ]  # fmt: skip

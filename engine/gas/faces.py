@@ -62,7 +62,9 @@ class Face:
         lines[self.axis] = torch.tensor([at], dtype=torch.float64)
         return tuple(x.squeeze(self.axis) for x in torch.meshgrid(*lines, indexing="ij"))
 
-    def value(self, quantity: Any, time: float, like: Tensor | None = None) -> Value:
+    def value(
+        self, quantity: Any, time: float, like: Tensor | None = None, key: str = ""
+    ) -> Value:
         """Return a number, an expression or a function of place and time at the face.
 
         Args:
@@ -70,6 +72,7 @@ class Face:
                 else is called with the coordinates and the time.
             time: now.
             like: whose device and precision are wanted.
+            key: of the quantity, for the refusal; without it that of the face.
 
         Raises:
             InputError: the expression uses a coordinate that the grid does not have.
@@ -82,7 +85,7 @@ class Face:
             try:
                 found = Expression(quantity, NAMES)({**names, "t": now})
             except ValueError as error:
-                raise InputError(f"{self.name}: {error}") from None
+                raise InputError(f"{key or self.name}: {error}") from None
         else:
             found = torch.as_tensor(quantity(*self.points, time)).expand(self.shape)
         return found if like is None else found.to(like)

@@ -93,8 +93,10 @@ class Force:
             return torch.stack([evaluate(k, v, at, "force") for k, v in given])
 
         found = grid.average(values, 2)
-        if not bool(found.isfinite().all()):
-            raise InputError("force: not finite everywhere on the grid")
+        for number, component in enumerate(found):
+            if not bool(component.isfinite().all()):
+                key = "heat" if number == len(self.acceleration) else "acceleration"
+                raise InputError(f"force.{key}: not finite everywhere on the grid")
         return found[:-1], found[-1]
 
 

@@ -3,8 +3,8 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from ..errors import GuardError, InputError
-from ..gas.boundaries import sealed
+from ..gas import probes
+from ..gas.boundaries import check_until, sealed
 from ..gas.closures.parts import Learned, on, trained_knudsen
 from ..gas.collisions import tables
+from ..gas.derived import DERIVED, Medium, derive
 from ..gas.equations.fluid import FluidWorld, courant_guard, stages_for, viscous_limit
 from ..gas.equations.grad13 import Grad13
 from ..gas.equations.hermite import roe, rusanov
@@ -31,6 +33,7 @@ from ..gas.material import Gas, TransportLaw
 from ..gas.mixture import samples
 from ..gas.observe import on_host, positivity_guard, relative_drift
 from ..gas.pacing import Paced
+from ..gas.probes import check_quantities
 from ..gas.problem import Problem
 from ..gas.references import Compared, Comparison, comparison
 from ..gas.residual import Residual, least_residual
@@ -61,7 +64,8 @@ UNITS = {
     "density": "rho0", "velocity": "sqrt(R T0)", "temperature": "T0", "stress": "rho0 R T0",
     "heat_flux": "rho0 (R T0)^1.5", "entropy": "rho0 R", "x": "L", "y": "L", "z": "L",
     "shear": "rho0 R T0", "heat": "rho0 (R T0)^1.5", "time": "L / sqrt(R T0)",
-    "exact": "rho0", "departure": "rho0",
+    "exact": "rho0", "departure": "rho0", **{n: unit for n, (_, unit) in DERIVED.items()},
+    **probes.UNITS,
 }  # fmt: skip
 NOTES = {
     "limiter_activity": "fraction of cells at an extremum, where the limiter acts",
@@ -121,10 +125,11 @@ def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
                 f"time.steady: {steady:g} is less than round-off leaves in a step of "
                 f"{main.time_step:.3g} in {scenario.precision}; at least {least:.2g}"
             )
+    shown = _shown(scenario, main)
     frames = scenario.time.frames
     return GasJob(
         main, _named_apart(others), known, frames, double, steady, problem.grid,
-        scenario.time.compared, scenario.reference == "small_waves",
+        scenario.time.compared, scenario.reference == "small_waves", shown,
     )  # fmt: skip
 
 
@@ -132,6 +137,24 @@ def _refined(model: Any, scenario: GasScenario, p: Problem) -> Problem:
     """Return the problem on the cells of a model."""
     refine = getattr(model, "refine", 1)
     return p if refine == 1 else _problem(scenario, refine)
+
+
+def _shown(scenario: GasScenario, run: "Run") -> "Shown":
+    """Return what a run records besides its fields.
+
+    Raises:
+        InputError: a quantity or place that it does not have.
+    """
+    p = run.problem
+    check_quantities(scenario.output, "output", tuple(DERIVED))
+    for number, probe in enumerate(scenario.probes):
+        probe.check(p.grid, f"probes.{number}")
+    periodic = tuple(pair.periodic for pair in p.sides)
+    medium = Medium(p.grid, periodic, p.gas, p.gamma, p.knudsen.double().cpu())
+    frame = run.steps // scenario.time.frames
+    wanted = max(1, frame // scenario.time.samples)
+    interval = max(k for k in range(1, wanted + 1) if frame % k == 0)
+    return Shown(medium, scenario.output, scenario.probes, interval)
 
 
 def _ideal(scenario: GasScenario, p: Problem, reference: str) -> Problem:
@@ -166,6 +189,7 @@ def _problem(scenario: GasScenario, refine: int = 1) -> Problem:
     problem = Problem(
         grid, sides, gas, knudsen, gamma, scenario.initial, end, scenario.force, solids
     )
+    check_until(problem.sides, grid, end)
     if isinstance(g, TransportGas):
         return replace(problem, gas=gas.following(_tabulated(g, problem)))
     return problem
@@ -277,10 +301,25 @@ def _check_components(model: Any, p: Problem) -> None:
     axes = _axes_of(model, p)
     beyond = p.start.velocity[..., axes:]
     if bool(beyond.any()):
+        key = next(_moving(p.initial, axes, "initial"), "initial.velocity")
         raise InputError(
-            f"initial.velocity: {float(beyond.abs().amax()):.4g} beyond the {axes} "
+            f"{key}: {float(beyond.abs().amax()):.4g} beyond the {axes} "
             f"component(s) that model.kind = {model.kind} resolves here; leave it out"
         )
+
+
+def _moving(section: Any, axes: int, key: str) -> Iterator[str]:
+    """Yield the keys of velocities with a component beyond the first ``axes``."""
+    if isinstance(section, tuple):
+        for number, item in enumerate(section):
+            yield from _moving(item, axes, f"{key}.{number}")
+    elif is_dataclass(section):
+        for item in fields(section):
+            value, name = getattr(section, item.name), f"{key}.{item.name}"
+            if item.name != "velocity":
+                yield from _moving(value, axes, name)
+            elif value is not None and any(u not in (0, "0") for u in value[axes:]):
+                yield name
 
 
 def _check_solids(model: Any, p: Problem) -> None:
@@ -448,6 +487,58 @@ def _moments(
     return Run(equations.name, p, stepped, start, steps, world.time_step)
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What a run records besides its fields.
+
+    Attributes:
+        medium: of derived quantities.
+        output: names of those that every frame holds.
+        probes: parts of :data:`..gas.probes.PROBES`.
+        interval: steps between records of the probes.
+    """
+
+    medium: Medium
+    output: tuple[str, ...]
+    probes: tuple[Any, ...]
+    interval: int
+
+    def frame(self, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the quantities of a frame."""
+        if not self.output:
+            return {}
+        seen = on_host(seen)
+        return {name: derive(name, seen, self.medium) for name in self.output}
+
+    def writers(self, folder: RunFolder) -> Iterator[tuple[Any, Any]]:
+        """Yield when and by what the probes are recorded."""
+        for probe in self.probes:
+            place = f"probes/{probe.name}"
+            writer = ZarrWriter(
+                folder, place, partial(self._probed, probe), UNITS,
+                axes=partial(_probe_axes, probe),
+            )  # fmt: skip
+            yield every(self.interval), writer
+
+    def put_coordinates(self, folder: RunFolder) -> None:
+        """Store where the probes are."""
+        for probe in self.probes:
+            group = folder.store.require_group(f"probes/{probe.name}")
+            group.attrs["title"] = f"Probe {probe.name.replace('_', ' ')} ({probe.kind})"
+            for name, values in probe.coordinates().items():
+                _put(group, name, values, axes=(name,))
+
+    def _probed(
+        self, probe: Any, state: Any, seen: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        return probe.measure(on_host(seen), self.medium)
+
+
+def _probe_axes(probe: Any, name: str, shape: Sequence[int]) -> tuple[str, ...]:
+    """Name the dimensions of what a probe records, besides that of its moments."""
+    return () if name in ("step", "time") else probe.axes(shape)
+
+
 # -- the job -----------------------------------------------------------------------------
 
 
@@ -469,6 +560,7 @@ class GasJob:
         grid: on which models are compared; None for that of the main model.
         compared: times of frames at which their errors are results.
         small_waves: whether their answer to small waves is one, too.
+        shown: what is recorded besides the fields.
     """
 
     main: Run
@@ -480,6 +572,7 @@ class GasJob:
     grid: Grid | None = None
     compared: tuple[float, ...] = ()
     small_waves: bool = False
+    shown: Shown | None = None
 
     @property
     def world(self) -> Any:
@@ -497,7 +590,7 @@ class GasJob:
         begun = main.world.observe(start)
         interval = main.steps // self.frames
         writer = ZarrWriter(
-            folder, "fields", lambda state, seen: _frame(main.world, seen), UNITS, 4,
+            folder, "fields", self._frame, UNITS, 4,
             axes=partial(_axes, grid=main.problem.grid),
         )  # fmt: skip
         guards = [positivity_guard(REMEDY)]
@@ -507,6 +600,8 @@ class GasJob:
 
         residual = Residual(self.steady or 0.0, None if fixed else main.world.ahead)
         writers: list[Any] = [(every(interval), writer)]
+        if self.shown is not None:
+            writers += self.shown.writers(folder)
         if (body := main.problem.body) is not None:
             told = ZarrWriter(
                 folder, "solids", lambda state, seen: loads(body, seen["solid_loads"]),
@@ -527,6 +622,10 @@ class GasJob:
             residual.reached,
         )  # fmt: skip
         return simulation.run(folder, report)
+
+    def _frame(self, state: Any, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        more = {} if self.shown is None else self.shown.frame(seen)
+        return {**_frame(self.main.world, seen), **more}
 
     def _finish(
         self,
@@ -553,6 +652,8 @@ class GasJob:
                 figures[name] = Figure(float(seen[name].double().amax()), note=note)
         profile, problem = folder.store.require_group("profile"), self.main.problem
         _put_axes(profile, problem.grid)
+        if self.shown is not None:
+            self.shown.put_coordinates(folder)
         if problem.body is not None:
             figures |= _loads(problem.body, seen)
             geometry = folder.store.require_group("geometry")

@@ -9,6 +9,7 @@ from ..gas.closures.parts import MOMENT_CLOSURES, Hyperbolic
 from ..gas.collisions.published import PUBLISHED
 from ..gas.forcing import Force
 from ..gas.initial import INITIAL
+from ..gas.probes import PROBES
 from .base import Common, InputPath, Section, choice
 from .box import (
     BoundarySection,
@@ -197,6 +198,9 @@ class FlowTime(TimeSection):
     """Times, each that of a frame, at which the errors of the models of ``compare`` against
     the run's own are results; without it they are compared at the end alone."""
 
+    samples: int = Field(default=10, ge=1, le=1000)
+    """Times in a frame at which probes are recorded, at most one per step."""
+
     @model_validator(mode="after")
     def _used(self) -> "FlowTime":
         if self.shortest is not None and self.cfl is None:
@@ -260,6 +264,10 @@ class GasScenario(Common):
     """State at the start."""
     time: FlowTime
     """Duration and steps."""
+    output: tuple[str, ...] = ()
+    """Quantities that frames hold besides the fields, such as pressure, mach, vorticity."""
+    probes: tuple[choice(PROBES), ...] = ()  # type: ignore[valid-type]
+    """What is recorded more often, at points, along lines, in total, through planes."""
     reference: Literal[
         "none",
         "riemann",
@@ -280,6 +288,12 @@ class GasScenario(Common):
     @model_validator(mode="after")
     def _fits(self) -> "GasScenario":
         dim = len(self.grid.cells)
+        called = [probe.name for probe in self.probes]
+        for number, name in enumerate(called):
+            if name in called[:number]:
+                raise ValueError(f"probes.{number}.name: {name} stands twice")
+        if not called and "samples" in self.time.model_fields_set:
+            raise ValueError("time.samples: there are no probes that would be recorded")
         if not dim == len(self.grid.lower) == len(self.grid.upper):
             raise ValueError("grid: cells, lower and upper must have the same length")
         models = (self.model, *self.compare)
@@ -317,6 +331,11 @@ class GasScenario(Common):
             axes = len(model.nodes)
             if not axes == len(model.lower) == len(model.upper):
                 raise ValueError("model: nodes, lower and upper must have the same length")
+            for low, high in zip(model.lower, model.upper, strict=True):
+                if low >= high:
+                    raise ValueError(
+                        f"model.lower: {low:g} must lie below model.upper, {high:g}"
+                    )
             if not dim <= axes <= self.gas.dimension:
                 raise ValueError(
                     f"model.nodes: {axes} velocity axes; at least the {dim} of space and "

@@ -394,13 +394,13 @@ class FluidWorld:
         """
         if self._solids is None or self.body is None:
             return
-        rho, p = self.body.density, self.body.density * self.body.temperature
-        if momentum:
-            one = torch.tensor(rho, dtype=torch.float64)
-            last = float(self.state_equation.energy(one, torch.tensor(p).to(one)))  # type: ignore[union-attr,operator]
-        else:
-            last = p
-        self._solids.hold(fields, (rho, *(0.0,) * self.grid.dim, last))
+        if "still" not in self._scratch:
+            rho, p = self.body.density, self.body.density * self.body.temperature
+            one = torch.tensor([rho, p], dtype=torch.float64, device=self.device)
+            energy = self.state_equation.energy(one[0], one[1])  # type: ignore[union-attr,operator]
+            rest = (0.0,) * self.grid.dim
+            self._scratch["still"] = [(rho, *rest, p), (rho, *rest, float(energy))]
+        self._solids.hold(fields, self._scratch["still"][momentum])
 
     def _at_solids(self, w: Tensor) -> list[Tensor]:
         """Return the inviscid fluxes at the faces of the cuts and behind them."""

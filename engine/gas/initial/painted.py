@@ -1,5 +1,6 @@
 """Any fields: expressions of the coordinates, with regions painted over a background."""
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import torch
@@ -127,9 +128,17 @@ class Fields:
 
         Raises:
             InputError: a density or temperature that is not positive or not finite, a
-                velocity that is not finite, with the place.
+                velocity that is not finite, with the place; a region without a point.
         """
         energy = Conserved(gamma)
+        for number, region in enumerate(self.regions):
+            name = f"initial.regions.{number}"
+            inside = partial(_share, region, name)
+            if not bool(grid.average(inside, self.samples).any()):
+                raise InputError(
+                    f"{name}.shape: no point of the grid is inside (looked at: "
+                    f"{self.samples} per cell and axis); move it or refine the grid"
+                )
         mean = grid.average(lambda *at: energy.pack(*self.at(at)), self.samples)
         return energy.unpack(mean)
 
@@ -193,6 +202,10 @@ def _velocity(value: Any, points: Points, system: str = "initial") -> Tensor:
     parts = [evaluate("velocity", v, points, system) for v in value]
     zero = torch.zeros_like(points[0])
     return torch.stack([*parts, *[zero] * (3 - len(parts))], -1)
+
+
+def _share(region: Region, name: str, *points: Tensor) -> Tensor:
+    return _inside(region, points, name).double()
 
 
 def _inside(region: Region, points: Points, name: str) -> Tensor:

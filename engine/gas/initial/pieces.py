@@ -6,6 +6,7 @@ import torch
 from annotated_types import Len
 
 from ....models.parts import part
+from ...errors import InputError
 from ..grid import Grid
 from ..material import Gas
 from .base import Point, Start
@@ -42,7 +43,16 @@ class Jump:
     kind: Literal["jump"] = "jump"
 
     def fields(self, grid: Grid, gas: Gas, gamma: float) -> Start:
-        """Return the fields."""
+        """Return the fields.
+
+        Raises:
+            InputError: the states do not meet inside of the box.
+        """
+        if not grid.lower[0] < self.position < grid.upper[0]:
+            raise InputError(
+                f"initial.position: {self.position:g} is not inside of the box, "
+                f"{grid.lower[0]:g} to {grid.upper[0]:g} along x"
+            )
         choose = (grid.points()[0] < self.position)[..., None]
         return Start.of(torch.where(choose, self.left.values, self.right.values))
 
@@ -69,7 +79,17 @@ class Quadrants:
         return "mirror" if same and self.center[0] == self.center[1] else "none"
 
     def fields(self, grid: Grid, gas: Gas, gamma: float) -> Start:
-        """Return the fields."""
+        """Return the fields.
+
+        Raises:
+            InputError: the states do not meet inside of the box.
+        """
+        for c, low, high in zip(self.center, grid.lower, grid.upper, strict=True):
+            if not low < c < high:
+                raise InputError(
+                    f"initial.center: {self.center} is not inside of the box, "
+                    f"{grid.lower} to {grid.upper}"
+                )
         x, y = grid.points()
         right, upper = (x >= self.center[0])[..., None], (y >= self.center[1])[..., None]
         a, b, c, d = (state.values for state in self.states)

@@ -196,11 +196,6 @@ class KineticWorld:
             *u, t = torch.broadcast_tensors(*rows)
             if piece.mask is not None and t.dim():
                 *u, t = (x[piece.mask] for x in (*u, t))
-            if not bool((t > 0).all()):
-                raise InputError(
-                    f"{piece.key}.temperature: {float(t.amin()):.4g} at time {time:.4g}; "
-                    "must be positive"
-                )
             self.velocities.check_range(torch.stack(u, -1), t, piece.key)
 
     def _rate(self) -> float:

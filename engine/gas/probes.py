@@ -1,0 +1,301 @@
+"""What a run records between its frames: at a point, along a line, in total, as a flux.
+
+A probe is a part with three methods: ``check(grid)`` refuses a place that the grid does
+not have, ``measure(seen, medium)`` returns its tensors ``[batch, ...]`` from what a world
+observes, and ``axes(shape)`` names their dimensions. Values between cell centres are
+linear in every coordinate, at the ends of the box too: second order. The flux through a
+plane is that of the values there, not what the scheme passed on between two cells.
+
+===================  ===================================================================
+``mass_flux``        integral of rho u_n over the plane
+``momentum_flux``    of rho u u_n + p n + sigma . n
+``energy_flux``      of u_n (rho |u|^2 / 2 + p gamma / (gamma - 1)) + (sigma . u + q)_n
+===================  ===================================================================
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Ge, Le, Len, Predicate
+from torch import Tensor
+
+from ...models.parts import Family, part
+from ..errors import InputError
+from ..schema.base import choice
+from .derived import DERIVED, Medium, derive
+from .grid import Grid
+from .shapes import SHAPES, Vector
+
+PROBES = Family(
+    "probe",
+    __name__.rpartition(".")[0],
+    {
+        "point": "probes:PointProbe",
+        "line": "probes:LineProbe",
+        "total": "probes:TotalProbe",
+        "flux": "probes:FluxProbe",
+    },
+)
+
+OBSERVED = ("density", "velocity", "temperature", "stress", "heat_flux", "entropy")
+Seen = Mapping[str, Tensor]
+Quantities = Annotated[tuple[str, ...], Len(1, 32)]
+Name = Annotated[str, Predicate(str.isidentifier), Len(1, 40)]
+UNITS = {
+    "mass_flux": "rho0 sqrt(R T0) L^(d-1)", "momentum_flux": "rho0 R T0 L^(d-1)",
+    "energy_flux": "rho0 (R T0)^1.5 L^(d-1)", "r": "L",
+}  # fmt: skip
+
+
+def quantity(name: str, seen: Seen, medium: Medium) -> Tensor:
+    """Return a quantity that is observed, or that follows from what is."""
+    return seen[name] if name in OBSERVED else derive(name, seen, medium)
+
+
+def check_quantities(names: Sequence[str], key: str, known: Sequence[str]) -> None:
+    """Refuse names that are no quantities, and names that stand twice.
+
+    Raises:
+        InputError: lists what is known.
+    """
+    for number, name in enumerate(names):
+        if name not in known:
+            raise InputError(
+                f"{key}.{number}: {name!r} is unknown; allowed: {', '.join(known)}"
+            )
+        if name in names[:number]:
+            raise InputError(f"{key}.{number}: {name} stands twice")
+
+
+def sampled(field: Tensor, places: Tensor, grid: Grid) -> Tensor:
+    """Return a field between the cell centres, linear in every coordinate.
+
+    Args:
+        field: ``[batch, *grid.shape, ...]``.
+        places: ``[points, dim]``.
+        grid: cells.
+
+    Returns:
+        ``[batch, points, ...]``.
+    """
+    corners = torch.tensor([grid.lower, grid.spacing], dtype=torch.float64)
+    lower, width = corners.unbind()
+    at = (places - lower) / width - 0.5
+    last = torch.tensor(grid.shape) - 2
+    cell = at.floor().long().clamp(min=torch.zeros_like(last), max=last)
+    share = at - cell
+    total: Tensor | None = None
+    for corner in product((0, 1), repeat=grid.dim):
+        side = torch.tensor(corner)
+        weight = torch.where(side == 1, share, 1 - share).prod(-1)
+        values = field[(slice(None), *(cell + side).unbind(-1))]
+        value = values * weight.view(1, -1, *(1,) * (values.dim() - 2))
+        total = value if total is None else total + value
+    assert total is not None
+    return total
+
+
+def _check_place(place: Sequence[float], grid: Grid, key: str) -> None:
+    if len(place) != grid.dim:
+        raise InputError(f"{key}: {len(place)} components on a {grid.dim}D grid")
+    for x, low, high in zip(place, grid.lower, grid.upper, strict=True):
+        if not low <= x <= high:
+            raise InputError(
+                f"{key}: {place} is outside of the box, {grid.lower} to {grid.upper}"
+            )
+
+
+@part
+class PointProbe:
+    """Quantities at a point over time."""
+
+    name: Name
+    """Of the group ``probes/NAME`` in the store."""
+    at: Vector
+    """Where."""
+    quantities: Quantities = ("density", "velocity", "temperature")
+    """Observed fields or derived ones, such as pressure or mach."""
+    kind: Literal["point"] = "point"
+
+    def check(self, grid: Grid, key: str) -> None:
+        """Refuse a place outside of the box, and unknown quantities."""
+        _check_place(self.at, grid, f"{key}.at")
+        check_quantities(self.quantities, f"{key}.quantities", (*OBSERVED, *DERIVED))
+
+    def measure(self, seen: Seen, medium: Medium) -> dict[str, Tensor]:
+        """Return the quantities, ``[batch, components?]``."""
+        place = torch.tensor([self.at], dtype=torch.float64)
+        return {
+            name: sampled(quantity(name, seen, medium), place, medium.grid)[:, 0]
+            for name in self.quantities
+        }
+
+    def axes(self, shape: Sequence[int]) -> tuple[str, ...]:
+        """Name the dimensions."""
+        return ("system", "component", "component_2")[: len(shape)]
+
+    def coordinates(self) -> dict[str, Tensor]:
+        """Return none."""
+        return {}
+
+
+@part
+class LineProbe:
+    """Quantities along a straight line over time."""
+
+    name: Name
+    """Of the group ``probes/NAME`` in the store."""
+    start: Vector
+    """One end."""
+    end: Vector
+    """The other end."""
+    points: Annotated[int, Ge(2), Le(4096)] = 101
+    """Places, evenly from end to end."""
+    quantities: Quantities = ("density", "velocity", "temperature")
+    """Observed fields or derived ones, such as pressure or mach."""
+    kind: Literal["line"] = "line"
+
+    def __post_init__(self) -> None:
+        if self.start == self.end:
+            raise ValueError("start and end are the same; use a probe of kind = point")
+
+    def check(self, grid: Grid, key: str) -> None:
+        """Refuse places outside of the box, and unknown quantities."""
+        _check_place(self.start, grid, f"{key}.start")
+        _check_place(self.end, grid, f"{key}.end")
+        check_quantities(self.quantities, f"{key}.quantities", (*OBSERVED, *DERIVED))
+
+    def measure(self, seen: Seen, medium: Medium) -> dict[str, Tensor]:
+        """Return the quantities, ``[batch, points, components?]``."""
+        share = torch.linspace(0, 1, self.points, dtype=torch.float64)[:, None]
+        start, end = (torch.tensor(p, dtype=torch.float64) for p in (self.start, self.end))
+        places = start + share * (end - start)
+        return {
+            name: sampled(quantity(name, seen, medium), places, medium.grid)
+            for name in self.quantities
+        }
+
+    def axes(self, shape: Sequence[int]) -> tuple[str, ...]:
+        """Name the dimensions; ``r`` is the distance from the start."""
+        return ("system", "r", "component", "component_2")[: len(shape)]
+
+    def coordinates(self) -> dict[str, Tensor]:
+        """Return the distance from the start."""
+        return {
+            "r": torch.linspace(
+                0, math.dist(self.start, self.end), self.points, dtype=torch.float64
+            )
+        }
+
+
+@part
+class TotalProbe:
+    """Integrals of quantities over the box or a region, over time."""
+
+    name: Name
+    """Of the group ``probes/NAME`` in the store."""
+    region: choice(SHAPES) | None = None  # type: ignore[valid-type]
+    """Cells whose centre is inside; without it the whole box."""
+    quantities: Quantities = ("density", "total_energy")
+    """Observed fields or derived ones; the integral of density is the mass."""
+    kind: Literal["total"] = "total"
+
+    def check(self, grid: Grid, key: str) -> None:
+        """Refuse a region without a cell, and unknown quantities."""
+        check_quantities(self.quantities, f"{key}.quantities", (*OBSERVED, *DERIVED))
+        try:
+            inside = self._inside(grid)
+        except ValueError as error:
+            raise InputError(f"{key}.region: {error}") from None
+        if not bool(inside.any()):
+            raise InputError(f"{key}.region: no centre of a cell is inside")
+
+    def _inside(self, grid: Grid) -> Tensor:
+        points = grid.points()
+        if self.region is None:
+            return torch.ones_like(points[0], dtype=torch.bool)
+        return self.region.inside(points)
+
+    def measure(self, seen: Seen, medium: Medium) -> dict[str, Tensor]:
+        """Return the integrals, ``[batch, components?]``."""
+        inside = self._inside(medium.grid)
+        return {
+            name: quantity(name, seen, medium)[:, inside].double().sum(1)
+            * medium.grid.volume
+            for name in self.quantities
+        }
+
+    def axes(self, shape: Sequence[int]) -> tuple[str, ...]:
+        """Name the dimensions."""
+        return ("system", "component", "component_2")[: len(shape)]
+
+    def coordinates(self) -> dict[str, Tensor]:
+        """Return none."""
+        return {}
+
+
+@part
+class FluxProbe:
+    """Mass, momentum and energy that pass a plane across an axis, over time."""
+
+    name: Name
+    """Of the group ``probes/NAME`` in the store."""
+    axis: Literal["x", "y", "z"]
+    """Across the plane; fluxes are positive along it."""
+    at: float
+    """Where the plane crosses the axis."""
+    kind: Literal["flux"] = "flux"
+
+    def check(self, grid: Grid, key: str) -> None:
+        """Refuse a plane outside of the box."""
+        axis = "xyz".index(self.axis)
+        if axis >= grid.dim:
+            raise InputError(f"{key}.axis: {self.axis} on a {grid.dim}D grid")
+        if not grid.lower[axis] <= self.at <= grid.upper[axis]:
+            raise InputError(
+                f"{key}.at: {self.at:g} is outside of the box, {grid.lower[axis]:g} to "
+                f"{grid.upper[axis]:g} along {self.axis}"
+            )
+
+    def measure(self, seen: Seen, medium: Medium) -> dict[str, Tensor]:
+        """Return the fluxes, ``[batch]``; that of momentum ``[batch, components]``."""
+        n, grid = "xyz".index(self.axis), medium.grid
+        rho, u, t = (seen[name].double() for name in ("density", "velocity", "temperature"))
+        p, normal = rho * t, u[..., n]
+        momentum = rho[..., None] * u * normal[..., None]
+        momentum[..., n] += p
+        energy = 0.5 * rho * u.square().sum(-1) + p * medium.gamma / (medium.gamma - 1)
+        energy = energy * normal
+        if "stress" in seen:
+            sigma = seen["stress"].double()[..., n, : u.shape[-1]]
+            momentum = momentum + sigma
+            energy = energy + (sigma * u).sum(-1) + seen["heat_flux"].double()[..., n]
+        at = (self.at - grid.lower[n]) / grid.spacing[n] - 0.5
+        cell = min(max(math.floor(at), 0), grid.shape[n] - 2)
+
+        def through(flux: Tensor) -> Tensor:
+            low, high = (flux.select(1 + n, cell + k) for k in (0, 1))
+            there = low + (at - cell) * (high - low)
+            for _ in range(grid.dim - 1):
+                there = there.sum(1)
+            return there * (grid.volume / grid.spacing[n])
+
+        fluxes = {"mass_flux": rho * normal, "momentum_flux": momentum}
+        return {k: through(v) for k, v in (fluxes | {"energy_flux": energy}).items()}
+
+    def axes(self, shape: Sequence[int]) -> tuple[str, ...]:
+        """Name the dimensions."""
+        return ("system", "component")[: len(shape)]
+
+    def coordinates(self) -> dict[str, Tensor]:
+        """Return none."""
+        return {}
+
+
+__all__ = [
+    "OBSERVED", "PROBES", "UNITS", "FluxProbe", "LineProbe", "PointProbe", "TotalProbe",
+    "check_quantities", "quantity", "sampled",
+]  # fmt: skip

@@ -1,0 +1,114 @@
+"""Probes and derived output: right values, stored, and refused where they cannot be."""
+
+import math
+
+import pytest
+import torch
+import zarr
+
+from scalebridge.engine.errors import InputError
+from scalebridge.engine.gas.derived import Medium
+from scalebridge.engine.gas.grid import Grid
+from scalebridge.engine.gas.material import Gas
+from scalebridge.engine.gas.probes import FluxProbe, LineProbe, PointProbe, TotalProbe
+from scalebridge.engine.gas.shapes import Where
+from scalebridge.engine.jobs import assemble
+from scalebridge.engine.run import console_reporter
+from scalebridge.engine.rundir import RunFolder
+from scalebridge.engine.scenario import parse
+
+GRID = Grid((6, 5), (0.0, -1.0), (2.0, 1.0))
+GAS = Gas.power_law(3)
+MEDIUM = Medium(GRID, (False, False), GAS, GAS.gamma, torch.ones(1))
+
+
+def linear():
+    x, y = GRID.points()
+    u = torch.stack([0.3 + 0 * x, 0.1 + 0 * x], -1)
+    sigma = torch.zeros(1, *GRID.shape, 2, 2, dtype=torch.float64)
+    sigma[..., 0, 1] = sigma[..., 1, 0] = -0.05
+    return {
+        "density": (2 + 0.5 * x - 0.2 * y)[None], "temperature": torch.ones_like(x)[None],
+        "velocity": u[None], "stress": sigma,
+        "heat_flux": torch.full((1, *GRID.shape, 2), 0.01, dtype=torch.float64),
+    }  # fmt: skip
+
+
+def test_a_linear_field_is_found_exactly_up_to_the_ends():
+    for at in ((0.0, -1.0), (0.77, 0.31), (2.0, 1.0)):
+        found = PointProbe("p", at, ("density", "pressure")).measure(linear(), MEDIUM)
+        expected = 2 + 0.5 * at[0] - 0.2 * at[1]
+        assert float(found["density"]) == pytest.approx(expected, abs=1e-13)
+        assert float(found["pressure"]) == pytest.approx(expected, abs=1e-13)
+    line = LineProbe("l", (0.0, 0.5), (2.0, -0.5), 5)
+    found = line.measure(linear(), MEDIUM)
+    assert found["density"][0].tolist() == pytest.approx([1.9, 2.2, 2.5, 2.8, 3.1])
+    assert found["velocity"].shape == (1, 5, 2)
+    assert float(line.coordinates()["r"][-1]) == pytest.approx(math.sqrt(5))
+
+
+def test_totals_and_fluxes_are_integrals():
+    whole = TotalProbe("t", quantities=("density", "velocity")).measure(linear(), MEDIUM)
+    assert float(whole["density"]) == pytest.approx(10.0)  # mean 2.5 on an area of 4
+    assert whole["velocity"][0].tolist() == pytest.approx([1.2, 0.4])
+    half = TotalProbe("t", Where("x > 1"), ("density",)).measure(linear(), MEDIUM)
+    assert float(half["density"]) == pytest.approx(2 * (2 + 0.75))
+    flux = FluxProbe("f", "x", 0.5).measure(linear(), MEDIUM)
+    rho = 2.25  # mean over y
+    assert float(flux["mass_flux"]) == pytest.approx(2 * 0.3 * rho)
+    along, across = flux["momentum_flux"][0].tolist()
+    assert along == pytest.approx(2 * (rho + 0.09 * rho))
+    assert across == pytest.approx(2 * (0.03 * rho - 0.05))
+    energy = 0.3 * (0.5 * rho * 0.1 + 2.5 * rho) - 0.05 * 0.1 + 0.01
+    assert float(flux["energy_flux"]) == pytest.approx(2 * energy)
+
+
+BASE = {
+    "version": 1, "kind": "gas", "model": {"kind": "nsf"}, "knudsen": [0.1, 0.2],
+    "grid": {"cells": [6, 6], "lower": [0.0, 0.0], "upper": [1.0, 1.0]},
+    "initial": {"kind": "fields", "density": "1 + 0.1*sin(2*pi*x)", "pressure": 1.0},
+    "time": {"end": 0.05, "frames": 2, "samples": 2}, "output": ["pressure", "vorticity"],
+    "probes": [
+        {"kind": "point", "name": "middle", "at": [0.5, 0.5], "quantities": ["mach"]},
+        {"kind": "line", "name": "cut", "start": [0.0, 0.5], "end": [1.0, 0.5]},
+        {"kind": "total", "name": "all"},
+        {"kind": "flux", "name": "through", "axis": "y", "at": 0.5},
+    ],
+}  # fmt: skip
+
+
+def test_a_scenario_records_them(tmp_path):
+    job = assemble(parse(BASE), tmp_path)
+    with RunFolder.create(tmp_path / "run", "", {}) as folder:
+        job.run(folder, console_reporter(quiet=True))
+    store = zarr.open_group(tmp_path / "run" / "data.zarr", mode="r")
+    assert store["fields/pressure"].shape == (3, 2, 6, 6)
+    mass, times = store["probes/all/density"][:], store["probes/all/time"][:]
+    assert len(times) == 5
+    assert times[-1] == pytest.approx(0.05)
+    assert abs(mass - 1.0).max() < 1e-12
+    assert store["probes/cut/density"].shape == (5, 2, 101)
+    assert store["probes/cut/r"].shape == (101,)
+    assert store["probes/middle/mach"].attrs["unit"] == ""
+    assert store["probes/through/momentum_flux"].shape[:2] == (5, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"output": ["presure"]}, "output.0: 'presure' is unknown"),
+        ({"output": ["mach", "mach"]}, "output.1: mach stands twice"),
+        ({"probes": [{**BASE["probes"][0], "at": [0.5, 2.0]}]}, "probes.0.at"),
+        ({"probes": [{**BASE["probes"][0], "at": [0.5]}]}, "probes.0.at: 1 components"),
+        ({"probes": [{**BASE["probes"][0], "name": "a/b"}]}, "probes.0.name"),
+        ({"probes": [BASE["probes"][2]] * 2}, "probes.1.name: all stands twice"),
+        ({"probes": [{**BASE["probes"][3], "axis": "z"}]}, "probes.0.axis"),
+        ({"probes": [{**BASE["probes"][3], "at": 1.5}]}, "probes.0.at: 1.5"),
+        ({"probes": [{**BASE["probes"][2], "region": "where"}]}, "probes.0.region"),
+        ({"probes": []}, "time.samples"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_recorded_is_refused(changes, said, tmp_path):
+    with pytest.raises(InputError) as error:
+        assemble(parse({**BASE, **changes}), tmp_path)
+    assert said in str(error.value)
