@@ -177,6 +177,8 @@ class ShockSensitivity:
             shock.parameters,
             laws=laws,
             steps=[1e-2, 10**-2.5, 1e-3],
+            # the limiter's floor follows the ends, which the adjoint holds
+            tolerance=5e-3,
         )
 
     def _write(self, folder: RunFolder, shock: Shock, rho: Tensor, fields: Tensor) -> None:

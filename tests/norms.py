@@ -137,6 +137,10 @@ SHORT: dict[str, Shortened] = {
     "helium_shock": Shortened(
         (*_CHAIN, "labels.labeler={kind='published'}"), slow=True, portable=CERTIFIED
     ),
+    "argon_table_shock": Shortened(
+        ("grid.cells=[48]", "model.nodes=[32]", "compare.0.nodes=[32]", "time.end=0.5",
+         "time.frames=2"),
+    ),
     "argon_dsmc_shock": Shortened(_STEEP, portable=SINGLE),
     "dsmc_couette": Shortened(_WALLS, portable=SINGLE),
     "dsmc_fourier": Shortened(_WALLS, portable=SINGLE),
