@@ -8,7 +8,7 @@ velocities leave ripples as large as the signal; all averaged to 100 cells).
 
 Every error is divided by the signal, the departure of the kinetic answer from its mean at
 that time: the answer "uniform gas" has error 1. Ten families that no training may use stand
-in :mod:`engine.learn.explorers.unseen`.
+in :mod:`engine.gas.flows.unseen`.
 """
 
 import itertools
@@ -28,7 +28,9 @@ from safetensors.torch import load_file
 from scalebridge.engine import runtime
 from scalebridge.engine.bench import Recorder
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC
+from scalebridge.engine.gas.closures.axial import AxialClosure
 from scalebridge.engine.gas.closures.directional import DirectionalClosure
+from scalebridge.engine.gas.closures.parts import read as load
 from scalebridge.engine.gas.equations.hermite import (
     Closure,
     grad,
@@ -36,14 +38,20 @@ from scalebridge.engine.gas.equations.hermite import (
     hyperbolic,
 )
 from scalebridge.engine.gas.equations.line import conserved, from_raw, primitive, to_raw
+from scalebridge.engine.gas.flows import HELD_OUT, fronts, planes
+from scalebridge.engine.gas.flows import lines as flows
+from scalebridge.engine.gas.flows.lines import sample_times
+from scalebridge.engine.gas.flows.unseen import FAMILIES, Case
+from scalebridge.engine.gas.flows.unseen import KNUDSEN as NUMBERS
+from scalebridge.engine.gas.initial.families import Flows
+from scalebridge.engine.gas.kinetic.velocities import Velocities
+from scalebridge.engine.gas.kinetic.world import KineticWorld
 from scalebridge.engine.gas.material import Gas
+from scalebridge.engine.gas.mixture import samples
 from scalebridge.engine.gas.scheme.finite_volume import koren
 from scalebridge.engine.gas.scheme.positivity import PositivityFallback
-from scalebridge.engine.jobs.closure import load, load_realizable, sample_times
+from scalebridge.engine.jobs.flow_errors import observed
 from scalebridge.engine.learn import comparison, linear_response
-from scalebridge.engine.learn.explorers import flows, fronts, planes
-from scalebridge.engine.learn.explorers.unseen import FAMILIES, Case
-from scalebridge.engine.learn.explorers.unseen import KNUDSEN as NUMBERS
 from scalebridge.engine.learn.plane_models import run_plane
 from scalebridge.engine.learn.shock_models import (
     KNUDSEN,
@@ -78,6 +86,9 @@ MEMBERS = [SCENARIOS / "models" / f"closure_local_{i}.safetensors" for i in rang
 WIDE = SCENARIOS / "models" / "closure_wide_0.safetensors"
 """Of the closure with a length of its own, which is used on the plane."""
 SHOCKED = [SCENARIOS / "models" / f"closure_shock_{i}.safetensors" for i in range(3)]
+WEIGHTS_3V = SCENARIOS / "models" / "closure_3v_0.safetensors"
+GAS_3V = Gas.constant_time(3, 2 / 3)
+"""Three velocity dimensions and the Prandtl number of a monatomic gas."""
 ORDER = 5
 GOALS = {
     "wave": (0.01, 0.06, 0.5),
@@ -163,7 +174,7 @@ def fresh(record: Recorder, quick: bool) -> None:
         if not record.wants(*(f"{family}_{tag}_fresh" for tag in TAGS)):
             continue
         count, cells = (4, 100) if quick else (16, 200 if family == "wave" else 400)
-        some = flows.flows(family, flows.HELD_OUT, count, 1000)
+        some = flows.flows(family, HELD_OUT, count, 1000)
         true = comparison.reference(some, (0.0, 0.1, 0.3), cells=cells)
         runs = [comparison.run_moments(true, ORDER, m) for m in learned]
         judged(record, family, "_fresh", true, runs, goals)
@@ -404,7 +415,7 @@ def stability(record: Recorder, quick: bool, flows_each: int = 1000) -> None:
 
 def starts(family: str, first: int, count: int, cells: int) -> torch.Tensor:
     """Return w of held-out flows at the start, ``[flows, cells, order + 1]``."""
-    some = flows.flows(family, flows.HELD_OUT, count, first)
+    some = flows.flows(family, HELD_OUT, count, first)
     world, f = flows.kinetic(some, cells, 72, 7.2)
     return from_raw(world.raw_moments(world.start(f), ORDER), ORDER)
 
@@ -447,7 +458,7 @@ def blown_up(
 
 def transfer(record: Recorder) -> None:
     """Record how the error changes from 100 to 200 and 400 cells (mix, t = 0.3)."""
-    some = flows.flows("mix", flows.HELD_OUT, 8)
+    some = flows.flows("mix", HELD_OUT, 8)
     true = comparison.reference(some, (0.0, 0.3), 400, 100, 400)
     closure = modules()[0]
     found = []
@@ -500,6 +511,8 @@ def spectrum(record: Recorder) -> None:
 
 
 COSTS = ("cost_1d", "cost_curve")
+COURANT = 0.9
+"""Of all moment models where cost is measured, by the fastest signal of 6."""
 
 
 def cost(record: Recorder, quick: bool) -> None:
@@ -516,7 +529,7 @@ def cost(record: Recorder, quick: bool) -> None:
         at = list(range(decade, len(true.knudsen), flows.DECADES))
         some = replace(true, raw=true.raw[:, at], knudsen=true.knudsen[at])
         rows = macroscopic(some, module)
-        every = [flows.flow("mix", flows.HELD_OUT, k) for k in at]
+        every = [flows.flow("mix", HELD_OUT, k) for k in at]
         sizes = itertools.product((25, 50, 100), (10, 14, 18, 24, 36), (4.5, 6.0))
         kinetic = [kinetic_run(every, some, *size) for size in sizes]
         ours = next(row for row in rows if row["model"] == "learned")
@@ -565,15 +578,16 @@ def beats_all(one: Row, every: Sequence[Row]) -> bool:
 
 def macroscopic(some: comparison.Reference, module: Any) -> list[Row]:
     """Run Euler, Navier-Stokes, HME and Grad of several orders and the closure."""
+    run = partial(comparison.run_moments, courant=COURANT)
     runs = {
         "euler": partial(comparison.run_fluid, some, viscous=False),
-        **{f"hme{m + 1}": partial(comparison.run_moments, some, m) for m in (3, 5, 8, 11)},
-        "grad6": partial(comparison.run_moments, some, 5, grad),
-        "learned": partial(comparison.run_moments, some, ORDER, module),
+        **{f"hme{m + 1}": partial(run, some, m) for m in (3, 5, 8, 11)},
+        "grad6": partial(run, some, 5, grad),
+        "learned": partial(run, some, ORDER, module.float(), once=True),
     }
     if float(some.knudsen.max()) < 0.1:  # else its explicit steps are without number
         runs["nsf"] = partial(comparison.run_fluid, some, viscous=True)
-    return [told(name, best_of(run), some) for name, run in runs.items()]
+    return [told(name, best_of(each), some) for name, each in runs.items()]
 
 
 def told(name: str, run: comparison.Run, true: comparison.Reference) -> Row:
@@ -607,6 +621,104 @@ def kinetic_run(
         true.raw[[0, -1]], true.knudsen, (true.times[0], true.times[-1])
     )
     return told(f"kinetic {cells} x {nodes} to {limit:g}", run, ends.on(cells))
+
+
+def cost_monatomic(record: Recorder, quick: bool) -> None:
+    """Record the cost of a closure for three velocity dimensions, and Prandtl number 2/3.
+
+    Waves and mixes of every decade to t = 0.3 on a line, against Shakhov's equation with
+    the directions across reduced (Chu): the kinetic runs then hold two numbers per velocity
+    along x. As :func:`cost`; the median flow stands beside the mean.
+    """
+    module = load(WEIGHTS_3V).float()
+    closure, ratios, notes, errors = AxialClosure(module), [], [], {}
+    for decade in range(2 if quick else flows.DECADES):
+        some = [Flows(f, 1, 4 * i + decade) for f in GOALS for i in range(2)]
+        truth = [reduced(one, 200, 100, 8.0)[0] for one in some]
+        found = {
+            "hme56": [expanded(one, ORDER, None) for one in some],
+            "learned": [expanded(one, module.config.order, closure) for one in some],
+        }
+        sizes = itertools.product((25, 50, 100), (10, 14, 18, 24, 36), (4.5, 6.0))
+        for size in sizes if not quick else ((25, 10, 4.5),):
+            found[f"kinetic {size[0]} x {size[1]}"] = [reduced(one, *size) for one in some]
+        rows = {}
+        for name, runs in found.items():
+            miss = [conserved_error(a[0], b) for a, b in zip(runs, truth, strict=True)]
+            rows[name] = sum(miss) / len(miss), sum(seconds for _, seconds in runs)
+            errors.setdefault(name, []).append(rows[name][0])
+        error, seconds = rows["learned"]
+        enough = [r[1] for n, r in rows.items() if n.startswith("kin") and r[0] <= error]
+        if enough and error <= 0.2:
+            ratios.append(seconds / min(enough))
+        notes.append(
+            f"error {error:.2g} for {seconds:.2g} CPU s, HME {rows['hme56'][0]:.2g} for "
+            f"{rows['hme56'][1]:.2g}, cheapest kinetic "
+            + (f"{min(enough):.2g}" if enough else "none as good")
+        )
+    text = "four flows of each decade to t = 0.3, 100 cells; by decade: " + "; ".join(notes)
+    record(
+        "cost_1d3v",
+        max(ratios, default=math.inf),
+        "of the cheapest kinetic run with no larger error",
+        goal=1.5,
+        note=text,
+    )
+    gains = [a / b for a, b in zip(errors["learned"], errors["hme56"], strict=True)]
+    record(
+        "signal_1d3v",
+        max(gains),
+        "of HME's error",
+        note="Pr 2/3, worst decade; one training seed; by decade "
+        + ", ".join(f"{g:.2g}" for g in gains),
+    )
+
+
+def reduced(
+    some: Flows, cells: int, nodes: int, limit: float
+) -> tuple[torch.Tensor, float]:
+    """Return (density, momentum, energy) at t = 0.3 on 25 cells, and CPU seconds."""
+    world = KineticWorld(
+        grid=flows.box(cells),
+        sides=(ALL_PERIODIC,),
+        velocities=Velocities.symmetric(1, nodes, limit),
+        gas=GAS_3V,
+        knudsen=some.knudsen_numbers(flows.box(cells)),
+        model="shakhov",
+        in_place=True,
+    )
+    state = world.start(samples(some.mixture(world.grid), world.velocities.nodes, 3))
+    begun = time.process_time()
+    (end,) = world.sampled(state, (0.3,))
+    seconds = time.process_time() - begun
+    return observed(world.observe(end), flows.box(25), 3), seconds
+
+
+def expanded(
+    some: Flows, order: int, closure: Closure | None, cells: int = 100
+) -> tuple[torch.Tensor, float]:
+    """Return the same by Hermite moments."""
+    grid = flows.box(cells)
+    kn, step = some.knudsen_numbers(grid), COURANT / 6.0 / cells
+    steps = math.ceil(0.3 / step)
+    world = hermite_world(
+        grid, (ALL_PERIODIC,), GAS_3V, kn, order, 0.3 / steps, closure, limiter=koren,
+        check=False, once=closure is not None,
+    )  # fmt: skip
+    state = world.start(world.equations.mixed(*some.mixture(grid)))
+    sure, begun = PositivityFallback(world), time.process_time()
+    with torch.no_grad():
+        for _ in range(steps):
+            state = sure.step(state)
+    seconds = time.process_time() - begun
+    return observed(world.observe(state), flows.box(25), 3), seconds
+
+
+def conserved_error(found: torch.Tensor, true: torch.Tensor) -> float:
+    """Return the error by the signal of density, momentum along x and energy."""
+    found, true = (torch.cat([x[..., :2], x[..., -1:]], -1) for x in (found, true))
+    signal = true - true.mean(1, keepdim=True)
+    return float(((found - true).square().sum() / signal.square().sum()).sqrt())
 
 
 FORMS = (
@@ -768,7 +880,7 @@ def plane(record: Recorder, quick: bool) -> None:
     """
     cells, nodes, until = (16, 20, 0.1) if quick else (48, 32, 0.3)
     times = (0.0, 0.1, until) if until > 0.1 else (0.0, until)
-    some = planes.flows(flows.HELD_OUT, 4)
+    some = planes.flows(HELD_OUT, 4)
     parts = [planes.solve([one], times, 2 * cells, nodes, cells, 5) for one in some]
     raw = torch.cat(parts, 1)
     true = torch.stack([on_blocks(planes.conserved(each)) for each in raw])
@@ -845,7 +957,7 @@ def reference(record: Recorder, quick: bool) -> None:
     for family in GOALS:
         true = held_out(family).until(0.1 if quick else 1.0)
         cells, nodes = REFERENCE[family]
-        some = flows.flows(family, flows.HELD_OUT, 4)
+        some = flows.flows(family, HELD_OUT, 4)
         exact = true.moments(3)[:, :4]
         tried = [(cells // 2, nodes, 4), (cells, 4 * nodes // 3, 4)]
         miss = torch.zeros(len(true.times), 4, dtype=torch.float64)
@@ -928,7 +1040,7 @@ def shock(record: Recorder, quick: bool) -> None:
         "realizable, analytic baseline": partial(realizable, closure=geometric),
     }
     tried = {name: shock_run(some, true, cells, until, run) for name, run in rest.items()}
-    group = [load_realizable(path) for path in SHOCKED if path.exists()]
+    group = [load(path) for path in SHOCKED if path.exists()]
     ours = [
         shock_run(some, true, cells, until, runner(m)) for m in group[: 1 if quick else 3]
     ]
@@ -991,6 +1103,8 @@ def measure(quick: bool, record: Recorder) -> None:
         transfer(record)
     if record.wants(*COSTS):
         cost(record, quick)
+    if record.wants("cost_1d3v", "signal_1d3v"):
+        cost_monatomic(record, quick)
     if record.wants("transport_error"):
         transport(record)
     reference(record, quick)

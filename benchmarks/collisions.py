@@ -1,20 +1,34 @@
 """Collisions of the gas: transport against known values, DSMC against references, speed."""
 
+import json
+import math
 import time
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import torch
+from scipy.optimize import least_squares
 
 from scalebridge.engine.bench import Recorder
-from scalebridge.engine.gas.boundaries import ALL_PERIODIC, Sides, Wall
-from scalebridge.engine.gas.collisions import transport
-from scalebridge.engine.gas.collisions.molecules import hard_spheres
+from scalebridge.engine.chain.shock import ShockTube, integral_measure
+from scalebridge.engine.gas.boundaries import ALL_PERIODIC, Inflow, Sides, Wall
+from scalebridge.engine.gas.collisions import tables, transport
+from scalebridge.engine.gas.collisions.molecules import (
+    SONINE,
+    hard_spheres,
+    variable_spheres,
+)
 from scalebridge.engine.gas.collisions.pairs import Table, inverse_power, lennard_jones
 from scalebridge.engine.gas.collisions.published import PUBLISHED
 from scalebridge.engine.gas.collisions.quantum import with_quantum
 from scalebridge.engine.gas.collisions.scattering import Resolution, scatter
+from scalebridge.engine.gas.exact import shock_jump
 from scalebridge.engine.gas.grid import Grid
+from scalebridge.engine.gas.kinetic import thickness
 from scalebridge.engine.gas.kinetic.dsmc import DsmcState, DsmcWorld, Start
+from scalebridge.engine.gas.kinetic.world import KineticWorld
+from scalebridge.engine.gas.material import Gas, TransportLaw
 
 F64 = torch.float64
 UNIT = (1.66053906660e-27 * 1.380649e-23) ** 0.5 * 1e26
@@ -119,7 +133,7 @@ def _steady(world: DsmcWorld, steps: int) -> list[dict[str, torch.Tensor]]:
 
 def coefficients(record: Recorder, quick: bool) -> None:
     """Viscosity and conductivity in the middle of Couette's and Fourier's flow."""
-    steps = 800 if quick else 40_000
+    steps = 800 if quick else 24_000
     inner = slice(25, 75)
     x = _between(Wall(1.0), Wall(1.0), 1.0).grid.centers(0)[inner]
 
@@ -127,8 +141,8 @@ def coefficients(record: Recorder, quick: bool) -> None:
         at = x - x.mean()
         return float((at * values).sum() / at.square().sum())
 
-    couette = _between(Wall(1.0, (0.0, -1.0)), Wall(1.0, (0.0, 1.0)), 10_000.0)
-    fourier = _between(Wall(0.5), Wall(1.5), 10_000.0)
+    couette = _between(Wall(1.0, (0.0, -1.0)), Wall(1.0, (0.0, 1.0)), 100_000.0)
+    fourier = _between(Wall(0.5), Wall(1.5), 100_000.0)
     for name, world in (("viscosity", couette), ("conductivity", fourier)):
         found = []
         for block in _steady(world, steps):
@@ -149,6 +163,124 @@ def coefficients(record: Recorder, quick: bool) -> None:
             note=f"hard spheres at Kn 0.02, middle half; {float(values.mean()):+.4f} +- "
             f"{float(values.std()) / 8**0.5:.4f}",
         )  # fmt: skip
+
+
+OHWADA = (
+    (-5.127, 0.0215), (-3.562, 0.0681), (-2.605, 0.1302), (-1.993, 0.1910),
+    (-1.545, 0.2460), (-1.161, 0.3009), (-0.799, 0.3582), (-0.442, 0.4179),
+    (-0.087, 0.4800), (0.268, 0.5409), (0.622, 0.6006), (0.976, 0.6579),
+    (1.333, 0.7092), (1.695, 0.7558), (2.079, 0.8000), (2.528, 0.8417),
+    (3.140, 0.8871), (4.097, 0.9325), (5.662, 0.9695),
+)  # fmt: skip
+"""x in free paths of hard spheres, density from 0 ahead to 1 behind, Mach 1.59: T. Ohwada,
+Phys. Fluids A 5, 217 (1993), read off figure 14 of S. Jaiswal, A. A. Alexeenko, J. Hu, J.
+Comput. Phys. 378, 178 (2019) to 0.01 and 0.002."""
+
+OHWADA_THICKNESS = 0.1755
+"""3/2 integral (d rho/dx)^2 dx of these points, paths ``16/5 mu / (rho sqrt(2 pi T))``."""
+
+
+def ohwada(record: Recorder, quick: bool) -> None:
+    """The shock of hard spheres at Mach 1.59."""
+    speed, dense, after, hot = shock_jump(1.59, 5 / 3)
+    grid = Grid((300,), (-15.0,), (15.0,))
+    behind = (grid.centers(0) > 0).double()
+    rho = 1 + (dense - 1) * behind
+    u = torch.zeros(300, 3, dtype=F64)
+    u[:, 0] = speed / rho
+    ends = Sides(Inflow(1.0, (speed,), 1.0), Inflow(dense, (after,), hot))
+    world = DsmcWorld(
+        grid, (ends,), hard_spheres(5 * math.sqrt(2 * math.pi) / 16),
+        Start(rho, u, 1 + (hot - 1) * behind), 200.0 if quick else 10_000.0, 0.1,
+        hold=True, sample_from=1000, sample_every=4, capacity=1.2,
+        precision=torch.float32,
+    )  # fmt: skip
+    blocks = _steady(world, 400 if quick else 4000)
+    profiles = torch.stack([(b["density"][0] - 1) / (dense - 1) for b in blocks])
+    found, error = thickness.integral(profiles, grid.spacing[0])
+    record(
+        "ohwada_thickness_error", abs(found / OHWADA_THICKNESS - 1), "", goal=0.01,
+        note=f"hard spheres, Mach 1.59, integral measure {found:.4f} +- {error:.4f}",
+    )  # fmt: skip
+    x, density = torch.tensor(OHWADA, dtype=F64).T
+    own, at = profiles.mean(0).numpy(), grid.centers(0).numpy()
+    x = x.numpy() / SONINE
+
+    def off(shift: float) -> np.ndarray:
+        return np.interp(x + shift, at, own) - density.numpy()
+
+    best = least_squares(lambda p: off(p[0]), [0.0]).x[0]
+    record("ohwada_density_error", float(np.sqrt((off(best) ** 2).mean())), "", goal=0.004,
+           note="root mean square at 19 points, of the jump")  # fmt: skip
+
+
+def relaxation(record: Recorder, quick: bool) -> None:
+    """Maxwell molecules relax along the solution of Bobylev, Krook and Wu.
+
+    ``<v^4> = 15 K (2 - K)``, ``<v^6> = 105 K^2 (3 - 2 K)`` with ``K = 1 - 2/5 exp(-nu t /
+    6)``; at the start ``|v|^2 / K`` has the chi-squared distribution of 5 degrees.
+    """
+    cell = Grid((4,), (0.0,), (1.0,))
+    one = torch.ones(4, dtype=F64)
+    molecules, systems = variable_spheres(1.0, 1.0), 32
+    rate, dt = float(molecules.law[0]), 0.05
+    world = DsmcWorld(
+        cell, (ALL_PERIODIC,), molecules, Start(one, torch.zeros(4, 3, dtype=F64), one),
+        2000.0 if quick else 50_000.0, dt, sample_every=0, capacity=1.01,
+        knudsen=(1.0,) * systems,
+    )  # fmt: skip
+    rng = torch.Generator().manual_seed(7)
+    state = world.init(rng)
+    shape = state.velocities[..., 0].shape
+    square = 0.6 * torch.randn(*shape, 5, generator=rng, dtype=F64).square().sum(-1)
+    way = torch.randn(*shape, 3, generator=rng, dtype=F64)
+    v = square.sqrt()[..., None] * way / way.norm(dim=-1, keepdim=True)
+    state, worst = replace(state, velocities=v), 0.0
+    for step in range(1, 81):
+        state = world.step(state)
+        if step % 20:
+            continue
+        k = 1 - 0.4 * math.exp(-rate * dt * step / 6)
+        square = state.velocities[:, : world.expected].square().sum(-1)
+        energy = square.mean(1) / 3
+        for power, known in ((2, 15 * k * (2 - k)), (3, 105 * k * k * (3 - 2 * k))):
+            found = (square**power).mean(1) / energy**power
+            error = float(found.std()) / systems**0.5
+            worst = max(worst, abs(float(found.mean()) - known) / error)
+    record(
+        "dsmc_bkw_sigmas", worst, "", goal=3.0, better="lower",
+        note="largest departure of <v^4>, <v^6> at four times, in standard errors",
+    )  # fmt: skip
+
+
+def models(record: Recorder, quick: bool) -> None:
+    """Shakhov's and the ellipsoidal model in argon's shocks, beside particles."""
+    argon = tables.of_published("Ar", 150.0, 15_000.0)
+    gas = Gas(3, 2 / 3).following(TransportLaw.of(argon, 300.0, 2 / 3))
+    chain = json.loads((Path(__file__).parent / "results" / "chain.json").read_text())
+    for mach in (1.55, 2.0, 3.0, 5.5, 9.0):
+        truth = chain["figures"][f"argon_inverse_thickness_at_mach_{mach:g}_dsmc"]["value"]
+        for model in ("shakhov", "es"):
+            found = _marched(gas, mach, model, 500 if quick else 4000)
+            name = f"argon_{model}_over_dsmc_mach{mach:g}"
+            note = f"inverse thickness, integral measure, {found:.4f}; marched"
+            record(name, found / truth - 1, "", note=note)
+
+
+def _marched(gas: Gas, mach: float, model: str, steps: int) -> float:
+    """Return the inverse thickness of a kinetic model's shock at rest."""
+    tube = ShockTube(mach, cells=160, extent=20.0, nodes=96)
+    speed, dense, after, hot = shock_jump(mach, 5 / 3)
+    world = KineticWorld(
+        tube.grid, (Sides(Inflow(1.0, (speed,), 1.0), Inflow(dense, (after,), hot)),),
+        tube.velocities, gas, torch.tensor([5 * math.sqrt(2 * math.pi) / 16], dtype=F64),
+        model,
+    )  # fmt: skip
+    part = 0.5 * (1 + torch.tanh(0.5 * tube.grid.centers(0)))[None]
+    rho = 1 + (dense - 1) * part
+    state = world.equilibrium(rho, (speed / rho)[..., None], 1 + (hot - 1) * part)
+    seen = world.observe(world.advance(state, steps))["density"][0]
+    return float(integral_measure((seen - 1) / (dense - 1), tube.grid.spacing[0]))
 
 
 def _box(per_cell: float, cells: int = 100) -> DsmcWorld:
@@ -202,5 +334,11 @@ def measure(quick: bool, record: Recorder) -> None:
             noble(record, name)
     if record.wants("dsmc_viscosity_error", "dsmc_conductivity_error"):
         coefficients(record, quick)
+    if record.wants("ohwada_thickness_error", "ohwada_density_error"):
+        ohwada(record, quick)
+    if record.wants("dsmc_bkw_sigmas"):
+        relaxation(record, quick)
+    if record.wants("argon_es_over_dsmc_mach2"):
+        models(record, quick)
     if record.wants("energy_drift", "momentum_drift", "dsmc_ns_small_f64"):
         speed(record, quick)

@@ -24,6 +24,7 @@ sys.path.append(str(Path(__file__).resolve().parent))
 import channels
 import muscl_hancock
 import setups
+import solids
 
 Arrays = Mapping[str, Any]
 TORO = {1: 0.0070, 2: 0.0110, 3: 0.089, 4: 0.022, 5: 0.037}
@@ -197,3 +198,6 @@ def measure(quick: bool, record) -> None:
     channels.poiseuille(run, record)
     channels.between(run, record, "couette", 0.1)
     channels.between(run, record, "fourier", 0.1)
+    solids.order(run, record)
+    solids.shocks(run, record)
+    solids.cylinder(run, record)

@@ -298,7 +298,7 @@ def measure(quick: bool, record: Recorder) -> None:
     learn_runs.measure(record)
     if record.wants("silicon_curve_mean_error", "silicon_curve_worst_error"):
         measure_silicon(record, quick)
-    if record.wants("closure_labels_vs_random"):
+    if record.wants("closure_curve_labels_vs_random"):
         learn_closure.measure(record, quick)
 
 

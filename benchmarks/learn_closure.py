@@ -20,8 +20,9 @@ import torch
 
 from scalebridge.engine import scenario
 from scalebridge.engine.bench import Recorder
+from scalebridge.engine.gas.flows import HELD_OUT
+from scalebridge.engine.gas.flows.lines import DECADES
 from scalebridge.engine.learn.closures import FlowLabel, FlowSample, flux_errors
-from scalebridge.engine.learn.explorers.flows import DECADES, HELD_OUT
 from scalebridge.engine.learn.labelers.kinetic import KineticLabeler
 from scalebridge.engine.learn.selection import Batch
 from scalebridge.engine.protocols import Outcome
@@ -123,7 +124,7 @@ def measure(record: Recorder, quick: bool) -> None:
     if not CURVES.complete(closure, ARMS, SEEDS, quick):
         return
     record_ratio(
-        record, "closure_labels_vs_random", CURVES.known(), "random", TARGET,
+        record, "closure_curve_labels_vs_random", CURVES.known(), "random", TARGET,
         "of the scaled closing moment",
     )  # fmt: skip
 

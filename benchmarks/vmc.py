@@ -24,6 +24,8 @@ HERE = Path(__file__).resolve().parent
 SCENARIOS = HERE.parent / "scenarios"
 PEERS = Path(os.environ.get("SCALEBRIDGE_PEERS", HERE / "peers"))
 """Virtual environments ``ferminet`` and ``netket``, each with that package."""
+BEFORE = os.environ.get("SCALEBRIDGE_BEFORE")
+"""A checkout of an earlier commit with its ``.venv``, measured beside this one."""
 
 GEOMETRIES: dict[str, tuple[list[str], list[list[float]]]] = {
     "H2": (["H", "H"], [[0.0, 0.0, 0.0], [0.0, 0.0, 1.4]]),
@@ -61,14 +63,16 @@ RACES: dict[str, tuple[str, str, Any, Sequence[float], str, float]] = {
 """Figure -> peer, lattice or not, system, levels, their unit, limit of CPU seconds."""
 
 
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "SCALEBRIDGE_THREADS"), "1"
+)
+
+
 def _alone(function: Callable[..., Any], *arguments: Any) -> Any:
     """Run in a fresh process with one thread, so that the CPU clock starts at zero."""
-    one = {
-        name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "SCALEBRIDGE_THREADS")
-    }
     answer = subprocess.run(
         [sys.executable, __file__, function.__name__, json.dumps(arguments)],
-        env={**os.environ, **one},
+        env={**os.environ, **ONE_THREAD},
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -104,8 +108,11 @@ STARTS = ("H2", "LiH", "Be", "H3+", "N2", "H2O")
 """Molecules whose energy before the first step is measured."""
 
 
-def _measure_start(name: str, sigma: float = 1e-3) -> dict[str, Any]:
-    """Energy before the first step above Hartree-Fock, until its error is ``sigma``."""
+def _measure_start(name: str, sigma: float = 1e-3, seconds: float = 40.0) -> dict[str, Any]:
+    """Energy before the first step above Hartree-Fock, until its error is ``sigma``.
+
+    At most ``seconds`` of CPU time are spent; the error reached is part of the answer.
+    """
     from scalebridge.engine import runtime
     from scalebridge.engine.vmc.evaluate import evaluate
     from scalebridge.engine.vmc.hartree_fock import BASIS, hartree_fock
@@ -117,7 +124,11 @@ def _measure_start(name: str, sigma: float = 1e-3) -> dict[str, Any]:
     # the chain is as long as the error before the first step asks for, with a margin
     short = float(state.start[1]) / sigma
     sweeps = max(64, int(1.5 * 25 * short**2))
-    result = evaluate(problem, state.walkers, state.width, runtime.generator(3), sweeps)
+    rng = runtime.generator(3)
+    begun = time.process_time()
+    problem.local_energy(problem.sweep(state.walkers, state.width, rng).walkers)
+    sweeps = max(16, min(sweeps, int(seconds / (time.process_time() - begun))))
+    result = evaluate(problem, state.walkers, state.width, rng, sweeps)
     above = result.energy - hartree_fock(problem.hamiltonian, BASIS).energy
     return {
         "above": 1e3 * above,
@@ -141,7 +152,8 @@ def _starts(quick: bool, record: Any) -> None:
         better="lower",
         spread=(worst["above"] - worst["sigma"], worst["above"] + worst["sigma"]),
         note=f"no step of optimisation, above Hartree-Fock in {worst['basis']}; negative: "
-        "below it, by the pair factor; "
+        "below it, by the pair factor; 40 s of one core each, so that errors above 1 mHa "
+        "are those of larger molecules; "
         + "; ".join(f"{n} {f['above']:.1f}({f['sigma']:.1f})" for n, f in found.items()),
     )
 
@@ -366,19 +378,53 @@ def _measure_iteration(name: str) -> dict[str, float]:
     return {part: 1e3 * _best_seconds(function) for part, function in parts.items()}
 
 
+def _iteration_before(name: str) -> dict[str, float]:
+    """Return :func:`_measure_iteration` of the earlier checkout."""
+    assert BEFORE is not None
+    root = Path(BEFORE)
+    script = str(root / "benchmarks" / "vmc.py")
+    answer = subprocess.run(
+        [root / ".venv/bin/python", script, "_measure_iteration", json.dumps([name])],
+        cwd=root,
+        env={**os.environ, **ONE_THREAD},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return json.loads(answer.stdout.splitlines()[-1])
+
+
+def _commit(root: str) -> str:
+    words = ["git", "-C", root, "rev-parse", "--short", "HEAD"]
+    return subprocess.run(words, capture_output=True, text=True).stdout.strip()
+
+
 def _iteration(record: Any) -> None:
+    """Milliseconds of a step; with an earlier checkout in turns, the best of two each."""
     for name in ("He", "LiH", "Be"):
         figure = f"{name.lower()}_iteration_ms"
         if not record.wants(figure):
             continue
-        found = _alone(_measure_iteration, name)
+        ours, theirs = [], []
+        for _ in range(2 if BEFORE else 1):
+            ours.append(_alone(_measure_iteration, name))
+            if BEFORE:
+                theirs.append(_iteration_before(name))
+        found = min(ours, key=lambda each: each["step"])
+        beside, goal = "", None
+        if BEFORE:
+            old = min(each["step"] for each in theirs)
+            goal = 0.5 * old
+            beside = f"; in turns with commit {_commit(BEFORE)}: {old:.0f}"
         record(
             figure,
             found.pop("step"),
             "ms",
+            goal=goal,
             better="lower",
             note="512 walkers, one core, CPU time; of it "
-            + ", ".join(f"{part} {value:.0f}" for part, value in found.items()),
+            + ", ".join(f"{part} {value:.0f}" for part, value in found.items())
+            + beside,
         )
 
 

@@ -12,8 +12,8 @@ from ..engine import runtime
 from ..engine.audit.certificate import write_certificate, write_group
 from ..engine.audit.certify import Horizons, certify_horizons
 from ..engine.gas.equations.line import primitive
+from ..engine.gas.flows import lines as flows
 from ..engine.learn import comparison
-from ..engine.learn.explorers import flows
 from ..engine.learn.trainers import closure as training
 from ..engine.protocols import Check, Figure, Job, Outcome
 from ..engine.run import Reporter

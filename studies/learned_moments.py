@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..engine import runtime
-from ..engine.learn.explorers import flows
-from ..engine.learn.explorers.flows import sample_times
+from ..engine.gas.flows import lines as flows
+from ..engine.gas.flows.lines import sample_times
 from ..engine.learn.trainers import autoencoder as training
 from ..engine.protocols import Check, Figure, Job, Outcome
 from ..engine.run import Reporter

@@ -102,8 +102,8 @@ _AFTER = "start=8,every=4"
 _WALKERS = ("sampling.walkers=32", "sampling.burn_in=2", "evaluation.sweeps=10")
 _PLANE = ("time.frames=2", "grid.cells=[16,16]")
 _SMALL_CLOSURE = (
-    "flows=4", "times=[0.01,0.02]", "cells=20", "refinement=1", "velocities=36",
-    "models.0.members=['models/closure_local_0.safetensors']",
+    "initial.count=4", "grid.cells=[20]", "model.refine=1", "model.nodes=[36]",
+    "time.end=0.02", "time.frames=2", "time.compared=[0.01,0.02]",
 )  # fmt: skip
 _TINY_MODEL = (
     "model.channels=4", "model.axis=2", "model.products=2", "model.fitting=[8]",
@@ -156,7 +156,10 @@ SHORT: dict[str, Shortened] = {
         ),
     ),
     "closure_2d": Shortened(
-        ("flows=2", "times=[0.01,0.02]", "cells=8", "velocities=16"),
+        (
+            "initial.count=2", "grid.cells=[8,8]", "model.nodes=[16,16]", "time.end=0.02",
+            "time.frames=2", "time.compared=[0.01,0.02]",
+        ),
     ),
     "closure_in_the_loop": Shortened(
         (
@@ -288,7 +291,7 @@ SHORT: dict[str, Shortened] = {
     "relaxation_bkw": Shortened(("model.nodes=32", "time.end=1.0", "time.frames=5")),
     "riemann_2d": Shortened((*_PLANE, "time.end=0.1")),
     "shock_mach5p5": Shortened(
-        ("cells=40", "halvings=0", "time=1.0", "velocities=48"),
+        ("grid.cells=[40]", "model.nodes=[48]", "time.end=0.05", "time.frames=1"),
     ),
     "shock_sensitivity": Shortened(
         ("cells=24", "nodes=24", "extent=10.0", "settling=100"),
@@ -335,6 +338,15 @@ SHORT: dict[str, Shortened] = {
     "blast": Shortened((*_TUBE, "time.end=0.004", "compare=[]")),
     "sedov_2d": Shortened(("grid.cells=[24,24]", "time.end=0.1", "time.frames=2")),
     "sedov_3d": Shortened(("grid.cells=[12,12,12]", "time.end=0.05", "time.frames=2")),
+    "bow_shock": Shortened(("grid.cells=[24,32]", "time.end=0.1", "time.frames=2")),
+    "oblique_shock": Shortened(("grid.cells=[24,16]", "time.end=0.1", "time.frames=2")),
+    "sphere": Shortened(("grid.cells=[16,8,8]", "time.end=0.1", "time.frames=2")),
+    **{
+        f"cylinder_{part}": Shortened(
+            (f"grid.cells={cells}", "model.nodes=[24,16]", "time.end=0.02", "time.frames=2")
+        )
+        for part, cells in (("free", "[16,8]"), ("rarefied", "[18,12]"))
+    },
     "noh": Shortened(("grid.cells=[24,24]", "time.end=0.6", "time.frames=2")),
     "hydrostatic": Shortened(
         ("grid.cells=[12]", "model.nodes=[24]", "time.end=0.1", "time.frames=2")

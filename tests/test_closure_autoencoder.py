@@ -9,9 +9,9 @@ import torch
 
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.gas.equations.line import conserved, from_raw
+from scalebridge.engine.gas.flows import lines as flows
 from scalebridge.engine.jobs import assemble
 from scalebridge.engine.learn import comparison
-from scalebridge.engine.learn.explorers import flows
 from scalebridge.engine.learn.trainers import autoencoder as training
 from scalebridge.engine.learn.trainers.closure import relative_error
 from scalebridge.engine.run import Reporter

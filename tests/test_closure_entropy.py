@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from scalebridge.engine import runtime
+from scalebridge.engine.gas.flows import lines as flows
 from scalebridge.engine.learn import comparison
-from scalebridge.engine.learn.explorers import flows
 from scalebridge.engine.learn.trainers import entropy as training
 from scalebridge.engine.learn.trainers import recurrence
 from scalebridge.engine.learn.trainers.closure import relative_error

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from moment_matrices import absolute, apply
 
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC, Sides, Wall
 from scalebridge.engine.gas.closures.ensemble import ClosureEnsemble
@@ -214,7 +215,7 @@ def matrix_of(w: torch.Tensor, share: float = 0.0) -> torch.Tensor:
     b = hermite.basis(order, 1, w.dtype, cpu)
     points = w[None, :, None].expand(1, -1, order + 1)
     unit = torch.eye(order + 1, dtype=w.dtype)[None]
-    found = hermite.apply(b, points, unit, 0)[0]
+    found = apply(b, points, unit, 0)[0]
     some = hermite.edge(order, 1, 0, w.dtype, cpu)
     left_out = hermite.dropped(b, some, hermite.coefficients(b, points), unit)
     found[-1] += share * left_out[0, 0]
@@ -242,7 +243,7 @@ def test_upwind_dissipation_is_the_matrix_modulus(order):
     modulus = vectors @ torch.diag_embed(values.abs() + 0j) @ torch.linalg.inv(vectors)
     b = hermite.basis(order, 1, w.dtype, w.device)
     points = w[..., None]
-    found = hermite.absolute(b, points, d, 0, 1e-9)
+    found = absolute(b, points, d, 0, 1e-9)
     torch.testing.assert_close(found, modulus.real @ d, rtol=1e-8, atol=1e-10)
     f = hermite.coefficients(b, points)
     frozen = hermite.to_frozen(b, points, f, d)

@@ -11,12 +11,12 @@ from scalebridge.engine import runtime
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC
 from scalebridge.engine.gas.equations.hermite import hermite_world
+from scalebridge.engine.gas.flows import fronts
 from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.material import Gas
 from scalebridge.engine.gas.scheme.finite_volume import koren, van_leer
 from scalebridge.engine.jobs.closure import assemble
 from scalebridge.engine.learn import linear_response
-from scalebridge.engine.learn.explorers import fronts
 from scalebridge.engine.learn.trainers import closure as training
 from scalebridge.engine.run import Reporter
 from scalebridge.engine.rundir import RunFolder

@@ -31,6 +31,7 @@ from scalebridge.engine.gas.equations.hermite import hermite_world
 from scalebridge.engine.gas.equations.recurrence import recurrence_world
 from scalebridge.engine.gas.equations.state_equation import StiffenedGas
 from scalebridge.engine.gas.grid import Grid
+from scalebridge.engine.gas.initial.base import Start
 from scalebridge.engine.gas.kinetic import steady
 from scalebridge.engine.gas.kinetic.boltzmann import Boltzmann
 from scalebridge.engine.gas.kinetic.differentiable import LineKinetics
@@ -42,6 +43,8 @@ from scalebridge.engine.gas.material import Gas
 from scalebridge.engine.gas.observe import positivity_guard
 from scalebridge.engine.gas.scheme.finite_volume import MomentWorld
 from scalebridge.engine.gas.scheme.positivity import PositivityFallback
+from scalebridge.engine.gas.shapes import Ball
+from scalebridge.engine.gas.solids import Solid, body_of
 from scalebridge.engine.jobs import assemble
 from scalebridge.engine.kernels.noise import k_normals
 from scalebridge.engine.md import adjoint
@@ -216,6 +219,11 @@ WALLS = Sides(Wall(1.0), Wall(1.1, (0.0, 0.1, 0.0), 0.8))
 FLAT_WALLS = Sides(Wall(1.0), Wall(1.1, (0.0,), 0.8))
 RESERVOIRS = Sides(Inflow(1.0, (0.1,), 1.0), Open())
 KN = torch.tensor([0.1, 1.0], dtype=F64)
+REST = Start(torch.ones(12, 8), torch.zeros(12, 8, 3), torch.ones(12, 8))
+DISC = body_of(
+    [Solid("disc", Ball((0.5, 0.5), 0.2), Wall(1.1, (), 0.6))], PLANE,
+    (OPEN, ALL_PERIODIC), REST,
+)  # fmt: skip
 
 
 def fluid(grid: Grid, sides: Sides, **more: Any) -> Callable[[Device], World]:
@@ -404,7 +412,9 @@ GAS = {
     ),
     "nsf 1d, walls": fluid(LINE, FLAT_WALLS, knudsen=KN / 100),
     "nsf 2d rkl2, walls": fluid(PLANE, WALLS, knudsen=KN / 100, viscous_stages=3),
+    "nsf 2d, solid": fluid(PLANE, WALLS, knudsen=KN / 100, body=DISC),
     "bgk 1d, walls": kinetic(LINE, FLAT_WALLS),
+    "bgk 2d, solid": kinetic(PLANE, ALL_PERIODIC, body=DISC),
     "bgk 2d, periodic": kinetic(PLANE, ALL_PERIODIC),
     "es-bgk 1d, periodic": kinetic(LINE, ALL_PERIODIC, model="es"),
     "shakhov 1d, reservoirs": kinetic(LINE, RESERVOIRS, model="shakhov"),

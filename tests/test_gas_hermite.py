@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from moment_matrices import apply
 
 from scalebridge.engine.errors import GuardError, InputError
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC, Open, Sides, Wall
@@ -60,7 +61,7 @@ def full_matrix(w, order, share):
     b = hermite.basis(order, 1, F64, torch.device("cpu"))
     points = w[None, :, None].expand(1, -1, order + 1)
     eye = torch.eye(order + 1, dtype=F64)[None]
-    matrix = hermite.apply(b, points, eye, 0)[0]
+    matrix = apply(b, points, eye, 0)[0]
     some = hermite.edge(order, 1, 0, F64, torch.device("cpu"))
     left_out = hermite.dropped(b, some, hermite.coefficients(b, points), eye)[0, 0]
     matrix[-1] += share * left_out

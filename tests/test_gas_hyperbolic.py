@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from moment_matrices import absolute, apply
 
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC, Open, Sides, Wall
@@ -34,9 +35,7 @@ def matrix(basis, w, direction):
     """A(w).n by columns."""
     count = w.shape[1]
     eye, points = torch.eye(count, dtype=F64)[None], w.expand(1, count, count)
-    return sum(
-        n * hermite.apply(basis, points, eye, axis)[0] for axis, n in enumerate(direction)
-    )
+    return sum(n * apply(basis, points, eye, axis)[0] for axis, n in enumerate(direction))
 
 
 def grad_matrix(order, axes, w, direction):
@@ -77,10 +76,10 @@ def test_upwinding_is_the_absolute_value_of_the_matrix(axis):
     w = random_state(basis, 0.1, 5)
     w[:, basis.low[1 + axis]] = 9.0  # all waves go one way: |A| = A
     d = torch.randn(w.shape, generator=torch.Generator().manual_seed(1), dtype=F64)
-    found, along = (f(basis, w, d, axis) for f in (hermite.absolute, hermite.apply))
+    found, along = (f(basis, w, d, axis) for f in (absolute, apply))
     assert torch.allclose(found, along, atol=1e-12)
     w[:, basis.low[1 + axis]] = -9.0
-    found, along = (f(basis, w, d, axis) for f in (hermite.absolute, hermite.apply))
+    found, along = (f(basis, w, d, axis) for f in (absolute, apply))
     assert torch.allclose(found, -along, atol=1e-12)
 
 

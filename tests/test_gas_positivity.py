@@ -7,10 +7,10 @@ import torch
 
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC, Open, Sides
 from scalebridge.engine.gas.equations.hermite import hermite_world
+from scalebridge.engine.gas.flows import lines as flows
 from scalebridge.engine.gas.material import Gas
 from scalebridge.engine.gas.scheme.finite_volume import koren
 from scalebridge.engine.gas.scheme.positivity import PositivityFallback
-from scalebridge.engine.learn.explorers import flows
 
 CELLS, STEP = 50, 0.001
 KNUDSEN = torch.tensor([1e-3, 10.0], dtype=torch.float64)

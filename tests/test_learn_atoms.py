@@ -398,6 +398,10 @@ def test_random_labels_fall_in_every_stratum_and_by_weight():
     assert 0 in rows and len(set(rows)) == len(rows)
     assert sum(row < 50 for row in rows) == 12  # asked to be measured
     assert {50, 51, 52} <= set(rows)  # all there are
+    weight[10:50] = 0.0  # extremes of walks: worst frames, which no draw may mistake
+    seen = Seen(none, ~none, stratum, weight, {0: 12})
+    rows = list(Batch(20, 0.1)(seen, features, lambda: torch.zeros(0, 1), rng()))
+    assert not set(rows) & set(range(10, 50))
 
 
 def history(*errors: tuple[float, ...], unreached: float = 0.0) -> list[Round]:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -269,6 +270,29 @@ def test_no_shell_reads_a_command(tmp_path, allowed):
     with pytest.raises(LabelError):
         labeler.label(copper())
     assert not (tmp_path / "started").exists()
+
+
+@pytest.mark.slow
+def test_density_functional_theory_labels_through_a_command(tmp_path, allowed):
+    """GPAW in an interpreter of its own, as the benchmark's scenario has it."""
+    file = Path(__file__).resolve().parent.parent / "benchmarks" / "silicon_dft.toml"
+    checked, _ = scenario.load(str(file), [])
+    labeler = checked.labeler
+    python = [labeler.command[0], "-c", "import gpaw"]
+    if subprocess.run(python, capture_output=True, check=False).returncode:
+        pytest.skip(f"{labeler.command[0]} has no gpaw")
+    cell = bulk("Si", a=5.47)
+    cell.rattle(0.05, seed=1)
+    sample = Configuration.of(cell, "diamond")
+    store = store_in(tmp_path, labeler)
+    compute(store, labeler, sample)
+    label = store.get(store.key(sample)).label
+    # plane waves are the same everywhere: nothing pulls the whole crystal
+    assert float(label.forces.sum(0).abs().max()) < 0.05
+    apart = cell.positions[1] - cell.positions[0] - 5.47 / 4
+    # back to where the crystal is symmetric
+    assert float(label.forces[1].numpy() @ apart) < 0
+    assert (tmp_path / "calculations" / store.key(sample) / "gpaw.txt").exists()
 
 
 # -- time limits, batch systems ------------------------------------------------------------

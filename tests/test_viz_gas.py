@@ -186,7 +186,7 @@ def test_no_text_is_cut_off_at_the_border():
 
 
 CLOSURE = {
-    "kind": "closure", "title": "Waves", "times": [0.1, 1.0], "pictured": 1,
+    "kind": "gas", "title": "Waves", "time": {"end": 1.0, "compared": [0.1, 1.0]},
 }  # fmt: skip
 MODELS = ("kinetic", "euler", "hme", "learned")
 
@@ -195,7 +195,7 @@ MODELS = ("kinetic", "euler", "hme", "learned")
 def closure(tmp_path):
     rng = np.random.default_rng(2)
     with create(tmp_path / "run", CLOSURE) as folder:
-        store = folder.store
+        store = folder.store.require_group("errors")
         x = store.create_array("x", data=np.linspace(-0.5, 0.5, 16))
         x.attrs.update({"unit": "L", "long_name": "position"})
         knudsen = store.create_array("knudsen", data=np.logspace(-3, 1, 4))
@@ -218,26 +218,26 @@ def closure(tmp_path):
 
 
 def test_closures_are_compared_under_their_names(closure):
-    group = closure.groups()[""]
-    panels = gas.closure_panels(group, CLOSURE["times"], 1)
+    group = closure.groups()["errors"]
+    panels = gas.closure_panels(group, CLOSURE["time"]["compared"], 1)
     assert [panel.title for panel in panels] == ["t = 0.1", "t = 1"]
     assert panels[0].x == "position [L]"
     assert panels[0].y == "density [ρ₀]"
     assert [c.label for c in panels[0].curves] == [names.model(name) for name in MODELS]
-    errors = gas.closure_errors(group, CLOSURE["times"])
+    errors = gas.closure_errors(group, CLOSURE["time"]["compared"])
     assert errors[0].x == "Knudsen number"
     assert np.allclose(errors[0].curves[0].x, np.logspace(-3, 1, 4))
 
 
 def test_a_knudsen_number_that_varies_in_space_is_drawn(tmp_path):
     with create(tmp_path / "run", CLOSURE) as folder:
-        store = folder.store
+        store = folder.store.require_group("errors")
         store.create_array("x", data=np.linspace(-0.5, 0.5, 16))
         store.create_array("knudsen", data=np.ones((3, 1)) * np.logspace(-3, 1, 16))
         store.create_array("profile_kinetic", data=np.ones((3, 1, 16, 3)))
         store.create_array("errors_hme", data=np.ones((1, 3, 3)))
-    group = Record(tmp_path / "run").groups()[""]
-    panels = gas.closure_panels(group, CLOSURE["times"], 1)
+    group = Record(tmp_path / "run").groups()["errors"]
+    panels = gas.closure_panels(group, CLOSURE["time"]["compared"], 1)
     assert panels[-1].y == "knudsen"
     assert panels[-1].scale == "log"
     assert gas.closure_errors(group)[0].x == "flow"
@@ -252,7 +252,7 @@ def test_results_of_many_models_are_one_table(closure):
     assert table[1].count("<tr>") == 5  # two times of two results, and the head
     assert table[1].count("note of median") == 1
     assert "worst_decade" not in page
-    assert "Knudsen number 0.0215" in page
+    assert "Knudsen number 0.464" in page
     assert "the closure stayed near the states" in page
 
 

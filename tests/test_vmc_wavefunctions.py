@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from scalebridge.engine.vmc.parameters import Flat
+from scalebridge.engine.vmc.scores import layout, write_scores
 from scalebridge.models.wavefunctions import jet
 from scalebridge.models.wavefunctions.determinant import DeterminantNet
 
@@ -192,3 +194,38 @@ def test_a_walker_on_a_node_is_lost_alone() -> None:
     found = jet.log_determinants(jet.Jet(slots))[1].laplacian
     assert found.isnan().tolist() == [False, True, False]
     torch.testing.assert_close(found[[0, 2]], whole[[0, 2]])
+
+
+def test_adding_a_local_jet_is_adding_its_spread() -> None:
+    rng = torch.Generator().manual_seed(4)
+    local = jet.Jet(torch.randn(5, 6, 4, 7, generator=rng))
+    whole = torch.randn(14, 6, 4, 7, generator=rng)
+    wanted = jet.add(jet.Jet(whole), jet.spread(local)).slots
+    assert torch.equal(jet.add_local(jet.Jet(whole.clone()), local).slots, wanted)
+
+
+class Reused(nn.Module):
+    """One weight in four products: a part of it, all of it, that again, transposed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        rng = torch.Generator().manual_seed(2)
+        self.weight = nn.Parameter(torch.randn(3, 3, generator=rng).double())
+        self.unused = nn.Parameter(torch.ones(2).double())
+
+    def forward(self, r: Tensor) -> tuple[Tensor, Tensor]:
+        h = torch.tanh(r[..., :2] @ self.weight[:2])
+        h = torch.tanh(h @ self.weight) + torch.tanh(r @ self.weight)
+        log = torch.tanh(h @ self.weight.T).sum((1, 2))
+        return torch.ones_like(log), log
+
+
+def test_scores_of_a_weight_that_enters_several_times() -> None:
+    flat = Flat(Reused())
+    walkers = torch.randn(5, 2, 3, generator=torch.Generator().manual_seed(3)).double()
+    found = walkers.new_full((5, flat.size), torch.nan)
+    write_scores(flat, layout(flat, walkers[:1]), walkers, found)
+    for number, one in enumerate(walkers):
+        (wanted,) = torch.autograd.grad(flat.module(one[None])[1], flat.module.weight)
+        torch.testing.assert_close(found[number, :9], wanted.flatten())
+    assert not found[:, 9:].any()

@@ -136,6 +136,19 @@ _XYZ = (
     ("a stress of five numbers", "energy=-32.0", 'energy=-32.0 virial="1 2 3 4 5"',
      "9-long"),
     ("charges nobody reads", "forces:R:3", "forces:R:2:initial_charges:R:1", "forces"),
+    ("pbc in words", 'pbc="T T T"', 'pbc="yes yes yes"', "three of T and F"),
+    ("pbc of two axes", 'pbc="T T T"', 'pbc="T T"', "three of T and F"),
+    ("energy true", "energy=-32.0", "energy=T", "true and false are no numbers"),
+    ("energy in hartree", "energy=-32.0", "energy=-32.0 energy_unit=hartree",
+     "energy_unit is hartree"),
+    ("lengths in bohr", "energy=-32.0", "energy=-32.0 units=bohr", "units is bohr"),
+    ("a frame that did not converge", "energy=-32.0", "energy=-32.0 scf_converged=F",
+     "1 frames (first: 0) that the file says have not converged"),
+    ("a total charge nobody reads", "energy=-32.0", "energy=-32.0 charge=2",
+     "charge: not labels"),
+    ("a weight nobody reads", "energy=-32.0", "energy=-32.0 config_weight=0",
+     "config_weight: not labels"),
+    ("deuterium", "Si  ", "D   ", "is no element"),
 )  # fmt: skip
 
 
@@ -154,6 +167,17 @@ def _rows(place: Path, change: Callable[[list[str]], list[str]]) -> str:
     lines = path.read_text().splitlines()
     path.write_text("\n".join(change(lines)) + "\n")
     return read_labels(path)
+
+
+def _contradicted(lines: list[str]) -> list[str]:
+    """The atomic number of oxygen at every atom of silicon, but the first."""
+    header = lines[1].replace("forces:R:3", "forces:R:3:Z:I:1")
+    return [lines[0], header, f"{lines[2]} 14", *(f"{row} 8" for row in lines[3:10])]
+
+
+def _no_cell(lines: list[str]) -> list[str]:
+    header = f'{lines[1][lines[1].index("Properties") :]} stress="1 0 0 0 1 0 0 0 1"'
+    return [lines[0], header.replace("T T T", "F F F"), *lines[2:10]]
 
 
 def _long(lines: list[str]) -> list[str]:
@@ -422,6 +446,10 @@ _TRAINING: tuple[tuple[str, Callable[[], list[Atoms]], dict[str, Any], str], ...
      "every energy is exactly 0"),
     ("forces of zero", lambda: _relabelled(_crystals(), forces=np.zeros((8, 3))), {},
      "every force is exactly 0"),
+    ("virials of zero", lambda: _relabelled(_crystals(), stress=np.zeros(6)),
+     {"loss": _VIRIAL}, "every virial is exactly 0"),
+    ("a net force", lambda: _relabelled(_crystals(), forces=np.ones((8, 3))), {},
+     "the forces of 6 frames do not sum to zero (largest: 13.9"),
     ("two labels for one structure", _contrary, {}, "different labels"),
     ("a frame twice", lambda: _crystals() + _crystals(1), {}, "frame"),
     ("atoms on one spot", lambda: [*_crystals(2), _pair(1e-5)], {}, "one spot"),
@@ -487,7 +515,8 @@ def every() -> Iterator[Wrong]:
         yield Wrong(f"xyz: {name}", lambda p, a=old, b=new: _xyz(p, a, b), said)
     changes = (
         (_long, "columns"), (_absurd, "absurd"), (_swallowed, "ends before"),
-        (_two_energies, "energy_key"),
+        (_two_energies, "energy_key"), (_contradicted, "line 4: Si has Z = 8"),
+        (_no_cell, "the stress of 1 frames, which have no cell"),
     )  # fmt: skip
     for change, said in changes:
         yield Wrong(f"xyz: {change.__name__}", lambda p, c=change: _rows(p, c), said)

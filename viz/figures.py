@@ -44,6 +44,12 @@ def run_pictures(record: Record) -> Iterator[Attempt]:
     if about.startswith("closure") and "" in groups:
         shown |= {""}
         yield from _closure_pictures(record, groups[""])
+    for name in ("errors", "small_waves"):
+        if record.scenario.get("kind") == "gas" and name in groups:
+            shown |= {name}
+            yield from _closure_pictures(record, groups[name])
+    if "fields" in groups and "errors" in groups:
+        shown |= {name for name in groups if name.startswith(gas.BESIDE)}
     scan = groups.get("energies") if scanned else None
     if scan is not None:
         shown |= {"energies"}
@@ -120,12 +126,13 @@ _GAS_UNITS = (
 
 
 def _closure_pictures(record: Record, group: Group) -> Iterator[Attempt]:
-    times = record.scenario.get("times") or ()
+    time = record.scenario.get("time") or {}
+    times = time.get("compared") or ()
     truth = "Black: the kinetic equation, which the others should follow."
-    pictured = int(record.scenario.get("pictured") or 0)
+    knudsen = group.columns.get("knudsen")
+    pictured = min(gas.PICTURED, knudsen.shape[0] - 1) if knudsen is not None else 0
     found = gas.closure_panels(group, times, pictured)
     if found:
-        knudsen = group.columns.get("knudsen")
         which = f"Flow {pictured + 1}"
         if knudsen is not None and len(knudsen.shape) == 1:
             which += f", Knudsen number {float(knudsen.values[pictured]):.3g}"
@@ -164,13 +171,6 @@ def _closure_pictures(record: Record, group: Group) -> Iterator[Attempt]:
         yield (
             "Small waves",
             lambda: _page(waves, "Dispersion and damping of small waves", caption),
-        )
-    shocks = gas.shock_panels(group)
-    if shocks:
-        finest = "Moment models on their finest grids. "
-        yield (
-            "Shock",
-            lambda: _page(shocks, "The inside of the shock", finest + truth, height=3.4),
         )
 
 

@@ -16,6 +16,9 @@ MAX_PANELS = 6
 BESIDE = "compare/"
 """Prefix of the groups of the compared models."""
 
+PICTURED = 2
+"""System of a comparison in time whose profiles are kept, or the last one."""
+
 _REFERENCES = (
     ("_exact", "exact (Euler)", style.ORANGE),
     ("_free_exact", "exact (free flight)", style.GREEN),
@@ -46,7 +49,7 @@ def knudsen_panels(record: Record, groups: Mapping[str, Group]) -> list[plots.Pl
             continue
         shown = fields.take(column, layout)
         # A stress that is the same everywhere is a result, a density is none.
-        if not np.any(shown) if name == "stress" else _flat(shown):
+        if np.all(np.abs(shown) < 1e-12) if name == "stress" else _flat(shown):
             continue
         plot = fields.profile(group, column, layout)
         own = [c for c in plot.curves if c.label != "start"]
@@ -310,25 +313,6 @@ def closure_waves(group: Group) -> list[plots.Plot]:
         curves = [_curve(c.values[:, 0], c.values[:, row], name) for name, c in found]
         panels.append(plots.Plot(curves, "wave number x relaxation time", title))
     return panels if found else []
-
-
-def shock_panels(group: Group) -> list[plots.Plot]:
-    """Return density and temperature through a shock: ``profile_MODEL [3, points]``."""
-    found = [
-        c for c in _models(group, "profile_") if len(c[1].shape) == 2 and c[1].shape[0] == 3
-    ]
-    finest = {name.rsplit("_", 1)[0]: (name, column) for name, column in found}
-    panels = []
-    for row, what in ((1, "density"), (2, "temperature")):
-        curves = []
-        for short, (_, column) in finest.items():
-            table = column.values
-            near = np.abs(table[0]) < 12.0
-            curves.append(_curve(table[0][near], table[row][near], short))
-        panels.append(
-            plots.Plot(curves, "x [free paths ahead]", f"{what}, from 0 ahead to 1 behind")
-        )
-    return panels if finest else []
 
 
 def _models(group: Group, start: str) -> list[tuple[str, Column]]:

@@ -390,7 +390,9 @@ class Chain:
         mu = gas.coefficients(kelvin).viscosity.detach().log()
         omega = float((mu[1] - mu[0]) / ends.double().log()[1])
         prandtl = float(self._law(gas, mach)[1].detach())
-        x, rho, _, t = shock_structure(mach, KNUDSEN, omega, prandtl)
+        x, rho, _, t = shock_structure(
+            mach, lambda t: KNUDSEN * t**omega, lambda _t: prandtl
+        )
         even = torch.linspace(-12, 12, 481, dtype=torch.float64)
         rho, t = (_interpolate(even, x, y) for y in (rho, t))
         density = (rho - 1) / (rho[-1] - 1)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..errors import GuardError
 from ..gas.boundaries import Inflow, Sides
 from ..gas.exact import shock_jump
 from ..gas.grid import Grid
@@ -77,20 +78,28 @@ class ShockTube:
         powers = torch.stack([logs**k for k in range(DEGREE + 1)], 1)
         return torch.linalg.pinv(powers) @ ln_viscosity
 
-    def line(self, law: Tensor, prandtl: Tensor) -> LineKinetics:
-        """Return the kinetic equation between the two ends."""
+    def line(
+        self, law: Tensor, prandtl: Tensor, mach: Tensor | None = None
+    ) -> LineKinetics:
+        """Return the kinetic equation between the two ends.
+
+        Args:
+            law: coefficients of :meth:`law`.
+            prandtl: scalar.
+            mach: scalar that the ends follow, differentiable; else :attr:`mach`.
+        """
 
         def relaxation_time(rho: Tensor, t: Tensor) -> Tensor:
             powers = torch.stack([t.log() ** k for k in range(DEGREE + 1)], -1)
             return KNUDSEN * (powers @ law).exp() / (rho * t)
 
-        speed, ratio, after, hot = (
-            torch.tensor(x, dtype=torch.float64) for x in shock_jump(self.mach, GAMMA)
-        )
-        one = torch.ones((), dtype=torch.float64)
+        m = torch.tensor(self.mach, dtype=torch.float64) if mach is None else mach
+        one, speed = torch.ones_like(m), m * math.sqrt(GAMMA)
+        ratio = (GAMMA + 1) * m**2 / ((GAMMA - 1) * m**2 + 2)
+        hot = (1 + 2 * GAMMA / (GAMMA + 1) * (m**2 - 1)) / ratio
         bare = LineKinetics(self.grid, self.velocities, 3, relaxation_time, prandtl)
         return bare.between(
-            bare.equilibrium(one, speed, one), bare.equilibrium(ratio, after, hot)
+            bare.equilibrium(one, speed, one), bare.equilibrium(ratio, speed / ratio, hot)
         ).smooth()
 
     def march(self, law: Tensor, prandtl: float) -> Tensor:
@@ -183,14 +192,27 @@ def solve(
     """
     law = tube.law(ln_viscosity)
     line = tube.line(law, prandtl)
-    f, mass = start if start is not None else _settled(tube, law.detach(), prandtl.detach())
-    state = steady.solve(line, f, mass)
+    if start is not None:
+        state = steady.solve(line, *start)
+    else:
+        state = settled(tube, line, law.detach(), prandtl.detach())
     return profile_of(tube, line, state.f), state
 
 
-def _settled(tube: ShockTube, law: Tensor, prandtl: Tensor) -> tuple[Tensor, float]:
-    """Return distribution and mass of the steady shock on cells twice as wide."""
+def settled(
+    tube: ShockTube, line: LineKinetics, law: Tensor, prandtl: Tensor
+) -> steady.SteadyState:
+    """Return the steady shock of ``line``, from that on cells twice as wide.
+
+    Where those are too wide for it to be near, from gas marched on the cells themselves.
+
+    Raises:
+        GuardError: Newton's method converges from neither.
+    """
     coarse = replace(tube, cells=tube.cells // 2)
-    f = coarse.march(law, float(prandtl))
-    state = steady.solve(coarse.line(law, prandtl), f)
-    return refined(state.f, coarse, tube), state.mass
+    try:
+        f = coarse.march(law, float(prandtl))
+        state = steady.solve(coarse.line(law, prandtl), f)
+        return steady.solve(line, refined(state.f, coarse, tube), state.mass)
+    except GuardError:
+        return steady.solve(line, tube.march(law, float(prandtl)))

@@ -81,6 +81,33 @@ def _check_placeholders(
             "data: every force is exactly 0, but the energies differ: placeholders; set "
             "loss.force = 0 to train on energies alone"
         )
+    virials = [frame.virial for frame in frames if frame.virial is not None]
+    empty = virials and not any(virial.any() for virial in virials)
+    if forces and empty and any(each[2] > 0 for each in weights):
+        raise InputError(
+            "data: every virial is exactly 0, but the forces are not: placeholders; set "
+            "loss.virial = 0"
+        )
+
+
+def unbalanced(frames: Sequence[LabelledFrame]) -> list[str]:
+    """Return a sentence about frames with a net force, if there are any.
+
+    Forces between atoms sum to zero. Of independent errors of a part e of the forces
+    ``e sqrt(N) rms`` is left: a tenth of that, and .05 eV/angstrom an atom, are no error of
+    rounding, grids or convergence any more.
+    """
+    net = np.array([np.linalg.norm(frame.forces.sum(0)) for frame in frames])
+    rms = np.array([np.sqrt(np.square(f.forces).sum(1).mean()) for f in frames])
+    size = np.sqrt([len(frame.symbols) for frame in frames])
+    many = int((net > size * np.maximum(0.1 * rms, 0.05)).sum())
+    if not many:
+        return []
+    worst = int(net.argmax())
+    return [
+        f"the forces of {many} frames do not sum to zero (largest: {net[worst]:.3g} "
+        f"eV/angstrom, {frames[worst].origin}): fixed atoms, an outer field, or wrong"
+    ]
 
 
 def duplicates(frames: Sequence[LabelledFrame]) -> Iterator[tuple[int, int]]:
@@ -98,7 +125,7 @@ def duplicates(frames: Sequence[LabelledFrame]) -> Iterator[tuple[int, int]]:
 def remarks(frames: Sequence[LabelledFrame], train: Sequence[int]) -> list[str]:
     """Return one sentence about every trouble that does not forbid training."""
     pairs = list(duplicates(frames))
-    said = []
+    said = unbalanced(frames)
     contrary = [
         (a, b)
         for a, b in pairs
@@ -128,4 +155,4 @@ def remarks(frames: Sequence[LabelledFrame], train: Sequence[int]) -> list[str]:
     return said
 
 
-__all__ = ["check_training", "duplicates", "remarks"]
+__all__ = ["check_training", "duplicates", "remarks", "unbalanced"]

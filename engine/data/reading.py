@@ -366,12 +366,74 @@ def _names(path: Path, number: int, entries: dict[str, Any], keys: LabelKeys) ->
     return _Names(chosen[0], chosen[1], here[0] if here else None, also)
 
 
+def _unconverged(key: str, flag: Any) -> bool:
+    """Tell whether an entry such as ``scf_converged = F`` says that labels are none."""
+    name, said = key.lower(), str(flag).lower()
+    if "converged" not in name or said not in ("true", "t", "false", "f", "yes", "no"):
+        return False
+    opposite = "unconverged" in name or "not_converged" in name
+    return (said in ("true", "t", "yes")) is opposite
+
+
+def _settled(path: Path, images: Sequence[Atoms]) -> tuple[list[int], list[str]]:
+    """Return the numbers of the images that their file does not call unconverged.
+
+    Raises:
+        InputError: it calls all of them so.
+    """
+    fine, bad = [], []
+    for number, atoms in enumerate(images):
+        flags = [_unconverged(str(key), value) for key, value in atoms.info.items()]
+        (bad if any(flags) else fine).append(number)
+    if not bad:
+        return fine, []
+    text = f"{len(bad)} frames (first: {bad[0]}) that the file says have not converged"
+    if not fine:
+        raise InputError(f"{path}: holds nothing but {text}")
+    return fine, [text]
+
+
+_OURS = ("ev", "ev/angstrom", "ev/a", "ev/ang", "ev/angstrom^3", "angstrom", "ang", "a",
+         "metal", "ase")  # fmt: skip
+"""Units, or systems of units, in which energies, forces and lengths are read."""
+
+
+def _check_units(entries: dict[str, Any], keys: LabelKeys, origin: str) -> None:
+    """Refuse a frame that says that its numbers are in other units."""
+    for key, value in entries.items():
+        unit = isinstance(value, str) and str(key).lower().endswith(("unit", "units"))
+        about_stress = "stress" in str(key).lower() and keys.stress_unit is not None
+        if unit and not about_stress and str(value).strip().lower() not in _OURS:
+            raise InputError(
+                f"{origin}: {key} is {value}; labels are read in eV and angstrom, so "
+                "convert them first"
+            )
+
+
+def _real(value: Any) -> np.ndarray:
+    """Return numbers in f64.
+
+    Raises:
+        ValueError: flags or words.
+    """
+    if np.asarray(value).dtype.kind == "b":
+        raise ValueError("true and false are no numbers")
+    return np.asarray(value, float)
+
+
+_STRUCTURE = {"numbers", "positions", "group", "config_type", "data", "unique_id"}
+"""Entries of a frame that are read and are no labels."""
+
+
 def _from_images(path: Path, images: Sequence[Atoms], keys: LabelKeys) -> _Found:
     frames, names, others, differ = [], [], set(), 0
-    for number, atoms in enumerate(images):
+    fine, left = _settled(path, images)
+    for number in fine:
+        atoms = images[number]
         entries = _entries(atoms)
         name = _names(path, number, entries, keys)
         origin = f"{path.name}, frame {number}"
+        _check_units(entries, keys, origin)
         try:
             frames.append(_frame(atoms, entries, name, keys, origin))
             differ += any(
@@ -381,8 +443,10 @@ def _from_images(path: Path, images: Sequence[Atoms], keys: LabelKeys) -> _Found
         except (TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{origin}: a label is no number ({error})") from error
         names.append(name)
-        others |= set(atoms.arrays) - {"numbers", "positions", name.forces}
-    left = []
+        used = {name.energy, name.forces, name.stress, *name.also}
+        if name.stress == "stress" and keys.stress_key is None:
+            used |= {"virial", "virials"}  # compared with it
+        others |= set(map(str, entries)) - _STRUCTURE - used
     if differ:
         left.append(f"{names[0].also[0]}, which differs from {names[0].energy}")
     mixed = {n.energy for n in names}
@@ -393,7 +457,11 @@ def _from_images(path: Path, images: Sequence[Atoms], keys: LabelKeys) -> _Found
         )
     if others:
         left.append(f"{', '.join(sorted(others))}: not labels of a potential")
-    stresses = {n.stress for n in names} - {None}
+    pairs = list(zip(frames, names, strict=True))
+    stresses = {n.stress for f, n in pairs if f.virial is not None}
+    flat = sum(f.virial is None and n.stress is not None for f, n in pairs)
+    if flat:
+        left.append(f"the stress of {flat} frames, which have no cell with a volume")
     said = "none"
     if stresses:
         said = "; ".join(_said(str(name), keys) for name in sorted(map(str, stresses)))
@@ -410,14 +478,14 @@ def _said(name: str, keys: LabelKeys) -> str:
 def _frame(
     atoms: Atoms, entries: dict[str, Any], names: _Names, keys: LabelKeys, origin: str
 ) -> LabelledFrame:
-    forces = np.asarray(entries[names.forces], float)
+    forces = _real(entries[names.forces])
     group = entries.get("group", entries.get("config_type", ""))
     frame = LabelledFrame(
         symbols=tuple(atoms.get_chemical_symbols()),
         positions=atoms.get_positions(),
         cell=np.array(atoms.cell),
         periodic=np.array(atoms.pbc),
-        energy=float(entries[names.energy]),
+        energy=float(_real(entries[names.energy])),
         forces=forces,
         group=str(group),
         origin=origin,
@@ -435,7 +503,7 @@ def _virial(
     Raises:
         InputError: of another shape, not symmetric, or the two disagree.
     """
-    values = np.asarray(entries[name], float)
+    values = _real(entries[name])
     if values.size not in (6, 9):
         raise InputError(f"{frame.origin}: {name} has {values.size} numbers, not 6 or 9")
     plain = name == "stress"

@@ -7,6 +7,7 @@ from pathlib import Path
 import ase.io
 import numpy as np
 from ase import Atoms
+from ase.data import atomic_numbers
 from ase.io.extxyz import key_val_str_to_dict
 
 from ..errors import InputError
@@ -68,6 +69,8 @@ def _frame(path: Path, number: int, lines: list[str]) -> Atoms:
     except Exception as error:
         # anything may stand in a damaged file
         reason = str(error) or type(error).__name__
+        if isinstance(error, KeyError):  # of ASE's table of elements
+            reason = f"{reason} is no element or column that is known"
         raise InputError(f"{path}: frame at line {number}: {reason}") from error
     for place, line in enumerate(lines[2:], start=number + 2):
         count = len(line.split())
@@ -76,6 +79,7 @@ def _frame(path: Path, number: int, lines: list[str]) -> Atoms:
                 f"{path}: line {place} has {count} columns, expected {columns}"
             )
     assert isinstance(found, Atoms)
+    _check_numbers(path, number, lines)
     _keep_tensor(found, lines[1])
     return found
 
@@ -88,8 +92,29 @@ def _keep_tensor(atoms: Atoms, header: str) -> None:
 
 
 def _columns(header: str) -> int:
-    properties = key_val_str_to_dict(header).get("Properties", "species:S:1:pos:R:3")
-    return sum(int(count) for count in str(properties).split(":")[2::3])
+    return sum(_properties(header).values())
+
+
+def _properties(header: str) -> dict[str, int]:
+    """Return the columns of each property, in the order of the file."""
+    said = str(key_val_str_to_dict(header).get("Properties", "species:S:1:pos:R:3"))
+    words = said.split(":")
+    return {n: int(count) for n, count in zip(words[::3], words[2::3], strict=False)}
+
+
+def _check_numbers(path: Path, number: int, lines: list[str]) -> None:
+    """Refuse atoms whose element and atomic number are two."""
+    properties = _properties(lines[1])
+    if not {"species", "Z"} <= set(properties):
+        return
+    place, first = {}, 0
+    for name, count in properties.items():
+        place[name], first = first, first + count
+    for offset, line in enumerate(lines[2:], start=number + 2):
+        words = line.split()
+        symbol, z = words[place["species"]], words[place["Z"]]
+        if str(atomic_numbers.get(symbol.capitalize())) != z:
+            raise InputError(f"{path}: line {offset}: {symbol} has Z = {z}")
 
 
 def _check_header(path: Path, number: int, header: str) -> None:
@@ -109,6 +134,11 @@ def _check_header(path: Path, number: int, header: str) -> None:
     for key in ("Lattice", "Properties", "energy", "pbc"):
         if names.count(key) > 1:
             raise InputError(f"{path}: line {number}: {key} is given twice")
+    flags = entries.get("pbc", [True] * 3)
+    if np.shape(flags) != (3,) or np.asarray(flags).dtype.kind not in "bi":
+        raise InputError(
+            f"{path}: line {number}: pbc must be three of T and F, not {flags!r}"
+        )
 
 
 __all__ = ["SUFFIXES", "iterate_xyz", "read_xyz"]

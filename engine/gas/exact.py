@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.integrate import solve_ivp
+from scipy.integrate import solve_bvp, solve_ivp
 from scipy.optimize import brentq, fsolve
 from scipy.special import wofz
 from torch import Tensor
@@ -140,6 +140,86 @@ def free_fourier(cold: float, hot: float, density: float = 1.0) -> tuple[float, 
     return a * b, 2 * flux * (hot - cold)
 
 
+Law = Callable[[np.ndarray], np.ndarray]
+"""A coefficient as a function of the temperature."""
+
+
+def walled_flow(
+    viscosity: Law,
+    conductivity: Law,
+    speeds: tuple[float, float],
+    temperatures: tuple[float, float],
+    slip: tuple[Law, Law],
+    shares: tuple[float, float],
+    mass: float,
+    width: float,
+) -> tuple[np.ndarray, float, float]:
+    """Return the steady Navier-Stokes-Fourier flow between two walls.
+
+    Shear stress ``S = -mu u'`` and ``Q = -kappa T' + u S`` are the same everywhere, the
+    pressure p too, and ``integral p / T`` is the mass. At the walls the gas slips by ``a u'
+    / p`` and its temperature jumps by ``b T' / p``, away from them.
+
+    Args:
+        viscosity: mu(T).
+        conductivity: kappa(T).
+        speeds: of the walls, along them.
+        temperatures: of the walls.
+        slip: a(T) and b(T) of diffuse walls.
+        shares: by which both are larger at each of the walls.
+        mass: of the gas over an area of 1.
+        width: distance of the walls.
+
+    Returns:
+        x from 0 to ``width``, u and T ``[3, points]``; S; the mean heat flux ``-kappa T'``.
+
+    Raises:
+        ArithmeticError: the solver of the two-point problem did not converge.
+    """
+
+    def slopes(t: np.ndarray, u: np.ndarray, shear: float, total: float) -> tuple:
+        t = np.maximum(t, 1e-6)
+        return -shear / viscosity(t), -(total - u * shear) / conductivity(t)
+
+    def rate(_x: np.ndarray, y: np.ndarray, p: np.ndarray) -> np.ndarray:
+        u, t, _ = y
+        return np.array([*slopes(t, u, p[0], p[1]), p[2] / np.maximum(t, 1e-6)])
+
+    def ends(low: np.ndarray, high: np.ndarray, p: np.ndarray) -> np.ndarray:
+        out = [low[2], high[2] - mass]
+        near = zip((low, high), (shares[0], -shares[1]), speeds, temperatures, strict=True)
+        for y, sign, u, t in near:
+            at = np.maximum(y[1:2], 1e-6)
+            du, dt = slopes(at, y[:1], p[0], p[1])
+            out.append(y[0] - u - sign * float((slip[0](at) * du)[0]) / p[2])
+            out.append(y[1] - t - sign * float((slip[1](at) * dt)[0]) / p[2])
+        return np.array(out)
+
+    # to begin with: coefficients as in the middle, where slip takes part of the difference
+    x = np.linspace(0, width, 65)
+    middle = np.array([np.mean(temperatures)])
+    pressure = mass * float(middle[0]) / width
+
+    def line(ends: tuple[float, float], law: Law) -> tuple[np.ndarray, float]:
+        reach = sum(shares) * float(law(middle)[0]) / pressure
+        slope = (ends[1] - ends[0]) / (width + reach)
+        return np.mean(ends) + slope * (x - 0.5 * width), slope
+
+    u, du = line(speeds, slip[0])
+    t, dt = line(temperatures, slip[1])
+    guess = np.array(
+        [-float(viscosity(middle)[0]) * du, -float(conductivity(middle)[0]) * dt, pressure]
+    )
+    begin = np.array([u, t, mass * x / width])
+    found = solve_bvp(rate, ends, x, begin, guess, tol=1e-6, bc_tol=1e-8, max_nodes=20_000)
+    if found.status != 0:
+        raise ArithmeticError(f"steady flow between walls: {found.message}")
+    shear, total, _ = found.p
+    u = found.sol(np.linspace(0, width, 513))[0]
+    mean = float(np.trapezoid(u, dx=1 / 512))
+    return np.array([found.x, *found.y[:2]]), float(shear), float(total - mean * shear)
+
+
 def bkw(dimension: int, time: float, square: Tensor) -> Tensor:
     """Return the distribution of Bobylev, Krook and Wu for Maxwell molecules.
 
@@ -226,13 +306,17 @@ def vortex(
 
 
 def shock_structure(
-    mach: float, viscosity: float, omega: float, prandtl: float, dimension: int = 3
+    mach: float,
+    viscosity: Law,
+    prandtl: Law,
+    dimension: int = 3,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return x, density, speed, temperature of the Navier-Stokes-Fourier shock.
 
-    Ahead (x -> -inf): density 1, temperature 1; ``mu = viscosity T^omega``. The two-point
-    problem of the steady equations, integrated from the state behind, which is a saddle:
-    one direction leads out of it. x = 0 where the density is half-way.
+    Ahead (x -> -inf): density 1, temperature 1; viscosity and Prandtl number are functions
+    of the temperature. The two-point problem of the steady equations, integrated from the
+    state behind, which is a saddle: one direction leads out of it. x = 0 where the density
+    is half-way.
     """
     d = dimension
     gamma, heat = (d + 2) / d, 0.5 * (d + 2)
@@ -243,10 +327,10 @@ def shock_structure(
 
     def slope(_x: float, y: np.ndarray) -> np.ndarray:
         u, t = y
-        mu = viscosity * max(t, 1e-6) ** omega
+        mu, number = (law(np.maximum(t, 1e-6)) for law in (viscosity, prandtl))
         stress = flow * u + flow * t / u - push
         du = stress / (bulk * mu)
-        dt = (flow * (heat * t + 0.5 * u * u) - u * stress - total) / (heat * mu / prandtl)
+        dt = (flow * (heat * t + 0.5 * u * u) - u * stress - total) / (heat * mu / number)
         return np.array([du, dt])
 
     behind, eps = np.array([u2, t2]), 1e-6

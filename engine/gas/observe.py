@@ -15,7 +15,9 @@ axis where there is one (all non-dimensional):
 ==================  =====================================================================
 """
 
+import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,6 +70,24 @@ def unphysical(density: Tensor, temperature: Tensor) -> Tensor:
     return ~((least > 0) & torch.isfinite(most))
 
 
+def watch(
+    made: Tensor, density: Tensor, temperature: Tensor, remedy: str, after: Any
+) -> None:
+    """Refuse what a step made, or mark it for the next report on a device.
+
+    Args:
+        made: what a step made; broadcasts with density as ``[batch, n, *cells]``.
+        density: ``[batch, *cells]``.
+        temperature: same shape.
+        remedy: see :func:`refuse_unphysical`.
+        after: the state, with its ``step``.
+    """
+    if made.is_cuda:
+        made.masked_fill_(unphysical(density, temperature)[:, None], math.nan)
+    else:
+        refuse_unphysical(int(after.step), density, temperature, remedy, after)
+
+
 def check_initial(**fields: Tensor) -> None:
     """Refuse initial fields that must be positive and are not.
 
@@ -85,6 +105,13 @@ def extrema(x: Tensor, axis: int) -> Tensor:
     n = d.shape[axis]
     turned = d.narrow(axis, 0, n - 1) * d.narrow(axis, 1, n - 1) < 0
     return turned.flatten(1).to(x.dtype).mean(1)
+
+
+def entropy(density: Tensor, temperature: Tensor, dimension: int) -> Tensor:
+    """Return that of a gas in equilibrium, ``rho (D/2 (ln T + 1 + ln 2 pi) - ln rho)``."""
+    constant = 0.5 * dimension * (1.0 + math.log(2 * math.pi))
+    warm = 0.5 * dimension * temperature.clamp(min=1e-30).log()
+    return density * (warm - density.clamp(min=1e-30).log() + constant)
 
 
 def on_host(observed: Observed) -> dict[str, Tensor]:

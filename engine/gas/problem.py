@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from .boundaries import Sides
+from .boundaries import Sides, ends_of, pieces_of
 from .forcing import Force
 from .grid import Grid
 from .initial.base import Start
@@ -57,3 +58,33 @@ class Problem:
             object.__setattr__(self, "sides", (start.ends, *self.sides[1:]))
         body = body_of(self.solids, self.grid, self.sides, start)
         object.__setattr__(self, "body", body)
+
+    def temperatures(self) -> tuple[float, float, float]:
+        """Return the lowest and the highest temperature of start, boundaries, solids.
+
+        And the highest that the flow of either can reach where it is stopped,
+        ``T + (gamma - 1) / (2 gamma) u^2``. Boundaries that change are looked at at 33
+        moments of the duration.
+        """
+        states = [(self.start.velocity.norm(dim=-1), self.start.temperature)]
+        for end, piece in pieces_of(ends_of(self.sides, self.grid)):
+            side = piece.wall or piece.side
+            if not hasattr(side, "temperature"):
+                continue
+            for part in range(33):
+                values = [
+                    torch.as_tensor(end.face.value(q, self.end * part / 32))
+                    for q in (*getattr(side, "velocity", ()), side.temperature)
+                ]
+                *u, t = torch.broadcast_tensors(*values)
+                speed = torch.stack(u).norm(dim=0) if u else torch.zeros_like(t)
+                states.append((speed, t))
+        if self.body is not None and len(self.body.cuts.temperature):
+            cuts = self.body.cuts
+            states.append((cuts.velocity.norm(dim=-1), cuts.temperature))
+        share = (self.gamma - 1) / (2 * self.gamma)
+        return (
+            min(float(t.amin()) for _, t in states),
+            max(float(t.amax()) for _, t in states),
+            max(float((t + share * u**2).amax()) for u, t in states),
+        )

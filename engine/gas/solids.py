@@ -20,7 +20,7 @@ heat the energy; what the gas loses, the solids get.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -123,6 +123,7 @@ class Body:
     cuts: Cuts
     density: float
     temperature: float
+    _owner: dict = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def count(self) -> int:
@@ -132,7 +133,9 @@ class Body:
     def sums(self, values: Tensor) -> Tensor:
         """Return the sum over the cuts of each solid of ``[batch, n]``."""
         out = values.new_zeros(*values.shape[:-1], self.count)
-        return out.index_add(-1, self.cuts.solid.to(values.device), values)
+        if values.device not in self._owner:
+            self._owner[values.device] = self.cuts.solid.to(values.device)
+        return out.index_add(-1, self._owner[values.device], values)
 
     def gas(self, field: Tensor) -> Tensor:
         """Return a field ``[batch, *grid.shape, ...]``, zero in solid cells."""
@@ -175,7 +178,11 @@ def body_of(
         names[solid.name] = key
     inside = [_inside(k, s, grid.points()) for k, s in zip(keys, solids, strict=True)]
     for number, (key, own) in enumerate(zip(keys, inside, strict=True)):
-        _check_place(key, solids[number], own, grid, sides)
+        if not bool(own.any()):
+            raise InputError(
+                f"{key}: no cell of the grid has its centre inside {solids[number].name}; "
+                "it is outside the box or thinner than a cell"
+            )
         for other in range(number):
             same = solids[other].wall == solids[number].wall
             if not same and bool((own & inside[other]).any()):
@@ -184,6 +191,7 @@ def body_of(
                     "wall; move one of them, or give both the same wall"
                 )
     mask = torch.stack(inside).any(0)
+    _check_images(keys, solids, mask, grid, sides)
     if bool(mask.all()):
         raise InputError("solids: no cell of gas is left; make them smaller")
     for axis in range(grid.dim):
@@ -212,27 +220,26 @@ def _inside(key: str, solid: Solid, points: tuple[Tensor, ...]) -> Tensor:
         raise InputError(f"{key}.shape.{error}") from None
 
 
-def _check_place(
-    key: str, solid: Solid, own: Tensor, grid: Grid, sides: Sequence[Sides]
-) -> None:
-    """Refuse what the grid does not hold."""
-    if not bool(own.any()):
-        raise InputError(
-            f"{key}: no cell of the grid has its centre inside {solid.name}; it is outside "
-            "the box or thinner than a cell"
-        )
+def _check_images(
+    keys: Sequence[str], solids: Sequence[Solid], mask: Tensor, grid: Grid,
+    sides: Sequence[Sides],
+) -> None:  # fmt: skip
+    """Refuse solids that do not go on beyond a periodic end as the grid has it."""
     for axis, pair in enumerate(sides):
-        h = grid.spacing[axis]
         for end, step in ((0, -1), (grid.shape[axis] - 1, 1)):
+            if not pair.periodic:
+                continue
             face = [p.select(axis, end) for p in grid.points()]
-            across = grid.shape[axis] - 1 - end
-            face[axis] = face[axis] + step * h
-            image = own.select(axis, across)
-            if pair.periodic and bool((_inside(key, solid, tuple(face)) ^ image).any()):
+            face[axis] = face[axis] + step * grid.spacing[axis]
+            beyond = [_inside(k, s, tuple(face)) for k, s in zip(keys, solids, strict=True)]
+            across = mask.select(axis, grid.shape[axis] - 1 - end)
+            off = torch.stack(beyond).any(0) ^ across
+            if bool(off.any()):
+                place = ", ".join(f"{float(x[off][0]):.4g}" for x in face)
                 raise InputError(
-                    f"{key}: {solid.name} reaches through the periodic end of "
-                    f"{'xyz'[axis]}, beyond which is another part of it; move it, or let "
-                    "it go all the way through"
+                    f"solids: at ({place}), beyond the periodic end of {'xyz'[axis]}, they "
+                    "do not go on as the grid does at its other end; move them, let them "
+                    "go through, or give their images too"
                 )
 
 

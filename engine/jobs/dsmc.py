@@ -111,18 +111,6 @@ def _exponent(molecule: Any) -> float:
     return molecule.exponent if isinstance(molecule, VariableSpheres) else 0.5
 
 
-def _hottest(problem: Problem) -> float:
-    """Return the highest temperature that the flow can have, with what it can stop."""
-    states = [(problem.start.velocity.norm(dim=-1), problem.start.temperature)]
-    for pair in problem.sides:
-        for side in (pair.low, pair.high):
-            if isinstance(side, Inflow | Wall):
-                speed = torch.tensor(side.velocity, dtype=torch.float64).norm()
-                states.append((speed, torch.tensor(side.temperature)))
-    share = (problem.gamma - 1) / (2 * problem.gamma)
-    return max(float((t + share * u**2).amax()) for u, t in states)
-
-
 def _molecules(scenario: DsmcScenario, problem: Problem) -> Molecules:
     molecule, kn = scenario.gas, scenario.knudsen[0]
     if isinstance(molecule, HardSpheres):
@@ -139,7 +127,7 @@ def _molecules(scenario: DsmcScenario, problem: Problem) -> Molecules:
             for x in (molecule.epsilon, molecule.sigma)
         )
         table = Table.of(lennard_jones(eps, sigma), 0.25 * float(sigma), 40 * float(sigma))
-    return from_potential(table, kn, molecule.temperature, _hottest(problem))
+    return from_potential(table, kn, molecule.temperature, problem.temperatures()[2])
 
 
 def free_path(problem: Problem, density: Tensor, temperature: Tensor) -> Tensor:

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import GuardError, InputError
 from ..gas import probes
 from ..gas.boundaries import check_until, sealed
 from ..gas.closures.parts import Learned, on, trained_knudsen
+from ..gas.collisions import tables
 from ..gas.derived import DERIVED, Medium, derive
 from ..gas.equations.fluid import FluidWorld, courant_guard, stages_for, viscous_limit
 from ..gas.equations.grad13 import Grad13
@@ -23,10 +24,13 @@ from ..gas.equations.hermite import roe, rusanov
 from ..gas.equations.state_equation import IdealGas
 from ..gas.forcing import Forced, Kick, check_rest
 from ..gas.grid import Grid
+from ..gas.initial.base import Start
+from ..gas.initial.shocks import Shock
 from ..gas.kinetic import adequacy
 from ..gas.kinetic.velocities import Velocities
 from ..gas.kinetic.world import KineticWorld
-from ..gas.material import Gas
+from ..gas.material import Gas, TransportLaw
+from ..gas.mixture import samples
 from ..gas.observe import on_host, positivity_guard, relative_drift
 from ..gas.pacing import Paced
 from ..gas.probes import check_quantities
@@ -45,12 +49,15 @@ from ..schema.base import locate
 from ..schema.gas import (
     EulerModel,
     GasScenario,
+    GasSection,
     Grad13Model,
     HermiteModel,
     KineticModel,
     NsfModel,
     RelaxationScenario,
+    TransportGas,
 )
+from .flow_errors import Timeline, observed, shock_gaps, small_waves
 
 FIELDS = ("density", "velocity", "temperature", "stress", "heat_flux", "entropy")
 UNITS = {
@@ -92,19 +99,23 @@ def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
     initial = scenario.initial
     if hasattr(initial, "located"):
         scenario = scenario.model_copy(update={"initial": initial.located(base)})
+    gas = scenario.gas
+    if isinstance(gas, TransportGas) and gas.file is not None:
+        gas = gas.model_copy(update={"file": locate(gas.file, base)})
+        scenario = scenario.model_copy(update={"gas": gas})
     cells, batch = math.prod(scenario.grid.cells), len(scenario.knudsen)
+    batch = getattr(scenario.initial, "count", batch)
     copies = 12 * batch + 20  # of five fields: stages, fluxes, ghost cells
     check_memory(5.0 * copies * cells, torch.float64, "grid.cells, knudsen:")
     problem = _problem(scenario)
     names = [getattr(scenario.initial, "reference", "none"), scenario.reference]
-    wanted = [n for n in dict.fromkeys(names) if n != "none"]
+    wanted = [n for n in dict.fromkeys(names) if n not in ("none", "small_waves")]
     known = [comparison(n, _ideal(scenario, problem, n)) for n in wanted]
     others = []
     for model in scenario.compare:
-        refine = getattr(model, "refine", 1)
-        own = problem if refine == 1 else _problem(scenario, refine)
-        others.append(_run_of(model, scenario, own, base))
-    main = _run_of(scenario.model, scenario, problem, base)
+        others.append(_run_of(model, scenario, _refined(model, scenario, problem), base))
+    own = _refined(scenario.model, scenario, problem)
+    main = _run_of(scenario.model, scenario, own, base)
     double = scenario.precision == "f64"
     steady = scenario.time.steady
     if steady is not None:
@@ -116,7 +127,16 @@ def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
             )
     shown = _shown(scenario, main)
     frames = scenario.time.frames
-    return GasJob(main, _named_apart(others), known, frames, double, steady, shown)
+    return GasJob(
+        main, _named_apart(others), known, frames, double, steady, problem.grid,
+        scenario.time.compared, scenario.reference == "small_waves", shown,
+    )  # fmt: skip
+
+
+def _refined(model: Any, scenario: GasScenario, p: Problem) -> Problem:
+    """Return the problem on the cells of a model."""
+    refine = getattr(model, "refine", 1)
+    return p if refine == 1 else _problem(scenario, refine)
 
 
 def _shown(scenario: GasScenario, run: "Run") -> "Shown":
@@ -158,13 +178,11 @@ def _named_apart(runs: list["Run"]) -> list["Run"]:
 def _problem(scenario: GasScenario, refine: int = 1) -> Problem:
     section, g = scenario.grid, scenario.gas
     grid = Grid(tuple(n * refine for n in section.cells), section.lower, section.upper)
-    gas = (
-        Gas.power_law(g.dimension, g.omega, g.prandtl)
-        if g.viscosity == "power_law"
-        else Gas.constant_time(g.dimension, g.prandtl)
-    )
+    gas = _law(g) if isinstance(g, GasSection) else Gas(3, g.prandtl or 2 / 3)
     sides = scenario.boundaries.sides(grid.dim)
     knudsen = torch.tensor(scenario.knudsen, dtype=torch.float64)
+    if hasattr(scenario.initial, "knudsen_numbers"):
+        knudsen = scenario.initial.knudsen_numbers(grid)
     gamma = getattr(scenario.model, "gamma", None) or gas.gamma
     end = scenario.time.end
     solids = tuple(section.solid for section in scenario.solids)
@@ -172,7 +190,40 @@ def _problem(scenario: GasScenario, refine: int = 1) -> Problem:
         grid, sides, gas, knudsen, gamma, scenario.initial, end, scenario.force, solids
     )
     check_until(problem.sides, grid, end)
+    if isinstance(g, TransportGas):
+        return replace(problem, gas=gas.following(_tabulated(g, problem)))
     return problem
+
+
+def _law(g: GasSection) -> Gas:
+    if g.viscosity == "power_law":
+        return Gas.power_law(g.dimension, g.omega, g.prandtl)
+    return Gas.constant_time(g.dimension, g.prandtl)
+
+
+def _tabulated(g: TransportGas, problem: Problem) -> TransportLaw:
+    """Return the tables of a gas; start and boundaries must lie inside.
+
+    Raises:
+        InputError: they do not, or the potential does not serve the range.
+    """
+    coldest, hottest, stopped = problem.temperatures()
+    if not 0 < coldest <= hottest < math.inf:
+        raise InputError(f"temperature {coldest:g} to {hottest:g}; must be positive")
+    ends = g.range or (0.5 * coldest * g.temperature, 2.0 * stopped * g.temperature)
+    if g.file is not None:
+        table = tables.read(g.file)
+    elif g.of is not None:
+        table = tables.of_published(g.of, *ends)
+    else:
+        table = tables.of_lennard_jones(float(g.epsilon), *ends)  # type: ignore[arg-type]
+    asked = sorted((coldest * g.temperature, g.temperature, hottest * g.temperature))
+    if not table.coldest <= asked[0] <= asked[2] <= table.hottest:
+        raise InputError(
+            f"gas: start and boundaries take {asked[0]:g} to {asked[2]:g} K, its tables "
+            f"serve {table.coldest:g} to {table.hottest:g} K"
+        )
+    return TransportLaw.of(table, g.temperature, g.prandtl)
 
 
 # -- worlds ------------------------------------------------------------------------------
@@ -209,6 +260,7 @@ def _run_of(model: Any, scenario: GasScenario, p: Problem, base: Path) -> Run:
     _check_solids(model, p)
     run = makers.get(type(model), _outside)(model, scenario, p)
     run.start()
+    run = replace(run, name=getattr(model, "name", None) or run.name)
     return _followed(_forced(run, model), scenario)
 
 
@@ -231,7 +283,7 @@ def _forced(run: Run, model: Any) -> Run:
         check_rest(force, p.grid, held.density, held.density * held.temperature)
         solver = run.world.world if hasattr(run.world, "world") else run.world
         given = held.density, held.velocity[..., :axes], held.temperature
-        rest = solver.equilibrium(*(_for_all(x, p) for x in given))
+        rest = solver.equilibrium(*(_for_all(x, held, p) for x in given))
     return replace(run, world=Forced(run.world, kick, rest))
 
 
@@ -291,12 +343,14 @@ def _check_solids(model: Any, p: Problem) -> None:
 def _spread(p: Problem, axes: int = 3) -> tuple[Tensor, Tensor, Tensor]:
     """Return density, some components of the velocity, temperature, of all systems."""
     fields = (p.start.density, p.start.velocity[..., :axes], p.start.temperature)
-    rho, u, t = (_for_all(x, p) for x in fields)
+    rho, u, t = (_for_all(x, p.start, p) for x in fields)
     return rho, u, t
 
 
-def _for_all(x: Tensor, p: Problem) -> Tensor:
-    """Return a field for every system of the batch."""
+def _for_all(x: Tensor, start: Start, p: Problem) -> Tensor:
+    """Return a field of a start for every system of the batch."""
+    if start.density.dim() > p.grid.dim:
+        return x
     return x.expand(len(p.knudsen), *x.shape)
 
 
@@ -308,7 +362,7 @@ def _count(scenario: GasScenario, time_step: float) -> int:
 
 def _followed(run: Run, scenario: GasScenario) -> Run:
     """Let the steps of a run follow its state, where the scenario asks for it."""
-    time, kinetic = scenario.time, run.name == "kinetic"
+    time, kinetic = scenario.time, isinstance(_solver(run.world), KineticWorld)
     if time.cfl is None or kinetic:
         return run
     count = max(1, round(run.steps / time.frames / STEPS_TOGETHER)) * time.frames
@@ -339,6 +393,9 @@ def _kinetic(model: KineticModel, scenario: GasScenario, p: Problem) -> Run:
         world.check_ends(p.end * part / 32)
 
     def start() -> Any:
+        if hasattr(p.initial, "mixture"):
+            some, nodes = p.initial.mixture(p.grid), velocities.nodes
+            return world.start(samples(some, nodes, p.gas.dimension))
         if hasattr(p.initial, "distribution"):
             speeds = world.velocities.axis(0)
             f = p.initial.distribution(p.grid, p.gas, world.knudsen, speeds)
@@ -350,6 +407,8 @@ def _kinetic(model: KineticModel, scenario: GasScenario, p: Problem) -> Run:
 
 def _fluid(model: EulerModel | NsfModel, scenario: GasScenario, p: Problem) -> Run:
     nsf = isinstance(model, NsfModel)
+    if nsf and p.knudsen.dim() > 1:
+        raise InputError("model.kind: nsf needs one Knudsen number for all cells")
     c = (p.gamma * p.start.temperature).sqrt()
     rate = sum(
         (p.start.velocity[..., d].abs() + c) / h for d, h in enumerate(p.grid.spacing)
@@ -391,7 +450,8 @@ def _hermite(model: HermiteModel, scenario: GasScenario, p: Problem, base: Path)
         equations = on(equations, torch.device(scenario.device))
     name = model.limiter or ("koren" if learned else "van_leer")
     limiter = {"koren": koren, "van_leer": van_leer}[name]
-    run = _moments(equations, model.cfl, scenario, p, limiter=limiter)
+    once = learned and model.closure.asked == "step"
+    run = _moments(equations, model.cfl, scenario, p, limiter=limiter, once=once)
     return replace(run, trained=trained_knudsen(model.closure, find))
 
 
@@ -410,7 +470,13 @@ def _moments(
     """Run moment equations; with a learned closure by way of the positivity fallback."""
     options = options | _machine(scenario)
     probe = MomentWorld(p.grid, p.sides, equations, p.knudsen, 1.0, **options)
-    w = equations.equilibrium(*_spread(p))
+    mixture = getattr(p.initial, "mixture", None)
+    if mixture is not None and not hasattr(equations, "mixed"):
+        raise InputError(
+            f"initial.kind: {p.initial.kind} does not start in equilibrium, which "
+            f"{equations.name} cannot; allowed: kinetic, hermite, euler, nsf"
+        )
+    w = equations.mixed(*mixture(p.grid)) if mixture else equations.equilibrium(*_spread(p))
     cfl = scenario.time.cfl or cfl
     steps = _count(scenario, cfl / probe.courant_rate(w.to(probe.device, probe.dtype)))
     world = probe.with_time_step(p.end / steps)
@@ -491,6 +557,9 @@ class GasJob:
         frames: written, evenly in time.
         double: whether the state is in f64.
         steady: residual at which the run ends; None to reach the end of time.
+        grid: on which models are compared; None for that of the main model.
+        compared: times of frames at which their errors are results.
+        small_waves: whether their answer to small waves is one, too.
         shown: what is recorded besides the fields.
     """
 
@@ -500,6 +569,9 @@ class GasJob:
     frames: int
     double: bool
     steady: float | None = None
+    grid: Grid | None = None
+    compared: tuple[float, ...] = ()
+    small_waves: bool = False
     shown: Shown | None = None
 
     @property
@@ -571,6 +643,10 @@ class GasJob:
                 figures[name] = Figure(float(drift.amax()), note=note)
         checks = [*self._checks(figures), *model_checks(seen), *adequate]
         checks += _domain_checks(self.main, seen)
+        if (law := self.main.problem.gas.law) is not None:
+            frames = folder.store["fields/temperature"]
+            found = [torch.from_numpy(frames[k]) for k in range(frames.shape[0])]
+            checks.append(_table_check("", max(map(law.excess, found))))
         for name, note in NOTES.items():
             if name in seen:
                 figures[name] = Figure(float(seen[name].double().amax()), note=note)
@@ -584,12 +660,19 @@ class GasJob:
             geometry.attrs["plot"] = "hidden"
             note = "1 in a solid, 0 in the gas"
             _put(geometry, "solid", problem.body.mask.to(torch.uint8), note, problem.grid)
-        if len(problem.knudsen) > 1:
+        if len(problem.knudsen) > 1 and problem.knudsen.dim() == 1:
             _put(profile, "knudsen", problem.knudsen, axes=("system",))
+        timeline = self._timeline(folder)
+        if timeline is not None:
+            figures |= timeline.begin()
         for other in self.others:
-            gaps, found, more = self._compare(folder, report, other, seen)
+            gaps, more = self._compare(folder, report, other, seen, timeline)
             figures |= gaps
-            checks += [*_domain_checks(other, found), *more]
+            checks += more
+        if self.small_waves:
+            closures = {run.name: _closure(run) for run in self.others}
+            learned = {n: c for n, c in closures.items() if c is not None}
+            figures |= small_waves(folder, learned)
         for reference in self.references:
             compared = reference(seen)
             figures |= _write(folder, compared, problem.grid)
@@ -616,40 +699,107 @@ class GasJob:
             checks.append(Check("conservation", "health", worst.value, bound, note=name))
         return tuple(checks)
 
+    def _timeline(self, folder: RunFolder) -> Timeline | None:
+        """What the main model found at the times of the comparison."""
+        if not self.compared:
+            return None
+        p, grid = self.main.problem, self.grid or self.main.problem.grid
+        store: Any = folder.store["fields"]
+        truth = []
+        for at in (0.0, *self.compared):
+            frame = round(at * self.frames / p.end)
+            names = ("density", "velocity", "temperature")
+            seen = {name: torch.as_tensor(store[name][frame]) for name in names}
+            truth.append(observed(seen, grid, p.gas.dimension))
+        knudsen = p.knudsen
+        if knudsen.dim() > 1:
+            knudsen = p.initial.knudsen_numbers(grid)
+        return Timeline(folder, grid, self.compared, knudsen, truth)
+
     def _compare(
-        self, folder: RunFolder, report: Reporter, run: Run, seen: Mapping[str, Tensor]
-    ) -> tuple[dict[str, Figure], Mapping[str, Tensor], list[Check]]:
+        self, folder: RunFolder, report: Reporter, run: Run, seen: Mapping[str, Tensor],
+        timeline: Timeline | None,
+    ) -> tuple[dict[str, Figure], list[Check]]:  # fmt: skip
         report.say(f"compared with {run.name}, {run.steps} steps")
-        state, begun = run.start(), time.process_time()
-        for _ in range(run.steps):
-            state = run.world.step(state)
-        seconds = time.process_time() - begun
+        state, seconds, far, law = run.start(), 0.0, 1.0, run.problem.gas.law
         found = on_host(run.world.observe(state))
-        positivity_guard(REMEDY)(run.steps, state, found)
+        marks, many = {round(t * self.frames / run.problem.end) for t in self.compared}, []
+        try:
+            if timeline is not None:
+                many.append(observed(found, timeline.grid, run.problem.gas.dimension))
+            for frame in range(1, self.frames + 1):
+                begun = time.process_time()
+                for _ in range(run.steps // self.frames):
+                    state = run.world.step(state)
+                seconds += time.process_time() - begun
+                if law is not None:
+                    far = max(far, law.excess(run.world.observe(state)["temperature"]))
+                if frame in marks or frame == self.frames:
+                    found = on_host(run.world.observe(state))
+                    positivity_guard(REMEDY)(run.steps, state, found)
+                if timeline is not None and frame in marks:
+                    many.append(observed(found, timeline.grid, run.problem.gas.dimension))
+        except GuardError as error:
+            report.say(f"{run.name} stopped: {error}")
+            return {}, [Check(f"stable_{run.name}", "health", 1.0, 0.0, note=str(error))]
+        gaps = self._gaps(folder, run, found, seen)
+        gaps[f"seconds_{run.name}"] = Figure(seconds, "s", note="CPU time of its steps")
+        if timeline is not None:
+            gaps |= timeline.figures(run.name, many, seconds)
+        if "fallbacks" in found:
+            share = float(found["fallbacks"].double().mean()) / _faces(run, found)
+            note = "share of faces, to HME"
+            gaps[f"fallback_{run.name}"] = Figure(share, "", note=note)
+        checks = [*_domain_checks(run, found), *_velocity_checks(run, state, run.name)]
+        if law is not None:
+            checks.append(_table_check(run.name, far))
+        return gaps, checks
+
+    def _gaps(
+        self, folder: RunFolder, run: Run, found: Mapping[str, Tensor],
+        seen: Mapping[str, Tensor],
+    ) -> dict[str, Figure]:  # fmt: skip
+        """Write what a model found at the end; return its distance from the main one."""
         group = folder.store.require_group(f"compare/{run.name}")
         group.attrs["title"] = f"Compared with {run.name}"
-        grid = run.problem.grid
+        grid, own = run.problem.grid, self.main.problem.grid
         for name, values in _frame(run.world, found).items():
             _put(group, name, values, grid=grid)
         _put_axes(group, grid)
-        refine = grid.shape[0] // self.main.problem.grid.shape[0]
-        gaps = {f"seconds_{run.name}": Figure(seconds, "s", note="CPU time of its steps")}
-        if (gap := signal_gap(seen, found, refine, grid.dim)) is not None:
+        finer, coarser = (max(1, a // b) for a, b in (
+            (grid.shape[0], own.shape[0]), (own.shape[0], grid.shape[0]),
+        ))  # fmt: skip
+        names, dim = ("density", "temperature"), grid.dim
+        mine = {name: _coarsen(seen[name], coarser, dim) for name in names}
+        other = {name: _coarsen(found[name], finer, dim) for name in names}
+        gaps: dict[str, Figure] = {}
+        if (gap := signal_gap(mine, other)) is not None:
             note = "density and temperature, L2, over the departure of the run's own model "
             note += "from its mean: 1 is what a uniform gas gets; largest of the batch"
             gaps[f"signal_gap_{run.name}"] = Figure(gap, note=note)
         note = "relative L1 distance from the run's own model, largest of the batch"
-        for name in ("density", "temperature"):
-            other = _coarsen(found[name], refine, grid.dim)
-            gap = (seen[name] - other).abs().flatten(1).mean(1)
-            gap = gap / other.abs().flatten(1).mean(1)
+        for name in names:
+            gap = (mine[name] - other[name]).abs().flatten(1).mean(1)
+            gap = gap / other[name].abs().flatten(1).mean(1)
             gaps[f"{name}_gap_{run.name}"] = Figure(float(gap.amax()), note=note)
+        start, p = run.problem.initial, run.problem
+        if isinstance(start, Shock) and p.gas.dimension == 1:
+            pairs = [(own, seen), (grid, found)]
+            gaps |= shock_gaps(run.name, start.mach, float(p.knudsen[0]), pairs)
         if run.problem.body is not None:
             gaps |= _loads(run.problem.body, found, f"_{run.name}")
         for name in ("complex_fraction", "complex_speed"):
             if name in found:
                 gaps[f"grad13_{name}"] = Figure(float(found[name].amax()), note=NOTES[name])
-        return gaps, found, _velocity_checks(run, state, run.name)
+        return gaps
+
+
+def _closure(run: Run) -> Any:
+    """Return the learned closure of a run, None where there is none."""
+    world = _solver(run.world)
+    world = world.world if isinstance(world, PositivityFallback) else world
+    equations = getattr(world, "equations", None)
+    return equations.closure if getattr(equations, "learned", False) else None
 
 
 def _velocity_checks(run: Run, state: Any, name: str = "") -> list[Check]:
@@ -660,12 +810,23 @@ def _velocity_checks(run: Run, state: Any, name: str = "") -> list[Check]:
     return list(adequacy.checks(world, state, run.problem.end, name))
 
 
+def _table_check(name: str, excess: float) -> Check:
+    """Whether all frames stayed inside the tables of viscosity and Prandtl number."""
+    note = "factor by which temperatures of the frames leave gas.range; 1: by none"
+    name = f"transport_{name}" if name else "transport_range"
+    return Check(name, "domain", excess, 1.0, note=note)
+
+
+def _faces(run: Run, seen: Mapping[str, Tensor]) -> int:
+    """Return how many faces a closure was asked about."""
+    return int(seen.get("steps", torch.tensor(run.steps))) * (run.problem.grid.cells + 1)
+
+
 def _domain_checks(run: Run, seen: Mapping[str, Tensor]) -> tuple[Check, ...]:
     """Whether a learned closure was used where it was trained."""
     if "fallbacks" not in seen:
         return ()
-    faces = int(seen.get("steps", torch.tensor(run.steps))) * (run.problem.grid.cells + 1)
-    share = float(seen["outside"].amax()) / faces
+    share = float(seen["outside"].amax()) / _faces(run, seen)
     checks = [Check(f"range_{run.name}", "domain", share, 0.05, note=FAR)]
     if run.trained is not None:
         low, high = run.trained
@@ -741,9 +902,7 @@ def _coarsen(x: Tensor, refine: int, dim: int) -> Tensor:
     return x
 
 
-def signal_gap(
-    seen: Mapping[str, Tensor], found: Mapping[str, Tensor], refine: int, dim: int
-) -> float | None:
+def signal_gap(seen: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> float | None:
     """Return the distance of two answers by what there is to predict, the batch's largest.
 
     ``|a - b| / |a - mean(a)|`` of density and temperature together, each over its mean.
@@ -751,8 +910,7 @@ def signal_gap(
     """
     miss = signal = torch.zeros(())
     for name in ("density", "temperature"):
-        own = seen[name].double().flatten(1)
-        other = _coarsen(found[name].double(), refine, dim).flatten(1)
+        own, other = (x[name].double().flatten(1) for x in (seen, found))
         mean = own.mean(1, keepdim=True)
         miss = miss + ((own - other) / mean).square().mean(1)
         signal = signal + (own / mean - 1.0).square().mean(1)

@@ -180,7 +180,7 @@ def _first_samples(
 def _check_distances(explorer: Any, starts: Sequence[Start]) -> None:
     """Refuse structures that the explorer would count as failed before they move."""
     limit = getattr(explorer, "nearest", 0.0)
-    for start in starts:
+    for start in starts if limit else ():
         found = neighbor_list("d", start.configuration.atoms(), limit)
         if len(found):
             raise InputError(

@@ -86,6 +86,8 @@ class StageParameters:
         prandtl: Prandtl number.
         density_power: a in ``tau = Kn rho^-a T^b``.
         temperature_power: b in the same law.
+        law_start: ``ln T`` at the first knot of the table that takes the law's place.
+        law_rate: intervals of the table in a unit of ``ln T``; 0: there is none.
         negative_nodes: number of negative nodes of the last axis.
         spacing_first: spacing of the nodes along the first axis; the next two follow.
         spacing_second: see ``spacing_first``.
@@ -102,6 +104,8 @@ class StageParameters:
     prandtl: float
     density_power: float
     temperature_power: float
+    law_start: float
+    law_rate: float
     negative_nodes: float
     spacing_first: float
     spacing_second: float
@@ -759,9 +763,35 @@ def transport(
 
 
 @ti.func
+def transport_law(mass, temperature, par: Template, law: Template):
+    """Return the relaxation time over the Knudsen number, and the Prandtl number.
+
+    From powers, or from a table of ``ln mu`` and Pr, whose ends go on as they are.
+    """
+    heat = ti.log(temperature)
+    prandtl = ti.cast(par[AT.prandtl], ti.f64)
+    time_scale = 0.0
+    if par[AT.law_rate] > 0:
+        count = law.shape[0]
+        x = (heat - par[AT.law_start]) * par[AT.law_rate]
+        x = ti.min(ti.max(x, 0.0), ti.cast(count, ti.f64))
+        row = ti.min(ti.cast(x, ti.i32), count - 1)
+        x -= row
+        mu = ((law[row, 3] * x + law[row, 2]) * x + law[row, 1]) * x + law[row, 0]
+        prandtl = ((law[row, 7] * x + law[row, 6]) * x + law[row, 5]) * x + law[row, 4]
+        time_scale = ti.exp(mu - heat - ti.log(mass))
+    else:
+        time_scale = ti.exp(
+            par[AT.temperature_power] * heat - par[AT.density_power] * ti.log(mass)
+        )
+    return time_scale, prandtl
+
+
+@ti.func
 def target_moments(
-    mass, square, temperature, energy, reduced, rate, par: Template, variant: Template
-):
+    mass, square, temperature, energy, reduced, rate, prandtl, par: Template,
+    variant: Template,
+):  # fmt: skip
     """Return ``dt / tau`` and the temperatures of the target: resolved, reduced directions.
 
     ES-BGK: the collision frequency is ``Pr p / mu``, the stress relaxes at ``p / mu``,
@@ -769,7 +799,6 @@ def target_moments(
     """
     V = ti.static(variant.axes)
     D = par[AT.dimension]
-    prandtl = par[AT.prandtl]
     k = rate
     spread = temperature
     perp = temperature
@@ -886,6 +915,7 @@ def store_correction(
     temperature,
     spread,
     k,
+    prandtl,
     par: Template,
     sizes: Template,
     base,
@@ -895,7 +925,6 @@ def store_correction(
 ):
     """Record what Shakhov's or Holway's model multiplies the Maxwellian by."""
     V = ti.static(variant.axes)
-    prandtl = par[AT.prandtl]
     weight = par[AT.weight]
     if ti.static(variant.law == SHAKHOV_MODEL):
         heat = heat_flux(out, nodes, velocity, base, i, sizes, variant.parts, V)
@@ -1049,6 +1078,7 @@ def k_stage_fwd(
     record_in: Array2,
     record: Array2,
     par: Array1,
+    law: Array2,
     cells: Int,
     rows: Int,
     inner: Int,
@@ -1085,13 +1115,10 @@ def k_stage_fwd(
             velocity[d] = flow[d] * weight / mass
             square += velocity[d] * velocity[d]
         temperature = ((energy + reduced) / mass - square) / par[AT.dimension]
-        time_scale = knudsen[cell] * ti.exp(
-            par[AT.temperature_power] * ti.log(temperature)
-            - par[AT.density_power] * ti.log(mass)
-        )
+        per_knudsen, prandtl = transport_law(mass, temperature, par, law)
         k, spread, perp = target_moments(
             mass, square, temperature, energy, reduced,
-            par[AT.relaxation_step] / time_scale, par, variant,
+            par[AT.relaxation_step] / (knudsen[cell] * per_knudsen), prandtl, par, variant,
         )  # fmt: skip
         possible = (mass > 0) and (temperature > 0) and (spread > 0)
         unknown, good = discrete_maxwellian(
@@ -1111,7 +1138,7 @@ def k_stage_fwd(
         record[cell, PERP] = perp
         store_correction(
             out_flat, nodes_flat, table_flat, record, velocity, mass, temperature, spread,
-            k, par, sizes, base, cell, i, variant,
+            k, prandtl, par, sizes, base, cell, i, variant,
         )  # fmt: skip
         relax(
             moved, out, nodes_flat, table_in, table_in_flat, table, table_flat, record_in,
@@ -1129,6 +1156,7 @@ def run_stage(
     tables,
     records,
     par: torch.Tensor,
+    law: torch.Tensor,
 ) -> None:
     """Launch one stage; ``layout`` is a :class:`..gas.kinetic.scheme.Layout`.
 
@@ -1170,6 +1198,7 @@ def run_stage(
             records[0],
             records[1],
             par,
+            law,
             layout.cells,
             layout.rows,
             layout.inner,

@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ...models.card import save_module
+from ..gas.flows import HELD_OUT
+from ..gas.flows.lines import DECADES
 from ..protocols import Committee, Outcome
 from ..rundir import RunFolder
 from .audit import Figures, audit_checks, audit_figures
 from .closures import FlowLabel, FlowSample, flux_errors, followed
-from .explorers.flows import DECADES, HELD_OUT
 from .label_store import identity
 from .labelers.kinetic import KineticLabeler
 

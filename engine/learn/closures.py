@@ -17,9 +17,9 @@ from torch import Tensor
 from ...models.closures.face import FaceClosure, FaceStencil
 from ..gas.closures.ensemble import ClosureEnsemble
 from ..gas.equations.line import from_raw, primitive
+from ..gas.flows.lines import DECADES, Flow, box, flow, knudsen_numbers, solve
 from ..protocols import Committee
 from .comparison import Reference, run_moments
-from .explorers.flows import DECADES, Flow, box, flow, knudsen_numbers, solve
 from .label_store import Codec
 from .trainers.closure import faces_of, row_of_cells
 
@@ -29,7 +29,7 @@ class FlowSample:
     """One random flow of a family, named by what it is drawn from.
 
     Attributes:
-        family: see :mod:`.explorers.flows`.
+        family: see :mod:`..gas.flows.lines`.
         seed: of the family.
         index: which flow; also chooses the decade of its Knudsen number.
         deviation: of the committee along the flow; NaN if unknown.

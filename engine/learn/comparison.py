@@ -24,12 +24,12 @@ from ..gas.equations.fluid import FluidWorld
 from ..gas.equations.hermite import Closure, Dissipation, hermite_world, hyperbolic, roe
 from ..gas.equations.line import conserved, from_raw, primitive
 from ..gas.equations.recurrence import recurrence_world
+from ..gas.flows.lines import DECADES, Flow, averaged, box, flows, knudsen_numbers, solve
 from ..gas.grid import Grid
 from ..gas.material import Gas
 from ..gas.scheme.finite_volume import koren
 from ..gas.scheme.positivity import PositivityFallback
 from ..protocols import Figure
-from .explorers.flows import DECADES, Flow, averaged, box, flows, knudsen_numbers, solve
 from .trainers.closure import moment_error, steps_between
 
 TIMES = (0.0, 0.1, 0.3, 1.0)
@@ -81,7 +81,7 @@ def reference(
     nodes: int = 120,
     coarse: int = 100,
 ) -> Reference:
-    """Solve the kinetic equation for some flows; see :func:`.explorers.flows.solve`."""
+    """Solve the kinetic equation for some flows; see :func:`..gas.flows.lines.solve`."""
     raw = solve(some, times, cells, nodes, coarse)
     return Reference(raw, knudsen_numbers(some, box(coarse)), tuple(times))
 
@@ -167,6 +167,7 @@ def run_moments(
     dissipation: Dissipation = roe,
     dtype: torch.dtype = torch.float64,
     after: Callable[[Tensor], Tensor] | None = None,
+    once: bool = False,
 ) -> Run:
     """Run the moment equations from the start of a reference.
 
@@ -179,12 +180,13 @@ def run_moments(
         dtype: f64 or f32.
         after: what becomes of the moments at the end of every step, for moments that are
             themselves learned.
+        once: ask the closure once a step.
     """
     start = from_raw(true.raw[0], order).to(dtype)
     cells = start.shape[1]
     world = hermite_world(
         *_line(true), true.knudsen, order, _longest(courant, true), closure, dissipation,
-        limiter=koren, dtype=dtype, check=False,
+        limiter=koren, dtype=dtype, check=False, once=once,
     )  # fmt: skip
     state = world.start(start.movedim(-1, 1))
     found, total, begun = [state.moments], 0, time.process_time()

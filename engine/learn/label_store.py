@@ -326,7 +326,7 @@ def compute(
             _place.reset(token)
         seconds = time.perf_counter() - begun
         home.put(key, sample, label, max(seconds, math.ulp(0.0)))
-        if home is not store:
-            store.adopt(key)
+        if home is not store and not store.adopt(key):
+            raise LabelError("the library does not give back what was written there")
         store.note("done", key)
     return seconds

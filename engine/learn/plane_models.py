@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ...models.closures.contract import Closure
 from ..errors import GuardError
 from ..gas.boundaries import ALL_PERIODIC
-from ..gas.equations.hermite import GridClosure, hermite_world
+from ..gas.equations.hermite import hermite_world
+from ..gas.flows import planes
 from ..gas.scheme.finite_volume import koren
-from .explorers import planes
 from .trainers.closure import steps_between
 
 
@@ -43,7 +44,7 @@ def run_plane(
     knudsen: Tensor,
     times: Sequence[float],
     order: int,
-    closure: GridClosure | None = None,
+    closure: Closure | None = None,
     courant: float = 0.8,
 ) -> PlaneRun:
     """Run the moment equations of the plane from w at the first of some times.
@@ -78,7 +79,7 @@ def run_plane(
                 total += steps
                 found[number] = planes.conserved(state.moments)
                 if closure is not None:
-                    said = world.equations.on_grid(
+                    said = world.equations.in_cells(
                         world.equations.primitive(state.moments), world
                     )
                     away.append(float(said.fallback[0].double().mean()))

@@ -177,7 +177,8 @@ class Batch:
 
     def _drawn(self, seen: Seen, rng: torch.Generator) -> list[int]:
         """Return the random arm: each stratum's share, then those asked to be measured."""
-        strata = seen.stratum[seen.usable].unique().tolist()
+        fair = seen.usable & (seen.weight > 0)  # extremes stand for nothing but themselves
+        strata = seen.stratum[fair].unique().tolist()
         if not strata:
             return []
         least = min(LEAST_RANDOM, self.size) if self.random > 0 else 0
@@ -187,8 +188,8 @@ class Batch:
         for place, turn in enumerate(turns):
             share = total // len(strata) + (place < total % len(strata))
             share = max(share, seen.measure.get(strata[turn], 0))
-            here = (seen.usable & (seen.stratum == strata[turn])).nonzero().squeeze(1)
-            weight = seen.weight[here].clamp(min=1e-12)
+            here = (fair & (seen.stratum == strata[turn])).nonzero().squeeze(1)
+            weight = seen.weight[here]
             share = min(share, len(here))
             if share:
                 some = torch.multinomial(weight, share, generator=rng)

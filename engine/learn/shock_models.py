@@ -17,9 +17,9 @@ from ..gas.boundaries import Sides
 from ..gas.equations.fluid import FluidWorld
 from ..gas.equations.hermite import Closure, hermite_world, roots, rusanov
 from ..gas.equations.recurrence import recurrence_world
+from ..gas.flows.fronts import Shock
 from ..gas.grid import Grid
 from ..gas.material import Gas
-from .explorers.fronts import Shock
 from .trainers.recurrence import complex_share
 
 KNUDSEN = 0.05
@@ -50,7 +50,7 @@ def profile(shock: Shock, grid: Grid, density: Tensor, temperature: Tensor) -> P
     a, b = shock.ends
     rho = (density.double() - a[0]) / (b[0] - a[0])
     theta = (temperature.double() - a[2]) / (b[2] - a[2])
-    x = grid.centers(0) / KNUDSEN
+    x = grid.centers(0) / shock.knudsen
     above = int((rho > 0.5).int().argmax())
     if above > 0:
         low, high = float(rho[above - 1]), float(rho[above])

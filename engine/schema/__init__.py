@@ -7,7 +7,6 @@ SCENARIOS = Family(
     __name__,
     {
         "chain": "chain:ChainScenario",
-        "closure": "closure:ClosureScenario",
         "elastic": "elastic:ElasticScenario",
         "label": "label:LabelScenario",
         "coupled": "coupled:CoupledShockScenario",
@@ -24,8 +23,9 @@ SCENARIOS = Family(
 """Every kind of scenario. A package from outside adds ``scenario.KIND`` of its own."""
 
 FORMER: dict[str, str] = {
-    "closure_plane": 'kind = "closure" with flow = "plane"',
-    "closure_shock": 'kind = "closure" with flow = "shock"',
+    "closure": 'kind = "gas" with [initial] kind = "flows" and models in [[compare]]',
+    "closure_plane": 'kind = "gas" with [initial] kind = "plane_flows"',
+    "closure_shock": 'kind = "gas" with [initial] kind = "shock"',
     "closure_shock_train": 'kind = "train" with model.kind = "recurrence_closure"',
     "closure_train": 'kind = "train" with model.kind = "local_closure"',
     "coupled_shock": 'kind = "coupled"',

@@ -1,13 +1,13 @@
-"""What a scenario of learned moment closures may say; non-dimensional (``engine.gas``)."""
+"""What a scenario that trains moment closures may say; non-dimensional (``engine.gas``)."""
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from ...models.closures.face import FaceForm
 from ...models.closures.local import LocalForm
 from ...models.closures.recurrence import RecurrenceForm
-from .base import Common, InputPath, Section
+from .base import Common, Section
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -94,6 +94,12 @@ class ClosureTrainScenario(Common):
     @model_validator(mode="after")
     def _one_resolution(self) -> Self:
         form = self.model
+        own = [n for n in ("linear", "rolled", "polish", "unrolled") if getattr(self, n)]
+        if form.dimension > 1 and (own or self.fronts is not None):
+            raise ValueError(
+                f"model.dimension: {form.dimension}; {', '.join([*own, 'fronts'])} belong "
+                "to gases with one velocity dimension: set them to 0, leave fronts out"
+            )
         if not isinstance(form, FaceForm):
             return self
         if form.resolution not in (FaceForm.resolution, 1.0 / self.cells):
@@ -102,88 +108,6 @@ class ClosureTrainScenario(Common):
                 f"{1.0 / self.cells:g}; leave it out"
             )
         return self
-
-
-class ClosureModel(Section):
-    """A learned closure from its files."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9_]+$")
-    """What it is called in the results."""
-    members: Annotated[list[InputPath], Field(min_length=1)]
-    """Weights; each is run by itself and the median is reported."""
-
-
-class ClosureScenario(Common):
-    """Runs all models on held-out flows and compares them with the kinetic solution."""
-
-    job: ClassVar[str] = "scalebridge.engine.jobs.closure:assemble"
-
-    @classmethod
-    def variants(cls) -> tuple[type[Any], ...]:
-        """Return the classes of this kind."""
-        return (ClosureScenario, ClosurePlaneScenario, ClosureShockScenario)
-
-    @classmethod
-    def variant(cls, data: Any) -> type[Common]:
-        """Return the class of ``flow``."""
-        classes = {"plane": ClosurePlaneScenario, "shock": ClosureShockScenario}
-        return classes.get(str(data.get("flow")), ClosureScenario)
-
-    kind: Literal["closure"]
-    flow: Literal["line", "plane", "shock"] = "line"
-    """Flows along a line, of the plane, or a stationary shock."""
-    family: Literal["wave", "mix", "jump", "transition"]
-    """Which flows."""
-    flows: int = Field(default=16, ge=4, le=100_000)
-    """How many, four Knudsen decades in turn."""
-    held_out_seed: int = Field(default=20190413, ge=0)
-    """Seed of the flows; the default is the frozen test set."""
-    times: list[Positive] = Field(default=[0.1, 0.3, 1.0], min_length=1)
-    """When they are compared, rising."""
-    cells: int = Field(default=100, ge=20, le=4096)
-    """Cells of the moment models."""
-    refinement: int = Field(default=4, ge=1, le=16)
-    """The kinetic grid is finer by this factor."""
-    velocities: int = Field(default=120, ge=24, le=1024)
-    """Discrete velocities in [-8, 8]."""
-    baselines: list[Literal["euler", "nsf", "hme"]] = Field(default=["euler", "hme"])
-    """Classical models for comparison; nsf is slow at large Kn (explicit)."""
-    models: Annotated[list[ClosureModel], Field(min_length=1)]
-    """Learned closures."""
-    pictured: int = Field(default=2, ge=0)
-    """Index of the flow whose profiles are kept."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.times != sorted(set(self.times)):
-            raise ValueError(f"times {self.times} must rise")
-        if self.pictured >= self.flows:
-            raise ValueError(f"pictured {self.pictured}: there are {self.flows} flows")
-        return self
-
-
-class ClosureShockScenario(Common):
-    """A stationary shock in a gas with one velocity dimension, by all models."""
-
-    job: ClassVar[str] = "scalebridge.engine.jobs.closure:assemble"
-    kind: Literal["closure"]
-    flow: Literal["shock"]
-    """This flow."""
-    mach: float = Field(default=5.5, gt=1, le=20)
-    """Mach number (gamma = 3)."""
-    cells: int = Field(default=100, ge=20, le=4096)
-    """Cells of the coarsest run."""
-    halvings: int = Field(default=2, ge=0, le=4)
-    """How often the cells are halved."""
-    extent: Positive = 60.0
-    """Half width of the box in upstream mean free times times sqrt(R T0). Hot molecules fly
-    ahead of a strong shock: at Mach 5.5 the inflow is 15% too warm at 30, 0.6% at 60."""
-    time: Positive = 30.0
-    """How long it is run, in upstream mean free times."""
-    velocities: int = Field(default=160, ge=32, le=2048)
-    """Discrete velocities of the kinetic run."""
-    models: list[ClosureModel] = Field(default=[])
-    """Learned closures."""
 
 
 class ClosureShockTrainScenario(Common):
@@ -227,33 +151,4 @@ class ClosureShockTrainScenario(Common):
         both = {*self.mach, *self.moving} & set(self.held_out)
         if both:
             raise ValueError(f"held_out {sorted(both)}: learned from as well")
-        return self
-
-
-class ClosurePlaneScenario(Common):
-    """Flows of the plane by HME and by closures that were learned in one dimension."""
-
-    job: ClassVar[str] = "scalebridge.engine.jobs.closure:assemble"
-    kind: Literal["closure"]
-    flow: Literal["plane"]
-    """These flows."""
-    flows: int = Field(default=4, ge=1, le=1000)
-    """How many, four Knudsen decades in turn."""
-    held_out_seed: int = Field(default=20190413, ge=0)
-    """Seed of the flows; the default is the frozen test set."""
-    times: list[Positive] = Field(default=[0.1, 0.3], min_length=1)
-    """When they are compared, rising."""
-    cells: int = Field(default=40, ge=8, le=1024)
-    """Cells of the moment models along each axis."""
-    refinement: int = Field(default=2, ge=1, le=8)
-    """The kinetic grid is finer by this factor."""
-    velocities: int = Field(default=32, ge=16, le=256)
-    """Discrete velocities along each axis, in [-6.5, 6.5]."""
-    models: Annotated[list[ClosureModel], Field(min_length=1)]
-    """Learned closures; the first member of each runs, all of one order."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.times != sorted(set(self.times)):
-            raise ValueError(f"times {self.times} must rise")
         return self

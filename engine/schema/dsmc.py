@@ -4,6 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from ..gas.collisions.published import PUBLISHED
 from ..gas.collisions.species import SPECIES
 from ..gas.initial import INITIAL
 from .base import Common, Section, choice
@@ -66,7 +67,7 @@ class PotentialMolecules(Section):
     """Molecules that scatter as a pair potential says, and have its viscosity."""
 
     kind: Literal["potential"]
-    of: Literal["He", "Ar"] | None = None
+    of: Literal[tuple(PUBLISHED)] | None = None  # type: ignore[valid-type]
     """A published potential; instead of epsilon and sigma."""
     epsilon: Positive | None = None
     """Depth of a Lennard-Jones well, K."""

@@ -2,14 +2,15 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from ...models.parts import Family
 from ..gas.closures.parts import MOMENT_CLOSURES, Hyperbolic
+from ..gas.collisions.published import PUBLISHED
 from ..gas.forcing import Force
 from ..gas.initial import INITIAL
 from ..gas.probes import PROBES
-from .base import Common, Section, choice
+from .base import Common, InputPath, Section, choice
 from .box import (
     BoundarySection,
     GridSection,
@@ -21,8 +22,9 @@ from .box import (
 
 
 class GasSection(Section):
-    """The gas."""
+    """A gas whose viscosity follows a law."""
 
+    kind: Literal["law"] = "law"
     dimension: Literal[1, 2, 3] = 3
     """Velocity dimensions D; gamma = (D + 2) / D."""
     prandtl: float = Field(default=1.0, ge=0.01, le=100)
@@ -33,7 +35,65 @@ class GasSection(Section):
     """Exponent of the power law; 0.5 hard spheres, 1 Maxwell molecules."""
 
 
-class KineticModel(Section):
+class TransportGas(Section):
+    """A monatomic gas whose viscosity and Prandtl number follow tables over temperature.
+
+    The tables follow from a pair potential (Chapman and Enskog's theory to third order), or
+    are read from a file. The Knudsen number is that at temperature 1.
+    """
+
+    kind: Literal["transport"]
+    of: Literal[tuple(PUBLISHED)] | None = None  # type: ignore[valid-type]
+    """A published potential; slow atoms scatter by quantum mechanics."""
+    epsilon: Positive | None = None
+    """Depth of a Lennard-Jones well, K; instead of ``of``."""
+    file: InputPath | None = None
+    """A text file with columns T (K), mu (any unit), Pr; instead of ``of``."""
+    temperature: Positive
+    """Of the gas at reference temperature 1, K."""
+    range: tuple[Positive, Positive] | None = None
+    """Lowest and highest temperature of the table, K; without it from half the lowest to
+    twice the highest that start and boundaries can give, or all of the file."""
+    prandtl: float | None = Field(default=None, ge=0.01, le=100)
+    """Constant, in place of the table's; BGK asks for 1."""
+
+    dimension: ClassVar[int] = 3
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "TransportGas":
+        if sum(x is not None for x in (self.of, self.epsilon, self.file)) != 1:
+            raise ValueError(
+                "give of (a published potential), epsilon (Lennard-Jones) or file, one of "
+                "the three"
+            )
+        if self.range is not None and self.range[0] >= self.range[1]:
+            raise ValueError(f"range: {self.range[0]:g} must lie below {self.range[1]:g}")
+        if self.range is not None and self.file is not None:
+            raise ValueError("range: the file gives it; leave it out")
+        return self
+
+
+def _gas_kind(value: Any) -> Any:
+    return {"kind": "law", **value} if isinstance(value, dict) else value
+
+
+AnyGas = Annotated[
+    Annotated[GasSection | TransportGas, Field(discriminator="kind")],
+    BeforeValidator(_gas_kind),
+]
+"""A gas by a law of viscosity (the default), or by tables."""
+
+
+class ModelSection(Section):
+    """What every model may be told."""
+
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_]+$")
+    """What it is called in the results."""
+    refine: int = Field(default=1, ge=1, le=16)
+    """Cells per cell of the grid along each axis (a reference on a finer grid)."""
+
+
+class KineticModel(ModelSection):
     """Discrete velocities with a BGK-type collision term."""
 
     kind: Literal["kinetic"]
@@ -51,7 +111,7 @@ class KineticModel(Section):
     """Courant number of the fastest velocity; over 0.5 the scheme is not positive."""
 
 
-class EulerModel(Section):
+class EulerModel(ModelSection):
     """Euler equations."""
 
     kind: Literal["euler"]
@@ -61,11 +121,9 @@ class EulerModel(Section):
     """Ratio of specific heats; without it that of the gas, (D + 2) / D."""
     cfl: float = Field(default=0.3, gt=0, le=1)
     """Courant number at the start; the step is fixed, so leave room for faster waves."""
-    refine: int = Field(default=1, ge=1, le=16)
-    """Cells per cell of the grid (a reference on a finer grid)."""
 
 
-class NsfModel(Section):
+class NsfModel(ModelSection):
     """Navier-Stokes-Fourier equations with slip and jump at walls."""
 
     kind: Literal["nsf"]
@@ -75,7 +133,7 @@ class NsfModel(Section):
     """Courant number at the start; viscosity may ask for a shorter step, which is taken."""
 
 
-class HermiteModel(Section):
+class HermiteModel(ModelSection):
     """Hyperbolic moment equations (HME) with a closure to choose."""
 
     kind: Literal["hermite"]
@@ -83,7 +141,7 @@ class HermiteModel(Section):
     """Highest moment M; M + 1 equations for D = 1, (M + D)! / (M! D!) for any D. Without it
     that of a learned closure, else 5."""
     closure: choice(MOMENT_CLOSURES) = Hyperbolic()  # type: ignore[valid-type]
-    """Closure of the last equations: hyperbolic, grad, or a learned one."""
+    """Closure of the last equations: hyperbolic, grad, realizable, or a learned one."""
     upwind: Literal["roe", "rusanov"] | None = None
     """Dissipation of each wave (roe), or that of the fastest (rusanov, more robust). If not
     said rusanov for D = 1 and an analytic closure, else roe."""
@@ -94,7 +152,7 @@ class HermiteModel(Section):
     """Courant number of the fastest signal at the start."""
 
 
-class Grad13Model(Section):
+class Grad13Model(ModelSection):
     """Grad's thirteen moments of a 3D gas; complex speeds are reported."""
 
     kind: Literal["grad13"]
@@ -119,7 +177,7 @@ and ``equations(gas)`` (:class:`..gas.scheme.finite_volume.Equations`)."""
 Model = choice(GAS_MODELS)
 
 
-STEADY = ("none", "couette", "fourier", "shock", "rest")
+STEADY = ("none", "couette", "fourier", "shock", "rest", "small_waves")
 """References that do not change in time."""
 
 
@@ -136,6 +194,9 @@ class FlowTime(TimeSection):
     """The run ends at the first frame where density, velocity and temperature change by
     less, relative and per unit of time (L1); if ``end`` comes first a check fails. Models
     of ``compare`` run to ``end``."""
+    compared: tuple[Positive, ...] = ()
+    """Times, each that of a frame, at which the errors of the models of ``compare`` against
+    the run's own are results; without it they are compared at the end alone."""
 
     samples: int = Field(default=10, ge=1, le=1000)
     """Times in a frame at which probes are recorded, at most one per step."""
@@ -144,6 +205,17 @@ class FlowTime(TimeSection):
     def _used(self) -> "FlowTime":
         if self.shortest is not None and self.cfl is None:
             raise ValueError("shortest: needs cfl, the Courant number that steps follow")
+        if list(self.compared) != sorted(set(self.compared)):
+            raise ValueError(f"compared: {self.compared} must rise")
+        for at in self.compared:
+            frame = at * self.frames / self.end
+            if abs(frame - round(frame)) > 1e-9 * self.frames or at > self.end * (1 + 1e-9):
+                raise ValueError(
+                    f"compared: {at:g} is not the time of a frame, a multiple of end / "
+                    f"frames = {self.end / self.frames:g} up to end"
+                )
+        if self.compared and self.steady is not None:
+            raise ValueError("compared: a run that ends where it is steady has none")
         if self.shortest is not None and self.shortest >= self.end:
             raise ValueError(f"shortest: {self.shortest:g} must lie below end")
         return self
@@ -176,8 +248,8 @@ class GasScenario(Common):
     """Cells in space."""
     boundaries: BoundarySection = BoundarySection()
     """Boundaries."""
-    gas: GasSection = GasSection()
-    """The gas."""
+    gas: AnyGas = GasSection()
+    """The gas: a law of viscosity, or kind = transport, tables."""
     knudsen: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=4096)] = (1.0,)
     """Knudsen numbers mu0 / (rho0 sqrt(R T0) L); one problem for each, all in one run."""
     model: Model  # type: ignore[valid-type]
@@ -208,8 +280,10 @@ class GasScenario(Common):
         "noh",
         "rest",
         "rayleigh_taylor",
+        "small_waves",
     ] = "none"
-    """Exact or reference solution that the result is compared with."""
+    """Exact or reference solution that the result is compared with; ``small_waves``: what
+    the moment models of ``compare`` do to small waves, against the BGK equation."""
 
     @model_validator(mode="after")
     def _fits(self) -> "GasScenario":
@@ -231,6 +305,15 @@ class GasScenario(Common):
                 "alone; set model.cfl"
             )
         known = (self.reference, getattr(self.initial, "reference", "none"))
+        if hasattr(self.initial, "knudsen_numbers") and "knudsen" in self.model_fields_set:
+            raise ValueError(
+                f"knudsen: initial.kind = {self.initial.kind} brings its own Knudsen "
+                "numbers; leave it out"
+            )
+        if self.time.compared and not self.compare:
+            raise ValueError("time.compared: there is no model in compare")
+        if self.reference == "small_waves" and self.gas.dimension != 1:
+            raise ValueError("reference: small_waves needs gas.dimension = 1")
         moving = [name for name in known if name not in STEADY]
         if self.time.steady is not None and moving:
             raise ValueError(

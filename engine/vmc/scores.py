@@ -148,20 +148,46 @@ def write_scores(flat: Flat, how: Layout, walkers: Tensor, out: Tensor) -> None:
         logs, inputs = vmap(log_one)(copies, probes, walkers)
         leaves = [*probes, *copies.values()]
         found = torch.autograd.grad(logs.sum(), leaves, allow_unused=True)
-    out.zero_()
+    written = torch.zeros(flat.size, dtype=torch.bool)
     for x, gradient, place in zip(inputs, found, columns, strict=False):
-        if gradient is None:
-            continue
-        rows, slopes = x.flatten(1, -2), gradient.flatten(1, -2)
-        outer = torch.bmm(rows.mT, slopes).flatten(1)
-        first = int(place[0, 0])
-        if place.is_contiguous():
-            out[:, first : first + outer.shape[1]] += outer
-        else:
-            out[:, place.flatten().to(out.device)] += outer
+        if gradient is not None:
+            _add_outer(x.flatten(1, -2), gradient.flatten(1, -2), place, written, out)
     for name, gradient in zip(how.copied, found[len(probes) :], strict=True):
         if gradient is not None:
             out[:, flat.slices[name][0]] = gradient.reshape(batch, -1)
+            written[flat.slices[name][0]] = True
+    if not bool(written.all()):
+        out[:, (~written).to(out.device)] = 0
+
+
+def _add_outer(
+    rows: Tensor, slopes: Tensor, place: Tensor, written: Tensor, out: Tensor
+) -> None:
+    """Add ``rows^T slopes`` of every walker to its columns.
+
+    What stands in a column counts from its second product on: most columns have one, and
+    the first one goes into them without a copy.
+
+    Args:
+        rows: ``[walkers, n, inputs]``.
+        slopes: ``[walkers, n, outputs]``.
+        place: columns ``[inputs, outputs]``.
+        written: ``[p]`` which columns hold something; set for these.
+        out: ``[walkers, p]``.
+    """
+    first, size = int(place[0, 0]), place.numel()
+    seen = written[place]
+    written[place] = True
+    if place.is_contiguous() and not bool(seen.any()):
+        target = out[:, first : first + size].unflatten(1, tuple(place.shape))
+        torch.bmm(rows.mT, slopes, out=target)
+        return
+    out[:, place[~seen].to(out.device)] = 0
+    outer = torch.bmm(rows.mT, slopes).flatten(1)
+    if place.is_contiguous():
+        out[:, first : first + size] += outer
+    else:
+        out[:, place.flatten().to(out.device)] += outer
 
 
 def _call(module: nn.Module, own: dict[str, Tensor], walker: Tensor) -> Tensor:

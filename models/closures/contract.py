@@ -1,12 +1,15 @@
-"""What a closure of the moment equations is: a function of a row of faces.
+"""What a closure of moment equations is: ``closure(stencil) -> output``.
 
-``closure(stencil) -> output``; a torch module, or any callable. Fields are w = (rho, u,
-theta, f_3 .. f_M) in every cell.
+A torch module, or any callable. Fields are the primitive variables of the equations in
+every cell: w = (rho, u, theta, f_3 .. f_M) for Hermite moments of one velocity dimension,
+those of :mod:`scalebridge.engine.gas.equations.hermite` for more, recurrence coefficients
+for realizable moments.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import nan
 
 import torch
 from torch import Tensor
@@ -14,15 +17,19 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class FaceStencil:
-    """A row of cells and the faces between them, ``faces = cells + 1``.
+    """Cells, and the points where a closure is asked.
+
+    The points are the faces of a row of cells, ``faces = cells + 1``, or the cells of any
+    grid themselves (:meth:`in_cells`).
 
     Attributes:
-        low: ``[batch, faces, M + 1]`` w of the cell on the left of each face.
+        low: ``[batch, points, N]`` w of the cell on the left of each face.
         high: the same on the right (ghost cells included).
-        cells: ``[batch, cells, M + 1]``.
-        tau: ``[batch, faces]`` relaxation time.
+        cells: ``[batch, cells, N]``.
+        tau: ``[batch, points]`` relaxation time.
         spacing: width of a cell.
         periodic: whether the last face is the first one.
+        others: widths, and whether periodic, along a second and a third axis.
     """
 
     low: Tensor
@@ -31,6 +38,30 @@ class FaceStencil:
     tau: Tensor
     spacing: float
     periodic: bool
+    others: tuple[tuple[float, bool], ...] = ()
+
+    @staticmethod
+    def in_cells(
+        w: Tensor, tau: Tensor, axes: tuple[tuple[float, bool], ...]
+    ) -> "FaceStencil":
+        """Return the stencil of a grid whose cells are the points.
+
+        Args:
+            w: ``[batch, *grid.shape, N]``.
+            tau: ``[batch, *grid.shape]``.
+            axes: width of a cell, and whether periodic, along each axis.
+        """
+        return FaceStencil(w, w, w, tau, *axes[0], axes[1:])
+
+    @staticmethod
+    def at_points(w: Tensor) -> "FaceStencil":
+        """Return the stencil of states that know neither lengths nor times (NaN)."""
+        return FaceStencil(w, w, w, torch.full_like(w[..., 0], nan), nan, False)
+
+    @property
+    def axes(self) -> tuple[tuple[float, bool], ...]:
+        """Width of a cell, and whether periodic, along each axis."""
+        return ((self.spacing, self.periodic), *self.others)
 
     @property
     def mean(self) -> Tensor:
@@ -45,19 +76,20 @@ class FaceStencil:
 
 @dataclass(frozen=True)
 class ClosureOutput:
-    """What a closure says, each ``[batch, faces]`` or None.
-
-    On a grid of the plane the values belong to cells, ``[batch, *grid.shape]``, and
-    ``flux`` holds the tensor, ``[batch, components, *grid.shape]``.
+    """What a closure says, each ``[batch, points]`` or None.
 
     Attributes:
-        flux: f_{M+1}, added as ``-(M + 1) df_{M+1}/dx``.
+        flux: what closes: f_{M+1}, added as ``-(M + 1) df_{M+1}/dx``; with several velocity
+            dimensions the tensor, ``[batch, components, *points]``; b_3 of realizable
+            moments.
         blend: share of Grad's last row, 0 (HME) to 1. None means 0. A closure that learns
             the true f_{M+1} sets it to 1.
         trust: 1 inside the training range, 0 far outside; None means 1.
         source: added to ``df_M/dt``, averaged to the cells.
         speed: largest signal speed in the gas's frame over ``sqrt(theta)``; None means that
             of HME.
+        inside: as ``blend``, for what changes within the cells; None means the mean of the
+            two faces.
     """
 
     flux: Tensor | None = None
@@ -65,6 +97,7 @@ class ClosureOutput:
     trust: Tensor | None = None
     source: Tensor | None = None
     speed: Tensor | None = None
+    inside: Tensor | None = None
 
     @property
     def fallback(self) -> Tensor | None:
@@ -83,6 +116,10 @@ class ClosureOutput:
         if self.trust is None or self.fallback is None:
             return None
         return torch.stack([self.fallback, self.trust < 1.0])
+
+
+Closure = Callable[[FaceStencil], ClosureOutput]
+"""What every set of moment equations takes; a module of this package is one."""
 
 
 def takes_faces(module: object) -> bool:

@@ -202,6 +202,8 @@ class FaceForm:
     kind: Literal["face_closure"] = "face_closure"
 
     contract: ClassVar = "faces"
+    dimension: ClassVar = 1
+    prandtl: ClassVar = 1.0
 
     def __post_init__(self) -> None:
         if self.order < 4:
@@ -343,12 +345,18 @@ class FaceClosure(nn.Module):
 
     def forward(self, row: FaceStencil) -> ClosureOutput:
         """Return the closing moment and the gates at every face."""
-        view = self.view(row)
-        return ClosureOutput(self.flux(view, row), view.share * view.trust, view.trust)
+        view, kind = self.view(row), row.low.dtype
+        blend = (view.share * view.trust).to(kind)
+        return ClosureOutput(self.flux(view, row).to(kind), blend, view.trust.to(kind))
 
     def view(self, row: FaceStencil) -> View:
-        """Return all that does not depend on the weights: closures alike share it."""
-        return self.view_at(*self.seen(row), row.tau)
+        """Return all that does not depend on the weights: closures alike share it.
+
+        In the precision of the module; a row in f64 is only looked at in f32 then.
+        """
+        mean, changes = self.seen(row)
+        kind = self.scale.dtype
+        return self.view_at(mean.to(kind), [d.to(kind) for d in changes], row.tau.to(kind))
 
     def view_at(self, mean: Tensor, changes: Sequence[Tensor], tau: Tensor) -> View:
         """Return the same from a state ``[..., M + 1]`` and its change over each reach."""

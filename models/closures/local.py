@@ -53,6 +53,11 @@ class LocalForm:
     stretch it."""
     stretch: Annotated[float, Ge(0)] = 1.0
     """How the bound grows with the moments; 1 for strong shocks, 0 for weak flows."""
+    dimension: Literal[1, 2, 3] = 1
+    """Velocity dimensions of the gas that it is learned in. With more than one it sees, and
+    closes, the distribution of the velocities along a direction, asked along many."""
+    prandtl: Annotated[float, Gt(0)] = 1.0
+    """Prandtl number of that gas."""
     kind: Literal["local_closure"] = "local_closure"
 
     contract: ClassVar = "faces"

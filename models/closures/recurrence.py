@@ -29,7 +29,8 @@ and Torrilhon, J. Comput. Phys. 251, 2013, p. 500.
 
 import math
 from collections.abc import Callable
-from typing import Annotated, ClassVar, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from annotated_types import Gt
@@ -37,11 +38,31 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..parts import part
-from .contract import weights_from
+from .contract import ClosureOutput, FaceStencil, weights_from
 from .face import MirrorNet, Widths
 
 Coefficient = Callable[[Tensor], Tensor]
 """``[..., 6]`` of :func:`coefficients` to b_3 ``[...]``."""
+
+
+@dataclass(frozen=True)
+class CellClosure:
+    """A closure (:mod:`.contract`) that knows the states at its points alone.
+
+    Attributes:
+        coefficient: b_3 of a state.
+    """
+
+    coefficient: Coefficient
+
+    def __call__(self, at: FaceStencil) -> ClosureOutput:
+        """Return b_3 at every point."""
+        return ClosureOutput(self.coefficient(at.cells))
+
+    def to(self, device: torch.device) -> "CellClosure":
+        """Return the closure on a device; its module is moved."""
+        moved: Any = self.coefficient
+        return CellClosure(moved.to(device) if isinstance(moved, nn.Module) else moved)
 
 
 def coefficients(raw: Float[Tensor, "... 6"]) -> Float[Tensor, "... 6"]:

@@ -41,7 +41,7 @@ class ClusterExpansion:
     :data:`NEIGHBOURS` others at the density of the data."""
     switch_start: Positive = 0.5
     """Distance at which the switch begins to fall, angstrom."""
-    degrees: Limits = (33.0, 15.0, 15.0, 14.0, 10.0, 8.0)
+    degrees: Limits = (22.0, 14.0, 13.0, 12.0, 10.0, 8.0)
     """Highest degree of the products of one, two, three, ... moments; of five and more
     those with at most four moments of l > 0."""
     features: Annotated[int, Interval(ge=1, le=10000)] = 2000
@@ -50,7 +50,7 @@ class ClusterExpansion:
     """What one unit of l counts in the degree; one radial polynomial more counts 1."""
     radial: Annotated[int, Interval(ge=1, le=24)] = 12
     """Most radial functions; they are fitted to the labels."""
-    spacing: Annotated[float, Gt(0)] = 3.0
+    spacing: Annotated[float, Gt(0)] = 2.0
     """What one radial function more counts in the degree."""
     polynomials: Annotated[int, Interval(ge=1, le=24)] = 12
     """Chebyshev polynomials that a radial function is made of."""

@@ -261,9 +261,11 @@ class MessageLayer(nn.Module):
         source = jet.affine(h, self.source, spin @ self.source_bias)
         own = jet.affine(h, self.own, self.bias)
         if local:
-            source, own, h = jet.spread(source), jet.spread(own), jet.spread(h)
+            source = jet.spread(source)
         m = jet.message(jet.linear(lambda t: t @ self.pair, g), source)
-        return jet.add(h, jet.tanh(jet.add(own, jet.linear(lambda t: t @ self.take, m))))
+        taken = jet.linear(lambda t: t @ self.take, m)
+        add = jet.add_local if local else jet.add
+        return add(jet.tanh(add(taken, own)), h)
 
 
 def jastrow(nuclear: Field, pair: Field | None, pooled: Field | None) -> Field:

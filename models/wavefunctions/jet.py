@@ -97,8 +97,10 @@ def pairs(positions: Field) -> Field:
     The jet is local to the pair: its derivatives are those by the difference.
     """
     value = positions.value if isinstance(positions, Jet) else positions
-    partner = others(value.shape[-2], value.device)
-    difference = value[..., :, None, :] - value[..., partner, :]
+    count, ring = value.shape[-2], _ring(value)
+    # One partner after the other: inner loops over all coordinates, not over three.
+    apart = [value - ring[..., p : p + count, :] for p in range(count - 1)]
+    difference = torch.stack(apart, -2)
     return coordinates(difference) if isinstance(positions, Jet) else difference
 
 
@@ -240,6 +242,21 @@ def spread(x: Field) -> Field:
     return Jet(slots)
 
 
+def add_local(x: Field, local: Field) -> Field:
+    """Add a local jet of electrons to a global one, both ``[batch, n, channels]``.
+
+    The same as adding its :func:`spread`, without the zeros. The global one is overwritten.
+    """
+    if not isinstance(x, Jet):
+        return x + local
+    dim, count = local.slots.shape[0] - 2, x.slots.shape[2]
+    x.slots[0] += local.value
+    x.slots[-1] += local.laplacian
+    own = x.slots[1:-1].unflatten(0, (count, dim)).diagonal(dim1=0, dim2=3)
+    own += local.jacobian.movedim(2, -1)
+    return x
+
+
 def sum_electrons(x: Field) -> Field:
     """Sum a local jet ``[batch, n]`` over electrons -> global jet ``[batch]``."""
     if not isinstance(x, Jet):
@@ -294,10 +311,14 @@ def message(weight: Field, source: Field) -> Field:
     return Jet(slots)
 
 
+def _ring(x: Tensor) -> Tensor:
+    """Particles 1 to n - 1, then 0 to n - 2: partner ``p`` of ``i`` stands at ``i + p``."""
+    return torch.cat([x[..., 1:, :], x[..., :-1, :]], -2)
+
+
 def _gather(weight: Tensor, source: Tensor) -> Tensor:
     """Sum ``weight[i, p] * source[i + 1 + p]`` over ``p`` without copies of the source."""
-    count = source.shape[-2]
-    ring = torch.cat([source[..., 1:, :], source[..., :-1, :]], -2)
+    count, ring = source.shape[-2], _ring(source)
     total = weight[..., 0, :] * ring[..., :count, :]
     for p in range(1, count - 1):
         total = torch.addcmul(total, weight[..., p, :], ring[..., p : p + count, :])

@@ -160,21 +160,26 @@ class TabulatedOrbitals(nn.Module):
 
     def _angular(self, x: Tensor, plain: bool) -> Tensor:
         """Monomials of every function, or their local jets ``[5, batch, n, functions]``."""
-        powers = [torch.ones_like(x)]
+        # Positions stand last here, so that choosing is copying whole rows.
+        axes = torch.arange(3, device=x.device)
+        rows = x.flatten(0, 1).flatten(1).T.contiguous()
+        powers = [torch.ones_like(rows)]
         for _ in range(self.highest):
-            powers.append(powers[-1] * x)
-        flat = torch.stack(powers, -2)  # [batch, n, centres, power, axis]
-        centre, exponent = self.powers[:, 0], self.powers[:, 1:]
+            powers.append(powers[-1] * rows)
+        flat = torch.cat(powers)  # [power, centre, axis; batch * n]
+        exponent = self.powers[:, 1:]
+        column, stride = 3 * self.powers[:, :1] + axes, len(rows)
 
         def take(lower: Tensor) -> Tensor:
-            place = (exponent - lower).clamp(min=0)
-            axes = torch.arange(3, device=x.device)
-            return flat[:, :, centre[:, None], place, axes]
+            place = column + stride * (exponent - lower).clamp(min=0)
+            found = flat.index_select(0, place.flatten()).unflatten(0, place.shape)
+            return found.movedim(-1, 0).unflatten(0, x.shape[:2])
 
         zero = torch.zeros_like(exponent)
         value = take(zero)
+        product = value[..., 0] * value[..., 1] * value[..., 2]
         if plain:
-            return value.prod(-1)
+            return product
         first = take(zero + 1) * exponent
         second = take(zero + 2) * (exponent * (exponent - 1))
         before = torch.stack([value[..., 1], value[..., 0], value[..., 0]], -1)
@@ -182,7 +187,7 @@ class TabulatedOrbitals(nn.Module):
         rest = before * after
         gradient = (first * rest).movedim(-1, 0)
         laplacian = (second * rest).sum(-1)
-        return torch.cat([value.prod(-1)[None], gradient, laplacian[None]])
+        return torch.cat([product[None], gradient, laplacian[None]])
 
 
 class OscillatorOrbitals(nn.Module):

@@ -19,7 +19,7 @@ two frames ``phi'_k = sum_j phi_(k-2j) (-delta)^j / j!`` with ``delta = phi_2 / 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -27,9 +27,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ....models.closures.contract import ClosureOutput
+from ....models.closures.contract import ClosureOutput, FaceStencil
 from ....models.closures.face import FaceClosure
-from ..equations.hermite import GridStencil, basis, coefficients, multi_indices
+from ..equations.hermite import basis, coefficients, multi_indices
 
 Vector = tuple[int, int]
 
@@ -101,10 +101,14 @@ class DirectionalClosure:
     module: FaceClosure
     vectors: tuple[Vector, ...] = EIGHT
 
-    def __call__(self, seen: GridStencil) -> ClosureOutput:
+    def __call__(self, seen: FaceStencil) -> ClosureOutput:
         """Return the tensor in every cell; the gates are the strictest of any direction."""
-        order, kind, w = self.module.config.order, self.module.scale.dtype, seen.cells
-        steps = [self._step(v, seen.spacing) for v in self.vectors]
+        order, kind, w = (
+            self.module.config.order,
+            self.module.scale.dtype,
+            seen.cells.movedim(-1, 1),
+        )
+        steps = [self._step(v, seen) for v in self.vectors]
         units = tuple((a / math.hypot(a, b), b / math.hypot(a, b)) for a, b in steps)
         gather, back = weights(order, units, w.dtype, w.device)
         b = basis(order, 2, w.dtype, w.device)
@@ -127,29 +131,33 @@ class DirectionalClosure:
         smooth = self._smooth(top, seen)
         return ClosureOutput(smooth, share.to(w.dtype), trust.to(w.dtype))
 
+    def to(self, device: torch.device) -> "DirectionalClosure":
+        """Return the closure on a device; its module is moved."""
+        return replace(self, module=self.module.to(device))
+
     @staticmethod
-    def _step(vector: Vector, spacing: tuple[float, ...]) -> tuple[float, float]:
-        h = (*spacing, spacing[0])[:2]
+    def _step(vector: Vector, seen: FaceStencil) -> tuple[float, float]:
+        h = [width for width, _ in (*seen.axes, seen.axes[0])]
         return vector[0] * h[0], vector[1] * h[1]
 
-    def _changes(self, line: Tensor, vector: Vector, seen: GridStencil) -> list[Tensor]:
+    def _changes(self, line: Tensor, vector: Vector, seen: FaceStencil) -> list[Tensor]:
         """Differences of a marginal along its direction, centred in each cell."""
         config, found = self.module.config, []
-        step = math.hypot(*self._step(vector, seen.spacing))
+        step = math.hypot(*self._step(vector, seen))
         for reach in config.reach:
             wanted = reach * config.length
             half = max(1, round(0.5 * wanted / step))
             ahead, behind = line, line
-            for axis, periodic in enumerate(seen.periodic):
+            for axis, (_, periodic) in enumerate(seen.axes):
                 ahead = _moved(ahead, half * vector[axis], 1 + axis, periodic)
                 behind = _moved(behind, -half * vector[axis], 1 + axis, periodic)
             found.append((ahead - behind) * (wanted / (2 * half * step)))
         return found
 
-    def _smooth(self, top: Tensor, seen: GridStencil) -> Tensor:
+    def _smooth(self, top: Tensor, seen: FaceStencil) -> Tensor:
         """The module's Gaussian filter, along all axes."""
         config = self.module.config
-        for axis, (h, periodic) in enumerate(zip(seen.spacing, seen.periodic, strict=True)):
+        for axis, (h, periodic) in enumerate(seen.axes):
             width = config.smoothing * config.length / h
             half = math.ceil(3 * width)
             taps = [math.exp(-0.5 * (i / width) ** 2) for i in range(-half, half + 1)]

@@ -7,7 +7,7 @@ number at all, are conserved as by HME.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -43,6 +43,10 @@ class ClosureEnsemble:
         trust = torch.stack([view.trust for view in views]).amin(0)
         trust = torch.where(share < 0.5, 0.0, trust)
         return ClosureOutput(fluxes.mean(0) * share, blend, trust)
+
+    def to(self, device: torch.device) -> "ClosureEnsemble":
+        """Return the closures on a device; their modules are moved."""
+        return replace(self, members=[member.to(device) for member in self.members])
 
 
 def agreement(fluxes: Tensor, row: FaceStencil, tolerance: float) -> Tensor:

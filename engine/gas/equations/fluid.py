@@ -43,7 +43,7 @@ from ..boundaries import (
 from ..faces import AtFace, Value
 from ..grid import Grid
 from ..material import Gas
-from ..observe import check_initial, extrema, refuse_unphysical, unphysical
+from ..observe import check_initial, entropy, extrema, watch
 from ..solids import Body
 from .solids import FluidSolids
 from .state_equation import IdealGas
@@ -311,10 +311,7 @@ class FluidWorld:
         if self._ideal:
             fields = self.inside(w)
             rho, p = fields[:, 0], fields[:, -1]
-            if u.is_cuda:
-                self.inside(u).masked_fill_(unphysical(rho, p)[:, None], math.nan)
-            else:
-                refuse_unphysical(int(after.step), rho, p, REMEDY, after)
+            watch(self.inside(u), rho, p, REMEDY, after)
         return after
 
     def _clear_ghosts(self, u: Tensor) -> None:
@@ -397,13 +394,13 @@ class FluidWorld:
         """
         if self._solids is None or self.body is None:
             return
-        rho, p = self.body.density, self.body.density * self.body.temperature
-        if momentum:
-            one = torch.tensor(rho, dtype=torch.float64)
-            last = float(self.state_equation.energy(one, torch.tensor(p).to(one)))  # type: ignore[union-attr,operator]
-        else:
-            last = p
-        self._solids.hold(fields, (rho, *(0.0,) * self.grid.dim, last))
+        if "still" not in self._scratch:
+            rho, p = self.body.density, self.body.density * self.body.temperature
+            one = torch.tensor([rho, p], dtype=torch.float64, device=self.device)
+            energy = self.state_equation.energy(one[0], one[1])  # type: ignore[union-attr,operator]
+            rest = (0.0,) * self.grid.dim
+            self._scratch["still"] = [(rho, *rest, p), (rho, *rest, float(energy))]
+        self._solids.hold(fields, self._scratch["still"][momentum])
 
     def _at_solids(self, w: Tensor) -> list[Tensor]:
         """Return the inviscid fluxes at the faces of the cuts and behind them."""
@@ -583,7 +580,8 @@ class FluidWorld:
                 shear = shear - (2.0 / D) * divergence
             stress.append(-mu * shear)
         work = sum(s * values[:, k] for k, s in enumerate(stress))
-        heat = 0.5 * (D + 2) / self.gas.prandtl * mu * d[axis][:, -1]
+        prandtl = self.gas.prandtl_at(values[:, -1])
+        heat = 0.5 * (D + 2) / prandtl * mu * d[axis][:, -1]
         return torch.stack([*stress, work - heat], 1)
 
     def _flow(self, w: Tensor, time: float) -> tuple[Tensor, Tensor | None]:
@@ -640,7 +638,8 @@ class FluidWorld:
         for k in range(dim):
             if k != axis:
                 put(k, component(wall.velocity, k), VELOCITY_SLIP * reach / h)
-        put(dim, wall.temperature, TEMPERATURE_JUMP * reach / self.gas.prandtl / h)
+        jump = TEMPERATURE_JUMP * reach / self.gas.prandtl_at(t) / h
+        put(dim, wall.temperature, jump)
 
     # -- observations -----------------------------------------------------------------
 
@@ -672,9 +671,6 @@ class FluidWorld:
         heat = torch.zeros_like(u)
         if self.knudsen is not None:
             stress, heat = self._centred_transport(state, rho, temperature)
-        D = self.gas.dimension
-        safe_t, safe_r = temperature.clamp(min=1e-30), rho.clamp(min=1e-30)
-        constant = 0.5 * D * (1.0 + 1.8378770664093453)
         clipped = sum(extrema(rho, 1 + axis) for axis in range(dim)) / dim
         return {
             "density": rho,
@@ -682,7 +678,7 @@ class FluidWorld:
             "temperature": temperature,
             "stress": stress,
             "heat_flux": heat,
-            "entropy": rho * (0.5 * D * safe_t.log() - safe_r.log() + constant),
+            "entropy": entropy(rho, temperature, self.gas.dimension),
             "mass": totals[:, 0],
             "momentum": totals[:, 1:-1],
             "energy": totals[:, -1],
@@ -709,8 +705,9 @@ class FluidWorld:
         eye = torch.eye(dim, dtype=mu.dtype, device=mu.device)
         spherical = (2.0 / self.gas.dimension) * trace[..., None, None] * eye
         stress = velocity + velocity.mT - spherical
-        heat = 0.5 * (self.gas.dimension + 2) / self.gas.prandtl
-        return -mu[..., None, None] * stress, -heat * mu[..., None] * gradient[..., dim, :]
+        heat = 0.5 * (self.gas.dimension + 2) / self.gas.prandtl_at(temperature)
+        kappa = heat * mu
+        return -mu[..., None, None] * stress, -kappa[..., None] * gradient[..., dim, :]
 
 
 def stages_for(time_step: float, limit: float) -> int:
@@ -731,7 +728,7 @@ def stages_for(time_step: float, limit: float) -> int:
 
 def viscous_limit(gas: Gas, grid: Grid, kn: Tensor, rho: Tensor, t: Tensor) -> float:
     """Return the longest stable explicit step of viscosity and conduction."""
-    factor = max(2.0, (gas.dimension + 2) / gas.dimension / gas.prandtl)
+    factor = max(2.0, (gas.dimension + 2) / gas.dimension / gas.prandtl_ends[0])
     diffusivity = float((factor * gas.relaxation_time(kn, rho, t) * t).amax())
     return 0.5 / (diffusivity * sum(1 / h**2 for h in grid.spacing))
 

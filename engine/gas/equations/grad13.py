@@ -22,7 +22,6 @@ many conditions as waves leave the wall, see :func:`at_wall`.
 The flux is the local Lax-Friedrichs one.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -30,89 +29,81 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
-from ..boundaries import WallAt, component
+from ..boundaries import WallAt
 from ..material import Gas
-from ..scheme.finite_volume import Rows, Transport, entropy
+from ..scheme.finite_volume import Rows, Transport
+from . import hermite
 
 SPEED = 2.8
 """Bound of the signal speed over ``sqrt(theta)``; at equilibrium it is 2.1305."""
 
 PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
-STRESS = {(0, 0): 5, (0, 1): 6, (0, 2): 7, (1, 1): 8, (1, 2): 9}
-"""Places of the stress in w; ``sigma_zz`` is what makes the trace vanish."""
+ROW, COLUMN = (list(each) for each in zip(*PAIRS, strict=True))
 T, HEAT, COUNT = 4, 10, 13
 
-Three = list[Tensor]
+Parts = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+"""Density, velocity ``[batch, 3, ...]``, temperature, stress ``[batch, 3, 3, ...]``, heat
+flux ``[batch, 3, ...]``."""
 
 
-def _split(w: Tensor) -> tuple[Tensor, Three, Tensor, list[Three], Three]:
-    """Density, velocity, temperature, stress as rows, heat flux of w."""
-    rho, u0, u1, u2, t, xx, xy, xz, yy, yz, *q = w.unbind(1)
-    stress = [[xx, xy, xz], [xy, yy, yz], [xz, yz, -(xx + yy)]]
-    return rho, [u0, u1, u2], t, stress, q
+def _parts(w: Tensor) -> Parts:
+    six = torch.cat([w[:, 5:HEAT], -(w[:, 5:6] + w[:, 8:9])], 1)
+    return w[:, 0], w[:, 1:4], w[:, T], _full(six), w[:, HEAT:]
 
 
-def _pressure(rho: Tensor, t: Tensor, stress: list[Three]) -> list[Three]:
-    p = rho * t
-    return [[s + p if i == j else s for j, s in enumerate(r)] for i, r in enumerate(stress)]
+def _full(six: Tensor) -> Tensor:
+    """A symmetric matrix, ``[batch, 3, 3, ...]``, from its :data:`PAIRS`."""
+    return six[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].unflatten(1, (3, 3))
 
 
-def _dot(a: Three, b: Three) -> Tensor:
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+def _eye(like: Tensor) -> Tensor:
+    eye = torch.eye(3, dtype=like.dtype, device=like.device)
+    return eye.view(1, 3, 3, *(1,) * (like.dim() - 1))
+
+
+def _outer(a: Tensor, b: Tensor) -> Tensor:
+    return a[:, :, None] * b[:, None]
 
 
 def primitive(moments: Tensor) -> Tensor:
     """Return w = (rho, u, T, sigma_xx, xy, xz, yy, yz, q), ``[batch, 13, ...]``."""
     rho, flow = moments[:, 0], moments[:, 1:4]
-    u = [f / rho for f in flow.unbind(1)]
-    full = {
-        (i, j): m - flow[:, i] * u[j]
-        for (i, j), m in zip(PAIRS, moments[:, 4:10].unbind(1), strict=True)
-    }
-    p = (full[0, 0] + full[1, 1] + full[2, 2]) / 3.0
-    u2, heat = _dot(u, u), []
-    for i, third in enumerate(moments[:, 10:].unbind(1)):
-        row = [full[min(i, j), max(i, j)] for j in range(3)]
-        heat.append(0.5 * (third - (rho * u2 + 3.0 * p) * u[i]) - _dot(row, u))
-    stress = [full[pair] - p if pair in ((0, 0), (1, 1)) else full[pair] for pair in STRESS]
-    return torch.stack([rho, *u, p / rho, *stress, *heat], 1)
+    u = flow / rho[:, None]
+    pressure = _full(moments[:, 4:10]) - _outer(flow, u)
+    p = pressure.diagonal(dim1=1, dim2=2).sum(-1) / 3.0
+    total = rho * (u * u).sum(1) + 3.0 * p
+    heat = 0.5 * (moments[:, 10:] - total[:, None] * u) - (pressure * u[:, None]).sum(2)
+    stress = (pressure - p[:, None, None] * _eye(p))[:, ROW[:-1], COLUMN[:-1]]
+    return torch.cat([rho[:, None], u, (p / rho)[:, None], stress, heat], 1)
 
 
 def conserved(w: Tensor) -> Tensor:
     """Return the moments of w, ``[batch, 13, ...]``."""
-    rho, u, t, stress, q = _split(w)
-    full = _pressure(rho, t, stress)
-    total = rho * _dot(u, u) + 3.0 * rho * t
-    second = [rho * u[i] * u[j] + full[i][j] for i, j in PAIRS]
-    third = [total * u[i] + 2.0 * (_dot(full[i], u) + q[i]) for i in range(3)]
-    return torch.stack([rho, *(rho * x for x in u), *second, *third], 1)
+    rho, u, t, stress, q = _parts(w)
+    pressure = stress + (rho * t)[:, None, None] * _eye(rho)
+    flow, total = rho[:, None] * u, rho * (u * u).sum(1) + 3.0 * rho * t
+    second = (_outer(flow, u) + pressure)[:, ROW, COLUMN]
+    third = total[:, None] * u + 2.0 * ((pressure * u[:, None]).sum(2) + q)
+    return torch.cat([rho[:, None], flow, second, third], 1)
 
 
 def flux(w: Tensor, axis: int = 0) -> Tensor:
     """Return the flux along ``axis`` of :func:`conserved` for w, ``[batch, 13, ...]``."""
-    rho, u, t, stress, q = _split(w)
-    k, p = axis, rho * t
-    full = _pressure(rho, t, stress)
-    flow, u2, qu = rho * u[k], _dot(u, u), _dot(q, u)
-    work = [_dot(row, u) for row in full]
-    out = [flow, *(flow * u[i] + full[i][k] for i in range(3))]
-    for i, j in PAIRS:
-        cube = (
-            flow * u[i] * u[j] + u[i] * full[j][k] + u[j] * full[i][k] + u[k] * full[i][j]
-        )
-        if i == j:
-            cube = cube + 0.4 * q[k]
-        if j == k:
-            cube = cube + 0.4 * q[i]
-        if i == k:
-            cube = cube + 0.4 * q[j]
-        out.append(cube)
-    for i in range(3):
-        fourth = u[i] * (flow * u2 + 3.0 * p * u[k] + 2.0 * work[k] + 2.8 * q[k])
-        fourth = fourth + u2 * full[i][k] + u[k] * (2.0 * work[i] + 2.8 * q[i])
-        fourth = fourth + 7.0 * t * stress[i][k]
-        out.append(fourth + 5.0 * p * t + 0.8 * qu if i == k else fourth)
-    return torch.stack(out, 1)
+    rho, u, t, stress, q = _parts(w)
+    eye, p = _eye(rho), rho * t
+    pressure = stress + p[:, None, None] * eye
+    work, u2 = (pressure * u[:, None]).sum(2), (u * u).sum(1)
+    uk, qk, along, unit = u[:, axis], q[:, axis], pressure[:, axis], eye[:, axis]
+    flow = rho * uk
+    mixed = _outer(u, along) + 0.4 * _outer(q, unit.expand_as(q))
+    second = _outer(flow[:, None] * u, u) + mixed + mixed.transpose(1, 2)
+    second = second + uk[:, None, None] * pressure + 0.4 * qk[:, None, None] * eye
+    third = u * (flow * u2 + 3.0 * p * uk + 2.0 * work[:, axis] + 2.8 * qk)[:, None]
+    third = third + u2[:, None] * along + uk[:, None] * (2.0 * work + 2.8 * q)
+    third = third + 7.0 * t[:, None] * stress[:, axis]
+    third = third + unit * (5.0 * p * t + 0.8 * (q * u).sum(1))[:, None]
+    first = flow[:, None] * u + along
+    return torch.cat([flow[:, None], first, second[:, ROW, COLUMN], third], 1)
 
 
 def eigenvalues(w: Tensor, axis: int = 0) -> Tensor:
@@ -197,7 +188,8 @@ class Grad13:
         """Relax the stress at ``1/tau``, the heat flux at ``Pr/tau``."""
         w = primitive(moments)
         k = (time_step / self.gas.relaxation_time(knudsen, w[:, 0], w[:, T]))[:, None]
-        stress, heat = w[:, 5:HEAT] / (1.0 + k), w[:, HEAT:] / (1.0 + self.gas.prandtl * k)
+        prandtl = self.gas.prandtl_at(w[:, T : T + 1])
+        stress, heat = w[:, 5:HEAT] / (1.0 + k), w[:, HEAT:] / (1.0 + prandtl * k)
         return conserved(torch.cat([w[:, :5], stress, heat], 1))
 
     def mirrored(self, w: Tensor, wall: WallAt, axis: int, sign: float) -> Tensor:
@@ -206,29 +198,24 @@ class Grad13:
         The mean of the two fluxes then has the wall's odd moments, exactly zero mass among
         them, and the dissipation acts as the impedance of the wall.
         """
-        odd = at_wall(w, wall, axis, sign)
-        pairs = enumerate(w.unbind(1))
-        return torch.stack([2.0 * odd[i] - x if i in odd else x for i, x in pairs], 1)
+        return hermite.reflected(w, wall, lambda *at: at_wall(*at, axis, sign))
 
     def observe(self, w: Tensor, dim: int) -> dict[str, Tensor]:
-        """Return stress, heat flux, entropy; the monitor of hyperbolicity.
+        """Return velocity, stress, heat flux; the monitor of hyperbolicity.
 
         ``complex_fraction [batch]`` is the fraction of cells with complex characteristic
         speeds along an axis of the grid, ``complex_cell [batch]`` the flat number of the
         worst of them (-1 if none), ``complex_speed [batch]`` its largest imaginary part
         over ``sqrt(theta)``.
         """
-        rho, u, t, stress, q = _split(w)
+        _, u, _, stress, q = _parts(w)
         along = [eigenvalues(w, axis).imag.abs().amax(-1) for axis in range(dim)]
         size = torch.stack(along).amax(0).flatten(1)
-        bad = size > 1e-6
-        seen = max(2, dim)
-        rows = [torch.stack(row[:seen], -1) for row in stress[:seen]]
+        bad, seen = size > 1e-6, max(2, dim)
         return {
-            "velocity": torch.stack(u[:seen], -1),
-            "stress": torch.stack(rows, -2),
-            "heat_flux": torch.stack(q[:seen], -1),
-            "entropy": entropy(rho, t, 3),
+            "velocity": u[:, :seen].movedim(1, -1),
+            "stress": stress[:, :seen, :seen].movedim((1, 2), (-2, -1)),
+            "heat_flux": q[:, :seen].movedim(1, -1),
             "complex_fraction": bad.to(w.dtype).mean(1),
             "complex_cell": torch.where(bad.any(1), size.argmax(1), -1),
             "complex_speed": size.amax(1),
@@ -236,23 +223,13 @@ class Grad13:
 
 
 def at_wall(w: Tensor, wall: WallAt, axis: int, sign: float) -> dict[int, Tensor]:
-    r"""Return the moments odd in the normal velocity that Maxwell's wall gives the gas.
+    """Return the moments odd in the normal velocity that Maxwell's wall gives the gas.
 
-    Let the gas at the wall have the distribution f. What leaves the wall is
-    ``(1 - a) f(mirrored) + a f_wall``; so the odd part of f is ``a / (2 - a)`` times the
-    difference between ``f_wall`` and the even part of f. With the latter from Grad's
-    thirteen moments, ``chi = 2 a / (2 - a)``, V the velocity of the wall along itself
-    relative to the gas, n into the gas, and ``m = rho sqrt(T / 2 pi) (1 + sigma_nn / 2 p)``
-    molecules that hit the wall::
-
-        u_n = 0
-        sigma_nt = chi (m V_t - q_t / 5 sqrt(2 pi T))
-        q_n = chi (2 m (T_wall - T) + m V^2 / 2 - sigma_nn / 2 sqrt(T / 2 pi))
-
-    (Grad 1949, section 6; signs turn with n along the axis).
+    Those of :func:`.hermite.at_wall` for Grad's distribution, which is an expansion of
+    degree 3 whose moments of that degree are told by the heat flux.
 
     Args:
-        w: ``[batch, 13, ...]`` the gas at the wall.
+        w: ``[batch, 13, points]`` the gas at the wall.
         wall: temperature, velocity and accommodation.
         axis: the normal axis.
         sign: 1 for a wall at the low end, -1 at the high end.
@@ -260,19 +237,16 @@ def at_wall(w: Tensor, wall: WallAt, axis: int, sign: float) -> dict[int, Tensor
     Returns:
         values by their places in w.
     """
-    rho, u, t, stress, q = _split(w)
-    chi = sign * 2.0 * wall.accommodation / (2.0 - wall.accommodation)
-    thermal = (t.clamp(min=1e-9) / (2.0 * math.pi)).sqrt()
-    normal = stress[axis][axis]
-    hits = thermal * (rho + 0.5 * normal / t)
-    out = {1 + axis: torch.zeros_like(rho)}
-    slip2 = torch.zeros_like(rho)
-    for d in range(3):
-        if d != axis:
-            slip = component(wall.velocity, d) - u[d]
-            slip2 = slip2 + slip * slip
-            place = STRESS[min(d, axis), max(d, axis)]
-            out[place] = chi * (hits * slip - 0.2 * thermal / t * q[d])
-    warm = 2.0 * (wall.temperature - t) + 0.5 * slip2
-    out[HEAT + axis] = chi * (hits * warm - 0.5 * thermal * normal)
-    return out
+    b = hermite.basis(3, 3, w.dtype, w.device)
+    rho, u, t, stress, q = _parts(w)
+    spread = (t + stress.diagonal(dim1=1, dim2=2).movedim(-1, 0) / rho).movedim(0, 1)
+    second = [spread[:, i] if i == j else stress[:, i, j] for i, j in PAIRS]
+    third = torch.einsum("nk,bk...->bn...", b.heated, 0.2 * q)
+    lifted = torch.cat([rho[:, None], u, torch.stack(second, 1), third], 1)
+    odd = hermite.at_wall(b, lifted, wall, axis, sign)
+    heat = sum(b.flow[axis, i - b.third] * odd[i] for i in odd if i >= b.third)
+    out = {1 + axis: odd[1 + axis], HEAT + axis: heat}
+    for place, (i, j) in enumerate(PAIRS[:-1], start=5):
+        if i != j and axis in (i, j):
+            out[place] = odd[b.place(i, j)]
+    return out  # type: ignore[return-value]

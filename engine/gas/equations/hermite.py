@@ -38,17 +38,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ....models.closures.contract import ClosureOutput, FaceStencil
+from ....models.closures.contract import Closure, ClosureOutput, FaceStencil
 from ...errors import InputError
 from ..boundaries import WallAt, component
 from ..material import Gas
-from ..scheme.finite_volume import MomentWorld, Rows, Transport, entropy
+from ..mixture import expansion, totals
+from ..scheme.finite_volume import MomentWorld, Rows, Transport
 
 SONIC = 0.1
 """Smallest ``|speed| / sqrt(theta)`` of the upwinding; rounds the sonic points."""
-
-Closure = Callable[[FaceStencil], ClosureOutput]
-"""See :mod:`scalebridge.models.closures.contract`; a module of that kind is one."""
 
 
 def hyperbolic(faces: FaceStencil) -> ClosureOutput:
@@ -97,6 +95,9 @@ class Basis:
         speeds: ``[D, N, 1]`` their eigenvalues over ``sqrt(theta)``, u_d left out.
         fastest: the largest of them.
         third: place of the first index of degree 3.
+        first: ``[N]`` whether the degree is 1.
+        diagonal: ``[N]`` whether it is some 2 e_d.
+        single: ``[N]`` place of e_d for 2 e_d, else 0.
         flow: ``[D, N - third]`` heat flux of the moments of degree 3 and more.
         heated: ``[N - third, D]`` where a heat flux stands in Shakhov's equilibrium.
         lows: ``low`` as an index.
@@ -116,6 +117,9 @@ class Basis:
     speeds: Tensor
     fastest: float
     third: int
+    first: Tensor
+    diagonal: Tensor
+    single: Tensor
     flow: Tensor
     heated: Tensor
     lows: Tensor
@@ -158,6 +162,7 @@ def basis(order: int, axes: int, dtype: torch.dtype, device: torch.device) -> Ba
     heated = np.zeros((count - third, axes))
     for k, d in product(range(axes), repeat=2):
         heated[places[_plus(twice[d], k, 1)] - third, k] = 1.0
+    single = [a.index(2) + 1 if a in twice else 0 for a in indices]
     flow = heated.T * [3.0 if 3 in a else 1.0 for a in indices[third:]]
     return Basis(
         order,
@@ -174,6 +179,9 @@ def basis(order: int, axes: int, dtype: torch.dtype, device: torch.device) -> Ba
         real(np.array(speeds))[..., None],
         float(roots(order).max()),
         third,
+        torch.tensor([sum(a) == 1 for a in indices], device=device),
+        torch.tensor([place > 0 for place in single], device=device),
+        torch.tensor(single, device=device),
         real(flow),
         real(heated),
         torch.tensor(low, device=device),
@@ -191,60 +199,44 @@ def temperature(b: Basis, w: Tensor) -> Tensor:
     return sum(w[:, i : i + 1] for i in b.low[1 + b.axes :]) / b.axes  # type: ignore[return-value]
 
 
-def _by_degree(b: Basis, second: Callable[[int, bool], Tensor]) -> list[Tensor]:
-    """``second(place, on an axis)`` for all places of degree 2."""
-    first = 1 + b.axes
-    axes = b.low[first:]
-    return [second(i, i in axes) for i in range(first, b.third)]
+def _chosen(b: Basis, first: Tensor | float, diagonal: Tensor, rest: Tensor) -> Tensor:
+    """One at the places of degree 1, another at those of 2 e_d, the rest elsewhere."""
+    shape = (-1, *(1,) * (rest.dim() - 2))
+    kept = torch.where(b.first.view(shape), first, rest)
+    return torch.where(b.diagonal.view(shape), diagonal, kept)
 
 
 def coefficients(b: Basis, w: Tensor) -> Tensor:
     """Return f_a of w and a zero behind them, ``[batch, N + 1, points]``."""
-    rho, theta = w[:, :1], temperature(b, w)
-    none = torch.zeros_like(rho)
-
-    def second(i: int, axis: bool) -> Tensor:
-        at = w[:, i : i + 1]
-        return 0.5 * rho * (at - theta) if axis else at
-
-    return torch.cat(
-        [rho, *[none] * b.axes, *_by_degree(b, second), w[:, b.third :], none], 1
-    )
+    f = _chosen(b, 0.0, 0.5 * w[:, :1] * (w - temperature(b, w)), w)
+    return torch.cat([f, torch.zeros_like(w[:, :1])], 1)
 
 
-def _carried(b: Basis, f: Tensor, du: Sequence[Tensor], dtheta: Tensor) -> Tensor:
-    """``sum_d f_{a - e_d} du_d + 1/2 dtheta sum_d f_{a - 2 e_d}``."""
+def carried(
+    once: Sequence[Tensor], twice: Sequence[Tensor], f: Tensor, du: Tensor, dtheta: Tensor
+) -> Tensor:
+    """Return ``sum_d f_{a - e_d} du_d + 1/2 dtheta sum_d f_{a - 2 e_d}``."""
     total = 0.0
-    for d in range(b.axes):
-        total = total + f[:, b.below[d]] * du[d] + 0.5 * f[:, b.twice[d]] * dtheta
+    for d, (one, two) in enumerate(zip(once, twice, strict=True)):
+        total = total + f[:, one] * du[:, d : d + 1] + 0.5 * f[:, two] * dtheta
     return total  # type: ignore[return-value]
 
 
 def to_frozen(b: Basis, w: Tensor, f: Tensor, d: Tensor) -> Tensor:
     """Return D of a change d of w; ``f`` is :func:`coefficients` of w."""
-    rho, drho, dtheta = w[:, :1], d[:, :1], temperature(b, d)
-    none, du = torch.zeros_like(drho), [d[:, 1 + k : 2 + k] for k in range(b.axes)]
-
-    def second(i: int, axis: bool) -> Tensor:
-        at = d[:, i : i + 1]
-        return f[:, i : i + 1] / rho * drho + 0.5 * rho * (at - dtheta) if axis else at
-
-    df = torch.cat([drho, *[none] * b.axes, *_by_degree(b, second), d[:, b.third :]], 1)
-    return df + _carried(b, f, du, dtheta)
+    rho, dtheta = w[:, :1], temperature(b, d)
+    spread = f[:, :-1] / rho * d[:, :1] + 0.5 * rho * (d - dtheta)
+    moved = carried(b.below, b.twice, f, d[:, 1 : 1 + b.axes], dtheta)
+    return _chosen(b, 0.0, spread, d) + moved
 
 
 def from_frozen(b: Basis, w: Tensor, f: Tensor, frozen: Tensor) -> Tensor:
     """Invert :func:`to_frozen`."""
-    rho, drho = w[:, :1], frozen[:, :1]
-    du = [frozen[:, 1 + k : 2 + k] / rho for k in range(b.axes)]
-
-    def second(i: int, axis: bool) -> Tensor:
-        at = frozen[:, i : i + 1]
-        return 2.0 * (at - f[:, i : i + 1] / rho * drho) / rho if axis else at
-
-    low = torch.cat([drho, *du, *_by_degree(b, second)], 1)
-    carried = _carried(b, f, du, temperature(b, low))
-    return torch.cat([low, frozen[:, b.third :] - carried[:, b.third :]], 1)
+    rho = w[:, :1]
+    spread = 2.0 * (frozen - f[:, :-1] / rho * frozen[:, :1]) / rho
+    low = _chosen(b, frozen / rho, spread, frozen)
+    moved = carried(b.below, b.twice, f, low[:, 1 : 1 + b.axes], temperature(b, low))
+    return torch.cat([low[:, : b.third], (frozen - moved)[:, b.third :]], 1)
 
 
 def multiplied(b: Basis, w: Tensor, frozen: Tensor, axis: int) -> Tensor:
@@ -255,26 +247,16 @@ def multiplied(b: Basis, w: Tensor, frozen: Tensor, axis: int) -> Tensor:
     return moved + b.factor[axis] * padded[:, b.above[axis]]
 
 
-def apply(b: Basis, w: Tensor, d: Tensor, axis: int) -> Tensor:
-    """Return ``A_axis(w) d`` of the system ``w_t + sum_k A_k w_k = 0``."""
-    f = coefficients(b, w)
-    return from_frozen(b, w, f, multiplied(b, w, to_frozen(b, w, f, d), axis))
-
-
-def _upwinded(b: Basis, w: Tensor, frozen: Tensor, axis: int, sonic: float) -> Tensor:
-    """``|M_axis| D``."""
+def upwinded(
+    b: Basis, w: Tensor, frozen: Tensor, axis: int, sonic: float = SONIC
+) -> Tensor:
+    """Return ``|M_axis| D``."""
     root = temperature(b, w).clamp(min=1e-9).sqrt()
     size = b.scale * root ** (-b.degree)
     speed = (w[:, 1 + axis : 2 + axis] / root + b.speeds[axis]).abs()
     speed = torch.where(speed < sonic, 0.5 * (speed * speed / sonic + sonic), speed) * root
     waves = b.vectors[axis].T @ (frozen * size)
     return (b.vectors[axis] @ (waves * speed)) / size
-
-
-def absolute(b: Basis, w: Tensor, d: Tensor, axis: int, sonic: float = SONIC) -> Tensor:
-    """Return ``|A_axis(w)| d``."""
-    f = coefficients(b, w)
-    return from_frozen(b, w, f, _upwinded(b, w, to_frozen(b, w, f, d), axis, sonic))
 
 
 @dataclass(frozen=True)
@@ -301,23 +283,15 @@ def edge(
     order: int, axes: int, axis: int, dtype: torch.dtype, device: torch.device
 ) -> Edge:
     """Return the places of what the equations of degree M need from degree M + 1."""
-    indices = multi_indices(order, axes)
-    tops = multi_indices(order + 1, axes)[len(indices) :]
-    places = {a: i for i, a in enumerate(indices)}
-    rows = [i for i, a in enumerate(indices) if sum(a) == order]
-    above = [_plus(indices[i], axis, 1) for i in rows]
-
-    def below(d: int, step: int) -> Tensor:
-        at = [places.get(_plus(t, d, -step), len(indices)) for t in above]
-        return torch.tensor(at, device=device)
-
-    return Edge(
-        torch.tensor(rows, device=device),
-        torch.tensor([tops.index(t) for t in above], device=device),
-        torch.tensor([[float(t[axis])] for t in above], dtype=dtype, device=device),
-        [below(d, 1) for d in range(axes)],
-        [below(d, 2) for d in range(axes)],
+    b, more = (basis(m, axes, dtype, device) for m in (order, order + 1))
+    count = len(b.indices)
+    at = torch.nonzero(b.degree[:, 0] == order)[:, 0]
+    tops = more.above[axis][at]
+    once, twice = (
+        [places[tops].clamp(max=count) for places in shifted]
+        for shifted in (more.below, more.twice)
     )
+    return Edge(at, tops - count, b.factor[axis][at], once, twice)
 
 
 def dropped(b: Basis, some: Edge, f: Tensor, d: Tensor) -> Tensor:
@@ -326,61 +300,41 @@ def dropped(b: Basis, some: Edge, f: Tensor, d: Tensor) -> Tensor:
     ``(a_k + 1) (D_t - df_t)`` with ``t = a + e_k``, for a change d of w; f are the
     coefficients of w.
     """
-    dtheta, total = temperature(b, d), 0.0
-    for k in range(b.axes):
-        total = total + f[:, some.once[k]] * d[:, 1 + k : 2 + k]
-        total = total + 0.5 * f[:, some.twice[k]] * dtheta
-    return some.factor * total
+    du, dtheta = d[:, 1 : 1 + b.axes], temperature(b, d)
+    return some.factor * carried(some.once, some.twice, f, du, dtheta)
 
 
 def primitive(b: Basis, moments: Tensor) -> Tensor:
     """Return w of the state's moments, ``[batch, N, ...]``."""
-    rho = moments[:, :1]
-    u = moments[:, 1 : 1 + b.axes] / rho
-    axes = b.low[1 + b.axes :]
-
-    def second(i: int, axis: bool) -> Tensor:
-        at = moments[:, i : i + 1]
-        return at / rho - u[:, axes.index(i), None] ** 2 if axis else at
-
-    return torch.cat([rho, u, *_by_degree(b, second), moments[:, b.third :]], 1)
+    mean = moments / moments[:, :1]
+    return _chosen(b, mean, mean - mean[:, b.single] ** 2, moments)
 
 
 def conserved(b: Basis, w: Tensor) -> Tensor:
     """Return (rho, rho u_d, <v_d^2>, f_a) of w, ``[batch, N, ...]``."""
-    rho, u, axes = w[:, :1], w[:, 1 : 1 + b.axes], b.low[1 + b.axes :]
+    rho = w[:, :1]
+    return _chosen(b, rho * w, rho * (w[:, b.single] ** 2 + w), w)
 
-    def second(i: int, axis: bool) -> Tensor:
-        at = w[:, i : i + 1]
-        return rho * (u[:, axes.index(i), None] ** 2 + at) if axis else at
 
-    return torch.cat([rho, rho * u, *_by_degree(b, second), w[:, b.third :]], 1)
+def resting(b: Basis, w: Tensor, frozen: Tensor) -> Tensor:
+    """Return ``integral (1, v_d, v_d^2) g dv``, ``[batch, 1 + 2 D, points]``.
+
+    Args:
+        b: the expansion.
+        w: whose frame and temperature it has.
+        frozen: g in it, at the places ``b.low``.
+    """
+    none, one, two = frozen.split([1, b.axes, b.axes], 1)
+    u = w[:, 1 : 1 + b.axes]
+    spread = (u * u + temperature(b, w)) * none
+    return torch.cat([none, one + u * none, 2.0 * (two + u * one) + spread], 1)
 
 
 def flux(b: Basis, w: Tensor, axis: int) -> Tensor:
     """Return the fluxes of rho, rho u_d and <v_d^2>, ``[batch, 1 + 2 D, points]``."""
-    rho, u = w[:, 0], [w[:, i] for i in b.low[1 : 1 + b.axes]]
-    flow = rho * u[axis]
-    momentum, second = [], []
-    for d in range(b.axes):
-        own = rho * w[:, b.low[1 + b.axes + d]]
-        shear = own if d == axis else w[:, b.place(d, axis)]
-        cube = (6.0 if d == axis else 2.0) * w[:, b.place(d, d, axis)]
-        momentum.append(flow * u[d] + shear)
-        second.append(flow * u[d] ** 2 + 2.0 * u[d] * shear + u[axis] * own + cube)
-    return torch.stack([flow, *momentum, *second], 1)
-
-
-def _conserved_jump(b: Basis, w: Tensor, d: Tensor) -> Tensor:
-    """Change of rho, rho u_d, <v_d^2> that goes with a small change d of w."""
-    rho, step = w[:, 0], d[:, 0]
-    momentum, second = [], []
-    for k in range(b.axes):
-        i, j = b.low[1 + k], b.low[1 + b.axes + k]
-        u, du = w[:, i], d[:, i]
-        momentum.append(u * step + rho * du)
-        second.append((u * u + w[:, j]) * step + 2.0 * rho * u * du + rho * d[:, j])
-    return torch.stack([step, *momentum, *second], 1)
+    f = coefficients(b, w)
+    moved = multiplied(b, w, f[:, :-1], axis)
+    return resting(b, w, moved[:, b.lows])
 
 
 # -- the scheme at the faces --------------------------------------------------------------
@@ -411,35 +365,6 @@ class Faces:
     speed: float | Tensor
 
 
-@dataclass(frozen=True)
-class GridStencil:
-    """What a closure of several velocity dimensions sees: all cells.
-
-    Attributes:
-        cells: ``[batch, N, *grid.shape]`` w.
-        tau: ``[batch, *grid.shape]`` relaxation time.
-        spacing: widths of a cell.
-        periodic: along each axis.
-    """
-
-    cells: Tensor
-    tau: Tensor
-    spacing: tuple[float, ...]
-    periodic: tuple[bool, ...]
-
-
-GridClosure = Callable[[GridStencil], ClosureOutput]
-"""Its ``flux`` is the tensor of degree M + 1, ``[batch, components, *grid.shape]``."""
-
-
-@dataclass(frozen=True)
-class GridOutput:
-    """What such a closure said: fields of the cells, and :attr:`ClosureOutput.away`."""
-
-    fields: tuple[Tensor, ...]
-    fallback: Tensor
-
-
 Dissipation = Callable[[Faces], tuple[Tensor, Tensor]]
 """To what is taken off: ``[batch, 1 + 2 D, points]`` of the fluxes, ``[batch, N, points]``
 of the rest."""
@@ -460,8 +385,8 @@ def rusanov(at: Faces) -> tuple[Tensor, Tensor]:
 def roe(at: Faces) -> tuple[Tensor, Tensor]:
     """Return each characteristic wave's own dissipation at the mean state."""
     b, w = at.basis, at.mean
-    waves = from_frozen(b, w, at.f, _upwinded(b, w, at.frozen, at.axis, SONIC))
-    return _conserved_jump(b, w, waves), waves
+    waves = upwinded(b, w, at.frozen, at.axis)
+    return resting(b, w, waves[:, b.lows]), from_frozen(b, w, at.f, waves)
 
 
 @dataclass(frozen=True)
@@ -471,22 +396,27 @@ class Hermite:
     Attributes:
         gas: D and the transport law.
         order: M, at least 3.
-        closure: None for HME; for D = 1 a :data:`Closure`, else a function of a
-            :class:`GridStencil` (:class:`..closures.directional.DirectionalClosure`).
+        closure: None for HME. With one velocity dimension it is asked at the faces, with
+            more in the cells (:class:`..closures.directional.DirectionalClosure`).
         dissipation: :func:`roe`, or :func:`rusanov`, which is more robust.
     """
 
     gas: Gas
     order: int = 5
-    closure: Any = None
+    closure: Closure | None = None
     dissipation: Dissipation = roe
 
-    dims = (1, 2, 3)
     remedy = "lower the cfl, use fewer moments, or take the kinetic model"
 
     def __post_init__(self) -> None:
         if self.order < 3:
             raise InputError(f"hermite.order: {self.order}; at least 3 (for less: euler)")
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """Space dimensions: a closure that is asked at faces knows lines alone."""
+        lines = self._at_faces and self.gas.dimension > 1
+        return (1,) if lines else (1, 2, 3)
 
     @property
     def name(self) -> str:
@@ -505,18 +435,14 @@ class Hermite:
         return basis(self.order, self.gas.dimension, w.dtype, w.device)
 
     @property
-    def _places(self) -> list[int]:
-        return basis(self.order, self.gas.dimension, torch.float64, CPU).low
-
-    @property
     def conservative(self) -> Sequence[int]:
         """Density, momentum, second moments along the axes."""
-        return self._places
+        return basis(self.order, self.gas.dimension, torch.float64, CPU).low
 
     @property
     def positive(self) -> Sequence[int]:
         """Density, and the temperatures along the axes."""
-        low = self._places
+        low = self.conservative
         return (low[0], *low[1 + self.gas.dimension :])
 
     def primitive(self, moments: Tensor) -> Tensor:
@@ -529,16 +455,26 @@ class Hermite:
 
     def equilibrium(self, density: Tensor, velocity: Tensor, temperature: Tensor) -> Tensor:
         """Return w, ``[batch, N, ...]``."""
-        axes, given = self.gas.dimension, velocity.shape[-1]
-        indices, none = multi_indices(self.order, axes), torch.zeros_like(density)
-        w = [none] * len(indices)
-        w[0] = density
-        for i, a in enumerate(indices):
-            if sum(a) == 1 and a.index(1) < given:
-                w[i] = velocity[..., a.index(1)]
-            elif sum(a) == 2 and 2 in a:
-                w[i] = temperature
-        return torch.stack(w, 1)
+        b, axes = self.basis(density), self.gas.dimension
+        missing = max(0, axes - velocity.shape[-1])
+        u = torch.nn.functional.pad(velocity[..., :axes], (0, missing)).movedim(-1, 1)
+        first = torch.cat([density[:, None], u], 1)
+        w = first.new_zeros(len(density), len(b.indices), *density.shape[1:])
+        w[:, : 1 + axes], w[:, b.diagonal] = first, temperature[:, None]
+        return w
+
+    def mixed(self, density: Tensor, velocity: Tensor, temperature: Tensor) -> Tensor:
+        """Return w of Maxwellians that are added up along the first axis."""
+        b = self.basis(density)
+        whole = totals((density, velocity, temperature), b.axes)
+        w = self.equilibrium(whole.density, whole.velocity, whole.temperature)
+        shift, excess = velocity - whole.velocity, temperature - whole.temperature
+        along = [expansion(self.order, shift[..., d], excess) for d in range(b.axes)]
+        for i, a in enumerate(b.indices[1 + b.axes :], start=1 + b.axes):
+            each = (line[n] for line, n in zip(along, a, strict=True))
+            f = (density * math.prod(each, start=torch.ones(()).to(density))).sum(0)
+            w[:, i] = f if i not in b.low else w[:, i] + 2.0 * f / w[:, 0]
+        return w
 
     def thermal(self, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return density, velocity and temperature of w."""
@@ -559,94 +495,91 @@ class Hermite:
         tau = self.gas.relaxation_time(knudsen, w[:, 0], theta[:, 0])[:, None]
         ratio = time_step / tau
         keep = 1.0 / (1.0 + ratio)
-
-        def second(i: int, axis: bool) -> Tensor:
-            at = w[:, i : i + 1]
-            if not axis:
-                return at * keep
-            u = w[:, 1 + b.low[1 + b.axes :].index(i), None]
-            return rho * (u * u + theta + (at - theta) * keep)
-
+        spread = rho * (w[:, b.single] ** 2 + theta + (w - theta) * keep)
+        low = _chosen(b, moments, spread, moments * keep)[:, 1 : b.third]
         high = w[:, b.third :] * keep
-        if self.gas.prandtl != 1.0:
+        prandtl = self.gas.prandtl_at(theta)
+        if isinstance(prandtl, Tensor) or prandtl != 1.0:
             # Shakhov's equilibrium, at the heat flux of the end of the step
-            share = (1.0 - self.gas.prandtl) / (b.axes + 2)
-            share = share * ratio * keep / (1.0 + self.gas.prandtl * ratio)
+            share = (1.0 - prandtl) / (b.axes + 2)
+            share = share * ratio * keep / (1.0 + prandtl * ratio)
             high = high + torch.einsum("nk,bk...->bn...", b.heated, share * heat_flux(b, w))
-        return torch.cat([rho, moments[:, 1 : 1 + b.axes], *_by_degree(b, second), high], 1)
+        return torch.cat([rho, low, high], 1)
 
     # -- transport --------------------------------------------------------------------
 
     def transport(self, rows: Rows) -> Transport:
         """Return fluxes of density, momentum and energy, and paths of the rest."""
         b, axis, lead = self.basis(rows.w), rows.axis, rows.left.shape[2:]
-        said, closing = self._closing(rows), ClosureOutput()
-        if isinstance(said, ClosureOutput):
-            closing = said
-        at = _faces(b, axis, rows.left.flatten(2), rows.right.flatten(2), closing.speed)
+        said = self._said(rows)
+        at = _faces(b, axis, rows.left.flatten(2), rows.right.flatten(2), said.speed)
         taken, smear = self.dissipation(at)
         through = 0.5 * (flux(b, at.left, axis) + flux(b, at.right, axis) - taken)
-        through = through.unflatten(2, lead)
-        jump = _along(at, at.frozen)
         begin, end = rows.right[..., :-1], rows.left[..., 1:]
         inner = _faces(b, axis, begin.flatten(2), end.flatten(2))
-        inside = _along(inner, inner.frozen)
-        top = _beyond(closing, said, rows)
-        if top is not None:
+        jump, inside = (_along(x, x.frozen) for x in (at, inner))
+        if said.blend is not None:
             some = edge(b.order, b.axes, axis, rows.w.dtype, rows.w.device)
-            face_share, cell_share, push = top
-            more = dropped(b, some, at.f, at.right - at.left)
-            jump = jump.index_add(1, some.at, face_share * more)
-            more = cell_share * dropped(b, some, inner.f, inner.right - inner.left)
-            if push is not None:
-                more = more + some.factor * push[:, some.tops].flatten(2)
-            inside = inside.index_add(1, some.at, more)
-        if closing.source is not None:
-            add = 0.5 * (closing.source[..., 1:] + closing.source[..., :-1])
+            cells = said.inside
+            if cells is None:
+                cells = 0.5 * (said.blend[..., 1:] + said.blend[..., :-1])
+            for share, one, to in ((said.blend, at, jump), (cells, inner, inside)):
+                more = dropped(b, some, one.f, one.right - one.left)
+                to.index_add_(1, some.at, share[:, None].flatten(2) * more)
+        if said.flux is not None:
+            some = edge(b.order, b.axes, axis, rows.w.dtype, rows.w.device)
+            top = said.flux if b.axes > 1 else said.flux[:, None]
+            push = torch.diff(top, dim=-1)[:, some.tops].flatten(2)
+            inside.index_add_(1, some.at, some.factor * push)
+        if said.source is not None:
+            add = 0.5 * (said.source[..., 1:] + said.source[..., :-1])
             inside[:, -1] -= rows.spacing * add
         smear, jump = smear.unflatten(2, lead), jump.unflatten(2, lead)
         rest = inside.view_as(begin) + 0.5 * (jump - smear)[..., 1:]
         rest = rest + 0.5 * (jump + smear)[..., :-1]
-        away = closing.away
-        return Transport(through, rest, None if away is None else away.to(rest).sum(-1))
+        away = None if said.away is None else said.away.to(rest).sum(-1)
+        return Transport(through.unflatten(2, lead), rest, away, said)
 
-    def _closing(self, rows: Rows) -> Any:
-        """What the closure says of a row, or has said of the whole grid."""
-        if rows.given is not None or self.closure is None or self.gas.dimension > 1:
-            return rows.given
-        return self.closure(self.stencil(rows))
+    def _said(self, rows: Rows) -> ClosureOutput:
+        """What the closure says at the faces of a row."""
+        known = rows.said is not None or not self._at_faces
+        if known or self.closure in (None, hyperbolic):
+            return rows.said or ClosureOutput()
+        return self.closure(self.stencil(rows))  # type: ignore[misc]
+
+    @property
+    def _at_faces(self) -> bool:
+        """Whether the closure is asked at the faces of a row."""
+        return self.gas.dimension == 1 or getattr(self.closure, "at_faces", False)
 
     def stencil(self, rows: Rows) -> FaceStencil:
-        """Return what a closure sees of a row, with one velocity dimension."""
+        """Return what a closure sees of a row."""
+        rho, _, theta = self.thermal(0.5 * (rows.w[..., 1:-2] + rows.w[..., 2:-1]))
+        rho, theta = rho.clamp(min=1e-9), theta.clamp(min=1e-9)
+        tau = self.gas.relaxation_time(rows.knudsen, rho, theta)
         w = rows.w.movedim(1, -1).contiguous()
         low, high = w[:, 1:-2], w[:, 2:-1]
-        mean = (0.5 * (low + high)).clamp(min=1e-9)
-        tau = self.gas.relaxation_time(rows.knudsen, mean[..., 0], mean[..., 2])
         return FaceStencil(low, high, w[:, 2:-2], tau, rows.spacing, rows.periodic)
 
-    def on_grid(self, w: Tensor, world: MomentWorld) -> GridOutput | None:
-        """Ask a closure of several axes: its tensor and share, faces that fell back."""
-        if not self.learned or self.gas.dimension == 1:
+    def in_cells(self, w: Tensor, world: MomentWorld) -> ClosureOutput | None:
+        """Ask a closure of several velocity dimensions, in the cells."""
+        if not self.learned or self._at_faces:
             return None
-        knudsen = world.knudsen.view(-1, *(1,) * world.grid.dim)
         rho, _, theta = self.thermal(w)
-        tau = self.gas.relaxation_time(knudsen, rho, theta).expand_as(rho)
-        periodic = tuple(pair.periodic for pair in world.sides)
-        said = self.closure(GridStencil(w, tau, world.grid.spacing, periodic))
-        return GridOutput((said.flux, said.blend[:, None]), said.away)
+        tau = self.gas.relaxation_time(world.cell_knudsen, rho, theta).expand_as(rho)
+        periodic = (pair.periodic for pair in world.sides)
+        axes = tuple(zip(world.grid.spacing, periodic, strict=True))
+        return self.closure(FaceStencil.in_cells(w.movedim(1, -1), tau, axes))  # type: ignore[misc]
 
     # -- walls and observations -------------------------------------------------------
 
     def mirrored(self, w: Tensor, wall: WallAt, axis: int, sign: float) -> Tensor:
         """Even moments alike, odd ones with the wall's mean."""
-        flat = w.flatten(2) if w.dim() > 2 else w[..., None]
-        odd = at_wall(self.basis(w), flat, wall.flat(), axis, sign)
-        pairs = enumerate(flat.unbind(1))
-        beyond = [2.0 * odd[i] - x if i in odd else x for i, x in pairs]
-        return torch.stack(beyond, 1).view_as(w)
+        b = self.basis(w)
+        return reflected(w, wall, lambda *at: at_wall(b, *at, axis, sign))
 
     def observe(self, w: Tensor, dim: int) -> dict[str, Tensor]:
-        """Return stress, heat flux and the entropy of the gas's Maxwellian."""
+        """Return stress and heat flux."""
         b, axes = self.basis(w), range(self.gas.dimension)
         rho, _, theta = self.thermal(w)
 
@@ -658,7 +591,6 @@ class Hermite:
         return {
             "stress": torch.stack(rows, -2),
             "heat_flux": heat_flux(b, w).movedim(1, -1),
-            "entropy": entropy(rho, theta, b.axes),
         }
 
 
@@ -683,25 +615,6 @@ def _along(at: Faces, frozen: Tensor) -> Tensor:
     """``A d`` of a jump d that is ``frozen``."""
     moved = multiplied(at.basis, at.mean, frozen, at.axis)
     return from_frozen(at.basis, at.mean, at.f, moved)
-
-
-def _beyond(
-    closing: ClosureOutput, said: Any, rows: Rows
-) -> tuple[Tensor | float, Tensor | float, Tensor | None] | None:
-    """Shares of Grad's row at faces and in cells; the change of the tensor over a cell."""
-    if isinstance(said, tuple):  # in cells, with one more at either end
-        top, share = said
-        faces = 0.5 * (share[..., 1:] + share[..., :-1])
-        push = 0.5 * (top[..., 2:] - top[..., :-2])
-        return faces.flatten(2), share[..., 1:-1].flatten(2), push
-    if closing.blend is None and closing.flux is None:
-        return None
-    faces = cells = 0.0
-    if closing.blend is not None:
-        faces = closing.blend[:, None]
-        cells = 0.5 * (faces[..., 1:] + faces[..., :-1])
-    push = None if closing.flux is None else torch.diff(closing.flux, dim=-1)[:, None]
-    return faces, cells, push
 
 
 def hermite_world(
@@ -748,6 +661,18 @@ def _halves(
                 terms.append((j, half / math.factorial(m)))
         out.append((i, tuple(terms)))
     return tuple(out)
+
+
+def reflected(
+    w: Tensor, wall: WallAt, odd_at: Callable[[Tensor, WallAt], dict[int, Tensor]]
+) -> Tensor:
+    """Return w with the moments of ``odd_at`` turned over about those of the wall."""
+    flat = w.flatten(2) if w.dim() > 2 else w[..., None]
+    odd = odd_at(flat, wall.flat())
+    pairs = enumerate(flat.unbind(1))
+    return torch.stack([2.0 * odd[i] - x if i in odd else x for i, x in pairs], 1).view_as(
+        w
+    )
 
 
 def at_wall(b: Basis, w: Tensor, wall: WallAt, axis: int, sign: float) -> dict[int, Tensor]:

@@ -13,28 +13,30 @@ HLL's flux (Harten, Lax, van Leer, SIAM Rev. 25, 1983, p. 35) takes the velociti
 fastest beams.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ....models.closures.recurrence import coefficients, geometric, raw_moments, reach
+from ....models.closures.contract import Closure, FaceStencil
+from ....models.closures.recurrence import (
+    CellClosure,
+    Coefficient,
+    coefficients,
+    geometric,
+    raw_moments,
+    reach,
+)
 from ...errors import InputError
 from ..material import Gas
-from ..scheme.finite_volume import MomentWorld, Rows, Transport, entropy, koren
+from ..scheme.finite_volume import MomentWorld, Rows, Transport, koren
+from .line import to_raw
 
 MARGIN = 1.05
 """Speeds of the scheme over those of the fastest beams."""
 
-
-def maxwellian(rho: Tensor, u: Tensor, theta: Tensor) -> Tensor:
-    """Return M_0 .. M_5 of gas in equilibrium, ``[..., 6]``."""
-    gauss = [torch.ones_like(u), u]
-    for m in range(2, 6):
-        gauss.append(u * gauss[-1] + (m - 1) * theta * gauss[-2])
-    return rho[..., None] * torch.stack(gauss, -1)
+BASELINE = CellClosure(geometric)
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,11 @@ class Recurrence:
 
     Attributes:
         gas: D = 1.
-        closure: b_3 of the recurrence coefficients ``[..., 6]``.
+        closure: b_3 of the recurrence coefficients at a point.
     """
 
     gas: Gas
-    closure: Callable[[Tensor], Tensor] = geometric
+    closure: Closure = BASELINE
 
     dims = (1,)
     positive = (0, 2, 4)
@@ -79,6 +81,11 @@ class Recurrence:
         w = [density, velocity[..., 0], temperature, none, 2.0 * temperature, none]
         return torch.stack(w, 1)
 
+    def mixed(self, density: Tensor, velocity: Tensor, temperature: Tensor) -> Tensor:
+        """Return w of Maxwellians that are added up along the first axis."""
+        parts = torch.stack([density, velocity[..., 0], temperature], -1)
+        return coefficients(to_raw(parts, 5).sum(0)).movedim(-1, 1)
+
     def thermal(self, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return density, velocity and temperature."""
         return w[:, 0], w[:, 1, ..., None], w[:, 2]
@@ -86,13 +93,13 @@ class Recurrence:
     def fastest(self, w: Tensor, axis: int) -> Tensor:
         """Return the speed of the fastest beam."""
         some = w.movedim(1, -1)
-        low, high = reach(some, self.closure(some))
+        low, high = reach(some, self._b3(some))
         return MARGIN * torch.maximum(-low, high)
 
     def transport(self, rows: Rows) -> Transport:
         """Return HLL's flux."""
         both = torch.stack([rows.left, rows.right]).movedim(2, -1)
-        b3 = self.closure(both)
+        b3 = self._b3(both)
         raw = raw_moments(both, b3)
         with torch.no_grad():
             low, high = reach(both, b3)
@@ -103,30 +110,34 @@ class Recurrence:
         flux = high * carried[0] - low * carried[1] + high * low * (kept[1] - kept[0])
         return Transport((flux / (high - low)).movedim(-1, 1))
 
+    def _b3(self, some: Tensor) -> Tensor:
+        b3 = self.closure(FaceStencil.at_points(some)).flux
+        assert b3 is not None
+        return b3
+
     def relaxed(self, moments: Tensor, time_step: float, knudsen: Tensor) -> Tensor:
         """Relax by BGK."""
         rho = moments[:, 0]
         u = moments[:, 1] / rho
         theta = moments[:, 2] / rho - u * u
         ratio = (time_step / self.gas.relaxation_time(knudsen, rho, theta))[:, None]
-        rest = maxwellian(rho, u, theta).movedim(-1, 1)
+        rest = to_raw(torch.stack([rho, u, theta], -1), 5).movedim(-1, 1)
         high = (moments + ratio * rest)[:, 3:] / (1.0 + ratio)
         return torch.cat([moments[:, :3], high], 1)
 
     def observe(self, w: Tensor, dim: int) -> dict[str, Tensor]:
-        """Return stress (none), heat flux and entropy."""
+        """Return stress (none) and heat flux."""
         rho, theta = w[:, 0], w[:, 2]
         return {
             "stress": torch.zeros_like(rho)[..., None, None],
             "heat_flux": (0.5 * rho * theta * w[:, 3])[..., None],
-            "entropy": entropy(rho, theta, 1),
         }
 
 
 def recurrence_world(
     grid: Any, sides: Any, gas: Gas, knudsen: Tensor, time_step: float,
-    closure: Callable[[Tensor], Tensor] = geometric, **options: Any,
+    closure: Coefficient = geometric, **options: Any,
 ) -> MomentWorld:  # fmt: skip
     """Return the equations on a grid; the options are those of :class:`MomentWorld`."""
-    given = {"limiter": koren, **options}
-    return MomentWorld(grid, sides, Recurrence(gas, closure), knudsen, time_step, **given)
+    given, equations = {"limiter": koren, **options}, Recurrence(gas, CellClosure(closure))
+    return MomentWorld(grid, sides, equations, knudsen, time_step, **given)

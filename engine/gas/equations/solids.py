@@ -180,7 +180,7 @@ class FluidSolids:
         near = line.here + 0.5 * slope
         good = (near[:, 0] > 0) & (near[:, -1] > 0)
         near = torch.where(good[:, None], near, line.here)
-        image = self._image(near, line, slope)
+        image = self._image(near, line, slope, equation)
         cut = self._between(near, image, equation)
         # the face behind: the slope of the cell there sees no solid
         inner = line.one + 0.5 * back
@@ -202,12 +202,19 @@ class FluidSolids:
         row = flat[:, :, self._corner] - flat[:, :, self._beside]
         return torch.where(self._has_row, row, back)
 
-    def _image(self, near: Tensor, line: Line, slope: Tensor) -> Tensor:
-        """Return the gas beyond the face, so that none crosses the surface."""
+    def _image(self, near: Tensor, line: Line, slope: Tensor, equation: Any) -> Tensor:
+        """Return the gas beyond the face, so that none crosses the surface.
+
+        Where the gas is about to, at a speed that is not small against that of sound, as in
+        an impulsive start, it is mirrored at the face itself.
+        """
         u = line.here[:, 1:-1] + self._distance * slope[:, 1:-1]
         through = ((u - self._wall_u) * self._normal).sum(1, keepdim=True)
+        rho, p = line.here[:, 0], line.here[:, -1]
+        sound = equation.sound_speed(rho, equation.energy(rho, p))[:, None]
+        share = 1.0 + (self._share - 1.0) * (1.0 - through.abs() / sound).clamp(min=0.0)
         image = near.clone()
-        image[:, 1:-1] -= 2.0 * self._share * through * self._normal
+        image[:, 1:-1] -= 2.0 * share * through * self._normal
         return image
 
     def _between(self, inside: Tensor, outside: Tensor, equation: Any) -> Tensor:
@@ -264,7 +271,7 @@ class FluidSolids:
         slip = robin(self._wall_u, (slips[0] * free)[:, None], rest[:, :-1])
         through = ((slip - self._wall_u) * self._normal).sum(1, keepdim=True)
         slip = slip - through * self._normal
-        jump = robin(self._wall_t, slips[1] * free / gas.prandtl, rest[:, -1])
+        jump = robin(self._wall_t, slips[1] * free / gas.prandtl_at(t), rest[:, -1])
         return torch.cat([slip, jump[:, None]], 1)
 
     def _two(self, fields: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,9 @@ Optional: ``dimensions`` (of the grids that fit), ``check(gas)``, which raises I
 ``distribution(grid, gas, knudsen, speeds)``, the exact start of a kinetic model (models of
 any other kind are then refused), and ``reference``, the name of a comparison of
 :mod:`..references` that is always made, and ``located(base)``, the same part with its paths
-found from the folder of the scenario file.
+found from the folder of the scenario file; ``knudsen_numbers(grid)``, where every system of
+the batch has one of its own; ``mixture(grid)``, Maxwellians whose sum is the start, for the
+models that resolve more of a gas than its equilibrium.
 """
 
 from ....models.parts import Family
@@ -28,6 +30,8 @@ INITIAL = Family(
         "sound": "smooth:Sound",
         "vortex": "smooth:Vortex",
         "shear_layer": "smooth:ShearLayer",
+        "flows": "families:Flows",
+        "plane_flows": "families:PlaneFlows",
     },
 )
 

@@ -13,7 +13,7 @@ from ..boundaries import Positive, Sides, Speed
 
 @dataclass(frozen=True)
 class Start:
-    """Fields at the start.
+    """Fields at the start, of one system for all or ``[systems, *grid.shape]``.
 
     Attributes:
         density: ``[*grid.shape]``.

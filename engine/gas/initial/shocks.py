@@ -19,6 +19,8 @@ class Shock:
 
     mach: Annotated[float, Gt(1), Le(20)]
     """Mach number ahead."""
+    width: Annotated[float, Gt(0)] = 1.0
+    """Of the transition at the start: half of the distance over which it is smeared."""
     kind: Literal["shock"] = "shock"
 
     dimensions: ClassVar = (1,)
@@ -30,9 +32,9 @@ class Shock:
         return Sides(ahead, Inflow(density, (slow, 0.0, 0.0), hot))
 
     def fields(self, grid: Grid, gas: Gas, gamma: float) -> Start:
-        """Return a smooth transition, two reference lengths wide."""
+        """Return a smooth transition."""
         speed, density, _, hot = shock_jump(self.mach, gas.gamma)
-        share = 0.5 * (1 + torch.tanh(grid.points()[0] / 2))
+        share = 0.5 * (1 + torch.tanh(grid.points()[0] / (2 * self.width)))
         rho = 1 + (density - 1) * share
         u = along_x(speed / rho)
         return Start(rho, u, 1 + (hot - 1) * share, self.ends(gas.gamma))

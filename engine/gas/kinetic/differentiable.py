@@ -135,6 +135,8 @@ class LineKinetics:
             )
         if world.batch != 1:
             raise InputError(f"line kinetics: one problem, not {world.batch}")
+        if world.gas.prandtl_ends[0] != world.gas.prandtl_ends[1]:
+            raise InputError("line kinetics: a Prandtl number that is the same everywhere")
         knudsen = world.knudsen[0]
         bare = LineKinetics(
             world.grid,

@@ -69,7 +69,7 @@ class DistributedBgk:
     time_step: float
 
     def __post_init__(self) -> None:
-        if self.gas.dimension != self.velocities.axes or self.gas.prandtl != 1.0:
+        if self.gas.dimension != self.velocities.axes or self.gas.prandtl_ends != (1, 1):
             raise InputError(
                 "velocities: several processes need one axis per dimension of the gas, and "
                 f"Prandtl number 1; found {self.velocities.axes} axes of "

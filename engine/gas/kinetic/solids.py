@@ -48,6 +48,8 @@ class _Some:
         across: ``[k, nodes]`` speed along the axis into the solid.
         off: ``[k, nodes]`` ``v . n``.
         emitted: ``[parts, k, nodes]`` of unit mass flux.
+        normal: ``[k, axes]`` f64.
+        mirrors: whether a wall of them is not diffuse.
     """
 
     at: slice
@@ -61,6 +63,8 @@ class _Some:
     across: Tensor
     off: Tensor
     emitted: Tensor
+    normal: Tensor
+    mirrors: bool
 
     @cached_property
     def from_wall(self) -> Tensor:
@@ -127,6 +131,7 @@ class SolidWalls:
         emitted = self._emitted[:, self._kind[at]]
         flux = (off.clamp(min=0.0) * emitted[0]).sum(-1)
         like = self._like
+        flat = torch.nn.functional.pad(normal, (0, self.velocities.axes - dim))
 
         def column(values: Tensor) -> Tensor:
             return values[at, None].to(like)
@@ -143,6 +148,8 @@ class SolidWalls:
             (cuts.side[at, None] * v.T[axis]).to(like),
             off.to(like),
             (emitted / flux[None, :, None]).to(like),
+            flat.to(like.device),
+            bool((cuts.accommodation[at] < 1.0).any()),
         )
 
     def fill(self, f: Tensor, ghosts: Tensor) -> None:
@@ -169,7 +176,7 @@ class SolidWalls:
         arrived = (f0 + some.distance * jump).clamp(min=0.0)
         rate = (arrived[:, :1] * (-some.off).clamp(min=0.0)).sum(-1, keepdim=True)
         wall = rate * some.emitted
-        if bool((some.alpha < 1.0).any()):
+        if some.mirrors:
             mirrored = self._balanced(self._mirrored(arrived, some), arrived, some)
             wall = some.alpha * wall + (1.0 - some.alpha) * mirrored
         anchor = torch.where(some.anchor < 0, f1, f0)
@@ -218,20 +225,20 @@ class SolidWalls:
             f: ``[batch, parts, k, nodes]``.
             some: the cuts.
         """
-        v, cuts = self.velocities, self.body.cuts
-        normal = torch.zeros(len(some.cell), v.axes, dtype=torch.float64)
-        normal[:, : self.body.grid.dim] = cuts.normal[some.at]
-        before = v.nodes - 2.0 * some.off.cpu().double()[..., None] * normal[:, None]
-        index = torch.zeros(1, *before.shape[:2], dtype=torch.int64)
-        weight = torch.ones(1, *before.shape[:2], dtype=torch.float64)
+        v = self.velocities
+        nodes = v.like(some.normal)
+        before = nodes - 2.0 * some.off.double()[..., None] * some.normal[:, None]
+        index = torch.zeros_like(before[None, ..., 0], dtype=torch.int64)
+        weight = torch.ones_like(before[None, ..., 0])
         for d in range(v.axes):
-            place = (before[..., d] - v.axis(d)[0]) / v.spacing[d]
-            nodes, shares = _cubic(place, v.shape[d])
-            index = (index[:, None] * v.shape[d] + nodes[None]).flatten(0, 1)
+            first = v.lower[d] + 0.5 * v.spacing[d]
+            place = (before[..., d] - first) / v.spacing[d]
+            at, shares = _cubic(place, v.shape[d])
+            index = (index[:, None] * v.shape[d] + at[None]).flatten(0, 1)
             weight = (weight[:, None] * shares[None]).flatten(0, 1)
         out = torch.zeros_like(f)
-        for nodes, share in zip(index.to(f.device), weight.to(f), strict=True):
-            out += share * f.gather(-1, nodes.expand_as(f))
+        for at, share in zip(index, weight.to(f), strict=True):
+            out += share * f.gather(-1, at.expand_as(f))
         return out.clamp(min=0.0)
 
     def loads(self, f: Tensor) -> dict[str, Tensor]:
@@ -262,7 +269,7 @@ def _cubic(place: Tensor, count: int) -> tuple[Tensor, Tensor]:
         -t * (t - 1) * (t - 2) / 6, (t + 1) * (t - 1) * (t - 2) / 2,
         -(t + 1) * t * (t - 2) / 2, (t + 1) * t * (t - 1) / 6,
     ])  # fmt: skip
-    steps = torch.arange(-1, 3).view(-1, *(1,) * place.dim())
+    steps = torch.arange(-1, 3, device=place.device).view(-1, *(1,) * place.dim())
     nodes = low.long() + steps
     within = (nodes >= 0) & (nodes < count)
     return nodes.clamp(0, count - 1), torch.where(within, shares, 0.0)
@@ -276,7 +283,8 @@ def neighbours_with_cuts(table: Tensor, body: Body, first: int) -> Tensor:
         body: the solids.
         first: row of the first cut's ghost.
     """
-    table = table.clone()
+    device = table.device
+    table = table.cpu().clone()
     solid = body.mask.flatten().nonzero()[:, 0]
     table[solid] = solid[:, None].to(table.dtype)
     cuts = body.cuts
@@ -286,4 +294,4 @@ def neighbours_with_cuts(table: Tensor, body: Body, first: int) -> Tensor:
     table[cuts.cell, near] = ghost
     table[cuts.cell, far] = ghost
     table[cuts.behind, far] = ghost
-    return table
+    return table.to(device)

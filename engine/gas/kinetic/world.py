@@ -164,15 +164,18 @@ class KineticWorld:
             raise InputError(
                 f"knudsen: shape {tuple(self.knudsen.shape)}; [batch] or [batch, *cells]"
             )
-        if self.model == "bgk" and self.gas.prandtl != 1.0:
+        if self.model == "bgk" and self.gas.prandtl_ends != (1.0, 1.0):
             raise InputError(
-                f"gas.prandtl: {self.gas.prandtl}; BGK has Prandtl number 1, choose "
+                f"gas.prandtl: {self.gas.prandtl:g}; BGK has Prandtl number 1, choose "
                 "model es or shakhov"
             )
         if self.model == "es" and D == 1:
             raise InputError("model: es needs a gas of at least 2 dimensions; use shakhov")
-        if self.model == "es" and self.gas.prandtl < (D - 1) / D:
-            raise InputError(f"gas.prandtl: ES-BGK is realisable from {(D - 1) / D:.3g} on")
+        least = self.gas.prandtl_ends[0]
+        if self.model == "es" and least < (D - 1) / D - 1e-6:
+            raise InputError(
+                f"gas.prandtl: {least:.5g}; ES-BGK is realisable from {D - 1}/{D} on"
+            )
         check_components(self._ends, V, "model.nodes")
         self.check_ends(0.0)
 
@@ -283,16 +286,16 @@ class KineticWorld:
 
     def _step(self, state: KineticState, out: Tensor) -> KineticState:
         stage, tables, records, knudsen = self._buffers(state.f)
-        lay = self._layout
+        lay, law = self._layout, self._law()
         time = float(state.time)
         self._fill(state.f, time)
         first = (tables[0],) * 2, (records[0],) * 2
         transport.run_stage(
-            False, lay, state.f, state.f, stage, knudsen, *first, self._par(False)
+            False, lay, state.f, state.f, stage, knudsen, *first, self._par(False), law
         )
         self._fill(stage, time + GAMMA * self.time_step)
         transport.run_stage(
-            True, lay, state.f, stage, out, knudsen, tables, records, self._par(True)
+            True, lay, state.f, stage, out, knudsen, tables, records, self._par(True), law
         )
         out[:, :, self.grid.cells :] = 0.0  # so that equal runs have equal states
         self._hold_solids(out)
@@ -333,9 +336,16 @@ class KineticWorld:
             self._scratch["rest"] = (pair(width), pair(transport.COLUMNS), kn.contiguous())
         return (self._scratch["stage"], *self._scratch["rest"])
 
+    def _law(self) -> Tensor:
+        if "law" not in self._scratch:
+            law, none = self.gas.law, torch.zeros(1, 8, dtype=torch.float64)
+            self._scratch["law"] = law.packed(self.device) if law else none.to(self.device)
+        return self._scratch["law"]
+
     def _par(self, second: bool) -> Tensor:
         if ("par", second) not in self._scratch:
             dt, dv = self.time_step, (*self.velocities.spacing, 1.0, 1.0)
+            law = self.gas.law
             ratio = DELTA / GAMMA
             move = (1.0 - DELTA) * dt if second else GAMMA * dt
             last = self.velocities.axis(self.velocities.axes - 1)
@@ -349,6 +359,8 @@ class KineticWorld:
                 prandtl=self.gas.prandtl,
                 density_power=self.gas.density_power,
                 temperature_power=self.gas.temperature_power,
+                law_start=math.log(law.table.coldest) if law else 0.0,
+                law_rate=law.per_interval if law else 0.0,
                 negative_nodes=int((last < 0).sum()),
                 spacing_first=dv[0],
                 spacing_second=dv[1],

@@ -29,6 +29,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ....models.closures.contract import ClosureOutput
 from ...errors import InputError
 from ..boundaries import (
     End,
@@ -43,7 +44,7 @@ from ..boundaries import (
 from ..faces import AtFace
 from ..grid import Grid
 from ..material import Gas
-from ..observe import check_initial, extrema, refuse_unphysical, unphysical
+from ..observe import check_initial, entropy, extrema, watch
 
 GAMMA = 1.0 - math.sqrt(0.5)
 DELTA = 1.0 - 1.0 / (2.0 * GAMMA)
@@ -105,7 +106,8 @@ class Rows:
         axis: of the grid.
         spacing: width of a cell.
         periodic: whether the last face is the first one.
-        given: what a closure of the whole grid said, padded by a cell at either end.
+        said: what a closure has said before, at the faces: in the cells of the whole grid
+            (``inside`` is its own value there), or at an earlier stage.
     """
 
     w: Tensor
@@ -115,7 +117,7 @@ class Rows:
     axis: int
     spacing: float
     periodic: bool
-    given: tuple[Tensor, ...] | None = None
+    said: ClosureOutput | None = None
 
 
 @dataclass(frozen=True)
@@ -128,11 +130,13 @@ class Transport:
             the conservative ones is not used); None where there are no others.
         fallbacks: ``[2, batch]`` faces where a closure fell back, and those of them outside
             its training range; None for none.
+        said: what a closure said at the faces, if there is one.
     """
 
     flux: Tensor
     rest: Tensor | None = None
     fallbacks: Tensor | None = None
+    said: ClosureOutput | None = None
 
 
 class Equations(Protocol):
@@ -190,7 +194,7 @@ class Equations(Protocol):
         ...
 
     def observe(self, w: Tensor, dim: int) -> dict[str, Tensor]:
-        """Return stress, heat flux, entropy and what is particular to the equations."""
+        """Return stress, heat flux and what is particular to the equations."""
         ...
 
 
@@ -209,6 +213,8 @@ class MomentWorld:
         device: cpu or cuda.
         check: refuse unphysical states after every step, and too long steps at the start
             (needs a look at the values; set False inside a training loop).
+        once: ask a closure at the first stage of a step alone; what it says is then off by
+            a change over 0.29 of a step.
 
     Raises:
         InputError: a contradiction, before anything is computed.
@@ -223,6 +229,7 @@ class MomentWorld:
     dtype: torch.dtype = torch.float64
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     check: bool = True
+    once: bool = False
     _ends: tuple[tuple[End, End] | None, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -311,24 +318,21 @@ class MomentWorld:
         """
         dt, old, relaxed = self.time_step, state.moments, self.equations.relaxed
         now = float(state.time) if self._moving else 0.0
-        rate0, fallbacks = self.rates(old, now)
+        said: list[ClosureOutput | None] = []
+        rate0, fallbacks = self.rates(old, now, None, said)
         moved = old + GAMMA * dt * rate0
         first = relaxed(moved, GAMMA * dt, self.cell_knudsen)
         # what relaxed, over its time: the production at the first stage
         lag = (1.0 - GAMMA) / GAMMA * (first - moved)
-        rate1 = self.rates(first, now + GAMMA * dt)[0]
+        rate1 = self.rates(first, now + GAMMA * dt, said if self.once else None)[0]
         moved = old + dt * (DELTA * rate0 + (1.0 - DELTA) * rate1) + lag
         new = relaxed(moved, GAMMA * dt, self.cell_knudsen)
         away = state.fallbacks + fallbacks[0], state.outside + fallbacks[1]
         after = MomentState(new, *away, state.step + 1, state.time + dt)
-        if not self.check:
-            return after
-        w, eq = self.equations.primitive(new.detach()), self.equations
-        temperature = torch.stack([w[:, i] for i in eq.positive[1:]]).amin(0)
-        if new.is_cuda:
-            bad = unphysical(w[:, 0], temperature)[:, None]
-            return replace(after, moments=new.masked_fill(bad, math.nan))
-        refuse_unphysical(int(after.step), w[:, 0], temperature, eq.remedy, after)
+        if self.check:
+            w, eq = self.equations.primitive(new.detach()), self.equations
+            temperature = torch.stack([w[:, i] for i in eq.positive[1:]]).amin(0)
+            watch(new, w[:, 0], temperature, eq.remedy, after)
         return after
 
     @cached_property
@@ -337,18 +341,37 @@ class MomentWorld:
         kn = self.knudsen
         return kn if kn.dim() > 1 else kn.view(-1, *(1,) * self.grid.dim)
 
-    def rates(self, moments: Tensor, time: float = 0.0) -> tuple[Tensor, Tensor]:
-        """Return the transport part of ``dU/dt`` and the fallbacks of a transport."""
+    def rates(
+        self,
+        moments: Tensor,
+        time: float = 0.0,
+        before: Sequence[ClosureOutput | None] | None = None,
+        told: list[ClosureOutput | None] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the transport part of ``dU/dt`` and the fallbacks of a transport.
+
+        Args:
+            moments: of the state.
+            time: where boundaries change.
+            before: what the closure said, axis by axis; it is not asked then.
+            told: list that takes what it says.
+        """
         eq, w = self.equations, self.equations.primitive(moments)
-        said = eq.on_grid(w, self) if hasattr(eq, "on_grid") else None
+        ask = before is None and hasattr(eq, "in_cells")
+        said = eq.in_cells(w, self) if ask else None
         total: Tensor | float = 0.0
         count = moments.new_zeros(2, len(moments))
+        if said is not None and said.away is not None:
+            count = said.away.to(count).flatten(2).sum(2)
         for axis, pair in enumerate(self._ends):
             rows = self.rows(w.movedim(2 + axis, -1), axis, time)
             if said is not None:
-                parts = tuple(self._padded_once(x, axis) for x in said.fields)
-                rows = replace(rows, given=parts)
+                rows = replace(rows, said=self._facing(said, axis))
+            elif before is not None:
+                rows = replace(rows, said=before[axis])
             found = eq.transport(rows)
+            if told is not None:
+                told.append(found.said)
             change = torch.diff(self._sealed(found.flux, pair), dim=-1)
             if found.rest is not None:
                 at = places(tuple(eq.conservative), w.device)
@@ -357,9 +380,17 @@ class MomentWorld:
             if found.fallbacks is not None:
                 count = count + found.fallbacks
         assert isinstance(total, Tensor)
-        if said is not None:
-            count = count + said.fallback.to(count).flatten(2).sum(2)
         return total, count
+
+    def _facing(self, said: ClosureOutput, axis: int) -> ClosureOutput:
+        """What was said in the cells, at the faces along an axis."""
+        flux, blend, inside = said.flux, said.blend, None
+        if flux is not None:
+            flux = self._at_faces(flux, axis)
+        if blend is not None:
+            inside = blend.movedim(1 + axis, -1)
+            blend = self._at_faces(blend[:, None], axis)[:, 0]
+        return ClosureOutput(flux, blend, inside=inside)
 
     def rows(self, w: Tensor, axis: int, time: float = 0.0) -> Rows:
         """Return cells and faces of ``w [batch, N, ..., cells]`` along an axis."""
@@ -388,15 +419,15 @@ class MomentWorld:
         """The Knudsen number at the faces, the last axis being ``axis``."""
         if self.knudsen.dim() == 1:
             return self.cell_knudsen
-        kn = self._padded_once(self.knudsen[:, None], axis)[:, 0]
-        return 0.5 * (kn[..., 1:] + kn[..., :-1])
+        return self._at_faces(self.knudsen[:, None], axis)[:, 0]
 
-    def _padded_once(self, values: Tensor, axis: int) -> Tensor:
-        """``[batch, n, *cells]`` with ``axis`` last, and one cell more at both ends."""
+    def _at_faces(self, values: Tensor, axis: int) -> Tensor:
+        """``[batch, n, *cells]`` with ``axis`` last, as means at the faces."""
         x = values.movedim(2 + axis, -1)
         ends = x[..., :1], x[..., -1:]
         low, high = ends[::-1] if self.sides[axis].periodic else ends
-        return torch.cat([low, x, high], -1)
+        x = torch.cat([low, x, high], -1)
+        return 0.5 * (x[..., 1:] + x[..., :-1])
 
     @cached_property
     def _moving(self) -> bool:
@@ -467,6 +498,7 @@ class MomentWorld:
             "density": rho,
             "velocity": u,
             "temperature": theta,
+            "entropy": entropy(rho, theta, eq.gas.dimension),
             "mass": volume * rho.sum(space),
             "momentum": volume * (rho[..., None] * u).sum(space),
             "energy": volume * energy.sum(space),
@@ -481,10 +513,3 @@ class MomentWorld:
 def places(at: tuple[int, ...], device: torch.device) -> Tensor:
     """Return some places of w as an index, made once."""
     return torch.tensor(at, device=device)
-
-
-def entropy(density: Tensor, temperature: Tensor, dimension: int) -> Tensor:
-    """Return that of a gas in equilibrium, ``rho (D/2 (ln T + 1 + ln 2 pi) - ln rho)``."""
-    constant = 0.5 * dimension * (1.0 + math.log(2 * math.pi))
-    warm = 0.5 * dimension * temperature.clamp(min=1e-30).log()
-    return density * (warm - density.clamp(min=1e-30).log() + constant)

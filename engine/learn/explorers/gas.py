@@ -8,9 +8,9 @@ import torch
 from annotated_types import Ge, Gt, Le, MinLen
 
 from ....models.parts import part
+from ...gas.flows.lines import sample_times
 from ...protocols import Committee
 from ..closures import FlowSample, followed
-from .flows import sample_times
 
 
 @part

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .fronts import Shock, State
+from ...gas.flows.fronts import Shock, State
 
 KEPT = 8
 """Rounds that Anderson's mixing looks back on."""

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Le
 
 from ....models.parts import part
+from ...gas.flows.lines import solve
 from ..closures import FlowLabel, FlowSample, on_cells
-from ..explorers.flows import solve
 from ..label_store import LabelError
 
 

@@ -12,13 +12,15 @@ from ....models import card
 from ....models.closures.face import FaceClosure, FaceForm
 from ....models.closures.local import LocalForm
 from ... import runtime
+from ...gas.flows import axial, fronts
+from ...gas.flows import lines as flows
+from ...gas.flows.lines import sample_times
+from ...gas.initial.families import Flows
 from ...protocols import Check, Figure, Outcome
 from ...run import Reporter
 from ...rundir import RunFolder
 from ...schema.base import Common
 from ...schema.closure import ClosureTrainScenario, FamilySection
-from ..explorers import flows, fronts
-from ..explorers.flows import sample_times
 from . import closure as training
 
 SHOCK_TIMES = (0.0, 0.3, 0.7, 1.5, 3.0, 5.0, 8.0)
@@ -74,6 +76,8 @@ class ClosureTraining:
         return (Check("labels", "health", bad, 0, note="numbers that are not finite"),)
 
     def _label(self, number: int, family: FamilySection) -> dict[str, Tensor]:
+        if self._form().dimension > 1:
+            return self._label_axial(number, family)
         s, parts, times = self.scenario, [], sample_times(family.until)
         for first in range(0, family.flows, 8):
             count = min(8, family.flows - first)
@@ -85,6 +89,32 @@ class ClosureTraining:
         return {
             f"raw{number}": torch.cat(parts, 1),
             f"knudsen{number}": kn,
+            f"times{number}": torch.tensor(times, dtype=torch.float64),
+        }
+
+    def _label_axial(self, number: int, family: FamilySection) -> dict[str, Tensor]:
+        """Label the marginals of a gas with several velocity dimensions.
+
+        Along a direction of cosine c to x all lengths are 1 / c as long; in free paths
+        that is a Knudsen number of c Kn in the same box.
+        """
+        s, form, times = self.scenario, self._form(), sample_times(family.until)
+        assert isinstance(form, LocalForm)
+        raw, numbers = [], []
+        for first in range(0, family.flows, 4):
+            count, index = min(4, family.flows - first), family.first + first
+            some = Flows(family.name, count, index, s.seed)
+            raw.append(
+                axial.solve(
+                    some, times, form.dimension, form.prandtl, form.order + 1,
+                    s.cells * s.refinement, s.velocities, s.cells,
+                )
+            )  # fmt: skip
+            kn = some.knudsen_numbers(flows.box(s.cells))
+            numbers.append(torch.stack([c * kn for c in axial.COSINES], 1).flatten(0, 1))
+        return {
+            f"raw{number}": torch.cat([r.movedim(2, 1).flatten(1, 2) for r in raw], 1),
+            f"knudsen{number}": torch.cat(numbers),
             f"times{number}": torch.tensor(times, dtype=torch.float64),
         }
 
@@ -187,10 +217,14 @@ class ClosureTraining:
         """Return what a member's card says, besides the form."""
         data = recipe_of(self.scenario)
         domain: dict[str, Any] = {"families": data["recipe"]["families"]}
-        if isinstance(self.scenario.model, FaceForm):  # else Kn alone has no meaning
+        form, gas = self._form(), "1V gas, BGK"
+        if form.dimension > 1:
+            law = "BGK" if form.prandtl == 1.0 else f"Shakhov, Pr {form.prandtl:.3g}"
+            gas = f"{form.dimension}V gas, {law}, flows along a line"
+        if isinstance(form, FaceForm):  # else Kn alone has no meaning
             domain["knudsen"] = [1e-3, 10.0]
         return {
-            "units": "length L, velocity sqrt(R T0); 1V gas, BGK with constant tau = Kn",
+            "units": f"length L, velocity sqrt(R T0); {gas} with constant tau = Kn",
             "domain": domain,
             "data": data,
             "figures": {"unexplained_variance_held_out": unexplained},

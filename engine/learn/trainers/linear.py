@@ -65,7 +65,7 @@ class LeastSquares:
     """The same for virials."""
     folds: Annotated[int, Ge(2)] = 8
     """Parts of the set that are left out in turns."""
-    rounds: Annotated[int, Ge(0)] = 5
+    rounds: Annotated[int, Ge(0)] = 10
     """Rounds that fit the radial functions, at most; 0 leaves the polynomials."""
     order: Annotated[float, Ge(0)] = 2.0
     """Power of a product's degree in the prior."""

@@ -11,7 +11,7 @@ C begins with the principal components of the polynomials' moments in the data.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,9 +36,12 @@ from .linear import (
 )
 from .tables import TrainingSet, assemble_forces
 
-HOLDS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
+HOLDS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 """Strengths, in units of those of the weights, that hold C where it is; a round that has
-made things worse is repeated from its start without the weakest."""
+made things worse is repeated from its start with a stronger one."""
+
+LABELS = 8
+"""Labels for each unknown that the rounds look at; weights are then solved for on all."""
 
 GAIN = 1e-3
 """Least part by which a round has to lower the score."""
@@ -168,37 +171,50 @@ class RadialFit:
     ) -> None:
         self.equations = Equations(model, data, settings)
         self.network, self.settings = self.equations.network, settings
-        self.fold = folds_of(len(data.frames), settings.folds, seed)
         shape = self.network.mix.shape
         self.size = (shape[0], free(self.network), shape[2])
+        self.frames = self._enough(seed)
+        self.fold = folds_of(len(self.frames), settings.folds, seed)
         self.prior = prior_of(self.equations, settings.order)
         self.best: Place | None = None
         self.scores: list[float] = []
 
     def run(self) -> Iterator[tuple[int, int]]:
         """Fit; yields frames done and in all."""
-        frames, rounds = len(self.fold), self.settings.rounds
+        frames, rounds = len(self.frames), self.settings.rounds
         self._set(principal(self.equations))
-        sums, hold = Sums.empty(self.settings.folds, self.equations.columns), 0
-        for index in range(frames):
-            sums.add(int(self.fold[index]), self.equations.rows(index))
-            yield index + 1, (rounds + 1) * frames
+        sums, holds = Sums.empty(self.settings.folds, self.equations.columns), HOLDS
+        for place, index in enumerate(self.frames):
+            sums.add(int(self.fold[place]), self.equations.rows(index))
+            yield place + 1, (rounds + 1) * frames
         solver = sums.solver(self.prior)
         weights = solver.solve(solver.chosen(STRENGTHS)[0])
         for turn in range(rounds):
             sums = Sums.empty(
                 self.settings.folds, self.equations.columns + math.prod(self.size)
             )
-            for index in range(frames):
-                sums.add(int(self.fold[index]), self._rows(index, weights))
-                yield (turn + 1) * frames + index + 1, (rounds + 1) * frames
-            hold = 0 if self._improved(sums) else hold + 1
-            if hold == len(HOLDS):
+            for place, index in enumerate(self.frames):
+                sums.add(int(self.fold[place]), self._rows(index, weights))
+                yield (turn + 1) * frames + place + 1, (rounds + 1) * frames
+            if self._improved(sums):
+                holds = HOLDS
+            if not holds:
                 break
             assert self.best is not None
-            weights = self._step(self.best, hold)
+            weights, hold = self._step(self.best, holds)
+            # if this step makes things worse, the next one is shorter
+            holds = holds[: holds.index(hold)]
         assert self.best is not None
         self._set(self.best.mix)
+
+    def _enough(self, seed: int) -> list[int]:
+        """Return frames at random with :data:`LABELS` for each unknown, or all."""
+        unknown = self.equations.columns + math.prod(self.size)
+        sizes = [7 + 3 * len(frame.symbols) for frame in self.equations.data.frames]
+        order = np.random.default_rng(seed + 2).permutation(len(sizes))
+        have = np.cumsum(np.array(sizes)[order])
+        count = int(np.searchsorted(have, LABELS * unknown)) + 1
+        return order[: max(count, self.settings.folds)].tolist()
 
     def _rows(self, index: int, weights: np.ndarray) -> Rows:
         rows = self.equations.rows(index)
@@ -216,21 +232,26 @@ class RadialFit:
         self.best = Place(self.network.mix.detach().numpy().copy(), sums, strength, score)
         return True
 
-    def _step(self, place: Place, hold: int) -> np.ndarray:
-        """Move the radial functions from a place; return the weights to go with them."""
+    def _step(self, place: Place, holds: Sequence[float]) -> tuple[np.ndarray, float]:
+        """Move the radial functions from a place by the best of some strengths.
+
+        Returns:
+            The weights to go with them, and the strength.
+        """
         count = self.equations.columns
         degrees = np.broadcast_to(1.0 + np.arange(self.size[2]), self.size).ravel()
         bent = (degrees / degrees.mean()) ** (2 * self.settings.order)
         solver = place.sums.solver(np.concatenate([self.prior, bent]))
         choices = [
             np.concatenate([np.full(count, place.strength), np.full(len(bent), each)])
-            for each in HOLDS[: len(HOLDS) - hold]
+            for each in holds
         ]
-        answer = solver.solve(solver.chosen(choices)[0])
+        chosen, _ = solver.chosen(choices)
+        answer = solver.solve(chosen)
         mix = place.mix.copy()
         mix[:, : self.size[1]] += answer[count:].reshape(self.size)
         self._set(mix)
-        return answer[:count]
+        return answer[:count], float(chosen[-1])
 
     def _set(self, mix: np.ndarray) -> None:
         with torch.no_grad():
@@ -244,11 +265,11 @@ def solve(
 
     ``rounds = 0`` leaves the radial functions as they are.
     """
-    before, frames = 0, len(data.frames)
+    before = 0
     if settings.rounds:
         for done, count in RadialFit(model, data, settings, seed).run():
-            yield done, count + 2 * frames, None
-        before = (settings.rounds + 1) * frames
+            yield done, count + 2 * len(data.frames), None
+            before = count
     for done, count, found in fit(model, data, settings, seed):
         yield before + done, before + count, found
 

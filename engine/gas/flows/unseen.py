@@ -25,8 +25,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ...gas.boundaries import ALL_PERIODIC, Open, Sides, Wall
-from .flows import Fields, Flow
+from ..boundaries import ALL_PERIODIC, Open, Sides, Wall
+from .lines import Fields, Flow
 
 KNUDSEN = (0.003, 0.03, 0.3, 3.0)
 """Of the flows of every family, at a box of unit length."""

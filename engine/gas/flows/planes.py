@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...gas.boundaries import ALL_PERIODIC
-from ...gas.equations.hermite import multi_indices
-from ...gas.grid import Grid
-from ...gas.kinetic.velocities import Velocities
-from ...gas.kinetic.world import KineticState, KineticWorld
-from ...gas.material import Gas
 from ...runtime import generator
-from .flows import DECADES
+from ..boundaries import ALL_PERIODIC
+from ..equations.hermite import multi_indices
+from ..grid import Grid
+from ..kinetic.velocities import Velocities
+from ..kinetic.world import KineticState, KineticWorld
+from ..material import Gas
+from .lines import DECADES
 
 GAS = Gas.constant_time(dimension=2)
 WAVES = 4

@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...gas.boundaries import Inflow, Open, Sides
-from ...gas.exact import shock_jump
-from ...gas.grid import Grid
-from ...gas.kinetic.velocities import Velocities
-from ...gas.kinetic.world import KineticState, KineticWorld
-from ...gas.material import Gas
 from ...runtime import generator
+from ..boundaries import Inflow, Open, Sides
+from ..exact import shock_jump
+from ..grid import Grid
+from ..kinetic.velocities import Velocities
+from ..kinetic.world import KineticState, KineticWorld
+from ..material import Gas
 
 State = tuple[float, float, float]
 """Density, speed, temperature."""

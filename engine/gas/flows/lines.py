@@ -27,21 +27,18 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
-from ...gas.boundaries import ALL_PERIODIC, Sides
-from ...gas.grid import Grid
-from ...gas.kinetic.velocities import Velocities
-from ...gas.kinetic.world import KineticWorld
-from ...gas.material import Gas
 from ...runtime import generator
+from ..boundaries import ALL_PERIODIC, Sides
+from ..grid import Grid
+from ..kinetic.velocities import Velocities
+from ..kinetic.world import KineticWorld
+from ..material import Gas
 
 Fields = tuple[Tensor, Tensor, Tensor]
 """Density, velocity and temperature at the points asked for."""
 
 SUBCELLS = 8
 """Points over which a cell average is taken; jumps make higher rules pointless."""
-
-HELD_OUT = 20190413
-"""Seed of the frozen test flows; no training may use it."""
 
 DECADES = 4
 """Knudsen decades from 1e-3 to 10; flow i lies in decade i mod 4."""
@@ -211,7 +208,7 @@ def flow(family: str, seed: int, index: int, knudsen: float | None = None) -> Fl
 
     Args:
         family: wave, mix, jump, transition or wide.
-        seed: of the family; :data:`HELD_OUT` is the frozen test set.
+        seed: of the family; :data:`..HELD_OUT` is the frozen test set.
         index: which one; it also chooses the decade of the Knudsen number.
         knudsen: fixes the Knudsen number.
 
