@@ -331,9 +331,10 @@ class _Names:
 
 def _entries(atoms: Atoms) -> dict[str, Any]:
     results = atoms.calc.results if atoms.calc is not None else {}
-    more = atoms.info.get("data", {})  # of a database of ASE
+    names = ("data", "key_value_pairs")  # of a database of ASE
+    rows = [row for name in names if isinstance(row := atoms.info.get(name), dict)]
     return {
-        **(more if isinstance(more, dict) else {}),
+        **{key: value for row in rows for key, value in row.items()},
         **atoms.info,
         **atoms.arrays,
         **results,
@@ -383,7 +384,7 @@ def _settled(path: Path, images: Sequence[Atoms]) -> tuple[list[int], list[str]]
     """
     fine, bad = [], []
     for number, atoms in enumerate(images):
-        flags = [_unconverged(str(key), value) for key, value in atoms.info.items()]
+        flags = [_unconverged(str(key), flag) for key, flag in _entries(atoms).items()]
         (bad if any(flags) else fine).append(number)
     if not bad:
         return fine, []
@@ -394,19 +395,25 @@ def _settled(path: Path, images: Sequence[Atoms]) -> tuple[list[int], list[str]]
 
 
 _OURS = ("ev", "ev/angstrom", "ev/a", "ev/ang", "ev/angstrom^3", "angstrom", "ang", "a",
-         "metal", "ase")  # fmt: skip
+         "ev/a^3", "metal", "ase")  # fmt: skip
 """Units, or systems of units, in which energies, forces and lengths are read."""
+
+_MEASURED = ("energy", "force", "stress", "virial", "length", "position", "cell", "lattice")
+"""Parts of the names of what is read in them."""
 
 
 def _check_units(entries: dict[str, Any], keys: LabelKeys, origin: str) -> None:
     """Refuse a frame that says that its numbers are in other units."""
     for key, value in entries.items():
-        unit = isinstance(value, str) and str(key).lower().endswith(("unit", "units"))
-        about_stress = "stress" in str(key).lower() and keys.stress_unit is not None
-        if unit and not about_stress and str(value).strip().lower() not in _OURS:
+        name, said = str(key).lower(), str(value).strip().lower()
+        if not name.endswith(("unit", "units")) or said in _OURS:
+            continue
+        if "stress" in name and keys.stress_unit is not None:
+            continue
+        if name in ("unit", "units") or any(part in name for part in _MEASURED):
             raise InputError(
-                f"{origin}: {key} is {value}; labels are read in eV and angstrom, so "
-                "convert them first"
+                f"{origin}: {key} is {value}; labels are read in eV and angstrom (a stress "
+                "in what stress_unit says), so convert them first"
             )
 
 
@@ -421,7 +428,8 @@ def _real(value: Any) -> np.ndarray:
     return np.asarray(value, float)
 
 
-_STRUCTURE = {"numbers", "positions", "group", "config_type", "data", "unique_id"}
+_STRUCTURE = {"numbers", "positions", "group", "config_type", "data", "key_value_pairs",
+              "unique_id"}  # fmt: skip
 """Entries of a frame that are read and are no labels."""
 
 
@@ -445,7 +453,8 @@ def _from_images(path: Path, images: Sequence[Atoms], keys: LabelKeys) -> _Found
         names.append(name)
         used = {name.energy, name.forces, name.stress, *name.also}
         if name.stress == "stress" and keys.stress_key is None:
-            used |= {"virial", "virials"}  # compared with it
+            both = ("virial", "virials")  # compared with it
+            used |= {other for other in both if np.size(entries.get(other, ())) == 9}
         others |= set(map(str, entries)) - _STRUCTURE - used
     if differ:
         left.append(f"{names[0].also[0]}, which differs from {names[0].energy}")

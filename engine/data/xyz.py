@@ -135,7 +135,7 @@ def _check_header(path: Path, number: int, header: str) -> None:
         if names.count(key) > 1:
             raise InputError(f"{path}: line {number}: {key} is given twice")
     flags = entries.get("pbc", [True] * 3)
-    if np.shape(flags) != (3,) or np.asarray(flags).dtype.kind not in "bi":
+    if np.shape(flags) not in ((), (3,)) or np.asarray(flags).dtype.kind not in "bi":
         raise InputError(
             f"{path}: line {number}: pbc must be three of T and F, not {flags!r}"
         )
