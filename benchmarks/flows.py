@@ -22,6 +22,7 @@ from scalebridge.engine.protocols import Outcome
 sys.path.append(str(Path(__file__).resolve().parent))
 
 import channels
+import muscl_hancock
 import setups
 import solids
 
@@ -31,12 +32,17 @@ TORO = {1: 0.0070, 2: 0.0110, 3: 0.089, 4: 0.022, 5: 0.037}
 
 @dataclass(frozen=True)
 class Ran:
-    """A finished run: its outcome, arrays, Knudsen numbers, and the CPU seconds it took."""
+    """A finished run: its outcome, arrays, scenario, and the CPU seconds it took."""
 
     outcome: Outcome
     store: Any
-    knudsen: tuple[float, ...]
+    scenario: Mapping[str, Any]
     seconds: float
+
+    @property
+    def knudsen(self) -> tuple[float, ...]:
+        """Knudsen numbers of the batch."""
+        return tuple(self.scenario["knudsen"])
 
 
 def run(name: str, *settings: str) -> Ran:
@@ -46,7 +52,7 @@ def run(name: str, *settings: str) -> Ran:
     outcome = commands.run(name, settings, path)
     store: Any = zarr.open_group(path / "data.zarr", mode="r")
     scenario = json.loads((path / "resolved.json").read_text())["scenario"]
-    return Ran(outcome, store, tuple(scenario["knudsen"]), time.process_time() - begun)
+    return Ran(outcome, store, scenario, time.process_time() - begun)
 
 
 def last(ran: Ran, name: str) -> np.ndarray:
@@ -63,8 +69,21 @@ def shock_tubes(record) -> None:
         off = float(np.abs(last(ran, "density") - exact).mean())
         relative = ran.outcome.figures["density_error"].value
         note = f"mean |rho - exact|; relative to the mean of rho: {relative:.4g}; "
+        other = float(np.abs(second(ran)[:, 0] - exact).mean())
+        note += f"another code (MUSCL-Hancock, HLLC): {other:.4g}; "
         note += f"{ran.seconds:.2g} CPU s"
         record(f"toro{number}", off, "rho0", goal=goal, note=note)
+
+
+def second(ran: Ran) -> np.ndarray:
+    """Return the answer of a second code to a run's shock tube."""
+    start, time = ran.scenario["initial"], ran.scenario["time"]["end"]
+    left, right = (
+        np.array([s["density"], s["velocity"][0], s["pressure"]])
+        for s in (start["left"], start["right"])
+    )
+    cells = ran.scenario["grid"]["cells"][0]
+    return muscl_hancock.solve(left, right, start["position"], time, cells)
 
 
 def blast(record) -> None:
