@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -391,7 +392,7 @@ class Chain:
         omega = float((mu[1] - mu[0]) / ends.double().log()[1])
         prandtl = float(self._law(gas, mach)[1].detach())
         x, rho, _, t = shock_structure(
-            mach, lambda t: KNUDSEN * t**omega, lambda _t: prandtl
+            mach, lambda t: KNUDSEN * t**omega, lambda t: np.full_like(t, prandtl)
         )
         even = torch.linspace(-12, 12, 481, dtype=torch.float64)
         rho, t = (_interpolate(even, x, y) for y in (rho, t))

@@ -172,4 +172,4 @@ class Gas:
     @property
     def prandtl_ends(self) -> tuple[float, float]:
         """The least and the largest Prandtl number."""
-        return (self.prandtl,) * 2 if self.law is None else self.law.number_ends()
+        return self.law.number_ends() if self.law else (self.prandtl, self.prandtl)

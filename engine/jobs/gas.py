@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..comparison import worst as worst_of
 from ..errors import GuardError, InputError
 from ..gas import probes
 from ..gas.boundaries import check_until, sealed
@@ -644,9 +645,9 @@ class GasJob:
         checks = [*self._checks(figures), *model_checks(seen), *adequate]
         checks += _domain_checks(self.main, seen)
         if (law := self.main.problem.gas.law) is not None:
-            frames = folder.store["fields/temperature"]
+            frames: Any = folder.store["fields/temperature"]
             found = [torch.from_numpy(frames[k]) for k in range(frames.shape[0])]
-            checks.append(_table_check("", max(map(law.excess, found))))
+            checks.append(_table_check("", worst_of(map(law.excess, found))))
         for name, note in NOTES.items():
             if name in seen:
                 figures[name] = Figure(float(seen[name].double().amax()), note=note)
@@ -798,7 +799,7 @@ def _closure(run: Run) -> Any:
     """Return the learned closure of a run, None where there is none."""
     world = _solver(run.world)
     world = world.world if isinstance(world, PositivityFallback) else world
-    equations = getattr(world, "equations", None)
+    equations: Any = getattr(world, "equations", None)
     return equations.closure if getattr(equations, "learned", False) else None
 
 

@@ -198,7 +198,7 @@ class Grad13:
         The mean of the two fluxes then has the wall's odd moments, exactly zero mass among
         them, and the dissipation acts as the impedance of the wall.
         """
-        return hermite.reflected(w, wall, lambda *at: at_wall(*at, axis, sign))
+        return hermite.reflected(w, wall, lambda m, at: at_wall(m, at, axis, sign))
 
     def observe(self, w: Tensor, dim: int) -> dict[str, Tensor]:
         """Return velocity, stress, heat flux; the monitor of hyperbolicity.

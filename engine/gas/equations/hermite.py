@@ -576,7 +576,7 @@ class Hermite:
     def mirrored(self, w: Tensor, wall: WallAt, axis: int, sign: float) -> Tensor:
         """Even moments alike, odd ones with the wall's mean."""
         b = self.basis(w)
-        return reflected(w, wall, lambda *at: at_wall(b, *at, axis, sign))
+        return reflected(w, wall, lambda m, at: at_wall(b, m, at, axis, sign))
 
     def observe(self, w: Tensor, dim: int) -> dict[str, Tensor]:
         """Return stress and heat flux."""
