@@ -292,7 +292,8 @@ class GasScenario(Common):
         for number, name in enumerate(called):
             if name in called[:number]:
                 raise ValueError(f"probes.{number}.name: {name} stands twice")
-        if not called and "samples" in self.time.model_fields_set:
+        usual = FlowTime.model_fields["samples"].default  # a resolved file says every key
+        if not called and self.time.samples != usual:
             raise ValueError("time.samples: there are no probes that would be recorded")
         if not dim == len(self.grid.lower) == len(self.grid.upper):
             raise ValueError("grid: cells, lower and upper must have the same length")
