@@ -310,12 +310,11 @@ SHORT: dict[str, Shortened] = {
         portable=CERTIFIED,
     ),
     "shu_osher": Shortened(("grid.cells=[64]", "time.end=0.1", "time.frames=2")),
-    "silicon_elastic": Shortened(("structure.repeat=[1,1,1]",)),
+    "silicon_elastic": Shortened(("structure.repeat=[1,1,1]",), slow=True),
     "silicon_fit": Shortened(
         ("model.network.degrees=[5.0,5.0,4.0]", "model.network.members=2"),
         TRAINED, BASIS,
-        needs=("shared/data/mlearn/Si",),
-    ),
+        needs=("shared/data/mlearn/Si",), slow=True),
     "silicon_melt": Shortened(
         _md(
             "structure.repeat=[2,2,2]", f"output.rdf=[{{name='after',{_AFTER},r_max=5.0}}]",
@@ -387,8 +386,7 @@ SHORT: dict[str, Shortened] = {
         # five natural-gradient steps: the last digit grows to 2e-4 with another thread
         1e-3,
         SAMPLED,
-        needs=("pyscf",),
-    ),
+        needs=("pyscf",), slow=True),
     "vmc_h2_curve": Shortened(
         (
             *_WALKERS, "first_iterations=3", "iterations=2",

@@ -64,6 +64,7 @@ def test_realizable_is_the_hankel_determinant():
     assert skew**2 + 1 > 3
 
 
+@pytest.mark.slow
 def test_an_untrained_closure_is_audited():
     """The form itself keeps conservation, frames and mirrors, whatever its weights are."""
     torch.manual_seed(0)

@@ -125,6 +125,7 @@ def test_labels_are_compared_with_forces_and_energy_differences():
     assert labels.against_labels(one, [frame, off])[1].passed is False
 
 
+@pytest.mark.slow
 def test_a_kink_of_a_sound_force_is_no_alarm():
     """Forces of a switched pair potential have kinks, and are gradients."""
     pair = LennardJones(sigma=2.75, epsilon=0.0031, rc=6.875, ro=5.5, smooth=True)
@@ -134,6 +135,7 @@ def test_a_kink_of_a_sound_force_is_no_alarm():
         assert all(finding.passed for finding in tried(audit, one))
 
 
+@pytest.mark.slow
 def test_work_round_a_loop_is_seen_however_many_points():
     def swirling(atoms, results, planted):
         turned = np.cross(atoms.positions - atoms.positions.mean(0), [0, 0, 1])

@@ -132,6 +132,7 @@ def test_half_of_a_wall_is_hot():
         assert abs(float(one["mass"]) - 1) < 1e-12
 
 
+@pytest.mark.slow
 def test_walls_change_with_time():
     still = Sides(Wall(1.1), Wall())
     steady = Sides(Wall("1.1 + 0*t"), Wall())

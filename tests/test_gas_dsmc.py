@@ -180,6 +180,7 @@ def digest(state) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+@pytest.mark.slow
 def test_threads_change_no_bit_and_the_step_is_pure():
     assert fingerprint(1) == fingerprint(2)
     world = box(hard_spheres(0.05))

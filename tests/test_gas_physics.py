@@ -228,6 +228,7 @@ def between_walls(low, high, kn, axes, steps_time, cells=8, nodes=(48, 16), **st
     return world, world.observe(start), world.observe(end)
 
 
+@pytest.mark.slow
 def test_free_molecular_fourier_and_walls_keep_mass():
     _, begun, found = between_walls(
         Wall(0.8), Wall(1.2), 1e6, 1, 25.0, temperature=math.sqrt(0.96)

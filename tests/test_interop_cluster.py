@@ -82,6 +82,7 @@ def slurm():
         pytest.skip(str(reason))
 
 
+@pytest.mark.slow
 def test_labels_as_slurm_jobs(slurm, tmp_path, monkeypatch):
     """Every label comes from a job that Slurm ran, not from this process."""
     import learn_toy as toy

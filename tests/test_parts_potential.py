@@ -207,6 +207,7 @@ def test_it_drives_dynamics_that_are_drawn(place, trained):
     assert "data:image/png;base64," in page and "was not drawn" not in page
 
 
+@pytest.mark.slow
 def test_it_is_audited(place, trained):
     answer = engine(place, "audit", "trained/copper.safetensors", "--out", str(place))
     page = (place / "copper.audit.html").read_text()

@@ -38,7 +38,7 @@ def test_the_speed_of_the_realizable_moments_bounds_all_their_characteristics():
         return 3.0 * each[..., 2]
 
     low, high = recurrence.reach(some, closure(some))
-    system = SimpleNamespace(closure=closure)
+    system = SimpleNamespace(_b3=closure)
     speed = recurrence.Recurrence.fastest(system, w, 0)
     assert bool((speed >= 1.04 * torch.maximum(-low, high)).all())
 

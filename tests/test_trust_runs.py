@@ -48,6 +48,7 @@ temperature = 300.0
 relaxation = 20.0
 [run]
 steps = 40
+settle = 10
 timestep = 1.0
 report_every = 10
 checkpoint_every = 10

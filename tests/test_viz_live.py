@@ -169,7 +169,7 @@ def test_play_goes_to_the_last_frame_and_stops(page):
 
 def test_a_number_over_time_stands_beside_the_scene(page):
     names = [option.text for option in Select(page.element("number")).options]
-    assert "temperature [K]" in names, names
+    assert "temperature" in names[0], names
     page.until(lambda: page.element("curve").get_property("naturalWidth") > 100)
     before = page.element("curve").get_property("src")
     page.slide(2)  # the moment is marked

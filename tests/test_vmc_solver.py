@@ -354,6 +354,7 @@ def test_scores_and_chunks_agree_with_autograd() -> None:
     torch.testing.assert_close(chunked.local_energy(walkers), problem.local_energy(walkers))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimiser", [Spring(ramp=20), Adam(rate=1e-2)])
 def test_hooke_s_atom_is_found_from_above(optimiser) -> None:
     trap = Trap(0.5, 1, 1)

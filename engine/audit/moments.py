@@ -348,7 +348,10 @@ class GradSpeeds:
         stress, heat = (self.reach * parameters).unbind(-1)
         w = torch.zeros(len(parameters), grad13.COUNT, dtype=torch.float64)
         w[:, 0] = w[:, grad13.T] = 1.0
-        w[:, grad13.STRESS[0, 0]], w[:, grad13.STRESS[1, 1]] = stress, -0.5 * stress
+        w[:, 5 + grad13.PAIRS.index((0, 0))], w[:, 5 + grad13.PAIRS.index((1, 1))] = (
+            stress,
+            -0.5 * stress,
+        )
         w[:, grad13.HEAT] = heat
         return grad13.eigenvalues(w).imag.abs().amax(-1)
 

@@ -157,7 +157,7 @@ def write_scores(flat: Flat, how: Layout, walkers: Tensor, out: Tensor) -> None:
             out[:, flat.slices[name][0]] = gradient.reshape(batch, -1)
             written[flat.slices[name][0]] = True
     if not bool(written.all()):
-        out[:, (~written).to(out.device)] = 0
+        _clear(out, ~written)
 
 
 def _add_outer(
@@ -182,12 +182,24 @@ def _add_outer(
         target = out[:, first : first + size].unflatten(1, tuple(place.shape))
         torch.bmm(rows.mT, slopes, out=target)
         return
-    out[:, place[~seen].to(out.device)] = 0
+    fresh = torch.zeros_like(written)
+    fresh[place[~seen]] = True
+    _clear(out, fresh)
     outer = torch.bmm(rows.mT, slopes).flatten(1)
     if place.is_contiguous():
         out[:, first : first + size] += outer
     else:
         out[:, place.flatten().to(out.device)] += outer
+
+
+def _clear(out: Tensor, columns: Tensor) -> None:
+    """Set columns ``[p]`` to zero, run by run: an index would be copied to the device."""
+    values, lengths = torch.unique_consecutive(columns, return_counts=True)
+    start = 0
+    for value, length in zip(values.tolist(), lengths.tolist(), strict=True):
+        if value:
+            out[:, start : start + length] = 0
+        start += length
 
 
 def _call(module: nn.Module, own: dict[str, Tensor], walker: Tensor) -> Tensor:

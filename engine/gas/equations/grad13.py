@@ -38,7 +38,6 @@ SPEED = 2.8
 """Bound of the signal speed over ``sqrt(theta)``; at equilibrium it is 2.1305."""
 
 PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
-ROW, COLUMN = (list(each) for each in zip(*PAIRS, strict=True))
 T, HEAT, COUNT = 4, 10, 13
 
 Parts = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -53,7 +52,14 @@ def _parts(w: Tensor) -> Parts:
 
 def _full(six: Tensor) -> Tensor:
     """A symmetric matrix, ``[batch, 3, 3, ...]``, from its :data:`PAIRS`."""
-    return six[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].unflatten(1, (3, 3))
+    m = six.unbind(1)
+    nine = (m[0], m[1], m[2], m[1], m[3], m[4], m[2], m[4], m[5])
+    return torch.stack(nine, 1).unflatten(1, (3, 3))
+
+
+def _pairs(matrix: Tensor, count: int = 6) -> Tensor:
+    """The first of the :data:`PAIRS` of a symmetric matrix; no index leaves the host."""
+    return torch.stack([matrix[:, i, j] for i, j in PAIRS[:count]], 1)
 
 
 def _eye(like: Tensor) -> Tensor:
@@ -73,7 +79,7 @@ def primitive(moments: Tensor) -> Tensor:
     p = pressure.diagonal(dim1=1, dim2=2).sum(-1) / 3.0
     total = rho * (u * u).sum(1) + 3.0 * p
     heat = 0.5 * (moments[:, 10:] - total[:, None] * u) - (pressure * u[:, None]).sum(2)
-    stress = (pressure - p[:, None, None] * _eye(p))[:, ROW[:-1], COLUMN[:-1]]
+    stress = _pairs(pressure - p[:, None, None] * _eye(p), 5)
     return torch.cat([rho[:, None], u, (p / rho)[:, None], stress, heat], 1)
 
 
@@ -82,7 +88,7 @@ def conserved(w: Tensor) -> Tensor:
     rho, u, t, stress, q = _parts(w)
     pressure = stress + (rho * t)[:, None, None] * _eye(rho)
     flow, total = rho[:, None] * u, rho * (u * u).sum(1) + 3.0 * rho * t
-    second = (_outer(flow, u) + pressure)[:, ROW, COLUMN]
+    second = _pairs(_outer(flow, u) + pressure)
     third = total[:, None] * u + 2.0 * ((pressure * u[:, None]).sum(2) + q)
     return torch.cat([rho[:, None], flow, second, third], 1)
 
@@ -103,7 +109,7 @@ def flux(w: Tensor, axis: int = 0) -> Tensor:
     third = third + 7.0 * t[:, None] * stress[:, axis]
     third = third + unit * (5.0 * p * t + 0.8 * (q * u).sum(1))[:, None]
     first = flow[:, None] * u + along
-    return torch.cat([flow[:, None], first, second[:, ROW, COLUMN], third], 1)
+    return torch.cat([flow[:, None], first, _pairs(second), third], 1)
 
 
 def eigenvalues(w: Tensor, axis: int = 0) -> Tensor:

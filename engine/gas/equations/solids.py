@@ -358,10 +358,11 @@ def _row_beside(body: Body) -> tuple[Tensor, Tensor, Tensor]:
     if grid.dim == 1:
         return none, none, none.bool()
     across = cuts.normal.abs().scatter(1, cuts.axis[:, None], -1.0)
-    along = across.argmax(1)
-    way = torch.sign(cuts.normal.gather(1, along[:, None])[:, 0]).long()
+    # along both axes where the normal is between them: a choice would be no symmetric one
+    leading = across >= across.amax(1, keepdim=True) - 1e-6
+    way = torch.where(leading, torch.sign(cuts.normal), 0.0).long()
     at = torch.stack(torch.unravel_index(cuts.cell, grid.shape), 1)
-    beside = at.scatter_add(1, along[:, None], way[:, None])
+    beside = at + way
     corner = beside.scatter_add(1, cuts.axis[:, None], cuts.side.long()[:, None])
     shape = torch.tensor(grid.shape)
     there = ((beside >= 0) & (beside < shape) & (corner >= 0) & (corner < shape)).all(1)
@@ -369,4 +370,4 @@ def _row_beside(body: Body) -> tuple[Tensor, Tensor, Tensor]:
     steps = torch.tensor([math.prod(grid.shape[d + 1 :]) for d in range(grid.dim)])
     beside, corner = ((x * steps).sum(1) for x in (beside, corner))
     solid = body.mask.flatten()
-    return beside, corner, there & (way != 0) & ~solid[beside] & ~solid[corner]
+    return beside, corner, there & (way != 0).any(1) & ~solid[beside] & ~solid[corner]
