@@ -42,7 +42,8 @@ class RunSection(Section):
     as it is. They give every vibration a phase of its own, which a bath that scales all
     velocities alike does not. Default: none with langevin, without a bath, or where the
     structure file's velocities are kept; else ten relaxation times of the bath, but not
-    more than a quarter of the run."""
+    more than a quarter of the run. A run that is extended later began as the short one
+    did; name a number to have the same beginning for any length."""
     skin: Positive | None = None
     """Margin of the neighbour list, angstrom (or reduced); default 0.5 (0.4 reduced)."""
     report_every: Annotated[int, Field(ge=1)] = 100
