@@ -60,13 +60,13 @@ def measure(quick: bool, record: "Recorder") -> None:
 
 def _tasks() -> int:
     """Return how many rows of the table of tasks name a page and a test that exist."""
-    folder, count = ROOT / "docs" / "howto", 0
-    for line in (folder / "tasks.md").read_text(encoding="utf-8").splitlines():
-        row = re.fullmatch(r"\| .+ \| \[.+\]\((.+)\) \| `(.+)::(.+)` \|", line)
-        if row and (folder / row[1]).exists():
-            text = (ROOT / "tests" / row[2]).read_text(encoding="utf-8")
-            count += f"def {row[3]}(" in text
-    return count
+    sys.path.insert(0, str(ROOT / "docs"))
+    import generate
+
+    return sum(
+        page.exists() and f"def {test}(" in file.read_text(encoding="utf-8")
+        for _, page, file, test in generate.tasks()
+    )
 
 
 def _report() -> float:

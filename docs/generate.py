@@ -4,6 +4,7 @@ Keys come from the parts, commands from the command line, the Python interface f
 docstrings, scenarios from their files.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,6 +112,16 @@ def python() -> list[str]:
 
 def _public() -> Iterator[str]:
     return (name for name in scalebridge.__all__ if not name.startswith("__"))
+
+
+def tasks() -> Iterator[tuple[str, Path, Path, str]]:
+    """Yield every row of the table of tasks: task, page, file and name of its test."""
+    folder = Path(__file__).parent / "howto"
+    for line in (folder / "tasks.md").read_text(encoding="utf-8").splitlines():
+        row = re.fullmatch(r"\| (.+) \| \[.+\]\((.+)\) \| `(.+)::(.+)` \|", line)
+        if row:
+            file = Path(__file__).parent.parent / "tests" / row[3]
+            yield row[1], folder / row[2], file, row[4]
 
 
 def shipped() -> list[str]:

@@ -24,6 +24,7 @@ from .md.state import ParticleState
 from .md.units import METAL, REDUCED, Units
 from .protocols import Figure
 from .resolved import begun, read_resolved, refuse_links
+from .rundir import verify
 from .snapshot import STORE
 
 KINDS = {"rdf": (), "adf": (), "displacement": (), "velocity": ("momenta",)}
@@ -128,6 +129,7 @@ def analyse(
         )
     if kind not in KINDS:
         raise InputError(f"{kind}: not one of {', '.join(KINDS)}")
+    _refuse_damage(run)
     stored = _read(run, kind, data)
     stride = _stride(run, stored.steps)
     item, target = _part(kind, data, settings, stride, stored, Path(record["base"]))
@@ -142,6 +144,13 @@ def analyse(
         figures |= each.finish(_Memory(memory), {})
     folder = run / "analysis" if out is None else out
     return Analysis(figures, tuple(_tables(memory, folder)), frames)
+
+
+def _refuse_damage(run: Path) -> None:
+    """Compare a finished trajectory with its manifest: a lost piece would read as zeros."""
+    if (run / "manifest.json").exists():
+        place = f"{STORE}/trajectory/"
+        verify(run, lambda name: name.startswith(place))
 
 
 def _read(run: Path, kind: str, data: Mapping[str, Any]) -> _Stored:

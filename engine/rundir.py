@@ -469,19 +469,19 @@ class RunFolder:
         write_text(self.path / "manifest.json", json.dumps({"files": entries}, indent=1))
 
 
-def verify(path: Path, names: tuple[str, ...] | None = None) -> int:
+def verify(path: Path, wanted: Callable[[str], bool] = lambda name: True) -> int:
     """Compare the files of a finished run folder with its manifest; return how many.
 
     Args:
         path: the run folder.
-        names: only these files; all by default.
+        wanted: by name, which files; all by default.
 
     Raises:
         DamagedFileError: a file is missing, differs, or lies outside the folder.
     """
     try:
         files = json.loads((path / "manifest.json").read_text(encoding="utf-8"))["files"]
-        chosen = {name: files[name] for name in (names or files)}
+        chosen = {name: entry for name, entry in files.items() if wanted(name)}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedFileError(f"{path / 'manifest.json'}: missing or damaged") from error
     for name, entry in chosen.items():

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from scalebridge.engine import analysis, commands
 from scalebridge.engine.cli import main
-from scalebridge.engine.errors import InputError
+from scalebridge.engine.errors import DamagedFileError, InputError
 
 WINDOWS = ["start=20", "samples=8", "spacing=2"]
 
@@ -82,6 +82,9 @@ def test_other_runs_and_lost_frames_are_named(run, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
     shutil.rmtree(copy / "data.zarr" / "trajectory" / "momenta")
+    with pytest.raises(DamagedFileError, match="missing"):  # zeros would be read
+        analysis.analyse(copy, "rdf", ["r_max=5.0"])
+    (copy / "manifest.json").unlink()  # as of a run that still writes
     with pytest.raises(InputError, match=r"output\.velocities = true"):
         analysis.analyse(copy, "velocity")
     group: Any = zarr.open_group(copy / "data.zarr", mode="a")["trajectory"]

@@ -85,20 +85,12 @@ def test_every_command_and_public_name_says_what_it_does():
     assert [n for n in named if not getattr(scalebridge, n).__doc__] == []
 
 
-def tasks():
-    """Yield task, page and test of the table of tasks."""
-    for line in (DOCS / "howto" / "tasks.md").read_text().splitlines():
-        row = re.fullmatch(r"\| (.+) \| \[.+\]\((.+)\) \| `(.+)::(.+)` \|", line)
-        if row:
-            yield row.groups()
-
-
 def test_every_task_has_a_page_and_a_test():
-    found = list(tasks())
+    found = list(generate.tasks())
     assert len({task for task, *_ in found}) == len(found) >= 20
     for task, page, file, test in found:
-        assert (DOCS / "howto" / page).exists(), task
-        assert f"def {test}(" in (ROOT / "tests" / file).read_text(), task
+        assert page.exists(), task
+        assert f"def {test}(" in file.read_text(), task
 
 
 def test_links_between_pages_lead_somewhere():

@@ -1,6 +1,7 @@
 """Probes and derived output: right values, stored, and refused where they cannot be."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -61,6 +62,40 @@ def test_totals_and_fluxes_are_integrals():
     assert across == pytest.approx(2 * (0.03 * rho - 0.05))
     energy = 0.3 * (0.5 * rho * 0.1 + 2.5 * rho) - 0.05 * 0.1 + 0.01
     assert float(flux["energy_flux"]) == pytest.approx(2 * energy)
+
+
+def test_cells_of_a_solid_are_no_gas():
+    """A solid's numbers, planted absurd, enter nothing; at a surface gas is first order."""
+    solid = torch.zeros(GRID.shape, dtype=torch.bool)
+    solid[2:4, 1:4] = True
+    medium = replace(MEDIUM, solid=solid)
+    seen = {k: v.clone() for k, v in linear().items()}
+    for k in range(3):
+        list(seen.values())[k][:, solid] = 1e9 if k else math.nan
+    inside, beside = (1.0, 0.0), (0.6, 0.0)
+    with pytest.raises(InputError, match=r"p\.at: .* is in a cell of a solid"):
+        PointProbe("p", inside).check(medium, "p")
+    PointProbe("p", beside).check(medium, "p")
+    found = PointProbe("p", beside, ("density",)).measure(seen, medium)
+    assert float(found["density"]) == pytest.approx(2.25)  # of the cell itself
+    line = LineProbe("l", (0.0, 0.0), (2.0, 0.0), 9, ("density",))
+    line.check(medium, "l")
+    values = line.measure(seen, medium)["density"][0]
+    assert values.isnan().tolist() == [False] * 3 + [True] * 3 + [False] * 3
+    assert float(values[~values.isnan()].max()) < 4.0
+    with pytest.raises(InputError, match="l: every point"):
+        LineProbe("l", (0.9, 0.0), (1.1, 0.0)).check(medium, "l")
+    gas = linear()["density"][0][~solid].sum() * GRID.volume
+    total = TotalProbe("t", None, ("density",))
+    assert float(total.measure(seen, medium)["density"]) == pytest.approx(float(gas))
+    with pytest.raises(InputError, match=r"t\.region"):
+        TotalProbe("t", Where("(x - 1)**2 + y**2 < 0.1")).check(medium, "t")
+    flux = FluxProbe("f", "x", 1.0).measure(seen, medium)["mass_flux"]
+    rows = [2.5 - 0.2 * y for y in (-0.8, 0.8)]  # of x = 1 the two rows that are gas
+    assert float(flux) == pytest.approx(0.3 * sum(rows) * 0.4)
+    solid[2:4] = True
+    with pytest.raises(InputError, match="whole plane"):
+        FluxProbe("f", "x", 1.0).check(replace(MEDIUM, solid=solid), "f")
 
 
 BASE = {

@@ -8,6 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from scalebridge.engine.comparison import holds
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.gas import exact
 from scalebridge.engine.gas.collisions import tables
@@ -152,6 +153,14 @@ def test_beyond_the_table_its_ends_go_on_and_the_excess_is_told():
     assert mu[0] == pytest.approx(float(mu[1])) and mu[3] == pytest.approx(float(mu[2]))
     assert gas.law.excess(t) == pytest.approx(10 / 3)
     assert gas.law.excess(t[1:3]) == pytest.approx(1.0)
+
+
+def test_one_temperature_that_is_no_number_is_an_excess():
+    law = TransportLaw.of(tables.of_lennard_jones(120.0, 100.0, 1200.0), 300.0)
+    for bad in (math.nan, math.inf, 0.0, -1.0):
+        found = law.excess(torch.tensor([[1.0, bad]], dtype=torch.float64))
+        assert not holds(found, 1.0), bad
+    assert law.excess(torch.ones(1, 3)) == 1.0
 
 
 def test_a_run_that_leaves_its_table_fails_a_check(tmp_path):

@@ -38,6 +38,7 @@ class Medium:
         gas: transport law.
         gamma: ratio of specific heats.
         knudsen: ``[batch]``.
+        solid: ``[*cells]`` which cells are none of the gas; None if all are.
     """
 
     grid: Grid
@@ -45,6 +46,14 @@ class Medium:
     gas: Gas
     gamma: float
     knudsen: Tensor
+    solid: Tensor | None = None
+
+    @property
+    def free(self) -> Tensor:
+        """Which cells are gas, ``[*cells]``."""
+        if self.solid is None:
+            return torch.ones(self.grid.shape, dtype=torch.bool)
+        return ~self.solid
 
     def gradient(self, field: Tensor, axis: int) -> Tensor:
         """Return the derivative along a space axis of ``[batch, *cells]``."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from ..comparison import worst
 from ..errors import InputError
 from .collisions.transport import Transport
 
@@ -75,11 +76,13 @@ class TransportLaw:
     def excess(self, temperature: Tensor) -> float:
         """Return by which factor temperatures leave the table at most; 1: by none.
 
-        Cells of solids hold no number and do not count.
+        NaN where a temperature is no number, infinite where one is not positive.
         """
-        t = temperature.detach().double()
-        low, high = (float(x) for x in t[torch.isfinite(t)].aminmax())
-        return max(1.0, self.table.coldest / low, high / self.table.hottest)
+        low, high = (float(x) for x in temperature.detach().double().aminmax())
+        below = self.table.coldest / low if low > 0 else math.inf
+        return worst(
+            (1.0, math.nan if math.isnan(low) else below, high / self.table.hottest)
+        )
 
     def _at(self, first: int, temperature: Tensor) -> Tensor:
         key = temperature.device, temperature.dtype

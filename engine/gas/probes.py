@@ -1,10 +1,15 @@
 """What a run records between its frames: at a point, along a line, in total, as a flux.
 
-A probe is a part with three methods: ``check(grid)`` refuses a place that the grid does
-not have, ``measure(seen, medium)`` returns its tensors ``[batch, ...]`` from what a world
-observes, and ``axes(shape)`` names their dimensions. Values between cell centres are
-linear in every coordinate, at the ends of the box too: second order. The flux through a
-plane is that of the values there, not what the scheme passed on between two cells.
+A probe is a part with four methods: ``check(medium, key)`` refuses a place where there is
+no gas, ``measure(seen, medium)`` returns its tensors ``[batch, ...]`` from what a world
+observes, ``axes(shape)`` names their dimensions and ``coordinates()`` gives those that are
+not the batch's. Values between cell centres are linear in every coordinate, at the ends of
+the box too: second order. The flux through a plane is that of the values there, not what
+the scheme passed on between two cells.
+
+The numbers in cells of solids are no gas: a point there is refused, a line has NaN, totals
+and fluxes leave them out, and beside a surface the values of the gas's own cells are taken
+(first order).
 
 ===================  ===================================================================
 ``mass_flux``        integral of rho u_n over the plane
@@ -70,32 +75,42 @@ def check_quantities(names: Sequence[str], key: str, known: Sequence[str]) -> No
             raise InputError(f"{key}.{number}: {name} stands twice")
 
 
-def sampled(field: Tensor, places: Tensor, grid: Grid) -> Tensor:
+def in_gas(places: Tensor, medium: Medium) -> Tensor:
+    """Return whether the cells that hold ``places [points, dim]`` are gas."""
+    grid = medium.grid
+    lower, width = torch.tensor([grid.lower, grid.spacing], dtype=torch.float64)
+    last = torch.tensor(grid.shape) - 1
+    cell = ((places - lower) / width).floor().long().clamp(torch.zeros_like(last), last)
+    return medium.free[cell.unbind(-1)]
+
+
+def sampled(field: Tensor, places: Tensor, medium: Medium) -> Tensor:
     """Return a field between the cell centres, linear in every coordinate.
 
     Args:
         field: ``[batch, *grid.shape, ...]``.
         places: ``[points, dim]``.
-        grid: cells.
+        medium: its grid and which of its cells are gas.
 
     Returns:
-        ``[batch, points, ...]``.
+        ``[batch, points, ...]``; NaN in solids.
     """
-    corners = torch.tensor([grid.lower, grid.spacing], dtype=torch.float64)
-    lower, width = corners.unbind()
+    grid = medium.grid
+    lower, width = torch.tensor([grid.lower, grid.spacing], dtype=torch.float64)
     at = (places - lower) / width - 0.5
     last = torch.tensor(grid.shape) - 2
     cell = at.floor().long().clamp(min=torch.zeros_like(last), max=last)
+    sides = torch.tensor(list(product((0, 1), repeat=grid.dim)))[:, None]
+    corners = (cell + sides).unbind(-1)
+    free = medium.free[corners]
     share = at - cell
-    total: Tensor | None = None
-    for corner in product((0, 1), repeat=grid.dim):
-        side = torch.tensor(corner)
-        weight = torch.where(side == 1, share, 1 - share).prod(-1)
-        values = field[(slice(None), *(cell + side).unbind(-1))]
-        value = values * weight.view(1, -1, *(1,) * (values.dim() - 2))
-        total = value if total is None else total + value
-    assert total is not None
-    return total
+    share = torch.where(free.all(0)[:, None], share, share.clamp(0, 1))
+    weight = torch.where(sides == 1, share, 1 - share).prod(-1) * free
+    weight = weight / weight.sum(0)
+    weight[:, ~in_gas(places, medium)] = math.nan
+    values = field[(slice(None), *corners)]
+    values = values.where(free.view(1, *free.shape, *(1,) * (values.dim() - 3)), 0.0)
+    return (values * weight.view(1, *weight.shape, *(1,) * (values.dim() - 3))).sum(1)
 
 
 def _check_place(place: Sequence[float], grid: Grid, key: str) -> None:
@@ -108,8 +123,20 @@ def _check_place(place: Sequence[float], grid: Grid, key: str) -> None:
             )
 
 
+class _Placeless:
+    """A probe whose results have no coordinate but the batch's and their components."""
+
+    def axes(self, shape: Sequence[int]) -> tuple[str, ...]:
+        """Name the dimensions."""
+        return ("system", "component", "component_2")[: len(shape)]
+
+    def coordinates(self) -> dict[str, Tensor]:
+        """Return none."""
+        return {}
+
+
 @part
-class PointProbe:
+class PointProbe(_Placeless):
     """Quantities at a point over time."""
 
     name: Name
@@ -120,26 +147,22 @@ class PointProbe:
     """Observed fields or derived ones, such as pressure or mach."""
     kind: Literal["point"] = "point"
 
-    def check(self, grid: Grid, key: str) -> None:
-        """Refuse a place outside of the box, and unknown quantities."""
-        _check_place(self.at, grid, f"{key}.at")
+    def check(self, medium: Medium, key: str) -> None:
+        """Refuse a place outside of the box or in a solid, and unknown quantities."""
+        _check_place(self.at, medium.grid, f"{key}.at")
+        if not bool(in_gas(self._place(), medium).all()):
+            raise InputError(f"{key}.at: {self.at} is in a cell of a solid")
         check_quantities(self.quantities, f"{key}.quantities", (*OBSERVED, *DERIVED))
 
     def measure(self, seen: Seen, medium: Medium) -> dict[str, Tensor]:
         """Return the quantities, ``[batch, components?]``."""
-        place = torch.tensor([self.at], dtype=torch.float64)
         return {
-            name: sampled(quantity(name, seen, medium), place, medium.grid)[:, 0]
+            name: sampled(quantity(name, seen, medium), self._place(), medium)[:, 0]
             for name in self.quantities
         }
 
-    def axes(self, shape: Sequence[int]) -> tuple[str, ...]:
-        """Name the dimensions."""
-        return ("system", "component", "component_2")[: len(shape)]
-
-    def coordinates(self) -> dict[str, Tensor]:
-        """Return none."""
-        return {}
+    def _place(self) -> Tensor:
+        return torch.tensor([self.at], dtype=torch.float64)
 
 
 @part
@@ -162,21 +185,25 @@ class LineProbe:
         if self.start == self.end:
             raise ValueError("start and end are the same; use a probe of kind = point")
 
-    def check(self, grid: Grid, key: str) -> None:
-        """Refuse places outside of the box, and unknown quantities."""
-        _check_place(self.start, grid, f"{key}.start")
-        _check_place(self.end, grid, f"{key}.end")
+    def check(self, medium: Medium, key: str) -> None:
+        """Refuse places outside of the box, a line without gas, and unknown quantities."""
+        _check_place(self.start, medium.grid, f"{key}.start")
+        _check_place(self.end, medium.grid, f"{key}.end")
+        if not bool(in_gas(self._places(), medium).any()):
+            raise InputError(f"{key}: every point of the line is in a cell of a solid")
         check_quantities(self.quantities, f"{key}.quantities", (*OBSERVED, *DERIVED))
 
     def measure(self, seen: Seen, medium: Medium) -> dict[str, Tensor]:
-        """Return the quantities, ``[batch, points, components?]``."""
-        share = torch.linspace(0, 1, self.points, dtype=torch.float64)[:, None]
-        start, end = (torch.tensor(p, dtype=torch.float64) for p in (self.start, self.end))
-        places = start + share * (end - start)
+        """Return the quantities, ``[batch, points, components?]``; NaN in solids."""
         return {
-            name: sampled(quantity(name, seen, medium), places, medium.grid)
+            name: sampled(quantity(name, seen, medium), self._places(), medium)
             for name in self.quantities
         }
+
+    def _places(self) -> Tensor:
+        share = torch.linspace(0, 1, self.points, dtype=torch.float64)[:, None]
+        start, end = (torch.tensor(p, dtype=torch.float64) for p in (self.start, self.end))
+        return start + share * (end - start)
 
     def axes(self, shape: Sequence[int]) -> tuple[str, ...]:
         """Name the dimensions; ``r`` is the distance from the start."""
@@ -192,7 +219,7 @@ class LineProbe:
 
 
 @part
-class TotalProbe:
+class TotalProbe(_Placeless):
     """Integrals of quantities over the box or a region, over time."""
 
     name: Name
@@ -203,25 +230,24 @@ class TotalProbe:
     """Observed fields or derived ones; the integral of density is the mass."""
     kind: Literal["total"] = "total"
 
-    def check(self, grid: Grid, key: str) -> None:
-        """Refuse a region without a cell, and unknown quantities."""
+    def check(self, medium: Medium, key: str) -> None:
+        """Refuse a region without a cell of gas, and unknown quantities."""
         check_quantities(self.quantities, f"{key}.quantities", (*OBSERVED, *DERIVED))
         try:
-            inside = self._inside(grid)
+            inside = self._inside(medium)
         except ValueError as error:
             raise InputError(f"{key}.region: {error}") from None
         if not bool(inside.any()):
-            raise InputError(f"{key}.region: no centre of a cell is inside")
+            raise InputError(f"{key}.region: no centre of a cell of gas is inside")
 
-    def _inside(self, grid: Grid) -> Tensor:
-        points = grid.points()
+    def _inside(self, medium: Medium) -> Tensor:
         if self.region is None:
-            return torch.ones_like(points[0], dtype=torch.bool)
-        return self.region.inside(points)
+            return medium.free
+        return self.region.inside(medium.grid.points()) & medium.free
 
     def measure(self, seen: Seen, medium: Medium) -> dict[str, Tensor]:
         """Return the integrals, ``[batch, components?]``."""
-        inside = self._inside(medium.grid)
+        inside = self._inside(medium)
         return {
             name: quantity(name, seen, medium)[:, inside].double().sum(1)
             * medium.grid.volume
@@ -238,7 +264,7 @@ class TotalProbe:
 
 
 @part
-class FluxProbe:
+class FluxProbe(_Placeless):
     """Mass, momentum and energy that pass a plane across an axis, over time."""
 
     name: Name
@@ -249,9 +275,9 @@ class FluxProbe:
     """Where the plane crosses the axis."""
     kind: Literal["flux"] = "flux"
 
-    def check(self, grid: Grid, key: str) -> None:
-        """Refuse a plane outside of the box."""
-        axis = "xyz".index(self.axis)
+    def check(self, medium: Medium, key: str) -> None:
+        """Refuse a plane outside of the box, or one that passes through solids alone."""
+        axis, grid = "xyz".index(self.axis), medium.grid
         if axis >= grid.dim:
             raise InputError(f"{key}.axis: {self.axis} on a {grid.dim}D grid")
         if not grid.lower[axis] <= self.at <= grid.upper[axis]:
@@ -259,6 +285,8 @@ class FluxProbe:
                 f"{key}.at: {self.at:g} is outside of the box, {grid.lower[axis]:g} to "
                 f"{grid.upper[axis]:g} along {self.axis}"
             )
+        if not bool(self._weights(medium)[2].any()):
+            raise InputError(f"{key}.at: {self.at:g}: the whole plane is in solids")
 
     def measure(self, seen: Seen, medium: Medium) -> dict[str, Tensor]:
         """Return the fluxes, ``[batch]``; that of momentum ``[batch, components]``."""
@@ -273,12 +301,14 @@ class FluxProbe:
             sigma = seen["stress"].double()[..., n, : u.shape[-1]]
             momentum = momentum + sigma
             energy = energy + (sigma * u).sum(-1) + seen["heat_flux"].double()[..., n]
-        at = (self.at - grid.lower[n]) / grid.spacing[n] - 0.5
-        cell = min(max(math.floor(at), 0), grid.shape[n] - 2)
+        cell, weights, _ = self._weights(medium)
 
         def through(flux: Tensor) -> Tensor:
-            low, high = (flux.select(1 + n, cell + k) for k in (0, 1))
-            there = low + (at - cell) * (high - low)
+            there = torch.zeros((), dtype=torch.float64)
+            for k, weight in enumerate(weights):
+                one = flux.select(1 + n, cell + k)
+                shaped = weight.view(1, *weight.shape, *(1,) * (one.dim() - grid.dim))
+                there = there + (one * shaped).where(shaped != 0, 0.0)
             for _ in range(grid.dim - 1):
                 there = there.sum(1)
             return there * (grid.volume / grid.spacing[n])
@@ -286,16 +316,22 @@ class FluxProbe:
         fluxes = {"mass_flux": rho * normal, "momentum_flux": momentum}
         return {k: through(v) for k, v in (fluxes | {"energy_flux": energy}).items()}
 
-    def axes(self, shape: Sequence[int]) -> tuple[str, ...]:
-        """Name the dimensions."""
-        return ("system", "component")[: len(shape)]
-
-    def coordinates(self) -> dict[str, Tensor]:
-        """Return none."""
-        return {}
+    def _weights(self, medium: Medium) -> tuple[int, tuple[Tensor, Tensor], Tensor]:
+        """Return the cell below the plane, the weights of it and the next, where gas is."""
+        n, grid = "xyz".index(self.axis), medium.grid
+        at = (self.at - grid.lower[n]) / grid.spacing[n] - 0.5
+        cell = min(max(math.floor(at), 0), grid.shape[n] - 2)
+        here = min(max(math.floor(at + 0.5), 0), grid.shape[n] - 1)
+        low, high = (medium.free.select(n, cell + k) for k in (0, 1))
+        gas, whole = medium.free.select(n, here), (low & high).double()
+        share, alone = at - cell, gas.double() * (1.0 - whole)
+        first = float(here == cell)  # beside a solid the cell of the plane counts alone
+        below = whole * (1.0 - share) + alone * first
+        above = whole * share + alone * (1.0 - first)
+        return cell, (below, above), gas
 
 
 __all__ = [
     "OBSERVED", "PROBES", "UNITS", "FluxProbe", "LineProbe", "PointProbe", "TotalProbe",
-    "check_quantities", "quantity", "sampled",
+    "check_quantities", "in_gas", "quantity", "sampled",
 ]  # fmt: skip

@@ -148,10 +148,11 @@ def _shown(scenario: GasScenario, run: "Run") -> "Shown":
     """
     p = run.problem
     check_quantities(scenario.output, "output", tuple(DERIVED))
-    for number, probe in enumerate(scenario.probes):
-        probe.check(p.grid, f"probes.{number}")
+    solid = None if p.body is None else p.body.mask.cpu()
     periodic = tuple(pair.periodic for pair in p.sides)
-    medium = Medium(p.grid, periodic, p.gas, p.gamma, p.knudsen.double().cpu())
+    medium = Medium(p.grid, periodic, p.gas, p.gamma, p.knudsen.double().cpu(), solid)
+    for number, probe in enumerate(scenario.probes):
+        probe.check(medium, f"probes.{number}")
     frame = run.steps // scenario.time.frames
     wanted = max(1, frame // scenario.time.samples)
     interval = max(k for k in range(1, wanted + 1) if frame % k == 0)
@@ -734,7 +735,8 @@ class GasJob:
                     state = run.world.step(state)
                 seconds += time.process_time() - begun
                 if law is not None:
-                    far = max(far, law.excess(run.world.observe(state)["temperature"]))
+                    beyond = law.excess(run.world.observe(state)["temperature"])
+                    far = worst_of((far, beyond))
                 if frame in marks or frame == self.frames:
                     found = on_host(run.world.observe(state))
                     positivity_guard(REMEDY)(run.steps, state, found)

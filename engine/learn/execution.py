@@ -388,7 +388,9 @@ class _Queue:
     _payer = "account"
 
     def _kind(self) -> Any:
-        raise NotImplementedError
+        """Return dask-jobqueue's class of clusters of this batch system."""
+        module = importlib.import_module(f"dask_jobqueue.{self._system.lower()}")
+        return getattr(module, f"{self._system.upper()}Cluster")
 
 
 @part
@@ -399,11 +401,6 @@ class Slurm(_Queue):
     _system = "Slurm"
     _submits = "sbatch"
 
-    def _kind(self) -> Any:
-        from dask_jobqueue.slurm import SLURMCluster
-
-        return SLURMCluster
-
 
 @part
 class Pbs(_Queue):
@@ -412,11 +409,6 @@ class Pbs(_Queue):
     kind: Literal["pbs"] = "pbs"
     _system = "PBS"
     _submits = "qsub"
-
-    def _kind(self) -> Any:
-        from dask_jobqueue.pbs import PBSCluster
-
-        return PBSCluster
 
 
 @part
@@ -430,11 +422,6 @@ class Lsf(_Queue):
     _submits = "bsub"
     _payer = "project"
 
-    def _kind(self) -> Any:
-        from dask_jobqueue.lsf import LSFCluster
-
-        return LSFCluster
-
 
 @part
 class Sge(_Queue):
@@ -444,11 +431,6 @@ class Sge(_Queue):
     _system = "SGE"
     _submits = "qsub"
     _payer = "project"
-
-    def _kind(self) -> Any:
-        from dask_jobqueue.sge import SGECluster
-
-        return SGECluster
 
 
 @contextmanager
