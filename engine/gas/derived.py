@@ -8,6 +8,7 @@ central differences of cell values, second order, one-sided at ends that are not
 ``speed``            |u|
 ``mach``             |u| / sqrt(gamma T)
 ``momentum_density`` rho |u|
+``kinetic_energy``   rho |u|^2 / 2
 ``total_energy``     rho |u|^2 / 2 + p / (gamma - 1)
 ``entropy_function`` ln(p / rho^gamma)
 ``schlieren``        |grad rho|
@@ -83,9 +84,12 @@ def _momentum(f: Fields, m: Medium) -> Tensor:
     return f["density"] * _speed(f, m)
 
 
+def _kinetic_energy(f: Fields, m: Medium) -> Tensor:
+    return 0.5 * f["density"] * f["velocity"].square().sum(-1)
+
+
 def _total_energy(f: Fields, m: Medium) -> Tensor:
-    kinetic = 0.5 * f["density"] * f["velocity"].square().sum(-1)
-    return kinetic + _pressure(f, m) / (m.gamma - 1)
+    return _kinetic_energy(f, m) + _pressure(f, m) / (m.gamma - 1)
 
 
 def _entropy_function(f: Fields, m: Medium) -> Tensor:
@@ -130,6 +134,7 @@ DERIVED: dict[str, tuple[Quantity, str]] = {
     "speed": (_speed, "sqrt(R T0)"),
     "mach": (_mach, ""),
     "momentum_density": (_momentum, "rho0 sqrt(R T0)"),
+    "kinetic_energy": (_kinetic_energy, "rho0 R T0"),
     "total_energy": (_total_energy, "rho0 R T0"),
     "entropy_function": (_entropy_function, ""),
     "schlieren": (_schlieren, "rho0 / L"),

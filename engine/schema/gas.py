@@ -280,6 +280,7 @@ class GasScenario(Common):
         "noh",
         "rest",
         "rayleigh_taylor",
+        "taylor_green",
         "small_waves",
     ] = "none"
     """Exact or reference solution that the result is compared with; ``small_waves``: what
