@@ -539,7 +539,7 @@ def rayleigh_taylor(problem: Problem) -> Comparison:
 
 
 def taylor_green(problem: Problem) -> Comparison:
-    r"""The decay of periodic vortices: each keeps its shape and falls as ``exp(-nu k^2 t)``.
+    r"""The decay of periodic vortices: they keep their shape, as ``exp(-nu k^2 t)``.
 
     Taylor & Green, Proc. R. Soc. A 158, 499 (1937), in the plane, where the flow is an
     exact solution without compression; ``k^2`` is that of the start, of one size in it.

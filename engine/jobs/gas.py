@@ -16,7 +16,7 @@ from ..comparison import worst as worst_of
 from ..errors import GuardError, InputError
 from ..gas import probes
 from ..gas.boundaries import check_until, sealed
-from ..gas.closures.parts import Learned, on, trained_knudsen
+from ..gas.closures.parts import Grad, Hyperbolic, Learned, on, trained_knudsen
 from ..gas.collisions import tables
 from ..gas.derived import DERIVED, Medium, derive
 from ..gas.equations.fluid import FluidWorld, courant_guard, stages_for, viscous_limit
@@ -59,6 +59,7 @@ from ..schema.gas import (
     TransportGas,
 )
 from .flow_errors import Timeline, observed, shock_gaps, small_waves
+from .halved import Halved
 
 FIELDS = ("density", "velocity", "temperature", "stress", "heat_flux", "entropy")
 UNITS = {
@@ -128,10 +129,43 @@ def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
             )
     shown = _shown(scenario, main)
     frames = scenario.time.frames
+    halved = _halved(scenario, main, base)
     return GasJob(
         main, _named_apart(others), known, frames, double, steady, problem.grid,
-        scenario.time.compared, scenario.reference == "small_waves", shown,
+        scenario.time.compared, scenario.reference == "small_waves", shown, halved,
     )  # fmt: skip
+
+
+def _halved(scenario: GasScenario, main: "Run", base: Path) -> Halved | None:
+    """Return the run on half the cells that says whether a run is resolved.
+
+    Raises:
+        InputError: it is asked for and cannot be.
+    """
+    asked = scenario.resolution == "checked"
+    if scenario.resolution == "trusted":
+        return None
+    cells = main.problem.grid.shape
+    if any(n % 2 or n < 8 for n in cells):
+        if not asked:
+            return None
+        raise InputError(
+            f"resolution: checked halves the cells, {list(cells)}; take even numbers of "
+            "at least 8"
+        )
+    model = scenario.model
+    try:
+        problem = _problem(scenario, getattr(model, "refine", 1), halved=True)
+        coarse = _run_of(model, scenario, problem, base)
+    except InputError as error:
+        if not asked:
+            return None
+        raise InputError(f"resolution: checked on half the cells: {error}") from None
+    higher, body = None, main.problem.body
+    if isinstance(model, HermiteModel) and isinstance(model.closure, Hyperbolic | Grad):
+        more = {"order": _solver(main.world).equations.order + 1}
+        higher = _run_of(model.model_copy(update=more), scenario, problem, base)
+    return Halved(coarse, None if body is None else body.mask.cpu(), higher, asked)
 
 
 def _refined(model: Any, scenario: GasScenario, p: Problem) -> Problem:
@@ -177,9 +211,10 @@ def _named_apart(runs: list["Run"]) -> list["Run"]:
     return out
 
 
-def _problem(scenario: GasScenario, refine: int = 1) -> Problem:
+def _problem(scenario: GasScenario, refine: int = 1, halved: bool = False) -> Problem:
     section, g = scenario.grid, scenario.gas
-    grid = Grid(tuple(n * refine for n in section.cells), section.lower, section.upper)
+    cells = tuple(n * refine // (2 if halved else 1) for n in section.cells)
+    grid = Grid(cells, section.lower, section.upper)
     gas = _law(g) if isinstance(g, GasSection) else Gas(3, g.prandtl or 2 / 3)
     sides = scenario.boundaries.sides(grid.dim)
     knudsen = torch.tensor(scenario.knudsen, dtype=torch.float64)
@@ -563,6 +598,7 @@ class GasJob:
         compared: times of frames at which their errors are results.
         small_waves: whether their answer to small waves is one, too.
         shown: what is recorded besides the fields.
+        halved: the run on half the cells that it is checked by.
     """
 
     main: Run
@@ -575,6 +611,7 @@ class GasJob:
     compared: tuple[float, ...] = ()
     small_waves: bool = False
     shown: Shown | None = None
+    halved: Halved | None = None
 
     @property
     def world(self) -> Any:
@@ -675,10 +712,15 @@ class GasJob:
             closures = {run.name: _closure(run) for run in self.others}
             learned = {n: c for n, c in closures.items() if c is not None}
             figures |= small_waves(folder, learned)
+        exact = False
         for reference in self.references:
             compared = reference(seen)
             figures |= _write(folder, compared, problem.grid)
             checks += compared.checks
+            exact = exact or any(c.kind == "accuracy" for c in compared.checks)
+        if self.halved is not None and (self.halved.always or not exact):
+            report.say("checked by a run on half the cells")
+            checks += self.halved.checks(self.frames, folder.store["fields"], REMEDY)
         return Outcome(figures, checks)
 
     def _kept(self) -> tuple[str, ...]:

@@ -268,6 +268,10 @@ class GasScenario(Common):
     """Quantities that frames hold besides the fields, such as pressure, mach, vorticity."""
     probes: tuple[choice(PROBES), ...] = ()  # type: ignore[valid-type]
     """What is recorded more often, at points, along lines, in total, through planes."""
+    resolution: Literal["auto", "checked", "trusted"] = "auto"
+    """Whether the model is run on half the cells too, at 1/4 of the cost on a line, 1/8 on
+    a plane, 1/16 in space, and what that changes is checked: ``checked``, always;
+    ``trusted``, never; ``auto``, where nothing exact is compared with."""
     reference: Literal[
         "none",
         "riemann",
