@@ -1,7 +1,8 @@
 """What people look at, from density, velocity and temperature: pressure, Mach number, ...
 
 All quantities are non-dimensional like the fields that they come from. Gradients are
-central differences of cell values, second order, one-sided at ends that are not periodic.
+central differences of cell values, second order; at ends that are not periodic and beside
+solids they are one-sided, first order: what fills a solid does not enter.
 
 ===================  =================================================================
 ``pressure``         p = rho T
@@ -57,11 +58,16 @@ class Medium:
         return ~self.solid
 
     def gradient(self, field: Tensor, axis: int) -> Tensor:
-        """Return the derivative along a space axis of ``[batch, *cells]``."""
-        at, h = axis + 1, self.grid.spacing[axis]
-        if self.periodic[axis]:
-            return (field.roll(-1, at) - field.roll(1, at)) / (2 * h)
-        return torch.gradient(field, spacing=h, dim=at, edge_order=1)[0]
+        """Return the derivative along a space axis of ``[batch, *cells]``; 0 in solids."""
+        free, at = self.free.to(field.device), axis + 1
+        ahead = free & free.roll(-1, axis)
+        if not self.periodic[axis]:
+            ahead.select(axis, -1).fill_(False)
+        behind = ahead.roll(1, axis)
+        change = torch.where(ahead, field.roll(-1, at) - field, 0.0)
+        change = change + torch.where(behind, field - field.roll(1, at), 0.0)
+        sides = (ahead.to(field) + behind.to(field)).clamp(min=1.0)
+        return change / (sides * self.grid.spacing[axis])
 
 
 Fields = Mapping[str, Tensor]
