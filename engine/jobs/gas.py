@@ -40,6 +40,7 @@ from ..gas.references import Compared, Comparison, comparison
 from ..gas.residual import Residual, least_residual
 from ..gas.scheme.finite_volume import MomentWorld, koren, van_leer
 from ..gas.scheme.positivity import PositivityFallback
+from ..gas.si import SiSection
 from ..gas.solids import Body, load_units, loads
 from ..gas.verdicts import model_checks
 from ..protocols import Check, Figure, Job, Outcome
@@ -133,6 +134,7 @@ def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
     return GasJob(
         main, _named_apart(others), known, frames, double, steady, problem.grid,
         scenario.time.compared, scenario.reference == "small_waves", shown, halved,
+        scenario.si,
     )  # fmt: skip
 
 
@@ -599,6 +601,7 @@ class GasJob:
         small_waves: whether their answer to small waves is one, too.
         shown: what is recorded besides the fields.
         halved: the run on half the cells that it is checked by.
+        si: what the units are, where the scenario says it.
     """
 
     main: Run
@@ -612,6 +615,7 @@ class GasJob:
     small_waves: bool = False
     shown: Shown | None = None
     halved: Halved | None = None
+    si: SiSection | None = None
 
     @property
     def world(self) -> Any:
@@ -693,6 +697,8 @@ class GasJob:
         _put_axes(profile, problem.grid)
         if self.shown is not None:
             self.shown.put_coordinates(folder)
+        if self.si is not None:
+            figures |= _units(self.si)
         if problem.body is not None:
             figures |= _loads(problem.body, seen)
             geometry = folder.store.require_group("geometry")
@@ -893,6 +899,19 @@ def _loads(body: Body, seen: Mapping[str, Tensor], name: str = "") -> dict[str, 
             note += ", of the first system; of all over time in the store's group solids"
         found[key + name] = Figure(float(values[0]), units[key], note=note)
     return found
+
+
+def _units(si: SiSection) -> dict[str, Figure]:
+    """Return what one of each unit of the results is."""
+    names = {
+        "length": "m", "time": "s", "velocity": "m/s", "temperature": "K",
+        "density": "kg/m3", "pressure": "Pa",
+    }  # fmt: skip
+    note = "one of it in the results"
+    return {
+        f"unit_{name}": Figure(si.scales[unit], unit, note=note)
+        for name, unit in names.items()
+    }
 
 
 def _rank(value: float) -> float:
