@@ -257,7 +257,7 @@ def test_a_stream_along_a_wall_that_the_box_cuts_off_stays_uniform() -> None:
     u = (3.0 * math.cos(slope), 3.0 * math.sin(slope))
     feed = Inflow(1.0, u, 1.0)
     sides = (Sides(feed, Open()), Sides(feed, Open()))
-    shape = shapes.HalfSpace((0.0, 0.2), (math.sin(slope), -math.cos(slope)))
+    shape = shapes.HalfSpace((0.0, -0.1), (math.sin(slope), -math.cos(slope)))
     solid = body(grid, shape, sides=sides)
     assert not bool(solid.inside.any())
     assert bool(body(square(), BALL, sides=sides).inside.all())

@@ -82,7 +82,7 @@ STEPS_TOGETHER = 32
 """Steps of the start in an interval between two looks at the clock (:class:`Paced`): the
 last step of an interval is shortened, which costs about half a step in 32."""
 FAR = "share of faces, worst of the batch, where the closure was out of its training range"
-REMEDY = "lower the cfl, refine the grid, or choose a more robust model or scheme"
+REMEDY = "lower the cfl, refine the grid, or choose a more robust model"
 
 
 def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
@@ -636,7 +636,7 @@ class GasJob:
             folder, "fields", self._frame, UNITS, 4,
             axes=partial(_axes, grid=main.problem.grid),
         )  # fmt: skip
-        guards = [positivity_guard(REMEDY)]
+        guards = [positivity_guard(_remedy(main.world))]
         fixed = not isinstance(main.world, Paced)
         if fixed and isinstance(_solver(main.world), FluidWorld):
             guards.append(courant_guard)  # type: ignore[arg-type]
@@ -726,7 +726,8 @@ class GasJob:
             exact = exact or any(c.kind == "accuracy" for c in compared.checks)
         if self.halved is not None and (self.halved.always or not exact):
             report.say("checked by a run on half the cells")
-            checks += self.halved.checks(self.frames, folder.store["fields"], REMEDY)
+            remedy = _remedy(self.main.world)
+            checks += self.halved.checks(self.frames, folder.store["fields"], remedy)
         return Outcome(figures, checks)
 
     def _kept(self) -> tuple[str, ...]:
@@ -787,7 +788,7 @@ class GasJob:
                     far = worst_of((far, beyond))
                 if frame in marks or frame == self.frames:
                     found = on_host(run.world.observe(state))
-                    positivity_guard(REMEDY)(run.steps, state, found)
+                    positivity_guard(_remedy(run.world))(run.steps, state, found)
                 if timeline is not None and frame in marks:
                     many.append(observed(found, timeline.grid, run.problem.gas.dimension))
         except GuardError as error:
@@ -937,6 +938,11 @@ def _solver(world: Any) -> Any:
     while isinstance(world, Paced | Forced):
         world = world.world
     return world
+
+
+def _remedy(world: Any) -> str:
+    """Return what can help where a model breaks down."""
+    return getattr(_solver(world), "remedy", REMEDY)
 
 
 def _frame(world: object, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
