@@ -171,7 +171,7 @@ def figure(run: Callable[..., Any], record: Any) -> None:
     ran = run("lid_cavity", "compare=[]")
     speed = ran.scenario["boundaries"]["y"]["high"]["velocity"][0]
     number, prandtl = ran.knudsen[0], ran.scenario["gas"]["prandtl"]
-    rough, fine = (solve(number, prandtl, n) for n in (40, 80))
+    rough, fine = (solve(number, prandtl, n) for n in (32, 64))
     u, stress = (
         np.asarray(ran.store[f"fields/{n}"][-1])[0] for n in ("velocity", "stress")
     )
