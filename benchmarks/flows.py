@@ -99,6 +99,20 @@ def blast(record) -> None:
     record("blast_l1", gap, "rho0", goal=0.15, note=note)
 
 
+def ripples(record) -> None:
+    """Shu and Osher's waves behind a shock, against four times the cells."""
+    if not record.wants("shu_osher_l1"):
+        return
+    ran = run("shu_osher")
+    fine = np.asarray(ran.store["compare/euler_weno5_fine/density"])[0]
+    own, muscl = last(ran, "density"), ran.store["compare/euler_muscl/density"]
+    fine = fine.reshape(len(own), -1).mean(1)
+    gap, other = (float(np.abs(x - fine).mean()) for x in (own, np.asarray(muscl)[0]))
+    note = f"mean |rho - rho on 1600 cells|; MUSCL on the same 400: {other:.4g}; "
+    note += f"{ran.seconds:.2g} CPU s"
+    record("shu_osher_l1", gap, "rho0", note=note)
+
+
 CHECKED = {
     "sedov2d_radius": ("sedov_2d", "radius_error", 0.01),
     "sedov3d_radius": ("sedov_3d", "radius_error", 0.01),
@@ -234,6 +248,7 @@ def measure(quick: bool, record) -> None:
     resolution.figure(record)
     at_rest(record)
     blast(record)
+    ripples(record)
     checked(record)
     channels.poiseuille(run, record)
     channels.between(run, record, "couette", 0.1)

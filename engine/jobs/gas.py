@@ -439,7 +439,13 @@ def _kinetic(model: KineticModel, scenario: GasScenario, p: Problem) -> Run:
             speeds = world.velocities.axis(0)
             f = p.initial.distribution(p.grid, p.gas, world.knudsen, speeds)
             return world.start(f)
-        return world.equilibrium(*_spread(p, velocities.axes))
+        fields = _spread(p, velocities.axes)
+        if hasattr(p.initial, "departure"):
+            off = p.initial.departure(p.grid, velocities.axes, p.gas.dimension)
+            if off is not None:
+                more = (_for_all(x, p.start, p) for x in off)
+                return world.near_equilibrium(*fields, *more)
+        return world.equilibrium(*fields)
 
     return Run("kinetic", p, world, start, steps, world.time_step)
 
