@@ -263,7 +263,9 @@ def test_a_stream_along_a_wall_that_the_box_cuts_off_stays_uniform() -> None:
     assert bool(body(square(), BALL, sides=sides).inside.all())
     world = fluid(grid, sides, solid, 0.004)
     one = torch.ones(1, *grid.shape, dtype=torch.float64)
-    state = world.equilibrium(one, one[..., None] * torch.tensor(u).double(), one)
+    state = world.equilibrium(
+        one, one[..., None] * torch.tensor(u, dtype=torch.float64), one
+    )
     for _ in range(20):
         state = world.step(state)
     rho = world.observe(state)["density"][0][~solid.mask]
