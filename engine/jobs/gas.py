@@ -145,7 +145,13 @@ def _halved(scenario: GasScenario, main: "Run", base: Path) -> Halved | None:
         InputError: it is asked for and cannot be.
     """
     asked = scenario.resolution == "checked"
-    if scenario.resolution == "trusted":
+    model = scenario.model
+    refine = getattr(model, "refine", 1)
+    finer = any(
+        other.kind == model.kind and getattr(other, "refine", 1) > refine
+        for other in scenario.compare
+    )
+    if scenario.resolution == "trusted" or (finer and not asked):
         return None
     cells = main.problem.grid.shape
     if any(n % 2 or n < 8 for n in cells):
@@ -155,9 +161,8 @@ def _halved(scenario: GasScenario, main: "Run", base: Path) -> Halved | None:
             f"resolution: checked halves the cells, {list(cells)}; take even numbers of "
             "at least 8"
         )
-    model = scenario.model
     try:
-        problem = _problem(scenario, getattr(model, "refine", 1), halved=True)
+        problem = _problem(scenario, refine, halved=True)
         coarse = _run_of(model, scenario, problem, base)
     except InputError as error:
         if not asked:

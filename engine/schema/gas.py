@@ -275,7 +275,8 @@ class GasScenario(Common):
     resolution: Literal["auto", "checked", "trusted"] = "auto"
     """Whether the model is run on half the cells too, at 1/4 of the cost on a line, 1/8 on
     a plane, 1/16 in space, and what that changes is checked: ``checked``, always;
-    ``trusted``, never; ``auto``, where nothing exact is compared with."""
+    ``trusted``, never; ``auto``, where neither anything exact nor the same model on a finer
+    grid is compared with, and the cells are even numbers of at least 8."""
     reference: Literal[
         "none",
         "riemann",
