@@ -29,7 +29,7 @@ from scalebridge.engine.rundir import RunFolder
 from scalebridge.engine.scenario import parse
 
 Data = dict[str, Any]
-WRONG, RIGHT = 0.06, 0.015
+WRONG, RIGHT = 0.05, 0.015
 
 
 def kinetic(nodes: int | tuple[int, ...], half: float = 6.0, **more: Any) -> Data:
