@@ -9,6 +9,7 @@ from typing import Any
 from . import commands
 from . import scenario as scenarios
 from .errors import InputError
+from .manifest import refuse_damage
 from .protocols import Outcome
 from .rundir import new_path, refuse_unwritable
 
@@ -126,6 +127,7 @@ def _shown(result: dict[str, Any] | None) -> str:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
+        refuse_damage(path, "summary.json")
         resolved = json.loads((path / "resolved.json").read_text(encoding="utf-8"))
         return resolved, json.loads((path / "summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -23,6 +23,7 @@ import numpy as np
 import zarr
 
 from ..engine.errors import DamagedFileError, InputError
+from ..engine.manifest import MANIFEST, STORE, refuse_damage
 from ..engine.resolved import begun, read_resolved, refuse_links
 from .solids import masked
 from .style import unit_of
@@ -37,6 +38,9 @@ REFERENCES = ("_exact", "_reference")
 TRACES = ("step", "time")
 _FIRST = ("before", "initial", "first", "solution", "reference")
 
+
+DRAWN = (STORE, "events.jsonl", "summary.json", "train.extxyz", "test.extxyz")
+"""Files and folders of a run that pictures are made of."""
 
 _NOT_AS_WRITTEN = (
     AttributeError, ArithmeticError, LookupError, OSError, RuntimeError, TypeError,
@@ -170,6 +174,7 @@ class Record:
 
     Raises:
         InputError: not a run folder.
+        DamagedFileError: a file that is drawn is missing or not what the run wrote.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -179,6 +184,18 @@ class Record:
         refuse_links(self.path)
         self.resolved = read_resolved(self.path)
         """The scenario with every default, command and versions."""
+        self._vouched = -1
+        self._refuse_damage()
+
+    def _refuse_damage(self) -> None:
+        """Compare what is drawn with what the run wrote, and again once it has ended."""
+        try:
+            ended = (self.path / MANIFEST).stat().st_mtime_ns
+        except OSError:
+            ended = 0
+        if ended != self._vouched:
+            refuse_damage(self.path, *DRAWN)
+            self._vouched = ended
 
     @property
     def scenario(self) -> dict[str, Any]:
@@ -242,7 +259,8 @@ class Record:
 
     def store(self) -> zarr.Group | None:
         """Open ``data.zarr`` afresh, so that new frames are seen; None if there is none."""
-        path = self.path / "data.zarr"
+        self._refuse_damage()
+        path = self.path / STORE
         try:
             return zarr.open_group(path, mode="r") if path.is_dir() else None
         except (OSError, ValueError, KeyError):
