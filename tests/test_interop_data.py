@@ -241,6 +241,23 @@ def test_nothing_is_overwritten(tmp_path):
         write([cluster], "mlearn", tmp_path / "a.json")
 
 
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
+    ase.io.write(tmp_path / "a.extxyz", _labelled())
+    (tmp_path / "file").write_text("")
+    for place in ("file/inside", "/proc/none/there"):
+        command = ["export", str(tmp_path / "a.extxyz"), "--to", "deepmd-data"]
+        result = CliRunner().invoke(main, [*command, "--out", str(tmp_path / place)])
+        assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
+        assert len(result.output.splitlines()) == 1 and place[:4] in result.output
+
+
+def _labelled():
+    one = frame()
+    atoms = Atoms(one.symbols, one.positions, cell=one.cell, pbc=one.periodic)
+    atoms.calc = SinglePointCalculator(atoms, energy=one.energy, forces=one.forces)
+    return atoms
+
+
 def test_the_command_writes_deepmd_data(tmp_path):
     one = frame()
     atoms = Atoms(one.symbols, one.positions, cell=one.cell, pbc=one.periodic)

@@ -268,10 +268,28 @@ _MLEARN: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("a site occupied by half", {"sites": _HALF}, "partly occupied"),
     ("forces of one atom", {"forces": [[0, 0, 0]]}, "forces have shape"),
     ("an energy in words", {"energy": "low"}, "not an mlearn entry"),
-    ("an energy of null", {"energy": None}, "not an mlearn entry"),
+    ("an energy of null", {"energy": None}, "NoneType for a number"),
     ("no sites", {"sites": []}, "holds no atoms"),
+    ("an energy of true", {"energy": True}, "bool for a number"),
+    ("true among the forces", {"forces": [[0, 0, True]] * 2}, "bool for a number"),
+    ("forces in quotes", {"forces": [["0", 0, 0]] * 2}, "str for a number"),
     ("a lattice of zeros", {"matrix": [[0, 0, 0]] * 3}, "periodic, but the cell is"),
 )
+
+
+def _edited(place: Path, old: str, new: str) -> str:
+    _mlearn(place)
+    path = place / "a.json"
+    path.write_text(path.read_text().replace(old, new, 1))
+    return read_labels(path)
+
+
+def _key_twice(place: Path) -> str:
+    return _edited(place, '"energy": -5.0', '"energy": -5.0, "energy": -7.0')
+
+
+def _dipole(place: Path) -> str:
+    return _edited(place, '"energy": -5.0', '"energy": -5.0, "dipole": [0, 0, 1]')
 
 
 def _fitsnap(place: Path, styles: dict[str, str], **changes: Any) -> str:
@@ -291,6 +309,8 @@ _FITSNAP: tuple[tuple[str, dict[str, str], dict[str, Any], str], ...] = (
     ("a pressure in stones", {"StressStyle": "stone"}, {}, "StressStyle stone"),
     ("another number of atoms", {}, {"NumAtoms": 3}, "NumAtoms is 3"),
     ("one position too few", {}, {"Positions": [[0, 0, 0]]}, "positions have shape"),
+    ("charges nobody reads", {}, {"Charges": [0, 1]}, "Charges: not labels"),
+    ("a lattice of true", {}, {"Lattice": [[True, 0, 0]] * 3}, "bool for a number"),
 )
 
 
@@ -448,6 +468,8 @@ _TRAINING: tuple[tuple[str, Callable[[], list[Atoms]], dict[str, Any], str], ...
      "every force is exactly 0"),
     ("virials of zero", lambda: _relabelled(_crystals(), stress=np.zeros(6)),
      {"loss": _VIRIAL}, "every virial is exactly 0"),
+    ("some forces of zero", lambda: _crystals() + _relabelled(
+        [silicon(9)], forces=np.zeros((8, 3))), {}, "every force of 1 frames"),
     ("a net force", lambda: _relabelled(_crystals(), forces=np.ones((8, 3))), {},
      "the forces of 6 frames do not sum to zero (largest: 13.9"),
     ("two labels for one structure", _contrary, {}, "different labels"),
@@ -531,6 +553,8 @@ def every() -> Iterator[Wrong]:
         yield Wrong(
             f"fitsnap: {name}", lambda p, s=styles, c=values: _fitsnap(p, s, **c), said
         )
+    yield Wrong("mlearn: a key twice", _key_twice, "'energy' stands twice")
+    yield Wrong("mlearn: a label nobody reads", _dipole, "dipole: not labels")
     forces = "id element x y z fx fy fz"
     yield Wrong(
         "lammps: a dump as labels", lambda p: read_labels(_dump(p, forces)), "no energies"
