@@ -311,7 +311,8 @@ def check(scenario: str, settings: Sequence[str]) -> None:
     """Check a scenario and everything that it names, without running it."""
     from . import commands
 
-    commands.check(scenario, settings)
+    for note in commands.check(scenario, settings):
+        click.echo(note)
     click.echo(f"{scenario}: ok")
 
 

@@ -34,8 +34,11 @@ Pages = Callable[[Path], object]
 """Writes a report into a finished run folder."""
 
 
-def check(scenario: str | Path, settings: Sequence[str] = ()) -> None:
+def check(scenario: str | Path, settings: Sequence[str] = ()) -> Sequence[str]:
     """Check a scenario and everything that it names, without running it.
+
+    Returns:
+        What a run would say of its input before the first step.
 
     Args:
         scenario: a file, or the name of a shipped scenario.
@@ -44,7 +47,7 @@ def check(scenario: str | Path, settings: Sequence[str] = ()) -> None:
     Raises:
         InputError: whatever :func:`run` would refuse before its first step.
     """
-    assemble(*scenarios.load(scenario, settings))
+    return tuple(getattr(assemble(*scenarios.load(scenario, settings)), "notes", ()))
 
 
 def run(

@@ -16,6 +16,7 @@ from .errors import DamagedFileError, InputError
 
 MANIFEST = "manifest.json"
 STORE = "data.zarr"
+_NOT_AS_WRITTEN = (OSError, ValueError, KeyError, TypeError, RecursionError)
 
 
 def sha256(path: Path) -> str:
@@ -44,7 +45,7 @@ def verify(path: Path, wanted: Callable[[str], bool] = lambda name: True) -> int
     try:
         files = json.loads(source.read_text(encoding="utf-8"))["files"]
         chosen = {n: entry["sha256"] for n, entry in files.items() if wanted(n)}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (*_NOT_AS_WRITTEN, AttributeError) as error:
         raise DamagedFileError(f"{source}: missing or damaged") from error
     _compare(path, source, chosen)
     return len(chosen)
@@ -104,9 +105,9 @@ def open_store(path: Path, part: str = "") -> Any:
 
 def _compare(path: Path, source: Path, digests: Mapping[str, str]) -> None:
     for name, digest in digests.items():
-        file = (path / name).resolve()
-        if not file.is_relative_to(path.resolve()):
-            raise DamagedFileError(f"{source}: {name} lies outside the folder")
+        if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
+            raise DamagedFileError(f"{source}: {name!r} lies outside the folder")
+        file = path / name
         if not file.is_file():
             raise DamagedFileError(f"{file}: missing")
         about = file.stat()
@@ -127,7 +128,7 @@ def _newest_checkpoint(path: Path) -> tuple[Path, dict[str, Any]] | None:
             text, check, _ = file.read_text(encoding="utf-8").split("\n")
             if hashlib.sha256(text.encode()).hexdigest() == check:
                 return file, json.loads(text)["sealed"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except _NOT_AS_WRITTEN:
             continue
     return None
 

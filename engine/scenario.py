@@ -68,7 +68,7 @@ def read(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path}: larger than {MAX_BYTES} bytes, not a scenario")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # editors may put a mark first
         if _DEEP.search(text):  # the parser's memory grows with the square of the depth
             raise InputError(f"{path}: a key of more than {MAX_DEPTH} parts")
         return tomllib.loads(text)

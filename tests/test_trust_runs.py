@@ -281,6 +281,40 @@ def test_no_reader_takes_a_damaged_finished_run(chunked, tmp_path, reader):
         assert not (run / "report.html").exists()
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]", "{", '{"files": "x"}', '{"files": {"data.zarr/zarr.json": null}}',
+        "[" * 90_000,
+        '{"files": {"data.zarr/../../x": {"sha256": "0"}}}', "NaN",
+        '{"files": {"data.zarr/a\\u0000b": {"sha256": "0"}}}',
+    ],
+)  # fmt: skip
+def test_a_manifest_that_no_run_wrote_is_one_line(run, content):
+    (run / "manifest.json").write_text(content)
+    answer = call("report", run)
+    assert answer.exit_code == 1 and len(answer.output.splitlines()) == 1
+    assert "manifest.json" in answer.output
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", '{"figures": {"a": 1}}', '{"figures": {"a": {}}}']
+)
+def test_a_summary_that_no_run_wrote_is_not_compared(run, content):
+    (run / "manifest.json").unlink()
+    (run / "summary.json").write_text(content)
+    answer = call("compare", run, run)
+    assert answer.exit_code == 1 and "not what a run wrote" in answer.output
+
+
+@pytest.mark.parametrize("kind", ["png", "movie", "html", "extxyz", "vtkhdf", "chemiscope"])
+def test_pictures_go_into_a_folder_that_is_there(run, kind):
+    for target in (run / "none" / "a", run):
+        answer = call("view", run, f"--{kind}", target)
+        assert answer.exit_code == 2 and "folder" in answer.output
+        assert "no run wrote" not in answer.output
+
+
 @pytest.mark.parametrize("damage", [Path.unlink, _flip, _cut])
 def test_damaged_results_are_neither_drawn_nor_compared(run, damage):
     damage(run / "summary.json")

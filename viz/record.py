@@ -24,7 +24,7 @@ import zarr
 
 from ..engine.errors import DamagedFileError, InputError
 from ..engine.manifest import MANIFEST, STORE, refuse_damage
-from ..engine.resolved import begun, read_resolved, refuse_links
+from ..engine.resolved import begun, read_resolved, read_summary, refuse_links
 from .solids import masked
 from .style import unit_of
 
@@ -47,6 +47,19 @@ _NOT_AS_WRITTEN = (
     ValueError,
 )  # fmt: skip
 """What readers of arrays and JSON raise where a file is not what was written."""
+
+
+def refuse_targets(*targets: Path | None) -> None:
+    """Refuse files that cannot be written where they are asked for, before drawing.
+
+    Raises:
+        InputError: a folder, or in a folder that is not there.
+    """
+    for target in targets:
+        if target is not None and not target.parent.is_dir():
+            raise InputError(f"{target}: {target.parent} is not a folder")
+        if target is not None and target.is_dir():
+            raise InputError(f"{target}: is a folder")
 
 
 @contextmanager
@@ -210,16 +223,7 @@ class Record:
         Raises:
             DamagedFileError: it is not what a run writes.
         """
-        file = self.path / "summary.json"
-        try:
-            found = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, RecursionError) as error:
-            raise DamagedFileError(f"{file}: damaged: not what a run wrote") from error
-        if not _is_summary(found):
-            raise DamagedFileError(f"{file}: damaged: not what a run wrote")
-        return found
+        return read_summary(self.path)
 
     @property
     def title(self) -> str:
@@ -289,21 +293,6 @@ class Record:
         if not isinstance(node, zarr.Group):
             return None
         return with_grid(_read(node, name), self.scenario)
-
-
-def _is_summary(found: Any) -> bool:
-    """Tell whether a content of ``summary.json`` has the form that a run gives it."""
-    if not isinstance(found, dict):
-        return False
-    checks, figures = found.get("checks", []), found.get("figures", {})
-    return (
-        isinstance(checks, list)
-        and all(isinstance(c, dict) and {"name", "sentence"} <= c.keys() for c in checks)
-        and isinstance(figures, dict)
-        and all(isinstance(figure, dict) for figure in figures.values())
-        and isinstance(found.get("exit_status", 0), int)
-        and isinstance(found.get("wall_seconds", 0.0), (int, float))
-    )
 
 
 def _column(values: list[Any]) -> np.ndarray | None:
