@@ -1,12 +1,12 @@
 """Runs that survive: every kind of job is broken off and must end as if it had not been.
 
 A child process counts what it does to its run folder (files opened for writing, renamed,
-removed, folders made) and breaks off before the N-th of these: killed, asked to stop, the
-disk full from then on, or the folder taken away. The state on disk changes only there, so
-random N meet every moment that matters; further kills come at random times. A run is
-killed, goes on, and is killed again, up to five times; then it goes on to its end, and its
-arrays, events, figures and files are compared bit for bit with those of an undisturbed run.
-Only durations may differ.
+removed, folders made) and breaks off before the N-th of these: killed, asked to stop once
+or twice, the disk full from then on, or the folder taken away. The state on disk changes
+only there, so random N meet every moment that matters; further kills come at random times.
+A run is killed, goes on, and is killed again, up to five times; then it goes on to its end,
+and its arrays, events, figures and files are compared bit for bit with those of an
+undisturbed run. Only durations may differ.
 
 Run: python benchmarks/trust_runs.py [KIND...] [--kills 25]
 """
@@ -41,7 +41,7 @@ from scalebridge.engine.errors import EngineError
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "tests"))
 
-FAULTS = ("kill", "term", "full", "gone")
+FAULTS = ("kill", "term", "twice", "full", "gone")
 KILLS, IN_A_ROW, TIMED, OTHERS = 25, 5, 5, 2
 """Kills of every kind, how many of them one run suffers, how many come at random times, and
 how often each other fault is done."""
@@ -113,6 +113,8 @@ class Breaker:
         elif self.fault == "full":
             if event != "os.remove":
                 raise OSError(28, "No space left on device")
+        elif self.fault == "twice" and self.count < self.at + 2:
+            os.kill(os.getpid(), signal.SIGINT)
         elif self.count == self.at:
             if self.fault == "term":
                 os.kill(os.getpid(), signal.SIGTERM)
@@ -300,8 +302,8 @@ class Harness:
         """
         self.status, said = self.start(fault, at, folder, *arguments).end()
         allowed = {
-            "kill": (0, -9), "count": (0,), "term": (0, 130), "full": (0, 1, 2),
-            "gone": (0, 1, 2),
+            "kill": (0, -9), "count": (0,), "term": (0, 130), "twice": (0, 130),
+            "full": (0, 1, 2), "gone": (0, 1, 2),
         }[fault]  # fmt: skip
         if self.status not in allowed or "Traceback" in said:
             raise AssertionError(f"{fault} at {at}: {self.status}: {said[-1500:]}")
