@@ -375,6 +375,10 @@ def _momenta(atoms: Atoms) -> None:
     atoms.set_momenta(np.ones((8, 3)))
 
 
+def _occupied(share: Any) -> Callable[[Atoms], None]:
+    return lambda atoms: atoms.info.update(occupancy={"0": share})
+
+
 def _germanium(atoms: Atoms) -> None:
     atoms.symbols[3] = "Ge"
 
@@ -412,6 +416,10 @@ _STRUCTURES: tuple[tuple[str, Callable[[Atoms], None], dict[str, Any], str], ...
     ("a cell as thin as a hair", _flat, {}, "stand on one spot"),
     ("a frame that is not there", lambda a: None, {"structure": {"frame": 3}},
      "no frame 3"),
+    ("an occupancy in words", _occupied({"Si": "1"}), {}, "occupied in part"),
+    ("an occupancy of nan", _occupied({"Si": np.nan}), {}, "occupied in part"),
+    ("an occupancy of nothing", _occupied({}), {}, "occupied in part"),
+    ("an occupancy that is a list", _occupied([1.0]), {}, "occupied in part"),
     ("another format than it is", lambda a: None, {"structure": {"format": "cif"}}, "cif"),
     ("a format nobody knows", lambda a: None, {"structure": {"format": "xyzz"}}, "xyzz"),
 )  # fmt: skip
