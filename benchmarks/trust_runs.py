@@ -42,42 +42,42 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "tests"))
 
 FAULTS = ("kill", "term", "twice", "full", "gone")
-KILLS, IN_A_ROW, TIMED, OTHERS = 25, 5, 5, 2
+KILLS, IN_A_ROW, TIMED, OTHERS = 25, 5, 5, 1
 """Kills of every kind, how many of them one run suffers, how many come at random times, and
 how often each other fault is done."""
 KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "md": (
-        "water_nvt",
-        ("output.extxyz=true", "run.checkpoint_every=6", "run.report_every=2"),
-    ),
+    "vmc": ("vmc_hooke", ()),
+    "vmc, lattice": ("vmc_heisenberg", ()),
+    "labelling": ("label_water_clusters", ()),
+    "ritz": ("deep_ritz", ()),
     "md at constant pressure": (
         "silicon_npt", ("run.checkpoint_every=5", "run.report_every=2"),
     ),
     "gas, kinetic": ("couette", ()),
-    "gas, fluid": ("kelvin_helmholtz", ()),
-    "gas, moments": ("sound_wave", ()),
     "gas, Boltzmann": ("relaxation_bkw", ()),
-    "gas, steady": ("shock_mach5p5", ()),
-    "coupled": ("argon_coupled_shock", ()),
-    "vmc": ("vmc_hooke", ()),
-    "vmc, lattice": ("vmc_heisenberg", ()),
-    "vmc, curve": ("vmc_h2_curve", ()),
-    "ritz": ("deep_ritz", ()),
+    "gas, moments": ("sound_wave", ()),
+    "gas, fluid": ("kelvin_helmholtz", ()),
     "training, potential": ("water_clusters_train", ("steps=12",)),
     "training, closure": ("closure_train", ()),
+    "learning, atoms": ("elt_silicon", ()),
+    "learning, closure": ("elt_closure", ()),
+    "inverse, distribution": ("learn_lj_from_rdf", ("rounds=2",)),
+    "md": (
+        "water_nvt",
+        ("output.extxyz=true", "run.checkpoint_every=6", "run.report_every=2"),
+    ),
+    "gas, steady": ("shock_mach5p5", ()),
+    "vmc, curve": ("vmc_h2_curve", ()),
     "training, by reading": ("closure_shock_train", ()),
     "comparison": ("closure_mix", ()),
     "comparison, plane": ("closure_2d", ()),
-    "learning, atoms": ("elt_silicon", ()),
-    "learning, closure": ("elt_closure", ()),
-    "labelling": ("label_water_clusters", ()),
-    "inverse, distribution": ("learn_lj_from_rdf", ("rounds=2",)),
     "inverse, viscosity": ("learn_viscosity", ()),
     "elastic": ("silicon_elastic", ()),
     "gradients": ("shock_sensitivity", ()),
     "gradients, in the loop": ("closure_in_the_loop", ()),
     "study, moments": ("closure_moments", ()),
     "study, symmetry": ("symmetry", ()),
+    "coupled": ("argon_coupled_shock", ()),
 }  # fmt: skip
 """Kind -> shipped scenario and what is set besides the short form of the norms."""
 

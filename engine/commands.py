@@ -37,12 +37,12 @@ Pages = Callable[[Path], object]
 def check(scenario: str | Path, settings: Sequence[str] = ()) -> Sequence[str]:
     """Check a scenario and everything that it names, without running it.
 
-    Returns:
-        What a run would say of its input before the first step.
-
     Args:
         scenario: a file, or the name of a shipped scenario.
         settings: ``key=value`` pairs that replace single keys.
+
+    Returns:
+        What a run would say of its input before the first step.
 
     Raises:
         InputError: whatever :func:`run` would refuse before its first step.

@@ -30,6 +30,7 @@ from scalebridge.engine.errors import (
 from scalebridge.engine.learn.label_store import Codec, LabelStore
 from scalebridge.engine.run import ZarrWriter
 from scalebridge.engine.rundir import RunFolder, new_path
+from scalebridge.engine.schema.base import locate
 from scalebridge.engine.sweeps import table
 from scalebridge.viz.export import write as export
 from scalebridge.viz.record import Record
@@ -332,6 +333,18 @@ def test_a_whole_run_is_read_wherever_it_ended(chunked, tmp_path, reader):
     _flip(run / "data.zarr/trajectory/positions/c/0/0/0")
     with pytest.raises(DamagedFileError, match=r"positions/c/0/0/0: damaged"):
         READERS[reader](run, tmp_path)
+
+
+def test_labels_of_a_run_that_were_cut_are_not_trained_on(run, tmp_path):
+    """Whole frames may be missing at the end: the file alone does not show it."""
+    text = "1\nProperties=species:S:1:pos:R:3:forces:R:3 energy=-1\nSi 0 0 0 0 0 0\n"
+    (run / "train.extxyz").write_text(text * 3)
+    with RunFolder.open(run) as folder:
+        folder.write_manifest()
+    assert locate(Path("run/train.extxyz"), tmp_path)
+    (run / "train.extxyz").write_text(text * 2)
+    with pytest.raises(DamagedFileError, match=r"train\.extxyz: damaged"):
+        locate(Path("run/train.extxyz"), tmp_path)
 
 
 def test_a_refused_resume_vouches_for_no_damage(chunked, tmp_path):
