@@ -11,6 +11,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from processes import python
 
 PRELUDE = """
 import numpy as np
@@ -71,10 +72,13 @@ def run(body: str, *flags: str, cache: bool = True) -> str:
         # a file, because kernels are compiled from their source
         program = Path(folder, "host.py")
         program.write_text(code)
-        done = subprocess.run(
-            [sys.executable, *flags, str(program)], capture_output=True, text=True,
-            timeout=300, env=environment, check=False,
-        )  # fmt: skip
+        if flags:
+            done = subprocess.run(
+                [sys.executable, *flags, program], capture_output=True, text=True,
+                timeout=300, env=environment, check=False,
+            )  # fmt: skip
+        else:
+            done = python(program, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout.strip().splitlines()[-1]
 
