@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from processes import python
 
+from scalebridge.engine.runtime import _unlock
+
 PRELUDE = """
 import numpy as np
 from pathlib import Path
@@ -155,6 +157,22 @@ def test_a_host_that_initialises_taichi_later_changes_no_sum(right):
         """
     )
     assert printed == right
+
+
+def test_the_lock_of_a_killed_process_is_taken_away(tmp_path):
+    """Kernels are kept in spite of it; one that is held now is waited for, and left."""
+    folder = tmp_path / "kernels"
+    folder.mkdir()
+    lock = folder / "ticache.lock"
+    lock.touch()
+    os.utime(lock, (0, 0))
+    place = {**os.environ, "TI_OFFLINE_CACHE_FILE_PATH": str(folder)}
+    done = python("-c", PRELUDE + "classical()", env=place)
+    assert done.returncode == 0, done.stderr
+    assert list(folder.glob("*.tic")) and not lock.exists()
+    lock.touch()
+    _unlock(folder, patience=0.1)
+    assert lock.exists()
 
 
 SETTINGS = (

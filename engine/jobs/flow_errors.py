@@ -22,6 +22,7 @@ from ..protocols import Figure
 from ..rundir import RunFolder
 
 Observed = Mapping[str, Tensor]
+OnGrid = tuple[Grid, Observed]
 
 GROUP = "errors"
 """Of the run's store: ``errors_MODEL [1, times, systems]``, ``profile_MODEL [1 + times, 1,
@@ -141,32 +142,26 @@ class ShockFront:
         """Write the truth; return its inverse thickness."""
         return {"steepness_kinetic": self._keep("kinetic", self.truth)}
 
-    def figures(
-        self, name: str, grid: Grid, seen: Observed, coarser: tuple[Grid, Observed] | None
-    ) -> dict[str, Figure]:
-        """Write the shock of a model; return its thickness and its temperature's error.
-
-        Args:
-            name: of the model.
-            grid: its own.
-            seen: what it observed.
-            coarser: the same of this model on fewer cells, if it ran on them.
-        """
+    def figures(self, name: str, grid: Grid, seen: Observed) -> dict[str, Figure]:
+        """Write a model's shock; return its thickness and its temperature's error."""
         found, true = _shock_profile(self.shock, grid, seen), self.truth
         x = torch.linspace(-10.0, 10.0, 401, dtype=torch.float64)
         miss = found.at(x, "temperature") - true.at(x, "temperature")
         error = abs(found.steepness / true.steepness - 1)
-        figures = {
+        return {
             f"steepness_{name}": self._keep(name, found),
             f"thickness_error_{name}": Figure(error, "relative"),
             f"temperature_rms_{name}": Figure(float(miss.square().mean().sqrt())),
         }
-        if coarser is not None:
-            last = _shock_profile(self.shock, *coarser).steepness
-            note = f"of the inverse thickness, from {coarser[0].cells} cells"
-            change = abs(found.steepness / last - 1)
-            figures[f"thickness_change_{name}"] = Figure(change, "relative", note=note)
-        return figures
+
+    def change(self, name: str, seen: OnGrid, coarser: OnGrid) -> dict[str, Figure]:
+        """Return how far a model's thickness moved from that on fewer cells."""
+        now, last = (
+            _shock_profile(self.shock, *each).steepness for each in (seen, coarser)
+        )
+        note = f"of the inverse thickness, from {coarser[0].cells} cells"
+        change = Figure(abs(now / last - 1), "relative", note=note)
+        return {f"thickness_change_{name}": change}
 
     def _keep(self, name: str, found: shock_models.Profile) -> Figure:
         table = torch.stack([found.x, found.density, found.temperature])
@@ -178,15 +173,13 @@ def _shock_profile(shock: fronts.Shock, grid: Grid, seen: Observed) -> shock_mod
     return shock_models.profile(shock, grid, seen["density"][0], seen["temperature"][0])
 
 
-def grid_change(
-    name: str, grid: Grid, seen: Observed, coarser: tuple[Grid, Observed]
-) -> dict[str, Figure]:
+def grid_change(name: str, seen: OnGrid, coarser: OnGrid) -> dict[str, Figure]:
     """Return how far a model moved from what it found on fewer cells."""
-    fewer, before = coarser
+    (grid, found), (fewer, before) = seen, coarser
     ratio = grid.shape[0] // fewer.shape[0]
     moved = []
     for field in ("density", "temperature"):
-        now, old = coarsened(seen[field], ratio, grid.dim), before[field]
+        now, old = coarsened(found[field], ratio, grid.dim), before[field]
         gap = (now - old).abs().flatten(1).mean(1) / now.abs().flatten(1).mean(1)
         moved.append(float(gap.amax()))
     note = f"density and temperature, relative L1, from {fewer.shape[0]} cells along x"

@@ -564,26 +564,32 @@ class Beside:
     Attributes:
         timeline: the run's own model in time; None where the end alone counts.
         front: its shock; None where there is none.
-        ran: compared models so far, and what they found.
+        ran: all models so far, the run's own first, their grids and what they found.
     """
 
     timeline: Timeline | None
     front: ShockFront | None
-    ran: list[tuple[Run, Mapping[str, Tensor]]] = field(default_factory=list)
+    ran: list[tuple[Run, Grid, Mapping[str, Tensor]]] = field(default_factory=list)
 
-    def coarser(
-        self, run: Run, found: Mapping[str, Tensor]
-    ) -> tuple[Grid, Mapping[str, Tensor]] | None:
-        """Return grid and fields of a model on the most of fewer cells; keep the new."""
-        cells = run.problem.grid.shape[0]
-        fits = [
-            (other.problem.grid.shape[0], other.problem.grid, seen)
-            for other, seen in self.ran
-            if other.scheme == run.scheme and cells % other.problem.grid.shape[0] == 0
-        ]
-        self.ran.append((run, {n: found[n] for n in ("density", "temperature")}))
-        fewer = [item for item in fits if item[0] < cells]
-        return max(fewer, key=lambda item: item[0])[1:] if fewer else None
+    def changes(self) -> dict[str, Figure]:
+        """Return how far models moved from one grid to the next finer one."""
+        figures: dict[str, Figure] = {}
+        for run, own, seen in self.ran:
+            cells = own.cells
+            fewer = [
+                (grid.cells, (grid, found))
+                for other, grid, found in self.ran
+                if other.scheme == run.scheme
+                and grid.cells < cells
+                and own.shape[0] % grid.shape[0] == 0
+            ]
+            if not fewer:
+                continue
+            last = max(fewer, key=lambda item: item[0])[1]
+            figures |= grid_change(run.name, (own, seen), last)
+            if self.front is not None:
+                figures |= self.front.change(run.name, (own, seen), last)
+        return figures
 
 
 @dataclass(frozen=True)
@@ -707,12 +713,14 @@ class GasJob:
         if len(problem.knudsen) > 1 and problem.knudsen.dim() == 1:
             _put(profile, "knudsen", problem.knudsen, axes=("system",))
         beside = Beside(self._timeline(folder), self._front(folder, seen))
+        beside.ran.append((self.main, problem.grid, seen))
         for part in (beside.timeline, beside.front):
             figures |= {} if part is None else part.begin()
         for other in self.others:
             gaps, more = self._compare(folder, report, other, seen, beside)
             figures |= gaps
             checks += more
+        figures |= beside.changes()
         if self.small_waves:
             closures = {run.name: _closure(run) for run in self.others}
             learned = {n: c for n, c in closures.items() if c is not None}
@@ -836,11 +844,9 @@ class GasJob:
             gap = (mine[name] - other[name]).abs().flatten(1).mean(1)
             gap = gap / other[name].abs().flatten(1).mean(1)
             gaps[f"{name}_gap_{run.name}"] = Figure(float(gap.amax()), note=note)
-        before = beside.coarser(run, found)
-        if before is not None:
-            gaps |= grid_change(run.name, grid, found, before)
+        beside.ran.append((run, grid, {name: found[name] for name in names}))
         if beside.front is not None:
-            gaps |= beside.front.figures(run.name, grid, found, before)
+            gaps |= beside.front.figures(run.name, grid, found)
         if run.problem.body is not None:
             gaps |= _loads(run.problem.body, found, f"_{run.name}")
         for name in ("complex_fraction", "complex_speed"):
