@@ -6,7 +6,6 @@ environment, folder and standard streams, and imports the project by itself.
 """
 
 import functools
-import gc
 import importlib
 import json
 import os
@@ -76,7 +75,6 @@ def serve() -> None:
     """Fork for every line on the standard input; a fork returns as what it became."""
     for name in PACKAGES:
         importlib.import_module(name)
-    gc.freeze()
     for line in sys.stdin:
         asked = json.loads(line)
         child = os.fork()
