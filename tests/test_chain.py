@@ -253,6 +253,7 @@ start = [2.0, 3.0, 4.0, 5.6]
 [transport]
 temperatures = [300.0, 600.0]
 quantum = false
+confirm = [600.0]
 [shock]
 mach = [1.6]
 of = 1.6
@@ -278,6 +279,8 @@ def test_the_chain_closes_with_one_gradient_and_a_budget(done):
     assert outcome.figures["viscosity"].value == pytest.approx(19.88, rel=1e-3)  # classical
     rows = json.loads((folder / "run" / "budget.json").read_text())
     assert {row["source"] for row in rows} >= {"between labels", "labels, independent"}
+    # trajectories of 4,096 pairs and the integrals, two ways to one number
+    assert outcome.figures["pairs_departure"].value < 0.01
     # 16/5 mu / (rho sqrt(2 pi R T)) at 300 K and 6.67 Pa
     assert outcome.figures["free_path"].value == pytest.approx(3.002, rel=2e-3)
 
@@ -316,6 +319,8 @@ def test_a_chain_that_is_resumed_computes_nothing_again(done, monkeypatch):
         ("shock.temperature=5.0", "shock.temperature"),
         ("labels.labeler={kind='dimer', symbol='Ar'}", "contradicts atoms.symbol"),
         ("labels.labeler={kind='dimer', basis=['6-31g', 'cc-pvtz']}", "extrapolated"),
+        ("transport.confirm=[450.0]", "none of temperatures"),
+        ("shock.particles={mach=[2.0], wall=0.2}", "none of particles.mach"),
         ("labels.labler={kind='dimer'}", "did you mean labeler"),
     ],
 )

@@ -13,12 +13,14 @@ from torch import Tensor
 
 from ...models.potentials.pair import LearnedPair, PairLabel, Prior
 from ..audit.certificate import write_group
+from ..gas.collisions.pairs import Table
 from ..gas.collisions.published import Published
 from ..gas.exact import shock_structure
 from ..protocols import Check, Figure, Outcome
 from ..run import Reporter
 from ..rundir import RunFolder, write_text
 from .budget import Row, total
+from .confirmation import Confirmation
 from .goal import Sensitivity, Window, sensitivities
 from .labelling import Labelled, Plan, Request, label_until_known
 from .particles import ParticleShock
@@ -38,6 +40,7 @@ class Upstream:
         pressure: Pa.
         mach: numbers that are computed by the kinetic equation.
         particles: settings of the particles by Mach number; empty: none.
+        wall: relative change of the wall by which particles give a derivative; 0: none.
         tube: the set-up of the kinetic equation, at any Mach number.
     """
 
@@ -46,6 +49,7 @@ class Upstream:
     mach: tuple[float, ...]
     particles: tuple[ParticleShock, ...]
     tube: ShockTube
+    wall: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ class Chain:
         window: atoms and temperatures.
         published: the reference potential, if there is one.
         temperatures: K, at which the gas is compared with the reference.
+        confirmation: of the viscosity by molecular dynamics.
         upstream: the shocks.
         of_mach: Mach number whose thickness labels are chosen for.
         difference: relative step of the finite difference that checks the gradient.
@@ -72,6 +77,7 @@ class Chain:
     window: Window
     published: Published | None
     temperatures: tuple[float, ...]
+    confirmation: Confirmation
     upstream: Upstream
     of_mach: float
     difference: float
@@ -84,10 +90,14 @@ class Chain:
         report.progress(2, STEPS, {"gas": "transport"})
         found, gas = sensitivities(pair, labelled.labels, self.window, self._goals())
         figures, checks = self._compare(folder, pair, labelled, found, gas)
+        more, passed = self._confirm(folder, report, pair)
+        figures, checks = figures | more, checks + passed
         report.progress(3, STEPS, {"shock": "gradient"})
         more = self._gradient(folder, labelled, pair)
         report.progress(4, STEPS, {"shock": "kinetic equation"})
         shocks = self._shocks(folder, report, gas)
+        if self.upstream.wall:
+            more = more | self._by_particles(folder, report, labelled.labels, gas)
         rows = self._budget(folder, labelled, more, shocks)
         report.progress(STEPS, STEPS, {"done": ""})
         return self._outcome(folder, labelled, figures, checks, more, shocks, rows)
@@ -222,6 +232,42 @@ class Chain:
         figures |= self._potential(folder, pair, labelled)
         return figures, checks
 
+    def _confirm(
+        self, folder: RunFolder, report: Reporter, pair: LearnedPair
+    ) -> tuple[dict[str, Figure], list[Check]]:
+        """Compare the integrals with trajectories of colliding pairs."""
+        wanted = self.confirmation
+        if not wanted.temperatures:
+            return {}, []
+        classical = replace(self.window, quantum=False).of(pair)
+        rows = []
+        for t in wanted.temperatures:
+            report.say(f"colliding pairs at {t:g} K")
+            rows.append(_level(folder, f"pairs_{t:g}", lambda t=t: wanted.at(classical, t)))
+        columns = {name: _tensor([row[name] for row in rows]) for name in rows[0]}
+        unit = "uPa s"
+        write_group(
+            folder, "confirmation",
+            {
+                "temperature": (columns["temperature"], "K"),
+                "viscosity": (columns["value"], unit),
+                "viscosity_error": (columns["error"], unit),
+                "viscosity_reference": (columns["integral"], unit),
+            },
+            "Viscosity by molecular dynamics of colliding pairs",
+            "Classical, first approximation; the line is that of the collision integrals.",
+            axes=("temperature",),
+        )  # fmt: skip
+        off = (columns["value"] - columns["integral"]).abs()
+        return (
+            {"pairs_departure": Figure(
+                float((off / columns["integral"]).amax()),
+                note="largest, viscosity by colliding pairs from that by integrals",
+            )},
+            [Check("colliding_pairs", "accuracy", float((off / columns["error"]).amax()),
+                   4.0, note="viscosity by molecular dynamics, in its standard errors")],
+        )  # fmt: skip
+
     def _at_ahead(self) -> int:
         return int((self._t - self.upstream.temperature).abs().argmin())
 
@@ -258,6 +304,12 @@ class Chain:
             "percent of repulsion plus dispersion.", axes=("r",),
         )  # fmt: skip
         rows = labelled.labels
+        told = {
+            "symbol": self.window.atoms.symbol,
+            "prior": asdict(self.prior),
+            "labels": [asdict(lab) for lab in rows],
+        }
+        write_text(folder.path / "potential.json", json.dumps(told, indent=1))
         write_group(
             folder, "labels",
             {
@@ -298,13 +350,7 @@ class Chain:
         by_wall = float((own_value.by_label * energies)[wall].sum())
         moved = []
         for sign in (1, -1):
-            factor = 1 + sign * self.difference
-            scaled = [
-                replace(lab, energy=lab.energy * (factor if lab.energy > 0 else 1.0))
-                for lab in labels
-            ]
-            other = LearnedPair.of(scaled, self.prior)
-            gas = window.collisions(other, innermost(other, window.hottest), own)
+            gas = self._scaled(labels, 1 + sign * self.difference, own)
             moved.append(float(goal(gas).detach()))
         difference = (moved[0] - moved[1]) / (2 * self.difference)
         similar = self._similarity(tube, law - scale, prandtl, near)
@@ -325,6 +371,17 @@ class Chain:
             "grid": change / (1.5**2 - 1),
             **self._levels(labels, goal, own, pair),
         }
+
+    def _scaled(
+        self, labels: Sequence[PairLabel], factor: float, like: Collisions
+    ) -> Collisions:
+        """Return the gas whose labels on the wall are ``factor`` times as high."""
+        scaled = [
+            replace(lab, energy=lab.energy * (factor if lab.energy > 0 else 1.0))
+            for lab in labels
+        ]
+        other = LearnedPair.of(scaled, self.prior)
+        return self.window.collisions(other, innermost(other, self.window.hottest), like)
 
     def _similarity(
         self, tube: ShockTube, law: Tensor, prandtl: Tensor, near: tuple[Tensor, float]
@@ -358,7 +415,7 @@ class Chain:
         """Return the shocks of every model, ``MODEL_MACH`` each."""
         up, out = self.upstream, {}
         scale = self._ahead(gas).detach().log()
-        table = replace(gas.table, coefficients=gas.table.coefficients.detach())
+        table = _plain(gas)
 
         def kinetic(mach: float) -> dict[str, Any]:
             law, prandtl = (x.detach() for x in self._law(gas, mach))
@@ -383,6 +440,38 @@ class Chain:
                 folder, name, lambda s=shock: _packed(s.run(table, up.temperature))
             )
         return out
+
+    def _by_particles(
+        self,
+        folder: RunFolder,
+        report: Reporter,
+        labels: Sequence[PairLabel],
+        gas: Collisions,
+    ) -> dict[str, float]:
+        """Return d ln(1/thickness) / d ln(wall) from two shocks of particles.
+
+        Particles have no adjoint. Each run measures its thickness in its own mean free
+        path ahead, which goes with the viscosity there: ``d ln(1/thickness) = d ln(inverse
+        thickness in free paths) - d ln mu``.
+        """
+        up, ends = self.upstream, []
+        shock = next(p for p in up.particles if p.mach == self.of_mach)
+        for sign in (1, -1):
+            name = f"wall_{'higher' if sign > 0 else 'lower'}"
+            report.say(f"shock at Mach {shock.mach:g}: particles, {name.replace('_', ' ')}")
+
+            def at(factor: float = 1 + 0.5 * sign * up.wall) -> dict[str, Any]:
+                other = self._scaled(labels, factor, gas)
+                packed = _packed(shock.run(_plain(other), up.temperature))
+                return packed | {"ln_viscosity": float(self._ahead(other).detach().log())}
+
+            ends.append(_level(folder, name, at))
+        high, low = (math.log(e["inverse_thickness"]) - e["ln_viscosity"] for e in ends)
+        noise = math.hypot(*(e["error"] / e["inverse_thickness"] for e in ends))
+        return {
+            "by_wall_particles": (high - low) / up.wall,
+            "by_wall_particles_error": noise / up.wall,
+        }
 
     def _navier_stokes(self, gas: Collisions, mach: float) -> Profile:
         """The continuum's shock with the power law that fits this gas between its ends."""
@@ -421,6 +510,12 @@ class Chain:
             Row("classical instead of quantum scattering", "measured",
                 float(gradient["classical"]), False)
         )  # fmt: skip
+        if "by_wall_particles" in gradient:
+            ratio = gradient["by_wall_particles"] / gradient["by_wall"]
+            rows.append(
+                Row("bar of the labels, by the gradient of particles", "measured",
+                    gradient["bar"] * (ratio - 1), False)
+            )  # fmt: skip
         name = f"dsmc_{self.of_mach:g}"
         own = shocks.get(f"shakhov_{self.of_mach:g}")
         if name in shocks and own is not None:
@@ -486,6 +581,14 @@ class Chain:
             Check("similarity_law", "accuracy", abs(gradient["similarity"] + 1), 0.01,
                   note="d ln(1/thickness) / d ln(viscosity) against -1"),
         ]  # fmt: skip
+        figures["by_wall"] = Figure(
+            gradient["by_wall"], note="d ln(1/thickness) / d ln(wall), adjoint"
+        )
+        if "by_wall_particles" in gradient:
+            figures["by_wall_particles"] = Figure(
+                gradient["by_wall_particles"], "", gradient["by_wall_particles_error"],
+                "the same from two shocks of particles",
+            )  # fmt: skip
         if "true" in gradient:
             ratio = abs(gradient["true"]) / label_bar
             figures["thickness_departure"] = Figure(
@@ -544,6 +647,11 @@ class Chain:
 
 
 # -- small things ------------------------------------------------------------------------
+
+
+def _plain(gas: Collisions) -> Table:
+    """Return the potential of a gas without its graph."""
+    return replace(gas.table, coefficients=gas.table.coefficients.detach())
 
 
 def _level(folder: RunFolder, name: str, compute: Callable[[], Any]) -> Any:

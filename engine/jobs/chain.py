@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from ...models.potentials.pair import BOHR, PairLabel, Prior
+from ..chain.confirmation import REPLICAS, Confirmation
 from ..chain.goal import Window
 from ..chain.job import Chain, Upstream
 from ..chain.labelling import Plan
@@ -70,6 +71,7 @@ def assemble(scenario: ChainScenario, base: Path) -> Chain:
     )
     return Chain(
         labeler, s.labels.finer, plan, prior, window, known, s.transport.temperatures,
+        Confirmation(s.transport.confirm, s.transport.pairs // REPLICAS, s.seed),
         shocks, s.shock.of, s.difference,
     )  # fmt: skip
 
@@ -89,7 +91,10 @@ def _upstream(s: ChainScenario) -> Upstream:
             )
         )
     tube = ShockTube(shock.of, shock.cells, shock.extent, shock.nodes, shock.settling)
-    return Upstream(shock.temperature, shock.pressure, shock.mach, tuple(particles), tube)
+    return Upstream(
+        shock.temperature, shock.pressure, shock.mach, tuple(particles), tube,
+        some.wall if some is not None else 0.0,
+    )  # fmt: skip
 
 
 def _ends(tube: ShockTube, mach: float) -> tuple[float, float]:
