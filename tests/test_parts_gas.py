@@ -47,7 +47,7 @@ class Isothermal:
 
     gas: object
     name = "isothermal"
-    dims, positive, remedy, learned, mirrored = (1,), (0, 0), "lower the cfl", False, None
+    dims, positive, remedy, learned, at_wall = (1,), (0, 0), "lower the cfl", False, None
 
     def primitive(self, m):
         return torch.stack([m[:, 0], m[:, 1] / m[:, 0]], 1)

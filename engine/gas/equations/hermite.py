@@ -506,10 +506,9 @@ class Hermite:
 
     # -- walls and observations -------------------------------------------------------
 
-    def mirrored(self, w: Tensor, wall: WallAt, axis: int, sign: float) -> Tensor:
-        """Even moments alike, odd ones with the wall's mean."""
-        b = self.basis(w)
-        return reflected(w, wall, lambda m, at: at_wall(b, m, at, axis, sign))
+    def at_wall(self, w: Tensor, wall: WallAt, axis: int, sign: float) -> dict[int, Tensor]:
+        """See :func:`at_wall`."""
+        return at_wall(self.basis(w), w, wall, axis, sign)
 
     def observe(self, w: Tensor, dim: int) -> dict[str, Tensor]:
         """Return stress and heat flux."""
@@ -547,50 +546,39 @@ def hermite_world(
 # -- walls --------------------------------------------------------------------------------
 
 
-def _at_zero(count: int) -> list[float]:
-    """He_m(0), m = 0 .. count."""
-    he = [1.0, 0.0]
-    for m in range(2, count + 1):
-        he.append(-(m - 1) * he[m - 2])
-    return he
-
-
-@lru_cache(maxsize=32)
-def _halves(
-    order: int, axes: int, axis: int
-) -> tuple[tuple[int, tuple[tuple[int, float], ...]], ...]:
-    """For every index odd along ``axis``: its place, places of even ones and weights.
+class _Halves:
+    """The indices odd along an axis n, and how they are made of the even ones.
 
     The weight of b for a is ``int_0^inf He_{a_n} He_{b_n} phi dy / a_n!`` where the other
     components agree: by Green's formula ``phi(0) a_n He_{a_n - 1}(0) He_{b_n}(0) / (a_n -
     b_n) / a_n!``.
     """
-    indices, he = multi_indices(order, axes), _at_zero(order)
-    out = []
-    for i, a in enumerate(indices):
-        m = a[axis]
-        if m % 2 == 0:
-            continue
-        terms = []
-        for j, c in enumerate(indices):
-            n = c[axis]
-            if n % 2 == 0 and _plus(a, axis, -m) == _plus(c, axis, -n):
+
+    def __init__(
+        self, order: int, axes: int, axis: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        indices = multi_indices(order, axes)
+        # of He_m at 0, m = 0 .. M
+        self.at_zero = [1.0, 0.0]
+        for m in range(2, order + 1):
+            self.at_zero.append(-(m - 1) * self.at_zero[m - 2])
+        he, self.odd = self.at_zero, [i for i, a in enumerate(indices) if a[axis] % 2]
+        weights = np.zeros((len(self.odd), len(indices)))
+        for (row, i), (j, c) in product(enumerate(self.odd), enumerate(indices)):
+            m, n = indices[i][axis], c[axis]
+            if n % 2 == 0 and _plus(indices[i], axis, -m) == _plus(c, axis, -n):
                 half = m * he[m - 1] * he[n] / (m - n) / math.sqrt(2 * math.pi)
-                terms.append((j, half / math.factorial(m)))
-        out.append((i, tuple(terms)))
-    return tuple(out)
+                weights[row, j] = half / math.factorial(m)
+        some = [indices[i] for i in self.odd]
+        factorials = [[math.prod(map(math.factorial, a))] for a in some]
+        # ``[odd, N]`` weights, ``[odd, 1]`` a! and |a|, ``[D, odd]`` a
+        self.weights = torch.as_tensor(weights, dtype=dtype, device=device)
+        self.factorials = torch.tensor(factorials, dtype=dtype, device=device)
+        self.degree = torch.tensor([[sum(a)] for a in some], device=device)
+        self.powers = torch.tensor(some, device=device).T
 
 
-def reflected(
-    w: Tensor, wall: WallAt, odd_at: Callable[[Tensor, WallAt], dict[int, Tensor]]
-) -> Tensor:
-    """Return w with the moments of ``odd_at`` turned over about those of the wall."""
-    flat = w.flatten(2) if w.dim() > 2 else w[..., None]
-    odd = odd_at(flat, wall.flat())
-    pairs = enumerate(flat.unbind(1))
-    return torch.stack([2.0 * odd[i] - x if i in odd else x for i, x in pairs], 1).view_as(
-        w
-    )
+_halves = lru_cache(maxsize=32)(_Halves)
 
 
 def at_wall(b: Basis, w: Tensor, wall: WallAt, axis: int, sign: float) -> dict[int, Tensor]:
@@ -611,46 +599,31 @@ def at_wall(b: Basis, w: Tensor, wall: WallAt, axis: int, sign: float) -> dict[i
     Returns:
         values by their places in w.
     """
-    theta = temperature(b, w)[:, 0].clamp(min=1e-9)
-    root = theta.sqrt()
-    f = coefficients(b, w)
-    size = [root**-k for k in range(b.order + 1)]
+    root = temperature(b, w).clamp(min=1e-9).sqrt()
+    some = _halves(b.order, b.axes, axis, w.dtype, w.device)
+    even = some.weights @ (coefficients(b, w)[:, :-1] * root ** (-b.degree))
+    emitted = _emitted(b, w, wall, axis, root)
+    # the first is e_n: no mass passes, which fixes what the wall emits
+    given = even[:, :1] / emitted[:, :1]
     chi = sign * 2.0 * wall.accommodation / (2.0 - wall.accommodation)
-    emitted = _emitted(b, w, wall, axis, theta)
-    out, given = {}, None
-    for i, terms in _halves(b.order, b.axes, axis):
-        even = sum(weight * f[:, j] * size[sum(b.indices[j])] for j, weight in terms)
-        if given is None:
-            # the first is e_n: no mass passes, which fixes what the wall emits
-            given = even / emitted(b.indices[i])
-            out[i] = torch.zeros_like(root)
-            continue
-        out[i] = chi * (given * emitted(b.indices[i]) - even) / size[sum(b.indices[i])]
-    return out
+    found = chi * (given * emitted - even) * root**some.degree
+    values = torch.zeros_like(found[:, 0]), *found.unbind(1)[1:]
+    return dict(zip(some.odd, values, strict=True))
 
 
-def _emitted(
-    b: Basis, w: Tensor, wall: WallAt, axis: int, theta: Tensor
-) -> Callable[[tuple[int, ...]], Tensor]:
+def _emitted(b: Basis, w: Tensor, wall: WallAt, axis: int, root: Tensor) -> Tensor:
     """Half of the wall's Maxwellian of unit density on ``He_a / a!`` of the gas's frame."""
-    warm = wall.temperature / theta
-    he = _at_zero(b.order)
-    normal = [0.5 * torch.ones_like(theta), (warm / (2 * math.pi)).sqrt()]
-    for m in range(1, b.order):
-        normal.append(he[m] * normal[1] + m * (warm - 1.0) * normal[m - 1])
-    along = {}
+    some = _halves(b.order, b.axes, axis, w.dtype, w.device)
+    warm = wall.temperature / root**2
+    out = 1.0 / some.factorials
     for d in range(b.axes):
-        if d != axis:
-            shift = (component(wall.velocity, d) - w[:, b.low[1 + d]]) / theta.sqrt()
-            line = [torch.ones_like(theta), shift]
-            for m in range(1, b.order):
-                line.append(shift * line[m] + m * (warm - 1.0) * line[m - 1])
-            along[d] = line
-
-    def moment(a: tuple[int, ...]) -> Tensor:
-        value = normal[a[axis]] / math.prod(map(math.factorial, a))
-        for d, line in along.items():
-            value = value * line[a[d]]
-        return value
-
-    return moment
+        if d == axis:
+            line = [0.5 * torch.ones_like(root), (warm / (2 * math.pi)).sqrt()]
+        else:
+            shift = (component(wall.velocity, d) - w[:, 1 + d : 2 + d]) / root
+            line = [torch.ones_like(root), shift]
+        for m in range(1, b.order):
+            next_ = some.at_zero[m] * line[1] if d == axis else line[1] * line[m]
+            line.append(next_ + m * (warm - 1.0) * line[m - 1])
+        out = out * torch.cat(line, 1)[:, some.powers[d]]
+    return out
