@@ -361,6 +361,16 @@ SHORT: dict[str, Shortened] = {
         ("grid.cells=[12]", "model.nodes=[24]", "time.end=0.1", "time.frames=2")
     ),
     **{f"poiseuille{part}": Shortened(_CHANNEL) for part in ("", "_slip", "_free")},
+    "taylor_green_2d": Shortened(
+        ("grid.cells=[12,12]", "time.end=0.1", "time.frames=2"),
+    ),
+    "taylor_green_3d": Shortened(
+        ("grid.cells=[8,8,8]", "time.end=0.1", "time.frames=2"),
+    ),
+    "thermal_creep": Shortened(
+        ("knudsen=[0.3]", "grid.cells=[8,12]", "time.end=0.1", "time.frames=2"),
+    ),
+    "double_mach": Shortened(("grid.cells=[48,16]", "time.end=0.02", "time.frames=2")),
     "rayleigh_taylor": Shortened(
         ("grid.cells=[12,24]", "time.end=0.2", "time.frames=2")
     ),
