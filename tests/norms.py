@@ -129,6 +129,7 @@ _CHAIN = (
     "shock.settling=800", "shock.particles.mach=[2.0]", "shock.particles.settling=100",
     "shock.particles.steps=160", "shock.particles.per_free_path=40",
     "transport.temperatures=[500.0]", "transport.quantum=false",
+    "transport.confirm=[500.0]", "transport.pairs=512",
 )  # fmt: skip
 
 _CHANNEL = ("grid.cells=[8]", "model.nodes=[16,10]", "time.end=0.05", "time.frames=2")
@@ -280,6 +281,14 @@ SHORT: dict[str, Shortened] = {
             "cells=2", "replicas=2", "melting=10", "settling=5", "frames=3", "interval=3",
             "rounds=1", "r_max=5.8", "cutoff=5.5",
         ),
+        portable=CERTIFIED,
+    ),
+    "learn_thickness": Shortened(
+        (
+            "mach=[1.6]", "errors=[0.01]", "cells=48", "nodes=36", "extent=12.0",
+            "settling=400", "iterations=1",
+        ),
+        slow=True,
         portable=CERTIFIED,
     ),
     "learn_viscosity": Shortened(

@@ -1,6 +1,7 @@
 """Initial fields from expressions, regions, files and other runs."""
 
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +142,11 @@ frames = 2
         for name, frame in (("a", (-1, 0)), ("b", (0, 0)))
     )
     assert np.abs(start.reshape(16, 2).mean(1) - end).max() < 1e-14
+    sb.write_report(tmp_path / "a")  # what is drawn from a run does not make it another
+    sb.resume(tmp_path / "b")
+    shutil.rmtree(tmp_path / "a" / "data.zarr/fields/density/c")
+    with pytest.raises(errors.DamagedFileError, match="density"):  # not zeros
+        sb.check(tmp_path / "b.toml")
 
 
 @pytest.mark.parametrize(("axes", "dimension"), [(1, 1), (1, 3), (2, 3), (2, 2)])

@@ -4,7 +4,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,11 +55,19 @@ from ..schema.gas import (
     Grad13Model,
     HermiteModel,
     KineticModel,
+    ModelSection,
     NsfModel,
     RelaxationScenario,
     TransportGas,
 )
-from .flow_errors import Timeline, observed, shock_gaps, small_waves
+from .flow_errors import (
+    ShockFront,
+    Timeline,
+    coarsened,
+    grid_change,
+    observed,
+    small_waves,
+)  # fmt: skip
 from .halved import Halved
 
 FIELDS = ("density", "velocity", "temperature", "stress", "heat_flux", "entropy")
@@ -277,7 +285,8 @@ def _tabulated(g: TransportGas, problem: Problem) -> TransportLaw:
 class Run:
     """A world, ready to be stepped ``steps`` times from ``start()``.
 
-    ``trained`` are the Knudsen numbers on which a learned closure was trained.
+    ``trained`` are the Knudsen numbers on which a learned closure was trained, ``scheme``
+    is its model without name and number of cells.
     """
 
     name: str
@@ -287,6 +296,7 @@ class Run:
     steps: int
     time_step: float
     trained: tuple[float, float] | None = None
+    scheme: Any = None
 
 
 def _run_of(model: Any, scenario: GasScenario, p: Problem, base: Path) -> Run:
@@ -304,7 +314,10 @@ def _run_of(model: Any, scenario: GasScenario, p: Problem, base: Path) -> Run:
     _check_solids(model, p)
     run = makers.get(type(model), _outside)(model, scenario, p)
     run.start()
-    run = replace(run, name=getattr(model, "name", None) or run.name)
+    name, scheme = getattr(model, "name", None) or run.name, model
+    if isinstance(model, ModelSection):
+        scheme = model.model_copy(update={"name": None, "refine": 1})
+    run = replace(run, name=name, scheme=scheme)
     return _followed(_forced(run, model), scenario)
 
 
@@ -593,6 +606,41 @@ def _probe_axes(probe: Any, name: str, shape: Sequence[int]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """What compared models are held against.
+
+    Attributes:
+        timeline: the run's own model in time; None where the end alone counts.
+        front: its shock; None where there is none.
+        ran: all models so far, the run's own first, their grids and what they found.
+    """
+
+    timeline: Timeline | None
+    front: ShockFront | None
+    ran: list[tuple[Run, Grid, Mapping[str, Tensor]]] = field(default_factory=list)
+
+    def changes(self) -> dict[str, Figure]:
+        """Return how far models moved from one grid to the next finer one."""
+        figures: dict[str, Figure] = {}
+        for run, own, seen in self.ran:
+            cells = own.cells
+            fewer = [
+                (grid.cells, (grid, found))
+                for other, grid, found in self.ran
+                if other.scheme == run.scheme
+                and grid.cells < cells
+                and own.shape[0] % grid.shape[0] == 0
+            ]
+            if not fewer:
+                continue
+            last = max(fewer, key=lambda item: item[0])[1]
+            figures |= grid_change(run.name, (own, seen), last)
+            if self.front is not None:
+                figures |= self.front.change(run.name, (own, seen), last)
+        return figures
+
+
+@dataclass(frozen=True)
 class GasJob:
     """Runs the scenario's model, then the models compared with it, then the references.
 
@@ -718,13 +766,15 @@ class GasJob:
             _put(geometry, "solid", problem.body.mask.to(torch.uint8), note, problem.grid)
         if len(problem.knudsen) > 1 and problem.knudsen.dim() == 1:
             _put(profile, "knudsen", problem.knudsen, axes=("system",))
-        timeline = self._timeline(folder)
-        if timeline is not None:
-            figures |= timeline.begin()
+        beside = Beside(self._timeline(folder), self._front(folder, seen))
+        beside.ran.append((self.main, problem.grid, seen))
+        for part in (beside.timeline, beside.front):
+            figures |= {} if part is None else part.begin()
         for other in self.others:
-            gaps, more = self._compare(folder, report, other, seen, timeline)
+            gaps, more = self._compare(folder, report, other, seen, beside)
             figures |= gaps
             checks += more
+        figures |= beside.changes()
         if self.small_waves:
             closures = {run.name: _closure(run) for run in self.others}
             learned = {n: c for n, c in closures.items() if c is not None}
@@ -778,12 +828,21 @@ class GasJob:
             knudsen = p.initial.knudsen_numbers(grid)
         return Timeline(folder, grid, self.compared, knudsen, truth)
 
+    def _front(self, folder: RunFolder, seen: Mapping[str, Tensor]) -> ShockFront | None:
+        """The shock of the main model, where others are compared with it."""
+        p = self.main.problem
+        if not (self.others and isinstance(p.initial, Shock) and p.gas.dimension == 1):
+            return None
+        ahead = p.initial.mach, float(p.knudsen[0])
+        return ShockFront.of(folder, *ahead, p.grid, seen)
+
     def _compare(
         self, folder: RunFolder, report: Reporter, run: Run, seen: Mapping[str, Tensor],
-        timeline: Timeline | None,
+        beside: "Beside",
     ) -> tuple[dict[str, Figure], list[Check]]:  # fmt: skip
         report.say(f"compared with {run.name}, {run.steps} steps")
         state, seconds, far, law = run.start(), 0.0, 1.0, run.problem.gas.law
+        timeline = beside.timeline
         found = on_host(run.world.observe(state))
         marks, many = {round(t * self.frames / run.problem.end) for t in self.compared}, []
         try:
@@ -805,7 +864,7 @@ class GasJob:
         except GuardError as error:
             report.say(f"{run.name} stopped: {error}")
             return {}, [Check(f"stable_{run.name}", "health", 1.0, 0.0, note=str(error))]
-        gaps = self._gaps(folder, run, found, seen)
+        gaps = self._gaps(folder, run, found, seen, beside)
         gaps[f"seconds_{run.name}"] = Figure(seconds, "s", note="CPU time of its steps")
         if timeline is not None:
             gaps |= timeline.figures(run.name, many, seconds)
@@ -820,7 +879,7 @@ class GasJob:
 
     def _gaps(
         self, folder: RunFolder, run: Run, found: Mapping[str, Tensor],
-        seen: Mapping[str, Tensor],
+        seen: Mapping[str, Tensor], beside: "Beside",
     ) -> dict[str, Figure]:  # fmt: skip
         """Write what a model found at the end; return its distance from the main one."""
         group = folder.store.require_group(f"compare/{run.name}")
@@ -833,8 +892,8 @@ class GasJob:
             (grid.shape[0], own.shape[0]), (own.shape[0], grid.shape[0]),
         ))  # fmt: skip
         names, dim = ("density", "temperature"), grid.dim
-        mine = {name: _coarsen(seen[name], coarser, dim) for name in names}
-        other = {name: _coarsen(found[name], finer, dim) for name in names}
+        mine = {name: coarsened(seen[name], coarser, dim) for name in names}
+        other = {name: coarsened(found[name], finer, dim) for name in names}
         gaps: dict[str, Figure] = {}
         if (gap := signal_gap(mine, other)) is not None:
             note = "density and temperature, L2, over the departure of the run's own model "
@@ -845,10 +904,9 @@ class GasJob:
             gap = (mine[name] - other[name]).abs().flatten(1).mean(1)
             gap = gap / other[name].abs().flatten(1).mean(1)
             gaps[f"{name}_gap_{run.name}"] = Figure(float(gap.amax()), note=note)
-        start, p = run.problem.initial, run.problem
-        if isinstance(start, Shock) and p.gas.dimension == 1:
-            pairs = [(own, seen), (grid, found)]
-            gaps |= shock_gaps(run.name, start.mach, float(p.knudsen[0]), pairs)
+        beside.ran.append((run, grid, {name: found[name] for name in names}))
+        if beside.front is not None:
+            gaps |= beside.front.figures(run.name, grid, found)
         if run.problem.body is not None:
             gaps |= _loads(run.problem.body, found, f"_{run.name}")
         for name in ("complex_fraction", "complex_speed"):
@@ -975,12 +1033,6 @@ def _headline(seen: Mapping[str, Tensor]) -> dict[str, str]:
     if "courant" in seen:
         out["cfl"] = f"{float(seen['courant'].amax()):.2f}"
     return out
-
-
-def _coarsen(x: Tensor, refine: int, dim: int) -> Tensor:
-    for axis in range(1, 1 + dim if refine > 1 else 1):
-        x = x.unflatten(axis, (-1, refine)).mean(axis + 1)
-    return x
 
 
 def signal_gap(seen: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> float | None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from ....models.parts import part
 from ...errors import InputError
 from ...inputs import check_file_size
+from ...manifest import open_store
 from ...schema.base import InputPath, locate
 from ..grid import Grid
 from ..material import Gas
@@ -50,15 +51,13 @@ class FromRun:
             InputError: no fields there, no such frame or system, a box that does not
                 cover this one, another number of dimensions.
         """
-        import zarr
-
         try:
-            store: Any = zarr.open_group(str(self.path / "data.zarr"), mode="r")
+            store = open_store(self.path)
             arrays = {
                 n: store[f"fields/{n}"] for n in ("density", "velocity", "temperature")
             }
             axes = [np.asarray(store[f"profile/{n}"][:]) for n in self._axes(store)]
-        except (OSError, KeyError, ValueError) as error:
+        except (InputError, KeyError, ValueError) as error:
             raise InputError(
                 f"initial.path: {self.path}: holds no fields of a gas run ({error})"
             ) from error
