@@ -252,8 +252,9 @@ class KineticWorld:
         """
         check_initial(density=density, temperature=temperature)
         self.velocities.check_range(velocity, temperature, "initial")
-        fields = (x.double() for x in (density, velocity, temperature, stress, heat_flux))
-        f = near_equilibrium(self.velocities, *fields, self.gas.dimension)
+        rho, u, t = density.double(), velocity.double(), temperature.double()
+        off = stress.double(), heat_flux.double()
+        f = near_equilibrium(self.velocities, rho, u, t, *off, self.gas.dimension)
         return self.start(f.movedim(-2, 1))
 
     def start(self, f: Tensor) -> KineticState:
