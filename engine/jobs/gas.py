@@ -714,7 +714,7 @@ class GasJob:
             writers.append((residual.trigger(interval), residual))
 
         def finish(folder: RunFolder, state: Any, seen: Mapping[str, Tensor]) -> Outcome:
-            adequate = _velocity_checks(self.main, state)
+            adequate = _velocity_checks(self.main, state, store=folder.store)
             out = self._finish(folder, report, on_host(seen), on_host(begun), adequate)
             return out if self.steady is None else residual.told(out)
 
@@ -923,12 +923,27 @@ def _closure(run: Run) -> Any:
     return equations.closure if getattr(equations, "learned", False) else None
 
 
-def _velocity_checks(run: Run, state: Any, name: str = "") -> list[Check]:
-    """Whether the nodes of a kinetic model were adequate for what it did."""
+def _velocity_checks(
+    run: Run, state: Any, name: str = "", store: Any = None
+) -> list[Check]:
+    """Whether the nodes of a kinetic model were adequate for what it did.
+
+    Args:
+        run: of the model.
+        state: at its end.
+        name: of a model that is compared.
+        store: with the frames of the run, if they were written.
+    """
     world = _solver(run.world)
     if not isinstance(world, KineticWorld):
         return []
-    return list(adequacy.checks(world, state, run.problem.end, name))
+    largest = [0.0] * world.batch
+    for kind in ("stress", "heat_flux") if store is not None else ():
+        frames = store[f"fields/{kind}"]
+        for k in range(frames.shape[0]):
+            size = torch.from_numpy(frames[k]).double().flatten(1).square().mean(1).sqrt()
+            largest = [worst_of(pair) for pair in zip(largest, size.tolist(), strict=True)]
+    return list(adequacy.checks(world, state, run.problem.end, name, largest))
 
 
 def _table_check(name: str, excess: float) -> Check:
