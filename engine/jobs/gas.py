@@ -937,13 +937,18 @@ def _velocity_checks(
     world = _solver(run.world)
     if not isinstance(world, KineticWorld):
         return []
-    largest = [0.0] * world.batch
-    for kind in ("stress", "heat_flux") if store is not None else ():
-        frames = store[f"fields/{kind}"]
-        for k in range(frames.shape[0]):
-            size = torch.from_numpy(frames[k]).double().flatten(1).square().mean(1).sqrt()
-            largest = [worst_of(pair) for pair in zip(largest, size.tolist(), strict=True)]
+    largest = () if store is None else _largest(store)
     return list(adequacy.checks(world, state, run.problem.end, name, largest))
+
+
+def _largest(store: Any) -> list[float]:
+    """Return the largest root mean square of stress or heat flux of each problem."""
+    sizes = [
+        torch.from_numpy(frames[k]).double().flatten(1).square().mean(1).sqrt()
+        for frames in (store["fields/stress"], store["fields/heat_flux"])
+        for k in range(frames.shape[0])
+    ]
+    return torch.stack(sizes).amax(0).tolist()
 
 
 def _table_check(name: str, excess: float) -> Check:
