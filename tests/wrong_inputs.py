@@ -238,6 +238,9 @@ _DEEPMD: tuple[tuple[str, dict[str, Any], str], ...] = (
      "holds no atoms"),
     ("a type map of no elements", {"type_map_raw": "TYPE_0 TYPE_1"}, "unknown element"),
     ("half a virial", {"virial": np.ones((2, 6))}, "expected 9"),
+    ("one element twice", {"type_map_raw": "O O"}, "names an element twice"),
+    ("half a type", {"real_atom_types": [[0, 1, 1.5]] * 2}, "not whole"),
+    ("a virial of one side", {"virial": np.tile(np.arange(9.0), (2, 1))}, "not symmetric"),
     ("arrays nobody reads", {"dipole": np.ones((2, 3))}, "dipole"),
 )  # fmt: skip
 
@@ -518,6 +521,8 @@ _TRAINING: tuple[tuple[str, Callable[[], list[Atoms]], dict[str, Any], str], ...
      "allowed: a"),
     ("energies of zero", lambda: _relabelled(_crystals(), energy=0.0), {},
      "every energy is exactly 0"),
+    ("one energy for all", lambda: _relabelled(_crystals(), energy=-32.0), {},
+     "every energy is exactly -32"),
     ("forces of zero", lambda: _relabelled(_crystals(), forces=np.zeros((8, 3))), {},
      "every force is exactly 0"),
     ("virials of zero", lambda: _relabelled(_crystals(), stress=np.zeros(6)),

@@ -15,7 +15,7 @@ from ..errors import EngineError, InputError
 from ..inputs import check_file_size, opened
 from .collections import read_fitsnap, read_json, read_mlearn, virial
 from .deepmd import read_deepmd
-from .frames import LabelledFrame, check_frame
+from .frames import LabelledFrame, check_frame, symmetric
 from .keys import VOIGT, LabelKeys, tensor
 from .stress import settle
 from .vasp import converged_steps
@@ -538,7 +538,7 @@ def _virial(
         VOIGT,
     )
     size = np.abs(full).max()
-    if np.abs(full - full.T).max() > 1e-3 * size + 1e-6:
+    if not symmetric(full):
         raise InputError(f"{frame.origin}: {name} is not symmetric")
     for other in ("virial", "virials"):
         if plain and keys.stress_key is None and np.size(entries.get(other, ())) == 9:
