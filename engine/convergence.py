@@ -215,6 +215,8 @@ def run(
         )
     alone = isinstance(given, int)
     sizes = levels([given] if alone else given, grids)
+    if getattr(checked, "resolution", "") == "auto":  # the grids say it themselves
+        settings = [*settings, "resolution='trusted'"]
     chosen = [
         [*settings, f"grid.cells={size[0] if alone else list(size)}"] for size in sizes
     ]

@@ -251,12 +251,14 @@ def _key(location: Sequence[int | str], data: Any, schema: Mapping[str, Any]) ->
             part in kind.get("discriminator", {}).get("mapping", {}) for kind in kinds
         )
         kinds = [found for kind in kinds for found in _descend(kind, part, definitions)]
+        if tag:  # a key of the file may have the same name
+            continue
         if (isinstance(node, dict) and part in node) or (
             isinstance(node, list) and isinstance(part, int) and part < len(node)
         ):
             node = node[part]  # type: ignore[index]
             parts.append(str(part))
-        elif isinstance(node, dict) and not tag:
+        elif isinstance(node, dict):
             parts.append(str(part))
             break
     return ".".join(parts)
