@@ -199,7 +199,8 @@ def _check_poscar(path: Path) -> tuple[str, ...]:
             f"{path}: line {mode + 2 + count}: more positions than the {count} atoms that "
             "are announced"
         )
-    moving = any(_number(word) for line in rest[: count + 1] for word in line.split())
+    words = (word for line in rest[: count + 1] for word in line.split())
+    moving = any(_number(word) > 0 or _number(word) < 0 for word in words)
     return ("velocities after the positions are not used",) if moving else ()
 
 
