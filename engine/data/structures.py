@@ -183,14 +183,8 @@ def _check_poscar(path: Path) -> tuple[str, ...]:
     lines = list(text_lines(path))
     head = 5 if len(lines) > 5 and _counts(lines[5]) else 6
     count = sum(_counts(lines[head])) if len(lines) > head else 0
-    mode = next(
-        (
-            k
-            for k in (head + 1, head + 2)
-            if lines[k : k + 1] and lines[k].strip()[:1] not in "sS"
-        ),
-        len(lines),
-    )
+    selective = "".join(lines[head + 1 : head + 2]).strip().lower().startswith("s")
+    mode = head + 2 if selective else head + 1
     rest = lines[mode + 1 + count :]
     if not count or not rest:
         return ()
