@@ -165,7 +165,7 @@ class DeterminantNet(nn.Module):
         )
         spread = 0.3 * torch.rand(2, count, channels, generator=generator)
         self.decay = nn.Parameter((0.25 if self.gaussian else 0.7) + spread)
-        self.pool = zeros(width)
+        self.pool = zeros(width, 1)
         self.fixed = orbitals
         if orbitals is not None:
             self.fixed_share = nn.Parameter(torch.ones(2, channels))
@@ -182,7 +182,7 @@ class DeterminantNet(nn.Module):
         matrix, nuclear, apart, h = self._orbitals(r)
         sign, logarithm = jet.log_determinants(matrix)
         pair = self.pair(apart) if self.pair is not None and apart is not None else None
-        pooled = jet.linear(lambda t: t.sum(-2) @ self.pool, h)
+        pooled = jet.linear(lambda t: (t.sum(-2) @ self.pool)[..., 0], h)
         return sign, jet.add(logarithm, jastrow(nuclear, pair, pooled))
 
     def _orbitals(self, r: Field) -> tuple[Field, Field, Field | None, Field]:
@@ -231,7 +231,7 @@ class DeterminantNet(nn.Module):
         spin = self.backbone.spin
         total: Field | None = None
         for centre in range(self.decay.shape[1]):
-            rate = spin @ self.decay[:, centre].abs()
+            rate = (spin @ self.decay[:, centre]).abs()
             share = spin @ self.share[:, centre]
             own = jet.linear(lambda t, c=centre: t[..., c : c + 1], reach)
             decay = jet.exp(jet.linear(lambda t, s=rate: -t * s, own))

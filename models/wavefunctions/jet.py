@@ -83,14 +83,6 @@ def others(count: int, device: torch.device = CPU) -> Tensor:
     return (me[:, None] + torch.arange(1, count, device=device)) % count
 
 
-@cache
-def _cyclic(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Rows ``i`` and the cyclic slot of particle ``k``, both ``[k, i]``."""
-    every = torch.arange(count, device=device)
-    k, i = torch.meshgrid(every, every, indexing="ij")
-    return i, (k - i - 1) % count
-
-
 def pairs(positions: Field) -> Field:
     """Differences ``r_i - r_j`` of all ordered pairs, ``[batch, n, n - 1, dim]``.
 
@@ -292,23 +284,35 @@ def message(weight: Field, source: Field) -> Field:
         Global jet ``[batch, n, channels]``.
     """
     if not isinstance(weight, Jet):
-        return _gather(weight, source)
+        return _gather(weight, _ring(source))
     dim, count = weight.slots.shape[0] - 2, source.slots.shape[2]
-    slots = _gather(weight.value, source.slots)
-    device = slots.device
-    partner, me = others(count, device), torch.arange(count, device=device)
-    taken = source.value[:, partner]
-    own = weight.jacobian * taken
-    ordered = torch.cat([-own, own.sum(-2, keepdim=True)], -2)
-    row, slot = _cyclic(count, device)
+    ring = _ring(source.slots)
+    slots = _gather(weight.value, ring)
+    own = weight.jacobian * _partners(ring[0])
     blocks = slots[1:-1].unflatten(0, (count, dim))
-    blocks += ordered[:, :, row, slot].permute(2, 0, 1, 3, 4)
-    given = source.jacobian.unflatten(0, (count, dim)).permute(0, 3, 1, 2, 4)
-    by_me, by_them = given[me[:, None], partner], given[partner, partner]
-    apart = (by_me - by_them).permute(2, 3, 0, 1, 4)
-    cross = (weight.jacobian * apart).sum(0)
-    slots[-1] += 2 * (weight.laplacian * taken + cross).sum(-2)
+    for p in range(count - 1):  # partner k = i + 1 + p, or that less n
+        taken = own[:, :, :, p].movedim(2, -1)
+        before = count - 1 - p
+        blocks.diagonal(p + 1, 3, 0).sub_(taken[..., :before])
+        blocks.diagonal(-before, 3, 0).sub_(taken[..., before:])
+    blocks.diagonal(0, 3, 0).add_(own.sum(-2).movedim(2, -1))
+    # 2 sum_j J_ij . (d_i - d_j) s_j, d_i the derivatives by the position of electron i
+    given = ring[1:-1].unflatten(0, (count, dim))
+    by_them = source.jacobian.unflatten(0, (count, dim)).diagonal(dim1=0, dim2=3)
+    by_them = _ring(by_them.movedim(-1, 2).contiguous())
+    cross = torch.zeros_like(slots[-1])
+    for p in range(count - 1):
+        by_me = given[:, :, :, p : p + count].diagonal(dim1=0, dim2=3).movedim(-1, 2)
+        apart = by_me - by_them[:, :, p : p + count]
+        cross += (weight.jacobian[:, :, :, p] * apart).sum(0)
+        cross.addcmul_(weight.laplacian[:, :, p], ring[0, :, p : p + count])
+    slots[-1].add_(cross, alpha=2)
     return Jet(slots)
+
+
+def _partners(ring: Tensor) -> Tensor:
+    """View the partners of each particle, ``[..., n, n - 1, channels]``, in a ring."""
+    return ring.unfold(-2, ring.shape[-2] // 2, 1).transpose(-1, -2)
 
 
 def _ring(x: Tensor) -> Tensor:
@@ -316,9 +320,9 @@ def _ring(x: Tensor) -> Tensor:
     return torch.cat([x[..., 1:, :], x[..., :-1, :]], -2)
 
 
-def _gather(weight: Tensor, source: Tensor) -> Tensor:
-    """Sum ``weight[i, p] * source[i + 1 + p]`` over ``p`` without copies of the source."""
-    count, ring = source.shape[-2], _ring(source)
+def _gather(weight: Tensor, ring: Tensor) -> Tensor:
+    """Sum ``weight[i, p] * source[i + 1 + p]`` over ``p``, of the ring of the source."""
+    count = weight.shape[-3]
     total = weight[..., 0, :] * ring[..., :count, :]
     for p in range(1, count - 1):
         total = torch.addcmul(total, weight[..., p, :], ring[..., p : p + count, :])
