@@ -145,7 +145,7 @@ class PairCusp(nn.Module):
     1/4 for equal spins (Pack and Byers Brown, J. Chem. Phys. 45, 556 (1966)).
 
     Args:
-        same: ``[n, n - 1]`` 1 where the two spins are equal.
+        same: ``[n - 1, n]`` 1 where the two spins are equal.
         slopes: ``(opposite, equal)``.
     """
 
@@ -160,7 +160,7 @@ class PairCusp(nn.Module):
         self.range = nn.Parameter(torch.full((2, 1), math.log(math.expm1(0.25))))
 
     def forward(self, distance: Field) -> Field:
-        """Return the local field ``[batch, n, n - 1]`` to be summed over pairs."""
+        """Return the local field ``[batch, n - 1, n]`` to be summed over pairs."""
         a = softplus(self.kinds @ self.range)[..., 0]
         inverse = jet.inverse1p(jet.linear(lambda t: t / a, distance))
         return jet.linear(lambda t: -self.slope * a * t, inverse)
@@ -208,7 +208,7 @@ class Backbone(nn.Module):
         spin = torch.tensor([0] * up + [1] * down)
         dtype = torch.get_default_dtype()
         self.register_buffer("spin", torch.eye(2, dtype=dtype)[spin])
-        same = (spin[:, None] == spin[jet.others(self.count)]).to(dtype)
+        same = (spin == spin[jet.others(self.count)]).to(dtype)
         self.register_buffer("same", same)
         self.register_buffer("kinds", torch.stack([1 - same, same], -1))
         entry = len(centres.positions) * (dim + 1)

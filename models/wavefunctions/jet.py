@@ -78,21 +78,21 @@ CPU = torch.device("cpu")
 
 @cache
 def others(count: int, device: torch.device = CPU) -> Tensor:
-    """Return ``[n, n - 1]``: the partners of each particle in cyclic order."""
+    """Return ``[n - 1, n]``: the partners of each particle in cyclic order."""
     me = torch.arange(count, device=device)
-    return (me[:, None] + torch.arange(1, count, device=device)) % count
+    return (me + torch.arange(1, count, device=device)[:, None]) % count
 
 
 def pairs(positions: Field) -> Field:
-    """Differences ``r_i - r_j`` of all ordered pairs, ``[batch, n, n - 1, dim]``.
+    """Differences ``r_i - r_j`` of all ordered pairs, ``[batch, n - 1, n, dim]``.
 
-    The jet is local to the pair: its derivatives are those by the difference.
+    The jet is local to the pair: its derivatives are those by the difference. Partners
+    stand before particles, so that a loop over them runs over all particles at once.
     """
     value = positions.value if isinstance(positions, Jet) else positions
     count, ring = value.shape[-2], _ring(value)
-    # One partner after the other: inner loops over all coordinates, not over three.
     apart = [value - ring[..., p : p + count, :] for p in range(count - 1)]
-    difference = torch.stack(apart, -2)
+    difference = torch.stack(apart, -3)
     return coordinates(difference) if isinstance(positions, Jet) else difference
 
 
@@ -260,12 +260,12 @@ def sum_electrons(x: Field) -> Field:
 def sum_pairs(x: Field) -> Field:
     """Sum an *even* function of the difference over unordered pairs.
 
-    ``x`` holds all ordered pairs ``[batch, n, n - 1]`` (local jet of the pair); the result
+    ``x`` holds all ordered pairs ``[batch, n - 1, n]`` (local jet of the pair); the result
     is a global jet ``[batch]``.
     """
     if not isinstance(x, Jet):
         return 0.5 * x.sum((-1, -2))
-    gradient = x.jacobian.sum(-1).permute(2, 0, 1).flatten(0, 1)
+    gradient = x.jacobian.sum(-2).permute(2, 0, 1).flatten(0, 1)
     return Jet(
         torch.cat(
             [0.5 * x.value.sum((-1, -2))[None], gradient, x.laplacian.sum((-1, -2))[None]]
@@ -277,7 +277,7 @@ def message(weight: Field, source: Field) -> Field:
     """Return ``m_i = sum over j != i of weight_ij * source_j`` channel by channel.
 
     Args:
-        weight: local jet of pairs ``[batch, n, n - 1, channels]``.
+        weight: local jet of pairs ``[batch, n - 1, n, channels]``.
         source: global jet of electrons ``[batch, n, channels]``.
 
     Returns:
@@ -288,31 +288,27 @@ def message(weight: Field, source: Field) -> Field:
     dim, count = weight.slots.shape[0] - 2, source.slots.shape[2]
     ring = _ring(source.slots)
     slots = _gather(weight.value, ring)
-    own = weight.jacobian * _partners(ring[0])
     blocks = slots[1:-1].unflatten(0, (count, dim))
-    for p in range(count - 1):  # partner k = i + 1 + p, or that less n
-        taken = own[:, :, :, p].movedim(2, -1)
-        before = count - 1 - p
-        blocks.diagonal(p + 1, 3, 0).sub_(taken[..., :before])
-        blocks.diagonal(-before, 3, 0).sub_(taken[..., before:])
-    blocks.diagonal(0, 3, 0).add_(own.sum(-2).movedim(2, -1))
-    # 2 sum_j J_ij . (d_i - d_j) s_j, d_i the derivatives by the position of electron i
     given = ring[1:-1].unflatten(0, (count, dim))
     by_them = source.jacobian.unflatten(0, (count, dim)).diagonal(dim1=0, dim2=3)
     by_them = _ring(by_them.movedim(-1, 2).contiguous())
-    cross = torch.zeros_like(slots[-1])
+    laplacian, me = torch.zeros_like(slots[-1]), 0
     for p in range(count - 1):
+        slope, value = weight.jacobian[:, :, p], ring[0, :, p : p + count]
+        taken = slope * value
+        me = me + taken
+        # by the position of the partner k = i + 1 + p, or that less n
+        taken, before = taken.movedim(2, -1), count - 1 - p
+        blocks.diagonal(p + 1, 3, 0).sub_(taken[..., :before])
+        blocks.diagonal(-before, 3, 0).sub_(taken[..., before:])
+        # 2 J_ij . (d_i - d_j) s_j, d_i the derivatives by the position of particle i
         by_me = given[:, :, :, p : p + count].diagonal(dim1=0, dim2=3).movedim(-1, 2)
         apart = by_me - by_them[:, :, p : p + count]
-        cross += (weight.jacobian[:, :, :, p] * apart).sum(0)
-        cross.addcmul_(weight.laplacian[:, :, p], ring[0, :, p : p + count])
-    slots[-1].add_(cross, alpha=2)
+        laplacian += apart.mul_(slope).sum(0)
+        laplacian.addcmul_(weight.laplacian[:, p], value)
+    blocks.diagonal(0, 3, 0).add_(me.movedim(2, -1))
+    slots[-1].add_(laplacian, alpha=2)
     return Jet(slots)
-
-
-def _partners(ring: Tensor) -> Tensor:
-    """View the partners of each particle, ``[..., n, n - 1, channels]``, in a ring."""
-    return ring.unfold(-2, ring.shape[-2] // 2, 1).transpose(-1, -2)
 
 
 def _ring(x: Tensor) -> Tensor:
@@ -321,11 +317,11 @@ def _ring(x: Tensor) -> Tensor:
 
 
 def _gather(weight: Tensor, ring: Tensor) -> Tensor:
-    """Sum ``weight[i, p] * source[i + 1 + p]`` over ``p``, of the ring of the source."""
-    count = weight.shape[-3]
-    total = weight[..., 0, :] * ring[..., :count, :]
+    """Sum ``weight[p, i] * source[i + 1 + p]`` over ``p``, of the ring of the source."""
+    count = weight.shape[-2]
+    total = weight[..., 0, :, :] * ring[..., :count, :]
     for p in range(1, count - 1):
-        total = torch.addcmul(total, weight[..., p, :], ring[..., p : p + count, :])
+        total = torch.addcmul(total, weight[..., p, :, :], ring[..., p : p + count, :])
     return total
 
 
