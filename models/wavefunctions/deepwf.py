@@ -113,7 +113,7 @@ class DeepWf(nn.Module):
         """Return sign and ``log|psi|``, both ``[batch]``, of positions or their jet."""
         h, distance, smooth, apart = self.backbone(r)
         pair = self.pair(apart) if self.pair is not None and apart is not None else None
-        pooled = jet.linear(lambda t: (t.sum(-2) @ self.pool)[..., 0], h)
+        pooled = jet.linear(lambda t: (t @ self.pool)[..., 0].sum(-1), h)
         one = jet.add(self.nuclear(distance), self._envelope(distance, smooth))
         log = jastrow(one, pair, pooled)
         value = log.value if isinstance(log, jet.Jet) else log

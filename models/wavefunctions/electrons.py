@@ -228,7 +228,7 @@ class Backbone(nn.Module):
         """Return global features ``[b, n, width]``, ``d``, ``u`` and pair distances."""
         features, distance, smooth = self.centres(r)
         bias = self.spin @ self.entry_bias
-        h = jet.tanh(jet.affine(features, self.entry_weight, bias))
+        h = jet.tanh_(jet.affine(features, self.entry_weight, bias))
         if self.count == 1:
             return jet.spread(h), distance, smooth, None
         difference = jet.pairs(r)
@@ -245,7 +245,8 @@ class Backbone(nn.Module):
         inverse = jet.inverse1p(apart)
         smooth = jet.log1p(jet.multiply(jet.square(apart), inverse))
         features = jet.concat(jet.multiply(difference, inverse), smooth)
-        return jet.tanh(jet.affine(features, self.pair_weight, self.kinds @ self.pair_bias))
+        bias = self.kinds @ self.pair_bias
+        return jet.tanh_(jet.affine(features, self.pair_weight, bias))
 
 
 class MessageLayer(nn.Module):
@@ -273,8 +274,8 @@ class MessageLayer(nn.Module):
             source = jet.spread(source)
         m = jet.message(jet.linear(lambda t: t @ self.pair, g), source)
         taken = jet.linear(lambda t: t @ self.take, m)
-        add = jet.add_local if local else jet.add
-        return add(jet.tanh(add(taken, own)), h)
+        add = jet.add_local if local else jet.add_
+        return add(jet.tanh_(add(taken, own)), h)
 
 
 def jastrow(nuclear: Field, pair: Field | None, pooled: Field | None) -> Field:

@@ -127,6 +127,14 @@ def add(*terms: Field) -> Field:
     return Jet(sum((term.slots for term in terms[1:]), start=first.slots))
 
 
+def add_(x: Field, other: Field) -> Field:
+    """Sum of two fields of one kind and shape; the first, if a jet, is overwritten."""
+    if not isinstance(x, Jet):
+        return x + other
+    x.slots.add_(other.slots)
+    return x
+
+
 def concat(*terms: Field) -> Field:
     """Join along the last axis."""
     if not isinstance(terms[0], Jet):
@@ -138,17 +146,35 @@ def compose(x: Jet, value: Tensor, first: Tensor, second: Tensor) -> Jet:
     """Chain rule of an elementwise function with its first two derivatives."""
     slots = x.slots * first
     slots[0] = value
-    slots[-1] += second * x.jacobian.square().sum(0)
+    slots[-1].addcmul_(second, _squares(x.jacobian))
     return Jet(slots)
+
+
+def _squares(jacobian: Tensor) -> Tensor:
+    """Sum of squares over the first axis, slot by slot: no array of all squares."""
+    first, *rest = jacobian.unbind()
+    total = first.square()
+    for slope in rest:
+        total.addcmul_(slope, slope)
+    return total
 
 
 def tanh(x: Field) -> Field:
     """Hyperbolic tangent."""
+    return tanh_(Jet(x.slots.clone()) if isinstance(x, Jet) else x)
+
+
+def tanh_(x: Field) -> Field:
+    """Hyperbolic tangent; a jet is overwritten."""
     if not isinstance(x, Jet):
         return torch.tanh(x)
     y = torch.tanh(x.value)
     first = 1 - y * y
-    return compose(x, y, first, -2 * y * first)
+    bend = _squares(x.jacobian).mul_(y)
+    x.slots[-1].sub_(bend, alpha=2)
+    x.slots[1:].mul_(first)
+    x.slots[0] = y
+    return x
 
 
 def exp(x: Field) -> Field:
@@ -157,6 +183,18 @@ def exp(x: Field) -> Field:
         return torch.exp(x)
     y = torch.exp(x.value)
     return compose(x, y, y, y)
+
+
+def decay(x: Field, rate: Tensor) -> Field:
+    """``exp(-rate x)`` of a field ``[..., 1]`` for every rate ``[..., channels]``."""
+    if not isinstance(x, Jet):
+        return torch.exp(-x * rate)
+    y = torch.exp(-x.value * rate)
+    first = -rate * y
+    slots = x.slots * first
+    slots[0] = y
+    slots[-1].addcmul_(-rate * first, _squares(x.jacobian))
+    return Jet(slots)
 
 
 def log1p(x: Field) -> Field:
@@ -325,20 +363,23 @@ def _gather(weight: Tensor, ring: Tensor) -> Tensor:
     return total
 
 
-def scale(x: Field, factor: Field) -> Field:
-    """Multiply a global jet by a local one, both ``[batch, n, channels]``."""
+def scale_(x: Field, factor: Field) -> Field:
+    """Multiply a global jet by a local one, both ``[batch, n, channels]``.
+
+    The global one is overwritten.
+    """
     if not isinstance(x, Jet):
         return x * factor
     count = x.slots.shape[2]
     dim = factor.slots.shape[0] - 2
-    slots = x.slots * factor.value
-    own = x.jacobian.unflatten(0, (count, dim))
-    blocks = slots[1:-1].unflatten(0, (count, dim))
-    slots[-1] += x.value * factor.laplacian
-    for i in range(count):
-        blocks[i, :, :, i] += x.value[:, i] * factor.jacobian[:, :, i]
-        slots[-1, :, i] += 2 * (own[i, :, :, i] * factor.jacobian[:, :, i]).sum(0)
-    return Jet(slots)
+    own = x.jacobian.unflatten(0, (count, dim)).diagonal(dim1=0, dim2=3).movedim(-1, 2)
+    more = x.value * factor.jacobian
+    bend = x.value * factor.laplacian
+    bend.add_((own * factor.jacobian).sum(0), alpha=2)
+    x.slots.mul_(factor.value)
+    own += more
+    x.slots[-1] += bend
+    return x
 
 
 def log_determinants(matrix: Field) -> tuple[Tensor, Field]:
