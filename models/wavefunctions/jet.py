@@ -330,23 +330,24 @@ def message(weight: Field, source: Field) -> Field:
     given = ring[1:-1].unflatten(0, (count, dim))
     by_them = source.jacobian.unflatten(0, (count, dim)).diagonal(dim1=0, dim2=3)
     by_them = _ring(by_them.movedim(-1, 2).contiguous())
-    laplacian, me = torch.zeros_like(slots[-1]), 0
-    for p in range(count - 1):
-        slope, value = weight.jacobian[:, :, p], ring[0, :, p : p + count]
-        taken = slope * value
-        me = me + taken
-        # by the position of the partner k = i + 1 + p, or that less n
-        taken, before = taken.movedim(2, -1), count - 1 - p
-        blocks.diagonal(p + 1, 3, 0).sub_(taken[..., :before])
-        blocks.diagonal(-before, 3, 0).sub_(taken[..., before:])
-        # 2 J_ij . (d_i - d_j) s_j, d_i the derivatives by the position of particle i
-        by_me = given[:, :, :, p : p + count].diagonal(dim1=0, dim2=3).movedim(-1, 2)
-        apart = by_me - by_them[:, :, p : p + count]
-        laplacian += apart.mul_(slope).sum(0)
-        laplacian.addcmul_(weight.laplacian[:, p], value)
-    blocks.diagonal(0, 3, 0).add_(me.movedim(2, -1))
-    slots[-1].add_(laplacian, alpha=2)
+    taken = _partners(ring[0], count)
+    own = weight.jacobian * taken
+    for p in range(count - 1):  # by the position of partner i + 1 + p, or that less n
+        part, before = own[:, :, p].movedim(2, -1), count - 1 - p
+        blocks.diagonal(p + 1, 3, 0).sub_(part[..., :before])
+        blocks.diagonal(-before, 3, 0).sub_(part[..., before:])
+    blocks.diagonal(0, 3, 0).add_(own.sum(2).movedim(2, -1))
+    # 2 J_ij . (d_i - d_j) s_j, d_i the derivatives by the position of particle i
+    by_me = _partners(given, count).diagonal(dim1=0, dim2=4).movedim(-1, 3)
+    bend = (by_me - _partners(by_them, count)).mul_(weight.jacobian).sum(0)
+    bend.addcmul_(weight.laplacian, taken)
+    slots[-1].add_(bend.sum(1), alpha=2)
     return Jet(slots)
+
+
+def _partners(ring: Tensor, count: int) -> Tensor:
+    """View the partners of all particles in a ring, ``[..., n - 1, n, channels]``."""
+    return ring.unfold(-2, count, 1).transpose(-1, -2)
 
 
 def _ring(x: Tensor) -> Tensor:
@@ -359,7 +360,7 @@ def _gather(weight: Tensor, ring: Tensor) -> Tensor:
     count = weight.shape[-2]
     total = weight[..., 0, :, :] * ring[..., :count, :]
     for p in range(1, count - 1):
-        total = torch.addcmul(total, weight[..., p, :, :], ring[..., p : p + count, :])
+        total.addcmul_(weight[..., p, :, :], ring[..., p : p + count, :])
     return total
 
 
