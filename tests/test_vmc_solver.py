@@ -16,7 +16,7 @@ from scalebridge.engine.ritz import solver
 from scalebridge.engine.run import Reporter, pack
 from scalebridge.engine.rundir import RunFolder
 from scalebridge.engine.scenario import parse
-from scalebridge.engine.vmc import forces, lattice, references, results
+from scalebridge.engine.vmc import forces, lattice, optimiser, references, results
 from scalebridge.engine.vmc.electrons import Electrons, replace_bad
 from scalebridge.engine.vmc.evaluate import Density, Evaluation, evaluate
 from scalebridge.engine.vmc.hamiltonian import (
@@ -326,12 +326,42 @@ def test_spring_is_the_same_on_both_sides() -> None:
     by_walkers = spring._by_walkers(wide, error, old, 0)
     by_parameters = spring._by_parameters(wide, error, old, 0)
     torch.testing.assert_close(by_walkers, by_parameters, rtol=1e-7, atol=1e-9)
-    torch.testing.assert_close(gram(wide), wide @ wide.T)
+    torch.testing.assert_close(gram(wide, torch.float64), wide @ wide.T)
     # Planted defect: forgetting the old direction gives another answer.
     assert (spring._by_walkers(wide, error, 0 * old, 0) - by_parameters).abs().max() > 1e-3
     outlier = torch.cat([energy, torch.tensor([1e6]).double()])
     assert float(clipped(outlier, 5.0).max()) < 1e6
     assert torch.equal(clipped(outlier, 0.0), outlier)
+
+
+def test_short_products_are_refined(monkeypatch) -> None:
+    rng = torch.Generator().manual_seed(6)
+    sizes = torch.logspace(-3, 1, 600)  # stiff directions, as those of a wavefunction
+    scores = torch.randn(64, 600, generator=rng) * sizes
+    error = torch.randn(64, generator=rng).double()
+    error = error - error.mean()
+    old = torch.zeros(600)
+    spring = Spring()
+    wanted = spring._by_walkers(scores.double(), error, old.double(), 0)
+
+    def off(scale: float) -> float:
+        def rough(scores: Tensor, dtype: torch.dtype, blocks: int = 4) -> Tensor:
+            """Scores of eight digits on any processor, and worse ones."""
+            if dtype is torch.float64:
+                return gram(scores, dtype, blocks)
+            short = scores.bfloat16().float() * (1 + scale * noise)
+            return gram(short, dtype, blocks)
+
+        noise = torch.randn(scores.shape, generator=torch.Generator().manual_seed(7))
+        monkeypatch.setattr(optimiser, "gram", rough)
+        found = spring._by_walkers(scores, error, old, 0)
+        return float((found - wanted).norm() / wanted.norm())
+
+    assert off(0.0) < 0.02
+    assert off(3.0) < 0.02  # not refined in eight rounds: made again with all digits
+    monkeypatch.setattr(optimiser, "REFINED", math.inf)
+    monkeypatch.setattr(optimiser, "ROUNDS", 1)
+    assert off(0.3) > 0.1  # planted: what is not refined is noticed
 
 
 def test_scores_and_chunks_agree_with_autograd() -> None:

@@ -360,7 +360,7 @@ def _gather(weight: Tensor, ring: Tensor) -> Tensor:
     count = weight.shape[-2]
     total = weight[..., 0, :, :] * ring[..., :count, :]
     for p in range(1, count - 1):
-        total.addcmul_(weight[..., p, :, :], ring[..., p : p + count, :])
+        total = torch.addcmul(total, weight[..., p, :, :], ring[..., p : p + count, :])
     return total
 
 
