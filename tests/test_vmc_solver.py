@@ -288,10 +288,42 @@ def test_metropolis_samples_the_density_and_adapts() -> None:
         if sweep >= 50:
             squares.append(walkers.square().sum((1, 2)))
     samples = torch.stack(squares)
-    assert abs(float(swept.acceptance) - 0.5) < 0.05
+    assert abs(float(swept.acceptance) - 0.4) < 0.05
     assert abs(float(samples.mean()) - 1.5) < 4 * walker_error(samples)
     energy = problem.local_energy(walkers)
     torch.testing.assert_close(energy, torch.full_like(energy, 1.5))
+
+
+class Unequal(nn.Module):
+    """``psi = exp(-r_1^2 / 4 - r_2^2)``: exchanges are often refused."""
+
+    rates: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()).double())
+        self.register_buffer("rates", torch.tensor([0.25, 1.0]).double())
+
+    def forward(self, r: Tensor) -> tuple[Tensor, Tensor]:
+        log = -self.scale * (r.square().sum(-1) * self.rates).sum(-1)
+        return torch.ones_like(log), log
+
+
+def test_exchanges_by_lot_keep_the_distribution() -> None:
+    problem = Electrons(molecule(["He"], [[0, 0, 0]]), Flat(Unequal()), moves=3)
+    rng = torch.Generator().manual_seed(5)
+    walkers, width = problem.start(512, rng).double(), torch.tensor(0.5).double()
+    squares = []
+    for sweep in range(120):
+        swept = problem.sweep(walkers, width, rng)
+        walkers, width = swept.walkers, swept.width
+        if sweep >= 40:
+            squares.append(walkers.square().sum(2))
+    samples = torch.stack(squares)
+    assert abs(float(swept.acceptance) - 0.4) < 0.05
+    for electron, wanted in enumerate((3.0, 0.75)):
+        found = samples[:, :, electron]
+        assert abs(float(found.mean()) - wanted) < 4 * walker_error(found)
 
 
 def test_bad_walkers_are_replaced_and_counted() -> None:
