@@ -12,7 +12,6 @@ from .hamiltonian import Continuous
 from .parameters import Flat
 from .scores import layout, write_scores
 
-
 MOVES = 5
 """Moves of a sweep: of lithium hydride, whose energies are correlated over some four moves,
 a sweep of five costs half of one of ten, and 1.7 of them are as good as one sample."""
