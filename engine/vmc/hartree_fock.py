@@ -23,9 +23,9 @@ BASIS = "cc-pvtz"
 ORIENTING = 1e-5
 """Strength (hartree / bohr^2) of the field that orients degenerate shells: the same system
 has the same orbitals in every run and on every machine."""
-SPREAD = 1.5
+SPREAD = 1.4
 """Ratio of the exponents of Slater functions; the largest is that often the charge."""
-SMALLEST = 0.4
+SMALLEST = 0.25
 """The smallest exponent is larger (1 / bohr)."""
 RIDGE = 1e-9
 """Weight of the coefficients' squares in the fit: it keeps alternating sums small."""
