@@ -13,6 +13,7 @@ import io
 import os
 import pathlib
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from types import ModuleType
@@ -168,13 +169,47 @@ def _initialise(kind: str) -> None:
             arch=_language.cuda if kind == "cuda" else _language.cpu,
             default_fp=_language.f64,
             cpu_max_num_threads=threads(),
-            offline_cache=True,
             log_level=_language.ERROR,
             random_seed=0,
+            **_kernel_cache(),
         )
         # the rest of its start must run on this thread; left to the first launch, that
         # may be on another
         _language.lang.impl.get_runtime().materialize()
+
+
+_LOCK, _LOCK_SECONDS = "ticache.lock", 60.0
+"""The file by which Taichi locks its folder of compiled kernels, and how old it may be."""
+
+
+def _kernel_cache() -> dict[str, Any]:
+    """Return the settings by which compiled kernels are kept for later processes.
+
+    The folder is this engine's own (``TI_OFFLINE_CACHE_FILE_PATH`` names another). Taichi
+    never gives up the lock of a process that was killed, and then compiles every kernel
+    again in every later process, so :func:`_unlock` does.
+    """
+    folder = os.environ.get("TI_OFFLINE_CACHE_FILE_PATH")
+    settings: dict[str, Any] = {"offline_cache": True}
+    if folder is None:
+        root = os.environ.get("XDG_CACHE_HOME") or pathlib.Path("~/.cache").expanduser()
+        version = ".".join(map(str, _language.__version__))
+        folder = os.path.join(root, "scalebridge", f"{_KERNELS}-{version}")
+        settings["offline_cache_file_path"] = folder
+        settings["offline_cache_max_size_of_files"] = 1 << 29
+    _unlock(pathlib.Path(folder))
+    return settings
+
+
+def _unlock(folder: pathlib.Path, patience: float = 2.0) -> None:
+    """Wait until nobody writes to the folder; take away a lock that was left behind."""
+    end = time.monotonic() + patience
+    with contextlib.suppress(OSError):
+        while time.monotonic() < end:
+            # raises when the lock is gone
+            if time.time() - (folder / _LOCK).stat().st_mtime > _LOCK_SECONDS:
+                (folder / _LOCK).unlink()
+            time.sleep(0.02)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,8 @@ from scalebridge.engine.interop.host import Host
 from scalebridge.engine.jobs import assemble
 from scalebridge.engine.jobs.gas import signal_gap
 from scalebridge.engine.scenario import parse
+from scalebridge.viz import gas
+from scalebridge.viz.record import Record
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT / "scenarios" / "models"
@@ -179,3 +181,29 @@ def test_a_gap_is_measured_by_what_there_is_to_predict():
     assert signal_gap(own, near) == pytest.approx(0.1)
     assert signal_gap(own, flat) == pytest.approx(1.0)
     assert signal_gap(flat, own) is None
+
+
+def test_a_shock_is_laid_on_that_of_the_kinetic_equation_grid_by_grid(tmp_path):
+    """Thickness and profile by model and grid; a plain jump would steepen in proportion."""
+    moments = [{**HME, "name": f"hme_{30 * n}", "refine": n} for n in (2, 1)]
+    scenario = FLOW | {
+        "knudsen": [0.1],
+        "grid": {"cells": [30], "lower": [-2.0], "upper": [2.0]},
+        "initial": {"kind": "shock", "mach": 1.5, "width": 0.1},
+        "model": {**KINETIC, "nodes": [40], "lower": [-8.0], "upper": [10.0], "refine": 2},
+        "compare": [*moments, {**HME, "order": 4, "name": "four"}],
+        "time": {"end": 0.4, "frames": 1},
+    }
+    figures = run(scenario, tmp_path)["figures"]  # the finer grid stands first in the file
+    changes = {name for name in figures if "_change_" in name}
+    assert changes == {"grid_change_hme_60", "thickness_change_hme_60"}
+    before, after = (figures[f"steepness_hme_{n}"]["value"] for n in (30, 60))
+    change = figures["thickness_change_hme_60"]["value"]
+    assert change == pytest.approx(abs(after / before - 1)) and change < 0.3
+    assert 0 < figures["grid_change_hme_60"]["value"] < 0.02
+    groups = Record(tmp_path / "run").groups()
+    panels = gas.shock_panels(groups["shock"])
+    assert [len(panel.curves) for panel in panels] == [3, 3, 3]
+    cells = [curve.label for curve in panels[2].curves]
+    assert cells == ["30 cells", "60 cells", "kinetic equation"]
+    assert all(curve.y.max() > 0.9 for curve in panels[0].curves)

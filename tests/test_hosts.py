@@ -11,6 +11,9 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from processes import python
+
+from scalebridge.engine.runtime import _unlock
 
 PRELUDE = """
 import numpy as np
@@ -71,10 +74,13 @@ def run(body: str, *flags: str, cache: bool = True) -> str:
         # a file, because kernels are compiled from their source
         program = Path(folder, "host.py")
         program.write_text(code)
-        done = subprocess.run(
-            [sys.executable, *flags, str(program)], capture_output=True, text=True,
-            timeout=300, env=environment, check=False,
-        )  # fmt: skip
+        if flags:
+            done = subprocess.run(
+                [sys.executable, *flags, program], capture_output=True, text=True,
+                timeout=300, env=environment, check=False,
+            )  # fmt: skip
+        else:
+            done = python(program, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout.strip().splitlines()[-1]
 
@@ -151,6 +157,22 @@ def test_a_host_that_initialises_taichi_later_changes_no_sum(right):
         """
     )
     assert printed == right
+
+
+def test_the_lock_of_a_killed_process_is_taken_away(tmp_path):
+    """Kernels are kept in spite of it; one that is held now is waited for, and left."""
+    folder = tmp_path / "kernels"
+    folder.mkdir()
+    lock = folder / "ticache.lock"
+    lock.touch()
+    os.utime(lock, (0, 0))
+    place = {**os.environ, "TI_OFFLINE_CACHE_FILE_PATH": str(folder)}
+    done = python("-c", PRELUDE + "classical()", env=place)
+    assert done.returncode == 0, done.stderr
+    assert list(folder.glob("*.tic")) and not lock.exists()
+    lock.touch()
+    _unlock(folder, patience=0.1)
+    assert lock.exists()
 
 
 SETTINGS = (

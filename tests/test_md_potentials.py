@@ -9,6 +9,8 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.lj import LennardJones as AseLennardJones
 
+from scalebridge.engine.coupling.tabulated import TabulatedPotential
+from scalebridge.engine.gas.collisions.published import PUBLISHED
 from scalebridge.engine.md.classical import (
     LennardJones,
     StillingerWeber,
@@ -39,6 +41,7 @@ POTENTIALS = {
     "plain": LennardJones((0.3,), (2.1,), 5.2, ("Ar",), plain),
     "shifted, two species": LennardJones((0.3, 0.2), (2.1, 2.3), 5.2, ("Ar", "Ne")),
     "silicon": StillingerWeber(),
+    "table": TabulatedPotential.of(PUBLISHED["Ne"].pair, 0.5, 5.2, "Ne", farthest=60.0),
     "sum": Sum(
         (StillingerWeber(("Ar",)), LennardJones((0.1,), (2.0,), 4.0, ("Ar",))), 4.0, ("Ar",)
     ),

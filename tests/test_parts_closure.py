@@ -2,11 +2,10 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
+from processes import python
 
 from scalebridge.models import card
 from scalebridge.models.closures import CLOSURES
@@ -128,14 +127,7 @@ def test_every_closure_is_saved_and_loaded(form, tmp_path):
 
 def run(outside, *words):
     path = os.pathsep.join([str(outside), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, *map(str, words)],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = python(*words, env={**os.environ, "PYTHONPATH": path})
     return done.returncode, done.stdout + done.stderr
 
 

@@ -2,11 +2,10 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
+from processes import python
 
 from scalebridge.engine.gas.boundaries import Sides, Wall, check_sides
 from scalebridge.engine.gas.equations.fluid import FluidWorld
@@ -48,7 +47,7 @@ class Isothermal:
 
     gas: object
     name = "isothermal"
-    dims, positive, remedy, learned, mirrored = (1,), (0, 0), "lower the cfl", False, None
+    dims, positive, remedy, learned, at_wall = (1,), (0, 0), "lower the cfl", False, None
 
     def primitive(self, m):
         return torch.stack([m[:, 0], m[:, 1] / m[:, 0]], 1)
@@ -149,11 +148,9 @@ def test_parts_of_another_package_run_with_every_model(outside, tmp_path, model)
     scenario = tmp_path / "flow.toml"
     scenario.write_text(SCENARIO.replace("MODEL", MODELS[model]))
     path = os.pathsep.join([str(outside), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-m", "scalebridge.engine.cli", "run", str(scenario), "--out",
-         str(tmp_path / "run"), "--no-report"],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True, text=True, timeout=300, check=False,
+    done = python(
+        "-m", "scalebridge.engine.cli", "run", scenario, "--out", tmp_path / "run",
+        "--no-report", env={**os.environ, "PYTHONPATH": path},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "run" / "summary.json").read_text())["figures"]

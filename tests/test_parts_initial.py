@@ -2,11 +2,10 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 import zarr
+from processes import python
 from pydantic import TypeAdapter, ValidationError
 
 from scalebridge.engine.gas.initial import INITIAL
@@ -64,13 +63,8 @@ def outside(tmp_path):
 
 def engine(outside, *words):
     path = os.pathsep.join([str(outside), os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(
-        [sys.executable, "-m", "scalebridge.engine.cli", *map(str, words)],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+    return python(
+        "-m", "scalebridge.engine.cli", *words, env={**os.environ, "PYTHONPATH": path}
     )
 
 
@@ -138,12 +132,10 @@ def test_a_family_that_is_misspelt_is_said(outside, tmp_path):
     scenario.write_text(SCENARIO)
     code = "from scalebridge.engine.gas import initial\n"
     code += "from scalebridge.models import parts\n"
-    done = subprocess.run(
-        [sys.executable, "-c", f"{code}print(parts.strays())"],
+    done = python(
+        "-c",
+        f"{code}print(parts.strays())",
         env={**os.environ, "PYTHONPATH": str(outside)},
-        capture_output=True,
-        text=True,
-        check=True,
     )
     assert done.stdout == "{'initail.bump': 'initial'}\n"
 

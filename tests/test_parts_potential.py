@@ -5,8 +5,6 @@ every command runs in a process of its own, which finds it as it finds installed
 """
 
 import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,6 +16,7 @@ import torch
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
+from processes import python
 
 from scalebridge.models import card
 from scalebridge.models.potentials import POTENTIALS
@@ -164,14 +163,8 @@ def engine(place: Path, *arguments: str, package: bool = True):
     """Run one command in a fresh process, with or without the package installed."""
     paths = [os.environ.get("PYTHONPATH", "")]
     paths += [str(place / "packages")] if package else []
-    return subprocess.run(
-        [sys.executable, "-m", "scalebridge.engine.cli", *arguments],
-        cwd=place,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    return python("-m", "scalebridge.engine.cli", *arguments, cwd=place, env=environment)
 
 
 @pytest.fixture(scope="module")

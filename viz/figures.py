@@ -48,6 +48,17 @@ def run_pictures(record: Record) -> Iterator[Attempt]:
         if record.scenario.get("kind") == "gas" and name in groups:
             shown |= {name}
             yield from _closure_pictures(record, groups[name])
+    if record.scenario.get("kind") == "gas" and gas.SHOCK in groups:
+        shown |= {gas.SHOCK}
+        caption = (
+            "x = 0 where the density is half-way. Every model on its finest grid, then on "
+            "all: a jump steepens with every halving of the cells, a profile does not."
+        )
+        panels = gas.shock_panels(groups[gas.SHOCK])
+        yield (
+            "The inside of the shock",
+            lambda: _page(panels, "The inside of the shock", caption, height=3.4),
+        )
     if "fields" in groups and "errors" in groups:
         shown |= {name for name in groups if name.startswith(gas.BESIDE)}
     scan = groups.get("energies") if scanned else None

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 SHOWN = ("density", "velocity", "temperature", "heat_flux", "stress")
 MAX_PANELS = 6
+SHOCK = "shock"
+"""The group of the profiles of a shock."""
 BESIDE = "compare/"
 """Prefix of the groups of the compared models."""
 
@@ -188,6 +190,40 @@ def closure_panels(
         curve = plots.Curve(x.values, knudsen.values[pictured])
         panels.append(plots.Plot([curve], x.title, knudsen.title, "log"))
     return panels
+
+
+def shock_panels(group: Group) -> list[plots.Plot]:
+    """Return a shock by every model on its finest grid, then by each on all its grids.
+
+    Arrays are ``profile_MODEL [3, cells]``: x, density and temperature from 0 to 1.
+    """
+    grids: dict[str, list[np.ndarray]] = {}
+    for name, column in _models(group, "profile_"):
+        family, _, cells = name.rpartition("_")
+        named = family and cells.isdecimal()
+        grids.setdefault(family if named else name, []).append(column.values)
+    panels = []
+    for row, what in ((1, "density"), (2, "temperature")):
+        curves = [_curve(*_near(t[-1], row), family) for family, t in grids.items()]
+        panels.append(plots.Plot(curves, _AHEAD, f"{what}, from 0 ahead to 1 behind"))
+    truth = grids.pop("kinetic", None)
+    for family, tables in grids.items():
+        if len(tables) == 1:
+            continue
+        curves = [plots.Curve(*_near(t, 1, 4.0), f"{t.shape[1]} cells") for t in tables]
+        curves += [_curve(*_near(t, 1, 4.0), "kinetic") for t in truth or ()]
+        panels.append(plots.Plot(curves, _AHEAD, "density", title=names.model(family)))
+    return panels
+
+
+_AHEAD = "x [free paths ahead]"
+
+
+def _near(
+    table: np.ndarray, row: int, reach: float = 12.0
+) -> tuple[np.ndarray, np.ndarray]:
+    near = np.abs(table[0]) < reach
+    return table[0][near], table[row][near]
 
 
 def _curve(x: np.ndarray, y: np.ndarray, name: str) -> plots.Curve:

@@ -13,12 +13,16 @@ from torch import Tensor
 
 from ...models.potentials.pair import LearnedPair, PairLabel, Prior
 from ..audit.certificate import write_group
+from ..errors import GuardError
+from ..gas.collisions.pairs import Table
 from ..gas.collisions.published import Published
 from ..gas.exact import shock_structure
 from ..protocols import Check, Figure, Outcome
 from ..run import Reporter
 from ..rundir import RunFolder, write_text
 from .budget import Row, total
+from .closure import ClosedShock
+from .confirmation import Confirmation
 from .goal import Sensitivity, Window, sensitivities
 from .labelling import Labelled, Plan, Request, label_until_known
 from .particles import ParticleShock
@@ -38,6 +42,8 @@ class Upstream:
         pressure: Pa.
         mach: numbers that are computed by the kinetic equation.
         particles: settings of the particles by Mach number; empty: none.
+        wall: relative change of the wall by which particles give a derivative; 0: none.
+        closure: moment equations with a learned closure, at the same Mach numbers.
         tube: the set-up of the kinetic equation, at any Mach number.
     """
 
@@ -46,6 +52,8 @@ class Upstream:
     mach: tuple[float, ...]
     particles: tuple[ParticleShock, ...]
     tube: ShockTube
+    wall: float = 0.0
+    closure: ClosedShock | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,7 @@ class Chain:
         window: atoms and temperatures.
         published: the reference potential, if there is one.
         temperatures: K, at which the gas is compared with the reference.
+        confirmation: of the viscosity by molecular dynamics.
         upstream: the shocks.
         of_mach: Mach number whose thickness labels are chosen for.
         difference: relative step of the finite difference that checks the gradient.
@@ -72,6 +81,7 @@ class Chain:
     window: Window
     published: Published | None
     temperatures: tuple[float, ...]
+    confirmation: Confirmation
     upstream: Upstream
     of_mach: float
     difference: float
@@ -84,10 +94,14 @@ class Chain:
         report.progress(2, STEPS, {"gas": "transport"})
         found, gas = sensitivities(pair, labelled.labels, self.window, self._goals())
         figures, checks = self._compare(folder, pair, labelled, found, gas)
+        more, passed = self._confirm(folder, report, pair)
+        figures, checks = figures | more, checks + passed
         report.progress(3, STEPS, {"shock": "gradient"})
         more = self._gradient(folder, labelled, pair)
         report.progress(4, STEPS, {"shock": "kinetic equation"})
         shocks = self._shocks(folder, report, gas)
+        if self.upstream.wall:
+            more = more | self._by_particles(folder, report, labelled.labels, gas)
         rows = self._budget(folder, labelled, more, shocks)
         report.progress(STEPS, STEPS, {"done": ""})
         return self._outcome(folder, labelled, figures, checks, more, shocks, rows)
@@ -222,6 +236,42 @@ class Chain:
         figures |= self._potential(folder, pair, labelled)
         return figures, checks
 
+    def _confirm(
+        self, folder: RunFolder, report: Reporter, pair: LearnedPair
+    ) -> tuple[dict[str, Figure], list[Check]]:
+        """Compare the integrals with trajectories of colliding pairs."""
+        wanted = self.confirmation
+        if not wanted.temperatures:
+            return {}, []
+        classical = replace(self.window, quantum=False).of(pair)
+        rows = []
+        for t in wanted.temperatures:
+            report.say(f"colliding pairs at {t:g} K")
+            rows.append(_level(folder, f"pairs_{t:g}", lambda t=t: wanted.at(classical, t)))
+        columns = {name: _tensor([row[name] for row in rows]) for name in rows[0]}
+        unit = "uPa s"
+        write_group(
+            folder, "confirmation",
+            {
+                "temperature": (columns["temperature"], "K"),
+                "viscosity": (columns["value"], unit),
+                "viscosity_error": (columns["error"], unit),
+                "viscosity_reference": (columns["integral"], unit),
+            },
+            "Viscosity by molecular dynamics of colliding pairs",
+            "Classical, first approximation; the line is that of the collision integrals.",
+            axes=("temperature",),
+        )  # fmt: skip
+        off = (columns["value"] - columns["integral"]).abs()
+        return (
+            {"pairs_departure": Figure(
+                float((off / columns["integral"]).amax()),
+                note="largest, viscosity by colliding pairs from that by integrals",
+            )},
+            [Check("colliding_pairs", "accuracy", float((off / columns["error"]).amax()),
+                   4.0, note="viscosity by molecular dynamics, in its standard errors")],
+        )  # fmt: skip
+
     def _at_ahead(self) -> int:
         return int((self._t - self.upstream.temperature).abs().argmin())
 
@@ -258,6 +308,12 @@ class Chain:
             "percent of repulsion plus dispersion.", axes=("r",),
         )  # fmt: skip
         rows = labelled.labels
+        told = {
+            "symbol": self.window.atoms.symbol,
+            "prior": asdict(self.prior),
+            "labels": [asdict(lab) for lab in rows],
+        }
+        write_text(folder.path / "potential.json", json.dumps(told, indent=1))
         write_group(
             folder, "labels",
             {
@@ -298,13 +354,7 @@ class Chain:
         by_wall = float((own_value.by_label * energies)[wall].sum())
         moved = []
         for sign in (1, -1):
-            factor = 1 + sign * self.difference
-            scaled = [
-                replace(lab, energy=lab.energy * (factor if lab.energy > 0 else 1.0))
-                for lab in labels
-            ]
-            other = LearnedPair.of(scaled, self.prior)
-            gas = window.collisions(other, innermost(other, window.hottest), own)
+            gas = self._scaled(labels, 1 + sign * self.difference, own)
             moved.append(float(goal(gas).detach()))
         difference = (moved[0] - moved[1]) / (2 * self.difference)
         similar = self._similarity(tube, law - scale, prandtl, near)
@@ -325,6 +375,17 @@ class Chain:
             "grid": change / (1.5**2 - 1),
             **self._levels(labels, goal, own, pair),
         }
+
+    def _scaled(
+        self, labels: Sequence[PairLabel], factor: float, like: Collisions
+    ) -> Collisions:
+        """Return the gas whose labels on the wall are ``factor`` times as high."""
+        scaled = [
+            replace(lab, energy=lab.energy * (factor if lab.energy > 0 else 1.0))
+            for lab in labels
+        ]
+        other = LearnedPair.of(scaled, self.prior)
+        return self.window.collisions(other, innermost(other, self.window.hottest), like)
 
     def _similarity(
         self, tube: ShockTube, law: Tensor, prandtl: Tensor, near: tuple[Tensor, float]
@@ -358,7 +419,7 @@ class Chain:
         """Return the shocks of every model, ``MODEL_MACH`` each."""
         up, out = self.upstream, {}
         scale = self._ahead(gas).detach().log()
-        table = replace(gas.table, coefficients=gas.table.coefficients.detach())
+        table = _plain(gas)
 
         def kinetic(mach: float) -> dict[str, Any]:
             law, prandtl = (x.detach() for x in self._law(gas, mach))
@@ -376,6 +437,13 @@ class Chain:
             out[f"nsf_{mach:g}"] = _level(
                 folder, f"nsf_{mach:g}", lambda m=mach: continuum(m)
             )
+        for mach in up.mach if up.closure is not None else ():
+            report.say(f"shock at Mach {mach:g}: moments with a learned closure")
+            found = _level(folder, f"closure_{mach:g}", lambda m=mach: self._closed(gas, m))
+            if "stopped" in found:
+                report.say(f"the closure at Mach {mach:g} stopped: {found['stopped']}")
+            else:
+                out[f"closure_{mach:g}"] = found
         for shock in up.particles:
             report.say(f"shock at Mach {shock.mach:g}: particles")
             name = f"dsmc_{shock.mach:g}"
@@ -384,12 +452,62 @@ class Chain:
             )
         return out
 
-    def _navier_stokes(self, gas: Collisions, mach: float) -> Profile:
-        """The continuum's shock with the power law that fits this gas between its ends."""
+    def _by_particles(
+        self,
+        folder: RunFolder,
+        report: Reporter,
+        labels: Sequence[PairLabel],
+        gas: Collisions,
+    ) -> dict[str, float]:
+        """Return d ln(1/thickness) / d ln(wall) from two shocks of particles.
+
+        Particles have no adjoint. Each run measures its thickness in its own mean free
+        path ahead, which goes with the viscosity there: ``d ln(1/thickness) = d ln(inverse
+        thickness in free paths) - d ln mu``.
+        """
+        up, ends = self.upstream, []
+        shock = next(p for p in up.particles if p.mach == self.of_mach)
+        for sign in (1, -1):
+            name = f"wall_{'higher' if sign > 0 else 'lower'}"
+            report.say(f"shock at Mach {shock.mach:g}: particles, {name.replace('_', ' ')}")
+
+            def at(factor: float = 1 + 0.5 * sign * up.wall) -> dict[str, Any]:
+                other = self._scaled(labels, factor, gas)
+                packed = _packed(shock.run(_plain(other), up.temperature))
+                return packed | {"ln_viscosity": float(self._ahead(other).detach().log())}
+
+            ends.append(_level(folder, name, at))
+        high, low = (math.log(e["inverse_thickness"]) - e["ln_viscosity"] for e in ends)
+        noise = math.hypot(*(e["error"] / e["inverse_thickness"] for e in ends))
+        return {
+            "by_wall_particles": (high - low) / up.wall,
+            "by_wall_particles_error": noise / up.wall,
+        }
+
+    def _exponent(self, gas: Collisions, mach: float) -> float:
+        """Return omega of the power law that fits the viscosity at the shock's ends."""
         ends = torch.tensor([1.0, replace(self.upstream.tube, mach=mach).middle ** 2])
         kelvin = ends.double() * self.upstream.temperature
         mu = gas.coefficients(kelvin).viscosity.detach().log()
-        omega = float((mu[1] - mu[0]) / ends.double().log()[1])
+        return float((mu[1] - mu[0]) / ends.double().log()[1])
+
+    def _closed(
+        self, gas: Collisions, mach: float, near: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The shock by moments, in gas of that power law; or why there is none."""
+        closure = self.upstream.closure
+        assert closure is not None
+        tube = replace(self.upstream.tube, mach=mach)
+        start = _tensor(near["density"]), _tensor(near["temperature"])
+        try:
+            profile, share = closure.run(tube, self._exponent(gas, mach), start)
+        except GuardError as error:
+            return {"stopped": str(error)}
+        return _packed(profile) | {"fallback": share}
+
+    def _navier_stokes(self, gas: Collisions, mach: float) -> Profile:
+        """The continuum's shock with the power law that fits this gas between its ends."""
+        omega = self._exponent(gas, mach)
         prandtl = float(self._law(gas, mach)[1].detach())
         x, rho, _, t = shock_structure(
             mach, lambda t: KNUDSEN * t**omega, lambda t: np.full_like(t, prandtl)
@@ -421,6 +539,12 @@ class Chain:
             Row("classical instead of quantum scattering", "measured",
                 float(gradient["classical"]), False)
         )  # fmt: skip
+        if "by_wall_particles" in gradient:
+            ratio = gradient["by_wall_particles"] / gradient["by_wall"]
+            rows.append(
+                Row("bar of the labels, by the gradient of particles", "measured",
+                    gradient["bar"] * (ratio - 1), False)
+            )  # fmt: skip
         name = f"dsmc_{self.of_mach:g}"
         own = shocks.get(f"shakhov_{self.of_mach:g}")
         if name in shocks and own is not None:
@@ -428,6 +552,11 @@ class Chain:
             gap = math.log(own["inverse_thickness"] / truth["inverse_thickness"])
             noise = truth["error"] / truth["inverse_thickness"]
             rows.append(Row("relaxation model instead of Boltzmann", "measured", gap))
+            closed = shocks.get(f"closure_{self.of_mach:g}")
+            if closed is not None:
+                gap = math.log(closed["inverse_thickness"] / truth["inverse_thickness"])
+                row = "learned closure instead of Boltzmann"
+                rows.append(Row(row, "measured", gap, False))
             rows.append(Row("statistics of the particles", "propagated", noise, False))
         write_group(
             folder, "budget",
@@ -477,6 +606,10 @@ class Chain:
             figures[f"inverse_thickness_at_mach_{mach}_{model}"] = Figure(
                 shock["inverse_thickness"], "1/free path", shock["error"] or None
             )
+            if "fallback" in shock:
+                figures[f"closure_fallback_at_mach_{mach}"] = Figure(
+                    shock["fallback"], note="share of faces where the closure gave way"
+                )
         off = abs(gradient["by_wall"] / gradient["by_wall_difference"] - 1)
         checks += [
             Check("labels_tolerance", "accuracy", labelled.rounds[-1].bar,
@@ -486,6 +619,14 @@ class Chain:
             Check("similarity_law", "accuracy", abs(gradient["similarity"] + 1), 0.01,
                   note="d ln(1/thickness) / d ln(viscosity) against -1"),
         ]  # fmt: skip
+        figures["by_wall"] = Figure(
+            gradient["by_wall"], note="d ln(1/thickness) / d ln(wall), adjoint"
+        )
+        if "by_wall_particles" in gradient:
+            figures["by_wall_particles"] = Figure(
+                gradient["by_wall_particles"], "", gradient["by_wall_particles_error"],
+                "the same from two shocks of particles",
+            )  # fmt: skip
         if "true" in gradient:
             ratio = abs(gradient["true"]) / label_bar
             figures["thickness_departure"] = Figure(
@@ -496,9 +637,12 @@ class Chain:
                       note="same kinetic equation with the published potential")
             )  # fmt: skip
         self._profiles(folder, shocks, gradient)
-        return Outcome(
-            figures, checks, {"domain": "the learned closure is not part of this run"}
+        open_ = (
+            "whether the learned closure is used where it was trained: no result uses it"
         )
+        if self.upstream.closure is None:
+            open_ = "the learned closure is not part of this run"
+        return Outcome(figures, checks, {"domain": open_})
 
     def _profiles(
         self,
@@ -516,7 +660,7 @@ class Chain:
             )  # fmt: skip
         machs = self.upstream.mach
         columns: dict[str, tuple[Tensor, str]] = {"mach": (_tensor(machs), "")}
-        for model in ("dsmc", "shakhov", "nsf"):
+        for model in ("dsmc", "shakhov", "closure", "nsf"):
             found = [
                 shocks.get(f"{model}_{m:g}", {}).get("inverse_thickness") for m in machs
             ]
@@ -544,6 +688,11 @@ class Chain:
 
 
 # -- small things ------------------------------------------------------------------------
+
+
+def _plain(gas: Collisions) -> Table:
+    """Return the potential of a gas without its graph."""
+    return replace(gas.table, coefficients=gas.table.coefficients.detach())
 
 
 def _level(folder: RunFolder, name: str, compute: Callable[[], Any]) -> Any:

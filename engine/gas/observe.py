@@ -114,6 +114,27 @@ def entropy(density: Tensor, temperature: Tensor, dimension: int) -> Tensor:
     return density * (warm - density.clamp(min=1e-30).log() + constant)
 
 
+def totals(
+    density: Tensor, velocity: Tensor, temperature: Tensor, dimension: int, volume: float
+) -> dict[str, Tensor]:
+    """Return mass, momentum and energy of a box, ``[batch, ...]``.
+
+    Args:
+        density: ``[batch, *cells]``.
+        velocity: ``[batch, *cells, components]``.
+        temperature: ``[batch, *cells]``.
+        dimension: D, of which each holds ``T / 2``.
+        volume: of a cell.
+    """
+    cells = tuple(range(1, density.dim()))
+    energy = 0.5 * density * (velocity.square().sum(-1) + dimension * temperature)
+    return {
+        "mass": volume * density.sum(cells),
+        "momentum": volume * (density[..., None] * velocity).sum(cells),
+        "energy": volume * energy.sum(cells),
+    }
+
+
 def on_host(observed: Observed) -> dict[str, Tensor]:
     """Return what was observed as tensors of the CPU, where references are computed."""
     return {name: value.cpu() for name, value in observed.items()}

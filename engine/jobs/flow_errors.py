@@ -5,6 +5,7 @@ energy over the departure of the truth from its mean at that time: the answer "u
 is off by 1, and stands beside the models, as does the answer "nothing has moved".
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,10 +22,14 @@ from ..protocols import Figure
 from ..rundir import RunFolder
 
 Observed = Mapping[str, Tensor]
+OnGrid = tuple[Grid, Observed]
 
 GROUP = "errors"
 """Of the run's store: ``errors_MODEL [1, times, systems]``, ``profile_MODEL [1 + times, 1,
 cells, 3]`` of one system along a line, ``map_MODEL [systems, nx, ny]`` at the last time."""
+SHOCK = "shock"
+"""Of shocks in a gas with one velocity dimension: ``profile_MODEL [3, cells]`` is x in free
+paths ahead, density and temperature from 0 ahead to 1 behind."""
 PICTURED = 2
 """System whose profiles are kept, or the last one."""
 
@@ -113,30 +118,80 @@ class Timeline:
         self.folder.put(f"{GROUP}/{name}", values, "", long_name)
 
 
-def shock_gaps(
-    name: str, mach: float, knudsen: float, pairs: Sequence[tuple[Grid, Observed]]
-) -> dict[str, Figure]:
-    """Return how far a model's shock is from that of the run's own model.
+@dataclass(frozen=True)
+class ShockFront:
+    """The shock of the run's own model, on which those of other models are laid.
 
-    Args:
-        name: of the model.
-        mach: ahead, in a gas with one velocity dimension.
-        knudsen: free path ahead.
-        pairs: grid and observations of the run's own model, and of the other.
+    Attributes:
+        folder: of the run.
+        shock: its ends, in a gas with one velocity dimension.
+        truth: its profile.
     """
-    some = fronts.Shock(mach, 1.0, knudsen)
-    true, found = (
-        shock_models.profile(some, grid, seen["density"][0], seen["temperature"][0])
-        for grid, seen in pairs
-    )
-    x = torch.linspace(-10.0, 10.0, 401, dtype=torch.float64)
-    miss = found.at(x, "temperature") - true.at(x, "temperature")
-    error = abs(found.steepness / true.steepness - 1)
-    return {
-        f"steepness_{name}": Figure(found.steepness, "1/free path"),
-        f"thickness_error_{name}": Figure(error, "relative"),
-        f"temperature_rms_{name}": Figure(float(miss.square().mean().sqrt())),
-    }
+
+    folder: RunFolder
+    shock: fronts.Shock
+    truth: shock_models.Profile
+
+    @classmethod
+    def of(cls, folder: RunFolder, mach: float, knudsen: float, *seen: Any) -> "ShockFront":
+        """Make it of the first system; ``seen`` are its grid and what was observed."""
+        shock = fronts.Shock(mach, 1.0, knudsen)
+        return cls(folder, shock, _shock_profile(shock, *seen))
+
+    def begin(self) -> dict[str, Figure]:
+        """Write the truth; return its inverse thickness."""
+        return {"steepness_kinetic": self._keep("kinetic", self.truth)}
+
+    def figures(self, name: str, grid: Grid, seen: Observed) -> dict[str, Figure]:
+        """Write a model's shock; return its thickness and its temperature's error."""
+        found, true = _shock_profile(self.shock, grid, seen), self.truth
+        x = torch.linspace(-10.0, 10.0, 401, dtype=torch.float64)
+        miss = found.at(x, "temperature") - true.at(x, "temperature")
+        error = abs(found.steepness / true.steepness - 1)
+        return {
+            f"steepness_{name}": self._keep(name, found),
+            f"thickness_error_{name}": Figure(error, "relative"),
+            f"temperature_rms_{name}": Figure(float(miss.square().mean().sqrt())),
+        }
+
+    def change(self, name: str, seen: OnGrid, coarser: OnGrid) -> dict[str, Figure]:
+        """Return how far a model's thickness moved from that on fewer cells."""
+        now, last = (
+            _shock_profile(self.shock, *each).steepness for each in (seen, coarser)
+        )
+        note = f"of the inverse thickness, from {coarser[0].cells} cells"
+        change = Figure(abs(now / last - 1), "relative", note=note)
+        return {f"thickness_change_{name}": change}
+
+    def _keep(self, name: str, found: shock_models.Profile) -> Figure:
+        table = torch.stack([found.x, found.density, found.temperature])
+        self.folder.put(f"{SHOCK}/profile_{name}", table, "", name)
+        return Figure(found.steepness, "1/free path")
+
+
+def _shock_profile(shock: fronts.Shock, grid: Grid, seen: Observed) -> shock_models.Profile:
+    return shock_models.profile(shock, grid, seen["density"][0], seen["temperature"][0])
+
+
+def grid_change(name: str, seen: OnGrid, coarser: OnGrid) -> dict[str, Figure]:
+    """Return how far a model moved from what it found on fewer cells."""
+    (grid, found), (fewer, before) = seen, coarser
+    ratio = grid.shape[0] // fewer.shape[0]
+    moved = []
+    for field in ("density", "temperature"):
+        now, old = coarsened(found[field], ratio, grid.dim), before[field]
+        gap = (now - old).abs().flatten(1).mean(1) / now.abs().flatten(1).mean(1)
+        moved.append(float(gap.amax()))
+    note = f"density and temperature, relative L1, from {fewer.shape[0]} cells along x"
+    change = max(moved, key=lambda gap: math.inf if math.isnan(gap) else gap)
+    return {f"grid_change_{name}": Figure(change, "relative", note=note)}
+
+
+def coarsened(x: Tensor, refine: int, dim: int) -> Tensor:
+    """Average over ``refine`` cells along each of ``dim`` axes after the first."""
+    for axis in range(1, 1 + dim if refine > 1 else 1):
+        x = x.unflatten(axis, (-1, refine)).mean(axis + 1)
+    return x
 
 
 def small_waves(folder: RunFolder, closures: Mapping[str, Any]) -> dict[str, Figure]:

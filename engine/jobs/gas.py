@@ -4,7 +4,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from ..comparison import worst as worst_of
 from ..errors import GuardError, InputError
 from ..gas import probes
 from ..gas.boundaries import check_until, sealed
-from ..gas.closures.parts import Learned, on, trained_knudsen
+from ..gas.closures.parts import Grad, Hyperbolic, Learned, on, trained_knudsen
 from ..gas.collisions import tables
 from ..gas.derived import DERIVED, Medium, derive
 from ..gas.equations.fluid import FluidWorld, courant_guard, stages_for, viscous_limit
@@ -40,6 +40,7 @@ from ..gas.references import Compared, Comparison, comparison
 from ..gas.residual import Residual, least_residual
 from ..gas.scheme.finite_volume import MomentWorld, koren, van_leer
 from ..gas.scheme.positivity import PositivityFallback
+from ..gas.si import SiSection
 from ..gas.solids import Body, load_units, loads
 from ..gas.verdicts import model_checks
 from ..protocols import Check, Figure, Job, Outcome
@@ -54,11 +55,20 @@ from ..schema.gas import (
     Grad13Model,
     HermiteModel,
     KineticModel,
+    ModelSection,
     NsfModel,
     RelaxationScenario,
     TransportGas,
 )
-from .flow_errors import Timeline, observed, shock_gaps, small_waves
+from .flow_errors import (
+    ShockFront,
+    Timeline,
+    coarsened,
+    grid_change,
+    observed,
+    small_waves,
+)  # fmt: skip
+from .halved import Halved
 
 FIELDS = ("density", "velocity", "temperature", "stress", "heat_flux", "entropy")
 UNITS = {
@@ -80,7 +90,7 @@ STEPS_TOGETHER = 32
 """Steps of the start in an interval between two looks at the clock (:class:`Paced`): the
 last step of an interval is shortened, which costs about half a step in 32."""
 FAR = "share of faces, worst of the batch, where the closure was out of its training range"
-REMEDY = "lower the cfl, refine the grid, or choose a more robust model or scheme"
+REMEDY = "lower the cfl, refine the grid, or choose a more robust model"
 
 
 def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
@@ -128,10 +138,49 @@ def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
             )
     shown = _shown(scenario, main)
     frames = scenario.time.frames
+    halved = _halved(scenario, main, base)
     return GasJob(
         main, _named_apart(others), known, frames, double, steady, problem.grid,
-        scenario.time.compared, scenario.reference == "small_waves", shown,
+        scenario.time.compared, scenario.reference == "small_waves", shown, halved,
+        scenario.si,
     )  # fmt: skip
+
+
+def _halved(scenario: GasScenario, main: "Run", base: Path) -> Halved | None:
+    """Return the run on half the cells that says whether a run is resolved.
+
+    Raises:
+        InputError: it is asked for and cannot be.
+    """
+    asked = scenario.resolution == "checked"
+    model = scenario.model
+    refine = getattr(model, "refine", 1)
+    finer = any(
+        other.kind == model.kind and getattr(other, "refine", 1) > refine
+        for other in scenario.compare
+    )
+    if scenario.resolution == "trusted" or (finer and not asked):
+        return None
+    cells = main.problem.grid.shape
+    if any(n % 2 or n < 8 for n in cells):
+        if not asked:
+            return None
+        raise InputError(
+            f"resolution: checked halves the cells, {list(cells)}; take even numbers of "
+            "at least 8"
+        )
+    try:
+        problem = _problem(scenario, refine, halved=True)
+        coarse = _run_of(model, scenario, problem, base)
+    except InputError as error:
+        if not asked:
+            return None
+        raise InputError(f"resolution: checked on half the cells: {error}") from None
+    higher, body = None, main.problem.body
+    if isinstance(model, HermiteModel) and isinstance(model.closure, Hyperbolic | Grad):
+        more = {"order": _solver(main.world).equations.order + 1}
+        higher = _run_of(model.model_copy(update=more), scenario, problem, base)
+    return Halved(coarse, None if body is None else body.mask.cpu(), higher, asked)
 
 
 def _refined(model: Any, scenario: GasScenario, p: Problem) -> Problem:
@@ -177,9 +226,10 @@ def _named_apart(runs: list["Run"]) -> list["Run"]:
     return out
 
 
-def _problem(scenario: GasScenario, refine: int = 1) -> Problem:
+def _problem(scenario: GasScenario, refine: int = 1, halved: bool = False) -> Problem:
     section, g = scenario.grid, scenario.gas
-    grid = Grid(tuple(n * refine for n in section.cells), section.lower, section.upper)
+    cells = tuple(n * refine // (2 if halved else 1) for n in section.cells)
+    grid = Grid(cells, section.lower, section.upper)
     gas = _law(g) if isinstance(g, GasSection) else Gas(3, g.prandtl or 2 / 3)
     sides = scenario.boundaries.sides(grid.dim)
     knudsen = torch.tensor(scenario.knudsen, dtype=torch.float64)
@@ -235,7 +285,8 @@ def _tabulated(g: TransportGas, problem: Problem) -> TransportLaw:
 class Run:
     """A world, ready to be stepped ``steps`` times from ``start()``.
 
-    ``trained`` are the Knudsen numbers on which a learned closure was trained.
+    ``trained`` are the Knudsen numbers on which a learned closure was trained, ``scheme``
+    is its model without name and number of cells.
     """
 
     name: str
@@ -245,6 +296,7 @@ class Run:
     steps: int
     time_step: float
     trained: tuple[float, float] | None = None
+    scheme: Any = None
 
 
 def _run_of(model: Any, scenario: GasScenario, p: Problem, base: Path) -> Run:
@@ -262,7 +314,10 @@ def _run_of(model: Any, scenario: GasScenario, p: Problem, base: Path) -> Run:
     _check_solids(model, p)
     run = makers.get(type(model), _outside)(model, scenario, p)
     run.start()
-    run = replace(run, name=getattr(model, "name", None) or run.name)
+    name, scheme = getattr(model, "name", None) or run.name, model
+    if isinstance(model, ModelSection):
+        scheme = model.model_copy(update={"name": None, "refine": 1})
+    run = replace(run, name=name, scheme=scheme)
     return _followed(_forced(run, model), scenario)
 
 
@@ -402,7 +457,13 @@ def _kinetic(model: KineticModel, scenario: GasScenario, p: Problem) -> Run:
             speeds = world.velocities.axis(0)
             f = p.initial.distribution(p.grid, p.gas, world.knudsen, speeds)
             return world.start(f)
-        return world.equilibrium(*_spread(p, velocities.axes))
+        fields = _spread(p, velocities.axes)
+        if hasattr(p.initial, "departure"):
+            off = p.initial.departure(p.grid, velocities.axes, p.gas.dimension)
+            if off is not None:
+                more = (_for_all(x, p.start, p) for x in off)
+                return world.near_equilibrium(*fields, *more)
+        return world.equilibrium(*fields)
 
     return Run("kinetic", p, world, start, steps, world.time_step)
 
@@ -545,6 +606,41 @@ def _probe_axes(probe: Any, name: str, shape: Sequence[int]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """What compared models are held against.
+
+    Attributes:
+        timeline: the run's own model in time; None where the end alone counts.
+        front: its shock; None where there is none.
+        ran: all models so far, the run's own first, their grids and what they found.
+    """
+
+    timeline: Timeline | None
+    front: ShockFront | None
+    ran: list[tuple[Run, Grid, Mapping[str, Tensor]]] = field(default_factory=list)
+
+    def changes(self) -> dict[str, Figure]:
+        """Return how far models moved from one grid to the next finer one."""
+        figures: dict[str, Figure] = {}
+        for run, own, seen in self.ran:
+            cells = own.cells
+            fewer = [
+                (grid.cells, (grid, found))
+                for other, grid, found in self.ran
+                if other.scheme == run.scheme
+                and grid.cells < cells
+                and own.shape[0] % grid.shape[0] == 0
+            ]
+            if not fewer:
+                continue
+            last = max(fewer, key=lambda item: item[0])[1]
+            figures |= grid_change(run.name, (own, seen), last)
+            if self.front is not None:
+                figures |= self.front.change(run.name, (own, seen), last)
+        return figures
+
+
+@dataclass(frozen=True)
 class GasJob:
     """Runs the scenario's model, then the models compared with it, then the references.
 
@@ -563,6 +659,8 @@ class GasJob:
         compared: times of frames at which their errors are results.
         small_waves: whether their answer to small waves is one, too.
         shown: what is recorded besides the fields.
+        halved: the run on half the cells that it is checked by.
+        si: what the units are, where the scenario says it.
     """
 
     main: Run
@@ -575,6 +673,8 @@ class GasJob:
     compared: tuple[float, ...] = ()
     small_waves: bool = False
     shown: Shown | None = None
+    halved: Halved | None = None
+    si: SiSection | None = None
 
     @property
     def world(self) -> Any:
@@ -595,7 +695,7 @@ class GasJob:
             folder, "fields", self._frame, UNITS, 4,
             axes=partial(_axes, grid=main.problem.grid),
         )  # fmt: skip
-        guards = [positivity_guard(REMEDY)]
+        guards = [positivity_guard(_remedy(main.world))]
         fixed = not isinstance(main.world, Paced)
         if fixed and isinstance(_solver(main.world), FluidWorld):
             guards.append(courant_guard)  # type: ignore[arg-type]
@@ -656,6 +756,8 @@ class GasJob:
         _put_axes(profile, problem.grid)
         if self.shown is not None:
             self.shown.put_coordinates(folder)
+        if self.si is not None:
+            figures |= _units(self.si)
         if problem.body is not None:
             figures |= _loads(problem.body, seen)
             geometry = folder.store.require_group("geometry")
@@ -664,21 +766,29 @@ class GasJob:
             _put(geometry, "solid", problem.body.mask.to(torch.uint8), note, problem.grid)
         if len(problem.knudsen) > 1 and problem.knudsen.dim() == 1:
             _put(profile, "knudsen", problem.knudsen, axes=("system",))
-        timeline = self._timeline(folder)
-        if timeline is not None:
-            figures |= timeline.begin()
+        beside = Beside(self._timeline(folder), self._front(folder, seen))
+        beside.ran.append((self.main, problem.grid, seen))
+        for part in (beside.timeline, beside.front):
+            figures |= {} if part is None else part.begin()
         for other in self.others:
-            gaps, more = self._compare(folder, report, other, seen, timeline)
+            gaps, more = self._compare(folder, report, other, seen, beside)
             figures |= gaps
             checks += more
+        figures |= beside.changes()
         if self.small_waves:
             closures = {run.name: _closure(run) for run in self.others}
             learned = {n: c for n, c in closures.items() if c is not None}
             figures |= small_waves(folder, learned)
+        exact = False
         for reference in self.references:
             compared = reference(seen)
             figures |= _write(folder, compared, problem.grid)
             checks += compared.checks
+            exact = exact or any(c.kind == "accuracy" for c in compared.checks)
+        if self.halved is not None and (self.halved.always or not exact):
+            report.say("checked by a run on half the cells")
+            remedy = _remedy(self.main.world)
+            checks += self.halved.checks(self.frames, folder.store["fields"], remedy)
         return Outcome(figures, checks)
 
     def _kept(self) -> tuple[str, ...]:
@@ -718,12 +828,21 @@ class GasJob:
             knudsen = p.initial.knudsen_numbers(grid)
         return Timeline(folder, grid, self.compared, knudsen, truth)
 
+    def _front(self, folder: RunFolder, seen: Mapping[str, Tensor]) -> ShockFront | None:
+        """The shock of the main model, where others are compared with it."""
+        p = self.main.problem
+        if not (self.others and isinstance(p.initial, Shock) and p.gas.dimension == 1):
+            return None
+        ahead = p.initial.mach, float(p.knudsen[0])
+        return ShockFront.of(folder, *ahead, p.grid, seen)
+
     def _compare(
         self, folder: RunFolder, report: Reporter, run: Run, seen: Mapping[str, Tensor],
-        timeline: Timeline | None,
+        beside: "Beside",
     ) -> tuple[dict[str, Figure], list[Check]]:  # fmt: skip
         report.say(f"compared with {run.name}, {run.steps} steps")
         state, seconds, far, law = run.start(), 0.0, 1.0, run.problem.gas.law
+        timeline = beside.timeline
         found = on_host(run.world.observe(state))
         marks, many = {round(t * self.frames / run.problem.end) for t in self.compared}, []
         try:
@@ -739,13 +858,13 @@ class GasJob:
                     far = worst_of((far, beyond))
                 if frame in marks or frame == self.frames:
                     found = on_host(run.world.observe(state))
-                    positivity_guard(REMEDY)(run.steps, state, found)
+                    positivity_guard(_remedy(run.world))(run.steps, state, found)
                 if timeline is not None and frame in marks:
                     many.append(observed(found, timeline.grid, run.problem.gas.dimension))
         except GuardError as error:
             report.say(f"{run.name} stopped: {error}")
             return {}, [Check(f"stable_{run.name}", "health", 1.0, 0.0, note=str(error))]
-        gaps = self._gaps(folder, run, found, seen)
+        gaps = self._gaps(folder, run, found, seen, beside)
         gaps[f"seconds_{run.name}"] = Figure(seconds, "s", note="CPU time of its steps")
         if timeline is not None:
             gaps |= timeline.figures(run.name, many, seconds)
@@ -760,7 +879,7 @@ class GasJob:
 
     def _gaps(
         self, folder: RunFolder, run: Run, found: Mapping[str, Tensor],
-        seen: Mapping[str, Tensor],
+        seen: Mapping[str, Tensor], beside: "Beside",
     ) -> dict[str, Figure]:  # fmt: skip
         """Write what a model found at the end; return its distance from the main one."""
         group = folder.store.require_group(f"compare/{run.name}")
@@ -773,8 +892,8 @@ class GasJob:
             (grid.shape[0], own.shape[0]), (own.shape[0], grid.shape[0]),
         ))  # fmt: skip
         names, dim = ("density", "temperature"), grid.dim
-        mine = {name: _coarsen(seen[name], coarser, dim) for name in names}
-        other = {name: _coarsen(found[name], finer, dim) for name in names}
+        mine = {name: coarsened(seen[name], coarser, dim) for name in names}
+        other = {name: coarsened(found[name], finer, dim) for name in names}
         gaps: dict[str, Figure] = {}
         if (gap := signal_gap(mine, other)) is not None:
             note = "density and temperature, L2, over the departure of the run's own model "
@@ -785,10 +904,9 @@ class GasJob:
             gap = (mine[name] - other[name]).abs().flatten(1).mean(1)
             gap = gap / other[name].abs().flatten(1).mean(1)
             gaps[f"{name}_gap_{run.name}"] = Figure(float(gap.amax()), note=note)
-        start, p = run.problem.initial, run.problem
-        if isinstance(start, Shock) and p.gas.dimension == 1:
-            pairs = [(own, seen), (grid, found)]
-            gaps |= shock_gaps(run.name, start.mach, float(p.knudsen[0]), pairs)
+        beside.ran.append((run, grid, {name: found[name] for name in names}))
+        if beside.front is not None:
+            gaps |= beside.front.figures(run.name, grid, found)
         if run.problem.body is not None:
             gaps |= _loads(run.problem.body, found, f"_{run.name}")
         for name in ("complex_fraction", "complex_speed"):
@@ -853,6 +971,19 @@ def _loads(body: Body, seen: Mapping[str, Tensor], name: str = "") -> dict[str, 
     return found
 
 
+def _units(si: SiSection) -> dict[str, Figure]:
+    """Return what one of each unit of the results is."""
+    names = {
+        "length": "m", "time": "s", "velocity": "m/s", "temperature": "K",
+        "density": "kg/m3", "pressure": "Pa",
+    }  # fmt: skip
+    note = "one of it in the results"
+    return {
+        f"unit_{name}": Figure(si.scales[unit], unit, note=note)
+        for name, unit in names.items()
+    }
+
+
 def _rank(value: float) -> float:
     return math.inf if math.isnan(value) else value
 
@@ -878,6 +1009,11 @@ def _solver(world: Any) -> Any:
     return world
 
 
+def _remedy(world: Any) -> str:
+    """Return what can help where a model breaks down."""
+    return getattr(_solver(world), "remedy", REMEDY)
+
+
 def _frame(world: object, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What is kept of a moment; Euler's stress and heat flux are zero and are not."""
     solver = _solver(world)
@@ -897,12 +1033,6 @@ def _headline(seen: Mapping[str, Tensor]) -> dict[str, str]:
     if "courant" in seen:
         out["cfl"] = f"{float(seen['courant'].amax()):.2f}"
     return out
-
-
-def _coarsen(x: Tensor, refine: int, dim: int) -> Tensor:
-    for axis in range(1, 1 + dim if refine > 1 else 1):
-        x = x.unflatten(axis, (-1, refine)).mean(axis + 1)
-    return x
 
 
 def signal_gap(seen: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> float | None:

@@ -289,6 +289,62 @@ def k_pair_hessian_product(
 
 
 @ti.kernel
+def k_pair_table(
+    places: Array2,
+    home: Array1,
+    atom: Array1,
+    slots: Array2,
+    count: Array1,
+    coefficients: Array2,
+    form: Array1,
+    chunks: Array2,
+    forces: Array2,
+    partial: Array2,
+):
+    """Forces ``[atoms, 3]`` and, per chunk of rows, the energy and six virial components.
+
+    ``coefficients [intervals, 6]`` are polynomials of equal intervals in ln r; ``form`` =
+    (ln of the smallest distance, intervals per ln r, cutoff^2, what an energy below the
+    smallest distance is: not a number).
+    """
+    for chunk in range(chunks.shape[0]):
+        sums = ti.Vector([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+        for r in range(chunks[chunk, 1], chunks[chunk, 2]):
+            i = atom[r]
+            force = ti.Vector([0.0, 0.0, 0.0])
+            for n in range(count[r]):
+                e = slots[r, n]
+                d = ti.Vector([0.0, 0.0, 0.0])
+                for c in ti.static(range(3)):
+                    d[c] = places[e, c] - places[home[r], c]
+                r2 = d.dot(d)
+                if r2 < form[2]:
+                    x = (0.5 * ti.log(r2) - form[0]) * form[1]
+                    k = ti.min(ti.max(ti.floor(x, ti.i32), 0), coefficients.shape[0] - 1)
+                    u = coefficients[k, 5]
+                    slope = u * 0
+                    y = x - k
+                    for c in ti.static(range(5)):
+                        slope = slope * y + u
+                        u = u * y + coefficients[k, 4 - c]
+                    if x < 0:
+                        u = form[3]
+                    g = d * (slope * form[1] / r2)
+                    force += g
+                    sums[0] += u
+                    sums[1] -= g[0] * d[0]
+                    sums[2] -= g[1] * d[1]
+                    sums[3] -= g[2] * d[2]
+                    sums[4] -= g[0] * d[1]
+                    sums[5] -= g[0] * d[2]
+                    sums[6] -= g[1] * d[2]
+            for c in ti.static(range(3)):
+                forces[i, c] = force[c]
+        for k in ti.static(range(7)):
+            partial[chunk, k] = 0.5 * sums[k]
+
+
+@ti.kernel
 def k_zbl(
     places: Array2,
     home: Array1,

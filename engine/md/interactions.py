@@ -31,6 +31,7 @@ INTERACTIONS = Family(
         "lennard_jones": "md.interactions:LennardJonesInteraction",
         "stillinger_weber": "md.interactions:StillingerWeberInteraction",
         "deep_potential": "md.interactions:DeepPotentialInteraction",
+        "pair_table": "coupling.tabulated:PairTableInteraction",
         "ase": "interop.ase:AseInteraction",
     },
 )

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from ..gas.collisions.published import PUBLISHED
 from ..learn.labelers.dimer import DimerLabeler
-from .base import Common, Section
+from .base import Common, InputPath, Section
 
 Positive = Annotated[float, Field(gt=0)]
 Kelvin = Annotated[float, Field(ge=20, le=20_000)]
@@ -112,6 +112,19 @@ class TransportSection(Section):
     """K, at which it is compared with the published potential."""
     quantum: bool = True
     """Phase shifts for slow collisions."""
+    confirm: Annotated[tuple[Kelvin, ...], Field(max_length=8)] = ()
+    """K, of those: molecular dynamics of colliding pairs computes the viscosity as well."""
+    pairs: Annotated[int, Field(ge=128, le=100_000)] = 4096
+    """That collide for each of them."""
+
+    @model_validator(mode="after")
+    def _among(self) -> Self:
+        for t in self.confirm:
+            if t not in self.temperatures:
+                raise ValueError(
+                    f"confirm: {t:g} K is none of temperatures {self.temperatures}"
+                )
+        return self
 
 
 def _once(numbers: tuple[float, ...]) -> tuple[float, ...]:
@@ -137,6 +150,9 @@ class ParticlesSection(Section):
     """Steps before particles are counted."""
     steps: Annotated[int, Field(ge=160)] = 8000
     """Steps that are counted."""
+    wall: Annotated[float, Field(ge=0, le=0.3)] = 0.0
+    """Relative change of the potential's wall by which the derivative of the thickness is
+    taken from particles too, at Mach ``of``: two more runs; 0: none."""
 
 
 class ShockSection(Section):
@@ -164,11 +180,20 @@ class ShockSection(Section):
     """Time steps before Newton's method."""
     particles: ParticlesSection | None = None
     """Without it the Boltzmann equation itself is not solved."""
+    closure: InputPath | None = None
+    """Weights of a closure learned for a monatomic gas (three velocity dimensions, Prandtl
+    number 2/3), by which the shocks are computed too."""
 
     @model_validator(mode="after")
     def _has_goal(self) -> Self:
         if self.of not in self.mach:
             raise ValueError(f"of: {self.of:g} is none of mach {self.mach}")
+        some = self.particles
+        if some is not None and some.wall and self.of not in some.mach:
+            raise ValueError(
+                f"particles.wall: asks for particles at Mach of = {self.of:g}, which is "
+                f"none of particles.mach {some.mach}"
+            )
         return self
 
 

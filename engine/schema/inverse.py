@@ -41,12 +41,16 @@ class InverseScenario(Common):
     @classmethod
     def variants(cls) -> tuple[type[Common], ...]:  # type: ignore[override]
         """Return the scenarios of all observables."""
-        return (RdfScenario, ViscosityScenario)
+        return (RdfScenario, ThicknessScenario, ViscosityScenario)
 
     @classmethod
     def variant(cls, data: Any) -> type[Common]:
         """Return the scenario of the observable that ``data`` names."""
-        known = {"rdf": RdfScenario, "viscosity": ViscosityScenario}
+        known = {
+            "rdf": RdfScenario,
+            "thickness": ThicknessScenario,
+            "viscosity": ViscosityScenario,
+        }
         return by_key("observable", known, data)
 
 
@@ -78,6 +82,75 @@ class ViscosityScenario(InverseScenario):
             raise ValueError(f"temperatures {self.temperatures} must rise")
         if len(self.temperatures) != len(self.viscosities):
             raise ValueError("temperatures and viscosities differ in number")
+        return self
+
+
+class ScalesSection(Section):
+    """Scales of a published potential, ``V(r) = energy V_0(r / length)``."""
+
+    energy: Annotated[float, Field(gt=0.2, le=5)] = 1.0
+    """Of all energies."""
+    length: Annotated[float, Field(gt=0.5, le=2)] = 1.0
+    """Of all lengths."""
+
+
+class ScalesPrior(Section):
+    """What is known of the scales beforehand."""
+
+    energy: Annotated[float, Field(gt=0, le=2)] = 0.3
+    """Standard deviation of the logarithm, about 0."""
+    length: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Standard deviation of the logarithm, about 0."""
+
+
+class ThicknessScenario(InverseScenario):
+    """Finds the forces between atoms from the thickness of shocks in their gas."""
+
+    observable: Literal["thickness"]
+    """What is measured."""
+    symbol: Literal["He", "Ne", "Ar", "Kr", "Xe"] = "Ar"
+    """Noble gas whose published potential is scaled; its mass."""
+    temperature: Annotated[float, Field(ge=20, le=20_000)] = 300.0
+    """K, ahead of the shocks."""
+    pressure: Positive = 6.67
+    """Pa, ahead of them."""
+    mach: Annotated[
+        tuple[Annotated[float, Field(gt=1.05, le=10)], ...], Field(min_length=1)
+    ]
+    """Mach numbers."""
+    thicknesses: tuple[Positive, ...] = ()
+    """Measured, mm: 1 over ``3/2 int (d rho / dx)^2 dx`` of the density from 0 to 1."""
+    truth: ScalesSection | None = None
+    """Instead: scales that make the thicknesses, with noise of ``errors``."""
+    errors: tuple[Annotated[float, Field(gt=0, le=0.5)], ...]
+    """Relative standard errors of the thicknesses."""
+    source: str
+    """Where they are from."""
+    prior: ScalesPrior = ScalesPrior()
+    """What is known beforehand."""
+    start: ScalesSection = ScalesSection()
+    """First guess."""
+    iterations: Annotated[int, Field(ge=1, le=50)] = 8
+    """Most steps of Gauss and Newton."""
+    cells: Annotated[int, Field(ge=40, le=600)] = 100
+    """Of the kinetic equation."""
+    extent: Annotated[float, Field(ge=8, le=100)] = 14.0
+    """Half width of the box, mean free paths ahead."""
+    nodes: Annotated[int, Field(ge=32, le=400)] = 64
+    """Velocities."""
+    settling: Annotated[int, Field(ge=100, le=100_000)] = 1500
+    """Time steps before Newton's method."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.truth is None) == (not self.thicknesses):
+            raise ValueError("give one of: thicknesses, truth")
+        for name in ("thicknesses", "errors"):
+            rows = getattr(self, name)
+            if len(rows) != len(self.mach) and (name == "errors" or self.truth is None):
+                raise ValueError(
+                    f"{name}: {len(rows)} numbers for {len(self.mach)} Mach numbers"
+                )
         return self
 
 

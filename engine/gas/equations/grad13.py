@@ -17,7 +17,7 @@ grow: ``complex_fraction``, ``complex_cell`` and ``complex_speed`` report how of
 and how much.
 
 Walls are Maxwell's, for the moments odd in the normal velocity (Grad 1949, section 6): as
-many conditions as waves leave the wall, see :func:`at_wall`.
+many conditions as waves leave the wall.
 
 The flux is the local Lax-Friedrichs one.
 """
@@ -161,13 +161,8 @@ class Grad13:
         if self.gas.dimension != 3:
             raise InputError("grad13: three velocity dimensions (gas.dimension = 3)")
 
-    def primitive(self, moments: Tensor) -> Tensor:
-        """See :func:`primitive`."""
-        return primitive(moments)
-
-    def conserved(self, w: Tensor) -> Tensor:
-        """See :func:`conserved`."""
-        return conserved(w)
+    primitive = staticmethod(primitive)
+    conserved = staticmethod(conserved)
 
     def equilibrium(self, density: Tensor, velocity: Tensor, temperature: Tensor) -> Tensor:
         """Return w of a gas without stress and heat flux."""
@@ -198,13 +193,27 @@ class Grad13:
         stress, heat = w[:, 5:HEAT] / (1.0 + k), w[:, HEAT:] / (1.0 + prandtl * k)
         return conserved(torch.cat([w[:, :5], stress, heat], 1))
 
-    def mirrored(self, w: Tensor, wall: WallAt, axis: int, sign: float) -> Tensor:
-        """Even moments alike, odd ones with the wall's mean.
+    def at_wall(self, w: Tensor, wall: WallAt, axis: int, sign: float) -> dict[int, Tensor]:
+        """Return the odd moments that Maxwell's wall gives the gas.
 
-        The mean of the two fluxes then has the wall's odd moments, exactly zero mass among
-        them, and the dissipation acts as the impedance of the wall.
+        Those of :func:`.hermite.at_wall` for Grad's distribution, which is an expansion of
+        degree 3 whose moments of that degree are told by the heat flux. The mean of the two
+        fluxes then has the wall's odd moments, exactly zero mass among them, and the
+        dissipation acts as the impedance of the wall.
         """
-        return hermite.reflected(w, wall, lambda m, at: at_wall(m, at, axis, sign))
+        b = hermite.basis(3, 3, w.dtype, w.device)
+        rho, u, t, stress, q = _parts(w)
+        spread = (t + stress.diagonal(dim1=1, dim2=2).movedim(-1, 0) / rho).movedim(0, 1)
+        second = [spread[:, i] if i == j else stress[:, i, j] for i, j in PAIRS]
+        third = torch.einsum("nk,bk...->bn...", b.heated, 0.2 * q)
+        lifted = torch.cat([rho[:, None], u, torch.stack(second, 1), third], 1)
+        odd = hermite.at_wall(b, lifted, wall, axis, sign)
+        heat = sum(b.flow[axis, i - b.third] * odd[i] for i in odd if i >= b.third)
+        out = {1 + axis: odd[1 + axis], HEAT + axis: heat}
+        for place, (i, j) in enumerate(PAIRS[:-1], start=5):
+            if i != j and axis in (i, j):
+                out[place] = odd[b.place(i, j)]
+        return out  # type: ignore[return-value]
 
     def observe(self, w: Tensor, dim: int) -> dict[str, Tensor]:
         """Return velocity, stress, heat flux; the monitor of hyperbolicity.
@@ -226,33 +235,3 @@ class Grad13:
             "complex_cell": torch.where(bad.any(1), size.argmax(1), -1),
             "complex_speed": size.amax(1),
         }
-
-
-def at_wall(w: Tensor, wall: WallAt, axis: int, sign: float) -> dict[int, Tensor]:
-    """Return the moments odd in the normal velocity that Maxwell's wall gives the gas.
-
-    Those of :func:`.hermite.at_wall` for Grad's distribution, which is an expansion of
-    degree 3 whose moments of that degree are told by the heat flux.
-
-    Args:
-        w: ``[batch, 13, points]`` the gas at the wall.
-        wall: temperature, velocity and accommodation.
-        axis: the normal axis.
-        sign: 1 for a wall at the low end, -1 at the high end.
-
-    Returns:
-        values by their places in w.
-    """
-    b = hermite.basis(3, 3, w.dtype, w.device)
-    rho, u, t, stress, q = _parts(w)
-    spread = (t + stress.diagonal(dim1=1, dim2=2).movedim(-1, 0) / rho).movedim(0, 1)
-    second = [spread[:, i] if i == j else stress[:, i, j] for i, j in PAIRS]
-    third = torch.einsum("nk,bk...->bn...", b.heated, 0.2 * q)
-    lifted = torch.cat([rho[:, None], u, torch.stack(second, 1), third], 1)
-    odd = hermite.at_wall(b, lifted, wall, axis, sign)
-    heat = sum(b.flow[axis, i - b.third] * odd[i] for i in odd if i >= b.third)
-    out = {1 + axis: odd[1 + axis], HEAT + axis: heat}
-    for place, (i, j) in enumerate(PAIRS[:-1], start=5):
-        if i != j and axis in (i, j):
-            out[place] = odd[b.place(i, j)]
-    return out  # type: ignore[return-value]

@@ -76,116 +76,67 @@ def _plus(a: tuple[int, ...], axis: int, step: int) -> tuple[int, ...]:
     return (*a[:axis], a[axis] + step, *a[axis + 1 :])
 
 
-@dataclass(frozen=True)
 class Basis:
-    """Tables of one expansion; places are those in :func:`multi_indices`.
+    """Tables of one expansion, of N = ``len(indices)`` places: those of the indices."""
 
-    Attributes:
-        order: M.
-        axes: D.
-        indices: the multi-indices.
-        low: places of 0, e_d and 2 e_d, ``1 + 2 D``: what has a flux.
-        below: ``[D, N]`` place of a - e_d, N where there is none.
-        twice: ``[D, N]`` place of a - 2 e_d.
-        above: ``[D, N]`` place of a + e_d.
-        factor: ``[D, N, 1]`` a_d + 1.
-        degree: ``[N, 1]`` |a|.
-        scale: ``[N, 1]`` sqrt(a!).
-        vectors: ``[D, N, N]`` orthonormal eigenvectors of the scaled M_d, columns.
-        speeds: ``[D, N, 1]`` their eigenvalues over ``sqrt(theta)``, u_d left out.
-        fastest: the largest of them.
-        third: place of the first index of degree 3.
-        first: ``[N]`` whether the degree is 1.
-        diagonal: ``[N]`` whether it is some 2 e_d.
-        single: ``[N]`` place of e_d for 2 e_d, else 0.
-        flow: ``[D, N - third]`` heat flux of the moments of degree 3 and more.
-        heated: ``[N - third, D]`` where a heat flux stands in Shakhov's equilibrium.
-        lows: ``low`` as an index.
-    """
+    def __init__(
+        self, order: int, axes: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        indices, unit = multi_indices(order, axes), np.eye(axes, dtype=int)
+        places = {a: i for i, a in enumerate(indices)}
+        self.order, self.axes, self.indices, self._places = order, axes, indices, places
 
-    order: int
-    axes: int
-    indices: tuple[tuple[int, ...], ...]
-    low: list[int]
-    below: list[Tensor]
-    twice: list[Tensor]
-    above: list[Tensor]
-    factor: Tensor
-    degree: Tensor
-    scale: Tensor
-    vectors: Tensor
-    speeds: Tensor
-    fastest: float
-    third: int
-    first: Tensor
-    diagonal: Tensor
-    single: Tensor
-    flow: Tensor
-    heated: Tensor
-    lows: Tensor
+        def shifted(step: int) -> list[Tensor]:
+            at = [[places.get(_plus(a, d, step), len(indices)) for a in indices]
+                  for d in range(axes)]  # fmt: skip
+            return list(torch.tensor(at, device=device))
+
+        def real(values: Any) -> Tensor:
+            return torch.as_tensor(np.asarray(values), dtype=dtype, device=device)
+
+        # places of a - e_d, a - 2 e_d and a + e_d, ``[D, N]``; N where there is none
+        self.below, self.twice, self.above = (shifted(step) for step in (-1, -2, 1))
+        # ``[D, N, 1]`` a_d + 1; ``[N, 1]`` |a| and sqrt(a!)
+        self.factor = real([[a[d] + 1 for a in indices] for d in range(axes)])[..., None]
+        self.degree = real([sum(a) for a in indices])[:, None]
+        factorials = [math.prod(map(math.factorial, a)) for a in indices]
+        self.scale = real(np.sqrt(np.array(factorials, float)))[:, None]
+        # of the scaled M_d: eigenvalues over sqrt(theta), without u_d, ``[D, N, 1]``, and
+        # orthonormal eigenvectors, the columns of ``[D, N, N]``
+        values, columns = np.linalg.eigh([self._scaled(d) for d in range(axes)])
+        self.speeds, self.vectors = real(values)[..., None], real(columns)
+        self.fastest = float(roots(order).max())
+        # places of 0, e_d and 2 e_d, which have a flux; the first of degree 3
+        twice = [tuple(2 * e) for e in unit]
+        self.low = [0, *(places[tuple(e)] for e in unit), *(places[e] for e in twice)]
+        self.lows = torch.tensor(self.low, device=device)
+        self.third = (axes + 1) * (axes + 2) // 2
+        # ``[N]`` whether a is some e_d, or some 2 e_d; the place of e_d for 2 e_d, else 0
+        single = [a.index(2) + 1 if a in twice else 0 for a in indices]
+        self.single = torch.tensor(single, device=device)
+        self.diagonal, self.first = self.single > 0, self.degree[:, 0] == 1
+        # ``[N - third, D]`` where a heat flux stands in Shakhov's equilibrium, and
+        # ``[D, N - third]`` that of the moments of degree 3 and more
+        heated = np.zeros((len(indices) - self.third, axes))
+        for k, d in product(range(axes), repeat=2):
+            heated[places[_plus(twice[d], k, 1)] - self.third, k] = 1.0
+        self.heated = real(heated)
+        self.flow = real(heated.T * [3.0 if 3 in a else 1.0 for a in indices[self.third :]])
+
+    def _scaled(self, axis: int) -> np.ndarray:
+        matrix = np.zeros((len(self.indices),) * 2)
+        for i, a in enumerate(self.indices):
+            j = self._places.get(_plus(a, axis, 1))
+            if j is not None:
+                matrix[i, j] = matrix[j, i] = math.sqrt(a[axis] + 1)
+        return matrix
 
     def place(self, *axes: int) -> int:
         """Return the place of the sum of unit vectors along ``axes``."""
-        a = (0,) * self.axes
-        for axis in axes:
-            a = _plus(a, axis, 1)
-        return self.indices.index(a)
+        return self._places[tuple(axes.count(d) for d in range(self.axes))]
 
 
-@lru_cache(maxsize=32)
-def basis(order: int, axes: int, dtype: torch.dtype, device: torch.device) -> Basis:
-    """Return the tables for all moments up to ``order``."""
-    indices = multi_indices(order, axes)
-    count, places = len(indices), {a: i for i, a in enumerate(indices)}
-
-    def shifted(axis: int, step: int) -> Tensor:
-        at = [places.get(_plus(a, axis, step), count) for a in indices]
-        return torch.tensor(at, device=device)
-
-    def real(values: object) -> Tensor:
-        return torch.as_tensor(np.asarray(values), dtype=dtype, device=device)
-
-    vectors, speeds = [], []
-    for d in range(axes):
-        matrix = np.zeros((count, count))
-        for i, a in enumerate(indices):
-            j = places.get(_plus(a, d, 1))
-            if j is not None:
-                matrix[i, j] = matrix[j, i] = math.sqrt(a[d] + 1)
-        values, columns = np.linalg.eigh(matrix)
-        vectors.append(columns)
-        speeds.append(values)
-    units = [_plus((0,) * axes, d, 1) for d in range(axes)]
-    twice = [_plus((0,) * axes, d, 2) for d in range(axes)]
-    low = [0, *(places[e] for e in (*units, *twice))]
-    third = (axes + 1) * (axes + 2) // 2
-    heated = np.zeros((count - third, axes))
-    for k, d in product(range(axes), repeat=2):
-        heated[places[_plus(twice[d], k, 1)] - third, k] = 1.0
-    single = [a.index(2) + 1 if a in twice else 0 for a in indices]
-    flow = heated.T * [3.0 if 3 in a else 1.0 for a in indices[third:]]
-    return Basis(
-        order,
-        axes,
-        indices,
-        low,
-        [shifted(d, -1) for d in range(axes)],
-        [shifted(d, -2) for d in range(axes)],
-        [shifted(d, 1) for d in range(axes)],
-        real([[a[d] + 1 for a in indices] for d in range(axes)])[..., None],
-        real([sum(a) for a in indices])[:, None],
-        real([math.sqrt(math.prod(map(math.factorial, a))) for a in indices])[:, None],
-        real(np.array(vectors)),
-        real(np.array(speeds))[..., None],
-        float(roots(order).max()),
-        third,
-        torch.tensor([sum(a) == 1 for a in indices], device=device),
-        torch.tensor([place > 0 for place in single], device=device),
-        torch.tensor(single, device=device),
-        real(flow),
-        real(heated),
-        torch.tensor(low, device=device),
-    )
+basis = lru_cache(maxsize=32)(Basis)
 
 
 # -- algebra at a point: w is [batch, N, points] ------------------------------------------
@@ -259,39 +210,26 @@ def upwinded(
     return (b.vectors[axis] @ (waves * speed)) / size
 
 
-@dataclass(frozen=True)
 class Edge:
-    """Where degree M + 1 meets degree M along one axis k.
+    """Where t = a + e_k of degree M + 1 meets the ``|a| = M``, along one axis k."""
 
-    Attributes:
-        at: places of the ``|a| = M``.
-        tops: places of ``t = a + e_k`` among those of degree M + 1.
-        factor: ``[rows, 1]`` a_k + 1.
-        once: ``[D, rows]`` place of t - e_d, N where there is none.
-        twice: ``[D, rows]`` place of t - 2 e_d.
-    """
+    def __init__(
+        self, order: int, axes: int, axis: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        b, more = (basis(m, axes, dtype, device) for m in (order, order + 1))
+        count = len(b.indices)
+        # places of a, and of t among those of degree M + 1; ``[rows, 1]`` a_k + 1
+        self.at = torch.nonzero(b.degree[:, 0] == order)[:, 0]
+        tops = more.above[axis][self.at]
+        self.tops, self.factor = tops - count, b.factor[axis][self.at]
+        # ``[D, rows]`` places of t - e_d and t - 2 e_d, N where there is none
+        self.once, self.twice = (
+            [places[tops].clamp(max=count) for places in shifted]
+            for shifted in (more.below, more.twice)
+        )
 
-    at: Tensor
-    tops: Tensor
-    factor: Tensor
-    once: list[Tensor]
-    twice: list[Tensor]
 
-
-@lru_cache(maxsize=32)
-def edge(
-    order: int, axes: int, axis: int, dtype: torch.dtype, device: torch.device
-) -> Edge:
-    """Return the places of what the equations of degree M need from degree M + 1."""
-    b, more = (basis(m, axes, dtype, device) for m in (order, order + 1))
-    count = len(b.indices)
-    at = torch.nonzero(b.degree[:, 0] == order)[:, 0]
-    tops = more.above[axis][at]
-    once, twice = (
-        [places[tops].clamp(max=count) for places in shifted]
-        for shifted in (more.below, more.twice)
-    )
-    return Edge(at, tops - count, b.factor[axis][at], once, twice)
+edge = lru_cache(maxsize=32)(Edge)
 
 
 def dropped(b: Basis, some: Edge, f: Tensor, d: Tensor) -> Tensor:
@@ -340,29 +278,24 @@ def flux(b: Basis, w: Tensor, axis: int) -> Tensor:
 # -- the scheme at the faces --------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Faces:
-    """Both sides of some faces, ``[batch, N, points]``, and the jump between them.
+    """Both sides of some faces, ``[batch, N, points]``, and the jump between them."""
 
-    Attributes:
-        basis: of the expansion.
-        axis: normal to the faces.
-        left: w.
-        right: w.
-        mean: of both.
-        f: :func:`coefficients` of the mean.
-        frozen: D of the jump.
-        speed: largest signal over ``sqrt(theta)``, a number or ``[batch, points]``.
-    """
+    def __init__(
+        self, b: Basis, axis: int, left: Tensor, right: Tensor, speed: Tensor | None = None
+    ) -> None:
+        self.basis, self.axis, self.left, self.right = b, axis, left, right
+        # the largest signal over sqrt(theta), a number or ``[batch, points]``
+        self.speed = b.fastest if speed is None else speed.flatten(1)
+        self.mean = 0.5 * (left + right)
+        self.f = coefficients(b, self.mean)
+        # D of the jump
+        self.frozen = to_frozen(b, self.mean, self.f, right - left)
 
-    basis: Basis
-    axis: int
-    left: Tensor
-    right: Tensor
-    mean: Tensor
-    f: Tensor
-    frozen: Tensor
-    speed: float | Tensor
+    def along(self) -> Tensor:
+        """Return ``A d`` of the jump d."""
+        moved = multiplied(self.basis, self.mean, self.frozen, self.axis)
+        return from_frozen(self.basis, self.mean, self.f, moved)
 
 
 Dissipation = Callable[[Faces], tuple[Tensor, Tensor]]
@@ -512,12 +445,12 @@ class Hermite:
         """Return fluxes of density, momentum and energy, and paths of the rest."""
         b, axis, lead = self.basis(rows.w), rows.axis, rows.left.shape[2:]
         said = self._said(rows)
-        at = _faces(b, axis, rows.left.flatten(2), rows.right.flatten(2), said.speed)
+        at = Faces(b, axis, rows.left.flatten(2), rows.right.flatten(2), said.speed)
         taken, smear = self.dissipation(at)
         through = 0.5 * (flux(b, at.left, axis) + flux(b, at.right, axis) - taken)
         begin, end = rows.right[..., :-1], rows.left[..., 1:]
-        inner = _faces(b, axis, begin.flatten(2), end.flatten(2))
-        jump, inside = (_along(x, x.frozen) for x in (at, inner))
+        inner = Faces(b, axis, begin.flatten(2), end.flatten(2))
+        jump, inside = at.along(), inner.along()
         if said.blend is not None:
             some = edge(b.order, b.axes, axis, rows.w.dtype, rows.w.device)
             cells = said.inside
@@ -573,10 +506,9 @@ class Hermite:
 
     # -- walls and observations -------------------------------------------------------
 
-    def mirrored(self, w: Tensor, wall: WallAt, axis: int, sign: float) -> Tensor:
-        """Even moments alike, odd ones with the wall's mean."""
-        b = self.basis(w)
-        return reflected(w, wall, lambda m, at: at_wall(b, m, at, axis, sign))
+    def at_wall(self, w: Tensor, wall: WallAt, axis: int, sign: float) -> dict[int, Tensor]:
+        """See :func:`at_wall`."""
+        return at_wall(self.basis(w), w, wall, axis, sign)
 
     def observe(self, w: Tensor, dim: int) -> dict[str, Tensor]:
         """Return stress and heat flux."""
@@ -602,21 +534,6 @@ def heat_flux(b: Basis, w: Tensor) -> Tensor:
     return torch.einsum("kn,bn...->bk...", b.flow, w[:, b.third :])
 
 
-def _faces(
-    b: Basis, axis: int, left: Tensor, right: Tensor, speed: Tensor | None = None
-) -> Faces:
-    mean, c = 0.5 * (left + right), b.fastest if speed is None else speed.flatten(1)
-    f = coefficients(b, mean)
-    frozen = to_frozen(b, mean, f, right - left)
-    return Faces(b, axis, left, right, mean, f, frozen, c)
-
-
-def _along(at: Faces, frozen: Tensor) -> Tensor:
-    """``A d`` of a jump d that is ``frozen``."""
-    moved = multiplied(at.basis, at.mean, frozen, at.axis)
-    return from_frozen(at.basis, at.mean, at.f, moved)
-
-
 def hermite_world(
     grid: Any, sides: Any, gas: Gas, knudsen: Tensor, order: int, time_step: float,
     closure: Any = None, dissipation: Dissipation = roe, **options: Any,
@@ -629,50 +546,39 @@ def hermite_world(
 # -- walls --------------------------------------------------------------------------------
 
 
-def _at_zero(count: int) -> list[float]:
-    """He_m(0), m = 0 .. count."""
-    he = [1.0, 0.0]
-    for m in range(2, count + 1):
-        he.append(-(m - 1) * he[m - 2])
-    return he
-
-
-@lru_cache(maxsize=32)
-def _halves(
-    order: int, axes: int, axis: int
-) -> tuple[tuple[int, tuple[tuple[int, float], ...]], ...]:
-    """For every index odd along ``axis``: its place, places of even ones and weights.
+class _Halves:
+    """The indices odd along an axis n, and how they are made of the even ones.
 
     The weight of b for a is ``int_0^inf He_{a_n} He_{b_n} phi dy / a_n!`` where the other
     components agree: by Green's formula ``phi(0) a_n He_{a_n - 1}(0) He_{b_n}(0) / (a_n -
     b_n) / a_n!``.
     """
-    indices, he = multi_indices(order, axes), _at_zero(order)
-    out = []
-    for i, a in enumerate(indices):
-        m = a[axis]
-        if m % 2 == 0:
-            continue
-        terms = []
-        for j, c in enumerate(indices):
-            n = c[axis]
-            if n % 2 == 0 and _plus(a, axis, -m) == _plus(c, axis, -n):
+
+    def __init__(
+        self, order: int, axes: int, axis: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        indices = multi_indices(order, axes)
+        # of He_m at 0, m = 0 .. M
+        self.at_zero = [1.0, 0.0]
+        for m in range(2, order + 1):
+            self.at_zero.append(-(m - 1) * self.at_zero[m - 2])
+        he, self.odd = self.at_zero, [i for i, a in enumerate(indices) if a[axis] % 2]
+        weights = np.zeros((len(self.odd), len(indices)))
+        for (row, i), (j, c) in product(enumerate(self.odd), enumerate(indices)):
+            m, n = indices[i][axis], c[axis]
+            if n % 2 == 0 and _plus(indices[i], axis, -m) == _plus(c, axis, -n):
                 half = m * he[m - 1] * he[n] / (m - n) / math.sqrt(2 * math.pi)
-                terms.append((j, half / math.factorial(m)))
-        out.append((i, tuple(terms)))
-    return tuple(out)
+                weights[row, j] = half / math.factorial(m)
+        some = [indices[i] for i in self.odd]
+        factorials = [[math.prod(map(math.factorial, a))] for a in some]
+        # ``[odd, N]`` weights, ``[odd, 1]`` a! and |a|, ``[D, odd]`` a
+        self.weights = torch.as_tensor(weights, dtype=dtype, device=device)
+        self.factorials = torch.tensor(factorials, dtype=dtype, device=device)
+        self.degree = torch.tensor([[sum(a)] for a in some], device=device)
+        self.powers = torch.tensor(some, device=device).T
 
 
-def reflected(
-    w: Tensor, wall: WallAt, odd_at: Callable[[Tensor, WallAt], dict[int, Tensor]]
-) -> Tensor:
-    """Return w with the moments of ``odd_at`` turned over about those of the wall."""
-    flat = w.flatten(2) if w.dim() > 2 else w[..., None]
-    odd = odd_at(flat, wall.flat())
-    pairs = enumerate(flat.unbind(1))
-    return torch.stack([2.0 * odd[i] - x if i in odd else x for i, x in pairs], 1).view_as(
-        w
-    )
+_halves = lru_cache(maxsize=32)(_Halves)
 
 
 def at_wall(b: Basis, w: Tensor, wall: WallAt, axis: int, sign: float) -> dict[int, Tensor]:
@@ -693,46 +599,31 @@ def at_wall(b: Basis, w: Tensor, wall: WallAt, axis: int, sign: float) -> dict[i
     Returns:
         values by their places in w.
     """
-    theta = temperature(b, w)[:, 0].clamp(min=1e-9)
-    root = theta.sqrt()
-    f = coefficients(b, w)
-    size = [root**-k for k in range(b.order + 1)]
+    root = temperature(b, w).clamp(min=1e-9).sqrt()
+    some = _halves(b.order, b.axes, axis, w.dtype, w.device)
+    even = some.weights @ (coefficients(b, w)[:, :-1] * root ** (-b.degree))
+    emitted = _emitted(b, w, wall, axis, root)
+    # the first is e_n: no mass passes, which fixes what the wall emits
+    given = even[:, :1] / emitted[:, :1]
     chi = sign * 2.0 * wall.accommodation / (2.0 - wall.accommodation)
-    emitted = _emitted(b, w, wall, axis, theta)
-    out, given = {}, None
-    for i, terms in _halves(b.order, b.axes, axis):
-        even = sum(weight * f[:, j] * size[sum(b.indices[j])] for j, weight in terms)
-        if given is None:
-            # the first is e_n: no mass passes, which fixes what the wall emits
-            given = even / emitted(b.indices[i])
-            out[i] = torch.zeros_like(root)
-            continue
-        out[i] = chi * (given * emitted(b.indices[i]) - even) / size[sum(b.indices[i])]
-    return out
+    found = chi * (given * emitted - even) * root**some.degree
+    values = torch.zeros_like(found[:, 0]), *found.unbind(1)[1:]
+    return dict(zip(some.odd, values, strict=True))
 
 
-def _emitted(
-    b: Basis, w: Tensor, wall: WallAt, axis: int, theta: Tensor
-) -> Callable[[tuple[int, ...]], Tensor]:
+def _emitted(b: Basis, w: Tensor, wall: WallAt, axis: int, root: Tensor) -> Tensor:
     """Half of the wall's Maxwellian of unit density on ``He_a / a!`` of the gas's frame."""
-    warm = wall.temperature / theta
-    he = _at_zero(b.order)
-    normal = [0.5 * torch.ones_like(theta), (warm / (2 * math.pi)).sqrt()]
-    for m in range(1, b.order):
-        normal.append(he[m] * normal[1] + m * (warm - 1.0) * normal[m - 1])
-    along = {}
+    some = _halves(b.order, b.axes, axis, w.dtype, w.device)
+    warm = wall.temperature / root**2
+    out = 1.0 / some.factorials
     for d in range(b.axes):
-        if d != axis:
-            shift = (component(wall.velocity, d) - w[:, b.low[1 + d]]) / theta.sqrt()
-            line = [torch.ones_like(theta), shift]
-            for m in range(1, b.order):
-                line.append(shift * line[m] + m * (warm - 1.0) * line[m - 1])
-            along[d] = line
-
-    def moment(a: tuple[int, ...]) -> Tensor:
-        value = normal[a[axis]] / math.prod(map(math.factorial, a))
-        for d, line in along.items():
-            value = value * line[a[d]]
-        return value
-
-    return moment
+        if d == axis:
+            line = [0.5 * torch.ones_like(root), (warm / (2 * math.pi)).sqrt()]
+        else:
+            shift = (component(wall.velocity, d) - w[:, 1 + d : 2 + d]) / root
+            line = [torch.ones_like(root), shift]
+        for m in range(1, b.order):
+            next_ = some.at_zero[m] * line[1] if d == axis else line[1] * line[m]
+            line.append(next_ + m * (warm - 1.0) * line[m - 1])
+        out = out * torch.cat(line, 1)[:, some.powers[d]]
+    return out

@@ -55,7 +55,7 @@ class Recurrence:
     positive = (0, 2, 4)
     remedy = "lower the time step"
     learned = False
-    mirrored = None  # no walls yet
+    at_wall = None  # no walls yet
 
     def __post_init__(self) -> None:
         if self.gas.dimension != 1:

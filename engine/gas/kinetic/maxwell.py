@@ -22,7 +22,7 @@ from torch import Tensor
 from ...errors import InputError
 from ..boundaries import Open, Sides, check_sides
 from ..grid import Grid
-from ..observe import refuse_unphysical, unphysical
+from ..observe import refuse_unphysical, totals, unphysical
 from .boltzmann import Boltzmann
 from .equilibrium import maxwellian
 from .scheme import harmonic
@@ -194,9 +194,6 @@ class MaxwellWorld:
         heat = (
             0.5 * weight * torch.einsum("...v,...v,...vi->...i", f, c.square().sum(-1), c)
         )
-        space = tuple(range(1, 1 + self.grid.dim))
-        volume = self.grid.volume
-        energy = 0.5 * rho * (u.square().sum(-1) + dim * t)
         safe = f.clamp(min=1e-300)
         return {
             "density": rho,
@@ -205,9 +202,7 @@ class MaxwellWorld:
             "stress": pressure - (rho * t)[..., None, None] * eye,
             "heat_flux": heat,
             "entropy": -weight * (safe * safe.log()).sum(-1),
-            "mass": volume * rho.sum(space),
-            "momentum": volume * (rho[..., None] * u).sum(space),
-            "energy": volume * energy.sum(space),
+            **totals(rho, u, t, dim, self.grid.volume),
             "negative_fraction": (f < 0).flatten(1).double().mean(1),
         }
 

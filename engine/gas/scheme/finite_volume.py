@@ -44,7 +44,7 @@ from ..boundaries import (
 from ..faces import AtFace
 from ..grid import Grid
 from ..material import Gas
-from ..observe import check_initial, entropy, extrema, watch
+from ..observe import check_initial, entropy, extrema, totals, watch
 
 GAMMA = 1.0 - math.sqrt(0.5)
 DELTA = 1.0 - 1.0 / (2.0 * GAMMA)
@@ -186,8 +186,8 @@ class Equations(Protocol):
         """Return the moments after an implicit Euler step of the relaxation."""
         ...
 
-    def mirrored(self, w: Tensor, wall: WallAt, axis: int, sign: float) -> Tensor:
-        """Return the state beyond a wall at the low (1) or the high end (-1).
+    def at_wall(self, w: Tensor, wall: WallAt, axis: int, sign: float) -> dict[int, Tensor]:
+        """Return the odd moments at a wall at the low (1) or the high end (-1), by place.
 
         None in place of the method: these equations know no walls.
         """
@@ -244,7 +244,7 @@ class MomentWorld:
         if not bool((self.knudsen > 0).all()):
             raise InputError("knudsen: must be positive everywhere")
         for _, piece in pieces_of(self._ends):
-            if piece.wall is not None and eq.mirrored is None:
+            if piece.wall is not None and eq.at_wall is None:
                 raise InputError(f"{piece.key}: {eq.name} knows no walls; use hermite")
         check_components(self._ends, eq.gas.dimension, eq.name)
         object.__setattr__(self, "knudsen", self.knudsen.to(self.device, self.dtype))
@@ -318,13 +318,12 @@ class MomentWorld:
         """
         dt, old, relaxed = self.time_step, state.moments, self.equations.relaxed
         now = float(state.time) if self._moving else 0.0
-        said: list[ClosureOutput | None] = []
-        rate0, fallbacks = self.rates(old, now, None, said)
+        rate0, fallbacks, said = self.rates(old, now)
         moved = old + GAMMA * dt * rate0
         first = relaxed(moved, GAMMA * dt, self.cell_knudsen)
         # what relaxed, over its time: the production at the first stage
         lag = (1.0 - GAMMA) / GAMMA * (first - moved)
-        rate1 = self.rates(first, now + GAMMA * dt, said if self.once else None)[0]
+        rate1, *_ = self.rates(first, now + GAMMA * dt, said if self.once else None)
         moved = old + dt * (DELTA * rate0 + (1.0 - DELTA) * rate1) + lag
         new = relaxed(moved, GAMMA * dt, self.cell_knudsen)
         away = state.fallbacks + fallbacks[0], state.outside + fallbacks[1]
@@ -346,21 +345,19 @@ class MomentWorld:
         moments: Tensor,
         time: float = 0.0,
         before: Sequence[ClosureOutput | None] | None = None,
-        told: list[ClosureOutput | None] | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Return the transport part of ``dU/dt`` and the fallbacks of a transport.
+    ) -> tuple[Tensor, Tensor, list[ClosureOutput | None]]:
+        """Return the transport part of ``dU/dt``, fallbacks, and what the closure said.
 
         Args:
             moments: of the state.
             time: where boundaries change.
             before: what the closure said, axis by axis; it is not asked then.
-            told: list that takes what it says.
         """
         eq, w = self.equations, self.equations.primitive(moments)
         ask = before is None and hasattr(eq, "in_cells")
         said = eq.in_cells(w, self) if ask else None
-        total: Tensor | float = 0.0
-        count = moments.new_zeros(2, len(moments))
+        told: list[ClosureOutput | None] = []
+        total, count = torch.zeros_like(moments), moments.new_zeros(2, len(moments))
         if said is not None and said.away is not None:
             count = said.away.to(count).flatten(2).sum(2)
         for axis, pair in enumerate(self._ends):
@@ -370,8 +367,7 @@ class MomentWorld:
             elif before is not None:
                 rows = replace(rows, said=before[axis])
             found = eq.transport(rows)
-            if told is not None:
-                told.append(found.said)
+            told.append(found.said)
             change = torch.diff(self._sealed(found.flux, pair), dim=-1)
             if found.rest is not None:
                 at = places(tuple(eq.conservative), w.device)
@@ -379,8 +375,7 @@ class MomentWorld:
             total = total - (change / rows.spacing).movedim(-1, 2 + axis)
             if found.fallbacks is not None:
                 count = count + found.fallbacks
-        assert isinstance(total, Tensor)
-        return total, count
+        return total, count, told
 
     def _facing(self, said: ClosureOutput, axis: int) -> ClosureOutput:
         """What was said in the cells, at the faces along an axis."""
@@ -455,9 +450,12 @@ class MomentWorld:
         """Return the state beyond the face: at walls the mirrored one."""
         for piece in end.pieces:
             if piece.wall is not None:
-                wall, axis = end.wall_at(piece, time, inside), end.face.axis
-                far = self.equations.mirrored(inside, wall, axis, end.face.inward)
-                beyond = piece.put(far, beyond)
+                wall, face = end.wall_at(piece, time, inside), end.face
+                flat = inside.flatten(2) if inside.dim() > 2 else inside[..., None]
+                odd = self.equations.at_wall(flat, wall.flat(), face.axis, face.inward)
+                pairs = enumerate(flat.unbind(1))
+                far = [2.0 * odd[i] - x if i in odd else x for i, x in pairs]
+                beyond = piece.put(torch.stack(far, 1).view_as(inside), beyond)
         return beyond
 
     def _sealed(self, flux: Tensor, pair: tuple[End, End] | None) -> Tensor:
@@ -490,20 +488,15 @@ class MomentWorld:
         eq, dim = self.equations, self.grid.dim
         w = eq.primitive(state.moments)
         rho, u, theta = eq.thermal(w)
-        own = eq.observe(w, dim)
-        space, volume = tuple(range(1, 1 + dim)), self.grid.volume
-        energy = 0.5 * rho * (u.square().sum(-1) + eq.gas.dimension * theta)
         turned = torch.stack([extrema(rho, 1 + k) for k in range(dim)])
         seen = {
             "density": rho,
             "velocity": u,
             "temperature": theta,
+            **totals(rho, u, theta, eq.gas.dimension, self.grid.volume),
             "entropy": entropy(rho, theta, eq.gas.dimension),
-            "mass": volume * rho.sum(space),
-            "momentum": volume * (rho[..., None] * u).sum(space),
-            "energy": volume * energy.sum(space),
             "limiter_activity": turned.mean(0),
-            **own,
+            **eq.observe(w, dim),
         }
         away = {"fallbacks": state.fallbacks, "outside": state.outside}
         return seen | (away if eq.learned else {})
