@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from scalebridge.engine import runtime
 from scalebridge.engine.errors import GuardError, InputError
 from scalebridge.engine.jobs import assemble
+from scalebridge.engine.jobs.vmc import make_problem
 from scalebridge.engine.ritz import solver
 from scalebridge.engine.run import Reporter, pack
 from scalebridge.engine.rundir import RunFolder
@@ -124,6 +125,19 @@ def test_bad_scenarios_say_what_is_allowed(tmp_path) -> None:
             ),
             tmp_path,
         )
+
+
+def test_moves_of_a_sweep_are_those_of_the_system() -> None:
+    text = {"version": 1, "kind": "vmc", "title": "t", "description": "d"}
+    helium = {"kind": "molecule", "symbols": ["He"], "positions": [[0.0, 0.0, 0.0]]}
+    ring = {"kind": "ising", "shape": [4]}
+    for system, form, wanted in (
+        (helium, {"kind": "determinant"}, 5),
+        (ring, {"kind": "rbm"}, 10),
+    ):
+        data = {**text, "system": system, "wavefunction": form}
+        for asked, moves in (({}, wanted), ({"sampling": {"moves": 3}}, 3)):
+            assert make_problem(parse({**data, **asked}, "t")).moves == moves
 
 
 def test_molecules_come_from_ase() -> None:

@@ -13,8 +13,8 @@ from .parameters import Flat
 from .scores import layout, write_scores
 
 MOVES = 5
-"""Moves of a sweep: of lithium hydride, whose energies are correlated over some four moves,
-a sweep of five costs half of one of ten, and 1.7 of them are as good as one sample."""
+"""Moves of a sweep: of lithium hydride five leave an autocorrelation time of 1.7 sweeps of
+the local energy where ten leave 1.2, for half the cost."""
 
 
 @dataclass(frozen=True)
