@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,9 +12,10 @@ from norms import SHORT
 
 from scalebridge.engine.cli import main
 from scalebridge.engine.errors import InputError
+from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.interop.host import Host
 from scalebridge.engine.jobs import assemble
-from scalebridge.engine.jobs.gas import signal_gap
+from scalebridge.engine.jobs.gas import _domain_checks, signal_gap
 from scalebridge.engine.scenario import parse
 from scalebridge.viz import gas
 from scalebridge.viz.record import Record
@@ -207,3 +209,15 @@ def test_a_shock_is_laid_on_that_of_the_kinetic_equation_grid_by_grid(tmp_path):
     cells = [curve.label for curve in panels[2].curves]
     assert cells == ["30 cells", "60 cells", "kinetic equation"]
     assert all(curve.y.max() > 0.9 for curve in panels[0].curves)
+
+
+@pytest.mark.parametrize(("faces", "passed"), [(4.0, True), (6.0, False)])
+def test_a_closure_that_often_gave_way_is_named(faces, passed):
+    """Of 10 steps of 9 cells it was asked about 100 faces; a twentieth may give way."""
+    run = SimpleNamespace(
+        name="learned", trained=None, steps=10,
+        problem=SimpleNamespace(grid=Grid((9,), (0.0,), (1.0,))),
+    )  # fmt: skip
+    seen = {"fallbacks": torch.tensor([faces]), "outside": torch.tensor([0.0])}
+    found = {check.name: check.passed for check in _domain_checks(run, seen)}
+    assert found == {"range_learned": True, "fallback_learned": passed}
