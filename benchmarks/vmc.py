@@ -3,8 +3,7 @@
 Budgets are seconds of one core counted from the start of the process: they include the
 imports, Hartree-Fock, equilibration, and the frozen evaluation. They are read from the
 process's CPU clock, which on a free core is the wall clock; the wall time on the machine
-as it was stands in each note. A goal of ``g`` millihartree reads ``g`` plus two standard
-errors of the frozen evaluation.
+as it was stands in each note. An energy is the run of the median error among its seeds.
 """
 
 import json
@@ -36,16 +35,18 @@ GEOMETRIES: dict[str, tuple[list[str], list[list[float]]]] = {
     "H4": (["H"] * 4, [[0.0, 0.0, 1.8 * i] for i in range(4)]),
 }
 ENERGIES: dict[str, tuple[str, list[tuple[str, float, float]]]] = {
-    "H": ("H", [("h_error_10s", 10, 0.01)]),
+    "H": ("H", [("h_error_10s", 10, 0.02)]),
     "He": ("He", [("he_error_30s", 30, 0.3)]),
     "H2": ("H2", [("h2_error_30s", 30, 0.3)]),
     "Hooke": ("Hooke", [("hooke_error_20s", 20, 0.1)]),
     "Li": ("Li", [("li_error_90s", 90, 1.0)]),
-    "LiH": ("LiH", [("lih_error_2min", 120, 2.0), ("lih_error_5min", 300, 1.0)]),
-    "Be": ("Be", [("be_error_8min", 480, 1.0)]),
+    "LiH": ("LiH", [("lih_error_2min", 120, 1.5), ("lih_error_5min", 300, 1.0)]),
+    "Be": ("Be", [("be_error_8min", 480, 1.5)]),
     "H4": ("H4", [("h4_error_10min", 600, 2.0)]),
-    "B": ("B", [("b_error_15min", 900, 3.0)]),
+    "B": ("B", [("b_error_15min", 900, 1.5)]),
 }
+SEEDS = {"H": 5, "He": 5, "H2": 5, "Hooke": 5, "LiH": 5}
+"""Runs of which the median counts; one of the systems that take long."""
 LATTICES: dict[str, tuple[str, int, float, float]] = {
     "tfim40_relative": ("ising", 40, 60, 1e-4),
     "tfim80_relative": ("ising", 80, 160, 1e-4),
@@ -80,7 +81,7 @@ def _alone(function: Callable[..., Any], *arguments: Any) -> Any:
     return json.loads(answer.stdout.splitlines()[-1])
 
 
-def _problem(name: str) -> Any:
+def _problem(name: str, seed: int = 1) -> Any:
     from scalebridge.engine.jobs.vmc import electrons
     from scalebridge.engine.schema.vmc import SamplingSection
     from scalebridge.engine.vmc.hamiltonian import Trap, molecule
@@ -93,7 +94,7 @@ def _problem(name: str) -> Any:
             *GEOMETRIES.get(name, ([name], [[0.0, 0.0, 0.0]])), charge=name.count("+")
         )
     )
-    return electrons(hamiltonian, DeterminantForm(), SamplingSection(), "f32", 1)
+    return electrons(hamiltonian, DeterminantForm(), SamplingSection(), "f32", seed)
 
 
 def _prepared(world: Any) -> Any:
@@ -101,7 +102,7 @@ def _prepared(world: Any) -> Any:
     from scalebridge.engine import runtime
     from scalebridge.engine.vmc.solve import START_STREAM
 
-    return world.init(runtime.generator(1, START_STREAM))
+    return world.init(runtime.generator(world.seed, START_STREAM))
 
 
 STARTS = ("H2", "LiH", "Be", "H3+", "N2", "H2O")
@@ -159,14 +160,14 @@ def _starts(quick: bool, record: Any) -> None:
 
 
 def _measure_energy(
-    name: str, stops: Sequence[float], exact: float
+    name: str, stops: Sequence[float], exact: float, seed: int
 ) -> list[dict[str, Any]]:
     """Optimise one system and evaluate it at every stop (seconds of this process)."""
     from scalebridge.engine.vmc.optimiser import Spring
     from scalebridge.engine.vmc.world import Vmc
 
     wall = time.perf_counter()
-    world = Vmc(_problem(name), Spring())
+    world = Vmc(_problem(name, seed), Spring(), seed=seed)
     state = _prepared(world)
     course: list[tuple[float, float]] = []
     results = []
@@ -239,17 +240,22 @@ def _energies(quick: bool, record: Any) -> None:
             continue
         exact = _exact(name)
         stops = [seconds for _, seconds, _ in wanted]
-        results = _alone(_measure_energy, name, stops, exact)
-        for (figure, seconds, goal), result in zip(wanted, results, strict=True):
+        seeds = range(1, 1 + (1 if quick else SEEDS.get(name, 1)))
+        runs = [_alone(_measure_energy, name, stops, exact, seed) for seed in seeds]
+        for (figure, seconds, goal), *results in zip(wanted, *runs, strict=True):
+            ordered = sorted(results, key=lambda run: abs(run["error"]))
+            result = ordered[len(ordered) // 2]
             error, sigma = result["error"], 1e3 * result["sigma"]
+            every = ", ".join(f"{run['error']:.3g}" for run in ordered)
             record(
                 figure,
                 abs(error),
                 "millihartree",
-                goal=goal + 2 * sigma,
+                goal=goal,
                 better="lower",
                 spread=(error - sigma, error + sigma),
-                note=f"goal {goal:g} + 2 sigma, sigma {sigma:.3g}; {result['iterations']} "
+                note=f"median of {len(ordered)} seeds ({every}), its sigma {sigma:.3g}; "
+                f"{result['iterations']} "
                 f"steps in a budget of {seconds:g} s of one core ({result['cpu']:.0f} s "
                 f"used, {result['wall']:.0f} s of wall time on a shared machine); variance "
                 f"{result['variance']:.2g}; seconds to 10, 3, 1 mHa: "
@@ -480,7 +486,7 @@ def _forces(quick: bool, record: Any) -> None:
         "force_z_max",
         max(abs(force - wanted) / sigma for _, force, sigma, wanted in rows),
         "sigma",
-        goal=4.0,
+        goal=3.0,
         better="lower",
         note=f"{len(rows)} components, H2 at 1.0, 1.4, 2.0 bohr, against full CI cc-pV5Z; "
         f"largest sigma {max(row[2] for row in rows):.2g} hartree/bohr, worst at "

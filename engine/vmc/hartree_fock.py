@@ -24,8 +24,12 @@ BASIS = "cc-pvtz"
 ORIENTING = 1e-5
 """Strength (hartree / bohr^2) of the field that orients degenerate shells: the same system
 has the same orbitals in every run and on every machine."""
-CUSP_RANGE = 0.3
-"""Reach of the correction at a nucleus of charge Z, in units of ``1 / Z`` bohr."""
+SPREAD = 1.4
+"""Ratio of the exponents of Slater functions; the largest is that often the charge."""
+SMALLEST = 0.25
+"""The smallest exponent is larger (1 / bohr)."""
+RIDGE = 1e-9
+"""Weight of the coefficients' squares in the fit: it keeps alternating sums small."""
 NEGLIGIBLE = 1e-7
 """Functions whose coefficients are all smaller are left out."""
 
@@ -217,12 +221,13 @@ def _radials(mole: Any, shell: int) -> Tensor:
 
 
 def _with_cusp(own: Tensor, value: Tensor, charge: float) -> Tensor:
-    """Replace the spherical part of every orbital near a nucleus.
+    """Fit the spherical part of every orbital around a nucleus by Slater functions.
 
-    With the value ``eta`` of all other parts at the nucleus, ``S + eta`` becomes
-    ``a (1 - Z d) + b d^2 + c d^3`` below ``CUSP_RANGE / Z``, where value and two
-    derivatives are kept: Kato's condition for the whole orbital (the idea of Ma, Towler,
-    Drummond, Needs, J. Chem. Phys. 122, 224322 (2005), with a polynomial).
+    A sum of Gaussians oscillates about the orbital that it stands for: little in the
+    energy, much in the local energy, to a distance of ``1 / Z`` and again in the tail. A
+    sum of ``exp(-zeta d)`` with few, wide-spaced exponents cannot follow. It is the nearest
+    one by the volume that fulfils Kato's condition for the whole orbital,
+    ``S'(0) = -Z (S(0) + eta)`` with the value ``eta`` of all other parts.
 
     Args:
         own: ``[3, knots, orbitals]`` value and two derivatives.
@@ -232,18 +237,18 @@ def _with_cusp(own: Tensor, value: Tensor, charge: float) -> Tensor:
     if charge == 0:
         return own
     d = knots()
-    edge = int((d < CUSP_RANGE / charge).sum())
-    c, rest = d[edge], value - own[0, 0]
-    wanted = torch.stack([own[0, edge] + rest, own[1, edge], own[2, edge]])
-    matrix = torch.stack([
-        torch.stack([1 - charge * c, c**2, c**3]),
-        torch.stack([-charge * torch.ones_like(c), 2 * c, 3 * c**2]),
-        torch.stack([torch.zeros_like(c), 2 * torch.ones_like(c), 6 * c]),
-    ])  # fmt: skip
-    a, b, e = torch.linalg.solve(matrix, wanted)[:, None]
-    x = d[:edge, None]
-    result = own.clone()
-    result[0, :edge] = a * (1 - charge * x) + b * x**2 + e * x**3 - rest
-    result[1, :edge] = -charge * a + 2 * b * x + 3 * e * x**2
-    result[2, :edge] = 2 * b + 6 * e * x
-    return result
+    steps = math.floor(math.log(SPREAD * charge / SMALLEST) / math.log(SPREAD))
+    rates = SPREAD * charge * SPREAD ** -torch.arange(steps + 1).double()
+    functions = torch.exp(-rates * d[:, None])
+    weight = (d * torch.gradient(d)[0].sqrt())[:, None]
+    scale = (weight * functions).norm(dim=0)
+    columns = weight * functions / scale
+    # least squares with one equation to be fulfilled
+    slope = ((charge - rates) / scale)[None]
+    normal = columns.T @ columns + RIDGE * torch.eye(len(rates)).double()
+    matrix = torch.cat(
+        [torch.cat([normal, slope.T], 1), torch.nn.functional.pad(slope, (0, 1))]
+    )
+    right = torch.cat([columns.T @ (weight * own[0]), charge * (own[0, :1] - value)])
+    found = torch.linalg.solve(matrix, right)[:-1] / scale[:, None]
+    return torch.stack([functions @ (found * (-rates[:, None]) ** k) for k in range(3)])

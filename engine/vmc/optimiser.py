@@ -1,6 +1,8 @@
 """Natural gradient by SPRING / MinSR, and Adam as the fallback."""
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import field
 from typing import Annotated, Literal, Protocol
 
@@ -46,29 +48,56 @@ class Optimiser(Protocol):
         ...
 
 
-def gram(scores: Tensor, blocks: int = 4) -> Tensor:
-    """Return ``O O^T`` in float64, computing only one triangle of blocks."""
+REFINED = 0.1
+"""Residual, relative to the right side, after which one more refinement ends the solution:
+its direction is then as near as with a float32 Gram matrix."""
+ROUNDS = 8
+"""Refinements before the Gram matrix is made again with all digits."""
+
+
+@contextmanager
+def short_products() -> Iterator[None]:
+    """Multiply float32 matrices as bfloat16, where the processor has such products.
+
+    Sums stay float32. Processors without them, and other types, multiply as ever.
+    """
+    matmul = torch.backends.mkldnn.matmul
+    before = matmul.fp32_precision
+    matmul.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        matmul.fp32_precision = before
+
+
+def gram(scores: Tensor, dtype: torch.dtype, blocks: int = 4) -> Tensor:
+    """Return ``O O^T`` in ``dtype``, computing only one triangle of blocks."""
     count = len(scores)
     size = -(-count // blocks)
-    result = torch.empty(count, count, dtype=torch.float64, device=scores.device)
+    result = torch.empty(count, count, dtype=dtype, device=scores.device)
     for begin in range(0, count, size):
         end = min(begin + size, count)
-        part = (scores[begin:] @ scores[begin:end].T).double()
+        part = (scores[begin:] @ scores[begin:end].T).to(dtype)
         result[begin:, begin:end] = part
         result[begin:end, end:] = part[end - begin :].T
     return result
 
 
-def _solve(matrix: Tensor, right: Tensor, step: int) -> Tensor:
+def _solver(matrix: Tensor, step: int) -> Callable[[Tensor], Tensor]:
+    """Return what solves equations with a symmetric matrix.
+
+    Raises:
+        GuardError: the matrix is not finite.
+    """
     factor, failed = torch.linalg.cholesky_ex(matrix)
-    if int(failed):
-        values, vectors = torch.linalg.eigh(matrix)
-        keep = values > values[-1].abs() * 1e-12
-        if not bool(values.isfinite().all()) or not bool(keep.any()):
-            raise GuardError("optimiser: the Gram matrix is not finite", step)
-        inverse = torch.where(keep, 1 / values.clamp(min=1e-300), torch.zeros_like(values))
-        return vectors @ (inverse * (vectors.T @ right))
-    return torch.cholesky_solve(right[:, None], factor)[:, 0]
+    if not int(failed):
+        return lambda right: torch.cholesky_solve(right[:, None], factor)[:, 0]
+    values, vectors = torch.linalg.eigh(matrix)
+    keep = values > values[-1].abs() * 1e-12
+    if not bool(values.isfinite().all()) or not bool(keep.any()):
+        raise GuardError("optimiser: the Gram matrix is not finite", step)
+    inverse = torch.where(keep, 1 / values.clamp(min=1e-300), torch.zeros_like(values))
+    return lambda right: vectors @ (inverse * (vectors.T @ right))
 
 
 @part
@@ -80,7 +109,8 @@ class Spring:
         phi_t = argmin |O phi + e|^2 + damping |phi - mu phi_(t-1)|^2
               = O^T (O O^T + damping)^-1 (-e - mu O phi_(t-1)) + mu phi_(t-1),
 
-    solved in float64 on the smaller side (walkers or parameters), and the step is
+    solved on the smaller side (walkers or parameters), in float64 or, of float32 scores,
+    with short products and refined; and the step is
     ``rate / (1 + t / decay) * phi``, shortened to length ``sqrt(max_norm)``. The momentum
     grows linearly from 0 over ``ramp`` steps: memory of the first, wild directions slows
     short runs.
@@ -132,16 +162,53 @@ class Spring:
 
     def _by_walkers(self, scores: Tensor, error: Tensor, old: Tensor, step: int) -> Tensor:
         # The Gram matrix and the projections are centred instead of the large matrix O.
-        count = len(scores)
-        kernel = gram(scores) / count
+        known = (scores @ old).double()
+        right = error - (known - known.mean())
+        weights = self._refined(scores, right) if scores.dtype is torch.float32 else None
+        if weights is None:
+            kernel = self._kernel(gram(scores, torch.float64))
+            weights = _solver(kernel, step)(right)
+        weights = weights / len(scores)
+        weights = weights - weights.mean()
+        return scores.T @ weights.to(scores.dtype) + old
+
+    def _kernel(self, products: Tensor) -> Tensor:
+        """Return the centred and damped kernel of the Gram matrix."""
+        count = len(products)
+        kernel = products / count
         kernel = kernel - kernel.mean(0) - kernel.mean(1)[:, None] + kernel.mean()
         kernel.diagonal().add_(self.damping)
         kernel += 1.0 / count  # the constant vector, which centring has removed
-        known = (scores @ old).double()
-        right = error - (known - known.mean())
-        weights = _solve(kernel, right, step) / count
-        weights = weights - weights.mean()
-        return scores.T @ weights.to(scores.dtype) + old
+        return kernel
+
+    def _refined(self, scores: Tensor, right: Tensor) -> Tensor | None:
+        """Solve by a kernel of few digits and refine; None where that fails.
+
+        ``x <- x + K'^-1 (right - K x)`` with the factors of a short ``K'``, where ``K x``
+        goes through the scores and no matrix of walkers is made (iterative refinement;
+        Wilkinson, Rounding Errors in Algebraic Processes (1963), chapter 3).
+        """
+        with short_products():
+            short = self._kernel(gram(scores, torch.float32, 2))
+        factor, failed = torch.linalg.cholesky_ex(short)
+        if int(failed):
+            return None
+
+        def solve(right: Tensor) -> Tensor:
+            found = torch.cholesky_solve(right.float()[:, None], factor)
+            return found[:, 0].double()
+
+        bound = REFINED * right.norm()
+        x = solve(right)
+        for _ in range(ROUNDS):
+            centred = (x - x.mean()).to(scores.dtype)
+            image = (scores @ (scores.T @ centred)).double() / len(scores)
+            image = image - image.mean() + self.damping * x + x.mean()
+            residual = right - image
+            x = x + solve(residual)
+            if bool(residual.norm() <= bound):
+                return x
+        return None
 
     def _by_parameters(
         self, scores: Tensor, error: Tensor, old: Tensor, step: int
@@ -151,7 +218,7 @@ class Spring:
         metric = wide.T @ wide
         metric.diagonal().add_(self.damping)
         right = wide.T @ error / math.sqrt(len(wide)) + self.damping * old.double()
-        return _solve(metric, right, step).to(scores.dtype)
+        return _solver(metric, step)(right).to(scores.dtype)
 
 
 @part

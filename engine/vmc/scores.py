@@ -2,12 +2,13 @@
 
 For ``y = x W`` the gradient of one walker is the outer product of its ``x`` and of the
 gradient by its ``y``: two small arrays that one forward and one backward pass of the whole
-batch leave behind, and no matrix is multiplied walker by walker. Parameters that enter in
-another way are few; each walker gets a copy of them.
+batch leave behind, and no matrix is multiplied walker by walker. A wavefunction whose
+parameters all enter this way is differentiated as it stands; in others each walker gets a
+copy of the parameters that do not, and the walkers are mapped over.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,6 +19,11 @@ from torch.overrides import TorchFunctionMode
 from .parameters import Flat
 
 PRODUCTS = (torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__)
+TRIED = 3
+"""Walkers on which the two ways are compared: no size that a wavefunction has by chance
+with all of them, and enough to see one walker in another's scores."""
+EQUAL = 1e3
+"""Difference of the two ways, in round-off of the largest score, that is none."""
 
 
 class Products(TorchFunctionMode):
@@ -30,15 +36,15 @@ class Products(TorchFunctionMode):
     """
 
     def __init__(
-        self, vector: Tensor, outside: Tensor, probes: list[Tensor] | None
+        self, vector: Tensor, outside: Tensor, probes: list[Tensor] | None = None
     ) -> None:
         super().__init__()
         self.storage = vector.untyped_storage().data_ptr()
         self.first = vector.storage_offset()
         self.outside, self.probes = outside, probes
         self.columns: list[Tensor] = []
-        self.shapes: list[torch.Size] = []
         self.inputs: list[Tensor] = []
+        self.shapes: list[torch.Size] = []
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
@@ -52,10 +58,12 @@ class Products(TorchFunctionMode):
         if bool(self.outside[columns].any()):
             return func(x, weight)
         y = x @ weight.detach()
-        number = len(self.columns)
         self.columns.append(columns)
-        self.shapes.append(y.shape)
         self.inputs.append(x.detach())
+        self.shapes.append(y.shape)
+        return self._probed(y, len(self.columns) - 1)
+
+    def _probed(self, y: Tensor, number: int) -> Tensor:
         return y if self.probes is None else y + self.probes[number]
 
     def _recorded(self, x: Any, weight: Any) -> bool:
@@ -64,6 +72,34 @@ class Products(TorchFunctionMode):
         if weight.dim() != 2 or x.dim() < 2 or _is_batched(weight):
             return False
         return weight.untyped_storage().data_ptr() == self.storage
+
+
+class Taps(Products):
+    """Records the products of a whole batch and keeps them for the backward pass.
+
+    What does not depend on the walker is repeated for each of them.
+
+    Args:
+        vector: all parameters.
+        outside: no column.
+        batched: which products depend on the walker.
+        batch: number of walkers.
+    """
+
+    def __init__(
+        self, vector: Tensor, outside: Tensor, batched: Sequence[bool], batch: int
+    ) -> None:
+        super().__init__(vector, outside)
+        self.batched, self.batch = batched, batch
+        self.kept: list[Tensor] = []
+
+    def _probed(self, y: Tensor, number: int) -> Tensor:
+        if not self.batched[number]:
+            y = y.expand(self.batch, *y.shape)
+        if not y.requires_grad:
+            y.requires_grad_()
+        self.kept.append(y)
+        return y
 
 
 def _is_batched(x: Tensor) -> bool:
@@ -78,26 +114,32 @@ class Layout:
         copied: names of those that do not enter as weights of products alone.
         outside: ``[p]`` True in their columns.
         shapes: of the recorded products of one walker.
+        batched: which products depend on the walker; None where walkers are mapped over.
     """
 
     copied: tuple[str, ...]
     outside: Tensor
     shapes: list[torch.Size]
+    batched: tuple[bool, ...] | None = None
 
 
-def layout(flat: Flat, walker: Tensor) -> Layout:
+def layout(flat: Flat, walkers: Tensor) -> Layout:
     """Find out which parameters enter as weights of products alone.
 
-    A parameter that still has a derivative when all its products are cut off does not.
+    A parameter that still has a derivative when all its products are cut off does not. The
+    whole batch is differentiated at once where that is seen to give what walker by walker
+    gives.
 
     Args:
         flat: the module.
-        walker: one walker ``[1, n, dim]``.
+        walkers: at least one ``[walkers, n, dim]``.
     """
+    walkers = walkers[:1].expand(TRIED, *walkers.shape[1:]).clone()
+    walkers *= 1 + 0.1 * torch.arange(TRIED).to(walkers)[:, None, None]
     named = dict(flat.module.named_parameters())
-    products = Products(flat.vector, torch.zeros(flat.size, dtype=torch.bool), None)
+    products = Products(flat.vector, torch.zeros(flat.size, dtype=torch.bool))
     with products, torch.enable_grad():
-        log = flat.module(walker)[1].sum()
+        log = flat.module(walkers[:1])[1].sum()
     left: Any = [None] * len(named)
     if log.requires_grad:
         left = torch.autograd.grad(log, list(named.values()), allow_unused=True)
@@ -112,10 +154,33 @@ def layout(flat: Flat, walker: Tensor) -> Layout:
     outside = torch.zeros(flat.size, dtype=torch.bool)
     for name in copied:
         outside[flat.slices[name][0]] = True
-    again = Products(flat.vector, outside, None)
+    again = Products(flat.vector, outside)
     with again, torch.no_grad():
-        flat.module(walker)
-    return Layout(tuple(copied), outside, again.shapes)
+        flat.module(walkers[:1])
+    mapped = Layout(tuple(copied), outside, again.shapes)
+    return mapped if copied else _whole(flat, mapped, walkers)
+
+
+def _whole(flat: Flat, mapped: Layout, walkers: Tensor) -> Layout:
+    """Return the layout for the whole batch, or ``mapped`` where that one differs."""
+    several = Products(flat.vector, mapped.outside)
+    with several, torch.no_grad():
+        flat.module(walkers)
+    batched = []
+    for one, all_of_them in zip(mapped.shapes, several.shapes, strict=True):
+        if all_of_them not in (one, (TRIED, *one[1:])):
+            return mapped
+        batched.append(all_of_them != one)
+    whole = replace(mapped, batched=tuple(batched))
+    expected = walkers.new_empty(TRIED, flat.size)
+    write_scores(flat, mapped, walkers, expected)
+    found = torch.empty_like(expected)
+    try:
+        write_scores(flat, whole, walkers, found)
+    except (IndexError, RuntimeError):  # shapes that fit one walker only
+        return mapped
+    bound = EQUAL * torch.finfo(found.dtype).eps * expected.abs().max()
+    return whole if bool(((found - expected).abs() <= bound).all()) else mapped
 
 
 def write_scores(flat: Flat, how: Layout, walkers: Tensor, out: Tensor) -> None:
@@ -127,6 +192,33 @@ def write_scores(flat: Flat, how: Layout, walkers: Tensor, out: Tensor) -> None:
         walkers: ``[walkers, n, dim]``.
         out: overwritten.
     """
+    written = torch.zeros(flat.size, dtype=torch.bool)
+    write = _write_mapped if how.batched is None else _write_whole
+    write(flat, how, walkers, written, out)
+    if not bool(written.all()):
+        _clear(out, ~written)
+
+
+def _write_whole(
+    flat: Flat, how: Layout, walkers: Tensor, written: Tensor, out: Tensor
+) -> None:
+    assert how.batched is not None
+    taps = Taps(flat.vector, how.outside, how.batched, len(walkers))
+    with taps, torch.enable_grad():
+        log = flat.module(walkers)[1].sum()
+    found = torch.autograd.grad(log, taps.kept, allow_unused=True)
+    for x, gradient, place, own in zip(
+        taps.inputs, found, taps.columns, how.batched, strict=True
+    ):
+        if gradient is not None:
+            rows = x.reshape(*((len(walkers), -1) if own else (-1,)), x.shape[-1])
+            slopes = gradient.reshape(len(walkers), -1, gradient.shape[-1])
+            _add_outer(rows, slopes, place, written, out)
+
+
+def _write_mapped(
+    flat: Flat, how: Layout, walkers: Tensor, written: Tensor, out: Tensor
+) -> None:
     batch, columns = len(walkers), []
     named = flat.named()
     copies = {
@@ -148,7 +240,6 @@ def write_scores(flat: Flat, how: Layout, walkers: Tensor, out: Tensor) -> None:
         logs, inputs = vmap(log_one)(copies, probes, walkers)
         leaves = [*probes, *copies.values()]
         found = torch.autograd.grad(logs.sum(), leaves, allow_unused=True)
-    written = torch.zeros(flat.size, dtype=torch.bool)
     for x, gradient, place in zip(inputs, found, columns, strict=False):
         if gradient is not None:
             _add_outer(x.flatten(1, -2), gradient.flatten(1, -2), place, written, out)
@@ -156,8 +247,6 @@ def write_scores(flat: Flat, how: Layout, walkers: Tensor, out: Tensor) -> None:
         if gradient is not None:
             out[:, flat.slices[name][0]] = gradient.reshape(batch, -1)
             written[flat.slices[name][0]] = True
-    if not bool(written.all()):
-        _clear(out, ~written)
 
 
 def _add_outer(
@@ -165,11 +254,10 @@ def _add_outer(
 ) -> None:
     """Add ``rows^T slopes`` of every walker to its columns.
 
-    What stands in a column counts from its second product on: most columns have one, and
-    the first one goes into them without a copy.
+    What stands in a column counts from its second product on.
 
     Args:
-        rows: ``[walkers, n, inputs]``.
+        rows: ``[walkers, n, inputs]``, or ``[n, inputs]`` where they are all alike.
         slopes: ``[walkers, n, outputs]``.
         place: columns ``[inputs, outputs]``.
         written: ``[p]`` which columns hold something; set for these.
@@ -178,14 +266,14 @@ def _add_outer(
     first, size = int(place[0, 0]), place.numel()
     seen = written[place]
     written[place] = True
+    # Into a new array first: a product that writes rows of ``out`` goes one by one.
+    outer = (rows.mT @ slopes).flatten(1)
     if place.is_contiguous() and not bool(seen.any()):
-        target = out[:, first : first + size].unflatten(1, tuple(place.shape))
-        torch.bmm(rows.mT, slopes, out=target)
+        out[:, first : first + size] = outer
         return
     fresh = torch.zeros_like(written)
     fresh[place[~seen]] = True
     _clear(out, fresh)
-    outer = torch.bmm(rows.mT, slopes).flatten(1)
     if place.is_contiguous():
         out[:, first : first + size] += outer
     else:

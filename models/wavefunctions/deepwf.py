@@ -94,7 +94,7 @@ class DeepWf(nn.Module):
         self.backbone = Backbone(centres, up, down, width, pair_width, layers, generator)
         self.nuclear = NuclearCusp(charges)
         self.pair = PairCusp(self.backbone.same, cusps) if cusps and count > 1 else None
-        self.pool = zeros(width)
+        self.pool = zeros(width, 1)
         self.share = nn.Parameter(torch.zeros(len(charges)))
         self.decay = nn.Parameter(
             torch.full((len(charges),), 0.25 if self.gaussian else 1.0)
@@ -113,7 +113,7 @@ class DeepWf(nn.Module):
         """Return sign and ``log|psi|``, both ``[batch]``, of positions or their jet."""
         h, distance, smooth, apart = self.backbone(r)
         pair = self.pair(apart) if self.pair is not None and apart is not None else None
-        pooled = jet.linear(lambda t: t.sum(-2) @ self.pool, h)
+        pooled = jet.linear(lambda t: (t @ self.pool)[..., 0].sum(-1), h)
         one = jet.add(self.nuclear(distance), self._envelope(distance, smooth))
         log = jastrow(one, pair, pooled)
         value = log.value if isinstance(log, jet.Jet) else log

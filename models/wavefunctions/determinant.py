@@ -127,6 +127,7 @@ class DeterminantNet(nn.Module):
     """
 
     own: Tensor
+    repeat: Tensor
 
     def __init__(
         self,
@@ -165,12 +166,14 @@ class DeterminantNet(nn.Module):
         )
         spread = 0.3 * torch.rand(2, count, channels, generator=generator)
         self.decay = nn.Parameter((0.25 if self.gaussian else 0.7) + spread)
-        self.pool = zeros(width)
+        self.pool = zeros(width, 1)
         self.fixed = orbitals
         if orbitals is not None:
             self.fixed_share = nn.Parameter(torch.ones(2, channels))
         spin = self.backbone.spin
-        self.register_buffer("own", (spin @ spin.T))
+        self.register_buffer("own", spin @ spin.T)
+        # orbitals repeated for every determinant, as a product
+        self.register_buffer("repeat", torch.eye(self.count).repeat(1, determinants))
 
     def forward(self, r: Field) -> tuple[Tensor, Field]:
         """Return the sign and ``log|psi|``, both ``[batch]``.
@@ -182,7 +185,7 @@ class DeterminantNet(nn.Module):
         matrix, nuclear, apart, h = self._orbitals(r)
         sign, logarithm = jet.log_determinants(matrix)
         pair = self.pair(apart) if self.pair is not None and apart is not None else None
-        pooled = jet.linear(lambda t: t.sum(-2) @ self.pool, h)
+        pooled = jet.linear(lambda t: (t @ self.pool)[..., 0].sum(-1), h)
         return sign, jet.add(logarithm, jastrow(nuclear, pair, pooled))
 
     def _orbitals(self, r: Field) -> tuple[Field, Field, Field | None, Field]:
@@ -193,13 +196,14 @@ class DeterminantNet(nn.Module):
         reach = jet.square(distance) if self.gaussian else smooth
         envelope = self._envelope(reach)
         if self.fixed is None:
-            orbitals = jet.scale(amplitude, envelope)
+            orbitals = jet.scale_(amplitude, envelope)
         else:
             fixed = self._fixed(r, nuclear)
             share = self.backbone.spin @ self.fixed_share
-            factor = jet.add(envelope, jet.linear(lambda t: self._repeat(t) * share, fixed))
-            known = jet.linear(lambda t: self._repeat(t * self.own), fixed)
-            orbitals = jet.add(jet.scale(amplitude, factor), jet.spread(known))
+            repeated = jet.linear(lambda t: t @ self.repeat, fixed)
+            factor = jet.add_(jet.linear(lambda t: t * share, repeated), envelope)
+            known = jet.linear(lambda t: (t * self.own) @ self.repeat, fixed)
+            orbitals = jet.add_local(jet.scale_(amplitude, factor), known)
 
         def arrange(t: Tensor) -> Tensor:
             return t.unflatten(-1, (self.determinants, self.count)).transpose(-2, -3)
@@ -217,10 +221,6 @@ class DeterminantNet(nn.Module):
         inverse = jet.exp(jet.linear(lambda t: -t[..., None], nuclear))
         return jet.linear(both, jet.multiply(self.fixed(r), inverse))
 
-    def _repeat(self, t: Tensor) -> Tensor:
-        """Repeat orbitals for every determinant: ``[..., n, n]`` to channels."""
-        return t.unsqueeze(-2).expand(*t.shape[:-1], self.determinants, -1).flatten(-2)
-
     def _project(self, h: Tensor) -> Tensor:
         weight, up = self.orbital_weight, self.up
         if up == self.count:
@@ -231,11 +231,10 @@ class DeterminantNet(nn.Module):
         spin = self.backbone.spin
         total: Field | None = None
         for centre in range(self.decay.shape[1]):
-            rate = spin @ self.decay[:, centre].abs()
+            rate = (spin @ self.decay[:, centre]).abs()
             share = spin @ self.share[:, centre]
             own = jet.linear(lambda t, c=centre: t[..., c : c + 1], reach)
-            decay = jet.exp(jet.linear(lambda t, s=rate: -t * s, own))
-            term = jet.linear(lambda t, p=share: t * p, decay)
-            total = term if total is None else jet.add(total, term)
+            term = jet.linear(lambda t, p=share: t * p, jet.decay(own, rate))
+            total = term if total is None else jet.add_(total, term)
         assert total is not None
         return total

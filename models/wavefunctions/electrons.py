@@ -57,6 +57,11 @@ class Particles(Protocol):
         ...
 
 
+# Every parameter enters through a product ``x @ weight`` and nowhere else, a bias as the
+# product with a one or with the unit vector of a spin: so one backward pass of the whole
+# batch leaves the derivatives of each walker behind (engine/vmc/scores.py).
+
+
 def normal(
     *shape: int, fan_in: int, generator: torch.Generator, gain: float = 1.0
 ) -> nn.Parameter:
@@ -116,19 +121,21 @@ class NuclearCusp(nn.Module):
     """
 
     charges: Tensor
+    one: Tensor
 
     def __init__(self, charges: Tensor) -> None:
         super().__init__()
         self.register_buffer("charges", charges.to(torch.get_default_dtype()))
         start = charges.to(torch.get_default_dtype()).clamp(min=1.0)
-        self.range = nn.Parameter(torch.log(torch.expm1(start)))
+        self.range = nn.Parameter(torch.log(torch.expm1(start))[None])
+        self.register_buffer("one", torch.ones(1, 1))
 
     def forward(self, distance: Field) -> Field:
         """Return the local field ``[batch, n]`` to be summed over electrons."""
-        b = softplus(self.range)
+        b = softplus(self.one @ self.range)
         strength = self.charges / b
         inverse = jet.inverse1p(jet.linear(lambda t: t * b, distance))
-        return jet.linear(lambda t: t @ strength, inverse)
+        return jet.linear(lambda t: (t * strength).sum(-1), inverse)
 
 
 class PairCusp(nn.Module):
@@ -138,24 +145,23 @@ class PairCusp(nn.Module):
     1/4 for equal spins (Pack and Byers Brown, J. Chem. Phys. 45, 556 (1966)).
 
     Args:
-        same: ``[n, n - 1]`` 1 where the two spins are equal.
+        same: ``[n - 1, n]`` 1 where the two spins are equal.
         slopes: ``(opposite, equal)``.
     """
 
-    same: Tensor
+    kinds: Tensor
     slope: Tensor
 
     def __init__(self, same: Tensor, slopes: tuple[float, float]) -> None:
         super().__init__()
-        self.register_buffer("same", same)
+        self.register_buffer("kinds", torch.stack([1 - same, same], -1))
         self.register_buffer("slope", slopes[0] + (slopes[1] - slopes[0]) * same)
         # A short reach lowers the energy of Hartree-Fock without moving the density much.
-        self.range = nn.Parameter(torch.full((2,), math.log(math.expm1(0.25))))
+        self.range = nn.Parameter(torch.full((2, 1), math.log(math.expm1(0.25))))
 
     def forward(self, distance: Field) -> Field:
-        """Return the local field ``[batch, n, n - 1]`` to be summed over pairs."""
-        opposite, equal = softplus(self.range)
-        a = opposite + (equal - opposite) * self.same
+        """Return the local field ``[batch, n - 1, n]`` to be summed over pairs."""
+        a = softplus(self.kinds @ self.range)[..., 0]
         inverse = jet.inverse1p(jet.linear(lambda t: t / a, distance))
         return jet.linear(lambda t: -self.slope * a * t, inverse)
 
@@ -202,7 +208,7 @@ class Backbone(nn.Module):
         spin = torch.tensor([0] * up + [1] * down)
         dtype = torch.get_default_dtype()
         self.register_buffer("spin", torch.eye(2, dtype=dtype)[spin])
-        same = (spin[:, None] == spin[jet.others(self.count)]).to(dtype)
+        same = (spin == spin[jet.others(self.count)]).to(dtype)
         self.register_buffer("same", same)
         self.register_buffer("kinds", torch.stack([1 - same, same], -1))
         entry = len(centres.positions) * (dim + 1)
@@ -222,7 +228,7 @@ class Backbone(nn.Module):
         """Return global features ``[b, n, width]``, ``d``, ``u`` and pair distances."""
         features, distance, smooth = self.centres(r)
         bias = self.spin @ self.entry_bias
-        h = jet.tanh(jet.affine(features, self.entry_weight, bias))
+        h = jet.tanh_(jet.affine(features, self.entry_weight, bias))
         if self.count == 1:
             return jet.spread(h), distance, smooth, None
         difference = jet.pairs(r)
@@ -239,16 +245,20 @@ class Backbone(nn.Module):
         inverse = jet.inverse1p(apart)
         smooth = jet.log1p(jet.multiply(jet.square(apart), inverse))
         features = jet.concat(jet.multiply(difference, inverse), smooth)
-        return jet.tanh(jet.affine(features, self.pair_weight, self.kinds @ self.pair_bias))
+        bias = self.kinds @ self.pair_bias
+        return jet.tanh_(jet.affine(features, self.pair_weight, bias))
 
 
 class MessageLayer(nn.Module):
     """One layer of :class:`Backbone`."""
 
+    one: Tensor
+
     def __init__(self, width: int, pair_width: int, generator: torch.Generator) -> None:
         super().__init__()
         self.own = normal(width, width, fan_in=width, generator=generator)
-        self.bias = zeros(width)
+        self.bias = zeros(1, width)
+        self.register_buffer("one", torch.ones(1, 1))
         self.pair = normal(pair_width, pair_width, fan_in=pair_width, generator=generator)
         self.source = normal(width, pair_width, fan_in=width, generator=generator)
         self.source_bias = normal(2, pair_width, fan_in=4, generator=generator)
@@ -259,13 +269,13 @@ class MessageLayer(nn.Module):
     def forward(self, h: Field, g: Field, spin: Tensor, local: bool) -> Field:
         """Return the next features; ``local`` tells that ``h`` is still a local jet."""
         source = jet.affine(h, self.source, spin @ self.source_bias)
-        own = jet.affine(h, self.own, self.bias)
+        own = jet.affine(h, self.own, self.one @ self.bias)
         if local:
             source = jet.spread(source)
         m = jet.message(jet.linear(lambda t: t @ self.pair, g), source)
         taken = jet.linear(lambda t: t @ self.take, m)
-        add = jet.add_local if local else jet.add
-        return add(jet.tanh(add(taken, own)), h)
+        add = jet.add_local if local else jet.add_
+        return add(jet.tanh_(add(taken, own)), h)
 
 
 def jastrow(nuclear: Field, pair: Field | None, pooled: Field | None) -> Field:

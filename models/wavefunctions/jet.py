@@ -78,29 +78,21 @@ CPU = torch.device("cpu")
 
 @cache
 def others(count: int, device: torch.device = CPU) -> Tensor:
-    """Return ``[n, n - 1]``: the partners of each particle in cyclic order."""
+    """Return ``[n - 1, n]``: the partners of each particle in cyclic order."""
     me = torch.arange(count, device=device)
-    return (me[:, None] + torch.arange(1, count, device=device)) % count
-
-
-@cache
-def _cyclic(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Rows ``i`` and the cyclic slot of particle ``k``, both ``[k, i]``."""
-    every = torch.arange(count, device=device)
-    k, i = torch.meshgrid(every, every, indexing="ij")
-    return i, (k - i - 1) % count
+    return (me + torch.arange(1, count, device=device)[:, None]) % count
 
 
 def pairs(positions: Field) -> Field:
-    """Differences ``r_i - r_j`` of all ordered pairs, ``[batch, n, n - 1, dim]``.
+    """Differences ``r_i - r_j`` of all ordered pairs, ``[batch, n - 1, n, dim]``.
 
-    The jet is local to the pair: its derivatives are those by the difference.
+    The jet is local to the pair: its derivatives are those by the difference. Partners
+    stand before particles, so that a loop over them runs over all particles at once.
     """
     value = positions.value if isinstance(positions, Jet) else positions
     count, ring = value.shape[-2], _ring(value)
-    # One partner after the other: inner loops over all coordinates, not over three.
     apart = [value - ring[..., p : p + count, :] for p in range(count - 1)]
-    difference = torch.stack(apart, -2)
+    difference = torch.stack(apart, -3)
     return coordinates(difference) if isinstance(positions, Jet) else difference
 
 
@@ -135,6 +127,14 @@ def add(*terms: Field) -> Field:
     return Jet(sum((term.slots for term in terms[1:]), start=first.slots))
 
 
+def add_(x: Field, other: Field) -> Field:
+    """Sum of two fields of one kind and shape; the first, if a jet, is overwritten."""
+    if not isinstance(x, Jet):
+        return x + other
+    x.slots.add_(other.slots)
+    return x
+
+
 def concat(*terms: Field) -> Field:
     """Join along the last axis."""
     if not isinstance(terms[0], Jet):
@@ -146,17 +146,35 @@ def compose(x: Jet, value: Tensor, first: Tensor, second: Tensor) -> Jet:
     """Chain rule of an elementwise function with its first two derivatives."""
     slots = x.slots * first
     slots[0] = value
-    slots[-1] += second * x.jacobian.square().sum(0)
+    slots[-1].addcmul_(second, _squares(x.jacobian))
     return Jet(slots)
+
+
+def _squares(jacobian: Tensor) -> Tensor:
+    """Sum of squares over the first axis, slot by slot: no array of all squares."""
+    first, *rest = jacobian.unbind()
+    total = first.square()
+    for slope in rest:
+        total.addcmul_(slope, slope)
+    return total
 
 
 def tanh(x: Field) -> Field:
     """Hyperbolic tangent."""
+    return tanh_(Jet(x.slots.clone()) if isinstance(x, Jet) else x)
+
+
+def tanh_(x: Field) -> Field:
+    """Hyperbolic tangent; a jet is overwritten."""
     if not isinstance(x, Jet):
         return torch.tanh(x)
     y = torch.tanh(x.value)
     first = 1 - y * y
-    return compose(x, y, first, -2 * y * first)
+    bend = _squares(x.jacobian).mul_(y)
+    x.slots[-1].sub_(bend, alpha=2)
+    x.slots[1:].mul_(first)
+    x.slots[0] = y
+    return x
 
 
 def exp(x: Field) -> Field:
@@ -165,6 +183,18 @@ def exp(x: Field) -> Field:
         return torch.exp(x)
     y = torch.exp(x.value)
     return compose(x, y, y, y)
+
+
+def decay(x: Field, rate: Tensor) -> Field:
+    """``exp(-rate x)`` of a field ``[..., 1]`` for every rate ``[..., channels]``."""
+    if not isinstance(x, Jet):
+        return torch.exp(-x * rate)
+    y = torch.exp(-x.value * rate)
+    first = -rate * y
+    slots = x.slots * first
+    slots[0] = y
+    slots[-1].addcmul_(-rate * first, _squares(x.jacobian))
+    return Jet(slots)
 
 
 def log1p(x: Field) -> Field:
@@ -268,12 +298,12 @@ def sum_electrons(x: Field) -> Field:
 def sum_pairs(x: Field) -> Field:
     """Sum an *even* function of the difference over unordered pairs.
 
-    ``x`` holds all ordered pairs ``[batch, n, n - 1]`` (local jet of the pair); the result
+    ``x`` holds all ordered pairs ``[batch, n - 1, n]`` (local jet of the pair); the result
     is a global jet ``[batch]``.
     """
     if not isinstance(x, Jet):
         return 0.5 * x.sum((-1, -2))
-    gradient = x.jacobian.sum(-1).permute(2, 0, 1).flatten(0, 1)
+    gradient = x.jacobian.sum(-2).permute(2, 0, 1).flatten(0, 1)
     return Jet(
         torch.cat(
             [0.5 * x.value.sum((-1, -2))[None], gradient, x.laplacian.sum((-1, -2))[None]]
@@ -285,30 +315,39 @@ def message(weight: Field, source: Field) -> Field:
     """Return ``m_i = sum over j != i of weight_ij * source_j`` channel by channel.
 
     Args:
-        weight: local jet of pairs ``[batch, n, n - 1, channels]``.
+        weight: local jet of pairs ``[batch, n - 1, n, channels]``.
         source: global jet of electrons ``[batch, n, channels]``.
 
     Returns:
         Global jet ``[batch, n, channels]``.
     """
     if not isinstance(weight, Jet):
-        return _gather(weight, source)
+        return _gather(weight, _ring(source))
     dim, count = weight.slots.shape[0] - 2, source.slots.shape[2]
-    slots = _gather(weight.value, source.slots)
-    device = slots.device
-    partner, me = others(count, device), torch.arange(count, device=device)
-    taken = source.value[:, partner]
-    own = weight.jacobian * taken
-    ordered = torch.cat([-own, own.sum(-2, keepdim=True)], -2)
-    row, slot = _cyclic(count, device)
+    ring = _ring(source.slots)
+    slots = _gather(weight.value, ring)
     blocks = slots[1:-1].unflatten(0, (count, dim))
-    blocks += ordered[:, :, row, slot].permute(2, 0, 1, 3, 4)
-    given = source.jacobian.unflatten(0, (count, dim)).permute(0, 3, 1, 2, 4)
-    by_me, by_them = given[me[:, None], partner], given[partner, partner]
-    apart = (by_me - by_them).permute(2, 3, 0, 1, 4)
-    cross = (weight.jacobian * apart).sum(0)
-    slots[-1] += 2 * (weight.laplacian * taken + cross).sum(-2)
+    given = ring[1:-1].unflatten(0, (count, dim))
+    by_them = source.jacobian.unflatten(0, (count, dim)).diagonal(dim1=0, dim2=3)
+    by_them = _ring(by_them.movedim(-1, 2).contiguous())
+    taken = _partners(ring[0], count)
+    own = weight.jacobian * taken
+    for p in range(count - 1):  # by the position of partner i + 1 + p, or that less n
+        part, before = own[:, :, p].movedim(2, -1), count - 1 - p
+        blocks.diagonal(p + 1, 3, 0).sub_(part[..., :before])
+        blocks.diagonal(-before, 3, 0).sub_(part[..., before:])
+    blocks.diagonal(0, 3, 0).add_(own.sum(2).movedim(2, -1))
+    # 2 J_ij . (d_i - d_j) s_j, d_i the derivatives by the position of particle i
+    by_me = _partners(given, count).diagonal(dim1=0, dim2=4).movedim(-1, 3)
+    bend = (by_me - _partners(by_them, count)).mul_(weight.jacobian).sum(0)
+    bend.addcmul_(weight.laplacian, taken)
+    slots[-1].add_(bend.sum(1), alpha=2)
     return Jet(slots)
+
+
+def _partners(ring: Tensor, count: int) -> Tensor:
+    """View the partners of all particles in a ring, ``[..., n - 1, n, channels]``."""
+    return ring.unfold(-2, count, 1).transpose(-1, -2)
 
 
 def _ring(x: Tensor) -> Tensor:
@@ -316,29 +355,32 @@ def _ring(x: Tensor) -> Tensor:
     return torch.cat([x[..., 1:, :], x[..., :-1, :]], -2)
 
 
-def _gather(weight: Tensor, source: Tensor) -> Tensor:
-    """Sum ``weight[i, p] * source[i + 1 + p]`` over ``p`` without copies of the source."""
-    count, ring = source.shape[-2], _ring(source)
-    total = weight[..., 0, :] * ring[..., :count, :]
+def _gather(weight: Tensor, ring: Tensor) -> Tensor:
+    """Sum ``weight[p, i] * source[i + 1 + p]`` over ``p``, of the ring of the source."""
+    count = weight.shape[-2]
+    total = weight[..., 0, :, :] * ring[..., :count, :]
     for p in range(1, count - 1):
-        total = torch.addcmul(total, weight[..., p, :], ring[..., p : p + count, :])
+        total = torch.addcmul(total, weight[..., p, :, :], ring[..., p : p + count, :])
     return total
 
 
-def scale(x: Field, factor: Field) -> Field:
-    """Multiply a global jet by a local one, both ``[batch, n, channels]``."""
+def scale_(x: Field, factor: Field) -> Field:
+    """Multiply a global jet by a local one, both ``[batch, n, channels]``.
+
+    The global one is overwritten.
+    """
     if not isinstance(x, Jet):
         return x * factor
     count = x.slots.shape[2]
     dim = factor.slots.shape[0] - 2
-    slots = x.slots * factor.value
-    own = x.jacobian.unflatten(0, (count, dim))
-    blocks = slots[1:-1].unflatten(0, (count, dim))
-    slots[-1] += x.value * factor.laplacian
-    for i in range(count):
-        blocks[i, :, :, i] += x.value[:, i] * factor.jacobian[:, :, i]
-        slots[-1, :, i] += 2 * (own[i, :, :, i] * factor.jacobian[:, :, i]).sum(0)
-    return Jet(slots)
+    own = x.jacobian.unflatten(0, (count, dim)).diagonal(dim1=0, dim2=3).movedim(-1, 2)
+    more = x.value * factor.jacobian
+    bend = x.value * factor.laplacian
+    bend.add_((own * factor.jacobian).sum(0), alpha=2)
+    x.slots.mul_(factor.value)
+    own += more
+    x.slots[-1] += bend
+    return x
 
 
 def log_determinants(matrix: Field) -> tuple[Tensor, Field]:

@@ -73,7 +73,7 @@ class SlaterJastrow(nn.Module):
         self.orbitals = orbitals
         self.centres = Centres(positions)
         spin = torch.tensor([0] * self.up + [1] * self.down)
-        same = (spin[:, None] == spin[jet.others(count)]).to(torch.get_default_dtype())
+        same = (spin == spin[jet.others(count)]).to(torch.get_default_dtype())
         self.pair = PairCusp(same, cusps) if count > 1 and cusps else None
         self.one_in = normal(centres, hidden, fan_in=centres, generator=generator)
         self.one_bias, self.one_out = zeros(hidden), zeros(hidden)
