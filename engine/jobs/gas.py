@@ -88,6 +88,8 @@ STEPS_TOGETHER = 32
 """Steps of the start in an interval between two looks at the clock (:class:`Paced`): the
 last step of an interval is shortened, which costs about half a step in 32."""
 FAR = "share of faces, worst of the batch, where the closure was out of its training range"
+MOSTLY = 0.5
+"""Share of faces up to which a closure that falls back is still the one that answers."""
 REMEDY = "lower the cfl, refine the grid, or choose a more robust model or scheme"
 
 
@@ -271,12 +273,45 @@ def _run_of(model: Any, scenario: GasScenario, p: Problem, base: Path) -> Run:
     _check_components(model, p)
     _check_solids(model, p)
     run = makers.get(type(model), _outside)(model, scenario, p)
-    run.start()
+    start = run.start()
+    if any(_from_outside(part) for part in _parts(model, p)):
+        _try_a_step(run, start)
     name, scheme = getattr(model, "name", None) or run.name, model
     if isinstance(model, ModelSection):
         scheme = model.model_copy(update={"name": None, "refine": 1})
     run = replace(run, name=name, scheme=scheme)
     return _followed(_forced(run, model), scenario)
+
+
+def _parts(model: Any, p: Problem) -> Iterator[Any]:
+    """Yield what a package from outside, or a script, may have brought."""
+    yield from (model, getattr(model, "closure", None))
+    for pair in p.sides:
+        yield from (pair.low, pair.high)
+
+
+def _from_outside(part: Any) -> bool:
+    home = getattr(part, "__module__", type(part).__module__)
+    return home.split(".")[0] not in ("scalebridge", "builtins")
+
+
+def _try_a_step(run: Run, start: Any) -> None:
+    """Take one step, so that a part from outside is refused before the run.
+
+    Raises:
+        InputError: what it makes is no number or not positive.
+    """
+    world = run.world
+    try:
+        if isinstance(world, PositivityFallback):
+            world = world.world
+            if not bool(world.rates(start.moments)[0].isfinite().all()):
+                raise InputError(
+                    f"the first step of {run.name}: the closure's is no number"
+                )
+        world.step(start)
+    except GuardError as error:
+        raise InputError(f"the first step of {run.name}: {error}") from None
 
 
 def _forced(run: Run, model: Any) -> Run:
@@ -889,6 +924,10 @@ def _domain_checks(run: Run, seen: Mapping[str, Tensor]) -> tuple[Check, ...]:
         return ()
     share = float(seen["outside"].amax()) / _faces(run, seen)
     checks = [Check(f"range_{run.name}", "domain", share, 0.05, note=FAR)]
+    fell = float(seen["fallbacks"].double().amax()) / _faces(run, seen)
+    if not fell <= MOSTLY:
+        note = "share of faces, worst of the batch, that HME answered: the result is HME's"
+        checks.append(Check(f"closure_{run.name}", "health", fell, MOSTLY, note=note))
     if run.trained is not None:
         low, high = run.trained
         kn = run.problem.knudsen
