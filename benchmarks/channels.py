@@ -207,6 +207,39 @@ def poiseuille(run: Callable[..., Any], record: Any) -> None:
     record("poiseuille_minimum", off, "relative", goal=0.01, note=note)
 
 
+def creep(run: Callable[..., Any], record: Any) -> None:
+    """Flow along walls whose temperature rises, in the middle of a channel.
+
+    Where the ends do not reach, the flow is ``G_T T' - G_P p'`` with both coefficients of
+    the integral equations; the small slope of the pressure that the ends leave is
+    measured, and what it drives is taken off.
+    """
+    if not record.wants("creep_error"):
+        return
+    ran = run("thermal_creep")
+    rho, u, t = (
+        np.asarray(ran.store[f"fields/{n}"][-1])
+        for n in ("density", "velocity", "temperature")
+    )
+    grid = ran.scenario["grid"]
+    n, length = grid["cells"][1], grid["upper"][1] - grid["lower"][1]
+    y = (np.arange(n) + 0.5) * length / n
+    middle = slice(n // 3, n - n // 3)
+    flow = (rho * u[..., 1]).mean(1)
+    found, driven = {}, []
+    for k, kn in enumerate(ran.knudsen):
+        p, heat = ((q[k].mean(0)[middle]) for q in (rho * t, t))
+        push, rise = (np.polyfit(y[middle], q, 1)[0] for q in (p, heat))
+        by_pressure = -exact("poiseuille", kn)[0] * push
+        found[kn] = (flow[k][middle].mean() - by_pressure) / rise
+        driven.append(by_pressure / (found[kn] * rise))
+    worst, words, doubt = _worst(found, "creep")
+    note = f"mass flow; truth to {doubt:.1e}; {words}; taken off for the slope of the "
+    note += f"pressure: {', '.join(f'{100 * d:.1f}' for d in driven)} %"
+    note += f"{_failed(ran)}; {ran.seconds:.3g} CPU s"
+    record("creep_error", worst, "relative", goal=0.02, note=note)
+
+
 def between(run: Callable[..., Any], record: Any, flow: str, over: float) -> None:
     """Shear or heat between the plates for their difference ``over``."""
     if not record.wants(f"{flow}_error"):

@@ -98,7 +98,7 @@ class Bench:
 
     def resume(self, run: Path, *more: str) -> bool:
         """Resume (or begin again, where nothing was begun); tell if nothing was lost."""
-        if (run / "resolved.json").exists() and (run / "manifest.json").exists():
+        if (run / "resolved.json").exists():
             self.finish(self.start("resume", str(run), *more))
         else:
             shutil.rmtree(run, ignore_errors=True)

@@ -21,8 +21,10 @@ from scalebridge.engine.protocols import Outcome
 
 sys.path.append(str(Path(__file__).resolve().parent))
 
+import cavity
 import channels
 import muscl_hancock
+import resolution
 import setups
 import solids
 
@@ -97,11 +99,26 @@ def blast(record) -> None:
     record("blast_l1", gap, "rho0", goal=0.15, note=note)
 
 
+def ripples(record) -> None:
+    """Shu and Osher's waves behind a shock, against four times the cells."""
+    if not record.wants("shu_osher_l1"):
+        return
+    ran = run("shu_osher")
+    fine = np.asarray(ran.store["compare/euler_weno5_fine/density"])[0]
+    own, muscl = last(ran, "density"), ran.store["compare/euler_muscl/density"]
+    fine = fine.reshape(len(own), -1).mean(1)
+    gap, other = (float(np.abs(x - fine).mean()) for x in (own, np.asarray(muscl)[0]))
+    note = f"mean |rho - rho on 1600 cells|; MUSCL on the same 400: {other:.4g}; "
+    note += f"{ran.seconds:.2g} CPU s"
+    record("shu_osher_l1", gap, "rho0", note=note)
+
+
 CHECKED = {
     "sedov2d_radius": ("sedov_2d", "radius_error", 0.01),
     "sedov3d_radius": ("sedov_3d", "radius_error", 0.01),
     "noh_density": ("noh", "noh_density_error", 0.05),
     "rayleigh_taylor_growth": ("rayleigh_taylor", "growth_error", 0.05),
+    "taylor_green2d_viscosity": ("taylor_green_2d", "viscosity_error", 0.01),
 }
 """Figure -> scenario, its figure, goal."""
 
@@ -129,6 +146,40 @@ def at_rest(record) -> None:
     note = f"largest velocity or change of density, at {named}; {ran.seconds:.3g} CPU s"
     record("rest_drift", worst, "sqrt(R T0)", goal=1e-12, note=note)
 
+
+PERIODS = 2.0 * np.pi
+"""Wave number of the vortices."""
+
+
+def lost(ran: Ran) -> tuple[np.ndarray, np.ndarray]:
+    """Return times in turns ``U k t`` and the dissipation, in units ``U^3 k``."""
+    energy = np.asarray(ran.store["probes/motion/kinetic_energy"])[:, 0]
+    time = np.asarray(ran.store["probes/motion/time"])
+    volume = 0.5**3
+    speed = np.sqrt(8.0 * energy[0] / volume)
+    turns = time * speed * PERIODS
+    return turns, -np.gradient(energy / volume / speed**2, turns, edge_order=2)
+
+
+def dissipation(record) -> None:
+    """Taylor and Green's vortices in space, against twice the cells along each axis."""
+    if not record.wants("taylor_green3d_dissipation"):
+        return
+    coarse, fine = (
+        run("taylor_green_3d", f"grid.cells={[HALF] * 3}"),
+        run("taylor_green_3d"),
+    )
+    (t, own), (s, true) = lost(coarse), lost(fine)
+    off = np.abs(own - np.interp(t, s, true)) / true.max()
+    note = f"largest of all times, of the greatest dissipation {true.max():.4f} U^3 k at "
+    note += f"{s[true.argmax()]:.2f} turns; Re 100; {2 * HALF} cells a period against "
+    note += f"{2 * fine.scenario['grid']['cells'][0]} (the issue has 64 against 128); "
+    note += f"{coarse.seconds + fine.seconds:.3g} CPU s"
+    record("taylor_green3d_dissipation", float(off.max()), goal=0.02, note=note)
+
+
+HALF = 16
+"""Cells of an eighth."""
 
 GRIDS = {"muscl": (64, 128, 256), "weno5": (32, 64, 128)}
 
@@ -182,6 +233,8 @@ def taken_and_refused(record) -> None:
     note = f"of {len(trials)} generated ({told}), {len(wrong)} wrong ones (not refused by "
     note += f"their key: {', '.join(missed) or 'none'}) and {len(right)} adequate ones "
     note += f"(refused or warned about: {', '.join(blamed) or 'none'})"
+    kinds = Counter(setups.kind_of(t.said) for t in late)
+    note += "".join(f"; {count} x {kind}" for kind, count in kinds.most_common(3))
     record("check_equals_run", len(late) + len(missed) + len(blamed), goal=0, note=note)
 
 
@@ -192,12 +245,17 @@ def measure(quick: bool, record) -> None:
     if quick:
         return
     taken_and_refused(record)
+    resolution.figure(record)
     at_rest(record)
     blast(record)
+    ripples(record)
     checked(record)
     channels.poiseuille(run, record)
     channels.between(run, record, "couette", 0.1)
     channels.between(run, record, "fourier", 0.1)
+    channels.creep(run, record)
+    cavity.figure(run, record)
+    dissipation(record)
     solids.order(run, record)
     solids.shocks(run, record)
     solids.cylinder(run, record)

@@ -269,7 +269,8 @@ def _checkpoints(place: Path) -> tuple[Path, ...]:
 
 
 def _open_run(path: Path) -> None:
-    from scalebridge.engine.rundir import RunFolder, verify
+    from scalebridge.engine.manifest import verify
+    from scalebridge.engine.rundir import RunFolder
 
     seed, copy = path.parent / "seeds" / "run", path.parent / "run"
     shutil.rmtree(copy, ignore_errors=True)

@@ -9,9 +9,10 @@ Run: python benchmarks/mutation.py [COUNT] [--seed 1] [--seconds 1800]
 
 import argparse
 import ast
+import functools
+import hashlib
 import json
 import os
-import random
 import resource
 import shutil
 import signal
@@ -19,7 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +30,13 @@ PACKAGES = ("engine", "models")
 SKIPPED = ("engine/cli.py", "engine/doctor.py", "engine/bench.py")
 """What prints rather than computes."""
 
-LIMIT = 420
+KEPT = ROOT / "benchmarks" / "results" / "mutants" / "rows.json"
+"""What is known of each mutation, so that a hundred can be tried in several goes."""
+
+MOST = 4
+"""Files of tests that are run on a mutation."""
+
+LIMIT = 240
 """Processor seconds for the tests of one mutation; what takes more is not decided."""
 
 _SWAPS: dict[type, type] = {
@@ -131,33 +139,99 @@ def changed(text: str, number: int) -> tuple[str, _Mutator]:
 
 
 def drawn(count: int, seed: int) -> list[Mutation]:
-    """Return mutations drawn with equal chance from all places of the packages."""
+    """Return mutations drawn with equal chance from all places of the packages.
+
+    Places are ranked by a hash of seed, file and number, so that a change of one file
+    leaves the draws from all others as they were.
+    """
     files = [
         path
         for package in PACKAGES
         for path in sorted((ROOT / package).rglob("*.py"))
         if str(path.relative_to(ROOT)) not in SKIPPED
     ]
-    everywhere = [(p, k) for p in files for k in range(places(p.read_text()))]
+    everywhere = [
+        (hashlib.sha256(f"{seed} {path.relative_to(ROOT)} {k}".encode()).digest(), path, k)
+        for path in files
+        for k in range(places(path.read_text()))
+    ]
     made = []
-    for path, number in random.Random(seed).sample(everywhere, count):
+    for _, path, number in sorted(everywhere)[:count]:
         mutator = changed(path.read_text(), number)[1]
         name = str(path.relative_to(ROOT))
         made.append(Mutation(name, number, mutator.line, mutator.before, mutator.after))
     return made
 
 
+def _module(path: Path) -> str:
+    return (
+        str(path.relative_to(ROOT).with_suffix(""))
+        .replace("/", ".")
+        .removesuffix(".__init__")
+    )
+
+
+def _imported(path: Path) -> set[str]:
+    """Return the names that a file imports, from the root of the tree."""
+    package = _module(path / "__init__.py" if path.is_dir() else path).split(".")
+    if path.name != "__init__.py":
+        package = package[:-1]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            stem = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*stem, *([node.module] if node.module else [])])
+            found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+    if package == ["tests"]:  # they import each other by their bare names
+        found |= {f"tests.{name}" for name in found}
+    return {name.removeprefix("scalebridge.") for name in found}
+
+
+@functools.cache
+def importers() -> Mapping[str, set[str]]:
+    """Return the modules and tests that import each module."""
+    ours = [
+        path
+        for package in (*PACKAGES, "viz", "studies", "tests")
+        for path in sorted((ROOT / package).rglob("*.py"))
+    ]
+    modules = {_module(path) for path in ours}
+    found: dict[str, set[str]] = {name: set() for name in modules}
+    for path in ours:
+        for name in _imported(path) & modules - {_module(path)}:
+            found[name].add(_module(path))
+    for name in modules:
+        if name.startswith("engine.jobs."):  # imported by name, when it is asked for
+            found[name].add("engine.jobs")
+    return found
+
+
 def tests_of(file: str) -> list[str]:
-    """Return the tests that import a module, nearest first: what runs on its mutation."""
+    """Return the files of tests nearest to a module: what runs on its mutation.
+
+    Nearest are tests of its name, then those that import it themselves, then those that
+    import a module that does, and so on; of equally near ones those of its package first,
+    then those that import the least.
+    """
     module = file.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
-    stem, found = module.rsplit(".", 1), []
-    for test in sorted((ROOT / "tests").glob("test_*.py")):
-        text = test.read_text()
-        near = f"{module} import" in text or f"{stem[0]} import {stem[-1]}" in text
-        if near or stem[-1] in test.stem:
-            found.append((not near, str(test.relative_to(ROOT))))
-    names = [name for _, name in sorted(found)]
-    return names or [f"tests/{n}" for n in ("test_norms.py", "test_scenario.py")]
+    _, *packages, stem = module.split(".")
+    seen, here, distance = {module: 0}, {module}, 0
+    while here:
+        distance += 1
+        here = {i for name in here for i in importers()[name]} - seen.keys()
+        seen |= dict.fromkeys(here, distance)
+    breadth = Counter(name for users in importers().values() for name in users)
+
+    def rank(test: str) -> tuple[bool, int, bool, int]:
+        named = any(word[:5] == stem[:5] for word in test.split("_"))
+        inside = any(package in test for package in packages)
+        return not named, seen[test], not inside, breadth[test]
+
+    tests = [name for name in seen if name.startswith("tests.test_")]
+    nearest = sorted(tests, key=rank)[:MOST]
+    return [f"{name.replace('.', '/')}.py" for name in nearest]
 
 
 def noticed(mutation: Mutation, python: str = sys.executable) -> bool | None:
@@ -185,12 +259,27 @@ def noticed(mutation: Mutation, python: str = sys.executable) -> bool | None:
 def results(
     count: int, seed: int, seconds: float
 ) -> Iterator[tuple[Mutation, bool | None]]:
-    """Yield mutations and whether they were noticed, until the time is over."""
+    """Yield mutations and whether they were noticed, until the time is over.
+
+    What was noticed once is kept in :data:`KEPT`; the others are tried again once their
+    tests have changed.
+    """
     begun = time.monotonic()
+    rows = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     for mutation in drawn(count, seed):
-        if time.monotonic() - begun > seconds:
-            return
-        yield mutation, noticed(mutation)
+        name = f"{mutation.file} {mutation.number}: {mutation.before} -> {mutation.after}"
+        files = tests_of(mutation.file)
+        content = b"".join((ROOT / each).read_bytes() for each in files)
+        digest = hashlib.sha256(content).hexdigest()
+        caught, before = rows.get(name, (None, ""))
+        if caught is not True and before != digest:
+            if time.monotonic() - begun > seconds:
+                return
+            caught = noticed(mutation)
+            rows[name] = [caught, digest]
+            KEPT.parent.mkdir(exist_ok=True)
+            KEPT.write_text(json.dumps(rows, indent=1) + "\n")
+        yield mutation, caught
 
 
 def program() -> int:

@@ -1,18 +1,21 @@
 """Runs that survive: every kind of job is broken off and must end as if it had not been.
 
 A child process counts what it does to its run folder (files opened for writing, renamed,
-removed, folders made) and breaks off before the N-th of these: killed, asked to stop, the
-disk full from then on, or the folder taken away. The state on disk changes only there, so
-random N meet every moment that matters; further kills come at random times. Afterwards
-the run is resumed, and its arrays, events, figures and files are compared bit for bit with
-those of an undisturbed run. Only durations may differ.
+removed, folders made) and breaks off before the N-th of these: killed, asked to stop once
+or twice, the disk full from then on, or the folder taken away. The state on disk changes
+only there, so random N meet every moment that matters; further kills come at random times.
+A run is killed, goes on, and is killed again, up to five times; then it goes on to its end,
+and its arrays, events, figures and files are compared bit for bit with those of an
+undisturbed run. Only durations may differ.
 
 Run: python benchmarks/trust_runs.py [KIND...] [--kills 25]
 """
 
 import argparse
+import importlib
 import json
 import os
+import pkgutil
 import random
 import shutil
 import signal
@@ -20,7 +23,8 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,49 +34,50 @@ import numpy as np
 import zarr
 from safetensors.numpy import load_file
 
+from scalebridge import engine
 from scalebridge.engine.cli import main
 from scalebridge.engine.errors import EngineError
-from scalebridge.engine.jobs import assemble as assemble  # with it come torch and the rest
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "tests"))
 
-FAULTS = ("kill", "term", "full", "gone")
-ROUNDS, OTHERS, KILLS = 5, 3, 25
-"""Rounds of five kills, rounds with one of each other fault, kills of every kind."""
+FAULTS = ("kill", "term", "twice", "full", "gone")
+KILLS, IN_A_ROW, TIMED, OTHERS = 25, 5, 5, 1
+"""Kills of every kind, how many of them one run suffers, how many come at random times, and
+how often each other fault is done."""
 KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "md": (
-        "water_nvt",
-        ("output.extxyz=true", "run.checkpoint_every=6", "run.report_every=2"),
-    ),
+    "vmc": ("vmc_hooke", ()),
+    "vmc, lattice": ("vmc_heisenberg", ()),
+    "labelling": ("label_water_clusters", ()),
+    "ritz": ("deep_ritz", ()),
     "md at constant pressure": (
         "silicon_npt", ("run.checkpoint_every=5", "run.report_every=2"),
     ),
     "gas, kinetic": ("couette", ()),
-    "gas, fluid": ("kelvin_helmholtz", ()),
-    "gas, moments": ("sound_wave", ()),
     "gas, Boltzmann": ("relaxation_bkw", ()),
-    "gas, steady": ("shock_mach5p5", ()),
-    "coupled": ("argon_coupled_shock", ()),
-    "vmc": ("vmc_hooke", ()),
-    "vmc, lattice": ("vmc_heisenberg", ()),
-    "vmc, curve": ("vmc_h2_curve", ()),
-    "ritz": ("deep_ritz", ()),
+    "gas, moments": ("sound_wave", ()),
+    "gas, fluid": ("kelvin_helmholtz", ()),
     "training, potential": ("water_clusters_train", ("steps=12",)),
     "training, closure": ("closure_train", ()),
+    "learning, atoms": ("elt_silicon", ()),
+    "learning, closure": ("elt_closure", ()),
+    "inverse, distribution": ("learn_lj_from_rdf", ("rounds=2",)),
+    "md": (
+        "water_nvt",
+        ("output.extxyz=true", "run.checkpoint_every=6", "run.report_every=2"),
+    ),
+    "gas, steady": ("shock_mach5p5", ()),
+    "vmc, curve": ("vmc_h2_curve", ()),
     "training, by reading": ("closure_shock_train", ()),
     "comparison": ("closure_mix", ()),
     "comparison, plane": ("closure_2d", ()),
-    "learning, atoms": ("elt_silicon", ()),
-    "learning, closure": ("elt_closure", ()),
-    "labelling": ("label_water_clusters", ()),
-    "inverse, distribution": ("learn_lj_from_rdf", ("rounds=2",)),
     "inverse, viscosity": ("learn_viscosity", ()),
     "elastic": ("silicon_elastic", ()),
     "gradients": ("shock_sensitivity", ()),
     "gradients, in the loop": ("closure_in_the_loop", ()),
     "study, moments": ("closure_moments", ()),
     "study, symmetry": ("symmetry", ()),
+    "coupled": ("argon_coupled_shock", ()),
 }  # fmt: skip
 """Kind -> shipped scenario and what is set besides the short form of the norms."""
 
@@ -108,6 +113,8 @@ class Breaker:
         elif self.fault == "full":
             if event != "os.remove":
                 raise OSError(28, "No space left on device")
+        elif self.fault == "twice" and self.count < self.at + 2:
+            os.kill(os.getpid(), signal.SIGINT)
         elif self.count == self.at:
             if self.fault == "term":
                 os.kill(os.getpid(), signal.SIGTERM)
@@ -239,6 +246,18 @@ class Found:
     tried: dict[str, int] = field(default_factory=dict)
     lost: list[str] = field(default_factory=list)
 
+    def add(self, fault: str, times: int, wrong: Sequence[str]) -> None:
+        """Count faults done to one run, and what was wrong at its end."""
+        self.tried[fault] = self.tried.get(fault, 0) + max(times, len(wrong[:1]))
+        self.lost += wrong[:1]
+
+
+def preload() -> None:
+    """Import the whole engine once, rather than in every child."""
+    for module in pkgutil.walk_packages(engine.__path__, "scalebridge.engine."):
+        with suppress(ImportError):  # of packages that are not installed here
+            importlib.import_module(module.name)
+
 
 @dataclass
 class Harness:
@@ -257,10 +276,12 @@ class Harness:
     def __post_init__(self) -> None:
         from norms import SHORT
 
+        preload()
         scenario, more = KINDS[self.kind]
         settings = [*SHORT[scenario].settings, *more]
         self.command = [scenario, *(w for each in settings for w in ("--set", each))]
         self.random, self.number = random.Random(f"{self.seed} {self.kind}"), 0
+        self.status = 0
         start = time.monotonic()
         whole = self.place / "whole"
         self.run("count", 0, whole, "run", *self.command, "--out", str(whole))
@@ -279,14 +300,33 @@ class Harness:
         Raises:
             AssertionError: a traceback, or an exit status that says nothing.
         """
-        status, said = self.start(fault, at, folder, *arguments).end()
+        self.status, said = self.start(fault, at, folder, *arguments).end()
         allowed = {
-            "kill": (0, -9), "count": (0,), "term": (0, 130), "full": (0, 1, 2),
-            "gone": (0, 1, 2),
+            "kill": (0, -9), "count": (0,), "term": (0, 130), "twice": (0, 130),
+            "full": (0, 1, 2), "gone": (0, 1, 2),
         }[fault]  # fmt: skip
-        if status not in allowed or "Traceback" in said:
-            raise AssertionError(f"{fault} at {at}: {status}: {said[-1500:]}")
+        if self.status not in allowed or "Traceback" in said:
+            raise AssertionError(f"{fault} at {at}: {self.status}: {said[-1500:]}")
         return said
+
+    def killed_in_a_row(self, times: int) -> tuple[int, list[str]]:
+        """Kill one run again and again, then let it end; return how often, what differs."""
+        self.number += 1
+        run, kills = self.place / f"run{self.number}", 0
+        command = ("run", *self.command, "--out", str(run))
+        at = self.random.randint(1, self.actions)
+        how = f"kills before actions {at}"
+        try:
+            self.run("kill", at, run, *command)
+            while self.status == -9 and (kills := kills + 1) < times:
+                at = self.random.randint(1, max(2, self.actions // times))
+                how += f", {at}"
+                self.run("kill", at, run, *command, "--resume")
+            return kills, self.resumed(run, f"{how} of {self.actions}")
+        except AssertionError as error:
+            return kills, [f"{how}: {error}"]
+        finally:
+            shutil.rmtree(run, ignore_errors=True)
 
     def broken(self, fault: str) -> list[str]:
         """Break off one run, resume it, and return what differs."""
@@ -336,15 +376,15 @@ def break_off(harness: Harness, found: Found, kills: int, others: int) -> None:
         kills: how often it is killed; a fifth of them at random times.
         others: how often each of the other faults is done.
     """
-    plans: list[tuple[str, Callable[[], list[str]]]] = []
-    timed = kills // 5
-    plans += [("kill", lambda: harness.broken("kill"))] * (kills - timed)
-    plans += [("kill", harness.killed_at_a_time)] * timed
+    for _ in range(min(TIMED, kills // 5)):
+        found.add("kill", 1, harness.killed_at_a_time())
+    for _ in range(kills):
+        left = kills - found.tried.get("kill", 0)
+        if left > 0:
+            found.add("kill", *harness.killed_in_a_row(min(left, IN_A_ROW)))
     for fault in FAULTS[1:]:
-        plans += [(fault, lambda fault=fault: harness.broken(fault))] * others
-    for name, plan in plans:
-        found.tried[name] = found.tried.get(name, 0) + 1
-        found.lost += plan()[:1]
+        for _ in range(others):
+            found.add(fault, 1, harness.broken(fault))
 
 
 def available() -> Iterator[str]:
@@ -362,28 +402,28 @@ def measure(quick: bool, record: Any) -> None:
 
 
 def _kinds(quick: bool, record: Any) -> None:
-    """Go round all kinds, some kills at a time, and record what is known after each.
+    """Go round all kinds and record after each what is known by then.
 
     A kind whose undisturbed run fails is lost as well.
     """
     done: dict[str, Found] = {}
-    for round_ in range(1 if quick else ROUNDS):
-        for kind in available():
-            found = done.setdefault(kind, Found())
-            with tempfile.TemporaryDirectory() as place:
-                try:
-                    harness = Harness(kind, Path(place), seed=1 + round_)
-                    break_off(harness, found, 2 if quick else 5, int(round_ < OTHERS))
-                except (AssertionError, EngineError) as error:
-                    found.lost.append(str(error))
-            _tell(done, record)
+    for kind in list(available())[:: 9 if quick else 1]:
+        found = done.setdefault(kind, Found())
+        with tempfile.TemporaryDirectory() as place:
+            try:
+                harness = Harness(kind, Path(place))
+                break_off(harness, found, 2 if quick else KILLS, int(not quick) * OTHERS)
+            except (AssertionError, EngineError) as error:
+                found.lost.append(str(error))
+        _tell(done, record)
 
 
 def _tell(done: Mapping[str, Found], record: Any) -> None:
     lost = [f"{kind}: {each}" for kind, found in done.items() for each in found.lost]
     kills = [found.tried.get("kill", 0) for found in done.values() if not found.lost]
     often = sum(number >= KILLS for number in kills)
-    note = f"with {KILLS} kills each; {len(kills)} kinds lost nothing in {sum(kills)} kills"
+    note = f"with {KILLS} kills each, none lost anything: {', '.join(done)}"
+    note += f"; {len(kills)} kinds lost nothing in {sum(kills)} kills"
     record("kinds_killed", often, goal=len(KINDS), better="higher", note=note)
     tried = sum(sum(found.tried.values()) for found in done.values())
     note = f"of {tried} runs broken off; {'; '.join(lost)[:800] or 'all ended alike'}"

@@ -19,13 +19,12 @@ from zarr.storage import MemoryStore
 
 from . import scenario as scenarios
 from .errors import InputError
+from .manifest import open_store
 from .md.outputs import Recorded, TimeCorrelation
 from .md.state import ParticleState
 from .md.units import METAL, REDUCED, Units
 from .protocols import Figure
 from .resolved import begun, read_resolved, refuse_links
-from .rundir import verify
-from .snapshot import STORE
 
 KINDS = {"rdf": (), "adf": (), "displacement": (), "velocity": ("momenta",)}
 """What can be averaged, each with the arrays that a trajectory has only if asked for."""
@@ -129,7 +128,6 @@ def analyse(
         )
     if kind not in KINDS:
         raise InputError(f"{kind}: not one of {', '.join(KINDS)}")
-    _refuse_damage(run)
     stored = _read(run, kind, data)
     stride = _stride(run, stored.steps)
     item, target = _part(kind, data, settings, stride, stored, Path(record["base"]))
@@ -146,20 +144,13 @@ def analyse(
     return Analysis(figures, tuple(_tables(memory, folder)), frames)
 
 
-def _refuse_damage(run: Path) -> None:
-    """Compare a finished trajectory with its manifest: a lost piece would read as zeros."""
-    if (run / "manifest.json").exists():
-        place = f"{STORE}/trajectory/"
-        verify(run, lambda name: name.startswith(place))
-
-
 def _read(run: Path, kind: str, data: Mapping[str, Any]) -> _Stored:
     """Open the arrays of the trajectory."""
     try:
-        group: Any = zarr.open_group(run / STORE, mode="r")["trajectory"]
+        group = open_store(run, "trajectory")
         present = set(group.array_keys())
         symbols = tuple(group.attrs["symbols"])
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (InputError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{run}: no trajectory was kept (output.trajectory_every = "
             f"{data.get('output', {}).get('trajectory_every')})"

@@ -40,6 +40,11 @@ class Program(click.Group):
                 raise
             click.echo(f"engine: {error}", err=True)
             ctx.exit(Exit.BAD_INPUT)
+        except OSError as error:  # of a file that a command writes where it was told to
+            if error.filename is None or os.environ.get("SCALEBRIDGE_DEBUG"):
+                raise
+            click.echo(f"engine: {error.filename}: {error.strerror}", err=True)
+            ctx.exit(Exit.FAILED)
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
@@ -306,7 +311,8 @@ def check(scenario: str, settings: Sequence[str]) -> None:
     """Check a scenario and everything that it names, without running it."""
     from . import commands
 
-    commands.check(scenario, settings)
+    for note in commands.check(scenario, settings):
+        click.echo(note)
     click.echo(f"{scenario}: ok")
 
 

@@ -14,6 +14,7 @@ from ..models.parts import blamed
 from . import scenario as scenarios
 from .errors import DamagedFileError, EngineError, Exit, InputError, Interrupted
 from .jobs import assemble
+from .manifest import sha256
 from .protocols import Job, Outcome, told
 from .run import Reporter, console_reporter, stoppable
 from .rundir import (
@@ -25,23 +26,28 @@ from .rundir import (
     versions,
 )
 from .schema.base import Common, noting_inputs
-from .snapshot import sha256
+
+_PAGES = ("lock", "report.html", "picture.png", "analysis")
+"""What readers add to a run folder."""
 
 Pages = Callable[[Path], object]
 """Writes a report into a finished run folder."""
 
 
-def check(scenario: str | Path, settings: Sequence[str] = ()) -> None:
+def check(scenario: str | Path, settings: Sequence[str] = ()) -> Sequence[str]:
     """Check a scenario and everything that it names, without running it.
 
     Args:
         scenario: a file, or the name of a shipped scenario.
         settings: ``key=value`` pairs that replace single keys.
 
+    Returns:
+        What a run would say of its input before the first step.
+
     Raises:
         InputError: whatever :func:`run` would refuse before its first step.
     """
-    assemble(*scenarios.load(scenario, settings))
+    return tuple(getattr(assemble(*scenarios.load(scenario, settings)), "notes", ()))
 
 
 def run(
@@ -160,6 +166,8 @@ def _hashes(found: Mapping[str, Path]) -> dict[str, str]:
 def _hash(path: Path) -> str:
     if path.is_dir():
         files = sorted(item for item in path.rglob("*") if item.is_file())
+        if begun(path):  # what is drawn from a run later does not change it
+            files = [f for f in files if f.relative_to(path).parts[0] not in _PAGES]
     elif path.suffix in (".safetensors", ".json"):
         both = (path.with_suffix(".safetensors"), path.with_suffix(".json"))
         files = [item for item in both if item.is_file()]
@@ -264,7 +272,8 @@ def _work(
             folder.discard()
         raise
     except EngineError as error:
-        _conclude_failed(folder, error, start)
+        if fresh or not isinstance(error, DamagedFileError):
+            _conclude_failed(folder, error, start)  # else it would vouch for the damage
         raise
     if pages is not None:
         _write_pages(folder.path, report, pages)

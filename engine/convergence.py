@@ -26,14 +26,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 
 from . import commands
 from . import scenario as scenarios
 from .errors import InputError
+from .manifest import open_store
 from .protocols import Figure
 from .rundir import new_path
-from .snapshot import STORE
 
 SAFETY = 1.25
 """Factor of safety of the grid convergence index where the order was measured."""
@@ -154,7 +153,7 @@ def last_fields(folder: Path, cells: Sequence[int]) -> Fields:
         folder: of the run.
         cells: of its grid; an array that does not have them as dimensions is left out.
     """
-    store = zarr.open_group(folder / STORE, mode="r")
+    store = open_store(folder)
     averaged = "average" in store
     group: Any = store["average" if averaged else "fields"]
     arrays = {name: array for name, array in group.arrays() if name not in ("x", "y", "z")}
@@ -216,6 +215,8 @@ def run(
         )
     alone = isinstance(given, int)
     sizes = levels([given] if alone else given, grids)
+    if getattr(checked, "resolution", "") == "auto":  # the grids say it themselves
+        settings = [*settings, "resolution='trusted'"]
     chosen = [
         [*settings, f"grid.cells={size[0] if alone else list(size)}"] for size in sizes
     ]

@@ -43,6 +43,42 @@ def read_resolved(path: Path) -> dict[str, Any]:
     return record
 
 
+def read_summary(path: Path) -> dict[str, Any]:
+    """Return the content of ``summary.json`` of a run folder; empty before there is one.
+
+    Raises:
+        DamagedFileError: it is not what a run writes.
+    """
+    file = path / "summary.json"
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise DamagedFileError(f"{file}: damaged: not what a run wrote") from error
+    if not _is_summary(found):
+        raise DamagedFileError(f"{file}: damaged: not what a run wrote")
+    return found
+
+
+def _is_summary(found: Any) -> bool:
+    """Tell whether a content of ``summary.json`` has the form that a run gives it."""
+    if not isinstance(found, dict):
+        return False
+    checks, figures = found.get("checks", []), found.get("figures", {})
+    return (
+        isinstance(checks, list)
+        and all(isinstance(c, dict) and {"name", "sentence"} <= c.keys() for c in checks)
+        and isinstance(figures, dict)
+        and all(isinstance(figure, dict) for figure in figures.values())
+        and all(
+            isinstance(figure.get("value"), (int, float)) for figure in figures.values()
+        )
+        and isinstance(found.get("exit_status", 0), int)
+        and isinstance(found.get("wall_seconds", 0.0), (int, float))
+    )
+
+
 def own_hash(record: Mapping[str, Any]) -> str:
     """Return the hash of a record without its own."""
     bare = {key: value for key, value in record.items() if key != "sha256"}

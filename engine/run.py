@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
 import torch
 from rich.console import Console
 from torch import Tensor
@@ -410,6 +411,7 @@ class ZarrWriter:
                         dtype=block.dtype,
                         chunks=(self._chunk, *(max(n, 1) for n in block.shape[1:])),
                         dimension_names=("frame", *self._axes(name, block.shape[1:])),
+                        fill_value=np.nan if block.dtype.kind == "f" else None,
                     )
                     array.attrs["unit"] = self._units.get(name, "")
                 group[name].append(block)  # type: ignore[union-attr]

@@ -35,9 +35,10 @@ import zarr
 from torch import Tensor
 
 from .errors import DamagedFileError, EngineError, InputError
+from .manifest import MANIFEST, STORE, sha256
 from .protocols import Outcome
 from .resolved import begun, own_hash, read_resolved, refuse_links
-from .snapshot import STORE, Snapshots, sha256
+from .snapshot import Snapshots
 
 KEPT_CHECKPOINTS = 2
 _PACKAGES = (
@@ -418,6 +419,7 @@ class RunFolder:
         self._keep_events(*record["events"])
         with translate_os_errors(self.path / STORE):
             self._snapshots.restore(record["sealed"], changing)
+            (self.path / MANIFEST).unlink(missing_ok=True)  # it speaks of what follows
         for newer in records[records.index(path) + 1 :]:
             newer.unlink()
             newer.with_suffix(".safetensors").unlink(missing_ok=True)
@@ -430,7 +432,8 @@ class RunFolder:
         self._store = None
         self._events, self._logged = hashlib.sha256(), 0
         shutil.rmtree(self.path / STORE, ignore_errors=True)
-        (self.path / "events.jsonl").unlink(missing_ok=True)
+        for name in ("events.jsonl", MANIFEST):
+            (self.path / name).unlink(missing_ok=True)
 
     def save_frame(self, name: str, tensors: Mapping[str, Tensor]) -> Path:
         """Save the tensors of one state, for a guard's report."""
@@ -464,39 +467,9 @@ class RunFolder:
                 "sha256": sha256(path),
             }
             for path in sorted(self.path.rglob("*"))
-            if path.is_file() and path.name not in ("manifest.json", "lock")
+            if path.is_file() and path.name not in (MANIFEST, "lock")
         }
-        write_text(self.path / "manifest.json", json.dumps({"files": entries}, indent=1))
-
-
-def verify(path: Path, wanted: Callable[[str], bool] = lambda name: True) -> int:
-    """Compare the files of a finished run folder with its manifest; return how many.
-
-    Args:
-        path: the run folder.
-        wanted: by name, which files; all by default.
-
-    Raises:
-        DamagedFileError: a file is missing, differs, or lies outside the folder.
-    """
-    try:
-        files = json.loads((path / "manifest.json").read_text(encoding="utf-8"))["files"]
-        chosen = {name: entry for name, entry in files.items() if wanted(name)}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedFileError(f"{path / 'manifest.json'}: missing or damaged") from error
-    for name, entry in chosen.items():
-        file = (path / name).resolve()
-        if not file.is_relative_to(path.resolve()):
-            raise DamagedFileError(
-                f"{path / 'manifest.json'}: {name} lies outside the folder"
-            )
-        if not file.is_file():
-            raise DamagedFileError(f"{file}: missing")
-        if sha256(file) != entry["sha256"]:
-            raise DamagedFileError(
-                f"{file}: damaged (its sha256 differs from the manifest)"
-            )
-    return len(chosen)
+        write_text(self.path / MANIFEST, json.dumps({"files": entries}, indent=1))
 
 
 _CHANGING = "file:"

@@ -68,7 +68,7 @@ def read(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path}: larger than {MAX_BYTES} bytes, not a scenario")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # editors may put a mark first
         if _DEEP.search(text):  # the parser's memory grows with the square of the depth
             raise InputError(f"{path}: a key of more than {MAX_DEPTH} parts")
         return tomllib.loads(text)
@@ -251,12 +251,14 @@ def _key(location: Sequence[int | str], data: Any, schema: Mapping[str, Any]) ->
             part in kind.get("discriminator", {}).get("mapping", {}) for kind in kinds
         )
         kinds = [found for kind in kinds for found in _descend(kind, part, definitions)]
+        if tag:  # a key of the file may have the same name
+            continue
         if (isinstance(node, dict) and part in node) or (
             isinstance(node, list) and isinstance(part, int) and part < len(node)
         ):
             node = node[part]  # type: ignore[index]
             parts.append(str(part))
-        elif isinstance(node, dict) and not tag:
+        elif isinstance(node, dict):
             parts.append(str(part))
             break
     return ".".join(parts)

@@ -19,19 +19,13 @@ import torch
 from torch import Tensor
 
 from .errors import DamagedFileError, InputError
+from .manifest import STORE, sha256
 
-STORE = "data.zarr"
 _SEALED_PATTERNS = ("rounds/*.safetensors", "samples.extxyz")
 """Files that are written once, besides the full chunks of the store; labels carry a hash
 of their own."""
 _WHOLE = 1 << 16
 """Bytes up to which an array of one chunk, which may be written anew, is kept."""
-
-
-def sha256(path: Path) -> str:
-    """Return the hash of a file's content."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass
@@ -143,4 +137,4 @@ def _content(file: Path) -> Tensor:
     return torch.from_numpy(np.frombuffer(file.read_bytes(), np.uint8).copy())
 
 
-__all__ = ["STORE", "Snapshots", "sha256"]
+__all__ = ["Snapshots"]

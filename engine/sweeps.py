@@ -1,7 +1,6 @@
 """Many runs of one scenario, and the results of runs compared."""
 
 import itertools
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,9 @@ from typing import Any
 from . import commands
 from . import scenario as scenarios
 from .errors import InputError
+from .manifest import refuse_damage
 from .protocols import Outcome
+from .resolved import begun, read_resolved, read_summary
 from .rundir import new_path, refuse_unwritable
 
 LARGEST = 1000
@@ -125,11 +126,12 @@ def _shown(result: dict[str, Any] | None) -> str:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    try:
-        resolved = json.loads((path / "resolved.json").read_text(encoding="utf-8"))
-        return resolved, json.loads((path / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not the folder of a finished run: {error}") from error
+    if not begun(path):
+        raise InputError(f"{path}: not the folder of a run")
+    refuse_damage(path, "summary.json")
+    if not (summary := read_summary(path)):
+        raise InputError(f"{path}: the run has not ended: no summary.json")
+    return read_resolved(path), summary
 
 
 __all__ = ["points", "run", "table"]

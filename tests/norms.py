@@ -129,6 +129,7 @@ _CHAIN = (
     "shock.settling=800", "shock.particles.mach=[2.0]", "shock.particles.settling=100",
     "shock.particles.steps=160", "shock.particles.per_free_path=40",
     "transport.temperatures=[500.0]", "transport.quantum=false",
+    "transport.confirm=[500.0]", "transport.pairs=512",
 )  # fmt: skip
 
 _CHANNEL = ("grid.cells=[8]", "model.nodes=[16,10]", "time.end=0.05", "time.frames=2")
@@ -282,6 +283,14 @@ SHORT: dict[str, Shortened] = {
         ),
         portable=CERTIFIED,
     ),
+    "learn_thickness": Shortened(
+        (
+            "mach=[1.6]", "errors=[0.01]", "cells=48", "nodes=36", "extent=12.0",
+            "settling=400", "iterations=1",
+        ),
+        slow=True,
+        portable=CERTIFIED,
+    ),
     "learn_viscosity": Shortened(
         (
             "temperatures=[300.0,400.0,600.0]", "viscosities=[22.7,28.6,38.8]",
@@ -361,6 +370,16 @@ SHORT: dict[str, Shortened] = {
         ("grid.cells=[12]", "model.nodes=[24]", "time.end=0.1", "time.frames=2")
     ),
     **{f"poiseuille{part}": Shortened(_CHANNEL) for part in ("", "_slip", "_free")},
+    "taylor_green_2d": Shortened(
+        ("grid.cells=[12,12]", "time.end=0.1", "time.frames=2"),
+    ),
+    "taylor_green_3d": Shortened(
+        ("grid.cells=[8,8,8]", "time.end=0.1", "time.frames=2"),
+    ),
+    "thermal_creep": Shortened(
+        ("knudsen=[0.3]", "grid.cells=[8,12]", "time.end=0.1", "time.frames=2"),
+    ),
+    "double_mach": Shortened(("grid.cells=[48,16]", "time.end=0.02", "time.frames=2")),
     "rayleigh_taylor": Shortened(
         ("grid.cells=[12,24]", "time.end=0.2", "time.frames=2")
     ),

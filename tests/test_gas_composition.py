@@ -13,7 +13,7 @@ from scalebridge.engine.cli import main
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.interop.host import Host
 from scalebridge.engine.jobs import assemble
-from scalebridge.engine.jobs.gas import signal_gap
+from scalebridge.engine.jobs.gas import _domain_checks, signal_gap
 from scalebridge.engine.scenario import parse
 from scalebridge.viz import gas
 from scalebridge.viz.record import Record
@@ -207,3 +207,13 @@ def test_a_shock_is_laid_on_that_of_the_kinetic_equation_grid_by_grid(tmp_path):
     cells = [curve.label for curve in panels[2].curves]
     assert cells == ["30 cells", "60 cells", "kinetic equation"]
     assert all(curve.y.max() > 0.9 for curve in panels[0].curves)
+
+
+@pytest.mark.parametrize(("faces", "failed"), [(30, False), (31, True)])
+def test_a_run_that_hme_answered_mostly_is_not_the_closure_s(faces, failed):
+    job = assemble(parse(json.loads(json.dumps(FLOW)), "flow"), ROOT)
+    none = torch.zeros(2, dtype=torch.float64)
+    steps = torch.tensor(1)
+    seen = {"fallbacks": none + faces, "outside": none, "steps": steps}
+    names = [c.name for c in _domain_checks(job.main, seen) if not c.passed]
+    assert names == (["closure_closure6"] if failed else [])

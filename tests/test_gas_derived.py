@@ -36,6 +36,7 @@ EXACT = {
     "speed": 5.0,
     "mach": 5 / math.sqrt(1.4 * 3),
     "momentum_density": 10.0,
+    "kinetic_energy": 25.0,
     "total_energy": 25 + 6 / 0.4,
     "entropy_function": math.log(6 / 2**1.4),
     "schlieren": 0.0,
@@ -63,6 +64,20 @@ def test_gradients_of_linear_fields_are_exact_to_the_edges(dim):
     for name, value in (("vorticity", 4.0), ("dilatation", 4.0), ("schlieren", 0.5)):
         found = derive(name, fields, medium)
         torch.testing.assert_close(found, torch.full_like(found, value), rtol=0, atol=1e-13)
+
+
+def test_gradients_beside_a_solid_take_the_gas_alone():
+    grid = Grid((8, 8), (0.0, 0.0), (1.0, 1.0))
+    solid = torch.zeros(8, 8, dtype=torch.bool)
+    solid[3:5, 3:5] = True
+    solid[5, 0] = solid[5, 2] = True  # a cell of gas between two solid ones
+    known = torch.tensor([0.1], dtype=torch.float64)
+    medium = Medium(grid, (False, True), Gas.power_law(omega=0.5), 1.4, known, solid)
+    field = torch.where(solid, 100.0, 2.0 * grid.centers(0)[:, None].expand(8, 8))[None]
+    along, across = (medium.gradient(field, axis)[0] for axis in (0, 1))
+    assert torch.allclose(along[~solid], torch.full_like(along, 2.0)[~solid])
+    assert torch.allclose(across[~solid], torch.zeros_like(along)[~solid])
+    assert not along[solid].any() and not across[solid].any()
 
 
 def test_periodic_gradients_wrap_around_at_second_order():

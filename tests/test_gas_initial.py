@@ -1,6 +1,7 @@
 """Initial fields from expressions, regions, files and other runs."""
 
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,14 @@ from hypothesis import strategies as st
 import scalebridge as sb
 import scalebridge.engine.errors as errors
 from scalebridge.engine.expressions import FUNCTIONS, Expression
+from scalebridge.engine.gas.boundaries import ALL_PERIODIC
 from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.initial.base import Point
 from scalebridge.engine.gas.initial.painted import Conserved, Fields, Region
 from scalebridge.engine.gas.initial.pieces import Jump
 from scalebridge.engine.gas.initial.stored import FromFile
+from scalebridge.engine.gas.kinetic.velocities import Velocities
+from scalebridge.engine.gas.kinetic.world import KineticWorld
 from scalebridge.engine.gas.material import Gas
 from scalebridge.engine.gas.shapes import Ball, Box, HalfSpace, Layer, Polygon, Where
 
@@ -138,6 +142,74 @@ frames = 2
         for name, frame in (("a", (-1, 0)), ("b", (0, 0)))
     )
     assert np.abs(start.reshape(16, 2).mean(1) - end).max() < 1e-14
+    sb.write_report(tmp_path / "a")  # what is drawn from a run does not make it another
+    sb.resume(tmp_path / "b")
+    shutil.rmtree(tmp_path / "a" / "data.zarr/fields/density/c")
+    with pytest.raises(errors.DamagedFileError, match="density"):  # not zeros
+        sb.check(tmp_path / "b.toml")
+
+
+@pytest.mark.parametrize(("axes", "dimension"), [(1, 1), (1, 3), (2, 3), (2, 2)])
+def test_a_kinetic_run_can_start_out_of_equilibrium(axes, dimension):
+    """The moments of Grad's distribution are those that it is made of."""
+    gas = Gas.power_law(dimension, 1.0, 1.0)
+    world = KineticWorld(
+        Grid((6,) * axes, (0.0,) * axes, (1.0,) * axes), (ALL_PERIODIC,) * axes,
+        Velocities((28,) * axes, (-7.0,) * axes, (7.0,) * axes), gas, torch.tensor([0.1]),
+    )  # fmt: skip
+    shape = (1, *world.grid.shape)
+    rho = 1.0 + 0.1 * torch.rand(shape, dtype=torch.float64)
+    u = 0.1 * torch.rand(*shape, axes, dtype=torch.float64)
+    heat = 0.02 * torch.rand(*shape, axes, dtype=torch.float64)
+    stress = 0.02 * torch.rand(*shape, axes, axes, dtype=torch.float64)
+    stress = stress + stress.mT
+    if axes == dimension:  # no direction is left that could hold a trace
+        trace = stress.diagonal(dim1=-2, dim2=-1).mean(-1)
+        stress = stress - trace[..., None, None] * torch.eye(axes)
+    state = world.near_equilibrium(rho, u, 1.1 * rho, stress, heat)
+    seen = world.observe(state)
+    for name, wanted in (("density", rho), ("velocity", u), ("temperature", 1.1 * rho)):
+        torch.testing.assert_close(seen[name], wanted, rtol=1e-12, atol=1e-12)
+    for name, wanted in (("stress", stress), ("heat_flux", heat)):
+        torch.testing.assert_close(seen[name], wanted, rtol=0, atol=2e-4)
+
+
+def test_a_kinetic_run_goes_on_with_stress_and_heat_on_a_finer_grid(tmp_path):
+    text = """
+version = 1
+kind = "gas"
+knudsen = [0.3]
+resolution = "trusted"
+[grid]
+cells = [16]
+lower = [0.0]
+upper = [1.0]
+[model]
+kind = "kinetic"
+nodes = [20]
+lower = [-5.0]
+upper = [5.0]
+[time]
+end = 0.1
+frames = 1
+[initial]
+"""
+    first = 'kind = "fields"\ndensity = "1 + 0.3*sin(2*pi*x)"\ntemperature = 1'
+    (tmp_path / "a.toml").write_text(text + first)
+    sb.run(tmp_path / "a.toml", out=tmp_path / "a")
+    second = text.replace("[16]", "[32]") + 'kind = "run"\npath = "a"'
+    (tmp_path / "b.toml").write_text(second)
+    sb.run(tmp_path / "b.toml", out=tmp_path / "b")
+    for name in ("density", "stress", "heat_flux"):
+        end, start = (
+            np.asarray(zarr.open_array(str(tmp_path / run / f"data.zarr/fields/{name}")))[
+                frame, 0
+            ].reshape(n, -1)
+            for run, frame, n in (("a", -1, 16), ("b", 0, 32))
+        )
+        size = np.abs(end - end.mean(0)).max()
+        assert size > 0.01
+        assert np.abs(start.reshape(16, 2, -1).mean(1) - end).max() < 0.02 * size
 
 
 # -- shapes --------------------------------------------------------------------------------

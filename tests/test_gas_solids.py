@@ -251,6 +251,27 @@ def test_the_gas_loses_what_the_solid_gets(model: str) -> None:
         torch.testing.assert_close(lost, got.to(lost), rtol=2e-3, atol=1e-4)
 
 
+def test_a_stream_along_a_wall_that_the_box_cuts_off_stays_uniform() -> None:
+    """Steps of the grid that do not end on the surface must not turn the flow."""
+    grid, slope = Grid((24, 16), (0.0, 0.0), (1.5, 1.0)), math.radians(15.0)
+    u = (3.0 * math.cos(slope), 3.0 * math.sin(slope))
+    feed = Inflow(1.0, u, 1.0)
+    sides = (Sides(feed, Open()), Sides(feed, Open()))
+    shape = shapes.HalfSpace((0.0, -0.1), (math.sin(slope), -math.cos(slope)))
+    solid = body(grid, shape, sides=sides)
+    assert not bool(solid.inside.any())
+    assert bool(body(square(), BALL, sides=sides).inside.all())
+    world = fluid(grid, sides, solid, 0.004)
+    one = torch.ones(1, *grid.shape, dtype=torch.float64)
+    state = world.equilibrium(
+        one, one[..., None] * torch.tensor(u, dtype=torch.float64), one
+    )
+    for _ in range(20):
+        state = world.step(state)
+    rho = world.observe(state)["density"][0][~solid.mask]
+    torch.testing.assert_close(rho, torch.ones_like(rho), rtol=0, atol=1e-12)
+
+
 def test_a_turning_cylinder_drags_the_gas_along() -> None:
     """Its surface slides: the gas turns the same way, and takes energy from it."""
     grid = square()

@@ -124,6 +124,71 @@ def test_what_is_written_is_read_and_written_again(form, data, tmp_path_factory)
     assert not same_set([spoilt, *back[1:]], again)
 
 
+FORMS = (*((form, SUFFIXES[form]) for form in WRITERS), ("deepmd-data", ".hdf5"),
+         ("deepmd-mixed", ".hdf5"))  # fmt: skip
+
+MIXED = (
+    frame(group="hot"),
+    frame(("Si",), 1, group="a=b"),
+    frame(seed=2, virial=None, group="hot"),
+    frame(("O", "Og"), 3),
+    frame(seed=4, group="cold"),
+)
+"""Frames that differ in elements, groups and labels."""
+SLABS = (
+    frame(seed=5, virial=None, periodic=np.array([True, True, False]), group="a"),
+    frame(seed=6, group="a"),
+)
+CLUSTERS = (
+    frame(
+        seed=7, virial=None, periodic=np.zeros(3, bool), cell=np.zeros((3, 3)), group="a"
+    ),
+)
+
+
+def passed_on(ours, forms, place):
+    """Write and read frames in one format after another; return them and what was said."""
+    said = []
+    for number, (form, suffix) in enumerate(forms):
+        path = place / f"{number}{suffix}"
+        said += write(ours, form, path)
+        ours = read_frames(path)
+    return ours, " ".join(said)
+
+
+def unnamed(ours, theirs, said):
+    """Return what differs between frames and is not said."""
+    differ = []
+    if len(ours) != len(theirs):
+        return ["frames"]
+    paired = [min(theirs, key=lambda b, a=a: abs(a.energy - b.energy)) for a in ours]
+    if any(a is not b for a, b in zip(paired, theirs, strict=True)):
+        differ.append("order")
+    for a, b in zip(ours, paired, strict=True):
+        if a.group != b.group:
+            differ.append("groups are named")
+        if not np.array_equal(a.periodic, b.periodic):
+            differ.append("periodic along some axes")
+        b = replace(b, periodic=a.periodic)
+        if not equal(a, b, 1e-12):
+            differ.append("labels")
+    return sorted({each for each in differ if each not in said})
+
+
+@pytest.mark.parametrize("second", FORMS, ids="".join)
+@pytest.mark.parametrize("first", FORMS, ids="".join)
+def test_every_pair_of_formats_is_identical_or_names_the_loss(first, second, tmp_path):
+    for name, ours in {"mixed": MIXED, "slabs": SLABS, "clusters": CLUSTERS}.items():
+        try:
+            back, said = passed_on(ours, (first, second), tmp_path / name)
+        except InputError as error:
+            assert name == "clusters" and "this format needs a cell" in str(error)
+            continue
+        assert unnamed(ours, back, said) == [], said
+        spoilt = [replace(back[0], forces=back[0].forces + 1e-12), *back[1:]]
+        assert "labels" in unnamed(ours, spoilt, said)  # the planted defect
+
+
 @pytest.mark.parametrize("form", ["extxyz", "ase-db", "mlearn", "fitsnap"])
 def test_groups_are_kept(form, tmp_path):
     path = tmp_path / f"a{SUFFIXES[form]}"
@@ -174,6 +239,23 @@ def test_nothing_is_overwritten(tmp_path):
     cluster = frame(periodic=np.zeros(3, bool))
     with pytest.raises(InputError, match="this format needs a cell"):
         write([cluster], "mlearn", tmp_path / "a.json")
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
+    ase.io.write(tmp_path / "a.extxyz", _labelled())
+    (tmp_path / "file").write_text("")
+    for place in ("file/inside", "/proc/none/there"):
+        command = ["export", str(tmp_path / "a.extxyz"), "--to", "deepmd-data"]
+        result = CliRunner().invoke(main, [*command, "--out", str(tmp_path / place)])
+        assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
+        assert len(result.output.splitlines()) == 1 and place[:4] in result.output
+
+
+def _labelled():
+    one = frame()
+    atoms = Atoms(one.symbols, one.positions, cell=one.cell, pbc=one.periodic)
+    atoms.calc = SinglePointCalculator(atoms, energy=one.energy, forces=one.forces)
+    return atoms
 
 
 def test_the_command_writes_deepmd_data(tmp_path):

@@ -538,6 +538,16 @@ def test_pyscf_forces_are_the_slope_of_the_energy(method):
     assert label.energy == pytest.approx(energies[1], abs=1e-7)
 
 
+def test_pyscf_computes_with_the_threads_of_the_engine(monkeypatch):
+    """With several, sums change their order and two equal runs their last digits."""
+    lib = pytest.importorskip("pyscf.lib", reason="extra `label`")
+    hydrogen = Configuration.of(molecule("H2"))
+    for asked in ("2", "1"):
+        monkeypatch.setenv("SCALEBRIDGE_THREADS", asked)
+        PyscfLabeler("hf", "sto-3g").label(hydrogen)
+        assert lib.num_threads() == int(asked)
+
+
 @pytest.mark.slow
 def test_pyscf_periodic_cell():
     label = PyscfLabeler("lda", "gth-szv").label(Configuration.of(bulk("Si", a=5.43)))

@@ -65,6 +65,32 @@ def test_parts_of_another_package_run_with_every_model(outside, tmp_path, model)
     assert 0 < figures["density_gap_closure5"]["value"] < 0.05
 
 
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        ("gradient_closure", "-self.factor *", "float('nan') *", "gives NaN"),
+        ("gradient_closure", "return ClosureOutput(", "return (", "not a ClosureOutput"),
+        ("fixed_pressure", "return at.reservoir", "return density; (", "ghost cells are"),
+        ("isothermal", "def fastest(", "def quickest(", "equations lack fastest"),
+        ("isothermal", "speed * jump)", "float('inf') * jump)", "first step of isothermal"),
+    ],
+)
+def test_a_part_that_gives_nonsense_is_refused_by_check(
+    outside, tmp_path, file, old, new, said
+):
+    (tmp_path / "flow.toml").write_text(FILES["flow.toml"])
+    text = FILES[f"{file}.py"]
+    assert text.count(old) == 1
+    (tmp_path / f"{file}.py").write_text(text.replace(old, new))
+    path = os.pathsep.join([str(tmp_path), str(outside), os.environ.get("PYTHONPATH", "")])
+    done = python(
+        "-m", "scalebridge.engine.cli", "check", tmp_path / "flow.toml",
+        env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    assert done.returncode == 2 and said in done.stderr, done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def outlet(model, edge):
     _, velocity, temperature = model.gas_at(edge)
     return model.reservoir(0.5 / temperature, velocity, temperature)

@@ -21,9 +21,10 @@ from scalebridge.engine.errors import (
     InputError,
     Interrupted,
 )
+from scalebridge.engine.manifest import verify
 from scalebridge.engine.protocols import Check, Figure, Outcome, told
 from scalebridge.engine.run import Reporter, Simulation, ZarrWriter, every, pack, unpack
-from scalebridge.engine.rundir import RunFolder, verify
+from scalebridge.engine.rundir import RunFolder
 
 
 @dataclass(frozen=True)

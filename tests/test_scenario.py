@@ -75,6 +75,10 @@ def test_defaults_are_filled_in():
             {"world": {"kind": "cold", "cutof": 2.5}},
             "x.toml: world.cutof: unknown key; did you mean cutoff?",
         ),
+        (  # a key with the name of the kind
+            {"world": {"kind": "cold", "cutoff": 2.5, "cold": 1}},
+            "x.toml: world.cold: unknown key",
+        ),
         (
             {"world": {"kind": "cool", "cutoff": 2.5}},
             "x.toml: world: kind 'cool' is unknown; did you mean cold?; allowed: cold, hot",

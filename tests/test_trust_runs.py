@@ -17,7 +17,9 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from scalebridge.engine import commands
+from scalebridge.engine.analysis import analyse
 from scalebridge.engine.cli import main
+from scalebridge.engine.convergence import last_fields
 from scalebridge.engine.errors import (
     DamagedFileError,
     EngineError,
@@ -26,7 +28,14 @@ from scalebridge.engine.errors import (
     Interrupted,
 )
 from scalebridge.engine.learn.label_store import Codec, LabelStore
+from scalebridge.engine.run import ZarrWriter
 from scalebridge.engine.rundir import RunFolder, new_path
+from scalebridge.engine.schema.base import locate
+from scalebridge.engine.sweeps import table
+from scalebridge.viz.export import write as export
+from scalebridge.viz.record import Record
+from scalebridge.viz.report import Report, write_report
+from scalebridge.viz.view import Request, view
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import trust_runs
@@ -231,6 +240,147 @@ def test_a_flipped_bit_in_a_full_chunk_is_never_taken(chunked, tmp_path):
     _flip(file)
     with pytest.raises(DamagedFileError, match=r"thermo/temperature/c/0/0: damaged"):
         commands.resume(run)
+
+
+def _more(path):
+    """Put a chunk beyond the last, as if it were of the run."""
+    shutil.copy(path, path.with_name(f"{path.name}9"))
+
+
+def _report(run, place):
+    write_report(run)
+
+
+def _picture(run, place):
+    view(Request(run), png=place / "a.png")
+
+
+def _export(run, place):
+    export(run, extxyz=place / "a.extxyz")
+
+
+def _curve(run, place):
+    analyse(run, "rdf", ["r_max=4.0"], place)
+
+
+READERS = {
+    "report": _report, "view": _picture, "export": _export, "analyse": _curve,
+    "fields": lambda run, place: last_fields(run, (1,)),
+    "python": lambda run, place: Report(run),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_no_reader_takes_a_damaged_finished_run(chunked, tmp_path, reader):
+    """A lost chunk reads as fill values, so every reader compares with the manifest."""
+    name = "data.zarr/trajectory/positions/c/0/0/0"
+    for number, damage in enumerate((*DAMAGES.values(), _more)):
+        run = Path(shutil.copytree(chunked, tmp_path / str(number)))
+        damage(run / name)
+        with pytest.raises(DamagedFileError):
+            READERS[reader](run, tmp_path)
+        assert not (run / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]", "{", '{"files": "x"}', '{"files": {"data.zarr/zarr.json": null}}',
+        "[" * 90_000,
+        '{"files": {"data.zarr/../../x": {"sha256": "0"}}}', "NaN",
+        '{"files": {"data.zarr/a\\u0000b": {"sha256": "0"}}}',
+    ],
+)  # fmt: skip
+def test_a_manifest_that_no_run_wrote_is_one_line(run, content):
+    (run / "manifest.json").write_text(content)
+    answer = call("report", run)
+    assert answer.exit_code == 1 and len(answer.output.splitlines()) == 1
+    assert "manifest.json" in answer.output
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", '{"figures": {"a": 1}}', '{"figures": {"a": {}}}']
+)
+def test_a_summary_that_no_run_wrote_is_not_compared(run, content):
+    (run / "manifest.json").unlink()
+    (run / "summary.json").write_text(content)
+    answer = call("compare", run, run)
+    assert answer.exit_code == 1 and "not what a run wrote" in answer.output
+
+
+@pytest.mark.parametrize("kind", ["png", "movie", "html", "extxyz", "vtkhdf", "chemiscope"])
+def test_pictures_go_into_a_folder_that_is_there(run, kind):
+    for target in (run / "none" / "a", run):
+        answer = call("view", run, f"--{kind}", target)
+        assert answer.exit_code == 2 and "folder" in answer.output
+        assert "no run wrote" not in answer.output
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, _flip, _cut])
+def test_damaged_results_are_neither_drawn_nor_compared(run, damage):
+    damage(run / "summary.json")
+    for read in (write_report, lambda run: table([run, run])):
+        with pytest.raises(DamagedFileError, match="summary"):
+            read(run)
+
+
+@pytest.mark.parametrize("reader", ["export", "analyse"])
+def test_a_whole_run_is_read_wherever_it_ended(chunked, tmp_path, reader):
+    run = Path(shutil.copytree(chunked, tmp_path / "run"))
+    READERS[reader](run, tmp_path)
+    (run / "manifest.json").unlink()  # killed: full chunks are known to its checkpoint
+    READERS[reader](run, tmp_path)
+    _flip(run / "data.zarr/trajectory/positions/c/0/0/0")
+    with pytest.raises(DamagedFileError, match=r"positions/c/0/0/0: damaged"):
+        READERS[reader](run, tmp_path)
+
+
+def test_labels_of_a_run_that_were_cut_are_not_trained_on(run, tmp_path):
+    """Whole frames may be missing at the end: the file alone does not show it."""
+    text = "1\nProperties=species:S:1:pos:R:3:forces:R:3 energy=-1\nSi 0 0 0 0 0 0\n"
+    (run / "train.extxyz").write_text(text * 3)
+    with RunFolder.open(run) as folder:
+        folder.write_manifest()
+    assert locate(Path("run/train.extxyz"), tmp_path)
+    (run / "train.extxyz").write_text(text * 2)
+    with pytest.raises(DamagedFileError, match=r"train\.extxyz: damaged"):
+        locate(Path("run/train.extxyz"), tmp_path)
+
+
+def test_a_refused_resume_vouches_for_no_damage(chunked, tmp_path):
+    """The manifest of a finished run stays as it is where resuming finds damage."""
+    run = Path(shutil.copytree(chunked, tmp_path / "run"))
+    kept = (run / "manifest.json").read_bytes(), (run / "summary.json").read_bytes()
+    (run / "data.zarr/trajectory/positions/c/0/0/0").unlink()
+    with pytest.raises(DamagedFileError):
+        commands.resume(run)
+    now = (run / "manifest.json").read_bytes(), (run / "summary.json").read_bytes()
+    assert now == kept
+    with pytest.raises(DamagedFileError):
+        write_report(run)
+
+
+def test_a_run_that_goes_on_is_not_held_to_its_old_manifest(chunked, tmp_path, monkeypatch):
+    run = Path(shutil.copytree(chunked, tmp_path / "run"))
+    seen = []
+
+    def look(writer, *arguments):
+        seen.append(len(Record(run).group("thermo").columns["step"].values))
+        return write(writer, *arguments)
+
+    write = ZarrWriter.write
+    monkeypatch.setattr(ZarrWriter, "write", look)
+    commands.resume(run, ["run.steps=160"])
+    assert len(seen) > 5 and min(seen) >= 150
+    assert Record(run).group("thermo").frames == 161
+
+
+def test_a_lost_chunk_of_frames_is_no_number(chunked, tmp_path):
+    """Programs that compare nothing read NaN, not zeros."""
+    run = Path(shutil.copytree(chunked, tmp_path / "run"))
+    (run / "data.zarr/trajectory/positions/c/0/0/0").unlink()
+    positions = zarr.open_group(run / "data.zarr", mode="r")["trajectory/positions"]
+    assert np.isnan(positions[0]).all()
 
 
 def test_nuls_at_the_end_of_the_log_of_labels(tmp_path):

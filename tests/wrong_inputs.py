@@ -268,10 +268,28 @@ _MLEARN: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("a site occupied by half", {"sites": _HALF}, "partly occupied"),
     ("forces of one atom", {"forces": [[0, 0, 0]]}, "forces have shape"),
     ("an energy in words", {"energy": "low"}, "not an mlearn entry"),
-    ("an energy of null", {"energy": None}, "not an mlearn entry"),
+    ("an energy of null", {"energy": None}, "NoneType for a number"),
     ("no sites", {"sites": []}, "holds no atoms"),
+    ("an energy of true", {"energy": True}, "bool for a number"),
+    ("true among the forces", {"forces": [[0, 0, True]] * 2}, "bool for a number"),
+    ("forces in quotes", {"forces": [["0", 0, 0]] * 2}, "str for a number"),
     ("a lattice of zeros", {"matrix": [[0, 0, 0]] * 3}, "periodic, but the cell is"),
 )
+
+
+def _edited(place: Path, old: str, new: str) -> str:
+    _mlearn(place)
+    path = place / "a.json"
+    path.write_text(path.read_text().replace(old, new, 1))
+    return read_labels(path)
+
+
+def _key_twice(place: Path) -> str:
+    return _edited(place, '"energy": -5.0', '"energy": -5.0, "energy": -7.0')
+
+
+def _dipole(place: Path) -> str:
+    return _edited(place, '"energy": -5.0', '"energy": -5.0, "dipole": [0, 0, 1]')
 
 
 def _fitsnap(place: Path, styles: dict[str, str], **changes: Any) -> str:
@@ -291,6 +309,8 @@ _FITSNAP: tuple[tuple[str, dict[str, str], dict[str, Any], str], ...] = (
     ("a pressure in stones", {"StressStyle": "stone"}, {}, "StressStyle stone"),
     ("another number of atoms", {}, {"NumAtoms": 3}, "NumAtoms is 3"),
     ("one position too few", {}, {"Positions": [[0, 0, 0]]}, "positions have shape"),
+    ("charges nobody reads", {}, {"Charges": [0, 1]}, "Charges: not labels"),
+    ("a lattice of true", {}, {"Lattice": [[True, 0, 0]] * 3}, "bool for a number"),
 )
 
 
@@ -355,6 +375,10 @@ def _momenta(atoms: Atoms) -> None:
     atoms.set_momenta(np.ones((8, 3)))
 
 
+def _occupied(share: Any) -> Callable[[Atoms], None]:
+    return lambda atoms: atoms.info.update(occupancy={"0": share})
+
+
 def _germanium(atoms: Atoms) -> None:
     atoms.symbols[3] = "Ge"
 
@@ -383,11 +407,19 @@ _STRUCTURES: tuple[tuple[str, Callable[[Atoms], None], dict[str, Any], str], ...
     ("tags nobody reads", lambda a: a.set_tags(np.arange(8)), {}, "not used: tags"),
     ("charges nobody reads", lambda a: a.set_initial_charges(np.ones(8)), {},
      "initial_charges"),
+    ("lengths in nm", lambda a: a.set_cell(0.1 * a.cell, scale_atoms=True), {},
+     "lengths are in angstrom"),
+    ("lengths in bohr", lambda a: a.set_cell(1.89 * a.cell, scale_atoms=True), {},
+     "no two atoms are within"),
     ("an element the potential lacks", _germanium, {}, "does not know Ge"),
     ("two atoms on one spot", _same_spot, {}, "one spot"),
     ("a cell as thin as a hair", _flat, {}, "stand on one spot"),
     ("a frame that is not there", lambda a: None, {"structure": {"frame": 3}},
      "no frame 3"),
+    ("an occupancy in words", _occupied({"Si": "1"}), {}, "occupied in part"),
+    ("an occupancy of nan", _occupied({"Si": np.nan}), {}, "occupied in part"),
+    ("an occupancy of nothing", _occupied({}), {}, "occupied in part"),
+    ("an occupancy that is a list", _occupied([1.0]), {}, "occupied in part"),
     ("another format than it is", lambda a: None, {"structure": {"format": "cif"}}, "cif"),
     ("a format nobody knows", lambda a: None, {"structure": {"format": "xyzz"}}, "xyzz"),
 )  # fmt: skip
@@ -448,6 +480,8 @@ _TRAINING: tuple[tuple[str, Callable[[], list[Atoms]], dict[str, Any], str], ...
      "every force is exactly 0"),
     ("virials of zero", lambda: _relabelled(_crystals(), stress=np.zeros(6)),
      {"loss": _VIRIAL}, "every virial is exactly 0"),
+    ("some forces of zero", lambda: _crystals() + _relabelled(
+        [silicon(9)], forces=np.zeros((8, 3))), {}, "every force of 1 frames"),
     ("a net force", lambda: _relabelled(_crystals(), forces=np.ones((8, 3))), {},
      "the forces of 6 frames do not sum to zero (largest: 13.9"),
     ("two labels for one structure", _contrary, {}, "different labels"),
@@ -531,6 +565,8 @@ def every() -> Iterator[Wrong]:
         yield Wrong(
             f"fitsnap: {name}", lambda p, s=styles, c=values: _fitsnap(p, s, **c), said
         )
+    yield Wrong("mlearn: a key twice", _key_twice, "'energy' stands twice")
+    yield Wrong("mlearn: a label nobody reads", _dipole, "dipole: not labels")
     forces = "id element x y z fx fy fz"
     yield Wrong(
         "lammps: a dump as labels", lambda p: read_labels(_dump(p, forces)), "no energies"

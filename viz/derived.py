@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .record import Column, Group
+from .solids import solid_cells
 
 NEEDED = ("density", "velocity", "temperature")
 
@@ -60,7 +61,9 @@ class Lazy:
             n: torch.as_tensor(np.asarray(c.array[at], float))
             for n, c in self.columns.items()
         }
-        return derive(self.name, fields, self.medium).numpy()
+        found = derive(self.name, fields, self.medium).numpy()
+        solid = self.medium.solid
+        return found if solid is None else np.where(solid.numpy(), np.nan, found)
 
 
 def with_derived(group: Group, scenario: Mapping[str, Any]) -> Group:
@@ -103,10 +106,12 @@ def _medium(stored: Mapping[str, Column], scenario: Mapping[str, Any]) -> Any:
     ends = scenario.get("boundaries") or {}
     kinds = [((ends.get(a) or {}).get("low") or {}).get("kind", "periodic") for a in "xyz"]
     own = (scenario.get("model") or {}).get("gamma")
+    solid = solid_cells(tuple(shape), scenario)
     return Medium(
         Grid(tuple(shape), tuple(grid["lower"]), tuple(grid["upper"])),
         tuple(kind == "periodic" for kind in kinds[:dim]),
         law,
         own or law.gamma,
         torch.as_tensor(scenario.get("knudsen") or [1.0], dtype=torch.float64),
+        None if solid is None else torch.from_numpy(solid),
     )

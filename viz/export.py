@@ -8,7 +8,7 @@ import numpy as np
 from ..engine.errors import InputError
 from . import fields
 from .atoms import Snapshot, Trajectory, trajectory_name
-from .record import Column, Group, Record, reading
+from .record import Column, Group, Record, reading, refuse_targets
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -30,6 +30,7 @@ def write(
     """
     if not (extxyz or vtkhdf or chemiscope):
         return []
+    refuse_targets(extxyz, vtkhdf, chemiscope)
     record = Record(directory)
     with reading(directory):
         if vtkhdf and not (extxyz or chemiscope) and trajectory_name(record) is None:

@@ -23,7 +23,8 @@ import numpy as np
 import zarr
 
 from ..engine.errors import DamagedFileError, InputError
-from ..engine.resolved import begun, read_resolved, refuse_links
+from ..engine.manifest import MANIFEST, STORE, refuse_damage
+from ..engine.resolved import begun, read_resolved, read_summary, refuse_links
 from .solids import masked
 from .style import unit_of
 
@@ -38,11 +39,27 @@ TRACES = ("step", "time")
 _FIRST = ("before", "initial", "first", "solution", "reference")
 
 
+DRAWN = (STORE, "events.jsonl", "summary.json", "train.extxyz", "test.extxyz")
+"""Files and folders of a run that pictures are made of."""
+
 _NOT_AS_WRITTEN = (
     AttributeError, ArithmeticError, LookupError, OSError, RuntimeError, TypeError,
     ValueError,
 )  # fmt: skip
 """What readers of arrays and JSON raise where a file is not what was written."""
+
+
+def refuse_targets(*targets: Path | None) -> None:
+    """Refuse files that cannot be written where they are asked for, before drawing.
+
+    Raises:
+        InputError: a folder, or in a folder that is not there.
+    """
+    for target in targets:
+        if target is not None and not target.parent.is_dir():
+            raise InputError(f"{target}: {target.parent} is not a folder")
+        if target is not None and target.is_dir():
+            raise InputError(f"{target}: is a folder")
 
 
 @contextmanager
@@ -170,6 +187,7 @@ class Record:
 
     Raises:
         InputError: not a run folder.
+        DamagedFileError: a file that is drawn is missing or not what the run wrote.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -179,6 +197,18 @@ class Record:
         refuse_links(self.path)
         self.resolved = read_resolved(self.path)
         """The scenario with every default, command and versions."""
+        self._vouched = -1
+        self._refuse_damage()
+
+    def _refuse_damage(self) -> None:
+        """Compare what is drawn with what the run wrote, and again once it has ended."""
+        try:
+            ended = (self.path / MANIFEST).stat().st_mtime_ns
+        except OSError:
+            ended = 0
+        if ended != self._vouched:
+            refuse_damage(self.path, *DRAWN)
+            self._vouched = ended
 
     @property
     def scenario(self) -> dict[str, Any]:
@@ -193,16 +223,7 @@ class Record:
         Raises:
             DamagedFileError: it is not what a run writes.
         """
-        file = self.path / "summary.json"
-        try:
-            found = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, RecursionError) as error:
-            raise DamagedFileError(f"{file}: damaged: not what a run wrote") from error
-        if not _is_summary(found):
-            raise DamagedFileError(f"{file}: damaged: not what a run wrote")
-        return found
+        return read_summary(self.path)
 
     @property
     def title(self) -> str:
@@ -242,7 +263,8 @@ class Record:
 
     def store(self) -> zarr.Group | None:
         """Open ``data.zarr`` afresh, so that new frames are seen; None if there is none."""
-        path = self.path / "data.zarr"
+        self._refuse_damage()
+        path = self.path / STORE
         try:
             return zarr.open_group(path, mode="r") if path.is_dir() else None
         except (OSError, ValueError, KeyError):
@@ -271,21 +293,6 @@ class Record:
         if not isinstance(node, zarr.Group):
             return None
         return with_grid(_read(node, name), self.scenario)
-
-
-def _is_summary(found: Any) -> bool:
-    """Tell whether a content of ``summary.json`` has the form that a run gives it."""
-    if not isinstance(found, dict):
-        return False
-    checks, figures = found.get("checks", []), found.get("figures", {})
-    return (
-        isinstance(checks, list)
-        and all(isinstance(c, dict) and {"name", "sentence"} <= c.keys() for c in checks)
-        and isinstance(figures, dict)
-        and all(isinstance(figure, dict) for figure in figures.values())
-        and isinstance(found.get("exit_status", 0), int)
-        and isinstance(found.get("wall_seconds", 0.0), (int, float))
-    )
 
 
 def _column(values: list[Any]) -> np.ndarray | None:

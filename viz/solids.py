@@ -45,7 +45,7 @@ def masked(
         cells: of the array, those of the grid or finer ones.
         scenario: with every default.
     """
-    solid = _mask(cells, scenario)
+    solid = solid_cells(cells, scenario)
     if solid is None:
         return array
     rest = len(array.shape) - lead - len(cells)
@@ -53,7 +53,7 @@ def masked(
     return Masked(array, np.broadcast_to(shaped, array.shape))
 
 
-def _mask(cells: tuple[int, ...], scenario: Mapping[str, Any]) -> np.ndarray | None:
+def solid_cells(cells: tuple[int, ...], scenario: Mapping[str, Any]) -> np.ndarray | None:
     """Return which cells of a grid are solid; None without solids."""
     given, grid = scenario.get("solids") or (), scenario["grid"]
     if not given:

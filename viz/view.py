@@ -12,7 +12,7 @@ import numpy as np
 from ..engine.errors import InputError
 from . import atoms, page, render, renderers
 from .picture import png
-from .record import Record, reading
+from .record import Record, reading, refuse_targets
 
 FRAMES_PER_SECOND = 25
 MAX_MOVIE_FRAMES = 2000
@@ -55,6 +55,7 @@ def view(
     Raises:
         InputError: no run folder, an unknown colour, or a package is missing.
     """
+    refuse_targets(movie, png, html)
     render.start_probe()
     record = Record(request.path)
     with reading(request.path):

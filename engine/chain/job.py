@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...models.potentials.pair import LearnedPair, PairLabel, Prior
 from ..audit.certificate import write_group
+from ..errors import GuardError
 from ..gas.collisions.pairs import Table
 from ..gas.collisions.published import Published
 from ..gas.exact import shock_structure
@@ -20,6 +21,7 @@ from ..protocols import Check, Figure, Outcome
 from ..run import Reporter
 from ..rundir import RunFolder, write_text
 from .budget import Row, total
+from .closure import ClosedShock
 from .confirmation import Confirmation
 from .goal import Sensitivity, Window, sensitivities
 from .labelling import Labelled, Plan, Request, label_until_known
@@ -41,6 +43,7 @@ class Upstream:
         mach: numbers that are computed by the kinetic equation.
         particles: settings of the particles by Mach number; empty: none.
         wall: relative change of the wall by which particles give a derivative; 0: none.
+        closure: moment equations with a learned closure, at the same Mach numbers.
         tube: the set-up of the kinetic equation, at any Mach number.
     """
 
@@ -50,6 +53,7 @@ class Upstream:
     particles: tuple[ParticleShock, ...]
     tube: ShockTube
     wall: float = 0.0
+    closure: ClosedShock | None = None
 
 
 @dataclass(frozen=True)
@@ -433,6 +437,13 @@ class Chain:
             out[f"nsf_{mach:g}"] = _level(
                 folder, f"nsf_{mach:g}", lambda m=mach: continuum(m)
             )
+        for mach in up.mach if up.closure is not None else ():
+            report.say(f"shock at Mach {mach:g}: moments with a learned closure")
+            found = _level(folder, f"closure_{mach:g}", lambda m=mach: self._closed(gas, m))
+            if "stopped" in found:
+                report.say(f"the closure at Mach {mach:g} stopped: {found['stopped']}")
+            else:
+                out[f"closure_{mach:g}"] = found
         for shock in up.particles:
             report.say(f"shock at Mach {shock.mach:g}: particles")
             name = f"dsmc_{shock.mach:g}"
@@ -473,12 +484,30 @@ class Chain:
             "by_wall_particles_error": noise / up.wall,
         }
 
-    def _navier_stokes(self, gas: Collisions, mach: float) -> Profile:
-        """The continuum's shock with the power law that fits this gas between its ends."""
+    def _exponent(self, gas: Collisions, mach: float) -> float:
+        """Return omega of the power law that fits the viscosity at the shock's ends."""
         ends = torch.tensor([1.0, replace(self.upstream.tube, mach=mach).middle ** 2])
         kelvin = ends.double() * self.upstream.temperature
         mu = gas.coefficients(kelvin).viscosity.detach().log()
-        omega = float((mu[1] - mu[0]) / ends.double().log()[1])
+        return float((mu[1] - mu[0]) / ends.double().log()[1])
+
+    def _closed(
+        self, gas: Collisions, mach: float, near: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The shock by moments, in gas of that power law; or why there is none."""
+        closure = self.upstream.closure
+        assert closure is not None
+        tube = replace(self.upstream.tube, mach=mach)
+        start = _tensor(near["density"]), _tensor(near["temperature"])
+        try:
+            profile, share = closure.run(tube, self._exponent(gas, mach), start)
+        except GuardError as error:
+            return {"stopped": str(error)}
+        return _packed(profile) | {"fallback": share}
+
+    def _navier_stokes(self, gas: Collisions, mach: float) -> Profile:
+        """The continuum's shock with the power law that fits this gas between its ends."""
+        omega = self._exponent(gas, mach)
         prandtl = float(self._law(gas, mach)[1].detach())
         x, rho, _, t = shock_structure(
             mach, lambda t: KNUDSEN * t**omega, lambda t: np.full_like(t, prandtl)
@@ -523,6 +552,11 @@ class Chain:
             gap = math.log(own["inverse_thickness"] / truth["inverse_thickness"])
             noise = truth["error"] / truth["inverse_thickness"]
             rows.append(Row("relaxation model instead of Boltzmann", "measured", gap))
+            closed = shocks.get(f"closure_{self.of_mach:g}")
+            if closed is not None:
+                gap = math.log(closed["inverse_thickness"] / truth["inverse_thickness"])
+                row = "learned closure instead of Boltzmann"
+                rows.append(Row(row, "measured", gap, False))
             rows.append(Row("statistics of the particles", "propagated", noise, False))
         write_group(
             folder, "budget",
@@ -572,6 +606,10 @@ class Chain:
             figures[f"inverse_thickness_at_mach_{mach}_{model}"] = Figure(
                 shock["inverse_thickness"], "1/free path", shock["error"] or None
             )
+            if "fallback" in shock:
+                figures[f"closure_fallback_at_mach_{mach}"] = Figure(
+                    shock["fallback"], note="share of faces where the closure gave way"
+                )
         off = abs(gradient["by_wall"] / gradient["by_wall_difference"] - 1)
         checks += [
             Check("labels_tolerance", "accuracy", labelled.rounds[-1].bar,
@@ -599,9 +637,12 @@ class Chain:
                       note="same kinetic equation with the published potential")
             )  # fmt: skip
         self._profiles(folder, shocks, gradient)
-        return Outcome(
-            figures, checks, {"domain": "the learned closure is not part of this run"}
+        open_ = (
+            "whether the learned closure is used where it was trained: no result uses it"
         )
+        if self.upstream.closure is None:
+            open_ = "the learned closure is not part of this run"
+        return Outcome(figures, checks, {"domain": open_})
 
     def _profiles(
         self,
@@ -619,7 +660,7 @@ class Chain:
             )  # fmt: skip
         machs = self.upstream.mach
         columns: dict[str, tuple[Tensor, str]] = {"mach": (_tensor(machs), "")}
-        for model in ("dsmc", "shakhov", "nsf"):
+        for model in ("dsmc", "shakhov", "closure", "nsf"):
             found = [
                 shocks.get(f"{model}_{m:g}", {}).get("inverse_thickness") for m in machs
             ]

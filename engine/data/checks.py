@@ -110,6 +110,20 @@ def unbalanced(frames: Sequence[LabelledFrame]) -> list[str]:
     ]
 
 
+def without_forces(frames: Sequence[LabelledFrame]) -> list[str]:
+    """Return a sentence about frames whose forces are all 0 where others' are not.
+
+    Those of a perfect crystal are; those of an atom alone must be.
+    """
+    empty = [f for f in frames if len(f.symbols) > 1 and not f.forces.any()]
+    if not empty or all(not frame.forces.any() for frame in frames):
+        return []
+    return [
+        f"every force of {len(empty)} frames (first: {empty[0].origin}) is exactly 0: "
+        "symmetry, or placeholders"
+    ]
+
+
 def duplicates(frames: Sequence[LabelledFrame]) -> Iterator[tuple[int, int]]:
     """Yield pairs of frames with the same atoms in the same cell, later one second."""
     seen: dict[tuple[object, ...], int] = {}
@@ -125,7 +139,7 @@ def duplicates(frames: Sequence[LabelledFrame]) -> Iterator[tuple[int, int]]:
 def remarks(frames: Sequence[LabelledFrame], train: Sequence[int]) -> list[str]:
     """Return one sentence about every trouble that does not forbid training."""
     pairs = list(duplicates(frames))
-    said = unbalanced(frames)
+    said = [*unbalanced(frames), *without_forces(frames)]
     contrary = [
         (a, b)
         for a, b in pairs
@@ -155,4 +169,4 @@ def remarks(frames: Sequence[LabelledFrame], train: Sequence[int]) -> list[str]:
     return said
 
 
-__all__ = ["check_training", "duplicates", "remarks", "unbalanced"]
+__all__ = ["check_training", "duplicates", "remarks", "unbalanced", "without_forces"]

@@ -28,16 +28,44 @@ def read_json(path: Path) -> Any:
     """Return what a JSON file holds; lines that begin with # are remarks.
 
     Raises:
-        InputError: not readable.
+        InputError: not readable, or a key that stands twice in one place.
     """
     try:
-        return json.loads("".join(x for x in text_lines(path) if not x.startswith("#")))
+        text = "".join(x for x in text_lines(path) if not x.startswith("#"))
+        return json.loads(text, object_pairs_hook=_once)
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not readable as JSON: {error}") from error
 
 
-def read_mlearn(path: Path, keys: LabelKeys) -> list[LabelledFrame]:
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} stands twice in one place")
+    return found
+
+
+def _numbers(values: Any) -> np.ndarray:
+    """Return nested lists of numbers as an array; true, words and null are none."""
+    array = np.array(values, dtype=object)
+    if wrong := set(map(type, array.ravel())) - {int, float}:
+        raise ValueError(f"{sorted(kind.__name__ for kind in wrong)[0]} for a number")
+    return array.astype(float)
+
+
+_MLEARN = {"structure", "outputs", "group", "tag", "description", "num_atoms"}
+_MLEARN_LABELS = ("energy", "forces", "virial_stress")
+_FITSNAP_LABELS = ("Energy", "Forces", "Stress")
+_FITSNAP = {"Positions", "AtomTypes", "Lattice", "NumAtoms"}
+"""Keys of an entry besides its labels."""
+
+
+def read_mlearn(path: Path, keys: LabelKeys) -> tuple[list[LabelledFrame], set[str]]:
     """Read the configurations of mlearn; their stress is in kbar, positive if compressed.
+
+    Returns:
+        Frames, and the names of what is not used.
 
     Raises:
         InputError: not such a file; names the frame.
@@ -45,15 +73,18 @@ def read_mlearn(path: Path, keys: LabelKeys) -> list[LabelledFrame]:
     entries = read_json(path)
     if not isinstance(entries, list):
         raise InputError(f"{path}: expected a list of configurations")
-    frames = []
+    frames, rest = [], set()
     for number, entry in enumerate(entries):
         origin = f"{path.name}, frame {number}"
         try:
             frames.append(_mlearn(entry, keys, origin))
+            labels = keys.energy_key, keys.forces_key, keys.stress_key
+            known = {a or b for a, b in zip(labels, _MLEARN_LABELS, strict=True)}
+            rest |= (entry.keys() - _MLEARN) | (entry["outputs"].keys() - known)
         except Exception as error:
             # anything may stand where a number or a list should
             raise InputError(f"{origin}: not an mlearn entry ({error!r})") from error
-    return frames
+    return frames, rest
 
 
 def _mlearn(entry: Any, keys: LabelKeys, origin: str) -> LabelledFrame:
@@ -62,15 +93,15 @@ def _mlearn(entry: Any, keys: LabelKeys, origin: str) -> LabelledFrame:
     for site in sites:
         if len(site["species"]) != 1 or site["species"][0].get("occu", 1) != 1:
             raise ValueError("a site that is partly occupied")
-    cell = np.array(structure["lattice"]["matrix"], dtype=float)
+    cell = _numbers(structure["lattice"]["matrix"])
     stress = labels.get(keys.stress_key or "virial_stress")
     return LabelledFrame(
         symbols=tuple(site["species"][0]["element"] for site in sites),
-        positions=np.array([site["xyz"] for site in sites], dtype=float).reshape(-1, 3),
+        positions=_numbers([site["xyz"] for site in sites]).reshape(-1, 3),
         cell=cell,
         periodic=np.ones(3, dtype=bool),
-        energy=float(labels[keys.energy_key or "energy"]),
-        forces=np.array(labels[keys.forces_key or "forces"], dtype=float).reshape(-1, 3),
+        energy=float(_numbers(labels[keys.energy_key or "energy"])),
+        forces=_numbers(labels[keys.forces_key or "forces"]).reshape(-1, 3),
         virial=None if stress is None else virial(stress, keys, cell, "kbar", LAMMPS),
         group=str(entry.get("group", "")),
         origin=origin,
@@ -93,17 +124,21 @@ def virial(
     if (keys.stress_unit or unit) == "eV":
         size = 1.0
     sign = -1.0 if keys.stress_sign == "tension" else 1.0
-    return sign * size * tensor(np.asarray(stress, float), keys.stress_order or order)
+    return sign * size * tensor(_numbers(stress), keys.stress_order or order)
 
 
-def read_fitsnap(path: Path, keys: LabelKeys) -> list[LabelledFrame]:
+def read_fitsnap(path: Path, keys: LabelKeys) -> tuple[list[LabelledFrame], set[str]]:
     """Read FitSNAP's JSON; its stress is in bar, positive if compressed.
+
+    Returns:
+        Frames, and the names of what is not used.
 
     Raises:
         InputError: not such a file, or in other units; names the frame.
     """
     files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
     frames: list[LabelledFrame] = []
+    rest: set[str] = set()
     for file in files:
         check_file_size(file)
         content = read_json(file)
@@ -120,26 +155,29 @@ def read_fitsnap(path: Path, keys: LabelKeys) -> list[LabelledFrame]:
             origin = f"{file.name}, frame {number}"
             try:
                 frames.append(_fitsnap(entry, keys, unit, file.parent.name, origin))
+                labels = keys.energy_key, keys.forces_key, keys.stress_key
+                known = {a or b for a, b in zip(labels, _FITSNAP_LABELS, strict=True)}
+                rest |= entry.keys() - _FITSNAP - known
             except Exception as error:
                 raise InputError(f"{origin}: not a FitSNAP entry ({error!r})") from error
-    return frames
+    return frames, rest
 
 
 def _fitsnap(
     entry: Any, keys: LabelKeys, unit: str, group: str, origin: str
 ) -> LabelledFrame:
-    cell = np.array(entry["Lattice"], dtype=float)
+    cell = _numbers(entry["Lattice"])
     stress = entry.get(keys.stress_key or "Stress")
     symbols = tuple(entry["AtomTypes"])
     if entry.get("NumAtoms", len(symbols)) != len(symbols):
         raise ValueError(f"NumAtoms is {entry['NumAtoms']}, {len(symbols)} types are there")
     return LabelledFrame(
         symbols=symbols,
-        positions=np.array(entry["Positions"], dtype=float).reshape(-1, 3),
+        positions=_numbers(entry["Positions"]).reshape(-1, 3),
         cell=cell,
         periodic=np.ones(3, dtype=bool),
-        energy=float(entry[keys.energy_key or "Energy"]),
-        forces=np.array(entry[keys.forces_key or "Forces"], dtype=float).reshape(-1, 3),
+        energy=float(_numbers(entry[keys.energy_key or "Energy"])),
+        forces=_numbers(entry[keys.forces_key or "Forces"]).reshape(-1, 3),
         virial=None if stress is None else virial(stress, keys, cell, unit, LAMMPS),
         group=group,
         origin=origin,

@@ -181,8 +181,13 @@ def _json_format(path: Path, head: bytes) -> str:
 
 def _deepmd(path: Path, keys: LabelKeys, form: str) -> _Found:
     frames, rest = read_deepmd(path, keys)
-    left = (f"arrays {', '.join(sorted(rest))}: not labels of a potential",) if rest else ()
-    return _Found(frames, "energy.npy", _virials(frames, "virial.npy, eV"), left)
+    said = _virials(frames, "virial.npy, eV")
+    return _Found(frames, "energy.npy", said, _left("arrays ", rest))
+
+
+def _left(what: str, rest: Iterable[str]) -> tuple[str, ...]:
+    names = ", ".join(sorted(rest))
+    return (f"{what}{names}: not labels of a potential",) if names else ()
 
 
 def _virials(frames: Sequence[LabelledFrame], said: str) -> str:
@@ -197,16 +202,18 @@ def _convention(keys: LabelKeys, name: str, unit: str, order: str, sign: str) ->
 
 
 def _mlearn(path: Path, keys: LabelKeys, form: str) -> _Found:
-    frames = read_mlearn(path, keys)
+    frames, rest = read_mlearn(path, keys)
     order = "an order that differs between groups of this benchmark"
     said = _convention(keys, "virial_stress", "kbar", order, "compression")
-    return _Found(frames, keys.energy_key or "energy", _virials(frames, said))
+    energy = keys.energy_key or "energy"
+    return _Found(frames, energy, _virials(frames, said), _left("", rest))
 
 
 def _fitsnap(path: Path, keys: LabelKeys, form: str) -> _Found:
-    frames = read_fitsnap(path, keys)
+    frames, rest = read_fitsnap(path, keys)
     said = _convention(keys, "Stress", "bar", "nine components", "compression")
-    return _Found(frames, keys.energy_key or "Energy", _virials(frames, said))
+    energy = keys.energy_key or "Energy"
+    return _Found(frames, energy, _virials(frames, said), _left("", rest))
 
 
 def _xyz(path: Path, keys: LabelKeys, form: str) -> _Found:

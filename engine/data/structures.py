@@ -167,12 +167,20 @@ def _whole(atoms: Atoms, path: Path, keys: StructureKeys) -> Atoms:
     occupied = atoms.info.get("occupancy")
     if isinstance(occupied, dict):
         for site, shares in occupied.items():
-            if len(shares) > 1 or abs(sum(shares.values()) - 1) > 1e-6:
+            if not _by_one(shares):
                 raise InputError(
                     f"{path}: site {site} is occupied in part ({shares}); a structure of "
                     "whole atoms is needed"
                 )
     return atoms
+
+
+def _by_one(shares: Any) -> bool:
+    """Tell whether a site is occupied by one element, wholly; anything may stand there."""
+    if not isinstance(shares, dict) or len(shares) != 1:
+        return False
+    (share,) = shares.values()
+    return isinstance(share, int | float) and abs(share - 1) <= 1e-6
 
 
 @dataclass(frozen=True)

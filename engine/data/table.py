@@ -8,7 +8,7 @@ from ase import Atoms
 from ase.data import atomic_numbers, covalent_radii
 from ase.neighborlist import neighbor_list
 
-from .checks import duplicates, unbalanced
+from .checks import duplicates, unbalanced, without_forces
 from .frames import LabelledFrame, group_indices, species_of
 
 _NEAR = 3.0
@@ -108,6 +108,7 @@ def outliers(frames: Sequence[LabelledFrame]) -> Iterator[str]:
         chosen = [frames[k] for k in numbers]
         yield from _strange(chosen, name or "-")
     yield from unbalanced(frames)
+    yield from without_forces(frames)
     for first, second in duplicates(frames):
         apart = abs(frames[first].energy - frames[second].energy)
         yield (

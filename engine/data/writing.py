@@ -83,37 +83,55 @@ def _xyz(frame: LabelledFrame) -> str:
 
 def _write_deepmd(frames: Sequence[LabelledFrame], target: Path) -> list[str]:
     """Write one system for each group and sequence of elements."""
-    said = [*_losses(frames, slabs=False)]
+    said = [*_losses(frames)]
     frames = [_all_or_nothing_periodic(frame) for frame in frames]
     names = sorted({symbol for frame in frames for symbol in frame.symbols})
-    trees = {}
-    for name, chosen in _systems(frames, by_symbols=True).items():
+    trees, systems = {}, _systems(frames, by_symbols=True)
+    for name, chosen in systems.items():
         types = np.array([names.index(symbol) for symbol in chosen[0].symbols])
         trees[name] = _tree(chosen, names, types, None)
     _write_trees(trees, target)
-    return said
+    return [*said, *_gathered(frames, systems)]
 
 
 def _write_mixed(frames: Sequence[LabelledFrame], target: Path) -> list[str]:
     """Write one system for each group and number of atoms, with types frame by frame."""
-    said = [*_losses(frames, slabs=False)]
+    said = [*_losses(frames)]
     frames = [_all_or_nothing_periodic(frame) for frame in frames]
     names = sorted({symbol for frame in frames for symbol in frame.symbols})
-    trees = {}
-    for name, chosen in _systems(frames, by_symbols=False).items():
+    trees, systems = {}, _systems(frames, by_symbols=False)
+    for name, chosen in systems.items():
         kinds = np.array([[names.index(s) for s in f.symbols] for f in chosen])
         trees[name] = _tree(chosen, names, np.zeros(kinds.shape[1], int), kinds)
     _write_trees(trees, target)
-    return said
+    return [*said, *_gathered(frames, systems)]
 
 
-def _losses(frames: Sequence[LabelledFrame], slabs: bool) -> Iterator[str]:
+def _losses(frames: Sequence[LabelledFrame]) -> Iterator[str]:
     some = sum(f.periodic.any() and not f.periodic.all() for f in frames)
-    if some and not slabs:
+    if some:
         yield (
             f"{some} frames are periodic along some axes only; they are written as "
             "periodic along all, with the cell that they have"
         )
+
+
+def _gathered(
+    frames: Sequence[LabelledFrame], parts: Mapping[str, Sequence[LabelledFrame]]
+) -> Iterator[str]:
+    """Name what is lost where frames are gathered in folders, which are their groups."""
+    numbers = {id(frame): number for number, frame in enumerate(frames)}
+    order = [numbers[id(frame)] for name in sorted(parts) for frame in parts[name]]
+    if order != sorted(order):
+        yield "frames are gathered in folders; their order changes"
+    renamed = {
+        f"{frame.group or '(none)'} -> {name}": None
+        for name, part in parts.items()
+        for frame in part
+        if frame.group != name
+    }
+    if renamed:
+        yield f"groups are named as their folders: {', '.join(renamed)}"
 
 
 def _all_or_nothing_periodic(frame: LabelledFrame) -> LabelledFrame:
@@ -230,7 +248,7 @@ def _write_mlearn(frames: Sequence[LabelledFrame], target: Path) -> list[str]:
     target.write_text(json.dumps(entries))
     return [
         "stresses are written as nine numbers, not six",
-        *_losses(frames, slabs=False),
+        *_losses(frames),
     ]
 
 
@@ -241,7 +259,8 @@ def _need_cell(frame: LabelledFrame) -> None:
 
 def _write_fitsnap(frames: Sequence[LabelledFrame], target: Path) -> list[str]:
     """Write a folder for each group, in it one file of all its frames."""
-    for name, chosen in _grouped(frames).items():
+    groups = _grouped(frames)
+    for name, chosen in groups.items():
         data = []
         for frame in chosen:
             _need_cell(frame)
@@ -265,7 +284,7 @@ def _write_fitsnap(frames: Sequence[LabelledFrame], target: Path) -> list[str]:
         }  # fmt: skip
         (target / name).mkdir(parents=True)
         (target / name / "frames.json").write_text(json.dumps({"Dataset": content}))
-    return [*_losses(frames, slabs=False)]
+    return [*_losses(frames), *_gathered(frames, groups)]
 
 
 def _grouped(frames: Sequence[LabelledFrame]) -> dict[str, list[LabelledFrame]]:

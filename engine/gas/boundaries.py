@@ -470,7 +470,10 @@ def beyond(piece: Piece, at: AtFace, edge: Tensor) -> Tensor:
     """
     rule: Callable[[AtFace, Tensor], Tensor] = getattr(piece.side, "ghost", piece.side)
     out = rule(at, edge)
-    if not isinstance(out, Tensor) or out.dim() != edge.dim():
+    shaped = isinstance(out, Tensor) and out.dim() == edge.dim()
+    if not shaped or any(
+        a not in (1, b) for a, b in zip(out.shape, edge.shape, strict=True)
+    ):
         what = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise InputError(
             f"{piece.key}: its ghost cells are {what}; they need the shape of the cells at "

@@ -1,13 +1,15 @@
 """What people look at, from density, velocity and temperature: pressure, Mach number, ...
 
 All quantities are non-dimensional like the fields that they come from. Gradients are
-central differences of cell values, second order, one-sided at ends that are not periodic.
+central differences of cell values, second order; at ends that are not periodic and beside
+solids they are one-sided, first order: what fills a solid does not enter.
 
 ===================  =================================================================
 ``pressure``         p = rho T
 ``speed``            |u|
 ``mach``             |u| / sqrt(gamma T)
 ``momentum_density`` rho |u|
+``kinetic_energy``   rho |u|^2 / 2
 ``total_energy``     rho |u|^2 / 2 + p / (gamma - 1)
 ``entropy_function`` ln(p / rho^gamma)
 ``schlieren``        |grad rho|
@@ -56,11 +58,16 @@ class Medium:
         return ~self.solid
 
     def gradient(self, field: Tensor, axis: int) -> Tensor:
-        """Return the derivative along a space axis of ``[batch, *cells]``."""
-        at, h = axis + 1, self.grid.spacing[axis]
-        if self.periodic[axis]:
-            return (field.roll(-1, at) - field.roll(1, at)) / (2 * h)
-        return torch.gradient(field, spacing=h, dim=at, edge_order=1)[0]
+        """Return the derivative along a space axis of ``[batch, *cells]``; 0 in solids."""
+        free, at = self.free.to(field.device), axis + 1
+        ahead = free & free.roll(-1, axis)
+        if not self.periodic[axis]:
+            ahead.select(axis, -1).fill_(False)
+        behind = ahead.roll(1, axis)
+        change = torch.where(ahead, field.roll(-1, at) - field, 0.0)
+        change = change + torch.where(behind, field - field.roll(1, at), 0.0)
+        sides = (ahead.to(field) + behind.to(field)).clamp(min=1.0)
+        return change / (sides * self.grid.spacing[axis])
 
 
 Fields = Mapping[str, Tensor]
@@ -83,9 +90,12 @@ def _momentum(f: Fields, m: Medium) -> Tensor:
     return f["density"] * _speed(f, m)
 
 
+def _kinetic_energy(f: Fields, m: Medium) -> Tensor:
+    return 0.5 * f["density"] * f["velocity"].square().sum(-1)
+
+
 def _total_energy(f: Fields, m: Medium) -> Tensor:
-    kinetic = 0.5 * f["density"] * f["velocity"].square().sum(-1)
-    return kinetic + _pressure(f, m) / (m.gamma - 1)
+    return _kinetic_energy(f, m) + _pressure(f, m) / (m.gamma - 1)
 
 
 def _entropy_function(f: Fields, m: Medium) -> Tensor:
@@ -130,6 +140,7 @@ DERIVED: dict[str, tuple[Quantity, str]] = {
     "speed": (_speed, "sqrt(R T0)"),
     "mach": (_mach, ""),
     "momentum_density": (_momentum, "rho0 sqrt(R T0)"),
+    "kinetic_energy": (_kinetic_energy, "rho0 R T0"),
     "total_energy": (_total_energy, "rho0 R T0"),
     "entropy_function": (_entropy_function, ""),
     "schlieren": (_schlieren, "rho0 / L"),

@@ -72,6 +72,9 @@ RESTING = 1e-10
 GROWTH = 0.05
 """Relative error of the growth rate of a small disturbance."""
 
+VISCOUS = 0.01
+"""Relative error of the viscosity by which vortices decay."""
+
 RADIUS = 0.01
 """Relative error of the radius of a blast."""
 
@@ -535,6 +538,52 @@ def rayleigh_taylor(problem: Problem) -> Comparison:
     return compare
 
 
+def taylor_green(problem: Problem) -> Comparison:
+    r"""The decay of periodic vortices: they keep their shape, as ``exp(-nu k^2 t)``.
+
+    Taylor & Green, Proc. R. Soc. A 158, 499 (1937), in the plane, where the flow is an
+    exact solution without compression; ``k^2`` is that of the start, of one size in it.
+    The part of the start's flow that is left is measured.
+
+    Raises:
+        InputError: the start is not of that kind, or is not slow.
+    """
+    grid, u = problem.grid, problem.start.velocity[..., :2].double()
+    said = "reference: taylor_green needs a periodic 2D grid"
+    if grid.dim != 2 or not all(pair.periodic for pair in problem.sides):
+        raise InputError(said)
+    waves = (
+        2 * math.pi * torch.fft.fftfreq(n, h, dtype=torch.float64)
+        for n, h in zip(grid.shape, grid.spacing, strict=True)
+    )
+    kx, ky = torch.meshgrid(*waves, indexing="ij")
+    power = torch.fft.fft2(u, dim=(0, 1)).abs().square().sum(-1)
+    here = power > 1e-6 * power.amax()
+    sizes = (kx.square() + ky.square())[here]
+    density, t = problem.start.density.double(), problem.start.temperature.double()
+    fast = float((u.square().sum(-1) / (problem.gamma * t)).amax()) ** 0.5
+    one = sizes.numel() and 0 < float(sizes.amax()) < 1.001 * float(sizes.amin())
+    if not one or fast > 0.2:
+        raise InputError(
+            f"{said} and a start of vortices of one size at a Mach number up to 0.2 "
+            f"(found: {fast:.3g})"
+        )
+    k2, rho, t = float(sizes.mean()), density.mean(), t.mean()
+    rates = problem.gas.viscosity(problem.knudsen.double(), rho, t) / rho * k2
+
+    def compare(seen: Seen) -> Compared:
+        now = seen["velocity"][..., :2].double()
+        left = (now * u).flatten(1).sum(1) / u.square().sum()
+        found = -left.log() / problem.end
+        off = worst((found / rates - 1.0).abs().tolist())
+        note = f"{float(found[0]):.5g}, nu k^2 = {float(rates[0]):.5g}"
+        figures = {"viscosity_error": Figure(off, note=note)}
+        check = Check("viscosity", "accuracy", off, VISCOUS, note=note)
+        return Compared(figures, checks=[check])
+
+    return compare
+
+
 COMPARISONS: Mapping[str, Callable[[Problem], Comparison]] = {
     "riemann": riemann,
     "free_flight": lambda problem: riemann(problem, free=True),
@@ -547,6 +596,7 @@ COMPARISONS: Mapping[str, Callable[[Problem], Comparison]] = {
     "noh": noh,
     "rest": rest,
     "rayleigh_taylor": rayleigh_taylor,
+    "taylor_green": taylor_green,
     "mirror": mirror,
 }
 """Every comparison, by the name that scenarios and initial conditions use."""

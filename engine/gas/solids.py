@@ -113,6 +113,10 @@ class Body:
         grid: cells.
         mask: ``[*grid.shape]`` whether a cell is solid.
         cuts: their faces.
+        inside: ``[solids]`` whether the gas goes all around it, or to sealed ends of the
+            box. Through the steps of the grid at a solid that an open end cuts off, mass
+            does pass, of the first order in the cells, where its surface does not end on
+            them: to spread that over the surface would turn the flow along it.
         density: that fills solid cells, which nothing reads.
         temperature: the same.
     """
@@ -121,6 +125,7 @@ class Body:
     grid: Grid
     mask: Tensor
     cuts: Cuts
+    inside: Tensor
     density: float
     temperature: float
     _owner: dict = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -201,7 +206,17 @@ def body_of(
     free = ~mask
     density = float(start.density.expand(grid.shape)[free].mean())
     temperature = float(start.temperature.expand(grid.shape)[free].mean())
-    return Body(tuple(solids), grid, mask, cuts, density, temperature)
+    kept = torch.tensor([not _cut_off(own, sides) for own in inside])
+    return Body(tuple(solids), grid, mask, cuts, kept, density, temperature)
+
+
+def _cut_off(own: Tensor, sides: Sequence[Sides]) -> bool:
+    """Whether a solid reaches an end of the box that gas passes."""
+    return any(
+        not pair.periodic and not sealed(side) and bool(own.select(axis, at).any())
+        for axis, pair in enumerate(sides)
+        for at, side in ((0, pair.low), (-1, pair.high))
+    )
 
 
 def _inside(key: str, solid: Solid, points: tuple[Tensor, ...]) -> Tensor:

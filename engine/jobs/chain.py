@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from ...models.potentials.pair import BOHR, PairLabel, Prior
+from ..chain.closure import ClosedShock
 from ..chain.confirmation import REPLICAS, Confirmation
 from ..chain.goal import Window
 from ..chain.job import Chain, Upstream
@@ -17,6 +18,7 @@ from ..errors import InputError
 from ..gas.collisions.published import PUBLISHED, Published
 from ..gas.exact import shock_jump
 from ..learn.labelers import check_installed
+from ..schema.base import locate
 from ..schema.chain import ChainScenario, PublishedLabels
 
 
@@ -41,14 +43,13 @@ def assemble(scenario: ChainScenario, base: Path) -> Chain:
         InputError: quantum chemistry is not installed or does not treat the element, or
             temperatures lie beyond what the first labels can vouch for.
     """
-    del base
     s, known = scenario, PUBLISHED[scenario.atoms.symbol]
     labeler = s.labels.labeler
     if isinstance(labeler, PublishedLabels):
         labeler = FromPublished(known, labeler.error)
     else:
         check_installed(labeler, "labels.labeler")
-    shocks = _upstream(s)
+    shocks = _upstream(s, base)
     temperatures = [
         s.shock.temperature * x for m in s.shock.mach for x in _ends(shocks.tube, m)
     ]
@@ -76,7 +77,7 @@ def assemble(scenario: ChainScenario, base: Path) -> Chain:
     )  # fmt: skip
 
 
-def _upstream(s: ChainScenario) -> Upstream:
+def _upstream(s: ChainScenario, base: Path) -> Upstream:
     shock, some = s.shock, s.shock.particles
     particles: list[ParticleShock] = []
     for mach in some.mach if some is not None else ():
@@ -93,8 +94,20 @@ def _upstream(s: ChainScenario) -> Upstream:
     tube = ShockTube(shock.of, shock.cells, shock.extent, shock.nodes, shock.settling)
     return Upstream(
         shock.temperature, shock.pressure, shock.mach, tuple(particles), tube,
-        some.wall if some is not None else 0.0,
+        some.wall if some is not None else 0.0, _closed(shock.closure, base),
     )  # fmt: skip
+
+
+def _closed(path: Path | None, base: Path) -> ClosedShock | None:
+    """Return the shocks of a closure that fits a monatomic gas."""
+    if path is None:
+        return None
+    found = ClosedShock(locate(path, base))
+    try:
+        found.equations(1.0)
+    except InputError as error:
+        raise InputError(f"shock.{str(error).removeprefix('model.')}") from None
+    return found
 
 
 def _ends(tube: ShockTube, mach: float) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from ..comparison import worst as worst_of
 from ..errors import GuardError, InputError
 from ..gas import probes
 from ..gas.boundaries import check_until, sealed
-from ..gas.closures.parts import Learned, on, trained_knudsen
+from ..gas.closures.parts import Grad, Hyperbolic, Learned, on, trained_knudsen
 from ..gas.collisions import tables
 from ..gas.derived import DERIVED, Medium, derive
 from ..gas.equations.fluid import FluidWorld, courant_guard, stages_for, viscous_limit
@@ -40,6 +40,7 @@ from ..gas.references import Compared, Comparison, comparison
 from ..gas.residual import Residual, least_residual
 from ..gas.scheme.finite_volume import MomentWorld, koren, van_leer
 from ..gas.scheme.positivity import PositivityFallback
+from ..gas.si import SiSection
 from ..gas.solids import Body, load_units, loads
 from ..gas.verdicts import model_checks
 from ..protocols import Check, Figure, Job, Outcome
@@ -67,6 +68,7 @@ from .flow_errors import (
     observed,
     small_waves,
 )  # fmt: skip
+from .halved import Halved
 
 FIELDS = ("density", "velocity", "temperature", "stress", "heat_flux", "entropy")
 UNITS = {
@@ -90,7 +92,7 @@ last step of an interval is shortened, which costs about half a step in 32."""
 FAR = "share of faces, worst of the batch, where the closure was out of its training range"
 MOSTLY = 0.5
 """Share of faces up to which a closure that falls back is still the one that answers."""
-REMEDY = "lower the cfl, refine the grid, or choose a more robust model or scheme"
+REMEDY = "lower the cfl, refine the grid, or choose a more robust model"
 
 
 def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
@@ -138,10 +140,49 @@ def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
             )
     shown = _shown(scenario, main)
     frames = scenario.time.frames
+    halved = _halved(scenario, main, base)
     return GasJob(
         main, _named_apart(others), known, frames, double, steady, problem.grid,
-        scenario.time.compared, scenario.reference == "small_waves", shown,
+        scenario.time.compared, scenario.reference == "small_waves", shown, halved,
+        scenario.si,
     )  # fmt: skip
+
+
+def _halved(scenario: GasScenario, main: "Run", base: Path) -> Halved | None:
+    """Return the run on half the cells that says whether a run is resolved.
+
+    Raises:
+        InputError: it is asked for and cannot be.
+    """
+    asked = scenario.resolution == "checked"
+    model = scenario.model
+    refine = getattr(model, "refine", 1)
+    finer = any(
+        other.kind == model.kind and getattr(other, "refine", 1) > refine
+        for other in scenario.compare
+    )
+    if scenario.resolution == "trusted" or (finer and not asked):
+        return None
+    cells = main.problem.grid.shape
+    if any(n % 2 or n < 8 for n in cells):
+        if not asked:
+            return None
+        raise InputError(
+            f"resolution: checked halves the cells, {list(cells)}; take even numbers of "
+            "at least 8"
+        )
+    try:
+        problem = _problem(scenario, refine, halved=True)
+        coarse = _run_of(model, scenario, problem, base)
+    except InputError as error:
+        if not asked:
+            return None
+        raise InputError(f"resolution: checked on half the cells: {error}") from None
+    higher, body = None, main.problem.body
+    if isinstance(model, HermiteModel) and isinstance(model.closure, Hyperbolic | Grad):
+        more = {"order": _solver(main.world).equations.order + 1}
+        higher = _run_of(model.model_copy(update=more), scenario, problem, base)
+    return Halved(coarse, None if body is None else body.mask.cpu(), higher, asked)
 
 
 def _refined(model: Any, scenario: GasScenario, p: Problem) -> Problem:
@@ -187,9 +228,10 @@ def _named_apart(runs: list["Run"]) -> list["Run"]:
     return out
 
 
-def _problem(scenario: GasScenario, refine: int = 1) -> Problem:
+def _problem(scenario: GasScenario, refine: int = 1, halved: bool = False) -> Problem:
     section, g = scenario.grid, scenario.gas
-    grid = Grid(tuple(n * refine for n in section.cells), section.lower, section.upper)
+    cells = tuple(n * refine // (2 if halved else 1) for n in section.cells)
+    grid = Grid(cells, section.lower, section.upper)
     gas = _law(g) if isinstance(g, GasSection) else Gas(3, g.prandtl or 2 / 3)
     sides = scenario.boundaries.sides(grid.dim)
     knudsen = torch.tensor(scenario.knudsen, dtype=torch.float64)
@@ -307,7 +349,7 @@ def _try_a_step(run: Run, start: Any) -> None:
             world = world.world
             if not bool(world.rates(start.moments)[0].isfinite().all()):
                 raise InputError(
-                    f"the first step of {run.name}: the closure's is no number"
+                    f"the first step of {run.name}: its closure or a boundary gives NaN"
                 )
         world.step(start)
     except GuardError as error:
@@ -450,7 +492,13 @@ def _kinetic(model: KineticModel, scenario: GasScenario, p: Problem) -> Run:
             speeds = world.velocities.axis(0)
             f = p.initial.distribution(p.grid, p.gas, world.knudsen, speeds)
             return world.start(f)
-        return world.equilibrium(*_spread(p, velocities.axes))
+        fields = _spread(p, velocities.axes)
+        if hasattr(p.initial, "departure"):
+            off = p.initial.departure(p.grid, velocities.axes, p.gas.dimension)
+            if off is not None:
+                more = (_for_all(x, p.start, p) for x in off)
+                return world.near_equilibrium(*fields, *more)
+        return world.equilibrium(*fields)
 
     return Run("kinetic", p, world, start, steps, world.time_step)
 
@@ -646,6 +694,8 @@ class GasJob:
         compared: times of frames at which their errors are results.
         small_waves: whether their answer to small waves is one, too.
         shown: what is recorded besides the fields.
+        halved: the run on half the cells that it is checked by.
+        si: what the units are, where the scenario says it.
     """
 
     main: Run
@@ -658,6 +708,8 @@ class GasJob:
     compared: tuple[float, ...] = ()
     small_waves: bool = False
     shown: Shown | None = None
+    halved: Halved | None = None
+    si: SiSection | None = None
 
     @property
     def world(self) -> Any:
@@ -678,7 +730,7 @@ class GasJob:
             folder, "fields", self._frame, UNITS, 4,
             axes=partial(_axes, grid=main.problem.grid),
         )  # fmt: skip
-        guards = [positivity_guard(REMEDY)]
+        guards = [positivity_guard(_remedy(main.world))]
         fixed = not isinstance(main.world, Paced)
         if fixed and isinstance(_solver(main.world), FluidWorld):
             guards.append(courant_guard)  # type: ignore[arg-type]
@@ -739,6 +791,8 @@ class GasJob:
         _put_axes(profile, problem.grid)
         if self.shown is not None:
             self.shown.put_coordinates(folder)
+        if self.si is not None:
+            figures |= _units(self.si)
         if problem.body is not None:
             figures |= _loads(problem.body, seen)
             geometry = folder.store.require_group("geometry")
@@ -760,10 +814,16 @@ class GasJob:
             closures = {run.name: _closure(run) for run in self.others}
             learned = {n: c for n, c in closures.items() if c is not None}
             figures |= small_waves(folder, learned)
+        exact = False
         for reference in self.references:
             compared = reference(seen)
             figures |= _write(folder, compared, problem.grid)
             checks += compared.checks
+            exact = exact or any(c.kind == "accuracy" for c in compared.checks)
+        if self.halved is not None and (self.halved.always or not exact):
+            report.say("checked by a run on half the cells")
+            remedy = _remedy(self.main.world)
+            checks += self.halved.checks(self.frames, folder.store["fields"], remedy)
         return Outcome(figures, checks)
 
     def _kept(self) -> tuple[str, ...]:
@@ -833,7 +893,7 @@ class GasJob:
                     far = worst_of((far, beyond))
                 if frame in marks or frame == self.frames:
                     found = on_host(run.world.observe(state))
-                    positivity_guard(REMEDY)(run.steps, state, found)
+                    positivity_guard(_remedy(run.world))(run.steps, state, found)
                 if timeline is not None and frame in marks:
                     many.append(observed(found, timeline.grid, run.problem.gas.dimension))
         except GuardError as error:
@@ -950,6 +1010,19 @@ def _loads(body: Body, seen: Mapping[str, Tensor], name: str = "") -> dict[str, 
     return found
 
 
+def _units(si: SiSection) -> dict[str, Figure]:
+    """Return what one of each unit of the results is."""
+    names = {
+        "length": "m", "time": "s", "velocity": "m/s", "temperature": "K",
+        "density": "kg/m3", "pressure": "Pa",
+    }  # fmt: skip
+    note = "one of it in the results"
+    return {
+        f"unit_{name}": Figure(si.scales[unit], unit, note=note)
+        for name, unit in names.items()
+    }
+
+
 def _rank(value: float) -> float:
     return math.inf if math.isnan(value) else value
 
@@ -973,6 +1046,11 @@ def _solver(world: Any) -> Any:
     while isinstance(world, Paced | Forced):
         world = world.world
     return world
+
+
+def _remedy(world: Any) -> str:
+    """Return what can help where a model breaks down."""
+    return getattr(_solver(world), "remedy", REMEDY)
 
 
 def _frame(world: object, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:

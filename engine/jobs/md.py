@@ -18,7 +18,13 @@ from ..md.interactions import Place
 from ..md.outputs import Reference
 from ..md.results import Limits, MdResults
 from ..md.state import ParticleState
-from ..md.structure import check_memory, check_structure, check_time_step, replicas
+from ..md.structure import (
+    check_lengths,
+    check_memory,
+    check_structure,
+    check_time_step,
+    replicas,
+)
 from ..md.units import METAL, REDUCED
 from ..md.verdicts import Domain
 from ..md.world import ExplosionGuard, MolecularDynamics
@@ -74,6 +80,11 @@ def assemble(scenario: MdScenario, base: Path) -> "MdJob":
         *_settling(world),
         *_cut(scenario),
         *_own_images(state, potential.cutoff, name),
+        *(
+            check_lengths(state, potential.species, potential.cutoff, name)
+            if units is METAL
+            else ()
+        ),
     )
     return MdJob(scenario, world, sampled, _domain(scenario, base), notes)
 

@@ -1,11 +1,12 @@
 """Between ASE's structures and states of particles."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
 from ase import Atoms
+from ase.data import atomic_numbers, covalent_radii
 from torch import Tensor
 
 from ..errors import InputError
@@ -168,6 +169,39 @@ def check_structure(state: ParticleState, cutoff: float, name: str) -> None:
         first = int((table.count > 0).int().argmax())
         second = int(table.index[first, 0])
         raise InputError(f"{name}: atoms {first} and {second} stand on one spot")
+
+
+def check_lengths(
+    state: ParticleState, species: Sequence[str], cutoff: float, name: str
+) -> Iterator[str]:
+    """Refuse lengths that can hardly be angstrom; say so where no atoms interact.
+
+    Half of at least eight atoms nearer to another than .8 of the smallest covalent radius
+    are no bonds, compressed or in collision: nm, or fractions of a cell.
+
+    Args:
+        state: in metal units.
+        species: chemical symbols of the world.
+        cutoff: of the potential, angstrom.
+        name: of the structure.
+
+    Raises:
+        InputError: as above.
+    """
+    around = replace(state, anchor=state.positions)
+    present = [species[int(index)] for index in state.species.unique()]
+    near = 0.8 * min(float(covalent_radii[atomic_numbers[s]]) for s in present)
+    close = (build_neighbours(around, near, 0.0).count > 0).double().mean()
+    if state.atoms >= 8 and float(close) >= 0.5:
+        raise InputError(
+            f"{name}: half of its atoms are nearer than {near:.2g} angstrom to another; "
+            "lengths are in angstrom"
+        )
+    if state.atoms > 1 and not int(build_neighbours(around, cutoff, 0.0).count.max()):
+        yield (
+            f"{name}: no two atoms are within the potential's cutoff of {cutoff:.3g} "
+            "angstrom, so no forces act at the start"
+        )
 
 
 def longest_time_step(masses: Tensor) -> float:

@@ -10,6 +10,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from ...models.parts import STRICT, Family, strict_numbers
 from ..errors import InputError, MissingFileError
+from ..manifest import refuse_damage
+from ..resolved import begun
 
 
 class Section(BaseModel):
@@ -123,6 +125,7 @@ def locate(path: Path, base: Path, hint: str = "") -> Path:
         MissingFileError: nothing is there; names the folders that were searched, and
             ``hint`` tells where to get it.
         InputError: what is there is neither a file nor a folder.
+        DamagedFileError: a file of a run folder that is not what the run wrote.
     """
     candidates = (
         [path]
@@ -133,6 +136,8 @@ def locate(path: Path, base: Path, hint: str = "") -> Path:
         if candidate.exists():
             if not (candidate.is_file() or candidate.is_dir()):
                 raise InputError(f"{path}: is neither a file nor a folder")
+            if candidate.is_file() and begun(candidate.parent):
+                refuse_damage(candidate.parent, candidate.name)
             if (noted := _located.get()) is not None:
                 noted[str(path)] = candidate.resolve()
             return candidate.resolve()

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from ..gas.collisions.published import PUBLISHED
 from ..learn.labelers.dimer import DimerLabeler
-from .base import Common, Section
+from .base import Common, InputPath, Section
 
 Positive = Annotated[float, Field(gt=0)]
 Kelvin = Annotated[float, Field(ge=20, le=20_000)]
@@ -180,6 +180,9 @@ class ShockSection(Section):
     """Time steps before Newton's method."""
     particles: ParticlesSection | None = None
     """Without it the Boltzmann equation itself is not solved."""
+    closure: InputPath | None = None
+    """Weights of a closure learned for a monatomic gas (three velocity dimensions, Prandtl
+    number 2/3), by which the shocks are computed too."""
 
     @model_validator(mode="after")
     def _has_goal(self) -> Self:

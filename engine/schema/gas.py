@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from ...models.parts import Family
 from ..gas.closures.parts import MOMENT_CLOSURES, Hyperbolic
@@ -10,6 +10,7 @@ from ..gas.collisions.published import PUBLISHED
 from ..gas.forcing import Force
 from ..gas.initial import INITIAL
 from ..gas.probes import PROBES
+from ..gas.si import SiSection, converted
 from .base import Common, InputPath, Section, choice
 from .box import (
     BoundarySection,
@@ -256,6 +257,9 @@ class GasScenario(Common):
     """The model that the run is about."""
     compare: tuple[Model, ...] = ()  # type: ignore[valid-type]
     """Models that are run on the same problem for comparison."""
+    si: SiSection | None = None
+    """What the non-dimensional units are in SI. Quantities may then be written with a unit,
+    such as ``"20 um"``, ``"350 K"``, ``"2 bar"`` or ``"100 m/s"``."""
     force: Force | None = None
     """Body force and heat source; without it there are none."""
     solids: Annotated[tuple[SolidSection, ...], Field(max_length=64)] = ()
@@ -268,6 +272,11 @@ class GasScenario(Common):
     """Quantities that frames hold besides the fields, such as pressure, mach, vorticity."""
     probes: tuple[choice(PROBES), ...] = ()  # type: ignore[valid-type]
     """What is recorded more often, at points, along lines, in total, through planes."""
+    resolution: Literal["auto", "checked", "trusted"] = "auto"
+    """Whether the model is run on half the cells too, at 1/4 of the cost on a line, 1/8 on
+    a plane, 1/16 in space, and what that changes is checked: ``checked``, always;
+    ``trusted``, never; ``auto``, where neither anything exact nor the same model on a finer
+    grid is compared with, and the cells are even numbers of at least 8."""
     reference: Literal[
         "none",
         "riemann",
@@ -280,10 +289,23 @@ class GasScenario(Common):
         "noh",
         "rest",
         "rayleigh_taylor",
+        "taylor_green",
         "small_waves",
     ] = "none"
     """Exact or reference solution that the result is compared with; ``small_waves``: what
     the moment models of ``compare`` do to small waves, against the BGK equation."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_units(cls, data: Any) -> Any:
+        """Convert quantities in SI units where the table ``si`` is right."""
+        if not isinstance(data, dict) or data.get("si") is None:
+            return data
+        try:
+            si = SiSection.model_validate(data["si"])
+        except ValidationError:
+            return data  # which the check of the key will say
+        return converted(data, si)
 
     @model_validator(mode="after")
     def _fits(self) -> "GasScenario":

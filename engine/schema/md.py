@@ -32,7 +32,7 @@ class RunSection(Section):
 
     steps: Annotated[int, Field(ge=0, le=10**10)]
     """Number of time steps."""
-    timestep: Annotated[float, Field(gt=0, le=1000)]
+    timestep: Annotated[float, Field(ge=1e-6, le=1000)]
     """fs (or reduced)."""
     temperature: Annotated[float, Field(ge=0, le=1e6)] | Temperatures | None = None
     """Of the initial velocities, K (or reduced); default: the bath's first, or those of

@@ -14,6 +14,7 @@ from ...models.wavefunctions.orbitals import (
     tabulate,
 )
 from ..errors import InputError
+from ..runtime import threads
 
 if TYPE_CHECKING:
     from .hamiltonian import Molecule
@@ -101,8 +102,9 @@ def hartree_fock(molecule: "Molecule", basis: str = BASIS) -> HartreeFock:
 
 def _solve(molecule: "Molecule", basis: str) -> HartreeFock:
     mole = pyscf_mole(molecule, basis)
-    from pyscf import scf
+    from pyscf import lib, scf
 
+    lib.num_threads(threads())  # the last digits depend on them
     field = (scf.ROHF if molecule.up != molecule.down else scf.RHF)(mole)
     bare = field.get_hcore()
     squares = mole.intor("int1e_rr").reshape(3, 3, *bare.shape)

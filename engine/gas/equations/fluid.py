@@ -56,7 +56,15 @@ _STAGES = {
     "muscl": ((0.0, 1.0), (0.5, 0.5)),
     "weno5": ((0.0, 1.0), (0.75, 0.25), (1.0 / 3.0, 2.0 / 3.0)),
 }
-REMEDY = "lower the time step (cfl), or take the muscl scheme"
+REMEDIES = {
+    "weno5": "lower the time step (cfl), or take model.scheme = muscl",
+    "muscl": "lower the time step (cfl), or take model.scheme = first",
+    "first": "lower the time step (cfl), or start with less steep jumps: the scheme is the "
+    "most robust one",
+}
+"""What can help where a scheme breaks down, which is not that scheme."""
+OUTRUN = "lower model.cfl, or set time.cfl, which steps follow"
+"""What helps where waves become faster than those of the start."""
 
 VELOCITY_SLIP, TEMPERATURE_JUMP = 1.01619, 1.30272
 """BGK slip and jump coefficients, in units of ``mu sqrt(2 T) / p`` (Albertoni, Cercignani,
@@ -311,8 +319,13 @@ class FluidWorld:
         if self._ideal:
             fields = self.inside(w)
             rho, p = fields[:, 0], fields[:, -1]
-            watch(self.inside(u), rho, p, REMEDY, after)
+            watch(self.inside(u), rho, p, self.remedy, after)
         return after
+
+    @property
+    def remedy(self) -> str:
+        """What can help where the scheme breaks down."""
+        return REMEDIES[self.scheme]
 
     def _clear_ghosts(self, u: Tensor) -> None:
         """Set the ghost cells to zero, so that equal runs have equal states."""
@@ -746,7 +759,7 @@ def courant_guard(step: int, state: object, observed: dict[str, Tensor]) -> None
     """
     courant = float(observed["courant"].amax())
     if courant > 1.0:
-        raise GuardError(f"CFL {courant:.3g} at step {step}; {REMEDY}", step, state)
+        raise GuardError(f"CFL {courant:.3g} at step {step}; {OUTRUN}", step, state)
 
 
 def _on_faces(x: Tensor, axis: int, lead: int) -> Tensor:

@@ -7,9 +7,9 @@ cell get one-sided slopes. Viscous part: at the face, derivatives along the axis
 parabola through the surface and two cells of gas; at the surface first-order slip and jump
 on the same parabola. A wall of accommodation 0 takes neither shear nor heat.
 
-What crosses the faces of a solid's cuts is corrected by one mass flux per area a solid,
-zero to the order of the scheme, so that no mass passes; where no wall takes heat, no energy
-passes either.
+What crosses the faces of the cuts of a solid inside the gas is corrected by one mass flux
+per area, zero to the order of the scheme, so that no mass passes; where no wall takes heat,
+no energy passes either. Solids that open ends of the box cut off are left as they are.
 """
 
 import math
@@ -145,6 +145,7 @@ class FluidSolids:
         total = body.sums(cuts.area[None])[0]
         warm = body.sums((cuts.accommodation > 0).double()[None])[0] > 0
         self._total, self._warm = total.to(self._like), warm.to(device)
+        self._inside = body.inside.to(device)
 
     # -- states -----------------------------------------------------------------------
 
@@ -228,6 +229,7 @@ class FluidSolids:
         """Take off a mass flux per area, one of each solid, with what it brings."""
         area = self._side * self._area
         leak = self.body.sums(flux[:, 0] * area) / self._total
+        leak = torch.where(self._inside, leak, 0.0)
         mass = leak[:, self._owner] * self._side
         rho, u, p = near[:, 0], near[:, 1:-1], near[:, -1]
         e = equation.energy(rho, p)
@@ -235,7 +237,9 @@ class FluidSolids:
         brought = torch.cat([torch.ones_like(u[:, :1]), u, enthalpy[:, None]], 1)
         flux = flux - mass[:, None] * brought
         heat = self.body.sums(flux[:, -1] * area) / self._total
-        heat = torch.where(self._warm, 0.0, heat)[:, self._owner] * self._side
+        heat = (
+            torch.where(self._warm | ~self._inside, 0.0, heat)[:, self._owner] * self._side
+        )
         return torch.cat([flux[:, :-1], (flux[:, -1] - heat)[:, None]], 1)
 
     def put(self, flux: list[Tensor], made: list[Tensor]) -> None:

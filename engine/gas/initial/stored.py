@@ -13,16 +13,24 @@ from torch import Tensor
 from ....models.parts import part
 from ...errors import InputError
 from ...inputs import check_file_size
+from ...manifest import open_store
 from ...schema.base import InputPath, locate
 from ..grid import Grid
 from ..material import Gas
 from .base import Start
 from .painted import Conserved
 
+Departure = tuple[Tensor, Tensor]
+"""Stress ``[*cells, V, V]`` and heat flux ``[*cells, V]``."""
+
 
 @part
 class FromRun:
-    """The fields of a frame of another run, on this grid; by any model."""
+    """The fields of a frame of another run, on this grid; by any model.
+
+    A kinetic model starts with Grad's distribution of its stress and heat flux, where it
+    has them; other models with density, velocity and temperature.
+    """
 
     path: InputPath
     """Run folder, relative to the scenario file."""
@@ -43,15 +51,13 @@ class FromRun:
             InputError: no fields there, no such frame or system, a box that does not
                 cover this one, another number of dimensions.
         """
-        import zarr
-
         try:
-            store: Any = zarr.open_group(str(self.path / "data.zarr"), mode="r")
+            store = open_store(self.path)
             arrays = {
                 n: store[f"fields/{n}"] for n in ("density", "velocity", "temperature")
             }
             axes = [np.asarray(store[f"profile/{n}"][:]) for n in self._axes(store)]
-        except (OSError, KeyError, ValueError) as error:
+        except (InputError, KeyError, ValueError) as error:
             raise InputError(
                 f"initial.path: {self.path}: holds no fields of a gas run ({error})"
             ) from error
@@ -66,6 +72,40 @@ class FromRun:
             )
         found = {n: np.asarray(a[self.frame, self.system]) for n, a in arrays.items()}
         return resampled(found, axes, grid, gamma, str(self.path))
+
+    def departure(self, grid: Grid, axes: int, dimension: int) -> Departure | None:
+        """Return stress and heat flux of the frame on the grid; None if it has none.
+
+        Args:
+            grid: where they are wanted.
+            axes: V, components that are wanted. Of a run with fewer, the rest of the
+                stress is isotropic.
+            dimension: D, in which the stress has no trace.
+        """
+        import zarr
+
+        store: Any = zarr.open_group(str(self.path / "data.zarr"), mode="r")
+        if "fields/stress" not in store or "fields/heat_flux" not in store:
+            return None
+        centers = [np.asarray(store[f"profile/{n}"][:]) for n in self._axes(store)]
+        stress, heat = (
+            torch.as_tensor(np.asarray(store[f"fields/{n}"][self.frame, self.system]))
+            for n in ("stress", "heat_flux")
+        )
+        have, dim = heat.shape[-1], grid.dim
+        packed = torch.cat([stress.flatten(-2), heat], -1).double().movedim(-1, 0)
+        packed = on_cells(packed, centers, grid).movedim(0, -1)
+        full = packed.new_zeros(*grid.shape, axes, axes)
+        both = min(have, axes)
+        given = packed[..., : have * have].unflatten(-1, (have, have))
+        full[..., :both, :both] = given[..., :both, :both]
+        if have < axes:
+            trace = given.diagonal(dim1=dim, dim2=dim + 1).sum(-1)
+            for k in range(have, axes):
+                full[..., k, k] = -trace / (dimension - have)
+        flux = packed.new_zeros(*grid.shape, axes)
+        flux[..., :both] = packed[..., have * have :][..., :both]
+        return full, flux
 
     def _axes(self, store: Any) -> list[str]:
         return [name for name in "xyz" if f"profile/{name}" in store]
@@ -173,14 +213,19 @@ def resampled(
     )
     if same:
         return Start(rho, u, t)
-    energy, packed = Conserved(gamma), Conserved(gamma).pack(rho, u, t)
+    energy = Conserved(gamma)
+    return energy.unpack(on_cells(energy.pack(rho, u, t), axes, grid))
+
+
+def on_cells(packed: Tensor, axes: list[np.ndarray], grid: Grid) -> Tensor:
+    """Return averages ``[n, *cells]`` at given centres on the cells of another grid."""
     for axis, (centers, low, high, n) in enumerate(
         zip(axes, grid.lower, grid.upper, grid.shape, strict=True)
     ):
         wanted = np.linspace(low, high, n + 1)
         moved = packed.movedim(axis + 1, -1)
         packed = averages(moved, _faces(centers), wanted).movedim(-1, axis + 1)
-    return energy.unpack(packed)
+    return packed
 
 
 def _faces(centers: np.ndarray) -> np.ndarray:

@@ -57,6 +57,56 @@ def maxwellian(
     return torch.stack(parts, 1).reshape(*shape, len(parts), velocities.count)
 
 
+def near_equilibrium(
+    velocities: Velocities, density: Tensor, velocity: Tensor, temperature: Tensor,
+    stress: Tensor, heat_flux: Tensor, dimension: int,
+) -> Tensor:  # fmt: skip
+    r"""Return Grad's distribution of thirteen moments on the nodes.
+
+    ``f = M (1 + s_ij c_i c_j / (2 p T) + q.c / (p T) (c^2 / ((D + 2) T) - 1))`` (Grad,
+    Commun. Pure Appl. Math. 2, 1949, p. 331, in D dimensions), integrated over reduced
+    directions, in which the stress is isotropic and without a trace in all. Where it would
+    be negative, in the tails, it is zero; a difference of Maxwellians then restores
+    density, velocity and temperature.
+
+    Args:
+        velocities: the nodes, V axes.
+        density: ``[...]``.
+        velocity: ``[..., V]``.
+        temperature: ``[...]``.
+        stress: ``[..., V, V]``, deviatoric.
+        heat_flux: ``[..., V]``.
+        dimension: D.
+
+    Returns:
+        ``[..., parts, nodes]`` with parts = 1 if D = V, else 2.
+    """
+    n = dimension - velocities.axes
+    rest = maxwellian(velocities, density, velocity, temperature, dimension)
+    v = velocities.like(density)
+    c = v - velocity[..., None, :]
+    t = temperature[..., None]
+    p = (density * temperature)[..., None]
+    along = (torch.einsum("...ij,...vi,...vj->...v", stress, c, c)) / (2 * p * t)
+    flow = torch.einsum("...i,...vi->...v", heat_flux, c) / (p * t)
+    square = c.square().sum(-1) / t
+    out = -stress.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None] / (2 * p)
+    parts = []
+    for part in range(rest.shape[-2]):
+        # means over reduced directions of c_k^2, without and with c^2 of them as weight
+        more = n + 2 * part
+        isotropic = out * (more / n if n else 0.0)
+        factor = 1 + along + isotropic + flow * ((square + more) / (dimension + 2) - 1)
+        parts.append(rest[..., part, :] * factor.clamp(min=0.0))
+    f = torch.stack(parts, -2)
+    g, weight = f[..., 0, :], velocities.weight
+    rho = weight * g.sum(-1)
+    u = weight * (g @ v) / rho[..., None]
+    total = weight * (g @ v.square().sum(-1) + (f.sum(-2) - g).sum(-1))
+    found = (total / rho - u.square().sum(-1)) / dimension
+    return f + rest - maxwellian(velocities, rho, u, found, dimension)
+
+
 def _block(
     velocities: Velocities, density: Tensor, drift: Tensor, temperature: Tensor, exact: bool
 ) -> Tensor:

@@ -11,7 +11,8 @@ velocity v along the cut's axis and the normal n into the gas:
 ``rho_w`` makes the mass flux at the surface zero in the grid's own quadrature. On oblique
 and curved surfaces the faces of the cuts are not the surface, and what comes in from the
 wall is multiplied by one number a solid, 1 to the order of the scheme, so that no mass
-passes: a closed box keeps its mass to round-off.
+passes: a closed box keeps its mass to round-off. A solid that an open end of the box cuts
+off is left as it is (:attr:`..solids.Body.inside`).
 """
 
 from dataclasses import dataclass
@@ -165,6 +166,7 @@ class SolidWalls:
         # [batch, solids]: what must come in over what would
         change = self.body.sums(leaving) / self.body.sums(entering).clamp(min=1e-300)
         change = change.clamp(1.0 - MOST_CHANGE, 1.0 + MOST_CHANGE)
+        change = torch.where(self.body.inside.to(change.device), change, 1.0)
         for some, rows in parts:
             factor = change[:, some.solid][:, None, :, None]
             rows *= torch.where(some.from_wall, factor, 1.0)

@@ -50,7 +50,7 @@ from ..grid import Grid
 from ..material import Gas
 from ..observe import check_initial, refuse_unphysical, unphysical
 from ..solids import Body
-from .equilibrium import CHUNK, maxwellian
+from .equilibrium import CHUNK, maxwellian, near_equilibrium
 from .scheme import Ghosts, Layout, layout
 from .solids import SolidWalls, neighbours_with_cuts
 from .velocities import Velocities
@@ -232,6 +232,28 @@ class KineticWorld:
         self.velocities.check_range(velocity, temperature, "initial")
         rho, u, t = density.double(), velocity.double(), temperature.double()
         f = maxwellian(self.velocities, rho, u, t, self.gas.dimension)
+        return self.start(f.movedim(-2, 1))
+
+    def near_equilibrium(
+        self, density: Tensor, velocity: Tensor, temperature: Tensor, stress: Tensor,
+        heat_flux: Tensor,
+    ) -> KineticState:  # fmt: skip
+        """Return Grad's distribution (:func:`.equilibrium.near_equilibrium`).
+
+        Args:
+            density: ``[batch, *grid.shape]``.
+            velocity: ``[batch, *grid.shape, V]``.
+            temperature: ``[batch, *grid.shape]``.
+            stress: ``[batch, *grid.shape, V, V]``.
+            heat_flux: ``[batch, *grid.shape, V]``.
+
+        Raises:
+            InputError: not positive, or beyond what the nodes can hold.
+        """
+        check_initial(density=density, temperature=temperature)
+        self.velocities.check_range(velocity, temperature, "initial")
+        fields = (x.double() for x in (density, velocity, temperature, stress, heat_flux))
+        f = near_equilibrium(self.velocities, *fields, self.gas.dimension)
         return self.start(f.movedim(-2, 1))
 
     def start(self, f: Tensor) -> KineticState:

@@ -181,7 +181,9 @@ class DimerLabeler:
     def _molecule(self, bohr: float, basis: str, midbond: str, alone: bool = False) -> Any:
         from pyscf import gto, lib
 
-        lib.num_threads(_threads())
+        from ...runtime import threads
+
+        lib.num_threads(threads())
         ghost = f"ghost-{self.symbol}"
         try:
             functions = gto.basis.load(basis, self.symbol)
@@ -236,9 +238,3 @@ class DimerLabeler:
                 f"full configuration interaction of {self.symbol}2 did not converge"
             )
         return float(energy) - coupled.field - coupled.correlation
-
-
-def _threads() -> int:
-    import torch
-
-    return torch.get_num_threads()

@@ -13,6 +13,7 @@ from ase.data import chemical_symbols
 
 from ....models.parts import part
 from ...errors import InputError
+from ...runtime import threads
 from ...units import BOHR_ANGSTROM, HARTREE_EV
 from ..atoms import AtomsLabel, Configuration
 from ..label_store import LabelError
@@ -88,7 +89,7 @@ class PyscfLabeler:
         """Return the mean field, not yet solved."""
         from pyscf import lib
 
-        lib.num_threads(torch.get_num_threads())
+        lib.num_threads(threads())
         axes = int(sample.periodic.sum())
         if axes not in (0, 3):
             raise LabelError("PySCF: the cell is partly periodic; all axes or none")

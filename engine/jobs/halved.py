@@ -1,0 +1,100 @@
+"""A run on half the cells, and with one more order of moments: was the first resolved?"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import GuardError
+from ..gas.boundaries import Sides, members, wall_of
+from ..gas.observe import on_host, positivity_guard
+from ..gas.problem import Problem
+from ..gas.resolution import CHANGE, Change, merged
+from ..protocols import Check
+
+CELLS = (
+    "what half the cells change of the flow: at shocks the error, where it is smooth three "
+    "times the error; take more grid.cells"
+)
+ORDER = "what one more order of moments changes of the flow; take a higher model.order"
+
+
+@dataclass(frozen=True)
+class Halved:
+    """Other answers to the problem of a run.
+
+    Attributes:
+        coarse: the run on half the cells along every axis, a :class:`.gas.Run`.
+        solid: ``[*cells]`` of the run that is checked: which are none of the gas; or None.
+        order: the same with the next order of moments, or None.
+        always: whether it is run where something exact is compared with, too.
+    """
+
+    coarse: Any
+    solid: Tensor | None
+    order: Any | None = None
+    always: bool = False
+
+    def checks(self, frames: int, fields: Any, remedy: str) -> Iterator[Check]:
+        """Run, and yield what changed.
+
+        Args:
+            frames: of the whole run.
+            fields: arrays ``[frames, batch, *cells, ...]`` of the run that is checked.
+            remedy: what a guard advises.
+        """
+        p: Problem = self.coarse.problem
+        dim, written = p.grid.dim, fields["density"].shape[0]
+        free = torch.ones(p.grid.shape, dtype=torch.bool)
+        if p.body is not None and self.solid is not None:
+            free = (merged(self.solid.double()[None], dim)[0] == 0) & ~p.body.mask.cpu()
+        make = partial(Change, free, p.body is not None or any(map(_walled, p.sides)))
+        cells, order = make(), make()
+        try:
+            found = _frames(self.coarse, frames, written, remedy)
+            more = None
+            if self.order is not None:
+                more = _frames(self.order, frames, written, remedy)
+            for k, seen in enumerate(found):
+                own = {
+                    name: merged(torch.as_tensor(fields[name][k]), dim)
+                    for name in ("density", "velocity", "temperature")
+                }
+                cells.add(own, seen)
+                if more is not None:
+                    order.add(seen, next(more))
+        except GuardError as error:
+            yield Check(
+                "cells", "accuracy", torch.inf, CHANGE, note=f"half the cells: {error}"
+            )
+            return
+        yield Check("cells", "accuracy", cells.value, CHANGE, note=CELLS)
+        if self.order is not None:
+            yield Check("order", "accuracy", order.value, CHANGE, note=ORDER)
+
+
+def _walled(pair: Sides) -> bool:
+    """Whether a wall at an end of an axis holds the gas: not a plane of symmetry."""
+    if pair.periodic:
+        return False
+    sides = (side for end in (pair.low, pair.high) for _, side in members(end))
+    return any((w := wall_of(side)) is not None and w.accommodation > 0 for side in sides)
+
+
+def _frames(
+    run: Any, frames: int, count: int, remedy: str
+) -> Iterator[Mapping[str, Tensor]]:
+    """Yield what a run shows in its first frames."""
+    state, guard = run.start(), positivity_guard(remedy)
+    for frame in range(count):
+        for _ in range(run.steps // frames if frame else 0):
+            state = run.world.step(state)
+        seen = on_host(run.world.observe(state))
+        guard(frame * (run.steps // frames), state, seen)
+        yield seen
+
+
+__all__ = ["Halved"]
