@@ -70,7 +70,12 @@ def test_parts_of_another_package_run_with_every_model(outside, tmp_path, model)
     [
         ("gradient_closure", "-self.factor *", "float('nan') *", "gives NaN"),
         ("gradient_closure", "return ClosureOutput(", "return (", "not a ClosureOutput"),
-        ("fixed_pressure", "return at.reservoir", "return density, at.reservoir", "ghost cells are"),
+        (
+            "fixed_pressure",
+            "return at.reservoir",
+            "return density, at.reservoir",
+            "ghost cells are",
+        ),
         ("isothermal", "def fastest(", "def quickest(", "equations lack fastest"),
         ("isothermal", "speed * jump)", "float('inf') * jump)", "first step of isothermal"),
     ],
