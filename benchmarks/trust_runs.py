@@ -12,6 +12,7 @@ Run: python benchmarks/trust_runs.py [KIND...] [--kills 25]
 """
 
 import argparse
+import datetime
 import importlib
 import json
 import os
@@ -40,6 +41,9 @@ from scalebridge.engine.errors import EngineError
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "tests"))
+
+KEPT = ROOT / "benchmarks" / "results" / "kills" / "rows.json"
+"""What is known of each kind."""
 
 FAULTS = ("kill", "term", "twice", "full", "gone")
 KILLS, IN_A_ROW, TIMED, OTHERS = 25, 5, 5, 1
@@ -241,10 +245,12 @@ class Found:
     Attributes:
         tried: how often it was broken off, by fault.
         lost: what was wrong afterwards.
+        date: when.
     """
 
     tried: dict[str, int] = field(default_factory=dict)
     lost: list[str] = field(default_factory=list)
+    date: str = ""
 
     def add(self, fault: str, times: int, wrong: Sequence[str]) -> None:
         """Count faults done to one run, and what was wrong at its end."""
@@ -402,19 +408,25 @@ def measure(quick: bool, record: Any) -> None:
 
 
 def _kinds(quick: bool, record: Any) -> None:
-    """Go round all kinds and record after each what is known by then.
+    """Go round the kinds, those first that were never tried, and record after each.
 
-    A kind whose undisturbed run fails is lost as well.
+    What was found of the others is kept in :data:`KEPT`, so that all of them can be tried
+    in several goes. A kind whose undisturbed run fails is lost as well.
     """
-    done: dict[str, Found] = {}
-    for kind in list(available())[:: 9 if quick else 1]:
-        found = done.setdefault(kind, Found())
+    rows = json.loads(KEPT.read_text()) if KEPT.exists() and not quick else {}
+    done = {kind: Found(**row) for kind, row in rows.items() if kind in KINDS}
+    for kind in sorted(available(), key=lambda kind: kind in done)[:: 9 if quick else 1]:
+        found = done[kind] = Found(date=datetime.date.today().isoformat())
         with tempfile.TemporaryDirectory() as place:
             try:
                 harness = Harness(kind, Path(place))
                 break_off(harness, found, 2 if quick else KILLS, int(not quick) * OTHERS)
             except (AssertionError, EngineError) as error:
                 found.lost.append(str(error))
+        if not quick:
+            KEPT.parent.mkdir(exist_ok=True)
+            text = json.dumps({kind: vars(row) for kind, row in done.items()}, indent=1)
+            KEPT.write_text(text + "\n")
         _tell(done, record)
 
 
@@ -422,8 +434,9 @@ def _tell(done: Mapping[str, Found], record: Any) -> None:
     lost = [f"{kind}: {each}" for kind, found in done.items() for each in found.lost]
     kills = [found.tried.get("kill", 0) for found in done.values() if not found.lost]
     often = sum(number >= KILLS for number in kills)
-    note = f"with {KILLS} kills each, none lost anything: {', '.join(done)}"
-    note += f"; {len(kills)} kinds lost nothing in {sum(kills)} kills"
+    dates = sorted(found.date for found in done.values())
+    note = f"with {KILLS} kills each; {len(kills)} kinds lost nothing in {sum(kills)} kills"
+    note += f", from {dates[0]} to {dates[-1]}: {', '.join(done)}"
     record("kinds_killed", often, goal=len(KINDS), better="higher", note=note)
     tried = sum(sum(found.tried.values()) for found in done.values())
     note = f"of {tried} runs broken off; {'; '.join(lost)[:800] or 'all ended alike'}"

@@ -1,6 +1,7 @@
 """The architecture that a machine can check: who imports whom, and what the wheel holds."""
 
 import ast
+import re
 import tomllib
 from pathlib import Path
 
@@ -104,6 +105,20 @@ def our_files() -> dict[str, set[str]]:
         for package in PACKAGES
         for path in sorted((ROOT / package).rglob("*.py"))
     }
+
+
+OPENERS = ("engine/rundir.py", "engine/manifest.py", "viz/record.py")
+"""Who may open the arrays of a run; others let :func:`open_store` compare them first."""
+
+
+def test_arrays_of_a_run_are_opened_where_they_are_compared():
+    calls = re.compile(r"zarr\.open\w*\(|\bopen_group\(")
+    found = [
+        name
+        for name in our_files()
+        if name not in OPENERS and calls.search((ROOT / name).read_text())
+    ]
+    assert found == []
 
 
 def test_imports_go_one_way():

@@ -141,6 +141,18 @@ def test_labels_too_noisy_for_the_tolerance_are_bad_input():
         coupled.wanted(RateCache.empty(), torch.tensor([300.0]).double(), 0.005, 0.005)
 
 
+@pytest.mark.parametrize(
+    ("key", "least", "most"),
+    [("collisions.pairs", 16, 65536), ("collisions.replicas", 4, 64)],
+)
+def test_the_size_of_a_label_has_its_bounds(key, least, most):
+    for fine in (least, most):
+        scenario_files.load("argon_coupled_shock", [f"{key}={fine}"])
+    for wrong in (least - 1, most + 1):
+        with pytest.raises(InputError, match=key):
+            scenario_files.load("argon_coupled_shock", [f"{key}={wrong}"])
+
+
 def test_a_wide_table_needs_more_labels_than_a_narrow_one():
     counts = [
         coupled.fewest(low, high, RateCache.empty(), 0.006, 0.004)

@@ -238,6 +238,9 @@ _DEEPMD: tuple[tuple[str, dict[str, Any], str], ...] = (
      "holds no atoms"),
     ("a type map of no elements", {"type_map_raw": "TYPE_0 TYPE_1"}, "unknown element"),
     ("half a virial", {"virial": np.ones((2, 6))}, "expected 9"),
+    ("one element twice", {"type_map_raw": "O O"}, "names an element twice"),
+    ("half a type", {"real_atom_types": [[0, 1, 1.5]] * 2}, "not whole"),
+    ("a virial of one side", {"virial": np.tile(np.arange(9.0), (2, 1))}, "not symmetric"),
     ("arrays nobody reads", {"dipole": np.ones((2, 3))}, "dipole"),
 )  # fmt: skip
 
@@ -331,6 +334,45 @@ def _dump(place: Path, columns: str, **keys: Any) -> Path:
     return path
 
 
+_FRAME = (
+    "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n2\nITEM: BOX BOUNDS pp pp pp\n"
+    "0 9\n0 9\n0 9\nITEM: ATOMS id element x y z\n1 Si 0 0 0\n2 Si 2.3 0 0\n"
+)
+_POSCAR = "Si\n1.0\n5.43 0 0\n0 5.43 0\n0 0 5.43\nSi\n2\nDirect\n0 0 0\n0.25 0.25 0.25\n"
+_PDB = (
+    "CRYST1    9.000    9.000    9.000  90.00  90.00  90.00 P 1\n"
+    "ATOM      1 SI   MOL     1       0.000   0.000   0.000  1.00  0.00          SI\n"
+    "ATOM      2 SI   MOL     1       2.300   0.000   0.000  1.00  0.00          SI\nEND\n"
+)
+_CIF = (
+    "data_x\nloop_\n_atom_site_label\n_atom_site_fract_x\n_atom_site_fract_y\n"
+    "_atom_site_fract_z\nSi 0 0 0\n"
+)
+_TEXTS: tuple[tuple[str, str, str, str, str, str], ...] = (
+    ("an id twice", "a.dump", _FRAME, "2 Si", "1 Si", "the id 1 stands 2 times"),
+    ("a row too few", "a.dump", _FRAME, "\n2\nITEM", "\n3\nITEM", "announced 3"),
+    ("a row too many", "a.dump", _FRAME, "\n2\nITEM", "\n1\nITEM", "announced 1"),
+    ("a box inside out", "a.dump", _FRAME, "pp\n0 9", "pp\n9 0", "ends before it begins"),
+    ("positions of more atoms", "POSCAR", _POSCAR, "\n2\nD", "\n1\nD", "more positions"),
+    ("velocities after the positions", "POSCAR", _POSCAR, "0.25\n",
+     "0.25\n\n.1 0 0\n0 0 0\n", "velocities after the positions are not used"),
+    ("sites of a protein by half", "a.pdb", _PDB, "2.300   0.000   0.000  1.00",
+     "2.300   0.000   0.000  0.50", "occupied in part"),
+    ("no cell", "a.cif", _CIF, "Si 0", "Si 0", "has no cell"),
+)  # fmt: skip
+
+
+def _text(place: Path, name: str, text: str, old: str, new: str) -> str:
+    assert old in text
+    (place / name).write_text(text.replace(old, new, 1))
+    return dynamics(place / name)
+
+
+def _frames(place: Path) -> str:
+    ase.io.write(place / "a.extxyz", [bulk("Si", cubic=True)] * 2)
+    return dynamics(place / "a.extxyz")
+
+
 def _data(place: Path, atoms: int = 2) -> Path:
     path = place / "si.data"
     path.write_text(
@@ -407,6 +449,9 @@ _STRUCTURES: tuple[tuple[str, Callable[[Atoms], None], dict[str, Any], str], ...
     ("tags nobody reads", lambda a: a.set_tags(np.arange(8)), {}, "not used: tags"),
     ("charges nobody reads", lambda a: a.set_initial_charges(np.ones(8)), {},
      "initial_charges"),
+    ("a negative mass", lambda a: a.set_masses([28.0] * 7 + [-28.0]), {}, "a mass of -28"),
+    ("a mass of nothing", lambda a: a.set_masses([28.0] * 7 + [0.0]), {}, "a mass of 0"),
+    ("units of another program", lambda a: a.info.update(units="nm"), {}, "units is nm"),
     ("lengths in nm", lambda a: a.set_cell(0.1 * a.cell, scale_atoms=True), {},
      "lengths are in angstrom"),
     ("lengths in bohr", lambda a: a.set_cell(1.89 * a.cell, scale_atoms=True), {},
@@ -476,6 +521,8 @@ _TRAINING: tuple[tuple[str, Callable[[], list[Atoms]], dict[str, Any], str], ...
      "allowed: a"),
     ("energies of zero", lambda: _relabelled(_crystals(), energy=0.0), {},
      "every energy is exactly 0"),
+    ("one energy for all", lambda: _relabelled(_crystals(), energy=-32.0), {},
+     "every energy is exactly -32"),
     ("forces of zero", lambda: _relabelled(_crystals(), forces=np.zeros((8, 3))), {},
      "every force is exactly 0"),
     ("virials of zero", lambda: _relabelled(_crystals(), stress=np.zeros(6)),
@@ -565,6 +612,12 @@ def every() -> Iterator[Wrong]:
         yield Wrong(
             f"fitsnap: {name}", lambda p, s=styles, c=values: _fitsnap(p, s, **c), said
         )
+    for name, file, text, old, new, said in _TEXTS:
+        yield Wrong(
+            f"{file}: {name}",
+            lambda p, f=file, t=text, a=old, b=new: _text(p, f, t, a, b), said,
+        )  # fmt: skip
+    yield Wrong("structure: two frames, none chosen", _frames, "the last of 2 frames")
     yield Wrong("mlearn: a key twice", _key_twice, "'energy' stands twice")
     yield Wrong("mlearn: a label nobody reads", _dipole, "dipole: not labels")
     forces = "id element x y z fx fy fz"

@@ -17,6 +17,7 @@ SHOCKS = "shock/"
 MODELS = {
     "dsmc": ("Boltzmann equation (particles)", style.BLACK),
     "shakhov": ("kinetic equation (Shakhov)", style.BLUE),
+    "closure": ("moments with a learned closure", style.PURPLE),
     "nsf": ("Navier-Stokes-Fourier", style.ORANGE),
 }
 
@@ -52,8 +53,12 @@ def potential(groups: Mapping[str, Group]) -> "Figure":
     return made
 
 
-def gas(group: Group) -> "Figure":
-    """Draw viscosity, conductivity and B2 with their bars, less the reference."""
+def gas(groups: Mapping[str, Group]) -> "Figure":
+    """Draw viscosity, conductivity and B2 with their bars, less the reference.
+
+    Beside the viscosity stands what colliding pairs give, less their own integral.
+    """
+    group = groups["gas"]
     t = group.columns["temperature"].values
     made = style.figure(11.0, 3.6)
     for axes, name in zip(
@@ -73,6 +78,17 @@ def gas(group: Group) -> "Figure":
             axes.axhline(0.0, color=style.REFERENCE, ls="--")
         axes.set_xlabel("temperature [K]")
         axes.set_ylabel(title)
+    if "confirmation" in groups:
+        columns = groups["confirmation"].columns
+        integral = columns["viscosity_reference"].values
+        made.axes[0].errorbar(
+            columns["temperature"].values,
+            100 * (columns["viscosity"].values / integral - 1),
+            100 * columns["viscosity_error"].values / integral,
+            fmt="s", color=style.VERMILION, capsize=3,
+            label="colliding pairs, from integrals",
+        )  # fmt: skip
+        made.axes[0].legend(fontsize=8)
     return made
 
 

@@ -224,7 +224,7 @@ def _chain_pictures(groups: Mapping[str, Group]) -> Iterator[Attempt]:
          "equation."),
         ("Shocks", lambda: chain.shocks(groups),
          "From 0 ahead to 1 behind; x = 0 where the density is half-way."),
-        ("The dilute gas", lambda: chain.gas(groups["gas"]),
+        ("The dilute gas", lambda: chain.gas(groups),
          "With one error bar of the labels, common errors included."),
         ("The potential of two atoms", lambda: chain.potential(groups),
          "Labels of quantum chemistry and what was learned from them. Right: the error bar "

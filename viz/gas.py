@@ -79,7 +79,9 @@ def model_panels(
     for number in range(min(column.shape[layout.batch], MAX_PANELS)):
         x = fields.coordinate(main, "x")
         y = fields.take(column, layout, -1, number)
-        own = plots.Curve(x, y, names.model_of(record.scenario.get("model", {})))
+        # what the others are compared with must not hide them
+        title = names.model_of(record.scenario.get("model", {}))
+        own = plots.Curve(x, y, title, beneath=True)
         curves = []
         for path, group in others.items():
             partner = group.columns.get(name)
@@ -89,8 +91,7 @@ def model_panels(
             z = fields.take(partner, inner, -1, number)
             label = names.model(path.rsplit("/", 1)[-1])
             along = fields.coordinate(group, "x")
-            finer = len(along) > len(x)
-            curves.append(plots.Curve(along, z, label, beneath=finer))
+            curves.append(plots.Curve(along, z, label))
         label = column.labels[number] if number < len(column.labels) else ""
         x_title = main.columns["x"].title
         panels.append(

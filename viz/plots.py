@@ -32,7 +32,7 @@ class Curve:
         label: name in the legend; empty for none.
         error: ``[points]`` one standard error, drawn as a band.
         reference: the reference: dashed and dark.
-        beneath: the same, better resolved: wide and pale, under the others.
+        beneath: what the others are compared with: wide and pale, under them.
         colour: by name or hex; from the label where empty.
     """
 

@@ -439,7 +439,10 @@ class Chain:
             )
         for mach in up.mach if up.closure is not None else ():
             report.say(f"shock at Mach {mach:g}: moments with a learned closure")
-            found = _level(folder, f"closure_{mach:g}", lambda m=mach: self._closed(gas, m))
+            near = out[f"shakhov_{mach:g}"]
+            found = _level(
+                folder, f"closure_{mach:g}", lambda m=mach, n=near: self._closed(gas, m, n)
+            )
             if "stopped" in found:
                 report.say(f"the closure at Mach {mach:g} stopped: {found['stopped']}")
             else:

@@ -68,11 +68,13 @@ def _check_placeholders(
 ) -> None:
     """Refuse energies or forces that are all exactly zero where the others are not."""
     forces = any(frame.forces.any() for frame in frames)
-    energies = any(frame.energy != 0 for frame in frames)
-    if forces and not energies and any(each[0] > 0 for each in weights):
+    energies = {frame.energy for frame in frames}
+    moved = len({frame.forces.tobytes() for frame in frames}) > 2
+    same = len(energies) == 1 and (energies == {0.0} or moved)
+    if forces and same and any(each[0] > 0 for each in weights):
         raise InputError(
-            "data: every energy is exactly 0, but the forces are not: placeholders; set "
-            "loss.energy = 0 to train on forces alone"
+            f"data: every energy is exactly {frames[0].energy:g}, but the forces differ: "
+            "placeholders; set loss.energy = 0 to train on forces alone"
         )
     varied = len({frame.energy for frame in frames}) > 1
     large = any(len(frame.symbols) > 1 for frame in frames)

@@ -118,6 +118,8 @@ def _read_system(place: _Place, keys: LabelKeys) -> tuple[list[LabelledFrame], s
         if "box" not in arrays and not place.holds("nopbc"):
             raise InputError(f"{origin}: no box.npy, and no nopbc that says there is none")
         types = arrays.get("real_atom_types")
+        if types is not None and not np.array_equal(types, np.round(types)):
+            raise InputError(f"{origin}: real_atom_types holds numbers that are not whole")
         for number in range(len(arrays["coord"])):
             mine = kinds if types is None else types[number].astype(int)
             frames.append(
@@ -128,7 +130,10 @@ def _read_system(place: _Place, keys: LabelKeys) -> tuple[list[LabelledFrame], s
 
 def _names(place: _Place, keys: LabelKeys) -> list[str]:
     if place.holds("type_map.raw"):
-        return place.words("type_map.raw")
+        names = place.words("type_map.raw")
+        if len(set(names)) < len(names):
+            raise InputError(f"{place.name}: type_map.raw names an element twice: {names}")
+        return names
     if keys.species:
         return list(keys.species)
     raise InputError(

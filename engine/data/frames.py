@@ -115,7 +115,15 @@ def check_frame(frame: LabelledFrame) -> LabelledFrame:
         frame.virial.shape != (3, 3) or not np.isfinite(frame.virial).all()
     ):
         raise InputError(f"{origin}: the virial is not nine finite numbers")
+    if frame.virial is not None and not symmetric(frame.virial):
+        raise InputError(f"{origin}: the virial is not symmetric")
     return frame
+
+
+def symmetric(tensor: np.ndarray) -> bool:
+    """Tell whether a stress or virial, in eV, is symmetric but for a part in a thousand."""
+    apart = np.abs(tensor - tensor.T).max()
+    return bool(apart <= 1e-3 * np.abs(tensor).max() + 1e-6)
 
 
 def _check_cell(frame: LabelledFrame) -> None:
@@ -137,4 +145,5 @@ __all__ = [
     "group_indices",
     "species_of",
     "split_frames",
+    "symmetric",
 ]

@@ -15,7 +15,7 @@ from ..errors import EngineError, InputError
 from ..inputs import check_file_size, opened
 from .collections import read_fitsnap, read_json, read_mlearn, virial
 from .deepmd import read_deepmd
-from .frames import LabelledFrame, check_frame
+from .frames import LabelledFrame, check_frame, symmetric
 from .keys import VOIGT, LabelKeys, tensor
 from .stress import settle
 from .vasp import converged_steps
@@ -409,7 +409,7 @@ _MEASURED = ("energy", "force", "stress", "virial", "length", "position", "cell"
 """Parts of the names of what is read in them."""
 
 
-def _check_units(entries: dict[str, Any], keys: LabelKeys, origin: str) -> None:
+def check_units(entries: dict[str, Any], keys: LabelKeys, origin: str) -> None:
     """Refuse a frame that says that its numbers are in other units."""
     for key, value in entries.items():
         name, said = str(key).lower(), str(value).strip().lower()
@@ -419,8 +419,8 @@ def _check_units(entries: dict[str, Any], keys: LabelKeys, origin: str) -> None:
             continue
         if name in ("unit", "units") or any(part in name for part in _MEASURED):
             raise InputError(
-                f"{origin}: {key} is {value}; labels are read in eV and angstrom (a stress "
-                "in what stress_unit says), so convert them first"
+                f"{origin}: {key} is {value}; numbers are read in eV and angstrom (a "
+                "stress in what stress_unit says), so convert them first"
             )
 
 
@@ -448,7 +448,7 @@ def _from_images(path: Path, images: Sequence[Atoms], keys: LabelKeys) -> _Found
         entries = _entries(atoms)
         name = _names(path, number, entries, keys)
         origin = f"{path.name}, frame {number}"
-        _check_units(entries, keys, origin)
+        check_units(entries, keys, origin)
         try:
             frames.append(_frame(atoms, entries, name, keys, origin))
             differ += any(
@@ -538,7 +538,7 @@ def _virial(
         VOIGT,
     )
     size = np.abs(full).max()
-    if np.abs(full - full.T).max() > 1e-3 * size + 1e-6:
+    if not symmetric(full):
         raise InputError(f"{frame.origin}: {name} is not symmetric")
     for other in ("virial", "virials"):
         if plain and keys.stress_key is None and np.size(entries.get(other, ())) == 9:
@@ -562,4 +562,12 @@ def _check_pressure(frame: LabelledFrame, keys: LabelKeys) -> None:
         )
 
 
-__all__ = ["Reading", "format_of", "read", "read_all", "read_frames", "verified"]
+__all__ = [
+    "Reading",
+    "check_units",
+    "format_of",
+    "read",
+    "read_all",
+    "read_frames",
+    "verified",
+]

@@ -1,9 +1,10 @@
 """One reader of structures, which names what it cannot honour."""
 
+import math
 import re
 import warnings
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -18,8 +19,9 @@ from ase.constraints import FixAtoms, FixCartesian, FixScaled
 from ase.data import atomic_numbers
 
 from ..errors import InputError
-from ..inputs import check_file_size, opened
-from .reading import format_of
+from ..inputs import check_file_size, opened, text_lines
+from .keys import LabelKeys
+from .reading import check_units, format_of
 from .xyz import iterate_xyz
 
 _TYPES_ALONE = ("lammps-data", "lammps-dump-text", "lammps-dump-binary")
@@ -83,6 +85,7 @@ def _read(path: Path, frame: int | None, keys: StructureKeys) -> list[Atoms]:
         )
     if form in ("extxyz", "xyz"):
         return _chosen(iterate_xyz(path), frame)
+    left = _CHECKS[form](path) if form in _CHECKS else ()
     index: Any = ":" if frame is None else frame
     options = _lammps(path, form, keys) if form in _TYPES_ALONE else {}
     try:
@@ -99,16 +102,110 @@ def _read(path: Path, frame: int | None, keys: StructureKeys) -> list[Atoms]:
         raise InputError(
             f"{path} frame {frame}: cannot be read as {form}: {reason}"
         ) from error
-    return [found] if isinstance(found, Atoms) else list(found)
+    frames = [found] if isinstance(found, Atoms) else list(found)
+    for atoms in frames:
+        if form == "cif" and not np.any(atoms.cell.array):
+            raise InputError(f"{path}: has no cell, so its coordinates mean nothing")
+        atoms.info["left"] = left
+    return frames
 
 
-def _chosen(frames: Any, frame: int | None) -> list[Atoms]:
-    if frame is None:
-        return list(frames)
-    if frame >= 0:
-        return list(islice(frames, frame, frame + 1))
-    last = deque(frames, maxlen=-frame)
-    return [last[0]] if len(last) == -frame else []
+def _chosen(frames: Iterator[Atoms], frame: int | None) -> list[Atoms]:
+    if frame is None or frame >= 0:
+        found = list(frames if frame is None else islice(frames, frame, frame + 1))
+        for atoms in found:
+            atoms.info["left"] = ()
+        return found
+    numbered = deque(enumerate(frames, 1), maxlen=-frame)
+    if len(numbered) < -frame:
+        return []
+    _, atoms = numbered[0]
+    count = numbered[-1][0]
+    several = frame == -1 and count > 1
+    atoms.info["left"] = (f"the last of {count} frames is taken",) if several else ()
+    return [atoms]
+
+
+# -- what ASE's readers pass over ---------------------------------------------------------
+
+
+def _check_dump(path: Path) -> tuple[str, ...]:
+    """Refuse a LAMMPS dump whose rows are not those it announces, or a box inside out.
+
+    Raises:
+        InputError: names the line.
+    """
+    announced, section, box, seen = 0, "", 0, []
+
+    def end(where: str) -> None:
+        columns = section.split()
+        if columns[:1] != ["ATOMS"]:
+            return
+        if len(seen) != announced:
+            raise InputError(f"{where}: {len(seen)} rows of atoms, announced {announced}")
+        if "id" in columns:
+            place = columns.index("id") - 1
+            names = Counter(row.split()[place] for row in seen if len(row.split()) > place)
+            name, often = names.most_common(1)[0]
+            if often > 1:
+                raise InputError(f"{where}: the id {name} stands {often} times")
+
+    for number, line in enumerate(text_lines(path), 1):
+        if line.startswith("ITEM:"):
+            end(f"{path}: line {number}")
+            section, box, seen = line[5:].strip(), 0, []
+        elif section == "NUMBER OF ATOMS" and line.strip().isdecimal():
+            announced = int(line)
+        elif section.startswith("BOX BOUNDS") and "abc" not in section:
+            box += 1
+            low, high = [_number(word) for word in [*line.split(), "", ""][:2]]
+            if box <= 3 and not low < high:
+                raise InputError(f"{path}: line {number}: the box ends before it begins")
+        elif section.startswith("ATOMS") and line.strip():
+            seen.append(line)
+    end(str(path))
+    return ()
+
+
+def _number(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        return math.nan
+
+
+def _check_poscar(path: Path) -> tuple[str, ...]:
+    """Refuse a POSCAR of more positions than atoms, and name what stands after them.
+
+    Raises:
+        InputError: the line after the last atom is not empty.
+    """
+    lines = list(text_lines(path))
+    head = 5 if len(lines) > 5 and _counts(lines[5]) else 6
+    count = sum(_counts(lines[head])) if len(lines) > head else 0
+    selective = "".join(lines[head + 1 : head + 2]).strip().lower().startswith("s")
+    mode = head + 2 if selective else head + 1
+    rest = lines[mode + 1 + count :]
+    if not count or not rest:
+        return ()
+    if rest[0].strip() and not math.isnan(_number(rest[0].split()[0])):
+        raise InputError(
+            f"{path}: line {mode + 2 + count}: more positions than the {count} atoms that "
+            "are announced"
+        )
+    words = (word for line in rest[: count + 1] for word in line.split())
+    moving = any(_number(word) > 0 or _number(word) < 0 for word in words)
+    return ("velocities after the positions are not used",) if moving else ()
+
+
+def _counts(line: str) -> list[int]:
+    words = line.split()
+    return [int(w) for w in words] if words and all(w.isdecimal() for w in words) else []
+
+
+_CHECKS: Mapping[str, Callable[[Path], tuple[str, ...]]] = MappingProxyType(
+    {"lammps-dump-text": _check_dump, "vasp": _check_poscar}
+)
 
 
 def _lammps(path: Path, form: str, keys: StructureKeys) -> dict[str, Any]:
@@ -161,9 +258,23 @@ def _known(symbol: str, where: str) -> None:
 
 
 def _whole(atoms: Atoms, path: Path, keys: StructureKeys) -> Atoms:
-    """Refuse atoms of no element, and sites that are occupied in part."""
+    """Refuse what are no whole atoms of elements, masses, numbers and units."""
     for number, symbol in enumerate(atoms.get_chemical_symbols()):
         _known(symbol, f"{path}: atom {number}")
+    check_units(atoms.info, LabelKeys(), str(path))
+    for number, mass in enumerate(atoms.get_masses().tolist()):
+        if not 0 < mass < math.inf:
+            raise InputError(f"{path}: atom {number}: a mass of {mass:g}")
+    identity = atoms.arrays.get("id")
+    if identity is not None and len(np.unique(identity)) < len(identity):
+        values, often = np.unique(identity, return_counts=True)
+        raise InputError(f"{path}: the id {values[often > 1][0]} stands more than once")
+    shares = atoms.arrays.get("occupancy")
+    if shares is not None and not np.allclose(shares, 1.0, rtol=0, atol=1e-6):
+        raise InputError(
+            f"{path}: sites are occupied in part (occupancy {shares.min():g}); a structure "
+            "of whole atoms is needed"
+        )
     occupied = atoms.info.get("occupancy")
     if isinstance(occupied, dict):
         for site, shares in occupied.items():

@@ -155,7 +155,8 @@ def _honoured(atoms: Atoms, keep: bool | None, unit: str | None, name: str) -> A
     Raises:
         InputError: velocities are to be kept and there are none, or none with a unit.
     """
-    held, notes = extras(atoms), []
+    held = extras(atoms)
+    notes = [f"{name}: {text}" for text in atoms.info.pop("left", ())]
     if held.velocities and keep:
         if unit is None:
             raise InputError(

@@ -82,9 +82,7 @@ class FromRun:
                 stress is isotropic.
             dimension: D, in which the stress has no trace.
         """
-        import zarr
-
-        store: Any = zarr.open_group(str(self.path / "data.zarr"), mode="r")
+        store = open_store(self.path)
         if "fields/stress" not in store or "fields/heat_flux" not in store:
             return None
         centers = [np.asarray(store[f"profile/{n}"][:]) for n in self._axes(store)]
