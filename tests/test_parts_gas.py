@@ -2,6 +2,9 @@
 
 import json
 import os
+import re
+import tomllib
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,106 +20,11 @@ from scalebridge.engine.gas.material import Gas
 
 F64 = torch.float64
 
-MODULE = '''
-"""A package from outside: an outlet, a set of equations, an analytic closure."""
-from dataclasses import dataclass
-from typing import Annotated, Literal
-import torch
-from annotated_types import Gt
-from scalebridge.engine.gas.equations.hermite import Hermite
-from scalebridge.engine.gas.scheme.finite_volume import Transport, entropy
-from scalebridge.models.closures.contract import ClosureOutput
-from scalebridge.models.parts import part
-
-@part
-class FixedPressure:
-    """Gas leaves against a given pressure."""
-
-    pressure: Annotated[float, Gt(0)]
-    """Reference density times R T0."""
-    kind: Literal["fixed_pressure"] = "fixed_pressure"
-
-    def ghost(self, model, edge):
-        """Return the cells beyond."""
-        density, velocity, temperature = model.gas_at(edge)
-        return model.reservoir(self.pressure / temperature, velocity, temperature)
-
-@dataclass(frozen=True)
-class Isothermal:
-    """Density and momentum of a gas at unit temperature, D = 1."""
-
-    gas: object
-    name = "isothermal"
-    dims, positive, remedy, learned, at_wall = (1,), (0, 0), "lower the cfl", False, None
-
-    def primitive(self, m):
-        return torch.stack([m[:, 0], m[:, 1] / m[:, 0]], 1)
-    def conserved(self, w):
-        return torch.stack([w[:, 0], w[:, 1] * w[:, 0]], 1)
-    def equilibrium(self, density, velocity, temperature):
-        return torch.stack([density, velocity[..., 0]], 1)
-    def thermal(self, w):
-        return w[:, 0], w[:, 1, ..., None], torch.ones_like(w[:, 0])
-    def fastest(self, w, axis):
-        return w[:, 1].abs() + 1
-    def transport(self, rows):
-        left, right = rows.left, rows.right
-        def flux(w):
-            return torch.stack([w[:, 0] * w[:, 1], w[:, 0] * (w[:, 1] ** 2 + 1)], 1)
-        speed = torch.maximum(self.fastest(left, 0), self.fastest(right, 0))[:, None]
-        jump = self.conserved(right) - self.conserved(left)
-        return Transport(0.5 * (flux(left) + flux(right) - speed * jump))
-    def relaxed(self, moments, time_step, knudsen):
-        return moments
-    def observe(self, w, dim):
-        none = torch.zeros_like(w[:, 0])
-        return {"stress": none[..., None, None], "heat_flux": none[..., None],
-                "entropy": entropy(w[:, 0], torch.ones_like(none), 1)}
-
-@part
-class IsothermalModel:
-    """A gas at one temperature."""
-
-    cfl: Annotated[float, Gt(0)] = 0.4
-    """Courant number."""
-    kind: Literal["isothermal"] = "isothermal"
-
-    def equations(self, gas):
-        """Return them."""
-        return Isothermal(gas)
-
-@part
-class GradientClosure:
-    """The closing moment follows the gradient of the last one."""
-
-    factor: float = 0.1
-    """Its size."""
-    kind: Literal["gradient"] = "gradient"
-
-    def equations(self, gas, order, find):
-        """Return Hermite moments with it."""
-        def closure(faces):
-            theta = faces.mean[..., 2]
-            return ClosureOutput(-self.factor * faces.tau * theta * faces.gradient[..., -1])
-        return Hermite(gas, order or 5, closure)
-'''
-SCENARIO = """
-version = 1
-kind = "gas"
-title = "From outside"
-knudsen = [0.1]
-grid = { cells = [32], lower = [-0.5], upper = [0.5] }
-gas = { dimension = 1, viscosity = "constant_time" }
-boundaries.x.low = "open"
-boundaries.x.high = { kind = "fixed_pressure", pressure = 0.5 }
-model = MODEL
-initial = { kind = "uniform", low = { density = 1.0, temperature = 1.0 } }
-time = { end = 0.05, frames = 1 }
-[[compare]]
-kind = "hermite"
-order = 4
-closure = { kind = "gradient", factor = 0.01 }
-"""
+PAGE = Path(__file__).parents[1] / "docs" / "developer" / "gas.md"
+FILES = dict(
+    re.findall(r"^```\w+\n# (\w+\.\w+)\n(.*?)^```$", PAGE.read_text(), re.M | re.S)
+)
+"""The page's files, which are those of the package."""
 MODELS = {
     "isothermal": '{ kind = "isothermal" }',
     "hermite": '{ kind = "hermite" }',
@@ -130,23 +38,22 @@ def outside(tmp_path_factory):
     package = tmp_path_factory.mktemp("outside")
     information = package / "flows-1.0.dist-info"
     information.mkdir()
-    (package / "flows_outside.py").write_text(MODULE)
+    for name, text in FILES.items():
+        (package / name).write_text(text)
     (information / "METADATA").write_text(
         "Metadata-Version: 2.1\nName: flows\nVersion: 1\n"
     )
-    (information / "entry_points.txt").write_text(
-        "[scalebridge.parts]\n"
-        "boundary.fixed_pressure = flows_outside:FixedPressure\n"
-        "gas_model.isothermal = flows_outside:IsothermalModel\n"
-        "moment_closure.gradient = flows_outside:GradientClosure\n"
-    )
+    project = tomllib.loads(FILES["pyproject.toml"])["project"]
+    names = project["entry-points"]["scalebridge.parts"]
+    points = "".join(f"{key} = {value}\n" for key, value in names.items())
+    (information / "entry_points.txt").write_text(f"[scalebridge.parts]\n{points}")
     return package
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_parts_of_another_package_run_with_every_model(outside, tmp_path, model):
     scenario = tmp_path / "flow.toml"
-    scenario.write_text(SCENARIO.replace("MODEL", MODELS[model]))
+    scenario.write_text(FILES["flow.toml"].replace(MODELS["isothermal"], MODELS[model]))
     path = os.pathsep.join([str(outside), os.environ.get("PYTHONPATH", "")])
     done = python(
         "-m", "scalebridge.engine.cli", "run", scenario, "--out", tmp_path / "run",
@@ -156,6 +63,37 @@ def test_parts_of_another_package_run_with_every_model(outside, tmp_path, model)
     figures = json.loads((tmp_path / "run" / "summary.json").read_text())["figures"]
     # six moments behind the same outlet: all models empty the box alike
     assert 0 < figures["density_gap_closure5"]["value"] < 0.05
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        ("gradient_closure", "-self.factor *", "float('nan') *", "gives NaN"),
+        ("gradient_closure", "return ClosureOutput(", "return (", "not a ClosureOutput"),
+        (
+            "fixed_pressure",
+            "return at.reservoir",
+            "return density, at.reservoir",
+            "ghost cells are",
+        ),
+        ("isothermal", "def fastest(", "def quickest(", "equations lack fastest"),
+        ("isothermal", "speed * jump)", "float('inf') * jump)", "first step of isothermal"),
+    ],
+)
+def test_a_part_that_gives_nonsense_is_refused_by_check(
+    outside, tmp_path, file, old, new, said
+):
+    (tmp_path / "flow.toml").write_text(FILES["flow.toml"])
+    text = FILES[f"{file}.py"]
+    assert text.count(old) == 1
+    (tmp_path / f"{file}.py").write_text(text.replace(old, new))
+    path = os.pathsep.join([str(tmp_path), str(outside), os.environ.get("PYTHONPATH", "")])
+    done = python(
+        "-m", "scalebridge.engine.cli", "check", tmp_path / "flow.toml",
+        env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    assert done.returncode == 2 and said in done.stderr, done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def outlet(model, edge):

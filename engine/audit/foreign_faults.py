@@ -188,10 +188,6 @@ def _oblique(atoms: Atoms) -> bool:
     return bool(np.abs(cell - np.diag(np.diag(cell))).max() > 1e-6)
 
 
-def _tiny(atoms: Atoms) -> bool:
-    return bool(atoms.pbc.all()) and len(atoms) < 16
-
-
 def _face(atoms: Atoms) -> np.ndarray:
     """Return 1 for atoms within 5 % of a face."""
     if not atoms.pbc.all():

@@ -463,9 +463,23 @@ def sealed(side: Boundary) -> bool:
 
 
 def beyond(piece: Piece, at: AtFace, edge: Tensor) -> Tensor:
-    """Return what the cells beyond a face that is no wall hold."""
+    """Return what the cells beyond a face that is no wall hold.
+
+    Raises:
+        InputError: a boundary from outside gives something else.
+    """
     rule: Callable[[AtFace, Tensor], Tensor] = getattr(piece.side, "ghost", piece.side)
-    return rule(at, edge)
+    out = rule(at, edge)
+    shaped = isinstance(out, Tensor) and out.dim() == edge.dim()
+    if not shaped or any(
+        a not in (1, b) for a, b in zip(out.shape, edge.shape, strict=True)
+    ):
+        what = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        raise InputError(
+            f"{piece.key}: its ghost cells are {what}; they need the shape of the cells at "
+            f"the face, {list(edge.shape)}"
+        )
+    return out
 
 
 def end_of(side: Boundary, face: Face) -> End:

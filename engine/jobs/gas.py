@@ -314,12 +314,45 @@ def _run_of(model: Any, scenario: GasScenario, p: Problem, base: Path) -> Run:
     _check_components(model, p)
     _check_solids(model, p)
     run = makers.get(type(model), _outside)(model, scenario, p)
-    run.start()
+    start = run.start()
+    if any(_from_outside(part) for part in _parts(model, p)):
+        _try_a_step(run, start)
     name, scheme = getattr(model, "name", None) or run.name, model
     if isinstance(model, ModelSection):
         scheme = model.model_copy(update={"name": None, "refine": 1})
     run = replace(run, name=name, scheme=scheme)
     return _followed(_forced(run, model), scenario)
+
+
+def _parts(model: Any, p: Problem) -> Iterator[Any]:
+    """Yield what a package from outside, or a script, may have brought."""
+    yield from (model, getattr(model, "closure", None))
+    for pair in p.sides:
+        yield from (pair.low, pair.high)
+
+
+def _from_outside(part: Any) -> bool:
+    home = getattr(part, "__module__", type(part).__module__)
+    return home.split(".")[0] not in ("scalebridge", "builtins")
+
+
+def _try_a_step(run: Run, start: Any) -> None:
+    """Take one step, so that a part from outside is refused before the run.
+
+    Raises:
+        InputError: what it makes is no number or not positive.
+    """
+    world = run.world
+    try:
+        if isinstance(world, PositivityFallback):
+            world = world.world
+            if not bool(world.rates(start.moments)[0].isfinite().all()):
+                raise InputError(
+                    f"the first step of {run.name}: its closure or a boundary gives NaN"
+                )
+        world.step(start)
+    except GuardError as error:
+        raise InputError(f"the first step of {run.name}: {error}") from None
 
 
 def _forced(run: Run, model: Any) -> Run:

@@ -478,7 +478,10 @@ class Hermite:
         known = rows.said is not None or not self._at_faces
         if known or self.closure in (None, hyperbolic):
             return rows.said or ClosureOutput()
-        return self.closure(self.stencil(rows))  # type: ignore[misc]
+        said = self.closure(self.stencil(rows))  # type: ignore[misc]
+        if not isinstance(said, ClosureOutput):
+            raise InputError(f"closure: gives {type(said).__name__}, not a ClosureOutput")
+        return said
 
     @property
     def _at_faces(self) -> bool:

@@ -31,7 +31,6 @@ from ....models.closures.recurrence import (
 from ...errors import InputError
 from ..material import Gas
 from ..scheme.finite_volume import MomentWorld, Rows, Transport, koren
-from .line import to_raw
 
 MARGIN = 1.05
 """Speeds of the scheme over those of the fastest beams."""
@@ -83,8 +82,8 @@ class Recurrence:
 
     def mixed(self, density: Tensor, velocity: Tensor, temperature: Tensor) -> Tensor:
         """Return w of Maxwellians that are added up along the first axis."""
-        parts = torch.stack([density, velocity[..., 0], temperature], -1)
-        return coefficients(to_raw(parts, 5).sum(0)).movedim(-1, 1)
+        parts = self.conserved(self.equilibrium(density, velocity, temperature))
+        return self.primitive(parts.sum(0).movedim(0, 1))
 
     def thermal(self, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return density, velocity and temperature."""
@@ -117,11 +116,9 @@ class Recurrence:
 
     def relaxed(self, moments: Tensor, time_step: float, knudsen: Tensor) -> Tensor:
         """Relax by BGK."""
-        rho = moments[:, 0]
-        u = moments[:, 1] / rho
-        theta = moments[:, 2] / rho - u * u
-        ratio = (time_step / self.gas.relaxation_time(knudsen, rho, theta))[:, None]
-        rest = to_raw(torch.stack([rho, u, theta], -1), 5).movedim(-1, 1)
+        gas = self.thermal(self.primitive(moments))
+        ratio = (time_step / self.gas.relaxation_time(knudsen, gas[0], gas[2]))[:, None]
+        rest = self.conserved(self.equilibrium(*gas))
         high = (moments + ratio * rest)[:, 3:] / (1.0 + ratio)
         return torch.cat([moments[:, :3], high], 1)
 

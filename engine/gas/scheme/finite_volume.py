@@ -198,6 +198,9 @@ class Equations(Protocol):
         ...
 
 
+_PARTS = [*Equations.__annotations__, *(n for n in vars(Equations) if n[0] != "_")]
+
+
 @dataclass(frozen=True)
 class MomentWorld:
     """Moment equations on a grid; see the module's text. Implements ``Simulator``.
@@ -235,6 +238,9 @@ class MomentWorld:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_ends", ends_of(self.sides, self.grid))
         eq, dim = self.equations, self.grid.dim
+        lacking = [n for n in _PARTS if not hasattr(eq, n)]
+        if lacking:
+            raise InputError(f"{type(eq).__name__}: equations lack {', '.join(lacking)}")
         if dim not in eq.dims or dim > eq.gas.dimension:
             allowed = ", ".join(str(d) for d in eq.dims if d <= eq.gas.dimension)
             raise InputError(
