@@ -161,13 +161,17 @@ def _squares(jacobian: Tensor) -> Tensor:
 
 def tanh(x: Field) -> Field:
     """Hyperbolic tangent."""
-    return tanh_(Jet(x.slots.clone()) if isinstance(x, Jet) else x)
+    if not isinstance(x, Jet):
+        return torch.tanh(x)
+    y = torch.tanh(x.value)
+    first = 1 - y * y
+    return compose(x, y, first, -2 * y * first)
 
 
 def tanh_(x: Field) -> Field:
-    """Hyperbolic tangent; a jet is overwritten."""
-    if not isinstance(x, Jet):
-        return torch.tanh(x)
+    """Hyperbolic tangent; a jet that needs no gradients is overwritten."""
+    if not isinstance(x, Jet) or x.slots.requires_grad:
+        return tanh(x)
     y = torch.tanh(x.value)
     first = 1 - y * y
     bend = _squares(x.jacobian).mul_(y)
