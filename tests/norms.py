@@ -127,9 +127,9 @@ _STEEP = (
 _CHAIN = (
     "shock.mach=[2.0]", "shock.cells=60", "shock.nodes=40", "shock.extent=12.0",
     "shock.settling=800", "shock.particles.mach=[2.0]", "shock.particles.settling=100",
-    "shock.particles.steps=160", "shock.particles.per_free_path=40",
+    "shock.particles.steps=640", "shock.particles.per_free_path=400",
     "transport.temperatures=[500.0]", "transport.quantum=false",
-    "transport.confirm=[500.0]", "transport.pairs=512",
+    "transport.confirm=[500.0]", "transport.pairs=512", "shock.particles.wall=0.0",
 )  # fmt: skip
 
 _CHANNEL = ("grid.cells=[8]", "model.nodes=[16,10]", "time.end=0.05", "time.frames=2")

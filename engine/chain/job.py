@@ -451,7 +451,7 @@ class Chain:
             report.say(f"shock at Mach {shock.mach:g}: particles")
             name = f"dsmc_{shock.mach:g}"
             out[name] = _level(
-                folder, name, lambda s=shock: _packed(s.run(table, up.temperature))
+                folder, name, lambda s=shock: _by_chance(s, table, up.temperature)
             )
         return out
 
@@ -476,7 +476,7 @@ class Chain:
 
             def at(factor: float = 1 + 0.5 * sign * up.wall) -> dict[str, Any]:
                 other = self._scaled(labels, factor, gas)
-                packed = _packed(shock.run(_plain(other), up.temperature))
+                packed = _by_chance(shock, _plain(other), up.temperature)
                 return packed | {"ln_viscosity": float(self._ahead(other).detach().log())}
 
             ends.append(_level(folder, name, at))
@@ -737,6 +737,22 @@ def _packed(profile: Profile) -> dict[str, Any]:
         "inverse_thickness": float(profile.inverse_thickness.detach()),
         "error": profile.error,
     }
+
+
+def _by_chance(shock: ParticleShock, table: Table, temperature: float) -> dict[str, Any]:
+    """Return the shock of particles.
+
+    Raises:
+        GuardError: the noise is as large as the slope.
+    """
+    found = _packed(shock.run(table, temperature))
+    if found["inverse_thickness"] > found["error"]:
+        return found
+    raise GuardError(
+        f"particles at Mach {shock.mach:g}: inverse thickness "
+        f"{found['inverse_thickness']:.3g} +- {found['error']:.3g}; raise "
+        "shock.particles.per_free_path or shock.particles.steps"
+    )
 
 
 def _interpolate(at: Tensor, x: Tensor, y: Tensor) -> Tensor:
