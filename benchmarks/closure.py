@@ -37,7 +37,7 @@ from scalebridge.engine.gas.equations.hermite import (
     hermite_world,
     hyperbolic,
 )
-from scalebridge.engine.gas.equations.line import conserved, from_raw, primitive
+from scalebridge.engine.gas.equations.line import conserved, from_raw, primitive, to_raw
 from scalebridge.engine.gas.flows import HELD_OUT, fronts, planes
 from scalebridge.engine.gas.flows import lines as flows
 from scalebridge.engine.gas.flows.lines import sample_times
@@ -101,25 +101,6 @@ JUDGED = (4, 4, 3)
 """Decades of Kn at each time where the reference knows the signal to 5 %: at t = 1 above
 Kn = 1 what is left of it (1e-4 of the gas) is not known."""
 ENDS = ("", "_hme", "_null")
-
-
-def to_raw(w: torch.Tensor, order: int) -> torch.Tensor:
-    """Return the raw moments 0 .. order of w, ``[..., order + 1]``.
-
-    ``M_n = sum_k f_k n! / (n - k)! G_{n-k}`` with ``G_m = u G_{m-1} + (m - 1) theta
-    G_{m-2}``, the raw moments of a Gaussian of unit mass. Orders above that of w take the
-    missing f_k as zero, which is Grad's closure.
-    """
-    u, theta = w[..., 1], w[..., 2]
-    gauss = [torch.ones_like(u), u]
-    for m in range(2, order + 1):
-        gauss.append(u * gauss[-1] + (m - 1) * theta * gauss[-2])
-    kept = [0, *range(3, w.shape[-1])]
-    raw = [
-        sum(w[..., k] * math.perm(n, k) * gauss[n - k] for k in kept if k <= n)
-        for n in range(order + 1)
-    ]
-    return torch.stack(raw, -1)  # type: ignore[arg-type]
 
 
 def held_out(family: str) -> comparison.Reference:

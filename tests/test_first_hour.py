@@ -29,7 +29,7 @@ def test_every_key_of_every_kind_is_explained(kind):
 
 def test_a_key_is_explained_with_type_default_bounds_and_meaning():
     text = call("explain", "md.run.timestep").output
-    assert "number > 0, <= 1000; required" in text
+    assert "number >= 1e-06, <= 1000; required" in text
     assert "fs" in text
     inherited = call("explain", "md.ensemble.langevin.relaxation").output
     assert "Relaxation time of the bath, fs" in inherited

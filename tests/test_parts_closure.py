@@ -81,6 +81,7 @@ SCENARIO = """
 version = 1
 kind = "gas"
 title = "A closure of another package"
+resolution = "trusted"
 [grid]
 cells = [20]
 lower = [-0.5]

@@ -819,7 +819,8 @@ class GasJob:
             figures |= _write(folder, compared, problem.grid)
             checks += compared.checks
             exact = exact or any(c.kind == "accuracy" for c in compared.checks)
-        if self.halved is not None and (self.halved.always or not exact):
+        wanted = self.halved is not None and (self.halved.always or not exact)
+        if self.halved is not None and wanted and "fields" in folder.store:
             report.say("checked by a run on half the cells")
             remedy = _remedy(self.main.world)
             checks += self.halved.checks(self.frames, folder.store["fields"], remedy)

@@ -43,3 +43,22 @@ def from_raw(raw: Tensor, order: int) -> Tensor:
         ]
         out.append(torch.stack(terms).sum(0) / math.factorial(k))
     return torch.stack(out, -1)
+
+
+def to_raw(w: Tensor, order: int) -> Tensor:
+    """Return the raw moments 0 .. order of w, ``[..., order + 1]``.
+
+    ``M_n = sum_k f_k n! / (n - k)! G_{n-k}`` with ``G_m = u G_{m-1} + (m - 1) theta
+    G_{m-2}``, the raw moments of a Gaussian of unit mass. Orders above that of w take the
+    missing f_k as zero, which is Grad's closure.
+    """
+    u, theta = w[..., 1], w[..., 2]
+    gauss = [torch.ones_like(u), u]
+    for m in range(2, order + 1):
+        gauss.append(u * gauss[-1] + (m - 1) * theta * gauss[-2])
+    kept = [0, *range(3, w.shape[-1])]
+    raw = [
+        sum(w[..., k] * math.perm(n, k) * gauss[n - k] for k in kept if k <= n)
+        for n in range(order + 1)
+    ]
+    return torch.stack(raw, -1)  # type: ignore[arg-type]

@@ -105,6 +105,7 @@ class SolidWalls:
         still = torch.full((1,), body.temperature, dtype=torch.float64)
         velocities.check_range(rest, still, "solids")
         self.mask = body.mask.flatten().nonzero()[:, 0].to(device)
+        self._inside = body.inside.to(device)
         self._chunks: dict[int, list[_Some]] = {}
         wall = torch.cat([cuts.temperature[:, None], cuts.velocity[:, :V]], 1)
         kinds, self._kind = wall.unique(dim=0, return_inverse=True)
@@ -166,7 +167,7 @@ class SolidWalls:
         # [batch, solids]: what must come in over what would
         change = self.body.sums(leaving) / self.body.sums(entering).clamp(min=1e-300)
         change = change.clamp(1.0 - MOST_CHANGE, 1.0 + MOST_CHANGE)
-        change = torch.where(self.body.inside.to(change.device), change, 1.0)
+        change = torch.where(self._inside, change, 1.0)
         for some, rows in parts:
             factor = change[:, some.solid][:, None, :, None]
             rows *= torch.where(some.from_wall, factor, 1.0)
