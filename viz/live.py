@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.errors import InputError
+from ..engine.errors import EngineError, InputError
 from . import guard, render, renderers
 from .picture import png
 from .record import Record
@@ -232,6 +232,8 @@ class LivePage:
                     self._advance()
                     if self._shown is None or self._shown[0] != int(state.frame):
                         self.draw()
+                except EngineError as error:
+                    self.server.state.status = str(error)
                 except (OSError, ValueError, KeyError):
                     pass  # the writer is between two files; look again
             playing = self.server.state.playing
