@@ -341,6 +341,7 @@ def test_a_learned_closure_gives_the_shock_of_the_kinetic_equation():
             "shock.closure: learned in",
         ),
         ("shock.closure='models/none.safetensors'", "no such file"),
+        ("transport={pairs=512}", "nothing collides"),
         ("transport.confirm=[450.0]", "none of temperatures"),
         ("shock.particles={mach=[2.0], wall=0.2}", "none of particles.mach"),
         ("labels.labler={kind='dimer'}", "did you mean labeler"),

@@ -55,7 +55,9 @@ def test_what_the_table_does_not_hold_is_no_number():
     pair = crystal(copies=1)
     pair.positions[1] = pair.positions[0] + [0.4, 0, 0]
     potential = TabulatedPotential.of(NEON.pair, NEON.smallest, 4.0, "Ne")
-    assert torch.isnan(evaluate(potential, pair).energy).all()
+    found = evaluate(potential, pair)
+    assert torch.isnan(found.energy).all()
+    assert torch.isnan(found.forces[:2]).all()
 
 
 def test_far_pairs_count_as_those_of_a_uniform_fluid():

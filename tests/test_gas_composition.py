@@ -212,8 +212,8 @@ def test_a_shock_is_laid_on_that_of_the_kinetic_equation_grid_by_grid(tmp_path):
 
 
 @pytest.mark.parametrize(("faces", "passed"), [(4.0, True), (6.0, False)])
-def test_a_closure_that_often_gave_way_is_named(faces, passed):
-    """Of 10 steps of 9 cells it was asked about 100 faces; a twentieth may give way."""
+def test_a_closure_that_often_fell_back_is_named(faces, passed):
+    """Of 10 steps of 9 cells it was asked about 100 faces; it may fall back at five."""
     run = SimpleNamespace(
         name="learned", trained=None, steps=10,
         problem=SimpleNamespace(grid=Grid((9,), (0.0,), (1.0,))),

@@ -63,7 +63,7 @@ _CHECKS = {
     "labels": "every reference calculation converged",
     "loss finite": "training never diverged",
     "positivity": "density and temperature stayed above zero",
-    "fallback": "the learned closure closed the equations, not what it gives way to",
+    "fallback": "the learned closure was used, and hardly ever its analytic fallback",
     "range": "the closure stayed near the states that it was trained on",
     "recovered": "the value that generated the data was recovered",
     "reference": "the solution agrees with the reference",

@@ -44,6 +44,7 @@ class Measurement:
         error: relative standard errors.
         temperature: K, ahead.
         pressure: Pa, ahead.
+        source: where they are from.
     """
 
     mach: tuple[float, ...]
@@ -51,6 +52,7 @@ class Measurement:
     error: tuple[float, ...]
     temperature: float
     pressure: float
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class ThicknessFit:
 
     Attributes:
         shocks: the model.
-        measured: what is fitted; None: made by ``truth``.
+        measured: returns what is fitted; data of a known truth are made when it runs.
         prior: standard deviations of ln energy and ln length about 0.
         start: first guess of both logarithms.
         iterations: most steps.
@@ -163,7 +165,8 @@ class ThicknessFit:
                 "measured_error": (error, "mm"),
                 "fitted": (value.exp(), "mm"),
             },
-            "Thickness of the shock", "1 over 3/2 int (d rho / dx)^2 dx.", axes=("mach",),
+            "Thickness of the shock",
+            f"1 over 3/2 int (d rho / dx)^2 dx. Measured: {data.source}.", axes=("mach",),
         )  # fmt: skip
         write_group(
             folder, "descent",

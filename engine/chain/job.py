@@ -451,7 +451,7 @@ class Chain:
             report.say(f"shock at Mach {shock.mach:g}: particles")
             name = f"dsmc_{shock.mach:g}"
             out[name] = _level(
-                folder, name, lambda s=shock: _by_chance(s, table, up.temperature)
+                folder, name, lambda s=shock: _of_particles(s, table, up.temperature)
             )
         return out
 
@@ -476,7 +476,7 @@ class Chain:
 
             def at(factor: float = 1 + 0.5 * sign * up.wall) -> dict[str, Any]:
                 other = self._scaled(labels, factor, gas)
-                packed = _by_chance(shock, _plain(other), up.temperature)
+                packed = _of_particles(shock, _plain(other), up.temperature)
                 return packed | {"ln_viscosity": float(self._ahead(other).detach().log())}
 
             ends.append(_level(folder, name, at))
@@ -611,7 +611,8 @@ class Chain:
             )
             if "fallback" in shock:
                 figures[f"closure_fallback_at_mach_{mach}"] = Figure(
-                    shock["fallback"], note="share of faces where the closure gave way"
+                    shock["fallback"],
+                    note="share of faces where the closure fell back",
                 )
         off = abs(gradient["by_wall"] / gradient["by_wall_difference"] - 1)
         checks += [
@@ -739,7 +740,7 @@ def _packed(profile: Profile) -> dict[str, Any]:
     }
 
 
-def _by_chance(shock: ParticleShock, table: Table, temperature: float) -> dict[str, Any]:
+def _of_particles(shock: ParticleShock, table: Table, temperature: float) -> dict[str, Any]:
     """Return the shock of particles.
 
     Raises:
@@ -756,6 +757,4 @@ def _by_chance(shock: ParticleShock, table: Table, temperature: float) -> dict[s
 
 
 def _interpolate(at: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    import numpy as np
-
     return torch.from_numpy(np.interp(at.numpy(), x.numpy(), y.numpy()))

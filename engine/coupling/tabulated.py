@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -36,7 +37,7 @@ FEWEST = 20
 """Rows of a table: a wall of many decades needs them."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TabulatedPotential:
     """U(r) of a table in ln r, smooth up to its end; no number where the table has none.
 
@@ -81,7 +82,7 @@ class TabulatedPotential:
             return unit * pair(r) * (1 - t**3 * (10 - 15 * t + 6 * t * t))
 
         tail = 0.0
-        if farthest > cutoff:
+        if farthest >= cutoff:
             r = torch.linspace(math.log(inner), math.log(farthest), 20_001).double().exp()
             left = unit * pair(r).detach() - switched(r.clamp(max=cutoff)).detach()
             tail = 2 * math.pi * float(torch.trapezoid(left * r**2, r))
@@ -100,12 +101,10 @@ class TabulatedPotential:
         places = neighbours.places(state.positions, state.system, state.cell)
         forces = torch.empty_like(places[: state.atoms])
         partial = neighbours.layout.partial(7)
-        table = self.table
-        form = [math.log(table.smallest), 1 / table.spacing, table.largest**2, math.nan]
         kernels.k_pair_table(
             places, neighbours.home, neighbours.atom, neighbours.slots, neighbours.rows,
-            table.coefficients.to(places), places.new_tensor(form),
-            neighbours.layout.chunks, forces, partial,
+            *_on(self, places.dtype, places.device), neighbours.layout.chunks, forces,
+            partial,
         )  # fmt: skip
         sums = neighbours.layout.total(partial)
         if self.tail:
@@ -115,6 +114,17 @@ class TabulatedPotential:
             # of the energy c / volume the virial is c / volume along each axis
             sums[:, :4] += far[:, None]
         return gathered(sums, forces)
+
+
+@lru_cache(maxsize=64)
+def _on(
+    potential: TabulatedPotential, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return coefficients and form of the table where they are used, copied once."""
+    table = potential.table
+    form = [math.log(table.smallest), 1 / table.spacing, table.largest**2, math.nan]
+    there = {"dtype": dtype, "device": device}
+    return table.coefficients.to(**there).contiguous(), torch.tensor(form, **there)
 
 
 @part

@@ -90,7 +90,7 @@ STEPS_TOGETHER = 32
 """Steps of the start in an interval between two looks at the clock (:class:`Paced`): the
 last step of an interval is shortened, which costs about half a step in 32."""
 FAR = "share of faces, worst of the batch, where the closure was out of its training range"
-GAVE_WAY = "share of faces where the closure gave way to the analytic one"
+FELL_BACK = "share of faces where the closure fell back to the analytic one"
 REMEDY = "lower the cfl, refine the grid, or choose a more robust model"
 
 
@@ -819,11 +819,11 @@ class GasJob:
             figures |= _write(folder, compared, problem.grid)
             checks += compared.checks
             exact = exact or any(c.kind == "accuracy" for c in compared.checks)
-        wanted = self.halved is not None and (self.halved.always or not exact)
-        if self.halved is not None and wanted and "fields" in folder.store:
+        halved = self.halved
+        if halved is not None and (halved.always or not exact) and "fields" in folder.store:
             report.say("checked by a run on half the cells")
             remedy = _remedy(self.main.world)
-            checks += self.halved.checks(self.frames, folder.store["fields"], remedy)
+            checks += halved.checks(self.frames, folder.store["fields"], remedy)
         return Outcome(figures, checks)
 
     def _kept(self) -> tuple[str, ...]:
@@ -1003,10 +1003,10 @@ def _domain_checks(run: Run, seen: Mapping[str, Tensor]) -> tuple[Check, ...]:
     if "fallbacks" not in seen:
         return ()
     share = float(seen["outside"].amax()) / _faces(run, seen)
-    gave_way = float(seen["fallbacks"].double().mean()) / _faces(run, seen)
+    fell_back = float(seen["fallbacks"].double().mean()) / _faces(run, seen)
     checks = [
         Check(f"range_{run.name}", "domain", share, 0.05, note=FAR),
-        Check(f"fallback_{run.name}", "domain", gave_way, 0.05, note=GAVE_WAY),
+        Check(f"fallback_{run.name}", "domain", fell_back, 0.05, note=FELL_BACK),
     ]
     if run.trained is not None:
         low, high = run.trained

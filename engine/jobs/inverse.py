@@ -64,7 +64,7 @@ def _thickness(s: ThicknessScenario) -> Job:
         return measurement(tuple(values.tolist()))
 
     def measurement(values: tuple[float, ...]) -> Measurement:
-        return Measurement(s.mach, values, s.errors, s.temperature, s.pressure)
+        return Measurement(s.mach, values, s.errors, s.temperature, s.pressure, s.source)
 
     truth = None if s.truth is None else tuple(_logs(s.truth).tolist())
     measured = made if s.truth is not None else partial(measurement, s.thicknesses)

@@ -288,6 +288,15 @@ def k_pair_hessian_product(
             hx[i, c] = h[c]
 
 
+@ti.func
+def tallied(u, g, d):
+    """Energy of a pair and its virial, xx yy zz xy xz yz; ``g`` is dU/dr along ``d``."""
+    return ti.Vector([
+        u, -g[0] * d[0], -g[1] * d[1], -g[2] * d[2], -g[0] * d[1], -g[0] * d[2],
+        -g[1] * d[2],
+    ])  # fmt: skip
+
+
 @ti.kernel
 def k_pair_table(
     places: Array2,
@@ -304,8 +313,8 @@ def k_pair_table(
     """Forces ``[atoms, 3]`` and, per chunk of rows, the energy and six virial components.
 
     ``coefficients [intervals, 6]`` are polynomials of equal intervals in ln r; ``form`` =
-    (ln of the smallest distance, intervals per ln r, cutoff^2, what an energy below the
-    smallest distance is: not a number).
+    (ln of the smallest distance, intervals per ln r, cutoff^2, what energy and force below
+    the smallest distance are: not a number).
     """
     for chunk in range(chunks.shape[0]):
         sums = ti.Vector([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
@@ -329,15 +338,10 @@ def k_pair_table(
                         u = u * y + coefficients[k, 4 - c]
                     if x < 0:
                         u = form[3]
+                        slope = form[3]
                     g = d * (slope * form[1] / r2)
                     force += g
-                    sums[0] += u
-                    sums[1] -= g[0] * d[0]
-                    sums[2] -= g[1] * d[1]
-                    sums[3] -= g[2] * d[2]
-                    sums[4] -= g[0] * d[1]
-                    sums[5] -= g[0] * d[2]
-                    sums[6] -= g[1] * d[2]
+                    sums += tallied(u, g, d)
             for c in ti.static(range(3)):
                 forces[i, c] = force[c]
         for k in ti.static(range(7)):
@@ -383,13 +387,7 @@ def k_zbl(
                     )  # fmt: skip
                     g = d * (slope / distance)
                     force += g
-                    sums[0] += u
-                    sums[1] -= g[0] * d[0]
-                    sums[2] -= g[1] * d[1]
-                    sums[3] -= g[2] * d[2]
-                    sums[4] -= g[0] * d[1]
-                    sums[5] -= g[0] * d[2]
-                    sums[6] -= g[1] * d[2]
+                    sums += tallied(u, g, d)
             for c in ti.static(range(3)):
                 forces[i, c] = force[c]
         for k in ti.static(range(7)):

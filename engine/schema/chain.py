@@ -124,6 +124,8 @@ class TransportSection(Section):
                 raise ValueError(
                     f"confirm: {t:g} K is none of temperatures {self.temperatures}"
                 )
+        if "pairs" in self.model_fields_set and not self.confirm:
+            raise ValueError("pairs: nothing collides; say at which temperatures: confirm")
         return self
 
 
