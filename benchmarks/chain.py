@@ -64,9 +64,9 @@ def helium(record: Recorder, folder: Path, quick: bool) -> None:
                f"that of particles, walls 20 % apart, +- {error:.2g}")  # fmt: skip
     for mach in ("2", "3"):
         models = {m: values.get(f"inverse_thickness_at_mach_{mach}_{m}")
-                  for m in ("dsmc", "shakhov", "nsf")}  # fmt: skip
+                  for m in ("dsmc", "shakhov", "closure", "nsf")}  # fmt: skip
         truth = models["dsmc"]
-        for model in ("shakhov", "nsf"):
+        for model in ("shakhov", "closure", "nsf"):
             if truth and models[model]:
                 record(f"he_{model}_over_dsmc_mach{mach}", models[model] / truth - 1, "",
                        note="inverse thickness, integral measure")  # fmt: skip

@@ -25,7 +25,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
+from imports import ROOT, imports_of
+
 PACKAGES = ("engine", "models")
 SKIPPED = ("engine/cli.py", "engine/doctor.py", "engine/bench.py")
 """What prints rather than computes."""
@@ -173,18 +175,8 @@ def _module(path: Path) -> str:
 
 def _imported(path: Path) -> set[str]:
     """Return the names that a file imports, from the root of the tree."""
-    package = _module(path / "__init__.py" if path.is_dir() else path).split(".")
-    if path.name != "__init__.py":
-        package = package[:-1]
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            stem = package[: len(package) - node.level + 1] if node.level else []
-            base = ".".join([*stem, *([node.module] if node.module else [])])
-            found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
-    if package == ["tests"]:  # they import each other by their bare names
+    found = imports_of(path)
+    if path.parent.name == "tests":  # they import each other by their bare names
         found |= {f"tests.{name}" for name in found}
     return {name.removeprefix("scalebridge.") for name in found}
 

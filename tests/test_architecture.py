@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from imports import imports_of
 
 from scalebridge.engine import bench
 
@@ -13,20 +14,6 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("engine", "models", "viz", "studies")
 LOADING = 'torch.load(source, map_location="cpu", weights_only=True)'
 """The one call that reads a foreign pickle (`engine import`)."""
-
-
-def imports_of(path: Path) -> set[str]:
-    """Return the absolute names that a file of ours imports, ``engine.md.state`` style."""
-    package = list(path.relative_to(ROOT).with_suffix("").parts[:-1])
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            stem = package[: len(package) - node.level + 1] if node.level else []
-            base = ".".join([*stem, *([node.module] if node.module else [])])
-            found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
-    return found
 
 
 def violations(files: dict[str, set[str]]) -> list[str]:
