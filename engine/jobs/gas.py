@@ -819,7 +819,7 @@ class GasJob:
             figures |= _write(folder, compared, problem.grid)
             checks += compared.checks
             exact = exact or any(c.kind == "accuracy" for c in compared.checks)
-        halved = self.halved
+        halved = self.halved  # a gas that was steady from the start has written nothing
         if halved is not None and (halved.always or not exact) and "fields" in folder.store:
             report.say("checked by a run on half the cells")
             remedy = _remedy(self.main.world)
