@@ -132,6 +132,17 @@ def threads() -> int:
     return int(os.environ.get("SCALEBRIDGE_THREADS") or len(os.sched_getaffinity(0)))
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread: of tiny arrays a second one only costs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def start(device: torch.device | str = "cpu") -> None:
     """Initialise the kernel language for ``device``; later calls are free.
 

@@ -34,7 +34,7 @@ from ..gas.grid import Grid
 from ..gas.material import Gas
 from ..gas.observe import relative_drift
 from ..gas.scheme.finite_volume import MomentWorld
-from ..runtime import generator
+from ..runtime import generator, one_thread
 from .findings import Finding, Report, at_most, tried
 
 CONSERVED = 1e-12
@@ -615,12 +615,9 @@ def audits(steps: int = 10_000) -> Sequence:
 
 def audit_closure(name: str, subject: ClosureSubject, steps: int = 10_000) -> Report:
     """Run all audits of a closure and report."""
-    begun, threads = time.monotonic(), torch.get_num_threads()
-    torch.set_num_threads(1)  # thousands of steps of tiny arrays: a second one only costs
-    try:
+    begun = time.monotonic()
+    with one_thread():
         findings = [one for each in audits(steps) for one in tried(each, subject)]
-    finally:
-        torch.set_num_threads(threads)
     return Report(name, "closure", findings, time.monotonic() - begun)
 
 
