@@ -488,8 +488,7 @@ def _kinetic(model: KineticModel, scenario: GasScenario, p: Problem) -> Run:
             some, nodes = p.initial.mixture(p.grid), velocities.nodes
             return world.start(samples(some, nodes, p.gas.dimension))
         if hasattr(p.initial, "distribution"):
-            speeds = world.velocities.axis(0)
-            f = p.initial.distribution(p.grid, p.gas, world.knudsen, speeds)
+            f = p.initial.distribution(p.grid, p.gas, world.knudsen, velocities)
             return world.start(f)
         fields = _spread(p, velocities.axes)
         if hasattr(p.initial, "departure"):
