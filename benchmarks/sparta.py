@@ -3,8 +3,8 @@
 SPARTA (Plimpton, Moore, Borner, Stagg, Koehler, Torczynski, Gallis, Phys. Fluids 31, 086101
 (2019)) is built from its source as ``spa_serial`` with ``-O3 -march=native`` and stands in
 ``SCALEBRIDGE_PEERS/sparta``. It computes in SI units; hard spheres of argon's mass at 300 K
-are given the density at which their viscosity is ``Kn rho sqrt(R T) L`` of the stream, with L
-of one metre, so that its numbers over those units are those of the engine.
+are given the density at which their viscosity is ``Kn rho sqrt(R T) L`` of the stream, with
+L of one metre, so that its numbers over those units are those of the engine.
 """
 
 import math
@@ -145,7 +145,7 @@ run {sampled}
 """,
         circle_surf=circle,
     )
-    force, heat = re.findall(rf"^ *\d+ +\S+ +\d+ +(\S+) +(\S+) *$", log, re.M)[-1]
+    force, heat = re.findall(r"^ *\d+ +\S+ +\d+ +(\S+) +(\S+) *$", log, re.M)[-1]
     seconds = sum(float(s) for s in re.findall(r"Loop time of (\S+) on", log))
     unit = n * MASS * SPEED**2
     return Drag(float(force) / unit, float(heat) / unit / SPEED, seconds)

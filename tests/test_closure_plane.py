@@ -173,7 +173,7 @@ def test_the_shipped_scenario_runs_and_is_drawn(tmp_path):
     text = (MODELS.parent / "closure_2d.toml").read_text()
     data = tomllib.loads(text)
     data["initial"]["count"], data["grid"]["cells"] = 2, [12, 12]
-    data["model"] |= {"nodes": [20, 20]}
+    data["model"] |= {"nodes": [20, 20], "refine": 2}
     data["time"] = {"end": 0.02, "frames": 1, "compared": [0.02]}
     with RunFolder.create(tmp_path / "run", text, {}) as folder:
         outcome = assemble(parse(data), MODELS.parent).run(folder, Reporter(quiet=True))
