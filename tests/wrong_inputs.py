@@ -149,6 +149,14 @@ _XYZ = (
     ("a weight nobody reads", "energy=-32.0", "energy=-32.0 config_weight=0",
      "config_weight: not labels"),
     ("deuterium", "Si  ", "D   ", "is no element"),
+    ("a virial twice", "energy=-32.0", 'energy=-32.0 virial="1 0 0 0 1 0 0 0 1" '
+     'virial="2 0 0 0 2 0 0 0 2"', "virial is given twice"),
+    ("a group twice", "energy=-32.0", "energy=-32.0 group=a group=b", "group is given"),
+    ("forces as key and column", "energy=-32.0", 'energy=-32.0 forces="1 2 3"',
+     "forces is given twice"),
+    ("a cell in small letters", "Lattice=", "lattice=", "lattice is spelt Lattice"),
+    ("pbc in capitals", "pbc=", "PBC=", "PBC is spelt pbc"),
+    ("no positions", "pos:R:3", "xyz:R:3", "no pos"),
 )  # fmt: skip
 
 
@@ -173,6 +181,10 @@ def _contradicted(lines: list[str]) -> list[str]:
     """The atomic number of oxygen at every atom of silicon, but the first."""
     header = lines[1].replace("forces:R:3", "forces:R:3:Z:I:1")
     return [lines[0], header, f"{lines[2]} 14", *(f"{row} 8" for row in lines[3:10])]
+
+
+def _numbered(lines: list[str]) -> list[str]:
+    return [row.replace(":Z:", ":numbers:") for row in _contradicted(lines)]
 
 
 def _no_cell(lines: list[str]) -> list[str]:
@@ -348,7 +360,22 @@ _CIF = (
     "data_x\nloop_\n_atom_site_label\n_atom_site_fract_x\n_atom_site_fract_y\n"
     "_atom_site_fract_z\nSi 0 0 0\n"
 )
+_DATA = (
+    "remark\n\n2 atoms\n1 atom types\n0 9 xlo xhi\n0 9 ylo yhi\n0 9 zlo zhi\n\n"
+    "Masses\n\n1 28.0855\n\nAtoms # atomic\n\n1 1 0 0 0\n2 1 2.3 0 0\n\n"
+    "Velocities\n\n1 1 0 0\n2 0 0 0\n"
+)
 _TEXTS: tuple[tuple[str, str, str, str, str, str], ...] = (
+    ("a row too many", "a.data", _DATA, "2.3 0 0\n", "2.3 0 0\n3 1 4 0 0\n",
+     "3 rows of Atoms"),
+    ("a velocity too few", "a.data", _DATA, "2 0 0 0\n", "", "1 rows of Velocities"),
+    ("a box inside out", "a.data", _DATA, "0 9 ylo", "9 0 ylo", "ends before it begins"),
+    ("the mass of no element", "a.data", _DATA, "28.0855", "2.014", "a mass of 2.014 amu"),
+    ("velocities of no unit", "a.data", _DATA, "28.0855", "28.09", "velocities not used"),
+    ("the mass of no element", "a.dump", _FRAME.replace("element", "mass"), "Si", "27.6",
+     "a mass of 27.6 amu"),
+    ("charges in a fifth column", "a.xyz", "2\n\nSi 0 0 0\nSi 0 0 2.3 -1\n", "Si 0 0 0",
+     "Si 0 0 0 1", "not used: columns after the fourth"),
     ("an id twice", "a.dump", _FRAME, "2 Si", "1 Si", "the id 1 stands 2 times"),
     ("a row too few", "a.dump", _FRAME, "\n2\nITEM", "\n3\nITEM", "announced 3"),
     ("a row too many", "a.dump", _FRAME, "\n2\nITEM", "\n1\nITEM", "announced 1"),
@@ -451,6 +478,17 @@ _STRUCTURES: tuple[tuple[str, Callable[[Atoms], None], dict[str, Any], str], ...
      "initial_charges"),
     ("a negative mass", lambda a: a.set_masses([28.0] * 7 + [-28.0]), {}, "a mass of -28"),
     ("a mass of nothing", lambda a: a.set_masses([28.0] * 7 + [0.0]), {}, "a mass of 0"),
+    ("a mass in those of electrons", lambda a: a.set_masses([51196.0] * 8), {},
+     "a mass of 51196"),
+    ("a charge in the header", lambda a: a.info.update(charge=1), {}, "not used: charge"),
+    ("velocities of two kinds", lambda a: (_momenta(a), _column("vel")(a))[0], {},
+     "holds momenta and vel"),
+    ("velocities of two axes", _column("vel", 2), {"structure":
+     {"keep_velocities": True, "velocity_unit": "nm/ps"}}, "three numbers"),
+    ("a unit of no velocities", lambda a: None, {"structure": {"velocity_unit": "nm/ps"}},
+     "velocity_unit"),
+    ("species where elements stand", lambda a: None, {"structure": {"species": ["Ge"]}},
+     "species has no use"),
     ("units of another program", lambda a: a.info.update(units="nm"), {}, "units is nm"),
     ("lengths in nm", lambda a: a.set_cell(0.1 * a.cell, scale_atoms=True), {},
      "lengths are in angstrom"),
@@ -598,6 +636,7 @@ def every() -> Iterator[Wrong]:
         (_long, "columns"), (_absurd, "absurd"), (_swallowed, "ends before"),
         (_two_energies, "energy_key"), (_contradicted, "line 4: Si has Z = 8"),
         (_no_cell, "the stress of 1 frames, which have no cell"),
+        (_numbered, "line 4: Si has Z = 8"),
     )  # fmt: skip
     for change, said in changes:
         yield Wrong(f"xyz: {change.__name__}", lambda p, c=change: _rows(p, c), said)
