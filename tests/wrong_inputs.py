@@ -5,6 +5,7 @@ taken without a word is a silent acceptance.
 """
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixScaled
+from ase.db import connect
 
 from scalebridge.engine.errors import InputError
 
@@ -157,6 +159,12 @@ _XYZ = (
     ("a cell in small letters", "Lattice=", "lattice=", "lattice is spelt Lattice"),
     ("pbc in capitals", "pbc=", "PBC=", "PBC is spelt pbc"),
     ("no positions", "pos:R:3", "xyz:R:3", "no pos"),
+    ("a unit before its name", "energy=-32.0", "energy=-32.0 unit_energy=hartree",
+     "unit_energy is hartree"),
+    ("a frame converged 0 times", "energy=-32.0", "energy=-32.0 converged=0",
+     "1 frames (first: 0) that the file says have not converged"),
+    ("a group of two names", "energy=-32.0", "energy=-32.0 group=a config_type=b",
+     "config_type: not labels"),
 )  # fmt: skip
 
 
@@ -253,6 +261,11 @@ _DEEPMD: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("one element twice", {"type_map_raw": "O O"}, "names an element twice"),
     ("half a type", {"real_atom_types": [[0, 1, 1.5]] * 2}, "not whole"),
     ("a virial of one side", {"virial": np.tile(np.arange(9.0), (2, 1))}, "not symmetric"),
+    ("steps of 32 eV", {"energy": np.full(2, -34567.8, np.float16)}, "too coarse"),
+    ("a type below padding", {"real_atom_types": [[0, 1, -2]] * 2}, "type -2 has no"),
+    ("a type beyond integers", {"real_atom_types": [[0, 1, 1e20]] * 2}, "has no symbol"),
+    ("a force on padding", {"real_atom_types": [[0, 1, -1]] * 2}, "a force on padding"),
+    ("atoms along the last axis", {"force": np.ones((2, 9, 1))}, "has shape (9, 1)"),
     ("arrays nobody reads", {"dipole": np.ones((2, 3))}, "dipole"),
 )  # fmt: skip
 
@@ -289,7 +302,21 @@ _MLEARN: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("true among the forces", {"forces": [[0, 0, True]] * 2}, "bool for a number"),
     ("forces in quotes", {"forces": [["0", 0, 0]] * 2}, "str for a number"),
     ("a lattice of zeros", {"matrix": [[0, 0, 0]] * 3}, "periodic, but the cell is"),
+    ("forces in two columns", {"forces": [[0, 0], [0, 0], [0, 0]]}, "forces have shape"),
 )
+_EDITED = (
+    ("a key twice", '"energy": -5.0', '"energy": -5.0, "energy": -7.0',
+     "'energy' stands twice"),
+    ("a label nobody reads", '"energy": -5.0', '"energy": -5.0, "dipole": [0, 0, 1]',
+     "dipole: not labels"),
+    ("other atoms than announced", '"outputs"', '"num_atoms": 3, "outputs"',
+     "num_atoms is 3, 2 sites"),
+    ("a site in two places", '"xyz": [2', '"abc": [0, 0, 0], "xyz": [2',
+     "two positions of one site"),
+    ("moments of a site", '"xyz": [2', '"properties": {"magmom": 3}, "xyz": [2',
+     "magmom: not labels"),
+    ("a charge", '"sites"', '"charge": 1, "sites"', "charge: not labels"),
+)  # fmt: skip
 
 
 def _edited(place: Path, old: str, new: str) -> str:
@@ -297,14 +324,6 @@ def _edited(place: Path, old: str, new: str) -> str:
     path = place / "a.json"
     path.write_text(path.read_text().replace(old, new, 1))
     return read_labels(path)
-
-
-def _key_twice(place: Path) -> str:
-    return _edited(place, '"energy": -5.0', '"energy": -5.0, "energy": -7.0')
-
-
-def _dipole(place: Path) -> str:
-    return _edited(place, '"energy": -5.0', '"energy": -5.0, "dipole": [0, 0, 1]')
 
 
 def _fitsnap(place: Path, styles: dict[str, str], **changes: Any) -> str:
@@ -325,8 +344,71 @@ _FITSNAP: tuple[tuple[str, dict[str, str], dict[str, Any], str], ...] = (
     ("another number of atoms", {}, {"NumAtoms": 3}, "NumAtoms is 3"),
     ("one position too few", {}, {"Positions": [[0, 0, 0]]}, "positions have shape"),
     ("charges nobody reads", {}, {"Charges": [0, 1]}, "Charges: not labels"),
+    ("elements in one word", {}, {"AtomTypes": "CO"}, "is no list"),
+    ("a stress of three", {}, {"Stress": [1, 2, 3]}, "a stress of 3 numbers"),
     ("a lattice of true", {}, {"Lattice": [[True, 0, 0]] * 3}, "bool for a number"),
 )
+
+
+# -- keys and paths ----------------------------------------------------------------------
+
+
+def _set(place: Path, **info: Any) -> Path:
+    atoms = silicon()
+    atoms.info.update(info)
+    ase.io.write(place / "a.extxyz", atoms)
+    return place / "a.extxyz"
+
+
+def _json(place: Path) -> Path:
+    _mlearn(place)
+    return place / "a.json"
+
+
+def _pipe(place: Path) -> Path:
+    os.mkfifo(place / "a.extxyz")
+    return place / "a.extxyz"
+
+
+def _elsewhere(place: Path) -> Path:
+    """A system and a link to another."""
+    system(place / "here"), system(place / "there")
+    (place / "here" / "link").symlink_to(place / "there")
+    return place / "here"
+
+
+def _table(place: Path) -> Path:
+    """A database whose rows say another energy than their calculator."""
+    with connect(place / "a.db") as database:
+        database.write(silicon(), data={"energy": -99.0})
+    return place / "a.db"
+
+
+def _beside(place: Path) -> Path:
+    """A folder for FitSNAP with a packed file that is not read."""
+    _fitsnap(place, {})
+    (place / "b.json.gz").touch()
+    return place
+
+
+_SIGMA = {"sigma": np.eye(3)}
+_KEYS: tuple[tuple[str, Callable[[Path], Path], dict[str, Any], str], ...] = (
+    ("an energy that DeePMD has not", system, {"energy_key": "ccsd"}, "energy_key: has no"),
+    ("a sign that DeePMD has not", system, {"stress_sign": "tension"}, "stress_sign: has"),
+    ("species of named elements", _set, {"species": ("Ge",)}, "species: has no use"),
+    ("species that contradict", system, {"species": ("H", "O")}, "type_map.raw has O, H"),
+    ("an energy that JSON has not", _json, {"energy_key": "E"}, "it has energy, forces"),
+    ("a stress that JSON has not", _json, {"stress_key": "S"}, "has no S; it has"),
+    ("a stress of no name", lambda p: _set(p, **_SIGMA), {"stress_key": "sigma"},
+     "say what it is with stress_unit and stress_sign"),
+    ("units that contradict", lambda p: _set(p, stress_units="kbar"),
+     {"stress_unit": "GPa"}, "stress_units is kbar"),
+    ("a pipe", _pipe, {}, "a folder, pipe or device"),
+    ("a name that is too long", lambda p: p / ("x" * 300), {}, "not readable"),
+    ("a link to a system", _elsewhere, {}, "4 frames"),
+    ("two energies of one row", _table, {}, "energy stands in two places"),
+    ("packed files in a folder", _beside, {}, "1 files that are no .json"),
+)  # fmt: skip
 
 
 # -- LAMMPS ------------------------------------------------------------------------------
@@ -657,8 +739,12 @@ def every() -> Iterator[Wrong]:
             lambda p, f=file, t=text, a=old, b=new: _text(p, f, t, a, b), said,
         )  # fmt: skip
     yield Wrong("structure: two frames, none chosen", _frames, "the last of 2 frames")
-    yield Wrong("mlearn: a key twice", _key_twice, "'energy' stands twice")
-    yield Wrong("mlearn: a label nobody reads", _dipole, "dipole: not labels")
+    for name, old, new, said in _EDITED:
+        yield Wrong(f"mlearn: {name}", lambda p, a=old, b=new: _edited(p, a, b), said)
+    for name, write, keys, said in _KEYS:
+        yield Wrong(
+            f"keys: {name}", lambda p, w=write, k=keys: read_labels(w(p), **k), said
+        )
     forces = "id element x y z fx fy fz"
     yield Wrong(
         "lammps: a dump as labels", lambda p: read_labels(_dump(p, forces)), "no energies"

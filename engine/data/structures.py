@@ -187,6 +187,9 @@ def _check_dump(path: Path) -> tuple[str, ...]:
     return ()
 
 
+_BOX = (["xlo", "xhi"], ["ylo", "yhi"], ["zlo", "zhi"])
+
+
 def _check_data(path: Path) -> tuple[str, ...]:
     """Refuse LAMMPS data of other rows than announced, or a box inside out.
 
@@ -203,10 +206,9 @@ def _check_data(path: Path) -> tuple[str, ...]:
         elif section:
             rows[section] += 1
         elif words[1:] == ["atoms"]:
-            announced = int(words[0])
-        elif words[2:] in (["xlo", "xhi"], ["ylo", "yhi"], ["zlo", "zhi"]):
-            if not _number(words[0]) < _number(words[1]):
-                raise InputError(f"{path}: line {number}: the box ends before it begins")
+            announced = sum(_counts(words[0]))
+        elif words[2:] in _BOX and not _number(words[0]) < _number(words[1]):
+            raise InputError(f"{path}: line {number}: the box ends before it begins")
     for name in ("Atoms", "Velocities"):
         if name in rows and rows[name] != announced:
             raise InputError(f"{path}: {rows[name]} rows of {name}, announced {announced}")
