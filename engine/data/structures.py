@@ -223,27 +223,43 @@ def _number(word: str) -> float:
 
 
 def _check_poscar(path: Path) -> tuple[str, ...]:
-    """Refuse a POSCAR of more positions than atoms, and name what stands after them.
+    """Refuse a POSCAR that contradicts itself, and name what is not read of it.
 
     Raises:
-        InputError: the line after the last atom is not empty.
+        InputError: other elements than counts, more positions than atoms, a position of
+            another element than its place, or a flag that is neither T nor F.
     """
     lines = list(text_lines(path))
     head = 5 if len(lines) > 5 and _counts(lines[5]) else 6
-    count = sum(_counts(lines[head])) if len(lines) > head else 0
+    counts = _counts(lines[head]) if len(lines) > head else []
     selective = "".join(lines[head + 1 : head + 2]).strip().lower().startswith("s")
-    mode = head + 2 if selective else head + 1
-    rest = lines[mode + 1 + count :]
-    if not count or not rest:
-        return ()
-    if rest[0].strip() and not math.isnan(_number(rest[0].split()[0])):
+    first = head + 3 if selective else head + 2
+    rows, rest = lines[first : first + sum(counts)], lines[first + sum(counts) :]
+    said, symbols = [], lines[5].split() if head == 6 and counts else []
+    if head == 5:
+        said.append("its elements are those of the first line")
+    elif counts and len(symbols) != len(counts):
+        raise InputError(f"{path}: line 6: {len(symbols)} elements, {len(counts)} counts")
+    names = [re.split("[_/]", s)[0] for s, n in zip(symbols, counts, strict=False)
+             for _ in range(n)]  # fmt: skip
+    for number, row in enumerate(rows):
+        words, where = row.split()[3:], f"{path}: line {first + number + 1}"
+        if selective and not set(words[:3]) <= {"T", "F"}:
+            raise InputError(f"{where}: flags {' '.join(words[:3])}; only T and F are read")
+        if not selective and len(words) == 1 and words[0] in atomic_numbers:
+            if names and words[0] != names[number]:
+                raise InputError(f"{where}: a position of {words[0]} among {names[number]}")
+        elif not selective and words:
+            said.append("columns after the positions are not used")
+    if rest and rest[0].strip() and counts and not math.isnan(_number(rest[0].split()[0])):
         raise InputError(
-            f"{path}: line {mode + 2 + count}: more positions than the {count} atoms that "
-            "are announced"
+            f"{path}: line {first + len(rows) + 1}: more positions than the {len(rows)} "
+            "atoms that are announced"
         )
-    words = (word for line in rest[: count + 1] for word in line.split())
-    moving = any(_number(word) > 0 or _number(word) < 0 for word in words)
-    return ("velocities after the positions are not used",) if moving else ()
+    numbers = (_number(word) for line in rest[: len(rows) + 1] for word in line.split())
+    if any(number > 0 or number < 0 for number in numbers):
+        said.append("velocities after the positions are not used")
+    return tuple(dict.fromkeys(said))
 
 
 def _counts(line: str) -> list[int]:
@@ -290,7 +306,7 @@ def _lammps(path: Path, form: str, keys: StructureKeys) -> dict[str, Any]:
         raise InputError(
             f"{path}: numbers of types alone; say which elements they are with species"
         )
-    if not keys.species and "element" not in names:
+    if columns and not keys.species and "element" not in names:
         place, rows = names.index("mass"), head[columns.end() :].split("ITEM:")[0]
         words = [row.split() for row in rows.splitlines()[:-1]]
         _check_masses(path, {_number(row[place]) for row in words if len(row) > place})
