@@ -26,6 +26,9 @@ MAX_BYTES = 1_000_000
 """A scenario file larger than this is refused unread."""
 
 
+_MEMBER = re.compile(r"\[|^(constrained-)?(bool|float|int|str)$")
+"""In pydantic's name of a member of a union that is no section."""
+
 MAX_DEPTH = 64
 """Parts of a dotted key, at most."""
 
@@ -96,9 +99,11 @@ def override(data: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
         if path.count(".") >= MAX_DEPTH or _DEEP.search(text):
             raise InputError(f"--set {shown}: a key of more than {MAX_DEPTH} parts")
         try:
-            value = tomllib.loads(f"value = {text}")["value"]
+            value, *others = tomllib.loads(f"value = {text}").values()
         except tomllib.TOMLDecodeError:
-            value = text.strip()
+            value, others = text.strip(), []
+        if others:
+            raise InputError(f"--set {shown!r}: more than one key")
         _assign(data, path.strip().split("."), value, setting)
     return data
 
@@ -214,15 +219,16 @@ def _of_the_nearest(
     for detail in found:
         node, location = data, []
         for part in detail["loc"]:
-            inside = isinstance(node, Mapping) and part in node
-            if (
-                isinstance(part, str)
-                and not inside
-                and ("[" in part or part in definitions)
-            ):
+            inside = (
+                part in range(len(node))
+                if isinstance(node, list | tuple)
+                else isinstance(node, Mapping) and part in node
+            )
+            member = isinstance(part, str) and (part in definitions or _MEMBER.search(part))
+            if member and not inside:
                 continue
             location.append(part)
-            if inside or (isinstance(part, int) and isinstance(node, list | tuple)):
+            if inside:
                 node = node[part]  # type: ignore[index]
         bare.append({**detail, "loc": tuple(location)})
     deep = [detail["loc"] for detail in bare]
