@@ -327,12 +327,17 @@ def label(
     structures: Path, labeler: str, settings: Sequence[str], out: Path, workers: int
 ) -> None:
     """Label structures with a micro-scale model; if repeated, only what is missing."""
+    from .data.structures import extras, read_structures
     from .jobs.label import labeler_of
     from .learn.execution import Processes, Serial
-    from .learn.labelling import label_structures, read_structures
+    from .learn.labelling import configurations, label_structures
     from .run import console_reporter
 
-    chosen, samples = labeler_of(labeler, settings), read_structures(structures)
+    chosen, images = labeler_of(labeler, settings), read_structures(structures)
+    samples = configurations(images)
+    unused = {name for atoms in images for name in extras(atoms).unused} - {"group"}
+    if unused:
+        click.echo(f"{structures}: not used: {', '.join(sorted(unused))}", err=True)
     pool = Processes(workers) if workers else Serial()
     report = console_reporter(False)
     found = label_structures(
@@ -506,6 +511,8 @@ def export(model: Path, to: str, out: Path | None, precision: str) -> None:
 
     if to in writing.WRITERS:
         reading = read(model)
+        for text in reading.sentences[1:]:
+            click.echo(text, err=True)
         if reading.open_order:
             reading, _ = verified(reading)
         target = out or model.with_name(model.stem + "-out" + writing.SUFFIXES[to])

@@ -13,6 +13,7 @@ from typing import Any
 from ..models.parts import blamed
 from . import scenario as scenarios
 from .errors import DamagedFileError, EngineError, Exit, InputError, Interrupted
+from .inputs import files_below
 from .jobs import assemble
 from .manifest import sha256
 from .protocols import Job, Outcome, told
@@ -165,7 +166,7 @@ def _hashes(found: Mapping[str, Path]) -> dict[str, str]:
 
 def _hash(path: Path) -> str:
     if path.is_dir():
-        files = sorted(item for item in path.rglob("*") if item.is_file())
+        files = [item for item in files_below(path) if item.is_file()]
         if begun(path):  # what is drawn from a run later does not change it
             files = [f for f in files if f.relative_to(path).parts[0] not in _PAGES]
     elif path.suffix in (".safetensors", ".json"):

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import lzma
+import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -33,9 +34,11 @@ def check_file_size(path: Path, largest: int = LARGEST) -> None:
     Packed text is unpacked piece by piece and counted, at most ``largest`` bytes of it.
 
     Raises:
-        InputError: too large, or damaged.
+        InputError: too large, damaged, or a pipe or device, which can be read only once.
     """
     try:
+        if not path.is_file() and path.exists():
+            raise InputError(f"{path}: is no file, but a folder, pipe or device")
         held = size = path.stat().st_size
         if path.suffix in _PACKED:
             size = max(size, _unpacked(path, min(largest, max(SMALL, RATIO * held))))
@@ -49,6 +52,27 @@ def check_file_size(path: Path, largest: int = LARGEST) -> None:
     if size > largest:
         raise InputError(f"{path}: unpacks to more than {largest} bytes, refused unread")
     check_expansion(str(path), size, held)
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Return all files in a folder and below it, also those behind links, in order.
+
+    Raises:
+        OSError: a folder may not be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    found, chains = [], {os.path.dirname(folder): frozenset[str]()}
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        above, here = chains[os.path.dirname(place)], os.path.realpath(place)
+        chains[place] = above | {here}
+        if here in above:  # a link to a folder above
+            folders.clear()
+        else:
+            found += [Path(place, name) for name in names]
+    return sorted(found)
 
 
 def check_expansion(name: str, size: int, held: int) -> None:

@@ -26,6 +26,9 @@ MAX_BYTES = 1_000_000
 """A scenario file larger than this is refused unread."""
 
 
+_MEMBER = re.compile(r"\[|^(constrained-)?(bool|float|int|str)$")
+"""In pydantic's name of a member of a union that is no section."""
+
 MAX_DEPTH = 64
 """Parts of a dotted key, at most."""
 
@@ -96,9 +99,11 @@ def override(data: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
         if path.count(".") >= MAX_DEPTH or _DEEP.search(text):
             raise InputError(f"--set {shown}: a key of more than {MAX_DEPTH} parts")
         try:
-            value = tomllib.loads(f"value = {text}")["value"]
+            value, *others = tomllib.loads(f"value = {text}").values()
         except tomllib.TOMLDecodeError:
-            value = text.strip()
+            value, others = text.strip(), []
+        if others:
+            raise InputError(f"--set {shown!r}: more than one key")
         _assign(data, path.strip().split("."), value, setting)
     return data
 
@@ -183,7 +188,8 @@ def _friendly(
 ) -> list[str]:
     """Turn pydantic's report into lines; a typo is one line, not missing plus extra."""
     schema = model.model_json_schema()
-    lines, explained, found = [], set(), error.errors()
+    lines, explained = [], set()
+    found = _of_the_nearest(error.errors(), data, schema.get("$defs", {}))
     for detail in found:
         if detail["type"] in _UNKNOWN:
             key = _key(detail["loc"], data, schema)
@@ -195,14 +201,42 @@ def _friendly(
     for detail in _told_once(found, data, schema):
         key = _key(detail["loc"], data, schema)
         typo = detail["type"] == "missing" and key in explained
-        # a list all of whose entries are refused counts as empty to pydantic
-        emptied = detail["type"] == "too_short" and any(
-            other["loc"][: len(detail["loc"])] == detail["loc"] and other is not detail
-            for other in found
-        )
-        if detail["type"] not in _UNKNOWN and not typo and not emptied:
+        if detail["type"] not in _UNKNOWN and not typo:
             lines.append(f"{source}: {key or 'scenario'}: {_sentence(detail)}")
     return lines
+
+
+def _of_the_nearest(
+    found: Sequence[ErrorDetails], data: Mapping[str, Any], definitions: Mapping[str, Any]
+) -> list[ErrorDetails]:
+    """Drop what is said of a value of which more is said of its keys or items.
+
+    So of a union the member speaks whose keys are there, and of a list its items, which
+    pydantic counts as none where all are refused. The names by which pydantic tells the
+    members apart are taken out of the locations.
+    """
+    bare = []
+    for detail in found:
+        node, location = data, []
+        for part in detail["loc"]:
+            inside = (
+                part in range(len(node))
+                if isinstance(node, list | tuple)
+                else isinstance(node, Mapping) and part in node
+            )
+            member = isinstance(part, str) and (part in definitions or _MEMBER.search(part))
+            if member and not inside:
+                continue
+            location.append(part)
+            if inside:
+                node = node[part]  # type: ignore[index]
+        bare.append({**detail, "loc": tuple(location)})
+    deep = [detail["loc"] for detail in bare]
+    return [
+        detail
+        for detail in bare
+        if not any(d[: len(detail["loc"])] == detail["loc"] != d for d in deep)
+    ]
 
 
 def _told_once(

@@ -39,6 +39,22 @@ def test_a_labelled_set_reads_back(tmp_path, group):
     assert again.exit_code == 0 and "2 frames" in again.output
 
 
+def test_what_is_left_out_is_said_by_every_command(tmp_path):
+    atoms = bulk("Cu", cubic=True)
+    atoms.info["charge"] = 1
+    ase.io.write(tmp_path / "a.xyz", atoms, format="extxyz")
+    arguments = [str(tmp_path / "a.xyz"), "--labeler", "emt", "--out", str(tmp_path / "o")]
+    result = CliRunner().invoke(main, ["label", *arguments])
+    assert result.exit_code == 0 and "not used: charge" in result.output
+    labels = (tmp_path / "o/dataset.extxyz").read_text()
+    path = tmp_path / "b.extxyz"
+    path.write_text(labels + labels.replace("energy=", "converged=F energy="))
+    words = ["export", str(path), "--to", "ase-db", "--out", str(tmp_path / "c.db")]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0 and "have not converged" in result.output
+    assert len(read_frames(tmp_path / "c.db")) == 1
+
+
 def test_structures_after_a_blank_line_are_labelled_too(tmp_path):
     for name, atoms in (("a", bulk("Cu", cubic=True)), ("b", molecule("H2"))):
         ase.io.write(tmp_path / f"{name}.xyz", atoms)

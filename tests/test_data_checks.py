@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from scalebridge.engine.cli import main
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.jobs import assemble
-from scalebridge.engine.scenario import parse
+from scalebridge.engine.scenario import load, parse
 
 
 def labelled(atoms: Atoms, energy: float, forces=None, **info) -> Atoms:
@@ -191,3 +191,18 @@ def test_the_command_shows_groups_and_what_stands_out(tmp_path):
     unknown = ["data", str(tmp_path / "a.extxyz"), "--set", "enrgy_key=x"]
     result = CliRunner().invoke(main, unknown)
     assert result.exit_code == 2 and "the keys are format, energy_key" in result.output
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("structure.repeat=[3]", "structure.repeat: this key is required"),
+        ("run.temperature=[1, 'a']", "run.temperature.1: input should be a valid number"),
+        ("output.rdf=[3]", "output.rdf.0: input should be a dictionary"),
+        ("run.steps=3\nrun.timestep=2", "more than one key"),
+    ],
+)
+def test_a_list_and_a_union_are_refused_in_one_line(setting, said):
+    with pytest.raises(InputError) as caught:
+        load("silicon_sw", [setting])
+    assert said in str(caught.value) and "\n" not in str(caught.value)

@@ -63,7 +63,8 @@ def test_mixed_type_is_read_frame_by_frame(tmp_path):
 
 
 def test_padding_of_mixed_type_is_no_atom(tmp_path):
-    path = system(tmp_path / "s", [0, 0, 0, 0], [[0, 1, 1, -1], [1, -1, -1, 0]])
+    types = [[0, 1, 1, -1], [1, -1, -1, 0]]
+    path = system(tmp_path / "s", [0, 0, 0, 0], types, force=np.zeros((2, 12)))
     frames = read_frames(path)
     assert [f.symbols for f in frames] == [("O", "H", "H"), ("H", "O")]
     coordinates = np.load(path / "set.000" / "coord.npy")[1].reshape(4, 3)
@@ -366,6 +367,32 @@ def test_virial_and_stress_must_agree(tmp_path):
         read(tmp_path / "b.extxyz")
     keys = LabelKeys(stress_key="virial")
     assert np.allclose(read_frames(tmp_path / "b.extxyz", keys)[0].virial, volume * 0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "sign", "unit"),
+    [("REF_stress", -1.0, "eV/angstrom^3, "), ("REF_virials", 1.0, "eV, ")],
+)
+def test_a_stress_is_what_its_name_says(tmp_path, name, sign, unit):
+    """What is said of it is what is done: a stress in tension, a virial in compression."""
+    atoms = silicon()
+    atoms.info[name] = 0.01 * np.eye(3)
+    ase.io.write(tmp_path / "a.extxyz", atoms)
+    reading = read(tmp_path / "a.extxyz", LabelKeys(stress_key=name))
+    size = atoms.get_volume() if sign < 0 else 1.0
+    assert np.allclose(reading.frames[0].virial, sign * size * 0.01 * np.eye(3))
+    assert unit in reading.stress
+    assert ("tension" if sign < 0 else "compression") in reading.stress
+
+
+def test_a_lattice_of_mlearn_says_where_it_is_periodic(tmp_path):
+    lattice = {"matrix": (4 * np.eye(3)).tolist(), "pbc": [True, True, False]}
+    site = {"species": [{"element": "Si", "occu": 1}], "xyz": [0.0, 0, 0]}
+    outputs = {"energy": -5.0, "forces": [[0, 0, 0.0]]}
+    entry = {"structure": {"lattice": lattice, "sites": [site]}, "outputs": outputs}
+    (tmp_path / "a.json").write_text(json.dumps([entry]))
+    (frame,) = read_frames(tmp_path / "a.json")
+    assert frame.periodic.tolist() == [True, True, False] and frame.group == ""
 
 
 def test_virials_in_the_plural_and_six_numbers(tmp_path):

@@ -150,7 +150,7 @@ def test_what_a_run_has_no_use_for_is_named(tmp_path):
 
 # -- LAMMPS ------------------------------------------------------------------------------
 
-DATA = """a remark
+DATA = """a remark, units = metal
 
 2 atoms
 2 atom types
@@ -184,6 +184,9 @@ def test_lammps_data(tmp_path, name):
     assert np.allclose(found.cell.lengths(), [5, 6, 7])
     # units metal: angstrom/ps
     assert np.allclose(found.get_velocities()[1], [0, 2e-3 / units.fs, 0])
+    path.write_text(DATA.format(masses=MASSES).replace("units = metal", "no word of units"))
+    plain = read_structure(path)
+    assert not plain.has("momenta") and np.allclose(plain.arrays["velocities"][1, 1], 2)
     with pytest.raises(InputError, match="unknown element 'Xx'"):
         read_structure(path, keys=StructureKeys(species=("Xx", "S")))
 
@@ -210,6 +213,13 @@ def test_lammps_dump(tmp_path):
     assert found[0].pbc.tolist() == [True, True, False]
     path.write_text(dump("id element x y z", ["1 Si 0 0 0", "2 O 3 0 0"]))
     assert read_structure(path, 0).get_chemical_symbols() == ["Si", "O"]
+    moving = dump("id type mass x y z vx vy vz", ["1 1 1.0 0 0 0 3 0 0"], 1)
+    path.write_text(moving)
+    assert read_structure(path, keys=keys).arrays["velocities"].tolist() == [[3, 0, 0]]
+    path.write_text(f"ITEM: UNITS\nreal\n{moving}")
+    found = read_structure(path, keys=keys)
+    assert found.get_chemical_symbols() == ["Si"]  # not what the mass tells
+    assert np.allclose(found.get_velocities(), [[3 / units.fs, 0, 0]])
 
 
 # -- refusals ----------------------------------------------------------------------------

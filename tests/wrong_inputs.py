@@ -5,6 +5,7 @@ taken without a word is a silent acceptance.
 """
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixScaled
+from ase.db import connect
 
 from scalebridge.engine.errors import InputError
 
@@ -149,6 +151,20 @@ _XYZ = (
     ("a weight nobody reads", "energy=-32.0", "energy=-32.0 config_weight=0",
      "config_weight: not labels"),
     ("deuterium", "Si  ", "D   ", "is no element"),
+    ("a virial twice", "energy=-32.0", 'energy=-32.0 virial="1 0 0 0 1 0 0 0 1" '
+     'virial="2 0 0 0 2 0 0 0 2"', "virial is given twice"),
+    ("a group twice", "energy=-32.0", "energy=-32.0 group=a group=b", "group is given"),
+    ("forces as key and column", "energy=-32.0", 'energy=-32.0 forces="1 2 3"',
+     "forces is given twice"),
+    ("a cell in small letters", "Lattice=", "lattice=", "lattice is spelt Lattice"),
+    ("pbc in capitals", "pbc=", "PBC=", "PBC is spelt pbc"),
+    ("no positions", "pos:R:3", "xyz:R:3", "no pos"),
+    ("a unit before its name", "energy=-32.0", "energy=-32.0 unit_energy=hartree",
+     "unit_energy is hartree"),
+    ("a frame converged 0 times", "energy=-32.0", "energy=-32.0 converged=0",
+     "1 frames (first: 0) that the file says have not converged"),
+    ("a group of two names", "energy=-32.0", "energy=-32.0 group=a config_type=b",
+     "config_type: not labels"),
 )  # fmt: skip
 
 
@@ -173,6 +189,10 @@ def _contradicted(lines: list[str]) -> list[str]:
     """The atomic number of oxygen at every atom of silicon, but the first."""
     header = lines[1].replace("forces:R:3", "forces:R:3:Z:I:1")
     return [lines[0], header, f"{lines[2]} 14", *(f"{row} 8" for row in lines[3:10])]
+
+
+def _numbered(lines: list[str]) -> list[str]:
+    return [row.replace(":Z:", ":numbers:") for row in _contradicted(lines)]
 
 
 def _no_cell(lines: list[str]) -> list[str]:
@@ -241,6 +261,11 @@ _DEEPMD: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("one element twice", {"type_map_raw": "O O"}, "names an element twice"),
     ("half a type", {"real_atom_types": [[0, 1, 1.5]] * 2}, "not whole"),
     ("a virial of one side", {"virial": np.tile(np.arange(9.0), (2, 1))}, "not symmetric"),
+    ("steps of 32 eV", {"energy": np.full(2, -34567.8, np.float16)}, "too coarse"),
+    ("a type below padding", {"real_atom_types": [[0, 1, -2]] * 2}, "type -2 has no"),
+    ("a type beyond integers", {"real_atom_types": [[0, 1, 1e20]] * 2}, "has no symbol"),
+    ("a force on padding", {"real_atom_types": [[0, 1, -1]] * 2}, "a force on padding"),
+    ("atoms along the last axis", {"force": np.ones((2, 9, 1))}, "has shape (9, 1)"),
     ("arrays nobody reads", {"dipole": np.ones((2, 3))}, "dipole"),
 )  # fmt: skip
 
@@ -277,7 +302,21 @@ _MLEARN: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("true among the forces", {"forces": [[0, 0, True]] * 2}, "bool for a number"),
     ("forces in quotes", {"forces": [["0", 0, 0]] * 2}, "str for a number"),
     ("a lattice of zeros", {"matrix": [[0, 0, 0]] * 3}, "periodic, but the cell is"),
+    ("forces in two columns", {"forces": [[0, 0], [0, 0], [0, 0]]}, "forces have shape"),
 )
+_EDITED = (
+    ("a key twice", '"energy": -5.0', '"energy": -5.0, "energy": -7.0',
+     "'energy' stands twice"),
+    ("a label nobody reads", '"energy": -5.0', '"energy": -5.0, "dipole": [0, 0, 1]',
+     "dipole: not labels"),
+    ("other atoms than announced", '"outputs"', '"num_atoms": 3, "outputs"',
+     "num_atoms is 3, 2 sites"),
+    ("a site in two places", '"xyz": [2', '"abc": [0, 0, 0], "xyz": [2',
+     "two positions of one site"),
+    ("moments of a site", '"xyz": [2', '"properties": {"magmom": 3}, "xyz": [2',
+     "magmom: not labels"),
+    ("a charge", '"sites"', '"charge": 1, "sites"', "charge: not labels"),
+)  # fmt: skip
 
 
 def _edited(place: Path, old: str, new: str) -> str:
@@ -285,14 +324,6 @@ def _edited(place: Path, old: str, new: str) -> str:
     path = place / "a.json"
     path.write_text(path.read_text().replace(old, new, 1))
     return read_labels(path)
-
-
-def _key_twice(place: Path) -> str:
-    return _edited(place, '"energy": -5.0', '"energy": -5.0, "energy": -7.0')
-
-
-def _dipole(place: Path) -> str:
-    return _edited(place, '"energy": -5.0', '"energy": -5.0, "dipole": [0, 0, 1]')
 
 
 def _fitsnap(place: Path, styles: dict[str, str], **changes: Any) -> str:
@@ -313,8 +344,71 @@ _FITSNAP: tuple[tuple[str, dict[str, str], dict[str, Any], str], ...] = (
     ("another number of atoms", {}, {"NumAtoms": 3}, "NumAtoms is 3"),
     ("one position too few", {}, {"Positions": [[0, 0, 0]]}, "positions have shape"),
     ("charges nobody reads", {}, {"Charges": [0, 1]}, "Charges: not labels"),
+    ("elements in one word", {}, {"AtomTypes": "CO"}, "is no list"),
+    ("a stress of three", {}, {"Stress": [1, 2, 3]}, "a stress of 3 numbers"),
     ("a lattice of true", {}, {"Lattice": [[True, 0, 0]] * 3}, "bool for a number"),
 )
+
+
+# -- keys and paths ----------------------------------------------------------------------
+
+
+def _set(place: Path, **info: Any) -> Path:
+    atoms = silicon()
+    atoms.info.update(info)
+    ase.io.write(place / "a.extxyz", atoms)
+    return place / "a.extxyz"
+
+
+def _json(place: Path) -> Path:
+    _mlearn(place)
+    return place / "a.json"
+
+
+def _pipe(place: Path) -> Path:
+    os.mkfifo(place / "a.extxyz")
+    return place / "a.extxyz"
+
+
+def _elsewhere(place: Path) -> Path:
+    """A system and a link to another."""
+    system(place / "here"), system(place / "there")
+    (place / "here" / "link").symlink_to(place / "there")
+    return place / "here"
+
+
+def _table(place: Path) -> Path:
+    """A database whose rows say another energy than their calculator."""
+    with connect(place / "a.db") as database:
+        database.write(silicon(), data={"energy": -99.0})
+    return place / "a.db"
+
+
+def _beside(place: Path) -> Path:
+    """A folder for FitSNAP with a packed file that is not read."""
+    _fitsnap(place, {})
+    (place / "b.json.gz").touch()
+    return place
+
+
+_SIGMA = {"sigma": np.eye(3)}
+_KEYS: tuple[tuple[str, Callable[[Path], Path], dict[str, Any], str], ...] = (
+    ("an energy that DeePMD has not", system, {"energy_key": "ccsd"}, "energy_key: has no"),
+    ("a sign that DeePMD has not", system, {"stress_sign": "tension"}, "stress_sign: has"),
+    ("species of named elements", _set, {"species": ("Ge",)}, "species: has no use"),
+    ("species that contradict", system, {"species": ("H", "O")}, "type_map.raw has O, H"),
+    ("an energy that JSON has not", _json, {"energy_key": "E"}, "it has energy, forces"),
+    ("a stress that JSON has not", _json, {"stress_key": "S"}, "has no S; it has"),
+    ("a stress of no name", lambda p: _set(p, **_SIGMA), {"stress_key": "sigma"},
+     "say what it is with stress_unit and stress_sign"),
+    ("units that contradict", lambda p: _set(p, stress_units="kbar"),
+     {"stress_unit": "GPa"}, "stress_units is kbar"),
+    ("a pipe", _pipe, {}, "a folder, pipe or device"),
+    ("a name that is too long", lambda p: p / ("x" * 300), {}, "not readable"),
+    ("a link to a system", _elsewhere, {}, "4 frames"),
+    ("two energies of one row", _table, {}, "energy stands in two places"),
+    ("packed files in a folder", _beside, {}, "1 files that are no .json"),
+)  # fmt: skip
 
 
 # -- LAMMPS ------------------------------------------------------------------------------
@@ -348,7 +442,22 @@ _CIF = (
     "data_x\nloop_\n_atom_site_label\n_atom_site_fract_x\n_atom_site_fract_y\n"
     "_atom_site_fract_z\nSi 0 0 0\n"
 )
+_DATA = (
+    "remark\n\n2 atoms\n1 atom types\n0 9 xlo xhi\n0 9 ylo yhi\n0 9 zlo zhi\n\n"
+    "Masses\n\n1 28.0855\n\nAtoms # atomic\n\n1 1 0 0 0\n2 1 2.3 0 0\n\n"
+    "Velocities\n\n1 1 0 0\n2 0 0 0\n"
+)
 _TEXTS: tuple[tuple[str, str, str, str, str, str], ...] = (
+    ("a row too many", "a.data", _DATA, "2.3 0 0\n", "2.3 0 0\n3 1 4 0 0\n",
+     "3 rows of Atoms"),
+    ("a velocity too few", "a.data", _DATA, "2 0 0 0\n", "", "1 rows of Velocities"),
+    ("a box inside out", "a.data", _DATA, "0 9 ylo", "9 0 ylo", "ends before it begins"),
+    ("the mass of no element", "a.data", _DATA, "28.0855", "2.014", "a mass of 2.014 amu"),
+    ("velocities of no unit", "a.data", _DATA, "28.0855", "28.09", "velocities not used"),
+    ("the mass of no element", "a.dump", _FRAME.replace("element", "mass"), "Si", "27.6",
+     "a mass of 27.6 amu"),
+    ("charges in a fifth column", "a.xyz", "2\n\nSi 0 0 0\nSi 0 0 2.3 -1\n", "Si 0 0 0",
+     "Si 0 0 0 1", "not used: columns after the fourth"),
     ("an id twice", "a.dump", _FRAME, "2 Si", "1 Si", "the id 1 stands 2 times"),
     ("a row too few", "a.dump", _FRAME, "\n2\nITEM", "\n3\nITEM", "announced 3"),
     ("a row too many", "a.dump", _FRAME, "\n2\nITEM", "\n1\nITEM", "announced 1"),
@@ -356,6 +465,14 @@ _TEXTS: tuple[tuple[str, str, str, str, str, str], ...] = (
     ("positions of more atoms", "POSCAR", _POSCAR, "\n2\nD", "\n1\nD", "more positions"),
     ("velocities after the positions", "POSCAR", _POSCAR, "0.25\n",
      "0.25\n\n.1 0 0\n0 0 0\n", "velocities after the positions are not used"),
+    ("elements without counts", "POSCAR", _POSCAR, "Si\n2", "Si Ge\n2", "2 elements, 1"),
+    ("elements of the first line", "POSCAR", _POSCAR, "Si\n2", "2", "of the first line"),
+    ("a position of another element", "POSCAR", _POSCAR, "0.25\n", "0.25 Ge\n",
+     "a position of Ge among Si"),
+    ("flags that are not asked for", "POSCAR", _POSCAR, "0.25\n", "0.25 F F F\n",
+     "columns after the positions"),
+    ("flags in words", "POSCAR", _POSCAR.replace("Direct", "Selective\nDirect"), "0 0 0\n",
+     "0 0 0 .FALSE. .FALSE. .FALSE.\n", "only T and F"),
     ("sites of a protein by half", "a.pdb", _PDB, "2.300   0.000   0.000  1.00",
      "2.300   0.000   0.000  0.50", "occupied in part"),
     ("no cell", "a.cif", _CIF, "Si 0", "Si 0", "has no cell"),
@@ -451,6 +568,17 @@ _STRUCTURES: tuple[tuple[str, Callable[[Atoms], None], dict[str, Any], str], ...
      "initial_charges"),
     ("a negative mass", lambda a: a.set_masses([28.0] * 7 + [-28.0]), {}, "a mass of -28"),
     ("a mass of nothing", lambda a: a.set_masses([28.0] * 7 + [0.0]), {}, "a mass of 0"),
+    ("a mass in those of electrons", lambda a: a.set_masses([51196.0] * 8), {},
+     "a mass of 51196"),
+    ("a charge in the header", lambda a: a.info.update(charge=1), {}, "not used: charge"),
+    ("velocities of two kinds", lambda a: (_momenta(a), _column("vel")(a))[0], {},
+     "holds momenta and vel"),
+    ("velocities of two axes", _column("vel", 2), {"structure":
+     {"keep_velocities": True, "velocity_unit": "nm/ps"}}, "three numbers"),
+    ("a unit of no velocities", lambda a: None, {"structure": {"velocity_unit": "nm/ps"}},
+     "velocity_unit"),
+    ("species where elements stand", lambda a: None, {"structure": {"species": ["Ge"]}},
+     "species has no use"),
     ("units of another program", lambda a: a.info.update(units="nm"), {}, "units is nm"),
     ("lengths in nm", lambda a: a.set_cell(0.1 * a.cell, scale_atoms=True), {},
      "lengths are in angstrom"),
@@ -533,6 +661,12 @@ _TRAINING: tuple[tuple[str, Callable[[], list[Atoms]], dict[str, Any], str], ...
      "the forces of 6 frames do not sum to zero (largest: 13.9"),
     ("two labels for one structure", _contrary, {}, "different labels"),
     ("a frame twice", lambda: _crystals() + _crystals(1), {}, "frame"),
+    ("an energy per atom among totals", lambda: [*_crystals(8), *_relabelled(
+        [silicon(9)], energy=-4.1)], {}, "an energy of 3."),
+    ("a test of frames in the data", _crystals, {"test": "train.extxyz"},
+     "6 frames of the test are also in the data"),
+    ("an unknown key of a file", _crystals, {"data": {"path": "train.extxyz", "energy": 1}},
+     "data.energy: unknown key; did you mean energy_key"),
     ("atoms on one spot", lambda: [*_crystals(2), _pair(1e-5)], {}, "one spot"),
     ("a model of other elements", _crystals,
      {"model": {"kind": "higher_moments", "species": ["Ge"], "cutoff": 4.0}}, "Si"),
@@ -598,6 +732,7 @@ def every() -> Iterator[Wrong]:
         (_long, "columns"), (_absurd, "absurd"), (_swallowed, "ends before"),
         (_two_energies, "energy_key"), (_contradicted, "line 4: Si has Z = 8"),
         (_no_cell, "the stress of 1 frames, which have no cell"),
+        (_numbered, "line 4: Si has Z = 8"),
     )  # fmt: skip
     for change, said in changes:
         yield Wrong(f"xyz: {change.__name__}", lambda p, c=change: _rows(p, c), said)
@@ -618,8 +753,12 @@ def every() -> Iterator[Wrong]:
             lambda p, f=file, t=text, a=old, b=new: _text(p, f, t, a, b), said,
         )  # fmt: skip
     yield Wrong("structure: two frames, none chosen", _frames, "the last of 2 frames")
-    yield Wrong("mlearn: a key twice", _key_twice, "'energy' stands twice")
-    yield Wrong("mlearn: a label nobody reads", _dipole, "dipole: not labels")
+    for name, old, new, said in _EDITED:
+        yield Wrong(f"mlearn: {name}", lambda p, a=old, b=new: _edited(p, a, b), said)
+    for name, write, keys, said in _KEYS:
+        yield Wrong(
+            f"keys: {name}", lambda p, w=write, k=keys: read_labels(w(p), **k), said
+        )
     forces = "id element x y z fx fy fz"
     yield Wrong(
         "lammps: a dump as labels", lambda p: read_labels(_dump(p, forces)), "no energies"

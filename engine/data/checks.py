@@ -138,7 +138,11 @@ def duplicates(frames: Sequence[LabelledFrame]) -> Iterator[tuple[int, int]]:
             seen[key] = number
 
 
-def remarks(frames: Sequence[LabelledFrame], train: Sequence[int]) -> list[str]:
+def remarks(
+    frames: Sequence[LabelledFrame],
+    train: Sequence[int],
+    test: Sequence[LabelledFrame] = (),
+) -> list[str]:
     """Return one sentence about every trouble that does not forbid training."""
     pairs = list(duplicates(frames))
     said = [*unbalanced(frames), *without_forces(frames)]
@@ -167,6 +171,13 @@ def remarks(frames: Sequence[LabelledFrame], train: Sequence[int]) -> list[str]:
         said.append(
             f"{len(pairs)} frames repeat another; first: {frames[a].origin} and "
             f"{frames[b].origin}"
+        )
+    known = [(a, b) for a, b in duplicates([*frames, *test]) if a < len(frames) <= b]
+    if known:
+        a, b = known[0]
+        said.append(
+            f"{len(known)} frames of the test are also in the data, so its error is too "
+            f"small; first: {test[b - len(frames)].origin} and {frames[a].origin}"
         )
     return said
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..inputs import check_file_size, text_lines
+from ..inputs import check_file_size, files_below, text_lines
 from .frames import LabelledFrame
 from .keys import LAMMPS, UNITS, LabelKeys, tensor
 
@@ -81,6 +81,9 @@ def read_mlearn(path: Path, keys: LabelKeys) -> tuple[list[LabelledFrame], set[s
             labels = keys.energy_key, keys.forces_key, keys.stress_key
             known = {a or b for a, b in zip(labels, _MLEARN_LABELS, strict=True)}
             rest |= (entry.keys() - _MLEARN) | (entry["outputs"].keys() - known)
+            sites = entry["structure"]["sites"]
+            rest |= {name for site in sites for name in site.get("properties") or ()}
+            rest |= {"charge"} if entry["structure"].get("charge") else set()
         except Exception as error:
             # anything may stand where a number or a list should
             raise InputError(f"{origin}: not an mlearn entry ({error!r})") from error
@@ -89,23 +92,49 @@ def read_mlearn(path: Path, keys: LabelKeys) -> tuple[list[LabelledFrame], set[s
 
 def _mlearn(entry: Any, keys: LabelKeys, origin: str) -> LabelledFrame:
     structure, labels = entry["structure"], entry["outputs"]
-    sites = structure["sites"]
+    sites, lattice = structure["sites"], structure["lattice"]
     for site in sites:
         if len(site["species"]) != 1 or site["species"][0].get("occu", 1) != 1:
             raise ValueError("a site that is partly occupied")
-    cell = _numbers(structure["lattice"]["matrix"])
-    stress = labels.get(keys.stress_key or "virial_stress")
+    if entry.get("num_atoms", len(sites)) != len(sites):
+        raise ValueError(f"num_atoms is {entry['num_atoms']}, {len(sites)} sites are there")
+    cell = _numbers(lattice["matrix"])
+    positions = _numbers([site["xyz"] for site in sites])
+    for site, position in zip(sites, positions, strict=True):
+        apart = position - _numbers(site["abc"]) @ cell if "abc" in site else np.zeros(3)
+        if not np.abs(apart).max() < 1e-3:
+            raise ValueError("abc and xyz are two positions of one site")
     return LabelledFrame(
         symbols=tuple(site["species"][0]["element"] for site in sites),
-        positions=_numbers([site["xyz"] for site in sites]).reshape(-1, 3),
+        positions=positions,
         cell=cell,
-        periodic=np.ones(3, dtype=bool),
-        energy=float(_numbers(labels[keys.energy_key or "energy"])),
-        forces=_numbers(labels[keys.forces_key or "forces"]).reshape(-1, 3),
-        virial=None if stress is None else virial(stress, keys, cell, "kbar", LAMMPS),
-        group=str(entry.get("group", "")),
+        periodic=np.array([flag is True for flag in lattice.get("pbc", [True] * 3)]),
+        energy=float(_numbers(_label(labels, keys.energy_key or "energy"))),
+        forces=_numbers(_label(labels, keys.forces_key or "forces")),
+        virial=_stress(labels, keys, "virial_stress", cell, "kbar"),
+        group=str(entry.get("group") or ""),
         origin=origin,
     )
+
+
+def _label(labels: Any, name: str) -> Any:
+    """Return a label.
+
+    Raises:
+        ValueError: there is none of the name; says which are there.
+    """
+    if name not in labels:
+        raise ValueError(f"has no {name}; it has {', '.join(sorted(labels))}")
+    return labels[name]
+
+
+def _stress(
+    labels: Any, keys: LabelKeys, name: str, cell: np.ndarray, unit: str
+) -> np.ndarray | None:
+    """Return the virial of a stress, or None where there is none and no key asks for it."""
+    if keys.stress_key is None and labels.get(name) is None:
+        return None
+    return virial(_label(labels, keys.stress_key or name), keys, cell, unit, LAMMPS)
 
 
 def virial(
@@ -136,9 +165,14 @@ def read_fitsnap(path: Path, keys: LabelKeys) -> tuple[list[LabelledFrame], set[
     Raises:
         InputError: not such a file, or in other units; names the frame.
     """
-    files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
     frames: list[LabelledFrame] = []
     rest: set[str] = set()
+    files = [path]
+    if path.is_dir():
+        every = files_below(path)
+        files = [file for file in every if file.name.endswith(".json")]
+        if others := [file.name for file in every if file not in files]:
+            rest.add(f"{len(others)} files that are no .json (first: {others[0]})")
     for file in files:
         check_file_size(file)
         content = read_json(file)
@@ -148,6 +182,7 @@ def read_fitsnap(path: Path, keys: LabelKeys) -> tuple[list[LabelledFrame], set[
         for style, allowed in _STYLES.items():
             if (found := data.get(style)) not in (None, *allowed):
                 raise InputError(f"{file}: {style} {found}: only {allowed[0]} is read")
+        rest |= content.keys() - {"Dataset"}
         unit = str(data.get("StressStyle", "bar"))
         if keys.stress_unit is None and unit not in UNITS:
             raise InputError(f"{file}: StressStyle {unit}: allowed are {', '.join(UNITS)}")
@@ -167,18 +202,19 @@ def _fitsnap(
     entry: Any, keys: LabelKeys, unit: str, group: str, origin: str
 ) -> LabelledFrame:
     cell = _numbers(entry["Lattice"])
-    stress = entry.get(keys.stress_key or "Stress")
     symbols = tuple(entry["AtomTypes"])
+    if isinstance(entry["AtomTypes"], str):
+        raise ValueError(f"AtomTypes {entry['AtomTypes']!r} is no list")
     if entry.get("NumAtoms", len(symbols)) != len(symbols):
         raise ValueError(f"NumAtoms is {entry['NumAtoms']}, {len(symbols)} types are there")
     return LabelledFrame(
         symbols=symbols,
-        positions=_numbers(entry["Positions"]).reshape(-1, 3),
+        positions=_numbers(entry["Positions"]),
         cell=cell,
         periodic=np.ones(3, dtype=bool),
-        energy=float(_numbers(entry[keys.energy_key or "Energy"])),
-        forces=_numbers(entry[keys.forces_key or "Forces"]).reshape(-1, 3),
-        virial=None if stress is None else virial(stress, keys, cell, unit, LAMMPS),
+        energy=float(_numbers(_label(entry, keys.energy_key or "Energy"))),
+        forces=_numbers(_label(entry, keys.forces_key or "Forces")),
+        virial=_stress(entry, keys, "Stress", cell, unit),
         group=group,
         origin=origin,
     )

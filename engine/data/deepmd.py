@@ -1,5 +1,6 @@
 """DeePMD-kit systems: folders of npy, standard and mixed type, or one HDF5 file."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..inputs import check_expansion, check_file_size
+from ..inputs import check_expansion, check_file_size, files_below
 from .frames import LabelledFrame
 from .keys import LabelKeys
 
@@ -82,7 +83,7 @@ def read_deepmd(path: Path, keys: LabelKeys) -> tuple[list[LabelledFrame], set[s
 
 def _systems(path: Path) -> Iterator[_Place]:
     if path.is_dir():
-        found = sorted(file.parent for file in path.rglob("type.raw"))
+        found = [file.parent for file in files_below(path) if file.name == "type.raw"]
         if not found:
             raise InputError(f"{path}: no DeePMD system (type.raw) here or below")
         yield from (_Place(folder.name, folder) for folder in found)
@@ -101,8 +102,9 @@ def _systems(path: Path) -> Iterator[_Place]:
 
 def _read_system(place: _Place, keys: LabelKeys) -> tuple[list[LabelledFrame], set[str]]:
     if place.folder:
-        for file in place.node.rglob("*.npy"):
-            check_file_size(file)
+        for file in files_below(place.node):
+            if file.suffix == ".npy":
+                check_file_size(file)
     names = _names(place, keys)
     kinds = np.array(place.words("type.raw"), dtype=int)
     parts = place.sets()
@@ -133,6 +135,11 @@ def _names(place: _Place, keys: LabelKeys) -> list[str]:
         names = place.words("type_map.raw")
         if len(set(names)) < len(names):
             raise InputError(f"{place.name}: type_map.raw names an element twice: {names}")
+        if keys.species and list(keys.species) != names:
+            raise InputError(
+                f"{place.name}: species are {', '.join(keys.species)}, type_map.raw has "
+                f"{', '.join(names)}"
+            )
         return names
     if keys.species:
         return list(keys.species)
@@ -149,11 +156,12 @@ def _check_lengths(origin: str, arrays: dict[str, np.ndarray], atoms: int) -> No
                 f"{origin}: no {name}.npy; there are {', '.join(sorted(arrays))}"
             )
     frames = len(np.atleast_1d(arrays["coord"]))
-    widths = {
-        "coord": 3 * atoms, "force": 3 * atoms, "energy": 1, "box": 9, "virial": 9,
-        "real_atom_types": atoms,
+    shapes = {
+        "coord": (atoms, 3), "force": (atoms, 3), "energy": (1,), "box": (3, 3),
+        "virial": (3, 3), "real_atom_types": (atoms,),
     }  # fmt: skip
-    for name, width in widths.items():
+    for name, shape in shapes.items():
+        width = math.prod(shape)
         if name not in arrays:
             continue
         array = arrays[name]
@@ -169,6 +177,21 @@ def _check_lengths(origin: str, arrays: dict[str, np.ndarray], atoms: int) -> No
                 f"{origin}: {name} has {array.size // max(frames, 1)} numbers in a frame, "
                 f"expected {width}"
             )
+        if array.shape[1:] not in ((), (width,), shape):
+            raise InputError(f"{origin}: {name} has shape {array.shape[1:]}, not {shape}")
+        _check_digits(origin, name, array, atoms)
+
+
+def _check_digits(origin: str, name: str, array: np.ndarray, atoms: int) -> None:
+    """Refuse energies and positions in a precision that cannot hold them."""
+    finest = {"energy": 1e-3 * atoms, "coord": 1e-3}.get(name, math.inf)
+    if array.dtype.kind == "f" and array.size:
+        step = float(np.spacing(np.abs(array).max()))
+        if step > finest:
+            raise InputError(
+                f"{origin}: {name}.npy holds {array.dtype}, whose steps are {step:.2g} "
+                "here; too coarse"
+            )
 
 
 def _frame(
@@ -180,7 +203,7 @@ def _frame(
     origin: str,
 ) -> LabelledFrame:
     """Make one frame; type -1 of a mixed system is padding, no atom."""
-    real = kinds >= 0 if "real_atom_types" in arrays else np.ones(len(kinds), bool)
+    real = kinds != -1 if "real_atom_types" in arrays else np.ones(len(kinds), bool)
     wrong = kinds[real & ((kinds < 0) | (kinds >= len(names)))]
     if len(wrong):
         raise InputError(f"{origin}: type {wrong[0]} has no symbol among {names}")
@@ -188,13 +211,16 @@ def _frame(
     def at(name: str, *shape: int) -> np.ndarray:
         return arrays[name][number].astype(float).reshape(shape)
 
+    forces = at("force", -1, 3)
+    if real.any() and np.nan_to_num(forces[~real]).any():
+        raise InputError(f"{origin}: a force on padding (type -1), which is no atom")
     return LabelledFrame(
         symbols=tuple(names[kind] for kind in kinds[real]),
         positions=at("coord", -1, 3)[real],
         cell=at("box", 3, 3) if "box" in arrays else np.zeros((3, 3)),
         periodic=np.full(3, not place.holds("nopbc")),
         energy=float(np.ravel(arrays["energy"][number])[0]),
-        forces=at("force", -1, 3)[real],
+        forces=forces[real],
         virial=at("virial", 3, 3) if "virial" in arrays else None,
         group=place.name,
         origin=origin,

@@ -74,10 +74,16 @@ class DataFile(LabelKeys):
 
 
 def tensor(values: np.ndarray, order: str) -> np.ndarray:
-    """Return ``[3, 3]`` from nine numbers, or from six in ``order``."""
+    """Return ``[3, 3]`` from nine numbers, or from six in ``order``.
+
+    Raises:
+        ValueError: of another size.
+    """
     flat = np.asarray(values, float).reshape(-1)
     if flat.size == 9:
         return flat.reshape(3, 3)
+    if flat.size != 6:
+        raise ValueError(f"a stress of {flat.size} numbers, not 6 or 9")
     found = np.empty((3, 3))
     for name, value in zip(order.split(), flat, strict=True):
         i, j = ("xyz".index(axis) for axis in name)

@@ -1,5 +1,6 @@
 """One reader of labelled configurations, which names what it read and what it left out."""
 
+import re
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ import numpy as np
 from ase import Atoms
 
 from ..errors import EngineError, InputError
-from ..inputs import check_file_size, opened
+from ..inputs import check_file_size, files_below, opened
 from .collections import read_fitsnap, read_json, read_mlearn, virial
 from .deepmd import read_deepmd
 from .frames import LabelledFrame, check_frame, symmetric
@@ -85,12 +86,13 @@ def read(path: Path, keys: LabelKeys | None = None) -> Reading:
             names the frame and the atom.
     """
     keys = keys or LabelKeys()
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder of labelled frames")
-    if path.is_file():
-        check_file_size(path)
-    form = keys.format or format_of(path)
     try:
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder of labelled frames")
+        if not path.is_dir():
+            check_file_size(path)
+        form = keys.format or format_of(path)
+        _check_keys(path, keys, form)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = _READERS.get(form, _read_other)(path, keys, form)
@@ -110,6 +112,25 @@ def read(path: Path, keys: LabelKeys | None = None) -> Reading:
         open_order=form == "mlearn",
         stated=any((keys.stress_order, keys.stress_unit, keys.stress_sign)),
     )
+
+
+_FIXED = ("energy_key", "forces_key", "stress_key", "stress_order", "stress_unit",
+          "stress_sign")  # fmt: skip
+
+
+def _check_keys(path: Path, keys: LabelKeys, form: str) -> None:
+    """Refuse keys that a format has no use for.
+
+    Raises:
+        InputError: names the first one.
+    """
+    unused = _FIXED if form == "deepmd" else ("species",)
+    for name in unused:
+        if getattr(keys, name):
+            raise InputError(
+                f"{path}: {name}: has no use for {form}; give it with the file that it is "
+                "of"
+            )
 
 
 def verified(reading: Reading) -> tuple[Reading, list[str]]:
@@ -143,9 +164,10 @@ def format_of(path: Path) -> str:
         InputError: it shows none.
     """
     if path.is_dir():
-        if next(path.rglob("type.raw"), None):
+        names = [file.name for file in files_below(path)]
+        if "type.raw" in names:
             return "deepmd"
-        if next(path.rglob("*.json"), None):
+        if any(name.endswith(".json") for name in names):
             return "fitsnap"
         raise InputError(
             f"{path}: a folder with neither DeePMD's type.raw nor FitSNAP's JSON files"
@@ -336,16 +358,26 @@ class _Names:
     also: tuple[str, ...] = ()
 
 
-def _entries(atoms: Atoms) -> dict[str, Any]:
+def _entries(atoms: Atoms, origin: str) -> dict[str, Any]:
+    """Return all that an image holds by name.
+
+    Raises:
+        InputError: a label stands in two places, with two values.
+    """
     results = atoms.calc.results if atoms.calc is not None else {}
     names = ("data", "key_value_pairs")  # of a database of ASE
     rows = [row for name in names if isinstance(row := atoms.info.get(name), dict)]
-    return {
-        **{key: value for row in rows for key, value in row.items()},
-        **atoms.info,
-        **atoms.arrays,
-        **results,
-    }
+    found: dict[str, Any] = {}
+    for place in (*rows, atoms.info, atoms.arrays, results):
+        for key in found.keys() & place.keys():
+            label = any(part in str(key).lower() for part in _LABELS)
+            if label and not np.array_equal(np.ravel(found[key]), np.ravel(place[key])):
+                raise InputError(f"{origin}: {key} stands in two places, and differs")
+        found.update(place)
+    return found
+
+
+_LABELS = ("energy", "force", "stress", "virial")
 
 
 def _names(path: Path, number: int, entries: dict[str, Any], keys: LabelKeys) -> _Names:
@@ -377,10 +409,13 @@ def _names(path: Path, number: int, entries: dict[str, Any], keys: LabelKeys) ->
 def _unconverged(key: str, flag: Any) -> bool:
     """Tell whether an entry such as ``scf_converged = F`` says that labels are none."""
     name, said = key.lower(), str(flag).lower()
-    if "converged" not in name or said not in ("true", "t", "false", "f", "yes", "no"):
+    if "converged" not in name or said not in (*_YES, "false", "f", "no", "0"):
         return False
     opposite = "unconverged" in name or "not_converged" in name
-    return (said in ("true", "t", "yes")) is opposite
+    return (said in _YES) is opposite
+
+
+_YES = ("true", "t", "yes", "1")
 
 
 def _settled(path: Path, images: Sequence[Atoms]) -> tuple[list[int], list[str]]:
@@ -391,7 +426,8 @@ def _settled(path: Path, images: Sequence[Atoms]) -> tuple[list[int], list[str]]
     """
     fine, bad = [], []
     for number, atoms in enumerate(images):
-        flags = [_unconverged(str(key), flag) for key, flag in _entries(atoms).items()]
+        entries = _entries(atoms, f"{path.name}, frame {number}")
+        flags = [_unconverged(str(key), flag) for key, flag in entries.items()]
         (bad if any(flags) else fine).append(number)
     if not bad:
         return fine, []
@@ -405,17 +441,20 @@ _OURS = ("ev", "ev/angstrom", "ev/a", "ev/ang", "ev/angstrom^3", "angstrom", "an
          "ev/a^3", "metal", "ase")  # fmt: skip
 """Units, or systems of units, in which energies, forces and lengths are read."""
 
-_MEASURED = ("energy", "force", "stress", "virial", "length", "position", "cell", "lattice")
+_MEASURED = (*_LABELS, "length", "position", "cell", "lattice")
 """Parts of the names of what is read in them."""
+
+_UNIT = re.compile(r"units?$|^units?_(?!cell)")
+"""In the name of an entry that says in which unit another is."""
 
 
 def check_units(entries: dict[str, Any], keys: LabelKeys, origin: str) -> None:
     """Refuse a frame that says that its numbers are in other units."""
     for key, value in entries.items():
         name, said = str(key).lower(), str(value).strip().lower()
-        if not name.endswith(("unit", "units")) or said in _OURS:
+        if not _UNIT.search(name) or said in _OURS:
             continue
-        if "stress" in name and keys.stress_unit is not None:
+        if "stress" in name and said == str(keys.stress_unit).lower():
             continue
         if name in ("unit", "units") or any(part in name for part in _MEASURED):
             raise InputError(
@@ -435,7 +474,7 @@ def _real(value: Any) -> np.ndarray:
     return np.asarray(value, float)
 
 
-_STRUCTURE = {"numbers", "positions", "group", "config_type", "data", "key_value_pairs",
+_STRUCTURE = {"numbers", "positions", "group", "data", "key_value_pairs",
               "unique_id"}  # fmt: skip
 """Entries of a frame that are read and are no labels."""
 
@@ -445,9 +484,9 @@ def _from_images(path: Path, images: Sequence[Atoms], keys: LabelKeys) -> _Found
     fine, left = _settled(path, images)
     for number in fine:
         atoms = images[number]
-        entries = _entries(atoms)
-        name = _names(path, number, entries, keys)
         origin = f"{path.name}, frame {number}"
+        entries = _entries(atoms, origin)
+        name = _names(path, number, entries, keys)
         check_units(entries, keys, origin)
         try:
             frames.append(_frame(atoms, entries, name, keys, origin))
@@ -459,6 +498,8 @@ def _from_images(path: Path, images: Sequence[Atoms], keys: LabelKeys) -> _Found
             raise InputError(f"{origin}: a label is no number ({error})") from error
         names.append(name)
         used = {name.energy, name.forces, name.stress, *name.also}
+        if "group" not in entries:
+            used.add("config_type")
         if name.stress == "stress" and keys.stress_key is None:
             both = ("virial", "virials")  # compared with it
             used |= {other for other in both if np.size(entries.get(other, ())) == 9}
@@ -484,10 +525,15 @@ def _from_images(path: Path, images: Sequence[Atoms], keys: LabelKeys) -> _Found
     return _Found(frames, names[0].energy if names else "", said, tuple(left))
 
 
+def _habits(name: str) -> tuple[str, str]:
+    """Return unit and sign of what is called so: a virial, or ASE's stress."""
+    if "virial" in name.lower():
+        return "eV", "compression"
+    return "eV/angstrom^3", "tension"
+
+
 def _said(name: str, keys: LabelKeys) -> str:
-    tension = name == "stress" or (keys.stress_key == name and keys.stress_unit != "eV")
-    unit = "eV/angstrom^3" if name == "stress" else "eV"
-    sign = "tension" if tension else "compression"
+    unit, sign = _habits(name)
     return _convention(keys, name, unit, VOIGT, sign)
 
 
@@ -522,21 +568,20 @@ def _virial(
     values = _real(entries[name])
     if values.size not in (6, 9):
         raise InputError(f"{frame.origin}: {name} has {values.size} numbers, not 6 or 9")
-    plain = name == "stress"
+    plain, told = name == "stress", keys.stress_unit and keys.stress_sign
+    if not told and not re.search("stress|virial", name.lower()):
+        raise InputError(
+            f"{frame.origin}: {name}: say what it is with stress_unit and stress_sign"
+        )
     if values.size == 6 and not plain and keys.stress_order is None:
         raise InputError(
             f"{frame.origin}: {name} has six numbers; say in which order with stress_order"
         )
     if abs(np.linalg.det(frame.cell)) < 1e-9:
         return None
-    sign = keys.stress_sign or ("tension" if plain else "compression")
-    full = virial(
-        values,
-        keys.model_copy(update={"stress_sign": sign}),
-        frame.cell,
-        "eV/angstrom^3" if plain else "eV",
-        VOIGT,
-    )
+    unit, sign = _habits(name)
+    said = keys.model_copy(update={"stress_sign": keys.stress_sign or sign})
+    full = virial(values, said, frame.cell, unit, VOIGT)
     size = np.abs(full).max()
     if not symmetric(full):
         raise InputError(f"{frame.origin}: {name} is not symmetric")

@@ -4,7 +4,7 @@ import math
 import re
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -14,9 +14,9 @@ from typing import Any
 import ase.io
 import ase.io.formats
 import numpy as np
-from ase import Atoms
+from ase import Atoms, units
 from ase.constraints import FixAtoms, FixCartesian, FixScaled
-from ase.data import atomic_numbers
+from ase.data import atomic_masses, atomic_numbers
 
 from ..errors import InputError
 from ..inputs import check_file_size, opened, text_lines
@@ -28,7 +28,16 @@ _TYPES_ALONE = ("lammps-data", "lammps-dump-text", "lammps-dump-binary")
 VELOCITIES = ("velocities", "vel", "velo", "velocity")
 """Names of velocity columns, whose unit no file says."""
 
-_USED = ("numbers", "positions", "momenta", "masses", "id", "type", *VELOCITIES)
+_USED = ("numbers", "positions", "momenta", "masses", "id", "type")
+_SAID = ("left", "name", "notes", "keep_velocities", "occupancy", "spacegroup", "unit_cell",
+         "comment", "step", "time", "timestep")  # fmt: skip
+"""Entries that readers make themselves, that are checked, or that say when and what."""
+
+HEAVIEST = 1000.0
+"""Amu; above it a mass is in another unit (that of hydrogen is 1837 electrons')."""
+
+_NEAR = 0.3
+"""Amu; how far the mass of a type may be from that of the element that it tells."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,8 @@ def _read(path: Path, frame: int | None, keys: StructureKeys) -> list[Atoms]:
             f"{path}: format {form} is no format of structures; allowed are extxyz, vasp, "
             "cif, lammps-data, lammps-dump-text, and the others of ASE"
         )
+    if keys.species and form not in _TYPES_ALONE:
+        raise InputError(f"{path}: names its elements itself; species has no use here")
     if form in ("extxyz", "xyz"):
         return _chosen(iterate_xyz(path), frame)
     left = _CHECKS[form](path) if form in _CHECKS else ()
@@ -106,6 +117,15 @@ def _read(path: Path, frame: int | None, keys: StructureKeys) -> list[Atoms]:
     for atoms in frames:
         if form == "cif" and not np.any(atoms.cell.array):
             raise InputError(f"{path}: has no cell, so its coordinates mean nothing")
+        if form.startswith("lammps-dump") and keys.species:
+            _typed(atoms, path, keys.species)
+        if form == "lammps-data" and not keys.species:
+            _check_masses(path, atoms.get_masses().tolist())
+        if form in _TYPES_ALONE and "units" not in options and atoms.has("momenta"):
+            # of units that were guessed
+            speeds = atoms.get_velocities() * (units.fs / SPEEDS["angstrom/ps"])
+            del atoms.arrays["momenta"]
+            atoms.set_array("velocities", speeds)
         atoms.info["left"] = left
     return frames
 
@@ -167,6 +187,34 @@ def _check_dump(path: Path) -> tuple[str, ...]:
     return ()
 
 
+_BOX = (["xlo", "xhi"], ["ylo", "yhi"], ["zlo", "zhi"])
+
+
+def _check_data(path: Path) -> tuple[str, ...]:
+    """Refuse LAMMPS data of other rows than announced, or a box inside out.
+
+    Raises:
+        InputError: names the line.
+    """
+    section, announced, rows = "", 0, Counter[str]()
+    for number, line in enumerate(text_lines(path), 1):
+        words = line.split("#")[0].split()
+        if number == 1 or not words:
+            continue
+        if words[0][0].isalpha():
+            section = words[0]
+        elif section:
+            rows[section] += 1
+        elif words[1:] == ["atoms"]:
+            announced = sum(_counts(words[0]))
+        elif words[2:] in _BOX and not _number(words[0]) < _number(words[1]):
+            raise InputError(f"{path}: line {number}: the box ends before it begins")
+    for name in ("Atoms", "Velocities"):
+        if name in rows and rows[name] != announced:
+            raise InputError(f"{path}: {rows[name]} rows of {name}, announced {announced}")
+    return ()
+
+
 def _number(word: str) -> float:
     try:
         return float(word)
@@ -175,27 +223,43 @@ def _number(word: str) -> float:
 
 
 def _check_poscar(path: Path) -> tuple[str, ...]:
-    """Refuse a POSCAR of more positions than atoms, and name what stands after them.
+    """Refuse a POSCAR that contradicts itself, and name what is not read of it.
 
     Raises:
-        InputError: the line after the last atom is not empty.
+        InputError: other elements than counts, more positions than atoms, a position of
+            another element than its place, or a flag that is neither T nor F.
     """
     lines = list(text_lines(path))
     head = 5 if len(lines) > 5 and _counts(lines[5]) else 6
-    count = sum(_counts(lines[head])) if len(lines) > head else 0
+    counts = _counts(lines[head]) if len(lines) > head else []
     selective = "".join(lines[head + 1 : head + 2]).strip().lower().startswith("s")
-    mode = head + 2 if selective else head + 1
-    rest = lines[mode + 1 + count :]
-    if not count or not rest:
-        return ()
-    if rest[0].strip() and not math.isnan(_number(rest[0].split()[0])):
+    first = head + 3 if selective else head + 2
+    rows, rest = lines[first : first + sum(counts)], lines[first + sum(counts) :]
+    said, symbols = [], lines[5].split() if head == 6 and counts else []
+    if head == 5:
+        said.append("its elements are those of the first line")
+    elif counts and len(symbols) != len(counts):
+        raise InputError(f"{path}: line 6: {len(symbols)} elements, {len(counts)} counts")
+    names = [re.split("[_/]", s)[0] for s, n in zip(symbols, counts, strict=False)
+             for _ in range(n)]  # fmt: skip
+    for number, row in enumerate(rows):
+        words, where = row.split()[3:], f"{path}: line {first + number + 1}"
+        if selective and not set(words[:3]) <= {"T", "F"}:
+            raise InputError(f"{where}: flags {' '.join(words[:3])}; only T and F are read")
+        if not selective and len(words) == 1 and words[0] in atomic_numbers:
+            if names and words[0] != names[number]:
+                raise InputError(f"{where}: a position of {words[0]} among {names[number]}")
+        elif not selective and words:
+            said.append("columns after the positions are not used")
+    if rest and rest[0].strip() and counts and not math.isnan(_number(rest[0].split()[0])):
         raise InputError(
-            f"{path}: line {mode + 2 + count}: more positions than the {count} atoms that "
-            "are announced"
+            f"{path}: line {first + len(rows) + 1}: more positions than the {len(rows)} "
+            "atoms that are announced"
         )
-    words = (word for line in rest[: count + 1] for word in line.split())
-    moving = any(_number(word) > 0 or _number(word) < 0 for word in words)
-    return ("velocities after the positions are not used",) if moving else ()
+    numbers = (_number(word) for line in rest[: len(rows) + 1] for word in line.split())
+    if any(number > 0 or number < 0 for number in numbers):
+        said.append("velocities after the positions are not used")
+    return tuple(dict.fromkeys(said))
 
 
 def _counts(line: str) -> list[int]:
@@ -204,7 +268,11 @@ def _counts(line: str) -> list[int]:
 
 
 _CHECKS: Mapping[str, Callable[[Path], tuple[str, ...]]] = MappingProxyType(
-    {"lammps-dump-text": _check_dump, "vasp": _check_poscar}
+    {
+        "lammps-dump-text": _check_dump,
+        "lammps-data": _check_data,
+        "vasp": _check_poscar,
+    }
 )
 
 
@@ -238,9 +306,42 @@ def _lammps(path: Path, form: str, keys: StructureKeys) -> dict[str, Any]:
         raise InputError(
             f"{path}: numbers of types alone; say which elements they are with species"
         )
-    if "element" not in names:
-        options["specorder"] = list(keys.species) or None
+    if columns and not keys.species and "element" not in names:
+        place, rows = names.index("mass"), head[columns.end() :].split("ITEM:")[0]
+        words = [row.split() for row in rows.splitlines()[:-1]]
+        _check_masses(path, {_number(row[place]) for row in words if len(row) > place})
+    if keys.species and "element" in names:
+        raise InputError(f"{path}: names its elements itself; species has no use here")
     return options
+
+
+def _check_masses(path: Path, masses: Iterable[float]) -> None:
+    """Refuse masses that tell no element.
+
+    Raises:
+        InputError: names the first one.
+    """
+    for mass in masses:
+        if not np.abs(atomic_masses - mass).min() <= _NEAR:
+            raise InputError(
+                f"{path}: a mass of {mass:g} amu is not that of an element; say which they "
+                "are with species"
+            )
+
+
+def _typed(atoms: Atoms, path: Path, species: Sequence[str]) -> None:
+    """Give the types of a dump their species; ASE takes numbers or masses for them.
+
+    Raises:
+        InputError: a type has none.
+    """
+    types = atoms.arrays.get("type")
+    if types is None or not 1 <= types.min() <= types.max() <= len(species):
+        raise InputError(f"{path}: its types are not 1 to {len(species)}, as of species")
+    speeds = atoms.get_velocities()
+    atoms.set_chemical_symbols([species[int(kind) - 1] for kind in types])
+    if atoms.has("momenta"):  # of the masses that were guessed
+        atoms.set_velocities(speeds)
 
 
 def _check_count(path: Path, head: str) -> None:
@@ -263,8 +364,8 @@ def _whole(atoms: Atoms, path: Path, keys: StructureKeys) -> Atoms:
         _known(symbol, f"{path}: atom {number}")
     check_units(atoms.info, LabelKeys(), str(path))
     for number, mass in enumerate(atoms.get_masses().tolist()):
-        if not 0 < mass < math.inf:
-            raise InputError(f"{path}: atom {number}: a mass of {mass:g}")
+        if not 0 < mass < HEAVIEST:
+            raise InputError(f"{path}: atom {number}: a mass of {mass:g} amu")
     identity = atoms.arrays.get("id")
     if identity is not None and len(np.unique(identity)) < len(identity):
         values, often = np.unique(identity, return_counts=True)
@@ -328,7 +429,8 @@ def extras(atoms: Atoms) -> Extras:
             kind = type(constraint).__name__
             partly = f"{kind} of atoms {indices[:3]}, fixed along some axes only"
     columns = [name for name in VELOCITIES if name in atoms.arrays]
-    unused = sorted(set(atoms.arrays) - set(_USED))
+    said = {str(key) for key, value in atoms.info.items() if value is not True}
+    unused = sorted({*atoms.arrays, *said} - {*_USED, *_SAID, *columns[:1]})
     return Extras(
         tuple(sorted(fixed)), partly, columns[0] if columns else None, unused,
         atoms.has("momenta"),
@@ -341,15 +443,21 @@ SPEEDS: Mapping[str, float] = MappingProxyType(
 """Size of units of velocity in angstrom/fs."""
 
 
-def set_velocities(atoms: Atoms, column: str, unit: str) -> None:
-    """Give atoms the velocities of a column in a unit of :data:`SPEEDS`."""
-    from ase import units
+def set_velocities(atoms: Atoms, column: str, unit: str, name: str) -> None:
+    """Give atoms the velocities of a column in a unit of :data:`SPEEDS`.
 
-    atoms.set_velocities(atoms.arrays[column] * (SPEEDS[unit] / units.fs))
+    Raises:
+        InputError: they are not three numbers for each atom; says ``name``.
+    """
+    values = atoms.arrays[column]
+    if values.shape != (len(atoms), 3) or values.dtype.kind not in "fiu":
+        raise InputError(f"{name}: {column} must be three numbers for each atom")
+    atoms.set_velocities(values * (SPEEDS[unit] / units.fs))
 
 
 __all__ = [
     "SPEEDS",
+    "VELOCITIES",
     "StructureKeys",
     "extras",
     "read_structure",

@@ -22,6 +22,10 @@ _FAR = 8.0
 number stands out."""
 
 
+_FEWEST = 4
+"""Frames of a group among which one can stand out."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One group of frames.
@@ -104,9 +108,7 @@ def outliers(frames: Sequence[LabelledFrame]) -> Iterator[str]:
                 f"{frame.origin}: atoms {i} and {j} ({frame.symbols[i]}, "
                 f"{frame.symbols[j]}) are {distance:.3g} angstrom apart"
             )
-    for name, numbers in group_indices(frames).items():
-        chosen = [frames[k] for k in numbers]
-        yield from _strange(chosen, name or "-")
+    yield from strange(frames)
     yield from unbalanced(frames)
     yield from without_forces(frames)
     for first, second in duplicates(frames):
@@ -117,8 +119,16 @@ def outliers(frames: Sequence[LabelledFrame]) -> Iterator[str]:
         )
 
 
+def strange(frames: Sequence[LabelledFrame]) -> Iterator[str]:
+    """Yield frames whose energy or largest force stands out in their group."""
+    for name, numbers in group_indices(frames).items():
+        yield from _strange([frames[k] for k in numbers], name or "-")
+
+
 def _strange(frames: Sequence[LabelledFrame], group: str) -> Iterator[str]:
     """Yield frames whose energy or largest force is far from the others' of the group."""
+    if len(frames) < _FEWEST:
+        return
     forces = np.array([np.linalg.norm(f.forces, axis=1).max() for f in frames])
     found: Mapping[str, tuple[np.ndarray, str]] = {
         "a largest force": (np.log(forces + 1e-3), "eV/angstrom"),
@@ -126,7 +136,8 @@ def _strange(frames: Sequence[LabelledFrame], group: str) -> Iterator[str]:
     }
     for what, (values, unit) in found.items():
         centre = np.median(values)
-        spread = np.ptp(np.percentile(values, (5, 95))) / 3.29 + 1e-3
+        inner = np.sort(np.abs(values - centre))[: max(int(0.9 * len(values)), 1)]
+        spread = 2 * inner[-1] / 3.29 + 1e-3
         shown = forces if what == "a largest force" else values - centre
         for k in np.flatnonzero(np.abs(values - centre) > _FAR * spread).tolist():
             yield f"{frames[k].origin} (group {group}): {what} of {shown[k]:.4g} {unit}"
@@ -147,4 +158,4 @@ def _beyond_composition(frames: Sequence[LabelledFrame]) -> np.ndarray:
     return energies - shares @ fit
 
 
-__all__ = ["Row", "outliers", "rows"]
+__all__ = ["Row", "outliers", "rows", "strange"]

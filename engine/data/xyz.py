@@ -1,6 +1,8 @@
 """Extended XYZ, frame by frame: every line of the file belongs to a frame or is refused."""
 
 import io
+import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +21,15 @@ MOST_ATOMS = 1_000_000_000
 
 LONGEST = 1 << 20
 """Bytes of a line: keys of a frame, or the columns of an atom."""
+
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\{[^}]*\}|\[[^\]]*\]')
+_SPELT = {name.lower(): name for name in ("Lattice", "Properties", "pbc")}
+_ALSO = {"positions": "pos", "symbols": "species", "numbers": "Z"}
+"""Second names of columns."""
+
+_ONCE = {"pos", "species", "Z", "energy", "free_energy", "forces", "stress", "virial",
+         "virials"}  # fmt: skip
+"""Names that stand among the keys of a frame or its columns, not in both."""
 
 
 def read_xyz(path: Path) -> list[Atoms]:
@@ -72,13 +83,15 @@ def _frame(path: Path, number: int, lines: list[str]) -> Atoms:
         if isinstance(error, KeyError):  # of ASE's table of elements
             reason = f"{reason} is no element or column that is known"
         raise InputError(f"{path}: frame at line {number}: {reason}") from error
+    assert isinstance(found, Atoms)
     for place, line in enumerate(lines[2:], start=number + 2):
         count = len(line.split())
         if count < columns or (count > columns and "Properties" in lines[1]):
             raise InputError(
                 f"{path}: line {place} has {count} columns, expected {columns}"
             )
-    assert isinstance(found, Atoms)
+        if count > columns:
+            found.info["columns after the fourth"] = "of an unknown meaning"
     _check_numbers(path, number, lines)
     _keep_tensor(found, lines[1])
     return found
@@ -104,7 +117,7 @@ def _properties(header: str) -> dict[str, int]:
 
 def _check_numbers(path: Path, number: int, lines: list[str]) -> None:
     """Refuse atoms whose element and atomic number are two."""
-    properties = _properties(lines[1])
+    properties = {_ALSO.get(n, n): count for n, count in _properties(lines[1]).items()}
     if not {"species", "Z"} <= set(properties):
         return
     place, first = {}, 0
@@ -130,15 +143,27 @@ def _check_header(path: Path, number: int, header: str) -> None:
                 raise InputError(
                     f"{path}: line {number}: {key} has no value, so {name} is lost in it"
                 )
-    names = [word.split("=")[0] for word in header.split() if "=" in word]
-    for key in ("Lattice", "Properties", "energy", "pbc"):
-        if names.count(key) > 1:
-            raise InputError(f"{path}: line {number}: {key} is given twice")
+    _check_names(f"{path}: line {number}", header)
     flags = entries.get("pbc", [True] * 3)
     if np.shape(flags) not in ((), (3,)) or np.asarray(flags).dtype.kind not in "bi":
         raise InputError(
             f"{path}: line {number}: pbc must be three of T and F, not {flags!r}"
         )
+
+
+def _check_names(where: str, header: str) -> None:
+    """Refuse a name that is given twice, or spelt so that nobody knows it."""
+    keys = re.findall(r"([^\s=]+)\s*=", _QUOTED.sub("", header))
+    for key in keys:
+        if (right := _SPELT.get(key.lower(), key)) != key:
+            raise InputError(f"{where}: {key} is spelt {right}")
+    columns = [_ALSO.get(name, name) for name in _properties(header)]
+    known = [_ALSO.get(key, key) for key in keys]
+    names = Counter([*known, *(name for name in columns if name in _ONCE)])
+    if twice := [name for name, often in names.items() if often > 1]:
+        raise InputError(f"{where}: {twice[0]} is given twice")
+    if "pos" not in columns:
+        raise InputError(f"{where}: Properties name no pos, the positions")
 
 
 __all__ = ["SUFFIXES", "iterate_xyz", "read_xyz"]

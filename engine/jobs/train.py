@@ -16,6 +16,7 @@ from ..data.checks import check_training, remarks
 from ..data.frames import LabelledFrame, species_of, split_frames
 from ..data.keys import DataFile, LabelKeys
 from ..data.reading import read, verified
+from ..data.table import strange
 from ..errors import InputError
 from ..learn.trainers.job import TrainingJob
 from ..learn.trainers.linear import LeastSquares, is_linear, shortest
@@ -50,19 +51,24 @@ def assemble(scenario: TrainScenario, base: Path) -> TrainingJob | LinearJob:
         notes += [text for _, said in pairs for text in said]
     frames, held = ([f for r in readings for f in r.frames] for readings in (data, test))
     species = species_of(frames)
-    strange = sorted(set(species_of(held)) - set(species))
-    if strange:
-        raise InputError(f"test: {strange[0]} does not occur in the training data")
+    other = sorted(set(species_of(held)) - set(species))
+    if other:
+        raise InputError(f"test: {other[0]} does not occur in the training data")
     train = split_frames(len(frames), scenario.validation, scenario.seed)[0]
     if is_linear(scenario.model) and all(f.virial is None for f in frames):
         weights = [(energy, force, 0.0) for energy, force, _ in weights]
         notes.append("no virial or stress in the data: energies and forces alone")
     check_training(frames, train, weights, scenario.group_weights)
+    if odd := list(strange(frames)):
+        notes.append(f"{len(odd)} labels stand out (engine data lists them): {odd[0]}")
     form = _form(scenario.model, species)
     form = form if begun is not None else _ranges(form, frames)
     species, cutoff = tuple(form.species), form.cutoff
     if is_linear(form):
-        files, notes = [reading.path for reading in data], notes + remarks(frames, train)
+        files, notes = (
+            [reading.path for reading in data],
+            notes + remarks(frames, train, held),
+        )
         return _linear(scenario, form, frames, held, files, notes, begun)
     return TrainingJob(
         form=form,
@@ -70,7 +76,7 @@ def assemble(scenario: TrainScenario, base: Path) -> TrainingJob | LinearJob:
         data=TrainingSet.of(frames, species, cutoff),
         test=TrainingSet.of(held, species, cutoff) if held else None,
         files=[reading.path for reading in data],
-        notes=notes + remarks(frames, train),
+        notes=notes + remarks(frames, train, held),
         name=scenario.name,
         threads=scenario.threads,
         begun=begun,

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ase import Atoms
+
 from ..data import structures
 from ..protocols import Labeler
 from ..run import interruptible
@@ -34,10 +36,12 @@ def read_structures(path: Path) -> list[Configuration]:
     Raises:
         InputError: not readable, or empty.
     """
-    return [
-        Configuration.of(atoms, str(atoms.info.get("group", "")))
-        for atoms in structures.read_structures(path)
-    ]
+    return configurations(structures.read_structures(path))
+
+
+def configurations(images: Sequence[Atoms]) -> list[Configuration]:
+    """Return what is labelled of structures: atoms, cell and group."""
+    return [Configuration.of(atoms, str(atoms.info.get("group", ""))) for atoms in images]
 
 
 def label_structures(

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator
 from ...models.parts import Family, part
 from ..data.structures import (
     SPEEDS,
+    VELOCITIES,
     StructureKeys,
     extras,
     read_structure,
@@ -157,13 +158,23 @@ def _honoured(atoms: Atoms, keep: bool | None, unit: str | None, name: str) -> A
     """
     held = extras(atoms)
     notes = [f"{name}: {text}" for text in atoms.info.pop("left", ())]
+    if held.velocities and held.momenta and keep is not False:
+        raise InputError(
+            f"{name}: holds momenta and {held.velocities}; take one of them out, or set "
+            "structure.keep_velocities = false"
+        )
+    if unit is not None and not (held.velocities and keep):
+        raise InputError(
+            f"{name}: structure.velocity_unit: of a column {', '.join(VELOCITIES)} that "
+            "keep_velocities = true keeps; there is none"
+        )
     if held.velocities and keep:
         if unit is None:
             raise InputError(
                 f"{name}: structure.velocity_unit: the file does not say the unit of "
                 f"{held.velocities}; allowed are {', '.join(SPEEDS)}"
             )
-        set_velocities(atoms, held.velocities, unit)
+        set_velocities(atoms, held.velocities, unit, name)
     elif held.velocities:
         notes.append(
             f"{name}: {held.velocities} not used; keep_velocities = true keeps them"
