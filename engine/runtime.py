@@ -12,6 +12,7 @@ import importlib
 import io
 import os
 import pathlib
+import tempfile
 import threading
 import time
 import warnings
@@ -128,8 +129,20 @@ _CPUS = tuple(getattr(_language, name, None) for name in ("x64", "arm64"))
 
 
 def threads() -> int:
-    """Number of CPU threads for torch and for the kernels (``SCALEBRIDGE_THREADS``)."""
-    return int(os.environ.get("SCALEBRIDGE_THREADS") or len(os.sched_getaffinity(0)))
+    """Number of CPU threads for torch and for the kernels (``SCALEBRIDGE_THREADS``).
+
+    Raises:
+        InputError: the variable is no number above zero.
+    """
+    given = os.environ.get("SCALEBRIDGE_THREADS")
+    if not given:
+        return len(os.sched_getaffinity(0))
+    if not given.isdecimal() or not 0 < int(given) <= _MOST_THREADS:
+        raise InputError(f"SCALEBRIDGE_THREADS={given}: allowed are 1 to {_MOST_THREADS}")
+    return int(given)
+
+
+_MOST_THREADS = 4096
 
 
 @contextlib.contextmanager
@@ -208,6 +221,12 @@ def _kernel_cache() -> dict[str, Any]:
         folder = os.path.join(root, "scalebridge", f"{_KERNELS}-{version}")
         settings["offline_cache_file_path"] = folder
         settings["offline_cache_max_size_of_files"] = 1 << 29
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError:  # Taichi crashes at the end where it cannot write to its folder
+        return {"offline_cache": False, "offline_cache_file_path": tempfile.gettempdir()}
     _unlock(pathlib.Path(folder))
     return settings
 
@@ -228,12 +247,14 @@ def own_defaults() -> Iterator[None]:
     """Compute with torch's own defaults inside a host that has changed them.
 
     Default device and dtype are put back afterwards; inference mode is left, because
-    forces need derivatives.
+    forces need derivatives, and so is the search for anomalies, which derivatives of many
+    vectors at once do not know.
     """
     before = torch.get_default_dtype()
     elsewhere = torch.get_default_device().type != "cpu"
     device = torch.device("cpu") if elsewhere else contextlib.nullcontext()
-    with torch.inference_mode(False), device:
+    anomalies = torch.autograd.set_detect_anomaly(False)
+    with torch.inference_mode(False), anomalies, device:
         if before == torch.float32:
             yield
             return

@@ -9,11 +9,13 @@ import sys
 import tempfile
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 from processes import python
 
-from scalebridge.engine.runtime import _unlock
+from scalebridge.engine.errors import InputError
+from scalebridge.engine.runtime import _unlock, threads
 
 PRELUDE = """
 import numpy as np
@@ -64,10 +66,10 @@ fill(2.0)
 """
 
 
-def run(body: str, *flags: str, cache: bool = True) -> str:
+def run(body: str, *flags: str, cache: bool = True, environment: Any = None) -> str:
     """Run a program; return what it printed last."""
     code = PRELUDE + textwrap.dedent(body).replace("HOST\n", HOST)
-    environment = {**os.environ, "SCALEBRIDGE_THREADS": "1"}
+    environment = {**os.environ, "SCALEBRIDGE_THREADS": "1", **(environment or {})}
     if not cache:
         environment["TI_OFFLINE_CACHE"] = "0"
     with tempfile.TemporaryDirectory() as folder:
@@ -175,19 +177,34 @@ def test_the_lock_of_a_killed_process_is_taken_away(tmp_path):
     assert lock.exists()
 
 
+def test_without_a_folder_that_can_be_written_to(right):
+    """Kernels are compiled anew then; Taichi alone crashes when the process ends."""
+    place = {"HOME": "/proc/none", "XDG_CACHE_HOME": "/proc/none", "TMPDIR": "/proc/none"}
+    printed = run("print(classical())", environment=place)
+    assert right.startswith(f"({printed}")
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "two"])
+def test_a_number_of_threads_that_is_none(given, monkeypatch):
+    monkeypatch.setenv("SCALEBRIDGE_THREADS", given)
+    with pytest.raises(InputError, match=f"SCALEBRIDGE_THREADS={given}: allowed are 1"):
+        threads()
+
+
 SETTINGS = (
     "torch.set_default_dtype(torch.float16)",
     "torch.set_default_dtype(torch.float64)",
     "torch.set_default_device('meta')",
     "torch.inference_mode().__enter__()",
     "torch.no_grad().__enter__()",
+    "torch.autograd.set_detect_anomaly(True)",
 )
 
 
 @pytest.mark.parametrize(
     "setting",
     [
-        pytest.param("; ".join((SETTINGS[0], *SETTINGS[2:4])), id="together"),
+        pytest.param("; ".join((SETTINGS[0], *SETTINGS[2:4], SETTINGS[5])), id="together"),
         *(pytest.param(each, marks=pytest.mark.slow) for each in SETTINGS),
     ],
 )

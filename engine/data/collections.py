@@ -108,13 +108,19 @@ def _mlearn(entry: Any, keys: LabelKeys, origin: str) -> LabelledFrame:
         symbols=tuple(site["species"][0]["element"] for site in sites),
         positions=positions,
         cell=cell,
-        periodic=np.array([flag is True for flag in lattice.get("pbc", [True] * 3)]),
+        periodic=_flags(lattice.get("pbc", [True] * 3)),
         energy=float(_numbers(_label(labels, keys.energy_key or "energy"))),
         forces=_numbers(_label(labels, keys.forces_key or "forces")),
         virial=_stress(labels, keys, "virial_stress", cell, "kbar"),
         group=str(entry.get("group") or ""),
         origin=origin,
     )
+
+
+def _flags(values: Any) -> np.ndarray:
+    if not isinstance(values, list) or [type(flag) for flag in values] != [bool] * 3:
+        raise ValueError(f"pbc must be three of true and false, not {values}")
+    return np.array(values)
 
 
 def _label(labels: Any, name: str) -> Any:

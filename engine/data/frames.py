@@ -84,7 +84,7 @@ def check_frame(frame: LabelledFrame) -> LabelledFrame:
     if not count:
         raise InputError(f"{origin}: holds no atoms")
     for number, symbol in enumerate(frame.symbols):
-        if atomic_numbers.get(symbol, 0) == 0:
+        if not isinstance(symbol, str) or atomic_numbers.get(symbol, 0) == 0:
             raise InputError(f"{origin}, atom {number}: unknown element {symbol!r}")
     for name, largest in (("positions", FARTHEST), ("forces", LARGEST_FORCE)):
         array = getattr(frame, name)

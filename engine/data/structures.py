@@ -159,6 +159,8 @@ def _check_dump(path: Path) -> tuple[str, ...]:
 
     def end(where: str) -> None:
         columns = section.split()
+        if columns[:1] == ["BOX"] and box != 3:
+            raise InputError(f"{where}: {box} lines of BOX BOUNDS, not 3")
         if columns[:1] != ["ATOMS"]:
             return
         if len(seen) != announced:
@@ -174,12 +176,15 @@ def _check_dump(path: Path) -> tuple[str, ...]:
         if line.startswith("ITEM:"):
             end(f"{path}: line {number}")
             section, box, seen = line[5:].strip(), 0, []
+            announced = -1 if section == "NUMBER OF ATOMS" else announced
         elif section == "NUMBER OF ATOMS" and line.strip().isdecimal():
+            if announced >= 0:
+                raise InputError(f"{path}: line {number}: a second number of atoms")
             announced = int(line)
-        elif section.startswith("BOX BOUNDS") and "abc" not in section:
+        elif section.startswith("BOX BOUNDS"):
             box += 1
             low, high = [_number(word) for word in [*line.split(), "", ""][:2]]
-            if box <= 3 and not low < high:
+            if "abc" not in section and not low < high:
                 raise InputError(f"{path}: line {number}: the box ends before it begins")
         elif section.startswith("ATOMS") and line.strip():
             seen.append(line)

@@ -3,7 +3,7 @@
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import ase.io
@@ -133,7 +133,7 @@ def _check_numbers(path: Path, number: int, lines: list[str]) -> None:
 def _check_header(path: Path, number: int, header: str) -> None:
     """Refuse a key without a value: readers take the next key for it."""
     try:
-        entries = key_val_str_to_dict(header)
+        entries, columns = key_val_str_to_dict(header), list(_properties(header))
     except Exception as error:
         raise InputError(f"{path}: line {number}: no keys and values: {error}") from error
     for key, value in entries.items():
@@ -143,7 +143,7 @@ def _check_header(path: Path, number: int, header: str) -> None:
                 raise InputError(
                     f"{path}: line {number}: {key} has no value, so {name} is lost in it"
                 )
-    _check_names(f"{path}: line {number}", header)
+    _check_names(f"{path}: line {number}", header, columns)
     flags = entries.get("pbc", [True] * 3)
     if np.shape(flags) not in ((), (3,)) or np.asarray(flags).dtype.kind not in "bi":
         raise InputError(
@@ -151,13 +151,13 @@ def _check_header(path: Path, number: int, header: str) -> None:
         )
 
 
-def _check_names(where: str, header: str) -> None:
+def _check_names(where: str, header: str, properties: Sequence[str]) -> None:
     """Refuse a name that is given twice, or spelt so that nobody knows it."""
     keys = re.findall(r"([^\s=]+)\s*=", _QUOTED.sub("", header))
     for key in keys:
         if (right := _SPELT.get(key.lower(), key)) != key:
             raise InputError(f"{where}: {key} is spelt {right}")
-    columns = [_ALSO.get(name, name) for name in _properties(header)]
+    columns = [_ALSO.get(name, name) for name in properties]
     known = [_ALSO.get(key, key) for key in keys]
     names = Counter([*known, *(name for name in columns if name in _ONCE)])
     if twice := [name for name, often in names.items() if often > 1]:
