@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...protocols import Check, Figure, Outcome
+from ...rundir import write_array
 from .. import exact
 
 CHUNK = 1 << 20
@@ -130,7 +131,7 @@ class Boltzmann:
     def _radial(self) -> tuple[Tensor, Tensor]:
         r, w = np.polynomial.legendre.leggauss(self.radii or self.nodes // 2)
         r, w = 0.5 * self.reach * (torch.tensor(r) + 1), 0.5 * self.reach * torch.tensor(w)
-        return r, w * r ** (self.dimension - 1) / self._area
+        return r, w * r ** (self.dimension - 1) * (1 / self._area)
 
     def _sphere(self, r: Tensor) -> Tensor:
         """Fourier transform of the sphere of radius r / 2, ``[N, .., N]``."""
@@ -387,9 +388,4 @@ def _write(
     group = folder.store.require_group(name)
     group.attrs["title"] = title
     for key, values in columns.items():
-        if key in group:
-            del group[key]
-        stored = group.create_array(key, shape=tuple(values.shape), dtype="float64")
-        stored[...] = values.numpy()
-        stored.attrs["unit"] = units.get(key, "")
-        stored.attrs["long_name"] = NAMES.get(key, key.replace("_", " "))
+        write_array(group, key, values.double(), units.get(key, ""), NAMES.get(key, ""))

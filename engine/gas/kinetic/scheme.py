@@ -23,6 +23,7 @@ from ..boundaries import (
 )
 from ..faces import AtFace
 from ..grid import Grid
+from ..scheme.finite_volume import van_leer
 from .equilibrium import maxwellian
 from .velocities import Velocities
 
@@ -127,13 +128,6 @@ def _neighbours(grid: Grid, sides: Sequence[Sides]) -> tuple[Tensor, int]:
 
 def _across(grid: Grid, axis: int) -> tuple[int, ...]:
     return tuple(n for d, n in enumerate(grid.shape) if d != axis)
-
-
-def harmonic(a: Tensor, b: Tensor) -> Tensor:
-    """Van Leer's slope, as in the kernel."""
-    p = a * b
-    positive = p > 0
-    return torch.where(positive, 2 * p / torch.where(positive, a + b, 1), 0)
 
 
 Rule = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
@@ -327,7 +321,7 @@ class _WallRule:
     def __call__(self, edge: Tensor, next_: Tensor, time: float) -> tuple[Tensor, Tensor]:
         jump = edge - next_
         beyond = edge + jump
-        leaving = edge + 0.5 * harmonic(jump, beyond - edge)
+        leaving = edge + 0.5 * van_leer(jump, beyond - edge)
         rate = (leaving[:, :1] * self.flux).sum(-1, keepdim=True)
         entering = leaving[..., self.mirror]
         if self.alpha > 0:

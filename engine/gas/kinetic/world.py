@@ -49,14 +49,12 @@ from ..boundaries import (
 from ..grid import Grid
 from ..material import Gas
 from ..observe import check_initial, refuse_unphysical, unphysical
+from ..scheme.finite_volume import DELTA, GAMMA
 from ..solids import Body
 from .equilibrium import CHUNK, maxwellian, near_equilibrium
 from .scheme import Ghosts, Layout, layout
 from .solids import SolidWalls, neighbours_with_cuts
 from .velocities import Velocities
-
-GAMMA = 1.0 - math.sqrt(0.5)
-DELTA = 1.0 - 1.0 / (2.0 * GAMMA)
 
 Model = Literal["bgk", "es", "shakhov"]
 _LAWS = {
