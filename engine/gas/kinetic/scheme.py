@@ -219,8 +219,8 @@ class Ghosts:
         for fill in self._fills:
             edge, next_ = self._beside(f, fill)
             near, far = fill.rule(edge, next_, time)
-            leaving = edge + 0.5 * harmonic(edge - next_, near - edge)
-            entering = near + 0.5 * harmonic(near - far, edge - near)
+            leaving = edge + 0.5 * van_leer(edge - next_, near - edge)
+            entering = near + 0.5 * van_leer(near - far, edge - near)
             speed = self._velocities.like(f)[:, fill.axis] * (2 * fill.end - 1)
             yield fill.axis, fill.end, torch.where(speed > 0, leaving, entering)
 
