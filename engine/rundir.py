@@ -219,8 +219,8 @@ def write_group(
     made = folder.store.require_group(group)
     made.attrs.update({"title": title, "caption": caption, **attributes})
     for name, (array, unit) in values.items():
-        more = {"axes": list(axes)} if axes and name not in axes else {}
-        write_array(made, name, array.double(), unit, **more)
+        own: dict[str, Any] = {"axes": list(axes)} if axes and name not in axes else {}
+        write_array(made, name, array.double(), unit, **own)
 
 
 class RunFolder:

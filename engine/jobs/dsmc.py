@@ -303,16 +303,14 @@ class DsmcJob:
             f"Bands: one standard error from {len(average.blocks)} blocks of time."
         )
         grid = self.problem.grid
-        for axis in range(grid.dim):
-            write_field(group, "xyz"[axis], grid.centers(axis))
+        write_axes(group, grid)
         spatial = list("xyz"[: grid.dim])
         for name, values in _components(average.fields, grid.dim).items():
             error = _components(average.errors, grid.dim)[name]
             alone = len(values) == 1
             for label, data in ((name, values), (f"{name}_error", error)):
-                write_field(group, label, data[0] if alone else data)
                 axes = spatial if alone else ["knudsen", *spatial]
-                group[label].attrs["axes"] = axes
+                write_field(group, label, data[0] if alone else data, axes=axes)
 
     def _checks(self, average: Average, seen: Mapping[str, Tensor]) -> list[Check]:
         grid, rho = self.problem.grid, average.fields["density"]

@@ -263,9 +263,9 @@ class TorchPotential:
 
     @staticmethod
     def of_module(module: Any) -> "TorchPotential":
-        """Return a module of ``models.potentials`` in double precision.
+        """Return a module of ``models.potentials``; of a committee its mean.
 
-        A committee gives its mean.
+        Its parameters are copies of the module's, in double precision.
         """
         module = copy.deepcopy(module).double()
         names = [name for name, _ in module.named_parameters()]

@@ -105,9 +105,10 @@ class Finish:
         folder.store.attrs["observable_units"] = units
         if density is not None:
             field = density.field()
-            box = {"low": density.low.tolist(), "high": density.high.tolist()}
-            unit = f"1/bohr^{field.dim()}"
-            write_array(folder.store, "density", field, unit, **box)
+            write_array(
+                folder.store, "density", field, f"1/bohr^{field.dim()}",
+                low=density.low.tolist(), high=density.high.tolist(),
+            )  # fmt: skip
         reseeded = int(state.reseeded) + result.reseeded
         figures = energy_figures(result, problem) | {
             "acceptance": Figure(float(observed["acceptance"])),

@@ -1,7 +1,7 @@
 """Averages of a steady flow of particles, and what cells and time step do to them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,7 +58,7 @@ class Average:
 
     fields: Mapping[str, Tensor]
     errors: Mapping[str, Tensor]
-    blocks: list[Mapping[str, Tensor]]
+    blocks: Sequence[Mapping[str, Tensor]]
 
 
 def averaged(world: DsmcWorld, blocks: Blocks, ensembles: int) -> Average:
