@@ -13,6 +13,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from scalebridge.engine.data.keys import LabelKeys
 from scalebridge.engine.data.reading import read, read_frames
+from scalebridge.engine.data.vasp import converged_steps
 from scalebridge.engine.errors import InputError
 
 
@@ -422,3 +423,46 @@ def test_a_molecule_has_no_stress(tmp_path):
     )
     ase.io.write(tmp_path / "a.extxyz", atoms)
     assert read_frames(tmp_path / "a.extxyz")[0].virial is None
+
+
+LOOP = "--- Iteration      {k}(   2) ---\n--- aborting loop because EDIFF is reached ---\n"
+STEP = (
+    " POSITION        TOTAL-FORCE (eV/Angst)\n -----\n 0 0 0 0 0 0\n -----\n"
+    "  FREE ENERGIE OF THE ION-ELECTRON SYSTEM (eV)\n"
+)
+
+
+def test_a_step_of_an_outcar_is_judged_by_its_own_loop(tmp_path):
+    """Of a loop that did not converge releases before 6 say nothing."""
+    path = tmp_path / "OUTCAR"
+    head, bare = " NIONS = 1\n", "--- Iteration      2(  60) ---\n"
+    path.write_text(head + LOOP + STEP + bare + STEP + LOOP + STEP)
+    assert converged_steps(path, "vasp-out") == [True, False, True]
+    path.write_text(head + LOOP + STEP + LOOP)  # its second step is not complete
+    assert converged_steps(path, "vasp-out") == [True, False]
+    path.write_text(head + LOOP + STEP.replace(" 0 0 0 0 0 0\n", " 0 0 0 0 0 0\n" * 2))
+    with pytest.raises(InputError, match="step 0: 2 rows of forces, expected 1"):
+        converged_steps(path, "vasp-out")
+    path.write_text(" NIONS = x\n")
+    with pytest.raises(InputError, match="damaged"):
+        converged_steps(path, "vasp-out")
+
+
+@pytest.mark.parametrize("name", ["forces", "positions", "basis"])
+def test_a_step_of_a_vasprun_has_all_its_rows(tmp_path, name):
+    """Of a row that is missing ASE makes zeros."""
+    text = vasprun([[-15.0, -15.2]])
+    at = text.index(f'name="{name}"', text.index("<calculation>"))
+    first = text.index("<v>", at)
+    last = text.index("</v>", first) + len("</v>")
+    (tmp_path / "vasprun.xml").write_text(text[:first] + text[last:])
+    with pytest.raises(InputError, match=f"step 0: [12] rows of {name}, expected [23]"):
+        read(tmp_path / "vasprun.xml")
+
+
+@pytest.mark.parametrize("order", [(1, 3), (2,), (1, 2, 4), (1, 2, 3, 1, 1), (1, 2, 2)])
+def test_atoms_of_quantum_espresso_stand_in_order(tmp_path, order):
+    row = "     atom    {k} type  1   force =     0.0    0.0    0.0\n"
+    (tmp_path / "a.out").write_text("".join(row.format(k=k) for k in order))
+    with pytest.raises(InputError, match=f"atom {order[-1]} stands after"):
+        read(tmp_path / "a.out", LabelKeys(format="espresso-out"))

@@ -11,6 +11,7 @@ import pytest
 from ase.build import bulk
 from ase.md.velocitydistribution import thermalize_momenta
 
+from scalebridge.engine.errors import InputError
 from scalebridge.engine.interop import export
 from scalebridge.engine.interop.ase import AsePotential, PotentialCalculator
 from scalebridge.engine.interop.host import Host
@@ -155,3 +156,11 @@ def test_lammps_with_our_forces_is_our_dynamics():
     assert answer.returncode == 0, answer.stderr
     right, wrong = (float(line) for line in answer.stdout.split()[-2:])
     assert right < 1e-6 < wrong
+
+
+def test_an_energy_that_is_no_number_is_none():
+    atoms = bulk("Si", cubic=True)
+    atoms.positions[1] = atoms.positions[0]
+    atoms.calc = PotentialCalculator(StillingerWeber())
+    with pytest.raises(InputError, match="not finite here; do two atoms"):
+        atoms.get_potential_energy()

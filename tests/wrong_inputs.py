@@ -158,6 +158,7 @@ _XYZ = (
      "forces is given twice"),
     ("a cell in small letters", "Lattice=", "lattice=", "lattice is spelt Lattice"),
     ("pbc in capitals", "pbc=", "PBC=", "PBC is spelt pbc"),
+    ("forces that are true or false", "forces:R:3", "forces:L:3", "no keys and values"),
     ("columns without a number", "forces:R:3", "forces:R:x", "no keys and values"),
     ("no positions", "pos:R:3", "xyz:R:3", "no pos"),
     ("a unit before its name", "energy=-32.0", "energy=-32.0 unit_energy=hartree",

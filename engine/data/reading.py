@@ -278,7 +278,30 @@ def _read_other(path: Path, keys: LabelKeys, form: str) -> _Found:
                 f"{path}: {bad} self-consistency cycles did not converge; remove their "
                 "steps from the file"
             )
+    if form == "espresso-out":
+        _check_numbered(path)
     return _from_images(path, _images(path, form), keys)
+
+
+_NUMBERED = re.compile(rb"^ +atom +(\d+) +type +\d+ +force =|^ +\d+ +\S+ +tau\( *(\d+)\)")
+
+
+def _check_numbered(path: Path) -> None:
+    """Refuse an output of Quantum ESPRESSO whose atoms are not in order.
+
+    Raises:
+        InputError: names the line; ASE counts lines and reads no numbers.
+    """
+    last, most = 0, 0
+    with opened(path) as file:
+        for number, line in enumerate(file, 1):
+            if found := _NUMBERED.match(line):
+                atom = int(found.group(1) or found.group(2))
+                if atom not in (1, last + 1) or (atom == 1 and 0 < last < most):
+                    raise InputError(
+                        f"{path}: line {number}: atom {atom} stands after {last}"
+                    )
+                last, most = atom, max(most, atom)
 
 
 _READERS: dict[str, Callable[[Path, LabelKeys, str], _Found]] = {

@@ -4,6 +4,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import ase.io
@@ -109,10 +110,17 @@ def _columns(header: str) -> int:
 
 
 def _properties(header: str) -> dict[str, int]:
-    """Return the columns of each property, in the order of the file."""
+    """Return the columns of each property, in the order of the file.
+
+    Raises:
+        ValueError: not name, type and count of each, or a label of true and false.
+    """
     said = str(key_val_str_to_dict(header).get("Properties", "species:S:1:pos:R:3"))
     words = said.split(":")
-    return {n: int(count) for n, count in zip(words[::3], words[2::3], strict=False)}
+    flags = {name for name, kind in pairwise(words) if kind == "L"}
+    if flags & _ONCE or len(words) % 3:
+        raise ValueError(f"Properties={said}")
+    return {n: int(count) for n, count in zip(words[::3], words[2::3], strict=True)}
 
 
 def _check_numbers(path: Path, number: int, lines: list[str]) -> None:

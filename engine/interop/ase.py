@@ -1,5 +1,6 @@
 """ASE in both directions: our potentials as its calculators, and its as our potentials."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -17,6 +18,7 @@ from ase.calculators.emt import EMT
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from ...models.parts import part
+from ..errors import InputError
 from ..md.interactions import Place
 from ..md.neighbours import Neighbours, build_neighbours
 from ..md.potential import Potential
@@ -76,6 +78,10 @@ class PotentialCalculator(Calculator):
         )
         found = self.potential(state, self._neighbours(state))
         energy = float(found.energy)
+        if not (math.isfinite(energy) and bool(found.forces.isfinite().all())):
+            raise InputError(
+                "energy or forces are not finite here; do two atoms stand on one spot?"
+            )
         self.results = {
             "energy": energy,
             "free_energy": energy,

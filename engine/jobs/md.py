@@ -130,8 +130,8 @@ def _settling(world: MolecularDynamics) -> Iterator[str]:
     if world.settle:
         time, unit = world.settle * world.time_step, world.units.names["time"]
         yield (
-            f"before step 0: {world.settle} steps ({time:g} {unit}) of Langevin "
-            "dynamics, so that vibrations do not start in phase (run.settle)"
+            f"before step 0 of a new run: {world.settle} steps ({time:g} {unit}) of "
+            "Langevin dynamics, so that vibrations do not start in phase (run.settle)"
         )
 
 
