@@ -62,13 +62,7 @@ from ..schema.gas import (
     TransportGas,
 )
 from .fields import UNITS, dimensions_of, steps_of, write_axes, write_field
-from .flow_errors import (
-    ShockFront,
-    Timeline,
-    grid_change,
-    observed,
-    small_waves,
-)  # fmt: skip
+from .flow_errors import ShockFront, Timeline, grid_change, observed, small_waves
 
 FIELDS = ("density", "velocity", "temperature", "stress", "heat_flux", "entropy")
 NOTES = {
