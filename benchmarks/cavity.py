@@ -168,17 +168,16 @@ def figure(run: Callable[..., Any], record: Any) -> None:
     """Circulation and mean drag of the lid against the independent solution."""
     if not record.wants("cavity_error"):
         return
-    ran = run("lid_cavity", "compare=[]")
+    lid = "probes=[{kind='flux', name='lid', axis='y', at=1.0}]"
+    ran = run("lid_cavity", "compare=[]", lid)
     speed = ran.scenario["boundaries"]["y"]["high"]["velocity"][0]
     number, prandtl = ran.knudsen[0], ran.scenario["gas"]["prandtl"]
     rough, fine = (solve(number, prandtl, n) for n in (32, 64))
-    u, stress = (
-        np.asarray(ran.store[f"fields/{n}"][-1])[0] for n in ("velocity", "stress")
-    )
-    shear = stress[..., 0, 1].mean(0) / speed
+    u = np.asarray(ran.store["fields/velocity"][-1])[0]
+    passed = np.asarray(ran.store["probes/lid/momentum_flux"])[-1]
     found = {
         "circulation": circulation(u[..., 0]) / speed,
-        "drag": float(1.5 * shear[-1] - 0.5 * shear[-2]),
+        "drag": float(passed.reshape(-1)[0]) / speed,
     }
     truth = {"circulation": fine.circulation, "drag": fine.lid}
     doubt = max(

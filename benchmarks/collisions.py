@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,10 @@ from scalebridge.engine.gas.kinetic import thickness
 from scalebridge.engine.gas.kinetic.dsmc import DsmcState, DsmcWorld, Start
 from scalebridge.engine.gas.kinetic.world import KineticWorld
 from scalebridge.engine.gas.material import Gas, TransportLaw
+
+sys.path.append(str(Path(__file__).resolve().parent))
+
+import sparta
 
 F64 = torch.float64
 UNIT = (1.66053906660e-27 * 1.380649e-23) ** 0.5 * 1e26
@@ -329,6 +334,39 @@ def speed(record: Recorder, quick: bool) -> None:
             )  # fmt: skip
 
 
+def beside_sparta(record: Recorder) -> None:
+    """CPU time of SPARTA over ours, in turns: 10^6 hard spheres, 100 a cell, one core."""
+    world = _box(100.0, 10_000)
+    mine = {}
+    for precision in (torch.float64, torch.float32):
+        own = replace(world, precision=precision)
+        mine[precision] = own, own.init(torch.Generator().manual_seed(1))
+    theirs, ours = [], {precision: [] for precision in mine}
+    for _ in range(3):
+        theirs.append(sparta.box(10_000, 100, 0.1, 60))
+        for precision, (own, state) in mine.items():
+            _pace(own, state, 2)
+            ours[precision].append(_pace(own, state, 60))
+    single, double = (min(ours[p]) for p in (torch.float32, torch.float64))
+    note = (
+        f"SPARTA {min(theirs):.0f} ns a particle and step (f64, -O3 -march=native), ours "
+    )
+    note += (
+        f"{double:.0f} in f64, {single:.0f} in f32; least of three, in turns; a tenth of "
+    )
+    note += "a cell's width in a step, cells one collision time wide"
+    least = min(theirs)
+    for label, pace in (("f64", double), ("f32", single)):
+        record(
+            f"dsmc_vs_sparta_{label}",
+            least / pace,
+            "",
+            goal=2.0,
+            better="higher",
+            note=note,
+        )
+
+
 def measure(quick: bool, record: Recorder) -> None:
     """Measure all figures of this file."""
     if record.wants("lj_transport_error", "lj_hot_error", "inverse_power_error"):
@@ -346,3 +384,5 @@ def measure(quick: bool, record: Recorder) -> None:
         models(record, quick)
     if record.wants("energy_drift", "momentum_drift", "dsmc_ns_small_f64"):
         speed(record, quick)
+    if record.wants("dsmc_vs_sparta_f64") and sparta.there():
+        beside_sparta(record)

@@ -259,3 +259,4 @@ def measure(quick: bool, record) -> None:
     solids.order(run, record)
     solids.shocks(run, record)
     solids.cylinder(run, record)
+    solids.rarefied(run, record)

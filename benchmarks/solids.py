@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import sparta
 from scipy.special import i0e, i1e
 
 GRIDS = (40, 80, 160)
@@ -97,6 +98,29 @@ def cylinder(run: Callable[..., Any], record: Any) -> None:
         note += f"{ran.knudsen[1]:g}, where molecules do collide: {off[1]:+.4f}; "
         note += f"{ran.seconds:.3g} CPU s"
         record(name, abs(float(off[0])), goal=goal, note=note)
+
+
+def rarefied(run: Callable[..., Any], record: Any) -> None:
+    """Drag and heat of a cylinder at Mach 5 and Kn 0.1 beside SPARTA, in the same box.
+
+    Kn counts collision times: the viscosity is ``0.1 rho sqrt(R T) D`` of the stream.
+    """
+    wanted = "cylinder_rarefied_drag_error", "cylinder_rarefied_heat_error"
+    if not (record.wants(*wanted) and sparta.there()):
+        return
+    ran = run("cylinder_rarefied", "compare=[]")
+    rough, fine = (sparta.cylinder(SPEED, 0.1, n, 20, 2.0, 2.0) for n in (25, 50))
+    loads = (
+        np.asarray(ran.store[f"solids/solid_cylinder_{name}"])[-1]
+        for name in ("force_x", "heat")
+    )
+    of = ("force", 0.02), ("heat", 0.04)
+    for name, (part, goal), got in zip(wanted, of, loads, strict=True):
+        true, half = getattr(fine, part), getattr(rough, part)
+        off = 2.0 * float(np.ravel(got)[0]) / true - 1.0
+        note = f"{off:+.4f}; SPARTA's {part} {true:.2f} with cells of 1/50, {half:.2f} of "
+        note += f"1/25; ours {ran.seconds:.3g} CPU s, SPARTA {fine.seconds:.3g} s"
+        record(name, abs(off), goal=goal, note=note)
 
 
 def shocks(run: Callable[..., Any], record: Any) -> None:

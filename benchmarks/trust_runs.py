@@ -74,7 +74,7 @@ KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "vmc, curve": ("vmc_h2_curve", ()),
     "training, by reading": ("closure_shock_train", ()),
     "comparison": ("closure_mix", ()),
-    "comparison, plane": ("closure_2d", ()),
+    "comparison, plane": ("closure_2d", ("model.refine=2",)),
     "inverse, viscosity": ("learn_viscosity", ()),
     "elastic": ("silicon_elastic", ()),
     "gradients": ("shock_sensitivity", ()),

@@ -22,12 +22,13 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
@@ -177,6 +178,49 @@ def refuse_unwritable(path: Path) -> None:
             pass
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {there}: {error.strerror}") from error
+
+
+def write_array(
+    group: Any,
+    name: str,
+    values: Tensor | np.ndarray,
+    unit: str = "",
+    long_name: str = "",
+    dimensions: Sequence[str] | None = None,
+    **attributes: Any,
+) -> None:
+    """Write one array with what a reader must know of it, or replace it.
+
+    Args:
+        group: of a run's store.
+        name: in it.
+        values: the array.
+        unit: of its numbers.
+        long_name: what it is; its name when left out.
+        dimensions: their names.
+        attributes: ``axes``, ``labels`` and what else a reader of runs knows.
+    """
+    data = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+    array = group.create_array(name, data=data, dimension_names=dimensions, overwrite=True)
+    long_name = long_name or name.rpartition("/")[2].replace("_", " ")
+    array.attrs.update({"unit": unit, "long_name": long_name, **attributes})
+
+
+def write_group(
+    folder: "RunFolder",
+    group: str,
+    values: Mapping[str, tuple[Tensor, str]],
+    title: str = "",
+    caption: str = "",
+    axes: tuple[str, ...] = (),
+    **attributes: Any,
+) -> None:
+    """Write a group of arrays with their units; ``axes`` belong to all but coordinates."""
+    made = folder.store.require_group(group)
+    made.attrs.update({"title": title, "caption": caption, **attributes})
+    for name, (array, unit) in values.items():
+        own: dict[str, Any] = {"axes": list(axes)} if axes and name not in axes else {}
+        write_array(made, name, array.double(), unit, **own)
 
 
 class RunFolder:
@@ -355,8 +399,7 @@ class RunFolder:
 
     def put(self, name: str, values: Tensor, unit: str, long_name: str) -> None:
         """Write one whole array of the store, or replace it."""
-        array = self.store.create_array(name, data=values.numpy(), overwrite=True)
-        array.attrs["unit"], array.attrs["long_name"] = unit, long_name
+        write_array(self.store, name, values, unit, long_name)
 
     # -- checkpoints -----------------------------------------------------------------
 

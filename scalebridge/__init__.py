@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .engine.protocols import Figure as Figure
     from .engine.protocols import Outcome as Outcome
     from .engine.scenario import load as load_scenario
+    from .engine.vmc.labeler import VmcCalculator as VmcCalculator
     from .models.card import load_module as load_model
     from .models.card import save_module as save_model
     from .models.parts import Family as Family
@@ -43,6 +44,7 @@ _PUBLIC = {
     "Outcome": "engine.protocols:Outcome",
     "PotentialCalculator": "engine.interop.ase:PotentialCalculator",
     "Report": "viz.report:Report",
+    "VmcCalculator": "engine.vmc.labeler:VmcCalculator",
     "audit": "engine.audit.module:audit",
     "certify": "engine.audit.certify:certify",
     "check": "engine.commands:check",
@@ -67,6 +69,7 @@ __all__ = [
     "Outcome",
     "PotentialCalculator",
     "Report",
+    "VmcCalculator",
     "__version__",
     "audit",
     "certify",

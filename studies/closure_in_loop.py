@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..engine import runtime
-from ..engine.audit.certificate import write_certificate, write_group
+from ..engine.audit.certificate import write_certificate
 from ..engine.audit.certify import Horizons, certify_horizons
 from ..engine.gas.equations.line import primitive
 from ..engine.gas.flows import lines as flows
@@ -17,7 +17,7 @@ from ..engine.learn import comparison
 from ..engine.learn.trainers import closure as training
 from ..engine.protocols import Check, Figure, Job, Outcome
 from ..engine.run import Reporter
-from ..engine.rundir import RunFolder
+from ..engine.rundir import RunFolder, write_group
 from ..models import card
 from ..models.closures.face import FaceClosure, FaceForm, FaceStencil
 from .schema import ClosureLoopScenario

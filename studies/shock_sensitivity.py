@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..engine.audit.certificate import write_certificate, write_group
+from ..engine.audit.certificate import write_certificate
 from ..engine.audit.certify import Certificate, Law, certify
 from ..engine.chain.shock import ShockTube, integral_measure, settled
 from ..engine.gas.collisions.pairs import lennard_jones
@@ -16,7 +16,7 @@ from ..engine.gas.kinetic import steady
 from ..engine.gas.kinetic.differentiable import LineKinetics
 from ..engine.protocols import Figure, Job, Outcome
 from ..engine.run import Reporter
-from ..engine.rundir import RunFolder
+from ..engine.rundir import RunFolder, write_group
 from .schema import ShockSensitivityScenario
 
 NAMES = ("viscosity", "exponent", "prandtl", "mach", "sigma", "epsilon")

@@ -33,6 +33,7 @@ from ..engine.md.structure import from_atoms
 from ..engine.md.world import MolecularDynamics
 from ..engine.protocols import Check, Figure, Job, Outcome
 from ..engine.run import interruptible
+from ..engine.rundir import write_array
 from ..engine.runtime import generator, start
 from ..engine.units import MD_TIME_FS
 from ..models.card import load_module, save_module
@@ -401,17 +402,13 @@ class SymmetryStudy:
         group = folder.store.require_group("errors")
         group.attrs.update({"title": "Error on frames never seen", "plot": "loglog"})
         names = [form.name for form in self.forms]
-        sizes = group.create_array("frames", data=np.array(self.sizes), overwrite=True)
-        sizes.attrs["long_name"] = "training frames"
+        write_array(group, "frames", np.array(self.sizes), "", "training frames")
         for name, values, unit in (
             ("force", errors[0], "eV/angstrom"),
             ("energy", errors[1], "eV/atom"),
         ):
-            array = group.create_array(name, data=values, overwrite=True)
-            array.attrs.update(
-                {"unit": unit, "axes": ["model", "frames"], "labels": names,
-                 "long_name": f"{name} error"}
-            )  # fmt: skip
+            about = {"axes": ["model", "frames"], "labels": names}
+            write_array(group, name, values, unit, f"{name} error", **about)
 
     def _error_figures(self, errors: np.ndarray) -> dict[str, Figure]:
         found, largest = {}, self.sizes[-1]
@@ -443,13 +440,10 @@ class SymmetryStudy:
                 name = f"drift_{form.key}_{dt:g}fs"
                 figures[name] = Figure(drifts[row, column], "eV/atom/ps")
                 report.say(f"{form.name}, {dt:g} fs: {drifts[row, column]:.2e} eV/atom/ps")
-            array = group.create_array(
-                f"energy_{dt:g}fs", data=np.stack(rows), overwrite=True
-            )
-            array.attrs.update({"unit": "eV/atom", "labels": names, "dt_fs": dt})
-        table = group.create_array("drift", data=drifts, overwrite=True)
-        table.attrs.update({"unit": "eV/atom/ps", "labels": names,
-                            "time_steps": list(runs.time_steps)})  # fmt: skip
+            about = {"labels": names, "dt_fs": dt}
+            write_array(group, f"energy_{dt:g}fs", np.stack(rows), "eV/atom", **about)
+        about = {"labels": names, "time_steps": list(runs.time_steps)}
+        write_array(group, "drift", drifts, "eV/atom/ps", **about)
         figures |= self._swaps(group, modules, seed)
         return figures
 
@@ -463,9 +457,8 @@ class SymmetryStudy:
         runs, dt = self.conservation, self.conservation.time_steps[0]
         steps = min(round(200 / dt), round(1000 * runs.picoseconds / dt))
         count = runs.swaps(potential_of(modules["local_frame"]), dt, seed, steps)
-        array = group.create_array("swaps", data=count.numpy(), overwrite=True)
-        array.attrs.update({"long_name": "atoms whose two nearest neighbours changed",
-                            "dt_fs": dt})  # fmt: skip
+        words = "atoms whose two nearest neighbours changed"
+        write_array(group, "swaps", count, "", words, dt_fs=dt)
         row = list(self.forms).index(local[0])
         energy = torch.from_numpy(np.asarray(group[f"energy_{dt:g}fs"])[row, :steps])
         change = (energy[1:] - energy[:-1]).abs()

@@ -164,7 +164,8 @@ SHORT: dict[str, Shortened] = {
     ),
     "closure_2d": Shortened(
         (
-            "initial.count=2", "grid.cells=[8,8]", "model.nodes=[16,16]", "time.end=0.02",
+            "initial.count=2", "grid.cells=[8,8]", "model.refine=2", "model.nodes=[16,16]",
+            "time.end=0.02",
             "time.frames=2", "time.compared=[0.01,0.02]",
         ),
     ),

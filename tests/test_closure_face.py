@@ -216,7 +216,7 @@ def matrix_of(w: torch.Tensor, share: float = 0.0) -> torch.Tensor:
     points = w[None, :, None].expand(1, -1, order + 1)
     unit = torch.eye(order + 1, dtype=w.dtype)[None]
     found = apply(b, points, unit, 0)[0]
-    some = hermite.edge(order, 1, 0, w.dtype, cpu)
+    some = hermite.edge(b, 0)
     left_out = hermite.dropped(b, some, hermite.coefficients(b, points), unit)
     found[-1] += share * left_out[0, 0]
     return found

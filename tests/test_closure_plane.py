@@ -101,7 +101,7 @@ def test_what_hme_drops_is_that_of_the_next_order(axis):
     more = torch.zeros(2, len(high.indices) - count, 4, dtype=torch.float64)
     wide, step = torch.cat([w, more], 1), torch.cat([d, more], 1)
     frozen = hermite.to_frozen(high, wide, coefficients(high, wide), step)
-    some, other = (hermite.edge(M, 2, k, torch.float64, CPU) for k in (axis, 1 - axis))
+    some, other = (hermite.edge(low, k) for k in (axis, 1 - axis))
     expected = some.factor * frozen[:, count:][:, some.tops]
     f = coefficients(low, w)
     torch.testing.assert_close(hermite.dropped(low, some, f, d), expected)
@@ -173,7 +173,7 @@ def test_the_shipped_scenario_runs_and_is_drawn(tmp_path):
     text = (MODELS.parent / "closure_2d.toml").read_text()
     data = tomllib.loads(text)
     data["initial"]["count"], data["grid"]["cells"] = 2, [12, 12]
-    data["model"] |= {"nodes": [20, 20]}
+    data["model"] |= {"nodes": [20, 20], "refine": 2}
     data["time"] = {"end": 0.02, "frames": 1, "compared": [0.02]}
     with RunFolder.create(tmp_path / "run", text, {}) as folder:
         outcome = assemble(parse(data), MODELS.parent).run(folder, Reporter(quiet=True))

@@ -18,6 +18,7 @@ import torch
 from ase.build import bulk
 from devices import CPU, CUDA, DeviceError, Shadow, shadow_device
 from norms import SHORT
+from state_equations import StiffenedGas
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from scalebridge.engine.errors import GuardError
@@ -29,14 +30,12 @@ from scalebridge.engine.gas.equations.fluid import FluidWorld
 from scalebridge.engine.gas.equations.grad13 import Grad13
 from scalebridge.engine.gas.equations.hermite import hermite_world
 from scalebridge.engine.gas.equations.recurrence import recurrence_world
-from scalebridge.engine.gas.equations.state_equation import StiffenedGas
 from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.initial.base import Start
 from scalebridge.engine.gas.kinetic import steady
 from scalebridge.engine.gas.kinetic.boltzmann import Boltzmann
 from scalebridge.engine.gas.kinetic.differentiable import LineKinetics
 from scalebridge.engine.gas.kinetic.distributed import DistributedBgk
-from scalebridge.engine.gas.kinetic.maxwell import MaxwellWorld, largest_step
 from scalebridge.engine.gas.kinetic.velocities import Velocities
 from scalebridge.engine.gas.kinetic.world import KineticWorld
 from scalebridge.engine.gas.material import Gas
@@ -333,12 +332,6 @@ def realizable(form: Any = None) -> Callable[[Device], World]:
     return build
 
 
-def maxwell(device: Device) -> World:
-    collision = Boltzmann(2, 24, 6.0, 4)
-    step = largest_step(LINE, collision)
-    return simulator(MaxwellWorld(LINE, (OPEN,), collision, KN[:1].to(device), step))
-
-
 def relaxation(device: Device) -> World:
     q = Boltzmann(2, 24, 6.0, 4)
 
@@ -434,7 +427,6 @@ GAS = {
     "realizable": realizable(),
     "realizable, learned": realizable(RecurrenceForm(hidden=(8,))),
     "realizable, entropy": realizable(EntropyForm(hidden=(8,))),
-    "boltzmann in space": maxwell,
     "boltzmann relaxation": relaxation,
     "distributed bgk": distributed,
     "differentiable line": differentiable,
@@ -551,7 +543,6 @@ EXCEPTIONS: dict[str, Short] = {
     ),
     "hyperbolic 2d, directional closure": Short(CLOSURES, TABLES, 0, 16),
     "realizable, entropy": Short(CLOSURES, "a solver's info", 12, 2),
-    "boltzmann in space": Short(COLLISIONS, NEWTON, 40, 0, True),
     "boltzmann relaxation": Short(COLLISIONS, "a solver's info", 4),
     "distributed bgk": Short(SPEED, NEWTON, 20, 0, True),
     "differentiable line": Short(GAS_PACKAGE, NEWTON, 80, 25, True),

@@ -13,9 +13,10 @@ from norms import SHORT
 from scalebridge.engine.cli import main
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.gas.grid import Grid
+from scalebridge.engine.gas.resolution import signal_gap
 from scalebridge.engine.interop.host import Host
 from scalebridge.engine.jobs import assemble
-from scalebridge.engine.jobs.gas import _domain_checks, signal_gap
+from scalebridge.engine.jobs.gas import _domain_checks
 from scalebridge.engine.scenario import parse
 from scalebridge.viz import gas
 from scalebridge.viz.record import Record

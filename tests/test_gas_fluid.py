@@ -4,12 +4,13 @@ import math
 
 import pytest
 import torch
+from state_equations import StiffenedGas
 
 from scalebridge.engine.errors import GuardError, InputError
 from scalebridge.engine.gas import exact
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC, Open, Sides, Wall
 from scalebridge.engine.gas.equations.fluid import FluidWorld
-from scalebridge.engine.gas.equations.state_equation import IdealGas, StiffenedGas
+from scalebridge.engine.gas.equations.state_equation import IdealGas
 from scalebridge.engine.gas.exact import shock_jump
 from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.material import Gas
@@ -19,7 +20,7 @@ F64 = torch.float64
 OPEN = Sides(Open(), Open())
 
 
-def sod(gamma, scheme="muscl", cells=200, equation=None, steps=400):
+def sod(gamma, scheme="muscl", cells=200, equation=None, steps=400, below=0.0):
     grid = Grid((cells,), (0.0,), (1.0,))
     world = FluidWorld(
         grid,
@@ -32,7 +33,7 @@ def sod(gamma, scheme="muscl", cells=200, equation=None, steps=400):
     )
     x = grid.centers(0)[None]
     rho, p = torch.where(x < 0.5, 1.0, 0.125), torch.where(x < 0.5, 1.0, 0.1)
-    state = world.start(rho, torch.zeros(1, cells, 1), p)
+    state = world.start(rho, torch.zeros(1, cells, 1), p - below)
     for _ in range(steps):
         state = world.step(state)
     exactly = exact.riemann(
@@ -73,8 +74,9 @@ def test_weno_is_sharper_and_a_general_state_equation_gives_the_same():
     world, muscl, _ = sod(1.4)
     sharp = (world.inside(state.u)[0, 0] - rho).abs().mean()
     assert sharp < (world.inside(muscl.u)[0, 0] - rho).abs().mean()
-    _, general, _ = sod(1.4, equation=StiffenedGas(1.4, 0.0))
-    gap = (world.inside(general.u) - world.inside(muscl.u)).abs().mean()
+    # p + offset is the pressure of an ideal gas, so the motion is the same
+    _, general, _ = sod(1.4, equation=StiffenedGas(1.4, 0.05), below=0.05)
+    gap = (world.inside(general.u) - world.inside(muscl.u))[:, :2].abs().mean()
     assert float(gap) < 2e-3
 
 

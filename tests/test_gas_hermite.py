@@ -62,7 +62,7 @@ def full_matrix(w, order, share):
     points = w[None, :, None].expand(1, -1, order + 1)
     eye = torch.eye(order + 1, dtype=F64)[None]
     matrix = apply(b, points, eye, 0)[0]
-    some = hermite.edge(order, 1, 0, F64, torch.device("cpu"))
+    some = hermite.edge(b, 0)
     left_out = hermite.dropped(b, some, hermite.coefficients(b, points), eye)[0, 0]
     matrix[-1] += share * left_out
     return matrix

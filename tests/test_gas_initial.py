@@ -24,6 +24,8 @@ from scalebridge.engine.gas.kinetic.velocities import Velocities
 from scalebridge.engine.gas.kinetic.world import KineticWorld
 from scalebridge.engine.gas.material import Gas
 from scalebridge.engine.gas.shapes import Ball, Box, HalfSpace, Layer, Polygon, Where
+from scalebridge.engine.jobs import assemble
+from scalebridge.engine.scenario import find, override, parse, read
 
 GAS = Gas()
 GAMMA = 1.4
@@ -396,3 +398,25 @@ def test_damaged_files_are_refused_by_name(tmp_path, changed, said):
     with pytest.raises(errors.InputError) as caught:
         part.fields(Grid((8,), (0.0,), (1.0,)), GAS, GAMMA)
     assert said in str(caught.value) and "a.npz" in str(caught.value)
+
+
+@pytest.mark.parametrize("nodes", [[32, 24], [32, 20, 18]])
+def test_a_sound_wave_is_the_same_with_nodes_across_it(nodes, tmp_path):
+    """The moments of the mode, to the quadrature of some twenty nodes over 6 widths."""
+
+    def start(nodes):
+        limits = [7.0, 6.0, 6.0][: len(nodes)]
+        settings = [
+            "knudsen=[0.08]", "grid.cells=[8]", "initial.amplitude=0.01",
+            f"model.nodes={nodes}", f"model.upper={limits}",
+            f"model.lower={[-x for x in limits]}",
+        ]  # fmt: skip
+        job = assemble(parse(override(read(find("sound_wave")), settings)), tmp_path)
+        return job.main.world.observe(job.main.start())
+
+    one, more = start(nodes[:1]), start(nodes)
+    for name in ("density", "temperature"):
+        assert torch.allclose(more[name], one[name], rtol=0, atol=1e-7)
+    for name in ("velocity", "heat_flux"):
+        assert torch.allclose(more[name][..., :1], one[name], rtol=0, atol=1e-7)
+        assert more[name][..., 1:].abs().max() < 1e-12

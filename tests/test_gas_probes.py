@@ -8,8 +8,19 @@ import torch
 import zarr
 
 from scalebridge.engine.errors import InputError
+from scalebridge.engine.gas.boundaries import (
+    Mixed,
+    Open,
+    Patch,
+    Periodic,
+    Sides,
+    Symmetry,
+    Wall,
+)
 from scalebridge.engine.gas.derived import Medium
 from scalebridge.engine.gas.grid import Grid
+from scalebridge.engine.gas.kinetic.velocities import Velocities
+from scalebridge.engine.gas.kinetic.world import KineticWorld
 from scalebridge.engine.gas.material import Gas
 from scalebridge.engine.gas.probes import FluxProbe, LineProbe, PointProbe, TotalProbe
 from scalebridge.engine.gas.shapes import Where
@@ -62,6 +73,31 @@ def test_totals_and_fluxes_are_integrals():
     assert across == pytest.approx(2 * (0.03 * rho - 0.05))
     energy = 0.3 * (0.5 * rho * 0.1 + 2.5 * rho) - 0.05 * 0.1 + 0.01
     assert float(flux["energy_flux"]) == pytest.approx(2 * energy)
+
+
+@pytest.mark.parametrize("low", [Wall(1.3, (0.4, 0.0)), Open()])
+def test_fluxes_at_the_ends_are_what_a_kinetic_gas_loses(low):
+    """To the first order of a short step, half a Maxwell wall and half a symmetry above."""
+    high = Mixed(Symmetry(), (Patch(Where("x > 1"), Wall(0.8, (0.3, 0.0), 0.5)),))
+    world = KineticWorld(
+        GRID, (Sides(Periodic(), Periodic()), Sides(low, high)),
+        Velocities.symmetric(2, 16, 6.0), Gas.power_law(3),
+        torch.tensor([0.3], dtype=torch.float64),
+    )  # fmt: skip
+    state = world.advance(world.init(torch.Generator()), 3)
+    dt = 1e-6
+    short = world.with_time_step(dt)
+    before, after = (short.observe(s) for s in (state, short.step(state)))
+    ends = before["end_fluxes"]
+    assert bool(ends[:, 0].isnan().all())
+    rates = {"mass": ends[..., 0], "momentum": ends[..., 1:-1], "energy": ends[..., -1]}
+    for name, flux in rates.items():
+        lost = flux[:, 1, 0] - flux[:, 1, 1]
+        change = (after[name] - before[name]) / dt
+        assert torch.allclose(change, lost, rtol=0, atol=1e-4), name
+    found = FluxProbe("f", "y", 1.0).measure(before, MEDIUM)
+    assert torch.equal(found["momentum_flux"], rates["momentum"][:, 1, 1])
+    assert float(found["momentum_flux"][0, 0].abs()) > 1e-3
 
 
 def test_cells_of_a_solid_are_no_gas():

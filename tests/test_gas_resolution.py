@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from scalebridge.engine.errors import InputError
-from scalebridge.engine.gas.resolution import Change, merged
+from scalebridge.engine.gas.resolution import Change, coarsened
 from scalebridge.engine.jobs import assemble
 from scalebridge.engine.protocols import Outcome
 from scalebridge.engine.run import console_reporter
@@ -104,4 +104,4 @@ def test_not_a_number_fails() -> None:
 
 def test_cells_are_merged_along_every_axis() -> None:
     x = torch.arange(16.0).reshape(1, 4, 4, 1)
-    assert merged(x, 2)[0, :, :, 0].tolist() == [[2.5, 4.5], [10.5, 12.5]]
+    assert coarsened(x, 2, 2)[0, :, :, 0].tolist() == [[2.5, 4.5], [10.5, 12.5]]

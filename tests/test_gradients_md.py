@@ -9,10 +9,11 @@ import pytest
 import torch
 from ase.build import bulk
 
+from examples import ROOT, example
 from scalebridge.engine.audit.certify import certify, certify_horizons
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.md import adjoint
-from scalebridge.engine.md.adjoint import ChaosWarning, growth_rate, trajectory
+from scalebridge.engine.md.adjoint import ChaosWarning, trajectory
 from scalebridge.engine.md.differentiable import (
     SmoothLennardJones,
     TorchPotential,
@@ -237,7 +238,28 @@ def test_checkpoints_are_few():
     assert kept <= 64 + 3 * 16
 
 
+def test_the_example_differentiates_through_a_network():
+    model = ROOT / "scenarios/models/silicon.safetensors"
+    slope, difference = example("trajectory_gradient").main(model, 6)
+    assert slope == pytest.approx(difference, rel=1e-6)
+
+
 # -- chaos --------------------------------------------------------------------------------
+
+
+def parting(world, state, steps):
+    """The rate at which two trajectories part, in the later half of the steps."""
+    near = replace(state, positions=state.positions + 1e-8 * PARAMETERS["shift"])
+    apart = []
+    for _ in range(steps):
+        state, near = world.step(state), world.step(near)
+        apart.append(math.log((point(near) - point(state)).norm()))
+    later = steps - steps // 2
+    return (apart[-1] - apart[-1 - later]) / (later * world.time_step)
+
+
+def point(state):
+    return torch.cat([state.positions, state.momenta])
 
 
 def test_a_long_chaotic_trajectory_warns_and_returns_no_noise():
@@ -250,7 +272,7 @@ def test_a_long_chaotic_trajectory_warns_and_returns_no_noise():
         path.state.momenta.square().sum().backward()
     assert math.isnan(float(epsilon.grad))
     assert path.growth.factor > 5.0
-    rate = growth_rate(one, state, 300)
+    rate = parting(one, state, 300)
     assert 0.3 * rate < path.growth.rate < 3 * rate
 
 

@@ -66,13 +66,15 @@ from pathlib import Path
 import sys
 from gradient_closure import GradientForm
 from scalebridge.models.card import load_module, save_module
-from scalebridge.engine.audit.module import audit
+from dataclasses import replace
+from scalebridge.engine.audit.module import audit, closure_of
 path = Path(sys.argv[1])
 save_module(path, GradientForm().build().double(), {"domain": {"knudsen": [0.01, 1.0]}})
 module, card = load_module(path)
 assert card["form"] == "gradient", card
 assert type(module).__name__ == "Gradient"
-report = audit(module, "gradient", steps=20)
+small = replace(closure_of(module, card["domain"]), cells=20)
+report = audit(small, "gradient", steps=20)
 names = {f.name: f.passed for f in report.findings}
 assert report.kind == "closure"
 assert names["Galilean invariance"] and names["reflection"], names
@@ -154,6 +156,4 @@ def test_a_closure_of_another_package(tmp_path):
     assert code == 4 and "1 failed (knudsen_gradient)" in text, text  # as its card says
     summary = json.loads((folder / "summary.json").read_text())
     assert "worst_decade_gradient_t002" in json.dumps(summary)
-    code, text = run(package, *engine, "report", folder)
-    assert code == 0, text
     assert "gradient" in (folder / "report.html").read_text()

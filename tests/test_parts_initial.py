@@ -71,7 +71,8 @@ def engine(outside, *words):
 def test_an_initial_condition_of_another_package_runs(outside, tmp_path):
     scenario = tmp_path / "bump.toml"
     scenario.write_text(SCENARIO)
-    done = engine(outside, "run", scenario, "--out", tmp_path / "run")
+    out = ("--out", tmp_path / "run", "--no-report")
+    done = engine(outside, "run", scenario, *out)
     assert done.returncode == 0, done.stderr
     density = zarr.open_group(tmp_path / "run" / "data.zarr", mode="r")["fields/density"]
     assert float(density[0].max()) == pytest.approx(2.0, abs=0.02)

@@ -23,12 +23,11 @@ from scalebridge.engine.learn.trainers.potential import (
     Training,
     evaluate,
     predict,
-    train_potential,
     virial_term,
 )
 from scalebridge.engine.learn.trainers.soap import Soap
 from scalebridge.engine.learn.trainers.tables import TrainingSet
-from scalebridge.engine.md.data import read_frames
+from scalebridge.engine.md.data import read_frames, split_frames
 from scalebridge.engine.md.learned import load_potential
 from scalebridge.engine.run import Reporter
 from scalebridge.engine.rundir import RunFolder
@@ -87,12 +86,17 @@ SHORT = Settings(steps=30, batch=2, report=10, validation=0.2, seed=5)
 def trained(alloy, settings=SHORT, form="higher", steps=None):
     frames = read_frames(alloy)
     model = forms()[form].build(settings.seed)
-    last = None
-    for training, _point in train_potential(model, frames, settings):
-        last = training
-        if steps is not None and training.step >= steps:
-            break
-    return last
+    return trained_on(frames, model, settings, steps)
+
+
+def trained_on(frames, model, settings, steps=None):
+    train, held = split_frames(len(frames), settings.validation, settings.seed)
+    data = TrainingSet.of(frames, tuple(model.species), model.cutoff)
+    training = Training.start(model, data, train, held, settings)
+    while training.step < (steps or settings.steps):
+        training.run(settings.report)
+        training.measure()
+    return training
 
 
 # -- optimiser ---------------------------------------------------------------------------
@@ -243,7 +247,7 @@ def test_a_few_frames_are_learned_by_heart(alloy, form):
     settings = Settings(
         steps=300, batch=5, report=300, validation=0.0, weight_decay=0.0, learning_rate=1e-2
     )
-    *_, (training, _) = train_potential(model, frames, settings)
+    training = trained_on(frames, model, settings)
     errors = evaluate(training.average, training.data, range(5))
     spread = np.sqrt(np.mean(np.concatenate([f.forces for f in frames]) ** 2))
     assert errors.force_rmse < 0.04 * spread
@@ -287,8 +291,7 @@ def test_a_loss_that_is_not_finite_stops_the_training(alloy):
     frames[3] = replace(frames[3], energy=1e300)
     settings = replace(SHORT, validation=0.0, loss=PlainLoss(energy=1e300))
     with pytest.raises(GuardError, match="loss is"):
-        for _ in train_potential(forms()["higher"].build(0), frames, settings):
-            pass
+        trained_on(frames, forms()["higher"].build(0), settings)
 
 
 def test_models_without_tables_train_through_autograd(alloy):
@@ -447,7 +450,7 @@ def test_weights_of_groups_enter_the_loss(alloy, tmp_path):
     for weights in ({}, {"cold": 0.0}):
         chosen = replace(settings, group_weights=weights)
         model = forms()["higher"].build(2)
-        *_, (training, _) = train_potential(model, frames, chosen)
+        training = trained_on(frames, model, chosen)
         hot = evaluate(training.model, training.data, range(1, 14, 2)).force_rmse
         cold = evaluate(training.model, training.data, range(0, 14, 2)).force_rmse
         errors.append(cold / hot)

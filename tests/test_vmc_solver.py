@@ -473,7 +473,7 @@ def one_electron_energies(system: Molecule, field, orbitals) -> tuple[Tensor, Te
     from pyscf import dft
 
     grid = dft.gen_grid.Grids(field.mole)
-    grid.level, grid.prune = 7, None
+    grid.level, grid.prune = 5, None  # finer grids change the eighth digit
     grid.build()
     r, weight = torch.tensor(grid.coords), torch.tensor(grid.weights)[:, None]
     found = orbitals(jet.coordinates(r[:, None]))
@@ -548,7 +548,7 @@ def test_the_network_starts_at_hartree_fock() -> None:
     assert energy - 3 * error < field.energy + 5e-3
     # Planted defect: random orbitals start far above.
     blank = DeterminantForm(orbitals="none").build(lih, 1)
-    world = Vmc(Electrons(lih, Flat(blank.float())), Spring(), 256)
+    world = Vmc(Electrons(lih, Flat(blank.float())), Spring(), 64)
     energy, error = world.init(runtime.generator(1)).start.tolist()
     assert energy - 3 * error > field.energy + 0.1
 

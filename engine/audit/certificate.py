@@ -1,14 +1,12 @@
 """A gradient certificate in a run folder: as JSON, as a picture, and as checks."""
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..protocols import Check
-from ..rundir import RunFolder, write_text
+from ..rundir import RunFolder, write_group, write_text
 from .certify import AGREES, Certificate
 
 CAPTION = (
@@ -16,26 +14,6 @@ CAPTION = (
     "step of the differences: it falls with the square of the step, until rounding takes "
     "over. Where it has no valley, the gradient is wrong."
 )
-
-
-def write_group(
-    folder: RunFolder,
-    group: str,
-    values: Mapping[str, tuple[Tensor, str]],
-    title: str = "",
-    caption: str = "",
-    axes: tuple[str, ...] = (),
-    **attributes: Any,
-) -> None:
-    """Write a group of arrays with their units; ``axes`` belong to all but coordinates."""
-    made = folder.store.require_group(group)
-    made.attrs.update({"title": title, "caption": caption, **attributes})
-    for name, (array, unit) in values.items():
-        data = array.detach().double().numpy()
-        stored = made.create_array(name, data=data, overwrite=True)
-        stored.attrs["unit"], stored.attrs["long_name"] = unit, name.replace("_", " ")
-        if axes and name not in axes:
-            stored.attrs["axes"] = list(axes)
 
 
 def write_certificate(folder: RunFolder, found: Certificate) -> list[Check]:
@@ -70,4 +48,4 @@ def write_certificate(folder: RunFolder, found: Certificate) -> list[Check]:
     return checks
 
 
-__all__ = ["write_certificate", "write_group"]
+__all__ = ["write_certificate"]

@@ -229,6 +229,10 @@ def reflection(subject: ClosureSubject) -> Finding:
 # -- the linearised system -----------------------------------------------------------------
 
 
+TOGETHER = 64
+"""Problems that are linearised at once; more do not fit into the caches."""
+
+
 def symbol(
     subject: ClosureSubject, w: Tensor, knudsen: Tensor, cells: int
 ) -> tuple[Tensor, Tensor]:
@@ -247,24 +251,22 @@ def symbol(
         ``L [n, modes, M + 1, M + 1]`` complex with ``dU/dt = L U``, U the conserved
         variables, and the effective wave numbers ``sin(k dx) / dx [modes]``.
     """
-    world = replace(
-        subject.world(knudsen, cells, _no_dissipation, time_step=1e-3), check=False
-    )
-    base = conserved(w)[:, None].expand(-1, cells, -1).contiguous()
-
-    def rate(u: Tensor) -> Tensor:
-        return world.rates(u.movedim(-1, 1))[0].movedim(1, -1)
-
-    columns = []
-    for j in range(w.shape[-1]):
+    dx, count, columns = subject.length / cells, len(w), []
+    # a problem of its own for each variable that changes, few of them at a time
+    for some in torch.eye(w.shape[-1], dtype=w.dtype).split(max(1, TOGETHER // count)):
+        numbers = knudsen.repeat_interleave(len(some))
+        world = subject.world(numbers, cells, _no_dissipation, time_step=1e-3)
+        rates = replace(world, check=False).rates
+        base = conserved(w).repeat_interleave(len(some), 0)[..., None]
+        base = base.expand(-1, -1, cells).contiguous()
         tangent = torch.zeros_like(base)
-        tangent[:, 0, j] = 1.0
-        columns.append(torch.func.jvp(rate, (base,), (tangent,))[1])
-    response = torch.stack(columns, -1)
+        tangent[..., 0] = some.repeat(count, 1)
+        change = torch.func.jvp(lambda u, rates=rates: rates(u)[0], (base,), (tangent,))[1]
+        columns.append(change.unflatten(0, (count, -1)).permute(0, 3, 2, 1))
+    response = torch.cat(columns, -1)
     # the cell at 0 acts on cell n: U_n ~ exp(i k n), so the symbol is the transform
     modes = torch.fft.fft(response.to(torch.complex128), dim=1)
     number = torch.arange(1, cells // 2, dtype=torch.float64)
-    dx = world.grid.spacing[0]
     waves_ = torch.sin(2 * math.pi * number / cells) / dx
     return modes[:, 1 : cells // 2], waves_
 

@@ -19,12 +19,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..audit.certificate import write_group
 from ..gas.collisions.pairs import Pair
 from ..gas.collisions.published import Published
 from ..protocols import Check, Figure, Outcome
 from ..run import Reporter
-from ..rundir import RunFolder
+from ..rundir import RunFolder, write_group
 from .goal import Window
 from .properties import Collisions
 from .shock import ShockTube, solve

@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 
 from ...models.potentials.pair import LearnedPair, PairLabel, Prior
-from ..audit.certificate import write_group
 from ..errors import GuardError
 from ..gas.collisions.pairs import Table
 from ..gas.collisions.published import Published
 from ..gas.exact import shock_structure
 from ..protocols import Check, Figure, Outcome
 from ..run import Reporter
-from ..rundir import RunFolder, write_text
+from ..rundir import RunFolder, write_group, write_text
 from .budget import Row, total
 from .closure import ClosedShock
 from .confirmation import Confirmation

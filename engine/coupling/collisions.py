@@ -27,7 +27,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.special import gammaincinv
-from scipy.stats import qmc
 from torch import Tensor
 
 from ..errors import InputError
@@ -198,6 +197,8 @@ class PairCollisions:
 
     def integrals(self, reduced: float) -> Tensor:
         """Return Omega(2,2)* of every replica, ``[replicas]``, at ``k T / epsilon``."""
+        from scipy.stats import qmc  # takes long to import
+
         streams = [np.random.default_rng([self.seed, k]) for k in range(self.replicas)]
         sets = [qmc.Sobol(2, rng=rng).random(self.pairs) for rng in streams]
         points = np.concatenate(sets)

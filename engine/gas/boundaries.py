@@ -462,6 +462,19 @@ def sealed(side: Boundary) -> bool:
     return all(wall_of(member) is not None for _, member in members(side))
 
 
+def kept_totals(sides: Sequence[Sides], free: bool = True) -> tuple[str, ...]:
+    """Return which of :func:`..observe.relative_drift` the boundaries leave alone.
+
+    Args:
+        sides: one pair for every axis.
+        free: whether no force and no solid acts on the gas.
+    """
+    ends = [side for p in sides if not p.periodic for side in (p.low, p.high)]
+    if not ends:
+        return ("mass_drift", *(("momentum_drift", "energy_drift") if free else ()))
+    return ("mass_drift",) if all(sealed(side) for side in ends) else ()
+
+
 def beyond(piece: Piece, at: AtFace, edge: Tensor) -> Tensor:
     """Return what the cells beyond a face that is no wall hold.
 

@@ -387,8 +387,11 @@ def acoustic_eigenfunction(
     return torch.tensor(answer * (c @ lift_g)), torch.tensor(answer * (c @ lift_h))
 
 
-def sedov_energy(gamma: float, dimension: int) -> float:
-    """Return alpha in ``E = alpha rho R^(d+2) / t^2`` of a point explosion (Sedov, Taylor).
+def sedov(gamma: float, dimension: int) -> tuple[float, float]:
+    """Return alpha and m of a point explosion (Sedov, Taylor).
+
+    Its energy is ``E = alpha rho0 R^(d+2) / t^2``, and what it has moved of the gas is
+    ``integral (rho / rho0 - 1) r dV = m R^(d+1)``.
 
     With ``u = 2 r V / ((d + 2) t)``, ``c^2 = (2 r / ((d + 2) t))^2 Z`` and ``rho = rho0 G``
     of ``r / R``, energy gives ``Z = gamma (gamma - 1)(1 - V) V^2 / (2 (gamma V - 1))``
@@ -413,8 +416,10 @@ def sedov_energy(gamma: float, dimension: int) -> float:
     z = g * (g - 1) * (1.0 - V) * V * V / (2.0 * g * excess)
     energy = density * (0.5 * V * V + z / (g * (g - 1))) * ((d + 2) * ln_r).exp()
     total = float(-torch.trapezoid(energy * along, y))
+    moved = float(-torch.trapezoid(density * ((d + 1) * ln_r).exp() * along, y))
     surface = {1: 2.0, 2: 2.0 * math.pi, 3: 4.0 * math.pi}[d]
-    return surface * (2.0 / (d + 2)) ** 2 * abs(total)
+    alpha = surface * (2.0 / (d + 2)) ** 2 * abs(total)
+    return alpha, surface * (abs(moved) - 1.0 / (d + 1))
 
 
 def _running(rate: Tensor, at: Tensor) -> Tensor:

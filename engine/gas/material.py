@@ -176,3 +176,13 @@ class Gas:
     def prandtl_ends(self) -> tuple[float, float]:
         """The least and the largest Prandtl number."""
         return self.law.number_ends() if self.law else (self.prandtl, self.prandtl)
+
+
+@dataclass(frozen=True)
+class Rotating(Gas):
+    """A gas whose molecules rotate: five degrees of freedom."""
+
+    @property
+    def gamma(self) -> float:
+        """Ratio of specific heats."""
+        return 7 / 5

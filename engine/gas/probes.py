@@ -272,7 +272,9 @@ class FluxProbe(_Placeless):
     axis: Literal["x", "y", "z"]
     """Across the plane; fluxes are positive along it."""
     at: float
-    """Where the plane crosses the axis."""
+    """Where the plane crosses the axis. At an end of the box kinetic models tell what
+    passes the wall or the opening; elsewhere, and for other models, it is interpolated
+    between cells."""
     kind: Literal["flux"] = "flux"
 
     def check(self, medium: Medium, key: str) -> None:
@@ -291,6 +293,15 @@ class FluxProbe(_Placeless):
     def measure(self, seen: Seen, medium: Medium) -> dict[str, Tensor]:
         """Return the fluxes, ``[batch]``; that of momentum ``[batch, components]``."""
         n, grid = "xyz".index(self.axis), medium.grid
+        ends = [grid.lower[n], grid.upper[n]]
+        if self.at in ends and "end_fluxes" in seen:
+            there = seen["end_fluxes"].double()[:, n, ends.index(self.at)]
+            if not bool(there.isnan().any()):  # else the axis is periodic
+                return {
+                    "mass_flux": there[:, 0],
+                    "momentum_flux": there[:, 1:-1],
+                    "energy_flux": there[:, -1],
+                }
         rho, u, t = (seen[name].double() for name in ("density", "velocity", "temperature"))
         p, normal = rho * t, u[..., n]
         momentum = rho[..., None] * u * normal[..., None]

@@ -28,11 +28,26 @@ FIELDS = ("density", "velocity", "temperature")
 Seen = Mapping[str, Tensor]
 
 
-def merged(x: Tensor, dim: int) -> Tensor:
-    """Return means over two cells along each axis of ``[batch, *cells, ...]``."""
-    for axis in range(1, 1 + dim):
-        x = x.unflatten(axis, (-1, 2)).mean(axis + 1)
+def coarsened(x: Tensor, refine: int, dim: int) -> Tensor:
+    """Return means over ``refine`` cells along each axis of ``[batch, *cells, ...]``."""
+    for axis in range(1, 1 + dim if refine > 1 else 1):
+        x = x.unflatten(axis, (-1, refine)).mean(axis + 1)
     return x
+
+
+def signal_gap(seen: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> float | None:
+    """Return the distance of two answers by what there is to predict, the batch's largest.
+
+    ``|a - b| / |a - mean(a)|`` of density and temperature together, each over its mean.
+    None where ``seen`` is uniform.
+    """
+    miss = signal = torch.zeros(())
+    for name in ("density", "temperature"):
+        own, other = (x[name].double().flatten(1) for x in (seen, found))
+        mean = own.mean(1, keepdim=True)
+        miss = miss + ((own - other) / mean).square().mean(1)
+        signal = signal + (own / mean - 1.0).square().mean(1)
+    return None if bool((signal < 1e-20).any()) else float((miss / signal).sqrt().amax())
 
 
 @dataclass
@@ -80,4 +95,4 @@ class Change:
         return found
 
 
-__all__ = ["CHANGE", "Change", "merged"]
+__all__ = ["CHANGE", "Change", "coarsened", "signal_gap"]

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from ..protocols import Figure
 from ..schema.base import Section
 from ..units import ATOMIC_MASS_KG, BOLTZMANN_EV, ELEMENTARY_CHARGE
 
@@ -86,6 +87,18 @@ class SiSection(Section):
         if self.viscosity is None:
             return None
         return self.viscosity / (self.scales["kg/m2/s"] * self.length)
+
+    def figures(self) -> dict[str, Figure]:
+        """Return what one of each unit of the results is."""
+        names = {
+            "length": "m", "time": "s", "velocity": "m/s", "temperature": "K",
+            "density": "kg/m3", "pressure": "Pa",
+        }  # fmt: skip
+        note = "one of it in the results"
+        return {
+            f"unit_{name}": Figure(self.scales[unit], unit, note=note)
+            for name, unit in names.items()
+        }
 
 
 def converted(data: Mapping[str, Any], si: SiSection) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from ase.optimize.optimize import Optimizer
 from ..errors import GuardError
 from ..md.potential import Potential
 from ..protocols import Check, Figure, Outcome
+from ..rundir import write_array
 from ..units import EV_PER_A3_GPA
 from .ase import PotentialCalculator
 
@@ -165,10 +166,7 @@ class ElasticJob:
         group = folder.store.require_group("elastic")
         group.attrs.update({"plot": "matrix", "title": "elastic constants"})
         for name, matrix in (("constants", relaxed), ("constants_unrelaxed", clamped)):
-            array = group.create_array(name, data=matrix, overwrite=True)
-            array.attrs.update(
-                {"unit": "GPa", "long_name": "stress over strain", "labels": VOIGT}
-            )
+            write_array(group, name, matrix, "GPa", "stress over strain", labels=VOIGT)
         softest = float(np.linalg.eigvalsh(relaxed).min())
         stable = Check(
             "stability", "health", softest, 0.0, at_least=True, unit="GPa",

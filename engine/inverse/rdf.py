@@ -9,7 +9,7 @@ import torch
 from ase.build import bulk
 from torch import Tensor
 
-from ..audit.certificate import write_certificate, write_group
+from ..audit.certificate import write_certificate
 from ..audit.certify import Certificate, certify
 from ..md.differentiable import SmoothLennardJones
 from ..md.integrators import Langevin, Schedule
@@ -21,7 +21,7 @@ from ..md.units import METAL
 from ..md.world import MolecularDynamics
 from ..protocols import Check, Figure, Outcome
 from ..run import Reporter
-from ..rundir import RunFolder
+from ..rundir import RunFolder, write_group
 from ..schema.inverse import PairSection, RdfScenario
 from ..units import BOLTZMANN_EV, time_from_fs
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..audit.certificate import write_certificate, write_group
+from ..audit.certificate import write_certificate
 from ..audit.certify import Certificate, Law, certify
 from ..gas.collisions.pairs import lennard_jones
 from ..gas.collisions.transport import viscosity
 from ..protocols import Check, Figure, Outcome
 from ..run import Reporter
-from ..rundir import RunFolder
+from ..rundir import RunFolder, write_group
 from ..schema.inverse import ViscosityScenario
 from ..units import ATOMIC_MASS_KG, BOLTZMANN_EV, ELEMENTARY_CHARGE
 

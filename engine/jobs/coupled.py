@@ -40,8 +40,9 @@ from ..learn import execution
 from ..learn.label_store import LabelStore, identity
 from ..protocols import Check, Figure, Job, Outcome
 from ..run import Reporter, Simulation, ZarrWriter, every
-from ..rundir import RunFolder
+from ..rundir import RunFolder, write_array
 from ..schema.coupled import CoupledShockScenario
+from .fields import steps_of
 
 UNITS = {
     "x": "mm", "density": "g/m³", "velocity": "m/s", "temperature": "K",
@@ -93,8 +94,7 @@ def _shock(s: CoupledShockScenario, gas: Gas) -> tuple[KineticWorld, KineticStat
         torch.tensor([1.0 / mean_free_path(1.0)], dtype=torch.float64),
         "shakhov",
     )
-    per_frame = s.time.end / kinetic.time_step / s.time.frames
-    steps = max(1, math.ceil(per_frame - 1e-9)) * s.time.frames
+    steps = steps_of(s.time.end, kinetic.time_step, s.time.frames)
     kinetic = kinetic.with_time_step(s.time.end / steps)
     share = (grid.centers(0) > 0).double()[None]  # the gas finds the profile itself
     rho = 1 + (density - 1) * share
@@ -232,11 +232,7 @@ class Comparison:
     def _put(
         self, group: str, name: str, values: Tensor, unit: str = "", **attrs: Any
     ) -> None:
-        array = self.folder.store.require_group(group)
-        if name in array:
-            del array[name]
-        made = array.create_array(name, data=values.detach().cpu().numpy())
-        made.attrs.update({"unit": unit, **attrs})
+        write_array(self.folder.store.require_group(group), name, values, unit, **attrs)
 
     def _about(self, group: str, **attrs: Any) -> None:
         self.folder.store.require_group(group).attrs.update(attrs)

@@ -10,7 +10,16 @@ import torch
 from torch import Tensor
 
 from ..errors import GuardError, InputError
-from ..gas.boundaries import Inflow, Mixed, Open, Periodic, Symmetry, Wall, uniform
+from ..gas.boundaries import (
+    Inflow,
+    Mixed,
+    Open,
+    Periodic,
+    Symmetry,
+    Wall,
+    kept_totals,
+    uniform,
+)
 from ..gas.collisions.molecules import (
     Molecules,
     from_potential,
@@ -23,8 +32,9 @@ from ..gas.collisions.published import PUBLISHED
 from ..gas.grid import Grid
 from ..gas.initial.shocks import Shock
 from ..gas.kinetic import thickness
+from ..gas.kinetic.averages import Average, Blocks, averaged, free_path, resolution
 from ..gas.kinetic.dsmc import DsmcState, DsmcWorld, Start
-from ..gas.material import Gas
+from ..gas.material import Gas, Rotating
 from ..gas.observe import relative_drift
 from ..gas.problem import Problem
 from ..gas.references import Comparison, comparison
@@ -33,24 +43,9 @@ from ..run import Reporter, Simulation, ZarrWriter, every
 from ..rundir import RunFolder
 from ..runtime import check_memory, dtype_of
 from ..schema.dsmc import DsmcScenario, Goals, HardSpheres, VariableSpheres
+from .fields import UNITS, steps_of, write_axes, write_field
 
-UNITS = {
-    "density": "rho0", "velocity": "sqrt(R T0)", "temperature": "T0", "stress": "rho0 R T0",
-    "rotational_temperature": "T0", "heat_flux": "rho0 (R T0)^1.5", "particles": "",
-    "x": "L", "y": "L", "z": "L", "shear": "rho0 R T0", "heat": "rho0 (R T0)^1.5",
-    "time": "L / sqrt(R T0)",
-}  # fmt: skip
 AVERAGED = ("density", "velocity", "temperature", "stress", "heat_flux")
-
-
-@dataclass(frozen=True)
-class Rotating(Gas):
-    """A gas whose molecules rotate: five degrees of freedom."""
-
-    @property
-    def gamma(self) -> float:
-        """Ratio of specific heats."""
-        return 7 / 5
 
 
 def assemble(scenario: DsmcScenario, base: Path) -> Job:
@@ -130,12 +125,6 @@ def _molecules(scenario: DsmcScenario, problem: Problem) -> Molecules:
     return from_potential(table, kn, molecule.temperature, problem.temperatures()[2])
 
 
-def free_path(problem: Problem, density: Tensor, temperature: Tensor) -> Tensor:
-    """Return ``16/5 mu / (rho sqrt(2 pi T))`` at the smallest Knudsen number."""
-    mu = problem.gas.viscosity(problem.knudsen.amin(), density, temperature)
-    return 3.2 * mu / (density * (2 * math.pi * temperature).sqrt())
-
-
 def _time_step(scenario: DsmcScenario, problem: Problem) -> float:
     """Return the step: a share of the mean collision time and of the transit of a cell."""
     rho, t = problem.start.density, problem.start.temperature
@@ -153,9 +142,7 @@ def _time_step(scenario: DsmcScenario, problem: Problem) -> float:
 
 def _world(scenario: DsmcScenario, problem: Problem) -> DsmcWorld:
     model, time = scenario.model, scenario.time
-    frames = time.frames
-    longest = _time_step(scenario, problem)
-    steps = max(1, math.ceil(time.end / longest / frames - 1e-9)) * frames
+    steps = steps_of(time.end, _time_step(scenario, problem), time.frames)
     step = time.end / steps
     ratio = [kn / scenario.knudsen[0] for kn in scenario.knudsen]
     never = time.average_from is None
@@ -173,56 +160,6 @@ def _world(scenario: DsmcScenario, problem: Problem) -> DsmcWorld:
 
 def _first(time: Any, step: float) -> int:
     return math.floor(time.average_from / step) + 1
-
-
-class Blocks:
-    """Keeps the sums at the ends of the blocks; a writer with memory."""
-
-    def __init__(self) -> None:
-        self._sums: list[Tensor] = []
-        self._samples: list[Tensor] = []
-
-    def write(self, step: int, time: float, state: DsmcState, observed: object) -> None:
-        """Record the sums of all that was averaged so far."""
-        self._sums.append(state.sums.clone())
-        self._samples.append(state.samples.clone())
-
-    def tensors(self) -> Mapping[str, Tensor]:
-        """Return what must be restored."""
-        if not self._sums:
-            return {}
-        return {"sums": torch.stack(self._sums), "samples": torch.stack(self._samples)}
-
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore what :meth:`tensors` returned."""
-        if "sums" in tensors:
-            self._sums = list(tensors["sums"])
-            self._samples = list(tensors["samples"])
-
-    def parts(self) -> list[tuple[Tensor, int]]:
-        """Return the sums ``[systems, cells, columns]`` and samples of every block."""
-        sums = [torch.zeros_like(self._sums[0]), *self._sums]
-        counts = [0, *(int(n) for n in self._samples)]
-        return [
-            (sums[k + 1] - sums[k], counts[k + 1] - counts[k])
-            for k in range(len(self._sums))
-            if counts[k + 1] > counts[k]
-        ]
-
-
-@dataclass(frozen=True)
-class Average:
-    """A steady flow: means, their standard errors, and what they were made of.
-
-    Attributes:
-        fields: ``[knudsen, *grid, ...]``.
-        errors: the same, from the scatter of the blocks.
-        blocks: of every block, ensembles pooled.
-    """
-
-    fields: Mapping[str, Tensor]
-    errors: Mapping[str, Tensor]
-    blocks: list[Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -332,19 +269,18 @@ class DsmcJob:
         }
         checks = [self._conservation(state, seen, begun)]
         profile = folder.store.require_group("profile")
-        for axis in range(self.problem.grid.dim):
-            _put(profile, "xyz"[axis], self.problem.grid.centers(axis))
+        write_axes(profile, self.problem.grid)
         if len(self.problem.knudsen) > 1:
-            _put(profile, "knudsen", self.problem.knudsen)
+            write_field(profile, "knudsen", self.problem.knudsen)
         if self.average_from is None:
             return Outcome(figures, tuple(checks))
-        average = self._average(blocks)
+        average = averaged(self.world, blocks, self.ensembles)
         self._write(folder, average)
         checks += self._checks(average, seen)
         if self.reference is not None:
             compared = self.reference(average.fields)
             for name, values in compared.profile.items():
-                _put(profile, name, values, compared.words.get(name, ""))
+                write_field(profile, name, values, compared.words.get(name, ""))
             figures |= compared.figures
         if isinstance(self.problem.initial, Shock):
             figures |= self._shock(average)
@@ -354,36 +290,11 @@ class DsmcJob:
         self, state: DsmcState, seen: Mapping[str, Tensor], begun: Mapping[str, Tensor]
     ) -> Check:
         """Totals that the boundaries leave alone, against sums of magnitudes."""
-        sides = self.problem.sides
-        ends = [side for pair in sides for side in (pair.low, pair.high)]
-        drifts = relative_drift(seen, begun)
-        if all(pair.periodic for pair in sides):
-            kept = ("mass_drift", "momentum_drift", "energy_drift")
-        elif any(isinstance(s, Inflow) for s in ends):
-            kept = ()
-        else:
-            kept = ("mass_drift",)
+        drifts, kept = relative_drift(seen, begun), kept_totals(self.problem.sides)
         worst = max((float(drifts[name].amax()) for name in kept), default=0.0)
         double = self.world.precision == torch.float64
         note = ", ".join(kept) or "reservoirs exchange everything"
         return Check("conservation", "health", worst, 1e-11 if double else 1e-3, note=note)
-
-    def _average(self, blocks: Blocks) -> Average:
-        shape = (-1, self.ensembles)
-        pooled = []
-        for sums, samples in blocks.parts():
-            together = sums.unflatten(0, shape).sum(1)
-            pooled.append(self.world.fields(together, samples * self.ensembles))
-        total, count = blocks.parts()[0][0] * 0, 0
-        for sums, samples in blocks.parts():
-            total, count = total + sums, count + samples
-        together = total.unflatten(0, shape).sum(1)
-        fields = self.world.fields(together, count * self.ensembles)
-        errors = {
-            name: torch.stack([b[name] for b in pooled]).std(0) / len(pooled) ** 0.5
-            for name in fields
-        }
-        return Average(fields, errors, pooled)
 
     def _write(self, folder: RunFolder, average: Average) -> None:
         group = folder.store.require_group("average")
@@ -392,23 +303,21 @@ class DsmcJob:
             f"Bands: one standard error from {len(average.blocks)} blocks of time."
         )
         grid = self.problem.grid
-        for axis in range(grid.dim):
-            _put(group, "xyz"[axis], grid.centers(axis))
+        write_axes(group, grid)
         spatial = list("xyz"[: grid.dim])
         for name, values in _components(average.fields, grid.dim).items():
             error = _components(average.errors, grid.dim)[name]
             alone = len(values) == 1
             for label, data in ((name, values), (f"{name}_error", error)):
-                _put(group, label, data[0] if alone else data)
                 axes = spatial if alone else ["knudsen", *spatial]
-                group[label].attrs["axes"] = axes
+                write_field(group, label, data[0] if alone else data, axes=axes)
 
     def _checks(self, average: Average, seen: Mapping[str, Tensor]) -> list[Check]:
         grid, rho = self.problem.grid, average.fields["density"]
         relative = average.errors["density"] / rho
         noise = float(relative.square().mean().sqrt())
         fewest = float(rho.amin()) * self.world.particles * grid.volume * self.ensembles
-        cell, step = self._resolution(average)
+        cell, step = resolution(self.problem, average, self.world.time_step)
         goals = self.goals
         notes = (
             "relative, root mean square over the cells, from the scatter of the blocks",
@@ -424,21 +333,6 @@ class DsmcJob:
             ),
             Check("resolution", "accuracy", cell + step, goals.resolution, note=notes[2]),
         ]  # fmt: skip
-
-    def _resolution(self, average: Average) -> tuple[float, float]:
-        """Return what cells and time step add to the viscosity of hard spheres.
-
-        ``16 / (45 pi) (h / lambda)^2`` (F. J. Alexander, A. L. Garcia, B. J. Alder, Phys.
-        Fluids 10, 1540, 1998), ``32 / (150 pi) (c dt / lambda)^2`` with ``c^2 = 2 T`` (N.
-        G. Hadjiconstantinou, Phys. Fluids 12, 2634, 2000); means over the box, so that
-        dense corners that hardly matter do not decide.
-        """
-        rho, t = average.fields["density"], average.fields["temperature"]
-        path = free_path(self.problem, rho, t)
-        h, dt = max(self.problem.grid.spacing), self.world.time_step
-        cells = 16 / (45 * math.pi) * (h / path).square()
-        steps = 32 / (150 * math.pi) * 2 * t * (dt / path).square()
-        return float(cells.mean()), float(steps.mean())
 
     def _shock(self, average: Average) -> dict[str, Figure]:
         """Return the measures of a shock, lengths in mean free paths ahead."""
@@ -456,20 +350,9 @@ class DsmcJob:
             ]
         )
         path = 3.2 * float(self.problem.knudsen[0]) / math.sqrt(2 * math.pi)
-        h = self.problem.grid.spacing[0] / path
-        half = max(2, round(0.8 / h))
-        found = {
-            "inverse_thickness": thickness.slope(blocks[:, 0], h, half),
-            "inverse_thickness_integral": thickness.integral(blocks[:, 0], h),
-            "separation": thickness.separation(blocks, h, half),
-        }
-        notes = {
-            "inverse_thickness": "largest slope of the density, mean free paths ahead",
-            "inverse_thickness_integral": "3/2 integral (d rho/dx)^2 dx",
-            "separation": "by which temperature rises ahead of density, mean free paths",
-        }
+        found = thickness.measures(blocks, self.problem.grid.spacing[0] / path)
         return {
-            name: Figure(value, error=error, note=notes[name])
+            name: Figure(value, error=error, note=thickness.NOTES[name])
             for name, (value, error) in found.items()
         }
 
@@ -501,14 +384,4 @@ def _headline(seen: Mapping[str, Tensor]) -> dict[str, str]:
     }
 
 
-def _put(group: Any, name: str, values: Tensor, long_name: str = "") -> None:
-    data = values.detach().double().numpy()
-    stored = group.create_array(name, data=data, overwrite=True)
-    stem = name
-    for ending in ("_error", "_exact", "_reference", "_free", "_nsf"):
-        stem = stem.removesuffix(ending)
-    stored.attrs["unit"] = UNITS.get(stem, UNITS.get(stem.rpartition("_")[0], ""))
-    stored.attrs["long_name"] = long_name or name.replace("_", " ")
-
-
-__all__ = ["Average", "Blocks", "DsmcJob", "Rotating", "assemble", "free_path"]
+__all__ = ["DsmcJob", "assemble"]

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..gas.closures.ensemble import ClosureEnsemble
 from ..gas.flows import fronts
 from ..gas.grid import Grid
+from ..gas.resolution import coarsened
 from ..learn import linear_response, shock_models
 from ..learn.comparison import NULL, WORST, WORST_GROUP, cost_figure, error_figures
 from ..protocols import Figure
@@ -185,13 +186,6 @@ def grid_change(name: str, seen: OnGrid, coarser: OnGrid) -> dict[str, Figure]:
     note = f"density and temperature, relative L1, from {fewer.shape[0]} cells along x"
     change = max(moved, key=lambda gap: math.inf if math.isnan(gap) else gap)
     return {f"grid_change_{name}": Figure(change, "relative", note=note)}
-
-
-def coarsened(x: Tensor, refine: int, dim: int) -> Tensor:
-    """Average over ``refine`` cells along each of ``dim`` axes after the first."""
-    for axis in range(1, 1 + dim if refine > 1 else 1):
-        x = x.unflatten(axis, (-1, refine)).mean(axis + 1)
-    return x
 
 
 def small_waves(folder: RunFolder, closures: Mapping[str, Any]) -> dict[str, Figure]:

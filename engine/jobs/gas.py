@@ -14,8 +14,7 @@ from torch import Tensor
 
 from ..comparison import worst as worst_of
 from ..errors import GuardError, InputError
-from ..gas import probes
-from ..gas.boundaries import check_until, sealed
+from ..gas.boundaries import check_until, kept_totals
 from ..gas.closures.parts import Grad, Hyperbolic, Learned, on, trained_knudsen
 from ..gas.collisions import tables
 from ..gas.derived import DERIVED, Medium, derive
@@ -25,6 +24,7 @@ from ..gas.equations.hermite import roe, rusanov
 from ..gas.equations.state_equation import IdealGas
 from ..gas.forcing import Forced, Kick, check_rest
 from ..gas.grid import Grid
+from ..gas.halved import Halved
 from ..gas.initial.base import Start
 from ..gas.initial.shocks import Shock
 from ..gas.kinetic import adequacy
@@ -38,13 +38,14 @@ from ..gas.probes import check_quantities
 from ..gas.problem import Problem
 from ..gas.references import Compared, Comparison, comparison
 from ..gas.residual import Residual, least_residual
+from ..gas.resolution import coarsened, signal_gap
 from ..gas.scheme.finite_volume import MomentWorld, koren, van_leer
 from ..gas.scheme.positivity import PositivityFallback
 from ..gas.si import SiSection
 from ..gas.solids import Body, load_units, loads
 from ..gas.verdicts import model_checks
 from ..protocols import Check, Figure, Job, Outcome
-from ..run import Reporter, Simulation, ZarrWriter, every, own_axes
+from ..run import Reporter, Simulation, ZarrWriter, every
 from ..rundir import RunFolder
 from ..runtime import check_memory, dtype_of
 from ..schema.base import locate
@@ -60,24 +61,16 @@ from ..schema.gas import (
     RelaxationScenario,
     TransportGas,
 )
+from .fields import UNITS, dimensions_of, steps_of, write_axes, write_field
 from .flow_errors import (
     ShockFront,
     Timeline,
-    coarsened,
     grid_change,
     observed,
     small_waves,
 )  # fmt: skip
-from .halved import Halved
 
 FIELDS = ("density", "velocity", "temperature", "stress", "heat_flux", "entropy")
-UNITS = {
-    "density": "rho0", "velocity": "sqrt(R T0)", "temperature": "T0", "stress": "rho0 R T0",
-    "heat_flux": "rho0 (R T0)^1.5", "entropy": "rho0 R", "x": "L", "y": "L", "z": "L",
-    "shear": "rho0 R T0", "heat": "rho0 (R T0)^1.5", "time": "L / sqrt(R T0)",
-    "exact": "rho0", "departure": "rho0", **{n: unit for n, (_, unit) in DERIVED.items()},
-    **probes.UNITS,
-}  # fmt: skip
 NOTES = {
     "limiter_activity": "fraction of cells at an extremum, where the limiter acts",
     "positivity": "faces, over all steps, where the positivity fallback took cell means",
@@ -445,12 +438,6 @@ def _for_all(x: Tensor, start: Start, p: Problem) -> Tensor:
     return x.expand(len(p.knudsen), *x.shape)
 
 
-def _count(scenario: GasScenario, time_step: float) -> int:
-    """Number of steps: a multiple of the frames, none longer than ``time_step``."""
-    frames = scenario.time.frames
-    return max(1, math.ceil(scenario.time.end / time_step / frames - 1e-9)) * frames
-
-
 def _followed(run: Run, scenario: GasScenario) -> Run:
     """Let the steps of a run follow its state, where the scenario asks for it."""
     time, kinetic = scenario.time, isinstance(_solver(run.world), KineticWorld)
@@ -478,7 +465,7 @@ def _kinetic(model: KineticModel, scenario: GasScenario, p: Problem) -> Run:
         p.grid, p.sides, velocities, p.gas, p.knudsen, model.collision, model.cfl,
         **_machine(scenario), in_place=numbers * dtype.itemsize > 1 << 28, body=p.body,
     )  # fmt: skip
-    steps = _count(scenario, world.time_step)
+    steps = steps_of(p.end, world.time_step, scenario.time.frames)
     world = world.with_time_step(p.end / steps)
     for part in range(1, 33):  # what walls will be, if they change
         world.check_ends(p.end * part / 32)
@@ -488,8 +475,7 @@ def _kinetic(model: KineticModel, scenario: GasScenario, p: Problem) -> Run:
             some, nodes = p.initial.mixture(p.grid), velocities.nodes
             return world.start(samples(some, nodes, p.gas.dimension))
         if hasattr(p.initial, "distribution"):
-            speeds = world.velocities.axis(0)
-            f = p.initial.distribution(p.grid, p.gas, world.knudsen, speeds)
+            f = p.initial.distribution(p.grid, p.gas, world.knudsen, velocities)
             return world.start(f)
         fields = _spread(p, velocities.axes)
         if hasattr(p.initial, "departure"):
@@ -511,7 +497,8 @@ def _fluid(model: EulerModel | NsfModel, scenario: GasScenario, p: Problem) -> R
         (p.start.velocity[..., d].abs() + c) / h for d, h in enumerate(p.grid.spacing)
     )
     cfl = scenario.time.cfl or model.cfl
-    steps = _count(scenario, cfl / float(rate.amax()))  # type: ignore[union-attr]
+    longest = cfl / float(rate.amax())  # type: ignore[union-attr]
+    steps = steps_of(p.end, longest, scenario.time.frames)
     dt = p.end / steps
     world = FluidWorld(
         p.grid, p.sides, p.gas, len(p.knudsen), dt, model.scheme,
@@ -575,7 +562,8 @@ def _moments(
         )
     w = equations.mixed(*mixture(p.grid)) if mixture else equations.equilibrium(*_spread(p))
     cfl = scenario.time.cfl or cfl
-    steps = _count(scenario, cfl / probe.courant_rate(w.to(probe.device, probe.dtype)))
+    longest = cfl / probe.courant_rate(w.to(probe.device, probe.dtype))
+    steps = steps_of(p.end, longest, scenario.time.frames)
     world = probe.with_time_step(p.end / steps)
     stepped: Any = world
     if equations.learned:
@@ -623,7 +611,7 @@ class Shown:
             group = folder.store.require_group(f"probes/{probe.name}")
             group.attrs["title"] = f"Probe {probe.name.replace('_', ' ')} ({probe.kind})"
             for name, values in probe.coordinates().items():
-                _put(group, name, values, axes=(name,))
+                write_field(group, name, values, dimensions=(name,))
 
     def _probed(
         self, probe: Any, state: Any, seen: Mapping[str, Tensor]
@@ -727,7 +715,7 @@ class GasJob:
         interval = main.steps // self.frames
         writer = ZarrWriter(
             folder, "fields", self._frame, UNITS, 4,
-            axes=partial(_axes, grid=main.problem.grid),
+            axes=partial(dimensions_of, grid=main.problem.grid),
         )  # fmt: skip
         guards = [positivity_guard(_remedy(main.world))]
         fixed = not isinstance(main.world, Paced)
@@ -773,7 +761,8 @@ class GasJob:
     ) -> Outcome:
         folder.store.attrs["time_unit"] = UNITS["time"]
         figures: dict[str, Figure] = {}
-        kept, note = self._kept(), "relative, largest of the batch"
+        problem, note = self.main.problem, "relative, largest of the batch"
+        kept = kept_totals(problem.sides, problem.force is None and problem.body is None)
         for name, drift in relative_drift(seen, begun).items():
             if name in kept:
                 figures[name] = Figure(float(drift.amax()), note=note)
@@ -786,20 +775,21 @@ class GasJob:
         for name, note in NOTES.items():
             if name in seen:
                 figures[name] = Figure(float(seen[name].double().amax()), note=note)
-        profile, problem = folder.store.require_group("profile"), self.main.problem
-        _put_axes(profile, problem.grid)
+        profile = folder.store.require_group("profile")
+        write_axes(profile, problem.grid)
         if self.shown is not None:
             self.shown.put_coordinates(folder)
         if self.si is not None:
-            figures |= _units(self.si)
+            figures |= self.si.figures()
         if problem.body is not None:
             figures |= _loads(problem.body, seen)
             geometry = folder.store.require_group("geometry")
             geometry.attrs["plot"] = "hidden"
             note = "1 in a solid, 0 in the gas"
-            _put(geometry, "solid", problem.body.mask.to(torch.uint8), note, problem.grid)
+            mask = problem.body.mask.to(torch.uint8)
+            write_field(geometry, "solid", mask, note, problem.grid)
         if len(problem.knudsen) > 1 and problem.knudsen.dim() == 1:
-            _put(profile, "knudsen", problem.knudsen, axes=("system",))
+            write_field(profile, "knudsen", problem.knudsen, dimensions=("system",))
         beside = Beside(self._timeline(folder), self._front(folder, seen))
         beside.ran.append((self.main, problem.grid, seen))
         for part in (beside.timeline, beside.front):
@@ -825,17 +815,6 @@ class GasJob:
             remedy = _remedy(self.main.world)
             checks += halved.checks(self.frames, folder.store["fields"], remedy)
         return Outcome(figures, checks)
-
-    def _kept(self) -> tuple[str, ...]:
-        """Totals that the boundaries leave alone."""
-        problem = self.main.problem
-        sides, free = problem.sides, problem.force is None and problem.body is None
-        if all(pair.periodic for pair in sides):
-            every = ("mass_drift", "momentum_drift", "energy_drift")
-            return every if free else every[:1]
-        ends = [side for p in sides if not p.periodic for side in (p.low, p.high)]
-        closed = all(sealed(side) for side in ends)
-        return ("mass_drift",) if closed else ()
 
     def _checks(self, drifts: Mapping[str, Figure]) -> tuple[Check, ...]:
         # The guard has seen every state: one that is not positive ends the run.
@@ -921,8 +900,8 @@ class GasJob:
         group.attrs["title"] = f"Compared with {run.name}"
         grid, own = run.problem.grid, self.main.problem.grid
         for name, values in _frame(run.world, found).items():
-            _put(group, name, values, grid=grid)
-        _put_axes(group, grid)
+            write_field(group, name, values, grid=grid)
+        write_axes(group, grid)
         finer, coarser = (max(1, a // b) for a, b in (
             (grid.shape[0], own.shape[0]), (own.shape[0], grid.shape[0]),
         ))  # fmt: skip
@@ -1030,19 +1009,6 @@ def _loads(body: Body, seen: Mapping[str, Tensor], name: str = "") -> dict[str, 
     return found
 
 
-def _units(si: SiSection) -> dict[str, Figure]:
-    """Return what one of each unit of the results is."""
-    names = {
-        "length": "m", "time": "s", "velocity": "m/s", "temperature": "K",
-        "density": "kg/m3", "pressure": "Pa",
-    }  # fmt: skip
-    note = "one of it in the results"
-    return {
-        f"unit_{name}": Figure(si.scales[unit], unit, note=note)
-        for name, unit in names.items()
-    }
-
-
 def _rank(value: float) -> float:
     return math.inf if math.isnan(value) else value
 
@@ -1057,7 +1023,7 @@ def _write(folder: RunFolder, compared: Compared, grid: Grid) -> Mapping[str, Fi
     for place, arrays in places:
         for name, values in arrays.items():
             group = folder.store.require_group(place)
-            _put(group, name, values, compared.words.get(name, ""), grid)
+            write_field(group, name, values, compared.words.get(name, ""), grid)
     return compared.figures
 
 
@@ -1092,59 +1058,3 @@ def _headline(seen: Mapping[str, Tensor]) -> dict[str, str]:
     if "courant" in seen:
         out["cfl"] = f"{float(seen['courant'].amax()):.2f}"
     return out
-
-
-def signal_gap(seen: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> float | None:
-    """Return the distance of two answers by what there is to predict, the batch's largest.
-
-    ``|a - b| / |a - mean(a)|`` of density and temperature together, each over its mean.
-    None where ``seen`` is uniform.
-    """
-    miss = signal = torch.zeros(())
-    for name in ("density", "temperature"):
-        own, other = (x[name].double().flatten(1) for x in (seen, found))
-        mean = own.mean(1, keepdim=True)
-        miss = miss + ((own - other) / mean).square().mean(1)
-        signal = signal + (own / mean - 1.0).square().mean(1)
-    return None if bool((signal < 1e-20).any()) else float((miss / signal).sqrt().amax())
-
-
-def _put_axes(group: Any, grid: Grid) -> None:
-    for axis in range(grid.dim):
-        _put(group, "xyz"[axis], grid.centers(axis))
-
-
-def _axes(name: str, shape: Sequence[int], grid: Grid | None) -> tuple[str, ...]:
-    """Name the dimensions of a field ``[system?, cells..., components...]``."""
-    cells = tuple(grid.shape) if grid is not None else ()
-    spatial, shape = tuple("xyz"[: len(cells)]), tuple(shape)
-    if name in ("x", "y", "z") and len(shape) == 1:
-        return (name,)
-    if cells and shape[: len(cells)] == cells and len(shape) == len(cells):
-        return spatial
-    if cells and shape[1 : 1 + len(cells)] == cells:
-        rest = len(shape) - 1 - len(cells)
-        return ("system", *spatial, *("component", "component_2")[:rest])
-    return own_axes(name, shape)
-
-
-def _put(
-    group: Any,
-    name: str,
-    values: Tensor,
-    long_name: str = "",
-    grid: Grid | None = None,
-    axes: tuple[str, ...] | None = None,
-) -> None:
-    array = values.detach().cpu().numpy()
-    if name in group:
-        del group[name]
-    stored = group.create_array(
-        name, shape=array.shape, dtype=array.dtype,
-        dimension_names=axes or _axes(name, array.shape, grid),
-    )  # fmt: skip
-    stored[...] = array
-    stem = name.removesuffix("_exact").removesuffix("_reference")
-    stem = stem.removesuffix("_free").removesuffix("_nsf")
-    stored.attrs["unit"] = UNITS.get(stem, "")
-    stored.attrs["long_name"] = long_name or name.replace("_", " ")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from ase.neighborlist import neighbor_list
 
+from ...models.potentials.fields import with_species
 from ..errors import InputError
 from ..learn import atoms, closures
 from ..learn.audit import Audit
@@ -41,12 +42,13 @@ def assemble(scenario: LearnScenario, base: Path) -> Loop[Any, Any]:
     starts = [s for section in scenario.start for s in _starts(section, base, scenario)]
     symbols = sorted({s for start in starts for s in start.configuration.symbols})
     explorer, labeler = scenario.explorer, scenario.labeler
+    form = with_species(scenario.model, tuple(symbols))
     check_labeler(labeler, (start.configuration for start in starts))
     _check_distances(explorer, starts)
     _check_memory(explorer, starts)
     endless = explorer.explorer(starts, float("inf"))
     return Loop(
-        committee=_committee(scenario, tuple(symbols)),
+        committee=_members(form, 1, torch.float32),
         start=_first_samples(scenario, starts),
         explorer=lambda round, trusted: explorer.explorer(starts, trusted),
         indicator=atoms.carried_deviation,
@@ -80,8 +82,9 @@ def assemble_closure(scenario: ClosureLearnScenario, base: Path) -> Loop[Any, An
     """
     explorer, order = scenario.explorer, scenario.network.order
     labeler = scenario.labeler.labeler(explorer.times, order, explorer.cells)
+    form = replace(scenario.network, resolution=1.0 / explorer.cells)
     return Loop(
-        committee=_closure_committee(scenario, order),
+        committee=_members(form, scenario.members, torch.float64),
         start=[
             closures.FlowSample(family, scenario.seed + _FLOW_SEEDS, index)
             for family in explorer.families
@@ -202,30 +205,13 @@ def _check_memory(explorer: Any, starts: Sequence[Start]) -> None:
         )
 
 
-def _committee(
-    scenario: LearnScenario, species: tuple[str, ...]
+def _members(
+    form: Any, count: int, dtype: torch.dtype
 ) -> Callable[[torch.Generator], list[torch.nn.Module]]:
-    from ...models.potentials.fields import with_species
-
-    form = with_species(scenario.model, species)
+    """Return what makes a committee with first weights from a generator."""
 
     def make(rng: torch.Generator) -> list[torch.nn.Module]:
-        return [form.build(int(torch.randint(2**31, (1,), generator=rng))).float()]
-
-    return make
-
-
-def _closure_committee(
-    scenario: ClosureLearnScenario, order: int
-) -> Callable[[torch.Generator], list[torch.nn.Module]]:
-    form = replace(scenario.network, resolution=1.0 / scenario.explorer.cells)
-
-    def make(rng: torch.Generator) -> list[torch.nn.Module]:
-        members: list[torch.nn.Module] = []
-        for _ in range(scenario.members):
-            with torch.random.fork_rng():
-                torch.manual_seed(int(torch.randint(2**31, (1,), generator=rng)))
-                members.append(form.build().double())
-        return members
+        seeds = [int(torch.randint(2**31, (1,), generator=rng)) for _ in range(count)]
+        return [form.build(seed).to(dtype) for seed in seeds]
 
     return make

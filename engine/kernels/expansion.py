@@ -151,6 +151,146 @@ def pair_vector(places: Template, pairs: Template, r, n, e0, lanes: Template):
     return dx - places[e0, 0], dy - places[e0, 1], dz - places[e0, 2]
 
 
+@ti.func
+def write_pairs(
+    room: Template,
+    base,
+    places: Template,
+    pairs: Template,
+    r,
+    n,
+    e0,
+    t,
+    form: Template,
+    basis,
+    mix: Template,
+    extent: Template,
+    real: Template,
+    lanes: Template,
+    lmax: Template,
+):
+    """Write polynomials, radial functions, harmonics of a vector of pairs, from ``base``.
+
+    Returns displacements, directions, 1 / r, and which pairs are inside the cutoff.
+    """
+    dx, dy, dz = pair_vector(places, pairs, r, n, e0, lanes)
+    r2 = dx * dx + dy * dy + dz * dz
+    limit = form[1] * form[1]
+    inside = r2 * (r2 - limit) < 0
+    d = ti.sqrt(ti.select(inside, r2, dx * 0 + limit))
+    i = ti.cast(1.0, real) / d
+    ux = dx * i
+    uy = dy * i
+    uz = dz * i
+    radial = mix.shape[1]
+    mixed = base + 2 * basis
+    write_radial(room, base, basis, d, inside, form, real)
+    mix_radial(room, base, basis, mixed, radial, mix, extent, t)
+    columns = ti.static((lmax + 1) ** 2)
+    write_harmonics(room, mixed + 2 * radial, columns, ux, uy, uz, lmax, real)
+    return dx, dy, dz, ux, uy, uz, i, inside
+
+
+@ti.func
+def add_moments(room: Template, total, mixed, radial, spans: Template, t, columns):
+    """Add what a vector of pairs gives to the moments at ``total``."""
+    for c in range(columns):
+        y = room[mixed + 2 * radial + c]
+        first = spans[t, c]
+        for k in range(first, spans[t, c + 1]):
+            more = y * room[mixed + k - first]
+            room[total + k] = room[total + k] + more
+
+
+@ti.func
+def multiply_up(
+    room: Template,
+    value,
+    moments,
+    terms_begin: Template,
+    left: Template,
+    right: Template,
+    factor: Template,
+    zero,
+):
+    """Write the products behind the moments at ``value``, in the program's order."""
+    for n in range(terms_begin.shape[0] - 1):
+        found = zero
+        for k in range(terms_begin[n], terms_begin[n + 1]):
+            found += factor[k] * room[value + left[k]] * room[value + right[k]]
+        room[value + moments + n] = found
+
+
+@ti.func
+def pull_down(
+    room: Template,
+    value,
+    adjoint,
+    moments,
+    terms_begin: Template,
+    left: Template,
+    right: Template,
+    factor: Template,
+    features: Template,
+    weights: Template,
+    s,
+    kind,
+    zero,
+):
+    """Write at ``adjoint`` how solution s depends on its moments and products."""
+    computed = terms_begin.shape[0] - 1
+    for n in range(moments + computed):
+        room[adjoint + n] = zero
+    for k in range(features.shape[0]):
+        m = adjoint + features[k]
+        room[m] = room[m] + weights[s, kind, k]
+    for back in range(computed):
+        n = computed - 1 - back
+        g = room[adjoint + moments + n]
+        for k in range(terms_begin[n], terms_begin[n + 1]):
+            h = factor[k] * g
+            x = room[value + left[k]]
+            y = room[value + right[k]]
+            # ``+=`` would be atomic
+            room[adjoint + left[k]] = room[adjoint + left[k]] + h * y
+            room[adjoint + right[k]] = room[adjoint + right[k]] + h * x
+
+
+@ti.func
+def slopes_of_pairs(
+    room: Template,
+    flat: Template,
+    mine,
+    mixed,
+    radial,
+    spans: Template,
+    t,
+    columns,
+    zero,
+):
+    """Sum the slopes of a solution at ``mine``: by r, and by the three directions."""
+    harmonic = mixed + 2 * radial
+    along = zero
+    px = zero
+    py = zero
+    pz = zero
+    for c in range(columns):
+        v = zero
+        w = zero
+        first = spans[t, c]
+        for k in range(first, spans[t, c + 1]):
+            g = flat[mine + k]
+            f = mixed + k - first
+            v += g * room[f]
+            w += g * room[f + radial]
+        at = harmonic + c
+        along += w * room[at]
+        px += v * room[at + columns]
+        py += v * room[at + 2 * columns]
+        pz += v * room[at + 3 * columns]
+    return along, px, py, pz
+
+
 @ti.kernel
 def k_expansion(
     places: Array2,
@@ -199,12 +339,10 @@ def k_expansion(
         rows = home.shape[0]
         width = pairs.shape[1]
         zero = ti.Vector.zero(real, lanes)
-        limit = form[1] * form[1]
         base = worker * size
         radial = mix.shape[1]
         mixed = base + 2 * basis
-        harmonic = mixed + 2 * radial
-        value = harmonic + 4 * columns
+        value = mixed + 2 * radial + 4 * columns
         adjoint = value + moments + computed
         # the sums of one row need it before the slopes of all solutions do
         total = adjoint + moments + computed
@@ -223,29 +361,14 @@ def k_expansion(
                         for b in range(
                             begin[r, t] // lanes, (end[r, t] + lanes - 1) // lanes
                         ):
-                            dx, dy, dz = pair_vector(places, pairs, r, b * lanes, e0, lanes)
-                            r2 = dx * dx + dy * dy + dz * dz
-                            inside = r2 * (r2 - limit) < 0
-                            d = ti.sqrt(ti.select(inside, r2, zero + limit))
-                            i = ti.cast(1.0, real) / d
-                            write_radial(room, base, basis, d, inside, form, real)
-                            mix_radial(room, base, basis, mixed, radial, mix, extent, t)
-                            write_harmonics(
-                                room, harmonic, columns, dx * i, dy * i, dz * i, lmax, real
-                            )
-                            for c in range(columns):
-                                y = room[harmonic + c]
-                                first = spans[t, c]
-                                for k in range(first, spans[t, c + 1]):
-                                    more = y * room[mixed + k - first]
-                                    room[total + k] = room[total + k] + more
+                            write_pairs(
+                                room, base, places, pairs, r, b * lanes, e0, t, form,
+                                basis, mix, extent, real, lanes, lmax,
+                            )  # fmt: skip
+                            add_moments(room, total, mixed, radial, spans, t, columns)
                 for m in range(moments):
                     flat[(value + inputs[m]) * lanes + q] = room[total + m].sum()
-            for n in range(computed):
-                found = zero
-                for k in range(terms_begin[n], terms_begin[n + 1]):
-                    found += factor[k] * room[value + left[k]] * room[value + right[k]]
-                room[value + moments + n] = found
+            multiply_up(room, value, moments, terms_begin, left, right, factor, zero)
             kind = kinds[block]
             energy = zero
             for k in range(features.shape[0]):
@@ -254,21 +377,10 @@ def k_expansion(
                 if members[block, q] >= 0:
                     energies[members[block, q]] = energy[q]
             for s in range(weights.shape[0]):
-                for n in range(moments + computed):
-                    room[adjoint + n] = zero
-                for k in range(features.shape[0]):
-                    m = adjoint + features[k]
-                    room[m] = room[m] + weights[s, kind, k]
-                for back in range(computed):
-                    n = computed - 1 - back
-                    g = room[adjoint + moments + n]
-                    for k in range(terms_begin[n], terms_begin[n + 1]):
-                        h = factor[k] * g
-                        x = room[value + left[k]]
-                        y = room[value + right[k]]
-                        # ``+=`` would be atomic
-                        room[adjoint + left[k]] = room[adjoint + left[k]] + h * y
-                        room[adjoint + right[k]] = room[adjoint + right[k]] + h * x
+                pull_down(
+                    room, value, adjoint, moments, terms_begin, left, right, factor,
+                    features, weights, s, kind, zero,
+                )  # fmt: skip
                 for m in range(moments):
                     room[slopes + s * moments + m] = room[adjoint + m]
             for q in range(lanes):
@@ -290,37 +402,15 @@ def k_expansion(
                 wyz = zero
                 for t in range(begin.shape[1]):
                     for b in range(begin[r, t] // lanes, (end[r, t] + lanes - 1) // lanes):
-                        dx, dy, dz = pair_vector(places, pairs, r, b * lanes, e0, lanes)
-                        r2 = dx * dx + dy * dy + dz * dz
-                        inside = r2 * (r2 - limit) < 0
-                        d = ti.sqrt(ti.select(inside, r2, zero + limit))
-                        i = ti.cast(1.0, real) / d
-                        ux = dx * i
-                        uy = dy * i
-                        uz = dz * i
-                        write_radial(room, base, basis, d, inside, form, real)
-                        mix_radial(room, base, basis, mixed, radial, mix, extent, t)
-                        write_harmonics(room, harmonic, columns, ux, uy, uz, lmax, real)
+                        dx, dy, dz, ux, uy, uz, i, inside = write_pairs(
+                            room, base, places, pairs, r, b * lanes, e0, t, form, basis,
+                            mix, extent, real, lanes, lmax,
+                        )  # fmt: skip
                         for s in range(weights.shape[0]):
                             mine = line * lanes + s * moments
-                            along = zero
-                            px = zero
-                            py = zero
-                            pz = zero
-                            for c in range(columns):
-                                v = zero
-                                w = zero
-                                first = spans[t, c]
-                                for k in range(first, spans[t, c + 1]):
-                                    g = flat[mine + k]
-                                    f = mixed + k - first
-                                    v += g * room[f]
-                                    w += g * room[f + radial]
-                                at = harmonic + c
-                                along += w * room[at]
-                                px += v * room[at + columns]
-                                py += v * room[at + 2 * columns]
-                                pz += v * room[at + 3 * columns]
+                            along, px, py, pz = slopes_of_pairs(
+                                room, flat, mine, mixed, radial, spans, t, columns, zero
+                            )
                             px = px * i
                             py = py * i
                             pz = pz * i

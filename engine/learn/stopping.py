@@ -13,7 +13,7 @@ from typing import Annotated
 
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from ...models.parts import part
 from ..protocols import Check
@@ -120,7 +120,7 @@ def interval(errors: Sequence[float], confidence: float) -> tuple[float, float]:
     squares = np.square(np.asarray(errors, dtype=float))
     if len(squares) < 2:
         return 0.0, math.inf
-    half = student.ppf(confidence, len(squares) - 1) * squares.std(ddof=1)
+    half = stdtrit(len(squares) - 1, confidence) * squares.std(ddof=1)
     half /= math.sqrt(len(squares))
     mean = squares.mean()
     return math.sqrt(max(mean - half, 0.0)), math.sqrt(mean + half)
@@ -256,7 +256,7 @@ class StopRule:
             return None
         slope = float(np.dot(x, y)) / spread
         left = np.square(np.array(y) - slope * np.array(x)).sum() / freedom
-        steepest = slope - float(student.ppf(0.95, freedom)) * math.sqrt(left / spread)
+        steepest = slope - float(stdtrit(freedom, 0.95)) * math.sqrt(left / spread)
         worst = max(
             self._measured(n, history[-self.window :], target).error for n in missed
         )

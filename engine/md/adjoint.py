@@ -328,37 +328,3 @@ def trajectory(
     x, p, observed = run(plan, state.positions, state.momenta, *parameters)
     end = replace(state, positions=x, momenta=p, anchor=x.detach(), step=state.step + steps)
     return Path(end, observed, plan.growth)
-
-
-def growth_rate(
-    world: MolecularDynamics, state: ParticleState, steps: int, seed: int = 0
-) -> float:
-    """Return the largest Lyapunov exponent, per internal unit of time.
-
-    A tangent vector is carried along (the Jacobian of a force is symmetric, so the same
-    product serves) and normalised at every step; the first half lets it turn.
-
-    Reference: G. Benettin, L. Galgani, A. Giorgilli, J.-M. Strelcyn, Meccanica 15, 9
-    (1980), equation 21.
-    """
-    plan = _Plan(world, state, steps, None, 1, 1, 2, math.inf)
-    draws = torch.Generator().manual_seed(seed)
-    x = torch.randn(state.positions.shape, generator=draws, dtype=torch.float64)
-    x, p = x.to(state.positions), torch.zeros_like(state.momenta)
-    state = _start(plan, state.positions.detach(), state.momenta.detach())
-    half, keep, grown, counted = 0.5 * plan.dt, plan.keep, 0.0, 0
-
-    def turned(at: ParticleState, tangent: Tensor) -> Tensor:
-        return plan.potential.pull_back(at, world.neighbours(at), tangent)[0]
-
-    for step in range(steps):
-        p = p + half * turned(state, x)
-        x = x + (1.0 + keep) * half * p / state.masses[:, None]
-        p = keep * p
-        state = world.step(state)
-        p = p + half * turned(state, x)
-        size = float((x.square().sum() + p.square().sum()).sqrt())
-        x, p = x / size, p / size
-        if step >= steps // 2:
-            grown, counted = grown + math.log(size), counted + 1
-    return grown / max(counted * plan.dt, 1e-300)

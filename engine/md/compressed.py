@@ -18,7 +18,7 @@ from ..kernels.contraction import Contraction, contract, contract_back
 from ..kernels.descriptor import Shape, basis_moments, forces_from_slopes
 from .classical import Sum, Zbl, symmetric
 from .expanded import expanded
-from .learned import LearnedPotential, pair_gradients
+from .learned import FastForm, LearnedPotential, pair_gradients
 from .neighbours import Neighbours, build_neighbours
 from .potential import Potential
 from .state import Interaction, ParticleState
@@ -35,7 +35,7 @@ f32 both are rounded, and the gradients of a perfect crystal cancel almost entir
 
 
 @dataclass(frozen=True)
-class CompressedPotential:
+class CompressedPotential(FastForm):
     """The same energy, forces, virial and deviation as the network, many times faster.
 
     Attributes:
@@ -52,21 +52,6 @@ class CompressedPotential:
     form: Tensor
     shape: Shape
     vectorised: Vectorised | None = None
-
-    @property
-    def cutoff(self) -> float:
-        """Interaction range in angstrom."""
-        return self.network.cutoff
-
-    @property
-    def species(self) -> tuple[str, ...]:
-        """Chemical symbols that the network knows."""
-        return self.network.species
-
-    @property
-    def members(self) -> int:
-        """Size of the committee."""
-        return self.network.members
 
     def __call__(self, state: ParticleState, neighbours: Neighbours) -> Interaction:
         """Energy, forces, virial of every system, and the deviation of a committee."""

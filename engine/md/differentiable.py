@@ -5,13 +5,14 @@ a given vector v, differentiated by positions x and parameters p. Lennard-Jones 
 for it; any other energy in plain torch gets it from automatic differentiation.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import runtime
 from ..kernels import pair, smooth_pair
@@ -262,16 +263,19 @@ class TorchPotential:
 
     @staticmethod
     def of_module(module: Any) -> "TorchPotential":
-        """Return the potential of a module of ``models.potentials`` (committee: mean)."""
+        """Return a module of ``models.potentials``; of a committee its mean.
+
+        Its parameters are copies of the module's, in double precision.
+        """
+        module = copy.deepcopy(module).double()
         names = [name for name, _ in module.named_parameters()]
 
         def function(parameters: Sequence[Tensor], *arguments: Tensor) -> Tensor:
             own = dict(zip(names, parameters, strict=True))
             return torch.func.functional_call(module, own, arguments).mean(0)
 
-        return TorchPotential(
-            function, tuple(_weights(module)), module.cutoff, tuple(module.species)
-        )
+        weights = tuple(module.parameters())
+        return TorchPotential(function, weights, module.cutoff, tuple(module.species))
 
     def with_parameters(self, parameters: Sequence[Tensor]) -> "TorchPotential":
         """Return the same potential with other parameters."""
@@ -318,10 +322,6 @@ class TorchPotential:
     def by_parameters(self, pulled: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return them as they are."""
         return tuple(pulled)
-
-
-def _weights(module: nn.Module) -> list[Tensor]:
-    return [weight for _, weight in module.named_parameters()]
 
 
 def _surroundings(

@@ -10,7 +10,7 @@ from ...models.potentials.cluster_expansion import LinearPotential
 from ..kernels.descriptor_simd import Pairs
 from ..kernels.expansion import Blocks, Expansion, expand
 from .classical import symmetric
-from .learned import LearnedPotential
+from .learned import FastForm, LearnedPotential
 from .neighbours import Neighbours
 from .state import Interaction, ParticleState
 from .vectorised import lanes_of
@@ -34,7 +34,7 @@ class _Memo:
 
 
 @dataclass(frozen=True)
-class ExpandedPotential:
+class ExpandedPotential(FastForm):
     """The same energy, forces, virial and deviation as the module, many times faster.
 
     Always in f64, whatever the state: products of many moments cancel.
@@ -47,21 +47,6 @@ class ExpandedPotential:
     network: LearnedPotential
     expansion: Expansion
     _memo: _Memo = field(default_factory=_Memo, repr=False, compare=False)
-
-    @property
-    def cutoff(self) -> float:
-        """Interaction range in angstrom."""
-        return self.network.cutoff
-
-    @property
-    def species(self) -> tuple[str, ...]:
-        """Chemical symbols that the potential knows."""
-        return self.network.species
-
-    @property
-    def members(self) -> int:
-        """Size of the committee."""
-        return self.network.members
 
     def __call__(self, state: ParticleState, neighbours: Neighbours) -> Interaction:
         """Energy, forces, virial of every system, and the deviation of a committee."""

@@ -157,6 +157,27 @@ def load_module(path: Path, precision: str = "f64", device: str = "cpu") -> Any:
     return module.to(dtype=dtype_of(precision), device=device)
 
 
+class FastForm:
+    """A network in another form, which knows the same atoms within the same range."""
+
+    network: LearnedPotential
+
+    @property
+    def cutoff(self) -> float:
+        """Interaction range in angstrom."""
+        return self.network.cutoff
+
+    @property
+    def species(self) -> tuple[str, ...]:
+        """Chemical symbols that the network knows."""
+        return self.network.species
+
+    @property
+    def members(self) -> int:
+        """Size of the committee."""
+        return self.network.members
+
+
 def load_potential(
     path: Path, precision: str = "f64", device: str = "cpu"
 ) -> LearnedPotential:
@@ -169,6 +190,7 @@ def load_potential(
 
 
 __all__ = [
+    "FastForm",
     "LearnedPotential",
     "load_module",
     "load_potential",

@@ -17,6 +17,7 @@ from ...models.parts import part
 from ...models.potentials.fields import Positive
 from ..errors import InputError
 from ..protocols import Check, Figure, Trigger, Writer
+from ..rundir import write_array
 from ..schema.base import InputPath, locate
 from .angles import AngleDistribution, Coordination
 from .correlations import (
@@ -122,16 +123,6 @@ class Reference:
         return torch.from_numpy(np.interp(x.numpy(), self.x, self.curves[species]))
 
 
-def put(
-    group: Any, name: str, values: Tensor, unit: str, long_name: str, axes: list[str]
-) -> None:
-    """Write one array with what a reader must know of it."""
-    array = group.create_array(
-        name, data=values.cpu().numpy(), dimension_names=axes, overwrite=True
-    )
-    array.attrs.update({"unit": unit, "long_name": long_name})
-
-
 @part
 class Sampled:
     """What is averaged over a part of the run."""
@@ -222,11 +213,11 @@ def _put_curve(
 ) -> Mapping[str, Figure]:  # fmt: skip
     """Write mean, error and reference of a distribution; return how far it is off."""
     mean, error, target = values
-    put(group, name, mean, unit, label, [axis])
-    put(group, f"{name}_error", error, unit, label, [axis])
+    write_array(group, name, mean, unit, label, [axis])
+    write_array(group, f"{name}_error", error, unit, label, [axis])
     if target is None:
         return {}
-    put(group, f"{name}_reference", target, unit, label, [axis])
+    write_array(group, f"{name}_reference", target, unit, label, [axis])
     share = float((mean - target).abs().sum() / target.abs().sum())
     noise = float(error.nansum() / target.abs().sum())
     note = "area between the curve and its reference, over the reference's area"
@@ -301,7 +292,7 @@ def _rdf(
         group = folder.store.require_group("rdf")
         group.attrs.update({"title": "radial distribution functions"})
         length, symbols = world.units.names["length"], world.species
-        put(group, "r", rdf.r, length, "distance", ["r"])
+        write_array(group, "r", rdf.r, length, "distance", ["r"])
         mean, error = _over_systems(average.blocks.mean, average.blocks.error)
         figures = {}
         for k, (a, b) in enumerate(rdf.pairs):
@@ -333,7 +324,7 @@ def _angles(
             return {}
         group = folder.store.require_group("adf")
         group.attrs.update({"title": "angular distribution functions"})
-        put(group, "theta", adf.theta, "degree", "angle", ["theta"])
+        write_array(group, "theta", adf.theta, "degree", "angle", ["theta"])
         mean, error = _over_systems(average.blocks.mean, average.blocks.error)
         figures = {}
         for k, triple in enumerate(adf.triples):
@@ -402,8 +393,8 @@ def _displacement(section: TimeCorrelation, spacing: float, world: Particles) ->
             if bool(mean[:, k].isnan().any()):
                 continue
             label, unit = f"mean squared displacement {symbol}", f"{units['length']}^2"
-            put(group, f"msd_{symbol}", mean[:, k], unit, label, ["lag"])
-            put(group, f"msd_{symbol}_error", error[:, k], unit, label, ["lag"])
+            write_array(group, f"msd_{symbol}", mean[:, k], unit, label, ["lag"])
+            write_array(group, f"msd_{symbol}_error", error[:, k], unit, label, ["lag"])
             figures[f"diffusion_{symbol}"] = Figure(
                 float(value[k]), f"{unit}/{units['time']}", _finite(spread[k]),
                 note="slope of the mean squared displacement",
@@ -418,7 +409,7 @@ def _time_group(
 ) -> Any:
     group = folder.store.require_group(name)
     lag = torch.arange(section.samples).double() * spacing
-    put(group, "lag", lag, units["time"], "time", ["lag"])
+    write_array(group, "lag", lag, units["time"], "time", ["lag"])
     return group
 
 
@@ -457,14 +448,15 @@ def _velocity(section: TimeCorrelation, spacing: float, world: Particles) -> Rec
             if bool(mean[:, k].isnan().any()):
                 continue
             label = f"velocity autocorrelation {symbol}"
-            put(group, f"vacf_{symbol}", mean[:, k], unit, label, ["lag"])
-            put(group, f"vacf_{symbol}_error", error[:, k], unit, label, ["lag"])
+            write_array(group, f"vacf_{symbol}", mean[:, k], unit, label, ["lag"])
+            write_array(group, f"vacf_{symbol}_error", error[:, k], unit, label, ["lag"])
             scale = 1000.0 if metal else 1.0
             frequency, density = vibrational_density(mean[:, k], spacing / scale)
             rate = "THz" if metal else f"1/{units['time']}"
-            put(spectrum, "frequency", frequency, rate, "frequency", ["frequency"])
+            write_array(spectrum, "frequency", frequency, rate, "frequency", ["frequency"])
             label = f"vibrational density of states {symbol}"
-            put(spectrum, f"density_{symbol}", density, f"1/{rate}", label, ["frequency"])
+            name, axis = f"density_{symbol}", ["frequency"]
+            write_array(spectrum, name, density, f"1/{rate}", label, axis)
             figures[f"diffusion_green_kubo_{symbol}"] = Figure(
                 float(value[k]), f"{units['length']}^2/{units['time']}", _finite(spread[k]),
                 note="integral of the velocity autocorrelation",
@@ -514,13 +506,14 @@ def _stress(section: TimeCorrelation, spacing: float, world: Particles) -> Recor
         scale, unit = (1e-3, "mPa s") if metal else (1.0, "sqrt(m eps)/sigma^2")
         square = f"{units['pressure']}^2"
         label = "shear stress autocorrelation"
-        put(group, "correlation", mean, square, label, ["lag"])
-        put(group, "correlation_error", error, square, label, ["lag"])
+        write_array(group, "correlation", mean, square, label, ["lag"])
+        write_array(group, "correlation_error", error, square, label, ["lag"])
         running = running_integral(mean, spacing) * factor * scale
         viscosity = folder.store.require_group("viscosity")
         lag = torch.arange(section.samples).double() * spacing
-        put(viscosity, "lag", lag, units["time"], "time", ["lag"])
-        put(viscosity, "viscosity", running, unit, "viscosity up to this time", ["lag"])
+        write_array(viscosity, "lag", lag, units["time"], "time", ["lag"])
+        label = "viscosity up to this time"
+        write_array(viscosity, "viscosity", running, unit, label, ["lag"])
         value, spread = _over_systems(line.result.mean[:, 0], line.result.error[:, 0])
         error_of = _finite(spread * factor * scale)
         note = "Green and Kubo, integral over the whole window"
@@ -537,5 +530,4 @@ __all__ = [
     "Reference",
     "StressCorrelation",
     "VelocityCorrelation",
-    "put",
 ]

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..protocols import Check, Figure, Outcome
 from ..run import Observed
-from ..rundir import RunFolder
+from ..rundir import RunFolder, write_array
 from .solver import DeepRitz, RitzState
 
 AGREEMENT = 0.05
@@ -49,7 +49,7 @@ def _write_solution(
     else:
         group.attrs["plot"] = "parity"
     for name, values in columns.items():
-        group.create_array(name, data=values.cpu().numpy(), overwrite=True)
+        write_array(group, name, values)
 
 
 __all__ = ["Finish"]

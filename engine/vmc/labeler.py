@@ -140,14 +140,14 @@ class VmcCalculator(Calculator):
     """ASE calculator; ``results`` also holds ``energy_error`` and ``forces_error``.
 
     Args:
-        label: from atoms to a label, such as ``VmcLabeler().label``.
+        label: from atoms to a label; None takes that of ``VmcLabeler()``.
     """
 
     implemented_properties: ClassVar[list[str]] = ["energy", "forces"]  # type: ignore[misc]
 
-    def __init__(self, label: Callable[[Atoms], VmcLabel]) -> None:
+    def __init__(self, label: Callable[[Atoms], VmcLabel] | None = None) -> None:
         super().__init__()
-        self._label = label
+        self._label = label or VmcLabeler().label
 
     def calculate(
         self,

@@ -2,7 +2,7 @@
 
 import math
 from functools import cached_property
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -34,8 +34,28 @@ def _refuse_short(shape: tuple[int, ...]) -> None:
         raise ValueError(f"shape {list(shape)}: every side needs at least 3 sites")
 
 
+class _Lattice:
+    """What models of spins on a lattice of a ``shape`` share."""
+
+    shape: tuple[int, ...]
+
+    def hamiltonian(self) -> Self:
+        """Return the model, which is its own Hamiltonian."""
+        return self
+
+    @property
+    def sites(self) -> int:
+        """Number of spins."""
+        return math.prod(self.shape)
+
+    @cached_property
+    def bonds(self) -> Tensor:
+        """Bonds ``[bonds, 2]``."""
+        return bonds(self.shape)
+
+
 @part
-class Ising:
+class Ising(_Lattice):
     """Transverse-field Ising model ``H = - J sum_bonds sz sz - h sum_i sx``, periodic."""
 
     shape: Shape
@@ -49,20 +69,6 @@ class Ising:
 
     def __post_init__(self) -> None:
         _refuse_short(self.shape)
-
-    def hamiltonian(self) -> "Ising":
-        """Return the model, which is its own Hamiltonian."""
-        return self
-
-    @property
-    def sites(self) -> int:
-        """Number of spins."""
-        return math.prod(self.shape)
-
-    @cached_property
-    def bonds(self) -> Tensor:
-        """Bonds ``[bonds, 2]``."""
-        return bonds(self.shape)
 
     @cached_property
     def flips(self) -> Tensor:
@@ -100,7 +106,7 @@ class Ising:
 
 
 @part
-class Heisenberg:
+class Heisenberg(_Lattice):
     """Antiferromagnet ``H = sum_bonds S_i . S_j`` in the sector of zero magnetisation.
 
     On a bipartite lattice the rotation of one sublattice makes every off-diagonal element
@@ -119,20 +125,6 @@ class Heisenberg:
             raise ValueError(
                 f"shape {list(self.shape)}: every side must be even (two sublattices)"
             )
-
-    def hamiltonian(self) -> "Heisenberg":
-        """Return the model, which is its own Hamiltonian."""
-        return self
-
-    @property
-    def sites(self) -> int:
-        """Number of spins."""
-        return math.prod(self.shape)
-
-    @cached_property
-    def bonds(self) -> Tensor:
-        """Bonds ``[bonds, 2]``."""
-        return bonds(self.shape)
 
     @cached_property
     def flips(self) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from .. import runtime
 from ..protocols import Check, Figure, Outcome
 from ..run import Observed
-from ..rundir import RunFolder
+from ..rundir import RunFolder, write_array
 from .electrons import Electrons
 from .evaluate import Density, Evaluation, can_have_forces, evaluate
 from .lattice import Lattice, correlation
@@ -101,12 +101,14 @@ class Finish:
             del units["width"]
             _write_correlation(folder, problem.lattice, result.walkers)
         else:
-            _write(folder, "walkers", result.walkers, "bohr")
+            write_array(folder.store, "walkers", result.walkers, "bohr")
         folder.store.attrs["observable_units"] = units
         if density is not None:
             field = density.field()
-            box = {"low": density.low.tolist(), "high": density.high.tolist()}
-            _write(folder, "density", field, f"1/bohr^{field.dim()}", **box)
+            write_array(
+                folder.store, "density", field, f"1/bohr^{field.dim()}",
+                low=density.low.tolist(), high=density.high.tolist(),
+            )  # fmt: skip
         reseeded = int(state.reseeded) + result.reseeded
         figures = energy_figures(result, problem) | {
             "acceptance": Figure(float(observed["acceptance"])),
@@ -138,10 +140,12 @@ def _write_correlation(folder: RunFolder, lattice: Lattice, spins: Tensor) -> No
     columns = {"r": torch.arange(1, len(found) + 1), "spins": found, "spins_error": error}
     if lattice.exact_correlation is not None:
         columns["spins_exact"] = torch.tensor(lattice.exact_correlation)
+    words = {
+        "r": "distance along the first axis, in sites",
+        "spins": "correlation of two spins",
+    }
     for name, values in columns.items():
-        group.create_array(name, data=values.cpu().numpy(), overwrite=True)
-    group["r"].attrs["long_name"] = "distance along the first axis, in sites"
-    group["spins"].attrs["long_name"] = "correlation of two spins"
+        write_array(group, name, values, "", words.get(name, ""))
     group.attrs["title"] = "Correlation of two spins over their distance"
 
 
@@ -242,13 +246,6 @@ def not_below(sigmas: float) -> Check:
     """Check that no energy lies below its lower bound by more than chance allows."""
     note = "the lowest energy below the exact one"
     return Check("variational", "accuracy", sigmas, BELOW, unit="sigma", note=note)
-
-
-def _write(
-    folder: RunFolder, name: str, values: Tensor, unit: str, **attributes: list[float]
-) -> None:
-    array = folder.store.create_array(name, data=values.cpu().numpy(), overwrite=True)
-    array.attrs.update({"unit": unit, **attributes})
 
 
 __all__ = ["BELOW", "Finish", "checks", "energy_figures", "headline", "not_below"]

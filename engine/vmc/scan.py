@@ -9,7 +9,7 @@ from torch import Tensor
 from ..errors import Interrupted
 from ..protocols import Figure, Outcome
 from ..run import Reporter, interruptible
-from ..rundir import RunFolder
+from ..rundir import RunFolder, write_array
 from .hamiltonian import Molecule
 from .results import not_below
 from .solve import Solution, Solver
@@ -109,13 +109,10 @@ class Scan:
         """Write the energies in the order of their coordinate, with its name."""
         group, order = folder.store.require_group("energies"), coordinate.argsort()
         group.attrs["title"] = "Energy along the curve"
-        array = group.create_array("at", data=coordinate[order].numpy(), overwrite=True)
-        array.attrs["long_name"] = self.axis
+        write_array(group, "at", coordinate[order], "", self.axis)
         for name, values in columns.items():
-            if not bool(values.isfinite().any()):
-                continue
-            array = group.create_array(name, data=values[order].numpy(), overwrite=True)
-            array.attrs.update({"unit": "hartree", "axes": ["at"]})
+            if bool(values.isfinite().any()):
+                write_array(group, name, values[order], "hartree", axes=["at"])
 
     def _outcome(self, folder: RunFolder, energies: Tensor) -> Outcome:
         coordinate = torch.tensor(self.coordinates).double()

@@ -154,8 +154,9 @@ def from_potential(
     steps = torch.linspace(math.log(low), math.log(high), rows, dtype=torch.float64)
     sections, angles = [], []
     with torch.no_grad():
-        for energy in (steps.exp() * reference).unbind():
-            area, cos = _row(table, energy, columns, smallest_angle)
+        energies = steps.exp() * reference
+        for energy, first in zip(energies, wall(table, energies).tolist(), strict=True):
+            area, cos = _row(table, energy, first, columns, smallest_angle)
             sections.append(math.pi * area)
             angles.append(cos)
         found = scatter(table, reference, reference)
@@ -171,10 +172,12 @@ def from_potential(
 
 
 def _row(
-    table: Table, energy: Tensor, columns: int, smallest: float
+    table: Table, energy: Tensor, first: float, columns: int, smallest: float
 ) -> tuple[float, Tensor]:
-    """Return the largest ``b^2`` of one energy and cos chi at equally spaced ``b^2``."""
-    first = float(wall(table, energy[None])[0])
+    """Return the largest ``b^2`` of one energy and cos chi at equally spaced ``b^2``.
+
+    ``first`` is ``ln r`` of its nearest approach, head on.
+    """
     last = math.log(min(table.largest, 40.0 * math.exp(first)))
     t = torch.linspace(first + 1e-9, last, 6000, dtype=torch.float64)
     v = table.at(t)[0]

@@ -1,6 +1,7 @@
 """Transport coefficients of a gas over the temperature: of a potential, or of a file."""
 
 import math
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ FEWEST = 4
 COLUMNS = ("T", "mu", "Pr")
 
 
+@lru_cache(maxsize=16)  # every model of a scenario asks for the same one
 def of_published(symbol: str, coldest: float, hottest: float) -> Transport:
     """Return the transport of a published potential, K; slow atoms by phase shifts.
 
@@ -38,6 +40,7 @@ def of_published(symbol: str, coldest: float, hottest: float) -> Transport:
         return Transport.of(found, coldest, hottest, 1.0)
 
 
+@lru_cache(maxsize=16)
 def of_lennard_jones(epsilon: float, coldest: float, hottest: float) -> Transport:
     """Return the classical transport of a Lennard-Jones gas, diameter and mass 1.
 

@@ -213,13 +213,11 @@ def upwinded(
 class Edge:
     """Where t = a + e_k of degree M + 1 meets the ``|a| = M``, along one axis k."""
 
-    def __init__(
-        self, order: int, axes: int, axis: int, dtype: torch.dtype, device: torch.device
-    ) -> None:
-        b, more = (basis(m, axes, dtype, device) for m in (order, order + 1))
+    def __init__(self, b: Basis, axis: int) -> None:
+        more = basis(b.order + 1, b.axes, b.scale.dtype, b.scale.device)
         count = len(b.indices)
         # places of a, and of t among those of degree M + 1; ``[rows, 1]`` a_k + 1
-        self.at = torch.nonzero(b.degree[:, 0] == order)[:, 0]
+        self.at = torch.nonzero(b.degree[:, 0] == b.order)[:, 0]
         tops = more.above[axis][self.at]
         self.tops, self.factor = tops - count, b.factor[axis][self.at]
         # ``[D, rows]`` places of t - e_d and t - 2 e_d, N where there is none
@@ -240,12 +238,6 @@ def dropped(b: Basis, some: Edge, f: Tensor, d: Tensor) -> Tensor:
     """
     du, dtheta = d[:, 1 : 1 + b.axes], temperature(b, d)
     return some.factor * carried(some.once, some.twice, f, du, dtheta)
-
-
-def primitive(b: Basis, moments: Tensor) -> Tensor:
-    """Return w of the state's moments, ``[batch, N, ...]``."""
-    mean = moments / moments[:, :1]
-    return _chosen(b, mean, mean - mean[:, b.single] ** 2, moments)
 
 
 def conserved(b: Basis, w: Tensor) -> Tensor:
@@ -379,8 +371,9 @@ class Hermite:
         return (low[0], *low[1 + self.gas.dimension :])
 
     def primitive(self, moments: Tensor) -> Tensor:
-        """See :func:`primitive`."""
-        return primitive(self.basis(moments), moments)
+        """Return w of the state's moments, ``[batch, N, ...]``."""
+        b, mean = self.basis(moments), moments / moments[:, :1]
+        return _chosen(b, mean, mean - mean[:, b.single] ** 2, moments)
 
     def conserved(self, w: Tensor) -> Tensor:
         """See :func:`conserved`."""
@@ -452,15 +445,14 @@ class Hermite:
         inner = Faces(b, axis, begin.flatten(2), end.flatten(2))
         jump, inside = at.along(), inner.along()
         if said.blend is not None:
-            some = edge(b.order, b.axes, axis, rows.w.dtype, rows.w.device)
-            cells = said.inside
+            some, cells = edge(b, axis), said.inside
             if cells is None:
                 cells = 0.5 * (said.blend[..., 1:] + said.blend[..., :-1])
             for share, one, to in ((said.blend, at, jump), (cells, inner, inside)):
                 more = dropped(b, some, one.f, one.right - one.left)
                 to.index_add_(1, some.at, share[:, None].flatten(2) * more)
         if said.flux is not None:
-            some = edge(b.order, b.axes, axis, rows.w.dtype, rows.w.device)
+            some = edge(b, axis)
             top = said.flux if b.axes > 1 else said.flux[:, None]
             push = torch.diff(top, dim=-1)[:, some.tops].flatten(2)
             inside.index_add_(1, some.at, some.factor * push)
@@ -557,28 +549,23 @@ class _Halves:
     b_n) / a_n!``.
     """
 
-    def __init__(
-        self, order: int, axes: int, axis: int, dtype: torch.dtype, device: torch.device
-    ) -> None:
-        indices = multi_indices(order, axes)
-        # of He_m at 0, m = 0 .. M
-        self.at_zero = [1.0, 0.0]
-        for m in range(2, order + 1):
-            self.at_zero.append(-(m - 1) * self.at_zero[m - 2])
-        he, self.odd = self.at_zero, [i for i, a in enumerate(indices) if a[axis] % 2]
-        weights = np.zeros((len(self.odd), len(indices)))
-        for (row, i), (j, c) in product(enumerate(self.odd), enumerate(indices)):
-            m, n = indices[i][axis], c[axis]
-            if n % 2 == 0 and _plus(indices[i], axis, -m) == _plus(c, axis, -n):
+    def __init__(self, b: Basis, axis: int) -> None:
+        # He_m at 0, m = 0 .. M
+        he = self.at_zero = [1.0, 0.0]
+        for m in range(2, b.order + 1):
+            he.append(-(m - 1) * he[m - 2])
+        self.odd = [i for i, a in enumerate(b.indices) if a[axis] % 2]
+        some = [b.indices[i] for i in self.odd]
+        weights = np.zeros((len(some), len(b.indices)))
+        for (row, a), (j, c) in product(enumerate(some), enumerate(b.indices)):
+            m, n = a[axis], c[axis]
+            if n % 2 == 0 and _plus(a, axis, -m) == _plus(c, axis, -n):
                 half = m * he[m - 1] * he[n] / (m - n) / math.sqrt(2 * math.pi)
                 weights[row, j] = half / math.factorial(m)
-        some = [indices[i] for i in self.odd]
-        factorials = [[math.prod(map(math.factorial, a))] for a in some]
         # ``[odd, N]`` weights, ``[odd, 1]`` a! and |a|, ``[D, odd]`` a
-        self.weights = torch.as_tensor(weights, dtype=dtype, device=device)
-        self.factorials = torch.tensor(factorials, dtype=dtype, device=device)
-        self.degree = torch.tensor([[sum(a)] for a in some], device=device)
-        self.powers = torch.tensor(some, device=device).T
+        self.weights = torch.as_tensor(weights).to(b.scale)
+        self.factorials, self.degree = b.scale[self.odd] ** 2, b.degree[self.odd]
+        self.powers = torch.tensor(some, device=b.scale.device).T
 
 
 _halves = lru_cache(maxsize=32)(_Halves)
@@ -603,9 +590,9 @@ def at_wall(b: Basis, w: Tensor, wall: WallAt, axis: int, sign: float) -> dict[i
         values by their places in w.
     """
     root = temperature(b, w).clamp(min=1e-9).sqrt()
-    some = _halves(b.order, b.axes, axis, w.dtype, w.device)
+    some = _halves(b, axis)
     even = some.weights @ (coefficients(b, w)[:, :-1] * root ** (-b.degree))
-    emitted = _emitted(b, w, wall, axis, root)
+    emitted = _emitted(b, some, w, wall, axis, root)
     # the first is e_n: no mass passes, which fixes what the wall emits
     given = even[:, :1] / emitted[:, :1]
     chi = sign * 2.0 * wall.accommodation / (2.0 - wall.accommodation)
@@ -614,9 +601,10 @@ def at_wall(b: Basis, w: Tensor, wall: WallAt, axis: int, sign: float) -> dict[i
     return dict(zip(some.odd, values, strict=True))
 
 
-def _emitted(b: Basis, w: Tensor, wall: WallAt, axis: int, root: Tensor) -> Tensor:
+def _emitted(
+    b: Basis, some: _Halves, w: Tensor, wall: WallAt, axis: int, root: Tensor
+) -> Tensor:
     """Half of the wall's Maxwellian of unit density on ``He_a / a!`` of the gas's frame."""
-    some = _halves(b.order, b.axes, axis, w.dtype, w.device)
     warm = wall.temperature / root**2
     out = 1.0 / some.factorials
     for d in range(b.axes):

@@ -50,6 +50,7 @@ class Recurrence:
     gas: Gas
     closure: Closure = BASELINE
 
+    name = "realizable6"
     dims = (1,)
     positive = (0, 2, 4)
     remedy = "lower the time step"
@@ -59,11 +60,6 @@ class Recurrence:
     def __post_init__(self) -> None:
         if self.gas.dimension != 1:
             raise InputError("realizable: one velocity dimension (gas.dimension = 1)")
-
-    @property
-    def name(self) -> str:
-        """In results."""
-        return "realizable6"
 
     def primitive(self, moments: Tensor) -> Tensor:
         """Return the recurrence coefficients, ``[batch, 6, ...]``."""

@@ -20,17 +20,11 @@ import torch
 from torch import Tensor
 
 from ..material import Gas
+from ..scheme.finite_volume import van_leer
 from ..solids import Body
 
 FULLY_SPECULAR = 1e-12
 """Accommodation that stands for none, so that nothing is divided by 0."""
-
-
-def van_leer_slope(behind: Tensor, ahead: Tensor) -> Tensor:
-    """Return the harmonic mean of two differences, 0 where their signs differ."""
-    product = (behind * ahead).clamp(min=0.0)
-    total = behind + ahead
-    return 2.0 * product * total / (total.square() + 1e-30)
 
 
 def hllc(left: Tensor, right: Tensor, axis: Tensor, equation: Any) -> Tensor:
@@ -174,8 +168,8 @@ class FluidSolids:
         """
         line = self._line(w.flatten(2))
         jump = line.here - line.one
-        back = van_leer_slope(line.one - line.two, jump)
-        slope = van_leer_slope(jump, self._ahead(w, back))
+        back = van_leer(line.one - line.two, jump)
+        slope = van_leer(jump, self._ahead(w, back))
         if first_order:
             slope = torch.zeros_like(slope)
         near = line.here + 0.5 * slope

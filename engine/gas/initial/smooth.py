@@ -11,6 +11,7 @@ from ....models.parts import part
 from ...errors import InputError
 from .. import exact
 from ..grid import Grid
+from ..kinetic.velocities import Velocities
 from ..material import Gas
 from .base import Positive, Start, along_x
 
@@ -40,26 +41,45 @@ class Sound:
         one = torch.ones(grid.shape, dtype=torch.float64)
         return Start(one, along_x(0 * one), one)
 
-    def distribution(self, grid: Grid, gas: Gas, knudsen: Tensor, speeds: Tensor) -> Tensor:
+    def distribution(
+        self, grid: Grid, gas: Gas, knudsen: Tensor, velocities: Velocities
+    ) -> Tensor:
         """Return f, ``[batch, parts, cells, velocities]``.
+
+        The mode is ``M(v) (A(v_x) + B(v_x) w^2)``, with w the velocity across the wave. The
+        axes of w that have no nodes are integrated out, and their mean square is the
+        second part.
 
         Args:
             grid: one dimension.
             gas: with a constant relaxation time.
             knudsen: ``[batch]``.
-            speeds: ``[velocities]`` along x.
+            velocities: nodes along x, and maybe along axes across it.
         """
-        v, d = speeds, gas.dimension
+        d, axes, v = gas.dimension, velocities.axes, velocities.nodes[:, 0]
+        left = d - axes
+        square = velocities.nodes[:, 1:].square().sum(1)
         k = 2 * math.pi / (grid.upper[0] - grid.lower[0])
         wave = torch.exp(1j * k * (grid.centers(0) - grid.lower[0]))[:, None]
-        bell = torch.exp(-0.5 * v * v) / math.sqrt(2 * math.pi)
+        along = torch.exp(-0.5 * v * v) / math.sqrt(2 * math.pi)
+        across = torch.exp(-0.5 * square) / (2 * math.pi) ** (0.5 * (axes - 1))
         systems = []
         for tau in knudsen.double().tolist():
             growth = exact.acoustic_mode(k * tau, d)
-            g1, h1 = exact.acoustic_eigenfunction(k * tau, growth, v, d)
-            parts = [bell + self.amplitude * (g1 * wave).real]
-            if d > 1:
-                parts.append((d - 1) * bell + self.amplitude * (h1 * wave).real)
+            # integrals over all of w of the mode, and of w^2 times it
+            whole, second = (
+                x.repeat_interleave(velocities.count // len(x))
+                for x in exact.acoustic_eigenfunction(
+                    k * tau, growth, velocities.axis(0), d
+                )
+            )
+            slope = (second - (d - 1) * whole) / (2 * (d - 1)) if d > 1 else 0 * whole
+            level = whole - (d - 1) * slope
+            mode = across * (level + slope * (square + left))
+            parts = [along * across + self.amplitude * (mode * wave).real]
+            if left:
+                mode = across * left * (level + slope * (square + left + 2))
+                parts.append(left * along * across + self.amplitude * (mode * wave).real)
             systems.append(torch.stack(parts))
         return torch.stack(systems)
 

@@ -1,9 +1,9 @@
-r"""The Boltzmann collision operator by a fast spectral method, and homogeneous relaxation.
+r"""Collisions of Maxwell molecules by a fast spectral method, and homogeneous relaxation.
 
-For a kernel ``B = C |q|^g`` that scatters evenly over the sphere (g = 0: Maxwell
-molecules), with relative velocity ``q = r w`` cut at ``|q| < R``::
+For the kernel ``B = 1 / |S|`` of Maxwell molecules that scatter evenly over the sphere S,
+with relative velocity ``q = r w`` cut at ``|q| < R``::
 
-    Q+(v) = int dr r^(D-1) C r^g  A_r[ int dw f(. + r w / 2) f(. - r w / 2) ](v)
+    Q+(v) = int dr r^(D-1) / |S|  A_r[ int dw f(. + r w / 2) f(. - r w / 2) ](v)
 
 ``A_r`` sums over the sphere of radius r / 2, which in Fourier space is a multiplication by
 ``|S| J_0(r k / 2)`` (2V) or ``|S| sinc(r k / 2)`` (3V); a shifted f is a phase. With Mr
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...protocols import Check, Figure, Outcome
+from ...rundir import write_array
 from .. import exact
 
 CHUNK = 1 << 20
@@ -53,8 +54,6 @@ class Boltzmann:
         angles: directions over half a circle (2V); around the pole, half as many latitudes
             (3V).
         radii: Gauss nodes of the relative speed; 0 takes N / 2.
-        exponent: g.
-        strength: C; None normalises ``integral B dw`` at ``|q| = 1`` to 1.
     """
 
     dimension: int
@@ -62,8 +61,6 @@ class Boltzmann:
     limit: float
     angles: int = 8
     radii: int = 0
-    exponent: float = 0.0
-    strength: float | None = None
 
     def __post_init__(self) -> None:
         if self.dimension not in (2, 3):
@@ -110,20 +107,12 @@ class Boltzmann:
     @cached_property
     def _directions(self) -> tuple[Tensor, Tensor]:
         """Half a sphere of directions and their weights, which sum to half its area."""
+        middle = torch.arange(self.angles, dtype=torch.float64) + 0.5
+        phi = math.pi * middle / self.angles
         if self.dimension == 2:
-            phi = (
-                math.pi
-                * (torch.arange(self.angles, dtype=torch.float64) + 0.5)
-                / self.angles
-            )
             w = torch.stack([phi.cos(), phi.sin()], -1)
             return w, torch.full((self.angles,), math.pi / self.angles, dtype=torch.float64)
-        phi = (
-            2
-            * math.pi
-            * (torch.arange(self.angles, dtype=torch.float64) + 0.5)
-            / self.angles
-        )
+        phi = 2 * phi
         z, wz = np.polynomial.legendre.leggauss(max(self.angles // 2, 1))
         z, wz = torch.tensor(0.5 * (z + 1)), torch.tensor(0.5 * wz)
         flat = (1 - z * z).sqrt()[:, None]
@@ -133,13 +122,16 @@ class Boltzmann:
         weights = wz[:, None] * torch.full((1, len(phi)), 2 * math.pi / self.angles)
         return w.reshape(-1, 3), weights.reshape(-1)
 
+    @property
+    def _area(self) -> float:
+        """``|S|`` of the unit sphere."""
+        return 2 * math.pi if self.dimension == 2 else 4 * math.pi
+
     @cached_property
     def _radial(self) -> tuple[Tensor, Tensor]:
         r, w = np.polynomial.legendre.leggauss(self.radii or self.nodes // 2)
         r, w = 0.5 * self.reach * (torch.tensor(r) + 1), 0.5 * self.reach * torch.tensor(w)
-        area = 2 * math.pi if self.dimension == 2 else 4 * math.pi
-        c = 1 / area if self.strength is None else self.strength
-        return r, w * r ** (self.dimension - 1 + self.exponent) * c
+        return r, w * r ** (self.dimension - 1) * (1 / self._area)
 
     def _sphere(self, r: Tensor) -> Tensor:
         """Fourier transform of the sphere of radius r / 2, ``[N, .., N]``."""
@@ -152,9 +144,8 @@ class Boltzmann:
     def _shells(self) -> tuple[Tensor, Tensor]:
         """Weight times transformed sphere of each radius, and the loss's multiplier."""
         r, w = self._radial
-        area = 2 * math.pi if self.dimension == 2 else 4 * math.pi
         gains = torch.stack([b * self._sphere(a) for a, b in zip(r, w, strict=True)])
-        losses = [area * b * self._sphere(2 * a) for a, b in zip(r, w, strict=True)]
+        losses = [self._area * b * self._sphere(2 * a) for a, b in zip(r, w, strict=True)]
         return gains, torch.stack(losses).sum(0)
 
     @cached_property
@@ -397,9 +388,4 @@ def _write(
     group = folder.store.require_group(name)
     group.attrs["title"] = title
     for key, values in columns.items():
-        if key in group:
-            del group[key]
-        stored = group.create_array(key, shape=tuple(values.shape), dtype="float64")
-        stored[...] = values.numpy()
-        stored.attrs["unit"] = units.get(key, "")
-        stored.attrs["long_name"] = NAMES.get(key, key.replace("_", " "))
+        write_array(group, key, values.double(), units.get(key, ""), NAMES.get(key, ""))

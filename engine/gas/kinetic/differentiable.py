@@ -21,8 +21,9 @@ from torch.utils.checkpoint import checkpoint
 from ...errors import InputError
 from ..boundaries import Inflow, Sides
 from ..grid import Grid
+from ..scheme.finite_volume import DELTA, GAMMA
 from .velocities import Velocities
-from .world import DELTA, GAMMA, KineticWorld
+from .world import KineticWorld
 
 RelaxationTime = Callable[[Tensor, Tensor], Tensor]
 """tau from density and temperature, any differentiable function."""

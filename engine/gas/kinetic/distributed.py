@@ -23,9 +23,8 @@ from torch import Tensor
 from ...errors import GuardError, InputError
 from ..grid import Grid
 from ..material import Gas
-from .scheme import harmonic
+from ..scheme.finite_volume import DELTA, GAMMA, van_leer
 from .velocities import Velocities
-from .world import DELTA, GAMMA
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,7 @@ class DistributedBgk:
         for d, spacing in enumerate(self.grid.spacing):
             axis, v = d + 1, nodes[:, d]
             rise = f.roll(-1, axis) - f
-            half = 0.5 * harmonic(rise.roll(1, axis), rise)
+            half = 0.5 * van_leer(rise.roll(1, axis), rise)
             flux = torch.where(v > 0, f + half, (f - half).roll(-1, axis)) * v
             rate = rate - (flux - flux.roll(1, axis)) / spacing
         return rate

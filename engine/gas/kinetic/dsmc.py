@@ -289,9 +289,8 @@ class DsmcWorld:
         )
         new = replace(
             state,
-            # zero beyond the last particle: checkpoints hold no leftovers of the memory
-            positions=torch.zeros_like(state.positions),
-            velocities=torch.zeros_like(state.velocities),
+            positions=torch.empty_like(state.positions),
+            velocities=torch.empty_like(state.velocities),
             starts=torch.empty_like(state.starts),
             fastest=state.fastest.clone(),
             remainder=state.remainder.clone(),
@@ -311,6 +310,10 @@ class DsmcWorld:
             new.velocities, new.starts, new.fastest, new.remainder, new.collisions,
             0.5 * sampled, new.sums,
         )  # fmt: skip
+        # zero beyond the last particle: checkpoints hold no leftovers of the memory
+        for system, alive in enumerate(new.starts[:, grid.cells].tolist()):
+            new.positions[system, alive:] = 0.0
+            new.velocities[system, alive:] = 0.0
         return new
 
     def _shift(self, alive: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ not periodic and each of its ends two layers of ghost cells. Ghost rows are a pu
 of the cells and are filled before each stage.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +23,7 @@ from ..boundaries import (
 )
 from ..faces import AtFace
 from ..grid import Grid
+from ..scheme.finite_volume import van_leer
 from .equilibrium import maxwellian
 from .velocities import Velocities
 
@@ -129,13 +130,6 @@ def _across(grid: Grid, axis: int) -> tuple[int, ...]:
     return tuple(n for d, n in enumerate(grid.shape) if d != axis)
 
 
-def harmonic(a: Tensor, b: Tensor) -> Tensor:
-    """Van Leer's slope, as in the kernel."""
-    p = a * b
-    positive = p > 0
-    return torch.where(positive, 2 * p / torch.where(positive, a + b, 1), 0)
-
-
 Rule = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
 """From the cells at a face, those next to them and the time to the ghost cells, near and
 far, ``[batch, parts, cells of the face, nodes]``."""
@@ -171,7 +165,7 @@ class Ghosts:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        self._grid = grid
+        self._grid, self._velocities = grid, velocities
         self._fills: list[_Fill] = []
         row, nodes = grid.cells, _Nodes(velocities, dimension, dtype, device)
         for axis, pair in enumerate(ends):
@@ -195,23 +189,40 @@ class Ghosts:
         """Write the ghost rows of ``f [batch, parts, rows, nodes]`` in place."""
         if not self._fills:
             return
-        shape = self._grid.shape
-        inside = f[:, :, : self._grid.cells].unflatten(2, shape)
         for fill in self._fills:
-            n = shape[fill.axis]
-            order = (0, 1) if fill.end == 0 else (n - 1, n - 2)
-            edge, next_ = (_flat(inside.select(2 + fill.axis, i)) for i in order)
+            edge, next_ = self._beside(f, fill)
             rows = f[:, :, fill.first : fill.first + 2 * fill.across]
             ghost = rows.unflatten(2, (2, fill.across))
             # the layer next to the box is the last of the low end, the first of the high
             layers = (1, 0) if fill.end == 0 else (0, 1)
-            if fill.cells is not None:
-                edge, next_ = edge[:, :, fill.cells], next_[:, :, fill.cells]
             for layer, values in zip(layers, fill.rule(edge, next_, time), strict=True):
                 if fill.cells is None:
                     ghost[:, :, layer] = values
                 else:
                     ghost[:, :, layer, fill.cells] = values
+
+    def _beside(self, f: Tensor, fill: _Fill) -> tuple[Tensor, Tensor]:
+        """Return the cells at a piece of a face, and those behind them."""
+        inside = f[:, :, : self._grid.cells].unflatten(2, self._grid.shape)
+        n = self._grid.shape[fill.axis]
+        order = (0, 1) if fill.end == 0 else (n - 1, n - 2)
+        near, far = (_flat(inside.select(2 + fill.axis, i)) for i in order)
+        at = slice(None) if fill.cells is None else fill.cells
+        return near[:, :, at], far[:, :, at]
+
+    def passing(self, f: Tensor, time: float) -> Iterator[tuple[int, int, Tensor]]:
+        """Yield f at the pieces of the faces, as the transport has it.
+
+        Yields:
+            axis, end, ``[batch, parts, cells of the piece, nodes]``.
+        """
+        for fill in self._fills:
+            edge, next_ = self._beside(f, fill)
+            near, far = fill.rule(edge, next_, time)
+            leaving = edge + 0.5 * van_leer(edge - next_, near - edge)
+            entering = near + 0.5 * van_leer(near - far, edge - near)
+            speed = self._velocities.like(f)[:, fill.axis] * (2 * fill.end - 1)
+            yield fill.axis, fill.end, torch.where(speed > 0, leaving, entering)
 
 
 def _flat(face: Tensor) -> Tensor:
@@ -310,7 +321,7 @@ class _WallRule:
     def __call__(self, edge: Tensor, next_: Tensor, time: float) -> tuple[Tensor, Tensor]:
         jump = edge - next_
         beyond = edge + jump
-        leaving = edge + 0.5 * harmonic(jump, beyond - edge)
+        leaving = edge + 0.5 * van_leer(jump, beyond - edge)
         rate = (leaving[:, :1] * self.flux).sum(-1, keepdim=True)
         entering = leaving[..., self.mirror]
         if self.alpha > 0:

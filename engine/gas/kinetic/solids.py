@@ -21,9 +21,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ..scheme.finite_volume import van_leer
 from ..solids import Body
 from .equilibrium import maxwellian
-from .scheme import harmonic
 from .velocities import Velocities
 
 TOGETHER = 1 << 22
@@ -196,7 +196,7 @@ class SolidWalls:
 
     def _passing(self, f0: Tensor, jump: Tensor, ghost: Tensor, some: _Some) -> Tensor:
         """Return the distribution at the face, as the transport has it."""
-        leaving = f0 + 0.5 * harmonic(jump, ghost - f0)
+        leaving = f0 + 0.5 * van_leer(jump, ghost - f0)
         return torch.where(some.across > 0, leaving, ghost)
 
     def _balanced(self, mirrored: Tensor, arrived: Tensor, some: _Some) -> Tensor:

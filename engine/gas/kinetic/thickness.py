@@ -94,4 +94,35 @@ def separation(blocks: Tensor, spacing: float, half: int) -> Measured:
     return jackknife(blocks, measure)
 
 
-__all__ = ["Measured", "integral", "jackknife", "middle", "separation", "slope"]
+NOTES = {
+    "inverse_thickness": "largest slope of the density, mean free paths ahead",
+    "inverse_thickness_integral": "3/2 integral (d rho/dx)^2 dx",
+    "separation": "by which temperature rises ahead of density, mean free paths",
+}
+
+
+def measures(blocks: Tensor, spacing: float) -> dict[str, Measured]:
+    """Return all measures of a shock, by the names of :data:`NOTES`.
+
+    Args:
+        blocks: ``[blocks, 2, cells]`` density and temperature, 0 ahead and 1 behind.
+        spacing: of the cells, in mean free paths ahead.
+    """
+    half = max(2, round(0.8 / spacing))
+    return {
+        "inverse_thickness": slope(blocks[:, 0], spacing, half),
+        "inverse_thickness_integral": integral(blocks[:, 0], spacing),
+        "separation": separation(blocks, spacing, half),
+    }
+
+
+__all__ = [
+    "NOTES",
+    "Measured",
+    "integral",
+    "jackknife",
+    "measures",
+    "middle",
+    "separation",
+    "slope",
+]

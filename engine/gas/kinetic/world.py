@@ -49,14 +49,12 @@ from ..boundaries import (
 from ..grid import Grid
 from ..material import Gas
 from ..observe import check_initial, refuse_unphysical, unphysical
+from ..scheme.finite_volume import DELTA, GAMMA
 from ..solids import Body
 from .equilibrium import CHUNK, maxwellian, near_equilibrium
 from .scheme import Ghosts, Layout, layout
 from .solids import SolidWalls, neighbours_with_cuts
 from .velocities import Velocities
-
-GAMMA = 1.0 - math.sqrt(0.5)
-DELTA = 1.0 - 1.0 / (2.0 * GAMMA)
 
 Model = Literal["bgk", "es", "shakhov"]
 _LAWS = {
@@ -492,8 +490,29 @@ class KineticWorld:
             "momentum": volume * ((gas * rho)[..., None] * u).sum(1),
             "energy": 0.5 * volume * (gas * total).sum(-1),
             **({} if self._walls is None else self._walls.loads(state.f)),
+            "end_fluxes": self._at_ends(state),
             **self._diagnose(state),
         }
+
+    def _at_ends(self, state: KineticState) -> Tensor:
+        """Return what passes the ends of the box, positive along the axis.
+
+        Mass, momentum along the resolved axes and energy, ``[batch, dim, 2, 2 + V]``;
+        NaN where an axis is periodic.
+        """
+        f, v, grid = state.f, self.velocities.like(state.f), self.grid
+        out = f.new_full((self.batch, grid.dim, 2, 2 + v.shape[1]), math.nan)
+        for axis, pair in enumerate(self.sides):
+            if not pair.periodic:
+                out[:, axis] = 0.0
+        powers = torch.cat([torch.ones_like(v[:, :1]), v], 1)
+        for axis, end, face in self._ghosts.passing(f, float(state.time)):
+            through = face.sum(2) * v[:, axis]
+            through *= self.velocities.weight * grid.volume / grid.spacing[axis]
+            energy = through[:, 0] @ v.square().sum(1) + through[:, 1:].sum((1, 2))
+            out[:, axis, end, :-1] += through[:, 0] @ powers
+            out[:, axis, end, -1] += 0.5 * energy
+        return out
 
     def _entropy(self, state: KineticState) -> Tensor:
         """``-sum f ln f``; for reduced pairs the entropy of the Gaussian with T = h / g."""

@@ -288,9 +288,9 @@ class MomentWorld:
             InputError: not positive, or a step that is too long (if ``check``).
         """
         w = w.to(self.device, self.dtype)
-        density, *rest = (w[:, i] for i in self.equations.positive)
         if self.check:
-            check_initial(density=density, temperature=torch.stack(rest).amin(0))
+            density, temperature = self._lowest(w)
+            check_initial(density=density, temperature=temperature)
         if self.check and (rate := self.courant_rate(w)) * self.time_step > 1.0:
             raise InputError(
                 f"time_step: {self.time_step} means a CFL over 1; at most {1.0 / rate:.3g}"
@@ -335,10 +335,14 @@ class MomentWorld:
         away = state.fallbacks + fallbacks[0], state.outside + fallbacks[1]
         after = MomentState(new, *away, state.step + 1, state.time + dt)
         if self.check:
-            w, eq = self.equations.primitive(new.detach()), self.equations
-            temperature = torch.stack([w[:, i] for i in eq.positive[1:]]).amin(0)
-            watch(new, w[:, 0], temperature, eq.remedy, after)
+            lowest = self._lowest(self.equations.primitive(new.detach()))
+            watch(new, *lowest, self.equations.remedy, after)
         return after
+
+    def _lowest(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """What must be positive: the density, and the lowest of the temperatures."""
+        density, *rest = (w[:, i] for i in self.equations.positive)
+        return density, torch.stack(rest).amin(0)
 
     @cached_property
     def cell_knudsen(self) -> Tensor:
@@ -411,16 +415,10 @@ class MomentWorld:
             left = torch.cat([far[..., None], left[..., 1:]], -1)
             far = self._at_walls(pair[1], left[..., -1], right[..., -1], time)
             right = torch.cat([right[..., :-1], far[..., None]], -1)
-        return Rows(
-            w, left, right, self._on_faces(axis), axis, self.grid.spacing[axis],
-            pair is None,
-        )  # fmt: skip
-
-    def _on_faces(self, axis: int) -> Tensor:
-        """The Knudsen number at the faces, the last axis being ``axis``."""
-        if self.knudsen.dim() == 1:
-            return self.cell_knudsen
-        return self._at_faces(self.knudsen[:, None], axis)[:, 0]
+        kn = self.cell_knudsen
+        if self.knudsen.dim() > 1:
+            kn = self._at_faces(kn[:, None], axis)[:, 0]
+        return Rows(w, left, right, kn, axis, self.grid.spacing[axis], pair is None)
 
     def _at_faces(self, values: Tensor, axis: int) -> Tensor:
         """``[batch, n, *cells]`` with ``axis`` last, as means at the faces."""

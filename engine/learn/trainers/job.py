@@ -15,6 +15,7 @@ from ...errors import Interrupted
 from ...md.data import LabelledFrame, group_indices, split_frames
 from ...protocols import Check, Figure, Outcome
 from ...run import interruptible
+from ...rundir import write_array
 from .potential import Errors, Settings, Training, evaluate
 from .tables import TrainingSet
 
@@ -230,8 +231,7 @@ def write_curve(store: Any, curve: list[dict[str, float]]) -> None:
     units = {"energy": "eV/atom", "force": "eV/angstrom", "cpu": "s"}
     for name in curve[0] if curve else ():
         values = np.array([point.get(name, np.nan) for point in curve])
-        array = store.create_array(f"curve/{name}", data=values, overwrite=True)
-        array.attrs["unit"] = units.get(name.split("_")[0], "")
+        write_array(store, f"curve/{name}", values, units.get(name.split("_")[0], ""))
 
 
 def write_parity(store: Any, errors: Errors, frames: Sequence[LabelledFrame]) -> None:
@@ -246,8 +246,7 @@ def write_parity(store: Any, errors: Errors, frames: Sequence[LabelledFrame]) ->
         "deviation": (errors.deviation.double().numpy(), "eV/angstrom"),
     }
     for name, (values, unit) in columns.items():
-        array = store.create_array(f"parity/{name}", data=values, overwrite=True)
-        array.attrs.update({"unit": unit, "long_name": name.replace("_", " ")})
+        write_array(store, f"parity/{name}", values, unit)
 
 
 __all__ = [

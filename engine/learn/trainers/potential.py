@@ -8,7 +8,7 @@ much as 0.1 eV/angstrom). DeePMD-kit's schedule of prefactors stands beside it f
 import copy
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -19,8 +19,7 @@ from torch import Tensor
 from ....models.parts import part
 from ....models.potentials.fields import Weight
 from ....models.potentials.unconstrained import random_rotations
-from ...errors import GuardError, InputError
-from ...md.data import LabelledFrame
+from ...errors import GuardError
 from .soap import Soap
 from .tables import Batch, TrainingSet, assemble_forces, block_species
 
@@ -507,26 +506,6 @@ def virial_term(virial: Tensor, batch: Batch, deviatoric: bool) -> Tensor:
     return error.square().sum((1, 2, 3)) / known.sum().clamp(min=1)
 
 
-def train_potential(
-    model: Any, frames: Sequence[LabelledFrame], settings: Settings
-) -> Iterator[tuple[Training, dict[str, float]]]:
-    """Train on labelled frames from Python; yields at every point of the learning curve.
-
-    Raises:
-        InputError: fewer than two frames, or an element that the model does not know.
-    """
-    from ...md.data import split_frames
-
-    if len(frames) < 2:
-        raise InputError("training needs at least two labelled frames")
-    train, held = split_frames(len(frames), settings.validation, settings.seed)
-    data = TrainingSet.of(frames, tuple(model.species), model.cutoff)
-    training = Training.start(model, data, train, held, settings)
-    while training.step < settings.steps:
-        training.run(settings.report)
-        yield training, training.measure()
-
-
 __all__ = [
     "Errors",
     "PlainLoss",
@@ -536,7 +515,6 @@ __all__ = [
     "evaluate",
     "predict",
     "set_statistics",
-    "train_potential",
     "turned",
     "virial_term",
 ]

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from ..errors import GuardError
-from ..gas.boundaries import Sides, members, wall_of
-from ..gas.observe import on_host, positivity_guard
-from ..gas.problem import Problem
-from ..gas.resolution import CHANGE, Change, merged
 from ..protocols import Check
+from .boundaries import Sides, members, wall_of
+from .observe import on_host, positivity_guard
+from .problem import Problem
+from .resolution import CHANGE, Change, coarsened
 
 CELLS = (
     "what half the cells change of the flow: at shocks the error, where it is smooth three "
@@ -27,7 +27,7 @@ class Halved:
     """Other answers to the problem of a run.
 
     Attributes:
-        coarse: the run on half the cells along every axis, a :class:`.gas.Run`.
+        coarse: the run on half the cells along every axis, a :class:`..jobs.gas.Run`.
         solid: ``[*cells]`` of the run that is checked: which are none of the gas; or None.
         order: the same with the next order of moments, or None.
         always: whether it is run where something exact is compared with, too.
@@ -50,7 +50,9 @@ class Halved:
         dim, written = p.grid.dim, fields["density"].shape[0]
         free = torch.ones(p.grid.shape, dtype=torch.bool)
         if p.body is not None and self.solid is not None:
-            free = (merged(self.solid.double()[None], dim)[0] == 0) & ~p.body.mask.cpu()
+            free = (
+                coarsened(self.solid.double()[None], 2, dim)[0] == 0
+            ) & ~p.body.mask.cpu()
         make = partial(Change, free, p.body is not None or any(map(_walled, p.sides)))
         cells, order = make(), make()
         try:
@@ -60,7 +62,7 @@ class Halved:
                 more = _frames(self.order, frames, written, remedy)
             for k, seen in enumerate(found):
                 own = {
-                    name: merged(torch.as_tensor(fields[name][k]), dim)
+                    name: coarsened(torch.as_tensor(fields[name][k]), 2, dim)
                     for name in ("density", "velocity", "temperature")
                 }
                 cells.add(own, seen)

@@ -1,0 +1,103 @@
+"""Averages of a steady flow of particles, and what cells and time step do to them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..problem import Problem
+from .dsmc import DsmcState, DsmcWorld
+
+
+class Blocks:
+    """Keeps the sums at the ends of the blocks; a writer with memory."""
+
+    def __init__(self) -> None:
+        self._sums: list[Tensor] = []
+        self._samples: list[Tensor] = []
+
+    def write(self, step: int, time: float, state: DsmcState, observed: object) -> None:
+        """Record the sums of all that was averaged so far."""
+        self._sums.append(state.sums.clone())
+        self._samples.append(state.samples.clone())
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Return what must be restored."""
+        if not self._sums:
+            return {}
+        return {"sums": torch.stack(self._sums), "samples": torch.stack(self._samples)}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore what :meth:`tensors` returned."""
+        if "sums" in tensors:
+            self._sums = list(tensors["sums"])
+            self._samples = list(tensors["samples"])
+
+    def parts(self) -> list[tuple[Tensor, int]]:
+        """Return the sums ``[systems, cells, columns]`` and samples of every block."""
+        sums = [torch.zeros_like(self._sums[0]), *self._sums]
+        counts = [0, *(int(n) for n in self._samples)]
+        return [
+            (sums[k + 1] - sums[k], counts[k + 1] - counts[k])
+            for k in range(len(self._sums))
+            if counts[k + 1] > counts[k]
+        ]
+
+
+@dataclass(frozen=True)
+class Average:
+    """A steady flow: means, their standard errors, and what they were made of.
+
+    Attributes:
+        fields: ``[knudsen, *grid, ...]``.
+        errors: the same, from the scatter of the blocks.
+        blocks: of every block, ensembles pooled.
+    """
+
+    fields: Mapping[str, Tensor]
+    errors: Mapping[str, Tensor]
+    blocks: Sequence[Mapping[str, Tensor]]
+
+
+def averaged(world: DsmcWorld, blocks: Blocks, ensembles: int) -> Average:
+    """Return the averages of all blocks, with the scatter between them as error."""
+    parts = [
+        (sums.unflatten(0, (-1, ensembles)).sum(1), samples * ensembles)
+        for sums, samples in blocks.parts()
+    ]
+    pooled = [world.fields(*part) for part in parts]
+    total, count = torch.zeros_like(parts[0][0]), 0
+    for sums, samples in parts:
+        total, count = total + sums, count + samples
+    fields = world.fields(total, count)
+    errors = {
+        name: torch.stack([b[name] for b in pooled]).std(0) / len(pooled) ** 0.5
+        for name in fields
+    }
+    return Average(fields, errors, pooled)
+
+
+def free_path(problem: Problem, density: Tensor, temperature: Tensor) -> Tensor:
+    """Return ``16/5 mu / (rho sqrt(2 pi T))`` at the smallest Knudsen number."""
+    mu = problem.gas.viscosity(problem.knudsen.amin(), density, temperature)
+    return 3.2 * mu / (density * (2 * math.pi * temperature).sqrt())
+
+
+def resolution(problem: Problem, average: Average, dt: float) -> tuple[float, float]:
+    """Return what cells and time step add to the viscosity of hard spheres.
+
+    ``16 / (45 pi) (h / lambda)^2`` (F. J. Alexander, A. L. Garcia, B. J. Alder, Phys.
+    Fluids 10, 1540, 1998), ``32 / (150 pi) (c dt / lambda)^2`` with ``c^2 = 2 T`` (N. G.
+    Hadjiconstantinou, Phys. Fluids 12, 2634, 2000); means over the box, so that dense
+    corners that hardly matter do not decide.
+    """
+    rho, t = average.fields["density"], average.fields["temperature"]
+    path = free_path(problem, rho, t)
+    cells = 16 / (45 * math.pi) * (max(problem.grid.spacing) / path).square()
+    steps = 32 / (150 * math.pi) * 2 * t * (dt / path).square()
+    return float(cells.mean()), float(steps.mean())
+
+
+__all__ = ["Average", "Blocks", "averaged", "free_path", "resolution"]
