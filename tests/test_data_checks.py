@@ -11,7 +11,10 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from click.testing import CliRunner
 
 from scalebridge.engine.cli import main
+from scalebridge.engine.data.checks import check_training
+from scalebridge.engine.data.reading import read_frames
 from scalebridge.engine.errors import InputError
+from scalebridge.engine.inputs import check_file_size
 from scalebridge.engine.jobs import assemble
 from scalebridge.engine.scenario import load, parse
 
@@ -206,3 +209,21 @@ def test_a_list_and_a_union_are_refused_in_one_line(setting, said):
     with pytest.raises(InputError) as caught:
         load("silicon_sw", [setting])
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_virials_that_are_labels_are_trained_on(tmp_path):
+    stress = 1e-3 * np.arange(1.0, 7.0)
+    frames = []
+    for atoms in crystals():
+        assert atoms.calc is not None
+        atoms.calc.results["stress"] = stress
+        ase.io.write(tmp_path / "a.extxyz", atoms)
+        frames += read_frames(tmp_path / "a.extxyz")
+    check_training(frames, range(4), [(1.0, 1.0, 1.0)], {})
+
+
+def test_a_file_above_the_limit_is_refused_unread(tmp_path):
+    (tmp_path / "a.extxyz").write_bytes(b"x" * 100)
+    check_file_size(tmp_path / "a.extxyz", 100)
+    with pytest.raises(InputError, match="more than 99 bytes"):
+        check_file_size(tmp_path / "a.extxyz", 99)

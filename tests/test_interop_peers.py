@@ -9,15 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.build import bulk
+from ase.calculators.emt import EMT
 from ase.md.velocitydistribution import thermalize_momenta
 
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.interop import export
 from scalebridge.engine.interop.ase import AsePotential, PotentialCalculator
-from scalebridge.engine.interop.host import Host
+from scalebridge.engine.interop.host import Host, _disentangled
 from scalebridge.engine.md.classical import StillingerWeber
 from scalebridge.engine.md.integrators import Verlet
 from scalebridge.engine.md.learned import load_potential
+from scalebridge.engine.md.neighbours import build_neighbours
 from scalebridge.engine.md.structure import from_atoms
 from scalebridge.engine.md.world import MolecularDynamics
 
@@ -164,3 +166,20 @@ def test_an_energy_that_is_no_number_is_none():
     atoms.calc = PotentialCalculator(StillingerWeber())
     with pytest.raises(InputError, match="not finite here; do two atoms"):
         atoms.get_potential_energy()
+
+
+def test_a_cluster_of_a_foreign_calculator_has_no_virial():
+    atoms = bulk("Cu", cubic=True)
+    atoms.pbc = False
+    potential = AsePotential(EMT(), ("Cu",))
+    state = from_atoms(atoms, potential.species)
+    found = potential(state, build_neighbours(state, 3.0, 0.0))
+    assert found.virial.shape == (1, 3, 3) and bool(found.virial.isnan().all())
+
+
+def test_an_edited_tensor_shares_no_memory():
+    state = from_atoms(bulk("Si", cubic=True), ("Si",))
+    assert state.anchor.data_ptr() == state.positions.data_ptr()
+    apart = _disentangled(state, "positions")
+    assert apart.anchor.data_ptr() != apart.positions.data_ptr()
+    assert apart.positions.data_ptr() == state.positions.data_ptr()
