@@ -1,5 +1,6 @@
 """Which ionic steps of a VASP run have converged electrons."""
 
+import math
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -44,16 +45,41 @@ def _xml(path: Path) -> list[bool]:
     return found
 
 
+_LIMITS = re.compile(r"^\s+(NELM|EDIFF)\s+=\s*([\d.E+-]+)", re.IGNORECASE)
+_STEP = re.compile(r"^-+ Iteration\s+\d+\(\s*(\d+)\)")
+_CHANGE = re.compile(r"total energy-change \(2\. order\) :\s*([\d.E+-]+)")
+
+
 def _outcar(path: Path) -> list[bool]:
-    found, fine = [], False
+    """What the file says, where it had steps left; else a last change below EDIFF.
+
+    VASP 5 says after NELM steps, too, that "EDIFF is reached".
+    """
+    limits = {"NELM": 60.0, "EDIFF": 1e-4}
+    found, fine, step, change = [], False, 0, math.inf
     with opened(path) as file:
         for line in file:
             text = line.decode("latin-1")
-            if "aborting loop" in text:
-                fine = "EDIFF is reached" in text
-            elif re.search(r"FREE ENERGIE OF THE ION-ELECTRON SYSTEM", text):
+            if limit := _LIMITS.match(text):
+                limits[limit[1].upper()] = _number(limit[2])
+            elif number := _STEP.match(text):
+                step = int(number[1])
+            elif part := _CHANGE.search(text):
+                change = abs(_number(part[1]))
+            elif "aborting loop" in text:
+                close = step < limits["NELM"] or change < limits["EDIFF"]
+                fine = "EDIFF is reached" in text and close
+            elif "FREE ENERGIE OF THE ION-ELECTRON SYSTEM" in text:
                 found.append(fine)
+                fine = False
     return found
+
+
+def _number(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:  # stars of Fortran, or damage
+        return math.inf
 
 
 __all__ = ["converged_steps"]
