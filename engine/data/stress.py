@@ -144,8 +144,8 @@ _SURE, _CLOSE = 0.6, 2.5
 """Correlation that a verdict needs; factor within which model and labels agree."""
 
 _MOVED = 0.02
-"""Correlation that an order must gain: 1 - c = d^2 / 2 of shears that are a part d apart,
-and a fifth of the shear is no more than the error of the model."""
+"""Correlation that another order must gain over the stated one: 1 - c = d^2 / 2 of shears
+that are a part d apart, and a fifth of the shear is no more than the error of the model."""
 
 
 def judge(frames: Sequence[LabelledFrame]) -> list[Verdict]:
@@ -269,8 +269,8 @@ def _order(ours: np.ndarray, theirs: np.ndarray) -> tuple[tuple[int, ...], bool]
     }
     best = max(alike, key=lambda order: alike[order])
     other = max(value for order, value in alike.items() if order != best)
-    clear = 1 - alike[best] < 0.8 * (1 - other) and alike[best] - other > _MOVED
-    told = alike[best] > _SURE and clear
+    counts = best == _STATED or alike[best] - alike[_STATED] > _MOVED
+    told = alike[best] > _SURE and 1 - alike[best] < 0.8 * (1 - other) and counts
     return (best, True) if told else (_STATED, False)
 
 
