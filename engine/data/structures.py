@@ -14,7 +14,7 @@ from typing import Any
 import ase.io
 import ase.io.formats
 import numpy as np
-from ase import Atoms
+from ase import Atoms, units
 from ase.constraints import FixAtoms, FixCartesian, FixScaled
 from ase.data import atomic_numbers
 
@@ -106,8 +106,19 @@ def _read(path: Path, frame: int | None, keys: StructureKeys) -> list[Atoms]:
     for atoms in frames:
         if form == "cif" and not np.any(atoms.cell.array):
             raise InputError(f"{path}: has no cell, so its coordinates mean nothing")
-        atoms.info["left"] = left
+        if form in _TYPES_ALONE and "units" not in options:
+            _leave_without_unit(atoms)
+        elif left == (_OF_A_STEP,):
+            atoms.arrays.pop("momenta", None)
+        atoms.info["left"] = () if atoms.has("momenta") else left
     return frames
+
+
+def _leave_without_unit(atoms: Atoms) -> None:
+    """Leave velocities a column where the file says no unit; ASE takes angstrom/ps."""
+    if atoms.has("momenta"):
+        atoms.arrays["velocities"] = atoms.get_velocities() * (1e3 * units.fs)
+        del atoms.arrays["momenta"]
 
 
 def _chosen(frames: Iterator[Atoms], frame: int | None) -> list[Atoms]:
@@ -174,6 +185,12 @@ def _number(word: str) -> float:
         return math.nan
 
 
+_OF_A_STEP = (
+    "velocities after the positions are in lattice vectors a time step, whose length the "
+    "file does not say: not used"
+)
+
+
 def _check_poscar(path: Path) -> tuple[str, ...]:
     """Refuse a POSCAR of more positions than atoms, and name what stands after them.
 
@@ -193,9 +210,12 @@ def _check_poscar(path: Path) -> tuple[str, ...]:
             f"{path}: line {mode + 2 + count}: more positions than the {count} atoms that "
             "are announced"
         )
-    words = (word for line in rest[: count + 1] for word in line.split())
+    rest = rest[8 if rest[0][:1] in ("L", "l") else 0 :]  # of the lattice: seven lines
+    words = (word for line in rest[1 : count + 1] for word in line.split())
     moving = any(_number(word) > 0 or _number(word) < 0 for word in words)
-    return ("velocities after the positions are not used",) if moving else ()
+    cartesian = rest[:1] and rest[0].strip()[:1].lower() in ("", "c", "k")
+    unused = "velocities after the positions are not used"
+    return ((unused if cartesian else _OF_A_STEP),) if moving else ()
 
 
 def _counts(line: str) -> list[int]:
@@ -326,7 +346,9 @@ def extras(atoms: Atoms) -> Extras:
             fixed |= set(indices)
         elif not isinstance(constraint, FixScaled | FixCartesian) or mask.any():
             kind = type(constraint).__name__
-            partly = f"{kind} of atoms {indices[:3]}, fixed along some axes only"
+            partly = f"{kind}: a constraint that is not honoured"
+            if len(indices):
+                partly = f"{kind} of atoms {indices[:3]}, fixed along some axes only"
     columns = [name for name in VELOCITIES if name in atoms.arrays]
     unused = sorted(set(atoms.arrays) - set(_USED))
     return Extras(
@@ -343,8 +365,6 @@ SPEEDS: Mapping[str, float] = MappingProxyType(
 
 def set_velocities(atoms: Atoms, column: str, unit: str) -> None:
     """Give atoms the velocities of a column in a unit of :data:`SPEEDS`."""
-    from ase import units
-
     atoms.set_velocities(atoms.arrays[column] * (SPEEDS[unit] / units.fs))
 
 
