@@ -17,7 +17,7 @@ from ..errors import EngineError, InputError
 from ..inputs import check_file_size, opened
 from .collections import read_fitsnap, read_json, read_mlearn, virial
 from .deepmd import read_deepmd
-from .frames import LabelledFrame, check_frame, symmetric
+from .frames import LabelledFrame, check_frame, group_of, symmetric
 from .keys import VOIGT, LabelKeys, tensor
 from .stress import settle
 from .vasp import converged_steps
@@ -536,7 +536,6 @@ def _frame(
     atoms: Atoms, entries: dict[str, Any], names: _Names, keys: LabelKeys, origin: str
 ) -> LabelledFrame:
     forces = _real(entries[names.forces])
-    group = entries.get("group", entries.get("config_type", ""))
     frame = LabelledFrame(
         symbols=tuple(atoms.get_chemical_symbols()),
         positions=atoms.get_positions(),
@@ -544,7 +543,7 @@ def _frame(
         periodic=np.array(atoms.pbc),
         energy=float(_real(entries[names.energy])),
         forces=forces,
-        group=str(group),
+        group=group_of(entries),
         origin=origin,
     )
     if names.stress is None:
