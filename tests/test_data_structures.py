@@ -279,3 +279,11 @@ def test_a_constraint_that_fixes_no_atoms_is_named(tmp_path):
     atoms = bulk("Al", cubic=True)
     atoms.set_constraint(FixBondLength(0, 1))
     assert extras(atoms).partly == "FixBondLengths: a constraint that is not honoured"
+
+
+def test_more_types_than_species_are_said(tmp_path):
+    rows = "0 5\n" * 3 + "ITEM: ATOMS id type x y z\n1 1 0 0 0\n2 2 1 1 1\n"
+    head = "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n2\nITEM: BOX BOUNDS pp pp pp\n"
+    (tmp_path / "a.dump").write_text(head + rows)
+    with pytest.raises(InputError, match="more types than the 1 of species"):
+        read_structure(tmp_path / "a.dump", keys=StructureKeys(species=("Si",)))

@@ -94,7 +94,11 @@ def _read(path: Path, frame: int | None, keys: StructureKeys) -> list[Atoms]:
             found = ase.io.read(path, index=index, format=form, **options)
     except (IndexError, StopIteration) as error:
         if frame in (0, -1, None):
-            raise InputError(f"{path}: cannot be read as {form}: it ends early") from error
+            few = f", or has more types than the {len(keys.species)} of species"
+            raise InputError(
+                f"{path}: cannot be read as {form}: it ends early"
+                + (few if form in _TYPES_ALONE and keys.species else "")
+            ) from error
         return []
     except Exception as error:
         # readers raise anything at all; whatever it is, the file is not readable
