@@ -334,7 +334,7 @@ def _dpdata(path: Path, form: str) -> tuple[list[Atoms], list[str]]:
     try:
         system: Any = dpdata.LabeledSystem(str(path), fmt=form)
         if not len(system):
-            raise ValueError("no step with converged electrons")
+            raise ValueError("it finds no step that has labels and converged")
         kinds = list(system.data["atom_names"])
         system.data["atom_names"] = elements = [_element(kind) for kind in kinds]
         images = [_with_tensor(atoms) for atoms in system.to("ase/structure")]

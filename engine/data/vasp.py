@@ -61,7 +61,8 @@ def _outcar(path: Path) -> list[bool]:
         for line in file:
             text = line.decode("latin-1")
             if limit := _LIMITS.match(text):
-                limits[limit[1].upper()] = _number(limit[2])
+                value = _number(limit[2])
+                limits[limit[1].upper()] = value if value < math.inf else 0.0
             elif number := _STEP.match(text):
                 step = int(number[1])
             elif part := _CHANGE.search(text):
