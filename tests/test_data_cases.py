@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from scalebridge.engine import commands
 from scalebridge.engine.cli import main
 from scalebridge.engine.data.reading import read_frames
+from scalebridge.engine.data.structures import extras, read_structure
 from scalebridge.viz.atoms import Trajectory
 from scalebridge.viz.export import write_extxyz
 from scalebridge.viz.record import Record
@@ -65,16 +66,27 @@ def test_structures_after_a_blank_line_are_labelled_too(tmp_path):
     assert result.exit_code == 0 and "2 of 2 labelled" in result.output
 
 
+CHANGES = [
+    "structure.repeat=[1,1,1]", "run.steps=20", "output.trajectory_every=10",
+    "output.velocities=true", "output.forces=true", "output.extxyz=true",
+    "output.average_from=0", "output.rdf=[]", "output.adf=[]",
+]  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "r"
-    changes = [
-        "structure.repeat=[1,1,1]", "run.steps=20", "output.trajectory_every=10",
-        "output.velocities=true", "output.forces=true", "output.extxyz=true",
-        "output.average_from=0", "output.rdf=[]", "output.adf=[]",
-    ]  # fmt: skip
-    commands.run("silicon_sw", changes, folder, strict=False)
+    commands.run("silicon_sw", CHANGES, folder, strict=False)
     return folder
+
+
+def test_atoms_that_stood_still_are_fixed_in_what_is_written(tmp_path):
+    folder = tmp_path / "r"
+    commands.run("silicon_sw", [*CHANGES, "run.fixed=[0,3]"], folder, strict=False)
+    view = write_extxyz(Trajectory(Record(folder)), tmp_path / "a.extxyz")
+    for path in (view, folder / "trajectory.extxyz"):
+        found = extras(read_structure(path))
+        assert found.fixed == (0, 3) and not found.unused
 
 
 def test_view_writes_what_the_run_wrote(run, tmp_path):

@@ -12,7 +12,7 @@ from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from scalebridge.engine.data.keys import LabelKeys
-from scalebridge.engine.data.reading import read, read_frames
+from scalebridge.engine.data.reading import _element, format_of, read, read_frames
 from scalebridge.engine.data.vasp import converged_steps
 from scalebridge.engine.errors import InputError
 
@@ -172,6 +172,57 @@ def test_steps_with_unconverged_electrons_are_left_out_and_named(tmp_path):
         read(tmp_path / "vasprun.xml")
 
 
+@pytest.mark.parametrize(
+    ("word", "step", "change", "fine"),
+    [
+        ("because EDIFF is reached", 7, "-0.1E-07", True),
+        ("because EDIFF is reached", 15, "-0.2356191E-02", False),  # as VASP 5 says it
+        ("because EDIFF is reached", 15, "-0.6032322E-06", True),
+        ("because EDIFF is reached", 15, "*************", False),
+        ("EDIFF was not reached (unconverged)", 15, "-0.1E-07", False),
+    ],
+)
+def test_what_an_outcar_says_of_its_electrons(tmp_path, word, step, change, fine):
+    (tmp_path / "OUTCAR").write_text(
+        "   NELM   =     15;   NELMIN=  2; NELMDL= -5     # of ELM steps\n"
+        "   EDIFF  = 0.1E-05   stopping-criterion for ELM\n"
+        f"------------------------ Iteration      1({step:4d})  ---------------------\n"
+        f" total energy-change (2. order) :{change}  (-0.4892725E-04)\n"
+        f"------------------------ aborting loop {word} ----------------\n"
+        "  FREE ENERGIE OF THE ION-ELECTRON SYSTEM (eV)\n"
+        "  FREE ENERGIE OF THE ION-ELECTRON SYSTEM (eV)\n"
+    )
+    # a step without electrons of its own, such as a machine-learned one, is no label
+    assert converged_steps(tmp_path / "OUTCAR", "vasp-out") == [fine, False]
+
+
+def test_outputs_are_told_by_what_stands_in_them(tmp_path):
+    heads = {
+        "vasp-out": " vasp.6.3.0 20Jan22 complex\n \n executed on   LinuxIFC date 2022\n",
+        "cp2k/output": " DBCSR| CPU Multiplication driver\n CP2K| version string: 2024.1\n",
+    }
+    for form, head in heads.items():
+        (tmp_path / "run.log").write_text(head)
+        assert format_of(tmp_path / "run.log") == form
+
+
+@pytest.mark.parametrize(
+    ("kind", "symbol"), [("Fe1", "Fe"), ("O", "O"), ("H_w", "H"), ("CA", ""), ("X1", "")]
+)
+def test_kinds_of_atoms_are_elements_or_refused(kind, symbol):
+    if symbol:
+        assert _element(kind) == symbol
+        return
+    with pytest.raises(ValueError, match="names no element"):
+        _element(kind)
+
+
+def test_energies_that_forces_do_not_belong_to_are_not_read(tmp_path):
+    (tmp_path / "aims.out").write_text("Invoking FHI-aims")
+    with pytest.raises(InputError, match="aims-output, whose energies fit the forces"):
+        read(tmp_path / "aims.out", LabelKeys(format="fhi_aims/md"))
+
+
 # -- extended XYZ ------------------------------------------------------------------------
 
 
@@ -312,6 +363,12 @@ def test_fitsnap(tmp_path):
         assert (frame.energy, frame.group) == (-23.6, "Displaced_BCC")
         assert frame.virial[0, 0] == pytest.approx(1000 * 3.3**3 * 6.241509e-7)
         assert frame.virial[1, 2] == pytest.approx(40 * 3.3**3 * 6.241509e-7)
+    other = fitsnap()
+    other["Dataset"]["StressStyle"] = "kB"  # FitSNAP's name of the kilobar
+    (folder / "A15_1.json").write_text(json.dumps(other))
+    found = read(folder)
+    assert found.frames[0].virial[0, 0] == pytest.approx(1e6 * 3.3**3 * 6.241509e-7)
+    assert "Stress, kbar" in found.stress
     (folder / "A15_1.json").write_text(json.dumps(fitsnap(NumAtoms=3)))
     with pytest.raises(InputError, match="NumAtoms is 3, 2 types are there"):
         read(folder)
@@ -328,6 +385,27 @@ def test_fitsnap(tmp_path):
 def stressed(path: Path, **labels) -> Path:
     ase.io.write(path, [silicon(**labels)])
     return path
+
+
+def test_a_named_stress_is_one_and_molecules_have_none(tmp_path):
+    """The names of MACE: REF_stress is eV/angstrom^3, positive in tension."""
+    lone = molecule("H2")
+    frames = [silicon(), lone]
+    for atoms in frames:
+        atoms.info["REF_energy"], atoms.calc = -1.0, None
+        atoms.arrays["REF_forces"] = np.zeros((len(atoms), 3))
+    frames[0].info["REF_stress"] = 0.01 * np.eye(3)
+    ase.io.write(tmp_path / "a.extxyz", frames)
+    names = {"energy_key": "REF_energy", "forces_key": "REF_forces"}
+    for more in ({}, {"stress_unit": "eV/angstrom^3"}):
+        keys = LabelKeys(**names, stress_key="REF_stress", **more)
+        found = read(tmp_path / "a.extxyz", keys)
+        one, other = found.frames
+        assert np.allclose(one.virial, -0.01 * one.volume * np.eye(3))
+        assert other.virial is None and "of 1 frames" in found.sentences[0]
+        assert "REF_stress, eV/angstrom^3" in found.stress and "tension" in found.stress
+    with pytest.raises(InputError, match="no frame has REF_virial; there are REF_stress"):
+        read(tmp_path / "a.extxyz", LabelKeys(**names, stress_key="REF_virial"))
 
 
 def test_stress_keys(tmp_path):

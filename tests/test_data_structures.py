@@ -8,10 +8,11 @@ import pytest
 import torch
 from ase import Atoms, units
 from ase.build import bulk
-from ase.constraints import FixAtoms, FixScaled
+from ase.constraints import FixAtoms, FixBondLength, FixScaled
 
 from scalebridge.engine.data.structures import (
     StructureKeys,
+    extras,
     read_structure,
     read_structures,
 )
@@ -150,7 +151,7 @@ def test_what_a_run_has_no_use_for_is_named(tmp_path):
 
 # -- LAMMPS ------------------------------------------------------------------------------
 
-DATA = """a remark, units = metal
+DATA = """a remark
 
 2 atoms
 2 atom types
@@ -182,11 +183,12 @@ def test_lammps_data(tmp_path, name):
     found = read_structure(path, keys=StructureKeys(species=("Mo", "S")))
     assert found.get_chemical_symbols() == ["Mo", "S"]
     assert np.allclose(found.cell.lengths(), [5, 6, 7])
-    # units metal: angstrom/ps
-    assert np.allclose(found.get_velocities()[1], [0, 2e-3 / units.fs, 0])
-    path.write_text(DATA.format(masses=MASSES).replace("units = metal", "no word of units"))
-    plain = read_structure(path)
-    assert not plain.has("momenta") and np.allclose(plain.arrays["velocities"][1, 1], 2)
+    # of which unit the velocities are, nothing says
+    assert not found.has("momenta")
+    assert np.allclose(found.arrays["velocities"][1], [0, 2.0, 0])
+    assert "velocities" not in extras(found).unused
+    path.write_text(DATA.format(masses=MASSES).replace("remark", "units = metal"))
+    assert np.allclose(read_structure(path).get_velocities()[1], [0, 2e-3 / units.fs, 0])
     with pytest.raises(InputError, match="unknown element 'Xx'"):
         read_structure(path, keys=StructureKeys(species=("Xx", "S")))
 
@@ -262,3 +264,33 @@ def test_sites_that_are_occupied_in_part_are_refused(tmp_path):
     )
     with pytest.raises(InputError, match="is occupied in part"):
         read_structure(tmp_path / "a.cif")
+
+
+@pytest.mark.parametrize(
+    ("head", "kept"), [("", True), ("Cartesian", True), ("Direct", False)]
+)
+def test_velocities_of_a_poscar(tmp_path, head, kept):
+    atoms = bulk("Al", cubic=True)
+    ase.io.write(tmp_path / "POSCAR", atoms, format="vasp")
+    with open(tmp_path / "POSCAR", "a") as file:
+        file.write(f"{head}\n" + "0.01 0.02 0.03\n" * 4)
+    found = read_structure(tmp_path / "POSCAR")
+    assert found.has("momenta") is kept
+    left = " ".join(found.info["left"])
+    assert left == "" if kept else "lattice vectors a time step" in left
+    if kept:
+        assert np.allclose(found.get_velocities() * units.fs, [[0.01, 0.02, 0.03]] * 4)
+
+
+def test_a_constraint_that_fixes_no_atoms_is_named(tmp_path):
+    atoms = bulk("Al", cubic=True)
+    atoms.set_constraint(FixBondLength(0, 1))
+    assert extras(atoms).partly == "FixBondLengths: a constraint that is not honoured"
+
+
+def test_more_types_than_species_are_said(tmp_path):
+    rows = "0 5\n" * 3 + "ITEM: ATOMS id type x y z\n1 1 0 0 0\n2 2 1 1 1\n"
+    head = "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n2\nITEM: BOX BOUNDS pp pp pp\n"
+    (tmp_path / "a.dump").write_text(head + rows)
+    with pytest.raises(InputError, match="more types than the 1 of species"):
+        read_structure(tmp_path / "a.dump", keys=StructureKeys(species=("Si",)))

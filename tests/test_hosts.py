@@ -49,8 +49,19 @@ def steps():
     host.put("positions", host.array("positions"))
     return float(host.observe()["total_energy"]), float(host.state.positions.sum())
 
+def world():
+    import scalebridge as sb
+    from scalebridge.engine.md.integrators import Langevin, Schedule
+    path = Path(scenarios.__file__).parent / "models/silicon"
+    potential = sb.load_potential(path)
+    start = sb.from_atoms(atoms(1), potential.species, seed=1)
+    bath = Langevin(Schedule.constant(300.0), 100.0)
+    world = sb.MolecularDynamics(potential, bath, start, 1.0, temperature=(300.0,))
+    state = world.step(world.init())
+    return float(world.observe(state)["total_energy"])
+
 def everything():
-    return classical(), learned(), steps()
+    return classical(), learned(), steps(), world()
 """
 
 

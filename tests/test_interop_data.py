@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from scalebridge.engine.data.frames import LabelledFrame
 from scalebridge.engine.data.reading import read_frames
 from scalebridge.engine.data.writing import SUFFIXES, WRITERS, write
 from scalebridge.engine.errors import InputError
+from scalebridge.engine.learn import labelling
 
 SYMBOLS = ("H", "O", "Si", "Mo", "Og")
 
@@ -272,3 +274,37 @@ def test_the_command_writes_deepmd_data(tmp_path):
     found = read_frames(tmp_path / "out")[0]
     assert found.symbols == one.symbols and abs(found.energy - one.energy) < 1e-7
     assert np.allclose(found.virial, one.virial, atol=1e-4)
+
+
+def test_the_command_says_what_it_leaves_out_and_takes_names(tmp_path):
+    atoms = _labelled()
+    atoms.info["REF_energy"] = -7.0
+    atoms.set_tags([1] * len(atoms))
+    ase.io.write(tmp_path / "a.extxyz", atoms)
+    command = ["export", str(tmp_path / "a.extxyz"), "--to", "extxyz"]
+    plain = CliRunner().invoke(main, [*command, "--out", str(tmp_path / "b.extxyz")])
+    assert "left out: REF_energy, tags: not labels" in plain.output
+    command += ["--set", "energy_key=REF_energy", "--out", str(tmp_path / "c.extxyz")]
+    assert CliRunner().invoke(main, command).exit_code == 0
+    assert read_frames(tmp_path / "c.extxyz")[0].energy == -7.0
+    command[1:4] = [str(tmp_path / "model.safetensors")]
+    assert "is for labelled frames" in CliRunner().invoke(main, command).output
+
+
+def test_a_set_that_a_format_cannot_hold_leaves_no_folder(tmp_path):
+    cluster = frame(seed=1, periodic=np.zeros(3, bool), group="clusters")
+    with pytest.raises(InputError, match="this format needs a cell"):
+        write([frame(group="bulk"), cluster], "fitsnap", tmp_path / "set")
+    assert not (tmp_path / "set").exists()
+
+
+def test_structures_to_label_keep_their_group_and_name_what_is_unused(tmp_path):
+    atoms = _labelled()
+    atoms.info.update(config_type="hot", charge=1)
+    atoms.set_initial_magnetic_moments([1.0] * len(atoms))
+    atoms.set_constraint(FixAtoms([0]))
+    ase.io.write(tmp_path / "a.extxyz", atoms)
+    said: list[str] = []
+    samples = labelling.read_structures(tmp_path / "a.extxyz", said.append)
+    assert [sample.stratum for sample in samples] == ["hot"]
+    assert said[0].endswith("not used: charge, constraints, initial_magmoms")

@@ -132,7 +132,7 @@ def test_a_program_of_torch_export_gives_energies_and_forces(saved, tmp_path):
     assert float((wrong - expected).abs().max()) > 1e-6
 
 
-def test_what_torch_export_does_not_take_is_named():
+def test_what_torch_export_does_not_take_is_named(capfd):
     class Branching(torch.nn.Module):
         def __init__(self):
             super().__init__()
@@ -143,6 +143,7 @@ def test_what_torch_export_does_not_take_is_named():
 
     with pytest.raises(InputError, match=r"Branching: torch\.export does not"):
         export.to_program(Branching())
+    assert "".join(capfd.readouterr()) == ""  # nor is the graph of its tracer shown
 
 
 @pytest.mark.parametrize("atoms", [Atoms("Na"), Atoms("Cl2", [[0, 0, 0], [0, 0, 2.0]])])

@@ -53,6 +53,7 @@ def to_ase(trajectory: Trajectory, frame: int) -> "Atoms":
     """
     from ase import Atoms
     from ase.calculators.singlepoint import SinglePointCalculator
+    from ase.constraints import FixAtoms
 
     snapshot, columns = trajectory[frame], trajectory.group.columns
     atoms = Atoms(
@@ -69,6 +70,8 @@ def to_ase(trajectory: Trajectory, frame: int) -> "Atoms":
     vectors, results = trajectory.vectors(frame), {}
     if "masses" in columns:
         atoms.set_masses(trajectory.per_atom("masses", frame).tolist())
+    if "fixed" in columns:
+        atoms.set_constraint(FixAtoms(mask=trajectory.per_atom("fixed", frame)))
     if "momenta" in vectors:
         atoms.set_momenta(vectors.pop("momenta"))
     if "energy" in columns:
@@ -85,9 +88,9 @@ def to_ase(trajectory: Trajectory, frame: int) -> "Atoms":
 
 
 def scalars(snapshot: Snapshot) -> dict[str, np.ndarray]:
-    """Return the numbers of each atom that are not the length of a vector."""
-    lengths = ("force", "velocity", "momenta")
-    return {name: v for name, v in snapshot.values.items() if name not in lengths}
+    """Return the numbers of each atom that are no length of a vector, and no flag."""
+    others = ("force", "velocity", "momenta", "fixed")
+    return {name: v for name, v in snapshot.values.items() if name not in others}
 
 
 def write_extxyz(trajectory: Trajectory, path: Path) -> Path:

@@ -23,6 +23,9 @@ _STYLES = {
 }
 """Units of FitSNAP that are read; a file in others is refused."""
 
+_KILOBAR = ("kB", "kb")
+"""FitSNAP's own names of the kilobar."""
+
 
 def read_json(path: Path) -> Any:
     """Return what a JSON file holds; lines that begin with # are remarks.
@@ -162,11 +165,13 @@ def virial(
     return sign * size * tensor(_numbers(stress), keys.stress_order or order)
 
 
-def read_fitsnap(path: Path, keys: LabelKeys) -> tuple[list[LabelledFrame], set[str]]:
-    """Read FitSNAP's JSON; its stress is in bar, positive if compressed.
+def read_fitsnap(
+    path: Path, keys: LabelKeys
+) -> tuple[list[LabelledFrame], set[str], set[str]]:
+    """Read FitSNAP's JSON; its stress is positive if compressed, in bar if not said.
 
     Returns:
-        Frames, and the names of what is not used.
+        Frames, the names of what is not used, and the units of the stress.
 
     Raises:
         InputError: not such a file, or in other units; names the frame.
@@ -179,6 +184,7 @@ def read_fitsnap(path: Path, keys: LabelKeys) -> tuple[list[LabelledFrame], set[
         files = [file for file in every if file.name.endswith(".json")]
         if others := [file.name for file in every if file not in files]:
             rest.add(f"{len(others)} files that are no .json (first: {others[0]})")
+    units: set[str] = set()
     for file in files:
         check_file_size(file)
         content = read_json(file)
@@ -190,8 +196,10 @@ def read_fitsnap(path: Path, keys: LabelKeys) -> tuple[list[LabelledFrame], set[
                 raise InputError(f"{file}: {style} {found}: only {allowed[0]} is read")
         rest |= content.keys() - {"Dataset"}
         unit = str(data.get("StressStyle", "bar"))
+        unit = "kbar" if unit in _KILOBAR else unit
         if keys.stress_unit is None and unit not in UNITS:
             raise InputError(f"{file}: StressStyle {unit}: allowed are {', '.join(UNITS)}")
+        units.add(unit)
         for number, entry in enumerate(data["Data"]):
             origin = f"{file.name}, frame {number}"
             try:
@@ -201,7 +209,7 @@ def read_fitsnap(path: Path, keys: LabelKeys) -> tuple[list[LabelledFrame], set[
                 rest |= entry.keys() - _FITSNAP - known
             except Exception as error:
                 raise InputError(f"{origin}: not a FitSNAP entry ({error!r})") from error
-    return frames, rest
+    return frames, rest, units
 
 
 def _fitsnap(

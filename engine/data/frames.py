@@ -1,7 +1,8 @@
 """One labelled configuration, and what is asked of every one."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from ase.data import atomic_numbers
@@ -63,6 +64,11 @@ def split_frames(count: int, fraction: float, seed: int) -> tuple[list[int], lis
         held = max(held, 1)
     order = np.random.default_rng(seed).permutation(count)
     return sorted(order[held:].tolist()), sorted(order[:held].tolist())
+
+
+def group_of(entries: Mapping[str, Any]) -> str:
+    """Return the group that the keys of a frame name."""
+    return str(entries.get("group", entries.get("config_type", "")))
 
 
 def group_indices(frames: Sequence[LabelledFrame]) -> dict[str, list[int]]:
@@ -143,6 +149,7 @@ __all__ = [
     "LabelledFrame",
     "check_frame",
     "group_indices",
+    "group_of",
     "species_of",
     "split_frames",
     "symmetric",

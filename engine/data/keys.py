@@ -52,7 +52,9 @@ class LabelKeys(Section):
     forces_key: str | None = None
     """Name of the forces (eV/angstrom); by default forces."""
     stress_key: str | None = None
-    """Name of the stress; by default stress, virial or virials."""
+    """Name of the stress; by default stress, virial or virials. Where nothing else is said,
+    a name with virial in it is eV, positive in compression; others are eV/angstrom^3,
+    positive in tension."""
     stress_order: Annotated[str, AfterValidator(ordered)] | None = None
     """Order of six components, such as "xx yy zz xy yz xz" (VASP); a tensor of nine needs
     none."""

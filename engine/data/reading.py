@@ -5,18 +5,19 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ase.io
 import ase.io.formats
 import numpy as np
 from ase import Atoms
+from ase.data import atomic_numbers
 
 from ..errors import EngineError, InputError
 from ..inputs import check_file_size, files_below, opened
 from .collections import read_fitsnap, read_json, read_mlearn, virial
 from .deepmd import read_deepmd
-from .frames import LabelledFrame, check_frame, symmetric
+from .frames import LabelledFrame, check_frame, group_of, symmetric
 from .keys import VOIGT, LabelKeys, tensor
 from .stress import settle
 from .vasp import converged_steps
@@ -185,6 +186,10 @@ def format_of(path: Path) -> str:
         return "lammps-dump-text"
     if b"xlo xhi" in head and b"atoms" in head:
         return "lammps-data"
+    if head.startswith(b" vasp.") and b"executed on" in head:
+        return "vasp-out"
+    if b" CP2K| version string" in head:
+        return "cp2k/output"
     try:
         return str(ase.io.formats.filetype(str(path)))
     except Exception as error:
@@ -232,8 +237,9 @@ def _mlearn(path: Path, keys: LabelKeys, form: str) -> _Found:
 
 
 def _fitsnap(path: Path, keys: LabelKeys, form: str) -> _Found:
-    frames, rest = read_fitsnap(path, keys)
-    said = _convention(keys, "Stress", "bar", "nine components", "compression")
+    frames, rest, units = read_fitsnap(path, keys)
+    unit = " in some files, ".join(sorted(units))
+    said = _convention(keys, "Stress", unit, "nine components", "compression")
     energy = keys.energy_key or "Energy"
     return _Found(frames, energy, _virials(frames, said), _left("", rest))
 
@@ -269,7 +275,9 @@ def _read_other(path: Path, keys: LabelKeys, form: str) -> _Found:
     if form in _NO_ENERGIES:
         raise InputError(f"{path}: the format {form} holds no energies, so no labels")
     if "/" in form:
-        return _from_images(path, _dpdata(path, form), keys)
+        images, left = _dpdata(path, form)
+        found = _from_images(path, images, keys)
+        return replace(found, left_out=(*left, *found.left_out))
     if mark := _UNCONVERGED.get(form):
         with opened(path) as file:
             bad = sum(mark in line for line in file)
@@ -349,15 +357,18 @@ def _with_tensor(atoms: Atoms) -> Atoms:
     return atoms
 
 
-def _dpdata(path: Path, form: str) -> list[Atoms]:
-    """Read a format of dpdata.
+def _dpdata(path: Path, form: str) -> tuple[list[Atoms], list[str]]:
+    """Read a format of dpdata; kinds of atoms are elements, and named.
 
     Raises:
-        InputError: it cannot, or takes another energy than the forces belong to (VASP).
+        InputError: it cannot, or takes another energy than the forces belong to (VASP,
+            FHI-aims).
         EngineError: dpdata is not installed.
     """
     if form.startswith("vasp/"):
         raise InputError("format: vasp-xml or vasp-out, whose energies fit the forces")
+    if form.startswith("fhi_aims/"):
+        raise InputError("format: aims-output, whose energies fit the forces")
     try:
         import dpdata
     except ImportError as error:
@@ -365,10 +376,28 @@ def _dpdata(path: Path, form: str) -> list[Atoms]:
             "dpdata is not installed: pip install 'scalebridge[deepmd]'"
         ) from error
     try:
-        images: Any = dpdata.LabeledSystem(str(path), fmt=form).to("ase/structure")
-        return [_with_tensor(atoms) for atoms in images]
+        system: Any = dpdata.LabeledSystem(str(path), fmt=form)
+        if not len(system):
+            raise ValueError("it finds no step that has labels and converged")
+        kinds = list(system.data["atom_names"])
+        system.data["atom_names"] = elements = [_element(kind) for kind in kinds]
+        images = [_with_tensor(atoms) for atoms in system.to("ase/structure")]
     except Exception as error:
         raise InputError(f"{path}: dpdata cannot read it as {form}: {error}") from error
+    named = [f"{k} as {e}" for k, e in zip(kinds, elements, strict=True) if k != e]
+    return images, [f"kinds of atoms: {', '.join(named)}"] if named else []
+
+
+def _element(kind: str) -> str:
+    """Return the element of a kind of atoms, such as Fe of Fe1 and Fe2 with other spins.
+
+    Raises:
+        ValueError: its name is not that of an element and something after it.
+    """
+    found = re.fullmatch(r"([A-Z][a-z]?)([^A-Za-z].*)?", kind)
+    if found is None or not atomic_numbers.get(found[1]):
+        raise ValueError(f"the kind {kind!r} of atoms names no element")
+    return found[1]
 
 
 @dataclass(frozen=True)
@@ -423,8 +452,6 @@ def _names(path: Path, number: int, entries: dict[str, Any], keys: LabelKeys) ->
             )
         chosen.append(here[0])
     here = [name for name in stresses if name in entries]
-    if keys.stress_key and not here:
-        raise InputError(f"{path.name}, frame {number}: has no {keys.stress_key}")
     also = tuple(n for n in ("free_energy", "energy") if n in entries and n != chosen[0])
     return _Names(chosen[0], chosen[1], here[0] if here else None, also)
 
@@ -527,6 +554,11 @@ def _from_images(path: Path, images: Sequence[Atoms], keys: LabelKeys) -> _Found
             both = ("virial", "virials")  # compared with it
             used |= {other for other in both if np.size(entries.get(other, ())) == 9}
         others |= set(map(str, entries)) - _STRUCTURE - used
+    if keys.stress_key and all(n.stress is None for n in names):
+        raise InputError(
+            f"{path}: no frame has {keys.stress_key}; there are "
+            f"{', '.join(sorted(others)) or 'no others'}"
+        )
     if differ:
         left.append(f"{names[0].also[0]}, which differs from {names[0].energy}")
     mixed = {n.energy for n in names}
@@ -548,23 +580,25 @@ def _from_images(path: Path, images: Sequence[Atoms], keys: LabelKeys) -> _Found
     return _Found(frames, names[0].energy if names else "", said, tuple(left))
 
 
-def _habits(name: str) -> tuple[str, str]:
-    """Return unit and sign of what is called so: a virial, or ASE's stress."""
-    if "virial" in name.lower():
-        return "eV", "compression"
-    return "eV/angstrom^3", "tension"
-
-
 def _said(name: str, keys: LabelKeys) -> str:
-    unit, sign = _habits(name)
-    return _convention(keys, name, unit, VOIGT, sign)
+    unit = _unit(name, keys)
+    return _convention(keys, name, unit, VOIGT, _sign(unit))
+
+
+def _unit(name: str, keys: LabelKeys) -> str:
+    """Return the unit of a label: eV of a virial, which its name or the keys call so."""
+    return keys.stress_unit or ("eV" if "virial" in name.lower() else "eV/angstrom^3")
+
+
+def _sign(unit: str) -> Literal["tension", "compression"]:
+    """Return in which state labels are positive: a virial is -volume times the stress."""
+    return "compression" if unit == "eV" else "tension"
 
 
 def _frame(
     atoms: Atoms, entries: dict[str, Any], names: _Names, keys: LabelKeys, origin: str
 ) -> LabelledFrame:
     forces = _real(entries[names.forces])
-    group = entries.get("group", entries.get("config_type", ""))
     frame = LabelledFrame(
         symbols=tuple(atoms.get_chemical_symbols()),
         positions=atoms.get_positions(),
@@ -572,7 +606,7 @@ def _frame(
         periodic=np.array(atoms.pbc),
         energy=float(_real(entries[names.energy])),
         forces=forces,
-        group=str(group),
+        group=group_of(entries),
         origin=origin,
     )
     if names.stress is None:
@@ -602,9 +636,9 @@ def _virial(
         )
     if abs(np.linalg.det(frame.cell)) < 1e-9:
         return None
-    unit, sign = _habits(name)
-    said = keys.model_copy(update={"stress_sign": keys.stress_sign or sign})
-    full = virial(values, said, frame.cell, unit, VOIGT)
+    unit = _unit(name, keys)
+    signed = keys.model_copy(update={"stress_sign": keys.stress_sign or _sign(unit)})
+    full = virial(values, signed, frame.cell, unit, VOIGT)
     size = np.abs(full).max()
     if not symmetric(full):
         raise InputError(f"{frame.origin}: {name} is not symmetric")

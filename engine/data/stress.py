@@ -27,6 +27,7 @@ REACH = 5.0
 """Angstrom; range of the model."""
 
 _PAIR, _RADIAL, _FRAMES, _MOST_ATOMS = 8, 3, 12, 400
+_TOO_LARGE = f"no periodic frame of at most {_MOST_ATOMS} atoms"
 _SHEAR = ((1, 2), (0, 2), (0, 1))
 """Where yz, xz, xy stand in a tensor."""
 
@@ -142,23 +143,32 @@ _STATED = (0, 1, 2)
 _SURE, _CLOSE = 0.6, 2.5
 """Correlation that a verdict needs; factor within which model and labels agree."""
 
+_MOVED = 0.02
+"""Correlation that another order must gain over the stated one: 1 - c = d^2 / 2 of shears
+that are a part d apart, and a fifth of the shear is no more than the error of the model."""
+
 
 def judge(frames: Sequence[LabelledFrame]) -> list[Verdict]:
     """Compare the virials of all frames with those of a model of energies and forces."""
-    groups = {
-        name: chosen
-        for name, numbers in group_indices(frames).items()
-        if (chosen := _chosen(frames, numbers))
+    labelled = [k for k, frame in enumerate(frames) if frame.virial is not None]
+    every = group_indices([frames[k] for k in labelled])
+    chosen_of = {
+        name: _chosen(frames, [labelled[k] for k in numbers])
+        for name, numbers in every.items()
     }
+    groups = {name: chosen for name, chosen in chosen_of.items() if chosen}
+    none = [
+        Verdict(name, "unsure", _STATED, math.nan, _TOO_LARGE)
+        for name, chosen in chosen_of.items()
+        if not chosen
+    ]
     species = species_of(frames[k] for chosen in groups.values() for k in chosen)
     rows = {k: _row(frames[k], species) for chosen in groups.values() for k in chosen}
-    if not rows:
-        return []
-    fit = _fit(frames, rows)
+    fit = _fit(frames, rows) if rows else None
     if fit is None:
         said = "too few labels to tell"
-        return [Verdict(name, "unsure", _STATED, math.nan, said) for name in groups]
-    return [
+        return none + [Verdict(name, "unsure", _STATED, math.nan, said) for name in groups]
+    return none + [
         _verdict(
             name,
             np.stack([rows[k].virial @ fit / frames[k].volume for k in chosen]),
@@ -180,7 +190,7 @@ def _chosen(frames: Sequence[LabelledFrame], numbers: Sequence[int]) -> list[int
         for k in numbers
         if frames[k].virial is not None
         and len(frames[k].symbols) <= _MOST_ATOMS
-        and frames[k].periodic.all()
+        and frames[k].periodic.any()
     ]
     shear = {k: max(abs(_stress(frames[k])[at]) for at in _SHEAR) for k in fit}
     return sorted(fit, key=lambda k: -shear[k])[:_FRAMES]
@@ -221,6 +231,8 @@ def _verdict(group: str, model: np.ndarray, labels: np.ndarray) -> Verdict:
     factor = math.sqrt(np.square(theirs).sum() / max(np.square(ours).sum(), 1e-30))
     factor = math.copysign(factor, alike)
     said = f"factor {factor:.3g}, correlation {alike:.2f}"
+    if not sure:
+        said += "; the order of the shear is not told"
     if abs(alike) < _SURE or not sure:
         return Verdict(group, "unsure", order, factor, said)
     wrong = order != _STATED or not 1 / _CLOSE < factor < _CLOSE
@@ -257,7 +269,8 @@ def _order(ours: np.ndarray, theirs: np.ndarray) -> tuple[tuple[int, ...], bool]
     }
     best = max(alike, key=lambda order: alike[order])
     other = max(value for order, value in alike.items() if order != best)
-    told = alike[best] > _SURE and 1 - alike[best] < 0.8 * (1 - other)
+    counts = best == _STATED or alike[best] - alike[_STATED] > _MOVED
+    told = alike[best] > _SURE and 1 - alike[best] < 0.8 * (1 - other) and counts
     return (best, True) if told else (_STATED, False)
 
 
@@ -315,7 +328,10 @@ def settle(
                 "stress_sign"
             )
         found[name] = verdict.order if choice else _STATED
-        outcome = "chosen by energies and forces" if choice else verdict.outcome
+        outcome = verdict.outcome
+        if choice:
+            by = "the other groups" if outcome == "unsure" else "energies and forces"
+            outcome = f"chosen by {by}"
         said.append(f"stress of group {name!r}: {outcome} ({verdict.reason})")
     return [_reordered(f, found.get(f.group, _STATED)) for f in frames], said
 

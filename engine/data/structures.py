@@ -105,7 +105,11 @@ def _read(path: Path, frame: int | None, keys: StructureKeys) -> list[Atoms]:
             found = ase.io.read(path, index=index, format=form, **options)
     except (IndexError, StopIteration) as error:
         if frame in (0, -1, None):
-            raise InputError(f"{path}: cannot be read as {form}: it ends early") from error
+            few = f", or has more types than the {len(keys.species)} of species"
+            raise InputError(
+                f"{path}: cannot be read as {form}: it ends early"
+                + (few if form in _TYPES_ALONE and keys.species else "")
+            ) from error
         return []
     except Exception as error:
         # readers raise anything at all; whatever it is, the file is not readable
@@ -121,13 +125,20 @@ def _read(path: Path, frame: int | None, keys: StructureKeys) -> list[Atoms]:
             _typed(atoms, path, keys.species)
         if form == "lammps-data" and not keys.species:
             _check_masses(path, atoms.get_masses().tolist())
-        if form in _TYPES_ALONE and "units" not in options and atoms.has("momenta"):
-            # of units that were guessed
-            speeds = atoms.get_velocities() * (units.fs / SPEEDS["angstrom/ps"])
-            del atoms.arrays["momenta"]
-            atoms.set_array("velocities", speeds)
-        atoms.info["left"] = left
+        if form in _TYPES_ALONE and "units" not in options:
+            _leave_without_unit(atoms)
+        elif _OF_A_STEP in left:
+            atoms.arrays.pop("momenta", None)
+        kept = (_VELOCITIES_UNUSED,) if atoms.has("momenta") else ()
+        atoms.info["left"] = tuple(text for text in left if text not in kept)
     return frames
+
+
+def _leave_without_unit(atoms: Atoms) -> None:
+    """Leave velocities a column where the file says no unit; ASE takes angstrom/ps."""
+    if atoms.has("momenta"):
+        atoms.arrays["velocities"] = atoms.get_velocities() * (1e3 * units.fs)
+        del atoms.arrays["momenta"]
 
 
 def _chosen(frames: Iterator[Atoms], frame: int | None) -> list[Atoms]:
@@ -227,6 +238,13 @@ def _number(word: str) -> float:
         return math.nan
 
 
+_OF_A_STEP = (
+    "velocities after the positions are in lattice vectors a time step, whose length the "
+    "file does not say: not used"
+)
+_VELOCITIES_UNUSED = "velocities after the positions are not used"
+
+
 def _check_poscar(path: Path) -> tuple[str, ...]:
     """Refuse a POSCAR that contradicts itself, and name what is not read of it.
 
@@ -261,9 +279,12 @@ def _check_poscar(path: Path) -> tuple[str, ...]:
             f"{path}: line {first + len(rows) + 1}: more positions than the {len(rows)} "
             "atoms that are announced"
         )
-    numbers = (_number(word) for line in rest[: len(rows) + 1] for word in line.split())
-    if any(number > 0 or number < 0 for number in numbers):
-        said.append("velocities after the positions are not used")
+    if rest:
+        rest = rest[8 if rest[0][:1] in ("L", "l") else 0 :]  # of the lattice: seven lines
+        numbers = (_number(w) for line in rest[1 : len(rows) + 1] for w in line.split())
+        if any(number > 0 or number < 0 for number in numbers):
+            plain = rest[0].strip()[:1].lower() in ("", "c", "k")
+            said.append(_VELOCITIES_UNUSED if plain else _OF_A_STEP)
     return tuple(dict.fromkeys(said))
 
 
@@ -432,7 +453,9 @@ def extras(atoms: Atoms) -> Extras:
             fixed |= set(indices)
         elif not isinstance(constraint, FixScaled | FixCartesian) or mask.any():
             kind = type(constraint).__name__
-            partly = f"{kind} of atoms {indices[:3]}, fixed along some axes only"
+            partly = f"{kind}: a constraint that is not honoured"
+            if len(indices):
+                partly = f"{kind} of atoms {indices[:3]}, fixed along some axes only"
     columns = [name for name in VELOCITIES if name in atoms.arrays]
     said = {str(key) for key, value in atoms.info.items() if value is not True}
     unused = sorted({*atoms.arrays, *said} - {*_USED, *_SAID, *columns[:1]})

@@ -1,7 +1,10 @@
 """Which ionic steps of a VASP run have converged electrons."""
 
 import itertools
+import math
+import re
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import InputError
@@ -63,31 +66,54 @@ def _is_row(line: bytes) -> bool:
     return not line.startswith(b" ---")
 
 
-def _outcar(path: Path) -> list[bool]:
-    """Whether it is said of the loop; releases before 6 say nothing where it is not.
+_LIMITS = re.compile(r"^\s+(NELM|EDIFF)\s+=\s*([\d.E+-]+)", re.IGNORECASE)
+_STEP = re.compile(r"^-+ Iteration\s+\d+\(\s*(\d+)\)")
+_CHANGE = re.compile(r"total energy-change \(2\. order\) :\s*([\d.E+-]+)")
 
-    A step at the end that has no energy yet counts, as one that has not converged.
+
+def _outcar(path: Path) -> list[bool]:
+    """What the file says of a loop that had steps left; else a last change below EDIFF.
+
+    VASP 5 says after NELM steps, too, that "EDIFF is reached", or says nothing. A step at
+    the end that has no energy yet counts, as one that has not converged.
     """
-    found, fine, begun, ions = [], False, False, 0
+    limits = {"NELM": 60.0, "EDIFF": 1e-4}
+    found, fine, begun, ions, step, change = [], False, False, 0, 0, math.inf
     with opened(path) as file:
         for line in file:
-            if b"NIONS =" in line:
-                ions = int(line.split(b"NIONS =")[1].split()[0])
-            elif b"TOTAL-FORCE" in line:
-                rows = list(itertools.takewhile(_is_row, itertools.islice(file, 1, None)))
-                if len(rows) > ions:
-                    raise InputError(
-                        f"{path}: step {len(found)}: {len(rows)} rows of forces, expected "
-                        f"{ions}"
-                    )
-            elif b"aborting loop" in line:
-                fine = b"EDIFF is reached" in line
-            elif b"FREE ENERGIE OF THE ION-ELECTRON SYSTEM" in line:
+            text = line.decode("latin-1")
+            if "NIONS =" in text:
+                ions = int(text.split("NIONS =")[1].split()[0])
+            elif "TOTAL-FORCE" in text:
+                _count_forces(path, file, ions, len(found))
+            elif limit := _LIMITS.match(text):
+                value = _number(limit[2])
+                limits[limit[1].upper()] = value if value < math.inf else 0.0
+            elif number := _STEP.match(text):
+                step, begun = int(number[1]), True
+            elif part := _CHANGE.search(text):
+                change = abs(_number(part[1]))
+            elif "aborting loop" in text:
+                close = step < limits["NELM"] or change < limits["EDIFF"]
+                fine = "EDIFF is reached" in text and close
+            elif "FREE ENERGIE OF THE ION-ELECTRON SYSTEM" in text:
                 found.append(fine)
                 fine = begun = False
-            elif b" Iteration " in line:
-                begun = True
     return [*found, False] if begun else found
+
+
+def _count_forces(path: Path, file: Iterator[bytes], ions: int, step: int) -> None:
+    """Refuse more rows of forces than ions: ASE drops those."""
+    rows = itertools.takewhile(_is_row, itertools.islice(file, 1, None))
+    if (count := sum(1 for _ in rows)) > ions:
+        raise InputError(f"{path}: step {step}: {count} rows of forces, expected {ions}")
+
+
+def _number(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:  # stars of Fortran, or damage
+        return math.inf
 
 
 __all__ = ["converged_steps"]

@@ -259,11 +259,12 @@ def _need_cell(frame: LabelledFrame) -> None:
 
 def _write_fitsnap(frames: Sequence[LabelledFrame], target: Path) -> list[str]:
     """Write a folder for each group, in it one file of all its frames."""
+    for frame in frames:
+        _need_cell(frame)
     groups = _grouped(frames)
     for name, chosen in groups.items():
         data = []
         for frame in chosen:
-            _need_cell(frame)
             entry: dict[str, Any] = {
                 "Positions": frame.positions.tolist(),
                 "AtomTypes": list(frame.symbols),

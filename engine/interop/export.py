@@ -5,8 +5,11 @@ any code of ours. The program that loads it finds the neighbours and differentia
 program of ``torch.export``, the successor of TorchScript, takes rows of neighbours.
 """
 
+import io
+import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -129,12 +132,25 @@ def to_program(potential: nn.Module) -> torch.export.ExportedProgram:
     rows = {0: atoms, 1: slots}
     shapes = (rows, rows, rows, {0: atoms})
     example = _example(potential, 2 * count + 3, count + 4)
+    model = _Rows(potential).eval()
     try:
-        return torch.export.export(_Rows(potential).eval(), example, dynamic_shapes=shapes)
+        # what a form cannot be exported for is one line, not the tracer's whole graph
+        with redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()), _unlogged():
+            return torch.export.export(model, example, dynamic_shapes=shapes)
     except Exception as error:  # it raises whatever its tracer meets
         said = str(error).splitlines()[0]
         name = type(potential).__name__
         raise InputError(f"{name}: torch.export does not take it: {said}") from error
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def to_torchscript(potential: nn.Module) -> torch.jit.ScriptModule:

@@ -7,6 +7,7 @@ from pathlib import Path
 from ase import Atoms
 
 from ..data import structures
+from ..data.frames import group_of
 from ..protocols import Labeler
 from ..run import interruptible
 from .atoms import CONFIGURATIONS, LABELS, AtomsLabel, Configuration
@@ -30,18 +31,31 @@ class Labelled:
     path: Path
 
 
-def read_structures(path: Path) -> list[Configuration]:
+def read_structures(
+    path: Path, tell: Callable[[str], None] = lambda text: None
+) -> list[Configuration]:
     """Read all structures of a file.
+
+    Args:
+        path: of the file.
+        tell: hears what the structures hold that no label depends on.
 
     Raises:
         InputError: not readable, or empty.
     """
-    return configurations(structures.read_structures(path))
+    found = structures.read_structures(path)
+    if unused := sorted({name for atoms in found for name in _unused(atoms)}):
+        tell(f"{path}: not used: {', '.join(unused)}")
+    return [Configuration.of(atoms, group_of(atoms.info)) for atoms in found]
 
 
-def configurations(images: Sequence[Atoms]) -> list[Configuration]:
-    """Return what is labelled of structures: atoms, cell and group."""
-    return [Configuration.of(atoms, str(atoms.info.get("group", ""))) for atoms in images]
+def _unused(atoms: Atoms) -> set[str]:
+    """Return what a structure holds besides atoms in a cell and their group."""
+    found = {*atoms.arrays, *atoms.info} - _USED
+    return {*found, "constraints"} if atoms.constraints else found
+
+
+_USED = {"numbers", "positions", "id", "type", "left", "comment", "group", "config_type"}
 
 
 def label_structures(

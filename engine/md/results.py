@@ -113,7 +113,7 @@ class MdResults:
         trajectory = ZarrWriter(
             folder,
             "trajectory",
-            lambda state, observed: _frame(state, output),
+            lambda state, observed: _frame(state, output, world.fixed),
             {
                 "positions": units["length"], "cell": units["length"],
                 "forces": units["force"], "time": units["time"],
@@ -138,7 +138,7 @@ class MdResults:
             names,
             limits,
             recorded,
-            ExtxyzWriter(folder, world.potential.species) if output.extxyz else None,
+            ExtxyzWriter(folder, world.species, world.fixed) if output.extxyz else None,
             _watch(limits.domain),
             output.average_from,
         )
@@ -307,6 +307,7 @@ _AXES: Mapping[str, tuple[str, ...]] = {
     "system": ("atom",),
     "masses": ("atom",),
     "deviation": ("atom",),
+    "fixed": ("atom",),
     "cell": ("system", "vector", "axis"),
     "periodic": ("system", "axis"),
     "energy": ("system",),
@@ -316,10 +317,12 @@ _AXES: Mapping[str, tuple[str, ...]] = {
 """Dimensions of what a frame of the trajectory keeps."""
 
 
-def _frame(state: ParticleState, output: Any) -> dict[str, Tensor]:
+def _frame(state: ParticleState, output: Any, fixed: Tensor | None) -> dict[str, Tensor]:
     names = ["positions", "cell", "species", "system", "periodic", "masses", "energy"]
     names += ["momenta"] * output.velocities + ["forces"] * output.forces
     frame = {name: getattr(state, name) for name in names}
     if state.deviation.numel():
         frame["deviation"] = state.deviation
+    if fixed is not None:
+        frame["fixed"] = fixed
     return frame

@@ -10,12 +10,13 @@ from ase.data import atomic_numbers, covalent_radii
 from torch import Tensor
 
 from ..errors import InputError
-from ..runtime import available_memory
+from ..runtime import available_memory, own_defaults
 from .neighbours import build_neighbours
 from .state import ParticleState, concatenate
 from .units import METAL, Units
 
 
+@own_defaults()
 def from_atoms(
     atoms: Atoms,
     species: Sequence[str],

@@ -7,6 +7,7 @@ from typing import Any
 import ase.io
 import torch
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
 from torch import Tensor
 
 from .state import ParticleState
@@ -22,11 +23,14 @@ class ExtxyzWriter:
     Args:
         folder: the run folder, which has a ``path``.
         species: chemical symbols.
+        fixed: ``[atoms]`` bool, the atoms that stand still, or None.
     """
 
-    def __init__(self, folder: Any, species: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Any, species: Sequence[str], fixed: Tensor | None = None
+    ) -> None:
         self._folder: Path = folder.path
-        self._species = tuple(species)
+        self._species, self._fixed = tuple(species), fixed
         self._sizes: list[int] = []
 
     def _path(self, system: int, systems: int) -> Path:
@@ -46,6 +50,8 @@ class ExtxyzWriter:
                 atoms, energy=float(energy[system]), forces=forces[mine].numpy()
             )
             atoms.info.update({"step": step, "time": time})
+            if self._fixed is not None:
+                atoms.set_constraint(FixAtoms(mask=self._fixed.cpu()[mine].numpy()))
             if state.deviation.numel():
                 atoms.set_array("deviation", state.deviation.cpu()[mine].double().numpy())
             path = self._path(system, state.systems)

@@ -102,6 +102,7 @@ class MolecularDynamics:
         """Chemical symbols, by the index that the state holds."""
         return self.potential.species
 
+    @runtime.own_defaults()
     def init(self, rng: torch.Generator | None = None) -> ParticleState:
         """Return the state at step 0 with its forces; noise is keyed by ``start.seed``."""
         runtime.start(self.start.positions.device)
@@ -141,6 +142,7 @@ class MolecularDynamics:
             state = replace(state, momenta=_at_rest(state))
         return replace(state, step=torch.zeros_like(state.step), thermostat={})
 
+    @runtime.own_defaults()
     def step(self, state: ParticleState) -> ParticleState:
         """Advance every system by one time step; a pure function of ``state``."""
         runtime.start(state.positions.device)
@@ -149,6 +151,7 @@ class MolecularDynamics:
             moved = _held(self.fixed, state, moved)
         return replace(moved, step=moved.step + 1)
 
+    @runtime.own_defaults()
     def observe(self, state: ParticleState) -> Mapping[str, Tensor]:
         """Return the scalars named in the class."""
         runtime.start(state.positions.device)
