@@ -327,7 +327,6 @@ def label(
     structures: Path, labeler: str, settings: Sequence[str], out: Path, workers: int
 ) -> None:
     """Label structures with a micro-scale model; if repeated, only what is missing."""
-    from .data.structures import extras, read_structures
     from .jobs.label import labeler_of
     from .learn.execution import Processes, Serial
     from .learn.labelling import label_structures, read_structures

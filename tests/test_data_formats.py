@@ -503,7 +503,7 @@ def test_a_molecule_has_no_stress(tmp_path):
     assert read_frames(tmp_path / "a.extxyz")[0].virial is None
 
 
-LOOP = "--- Iteration      {k}(   2) ---\n--- aborting loop because EDIFF is reached ---\n"
+LOOP = "--- Iteration      1(   2) ---\n--- aborting loop because EDIFF is reached ---\n"
 STEP = (
     " POSITION        TOTAL-FORCE (eV/Angst)\n -----\n 0 0 0 0 0 0\n -----\n"
     "  FREE ENERGIE OF THE ION-ELECTRON SYSTEM (eV)\n"

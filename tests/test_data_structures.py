@@ -292,5 +292,5 @@ def test_more_types_than_species_are_said(tmp_path):
     rows = "0 5\n" * 3 + "ITEM: ATOMS id type x y z\n1 1 0 0 0\n2 2 1 1 1\n"
     head = "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n2\nITEM: BOX BOUNDS pp pp pp\n"
     (tmp_path / "a.dump").write_text(head + rows)
-    with pytest.raises(InputError, match="more types than the 1 of species"):
+    with pytest.raises(InputError, match="types are not 1 to 1"):
         read_structure(tmp_path / "a.dump", keys=StructureKeys(species=("Si",)))

@@ -98,7 +98,7 @@ def _outcar(path: Path) -> list[bool]:
                 fine = "EDIFF is reached" in text and close
             elif "FREE ENERGIE OF THE ION-ELECTRON SYSTEM" in text:
                 found.append(fine)
-                fine = begun = False
+                fine, begun, step, change = False, False, 0, math.inf
     return [*found, False] if begun else found
 
 
