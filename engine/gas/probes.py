@@ -294,14 +294,12 @@ class FluxProbe(_Placeless):
         """Return the fluxes, ``[batch]``; that of momentum ``[batch, components]``."""
         n, grid = "xyz".index(self.axis), medium.grid
         ends = [grid.lower[n], grid.upper[n]]
-        if self.at in ends and "end_fluxes" in seen:
+        if self.at in ends and not medium.periodic[n] and "end_fluxes" in seen:
             there = seen["end_fluxes"].double()[:, n, ends.index(self.at)]
-            if not bool(there.isnan().any()):  # else the axis is periodic
-                return {
-                    "mass_flux": there[:, 0],
-                    "momentum_flux": there[:, 1:-1],
-                    "energy_flux": there[:, -1],
-                }
+            names = "mass_flux", "momentum_flux", "energy_flux"
+            return dict(
+                zip(names, (there[:, 0], there[:, 1:-1], there[:, -1]), strict=True)
+            )
         rho, u, t = (seen[name].double() for name in ("density", "velocity", "temperature"))
         p, normal = rho * t, u[..., n]
         momentum = rho[..., None] * u * normal[..., None]

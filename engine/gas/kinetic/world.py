@@ -498,13 +498,10 @@ class KineticWorld:
         """Return what passes the ends of the box, positive along the axis.
 
         Mass, momentum along the resolved axes and energy, ``[batch, dim, 2, 2 + V]``;
-        NaN where an axis is periodic.
+        zero along a periodic axis.
         """
         f, v, grid = state.f, self.velocities.like(state.f), self.grid
-        out = f.new_full((self.batch, grid.dim, 2, 2 + v.shape[1]), math.nan)
-        for axis, pair in enumerate(self.sides):
-            if not pair.periodic:
-                out[:, axis] = 0.0
+        out = f.new_zeros(self.batch, grid.dim, 2, 2 + v.shape[1])
         powers = torch.cat([torch.ones_like(v[:, :1]), v], 1)
         for axis, end, face in self._ghosts.passing(f, float(state.time)):
             through = face.sum(2) * v[:, axis]
