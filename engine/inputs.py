@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import lzma
+import math
 import os
 import zipfile
 import zlib
@@ -73,6 +74,14 @@ def files_below(folder: Path) -> list[Path]:
         else:
             found += [Path(place, name) for name in names]
     return sorted(found)
+
+
+def number_of(word: str) -> float:
+    """Return the number that a word is, or NaN."""
+    try:
+        return float(word)
+    except ValueError:
+        return math.nan
 
 
 def check_expansion(name: str, size: int, held: int) -> None:

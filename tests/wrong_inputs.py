@@ -456,6 +456,7 @@ _TEXTS: tuple[tuple[str, str, str, str, str, str], ...] = (
     ("a velocity too few", "a.data", _DATA, "2 0 0 0\n", "", "1 rows of Velocities"),
     ("a box inside out", "a.data", _DATA, "0 9 ylo", "9 0 ylo", "ends before it begins"),
     ("the mass of no element", "a.data", _DATA, "28.0855", "2.014", "a mass of 2.014 amu"),
+    ("the mass of two elements", "a.data", _DATA, "28.0855", "40.0", "a mass of 40 amu"),
     ("velocities of no unit", "a.data", _DATA, "28.0855", "28.09", "velocities not used"),
     ("the mass of no element", "a.dump", _FRAME.replace("element", "mass"), "Si", "27.6",
      "a mass of 27.6 amu"),

@@ -19,7 +19,7 @@ from ase.constraints import FixAtoms, FixCartesian, FixScaled
 from ase.data import atomic_masses, atomic_numbers
 
 from ..errors import InputError
-from ..inputs import check_file_size, opened, text_lines
+from ..inputs import check_file_size, number_of, opened, text_lines
 from .keys import LabelKeys
 from .reading import check_units, format_of
 from .xyz import iterate_xyz
@@ -37,7 +37,8 @@ HEAVIEST = 1000.0
 """Amu; above it a mass is in another unit (that of hydrogen is 1837 electrons')."""
 
 _NEAR = 0.3
-"""Amu; how far the mass of a type may be from that of the element that it tells."""
+"""Amu; how far the mass of a type may be from that of the element that it tells. Another
+element must be three times as far: 40.0 is of argon or of calcium."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ def _check_dump(path: Path) -> tuple[str, ...]:
             announced = int(line)
         elif section.startswith("BOX BOUNDS"):
             box += 1
-            low, high = [_number(word) for word in [*line.split(), "", ""][:2]]
+            low, high = [number_of(word) for word in [*line.split(), "", ""][:2]]
             if "abc" not in section and not low < high:
                 raise InputError(f"{path}: line {number}: the box ends before it begins")
         elif section.startswith("ATOMS") and line.strip():
@@ -223,19 +224,12 @@ def _check_data(path: Path) -> tuple[str, ...]:
             rows[section] += 1
         elif words[1:] == ["atoms"]:
             announced = sum(_counts(words[0]))
-        elif words[2:] in _BOX and not _number(words[0]) < _number(words[1]):
+        elif words[2:] in _BOX and not number_of(words[0]) < number_of(words[1]):
             raise InputError(f"{path}: line {number}: the box ends before it begins")
     for name in ("Atoms", "Velocities"):
         if name in rows and rows[name] != announced:
             raise InputError(f"{path}: {rows[name]} rows of {name}, announced {announced}")
     return ()
-
-
-def _number(word: str) -> float:
-    try:
-        return float(word)
-    except ValueError:
-        return math.nan
 
 
 _OF_A_STEP = (
@@ -274,14 +268,19 @@ def _check_poscar(path: Path) -> tuple[str, ...]:
                 raise InputError(f"{where}: a position of {words[0]} among {names[number]}")
         elif not selective and words:
             said.append("columns after the positions are not used")
-    if rest and rest[0].strip() and counts and not math.isnan(_number(rest[0].split()[0])):
+    if (
+        rest
+        and rest[0].strip()
+        and counts
+        and not math.isnan(number_of(rest[0].split()[0]))
+    ):
         raise InputError(
             f"{path}: line {first + len(rows) + 1}: more positions than the {len(rows)} "
             "atoms that are announced"
         )
     if rest:
         rest = rest[8 if rest[0][:1] in ("L", "l") else 0 :]  # of the lattice: seven lines
-        numbers = (_number(w) for line in rest[1 : len(rows) + 1] for w in line.split())
+        numbers = (number_of(w) for line in rest[1 : len(rows) + 1] for w in line.split())
         if any(number > 0 or number < 0 for number in numbers):
             plain = rest[0].strip()[:1].lower() in ("", "c", "k")
             said.append(_VELOCITIES_UNUSED if plain else _OF_A_STEP)
@@ -335,7 +334,7 @@ def _lammps(path: Path, form: str, keys: StructureKeys) -> dict[str, Any]:
     if columns and not keys.species and "element" not in names:
         place, rows = names.index("mass"), head[columns.end() :].split("ITEM:")[0]
         words = [row.split() for row in rows.splitlines()[:-1]]
-        _check_masses(path, {_number(row[place]) for row in words if len(row) > place})
+        _check_masses(path, {number_of(row[place]) for row in words if len(row) > place})
     if keys.species and "element" in names:
         raise InputError(f"{path}: names its elements itself; species has no use here")
     return options
@@ -348,10 +347,11 @@ def _check_masses(path: Path, masses: Iterable[float]) -> None:
         InputError: names the first one.
     """
     for mass in masses:
-        if not np.abs(atomic_masses - mass).min() <= _NEAR:
+        first, second = np.sort(np.abs(atomic_masses[1:] - mass))[:2]
+        if not (first <= _NEAR and 3.0 * first <= second):
             raise InputError(
-                f"{path}: a mass of {mass:g} amu is not that of an element; say which they "
-                "are with species"
+                f"{path}: a mass of {mass:g} amu does not tell which element it is of; say "
+                "it with species"
             )
 
 
@@ -439,6 +439,12 @@ class Extras:
     momenta: bool = field(default=False)
 
 
+def named(atoms: Atoms) -> set[str]:
+    """Return the names of columns and entries, but for those of no consequence."""
+    said = {str(key) for key, value in atoms.info.items() if value is not True}
+    return {*atoms.arrays, *said} - set(_SAID)
+
+
 def extras(atoms: Atoms) -> Extras:
     """Return what a structure holds apart from atoms in a cell."""
     fixed: set[int] = set()
@@ -457,8 +463,7 @@ def extras(atoms: Atoms) -> Extras:
             if len(indices):
                 partly = f"{kind} of atoms {indices[:3]}, fixed along some axes only"
     columns = [name for name in VELOCITIES if name in atoms.arrays]
-    said = {str(key) for key, value in atoms.info.items() if value is not True}
-    unused = sorted({*atoms.arrays, *said} - {*_USED, *_SAID, *columns[:1]})
+    unused = sorted(named(atoms) - {*_USED, *columns[:1]})
     return Extras(
         tuple(sorted(fixed)), partly, columns[0] if columns else None, unused,
         atoms.has("momenta"),
@@ -488,6 +493,7 @@ __all__ = [
     "VELOCITIES",
     "StructureKeys",
     "extras",
+    "named",
     "read_structure",
     "read_structures",
     "set_velocities",

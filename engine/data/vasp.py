@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import InputError
-from ..inputs import opened
+from ..inputs import number_of, opened
 
 
 def converged_steps(path: Path, form: str) -> list[bool]:
@@ -87,12 +87,11 @@ def _outcar(path: Path) -> list[bool]:
             elif "TOTAL-FORCE" in text:
                 _count_forces(path, file, ions, len(found))
             elif limit := _LIMITS.match(text):
-                value = _number(limit[2])
-                limits[limit[1].upper()] = value if value < math.inf else 0.0
+                limits[limit[1].upper()] = number_of(limit[2])  # nothing is below NaN
             elif number := _STEP.match(text):
                 step, begun = int(number[1]), True
             elif part := _CHANGE.search(text):
-                change = abs(_number(part[1]))
+                change = abs(number_of(part[1]))
             elif "aborting loop" in text:
                 close = step < limits["NELM"] or change < limits["EDIFF"]
                 fine = "EDIFF is reached" in text and close
@@ -107,13 +106,6 @@ def _count_forces(path: Path, file: Iterator[bytes], ions: int, step: int) -> No
     rows = itertools.takewhile(_is_row, itertools.islice(file, 1, None))
     if (count := sum(1 for _ in rows)) > ions:
         raise InputError(f"{path}: step {step}: {count} rows of forces, expected {ions}")
-
-
-def _number(word: str) -> float:
-    try:
-        return float(word)
-    except ValueError:  # stars of Fortran, or damage
-        return math.inf
 
 
 __all__ = ["converged_steps"]

@@ -293,9 +293,10 @@ class FluxProbe(_Placeless):
     def measure(self, seen: Seen, medium: Medium) -> dict[str, Tensor]:
         """Return the fluxes, ``[batch]``; that of momentum ``[batch, components]``."""
         n, grid = "xyz".index(self.axis), medium.grid
-        ends = [grid.lower[n], grid.upper[n]]
-        if self.at in ends and not medium.periodic[n] and "end_fluxes" in seen:
-            there = seen["end_fluxes"].double()[:, n, ends.index(self.at)]
+        place = (self.at - grid.lower[n]) / (grid.upper[n] - grid.lower[n])
+        at_end = math.isclose(place, round(place), abs_tol=1e-9)
+        if at_end and not medium.periodic[n] and "end_fluxes" in seen:
+            there = seen["end_fluxes"].double()[:, n, round(place)]
             names = "mass_flux", "momentum_flux", "energy_flux"
             return dict(
                 zip(names, (there[:, 0], there[:, 1:-1], there[:, -1]), strict=True)

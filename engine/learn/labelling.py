@@ -51,11 +51,11 @@ def read_structures(
 
 def _unused(atoms: Atoms) -> set[str]:
     """Return what a structure holds besides atoms in a cell and their group."""
-    found = {*atoms.arrays, *atoms.info} - _USED
+    found = structures.named(atoms) - _USED
     return {*found, "constraints"} if atoms.constraints else found
 
 
-_USED = {"numbers", "positions", "id", "type", "left", "comment", "group", "config_type"}
+_USED = {"numbers", "positions", "id", "type", "group", "config_type"}
 
 
 def label_structures(

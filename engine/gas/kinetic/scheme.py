@@ -210,8 +210,15 @@ class Ghosts:
         at = slice(None) if fill.cells is None else fill.cells
         return near[:, :, at], far[:, :, at]
 
-    def passing(self, f: Tensor, time: float) -> Iterator[tuple[int, int, Tensor]]:
+    def passing(
+        self, f: Tensor, time: float, solid: Tensor | None
+    ) -> Iterator[tuple[int, int, Tensor]]:
         """Yield f at the pieces of the faces, as the transport has it.
+
+        Args:
+            f: the distribution.
+            time: of its ends.
+            solid: ``[*grid.shape]`` cells through whose faces nothing passes.
 
         Yields:
             axis, end, ``[batch, parts, cells of the piece, nodes]``.
@@ -222,7 +229,12 @@ class Ghosts:
             leaving = edge + 0.5 * van_leer(edge - next_, near - edge)
             entering = near + 0.5 * van_leer(near - far, edge - near)
             speed = self._velocities.like(f)[:, fill.axis] * (2 * fill.end - 1)
-            yield fill.axis, fill.end, torch.where(speed > 0, leaving, entering)
+            face = torch.where(speed > 0, leaving, entering)
+            if solid is not None:
+                shut = solid.select(fill.axis, -fill.end).reshape(-1)
+                shut = shut if fill.cells is None else shut[fill.cells]
+                face[:, :, shut] = 0.0
+            yield fill.axis, fill.end, face
 
 
 def _flat(face: Tensor) -> Tensor:

@@ -501,9 +501,10 @@ class KineticWorld:
         zero along a periodic axis.
         """
         f, v, grid = state.f, self.velocities.like(state.f), self.grid
+        solid = None if self.body is None else self.body.mask.to(f.device)
         out = f.new_zeros(self.batch, grid.dim, 2, 2 + v.shape[1])
         powers = torch.cat([torch.ones_like(v[:, :1]), v], 1)
-        for axis, end, face in self._ghosts.passing(f, float(state.time)):
+        for axis, end, face in self._ghosts.passing(f, float(state.time), solid):
             through = face.sum(2) * v[:, axis]
             through *= self.velocities.weight * grid.volume / grid.spacing[axis]
             energy = through[:, 0] @ v.square().sum(1) + through[:, 1:].sum((1, 2))
