@@ -54,6 +54,7 @@ class _Kernel:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.kernel = _language.kernel(function)
+        self._launches = _Launches(self.kernel) if _KERNELS == "taichi" else None
         functools.update_wrapper(self, function)
 
     def __call__(self, *arguments: Any) -> Any:
@@ -61,9 +62,104 @@ class _Kernel:
             raise EngineError(_FORKED)
         with launching:
             if _language.lang.impl.get_runtime().prog is _program and _own:
+                if self._launches is not None:
+                    return self._launches(arguments)
                 return self.kernel(*arguments)
             with _our_precision():
                 return self.kernel(*arguments)
+
+
+class _Launches:
+    """Launches of one kernel that find again what was found for arguments like these.
+
+    Taichi examines the arguments of every launch in Python, 13 us for an array, which is
+    longer than a small kernel runs. Here a launch with arguments of types that were met
+    before takes the compiled kernel of that time: 3 us for an array. Whatever is not plain
+    (an array with a gradient or a stride, on another device, beyond the range of an index,
+    or of a class of its own; a result; numbers of other types) goes Taichi's way.
+    """
+
+    def __init__(self, kernel: Any) -> None:
+        self.kernel, self.taichi = kernel, kernel._primal
+        self.known: dict[tuple[Any, ...], tuple[Any, Any]] = {}
+        kinds = [_kind(argument.annotation) for argument in self.taichi.arguments]
+        plain = None not in kinds and not self.taichi.return_type
+        self.kinds = tuple(kinds) if plain else None
+
+    def __call__(self, arguments: tuple[Any, ...]) -> Any:
+        key = self._key(arguments)
+        if key is None:
+            return self.kernel(*arguments)
+        found = self.known.get(key)
+        if found is None:
+            self.kernel(*arguments)
+            taichi = self.taichi
+            made = taichi.compiled_kernels.get(taichi.ensure_compiled(*arguments))
+            capable = _program.get_device_caps()
+            compiled = _program.compile_kernel(_program.config(), capable, made)
+            self.known[key] = made, compiled
+            return None
+        kernel, compiled = found
+        context = kernel.make_launch_context()
+        place = 0
+        for kind, value in zip(self.kinds, arguments, strict=True):  # type: ignore[arg-type]
+            if kind == _TEMPLATE:
+                continue
+            if kind == _REAL:
+                context.set_arg_float((place,), float(value))
+            elif kind == _INTEGER:
+                context.set_arg_int((place,), value)
+            else:
+                shape = value.shape[: value.dim() - kind]
+                context.set_arg_external_array_with_shape(
+                    (place,), value.data_ptr(), value.nbytes, shape, 0
+                )
+            place += 1
+        _program.launch_kernel(compiled, context)
+        return None
+
+    def _key(self, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """What the compiled kernel depends on; None: an argument is not plain."""
+        if self.kinds is None or len(arguments) != len(self.kinds):
+            return None
+        key: list[Any] = []
+        for kind, value in zip(self.kinds, arguments, strict=True):
+            if kind == _TEMPLATE:
+                key.append(value)
+            elif kind in (_REAL, _INTEGER):
+                if type(value) not in _NUMBERS[kind]:
+                    return None
+            elif (
+                type(value) is not torch.Tensor
+                or value.requires_grad
+                or not value.is_contiguous()
+                or value.device.type != _started
+                or value.numel() > _LARGEST_INDEX
+            ):
+                return None
+            else:
+                key += value.dtype, value.dim()
+                key += value.shape[value.dim() - kind :]
+        return tuple(key)
+
+
+_TEMPLATE, _REAL, _INTEGER = "template", "real", "integer"
+_NUMBERS = {_REAL: (int, float), _INTEGER: (int,)}
+_LARGEST_INDEX = (1 << 31) - 1
+
+
+def _kind(annotation: Any) -> Any:
+    """How an argument is handed over: for an array, its dimensions within an element."""
+    types = _language.types
+    if annotation is _language.f64 or annotation is _language.f32:
+        return _REAL
+    if annotation is _language.i32:
+        return _INTEGER
+    if isinstance(annotation, _language.template):
+        return _TEMPLATE
+    if isinstance(annotation, types.ndarray_type.NdarrayType):
+        return getattr(annotation.dtype, "ndim", 0)
+    return None
 
 
 ti = ModuleType(_language.__name__)

@@ -123,7 +123,7 @@ def degrees_of_freedom(
 
 def kinetic_tensor(state: ParticleState, layout: Layout) -> Tensor:
     """Return sum p (x) p / m ``[systems, 3, 3]``, twice the kinetic energy's tensor."""
-    return _kicked(state, layout, 0.0)[1]
+    return _tensor(_kicked(state, layout, 0.0)[1], layout)
 
 
 def kinetic_energy(state: ParticleState, layout: Layout) -> Tensor:
@@ -135,18 +135,23 @@ def _half_trace(tensor: Tensor) -> Tensor:
     return 0.5 * tensor.diagonal(dim1=1, dim2=2).sum(1)
 
 
+def _tensor(partial: Tensor, layout: Layout) -> Tensor:
+    return symmetric(layout.total(partial))
+
+
 def _kicked(state: ParticleState, layout: Layout, half: float) -> tuple[Tensor, Tensor]:
+    """Return the momenta after half a step, and partial sums of :func:`kinetic_tensor`."""
     momenta, partial = torch.empty_like(state.momenta), layout.partial(6)
     verlet.k_kick(
         state.momenta, state.forces, state.masses, layout.chunks, half, momenta, partial
     )
-    return momenta, symmetric(layout.total(partial))
+    return momenta, partial
 
 
 def _verlet(
     state: ParticleState, setting: Setting, scale: Tensor
 ) -> tuple[ParticleState, Tensor]:
-    """Velocity Verlet, momenta first scaled; also returns the kinetic energy at the end.
+    """Velocity Verlet, momenta first scaled; and partial sums of the kinetic tensor.
 
     p' = scale p + dt/2 f, x' = x + dt p'/m, f' = f(x'), p'' = p' + dt/2 f'
     (Swope et al., J. Chem. Phys. 76, 637, 1982).
@@ -158,8 +163,8 @@ def _verlet(
         setting.layout.chunks, 0.5 * setting.dt, setting.dt, positions, momenta, moved,
     )  # fmt: skip
     state = setting.force(replace(state, positions=positions, momenta=momenta), moved)
-    momenta, tensor = _kicked(state, setting.layout, 0.5 * setting.dt)
-    return replace(state, momenta=momenta), _half_trace(tensor)
+    momenta, partial = _kicked(state, setting.layout, 0.5 * setting.dt)
+    return replace(state, momenta=momenta), partial
 
 
 def _scaled(state: ParticleState, factor: Tensor) -> ParticleState:
@@ -291,7 +296,8 @@ class Bussi:
 
     def step(self, state: ParticleState, setting: Setting) -> ParticleState:
         """Advance by one step."""
-        state, kinetic = _verlet(state, setting, torch.ones_like(state.energy))
+        state, partial = _verlet(state, setting, torch.ones_like(state.energy))
+        kinetic = _half_trace(_tensor(partial, setting.layout))
         return self.exchange(state, setting, kinetic)
 
     def exchange(
@@ -368,7 +374,8 @@ class NoseHoover:
         after = setting.boltzmann * self.temperature(time + setting.dt)
         kinetic = kinetic_energy(state, setting.layout)
         state, scale = self._half(state, setting, kinetic, before)
-        state, kinetic = _verlet(state, setting, scale)
+        state, partial = _verlet(state, setting, scale)
+        kinetic = _half_trace(_tensor(partial, setting.layout))
         weights = self._weights(setting)
         turned = (weights * state.thermostat["eta"]).sum(1) * (after - before)
         state = _with(state, ramp_work=state.thermostat["ramp_work"] + turned)

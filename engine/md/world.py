@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -214,19 +215,21 @@ class MolecularDynamics:
         return replace(state, forces=state.forces.masked_fill(self.fixed[:, None], 0.0))
 
     def _forced(self, state: ParticleState) -> ParticleState:
-        if (
-            self.totals_every > 1
-            and not self.integrator.uses_virial
-            and isinstance(self.potential, ForcesAlone)
-            and (int(state.step[0]) + 1) % self.totals_every
-        ):
+        if self._alone is not None and (int(state.step[0]) + 1) % self.totals_every:
             return replace(
                 state,
                 energy=torch.full_like(state.energy, math.nan),
-                forces=self.potential.forces(state, self.neighbours(state)),
+                forces=self._alone.forces(state, self.neighbours(state)),
                 virial=torch.full_like(state.virial, math.nan, dtype=torch.float64),
             )
         return self._evaluated(state)
+
+    @cached_property
+    def _alone(self) -> ForcesAlone | None:
+        """The potential, where most steps need its forces alone."""
+        seldom = self.totals_every > 1 and not self.integrator.uses_virial
+        some = self.potential
+        return some if seldom and isinstance(some, ForcesAlone) else None
 
     def _evaluated(self, state: ParticleState) -> ParticleState:
         found = self.potential(state, self.neighbours(state))

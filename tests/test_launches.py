@@ -1,0 +1,97 @@
+"""Launches of kernels: what is found again for arguments of types that were met before."""
+
+import numpy as np
+import pytest
+import torch
+
+from scalebridge.engine import runtime
+from scalebridge.engine.kernels.types import (
+    Array1,
+    Array2,
+    Int,
+    Real,
+    Template,
+    Vectors,
+    simd,
+    ti,
+)
+
+
+@ti.kernel
+def k_scaled(x: Array2, factor: Real, column: Int, twice: Template, out: Array1):
+    for i in range(x.shape[0]):
+        y = x[i, column] * factor
+        if ti.static(twice):
+            y = y + y
+        out[i] = y
+
+
+@ti.kernel
+def k_summed(x: Vectors, out: Vectors):
+    for i in range(x.shape[0]):
+        out[i] = x[i] + x[i]
+
+
+@pytest.fixture(autouse=True)
+def _started():
+    runtime.start("cpu")
+
+
+def scaled(x: torch.Tensor, factor: float, column: int, twice: bool = False):
+    out = torch.full((len(x),), -1.0, dtype=x.dtype)
+    k_scaled(x, factor, column, twice, out)
+    return out
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.int32])
+def test_every_launch_sees_its_own_arguments(dtype: torch.dtype) -> None:
+    for n, factor, column, twice in (
+        (5, 2.0, 0, False), (5, 3.0, 1, True), (9, 2, 1, False), (5, -1.0, 0, True),
+        (0, 1.0, 0, False), (1, 4.0, 2, True),
+    ):  # fmt: skip
+        x = torch.arange(3 * n).reshape(n, 3).to(dtype)
+        expected = x[:, column] * factor * (2 if twice else 1)
+        assert torch.equal(scaled(x, factor, column, twice), expected.to(dtype))
+
+
+def test_a_type_that_was_met_is_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.ones(4, 3, dtype=torch.float64)
+    scaled(x, 2.0, 0)
+    monkeypatch.setattr(k_scaled._launches, "kernel", None)
+    assert torch.equal(scaled(2 * x, 3.0, 1), torch.full((4,), 6.0).double())
+    with pytest.raises(TypeError, match="not callable"):
+        scaled(x.float().to(torch.int16), 2.0, 0)
+
+
+def test_what_taichi_refuses_is_refused_every_time() -> None:
+    x = torch.ones(4, 3, dtype=torch.float64)
+    for _ in range(2):
+        scaled(x, 2.0, 0)
+        with pytest.raises(ValueError, match="contiguous"):
+            scaled(torch.ones(3, 4, dtype=torch.float64).T, 2.0, 0)
+        with pytest.raises(ti.TaichiRuntimeTypeError):
+            scaled(x, 2.0, 0.5)  # type: ignore[arg-type]
+        with pytest.raises(ti.TaichiCompilationError, match="dim"):
+            k_scaled(x[:, 0].contiguous(), 2.0, 0, False, x[:, 0].contiguous())
+        with pytest.raises(ti.TaichiSyntaxError, match="missing"):
+            k_scaled(x, 2.0, 0, False)
+
+
+def test_numbers_of_numpy_and_arrays_of_other_kinds_are_taken() -> None:
+    x, out = np.ones((4, 3)), np.zeros(4)
+    for factor in (1.0, np.float64(2.0), np.int64(3)):
+        k_scaled(x, factor, np.int32(1), False, out)
+        assert (out == float(factor)).all()
+    y = torch.ones(4, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.equal(scaled(y, 2.0, 0), torch.full((4,), 2.0).double())
+    z = torch.nn.Parameter(torch.ones(4, 3), requires_grad=False)
+    assert torch.equal(scaled(z, 2.0, 0), torch.full((4,), 2.0))
+
+
+def test_vectors_of_other_lengths_are_other_types() -> None:
+    for lanes in (4, 2, 4, 8):
+        x = torch.rand(3, lanes, dtype=torch.float64)
+        out = torch.zeros_like(x)
+        with simd():
+            k_summed(x, out)
+        assert torch.equal(out, 2 * x)
