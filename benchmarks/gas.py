@@ -1,15 +1,10 @@
-"""Gas dynamics: errors against exact answers, speed compared with peers, bandwidth, memory.
+"""Gas dynamics: errors against exact answers, rates, bandwidth, memory.
 
-Peers run in an environment of their own, ``$SCALEBRIDGE_PEERS/gas`` (with clawpack and
-bte-pytorch), in the same call, one thread where they have only one; a peer that is not
-there is named as absent.
+Beside other programs: ``speed.py``.
 """
 
 import math
-import os
-import subprocess
 import time
-from pathlib import Path
 
 import torch
 
@@ -25,26 +20,10 @@ from scalebridge.engine.gas.kinetic.world import KineticWorld
 from scalebridge.engine.gas.material import Gas
 from scalebridge.engine.gas.observe import relative_drift
 
-HERE = Path(__file__).resolve().parent
-PEERS = Path(os.environ.get("SCALEBRIDGE_PEERS", HERE / "peers")) / "gas" / "bin" / "python"
 F64 = torch.float64
 BYTES = 40
 """Per phase cell and step of the two-stage scheme, f64: read f, write f1; read f and f1,
 write f."""
-
-
-def peer(*words: object, threads: int = 1) -> float | None:
-    """Return the peer's seconds per step, or None where it is not installed."""
-    if not PEERS.exists():
-        return None
-    answer = subprocess.run(
-        [str(PEERS), str(HERE / "peer_scripts" / "gas.py"), *map(str, words)],
-        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return float(answer.stdout.split()[-1]) if answer.returncode == 0 else None
 
 
 def best(step, repeat: int, inner: int) -> tuple[float, float]:
@@ -61,21 +40,20 @@ def best(step, repeat: int, inner: int) -> tuple[float, float]:
 # -- speed ------------------------------------------------------------------------------
 
 
-def fluid_time(n: int, scheme: str, repeat: int, dtype: torch.dtype = F64):
-    grid = Grid((n, n), (0.0, 0.0), (1.0, 1.0))
+def euler_world(n: int, scheme: str, dtype: torch.dtype = F64):
+    """Return a wave of density that drifts along the diagonal of a box, and its start."""
     world = FluidWorld(
-        grid,
-        (ALL_PERIODIC,) * 2,
-        Gas(3),
-        1,
-        0.1 / n,
-        scheme,
-        state_equation=IdealGas(1.4),
-        dtype=dtype,
-    )
-    x, y = grid.points()
+        Grid((n, n), (0.0, 0.0), (1.0, 1.0)), (ALL_PERIODIC,) * 2, Gas(3), 1, 0.1 / n,
+        scheme, state_equation=IdealGas(1.4), dtype=dtype,
+    )  # fmt: skip
+    x, y = world.grid.points()
     rho = (1 + 0.2 * torch.sin(2 * math.pi * (x + y)))[None]
-    state = [world.start(rho, torch.ones(1, n, n, 2), torch.ones_like(rho))]
+    return world, world.start(rho, torch.ones(1, n, n, 2), torch.ones_like(rho))
+
+
+def fluid_time(n: int, scheme: str, repeat: int, dtype: torch.dtype = F64):
+    world, start = euler_world(n, scheme, dtype)
+    state = [start]
 
     def run(count: int) -> None:
         for _ in range(count):
@@ -136,57 +114,13 @@ def bandwidth() -> float:
 def speed(quick: bool, record) -> None:
     repeat = 3 if quick else 9
     n = 128 if quick else 256
-    for figure, scheme, name, goal in (
-        ("euler_vs_clawpack", "muscl", "clawpack", 2.0),
-        ("weno_vs_sharpclaw", "weno5", "sharpclaw", 5.0),
-    ):
-        if not record.wants(figure):
-            continue
-        ours, slow = fluid_time(n, scheme, repeat)
-        theirs = peer(name, n)
-        rate = n * n / ours / 1e6
-        record(
-            f"{scheme}_rate",
-            rate,
-            "Mcell/s",
-            note=f"2D Euler, {n}^2, f64, HLLC; slowest repeat {n * n / slow / 1e6:.2f}",
-        )
-        if theirs is None:
-            continue
-        record(
-            figure,
-            theirs / ours,
-            "",
-            goal=goal,
-            better="higher",
-            peer={"name": name, "version": "clawpack 5.14", "value": n * n / theirs / 1e6},
-            note="peer's value in Mcell/s, one thread; ours on all threads of the run",
-        )
-    if record.wants("bgk1d_vs_bte"):
-        batches = {}
-        for batch in (1, 16):
-            world, state = wave_world(batch, 200, 60)
-            ours, _ = kinetic_time(world, state, repeat, 20)
-            theirs = peer("bte", 200, 60, batch, threads=torch.get_num_threads())
-            batches[batch] = (ours, theirs)
-        ours, theirs = batches[16]
-        if theirs is not None:
-            single = batches[1][1] / batches[1][0]
+    for scheme in ("muscl", "weno5"):
+        if record.wants(f"{scheme}_rate"):
+            ours, slow = fluid_time(n, scheme, repeat)
             record(
-                "bgk1d_vs_bte",
-                theirs / ours,
-                "",
-                goal=6.0,
-                better="higher",
-                peer={
-                    "name": "bte-pytorch",
-                    "version": "0.0.1.5rc0",
-                    "value": theirs * 1e3,
-                },
-                note=f"16 problems of 200 x 60 in one batch, ms per step of the peer; one "
-                f"problem alone: {single:.2f} times ({batches[1][0] * 1e3:.2f} ms ours, "
-                "mostly the cost of two launches)",
-            )
+                f"{scheme}_rate", n * n / ours / 1e6, "Mcell/s",
+                note=f"2D Euler, {n}^2, f64, HLLC; slowest repeat {n * n / slow / 1e6:.2f}",
+            )  # fmt: skip
     if record.wants("bgk2d_bandwidth_fraction"):
         world, state = plane_world(32 if quick else 64, 32)
         cells = world.grid.cells * world.velocities.count

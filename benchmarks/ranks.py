@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -103,6 +104,14 @@ def weak_scaling(steps: int = 20) -> tuple[float, float]:
     """Return the seconds per step on one process, and on two with twice the velocities."""
     one, two = (on_ranks(size, steps, "pace")["seconds"] for size in (1, 2))
     return float(one), float(two)
+
+
+def beside_copies(steps: int = 20) -> tuple[float, float]:
+    """Return the seconds per step of two one-process gases side by side, and of one gas of
+    twice the velocities on two processes."""
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: on_ranks(1, steps, "pace")["seconds"], range(2)))
+    return float(max(both)), float(on_ranks(2, steps, "pace")["seconds"])
 
 
 if __name__ == "__main__":

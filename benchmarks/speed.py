@@ -1,0 +1,503 @@
+"""Races: the time that each program takes to a stated error, and what a step costs.
+
+Both sides of a race run in turns on the same threads, each with the settings and the step
+that serve it best among those that are named; the middle of several rounds counts. A race
+on one thread is in CPU time, one on several in wall time. Peers: :mod:`peers`.
+"""
+
+import json
+import math
+import multiprocessing
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
+
+import md  # noqa: E402
+from peers import PEERS  # noqa: E402
+
+from scalebridge.engine import runtime  # noqa: E402
+from scalebridge.engine.bench import Recorder  # noqa: E402
+from scalebridge.engine.gas import exact  # noqa: E402
+from scalebridge.engine.gas.boundaries import ALL_PERIODIC  # noqa: E402
+from scalebridge.engine.gas.equations.fluid import FluidWorld  # noqa: E402
+from scalebridge.engine.gas.equations.state_equation import IdealGas  # noqa: E402
+from scalebridge.engine.gas.grid import Grid  # noqa: E402
+from scalebridge.engine.gas.kinetic.velocities import Velocities  # noqa: E402
+from scalebridge.engine.gas.kinetic.world import KineticWorld  # noqa: E402
+from scalebridge.engine.gas.material import Gas  # noqa: E402
+
+F64 = torch.float64
+Point = tuple[float, float]
+"""Seconds and error of one run."""
+
+
+# -- time to an error ---------------------------------------------------------------------
+
+
+def seconds_to(points: Sequence[Point], error: float) -> float:
+    """Return the seconds at which a sequence of runs, coarse to fine, reaches an error.
+
+    Between two runs by their power law; infinite where none is as good, and no better
+    than the cheapest run where all are.
+    """
+    before = None
+    for seconds, found in points:
+        if found <= error:
+            if before is None:
+                return seconds
+            share = math.log(error / before[1]) / math.log(found / before[1])
+            return before[0] * (seconds / before[0]) ** share
+        before = seconds, found
+    return math.inf
+
+
+def fastest(settings: Mapping[str, Sequence[Point]], error: float) -> tuple[str, float]:
+    """Return the setting that reaches an error first, and when."""
+    times = {name: seconds_to(points, error) for name, points in settings.items()}
+    best = min(times, key=lambda name: times[name])
+    return best, times[best]
+
+
+def middle(rounds: Iterable[Sequence[Point]]) -> list[Point]:
+    """Return the runs with the middle of their seconds over the rounds."""
+    return [
+        (statistics.median(seconds for seconds, _ in runs), runs[0][1])
+        for runs in zip(*rounds, strict=True)
+    ]
+
+
+def race(
+    ours: Mapping[str, Callable[[int], Point]],
+    theirs: Mapping[str, Callable[[int], Point]],
+    sizes: Mapping[str, Sequence[int]],
+    rounds: int,
+) -> tuple[dict[str, list[Point]], dict[str, list[Point]]]:
+    """Run all settings of both sides at all their sizes, in turns; the middle of rounds."""
+    runs: dict[str, list[list[Point]]] = {name: [] for name in (*ours, *theirs)}
+    for _ in range(rounds):
+        for name, run in (ours | theirs).items():  # type: ignore[operator]
+            runs[name].append([run(n) for n in sizes[name]])
+    found = {name: middle(some) for name, some in runs.items()}
+    return {n: found[n] for n in ours}, {n: found[n] for n in theirs}
+
+
+# -- the vortex ---------------------------------------------------------------------------
+
+
+def vortex(scheme: str, courant: float, cells: int) -> Point:
+    """CPU seconds and mean error of the density of a vortex that crosses its box once.
+
+    ``courant`` is of the sum over the axes. Start and end are means over the cells.
+    """
+    grid = Grid((cells, cells), (-5.0, -5.0), (5.0, 5.0))
+
+    def averaged(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        rho, u, v, p = exact.vortex(x, y, 1.4)
+        u, v = u + 1.0, v + 1.0
+        return torch.stack([rho, rho * u, rho * v, p / 0.4 + 0.5 * rho * (u * u + v * v)])
+
+    mean = grid.average(averaged, 3)
+    rho, velocity = mean[0], torch.stack([mean[1], mean[2]], -1) / mean[0][..., None]
+    pressure = 0.4 * (mean[3] - 0.5 * rho * velocity.square().sum(-1))
+    world = FluidWorld(
+        grid, (ALL_PERIODIC,) * 2, Gas(3), 1, 1e-3, scheme, state_equation=IdealGas(1.4)
+    )
+    state = world.start(rho[None], velocity[None], pressure[None])
+    steps = math.ceil(10.0 / world.stable_step(state, courant))
+    world = world.with_time_step(10.0 / steps)
+    state = world.start(rho[None], velocity[None], pressure[None])
+    world.step(state)  # compiled
+    begun = time.process_time()
+    for _ in range(steps):
+        state = world.step(state)
+    seconds = time.process_time() - begun
+    return seconds, float((world.inside(state.u)[0, 0] - rho).abs().mean())
+
+
+def their_vortex(*setting: object) -> Callable[[int], Point]:
+    """Return the same of clawpack with a setting of ``peer_scripts/gas.py``."""
+
+    def run(cells: int) -> Point:
+        peer = PEERS["gas"]
+        script = HERE / "peer_scripts" / "gas.py"
+        said = peer.call([peer.python, script, "vortex", cells, *setting])
+        seconds, error = (float(word) for word in said.split()[-2:])
+        return seconds, error
+
+    return run
+
+
+def _ours(scheme: str, courants: Sequence[float]) -> dict[str, Callable[[int], Point]]:
+    def at(courant: float) -> Callable[[int], Point]:
+        return lambda cells: vortex(scheme, courant, cells)
+
+    return {f"{scheme}, Courant number {c:g}": at(c) for c in courants}
+
+
+VORTEX = {
+    "euler_time_to_error_vs_clawpack": (
+        *("muscl", (0.6, 0.9), 1e-3, (48, 72, 108, 160)),
+        {
+            "classic, Courant number 0.9": ("clawpack", 0.9),
+            "classic, Courant number 0.7": ("clawpack", 0.7),
+        },
+        (48, 72, 108, 160),
+    ),
+    "weno_time_to_error_vs_best_peer": (
+        *("weno5", (0.6, 0.9), 2e-4, (32, 48, 64, 96)),
+        {
+            "SharpClaw, SSP33, 0.5": ("sharpclaw", 0.5, "SSP33"),
+            "SharpClaw, SSP33, 0.8": ("sharpclaw", 0.8, "SSP33"),
+            "SharpClaw, SSP33, waves, 0.5": ("sharpclaw", 0.5, "SSP33", "waves"),
+            "SharpClaw, SSP104, 1": ("sharpclaw", 1.0, "SSP104"),
+            "SharpClaw, SSP104, 1.6": ("sharpclaw", 1.6, "SSP104"),
+            "classic, Courant number 0.9": ("clawpack", 0.9),
+        },
+        (32, 48, 64, 96),
+    ),
+}
+"""Scheme, Courant numbers, error and cells of ours; settings and cells of the peer's."""
+
+
+def vortices(quick: bool, record: Recorder) -> None:
+    """Euler's equations: CPU seconds to an error of the density, one thread each."""
+    for figure, (scheme, courants, error, cells, settings, others) in VORTEX.items():
+        if not record.wants(figure) or not PEERS["gas"].installed():
+            continue
+        ours = _ours(scheme, courants)
+        theirs = {name: their_vortex(*setting) for name, setting in settings.items()}
+        sizes = dict.fromkeys(ours, cells) | dict.fromkeys(theirs, others)
+        mine, peers = race(ours, theirs, sizes, 1 if quick else 3)
+        (my, my_time), (best, time_) = fastest(mine, error), fastest(peers, error)
+        record(
+            figure, time_ / my_time, "", goal=2.0, better="higher",
+            peer={
+                "name": f"clawpack, {best}",
+                "version": PEERS["gas"].version("clawpack"),
+                "value": time_,
+            },
+            note=f"isentropic vortex, once across its box, to a mean error of the density "
+            f"of {error:g}; ours {my}: {my_time:.2f} CPU s, one thread each; "
+            f"{_curves(mine | peers)}",
+        )  # fmt: skip
+
+
+def _curves(settings: Mapping[str, Sequence[Point]]) -> str:
+    def shown(points: Sequence[Point]) -> str:
+        return ", ".join(f"{seconds:.2g} s {error:.2g}" for seconds, error in points)
+
+    return "; ".join(f"{name}: {shown(points)}" for name, points in settings.items())
+
+
+# -- a rarefied wave ----------------------------------------------------------------------
+
+
+def wave(cells: int, nodes: int) -> tuple[float, torch.Tensor]:
+    """CPU seconds of a wave at Kn 0.1 to t = 0.1, and its density in 50 parts."""
+    grid = Grid((cells,), (-0.5,), (0.5,))
+    world = KineticWorld(
+        grid, (ALL_PERIODIC,), Velocities.symmetric(1, nodes, 8.0), Gas.constant_time(1),
+        torch.tensor([0.1]),
+    )  # fmt: skip
+    x = grid.centers(0)[None]
+    rho, t = (1 + 0.5 * torch.sin(2 * math.pi * x + shift) for shift in (0.0, 0.2))
+    state = world.equilibrium(rho, torch.zeros(1, cells, 1, dtype=F64), t)
+    steps = math.ceil(0.1 / world.time_step)
+    world = world.with_time_step(0.1 / steps)
+    world.step(state)
+    begun = time.process_time()
+    density = world.observe(world.advance(state, steps))["density"]
+    seconds = time.process_time() - begun
+    return seconds, density.reshape(50, -1).mean(1)
+
+
+def waves(quick: bool, record: Recorder) -> None:
+    """A rarefied wave beside bte-pytorch: CPU seconds to an error of the density."""
+    if not record.wants("bgk_time_to_error") or not PEERS["gas"].installed():
+        return
+    peer, nodes = PEERS["gas"], 40
+    truth = wave(1600, 80)[1]
+
+    def theirs(cells: int) -> Point:
+        script = HERE / "peer_scripts" / "gas.py"
+        said = peer.call([peer.python, script, "wave", cells, nodes])
+        seconds, density = json.loads(said.splitlines()[-1])
+        found = torch.tensor(density, dtype=F64)
+        return seconds, float((found - truth).abs().mean())
+
+    def ours(cells: int) -> Point:
+        seconds, density = wave(cells, nodes)
+        return seconds, float((density - truth).abs().mean())
+
+    cells, error = (50, 100, 200, 400), 3e-4
+    sizes = {"ours": cells, "bte-pytorch": cells}
+    mine, other = race({"ours": ours}, {"bte-pytorch": theirs}, sizes, 1 if quick else 3)
+    (_, my_time), (_, time_) = fastest(mine, error), fastest(other, error)
+    record(
+        "bgk_time_to_error", time_ / my_time, "", better="higher",
+        peer={
+            "name": "bte-pytorch",
+            "version": peer.version("bte-pytorch"),
+            "value": time_,
+        },
+        note=f"BGK, Kn 0.1, a wave to t = 0.1, {nodes} velocities, to a mean error of the "
+        f"density of {error:g} against 1,600 cells and 80 velocities of ours; ours "
+        f"{my_time:.3f} CPU s, one thread each; {_curves(mine | other)}",
+    )  # fmt: skip
+
+
+# -- molecular dynamics -------------------------------------------------------------------
+
+
+def _lammps(style: str, threads: int, steps: int) -> float:
+    """Seconds per step of the melt by LAMMPS, ``threads`` MPI ranks or OpenMP threads."""
+    command = ["lmp", "-sf", style, "-in", "in.lj"]
+    if threads > 1:
+        ranks, more = ["mpirun", "-np", str(threads)], ["-pk", "omp", str(threads)]
+        command = [*ranks, *command] if style == "opt" else [*command, *more]
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "in.lj").write_text(md.MELT + f"run {steps}\n")
+        log = PEERS["lammps"].call(command, folder, 1 if style == "opt" else threads)
+    return min(md.loop_seconds(log))
+
+
+def _melt(precision: str, threads: int, steps: int) -> float:
+    """Seconds per step of the same by ours, in a process of its own."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import md, torch\n"
+        "world = md.melt(20, getattr(torch, sys.argv[2]))\n"
+        "print(md.step_seconds(world, 60, 1, int(sys.argv[3])))"
+    )
+    command = [sys.executable, "-c", code, HERE, precision, steps]
+    return float(_threaded(command, threads).split()[-1])
+
+
+def _threaded(command: Sequence[object], threads: int) -> str:
+    names = ("SCALEBRIDGE_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    answer = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, check=True,
+        env=os.environ | dict.fromkeys(names, str(threads)),
+    )  # fmt: skip
+    return answer.stdout
+
+
+MISSING = "intel and kokkos are not in the build; it computes in double precision alone"
+
+
+def lennard_jones(quick: bool, record: Recorder) -> None:
+    """The melt of LAMMPS's benchmark, 32,000 atoms, on one thread and on two."""
+    rounds, steps = (1, 40) if quick else (5, 200)
+    for threads in (2, 1):
+        for name, precision in (("f64", "float64"), ("f32", "float32")):
+            figure = f"lj_vs_lammps_{name}" + ("_one_thread" if threads == 1 else "")
+            if not record.wants(figure) or not PEERS["lammps"].installed():
+                continue
+            runs: dict[str, list[float]] = {"ours": [], "opt": [], "omp": []}
+            for _ in range(rounds):
+                runs["ours"].append(_melt(precision, threads, steps))
+                for style in ("opt", "omp"):
+                    runs[style].append(_lammps(style, threads, steps))
+            middles = {key: statistics.median(some) for key, some in runs.items()}
+            best = min(("opt", "omp"), key=lambda style: middles[style])
+            record(
+                figure, middles[best] / middles["ours"], "", goal=1.0, better="higher",
+                peer={
+                    "name": f"LAMMPS -sf {best}",
+                    "version": PEERS["lammps"].version("lammps"),
+                    "value": 1e3 * middles[best],
+                },
+                note=f"32,000 atoms, {threads} thread{'s'[: threads - 1]} each, wall time "
+                f"of whole steps, middle of {rounds} rounds in turns: ours "
+                f"{1e3 * middles['ours']:.2f} ms, opt {1e3 * middles['opt']:.2f}, omp "
+                f"{1e3 * middles['omp']:.2f}; {MISSING}",
+            )  # fmt: skip
+
+
+def overhead(quick: bool, record: Recorder) -> None:
+    """What a step costs apart from its atoms: that of 32 atoms."""
+    if record.wants("lj_overhead_ms"):
+        code = (
+            "import sys; sys.path.insert(0, sys.argv[1]); import md, torch\n"
+            "print(md.step_seconds(md.melt(2, torch.float64), 100, 5, 400))"
+        )
+        seconds = float(_threaded([sys.executable, "-c", code, HERE], 1).split()[-1])
+        record(
+            "lj_overhead_ms", 1e3 * seconds, "ms", goal=0.5,
+            note="whole step of 32 atoms, f64, one thread, best of five blocks",
+        )  # fmt: skip
+
+
+def deep_potentials(quick: bool, record: Recorder) -> None:
+    """The same form as DeePMD-kit's default, compressed on both sides, one thread each."""
+    names = {
+        "dp_same_form_vs_deepmd_192": (1, 6.0),
+        "dp_same_form_vs_deepmd_1536": (2, 8.0),
+    }
+    if not record.wants(*names) or not PEERS["deepmd"].installed():
+        return
+    peer = PEERS["deepmd"]
+    with tempfile.TemporaryDirectory() as folder:
+        md.shared_model(folder)
+        for figure, (repeat, goal) in names.items():
+            if not record.wants(figure):
+                continue
+            ours, theirs = [], []
+            for _ in range(1 if quick else 3):
+                ours.append(md.deep_potential("smooth", F64, repeat, quick))
+                theirs.append(md.deepmd_seconds(folder, repeat, quick))
+            mine, other = statistics.median(ours), statistics.median(theirs)
+            record(
+                figure, other / mine, "", goal=goal, better="higher",
+                peer={
+                    "name": "DeePMD-kit, compressed, in LAMMPS",
+                    "version": peer.version("deepmd-kit"),
+                    "value": 1e6 * other,
+                },
+                note=f"water, {192 * repeat**3} atoms, {runtime.threads()} threads each, "
+                f"wall time; ours {1e6 * mine:.0f} us per atom and step, an untrained "
+                "network of the same form and sizes; time per step of the same form, so "
+                "the same error",
+            )  # fmt: skip
+
+
+# -- threads ------------------------------------------------------------------------------
+
+
+def _work(kind: str) -> Callable[[], None]:
+    """Return what one step of a kind of run does."""
+    import gas
+
+    if kind in ("lj", "deep potential"):
+        world = md.melt(20, F64) if kind == "lj" else md.water_world("smooth", F64, 2)
+        held = [world.init()]
+    elif kind == "bgk":
+        world, start = gas.plane_world(32, 32)
+        held = [start]
+    else:
+        world, start = gas.euler_world(256, "muscl")
+        held = [start]
+
+    def step() -> None:
+        held[0] = world.step(held[0])
+
+    return step
+
+
+def _pace(kind: str, seconds: float, ready: "multiprocessing.Barrier", out) -> None:  # type: ignore[valid-type]
+    """Step for so long, once all are ready; put the steps of a second."""
+    step = _work(kind)
+    for _ in range(5):
+        step()
+    ready.wait()
+    count, begun = 0, time.perf_counter()
+    while time.perf_counter() - begun < seconds:
+        step()
+        count += 1
+    out.put(count / (time.perf_counter() - begun))
+
+
+def _rate(kind: str, copies: int, threads: int, seconds: float) -> float:
+    """Steps of a second of so many copies together, each on so many threads."""
+    context = multiprocessing.get_context("spawn")
+    names = ("SCALEBRIDGE_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    os.environ.update(dict.fromkeys(names, str(threads)))
+    ready, out = context.Barrier(copies), context.Queue()
+    some = [
+        context.Process(target=_pace, args=(kind, seconds, ready, out))
+        for _ in range(copies)
+    ]
+    for process in some:
+        process.start()
+    found = sum(out.get() for _ in some)
+    for process in some:
+        process.join()
+    return found
+
+
+def scaling(quick: bool, record: Recorder) -> None:
+    """Two threads of one run over two runs of one thread, side by side."""
+    kinds = ("lj", "deep potential", "bgk", "euler")
+    if not record.wants("thread_scaling_2"):
+        return
+    rounds, seconds = (1, 2.0) if quick else (3, 5.0)
+    ratios = {}
+    for kind in kinds:
+        pairs = [
+            (_rate(kind, 1, 2, seconds), _rate(kind, 2, 1, seconds)) for _ in range(rounds)
+        ]
+        ratios[kind] = statistics.median(one / two for one, two in pairs)
+    record(
+        "thread_scaling_2", min(ratios.values()), "", goal=0.9, better="higher",
+        note="two threads over two independent copies of one thread, steps of a second, "
+        "middle of rounds in turns; least of "
+        + ", ".join(f"{kind} {ratio:.2f}" for kind, ratio in ratios.items()),
+    )  # fmt: skip
+
+
+def ranks(quick: bool, record: Recorder) -> None:
+    """A gas on two processes over two independent ones."""
+    if not record.wants("ranks2_efficiency"):
+        return
+    import ranks as processes
+
+    found = [processes.beside_copies() for _ in range(1 if quick else 3)]
+    values = [alone / together for alone, together in found]
+    record(
+        "ranks2_efficiency", statistics.median(values), "", goal=0.9, better="higher",
+        note="seconds per step of two independent one-process gases side by side over "
+        "those of one gas of twice the velocities on two processes (gloo, one thread each)",
+    )  # fmt: skip
+
+
+# -- ready for a device -------------------------------------------------------------------
+
+
+def devices(quick: bool, record: Recorder) -> None:
+    """What the fake device sees of every world."""
+    if not record.wants("host_syncs_per_step", "fake_device_worlds"):
+        return
+    import test_devices as fake
+
+    waits = {name: row.waits for name, row in fake.EXCEPTIONS.items()}
+    worst = max(waits, key=lambda name: waits[name])
+    inner = {
+        n: w for n, w in waits.items() if n.startswith(("md", "euler", "nsf", "kinetic"))
+    }
+    record(
+        "host_syncs_per_step", max(inner.values(), default=0), "", goal=0,
+        note="md and gas, largest of "
+        + ", ".join(f"{name} {count}" for name, count in inner.items() if count)
+        + f"; of all worlds {waits[worst]} ({worst})",
+    )  # fmt: skip
+    refused = [name for name, row in fake.EXCEPTIONS.items() if row.stage]
+    record(
+        "fake_device_worlds", len(refused), "worlds that do not pass", goal=0,
+        note=", ".join(refused) or "all pass",
+    )  # fmt: skip
+
+
+def memory(quick: bool, record: Recorder) -> None:
+    """Resident memory per atom of a running melt."""
+    if record.wants("bytes_per_atom"):
+        value, note = md.bytes_per_atom()
+        record("bytes_per_atom", value, "bytes", goal=500, note=note)
+
+
+def measure(quick: bool, record: Recorder) -> None:
+    """Measure all figures of this file."""
+    runtime.start("cpu")
+    for part in (
+        *(overhead, lennard_jones, deep_potentials, vortices, waves),
+        *(scaling, ranks, devices, memory),
+    ):
+        part(quick, record)
