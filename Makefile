@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq -c constraints.txt
 
-.PHONY: demo test test-slow test-settings lint docs bench clean
+.PHONY: demo test test-slow test-settings lint docs bench bench-quick clean
 
 .venv/core: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "needs Python 3.11 or 3.12: make PYTHON=/path/to/it"; exit 1; }
@@ -44,6 +44,10 @@ docs: .venv/core
 
 bench: .venv/test
 	$(BIN)/engine bench architecture --quick
+
+# Steps that got slower than the last time on this machine are an error.
+bench-quick: .venv/test
+	SCALEBRIDGE_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/engine bench quick
 
 clean:
 	rm -rf .venv runs build *.egg-info

@@ -7,7 +7,6 @@ on one thread is in CPU time, one on several in wall time. Peers: :mod:`peers`.
 
 import json
 import math
-import multiprocessing
 import os
 import statistics
 import subprocess
@@ -282,11 +281,17 @@ def _melt(precision: str, threads: int, steps: int) -> float:
     return float(_threaded(command, threads).split()[-1])
 
 
-def _threaded(command: Sequence[object], threads: int) -> str:
+def _environment(threads: int) -> dict[str, str]:
+    """Variables for ours on so many threads; OpenMP waits as ``engine`` tells it to."""
     names = ("SCALEBRIDGE_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    more = {"OMP_WAIT_POLICY": "PASSIVE"}
+    return os.environ | dict.fromkeys(names, str(threads)) | more
+
+
+def _threaded(command: Sequence[object], threads: int) -> str:
     answer = subprocess.run(
         [str(word) for word in command], capture_output=True, text=True, check=True,
-        env=os.environ | dict.fromkeys(names, str(threads)),
+        env=_environment(threads),
     )  # fmt: skip
     return answer.stdout
 
@@ -327,13 +332,17 @@ def overhead(quick: bool, record: Recorder) -> None:
     """What a step costs apart from its atoms: that of 32 atoms."""
     if record.wants("lj_overhead_ms"):
         code = (
-            "import sys; sys.path.insert(0, sys.argv[1]); import md, torch\n"
-            "print(md.step_seconds(md.melt(2, torch.float64), 100, 5, 400))"
+            "import sys, time; sys.path.insert(0, sys.argv[1]); import md, torch\n"
+            "world = md.melt(2, torch.float64)\n"
+            "print(md.step_seconds(world, 100, 5, 400))\n"
+            "print(md.step_seconds(world, 100, 5, 400, time.process_time))"
         )
-        seconds = float(_threaded([sys.executable, "-c", code, HERE], 1).split()[-1])
+        said = _threaded([sys.executable, "-c", code, HERE], 1).split()
+        wall, processor = (1e3 * float(word) for word in said[-2:])
         record(
-            "lj_overhead_ms", 1e3 * seconds, "ms", goal=0.5,
-            note="whole step of 32 atoms, f64, one thread, best of five blocks",
+            "lj_overhead_ms", processor, "ms", goal=0.5,
+            note="CPU time of a whole step of 32 atoms, f64, one thread, lists among it, "
+            f"best of five blocks; wall time {wall:.2f}: every loop wakes a thread",
         )  # fmt: skip
 
 
@@ -373,7 +382,7 @@ def deep_potentials(quick: bool, record: Recorder) -> None:
 # -- threads ------------------------------------------------------------------------------
 
 
-def _work(kind: str) -> Callable[[], None]:
+def work(kind: str) -> Callable[[], None]:
     """Return what one step of a kind of run does."""
     import gas
 
@@ -393,35 +402,37 @@ def _work(kind: str) -> Callable[[], None]:
     return step
 
 
-def _pace(kind: str, seconds: float, ready: "multiprocessing.Barrier", out) -> None:  # type: ignore[valid-type]
-    """Step for so long, once all are ready; put the steps of a second."""
-    step = _work(kind)
+def pace(kind: str, seconds: float) -> None:
+    """Step for so long once a line comes in; print the steps of a second."""
+    step = work(kind)
     for _ in range(5):
         step()
-    ready.wait()
+    print("ready", flush=True)
+    sys.stdin.readline()
     count, begun = 0, time.perf_counter()
     while time.perf_counter() - begun < seconds:
         step()
         count += 1
-    out.put(count / (time.perf_counter() - begun))
+    print(count / (time.perf_counter() - begun))
 
 
 def _rate(kind: str, copies: int, threads: int, seconds: float) -> float:
     """Steps of a second of so many copies together, each on so many threads."""
-    context = multiprocessing.get_context("spawn")
-    names = ("SCALEBRIDGE_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-    os.environ.update(dict.fromkeys(names, str(threads)))
-    ready, out = context.Barrier(copies), context.Queue()
     some = [
-        context.Process(target=_pace, args=(kind, seconds, ready, out))
+        subprocess.Popen(
+            [sys.executable, __file__, kind, str(seconds)], text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment(threads),
+        )
         for _ in range(copies)
-    ]
+    ]  # fmt: skip
     for process in some:
-        process.start()
-    found = sum(out.get() for _ in some)
+        assert process.stdout is not None
+        process.stdout.readline()
     for process in some:
-        process.join()
-    return found
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    return sum(float(process.communicate()[0]) for process in some)
 
 
 def scaling(quick: bool, record: Recorder) -> None:
@@ -501,3 +512,7 @@ def measure(quick: bool, record: Recorder) -> None:
         *(scaling, ranks, devices, memory),
     ):
         part(quick, record)
+
+
+if __name__ == "__main__":
+    pace(sys.argv[1], float(sys.argv[2]))

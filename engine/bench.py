@@ -123,6 +123,31 @@ class Recorder:
         table["figures"][figure] = entry
         self.path.parent.mkdir(exist_ok=True)
         write_text(self.path, json.dumps(table, indent=1) + "\n")
+        line = {"benchmark": self.name, "figure": figure, **_short(entry)}
+        with self._history.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    @property
+    def _history(self) -> Path:
+        """One line for each figure that was ever recorded."""
+        return self.path.parent / "history.jsonl"
+
+    def before(self, figure: str) -> float | None:
+        """Return the last value of a figure on this machine with as many threads."""
+        if not self._history.exists():
+            return None
+        here, found = circumstances(), None
+        for text in self._history.read_text(encoding="utf-8").splitlines():
+            line = json.loads(text)
+            same = all(line[key] == here[key] for key in ("machine", "threads"))
+            if same and (line["benchmark"], line["figure"]) == (self.name, figure):
+                found = float(line["value"])
+        return found
+
+
+def _short(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What the history keeps of a figure."""
+    return {key: entry[key] for key in ("value", "machine", "threads", "date", "commit")}
 
 
 def load(name: str) -> ModuleType:

@@ -294,6 +294,7 @@ def start(device: torch.device | str = "cpu") -> None:
 
 
 def _initialise(kind: str) -> None:
+    known = _tasks()
     # it announces itself otherwise
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -308,6 +309,28 @@ def _initialise(kind: str) -> None:
         # the rest of its start must run on this thread; left to the first launch, that
         # may be on another
         _language.lang.impl.get_runtime().materialize()
+    _spread(_tasks() - known)
+
+
+def _tasks() -> set[int]:
+    """Return the threads of this process, as far as the system tells."""
+    with contextlib.suppress(OSError):
+        return {int(name) for name in os.listdir("/proc/self/task")}
+    return set()
+
+
+def _spread(tasks: set[int]) -> None:
+    """Give each of the kernels' threads a processor of its own where they take them all.
+
+    They sleep between kernels. Left to the system they often wake on one processor, and a
+    kernel has ended before one of them is moved: of two threads one then did all the work.
+    """
+    processors = sorted(os.sched_getaffinity(0))
+    if threads() != len(processors) or len(processors) == 1:
+        return
+    for place, task in enumerate(sorted(tasks)):
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(task, {processors[place % len(processors)]})
 
 
 _LOCK, _LOCK_SECONDS = "ticache.lock", 60.0

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from scalebridge.engine import bench, scenario
 from scalebridge.engine.cli import main
+from scalebridge.engine.errors import EngineError
 
 
 def call(*arguments):
@@ -93,6 +94,45 @@ def test_one_figure_can_be_measured_alone(tmp_path, monkeypatch):
     table = json.loads((tmp_path / "results/toy.json").read_text())["figures"]
     assert table["speed"]["value"] == 4.0
     assert table["error"]["value"] == 2.0
+
+
+def test_the_history_tells_the_last_value_on_this_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench, "folder", lambda: tmp_path)
+    record = bench.Recorder("toy")
+    assert record.before("speed") is None
+    for threads, value in (("1", 2.0), ("1", 3.0), ("2", 7.0)):
+        monkeypatch.setenv("SCALEBRIDGE_THREADS", threads)
+        record("speed", value)
+    assert record.before("speed") == 7.0
+    assert record.before("error") is None
+    assert bench.Recorder("other").before("speed") is None
+    monkeypatch.setenv("SCALEBRIDGE_THREADS", "1")
+    assert record.before("speed") == 3.0
+    monkeypatch.setattr(bench, "machine", lambda: "another")
+    assert record.before("speed") is None
+    assert len((tmp_path / "results/history.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_slower_step_is_an_error(monkeypatch):
+    quick = bench.load("quick")
+    kept = {"lj_step_ms": 10.0, "euler_step_ms": 10.0}
+
+    class Record(dict):
+        wants = staticmethod(lambda figure: figure in kept)
+        before = staticmethod(kept.get)
+
+        def __call__(self, figure, value, *_, **__):
+            self[figure] = value
+
+    times = iter([0.0119, 0.0121])
+    monkeypatch.setattr(quick, "seconds", lambda *_: next(times))
+    monkeypatch.setattr(quick.speed, "work", lambda kind: None)
+    monkeypatch.setattr(quick, "_of_scenario", lambda name: None)
+    record = Record()
+    with pytest.raises(EngineError, match=r"euler_step_ms 12\.1 after 10") as error:
+        quick.measure(True, record)
+    assert "lj_step_ms" not in str(error.value)
+    assert len(record) == 2
 
 
 def test_every_figure_keeps_where_and_with_what_it_was_measured(tmp_path, monkeypatch):
