@@ -65,6 +65,8 @@ def measure(quick: bool, record: Recorder) -> None:
     counted = (
         ("stress_planted_noticed", "test_data_stress.py", "planted_stress", 20),
         ("stress_good_passed", "test_data_stress.py", "good_sets", 20),
+        ("forces_planted_noticed", "test_data_energies.py", "planted_energies", 20),
+        ("forces_good_passed", "test_data_energies.py", "good_energies", 20),
         ("hosts_right", "test_hosts.py", "", 8),
     )
     for figure, file, chosen, goal in counted:

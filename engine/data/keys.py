@@ -22,6 +22,29 @@ UNITS = {
 }
 """Size of each unit in eV/angstrom^3; ``eV`` is a virial, stress times volume."""
 
+ENERGY_UNITS = {
+    "eV": 1.0,
+    "meV": 1e-3,
+    "kJ/mol": units.kJ / units.mol,
+    "kcal/mol": units.kcal / units.mol,
+    "hartree": units.Hartree,
+    "rydberg": units.Rydberg,
+}
+"""Size of each unit in eV."""
+
+FORCES_UNITS = {
+    "eV/angstrom": 1.0,
+    "meV/angstrom": 1e-3,
+    "kJ/mol/angstrom": units.kJ / units.mol,
+    "kJ/mol/nm": 0.1 * units.kJ / units.mol,
+    "kcal/mol/angstrom": units.kcal / units.mol,
+    "hartree/bohr": units.Hartree / units.Bohr,
+    "hartree/angstrom": units.Hartree,
+    "rydberg/bohr": units.Rydberg / units.Bohr,
+    "eV/bohr": 1 / units.Bohr,
+}
+"""Size of each unit in eV/angstrom."""
+
 Unit = Literal[
     "eV/angstrom^3", "GPa", "kbar", "bar", "hartree/bohr^3", "rydberg/bohr^3", "eV"
 ]
@@ -51,6 +74,27 @@ class LabelKeys(Section):
     energy."""
     forces_key: str | None = None
     """Name of the forces (eV/angstrom); by default forces."""
+    energy_unit: Literal["eV", "meV", "kJ/mol", "kcal/mol", "hartree", "rydberg"] | None = (
+        None
+    )
+    """Unit of the energy; by default eV."""
+    forces_unit: (
+        Literal[
+            "eV/angstrom",
+            "meV/angstrom",
+            "kJ/mol/angstrom",
+            "kJ/mol/nm",
+            "kcal/mol/angstrom",
+            "hartree/bohr",
+            "hartree/angstrom",
+            "rydberg/bohr",
+            "eV/bohr",
+        ]
+        | None
+    ) = None
+    """Unit of the forces; by default eV/angstrom."""
+    forces_sign: Literal["force", "gradient"] | None = None
+    """Whether the forces are -dE/dx, the default, or the gradient dE/dx."""
     stress_key: str | None = None
     """Name of the stress; by default stress, virial or virials. Where nothing else is said,
     a name with virial in it is eV, positive in compression; others are eV/angstrom^3,

@@ -3,7 +3,7 @@
 import re
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,9 +16,10 @@ from ase.data import atomic_numbers
 from ..errors import EngineError, InputError
 from ..inputs import check_file_size, files_below, opened
 from .collections import read_fitsnap, read_json, read_mlearn, virial
+from .consistency import compare
 from .deepmd import read_deepmd
 from .frames import LabelledFrame, check_frame, group_of, symmetric
-from .keys import VOIGT, LabelKeys, tensor
+from .keys import ENERGY_UNITS, FORCES_UNITS, VOIGT, LabelKeys, tensor
 from .stress import settle
 from .vasp import converged_steps
 from .xyz import SUFFIXES, read_xyz
@@ -44,7 +45,7 @@ class Reading:
         stress: name, unit, order and sign of the stress, or that there is none.
         left_out: what is there and was not read, and why; one sentence each.
         open_order: the format does not say in which order the shear is.
-        stated: the keys say what the stress is.
+        keys: how it was read.
     """
 
     path: Path
@@ -54,7 +55,7 @@ class Reading:
     stress: str = "none"
     left_out: tuple[str, ...] = ()
     open_order: bool = False
-    stated: bool = False
+    keys: LabelKeys = field(default_factory=LabelKeys)
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -101,17 +102,35 @@ def read(path: Path, keys: LabelKeys | None = None) -> Reading:
         raise InputError(f"{path}: not readable: {error}") from error
     if not found.frames:
         raise InputError(f"{path}: holds no frames")
-    for frame in found.frames:
+    frames = [_converted(frame, keys, form) for frame in found.frames]
+    for frame in frames:
         _check_pressure(check_frame(frame), keys)
+    unit = f", {keys.energy_unit}" if keys.energy_unit else ""
+    unit += f"; forces: {keys.forces_unit}" if keys.forces_unit else ""
+    unit += f", {keys.forces_sign}" if keys.forces_sign else ""
     return Reading(
         path,
         form,
-        tuple(found.frames),
-        found.energy,
+        tuple(frames),
+        found.energy + unit,
         found.stress,
         found.left_out,
         open_order=form == "mlearn",
-        stated=any((keys.stress_order, keys.stress_unit, keys.stress_sign)),
+        keys=keys,
+    )
+
+
+def _converted(frame: LabelledFrame, keys: LabelKeys, form: str) -> LabelledFrame:
+    """Return a frame in eV and angstrom; a stress has a unit of its own, but DeePMD's."""
+    energy = ENERGY_UNITS[keys.energy_unit or "eV"]
+    force = FORCES_UNITS[keys.forces_unit or "eV/angstrom"]
+    if keys.forces_sign == "gradient":
+        force = -force
+    virial = frame.virial
+    if virial is not None and form == "deepmd":
+        virial = energy * virial
+    return replace(
+        frame, energy=energy * frame.energy, forces=force * frame.forces, virial=virial
     )
 
 
@@ -134,14 +153,31 @@ def _check_keys(path: Path, keys: LabelKeys, form: str) -> None:
             )
 
 
+def compared(reading: Reading) -> list[str]:
+    """Return what the forces say of the energies.
+
+    Raises:
+        InputError: they contradict each other, and no key says in which units they are.
+    """
+    keys = reading.keys
+    stated = any((keys.energy_unit, keys.forces_unit, keys.forces_sign))
+    try:
+        said = compare(reading.frames, stated)
+    except ValueError as error:
+        raise InputError(f"{reading.path}: {error}") from error
+    return [f"{reading.path.name}: {text}" for text in said]
+
+
 def verified(reading: Reading) -> tuple[Reading, list[str]]:
     """Return a set whose stress fits its energies and forces, and what was found.
 
     Raises:
         InputError: it does not fit, or the order is open and cannot be told.
     """
+    keys = reading.keys
+    stated = any((keys.stress_order, keys.stress_unit, keys.stress_sign))
     try:
-        frames, said = settle(reading.frames, reading.open_order, reading.stated)
+        frames, said = settle(reading.frames, reading.open_order, stated)
     except ValueError as error:
         raise InputError(f"{reading.path}: {error}") from error
     said = [f"{reading.path.name}: {text}" for text in said]
@@ -504,12 +540,16 @@ def check_units(entries: dict[str, Any], keys: LabelKeys, origin: str) -> None:
         name, said = str(key).lower(), str(value).strip().lower()
         if not _UNIT.search(name) or said in _OURS:
             continue
-        if "stress" in name and said == str(keys.stress_unit).lower():
+        stated = (keys.energy_unit, keys.forces_unit, keys.stress_unit)
+        if any(
+            what in name and said == str(unit).lower()
+            for what, unit in zip(("energy", "force", "stress"), stated, strict=True)
+        ):
             continue
         if name in ("unit", "units") or any(part in name for part in _MEASURED):
             raise InputError(
-                f"{origin}: {key} is {value}; numbers are read in eV and angstrom (a "
-                "stress in what stress_unit says), so convert them first"
+                f"{origin}: {key} is {value}; numbers are read in eV and angstrom, or in "
+                "what energy_unit, forces_unit and stress_unit say"
             )
 
 
@@ -667,6 +707,7 @@ def _check_pressure(frame: LabelledFrame, keys: LabelKeys) -> None:
 __all__ = [
     "Reading",
     "check_units",
+    "compared",
     "format_of",
     "read",
     "read_all",

@@ -10,7 +10,7 @@ from rich.table import Table
 from ..errors import InputError
 from ..scenario import override
 from .keys import LabelKeys
-from .reading import read, verified
+from .reading import compared, read, verified
 from .table import Row, outliers, rows
 
 _MOST = 20
@@ -33,6 +33,10 @@ def show(files: Sequence[Path], settings: Sequence[str], console: Console) -> No
     for path in files:
         reading = read(path, keys)
         said = list(reading.sentences)
+        try:
+            said += compared(reading)
+        except InputError as error:
+            said.append(str(error))
         if any(frame.virial is not None for frame in reading.frames):
             try:
                 reading, more = verified(reading)

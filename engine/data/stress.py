@@ -1,12 +1,7 @@
 """Whether the stress labels of a set fit its energies and forces: order, sign and unit.
 
-A linear many-body model is fitted to energies and forces alone; its virial then tells in
-which order, with which sign and in which unit the labels are. Per atom i the model has
-
-    E_i = sum_k c_k B_k,  B = (sum_j phi_n(r_ij), sum_m A_nlm A_n'lm),
-    A_nlm = sum_j phi_n(r_ij) Y_lm(r_ij)
-
-(Drautz, Phys. Rev. B 99, 014104 (2019)), so forces and virial are linear in c as well.
+The model of :mod:`.linear` is fitted to energies and forces alone; its virial then tells in
+which order, with which sign and in which unit the labels are.
 """
 
 import itertools
@@ -15,109 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
-from ase import Atoms
-from ase.neighborlist import neighbor_list
-from torch import Tensor
 
+from . import linear
 from .frames import LabelledFrame, group_indices, species_of
 from .keys import UNITS
 
-REACH = 5.0
-"""Angstrom; range of the model."""
-
-_PAIR, _RADIAL, _FRAMES, _MOST_ATOMS = 8, 3, 12, 400
-_TOO_LARGE = f"no periodic frame of at most {_MOST_ATOMS} atoms"
+_FRAMES = 12
+_TOO_LARGE = f"no periodic frame of at most {linear.LARGEST} atoms"
 _SHEAR = ((1, 2), (0, 2), (0, 1))
 """Where yz, xz, xy stand in a tensor."""
-
-
-def _radial(r: Tensor, count: int) -> Tensor:
-    """Smooth radial functions ``[pairs, count]`` that end at :data:`REACH`."""
-    x = (r / REACH).clamp(max=1.0)
-    end = (1 - x) ** 2
-    return torch.stack(
-        [
-            end * torch.exp(-(((x - 0.9 * n / count - 0.25) * count) ** 2))
-            for n in range(count)
-        ],
-        -1,
-    )
-
-
-def _harmonics(u: Tensor) -> list[Tensor]:
-    """Cartesian harmonics of unit vectors for l = 1, 2, 3, each ``[pairs, m]``."""
-    x, y, z = u.unbind(-1)
-    first = torch.stack([x, y, z], -1)
-    second = torch.stack(
-        [x * y, y * z, x * z, (x * x - y * y) / 2, (3 * z * z - 1) / math.sqrt(12)], -1
-    )
-    a = math.sqrt(15.0)
-    third = torch.stack(
-        [
-            a * x * y * z, a * z * (x * x - y * y) / 2,
-            z * (5 * z * z - 3) / 2,
-            math.sqrt(3 / 8) * x * (5 * z * z - 1), math.sqrt(3 / 8) * y * (5 * z * z - 1),
-            math.sqrt(5 / 8) * x * (x * x - 3 * y * y),
-            math.sqrt(5 / 8) * y * (3 * x * x - y * y),
-        ], -1,
-    )  # fmt: skip
-    return [first, second, third]
-
-
-def _features(d: Tensor, i: Tensor, kinds: Tensor, pair: Tensor, species: int) -> Tensor:
-    """Sum over atoms of the features ``[features]``, from displacements ``[pairs, 3]``."""
-    atoms = len(kinds)
-    r = d.norm(dim=-1)
-    pairs = species * (species + 1) // 2
-    # one block of radial functions for each unordered pair of species
-    two = torch.zeros(pairs, _PAIR, dtype=d.dtype).index_add(0, pair, _radial(r, _PAIR))
-    phi = _radial(r, _RADIAL)
-    blocks = [two.reshape(-1)]
-    upper = torch.triu_indices(_RADIAL, _RADIAL)
-    for y in [torch.ones_like(r)[:, None], *_harmonics(d / r[:, None])]:
-        terms = phi[:, :, None] * y[:, None]
-        a = torch.zeros(atoms, _RADIAL, y.shape[1], dtype=d.dtype).index_add(0, i, terms)
-        power = torch.einsum("anm,akm->ank", a, a)[:, upper[0], upper[1]]
-        three = torch.zeros(species, power.shape[1], dtype=d.dtype)
-        blocks.append(three.index_add(0, kinds, power).reshape(-1))
-    return torch.cat(blocks)
-
-
-@dataclass(frozen=True)
-class _Row:
-    """Energy, forces ``[atoms, 3]`` and virial ``[3, 3]`` of every feature, last axis."""
-
-    energy: np.ndarray
-    forces: np.ndarray
-    virial: np.ndarray
-
-
-def _row(frame: LabelledFrame, species: Sequence[str]) -> _Row:
-    atoms = Atoms(list(frame.symbols), frame.positions, cell=frame.cell, pbc=frame.periodic)
-    first, second, vectors = neighbor_list("ijD", atoms, REACH)
-    kinds = torch.tensor([species.index(s) for s in frame.symbols])
-    i, j = torch.from_numpy(first).long(), torch.from_numpy(second).long()
-    low, high = torch.minimum(kinds[i], kinds[j]), torch.maximum(kinds[i], kinds[j])
-    pair = high * (high + 1) // 2 + low
-    d = torch.from_numpy(vectors).double()
-
-    def features(x: Tensor) -> Tensor:
-        return _features(x, i, kinds, pair, len(species))
-
-    values = features(d)
-    slope = torch.func.jacrev(features)(d)  # [features, pairs, 3]
-    forces = torch.zeros(len(values), len(kinds), 3, dtype=torch.float64)
-    forces = forces.index_add(1, i, slope).index_add(1, j, -slope)
-    virial = -torch.einsum("fpa,pb->fab", slope, d)
-    counts = torch.bincount(kinds, minlength=len(species)).double()
-    none = torch.zeros(len(species), dtype=torch.float64)
-    return _Row(
-        torch.cat([values, counts]).numpy(),
-        torch.cat([forces, none[:, None, None].expand(-1, *forces.shape[1:])])
-        .permute(1, 2, 0).numpy(),
-        torch.cat([virial, none[:, None, None].expand(-1, 3, 3)]).permute(1, 2, 0).numpy(),
-    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -163,7 +64,9 @@ def judge(frames: Sequence[LabelledFrame]) -> list[Verdict]:
         if not chosen
     ]
     species = species_of(frames[k] for chosen in groups.values() for k in chosen)
-    rows = {k: _row(frames[k], species) for chosen in groups.values() for k in chosen}
+    every_one = [k for chosen in groups.values() for k in chosen]
+    found = linear.rows([frames[k] for k in every_one], species)
+    rows = dict(zip(every_one, found, strict=True))
     fit = _fit(frames, rows) if rows else None
     if fit is None:
         said = "too few labels to tell"
@@ -189,27 +92,29 @@ def _chosen(frames: Sequence[LabelledFrame], numbers: Sequence[int]) -> list[int
         k
         for k in numbers
         if frames[k].virial is not None
-        and len(frames[k].symbols) <= _MOST_ATOMS
+        and len(frames[k].symbols) <= linear.LARGEST
         and frames[k].periodic.any()
     ]
     shear = {k: max(abs(_stress(frames[k])[at]) for at in _SHEAR) for k in fit}
     return sorted(fit, key=lambda k: -shear[k])[:_FRAMES]
 
 
-def _fit(frames: Sequence[LabelledFrame], rows: Mapping[int, _Row]) -> np.ndarray | None:
+def _fit(
+    frames: Sequence[LabelledFrame], rows: Mapping[int, linear.Row]
+) -> np.ndarray | None:
     """Return the model's coefficients; None where the labels do not determine it."""
-    left, right = [], []
+    parts = {}
     for k, row in rows.items():
         atoms = len(frames[k].symbols)
         weight = 3 * math.sqrt(3 * atoms) / atoms
-        left += [row.forces.reshape(3 * atoms, -1), row.energy[None] * weight]
-        right += [frames[k].forces.ravel(), np.array([frames[k].energy * weight])]
-    a, b = np.concatenate(left), np.concatenate(right)
-    if len(b) < 3 * a.shape[1]:
+        parts[k] = (
+            np.concatenate([row.forces.reshape(3 * atoms, -1), weight * row.energy[None]]),
+            np.concatenate([frames[k].forces.ravel(), [frames[k].energy * weight]]),
+        )
+    used = np.sum([np.abs(a).sum(0) for a, _ in parts.values()], 0) > 0
+    if sum(len(b) for _, b in parts.values()) < 3 * used.sum():
         return None
-    scale = np.linalg.norm(a, axis=0)
-    scale[scale == 0] = 1.0
-    found = np.linalg.lstsq(a / scale, b, rcond=1e-9)[0] / scale
+    found = linear.fit(parts).coefficients
     forces = np.concatenate([frames[k].forces.ravel() for k in rows])
     guess = np.concatenate([(row.forces @ found).ravel() for row in rows.values()])
     poor = np.square(guess - forces).mean() > 0.5 * np.square(forces).mean()

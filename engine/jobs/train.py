@@ -15,7 +15,7 @@ from ...models.potentials.sums import ZblSum
 from ..data.checks import check_training, remarks
 from ..data.frames import LabelledFrame, species_of, split_frames
 from ..data.keys import DataFile, LabelKeys
-from ..data.reading import read, verified
+from ..data.reading import compared, read, verified
 from ..data.table import strange
 from ..errors import InputError
 from ..learn.trainers.job import TrainingJob
@@ -45,6 +45,8 @@ def assemble(scenario: TrainScenario, base: Path) -> TrainingJob | LinearJob:
     )
     weights = [scenario.loss.weights(decay) for decay in (1.0, 0.0)]
     notes = [text for reading in (*data, *test) for text in reading.sentences]
+    if all(any(each[k] > 0 for each in weights) for k in (0, 1)):
+        notes += [text for reading in data for text in compared(reading)]
     if any(each[2] > 0 for each in weights):
         pairs = [verified(reading) for reading in data]
         data = [reading for reading, _ in pairs]
