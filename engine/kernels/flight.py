@@ -108,7 +108,9 @@ def reflected(axis: Template, inner: Template, low: Int, v: Template, mass, side
     if sides[side, SIDE_KIND] == SPECULAR or uniform(s) >= sides[side, SIDE_ACCOMMODATION]:
         out[axis] = -v[axis]
     else:
-        thermal = ti.sqrt(sides[side, SIDE_TEMPERATURE] / mass)
+        thermal = ti.sqrt(sides[side, SIDE_TEMPERATURE])
+        if ti.static(inner == SPECIES):
+            thermal /= ti.sqrt(mass)
         s1 = advanced(s)
         s2 = advanced(s1)
         s3 = advanced(s2)

@@ -58,6 +58,21 @@ class Molecules:
         """Whether molecules have rotational energy."""
         return not self.mixed and float(self.law[3]) > 0
 
+    def shortest_path(self, fractions: Sequence[float]) -> float:
+        """Return the shortest of the paths and times that species fly between collisions.
+
+        Of a mixture at rest, density 1 and temperature 1; times in those of the mean mass.
+        """
+        n = len(self.masses)
+        section, power, _ = self.law.reshape(n, n, 3).unbind(-1)
+        m = self.masses
+        thermal = (8 / math.pi * (1 / m[:, None] + 1 / m)).sqrt()
+        parts = torch.tensor(fractions, dtype=torch.float64)
+        rates = (section * thermal ** (2 * power)) @ parts
+        speed = (8 / (math.pi * m)).sqrt()
+        path = torch.minimum(speed / rates, math.sqrt(8 / math.pi) / rates)
+        return float(path.amin())
+
     @property
     def mixed(self) -> bool:
         """Whether there are several species."""
