@@ -170,7 +170,9 @@ def _time_step(scenario: DsmcScenario, problem: Problem) -> float:
             for _, side in members(end):
                 if isinstance(side, Inflow):
                     given = (side.density, (*side.velocity, 0.0, 0.0)[:3], side.temperature)
-                    states.append(tuple(torch.tensor(q).double() for q in given))
+                    states.append(
+                        tuple(torch.tensor(q, dtype=torch.float64) for q in given)
+                    )
     lightest = 1.0
     if isinstance(scenario.gas, Mixture):
         lightest = min(scenario.gas.masses)

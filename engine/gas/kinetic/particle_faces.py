@@ -112,7 +112,9 @@ def _row(piece: Piece, face: Face, owner: int, time: float) -> Tensor:
     out = torch.zeros(math.prod(face.shape), flight.SIDE_COLUMNS, dtype=torch.float64)
     out[:, flight.SIDE_KIND] = kind
     for q, given in enumerate(values):
-        found = torch.as_tensor(face.value(given, time, key=piece.key)).flatten()
+        found = torch.as_tensor(
+            face.value(given, time, key=piece.key), dtype=torch.float64
+        ).flatten()
         out[:, flight.SIDE_TEMPERATURE + q] = found
     out[:, flight.SIDE_ACCOMMODATION] = wall.accommodation
     out[:, flight.SIDE_OWNER], out[:, flight.SIDE_CELLS] = owner, -1
