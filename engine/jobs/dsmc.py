@@ -271,7 +271,7 @@ def _world(scenario: DsmcScenario, problem: Problem) -> DsmcWorld:
         0 if never else time.sample_every, model.capacity,
         tuple(r for r in ratio for _ in range(model.ensembles)),
         dtype_of(scenario.precision), _reservoirs(scenario, problem),
-        obstacles_of(problem.solids, problem.grid), _acceleration(problem),
+        obstacles_of(problem.solids, problem.grid), _acceleration(problem), model.partners,
     )  # fmt: skip
 
 

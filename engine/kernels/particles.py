@@ -46,7 +46,7 @@ LOCAL_ROOM, LOCAL_FORCE, LOCAL_COLUMNS = 0, 1, 4
 POWER_LAW, TABLE, HARD_SPHERES, PAIRS = 0, 1, 2, 3
 """How molecules collide; see :func:`k_step`."""
 
-_NEWCOMER, _CELL = 60, 61
+_NEWCOMER, _CELL, _NEAR = 60, 61, 62
 """Streams of random numbers besides those of the bounces, which are ``3 bounce + axis``, or
 the number of the event."""
 
@@ -242,10 +242,35 @@ def scattered(row, part, u, choice, angles: Array2):
 
 
 @ti.func
+def nearest(dim: Template, e: Int, i: Int, j: Int, first: Int, n: Int, near: Int,
+            x: Array3, s):  # fmt: skip
+    """The nearest to ``i`` of a partner ``j`` and more that are drawn, ``near`` in all.
+
+    Of a cell with few particles at most half are looked at, lest pairs meet again.
+    """
+    found = j
+    least = 0.0
+    for d in ti.static(range(dim)):
+        least += (x[e, i, d] - x[e, j, d]) ** 2
+    for _ in range(ti.min(near, n // 2) - 1):
+        s = advanced(s)
+        k = first + below(mixed(s) >> ti.u64(32), n - 1)
+        k = ti.select(k >= i, k + 1, k)
+        off = 0.0
+        for d in ti.static(range(dim)):
+            off += (x[e, i, d] - x[e, k, d]) ** 2
+        if off < least:
+            least = off
+            found = k
+    return found
+
+
+@ti.func
 def collided(
-    kind: Template, inner: Template, events: Template, e: Int, c: Int, v: Array3,
-    starts: Array2, fastest: Array2, remainder: Array2, scale: Array1, sections: Array1,
-    angles: Array2, law: Array1, masses: Array1, local: Array2, key,
+    dim: Template, kind: Template, inner: Template, events: Template, near: Int, e: Int,
+    c: Int, x: Array3, v: Array3, starts: Array2, fastest: Array2, remainder: Array2,
+    scale: Array1, sections: Array1, angles: Array2, law: Array1, masses: Array1,
+    local: Array2, key,
 ):  # fmt: skip
     """Collide the pairs of one cell without time counter (Bird 1994, section 11.1)."""
     first = starts[e, c]
@@ -268,6 +293,8 @@ def collided(
             j = below(word & ti.u64(0xFFFFFFFF), n - 1)
             j = first + ti.select(j >= i, j + 1, j)
             i += first
+            if near > 1:
+                j = nearest(dim, e, i, j, first, n, near, x, stream(s, e, _NEAR, c))
             g = ti.Vector.zero(ti.f64, 3)
             for d in ti.static(range(3)):
                 g[d] = ti.cast(v[e, i, d], ti.f64) - ti.cast(v[e, j, d], ti.f64)
@@ -369,12 +396,12 @@ def gathered(inner: Template, e: Int, c: Int, weight: Real, v: Array3, starts: A
 @ti.kernel
 def k_step(
     dim: Template, inner: Template, kind: Template, events: Template, forced: Template,
-    x: Array3, v: Array3, cells: Array2, histogram: Array3, starts: Array2, extra: Int,
-    dt: Real, box: Array2, sides: Array2, layers: Array2, key: ti.u64, shift: Array1,
-    scale: Array1, sections: Array1, angles: Array2, law: Array1, masses: Array1,
-    local: Array2, surfaces: Array2, bodies: Array2, loads: Array4, new_x: Array3,
-    new_v: Array3, new_starts: Array2, fastest: Array2, remainder: Array2, counted: Array2,
-    weight: Real, sums: Array3,
+    near: Int, x: Array3, v: Array3, cells: Array2, histogram: Array3, starts: Array2,
+    extra: Int, dt: Real, box: Array2, sides: Array2, layers: Array2, key: ti.u64,
+    shift: Array1, scale: Array1, sections: Array1, angles: Array2, law: Array1,
+    masses: Array1, local: Array2, surfaces: Array2, bodies: Array2, loads: Array4,
+    new_x: Array3, new_v: Array3, new_starts: Array2, fastest: Array2, remainder: Array2,
+    counted: Array2, weight: Real, sums: Array3,
 ):  # fmt: skip
     """Move all particles and those that enter, sort them by cell, collide them.
 
@@ -387,6 +414,7 @@ def k_step(
             of species, ``law [species, species, 3]``.
         events: whether particles fly from event to event, among solids or parts of faces.
         forced: whether there is a force.
+        near: partners that are drawn for a collision; the nearest one is taken.
         x: positions; from ``starts[system, cells]`` on there are none.
         v: velocities.
         cells: scratch, ``[systems, capacity]``.
@@ -479,8 +507,8 @@ def k_step(
         if weight > 0.0:
             gathered(inner, e, c, weight, new_v, new_starts, sums)
         counted[e, c] += collided(
-            kind, inner, events, e, c, new_v, new_starts, fastest, remainder, scale,
-            sections, angles, law, masses, local, key,
+            dim, kind, inner, events, near, e, c, new_x, new_v, new_starts, fastest,
+            remainder, scale, sections, angles, law, masses, local, key,
         )  # fmt: skip
         if weight > 0.0:
             gathered(inner, e, c, weight, new_v, new_starts, sums)

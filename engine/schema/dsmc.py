@@ -264,6 +264,9 @@ class DsmcModel(Section):
     densest and hottest of the start and the boundaries."""
     ensembles: int = Field(default=1, ge=1, le=4096)
     """Independent repetitions, over which fields are averaged."""
+    partners: int = Field(default=1, ge=1, le=64)
+    """Partners that are drawn for a collision, of which the nearest is taken: many
+    particles in a cell then need no smaller cells (virtual sub-cells)."""
     capacity: float = Field(default=1.5, gt=1, le=20)
     """Places for particles over those at the start."""
 

@@ -113,6 +113,7 @@ class DsmcWorld:
         reservoirs: of a mixture, what comes in.
         obstacles: solids in the flow.
         acceleration: ``[1 to 3, *grid.shape]`` of a force on all molecules, or None.
+        partners: drawn for a collision, of which the nearest is taken.
 
     Raises:
         InputError: a contradiction, before anything is computed.
@@ -134,6 +135,7 @@ class DsmcWorld:
     reservoirs: Reservoirs = ONE_GAS
     obstacles: Obstacles | None = None
     acceleration: Tensor | None = None
+    partners: int = 1
     _box: dict[str, Tensor] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -400,6 +402,7 @@ class DsmcWorld:
         m = self.molecules
         kernels.k_step(
             grid.dim, self._inner, m.kind, self._events, self.acceleration is not None,
+            self.partners,
             state.positions, state.velocities, cells,
             torch.empty(counts, dtype=torch.int32), state.starts, extra, self.time_step,
             box["box"], self._sides_at(step - 1) if self._moving else box["sides"],
