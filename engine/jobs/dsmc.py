@@ -170,9 +170,8 @@ def _time_step(scenario: DsmcScenario, problem: Problem) -> float:
             for _, side in members(end):
                 if isinstance(side, Inflow):
                     given = (side.density, (*side.velocity, 0.0, 0.0)[:3], side.temperature)
-                    states.append(
-                        tuple(torch.tensor(q, dtype=torch.float64) for q in given)
-                    )
+                    rho, u, t = (torch.tensor(q, dtype=torch.float64) for q in given)
+                    states.append((rho, u, t))
     lightest = 1.0
     if isinstance(scenario.gas, Mixture):
         lightest = min(scenario.gas.masses)

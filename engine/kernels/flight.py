@@ -38,9 +38,6 @@ BOUNCES = 8
 EVENTS = 48
 NEVER = 1e300
 
-Key = ti.u64
-"""Of the random numbers of one step; see :func:`key_of`."""
-
 
 def _mixed(z: int) -> int:
     z &= 0xFFFFFFFFFFFFFFFF

@@ -28,7 +28,7 @@ from .flight import (
     travelled,
     uniform,
 )
-from .types import Array1, Array2, Array3, Array4, Int, Real, Template, ti
+from .types import Array1, Array2, Array3, Array4, Int, Key, Real, Template, ti
 
 CHUNKS = 16
 """Pieces of the sort, and so the most threads that it can use."""
@@ -397,7 +397,7 @@ def gathered(inner: Template, e: Int, c: Int, weight: Real, v: Array3, starts: A
 def k_step(
     dim: Template, inner: Template, kind: Template, events: Template, forced: Template,
     near: Int, x: Array3, v: Array3, cells: Array2, histogram: Array3, starts: Array2,
-    extra: Int, dt: Real, box: Array2, sides: Array2, layers: Array2, key: ti.u64,
+    extra: Int, dt: Real, box: Array2, sides: Array2, layers: Array2, key: Key,
     shift: Array1, scale: Array1, sections: Array1, angles: Array2, law: Array1,
     masses: Array1, local: Array2, surfaces: Array2, bodies: Array2, loads: Array4,
     new_x: Array3, new_v: Array3, new_starts: Array2, fastest: Array2, remainder: Array2,

@@ -95,8 +95,10 @@ def obstacles_of(solids: Sequence[Solid], grid: Grid) -> Obstacles | None:
         )  # fmt: skip
         surfaces += rows
         nodes.append(varied)
-    made = [torch.tensor(rows, dtype=torch.float64) for rows in (surfaces, bodies)]
-    return Obstacles(tuple(solids), grid, *made, tuple(nodes), _share(solids, grid))
+    return Obstacles(
+        tuple(solids), grid, torch.tensor(surfaces, dtype=torch.float64),
+        torch.tensor(bodies, dtype=torch.float64), tuple(nodes), _share(solids, grid),
+    )  # fmt: skip
 
 
 def _three(values: Sequence[float]) -> list[float]:
