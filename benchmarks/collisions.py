@@ -33,6 +33,8 @@ from scalebridge.engine.gas.material import Gas, TransportLaw
 
 sys.path.append(str(Path(__file__).resolve().parent))
 
+import dsmc_cases
+import flows
 import sparta
 
 F64 = torch.float64
@@ -386,3 +388,4 @@ def measure(quick: bool, record: Recorder) -> None:
         speed(record, quick)
     if record.wants("dsmc_vs_sparta_f64") and sparta.there():
         beside_sparta(record)
+    dsmc_cases.measure(flows.run, quick, record)

@@ -146,7 +146,12 @@ SHORT: dict[str, Shortened] = {
     ),
     "argon_dsmc_shock": Shortened(_STEEP, portable=SINGLE),
     "dsmc_couette": Shortened(_WALLS, portable=SINGLE),
+    "dsmc_cylinder": Shortened(
+        ("grid.cells=[30,20]", "time.end=0.3", "time.average_from=0.1", *_PARTICLES),
+        portable=SINGLE,
+    ),
     "dsmc_fourier": Shortened(_WALLS, portable=SINGLE),
+    "dsmc_mixture_shock": Shortened(_STEEP, portable=SINGLE),
     "ohwada_shock": Shortened(_STEEP, portable=SINGLE),
     "argon_coupled_shock": Shortened(
         (

@@ -179,6 +179,23 @@ class Gas:
 
 
 @dataclass(frozen=True)
+class Mixed(Gas):
+    """A mixture, by the gas whose free path is the shortest one in it: for estimates.
+
+    Attributes:
+        shortest: its viscosity over the Knudsen number.
+    """
+
+    shortest: float = 1.0
+
+    def relaxation_time(
+        self, knudsen: Tensor, density: Tensor, temperature: Tensor
+    ) -> Tensor:
+        """Return ``tau``; shapes broadcast."""
+        return self.shortest * super().relaxation_time(knudsen, density, temperature)
+
+
+@dataclass(frozen=True)
 class Rotating(Gas):
     """A gas whose molecules rotate: five degrees of freedom."""
 

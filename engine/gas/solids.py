@@ -409,11 +409,12 @@ def _surface(
     }
 
 
-def _wall(
-    key: str, solid: Solid, at: tuple[Tensor, ...], normal: Tensor, own: Tensor
-) -> Tensor:
-    """Return temperature, velocity (3) and accommodation of a wall at its points."""
-    wall = solid.wall
+def wall_values(key: str, wall: Wall, at: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    """Return temperature ``[...]`` and velocity ``[..., 3]`` of a solid's wall at places.
+
+    Raises:
+        InputError: an expression of what the grid does not have.
+    """
 
     def value(name: str, quantity: Any) -> Tensor:
         if isinstance(quantity, int | float):
@@ -428,7 +429,15 @@ def _wall(
 
     t = value("temperature", wall.temperature)
     u = [value(f"velocity.{d}", q) for d, q in enumerate(wall.velocity)]
-    velocity = torch.stack([*u, *(torch.zeros_like(t),) * 3][:3], -1)
+    return t, torch.stack([*u, *(torch.zeros_like(t),) * 3][:3], -1)
+
+
+def _wall(
+    key: str, solid: Solid, at: tuple[Tensor, ...], normal: Tensor, own: Tensor
+) -> Tensor:
+    """Return temperature, velocity (3) and accommodation of a wall at its points."""
+    wall = solid.wall
+    t, velocity = wall_values(key, wall, at)
     through = (velocity[:, : normal.shape[1]] * normal).sum(-1).abs()[own]
     if len(through) and float(through.amax()) > 1e-6 * float(velocity.abs().amax()):
         raise InputError(

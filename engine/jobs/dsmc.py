@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,40 +12,51 @@ from torch import Tensor
 from ..errors import GuardError, InputError
 from ..gas.boundaries import (
     Inflow,
-    Mixed,
     Open,
     Periodic,
     Symmetry,
     Wall,
+    check_until,
     kept_totals,
+    members,
     uniform,
 )
 from ..gas.collisions.molecules import (
     Molecules,
     from_potential,
     hard_spheres,
+    mixture,
     rotating,
     variable_spheres,
 )
 from ..gas.collisions.pairs import Table, lennard_jones
 from ..gas.collisions.published import PUBLISHED
 from ..gas.grid import Grid
+from ..gas.initial.painted import evaluate
 from ..gas.initial.shocks import Shock
 from ..gas.kinetic import thickness
 from ..gas.kinetic.averages import Average, Blocks, averaged, free_path, resolution
 from ..gas.kinetic.dsmc import DsmcState, DsmcWorld, Start
+from ..gas.kinetic.obstacles import obstacles_of
+from ..gas.kinetic.particle_faces import ONE_GAS, Reservoirs
 from ..gas.material import Gas, Rotating
+from ..gas.material import Mixed as MixedGas
 from ..gas.observe import relative_drift
 from ..gas.problem import Problem
 from ..gas.references import Comparison, comparison
+from ..gas.solids import load_units, loads
 from ..protocols import Check, Figure, Job, Outcome
 from ..run import Reporter, Simulation, ZarrWriter, every
 from ..rundir import RunFolder
 from ..runtime import check_memory, dtype_of
-from ..schema.dsmc import DsmcScenario, Goals, HardSpheres, VariableSpheres
+from ..schema.dsmc import DsmcScenario, Goals, HardSpheres, Mixture, VariableSpheres
 from .fields import UNITS, steps_of, write_axes, write_field
+from .loads import LoadFrames, average_loads, last_loads
 
 AVERAGED = ("density", "velocity", "temperature", "stress", "heat_flux")
+OF_SPECIES = ("density", "velocity", "temperature")
+COUNTED = 0.5
+"""Part of a cell that must be gas for the cell to count in the checks of the noise."""
 
 
 def assemble(scenario: DsmcScenario, base: Path) -> Job:
@@ -65,23 +76,44 @@ def assemble(scenario: DsmcScenario, base: Path) -> Job:
         _world(scenario, problem), problem, scenario.model.ensembles, scenario.goals,
         scenario.time.frames, scenario.time.blocks, scenario.time.average_from,
         isinstance(scenario.gas, HardSpheres | VariableSpheres), reference, scenario.seed,
+        scenario.gas.names if isinstance(scenario.gas, Mixture) else (),
     )  # fmt: skip
     check_memory(job.world.needed_bytes, torch.uint8, "model.particles, ensembles:")
     return job
 
 
 def _problem(scenario: DsmcScenario) -> Problem:
-    section, molecule = scenario.grid, scenario.gas
+    section = scenario.grid
     grid = Grid(section.cells, section.lower, section.upper)
-    law = Rotating if getattr(molecule, "diatomic", False) else Gas
-    gas = law(3, 2 / 3, 1.0, _exponent(molecule) - 1)
     sides = scenario.boundaries.sides(grid.dim)
     for axis, pair in enumerate(sides):
         for end, side in (("low", pair.low), ("high", pair.high)):
-            _check_side(side, f"boundaries.{'xyz'[axis]}.{end}")
+            for key, member in members(side, f"boundaries.{'xyz'[axis]}.{end}"):
+                _check_side(member, key)
     knudsen = torch.tensor(scenario.knudsen, dtype=torch.float64)
-    end = scenario.time.end
-    return Problem(grid, sides, gas, knudsen, gas.gamma, scenario.initial, end)
+    gas, end = _gas(scenario), scenario.time.end
+    check_until(sides, grid, end)
+    solids = tuple(section.solid for section in scenario.solids)
+    return Problem(
+        grid, sides, gas, knudsen, gas.gamma, scenario.initial, end, scenario.force, solids
+    )
+
+
+def _gas(scenario: DsmcScenario) -> Gas:
+    """Return the law of the gas, which serves estimates and references."""
+    molecule = scenario.gas
+    power = _exponent(molecule) - 1
+    if isinstance(molecule, Mixture):
+        made = _mixture(molecule, 1.0)
+        # the path of a gas is 16/5 mu / (rho sqrt(2 pi T))
+        path = made.shortest_path(molecule.fractions)
+        return MixedGas(3, 2 / 3, 1.0, power, shortest=path * math.sqrt(2 * math.pi) / 3.2)
+    law = Rotating if getattr(molecule, "diatomic", False) else Gas
+    return law(3, 2 / 3, 1.0, power)
+
+
+def _mixture(gas: Mixture, knudsen: float) -> Molecules:
+    return mixture(knudsen, gas.masses, gas.spheres(), gas.unlike())
 
 
 def _check_side(side: Any, key: str) -> None:
@@ -90,26 +122,31 @@ def _check_side(side: Any, key: str) -> None:
         raise InputError(
             f"{key}: open lets no particle in; use inflow with the state outside"
         )
-    if isinstance(side, Mixed):
-        raise InputError(f"{key}_parts: particles know one boundary for a whole face")
     if not isinstance(side, Periodic | Inflow | Wall | Symmetry):
+        kind = getattr(side, "kind", type(side).__name__)
         raise InputError(
-            f"{key}: {side.kind} is not known to model.kind = dsmc; periodic, inflow, "
+            f"{key}: {kind} is not known to model.kind = dsmc; periodic, inflow, "
             "wall and symmetry are"
         )
-    if not uniform(side):
-        raise InputError(f"{key}: model.kind = dsmc takes numbers, not expressions")
+    if isinstance(side, Inflow) and not uniform(side):
+        raise InputError(
+            f"{key}: model.kind = dsmc takes numbers for a reservoir, not expressions; "
+            "give parts of the face reservoirs of their own"
+        )
 
 
 def _exponent(molecule: Any) -> float:
     """Exponent of the viscosity; a potential has none, hard spheres' serves estimates."""
-    return molecule.exponent if isinstance(molecule, VariableSpheres) else 0.5
+    known = isinstance(molecule, VariableSpheres | Mixture)
+    return molecule.exponent if known else 0.5
 
 
 def _molecules(scenario: DsmcScenario, problem: Problem) -> Molecules:
     molecule, kn = scenario.gas, scenario.knudsen[0]
     if isinstance(molecule, HardSpheres):
         return hard_spheres(kn)
+    if isinstance(molecule, Mixture):
+        return _mixture(molecule, kn)
     if isinstance(molecule, VariableSpheres):
         omega = molecule.exponent
         made = variable_spheres(kn, omega, molecule.angle)
@@ -127,17 +164,94 @@ def _molecules(scenario: DsmcScenario, problem: Problem) -> Molecules:
 
 def _time_step(scenario: DsmcScenario, problem: Problem) -> float:
     """Return the step: a share of the mean collision time and of the transit of a cell."""
-    rho, t = problem.start.density, problem.start.temperature
-    u = problem.start.velocity.norm(dim=-1)
-    for side in (problem.sides[0].low, problem.sides[0].high):
-        if isinstance(side, Inflow):
-            rho = torch.cat([rho.flatten(), torch.tensor([side.density])])
-            t = torch.cat([t.flatten(), torch.tensor([side.temperature])])
-            speed = torch.tensor(side.velocity, dtype=torch.float64).norm()
-            u = torch.cat([u.flatten(), speed[None]])
-    collision = free_path(problem, rho, t) / (8 * t / math.pi).sqrt()
-    transit = min(problem.grid.spacing) / (u + (2 * t).sqrt())
-    return scenario.model.step * float(torch.minimum(collision, transit).amin())
+    states = [(problem.start.density, problem.start.velocity, problem.start.temperature)]
+    for pair in problem.sides:
+        for end in (pair.low, pair.high):
+            for _, side in members(end):
+                if isinstance(side, Inflow):
+                    given = (side.density, (*side.velocity, 0.0, 0.0)[:3], side.temperature)
+                    rho, u, t = (torch.tensor(q, dtype=torch.float64) for q in given)
+                    states.append((rho, u, t))
+    lightest = 1.0
+    if isinstance(scenario.gas, Mixture):
+        lightest = min(scenario.gas.masses)
+    shortest = math.inf
+    for rho, u, t in states:
+        collision = free_path(problem, rho, t) / (8 * t / math.pi).sqrt()
+        speed = u.norm(dim=-1) + (2 * t / lightest).sqrt()
+        transit = min(problem.grid.spacing) / speed
+        shortest = min(shortest, float(torch.minimum(collision, transit).amin()))
+    return scenario.model.step * min(shortest, _fall(problem))
+
+
+def _fall(problem: Problem) -> float:
+    """Return the time in which the force moves a molecule at rest by a cell."""
+    if problem.force is None:
+        return math.inf
+    strongest = float(problem.force.on(problem.grid)[0].norm(dim=0).amax())
+    return math.sqrt(2 * min(problem.grid.spacing) / max(strongest, 1e-300))
+
+
+def _acceleration(problem: Problem) -> Tensor | None:
+    """Return the force on molecules.
+
+    Raises:
+        InputError: what a force asks of particles that they cannot do.
+    """
+    force = problem.force
+    if force is None:
+        return None
+    if force.rest is not None:
+        raise InputError(
+            "force.rest: particles are never at rest; leave it out with model.kind = dsmc"
+        )
+    acceleration, heat = force.on(problem.grid)
+    if bool(heat.any()):
+        raise InputError(
+            "force.heat: model.kind = dsmc has no heat source; leave it out, or heat walls"
+        )
+    return acceleration if bool(acceleration.any()) else None
+
+
+def _fractions(gas: Mixture, problem: Problem) -> Tensor | None:
+    """Return the composition at the start, where it is not the same everywhere.
+
+    Raises:
+        InputError: fractions that are not between 0 and 1, or do not add up.
+    """
+    if all(s.start is None for s in gas.species):
+        return None
+    points, parts = problem.grid.points(), []
+    for number, species in enumerate(gas.species):
+        key = f"species.{number}.start"
+        value = species.fraction if species.start is None else species.start
+        found = evaluate(key, value, points, "gas").expand(problem.grid.shape)
+        if not bool(((found >= 0) & (found <= 1)).all()):
+            raise InputError(
+                f"gas.{key}: {float(found.amin()):.4g} to {float(found.amax()):.4g}; must "
+                "be 0 to 1 everywhere"
+            )
+        parts.append(found)
+    total = torch.stack(parts).sum(0)
+    off = float((total - 1).abs().amax())
+    if off > 1e-6:
+        raise InputError(
+            f"gas.species.*.start: the fractions of all species miss 1 by {off:.3g}; a "
+            "species without start has its fraction everywhere"
+        )
+    return torch.stack(parts) / total
+
+
+def _reservoirs(scenario: DsmcScenario, problem: Problem) -> Reservoirs:
+    gas = scenario.gas
+    if not isinstance(gas, Mixture):
+        return ONE_GAS
+    for key in gas.inflow:
+        axis, end = "xyz".index(key[0]), key[2:]
+        side = getattr(problem.sides[axis], end) if axis < problem.grid.dim else None
+        if not any(isinstance(m, Inflow) for _, m in members(side)):
+            raise InputError(f"gas.inflow.{key}: there is no reservoir at that end")
+    return Reservoirs(gas.masses, gas.fractions, gas.inflow)
 
 
 def _world(scenario: DsmcScenario, problem: Problem) -> DsmcWorld:
@@ -146,15 +260,17 @@ def _world(scenario: DsmcScenario, problem: Problem) -> DsmcWorld:
     step = time.end / steps
     ratio = [kn / scenario.knudsen[0] for kn in scenario.knudsen]
     never = time.average_from is None
-    start = problem.start
+    start, gas = problem.start, scenario.gas
+    mixed = _fractions(gas, problem) if isinstance(gas, Mixture) else None
     return DsmcWorld(
         problem.grid, problem.sides, _molecules(scenario, problem),
-        Start(start.density, start.velocity, start.temperature),
+        Start(start.density, start.velocity, start.temperature, mixed),
         model.particles / problem.grid.volume, step, scenario.seed,
         isinstance(scenario.initial, Shock), 0 if never else _first(time, step),
         0 if never else time.sample_every, model.capacity,
         tuple(r for r in ratio for _ in range(model.ensembles)),
-        dtype_of(scenario.precision),
+        dtype_of(scenario.precision), _reservoirs(scenario, problem),
+        obstacles_of(problem.solids, problem.grid), _acceleration(problem), model.partners,
     )  # fmt: skip
 
 
@@ -177,6 +293,7 @@ class DsmcJob:
         has_law: whether the viscosity is a power of the temperature.
         reference: what is known of the problem.
         seed: of the start.
+        species: their names in a mixture.
     """
 
     world: DsmcWorld
@@ -189,6 +306,7 @@ class DsmcJob:
     has_law: bool
     reference: Comparison | None
     seed: int
+    species: tuple[str, ...] = ()
     steps: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -224,16 +342,22 @@ class DsmcJob:
         report.say(self.announcement())
         start = world.init(torch.Generator().manual_seed(self.seed))
         begun = world.observe(start)
-        writer = ZarrWriter(folder, "fields", lambda _s, seen: self._frame(seen), UNITS, 4)
+        units = UNITS | {f"{q}_{s}": UNITS[q] for q in OF_SPECIES for s in self.species}
+        writer = ZarrWriter(folder, "fields", lambda _s, seen: self._frame(seen), units, 4)
         blocks = Blocks()
+        writers: list[Any] = [(every(interval), writer), (self._ends_block, blocks)]
+        over_time = self._load_frames(folder)
+        if over_time is not None:
+            writers.append((every(interval), over_time))
 
         def finish(folder: RunFolder, state: Any, seen: Mapping[str, Tensor]) -> Outcome:
-            return self._finish(folder, state, seen, begun, blocks)
+            out = self._finish(folder, state, seen, begun, blocks)
+            more = self._loads(folder, blocks, over_time)
+            return replace(out, figures={**out.figures, **more})
 
         simulation = Simulation(
             world, lambda: start, self.steps, world.time_step,
-            [(every(interval), writer), (self._ends_block, blocks)], [_finite], interval,
-            max(interval, self.steps // 8), _headline, finish,
+            writers, [_finite], interval, max(interval, self.steps // 8), _headline, finish,
         )  # fmt: skip
         return simulation.run(folder, report)
 
@@ -241,17 +365,52 @@ class DsmcJob:
         if self.average_from is None:
             return False
         first, n = self.world.sample_from, self.blocks
+        if step == first - 1:
+            return True  # where the average begins
         done = step - first
         long = self.steps - first
         return done > 0 and done * n // long > (done - 1) * n // long
+
+    def _load_frames(self, folder: RunFolder) -> LoadFrames | None:
+        body = self.problem.body
+        if body is None:
+            return None
+        writer = ZarrWriter(
+            folder, "solids", lambda _state, seen: loads(body, seen["solid_loads"]),
+            load_units(body),
+        )  # fmt: skip
+        return LoadFrames(writer, self._pooled)
+
+    def _loads(
+        self, folder: RunFolder, blocks: Blocks, over_time: LoadFrames | None
+    ) -> dict[str, Figure]:
+        """Return force and heat of the solids: the average, or that of the last frame."""
+        body = self.problem.body
+        if body is None or over_time is None:
+            return {}
+        if self.average_from is None:
+            return {} if over_time.newest is None else last_loads(body, over_time.newest)
+        pooled = torch.stack([self._pooled(block) for block in blocks.loads()])
+        return average_loads(body, pooled, folder)
 
     def _pooled(self, values: Tensor) -> Tensor:
         """Mean over the ensembles, ``[knudsen, ...]``."""
         return values.unflatten(0, (-1, self.ensembles)).double().mean(1)
 
     def _frame(self, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        named = self._named(seen)
         names = (*AVERAGED, "rotational_temperature")
-        return {name: self._pooled(seen[name]) for name in names if name in seen}
+        names += tuple(f"{q}_{s}" for q in OF_SPECIES for s in self.species)
+        return {name: self._pooled(named[name]) for name in names if name in named}
+
+    def _named(self, fields: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return fields with the names of the species in place of their numbers."""
+        numbered = {
+            f"{quantity}_{k}": f"{quantity}_{name}"
+            for quantity in OF_SPECIES
+            for k, name in enumerate(self.species)
+        }
+        return {numbered.get(name, name): values for name, values in fields.items()}
 
     def _finish(
         self,
@@ -290,7 +449,8 @@ class DsmcJob:
         self, state: DsmcState, seen: Mapping[str, Tensor], begun: Mapping[str, Tensor]
     ) -> Check:
         """Totals that the boundaries leave alone, against sums of magnitudes."""
-        drifts, kept = relative_drift(seen, begun), kept_totals(self.problem.sides)
+        free = self.problem.force is None and self.problem.body is None
+        drifts, kept = relative_drift(seen, begun), kept_totals(self.problem.sides, free)
         worst = max((float(drifts[name].amax()) for name in kept), default=0.0)
         double = self.world.precision == torch.float64
         note = ", ".join(kept) or "reservoirs exchange everything"
@@ -305,16 +465,18 @@ class DsmcJob:
         grid = self.problem.grid
         write_axes(group, grid)
         spatial = list("xyz"[: grid.dim])
-        for name, values in _components(average.fields, grid.dim).items():
-            error = _components(average.errors, grid.dim)[name]
+        errors = _components(self._named(average.errors), grid.dim)
+        for name, values in _components(self._named(average.fields), grid.dim).items():
+            error = errors[name]
             alone = len(values) == 1
             for label, data in ((name, values), (f"{name}_error", error)):
                 axes = spatial if alone else ["knudsen", *spatial]
                 write_field(group, label, data[0] if alone else data, axes=axes)
 
     def _checks(self, average: Average, seen: Mapping[str, Tensor]) -> list[Check]:
-        grid, rho = self.problem.grid, average.fields["density"]
-        relative = average.errors["density"] / rho
+        grid, full = self.problem.grid, self._counted()
+        rho = average.fields["density"][:, full]
+        relative = average.errors["density"][:, full] / rho
         noise = float(relative.square().mean().sqrt())
         fewest = float(rho.amin()) * self.world.particles * grid.volume * self.ensembles
         cell, step = resolution(self.problem, average, self.world.time_step)
@@ -334,6 +496,13 @@ class DsmcJob:
             Check("resolution", "accuracy", cell + step, goals.resolution, note=notes[2]),
         ]  # fmt: skip
 
+    def _counted(self) -> Tensor:
+        """Return the cells that are gas, or more than half of them, ``[*grid.shape]``."""
+        solid = self.world.obstacles
+        if solid is None:
+            return torch.ones(self.problem.grid.shape, dtype=torch.bool)
+        return solid.share > COUNTED
+
     def _shock(self, average: Average) -> dict[str, Figure]:
         """Return the measures of a shock, lengths in mean free paths ahead."""
         low, high = self.problem.sides[0].low, self.problem.sides[0].high
@@ -349,7 +518,9 @@ class DsmcJob:
                 for b in average.blocks
             ]
         )
-        path = 3.2 * float(self.problem.knudsen[0]) / math.sqrt(2 * math.pi)
+        # that of the first species alone in a mixture
+        mass = float(self.world.molecules.masses[0])
+        path = 3.2 * float(self.problem.knudsen[0]) / math.sqrt(2 * math.pi * mass)
         found = thickness.measures(blocks, self.problem.grid.spacing[0] / path)
         return {
             name: Figure(value, error=error, note=thickness.NOTES[name])
@@ -361,7 +532,7 @@ def _components(fields: Mapping[str, Tensor], dim: int) -> dict[str, Tensor]:
     """Split vectors and the stress into the components that are drawn."""
     found = {}
     for name, values in fields.items():
-        if name == "velocity" or name == "heat_flux":
+        if name.startswith("velocity") or name == "heat_flux":
             for d in range(max(dim, 2)):
                 found[f"{name}_{'xyz'[d]}"] = values[..., d]
         elif name == "stress":

@@ -46,7 +46,9 @@ def write_field(
     stem = name
     for ending in ENDINGS:
         stem = stem.removesuffix(ending)
-    unit = UNITS.get(stem, UNITS.get(stem.rpartition("_")[0], ""))
+    # a component, and that of a species
+    part = stem.rpartition("_")[0]
+    unit = UNITS.get(stem, UNITS.get(part, UNITS.get(part.rpartition("_")[0], "")))
     dimensions = dimensions or dimensions_of(name, values.shape, grid)
     write_array(group, name, values, unit, long_name, dimensions, **attributes)
 

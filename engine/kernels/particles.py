@@ -7,168 +7,93 @@ number of chunks, so that neither the number of threads nor an interruption chan
 Layout: positions ``[systems, capacity, dim]`` (f32) and velocities ``[systems, capacity,
 columns]`` sorted by cell; ``starts [systems, cells + 2]`` gives the first particle of every
 cell, then of the departed. The fourth column, where there is one, is the rotational energy
-over the mass.
+over the mass, or in a mixture the number of the species.
 
 A step does not keep the moved particles between its two passes: the first finds the cells
 to count them, the second makes the same flight again and puts the particle in its place,
 which costs less than to write and read it.
 """
 
-from .types import Array1, Array2, Array3, Int, Real, Template, ti
-
-PERIODIC, RESERVOIR, SPECULAR, DIFFUSE = 0, 1, 2, 3
-"""What stands at a face."""
-
-SIDE_TEMPERATURE, SIDE_VELOCITY, SIDE_ACCOMMODATION = 0, 1, 4
-"""Columns of ``sides [2 * dim, 5]``."""
+from .flight import (
+    NOTHING,
+    ROTATION,
+    SPECIES,
+    advanced,
+    below,
+    entered,
+    mixed,
+    pair_of_normals,
+    stream,
+    threaded,
+    travelled,
+    uniform,
+)
+from .types import Array1, Array2, Array3, Array4, Int, Key, Real, Template, ti
 
 CHUNKS = 16
 """Pieces of the sort, and so the most threads that it can use."""
 
-_BOUNCES = 8
-_NEWCOMER, _CELL = 60, 61
-"""Streams of random numbers besides those of the bounces, which are ``3 bounce + axis``."""
+LAYER_AXIS, LAYER_LOW, LAYER_HIGH, LAYER_SHARE, LAYER_FIRST, LAYER_LAST = 0, 1, 2, 3, 4, 5
+LAYER_TEMPERATURE, LAYER_VELOCITY, LAYER_SPECIES, LAYER_OWNER, LAYER_SIDE = 6, 7, 10, 11, 12
+LAYER_BOX, LAYER_COLUMNS = 13, 19
+"""Columns of ``layers``: face axis, low end, high end, share of the last newcomer that is
+there, first newcomer, last newcomer, temperature over the mass, velocity (3), species, the
+boundary that it belongs to, its side, lower and upper ends along all axes (6)."""
+
+LOCAL_ROOM, LOCAL_FORCE, LOCAL_COLUMNS = 0, 1, 4
+"""Columns of ``local``: volume of a cell over what of it is gas; acceleration (3)."""
+
+POWER_LAW, TABLE, HARD_SPHERES, PAIRS = 0, 1, 2, 3
+"""How molecules collide; see :func:`k_step`."""
+
+_NEWCOMER, _CELL, _NEAR = 60, 61, 62
+"""Streams of random numbers besides those of the bounces, which are ``3 bounce + axis``, or
+the number of the event."""
 
 
 @ti.func
-def mixed(z):
-    """Finaliser of splitmix64 (Steele, Lea, Flood, OOPSLA 2014)."""
-    z = (z ^ (z >> ti.u64(30))) * ti.u64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> ti.u64(27))) * ti.u64(0x94D049BB133111EB)
-    return z ^ (z >> ti.u64(31))
-
-
-@ti.func
-def stream(clock: Array1, system, use, place):
-    """First state of the random numbers of one use in one place in one step."""
-    golden = ti.u64(0x9E3779B97F4A7C15)
-    a = mixed(ti.cast(clock[0], ti.u64) + golden)
-    b = mixed(a + ti.cast(clock[1], ti.u64) * golden)
-    where = (ti.cast(system, ti.u64) << ti.u64(40)) + (ti.cast(use, ti.u64) << ti.u64(32))
-    return mixed(b + (where + ti.cast(place, ti.u64)) * ti.u64(0xD1B54A32D192ED03))
-
-
-@ti.func
-def advanced(s):
-    """Next state of a stream."""
-    return s + ti.u64(0x9E3779B97F4A7C15)
-
-
-@ti.func
-def uniform(s):
-    """Uniform in (0, 1)."""
-    return (ti.cast(mixed(s) >> ti.u64(11), ti.f64) + 0.5) * 1.1102230246251565e-16
-
-
-@ti.func
-def below(word, n):
-    """A whole number below ``n``, from 32 random bits."""
-    return ti.cast((word * ti.cast(n, ti.u64)) >> ti.u64(32), ti.i32)
-
-
-@ti.func
-def pair_of_normals(u, v):
-    """Two standard normals (Box and Muller)."""
-    r = ti.sqrt(-2.0 * ti.log(u))
-    a = 6.283185307179586 * v
-    return r * ti.cos(a), r * ti.sin(a)
-
-
-@ti.func
-def reflected(axis: Template, low: Int, v: Template, side: Int, kinds: Array1,
-              sides: Array2, s):  # fmt: skip
-    """Velocity after meeting a wall: mirrored, or re-emitted in equilibrium (Maxwell)."""
-    out = v
-    s = advanced(s)
-    if kinds[side] == SPECULAR or uniform(s) >= sides[side, SIDE_ACCOMMODATION]:
-        out[axis] = -v[axis]
-    else:
-        thermal = ti.sqrt(sides[side, SIDE_TEMPERATURE])
-        s1 = advanced(s)
-        s2 = advanced(s1)
-        s3 = advanced(s2)
-        a, b = pair_of_normals(uniform(s1), uniform(s2))
-        for d in ti.static(range(3)):
-            out[d] = sides[side, SIDE_VELOCITY + d]
-        speed = thermal * ti.sqrt(-2.0 * ti.log(uniform(s3)))
-        out[axis] = ti.select(low == 1, speed, -speed)
-        out[(axis + 1) % 3] += thermal * a
-        out[(axis + 2) % 3] += thermal * b
-        for d in ti.static(range(3, v.n)):
-            out[d] = -sides[side, SIDE_TEMPERATURE] * ti.log(uniform(advanced(s3)))
-    return out
-
-
-@ti.func
-def travelled(dim: Template, x, v, dt: Real, box: Array2, kinds: Array1, sides: Array2,
-              clock: Array1, system: Int, place: Int):  # fmt: skip
-    """Flight of one particle through ``dt`` with all its bounces; gone: outside the box."""
-    for d in ti.static(range(dim)):
-        x[d] += v[d] * dt
-    gone = 0
-    inside = 0
-    bounce = 0
-    while inside == 0 and bounce < _BOUNCES:
-        inside = 1
-        bounce += 1
-        for d in ti.static(range(dim)):
-            low = ti.select(x[d] < box[d, 0], 1, 0)
-            high = ti.select(x[d] >= box[d, 1], 1, 0)
-            if low + high > 0:
-                side = 2 * d + high
-                kind = kinds[side]
-                if kind == PERIODIC:
-                    width = box[d, 1] - box[d, 0]
-                    x[d] -= ti.floor((x[d] - box[d, 0]) / width) * width
-                    # rounding may put it on the upper end
-                    x[d] = ti.select(x[d] >= box[d, 1], box[d, 0], x[d])
-                elif kind == RESERVOIR:
-                    gone = 1
-                else:
-                    inside = 0
-                    face = box[d, high]
-                    left = ti.select(v[d] == 0.0, 0.0, (x[d] - face) / v[d])
-                    s = stream(clock, system, 3 * bounce + d, place)
-                    new = reflected(d, low, v, side, kinds, sides, s)
-                    for e in ti.static(range(dim)):
-                        x[e] += (new[e] - v[e]) * left
-                    x[d] = face + new[d] * left
-                    v = new
-    # a corner can hold a slow particle longer than the bounces that are followed
-    for d in ti.static(range(dim)):
-        if gone == 0 and not (x[d] >= box[d, 0] and x[d] < box[d, 1]):
-            x[d] = 0.5 * (box[d, 0] + box[d, 1])
-    return x, v, gone
-
-
-@ti.func
-def cell_of(dim: Template, x, box: Array2, shape: Array1):
+def cell_of(dim: Template, x, box: Array2):
     """Index of the cell that holds ``x``."""
     cell = 0
     for d in ti.static(range(dim)):
-        n = shape[d]
+        n = ti.cast(box[d, 3], ti.i32)
         k = ti.cast(ti.floor((x[d] - box[d, 0]) * box[d, 2]), ti.i32)
         cell = cell * n + ti.min(ti.max(k, 0), n - 1)
     return cell
 
 
 @ti.func
-def newcomer(dim: Template, columns: Template, k: Int, dt: Real, box: Array2,
+def mass_of(inner: Template, v, masses: Array1):
+    """Mass of a molecule over the mean mass of the gas."""
+    mass = 1.0
+    if ti.static(inner == SPECIES):
+        mass = masses[ti.cast(v[3], ti.i32)]
+    return mass
+
+
+@ti.func
+def layer_of(k: Int, layers: Array2):
+    """The layer of the ``k``-th newcomer."""
+    layer = 0
+    for q in range(layers.shape[0]):
+        layer = ti.select(k >= layers[q, LAYER_FIRST], q, layer)
+    return layer
+
+
+@ti.func
+def newcomer(dim: Template, inner: Template, k: Int, layer: Int, dt: Real, box: Array2,
              layers: Array2, shift, s):  # fmt: skip
     """Draw the ``k``-th particle of the reservoirs' layers; gone: it never comes in."""
     at = ti.Vector.zero(ti.f64, dim)
-    speed = ti.Vector.zero(ti.f64, columns)
-    layer = 0
-    for q in range(layers.shape[0]):
-        layer = ti.select(k >= layers[q, 4], q, layer)
-    axis = ti.cast(layers[layer, 0], ti.i32)
+    speed = ti.Vector.zero(ti.f64, 4 if ti.static(inner != NOTHING) else 3)
+    axis = ti.cast(layers[layer, LAYER_AXIS], ti.i32)
     s = advanced(s)
-    newest = k == ti.cast(layers[layer, 5], ti.i32)
-    gone = ti.select(newest and uniform(s) >= layers[layer, 3], 1, 0)
+    newest = k == ti.cast(layers[layer, LAYER_LAST], ti.i32)
+    gone = ti.select(newest and uniform(s) >= layers[layer, LAYER_SHARE], 1, 0)
     for d in ti.static(range(dim)):
         s = advanced(s)
-        low = ti.select(d == axis, layers[layer, 1], box[d, 0])
-        high = ti.select(d == axis, layers[layer, 2], box[d, 1])
+        low = layers[layer, LAYER_BOX + d]
+        high = layers[layer, LAYER_BOX + 3 + d]
         at[d] = low + (high - low) * uniform(s)
     s1 = advanced(s)
     s2 = advanced(s1)
@@ -176,12 +101,14 @@ def newcomer(dim: Template, columns: Template, k: Int, dt: Real, box: Array2,
     s4 = advanced(s3)
     a, b = pair_of_normals(uniform(s1), uniform(s2))
     c, _d = pair_of_normals(uniform(s3), uniform(s4))
-    thermal = ti.sqrt(layers[layer, 6])
-    speed[0] = layers[layer, 7] + thermal * a
-    speed[1] = layers[layer, 8] + thermal * b
-    speed[2] = layers[layer, 9] + thermal * c
-    for d in ti.static(range(3, columns)):
-        speed[d] = -layers[layer, 6] * ti.log(uniform(advanced(s4)))
+    thermal = ti.sqrt(layers[layer, LAYER_TEMPERATURE])
+    speed[0] = layers[layer, LAYER_VELOCITY] + thermal * a
+    speed[1] = layers[layer, LAYER_VELOCITY + 1] + thermal * b
+    speed[2] = layers[layer, LAYER_VELOCITY + 2] + thermal * c
+    if ti.static(inner == ROTATION):
+        speed[3] = -layers[layer, LAYER_TEMPERATURE] * ti.log(uniform(advanced(s4)))
+    if ti.static(inner == SPECIES):
+        speed[3] = layers[layer, LAYER_SPECIES]
     # one that does not reach the box in this step has never been there
     for d in ti.static(range(dim)):
         ahead = at[d] + speed[d] * dt + ti.select(d == 0, shift, 0.0)
@@ -191,24 +118,69 @@ def newcomer(dim: Template, columns: Template, k: Int, dt: Real, box: Array2,
 
 
 @ti.func
-def flown(dim: Template, columns: Template, e: Int, i: Int, alive: Int, x: Array3,
-          v: Array3, dt: Real, box: Array2, kinds: Array1, sides: Array2, layers: Array2,
-          clock: Array1, shift: Array1):  # fmt: skip
-    """Where particle ``i`` is after the step; the reservoirs' newcomers follow the old."""
+def kicked(v, time, cell: Int, local: Array2):
+    """Velocity after a time in the force field of a cell."""
+    out = v
+    for d in ti.static(range(3)):
+        out[d] += time * local[cell, LOCAL_FORCE + d]
+    return out
+
+
+@ti.func
+def flown(
+    dim: Template, inner: Template, events: Template, forced: Template, counted: Template,
+    e: Int, chunk: Int, i: Int, alive: Int, x: Array3, v: Array3, dt: Real, box: Array2,
+    sides: Array2, layers: Array2, key, shift: Array1, masses: Array1, local: Array2,
+    surfaces: Array2, bodies: Array2, loads: Array4,
+):  # fmt: skip
+    """Where particle ``i`` is after the step; the reservoirs' newcomers follow the old.
+
+    A force gives half of its kick before the flight and half after it.
+    """
     at = ti.Vector.zero(ti.f64, dim)
-    speed = ti.Vector.zero(ti.f64, columns)
+    speed = ti.Vector.zero(ti.f64, 4 if ti.static(inner != NOTHING) else 3)
+    left = dt
     gone = 0
     if i < alive:
         for d in ti.static(range(dim)):
             at[d] = x[e, i, d]
-        for d in ti.static(range(columns)):
+        for d in ti.static(range(4 if inner != NOTHING else 3)):
             speed[d] = v[e, i, d]
-    else:
-        s = stream(clock, e, _NEWCOMER, i)
-        at, speed, gone = newcomer(dim, columns, i - alive, dt, box, layers, shift[e], s)
-    if gone == 0:
         at[0] += shift[e]
-        at, speed, gone = travelled(dim, at, speed, dt, box, kinds, sides, clock, e, i)
+    else:
+        s = stream(key, e, _NEWCOMER, i)
+        layer = layer_of(i - alive, layers)
+        at, speed, gone = newcomer(
+            dim, inner, i - alive, layer, dt, box, layers, shift[e], s
+        )
+        at[0] += shift[e]
+        if ti.static(dim > 1 or events):
+            if gone == 0:
+                side = ti.cast(layers[layer, LAYER_SIDE], ti.i32)
+                owner = layers[layer, LAYER_OWNER]
+                face, turned_back, rest, beside = entered(
+                    dim, events, at, speed, dt, side, owner, box, sides, surfaces, bodies
+                )
+                gone = beside
+                if ti.static(events):
+                    at = face
+                    speed = turned_back
+                    left = rest
+    if gone == 0:
+        mass = mass_of(inner, speed, masses)
+        if ti.static(forced):
+            speed = kicked(speed, 0.5 * dt, cell_of(dim, at, box), local)
+        if ti.static(events):
+            at, speed, gone = threaded(
+                dim, inner, counted, at, speed, mass, left, box, sides, surfaces, bodies,
+                key, e, chunk, i, loads,
+            )  # fmt: skip
+        else:
+            at, speed, gone = travelled(
+                dim, inner, at, speed, mass, left, box, sides, key, e, i
+            )
+        if ti.static(forced):
+            speed = kicked(speed, 0.5 * dt, cell_of(dim, at, box), local)
     return at, speed, gone
 
 
@@ -270,10 +242,35 @@ def scattered(row, part, u, choice, angles: Array2):
 
 
 @ti.func
+def nearest(dim: Template, e: Int, i: Int, j: Int, first: Int, n: Int, near: Int,
+            x: Array3, s):  # fmt: skip
+    """The nearest to ``i`` of a partner ``j`` and more that are drawn, ``near`` in all.
+
+    Of a cell with few particles at most half are looked at, lest pairs meet again.
+    """
+    found = j
+    least = 0.0
+    for d in ti.static(range(dim)):
+        least += (x[e, i, d] - x[e, j, d]) ** 2
+    for _ in range(ti.min(near, n // 2) - 1):
+        s = advanced(s)
+        k = first + below(mixed(s) >> ti.u64(32), n - 1)
+        k = ti.select(k >= i, k + 1, k)
+        off = 0.0
+        for d in ti.static(range(dim)):
+            off += (x[e, i, d] - x[e, k, d]) ** 2
+        if off < least:
+            least = off
+            found = k
+    return found
+
+
+@ti.func
 def collided(
-    kind: Template, columns: Template, e: Int, c: Int, v: Array3, starts: Array2,
-    fastest: Array2, remainder: Array2, scale: Array1, sections: Array1, angles: Array2,
-    law: Array1, clock: Array1,
+    dim: Template, kind: Template, inner: Template, events: Template, near: Int, e: Int,
+    c: Int, x: Array3, v: Array3, starts: Array2, fastest: Array2, remainder: Array2,
+    scale: Array1, sections: Array1, angles: Array2, law: Array1, masses: Array1,
+    local: Array2, key,
 ):  # fmt: skip
     """Collide the pairs of one cell without time counter (Bird 1994, section 11.1)."""
     first = starts[e, c]
@@ -281,10 +278,13 @@ def collided(
     hits = 0
     if n > 1:
         top = fastest[e, c]
-        wanted = 0.5 * n * (n - 1) * top * scale[e] + remainder[e, c]
+        wanted = 0.5 * n * (n - 1) * top * scale[e]
+        if ti.static(events):
+            wanted *= local[c, LOCAL_ROOM]
+        wanted += remainder[e, c]
         pairs = ti.cast(ti.floor(wanted), ti.i32)
         remainder[e, c] = wanted - pairs
-        s = stream(clock, e, _CELL, c)
+        s = stream(key, e, _CELL, c)
         largest = top
         for _ in range(pairs):
             s = advanced(s)
@@ -293,6 +293,8 @@ def collided(
             j = below(word & ti.u64(0xFFFFFFFF), n - 1)
             j = first + ti.select(j >= i, j + 1, j)
             i += first
+            if near > 1:
+                j = nearest(dim, e, i, j, first, n, near, x, stream(s, e, _NEAR, c))
             g = ti.Vector.zero(ti.f64, 3)
             for d in ti.static(range(3)):
                 g[d] = ti.cast(v[e, i, d], ti.f64) - ti.cast(v[e, j, d], ti.f64)
@@ -300,10 +302,14 @@ def collided(
             rate = 0.0
             row = 0
             part = 0.0
-            if ti.static(kind == 0):
+            if ti.static(kind == POWER_LAW):
                 rate = law[0] * square ** law[1]
-            elif ti.static(kind == 2):
+            elif ti.static(kind == HARD_SPHERES):
                 rate = law[0] * ti.sqrt(square)
+            elif ti.static(kind == PAIRS):
+                row = ti.cast(v[e, i, 3], ti.i32) * masses.shape[0]
+                row = 3 * (row + ti.cast(v[e, j, 3], ti.i32))
+                rate = law[row] * square ** law[row + 1]
             else:
                 row, part, rate = looked_up(square, sections, law)
             largest = ti.max(largest, rate)
@@ -314,71 +320,101 @@ def collided(
                 s2 = advanced(s1)
                 s = s2
                 cos = 2.0 * uniform(s1) - 1.0
-                if ti.static(kind == 0):
+                if ti.static(kind == POWER_LAW):
                     cos = 2.0 * uniform(s1) ** law[2] - 1.0
-                if ti.static(kind == 1):
+                if ti.static(kind == PAIRS):
+                    cos = 2.0 * uniform(s1) ** law[row + 2] - 1.0
+                if ti.static(kind == TABLE):
                     s = advanced(s)
                     cos = scattered(row, part, uniform(s1), uniform(s), angles)
                 speed = ti.sqrt(square)
                 new = turned(g, speed, cos, 6.283185307179586 * uniform(s2))
-                if ti.static(columns > 3):
+                if ti.static(inner == ROTATION):
                     s = advanced(s)
                     left = relaxed(v, e, i, j, 0.25 * square, law, s)
                     s = advanced(s)
                     new *= 2.0 * ti.sqrt(left) / ti.max(speed, 1e-300)
-                for d in ti.static(range(3)):
-                    change = 0.5 * (new[d] - g[d])
-                    v[e, i, d] += change
-                    v[e, j, d] -= change
+                if ti.static(kind == PAIRS):
+                    heavy = masses[ti.cast(v[e, i, 3], ti.i32)]
+                    other = masses[ti.cast(v[e, j, 3], ti.i32)]
+                    for d in ti.static(range(3)):
+                        change = (new[d] - g[d]) / (heavy + other)
+                        v[e, i, d] += other * change
+                        v[e, j, d] -= heavy * change
+                else:
+                    for d in ti.static(range(3)):
+                        change = 0.5 * (new[d] - g[d])
+                        v[e, i, d] += change
+                        v[e, j, d] -= change
         fastest[e, c] = largest
     return hits
 
 
 @ti.func
-def gathered(columns: Template, e: Int, c: Int, weight: Real, v: Array3, starts: Array2,
+def powers(inner: Template, e: Int, i: Int, v: Array3):
+    """What one particle adds to the sums of its cell; see :func:`k_sample`."""
+    found = ti.Vector.zero(ti.f64, 18 if ti.static(inner == ROTATION) else 14)
+    w = ti.Vector.zero(ti.f64, 3)
+    for d in ti.static(range(3)):
+        w[d] = v[e, i, d]
+    square = w.norm_sqr()
+    found[0] = 1.0
+    found[13] = square
+    found[7] = w[0] * w[1]
+    found[8] = w[0] * w[2]
+    found[9] = w[1] * w[2]
+    for d in ti.static(range(3)):
+        found[1 + d] = w[d]
+        found[4 + d] = w[d] * w[d]
+        found[10 + d] = square * w[d]
+    if ti.static(inner == ROTATION):
+        rotation = ti.cast(v[e, i, 3], ti.f64)
+        found[14] = rotation
+        for d in ti.static(range(3)):
+            found[15 + d] = rotation * w[d]
+    return found
+
+
+@ti.func
+def gathered(inner: Template, e: Int, c: Int, weight: Real, v: Array3, starts: Array2,
              sums: Array3):  # fmt: skip
-    """Add the powers of the velocities in one cell to its sums."""
-    total = ti.Vector.zero(ti.f64, 14 + 4 * (columns - 3))
+    """Add the powers of the velocities in one cell to its sums, species by species."""
+    total = ti.Vector.zero(ti.f64, 18 if ti.static(inner == ROTATION) else 14)
     for i in range(starts[e, c], starts[e, c + 1]):
-        w = ti.Vector.zero(ti.f64, 3)
-        for d in ti.static(range(3)):
-            w[d] = v[e, i, d]
-        square = w.norm_sqr()
-        total[0] += 1.0
-        total[13] += square
-        total[7] += w[0] * w[1]
-        total[8] += w[0] * w[2]
-        total[9] += w[1] * w[2]
-        for d in ti.static(range(3)):
-            total[1 + d] += w[d]
-            total[4 + d] += w[d] * w[d]
-            total[10 + d] += square * w[d]
-        if ti.static(columns > 3):
-            inner = ti.cast(v[e, i, columns - 1], ti.f64)
-            total[14] += inner
-            for d in ti.static(range(3)):
-                total[15 + d] += inner * w[d]
-    for k in ti.static(range(14 + 4 * (columns - 3))):
-        sums[e, c, k] += weight * total[k]
+        if ti.static(inner == SPECIES):
+            more = powers(inner, e, i, v)
+            first = 14 * ti.cast(v[e, i, 3], ti.i32)
+            for k in ti.static(range(14)):
+                sums[e, c, first + k] += weight * more[k]
+        else:
+            total += powers(inner, e, i, v)
+    if ti.static(inner != SPECIES):
+        for k in ti.static(range(18 if inner == ROTATION else 14)):
+            sums[e, c, k] += weight * total[k]
 
 
 @ti.kernel
 def k_step(
-    dim: Template, columns: Template, kind: Template, x: Array3, v: Array3, cells: Array2,
-    histogram: Array3, starts: Array2, extra: Int, dt: Real, box: Array2, shape: Array1,
-    kinds: Array1, sides: Array2, layers: Array2, clock: Array1, shift: Array1,
-    scale: Array1, sections: Array1, angles: Array2, law: Array1, new_x: Array3,
-    new_v: Array3, new_starts: Array2, fastest: Array2, remainder: Array2, counted: Array2,
-    weight: Real, sums: Array3,
+    dim: Template, inner: Template, kind: Template, events: Template, forced: Template,
+    near: Int, x: Array3, v: Array3, cells: Array2, histogram: Array3, starts: Array2,
+    extra: Int, dt: Real, box: Array2, sides: Array2, layers: Array2, key: Key,
+    shift: Array1, scale: Array1, sections: Array1, angles: Array2, law: Array1,
+    masses: Array1, local: Array2, surfaces: Array2, bodies: Array2, loads: Array4,
+    new_x: Array3, new_v: Array3, new_starts: Array2, fastest: Array2, remainder: Array2,
+    counted: Array2, weight: Real, sums: Array3,
 ):  # fmt: skip
     """Move all particles and those that enter, sort them by cell, collide them.
 
     Args:
         dim: of space.
-        columns: of ``v``: 3, or 4 with rotation.
-        kind: 0: ``sigma g = law[0] (g^2)^law[1]``, ``cos chi = 2 u^law[2] - 1``; 1: tables
-            over ``ln E``, E = g^2/4, that begin at ``law[0]`` with spacing ``law[1]``; 2:
-            hard spheres, ``sigma = law[0]``.
+        inner: what the fourth column of ``v`` holds; without one NOTHING.
+        kind: POWER_LAW: ``sigma g = law[0] (g^2)^law[1]``, ``cos chi = 2 u^law[2] - 1``;
+            TABLE: tables over ``ln E``, E = g^2/4, that begin at ``law[0]`` with spacing
+            ``law[1]``; HARD_SPHERES: ``sigma = law[0]``; PAIRS: a power law for every pair
+            of species, ``law [species, species, 3]``.
+        events: whether particles fly from event to event, among solids or parts of faces.
+        forced: whether there is a force.
+        near: partners that are drawn for a collision; the nearest one is taken.
         x: positions; from ``starts[system, cells]`` on there are none.
         v: velocities.
         cells: scratch, ``[systems, capacity]``.
@@ -386,18 +422,20 @@ def k_step(
         starts: first particle of each cell.
         extra: newcomers that are drawn from the layers before the faces.
         dt: time step.
-        box: ``[dim, 3]`` lower and upper end, cells in a unit of length.
-        shape: cells along each axis.
-        kinds: of the sides.
-        sides: what the walls are like.
-        layers: ``[n, 10]``: face axis, low end, high end, share of the last one that is
-            there, first newcomer, last newcomer, temperature and velocity of the gas.
-        clock: seed, step.
+        box: ``[dim, 4]`` lower and upper end, cells in a unit of length, cells.
+        sides: see :mod:`.flight`.
+        layers: of the reservoirs, see LAYER_AXIS.
+        key: of the random numbers, :func:`.flight.key_of`.
         shift: by which each system is moved along x.
         scale: time step over volume of a cell and particles in a unit of mass.
         sections: ``[energies]`` total cross section.
         angles: ``[energies, impact]`` cos chi at equally spaced ``b^2``.
         law: see ``kind``; ``law[3]`` probability that the rotation of a partner takes part.
+        masses: ``[species]`` over the mean.
+        local: of each cell, see LOCAL_ROOM.
+        surfaces: of solids, see :mod:`.flight`.
+        bodies: of solids.
+        loads: ``[systems, CHUNKS, solids, 4]`` momentum and energy that solids get.
         new_x: positions, sorted.
         new_v: velocities.
         new_starts: first particle of each cell.
@@ -414,17 +452,22 @@ def k_step(
         total = fastest.shape[1]
         for c in range(total + 1):
             histogram[e, chunk, c] = 0
+        if ti.static(events):
+            for k in range(loads.shape[2]):
+                for d in ti.static(range(4)):
+                    loads[e, chunk, k, d] = 0.0
         alive = starts[e, total]
         n = alive + extra
         begin = ti.cast(ti.cast(n, ti.i64) * chunk // CHUNKS, ti.i32)
         end = ti.cast(ti.cast(n, ti.i64) * (chunk + 1) // CHUNKS, ti.i32)
         for i in range(begin, end):
             at, _speed, gone = flown(
-                dim, columns, e, i, alive, x, v, dt, box, kinds, sides, layers, clock, shift
-            )
+                dim, inner, events, forced, True, e, chunk, i, alive, x, v, dt, box, sides,
+                layers, key, shift, masses, local, surfaces, bodies, loads,
+            )  # fmt: skip
             cell = total
             if gone == 0:
-                cell = cell_of(dim, at, box, shape)
+                cell = cell_of(dim, at, box)
             cells[e, i] = cell
             histogram[e, chunk, cell] += 1
     for e in range(x.shape[0]):
@@ -449,33 +492,33 @@ def k_step(
             cell = cells[e, i]
             if cell < total:
                 at, speed, _gone = flown(
-                    dim, columns, e, i, alive, x, v, dt, box, kinds, sides, layers, clock,
-                    shift,
+                    dim, inner, events, forced, False, e, chunk, i, alive, x, v, dt, box,
+                    sides, layers, key, shift, masses, local, surfaces, bodies, loads,
                 )  # fmt: skip
                 place = histogram[e, chunk, cell]
                 histogram[e, chunk, cell] = place + 1
                 for d in ti.static(range(dim)):
                     new_x[e, place, d] = at[d]
-                for d in ti.static(range(columns)):
+                for d in ti.static(range(4 if inner != NOTHING else 3)):
                     new_v[e, place, d] = speed[d]
     for q in range(fastest.shape[0] * fastest.shape[1]):
         e = q // fastest.shape[1]
         c = q % fastest.shape[1]
         if weight > 0.0:
-            gathered(columns, e, c, weight, new_v, new_starts, sums)
+            gathered(inner, e, c, weight, new_v, new_starts, sums)
         counted[e, c] += collided(
-            kind, columns, e, c, new_v, new_starts, fastest, remainder, scale, sections,
-            angles, law, clock,
+            dim, kind, inner, events, near, e, c, new_x, new_v, new_starts, fastest,
+            remainder, scale, sections, angles, law, masses, local, key,
         )  # fmt: skip
         if weight > 0.0:
-            gathered(columns, e, c, weight, new_v, new_starts, sums)
+            gathered(inner, e, c, weight, new_v, new_starts, sums)
 
 
 @ti.kernel
-def k_sample(columns: Template, v: Array3, starts: Array2, sums: Array3):
-    """Add to ``sums [systems, cells, 14 (18)]``.
+def k_sample(inner: Template, v: Array3, starts: Array2, sums: Array3):
+    """Add to ``sums [systems, cells, 14 (18)]``, in a mixture 14 for every species.
 
     1, v, v v (xx yy zz xy xz yz), |v|^2 v, |v|^2; with rotation its energy e, and e v.
     """
     for q in range(sums.shape[0] * sums.shape[1]):
-        gathered(columns, q // sums.shape[1], q % sums.shape[1], 1.0, v, starts, sums)
+        gathered(inner, q // sums.shape[1], q % sums.shape[1], 1.0, v, starts, sums)

@@ -15,7 +15,7 @@ from ..runtime import launching, ti
 if TYPE_CHECKING:
     Array1 = Array2 = Array3 = Array4 = Array5 = Vectors = Any
     Template = Any
-    Int = int
+    Int = Key = int
     Real = float
 else:
     Array1 = ti.types.ndarray(ndim=1)
@@ -26,6 +26,7 @@ else:
     Vectors = ti.types.ndarray(dtype=ti.types.vector(), ndim=1)
     Template = ti.template()
     Int = ti.i32
+    Key = ti.u64
     Real = ti.f64
 
 
@@ -59,6 +60,6 @@ def kernel_type(dtype: torch.dtype) -> Any:
 
 
 __all__ = [
-    "Array1", "Array2", "Array3", "Array4", "Array5", "Int", "Real", "Template", "Vectors",
-    "aligned", "kernel_type", "simd", "ti",
+    "Array1", "Array2", "Array3", "Array4", "Array5", "Int", "Key", "Real", "Template",
+    "Vectors", "aligned", "kernel_type", "simd", "ti",
 ]  # fmt: skip

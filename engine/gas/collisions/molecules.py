@@ -12,7 +12,9 @@ in general ``mu = f 5/16 sqrt(pi T) 4 / O_22`` with the collision integral ``O_2
 """
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -22,7 +24,7 @@ from .pairs import Table
 from .scattering import deflection, scatter, wall
 from .transport import transport
 
-HARD_SPHERES, POWER_LAW, TABLE = 2, 0, 1
+HARD_SPHERES, POWER_LAW, TABLE, PAIRS = 2, 0, 1, 3
 """Kinds of the collision kernel."""
 
 SONINE = 1.016034
@@ -36,10 +38,12 @@ class Molecules:
 
     Attributes:
         kind: of the kernel.
-        law: ``[5]`` parameters of the kind, and of the exchange with the rotation.
+        law: ``[5]`` parameters of the kind, and of the exchange with the rotation; in a
+            mixture ``[species, species, 3]``, flat.
         sections: ``[energies]`` total cross section (tables only).
         angles: ``[energies, impact]`` cos chi at equally spaced ``b^2``.
         largest: of ``sigma g`` at relative speeds of a thermal gas, to begin with.
+        masses: ``[species]`` over the mean; a single gas has 1.
     """
 
     kind: int
@@ -47,11 +51,32 @@ class Molecules:
     sections: Tensor
     angles: Tensor
     largest: float
+    masses: Tensor = field(default_factory=lambda: torch.ones(1, dtype=torch.float64))
 
     @property
     def rotates(self) -> bool:
         """Whether molecules have rotational energy."""
-        return float(self.law[3]) > 0
+        return not self.mixed and float(self.law[3]) > 0
+
+    def shortest_path(self, fractions: Sequence[float]) -> float:
+        """Return the shortest of the paths and times that species fly between collisions.
+
+        Of a mixture at rest, density 1 and temperature 1; times in those of the mean mass.
+        """
+        n = len(self.masses)
+        section, power, _ = self.law.reshape(n, n, 3).unbind(-1)
+        m = self.masses
+        thermal = (8 / math.pi * (1 / m[:, None] + 1 / m)).sqrt()
+        parts = torch.tensor(fractions, dtype=torch.float64)
+        rates = (section * thermal ** (2 * power)) @ parts
+        speed = (8 / (math.pi * m)).sqrt()
+        path = torch.minimum(speed / rates, math.sqrt(8 / math.pi) / rates)
+        return float(path.amin())
+
+    @property
+    def mixed(self) -> bool:
+        """Whether there are several species."""
+        return self.kind == PAIRS
 
 
 def _law(*values: float) -> Tensor:
@@ -90,6 +115,72 @@ def variable_spheres(knudsen: float, omega: float, alpha: float = 1.0) -> Molecu
     section = 5 / 4 * math.sqrt(math.pi) / integral / knudsen
     law = _law(section, 1 - omega, 1 / alpha)
     return Molecules(POWER_LAW, law, *_empty(), largest=section * 6 ** (2 - 2 * omega))
+
+
+@dataclass(frozen=True)
+class Spheres:
+    """How two molecules meet: variable hard or soft spheres.
+
+    Attributes:
+        diameter: at temperature 1, over that of the first species.
+        omega: exponent of the viscosity.
+        alpha: exponent of the scattering angle.
+    """
+
+    diameter: float = 1.0
+    omega: float = 0.5
+    alpha: float = 1.0
+
+    def with_(self, other: "Spheres") -> "Spheres":
+        """Return the usual rule for unlike molecules: arithmetic means."""
+        return Spheres(
+            0.5 * (self.diameter + other.diameter),
+            0.5 * (self.omega + other.omega),
+            0.5 * (self.alpha + other.alpha),
+        )
+
+
+def mixture(
+    knudsen: float,
+    masses: Sequence[float],
+    species: Sequence[Spheres],
+    pairs: Mapping[tuple[int, int], Spheres] = MappingProxyType({}),
+) -> Molecules:
+    r"""Return the molecules of a mixture; ``mu = Kn T^omega`` of the first species alone.
+
+    For a pair of reduced mass m, ``sigma = pi d^2 (2 / (m g^2))^(omega - 1/2) / Gamma(5/2 -
+    omega)``, and alone at temperature 1 a species has the viscosity ``5 (alpha + 1)(alpha +
+    2) sqrt(m / pi) / (4 alpha (5 - 2 omega)(7 - 2 omega) d^2)`` (G. A. Bird, Molecular Gas
+    Dynamics, 1994, equations 4.62 and 4.63), which fixes the largest number of them; hard
+    spheres have :data:`SONINE` more.
+
+    Args:
+        knudsen: viscosity of the first species alone, at its density 1 in molecules.
+        masses: over the mean mass of the gas.
+        species: of like molecules.
+        pairs: of unlike ones, first < second; without one the means of the two.
+
+    Raises:
+        InputError: an exponent that is not allowed.
+    """
+    for ball in (*species, *pairs.values()):
+        variable_spheres(knudsen, ball.omega, ball.alpha)  # its refusals
+    first, m = species[0], masses[0]
+    hard = first.omega == 0.5 and first.alpha == 1.0
+    a, powers = first.alpha, (5 - 2 * first.omega) * (7 - 2 * first.omega)
+    unit = 5 * (a + 1) * (a + 2) * math.sqrt(math.pi * m) / (4 * a * powers * knudsen)
+    unit *= (SONINE if hard else 1.0) / first.diameter**2
+    law, largest = [], 0.0
+    for i, one in enumerate(species):
+        for j, other in enumerate(species):
+            pair = pairs.get((min(i, j), max(i, j)), one.with_(other))
+            reduced = masses[i] * masses[j] / (masses[i] + masses[j])
+            section = unit * pair.diameter**2 / math.gamma(2.5 - pair.omega)
+            section *= (2 / reduced) ** (pair.omega - 0.5)
+            law += [section, 1 - pair.omega, 1 / pair.alpha]
+            largest = max(largest, section * (18 / reduced) ** (1 - pair.omega))
+    made = [torch.tensor(x, dtype=torch.float64) for x in (law, list(masses))]
+    return Molecules(PAIRS, made[0], *_empty(), largest, made[1])
 
 
 def rotating(molecules: Molecules, omega: float, collisions: float) -> Molecules:
@@ -198,12 +289,15 @@ def _row(
 
 __all__ = [
     "HARD_SPHERES",
+    "PAIRS",
     "POWER_LAW",
     "SONINE",
     "TABLE",
     "Molecules",
+    "Spheres",
     "from_potential",
     "hard_spheres",
+    "mixture",
     "rotating",
     "variable_spheres",
 ]

@@ -17,23 +17,34 @@ class Blocks:
     def __init__(self) -> None:
         self._sums: list[Tensor] = []
         self._samples: list[Tensor] = []
+        self._impulses: list[Tensor] = []
+        self._times: list[Tensor] = []
 
     def write(self, step: int, time: float, state: DsmcState, observed: object) -> None:
         """Record the sums of all that was averaged so far."""
         self._sums.append(state.sums.clone())
         self._samples.append(state.samples.clone())
+        self._impulses.append(state.impulse.clone())
+        self._times.append(torch.tensor(time, dtype=torch.float64))
 
     def tensors(self) -> Mapping[str, Tensor]:
         """Return what must be restored."""
         if not self._sums:
             return {}
-        return {"sums": torch.stack(self._sums), "samples": torch.stack(self._samples)}
+        return {
+            "sums": torch.stack(self._sums),
+            "samples": torch.stack(self._samples),
+            "impulses": torch.stack(self._impulses),
+            "times": torch.stack(self._times),
+        }
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore what :meth:`tensors` returned."""
         if "sums" in tensors:
             self._sums = list(tensors["sums"])
             self._samples = list(tensors["samples"])
+            self._impulses = list(tensors["impulses"])
+            self._times = list(tensors["times"])
 
     def parts(self) -> list[tuple[Tensor, int]]:
         """Return the sums ``[systems, cells, columns]`` and samples of every block."""
@@ -44,6 +55,17 @@ class Blocks:
             for k in range(len(self._sums))
             if counts[k + 1] > counts[k]
         ]
+
+    def loads(self) -> Tensor:
+        """Return force and heat of solids in every block, ``[blocks, systems, n, 4]``."""
+        impulses = [torch.zeros_like(self._impulses[0]), *self._impulses]
+        times = [torch.zeros_like(self._times[0]), *self._times]
+        counts = [0, *(int(n) for n in self._samples)]
+        return torch.stack([
+            (impulses[k + 1] - impulses[k]) / (times[k + 1] - times[k])
+            for k in range(len(self._times))
+            if counts[k + 1] > counts[k]
+        ])  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -92,8 +114,11 @@ def resolution(problem: Problem, average: Average, dt: float) -> tuple[float, fl
     Fluids 10, 1540, 1998), ``32 / (150 pi) (c dt / lambda)^2`` with ``c^2 = 2 T`` (N. G.
     Hadjiconstantinou, Phys. Fluids 12, 2634, 2000); means over the box, so that dense
     corners that hardly matter do not decide.
+    A cell that holds one particle or none has no temperature and does not count.
     """
     rho, t = average.fields["density"], average.fields["temperature"]
+    full = t > 0
+    rho, t = rho[full], t[full]
     path = free_path(problem, rho, t)
     cells = 16 / (45 * math.pi) * (max(problem.grid.spacing) / path).square()
     steps = 32 / (150 * math.pi) * 2 * t * (dt / path).square()

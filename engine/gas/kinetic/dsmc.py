@@ -5,7 +5,11 @@ The method is that of G. A. Bird (Molecular Gas Dynamics, 1994).
 Particles fly freely for a step, meet walls or leave the box, and then collide in pairs that
 are drawn in each cell at the rate of the kinetic theory (no time counter). Every particle
 stands for the same mass, ``1 / particles``. Molecules may rotate (Larsen and Borgnakke,
-J. Comput. Phys. 18, 405, 1975): a particle then carries its rotational energy.
+J. Comput. Phys. 18, 405, 1975): a particle then carries its rotational energy. In a mixture
+it carries its species; every particle stands for the same number of molecules, and masses
+are over the mean one of the reference composition, so that density 1 is 1 / particles of
+them too. A force is half a kick before the flight and half after it (second order), and
+solids are met at their own surface (:mod:`.obstacles`).
 
 The state is a pure function of the state before it, whatever the number of threads: random
 numbers are drawn from counters, and the sort by cell is stable.
@@ -17,33 +21,27 @@ about ``sqrt(N) / (particles (rho_2 - rho_1))``, which smears the mean profile: 
 particles and few steps resolve a shock better than few particles and many steps.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from ... import runtime
 from ...errors import GuardError, InputError
+from ...kernels import flight
 from ...kernels import particles as kernels
-from ..boundaries import (
-    Inflow,
-    Open,
-    Periodic,
-    Sides,
-    Symmetry,
-    Wall,
-    check_sides,
-    component,
-    constant,
-)
+from ..boundaries import Inflow, Sides, check_sides, constant
 from ..collisions.molecules import Molecules
 from ..grid import Grid
+from .obstacles import Obstacles
+from .particle_faces import ONE_GAS, Reservoirs, faces_of, layers_of, moving
 
 HOLD = 0.008
 """Part of the surplus of particles that a held shock gives back in a step."""
+TRIES = 200
+"""Places that are drawn for a particle in a cell that a solid cuts."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +56,10 @@ class DsmcState:
         fastest: ``[systems, cells]`` largest collision rate of a pair met so far.
         remainder: ``[systems, cells]`` part of a pair that is carried over.
         collisions: ``[systems, cells]`` int64, made so far.
-        sums: ``[systems, cells, 14 or 18]`` of :func:`~engine.kernels.particles.k_sample`.
+        sums: ``[systems, cells, 14 or 18]`` of :func:`~engine.kernels.particles.k_sample`,
+            in a mixture 14 for each species.
         samples: scalar int64, steps that were summed.
+        impulse: ``[systems, solids, 4]`` momentum and energy that solids got so far.
         step: scalar int64.
     """
 
@@ -71,16 +71,22 @@ class DsmcState:
     collisions: Tensor
     sums: Tensor
     samples: Tensor
+    impulse: Tensor
     step: Tensor
 
 
 @dataclass(frozen=True)
 class Start:
-    """The gas at the start, ``[*grid.shape]`` each; velocity ``[*grid.shape, 3]``."""
+    """The gas at the start, ``[*grid.shape]`` each; velocity ``[*grid.shape, 3]``.
+
+    In a mixture ``fractions [species, *grid.shape]`` of the molecules; without them those
+    of the reservoirs.
+    """
 
     density: Tensor
     velocity: Tensor
     temperature: Tensor
+    fractions: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,10 @@ class DsmcWorld:
         capacity: places for particles over those at the start.
         knudsen: of each system, over that of ``molecules``.
         precision: of the velocities.
+        reservoirs: of a mixture, what comes in.
+        obstacles: solids in the flow.
+        acceleration: ``[1 to 3, *grid.shape]`` of a force on all molecules, or None.
+        partners: drawn for a collision, of which the nearest is taken.
 
     Raises:
         InputError: a contradiction, before anything is computed.
@@ -122,6 +132,10 @@ class DsmcWorld:
     capacity: float = 1.5
     knudsen: tuple[float, ...] = (1.0,)
     precision: torch.dtype = torch.float64
+    reservoirs: Reservoirs = ONE_GAS
+    obstacles: Obstacles | None = None
+    acceleration: Tensor | None = None
+    partners: int = 1
     _box: dict[str, Tensor] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -134,50 +148,73 @@ class DsmcWorld:
             isinstance(side, Inflow) for side in (self.sides[0].low, self.sides[0].high)
         ):
             raise InputError("hold: needs reservoirs (inflow) at both ends of x")
-        object.__setattr__(self, "_box", self._boundaries())
+        if self.hold and self.obstacles is not None:
+            raise InputError("hold: the gas is shifted, which solids do not allow")
+        if len(self.reservoirs.masses) != len(self.molecules.masses):
+            raise InputError("reservoirs: as many species as the molecules have")
+        object.__setattr__(self, "_box", self._tables())
 
     # -- what the kernels read ---------------------------------------------------------
 
-    def _boundaries(self) -> dict[str, Tensor]:
-        grid, kinds, sides, layers = self.grid, [], [], []
-        begun = 0
-        for axis, pair in enumerate(self.sides):
-            for end, side in enumerate((pair.low, pair.high)):
-                kind, row = _side(side)
-                kinds.append(kind)
-                sides.append(row)
-                if isinstance(side, Inflow):
-                    layer = self._layer(axis, end, side, begun)
-                    begun = int(layer[5]) + 1
-                    layers.append(layer)
+    def _tables(self) -> dict[str, Tensor]:
+        grid, solids = self.grid, self.obstacles
+        faces, first = faces_of(self.sides, grid, 0.0)
+        empty = torch.zeros(0, flight.BODY_COLUMNS, dtype=torch.float64)
+        bodies, nodes = (empty, faces[:0]) if solids is None else solids.placed(first)
+        none = torch.zeros(0, flight.SURFACE_COLUMNS, dtype=torch.float64)
         return {
             "box": torch.tensor(
                 [
-                    (a, b, n / (b - a))
+                    (a, b, n / (b - a), n)
                     for a, b, n in zip(grid.lower, grid.upper, grid.shape, strict=True)
                 ],
                 dtype=torch.float64,
             ),
-            "shape": torch.tensor(grid.shape, dtype=torch.int32),
-            "kinds": torch.tensor(kinds, dtype=torch.int32),
-            "sides": torch.tensor(sides, dtype=torch.float64),
-            "layers": torch.tensor(layers, dtype=torch.float64).reshape(-1, 10),
+            "sides": torch.cat([faces, nodes]),
+            "nodes": nodes,
+            "bodies": bodies,
+            "surfaces": none if solids is None else solids.surfaces,
+            "local": self._local(),
+            "layers": layers_of(
+                self.sides, grid, self.reservoirs, self.particles, self.time_step,
+                self._largest_shift,
+            ),
             "scale": self.time_step
             / (grid.volume * self.particles * torch.tensor(self.knudsen).double()),
-        }
+        }  # fmt: skip
 
-    def _layer(self, axis: int, end: int, side: Inflow, begun: int) -> list[float]:
-        """The layer before a face from which particles can reach the box in a step."""
-        grid, thermal = self.grid, math.sqrt(constant(side.temperature))
-        u = [component(side.velocity, d) for d in range(3)]
-        deep = (abs(u[axis]) + 6 * thermal) * self.time_step + self._largest_shift
-        face = (grid.lower, grid.upper)[end][axis]
-        low, high = (face - deep, face) if end == 0 else (face, face + deep)
-        area = grid.volume * grid.cells / (grid.upper[axis] - grid.lower[axis])
-        number = self.particles * constant(side.density) * area * deep
-        last = begun + math.floor(number)
-        share = number - math.floor(number)
-        return [axis, low, high, share, begun, last, constant(side.temperature), *u]
+    def _local(self) -> Tensor:
+        """Return ``local`` of the kernel, one row where nothing reads it."""
+        if not (self._events or self.acceleration is not None):
+            return torch.ones(1, kernels.LOCAL_COLUMNS, dtype=torch.float64)
+        out = torch.zeros(self.grid.cells, kernels.LOCAL_COLUMNS, dtype=torch.float64)
+        out[:, kernels.LOCAL_ROOM] = self._room
+        if self.acceleration is not None:
+            g = self.acceleration.flatten(1).T
+            out[:, kernels.LOCAL_FORCE : kernels.LOCAL_FORCE + g.shape[1]] = g
+        return out
+
+    @property
+    def _room(self) -> Tensor:
+        """Volume of every cell over that of its gas, ``[cells]``."""
+        if self.obstacles is None:
+            return torch.ones(self.grid.cells, dtype=torch.float64)
+        return self.obstacles.room.flatten()
+
+    @cached_property
+    def _events(self) -> bool:
+        """Whether particles fly from event to event."""
+        faces, _ = faces_of(self.sides, self.grid, 0.0)
+        return self.obstacles is not None or bool((faces[:, flight.SIDE_CELLS] >= 0).any())
+
+    @cached_property
+    def _moving(self) -> bool:
+        return moving(self.sides)
+
+    def _sides_at(self, step: int) -> Tensor:
+        """Return the walls in the middle of a step."""
+        faces, _ = faces_of(self.sides, self.grid, (step + 0.5) * self.time_step)
+        return torch.cat([faces, self._box["nodes"]])
 
     @property
     def _largest_shift(self) -> float:
@@ -186,7 +223,7 @@ class DsmcWorld:
     @property
     def _extra(self) -> int:
         layers = self._box["layers"]
-        return int(layers[-1, 5]) + 1 if len(layers) else 0
+        return int(layers[-1, kernels.LAYER_LAST]) + 1 if len(layers) else 0
 
     # -- the simulator -----------------------------------------------------------------
 
@@ -196,14 +233,45 @@ class DsmcWorld:
         return len(self.knudsen)
 
     @property
+    def species(self) -> int:
+        """Number of species."""
+        return len(self.molecules.masses)
+
+    @property
+    def _inner(self) -> int:
+        """What the fourth column of the velocities holds."""
+        if self.molecules.mixed:
+            return flight.SPECIES
+        return flight.ROTATION if self.molecules.rotates else flight.NOTHING
+
+    @property
     def columns(self) -> int:
         """Numbers that a particle carries besides its place."""
-        return 4 if self.molecules.rotates else 3
+        return 3 if self._inner == flight.NOTHING else 4
+
+    @property
+    def summed(self) -> int:
+        """Columns of the sums."""
+        return {flight.NOTHING: 14, flight.ROTATION: 18}.get(self._inner, 14 * self.species)
+
+    @property
+    def _numbers(self) -> Tensor:
+        """Number density of every species at the start, over whole cells."""
+        density, masses = self.start.density.flatten(), self.molecules.masses
+        parts = self.start.fractions
+        if parts is None:
+            parts = torch.tensor(self.reservoirs.fractions, dtype=torch.float64)
+            parts = parts[:, None].expand(-1, len(density))
+        parts = parts.flatten(1)
+        number = parts * (density / (parts * masses[:, None]).sum(0))
+        if self.obstacles is not None:
+            number = number * self.obstacles.share.flatten()
+        return number
 
     @property
     def expected(self) -> int:
         """Particles of a system at the start."""
-        return round(float(self.start.density.sum()) * self.particles * self.grid.volume)
+        return round(float(self._numbers.sum()) * self.particles * self.grid.volume)
 
     @property
     def places(self) -> int:
@@ -215,7 +283,7 @@ class DsmcWorld:
         """Memory of two states, announced before anything is made."""
         grid, size = self.grid, self.precision.itemsize
         particle = 2 * (4 * grid.dim + size * self.columns) + 4
-        cell = 4 * kernels.CHUNKS + 2 * 8 * (20 + 3)
+        cell = 4 * kernels.CHUNKS + 2 * 8 * (self.summed + 6 + 3)
         return self.systems * (self.places * particle + grid.cells * cell)
 
     def init(self, rng: torch.Generator) -> DsmcState:
@@ -233,35 +301,64 @@ class DsmcWorld:
             torch.full(cells, self.molecules.largest * warm, dtype=torch.float64),
             torch.rand(cells, generator=rng, dtype=torch.float64),
             torch.zeros(cells, dtype=torch.int64),
-            torch.zeros(*cells, 14 + 4 * (self.columns - 3), dtype=torch.float64),
+            torch.zeros(*cells, self.summed, dtype=torch.float64),
             zero,
+            torch.zeros(n, len(self._box["bodies"]), 4, dtype=torch.float64),
             zero.clone(),
         )
 
     def _drawn(self, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Return places, velocities and first particles of one system."""
         grid = self.grid
-        mean = (self.start.density * self.particles * grid.volume).flatten()
+        mean = (self._numbers * self.particles * grid.volume).flatten()
         number = (mean + torch.rand(mean.shape, generator=rng, dtype=mean.dtype)).long()
-        cell = torch.repeat_interleave(torch.arange(grid.cells), number)[: self.places]
+        kind = torch.repeat_interleave(torch.arange(len(mean)), number)
+        # sorted by cell, and there by species
+        kind = kind[(kind % grid.cells).argsort(stable=True)][: self.places]
+        cell, species = kind % grid.cells, kind // grid.cells
+        at = self._scattered(cell, rng)
+        if self.obstacles is not None:
+            kept = ~self.obstacles.inside(tuple(at.T))
+            at, cell, species = at[kept], cell[kept], species[kept]
         total = len(cell)
         x = torch.zeros(self.places, grid.dim, dtype=torch.float32)
-        index = torch.unravel_index(cell, grid.shape)
-        for d in range(grid.dim):
-            at = index[d] + torch.rand(total, generator=rng, dtype=torch.float64)
-            x[:total, d] = grid.lower[d] + grid.spacing[d] * at
+        x[:total] = at.float()
         v = torch.zeros(self.places, self.columns, dtype=self.precision)
         normal = torch.randn(total, 3, generator=rng, dtype=torch.float64)
         warm = self.start.temperature.flatten()[cell]
         flow = self.start.velocity.reshape(-1, 3)[cell]
-        v[:total, :3] = flow + warm.sqrt()[:, None] * normal
-        if self.molecules.rotates:
+        thermal = (warm / self.molecules.masses[species]).sqrt()
+        v[:total, :3] = flow + thermal[:, None] * normal
+        if self._inner == flight.ROTATION:
             free = torch.rand(total, generator=rng, dtype=torch.float64)
             v[:total, 3] = -warm * torch.log1p(-free)
+        if self._inner == flight.SPECIES:
+            v[:total, 3] = species.to(v)
         starts = torch.zeros(grid.cells + 2, dtype=torch.int32)
-        starts[1:-1] = number.cumsum(0)
+        starts[1:-1] = torch.bincount(cell, minlength=grid.cells).cumsum(0)
         starts[-1] = total
         return x, v, starts
+
+    def _scattered(self, cell: Tensor, rng: torch.Generator) -> Tensor:
+        """Return a place in each of the cells, outside of solids where one is found."""
+        grid = self.grid
+        index = torch.unravel_index(cell, grid.shape)
+        at = torch.zeros(len(cell), grid.dim, dtype=torch.float64)
+
+        def draw(some: Tensor) -> None:
+            for d in range(grid.dim):
+                share = torch.rand(len(some), generator=rng, dtype=torch.float64)
+                at[some, d] = grid.lower[d] + grid.spacing[d] * (index[d][some] + share)
+
+        again = torch.arange(len(cell))
+        draw(again)
+        for _ in range(TRIES if self.obstacles is not None else 0):
+            assert self.obstacles is not None
+            again = again[self.obstacles.inside(tuple(at[again].T))]
+            if not len(again):
+                break
+            draw(again)
+        return at
 
     def step(self, state: DsmcState) -> DsmcState:
         """Move, collide, and sum up where it is time.
@@ -280,7 +377,7 @@ class DsmcWorld:
                 int(state.step),
                 state,
             )
-        clock = torch.stack([torch.tensor(self.seed), state.step])
+        key = flight.key_of(self.seed, int(state.step))
         step = int(state.step) + 1
         sampled = (
             self.sample_every > 0
@@ -301,15 +398,22 @@ class DsmcWorld:
         )
         cells = torch.empty(self.systems, places, dtype=torch.int32)
         counts = (self.systems, kernels.CHUNKS, grid.cells + 1)
+        loads = new.impulse.new_empty(self.systems, kernels.CHUNKS, new.impulse.shape[1], 4)
         m = self.molecules
         kernels.k_step(
-            grid.dim, self.columns, m.kind, state.positions, state.velocities, cells,
+            grid.dim, self._inner, m.kind, self._events, self.acceleration is not None,
+            self.partners,
+            state.positions, state.velocities, cells,
             torch.empty(counts, dtype=torch.int32), state.starts, extra, self.time_step,
-            box["box"], box["shape"], box["kinds"], box["sides"], box["layers"], clock,
-            self._shift(alive), box["scale"], m.sections, m.angles, m.law, new.positions,
-            new.velocities, new.starts, new.fastest, new.remainder, new.collisions,
-            0.5 * sampled, new.sums,
+            box["box"], self._sides_at(step - 1) if self._moving else box["sides"],
+            box["layers"], key, self._shift(alive), box["scale"], m.sections, m.angles,
+            m.law, m.masses, box["local"], box["surfaces"], box["bodies"], loads,
+            new.positions, new.velocities, new.starts, new.fastest, new.remainder,
+            new.collisions, 0.5 * sampled, new.sums,
         )  # fmt: skip
+        if loads.shape[2]:
+            given = loads.sum(1) / self.particles
+            new = replace(new, impulse=state.impulse + given)
         # zero beyond the last particle: checkpoints hold no leftovers of the memory
         for system, alive in enumerate(new.starts[:, grid.cells].tolist()):
             new.positions[system, alive:] = 0.0
@@ -325,19 +429,32 @@ class DsmcWorld:
         assert isinstance(high, Inflow)
         area = self.grid.volume * self.grid.cells
         area /= self.grid.upper[0] - self.grid.lower[0]
-        denser = self.particles * area * (constant(high.density) - constant(low.density))
+        numbers = [
+            sum(self.reservoirs.numbers(constant(side.density), 0, end))
+            for end, side in enumerate((low, high))
+        ]
+        denser = self.particles * area * (numbers[1] - numbers[0])
         limit = self._largest_shift
         return (HOLD / denser * (alive.double() - self.expected)).clamp(-limit, limit)
 
     def fields(self, sums: Tensor, samples: int) -> dict[str, Tensor]:
         """Return the moments of summed particles, ``[systems, *grid.shape, ...]``.
 
+        In a mixture those of the whole gas, and density, velocity and temperature of every
+        species with its number at the end of the name.
+
         Args:
-            sums: ``[systems, cells, 14 or 18]``.
+            sums: ``[systems, cells, columns]``.
             samples: steps that were summed.
         """
-        weight = 1.0 / (self.particles * self.grid.volume * samples)
-        seen = moments(sums.flatten(0, 1), weight)
+        weight = self._room.repeat(len(sums)) / (
+            self.particles * self.grid.volume * samples
+        )
+        flat = sums.flatten(0, 1)
+        if self.molecules.mixed:
+            seen = mixed_moments(flat.unflatten(1, (-1, 14)), self.molecules.masses, weight)
+        else:
+            seen = moments(flat, weight)
         shape = (len(sums), *self.grid.shape)
         return {name: x.reshape(*shape, *x.shape[1:]) for name, x in seen.items()}
 
@@ -351,23 +468,55 @@ class DsmcWorld:
         sums, samples = state.sums, int(state.samples)
         if samples == 0:
             sums, samples = torch.zeros_like(sums), 1
-            kernels.k_sample(self.columns, state.velocities, state.starts, sums)
+            kernels.k_sample(self._inner, state.velocities, state.starts, sums)
         shape = (self.systems, *self.grid.shape)
         alive = state.starts[:, self.grid.cells].tolist()
         gases = [v[:n].double() for v, n in zip(state.velocities, alive, strict=True)]
         mass = 1.0 / self.particles
-        energy = [0.5 * v[:, :3].square().sum() + v[:, 3:].sum() for v in gases]
+        if self.molecules.mixed:
+            of = [self.molecules.masses[v[:, 3].long()] for v in gases]
+            pairs = [(m, v[:, :3]) for m, v in zip(of, gases, strict=True)]
+            heavy = torch.stack([m.sum() for m in of])
+            momentum = [m @ v for m, v in pairs]
+            energy = [0.5 * (m @ v.square().sum(1)) for m, v in pairs]
+        else:
+            heavy = torch.tensor(alive, dtype=torch.float64)
+            momentum = [v[:, :3].sum(0) for v in gases]
+            energy = [0.5 * v[:, :3].square().sum() + v[:, 3:].sum() for v in gases]
         return {
             **self.fields(sums, samples),
             "particles": (state.starts[:, 1:-1] - state.starts[:, :-2]).reshape(shape),
             "collisions": state.collisions.reshape(shape),
-            "mass": torch.tensor(alive, dtype=torch.float64) * mass,
-            "momentum": torch.stack([v[:, :3].sum(0) for v in gases]) * mass,
+            "mass": heavy * mass,
+            "momentum": torch.stack(momentum) * mass,
             "energy": torch.stack(energy) * mass,
+            **({} if self.obstacles is None else {"solid_impulse": state.impulse}),
         }
 
 
-def moments(sums: Tensor, weight: float) -> dict[str, Tensor]:
+def mixed_moments(sums: Tensor, masses: Tensor, weight: Tensor) -> dict[str, Tensor]:
+    """Return the moments of a mixture, and of its species.
+
+    The temperature of the mixture is ``p / n``, about its mean velocity; that of a species
+    is about its own.
+
+    Args:
+        sums: ``[cells, species, 14]``.
+        masses: ``[species]``.
+        weight: density of one particle of mass 1 in one sample, ``[cells]``.
+    """
+    seen = moments((sums * masses[:, None]).sum(1), weight)
+    number = (sums[..., 0].sum(1) * weight).clamp(min=1e-300)
+    seen["temperature"] = seen["temperature"] * seen["density"] / number
+    for k, mass in enumerate(masses.tolist()):
+        own = moments(sums[:, k], weight)
+        seen[f"density_{k}"] = mass * own["density"]
+        seen[f"velocity_{k}"] = own["velocity"]
+        seen[f"temperature_{k}"] = mass * own["temperature"]
+    return seen
+
+
+def moments(sums: Tensor, weight: float | Tensor) -> dict[str, Tensor]:
     """Return density, velocity, temperature, stress and heat flux of summed particles.
 
     The temperature is that of the translation, ``p / rho``; that of the rotation stands
@@ -375,9 +524,9 @@ def moments(sums: Tensor, weight: float) -> dict[str, Tensor]:
 
     Args:
         sums: ``[cells, 14 or 18]`` of :func:`~engine.kernels.particles.k_sample`.
-        weight: density of one particle in one sample.
+        weight: density of one particle in one sample, ``[cells]`` where cells differ.
     """
-    n = sums[:, 0].clamp(min=1)
+    n = torch.where(sums[:, 0] > 0, sums[:, 0], 1.0)
     u = sums[:, 1:4] / n[:, None]
     xx, yy, zz, xy, xz, yz = (sums[:, 4:10] / n[:, None]).unbind(1)
     second = torch.stack([xx, xy, xz, xy, yy, yz, xz, yz, zz], 1).reshape(-1, 3, 3)
@@ -408,21 +557,4 @@ def moments(sums: Tensor, weight: float) -> dict[str, Tensor]:
     }
 
 
-def _side(side: Any) -> tuple[int, list[float]]:
-    match side:
-        case Periodic():
-            return kernels.PERIODIC, [1.0, 0.0, 0.0, 0.0, 1.0]
-        case Inflow():
-            return kernels.RESERVOIR, [constant(side.temperature), 0.0, 0.0, 0.0, 1.0]
-        case Wall():
-            kind = kernels.SPECULAR if side.accommodation == 0 else kernels.DIFFUSE
-            u = [component(side.velocity, d) for d in range(3)]
-            return kind, [constant(side.temperature), *u, side.accommodation]
-        case Symmetry():
-            return kernels.SPECULAR, [1.0, 0.0, 0.0, 0.0, 0.0]
-        case Open():
-            return kernels.RESERVOIR, [1.0, 0.0, 0.0, 0.0, 1.0]
-    raise InputError(f"boundaries: {type(side).__name__} is not known to particles")
-
-
-__all__ = ["DsmcState", "DsmcWorld", "Start", "moments"]
+__all__ = ["DsmcState", "DsmcWorld", "Start", "mixed_moments", "moments"]
