@@ -311,6 +311,37 @@ def k_update_fwd(
                 w[here] = prim
 
 
+@ti.kernel
+def k_primitive(
+    dim: Template,
+    lanes: Template,
+    u: Vectors,
+    w: Vectors,
+    par: Array1,
+    systems: Int,
+    system: Int,
+    variable: Int,
+):
+    """Density, velocity and pressure of an ideal gas; ``par`` is that of the update.
+
+    Ghost cells of the state are empty: what is written there means nothing.
+    """
+    for job in range(systems * variable):
+        s = job // variable
+        at = s * system + job - s * variable
+        density = u[at]
+        some = ti.select(density > 0, density, 0 * density + 1)
+        kinetic = density * 0
+        w[at] = density
+        for q in ti.static(range(1, dim + 1)):
+            momentum = u[at + q * variable]
+            velocity = momentum / some
+            kinetic += velocity * momentum
+            w[at + q * variable] = velocity
+        energy = u[at + (dim + 1) * variable]
+        w[at + (dim + 1) * variable] = par[5] * (energy - par[6] * kinetic)
+
+
 class FluxShape:
     """Sizes and strides of padded arrays, and launches of the kernels on them.
 
@@ -372,6 +403,15 @@ class FluxShape:
         """Number of vectors that :meth:`flux` runs over: the width of ``count``."""
         _, run, blocks = self._sweep(axis)
         return run[0] * run[1] * blocks
+
+    def primitive(self, u: torch.Tensor, w: torch.Tensor, par: torch.Tensor) -> None:
+        """Fill ``w`` with density, velocity and pressure of an ideal gas."""
+        start(self.device)
+        with simd():
+            k_primitive(
+                self.dim, LANES, aligned(u).view(-1, LANES), w.view(-1, LANES), par,
+                self.batch, *self._sizes[2:],
+            )  # fmt: skip
 
     def update(
         self,
