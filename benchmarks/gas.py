@@ -5,6 +5,7 @@ Beside other programs: ``speed.py``.
 
 import math
 import time
+from typing import Any
 
 import torch
 
@@ -40,7 +41,7 @@ def best(step, repeat: int, inner: int) -> tuple[float, float]:
 # -- speed ------------------------------------------------------------------------------
 
 
-def euler_world(n: int, scheme: str, dtype: torch.dtype = F64):
+def euler_world(n: int, scheme: Any, dtype: torch.dtype = F64):
     """Return a wave of density that drifts along the diagonal of a box, and its start."""
     world = FluidWorld(
         Grid((n, n), (0.0, 0.0), (1.0, 1.0)), (ALL_PERIODIC,) * 2, Gas(3), 1, 0.1 / n,
@@ -51,7 +52,7 @@ def euler_world(n: int, scheme: str, dtype: torch.dtype = F64):
     return world, world.start(rho, torch.ones(1, n, n, 2), torch.ones_like(rho))
 
 
-def fluid_time(n: int, scheme: str, repeat: int, dtype: torch.dtype = F64):
+def fluid_time(n: int, scheme: Any, repeat: int, dtype: torch.dtype = F64):
     world, start = euler_world(n, scheme, dtype)
     state = [start]
 
@@ -328,7 +329,7 @@ def conservation(quick: bool, record) -> None:
     )
 
 
-def vortex_error(cells: int, scheme: str) -> float:
+def vortex_error(cells: int, scheme: Any) -> float:
     grid = Grid((cells, cells), (-5.0, -5.0), (5.0, 5.0))
     steps = 12 * cells // 32 if scheme == "muscl" else 14 * (cells // 32) ** 2
     world = FluidWorld(

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -31,7 +32,8 @@ SCENARIOS = {"dsmc": ("dsmc_couette", 20), "vmc": ("vmc_helium", 4)}
 
 
 def _of_scenario(name: str) -> Callable[[], None]:
-    world = assemble(*load(name)).world
+    job: Any = assemble(*load(name))
+    world = job.world
     held = [world.init(torch.Generator().manual_seed(1))]
 
     def step() -> None:

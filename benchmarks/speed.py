@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -93,7 +94,7 @@ def race(
 # -- the vortex ---------------------------------------------------------------------------
 
 
-def vortex(scheme: str, courant: float, cells: int) -> Point:
+def vortex(scheme: Any, courant: float, cells: int) -> Point:
     """CPU seconds and mean error of the density of a vortex that crosses its box once.
 
     ``courant`` is of the sum over the axes. Start and end are means over the cells.
@@ -386,15 +387,15 @@ def work(kind: str) -> Callable[[], None]:
     """Return what one step of a kind of run does."""
     import gas
 
+    world: Any
     if kind in ("lj", "deep potential"):
         world = md.melt(20, F64) if kind == "lj" else md.water_world("smooth", F64, 2)
-        held = [world.init()]
+        start: Any = world.init()
     elif kind == "bgk":
         world, start = gas.plane_world(32, 32)
-        held = [start]
     else:
         world, start = gas.euler_world(256, "muscl")
-        held = [start]
+    held = [start]
 
     def step() -> None:
         held[0] = world.step(held[0])
@@ -477,7 +478,7 @@ def devices(quick: bool, record: Recorder) -> None:
     """What the fake device sees of every world."""
     if not record.wants("host_syncs_per_step", "fake_device_worlds"):
         return
-    import test_devices as fake
+    import test_devices as fake  # type: ignore[import-not-found]
 
     waits = {name: row.waits for name, row in fake.EXCEPTIONS.items()}
     worst = max(waits, key=lambda name: waits[name])

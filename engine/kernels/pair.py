@@ -1,13 +1,11 @@
 """Lennard-Jones: energy, forces, virial in one pass, and the products for its adjoints.
 
-The loops over blocks hold the atoms of a block in vector registers, one in each lane, and
-meet their common neighbours one by one: nothing is gathered. The compiler sees it only
-under conditions, each found in its output: the loop over neighbours must have no count
-known beforehand (else that loop is vectorised, with gathers), results must be stored lane
-by lane in a row, and no number may be a literal (else f32 becomes f64).
+The loop over blocks holds the atoms of a block in vector registers, one in each lane, and
+meets their common neighbours one by one: nothing is gathered. No number in it may be a
+literal with a fraction (else f32 becomes f64).
 """
 
-from .types import Array1, Array2, Array3, Array4, Real, Template, ti
+from .types import Array1, Array2, Array3, Array4, Real, Template, Vectors, ti
 
 
 @ti.kernel
@@ -131,6 +129,12 @@ def pull(r2, inverse, r6, c12, c6, limit):
     return ti.select(inside, inverse * r6 * (c12 * r6 + c12 * r6 - c6), r2 * 0)
 
 
+@ti.func
+def well(r2, r6, c12, c6, limit, floor):
+    """4 eps (sigma^12/r^12 - sigma^6/r^6) - floor; 0 beyond, and at no distance at all."""
+    return ti.select(r2 * (r2 - limit) < 0, r6 * (c12 * r6 - c6) - floor, r2 * 0)
+
+
 @ti.kernel
 def k_lennard_jones_blocks(
     places: Array2,
@@ -139,23 +143,25 @@ def k_lennard_jones_blocks(
     blocks: Array2,
     slots: Array2,
     table: Array3,
-    pulls: Array3,
     forces: Array2,
+    sums: Vectors,
     lanes: Template,
+    totals: Template,
 ):
-    """Forces of one species alone, by blocks of rows; ``pulls [blocks, 3, lanes]``."""
+    """Forces of one species, by blocks of rows; with ``totals`` also ``sums [7 blocks]``.
+
+    These are, of each lane, twice the energy, and a third of the virial xx yy zz xy xz yz.
+    To be launched with ``simd``.
+    """
     for b in range(blocks.shape[0]):
         zero = places[0, 0] * 0
-        one = zero + 1
         c12 = table[0, 0, 0]
         c6 = table[0, 0, 1]
         limit = table[0, 0, 2]
+        floor = table[0, 0, 3]
         x = vector(zero, lanes)
         y = vector(zero, lanes)
         z = vector(zero, lanes)
-        fx = vector(zero, lanes)
-        fy = vector(zero, lanes)
-        fz = vector(zero, lanes)
         for q in ti.static(range(lanes)):
             row = ti.min(blocks[b, 0] + q, blocks[b, 1])
             # empty lanes are put far away, each at a position of its own
@@ -163,34 +169,57 @@ def k_lennard_jones_blocks(
             x[q] = places[home[row], 0] + away
             y[q] = places[home[row], 1]
             z[q] = places[home[row], 2]
+        fx = x * 0
+        fy = x * 0
+        fz = x * 0
+        energy = x * 0
+        xx = x * 0
+        yy = x * 0
+        zz = x * 0
+        xy = x * 0
+        xz = x * 0
+        yz = x * 0
+        one = x * 0 + 1
         n = 0
         e = slots[b, 0]
         while e >= 0:
-            px = places[e, 0]
-            py = places[e, 1]
-            pz = places[e, 2]
-            for q in ti.static(range(lanes)):
-                dx = px - x[q]
-                dy = py - y[q]
-                dz = pz - z[q]
-                r2 = dx * dx + dy * dy + dz * dz
-                inverse = one / r2
-                g = pull(r2, inverse, inverse * inverse * inverse, c12, c6, limit)
-                fx[q] += g * dx
-                fy[q] += g * dy
-                fz[q] += g * dz
+            dx = places[e, 0] - x
+            dy = places[e, 1] - y
+            dz = places[e, 2] - z
+            r2 = dx * dx + dy * dy + dz * dz
+            inverse = one / r2
+            r6 = inverse * inverse * inverse
+            g = pull(r2, inverse, r6, c12, c6, limit)
+            gx = g * dx
+            gy = g * dy
+            gz = g * dz
+            fx += gx
+            fy += gy
+            fz += gz
+            if ti.static(totals):
+                energy += well(r2, r6, c12, c6, limit, floor)
+                xx += gx * dx
+                yy += gy * dy
+                zz += gz * dz
+                xy += gx * dy
+                xz += gx * dz
+                yz += gy * dz
             n += 1
             e = slots[b, n]
         for q in ti.static(range(lanes)):
-            pulls[b, 0, q] = fx[q]
-        for q in ti.static(range(lanes)):
-            pulls[b, 1, q] = fy[q]
-        for q in ti.static(range(lanes)):
-            pulls[b, 2, q] = fz[q]
-        for q in range(blocks[b, 1] - blocks[b, 0] + 1):
-            i = atom[blocks[b, 0] + q]
-            for c in ti.static(range(3)):
-                forces[i, c] = -6 * pulls[b, c, q]
+            if blocks[b, 0] + q <= blocks[b, 1]:
+                i = atom[blocks[b, 0] + q]
+                forces[i, 0] = -6 * fx[q]
+                forces[i, 1] = -6 * fy[q]
+                forces[i, 2] = -6 * fz[q]
+        if ti.static(totals):
+            sums[7 * b] = energy
+            sums[7 * b + 1] = xx
+            sums[7 * b + 2] = yy
+            sums[7 * b + 3] = zz
+            sums[7 * b + 4] = xy
+            sums[7 * b + 5] = xz
+            sums[7 * b + 6] = yz
 
 
 @ti.func

@@ -10,6 +10,7 @@ from torch import Tensor
 from ...models.potentials.sums import COULOMB
 from .. import runtime
 from ..kernels import many_body, pair
+from ..kernels.types import simd
 from .neighbours import LANES, Neighbours
 from .state import Interaction, ParticleState
 
@@ -51,6 +52,10 @@ class LennardJones:
 
     def __call__(self, state: ParticleState, neighbours: Neighbours) -> Interaction:
         """Energy, forces and virial of every system."""
+        if len(self.species) == 1:
+            forces, sums = self._by_blocks(state, neighbours, True)
+            lanes = sums.double().sum(1).view(-1, 7)
+            return gathered(_WEIGHTS.to(lanes) * neighbours.layout.of_blocks(lanes), forces)
         runtime.start(state.positions.device)
         places = neighbours.places(state.positions, state.system, state.cell)
         forces = torch.empty_like(places[: state.atoms])
@@ -58,24 +63,35 @@ class LennardJones:
         pair.k_lennard_jones(
             places, neighbours.home, neighbours.atom, neighbours.slots, neighbours.rows,
             state.species, neighbours.parent, self.table(places),
-            neighbours.layout.chunks, forces, partial, len(self.species) == 1,
+            neighbours.layout.chunks, forces, partial, False,
         )  # fmt: skip
         return gathered(neighbours.layout.total(partial), forces)
 
     def forces(self, state: ParticleState, neighbours: Neighbours) -> Tensor:
-        """Forces alone; of a single species six times as fast as the whole."""
+        """Forces alone."""
         if len(self.species) > 1:
             return self(state, neighbours).forces
+        return self._by_blocks(state, neighbours, False)[0]
+
+    def _by_blocks(
+        self, state: ParticleState, neighbours: Neighbours, totals: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Return forces, and the ``sums`` of :func:`.pair.k_lennard_jones_blocks`."""
         runtime.start(state.positions.device)
         places = neighbours.places(state.positions, state.system, state.cell)
         forces = torch.empty_like(places[: state.atoms])
         blocks = neighbours.layout.blocks
-        pulls = places.new_empty(len(blocks), 3, LANES)
-        pair.k_lennard_jones_blocks(
-            places, neighbours.home, neighbours.atom, blocks, neighbours.blocks.slots,
-            self.table(places)[0], pulls, forces, LANES,
-        )  # fmt: skip
-        return forces
+        sums = places.new_empty(7 * len(blocks) if totals else 1, LANES)
+        with simd():
+            pair.k_lennard_jones_blocks(
+                places, neighbours.home, neighbours.atom, blocks, neighbours.blocks.slots,
+                self.table(places)[0], forces, sums, LANES, totals,
+            )  # fmt: skip
+        return forces, sums
+
+
+_WEIGHTS = torch.tensor([0.5, *[3.0] * 6])
+"""Of sums over both atoms of a pair: energy, and the derivative over -6 r of a virial."""
 
 
 @lru_cache(maxsize=64)

@@ -63,6 +63,11 @@ class Layout:
         """Add partial sums ``[chunks, k]`` up over each system -> ``[systems, k]``."""
         return torch.segment_reduce(partial, "sum", lengths=self.lengths, axis=0)
 
+    def of_blocks(self, partial: Tensor) -> Tensor:
+        """Add sums of blocks ``[blocks, k]`` up over each system -> ``[systems, k]``."""
+        lengths = (self.counts + LANES - 1) // LANES
+        return torch.segment_reduce(partial, "sum", lengths=lengths, axis=0)
+
     def most(self, partial: Tensor) -> Tensor:
         """Largest of the chunks' values ``[chunks]`` in each system -> ``[systems]``."""
         return torch.segment_reduce(partial, "max", lengths=self.lengths, axis=0)
