@@ -4,6 +4,7 @@ Keys come from the parts, commands from the command line, the Python interface f
 docstrings, scenarios from their files.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ def write(folder: Path) -> None:
     pages = {f"keys_{kind}": keys(kind) for kind in SCENARIOS.kinds()}
     pages |= {"commands": commands(), "python": python(), "scenarios": shipped()}
     pages["figures"] = bench.results_page().splitlines()
+    pages["planning"] = planning()
     pages["index"] = index(pages)
     for name, lines in pages.items():
         path, text = folder / f"{name}.md", "\n".join(lines) + "\n"
@@ -47,6 +49,31 @@ def index(pages: dict[str, list[str]]) -> list[str]:
         *sorted(pages),
         "```",
     ]
+
+
+def planning() -> list[str]:
+    """Return the table of what runs cost, from the figures of ``engine bench planning``."""
+    path = bench.folder() / "results" / "planning.json"
+    figures = json.loads(path.read_text(encoding="utf-8"))["figures"]
+    kinds = [name.removesuffix("_us") for name in figures if name.endswith("_us")]
+    first = figures[f"{kinds[0]}_us"]
+    lines = [
+        "# What a run costs",
+        "",
+        f"Measured on {first['machine']}, one thread, {first['date']}. What does not fit into",
+        "memory is refused by `engine check FILE`, before anything is made.",
+        "",
+        "| run | bytes each | in a GiB | steps of one in a CPU second |",
+        "|---|---|---|---|",
+    ]
+    for kind in kinds:
+        size, cost = figures[f"{kind}_bytes"], figures[f"{kind}_us"]["value"]
+        unit = size["unit"].removeprefix("bytes per ")
+        lines.append(
+            f"| {size['note'].partition(';')[0]} | {size['value']:.0f} | "
+            f"{2**30 / size['value'] / 1e6:.2g} million {unit}s | {1e6 / cost:.2g} |"
+        )
+    return lines
 
 
 def keys(kind: str) -> list[str]:
