@@ -60,8 +60,8 @@ def planning() -> list[str]:
     lines = [
         "# What a run costs",
         "",
-        f"Measured on {first['machine']}, one thread, {first['date']}. What does not fit into",
-        "memory is refused by `engine check FILE`, before anything is made.",
+        f"Measured on {first['machine']}, one thread, {first['date']}. What does not fit",
+        "into memory is refused by `engine check FILE`, before anything is made.",
         "",
         "| run | bytes each | in a GiB | steps of one in a CPU second |",
         "|---|---|---|---|",
