@@ -20,8 +20,40 @@ if TYPE_CHECKING:
     from .protocols import Outcome
 
 
+class _Once(click.Command):
+    """A command that refuses what is given twice, where the last would count alone."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse.
+
+        Raises:
+            InputError: names the option, or the key of a setting.
+        """
+        _, _, order = self.make_parser(ctx).parse_args(list(args))
+        single = [
+            param
+            for param in order
+            if isinstance(param, click.Option) and not param.multiple and not param.is_flag
+        ]
+        for param in single:
+            if single.count(param) > 1:
+                raise InputError(f"{max(param.opts, key=len)}: is given more than once")
+        rest = super().parse_args(ctx, args)
+        given: list[list[str]] = []
+        for setting in [
+            word for name in ("settings", "sweep") for word in ctx.params.get(name) or ()
+        ]:
+            keys = [key.strip() for key in setting.partition("=")[0].split(".")]
+            if any(other[: len(keys)] == keys for other in given):
+                raise InputError(f"{'.'.join(keys)}: is given more than once")
+            given.append(keys)
+        return rest
+
+
 class Program(click.Group):
     """Turns the engine's errors into one line and their exit status."""
+
+    command_class = _Once
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .errors import GuardError, InputError, Interrupted
 from .protocols import Outcome, Simulator, Trigger, Writer
-from .rundir import Checkpoint, RunFolder, translate_os_errors
+from .rundir import Checkpoint, RunFolder, own_axes, translate_os_errors
 
 State = TypeVar("State")
 Observed = Mapping[str, Tensor]
@@ -348,11 +348,6 @@ def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name[len(start) :]: t for name, t in tensors.items() if name.startswith(start)}
 
 
-def own_axes(name: str, shape: Sequence[int]) -> tuple[str, ...]:
-    """Return names of dimensions that no other array shares."""
-    return tuple(f"{name}_axis{number}" for number in range(len(shape)))
-
-
 class ZarrWriter:
     """Appends chosen tensors to arrays ``group/NAME [frames, ...]`` of the run's store.
 
@@ -414,6 +409,9 @@ class ZarrWriter:
                         fill_value=np.nan if block.dtype.kind == "f" else None,
                     )
                     array.attrs["unit"] = self._units.get(name, "")
+                    known = [n for n in ("step", "time", "x") if n in self._waiting[0]]
+                    if name not in known:  # for xarray, by the CF conventions
+                        array.attrs["coordinates"] = " ".join(known)
                 group[name].append(block)  # type: ignore[union-attr]
         self._waiting = []
 

@@ -180,6 +180,11 @@ def refuse_unwritable(path: Path) -> None:
         raise InputError(f"{path}: cannot be written: {there}: {error.strerror}") from error
 
 
+def own_axes(name: str, shape: Sequence[int]) -> tuple[str, ...]:
+    """Return names of dimensions that no other array shares."""
+    return tuple(f"{name}_axis{number}" for number in range(len(shape)))
+
+
 def write_array(
     group: Any,
     name: str,
@@ -197,12 +202,14 @@ def write_array(
         values: the array.
         unit: of its numbers.
         long_name: what it is; its name when left out.
-        dimensions: their names.
+        dimensions: their names; without, its own.
         attributes: ``axes``, ``labels`` and what else a reader of runs knows.
     """
     data = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+    short = name.rpartition("/")[2]
+    dimensions = own_axes(short, data.shape) if dimensions is None else dimensions
     array = group.create_array(name, data=data, dimension_names=dimensions, overwrite=True)
-    long_name = long_name or name.rpartition("/")[2].replace("_", " ")
+    long_name = long_name or short.replace("_", " ")
     array.attrs.update({"unit": unit, "long_name": long_name, **attributes})
 
 
@@ -220,6 +227,12 @@ def write_group(
     made.attrs.update({"title": title, "caption": caption, **attributes})
     for name, (array, unit) in values.items():
         own: dict[str, Any] = {"axes": list(axes)} if axes and name not in axes else {}
+        if array.dim() == 1 and name in axes:
+            own["dimensions"] = (name,)
+        elif len(axes) == array.dim():
+            sizes = [values[axis][0].shape if axis in values else () for axis in axes]
+            if sizes == [(n,) for n in array.shape]:
+                own["dimensions"] = axes
         write_array(made, name, array.double(), unit, **own)
 
 

@@ -6,6 +6,7 @@ calls it. A process initialises Taichi once: a second ``ti.init`` drops compiled
 and crashes on old data, so asking for another device later is an error.
 """
 
+import atexit
 import contextlib
 import functools
 import importlib
@@ -60,6 +61,7 @@ class _Kernel:
     def __call__(self, *arguments: Any) -> Any:
         if _forked:
             raise EngineError(_FORKED)
+        _leave_to_the_end()
         with launching:
             if _language.lang.impl.get_runtime().prog is _program and _own:
                 if self._launches is not None:
@@ -191,6 +193,40 @@ _FORKED = (
 )
 
 
+_ending: int | None = None
+"""The thread on which the interpreter ends, once it does."""
+_launched: set[int] = set()
+_stopped: set[int] = set()
+"""Threads that have launched kernels, and those of them that wait for the end."""
+
+
+def _leave_to_the_end() -> None:
+    """Note a thread that launches a kernel; while the interpreter ends, stop it for good.
+
+    Python ends a daemon thread where it next takes the interpreter's lock; inside C++ that
+    aborts the process.
+    """
+    thread = threading.get_ident()
+    if _ending not in (None, thread):
+        _stopped.add(thread)
+        threading.Event().wait()
+    _launched.add(thread)
+
+
+def _end(patience: float = 2.0) -> None:
+    """Wait until every thread that launches kernels has stopped."""
+    global _ending
+    _ending = threading.get_ident()
+    until = time.monotonic() + patience
+    while time.monotonic() < until:
+        alive = {thread.ident for thread in threading.enumerate()} - {_ending}
+        if not (alive & _launched) - _stopped:
+            break
+        time.sleep(0.01)
+    if launching.acquire(timeout=5 * patience):  # a kernel that still runs
+        launching.release()
+
+
 def _note_fork() -> None:
     global _forked
     _forked = _started is not None
@@ -286,6 +322,7 @@ def start(device: torch.device | str = "cpu") -> None:
         if kind == "cuda" and not torch.cuda.is_available():
             raise InputError("device: cuda is not available here; allowed: cpu")
         torch.set_num_threads(threads())
+        atexit.register(_end)
         runtime = _language.lang.impl.get_runtime()
         _own = runtime.prog is None
         if _own:

@@ -1,6 +1,7 @@
 """Arrays of a run name their dimensions and units: xarray opens them as they are."""
 
 import pytest
+from norms import SHORT, missing
 
 from scalebridge.engine import commands
 
@@ -33,6 +34,36 @@ def test_a_run_of_a_gas_opens_with_its_coordinates(tmp_path):
     fields = opened(out, "fields")
     assert fields["density"].dims == ("frame", "system", "x")
     assert fields["velocity"].dims == ("frame", "system", "x", "component")
+    assert set(fields.coords) == {"x", "time", "step"}
     profile = opened(out, "profile")
     assert profile["density_exact"].dims == ("x",)
     assert "x" in profile.coords
+
+
+KINDS = {
+    "sod": {"fields": "x"},
+    "riemann_2d": {"fields": "xy"},
+    "couette": {"fields": "x"},
+    "sound_wave": {"fields": "x"},
+    "deep_ritz": {},
+    "vmc_hooke": {},
+    "vmc_ising_chain": {},
+    "silicon_train": {},
+    "argon_coupled_shock": {"fields": "x"},
+    "closure_wave": {},
+    "elt_silicon": {},
+    "silicon_elastic": {},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KINDS)
+def test_every_group_of_every_kind_opens(name, tmp_path):
+    if why := missing(name):
+        pytest.skip(why)
+    out = commands.run(name, list(SHORT[name].settings), tmp_path / "run").folder
+    tree = xarray.open_datatree(out / "data.zarr", engine="zarr", consolidated=False)
+    arrays = [array for node in tree.subtree for array in node.variables.values()]
+    assert arrays
+    for group, axes in KINDS[name].items():
+        assert {*axes, "time"} <= set(opened(out, group).coords)

@@ -98,3 +98,16 @@ def test_groups_without_a_verdict_are_named_and_slabs_are_judged():
     assert any("'box': unsure (no periodic frame" in text for text in said)
     with pytest.raises(ValueError, match="'box': the order of the stress is not told"):
         settle(lone, ambiguous=True, stated=False)
+
+
+def test_an_open_order_that_is_not_told_leaves_the_stress_out():
+    known = frames_of("copper")
+    few = [replace(f, group="few") for f in known[:3]]
+    flat = np.eye(3)
+    few = [replace(f, virial=flat + 1e-2 * (k == 1)) for k, f in enumerate(few)]
+    frames, said = settle([*known, *few], ambiguous=True, stated=False)
+    assert all(f.virial is not None for f in frames[:-3])
+    assert all(f.virial is None for f in frames[-3:])
+    assert any("'few': left out" in text and "stress_order" in text for text in said)
+    frames, _ = settle([*known, *few], ambiguous=True, stated=True)
+    assert all(f.virial is not None for f in frames)

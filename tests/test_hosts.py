@@ -241,3 +241,22 @@ def test_inside_a_running_event_loop_with_warnings_as_errors(right):
         print(asyncio.run(main()))
         """
     assert run(body, "-W", "error") == right
+
+
+@pytest.mark.parametrize("work", ["classical(3)", "host.step(1)"])
+def test_the_interpreter_ends_while_a_daemon_thread_steps(work):
+    body = f"""
+    import threading, time
+    from scalebridge.engine.interop.host import Host
+    host = Host.open("silicon_sw", ["structure.repeat=[2,2,2]"])
+    begun = threading.Event()
+    def forever():
+        while True:
+            {work}
+            begun.set()
+    threading.Thread(target=forever, daemon=True).start()
+    assert begun.wait(60)
+    print("end")
+    """
+    for _ in range(2):
+        assert run(body).endswith("end")

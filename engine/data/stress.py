@@ -208,42 +208,48 @@ def settle(
         stated: the scenario's keys do; then nothing is refused, only named.
 
     Returns:
-        The frames, and a sentence for each group.
+        The frames, and a sentence for each group; frames of a group whose open order is not
+        told are without a virial, where that of others is.
 
     Raises:
-        ValueError: the labels contradict their convention, or an open order is not told.
+        ValueError: the labels contradict their convention, or no open order is told.
     """
     verdicts = {verdict.group: verdict for verdict in judge(frames)}
-    orders = {v.order for v in verdicts.values() if v.outcome != "unsure"}
-    found, said = {}, []
+    choice = ambiguous and not stated
+    told = [name for name, each in verdicts.items() if each.outcome != "unsure"]
+    found: dict[str, tuple[int, ...] | None] = {}
+    said = []
     for name, verdict in verdicts.items():
         right_size = 1 / _CLOSE < verdict.factor < _CLOSE
-        choice = ambiguous and not stated
-        if choice and verdict.outcome == "unsure" and len(orders) == 1:
-            verdict = replace(verdict, order=next(iter(orders)))
-        elif choice and verdict.outcome == "unsure":
-            raise ValueError(
-                f"group {name!r}: the order of the stress is not told by energies and "
-                f"forces ({verdict.reason}); say it with stress_order"
+        outcome = verdict.outcome
+        found[name] = verdict.order if choice else _STATED
+        if choice and outcome == "unsure":
+            text = (
+                f"the order of the stress is not told by energies and forces "
+                f"({verdict.reason}); say it with stress_order"
             )
-        if verdict.outcome == "contradicted" and not stated and not (choice and right_size):
+            if not told:
+                raise ValueError(f"group {name!r}: {text}")
+            found[name] = None
+            said.append(f"stress of group {name!r}: left out: {text}")
+            continue
+        if outcome == "contradicted" and not stated and not (choice and right_size):
             raise ValueError(
                 f"group {name!r}: the stress does not fit energies and forces "
                 f"({verdict.reason}); say what it is with stress_order, stress_unit or "
                 "stress_sign"
             )
-        found[name] = verdict.order if choice else _STATED
-        outcome = verdict.outcome
         if choice:
-            by = "the other groups" if outcome == "unsure" else "energies and forces"
-            outcome = f"chosen by {by}"
+            outcome = "order chosen by energies and forces"
         said.append(f"stress of group {name!r}: {outcome} ({verdict.reason})")
     return [_reordered(f, found.get(f.group, _STATED)) for f in frames], said
 
 
-def _reordered(frame: LabelledFrame, order: Sequence[int]) -> LabelledFrame:
-    if frame.virial is None or tuple(order) == _STATED:
+def _reordered(frame: LabelledFrame, order: Sequence[int] | None) -> LabelledFrame:
+    if frame.virial is None or order == _STATED:
         return frame
+    if order is None:
+        return replace(frame, virial=None)
     virial = frame.virial.copy()
     for (i, j), place in zip(_SHEAR, order, strict=True):
         a, b = _SHEAR[place]

@@ -159,7 +159,12 @@ class CoupledShock:
     ) -> Simulation[CoupledState]:
         interval, show = self.steps // self.frames, Shown(world)
         writer = ZarrWriter(
-            folder, "fields", lambda state, seen: {"x": show.x, **show(seen)}, UNITS, 8
+            folder,
+            "fields",
+            lambda state, seen: {"x": show.x, **show(seen)},
+            UNITS,
+            8,
+            axes=lambda name, shape: ("cell", "component")[: len(shape)],
         )
 
         def finish(folder: RunFolder, state: CoupledState, seen: Any) -> Outcome:

@@ -9,8 +9,7 @@ from torch import Tensor
 from ..gas import probes
 from ..gas.derived import DERIVED
 from ..gas.grid import Grid
-from ..run import own_axes
-from ..rundir import write_array
+from ..rundir import own_axes, write_array
 
 UNITS = {
     "density": "rho0", "velocity": "sqrt(R T0)", "temperature": "T0", "stress": "rho0 R T0",

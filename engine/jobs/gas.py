@@ -770,7 +770,8 @@ class GasJob:
             if name in seen:
                 figures[name] = Figure(float(seen[name].double().amax()), note=note)
         profile = folder.store.require_group("profile")
-        write_axes(profile, problem.grid)
+        for group in (profile, folder.store.require_group("fields")):
+            write_axes(group, problem.grid)
         if self.shown is not None:
             self.shown.put_coordinates(folder)
         if self.si is not None:

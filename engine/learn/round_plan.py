@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..errors import DamagedFileError
 from ..protocols import Sample
-from ..rundir import translate_os_errors, write_atomically
+from ..rundir import own_axes, translate_os_errors, write_atomically
 from .indicators import Levels
 from .label_store import Codec, fingerprint
 from .selection import Arm
@@ -205,7 +205,11 @@ def append(
             if name not in group:
                 rest = values.shape[1:]
                 group.create_array(
-                    name, shape=(0, *rest), dtype=values.dtype, chunks=(65536, *rest)
+                    name,
+                    shape=(0, *rest),
+                    dtype=values.dtype,
+                    chunks=(65536, *rest),
+                    dimension_names=("row", *own_axes(name, rest)),
                 )
             array = group[name]
             assert isinstance(array, zarr.Array)

@@ -49,7 +49,9 @@ def _write_solution(
     else:
         group.attrs["plot"] = "parity"
     for name, values in columns.items():
-        write_array(group, name, values)
+        axes = ("x", "y") if "x" in columns else ("point", "value")
+        own = (name,) if name in axes else axes[: values.dim()]
+        write_array(group, name, values, dimensions=own)
 
 
 __all__ = ["Finish"]

@@ -101,7 +101,8 @@ class Finish:
             del units["width"]
             _write_correlation(folder, problem.lattice, result.walkers)
         else:
-            write_array(folder.store, "walkers", result.walkers, "bohr")
+            axes = ("walker", "electron", "axis")
+            write_array(folder.store, "walkers", result.walkers, "bohr", "", axes)
         folder.store.attrs["observable_units"] = units
         if density is not None:
             field = density.field()
@@ -145,7 +146,7 @@ def _write_correlation(folder: RunFolder, lattice: Lattice, spins: Tensor) -> No
         "spins": "correlation of two spins",
     }
     for name, values in columns.items():
-        write_array(group, name, values, "", words.get(name, ""))
+        write_array(group, name, values, "", words.get(name, ""), ["r"])
     group.attrs["title"] = "Correlation of two spins over their distance"
 
 

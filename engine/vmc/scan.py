@@ -109,10 +109,12 @@ class Scan:
         """Write the energies in the order of their coordinate, with its name."""
         group, order = folder.store.require_group("energies"), coordinate.argsort()
         group.attrs["title"] = "Energy along the curve"
-        write_array(group, "at", coordinate[order], "", self.axis)
+        write_array(group, "at", coordinate[order], "", self.axis, ["at"])
         for name, values in columns.items():
             if bool(values.isfinite().any()):
-                write_array(group, name, values[order], "hartree", axes=["at"])
+                write_array(
+                    group, name, values[order], "hartree", dimensions=["at"], axes=["at"]
+                )
 
     def _outcome(self, folder: RunFolder, energies: Tensor) -> Outcome:
         coordinate = torch.tensor(self.coordinates).double()

@@ -231,7 +231,8 @@ def write_curve(store: Any, curve: list[dict[str, float]]) -> None:
     units = {"energy": "eV/atom", "force": "eV/angstrom", "cpu": "s"}
     for name in curve[0] if curve else ():
         values = np.array([point.get(name, np.nan) for point in curve])
-        write_array(store, f"curve/{name}", values, units.get(name.split("_")[0], ""))
+        unit = units.get(name.split("_")[0], "")
+        write_array(store, f"curve/{name}", values, unit, "", ["point"])
 
 
 def write_parity(store: Any, errors: Errors, frames: Sequence[LabelledFrame]) -> None:
@@ -246,7 +247,8 @@ def write_parity(store: Any, errors: Errors, frames: Sequence[LabelledFrame]) ->
         "deviation": (errors.deviation.double().numpy(), "eV/angstrom"),
     }
     for name, (values, unit) in columns.items():
-        write_array(store, f"parity/{name}", values, unit)
+        axes = ["frame"] if name.startswith("energy") else ["atom", "axis"]
+        write_array(store, f"parity/{name}", values, unit, "", axes[: values.ndim])
 
 
 __all__ = [
