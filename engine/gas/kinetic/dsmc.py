@@ -237,7 +237,7 @@ class DsmcWorld:
         """Number of species."""
         return len(self.molecules.masses)
 
-    @property
+    @cached_property
     def _inner(self) -> int:
         """What the fourth column of the velocities holds."""
         if self.molecules.mixed:
