@@ -233,6 +233,21 @@ def test_parts_of_a_face_are_what_they_are():
     assert torch.equal(again, seen["temperature"])
 
 
+def test_a_part_of_a_face_feeds_the_gas_beside_a_wall_that_varies():
+    """Through half of a face, between walls of text, a gas at rest stays what it is."""
+    feed = Patch(HalfSpace((0.0, 0.0), (0.0, 1.0)), Inflow(1.0, (0.0, 0.0), 1.0))
+    wall = Wall("1 + 0*y")
+    world = DsmcWorld(
+        PLANE, (Sides(wall, Mixed(wall, (feed,))), Sides(Wall(), Wall())),
+        hard_spheres(1e4), uniform(PLANE), 5000.0, 0.05, capacity=2.0,
+    )  # fmt: skip
+    state = run(world, 120)
+    # what comes and goes balances: 4 units of mass, of which half was exchanged
+    assert float(world.observe(state)["mass"]) == pytest.approx(4.0, abs=0.1)
+    first = run(world, 0)
+    assert state.starts[0, -2] != first.starts[0, -2]
+
+
 def test_a_wall_that_changes_with_time_heats_the_gas():
     grid = Grid((8,), (0.0,), (1.0,))
     walls = Sides(Wall("1 + 4*(t > 1)"), Wall("1 + 4*(t > 1)"))

@@ -268,7 +268,7 @@ class DsmcWorld:
             number = number * self.obstacles.share.flatten()
         return number
 
-    @property
+    @cached_property
     def expected(self) -> int:
         """Particles of a system at the start."""
         return round(float(self._numbers.sum()) * self.particles * self.grid.volume)
