@@ -137,6 +137,26 @@ def test_a_box_at_rest_feels_the_pressure_on_each_side_and_no_heat():
     assert abs(float(force[3])) < 0.05
 
 
+def test_an_oblique_half_space_is_pushed_along_its_normal():
+    wall = Sides(Wall(), Wall())
+    world = around(PLANE, HalfSpace((0.0, 0.0), (-1.0, -1.0)), sides=(wall, wall))
+    force = pushed(world, 100, 5)
+    assert force[:2].tolist() == pytest.approx([-2.0, -2.0], rel=0.03)
+
+
+def test_reservoirs_that_meet_in_a_corner_feed_it():
+    """A long step: half of what a corner gets comes from beyond both faces."""
+    grid = Grid((4, 4), (0.0, 0.0), (1.0, 1.0))
+    end = Inflow(1.0, (0.0, 0.0), 1.0)
+    world = DsmcWorld(
+        grid, (Sides(end, end),) * 2, hard_spheres(1e4), uniform(grid), 16_000.0, 0.2,
+        sample_from=5, capacity=3.0,
+    )  # fmt: skip
+    density = world.observe(run(world, 65))["density"][0]
+    assert float(density[0, 0]) == pytest.approx(1.0, abs=0.02)
+    assert float(density.mean()) == pytest.approx(1.0, abs=0.01)
+
+
 @pytest.mark.parametrize("rotates", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_hot_plate_gives_the_free_molecular_heat(rotates):
     """Between a plate at 2 and a wall at 1 the flux is exact, with rotation too."""
@@ -211,6 +231,21 @@ def test_parts_of_a_face_are_what_they_are():
     text = replace(world, sides=(Sides(Wall(1.0), Wall("1 + 1*(y < 0)")), world.sides[1]))
     again = text.observe(run(text, 160))["temperature"]
     assert torch.equal(again, seen["temperature"])
+
+
+def test_a_part_of_a_face_feeds_the_gas_beside_a_wall_that_varies():
+    """Through half of a face, between walls of text, a gas at rest stays what it is."""
+    feed = Patch(HalfSpace((0.0, 0.0), (0.0, 1.0)), Inflow(1.0, (0.0, 0.0), 1.0))
+    wall = Wall("1 + 0*y")
+    world = DsmcWorld(
+        PLANE, (Sides(wall, Mixed(wall, (feed,))), Sides(Wall(), Wall())),
+        hard_spheres(1e4), uniform(PLANE), 5000.0, 0.05, capacity=2.0,
+    )  # fmt: skip
+    state = run(world, 120)
+    # what comes and goes balances: 4 units of mass, of which half was exchanged
+    assert float(world.observe(state)["mass"]) == pytest.approx(4.0, abs=0.1)
+    first = run(world, 0)
+    assert state.starts[0, -2] != first.starts[0, -2]
 
 
 def test_a_wall_that_changes_with_time_heats_the_gas():
@@ -359,6 +394,11 @@ STREAM = {"kind": "inflow", "density": 1.0, "velocity": [1.0, 0.0], "temperature
             "temperature",
         ),
         ({"reference": "couette"}, "solids"),
+        (
+            {"initial": {"kind": "shock", "mach": 2.0},
+             "grid": {"cells": [40], "lower": [-1.0], "upper": [1.0]}},
+            "not with initial.kind = shock",
+        ),
         (
             {"boundaries": {"x": {"low": {**STREAM, "density": "1 + y"}, "high": STREAM}}},
             "numbers for a reservoir",

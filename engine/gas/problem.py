@@ -30,6 +30,7 @@ class Problem:
         end: final time.
         force: on the gas, or None.
         solids: in the flow.
+        on_cells: whether models meet them on the faces of cells, not on their surface.
         body: the solids on the grid, or None.
         start: the initial condition on the grid.
 
@@ -46,6 +47,7 @@ class Problem:
     end: float
     force: Force | None = None
     solids: tuple[Solid, ...] = ()
+    on_cells: bool = True
     start: Start = field(init=False)
     body: Body | None = field(init=False)
 
@@ -56,7 +58,7 @@ class Problem:
         object.__setattr__(self, "start", start)
         if start.ends is not None:
             object.__setattr__(self, "sides", (start.ends, *self.sides[1:]))
-        body = body_of(self.solids, self.grid, self.sides, start)
+        body = body_of(self.solids, self.grid, self.sides, start, self.on_cells)
         object.__setattr__(self, "body", body)
 
     def temperatures(self) -> tuple[float, float, float]:

@@ -164,9 +164,18 @@ def _ones(field: Tensor, mask: Tensor) -> tuple[int, ...]:
 
 
 def body_of(
-    solids: Sequence[Solid], grid: Grid, sides: Sequence[Sides], start: Start
-) -> Body | None:
+    solids: Sequence[Solid], grid: Grid, sides: Sequence[Sides], start: Start,
+    on_cells: bool = True,
+) -> Body | None:  # fmt: skip
     """Return solids on a grid, or None where there are none.
+
+    Args:
+        solids: in their order.
+        grid: cells.
+        sides: boundaries, a pair for each axis.
+        start: the gas at the start.
+        on_cells: whether the model meets the solids on the faces of cells, and so needs
+            cells of gas between them and none thinner than one.
 
     Raises:
         InputError: names the solid and what would do.
@@ -201,8 +210,9 @@ def body_of(
         raise InputError("solids: no cell of gas is left; make them smaller")
     for axis in range(grid.dim):
         _check_ends(mask, axis, sides[axis])
-        _check_gaps(mask, axis, grid, sides[axis])
-    cuts = _cuts(keys, solids, grid, sides, mask)
+        if on_cells:
+            _check_gaps(mask, axis, grid, sides[axis])
+    cuts = _cuts(keys, solids, grid, sides, mask, on_cells)
     free = ~mask
     density = float(start.density.expand(grid.shape)[free].mean())
     temperature = float(start.temperature.expand(grid.shape)[free].mean())
@@ -296,7 +306,7 @@ def _check_gaps(mask: Tensor, axis: int, grid: Grid, pair: Sides) -> None:
 
 def _cuts(
     keys: Sequence[str], solids: Sequence[Solid], grid: Grid, sides: Sequence[Sides],
-    mask: Tensor,
+    mask: Tensor, on_cells: bool,
 ) -> Cuts:  # fmt: skip
     numbers = torch.arange(grid.cells).reshape(grid.shape)
     points = torch.stack(grid.points(), -1)
@@ -324,7 +334,8 @@ def _cuts(
             along.append(found["solid"])
             for name, values in found.items():
                 rows.setdefault(name, []).append(values)
-        _refuse_thin(keys, solids, grid, free, axis, torch.cat(along))
+        if on_cells:
+            _refuse_thin(keys, solids, grid, free, axis, torch.cat(along))
     if not rows:
         raise InputError("solids: they touch no gas")
     return Cuts(**{name: torch.cat(values) for name, values in rows.items()})

@@ -93,10 +93,15 @@ def _problem(scenario: DsmcScenario) -> Problem:
     knudsen = torch.tensor(scenario.knudsen, dtype=torch.float64)
     gas, end = _gas(scenario), scenario.time.end
     check_until(sides, grid, end)
+    if scenario.solids and isinstance(scenario.initial, Shock):
+        raise InputError(
+            "solids: not with initial.kind = shock, whose gas is shifted to hold the shock"
+        )
     solids = tuple(section.solid for section in scenario.solids)
     return Problem(
-        grid, sides, gas, knudsen, gas.gamma, scenario.initial, end, scenario.force, solids
-    )
+        grid, sides, gas, knudsen, gas.gamma, scenario.initial, end, scenario.force, solids,
+        on_cells=False,
+    )  # fmt: skip
 
 
 def _gas(scenario: DsmcScenario) -> Gas:

@@ -232,19 +232,40 @@ def belongs(dim: Template, k: Int, x, first: Int, last: Int, slack, surfaces: Ar
 
 
 @ti.func
+def near_body(dim: Template, b: Int, x, ahead, bodies: Array2):
+    """Whether the box around a flight meets that around a body."""
+    near = 1
+    for d in ti.static(range(dim)):
+        beyond = ti.min(x[d], ahead[d]) > bodies[b, BODY_UPPER + d]
+        if ti.max(x[d], ahead[d]) < bodies[b, BODY_LOWER + d] or beyond:
+            near = 0
+    return near
+
+
+@ti.func
+def undisturbed(dim: Template, x, ahead, box: Array2, bodies: Array2):
+    """Whether a flight ends in the box and comes near no body."""
+    free = 1
+    for d in ti.static(range(dim)):
+        if ahead[d] < box[d, 0] or ahead[d] >= box[d, 1]:
+            free = 0
+    for b in range(bodies.shape[0]):
+        if near_body(dim, b, x, ahead, bodies) == 1:
+            free = 0
+    return free
+
+
+@ti.func
 def struck(dim: Template, x, v, left, surfaces: Array2, bodies: Array2):
     """First surface that a flight of ``left`` meets: when, which, and of which body."""
     time = left
     hit = -1
     owner = -1
+    ahead = x
+    for d in ti.static(range(dim)):
+        ahead[d] += v[d] * left
     for b in range(bodies.shape[0]):
-        near = 1
-        for d in ti.static(range(dim)):
-            ahead = x[d] + v[d] * left
-            beyond = ti.min(x[d], ahead) > bodies[b, BODY_UPPER + d]
-            if ti.max(x[d], ahead) < bodies[b, BODY_LOWER + d] or beyond:
-                near = 0
-        if near == 1:
+        if near_body(dim, b, x, ahead, bodies) == 1:
             first = ti.cast(bodies[b, BODY_FIRST], ti.i32)
             last = ti.cast(bodies[b, BODY_LAST], ti.i32)
             slack = bodies[b, BODY_SLACK]
@@ -375,6 +396,12 @@ def threaded(
     """
     gone = 0
     event = 0
+    ahead = x
+    for d in ti.static(range(dim)):
+        ahead[d] += v[d] * left
+    if undisturbed(dim, x, ahead, box, bodies) == 1:
+        x = ahead
+        left = 0.0
     while left > 0.0 and gone == 0 and event < EVENTS:
         time, hit, owner = struck(dim, x, v, left, surfaces, bodies)
         side = -1

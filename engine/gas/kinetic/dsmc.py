@@ -237,7 +237,7 @@ class DsmcWorld:
         """Number of species."""
         return len(self.molecules.masses)
 
-    @property
+    @cached_property
     def _inner(self) -> int:
         """What the fourth column of the velocities holds."""
         if self.molecules.mixed:
@@ -268,7 +268,7 @@ class DsmcWorld:
             number = number * self.obstacles.share.flatten()
         return number
 
-    @property
+    @cached_property
     def expected(self) -> int:
         """Particles of a system at the start."""
         return round(float(self._numbers.sum()) * self.particles * self.grid.volume)
@@ -284,7 +284,8 @@ class DsmcWorld:
         grid, size = self.grid, self.precision.itemsize
         particle = 2 * (4 * grid.dim + size * self.columns) + 4
         cell = 4 * kernels.CHUNKS + 2 * 8 * (self.summed + 6 + 3)
-        return self.systems * (self.places * particle + grid.cells * cell)
+        tables = 8 * sum(self._box[name].numel() for name in ("local", "sides"))
+        return self.systems * (self.places * particle + grid.cells * cell) + tables
 
     def init(self, rng: torch.Generator) -> DsmcState:
         """Draw the particles of the start; ``rng`` is used for them alone."""

@@ -29,6 +29,8 @@ from ..boundaries import (
 from ..faces import Face, moves
 from ..grid import Grid
 
+MOST = 4096
+"""Parts of a face that are told apart."""
 REACH = 6.0
 """Thermal speeds beyond which nothing comes in from a reservoir: 1e-9 of its molecules."""
 
@@ -75,20 +77,18 @@ def faces_of(
         for end, side in enumerate((pair.low, pair.high))
     ]
     rows = torch.zeros(len(ends), flight.SIDE_COLUMNS, dtype=torch.float64)
-    parts, owner = [rows], 0
+    parts = [rows]
     for number, (face, side) in enumerate(ends):
         pieces = end_of(side, face).pieces
         rest = side.rest if isinstance(side, Mixed) else side
-        rows[number] = _row(Piece(rest, face.name), face, owner, time)[0]
+        rows[number] = _row(Piece(rest, face.name), face, number * MOST, time)[0]
         if len(pieces) > 1 or not uniform(rest):
             cells = rows[number].repeat(math.prod(face.shape), 1)
-            for piece in pieces:
+            for k, piece in enumerate(pieces):
                 own = slice(None) if piece.cells is None else piece.cells
-                cells[own] = _row(piece, face, owner, time)[own]
-                owner += 1
+                cells[own] = _row(piece, face, number * MOST + k, time)[own]
             rows[number, flight.SIDE_CELLS] = sum(len(p) for p in parts)
             parts.append(cells)
-        owner += 1
     parts.append(torch.zeros(more, flight.SIDE_COLUMNS, dtype=torch.float64))
     return torch.cat(parts), sum(len(p) for p in parts[:-1])
 
@@ -154,20 +154,19 @@ def layers_of(
         ``[layers, 19]``.
     """
     rows: list[list[float]] = []
-    owner, begun = 0, 0
+    begun = 0
     for axis, pair in enumerate(sides):
         for end, side in enumerate((pair.low, pair.high)):
             pieces = end_of(side, Face(grid, axis, end)).pieces
-            for piece in pieces:
+            for k, piece in enumerate(pieces):
                 if isinstance(piece.side, Inflow):
+                    owner = (2 * axis + end) * MOST + k
                     made = _layers(
                         piece.side, axis, end, owner, sides, grid, reservoirs, particles,
                         time_step, shift, begun,
                     )  # fmt: skip
                     rows += made
                     begun = int(made[-1][kernels.LAYER_LAST]) + 1
-                owner += len(pieces) > 1
-            owner += 1
     return torch.tensor(rows, dtype=torch.float64).reshape(-1, kernels.LAYER_COLUMNS)
 
 
