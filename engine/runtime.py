@@ -47,19 +47,7 @@ def _import_kernel_language() -> ModuleType:
         raise
 
 
-def _torch_is_there(language: ModuleType) -> None:
-    """Answer once what the language asks its environment twice for every array.
-
-    That took a tenth of a millisecond of a launch with 25 arrays.
-    """
-    for name in ("util", "kernel_impl"):
-        module = getattr(language.lang, name, None)
-        if hasattr(module, "has_pytorch"):
-            module.has_pytorch = functools.cache(module.has_pytorch)  # type: ignore[union-attr]
-
-
 _language = _import_kernel_language()
-_torch_is_there(_language)
 
 
 class _Kernel:
