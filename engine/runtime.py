@@ -227,6 +227,21 @@ def _end(patience: float = 2.0) -> None:
         launching.release()
 
 
+def _finish() -> None:
+    """Let the program go, which then keeps the kernels that it has compiled.
+
+    Python takes modules apart in an order in which it may live on, and nothing is kept.
+    """
+    if _own and _program is not None and not _forked and launching.acquire(blocking=False):
+        runtime = _language.lang.impl.get_runtime()
+        if runtime.prog is _program:
+            runtime.clear()
+        launching.release()
+
+
+atexit.register(_finish)  # so early that it comes after what others do at the end
+
+
 def _note_fork() -> None:
     global _forked
     _forked = _started is not None
