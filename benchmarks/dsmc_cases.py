@@ -243,16 +243,21 @@ def diffusion(record: Recorder, quick: bool) -> None:
         d = 1 / reduced / law
         if omega == 0.5:
             d = 0.375 * math.sqrt(math.pi / 2 / reduced) / law
-        world = _wave(molecules, masses, 60.0 if quick else 600.0)
+        world = _wave(molecules, masses, 60.0 if quick else 1500.0)
         state = world.init(torch.Generator().manual_seed(5))
         begun = _wave_height(world, state)
         steps = round(0.7 / (4 * math.pi**2 * d) / world.time_step)
         state = advanced(world, state, 40 if quick else steps)
         steps = int(state.step)
         decay = -math.log(_wave_height(world, state) / begun)
-        told[kind] = decay / (4 * math.pi**2 * d * steps * world.time_step) - 1
-    note = f"masses 2 : 1, Maxwell molecules (exact) {told['maxwell']:+.4f}; hard spheres "
-    note += f"{told['spheres']:+.4f} over the first approximation"
+        known = 4 * math.pi**2 * d * steps * world.time_step
+        told[kind] = decay / known - 1
+        # each molecule adds cos / 2 or -cos / 2 to the wave, which is .2 at the start
+        told[f"{kind}_error"] = (0.125 / world.expected) ** 0.5 / 0.2
+        told[f"{kind}_error"] *= math.exp(known) / known
+    note = "masses 2 : 1, Maxwell molecules (exact) {maxwell:+.4f} +- {maxwell_error:.4f}; "
+    note += "hard spheres {spheres:+.4f} +- {spheres_error:.4f} over the first approximation"
+    note = note.format(**told)
     record("dsmc_diffusion_error", abs(told["maxwell"]), "", goal=0.01, note=note)
 
 
