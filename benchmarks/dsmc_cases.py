@@ -89,7 +89,7 @@ def free_cylinder(record: Recorder, quick: bool) -> None:
 
 def rarefied_cylinder(run: Callable[..., Any], record: Recorder) -> None:
     """Drag and heat at Mach 5 and Kn 0.1 beside SPARTA, in the same box and cells."""
-    names = "dsmc_cylinder_rarefied_drag", "dsmc_cylinder_rarefied_heat"
+    names = "dsmc_cylinder_rarefied_drag_error", "dsmc_cylinder_rarefied_heat_error"
     if not (record.wants(*names) and sparta.there()):
         return
     ran = run("dsmc_cylinder")
@@ -101,7 +101,7 @@ def rarefied_cylinder(run: Callable[..., Any], record: Recorder) -> None:
         true = getattr(beside, part)
         note = f"{value:.3f} +- {error:.3f} of a whole cylinder; SPARTA {true:.3f}; cells "
         note += f"of 1/50 both; ours {ran.seconds:.3g} CPU s, SPARTA {beside.seconds:.3g} s"
-        record(f"{name}_error", abs(value / true - 1), "", goal=0.01, note=note)
+        record(name, abs(value / true - 1), "", goal=0.01, note=note)
 
 
 # -- mixtures ------------------------------------------------------------------------------
@@ -256,7 +256,8 @@ def diffusion(record: Recorder, quick: bool) -> None:
         told[f"{kind}_error"] = (0.125 / world.expected) ** 0.5 / 0.2
         told[f"{kind}_error"] *= math.exp(known) / known
     note = "masses 2 : 1, Maxwell molecules (exact) {maxwell:+.4f} +- {maxwell_error:.4f}; "
-    note += "hard spheres {spheres:+.4f} +- {spheres_error:.4f} over the first approximation"
+    note += "hard spheres, over the first approximation, {spheres:+.4f} +- "
+    note += "{spheres_error:.4f}"
     note = note.format(**told)
     record("dsmc_diffusion_error", abs(told["maxwell"]), "", goal=0.01, note=note)
 
