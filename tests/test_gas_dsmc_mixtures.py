@@ -170,6 +170,8 @@ def test_a_composition_that_varies_starts_as_it_is_given_and_mixes():
     world = box(start=start, knudsen=0.3)
     seen = world.observe(run(world, 0))
     assert torch.allclose(seen["density_0"][0], HEAVY * share, atol=0.005)
+    # p is n T: the same where the gas is light and where it is heavy
+    assert torch.allclose(seen["pressure"][0], torch.ones(4).double(), atol=0.05)
     mixed = world.observe(run(world, 200))
     assert float((mixed["density_0"][0] / HEAVY - 0.5).abs().max()) < 0.05
 

@@ -93,6 +93,8 @@ def _medium(stored: Mapping[str, Column], scenario: Mapping[str, Any]) -> Any:
     grid, gas = scenario.get("grid"), scenario.get("gas") or {}
     if scenario.get("kind") != "gas" or not isinstance(grid, Mapping):
         return None
+    if gas.get("kind") == "mixture":
+        return None  # its pressure is not density times temperature
     import torch
 
     dim = len(grid["cells"])

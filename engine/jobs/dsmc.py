@@ -404,7 +404,7 @@ class DsmcJob:
 
     def _frame(self, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
         named = self._named(seen)
-        names = (*AVERAGED, "rotational_temperature")
+        names = (*AVERAGED, "rotational_temperature", "pressure")
         names += tuple(f"{q}_{s}" for q in OF_SPECIES for s in self.species)
         return {name: self._pooled(named[name]) for name in names if name in named}
 

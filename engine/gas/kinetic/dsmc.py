@@ -499,7 +499,8 @@ def mixed_moments(sums: Tensor, masses: Tensor, weight: Tensor) -> dict[str, Ten
     """Return the moments of a mixture, and of its species.
 
     The temperature of the mixture is ``p / n``, about its mean velocity; that of a species
-    is about its own.
+    is about its own. The pressure is not density times temperature where the composition is
+    not that of reference, so it stands beside them.
 
     Args:
         sums: ``[cells, species, 14]``.
@@ -508,7 +509,8 @@ def mixed_moments(sums: Tensor, masses: Tensor, weight: Tensor) -> dict[str, Ten
     """
     seen = moments((sums * masses[:, None]).sum(1), weight)
     number = (sums[..., 0].sum(1) * weight).clamp(min=1e-300)
-    seen["temperature"] = seen["temperature"] * seen["density"] / number
+    seen["pressure"] = seen["temperature"] * seen["density"]
+    seen["temperature"] = seen["pressure"] / number
     for k, mass in enumerate(masses.tolist()):
         own = moments(sums[:, k], weight)
         seen[f"density_{k}"] = mass * own["density"]
