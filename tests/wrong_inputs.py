@@ -725,7 +725,7 @@ def _times(name: str, factor: float) -> Callable[[int, Atoms, dict[str, Any]], N
 
 
 def _longer(factor: float) -> Callable[[int, Atoms, dict[str, Any]], None]:
-    return lambda _k, a, _r: a.set_cell(factor * a.cell, scale_atoms=True)
+    return lambda _k, a, _r: a.set_cell(np.array(a.cell) * factor, scale_atoms=True)
 
 
 def _shifted(k: int, atoms: Atoms, results: dict[str, Any]) -> None:
