@@ -704,6 +704,96 @@ def stressed(factor: float) -> list[Atoms]:
     return images
 
 
+def relabelled(change: Callable[[int, Atoms, dict[str, Any]], None]) -> list[Atoms]:
+    """Rattled copper of EMT, its labels changed frame by frame."""
+    from ase.calculators.emt import EMT
+
+    images = []
+    for k in range(16):
+        atoms = bulk("Cu", cubic=True)
+        atoms.rattle(0.1, seed=k)
+        atoms.calc = EMT()
+        results = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
+        change(k, atoms, results)
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        images.append(atoms)
+    return images
+
+
+def _times(name: str, factor: float) -> Callable[[int, Atoms, dict[str, Any]], None]:
+    return lambda _k, _a, r: r.update({name: factor * r[name]})
+
+
+def _longer(factor: float) -> Callable[[int, Atoms, dict[str, Any]], None]:
+    return lambda _k, a, _r: a.set_cell(np.array(a.cell) * factor, scale_atoms=True)
+
+
+def _shifted(k: int, atoms: Atoms, results: dict[str, Any]) -> None:
+    results["energy"] += 500.0 * (k % 2)
+
+
+def _of_groups(k: int, atoms: Atoms, results: dict[str, Any]) -> None:
+    _shifted(k, atoms, results)
+    atoms.info["group"] = "ab"[k % 2]
+
+
+_LABELS: tuple[tuple[str, Callable[[int, Atoms, dict[str, Any]], None], str], ...] = (
+    ("energies in hartree", _times("energy", 1 / 27.2114), 'energy_unit = "hartree"'),
+    ("energies in rydberg", _times("energy", 1 / 13.6057), 'energy_unit = "rydberg"'),
+    ("energies in kcal/mol", _times("energy", 23.0605), 'energy_unit = "kcal/mol"'),
+    ("energies in kJ/mol", _times("energy", 96.485), 'energy_unit = "kJ/mol"'),
+    ("energies in meV", _times("energy", 1e3), 'energy_unit = "meV"'),
+    ("energies of one atom", _times("energy", 0.25), "those of one atom"),
+    ("binding energies", _times("energy", -1.0), "the other sign"),
+    ("forces in hartree/bohr", _times("forces", 0.0194469), '"hartree/bohr"'),
+    ("forces in rydberg/bohr", _times("forces", 0.0388938), '"rydberg/bohr"'),
+    ("forces in eV/bohr", _times("forces", 0.529177), 'forces_unit = "eV/bohr"'),
+    ("forces in kcal/mol", _times("forces", 23.0605), '"kcal/mol/angstrom"'),
+    ("forces in meV", _times("forces", 1e3), 'forces_unit = "meV/angstrom"'),
+    ("gradients", _times("forces", -1.0), 'forces_sign = "gradient"'),
+    ("forces in other axes", lambda _k, _a, r: r.update(forces=r["forces"][:, [1, 2, 0]]),
+     "axes were turned"),
+    ("forces of other atoms", lambda _k, _a, r: r.update(forces=r["forces"][[1, 0, 3, 2]]),
+     "another order"),
+    ("sizes of forces", lambda _k, _a, r: r.update(forces=np.abs(r["forces"])),
+     "explains 0% of the forces"),
+    ("positions in bohr", _longer(1 / 0.529177), "lengths were in bohr"),
+    ("positions in nm", _longer(0.1), "do not fit"),
+    ("positions in lattice vectors", lambda _k, a, _r: a.set_positions(
+        a.get_scaled_positions()), "do not fit"),
+    ("energies with kinetic ones", lambda k, _a, r: r.update(
+        energy=r["energy"] + 2 * np.random.default_rng(k).normal()), "nothing to do"),
+    ("energies of two settings", _shifted, "do not fit"),
+    ("energies of two settings in groups", _of_groups, "500 eV apart"),
+    ("one energy of another frame", lambda k, _a, r: r.update(
+        energy=r["energy"] + (k == 3)), "frame 3 is 1 eV off"),
+    ("one frame of gradients", lambda k, _a, r: r.update(
+        forces=(-1.0) ** (k == 3) * r["forces"]), "frame 3 do not fit those of"),
+)  # fmt: skip
+
+
+def _command(place: Path, *words: str) -> str:
+    """Give a command line; return what is said of it."""
+    from click.testing import CliRunner
+
+    from scalebridge.engine.cli import main
+
+    answer = CliRunner().invoke(main, [*words])
+    return answer.output.strip() if answer.exit_code == 2 else ""
+
+
+_COMMANDS = (
+    ("a key twice", "check silicon_sw --set run.steps=3 --set run.steps=4"),
+    ("a key and its table", "check silicon_sw --set run.steps=3 --set run={steps=4}"),
+    ("a key set and swept", "run silicon_sw --set run.steps=3 --sweep run.steps=1,2"),
+    ("a key swept twice", "run silicon_sw --sweep run.steps=1,2 --sweep run.steps=3,4"),
+    ("two folders", "run silicon_sw --out a --out b"),
+    ("two devices", "run silicon_sw --device cpu --device cuda"),
+    ("two energy keys", "data x --set energy_key=a --set energy_key=b"),
+    ("two formats to write", "export x --to mlearn --to fitsnap"),
+)
+
+
 # -- writing -----------------------------------------------------------------------------
 
 
@@ -784,6 +874,15 @@ def every() -> Iterator[Wrong]:
         yield Wrong(
             f"training: {name}",
             lambda p, i=images, c=changes_: training(p, i(), **c), said,
+        )  # fmt: skip
+    for name, change_, said in _LABELS:
+        yield Wrong(
+            f"labels: {name}", lambda p, c=change_: training(p, relabelled(c)), said
+        )
+    for name, words in _COMMANDS:
+        yield Wrong(
+            f"command: {name}", lambda p, w=words: _command(p, *w.split()),
+            "is given more than once",
         )  # fmt: skip
     for form in ("deepmd-data", "deepmd-mixed", "fitsnap"):
         yield Wrong(

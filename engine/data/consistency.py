@@ -56,6 +56,10 @@ _LEAST = 3
 _CLOSE = 0.2
 """Part of a factor within which units are named: the model's error."""
 
+_FAR, _APART = 8.0, 0.02
+"""An energy stands out that is as many times further off than nine tenths are, and as many
+eV/atom."""
+
 _STEPS = np.geomspace(1e-4, 1e4, 300)
 _FACTORS = np.concatenate([-_STEPS[::-1], [0.0], _STEPS])
 _ALLOWED = (_FACTORS > 1 / _RIGHT) & (_FACTORS < _RIGHT)
@@ -83,6 +87,11 @@ def judge(frames: Sequence[LabelledFrame]) -> list[Verdict]:
 
     Groups that are too small to be told alone are told together.
     """
+    return _judge(frames)[0]
+
+
+def _judge(frames: Sequence[LabelledFrame]) -> tuple[list[Verdict], list[str]]:
+    """Return the verdicts, and what stands out where energies fit the forces."""
     chosen = _chosen(frames)
     species = species_of(frames[k] for k in chosen)
     rows = linear.rows([frames[k] for k in chosen], species)
@@ -107,7 +116,16 @@ def judge(frames: Sequence[LabelledFrame]) -> list[Verdict]:
         if found.outcome != "unsure":
             verdicts = [each for each in verdicts if each not in unsure]
             verdicts.append(replace(found, groups=small))
-    return verdicts
+    fine = {
+        k: each
+        for verdict in verdicts
+        for name in verdict.groups
+        for k, each in groups[name].items()
+        if verdict.outcome == "confirmed"
+    }
+    if joint is None or not fine or joint.explained(list(fine)) < _GOOD:
+        return verdicts, []
+    return verdicts, _odd(fine, joint)
 
 
 def _chosen(frames: Sequence[LabelledFrame]) -> list[int]:
@@ -137,6 +155,42 @@ class _Frame:
 
 def _fit(data: Mapping[int, _Frame]) -> linear.Fit:
     return linear.fit({k: (e.forces, e.frame.forces.ravel()) for k, e in data.items()})
+
+
+def _odd(data: Mapping[int, _Frame], fit: linear.Fit) -> list[str]:
+    """Return sentences about frames, and groups, that the others' model does not fit."""
+    said = []
+    for k, each in data.items():
+        rms = math.sqrt(np.square(each.frame.forces).mean())
+        if rms > 0.1 and fit.missed[k] > fit.size[k]:
+            said.append(f"the forces of {each.frame.origin} do not fit those of the others")
+    kinds: dict[tuple[str, ...], list[int]] = {}
+    for k, each in data.items():
+        kinds.setdefault(tuple(sorted(each.frame.symbols)), []).append(k)
+    for kind, numbers in kinds.items():
+        work = np.array([data[k].energy @ fit.coefficients for k in numbers])
+        rest = np.array([data[k].frame.energy for k in numbers]) - work
+        found = group_indices([data[k].frame for k in numbers])
+        middles = {name: float(np.median(rest[at])) for name, at in found.items()}
+        off = rest - [middles[data[k].frame.group] for k in numbers]
+        near = np.sort(np.abs(off))[: max(int(0.9 * len(off)), 1)]
+        bound = max(
+            _FAR * near[-1], _FAR * _FLOOR * float(np.std(work)), _APART * len(kind)
+        )
+        for k, apart in zip(numbers, off, strict=True):
+            if abs(apart) > bound:
+                said.append(
+                    f"the energy of {data[k].frame.origin} is {apart:.3g} eV off the work "
+                    "of the forces"
+                )
+        large = [name for name, at in found.items() if len(at) >= _LEAST]
+        low, high = (f(large, key=middles.__getitem__, default="") for f in (min, max))
+        if large and (apart := middles[high] - middles[low]) > bound + len(kind):
+            said.append(
+                f"energies of groups {low!r} and {high!r} are {apart:.4g} eV apart beyond "
+                f"the work of the forces, both of {len(kind)} atoms: other settings?"
+            )
+    return said
 
 
 def _unsure(reason: str) -> Verdict:
@@ -354,7 +408,7 @@ def compare(frames: Sequence[LabelledFrame], stated: bool) -> list[str]:
     Raises:
         ValueError: energies and forces contradict each other.
     """
-    verdicts = judge(frames)
+    verdicts, odd = _judge(frames)
     right = [each for each in verdicts if each.outcome == "confirmed"]
     said = []
     if right:
@@ -378,7 +432,8 @@ def compare(frames: Sequence[LabelledFrame], stated: bool) -> list[str]:
         said.append(
             f"whether energies fit the forces was not told in {_named(several)}: {reason}"
         )
-    return said
+    more = f"; {len(odd) - 1} more such" if len(odd) > 1 else ""
+    return [*said, *(text + more for text in odd[:1])]
 
 
 def _named(verdicts: Sequence[Verdict]) -> str:

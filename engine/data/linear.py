@@ -89,7 +89,7 @@ def _slopes(d: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         torch.func.jvp(_terms, (d,), (axis.expand_as(d),))
         for axis in torch.eye(3, dtype=d.dtype)
     ]
-    slopes = zip(*(slope for _, slope in found), strict=True)
+    slopes = zip(*(each[1] for each in found), strict=True)
     return list(found[0][0]), [torch.stack(parts, -1) for parts in slopes]
 
 
@@ -138,8 +138,8 @@ class _Neighbours:
         apart = np.linalg.norm(d, axis=1) > _SPOT
         i, j, d = i[apart], j[apart], d[apart]
         kinds = torch.tensor([species.index(symbol) for symbol in symbols])
-        i, j = torch.from_numpy(i).long(), torch.from_numpy(j).long()
-        return cls(kinds, len(species), i, j, torch.from_numpy(d).double())
+        first, second = torch.from_numpy(i).long(), torch.from_numpy(j).long()
+        return cls(kinds, len(species), first, second, torch.from_numpy(d).double())
 
 
 def _chunks(every: Sequence[_Neighbours]) -> Iterator[list[_Neighbours]]:

@@ -377,12 +377,44 @@ def _images(path: Path, form: str) -> list[Atoms]:
             found = ase.io.read(path, index=":", format=form)
     except Exception as error:
         # readers raise anything at all; whatever it is, the file is not readable
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        kind, text = type(error).__name__, str(error).splitlines()
+        reason = text[0] if text and " " in text[0] else ": ".join([kind, *text[:1]])
+        if missing := _missing(path, form):
+            reason += f"; it has no {', '.join(missing)}"
         raise InputError(
             f"{path}: ASE cannot read it as {form}: {reason}; another format is named with "
             "the key format"
         ) from error
     return [_with_tensor(atoms) for atoms in found]
+
+
+_NEEDED = {
+    "vasp-out": {
+        "elements (VRHFIN)": b"VRHFIN",
+        "numbers of atoms (ions per type)": b"ions per type",
+        "lattice vectors": b"direct lattice vectors",
+        "forces (TOTAL-FORCE)": b"TOTAL-FORCE",
+        "free energy (TOTEN)": b"free  energy   TOTEN",
+    },
+    "espresso-out": {
+        "lattice parameter (alat)": b"lattice parameter (alat)",
+        "crystal axes": b"crystal axes:",
+        "positions (site n.)": b"site n.",
+        "total energy (!)": b"!    total energy",
+        "forces (Forces acting on atoms)": b"Forces acting on atoms",
+    },
+}
+"""Name and mark of what ASE cannot do without."""
+
+
+def _missing(path: Path, form: str) -> list[str]:
+    """Return the names of what an output lacks, so that ASE cannot read it."""
+    marks = _NEEDED.get(form, {})
+    if not marks:
+        return []
+    with opened(path) as file:
+        content = file.read()
+    return [name for name, mark in marks.items() if mark not in content]
 
 
 def _with_tensor(atoms: Atoms) -> Atoms:

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ from ..run import Reporter, Simulation, ZarrWriter, every
 from ..rundir import RunFolder
 from ..runtime import check_memory, dtype_of
 from ..schema.dsmc import DsmcScenario, Goals, HardSpheres, Mixture, VariableSpheres
-from .fields import UNITS, steps_of, write_axes, write_field
+from .fields import UNITS, dimensions_of, steps_of, write_axes, write_field
 from .loads import LoadFrames, average_loads, last_loads
 
 AVERAGED = ("density", "velocity", "temperature", "stress", "heat_flux")
@@ -348,7 +349,10 @@ class DsmcJob:
         start = world.init(torch.Generator().manual_seed(self.seed))
         begun = world.observe(start)
         units = UNITS | {f"{q}_{s}": UNITS[q] for q in OF_SPECIES for s in self.species}
-        writer = ZarrWriter(folder, "fields", lambda _s, seen: self._frame(seen), units, 4)
+        writer = ZarrWriter(
+            folder, "fields", lambda _s, seen: self._frame(seen), units, 4,
+            axes=partial(dimensions_of, grid=self.problem.grid),
+        )  # fmt: skip
         blocks = Blocks()
         writers: list[Any] = [(every(interval), writer), (self._ends_block, blocks)]
         over_time = self._load_frames(folder)
@@ -433,7 +437,8 @@ class DsmcJob:
         }
         checks = [self._conservation(state, seen, begun)]
         profile = folder.store.require_group("profile")
-        write_axes(profile, self.problem.grid)
+        for shown in (profile, folder.store.require_group("fields")):
+            write_axes(shown, self.problem.grid)
         if len(self.problem.knudsen) > 1:
             write_field(profile, "knudsen", self.problem.knudsen)
         if self.average_from is None:

@@ -46,7 +46,7 @@ def assemble(scenario: TrainScenario, base: Path) -> TrainingJob | LinearJob:
     weights = [scenario.loss.weights(decay) for decay in (1.0, 0.0)]
     notes = [text for reading in (*data, *test) for text in reading.sentences]
     if all(any(each[k] > 0 for each in weights) for k in (0, 1)):
-        notes += [text for reading in data for text in compared(reading)]
+        notes += [text for reading in (*data, *test) for text in compared(reading)]
     if any(each[2] > 0 for each in weights):
         pairs = [verified(reading) for reading in data]
         data = [reading for reading, _ in pairs]
