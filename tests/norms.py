@@ -110,9 +110,13 @@ _SMALL_CLOSURE = (
 _TINY_MODEL = (
     "model.channels=4", "model.axis=2", "model.products=2", "model.fitting=[8]",
 )  # fmt: skip
-_TINY_LOOP = (
-    "rounds=1", "training.steps=5", "batch.size=4", "audit.frames=1", *_TINY_MODEL,
-)  # fmt: skip
+
+
+def _tiny_loop(batch: int = 4, audit: int = 1) -> tuple[str, ...]:
+    sizes = f"batch.size={batch}", f"audit.frames={audit}"
+    return "rounds=1", "training.steps=5", *sizes, *_TINY_MODEL
+
+
 _FIVE = ("steps=5", "report_every=5", "checkpoint_every=5")
 
 _PARTICLES = (
@@ -242,30 +246,29 @@ SHORT: dict[str, Shortened] = {
         TRAINED, SAMPLED,
     ),
     "elt_copper": Shortened(
-        (*_TINY_LOOP, "initial=1", "explorer.steps=10"), TRAINED, BASIS
+        (*_tiny_loop(), "initial=1", "explorer.steps=10"), TRAINED, BASIS
     ),
     "elt_h4": Shortened(
         (
-            *_TINY_LOOP, "initial=1", "explorer.steps=5", "labeler.basis='sto-3g'",
-            "execution={kind='serial'}", "audit.frames=0", "batch.size=2",
+            *_tiny_loop(2, 0), "initial=1", "explorer.steps=5", "labeler.basis='sto-3g'",
+            "execution={kind='serial'}",
         ),
         TRAINED, BASIS,
         needs=("pyscf",),
     ),
     "elt_lih_vmc": Shortened(
         (
-            *_TINY_LOOP, "initial=1", "explorer.steps=5", "labeler.walkers=16",
-            "labeler.first_iterations=3", "labeler.iterations=1", "batch.size=1",
+            *_tiny_loop(1, 0), "initial=1", "explorer.steps=5", "labeler.walkers=16",
+            "labeler.first_iterations=3", "labeler.iterations=1",
             "start=[{name='bond',temperatures=[1000],structure={kind='molecule',"
             "symbols=['Li','H'],positions=[[0.0,0.0,0.0],[1.6,0.0,0.0]]}}]",
-            "audit.frames=0",
         ),
         TRAINED, BASIS,
         slow=True,
         needs=("pyscf",),
     ),
     "elt_silicon": Shortened(
-        (*_TINY_LOOP, "initial=1", "explorer.steps=10"), TRAINED, BASIS
+        (*_tiny_loop(), "initial=1", "explorer.steps=10"), TRAINED, BASIS
     ),
     "fourier": Shortened(
         (
@@ -550,7 +553,12 @@ def _stored_arrays(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
         return
     store = zarr.open_group(folder / "data.zarr", mode="r")
     for path, member in store.members(max_depth=None):
-        if isinstance(member, zarr.Array):
+        # the axes of the fields are those of the profile
+        if isinstance(member, zarr.Array) and path not in (
+            "fields/x",
+            "fields/y",
+            "fields/z",
+        ):
             yield f"data.zarr/{path}", np.asarray(member[...])
 
 

@@ -437,7 +437,7 @@ class DsmcJob:
         }
         checks = [self._conservation(state, seen, begun)]
         profile = folder.store.require_group("profile")
-        for shown in (profile, folder.store.require_group("fields")):
+        for shown in (profile, folder.store["fields"]):
             write_axes(shown, self.problem.grid)
         if len(self.problem.knudsen) > 1:
             write_field(profile, "knudsen", self.problem.knudsen)

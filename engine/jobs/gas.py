@@ -770,8 +770,9 @@ class GasJob:
             if name in seen:
                 figures[name] = Figure(float(seen[name].double().amax()), note=note)
         profile = folder.store.require_group("profile")
-        for group in (profile, folder.store.require_group("fields")):
-            write_axes(group, problem.grid)
+        write_axes(profile, problem.grid)
+        if "fields" in folder.store:  # a run that is steady from the start has no frames
+            write_axes(folder.store["fields"], problem.grid)
         if self.shown is not None:
             self.shown.put_coordinates(folder)
         if self.si is not None:

@@ -54,8 +54,10 @@ class LennardJones:
         """Energy, forces and virial of every system."""
         if len(self.species) == 1:
             forces, sums = self._by_blocks(state, neighbours, True)
-            lanes = sums.double().sum(1).view(-1, 7)
-            return gathered(_WEIGHTS.to(lanes) * neighbours.layout.of_blocks(lanes), forces)
+            # sums over both atoms of a pair: of energies, and of forces over -6 r
+            total = neighbours.layout.of_blocks(sums.double().sum(1).view(-1, 7))
+            energy, virial = 0.5 * total[:, :1], 3.0 * total[:, 1:]
+            return gathered(torch.cat([energy, virial], 1), forces)
         runtime.start(state.positions.device)
         places = neighbours.places(state.positions, state.system, state.cell)
         forces = torch.empty_like(places[: state.atoms])
@@ -88,10 +90,6 @@ class LennardJones:
                 self.table(places)[0], forces, sums, LANES, totals,
             )  # fmt: skip
         return forces, sums
-
-
-_WEIGHTS = torch.tensor([0.5, *[3.0] * 6])
-"""Of sums over both atoms of a pair: energy, and the derivative over -6 r of a virial."""
 
 
 @lru_cache(maxsize=64)
