@@ -42,6 +42,13 @@ def test_planted_stress_is_noticed(name, plant):
 
 
 @pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("size", [0.5, 2.0])
+def test_a_factor_of_two_is_seen_where_a_model_is_good(name, size):
+    with pytest.raises(ValueError, match=r"hartree|rydberg|times it"):
+        settle(planted(name, size), ambiguous=False, stated=False)
+
+
+@pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("half", range(4))
 def test_good_sets_pass(name, half):
     frames = frames_of(name)[half::4] if half else frames_of(name)

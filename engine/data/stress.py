@@ -31,6 +31,7 @@ class Verdict:
         order: where the labels' yz, xz, xy are found to stand among them.
         factor: labels over model; near 1 where sign and unit are right.
         reason: one sentence.
+        sized: whether sign and unit are right.
     """
 
     group: str
@@ -38,11 +39,12 @@ class Verdict:
     order: tuple[int, ...]
     factor: float
     reason: str
+    sized: bool = False
 
 
 _STATED = (0, 1, 2)
-_SURE, _CLOSE = 0.6, 2.5
-"""Correlation that a verdict needs; factor within which model and labels agree."""
+_SURE, _CLOSE, _NEAR = 0.6, 2.5, 1.25
+"""Correlation that a verdict needs; factor within which a poor and the best model agree."""
 
 _MOVED = 0.02
 """Correlation that another order must gain over the stated one: 1 - c = d^2 / 2 of shears
@@ -140,10 +142,12 @@ def _verdict(group: str, model: np.ndarray, labels: np.ndarray) -> Verdict:
         said += "; the order of the shear is not told"
     if abs(alike) < _SURE or not sure:
         return Verdict(group, "unsure", order, factor, said)
-    wrong = order != _STATED or not 1 / _CLOSE < factor < _CLOSE
-    if wrong:
-        said += f": as if {_meant(order, factor)}"
-    return Verdict(group, "contradicted" if wrong else "confirmed", order, factor, said)
+    close = _close(alike)
+    sized = 1 / close < factor < close
+    if sized and order == _STATED:
+        return Verdict(group, "confirmed", order, factor, said, sized)
+    said += f": as if {_meant(order, factor, close)}"
+    return Verdict(group, "contradicted", order, factor, said, sized)
 
 
 def _shears(stress: np.ndarray) -> np.ndarray:
@@ -179,7 +183,16 @@ def _order(ours: np.ndarray, theirs: np.ndarray) -> tuple[tuple[int, ...], bool]
     return (best, True) if told else (_STATED, False)
 
 
-def _meant(order: Sequence[int], factor: float) -> str:
+def _close(alike: float) -> float:
+    """Return the factor within which labels agree with a model of such a correlation.
+
+    What the model leaves unexplained is the part ``sqrt(1 - c^2)`` of the labels; four
+    times that is allowed.
+    """
+    return min(_CLOSE, max(_NEAR, 1 + 4 * math.sqrt(max(0.0, 1 - alike**2))))
+
+
+def _meant(order: Sequence[int], factor: float, close: float) -> str:
     """Say which convention would explain the labels."""
     names = ("yz", "xz", "xy")
     parts = []
@@ -190,10 +203,13 @@ def _meant(order: Sequence[int], factor: float) -> str:
     if factor < 0:
         parts.append("the sign were the other one")
     size = abs(factor)
-    if not 1 / _CLOSE < size < _CLOSE:
+    if not 1 / close < size < close:
         ratios = {(a, b): UNITS[b] / UNITS[a] for a in UNITS for b in UNITS if a != b}
-        (a, b) = min(ratios, key=lambda ab: abs(math.log(size * ratios[ab])))
-        parts.append(f"{b} had been taken for {a}")
+        off = {units: abs(math.log(size * ratio)) for units, ratio in ratios.items()}
+        (a, b) = min(off, key=lambda units: off[units])
+        unit = f"{b} had been taken for {a}"
+        near = off[a, b] < math.log(close)
+        parts.append(unit if near else f"it were {size:.2g} times it")
     return ", and ".join(parts)
 
 
@@ -220,7 +236,6 @@ def settle(
     found: dict[str, tuple[int, ...] | None] = {}
     said = []
     for name, verdict in verdicts.items():
-        right_size = 1 / _CLOSE < verdict.factor < _CLOSE
         outcome = verdict.outcome
         found[name] = verdict.order if choice else _STATED
         if choice and outcome == "unsure":
@@ -233,7 +248,7 @@ def settle(
             found[name] = None
             said.append(f"stress of group {name!r}: left out: {text}")
             continue
-        if outcome == "contradicted" and not stated and not (choice and right_size):
+        if outcome == "contradicted" and not stated and not (choice and verdict.sized):
             raise ValueError(
                 f"group {name!r}: the stress does not fit energies and forces "
                 f"({verdict.reason}); say what it is with stress_order, stress_unit or "
