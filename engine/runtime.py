@@ -93,10 +93,10 @@ class _Launches:
         places = [(i, (place,)) for place, i in enumerate(given)]
         self.reals = [pair for pair in places if kinds[pair[0]] == _REAL]
         self.integers = [pair for pair in places if kinds[pair[0]] == _INTEGER]
+        self.unsigned = [pair for pair in places if kinds[pair[0]] == _UNSIGNED]
+        numbers = _REAL, _INTEGER, _UNSIGNED
         self.arrays = [
-            (*pair, kinds[pair[0]])
-            for pair in places
-            if kinds[pair[0]] not in (_REAL, _INTEGER)
+            (*pair, kinds[pair[0]]) for pair in places if kinds[pair[0]] not in numbers
         ]
 
     def __call__(self, arguments: tuple[Any, ...]) -> Any:
@@ -119,6 +119,8 @@ class _Launches:
             context.set_arg_float(place, float(arguments[i]))
         for i, place in self.integers:
             context.set_arg_int(place, arguments[i])
+        for i, place in self.unsigned:
+            context.set_arg_uint(place, arguments[i])
         _program.launch_kernel(compiled, context)
         return None
 
@@ -151,13 +153,13 @@ class _Launches:
         for i, _ in self.reals:
             if type(arguments[i]) not in _NUMBERS:
                 return None
-        for i, _ in self.integers:
+        for i, _ in (*self.integers, *self.unsigned):
             if type(arguments[i]) is not int:
                 return None
         return tuple(key)
 
 
-_TEMPLATE, _REAL, _INTEGER = "template", "real", "integer"
+_TEMPLATE, _REAL, _INTEGER, _UNSIGNED = "template", "real", "integer", "unsigned"
 _NUMBERS, _Tensor = (float, int), torch.Tensor
 _LARGEST_INDEX = (1 << 31) - 1
 
@@ -169,6 +171,8 @@ def _kind(annotation: Any) -> Any:
         return _REAL
     if annotation is _language.i32:
         return _INTEGER
+    if annotation is _language.u64:
+        return _UNSIGNED
     if isinstance(annotation, _language.template):
         return _TEMPLATE
     if isinstance(annotation, types.ndarray_type.NdarrayType):

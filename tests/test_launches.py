@@ -32,6 +32,12 @@ def k_summed(x: Vectors, out: Vectors):
         out[i] = x[i] + x[i]
 
 
+@ti.kernel
+def k_bits(key: ti.u64, out: Array1):
+    for i in range(out.shape[0]):
+        out[i] = ti.cast(key >> ti.cast(8 * i, ti.u64), ti.i32) & 255
+
+
 @pytest.fixture(autouse=True)
 def _started():
     runtime.start("cpu")
@@ -95,3 +101,12 @@ def test_vectors_of_other_lengths_are_other_types() -> None:
         with simd():
             k_summed(x, out)
         assert torch.equal(out, 2 * x)
+
+
+def test_a_key_of_64_bits_comes_whole() -> None:
+    for key in (0, 0x0123456789ABCDEF, (1 << 64) - 1, 5):
+        out = torch.zeros(8, dtype=torch.int32)
+        k_bits(key, out)
+        assert bytes(out.tolist()) == key.to_bytes(8, "little")
+    with pytest.raises(ti.TaichiRuntimeTypeError):
+        k_bits(0.5, out)
