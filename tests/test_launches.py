@@ -9,6 +9,7 @@ from scalebridge.engine.kernels.types import (
     Array1,
     Array2,
     Int,
+    Key,
     Real,
     Template,
     Vectors,
@@ -33,7 +34,7 @@ def k_summed(x: Vectors, out: Vectors):
 
 
 @ti.kernel
-def k_bits(key: ti.u64, out: Array1):
+def k_bits(key: Key, out: Array1):
     for i in range(out.shape[0]):
         out[i] = ti.cast(key >> ti.cast(8 * i, ti.u64), ti.i32) & 255
 
