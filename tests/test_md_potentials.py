@@ -178,3 +178,20 @@ def test_a_batch_equals_each_system_alone(case):
     assert torch.equal(both.forces[3:-3], alone.forces)
     assert torch.equal(both.energy[1:2], alone.energy)
     assert torch.equal(both.virial[1:2], alone.virial)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("place", [(1.0, 1.0, 1.0), (float("nan"), 1.0, 1.0)])
+def test_two_atoms_at_one_place_have_no_finite_energy(dtype, place):
+    three = [(1.0, 1.0, 1.0), place, (3.0, 1.0, 1.0)]
+    atoms = Atoms("Ar3", three, cell=[9.0] * 3, pbc=True)
+    clean = atoms.copy()
+    clean.positions[1] = (1.0, 3.0, 1.0)
+    start = from_atoms(clean, ("Ar",), seed=1, dtype=dtype)
+    potential = LennardJones((1.0,), (1.0,), 2.5, ("Ar",))
+    listed = build_neighbours(start, 2.5, 0.5)
+    assert torch.isfinite(potential(start, listed).energy).all()
+    moved = torch.tensor(atoms.positions, dtype=dtype)
+    broken = replace(start, positions=moved)
+    listed = build_neighbours(replace(start, anchor=start.positions), 2.5, 4.0)
+    assert not torch.isfinite(potential(broken, listed).energy).any()

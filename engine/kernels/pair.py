@@ -179,6 +179,7 @@ def k_lennard_jones_blocks(
         xy = x * 0
         xz = x * 0
         yz = x * 0
+        met = x * 0
         one = x * 0 + 1
         n = 0
         e = slots[b, 0]
@@ -198,6 +199,7 @@ def k_lennard_jones_blocks(
             fz += gz
             if ti.static(totals):
                 energy += well(r2, r6, c12, c6, limit, floor)
+                met += ti.select(r2 > 0, x * 0, one)
                 xx += gx * dx
                 yy += gy * dy
                 zz += gz * dz
@@ -213,7 +215,8 @@ def k_lennard_jones_blocks(
                 forces[i, 1] = -6 * fy[q]
                 forces[i, 2] = -6 * fz[q]
         if ti.static(totals):
-            sums[7 * b] = energy
+            # an atom meets itself once; another one at its place, or no number, is no gas
+            sums[7 * b] = ti.select(met > 1, one / (x * 0), energy)
             sums[7 * b + 1] = xx
             sums[7 * b + 2] = yy
             sums[7 * b + 3] = zz
