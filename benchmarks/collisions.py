@@ -189,16 +189,11 @@ OHWADA_THICKNESS = 0.1755
 
 def ohwada(record: Recorder, quick: bool) -> None:
     """The shock of hard spheres at Mach 1.59."""
-    speed, dense, after, hot = shock_jump(1.59, 5 / 3)
-    grid = Grid((300,), (-15.0,), (15.0,))
-    behind = (grid.centers(0) > 0).double()
-    rho = 1 + (dense - 1) * behind
-    u = torch.zeros(300, 3, dtype=F64)
-    u[:, 0] = speed / rho
-    ends = Sides(Inflow(1.0, (speed,), 1.0), Inflow(dense, (after,), hot))
+    dense = shock_jump(1.59, 5 / 3)[1]
+    grid, ends, start = dsmc_cases.shock_start(1.59)
     world = DsmcWorld(
         grid, (ends,), hard_spheres(5 * math.sqrt(2 * math.pi) / 16),
-        Start(rho, u, 1 + (hot - 1) * behind), 200.0 if quick else 10_000.0, 0.1,
+        start, 200.0 if quick else 10_000.0, 0.1,
         hold=True, sample_from=1000, sample_every=4, capacity=1.2,
         precision=torch.float32,
     )  # fmt: skip

@@ -115,13 +115,8 @@ def two(knudsen: float, ratio: float, share: float, size: float = 1.0) -> Molecu
     return mixture(knudsen, (1 / mean, ratio / mean), (Spheres(), Spheres(size)))
 
 
-def binary_shock(mach: float, quick: bool) -> DsmcWorld:
-    """Return a shock in hard spheres of masses 2 : 1, half of the molecules each.
-
-    The unit of length is the free path of molecules a alone, ``1 / (sqrt(2) pi d^2 n)``.
-    """
-    masses = (4 / 3, 2 / 3)
-    molecules = two(SONINE * 5 / 16 * math.sqrt(2 * math.pi * masses[0]), 0.5, 0.5)
+def shock_start(mach: float) -> tuple[Grid, Sides, Start]:
+    """Return a box of 30 lengths about a shock at rest, its reservoirs, and the jump."""
     speed, dense, after, hot = shock_jump(mach, 5 / 3)
     grid = Grid((300,), (-15.0,), (15.0,))
     behind = (grid.centers(0) > 0).double()
@@ -129,8 +124,19 @@ def binary_shock(mach: float, quick: bool) -> DsmcWorld:
     u = torch.zeros(300, 3, dtype=F64)
     u[:, 0] = speed / rho
     ends = Sides(Inflow(1.0, (speed,), 1.0), Inflow(dense, (after,), hot))
+    return grid, ends, Start(rho, u, 1 + (hot - 1) * behind)
+
+
+def binary_shock(mach: float, quick: bool) -> DsmcWorld:
+    """Return a shock in hard spheres of masses 2 : 1, half of the molecules each.
+
+    The unit of length is the free path of molecules a alone, ``1 / (sqrt(2) pi d^2 n)``.
+    """
+    masses = (4 / 3, 2 / 3)
+    molecules = two(SONINE * 5 / 16 * math.sqrt(2 * math.pi * masses[0]), 0.5, 0.5)
+    grid, ends, start = shock_start(mach)
     return DsmcWorld(
-        grid, (ends,), molecules, Start(rho, u, 1 + (hot - 1) * behind),
+        grid, (ends,), molecules, start,
         200.0 if quick else 4000.0, 0.1 if mach < 2 else 0.05, hold=True, sample_from=800,
         sample_every=2, capacity=1.3, precision=torch.float32,
         reservoirs=Reservoirs(masses, (0.5, 0.5)),

@@ -62,9 +62,15 @@ def seconds_to(points: Sequence[Point], error: float) -> float:
 
 
 def fastest(settings: Mapping[str, Sequence[Point]], error: float) -> tuple[str, float]:
-    """Return the setting that reaches an error first, and when."""
+    """Return the setting that reaches an error first, and when.
+
+    Raises:
+        RuntimeError: none does: the race has no answer.
+    """
     times = {name: seconds_to(points, error) for name, points in settings.items()}
     best = min(times, key=lambda name: times[name])
+    if not math.isfinite(times[best]):
+        raise RuntimeError(f"error {error:g}: not reached by {', '.join(settings)}")
     return best, times[best]
 
 

@@ -299,7 +299,8 @@ def threads() -> int:
     """
     given = os.environ.get("SCALEBRIDGE_THREADS")
     if not given:
-        return len(os.sched_getaffinity(0))
+        known = getattr(os, "sched_getaffinity", None)
+        return len(known(0)) if known else os.cpu_count() or 1
     if not given.isdecimal() or not 0 < int(given) <= _MOST_THREADS:
         raise InputError(f"SCALEBRIDGE_THREADS={given}: allowed are 1 to {_MOST_THREADS}")
     return int(given)
@@ -381,6 +382,8 @@ def _spread(tasks: set[int]) -> None:
     They sleep between kernels. Left to the system they often wake on one processor, and a
     kernel has ended before one of them is moved: of two threads one then did all the work.
     """
+    if not hasattr(os, "sched_setaffinity"):  # the system does not offer it
+        return
     processors = sorted(os.sched_getaffinity(0))
     if threads() != len(processors) or len(processors) == 1:
         return
