@@ -88,6 +88,47 @@ def cells_at(
 
 
 @ti.func
+def limited(before, here, after, half):
+    """Change over a cell from its neighbours: monotonized central (van Leer 1977)."""
+    low = 2 * (here - before)
+    high = 2 * (after - here)
+    mean = half * (after - before)
+    rise = ti.max(ti.min(ti.min(low, high), mean), 0 * mean)
+    return rise + ti.min(ti.max(ti.max(low, high), mean), 0 * mean)
+
+
+@ti.func
+def change_in_cells(x: Template, at, stride, contiguous: Template, lanes: Template, half):
+    """Change over a cell along an axis."""
+    before = cells_at(x, at, -1, stride, contiguous, lanes)
+    return limited(before, x[at], cells_at(x, at, 1, stride, contiguous, lanes), half)
+
+
+@ti.func
+def change_on_faces(
+    x: Template, at, stride, contiguous: Template, along, in_line: Template,
+    lanes: Template, half,
+):  # fmt: skip
+    """Change along the faces on the right of the cells of vector ``at``.
+
+    ``stride`` and ``contiguous`` are of the axis across the faces, ``along`` and
+    ``in_line`` of the one in them.
+    """
+    here = x[at] + cells_at(x, at, 1, stride, contiguous, lanes)
+    before = here
+    after = here
+    if ti.static(in_line):
+        before = shifted(x, at, -1, lanes) + shifted(x, at + stride, -1, lanes)
+        after = shifted(x, at, 1, lanes) + shifted(x, at + stride, 1, lanes)
+    else:
+        low = at - along
+        high = at + along
+        before = x[low] + cells_at(x, low, 1, stride, contiguous, lanes)
+        after = x[high] + cells_at(x, high, 1, stride, contiguous, lanes)
+    return half * limited(before, here, after, half)
+
+
+@ti.func
 def face_values(
     x: Template, at, stride, contiguous: Template, scheme: Template, lanes: Template, tiny,
     par: Template,
@@ -113,6 +154,34 @@ def face_values(
     return left, right
 
 
+@ti.func
+def changes_on_faces(
+    w: Template, at, stride, axis: Template, other: Template, dim: Template, beside, behind,
+    variable, lanes: Template, half,
+):  # fmt: skip
+    """Changes of density, velocities and pressure along the ``other``-th axis in a face.
+
+    Velocities come in the order of :func:`k_hllc_fwd`: across the face, then the others.
+    """
+    contiguous = ti.static(axis == dim - 1)
+    in_line = ti.static((axis + other) % dim == dim - 1)
+    along = beside
+    if ti.static(other == 2):
+        along = behind
+    d_r = change_on_faces(w, at, stride, contiguous, along, in_line, lanes, half)
+    p = at + (1 + dim) * variable
+    d_p = change_on_faces(w, p, stride, contiguous, along, in_line, lanes, half)
+    u = at + (1 + axis) * variable
+    d_u = change_on_faces(w, u, stride, contiguous, along, in_line, lanes, half)
+    v = at + (1 + (axis + 1) % dim) * variable
+    d_v = change_on_faces(w, v, stride, contiguous, along, in_line, lanes, half)
+    d_x = 0 * d_v
+    if ti.static(dim > 2):
+        third = at + (1 + (axis + 2) % dim) * variable
+        d_x = change_on_faces(w, third, stride, contiguous, along, in_line, lanes, half)
+    return d_r, d_u, d_v, d_x, d_p
+
+
 @ti.kernel
 def k_hllc_fwd(
     dim: Template,
@@ -136,13 +205,20 @@ def k_hllc_fwd(
     variable: Int,
     stride: Int,
     length: Int,
+    means: Template,
+    beside: Int,
+    behind: Int,
 ):
     """HLLC fluxes (Toro, Spruce, Speares, Shock Waves 4, 1994, p. 25) along one axis.
+
+    With ``means`` they are averaged over the faces: of a product, the mean is ``<fg> =
+    <f><g> + sum f' g'/12 + O(h^4)``, over the axes in the face, ``f'`` the change over a
+    cell. ``beside`` and ``behind`` are the strides of these axes.
 
     ``w``: density, velocities, pressure; ``extra``: internal energy per volume and sound
     speed, for a general equation of state; ``count [batch, vectors]``: faces where the
     reconstruction was not positive and the cell values stood in; ``par``: 1/2, gamma,
-    1/(gamma-1), tiny, then the constants of WENO. Sizes and strides along n2 count vectors;
+    1/(gamma-1), tiny, the constants of WENO, 1/12. Sizes and strides along n2 count vectors;
     ``start2`` and ``length`` count cells.
     """
     for job in range(count.shape[0] * count.shape[1]):
@@ -234,6 +310,24 @@ def k_hllc_fwd(
         f_v = r * u * v + cut * d_r * v
         f_x = r * u * x + cut * d_r * x
         f_e = u * (e + p) + cut * d_e
+        if ti.static(means):
+            for other in ti.static(range(1, dim)):
+                d_r, d_u, d_v, d_x, d_p = changes_on_faces(
+                    w, at, stride, axis, other, dim, beside, behind, variable, lanes, par[0]
+                )
+                # products of two changes, and what the mean of d(r u_k u_k) adds
+                ru = par[10] * d_r * d_u
+                mixed = par[10] * (r * d_u + u * d_r)
+                kinetic = 2 * (u * ru + par[10] * d_r * (v * d_v + x * d_x))
+                kinetic += par[10] * r * (d_u * d_u + d_v * d_v + d_x * d_x)
+                inner = par[0] * (u * u + v * v + x * x) * ru
+                inner += par[10] * d_u * r * (u * d_u + v * d_v + x * d_x)
+                f_r += ru
+                f_u += u * ru + mixed * d_u
+                f_v += v * ru + mixed * d_v
+                f_x += x * ru + mixed * d_x
+                f_e += par[0] * u * kinetic + inner
+                f_e += par[10] * par[1] * par[2] * d_u * d_p
         flux[at] = f_r
         flux[at + (1 + axis) * variable] = f_u
         if ti.static(dim > 1):
@@ -342,6 +436,67 @@ def k_primitive(
         w[at + (dim + 1) * variable] = par[5] * (energy - par[6] * kinetic)
 
 
+@ti.kernel
+def k_means(
+    dim: Template,
+    lanes: Template,
+    w: Vectors,
+    out: Vectors,
+    par: Array1,
+    jobs: Int,
+    items: Int,
+    blocks: Int,
+    n1: Int,
+    pad0: Int,
+    pad1: Int,
+    pad2: Int,
+    size1: Int,
+    size2: Int,
+    system: Int,
+    variable: Int,
+    t0: Int,
+    t1: Int,
+):
+    """Mean density, velocity and pressure of the cells of an ideal gas.
+
+    ``w`` holds those of the mean state: ``<v> = v - sum r' v'/(12 r)``, ``<p> = p -
+    (gamma - 1)/2 r sum v' v'/12``, over the axes, ``v'`` the change over a cell; of fourth
+    order. A cell whose pressure would change by a tenth is not smooth and stays as it is.
+    ``par``: of :func:`k_hllc_fwd`.
+    """
+    for job in range(jobs):
+        s = job // items
+        item = job - s * items
+        line = item // blocks
+        t = item - line * blocks + pad2 // lanes
+        i0 = line // n1
+        i1 = line - i0 * n1
+        at = s * system + ((i0 + pad0) * size1 + i1 + pad1) * size2 + t
+        density = w[at]
+        pressure = w[at + (1 + dim) * variable]
+        less = 0 * density
+        for k in ti.static(range(dim)):
+            here = at + (1 + k) * variable
+            product = 0 * density
+            for axis in ti.static(range(dim)):
+                in_line = ti.static(axis == dim - 1)
+                stride = t0
+                if ti.static(axis == 1):
+                    stride = t1
+                d_r = change_in_cells(w, at, stride, in_line, lanes, par[0])
+                d_v = change_in_cells(w, here, stride, in_line, lanes, par[0])
+                product += d_r * d_v
+                less += d_v * d_v
+            out[here] = w[here] - par[10] * product / density
+        less = par[0] * par[10] * density * less / par[2]
+        smooth = 10 * less < pressure
+        out[at] = density
+        out[at + (1 + dim) * variable] = pressure - ti.select(smooth, less, 0 * less)
+        for k in ti.static(range(dim)):
+            here = at + (1 + k) * variable
+            out[here] = ti.select(smooth, out[here], w[here])
+
+
 class FluxShape:
     """Sizes and strides of padded arrays, and launches of the kernels on them.
 
@@ -380,15 +535,20 @@ class FluxShape:
         flux: torch.Tensor,
         count: torch.Tensor,
         par: torch.Tensor,
+        means: bool,
     ) -> None:
-        """Fill ``flux`` (padded like ``w``) with the face fluxes along ``axis``."""
+        """Fill ``flux`` (padded like ``w``) with the face fluxes along ``axis``.
+
+        ``means``: of fourth order, from mean density, velocity and pressure.
+        """
         start(self.device)
         begin, run, blocks = self._sweep(axis)
+        others = [self._strides[(axis + k) % self.dim] for k in (1, 2)]
         with simd():
             k_hllc_fwd(
                 self.dim, axis, scheme, self.ideal, LANES, w.view(-1, LANES),
                 extra.view(-1, LANES), flux.view(-1, LANES), count, par, blocks, run[1],
-                *begin, *self._sizes, self._strides[axis], run[2],
+                *begin, *self._sizes, self._strides[axis], run[2], means, *others,
             )  # fmt: skip
 
     def _sweep(self, axis: int) -> tuple[list[int], list[int], int]:
@@ -425,14 +585,27 @@ class FluxShape:
         """Advance one Runge-Kutta stage; for an ideal gas also fill ``w``."""
         start(self.device)
         three = [*fluxes, fluxes[0], fluxes[0]][:3]
-        strides = [*self._strides[:-1], 0, 0][:2]
-        low, cells = self._begin[2], self._cells
-        blocks = -(-(low + cells[2]) // LANES) - low // LANES
-        items = cells[0] * cells[1] * blocks
         with simd():
             arrays = (aligned(old), aligned(u), out, w, *three)
             k_update_fwd(
                 self.dim, self.ideal, LANES, *(a.view(-1, LANES) for a in arrays), par,
-                self.batch * items, items, blocks, cells[1], *self._begin, *self._sizes,
-                *strides,
+                *self._inside(),
             )  # fmt: skip
+
+    def means(self, w: torch.Tensor, out: torch.Tensor, par: torch.Tensor) -> None:
+        """Fill the cells of ``out`` with means; ``w`` holds values of the mean state."""
+        start(self.device)
+        with simd():
+            k_means(
+                self.dim, LANES, w.view(-1, LANES), out.view(-1, LANES), par,
+                *self._inside(),
+            )  # fmt: skip
+
+    def _inside(self) -> tuple[int, ...]:
+        """Vectors of the cells, in all and by system and line; where they begin; strides."""
+        low, cells = self._begin[2], self._cells
+        blocks = -(-(low + cells[2]) // LANES) - low // LANES
+        items = cells[0] * cells[1] * blocks
+        strides = [*self._strides[:-1], 0, 0][:2]
+        begin = (*self._begin, *self._sizes, *strides)
+        return self.batch * items, items, blocks, cells[1], *begin
