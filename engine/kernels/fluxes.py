@@ -15,6 +15,9 @@ from .types import Array1, Array2, Int, Template, Vectors, aligned, simd, ti
 
 GHOST = 3
 LANES = 8
+SMOOTH = 4
+"""Means of products are not products of means where the squares of the relative changes
+over a cell are together below 1/4; at a shock they are left alone."""
 
 FIRST_ORDER, MUSCL, WENO5 = 0, 1, 2
 
@@ -88,20 +91,10 @@ def cells_at(
 
 
 @ti.func
-def limited(before, here, after, half):
-    """Change over a cell from its neighbours: monotonized central (van Leer 1977)."""
-    low = 2 * (here - before)
-    high = 2 * (after - here)
-    mean = half * (after - before)
-    rise = ti.max(ti.min(ti.min(low, high), mean), 0 * mean)
-    return rise + ti.min(ti.max(ti.max(low, high), mean), 0 * mean)
-
-
-@ti.func
 def change_in_cells(x: Template, at, stride, contiguous: Template, lanes: Template, half):
-    """Change over a cell along an axis."""
+    """Change over a cell along an axis, by its neighbours."""
     before = cells_at(x, at, -1, stride, contiguous, lanes)
-    return limited(before, x[at], cells_at(x, at, 1, stride, contiguous, lanes), half)
+    return half * (cells_at(x, at, 1, stride, contiguous, lanes) - before)
 
 
 @ti.func
@@ -114,18 +107,24 @@ def change_on_faces(
     ``stride`` and ``contiguous`` are of the axis across the faces, ``along`` and
     ``in_line`` of the one in them.
     """
-    here = x[at] + cells_at(x, at, 1, stride, contiguous, lanes)
-    before = here
-    after = here
+    change = 0 * x[at]
     if ti.static(in_line):
-        before = shifted(x, at, -1, lanes) + shifted(x, at + stride, -1, lanes)
-        after = shifted(x, at, 1, lanes) + shifted(x, at + stride, 1, lanes)
+        change += shifted(x, at, 1, lanes) - shifted(x, at, -1, lanes)
+        change += shifted(x, at + stride, 1, lanes) - shifted(x, at + stride, -1, lanes)
     else:
         low = at - along
         high = at + along
-        before = x[low] + cells_at(x, low, 1, stride, contiguous, lanes)
-        after = x[high] + cells_at(x, high, 1, stride, contiguous, lanes)
-    return half * limited(before, here, after, half)
+        change += x[high] - x[low]
+        change += cells_at(x, high, 1, stride, contiguous, lanes)
+        change += -1 * cells_at(x, low, 1, stride, contiguous, lanes)
+    return half * half * change
+
+
+@ti.func
+def unevenness(density, pressure, d_r, d_p, d_v2):
+    """Squares of the relative changes over a cell, velocities over the speed of sound."""
+    steep = d_r * d_r / (density * density) + d_p * d_p / (pressure * pressure)
+    return steep + density * d_v2 / pressure
 
 
 @ti.func
@@ -211,15 +210,15 @@ def k_hllc_fwd(
 ):
     """HLLC fluxes (Toro, Spruce, Speares, Shock Waves 4, 1994, p. 25) along one axis.
 
-    With ``means`` they are averaged over the faces: of a product, the mean is ``<fg> =
+    With ``means`` they are averaged over smooth faces: of a product, the mean is ``<fg> =
     <f><g> + sum f' g'/12 + O(h^4)``, over the axes in the face, ``f'`` the change over a
     cell. ``beside`` and ``behind`` are the strides of these axes.
 
     ``w``: density, velocities, pressure; ``extra``: internal energy per volume and sound
     speed, for a general equation of state; ``count [batch, vectors]``: faces where the
     reconstruction was not positive and the cell values stood in; ``par``: 1/2, gamma,
-    1/(gamma-1), tiny, the constants of WENO, 1/12. Sizes and strides along n2 count vectors;
-    ``start2`` and ``length`` count cells.
+    1/(gamma-1), tiny, the constants of WENO, 1/12. Sizes and strides along n2 count
+    vectors; ``start2`` and ``length`` count cells.
     """
     for job in range(count.shape[0] * count.shape[1]):
         s = job // count.shape[1]
@@ -315,11 +314,17 @@ def k_hllc_fwd(
                 d_r, d_u, d_v, d_x, d_p = changes_on_faces(
                     w, at, stride, axis, other, dim, beside, behind, variable, lanes, par[0]
                 )
+                d_v2 = d_u * d_u + d_v * d_v + d_x * d_x
+                smooth = SMOOTH * unevenness(r, p, d_r, d_p, d_v2) < 1
+                d_u = ti.select(smooth, d_u, 0 * d_u)
+                d_v = ti.select(smooth, d_v, 0 * d_v)
+                d_x = ti.select(smooth, d_x, 0 * d_x)
+                d_v2 = ti.select(smooth, d_v2, 0 * d_v2)
                 # products of two changes, and what the mean of d(r u_k u_k) adds
                 ru = par[10] * d_r * d_u
                 mixed = par[10] * (r * d_u + u * d_r)
                 kinetic = 2 * (u * ru + par[10] * d_r * (v * d_v + x * d_x))
-                kinetic += par[10] * r * (d_u * d_u + d_v * d_v + d_x * d_x)
+                kinetic += par[10] * r * d_v2
                 inner = par[0] * (u * u + v * v + x * x) * ru
                 inner += par[10] * d_u * r * (u * d_u + v * d_v + x * d_x)
                 f_r += ru
@@ -461,8 +466,7 @@ def k_means(
 
     ``w`` holds those of the mean state: ``<v> = v - sum r' v'/(12 r)``, ``<p> = p -
     (gamma - 1)/2 r sum v' v'/12``, over the axes, ``v'`` the change over a cell; of fourth
-    order. A cell whose pressure would change by a tenth is not smooth and stays as it is.
-    ``par``: of :func:`k_hllc_fwd`.
+    order. ``par``: of :func:`k_hllc_fwd`.
     """
     for job in range(jobs):
         s = job // items
@@ -472,26 +476,33 @@ def k_means(
         i0 = line // n1
         i1 = line - i0 * n1
         at = s * system + ((i0 + pad0) * size1 + i1 + pad1) * size2 + t
+        last = at + (1 + dim) * variable
         density = w[at]
-        pressure = w[at + (1 + dim) * variable]
+        pressure = w[last]
+        rough = 0 * density
         less = 0 * density
-        for k in ti.static(range(dim)):
-            here = at + (1 + k) * variable
-            product = 0 * density
-            for axis in ti.static(range(dim)):
-                in_line = ti.static(axis == dim - 1)
-                stride = t0
-                if ti.static(axis == 1):
-                    stride = t1
-                d_r = change_in_cells(w, at, stride, in_line, lanes, par[0])
+        for axis in ti.static(range(dim)):
+            in_line = ti.static(axis == dim - 1)
+            stride = t0
+            if ti.static(axis == 1):
+                stride = t1
+            d_r = change_in_cells(w, at, stride, in_line, lanes, par[0])
+            d_p = change_in_cells(w, last, stride, in_line, lanes, par[0])
+            d_v2 = 0 * d_r
+            for k in ti.static(range(dim)):
+                here = at + (1 + k) * variable
                 d_v = change_in_cells(w, here, stride, in_line, lanes, par[0])
-                product += d_r * d_v
-                less += d_v * d_v
-            out[here] = w[here] - par[10] * product / density
+                d_v2 += d_v * d_v
+                before = w[here]
+                if ti.static(axis > 0):
+                    before = out[here]
+                out[here] = before - par[10] * d_r * d_v / density
+            less += d_v2
+            rough += unevenness(density, pressure, d_r, d_p, d_v2)
+        smooth = SMOOTH * rough < 1
         less = par[0] * par[10] * density * less / par[2]
-        smooth = 10 * less < pressure
         out[at] = density
-        out[at + (1 + dim) * variable] = pressure - ti.select(smooth, less, 0 * less)
+        out[last] = pressure - ti.select(smooth, less, 0 * less)
         for k in ti.static(range(dim)):
             here = at + (1 + k) * variable
             out[here] = ti.select(smooth, out[here], w[here])
@@ -602,7 +613,7 @@ class FluxShape:
             )  # fmt: skip
 
     def _inside(self) -> tuple[int, ...]:
-        """Vectors of the cells, in all and by system and line; where they begin; strides."""
+        """Vectors of the cells: in all, by system, by line; first one; sizes, strides."""
         low, cells = self._begin[2], self._cells
         blocks = -(-(low + cells[2]) // LANES) - low // LANES
         items = cells[0] * cells[1] * blocks

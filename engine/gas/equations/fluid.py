@@ -12,10 +12,10 @@ coefficients of BGK.
 
 Space: first order, MUSCL or WENO5 (component-wise on density, velocity, pressure), HLLC.
 With WENO5 and an ideal gas, means over cells and faces are those of the products, ``<fg> =
-<f><g> + sum f' g'/12 + O(h^4)`` with ``f'`` the limited change over a cell, where a product
-of means would be of second order (Buchmueller, Helzel, J. Sci. Comput. 61, 2014, p. 343):
-fifth order for what is carried at one velocity and pressure, fourth order else. With solids,
-or another equation of state, nonlinear flows are of second order.
+<f><g> + sum f' g'/12 + O(h^4)`` with ``f'`` the change over a smooth cell, where products
+of means would be of second order (as Buchmueller, Helzel, J. Sci. Comput. 61, 2014, p. 343,
+note): fifth order for what is carried at one velocity and pressure, fourth order else. With
+solids, or another equation of state, nonlinear flows are of second order.
 Time: SSP-RK2 (first order, MUSCL) or SSP-RK3 (WENO5) (Shu, Osher 1988). The step is fixed
 and checked against the Courant number at every report. Viscosity is part of these stages
 where they are stable with it; with ``viscous_stages = s`` it acts in two half steps around
