@@ -342,15 +342,19 @@ def shock_structure(
     out = vectors[:, int(np.argmin(values.real))].real
     begin = behind + 1e-6 * out * np.sign(out[0])
     path = solve_ivp(
-        lambda x, y: -slope(x, y), (0, 400), begin, "LSODA", rtol=1e-9, atol=1e-11,
-        max_step=0.1,
+        lambda x, y: -slope(x, y), (0, 400), begin, "LSODA", rtol=1e-12, atol=1e-14,
+        max_step=0.1, dense_output=True,
     )  # fmt: skip
-    x, u, t = (torch.tensor(a[::-1].copy()) for a in (-path.t, path.y[0], path.y[1]))
-    rho = flow / u
-    middle = 0.5 * (1 + ratio)
-    i = int(torch.nonzero(rho > middle)[0])
-    share = (middle - rho[i - 1]) / (rho[i] - rho[i - 1])
-    return x - float(x[i - 1] + share * (x[i] - x[i - 1])), rho, u, t
+    middle = 2 * flow / (1 + ratio)  # the speed there
+    i = int(np.nonzero(path.y[0] > middle)[0][0])
+    sol = path.sol
+    assert sol is not None
+    centre = brentq(lambda x: sol(x)[0] - middle, *path.t[i - 1 : i + 1], xtol=1e-13)
+    steepest = flow / middle**2 * abs(slope(0, sol(centre))[0])
+    # points that do not turn on the steps that the integrator chose
+    x = (ratio - 1) / steepest * np.linspace(-20, 20, 2001)
+    u, t = (torch.tensor(a) for a in sol(np.clip(centre - x, 0, 400)))
+    return torch.tensor(x), flow / u, u, t
 
 
 def acoustic_eigenfunction(
