@@ -17,6 +17,8 @@ GHOST = 3
 LANES = 8
 
 FIRST_ORDER, MUSCL, WENO5 = 0, 1, 2
+WENO5_SINGLE = 3
+"""WENO5 in f32."""
 
 
 @ti.func
@@ -30,10 +32,12 @@ def half_slope(a, b, tiny):
 
 
 @ti.func
-def weno_z(a, b, c, d, e, tiny, par: Template):
+def weno_z(a, b, c, d, e, tiny, par: Template, single: Template):
     """Value at the right face of c from five cells (Borges et al., JCP 227, 2008, p. 3191).
 
-    ``par`` holds 1/6, 13/12, 1/4, 0.1, 0.3, 0.6 in the working precision from place 4 on.
+    ``par`` holds 1/6, 13/12, 1/4, 0.1, 0.3, 0.6 in the working precision from place 4 on,
+    and then what is added to the roughness of a stencil in f32, in units of the roughest:
+    beside a jump the square of an inverse would overflow.
     """
     s0 = a - 2 * b + c
     s1 = b - 2 * c + d
@@ -45,6 +49,11 @@ def weno_z(a, b, c, d, e, tiny, par: Template):
     b1 = par[5] * s1 * s1 + par[6] * r1 * r1 + tiny
     b2 = par[5] * s2 * s2 + par[6] * r2 * r2 + tiny
     t = b0 - b2
+    if ti.static(single):
+        least = par[10] * (b0 + b2)
+        b0 += least
+        b1 += least
+        b2 += least
     q0 = t / b0
     q1 = t / b1
     q2 = t / b2
@@ -103,13 +112,14 @@ def face_values(
         jump = d - c
         left = c + half_slope(c - b, jump, tiny)
         right = d - half_slope(jump, e - d, tiny)
-    if ti.static(scheme == WENO5):
+    if ti.static(scheme in (WENO5, WENO5_SINGLE)):
+        single = ti.static(scheme == WENO5_SINGLE)
         a = cells_at(x, at, -2, stride, contiguous, lanes)
         b = cells_at(x, at, -1, stride, contiguous, lanes)
         e = cells_at(x, at, 2, stride, contiguous, lanes)
         f = cells_at(x, at, 3, stride, contiguous, lanes)
-        left = weno_z(a, b, c, d, e, tiny, par)
-        right = weno_z(f, e, d, c, b, tiny, par)
+        left = weno_z(a, b, c, d, e, tiny, par, single)
+        right = weno_z(f, e, d, c, b, tiny, par, single)
     return left, right
 
 
@@ -383,6 +393,8 @@ class FluxShape:
     ) -> None:
         """Fill ``flux`` (padded like ``w``) with the face fluxes along ``axis``."""
         start(self.device)
+        if scheme == WENO5 and w.dtype == torch.float32:
+            scheme = WENO5_SINGLE
         begin, run, blocks = self._sweep(axis)
         with simd():
             k_hllc_fwd(
