@@ -67,8 +67,9 @@ class Host:
         from .. import scenario as scenarios
         from ..jobs import assemble
 
-        checked, base = scenarios.load(scenario, settings)
-        job = assemble(checked, base)
+        file = scenarios.find(str(scenario))
+        checked, base = scenarios.load(file, settings)
+        job = assemble(checked, base, file)
         world = getattr(job, "world", None)
         if world is None or not callable(getattr(world, "step", None)):
             raise InputError(f"{scenario}: kind {checked.kind} steps no world")
