@@ -170,7 +170,7 @@ def test_moments_that_do_not_fit_into_memory_are_refused(monkeypatch):
         if not refused:
             job()
             continue
-        with pytest.raises(InputError, match="^grid.cells, knudsen, model.order: need"):
+        with pytest.raises(InputError, match=r"^grid\.cells, knudsen, model\.order: need"):
             job()
 
 
