@@ -19,6 +19,7 @@ from scalebridge.engine.gas.resolution import signal_gap
 from scalebridge.engine.interop.host import Host
 from scalebridge.engine.jobs import assemble
 from scalebridge.engine.jobs.gas import _domain_checks
+from scalebridge.engine.run import pack
 from scalebridge.engine.scenario import parse
 from scalebridge.viz import gas
 from scalebridge.viz.record import Record
@@ -203,6 +204,10 @@ def test_a_host_opens_every_gas_scenario(name):
     host = Host.open(name, settings)
     begun = {name: x.clone() for name, x in host.observe().items()}
     density = begun["density"]
+    kept = {name: x.clone() for name, x in pack(host.state).items()}
+    first, again = (pack(host.world.step(host.state)) for _ in range(2))
+    assert all(torch.equal(x, kept[name]) for name, x in pack(host.state).items())
+    assert all(torch.equal(x, again[name]) for name, x in first.items())
     host.step(2)
     assert host.time > 0 and host.steps == 2
     after = host.observe()["density"]
