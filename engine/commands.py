@@ -48,7 +48,9 @@ def check(scenario: str | Path, settings: Sequence[str] = ()) -> Sequence[str]:
     Raises:
         InputError: whatever :func:`run` would refuse before its first step.
     """
-    return tuple(getattr(assemble(*scenarios.load(scenario, settings)), "notes", ()))
+    file = scenarios.find(str(scenario))
+    job = assemble(*scenarios.load(file, settings), file)
+    return tuple(getattr(job, "notes", ()))
 
 
 def run(
@@ -84,7 +86,7 @@ def run(
         checked, base = scenarios.load(file, settings)
         refuse_unwritable(Path("runs" if out is None else out))
         with noting_inputs() as found:
-            job = assemble(checked, base)
+            job = assemble(checked, base, file)
         command = ["engine", "run", str(scenario)]
         command += [word for setting in settings for word in ("--set", setting)]
         resolved = {
@@ -137,15 +139,17 @@ def resume(
             data = deepcopy(dict(started))
         except (KeyError, TypeError, ValueError) as error:
             raise DamagedFileError(f"{path / 'resolved.json'}: lacks {error}") from error
+        file = path / "resolved.json"
         if scenario is None:
             scenarios.override(data, settings)
-            checked = scenarios.parse(data, str(path / "resolved.json"))
+            checked = scenarios.parse(data, str(file))
         else:
-            checked, base = scenarios.load(scenario, settings)
+            file = scenarios.find(str(scenario))
+            checked, base = scenarios.load(file, settings)
         asked = checked.model_dump(mode="json")
         changed = _refuse_changes(path, started, asked, checked)
         with noting_inputs() as found:
-            job = assemble(checked, base)
+            job = assemble(checked, base, file)
         _refuse_other_inputs(path, record.get("inputs", {}), _hashes(found))
         for note in _other_machine(record):
             report.say(f"{path}: {note}")

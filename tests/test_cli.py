@@ -7,7 +7,8 @@ from click.testing import CliRunner
 
 from scalebridge.engine import bench, scenario
 from scalebridge.engine.cli import main
-from scalebridge.engine.errors import EngineError
+from scalebridge.engine.errors import EngineError, InputError
+from scalebridge.engine.interop.host import Host
 
 
 def call(*arguments):
@@ -50,6 +51,18 @@ def test_bad_input_leaves_nothing_behind(tmp_path):
     result = call("run", "argon_nve", "--set", "run.stepz=3", "--out", str(out))
     assert result.exit_code == 2
     assert "run.stepz: unknown key; did you mean steps?" in result.output
+    assert not out.exists()
+
+
+def test_what_does_not_fit_together_is_refused_with_the_file(tmp_path):
+    file, out = scenario.find("sod"), tmp_path / "run"
+    setting = 'boundaries.y={low="wall",high="wall"}'
+    said = f"{file}: boundaries.y: the grid has 1 axes"
+    for command in (["check", "sod"], ["run", "sod", "--out", str(out)]):
+        result = call(*command, "--set", setting)
+        assert result.exit_code == 2 and result.output.startswith(f"engine: {said}")
+    with pytest.raises(InputError, match=f"^{said}"):
+        Host.open("sod", [setting])
     assert not out.exists()
 
 

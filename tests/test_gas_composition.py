@@ -2,6 +2,7 @@
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import torch
 from click.testing import CliRunner
 from norms import SHORT
 
+from scalebridge.engine import runtime
 from scalebridge.engine.cli import main
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.gas.grid import Grid
@@ -17,6 +19,7 @@ from scalebridge.engine.gas.resolution import signal_gap
 from scalebridge.engine.interop.host import Host
 from scalebridge.engine.jobs import assemble
 from scalebridge.engine.jobs.gas import _domain_checks
+from scalebridge.engine.run import pack
 from scalebridge.engine.scenario import parse
 from scalebridge.viz import gas
 from scalebridge.viz.record import Record
@@ -135,11 +138,49 @@ def test_a_gas_with_two_velocity_dimensions_sees_it_along_directions(cells, tmp_
         ({"model": {"kind": "hermite", "closure": {"kind": "learned",
           "members": [str(MODELS / "closure_shock_0.safetensors")]}},
           "boundaries": {"x": {"low": "wall", "high": "wall"}}}, "knows no walls"),
+        ({"model": {"kind": "hermite", "closure": {"kind": "learned", "members":
+          [MEMBERS[0], MEMBERS[0].replace(".safetensors", ".json")]}}},
+         "^model.closure.members.1: .* stands twice"),
+        ({"model": {"kind": "hermite", "closure": {"kind": "learned",
+          "members": MEMBERS[:1], "tolerance": 0.01}}}, "spread over several members"),
+        ({"model": {"kind": "hermite", "closure": {"kind": "learned", "asked": "step",
+          "members": [str(MODELS / "closure_shock_0.safetensors")]}}},
+         "asked: step; a realizable closure"),
+        ({"model": {"kind": "hermite", "upwind": "roe", "closure": "realizable"}},
+         "^model.upwind: roe; realizable6 brings its own flux"),
+        ({"compare": [HME, {**HME, "upwind": "roe", "closure": "realizable"}]},
+         "^compare.1.upwind: roe;"),
+        ({"compare": [{**KINETIC, "upper": [2.0]}]}, "^compare.0: initial: velocities"),
+        ({"compare": [HME, {**KINETIC, "nodes": [8, 8]}]}, "compare.1: nodes, lower"),
+        ({"compare": [{"kind": "hermite", "closure": {"kind": "learned",
+          "members": ["nothing.safetensors"]}}]}, "^compare.0.closure.members.0: nothing"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_before_the_run(change, words):
     with pytest.raises(InputError, match=words):
         assemble(parse({**FLOW, **change}), ROOT)
+
+
+def test_moments_that_do_not_fit_into_memory_are_refused(monkeypatch):
+    monkeypatch.setattr(runtime, "available_memory", lambda: 2.0**28)
+    grid = {**FLOW["grid"], "cells": [4096]}
+    scenario = FLOW | {"grid": grid, "gas": {"dimension": 3}, "resolution": "trusted"}
+    for order, refused in ((3, False), (16, True)):
+        model = {"kind": "hermite", "order": order}
+        job = partial(assemble, parse({**scenario, "model": model}), ROOT)
+        if not refused:
+            job()
+            continue
+        with pytest.raises(InputError, match=r"^grid\.cells, knudsen, model\.order: need"):
+            job()
+
+
+def test_every_model_has_figures_and_checks_of_its_own():
+    called = [{**HME, "name": name} for name in ("a", "a", "a_2")]
+    local = {"kind": "hermite", "closure": {"kind": "learned", "members": LOCAL}}
+    job = assemble(parse({**FLOW, "compare": [*called, local]}), ROOT)
+    assert job.main.name == "closure6"
+    assert [run.name for run in job.others] == ["a", "a_2", "a_2_2", "closure6_2"]
 
 
 def test_a_realizable_closure_runs_too(tmp_path):
@@ -163,6 +204,10 @@ def test_a_host_opens_every_gas_scenario(name):
     host = Host.open(name, settings)
     begun = {name: x.clone() for name, x in host.observe().items()}
     density = begun["density"]
+    kept = {name: x.clone() for name, x in pack(host.state).items()}
+    first, again = (pack(host.world.step(host.state)) for _ in range(2))
+    assert all(torch.equal(x, kept[name]) for name, x in pack(host.state).items())
+    assert all(torch.equal(x, again[name]) for name, x in first.items())
     host.step(2)
     assert host.time > 0 and host.steps == 2
     after = host.observe()["density"]

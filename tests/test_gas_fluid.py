@@ -166,17 +166,22 @@ def test_three_dimensions_conserve_and_agree_with_one():
     assert float(gap.abs().max()) < 1e-12
 
 
-def test_single_precision_agrees():
+@pytest.mark.parametrize("scheme", ["first", "muscl", "weno5"])
+@pytest.mark.parametrize("pressures", [None, (0.5, 0.7), (100.0, 1e-2)])
+def test_single_precision_agrees(scheme, pressures):
+    """Also beside jumps, where smooth stencils get weights that overflow in f32."""
     worlds = []
     for dtype in (torch.float64, torch.float32):
         grid = Grid((64,), (0.0,), (1.0,))
-        world = FluidWorld(grid, (ALL_PERIODIC,), Gas(3), 1, 2e-3, "weno5", dtype=dtype)
-        rho = 1 + 0.2 * torch.sin(2 * torch.pi * grid.centers(0))[None]
-        state = world.start(rho, torch.zeros(1, 64, 1), torch.ones_like(rho))
-        for _ in range(50):
+        world = FluidWorld(grid, (OPEN,), Gas(3), 1, 2e-4, scheme, dtype=dtype)
+        x = grid.centers(0)[None]
+        rho = torch.ones_like(x) if pressures else 1 + 0.2 * torch.sin(2 * torch.pi * x)
+        low, high = pressures or (1.0, 1.0)
+        state = world.start(rho, torch.zeros(1, 64, 1), torch.where(x < 0.5, low, high))
+        for _ in range(100):
             state = world.step(state)
         worlds.append(world.observe(state)["density"])
-    assert float((worlds[0] - worlds[1]).abs().max()) < 1e-5
+    assert float((worlds[0] - worlds[1]).abs().max()) < 2e-5
 
 
 def shear_decay(kn, step, stages, steps):

@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from scalebridge.engine.errors import InputError
-from scalebridge.engine.gas.boundaries import ALL_PERIODIC, Inflow, Periodic, Sides, Wall
+from scalebridge.engine.gas.boundaries import (
+    ALL_PERIODIC,
+    Inflow,
+    Open,
+    Periodic,
+    Sides,
+    Wall,
+)
 from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.kinetic.velocities import Velocities
 from scalebridge.engine.gas.kinetic.world import KineticWorld
@@ -74,11 +81,13 @@ def test_a_batch_is_its_members():
         assert float((states.f[i] - states.f[i - 1]).abs().max()) > 1e-6
 
 
-def test_step_and_advance_agree_and_leave_the_state_alone():
-    world = wave_world([0.1])
+@pytest.mark.parametrize("ends", [ALL_PERIODIC, Sides(Wall(1.0), Open())])
+def test_step_and_advance_agree_and_leave_the_state_alone(ends):
+    world = wave_world([0.1], sides=(ends,))
     start = wave(world)
     before = start.f.clone()
     one = world.step(start).f
+    world.observe(start)
     assert torch.equal(start.f, before)
     assert torch.equal(one, world.step(start).f)
     assert torch.equal(one, world.advance(start, 1).f)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from ase.build import bulk
 
-from scalebridge.engine.errors import DamagedFileError, InputError
+from scalebridge.engine.errors import DamagedFileError, GuardError, InputError
 from scalebridge.engine.interop.host import Host
 from scalebridge.engine.md.classical import StillingerWeber
 from scalebridge.engine.md.integrators import Langevin, Schedule, Verlet
@@ -97,6 +97,29 @@ def test_bad_values_are_refused_and_undone():
     assert torch.equal(host.array("positions"), kept)
     with pytest.raises(InputError, match=r"shape \[3, 3\]"):
         host.put("positions", np.zeros((3, 3)))
+    for nothing in ("text", None, kept.numpy().astype(object)):
+        with pytest.raises(InputError, match="is no array"):
+            host.put("positions", nothing)
+    with pytest.raises(InputError, match="complex"):
+        host.put("positions", kept.to(torch.complex128))
+    for count in (-1, 1.5, "3", float("nan")):
+        with pytest.raises(InputError, match="whole numbers"):
+            host.step(count)
+    assert torch.equal(host.array("positions"), kept) and host.step(np.int64(2)).steps == 2
+
+
+def test_steps_that_a_guard_ends_are_counted():
+    @dataclass(frozen=True)
+    class Breaks(_Scalar):
+        def step(self, state):
+            if float(state.x) > 2.5:
+                raise GuardError("broken")
+            return super().step(state)
+
+    host = Host(Breaks())
+    with pytest.raises(GuardError):
+        host.step(5)
+    assert host.steps == float(host.state.x) == 3
 
 
 def test_checkpoint_and_restore(tmp_path):
@@ -107,8 +130,9 @@ def test_checkpoint_and_restore(tmp_path):
     again = silicon(hot()).restore(tmp_path / "state.safetensors")
     assert again.steps == 5
     assert torch.equal(again.step(20).array("positions"), expected)
-    with pytest.raises(InputError, match="does not fit"):
-        Host(_Scalar()).restore(tmp_path / "state.safetensors")
+    for other in (Host(_Scalar()), silicon(hot(), repeat=1)):
+        with pytest.raises(InputError, match="does not fit"):
+            other.restore(tmp_path / "state.safetensors")
     (tmp_path / "state.safetensors").write_bytes(b"no")
     with pytest.raises(DamagedFileError, match="damaged"):
         host.restore(tmp_path / "state.safetensors")

@@ -67,8 +67,9 @@ class Host:
         from .. import scenario as scenarios
         from ..jobs import assemble
 
-        checked, base = scenarios.load(scenario, settings)
-        job = assemble(checked, base)
+        file = scenarios.find(str(scenario))
+        checked, base = scenarios.load(file, settings)
+        job = assemble(checked, base, file)
         world = getattr(job, "world", None)
         if world is None or not callable(getattr(world, "step", None)):
             raise InputError(f"{scenario}: kind {checked.kind} steps no world")
@@ -79,10 +80,17 @@ class Host:
 
     @own_defaults()
     def step(self, count: int = 1) -> "Host":
-        """Advance by ``count`` steps."""
+        """Advance by ``count`` steps.
+
+        Raises:
+            InputError: not a whole number of steps, 0 or more.
+            GuardError: a state that is unphysical; that before it stays.
+        """
+        if not hasattr(count, "__index__") or count < 0:
+            raise InputError(f"count: {count!r}; allowed: whole numbers from 0 on")
         for _ in range(count):
             self.state = self.world.step(self.state)
-        self.steps += count
+            self.steps += 1
         return self
 
     @property
@@ -128,10 +136,16 @@ class Host:
             values: of the same shape.
 
         Raises:
-            InputError: wrong shape, not a number, or the world refuses it.
+            InputError: no array, wrong shape, complex, not finite, or the world refuses it.
         """
         old = self.array(name)
-        new = _as_tensor(values).to(old).contiguous()
+        try:
+            new = _as_tensor(values)
+        except (TypeError, ValueError, RuntimeError, BufferError) as error:
+            raise InputError(f"{name}: {type(values).__name__} is no array") from error
+        if new.is_complex() and not old.is_complex():
+            raise InputError(f"{name}: complex values were given, it is real")
+        new = new.to(old).contiguous()
         if new.shape != old.shape:
             raise InputError(
                 f"{name}: shape {list(new.shape)} was given, it has {list(old.shape)}"
@@ -187,7 +201,7 @@ class Host:
         mine = pack(self.state)
         for name, old in mine.items():
             new = tensors.get(name)
-            if new is None or (new.dtype != old.dtype) or new.shape[1:] != old.shape[1:]:
+            if new is None or new.dtype != old.dtype or new.shape != old.shape:
                 raise InputError(f"{path}: {name} does not fit this world")
         self.steps = int(tensors.pop("host.steps", torch.tensor(0)))
         self.state = unpack(self.state, tensors)

@@ -15,15 +15,24 @@ from ..protocols import Job
 from ..schema.base import Common
 
 
-def assemble(scenario: Common, base: Path) -> Job:
+def assemble(scenario: Common, base: Path, source: str | Path = "") -> Job:
     """Return the job of a checked scenario; ``base`` is what its paths are relative to.
 
     ``engine check`` ends here, and ``engine run`` makes its folder after it: whatever can
-    be refused before the first step is refused here.
+    be refused before the first step is refused here, in the name of its ``source``.
 
     Raises:
         InputError: something that the scenario names is missing or does not fit.
     """
+    try:
+        return _assembled(scenario, base)
+    except InputError as error:
+        if not source:
+            raise
+        raise InputError(f"{source}: {error}") from error
+
+
+def _assembled(scenario: Common, base: Path) -> Job:
     if scenario.device == "cuda" and not torch.cuda.is_available():
         raise InputError("device: cuda is not available here; allowed: cpu")
     try:

@@ -2,10 +2,10 @@
 
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..comparison import worst as worst_of
-from ..errors import GuardError, InputError
+from ..errors import GuardError, InputError, MissingFileError
 from ..gas.boundaries import check_until, kept_totals
 from ..gas.closures.parts import Grad, Hyperbolic, Learned, on, trained_knudsen
 from ..gas.collisions import tables
@@ -76,6 +76,8 @@ NOTES = {
 STEPS_TOGETHER = 32
 """Steps of the start in an interval between two looks at the clock (:class:`Paced`): the
 last step of an interval is shortened, which costs about half a step in 32."""
+COPIES = 30
+"""Fields of all moments that a step of moment equations holds at once, at the least."""
 FAR = "share of faces, worst of the batch, where the closure was out of its training range"
 FELL_BACK = "share of faces where the closure fell back to the analytic one"
 REMEDY = "lower the cfl, refine the grid, or choose a more robust model"
@@ -110,11 +112,12 @@ def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
     names = [getattr(scenario.initial, "reference", "none"), scenario.reference]
     wanted = [n for n in dict.fromkeys(names) if n not in ("none", "small_waves")]
     known = [comparison(n, _ideal(scenario, problem, n)) for n in wanted]
-    others = []
-    for model in scenario.compare:
-        others.append(_run_of(model, scenario, _refined(model, scenario, problem), base))
     own = _refined(scenario.model, scenario, problem)
     main = _run_of(scenario.model, scenario, own, base)
+    others = [
+        _beside(number, model, scenario, problem, base)
+        for number, model in enumerate(scenario.compare)
+    ]
     double = scenario.precision == "f64"
     steady = scenario.time.steady
     if steady is not None:
@@ -128,10 +131,25 @@ def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
     frames = scenario.time.frames
     halved = _halved(scenario, main, base)
     return GasJob(
-        main, _named_apart(others), known, frames, double, steady, problem.grid,
+        main, _named_apart(main, others), known, frames, double, steady, problem.grid,
         scenario.time.compared, scenario.reference == "small_waves", shown, halved,
         scenario.si,
     )  # fmt: skip
+
+
+def _beside(
+    number: int, model: Any, scenario: GasScenario, problem: Problem, base: Path
+) -> "Run":
+    """Return the run of a model of ``compare``, by whose key it is refused."""
+    try:
+        return _run_of(model, scenario, _refined(model, scenario, problem), base)
+    except MissingFileError:  # whose keys are found by its name
+        raise
+    except InputError as error:
+        key, said = f"compare.{number}", str(error)
+        inside = said.startswith("model.")
+        said = said.removeprefix("model") if inside else f": {said}"
+        raise InputError(f"{key}{said}") from error
 
 
 def _halved(scenario: GasScenario, main: "Run", base: Path) -> Halved | None:
@@ -203,14 +221,16 @@ def _ideal(scenario: GasScenario, p: Problem, reference: str) -> Problem:
     return p
 
 
-def _named_apart(runs: list["Run"]) -> list["Run"]:
-    """Number the runs of one name: each has a group and figures of its own."""
-    seen: Counter[str] = Counter()
+def _named_apart(main: "Run", others: list["Run"]) -> list["Run"]:
+    """Number the runs of one name: each has a group, figures and checks of its own."""
+    # of the run's own model only the checks of a learned closure bear a name
+    taken = set() if _closure(main) is None else {main.name}
     out = []
-    for run in runs:
-        seen[run.name] += 1
-        number = seen[run.name]
-        out.append(run if number == 1 else replace(run, name=f"{run.name}_{number}"))
+    for run in others:
+        every = (f"{run.name}_{number}" for number in count(2))
+        name = next(name for name in chain([run.name], every) if name not in taken)
+        taken.add(name)
+        out.append(replace(run, name=name))
     return out
 
 
@@ -521,7 +541,12 @@ def _hermite(model: HermiteModel, scenario: GasScenario, p: Problem, base: Path)
 
     learned = isinstance(model.closure, Learned)
     equations = model.closure.equations(p.gas, model.order, find)
-    if model.upwind is not None and hasattr(equations, "dissipation"):
+    if model.upwind is not None and not hasattr(equations, "dissipation"):
+        raise InputError(
+            f"model.upwind: {model.upwind}; {equations.name} brings its own flux, leave it "
+            "out"
+        )
+    if model.upwind is not None:
         chosen = {"roe": roe, "rusanov": rusanov}[model.upwind]
         equations = replace(equations, dissipation=chosen)
     if learned:
@@ -547,6 +572,10 @@ def _moments(
 ) -> Run:
     """Run moment equations; with a learned closure by way of the positivity fallback."""
     options = options | _machine(scenario)
+    one = torch.ones(1, *(1,) * p.grid.dim, dtype=torch.float64)
+    numbers = equations.equilibrium(one, 0.0 * one[..., None], one).shape[1]
+    held = COPIES * numbers * p.grid.cells * len(p.knudsen)
+    check_memory(held, options["dtype"], "grid.cells, knudsen, model.order:")
     probe = MomentWorld(p.grid, p.sides, equations, p.knudsen, 1.0, **options)
     mixture = getattr(p.initial, "mixture", None)
     if mixture is not None and not hasattr(equations, "mixed"):

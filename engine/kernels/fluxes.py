@@ -36,7 +36,9 @@ def half_slope(a, b, tiny):
 def weno_z(a, b, c, d, e, tiny, par: Template):
     """Value at the right face of c from five cells (Borges et al., JCP 227, 2008, p. 3191).
 
-    ``par`` holds 1/6, 13/12, 1/4, 0.1, 0.3, 0.6 in the working precision from place 4 on.
+    ``par`` holds 1/6, 13/12, 1/4, 0.1, 0.3, 0.6 in the working precision from place 4 on;
+    ``par[11]`` is added to the roughness of a stencil, in units of the roughest: beside a
+    jump the square of an inverse would overflow in f32.
     """
     s0 = a - 2 * b + c
     s1 = b - 2 * c + d
@@ -48,6 +50,10 @@ def weno_z(a, b, c, d, e, tiny, par: Template):
     b1 = par[5] * s1 * s1 + par[6] * r1 * r1 + tiny
     b2 = par[5] * s2 * s2 + par[6] * r2 * r2 + tiny
     t = b0 - b2
+    least = par[11] * (b0 + b2)
+    b0 += least
+    b1 += least
+    b2 += least
     q0 = t / b0
     q1 = t / b1
     q2 = t / b2
@@ -217,7 +223,7 @@ def k_hllc_fwd(
     ``w``: density, velocities, pressure; ``extra``: internal energy per volume and sound
     speed, for a general equation of state; ``count [batch, vectors]``: faces where the
     reconstruction was not positive and the cell values stood in; ``par``: 1/2, gamma,
-    1/(gamma-1), tiny, the constants of WENO, 1/12. Sizes and strides along n2 count
+    1/(gamma-1), tiny, the constants of WENO, 1/12, its least. Sizes and strides along n2 count
     vectors; ``start2`` and ``length`` count cells.
     """
     for job in range(count.shape[0] * count.shape[1]):

@@ -320,8 +320,8 @@ class GasScenario(Common):
         if not dim == len(self.grid.lower) == len(self.grid.upper):
             raise ValueError("grid: cells, lower and upper must have the same length")
         models = (self.model, *self.compare)
-        for model in models:
-            self._check(model, dim)
+        for number, model in enumerate(models):
+            self._check(model, dim, f"compare.{number - 1}" if number else "model")
         if self.time.cfl and all(isinstance(m, KineticModel) for m in models):
             raise ValueError(
                 "time.cfl: the step of model.kind = kinetic follows from its velocities "
@@ -349,19 +349,19 @@ class GasScenario(Common):
             raise ValueError(f"initial.kind = {self.initial.kind} needs a {allowed} grid")
         return self
 
-    def _check(self, model: Any, dim: int) -> None:
+    def _check(self, model: Any, dim: int, key: str) -> None:
         if isinstance(model, KineticModel):
             axes = len(model.nodes)
             if not axes == len(model.lower) == len(model.upper):
-                raise ValueError("model: nodes, lower and upper must have the same length")
+                raise ValueError(f"{key}: nodes, lower and upper must have the same length")
             for low, high in zip(model.lower, model.upper, strict=True):
                 if low >= high:
                     raise ValueError(
-                        f"model.lower: {low:g} must lie below model.upper, {high:g}"
+                        f"{key}.lower: {low:g} must lie below {key}.upper, {high:g}"
                     )
             if not dim <= axes <= self.gas.dimension:
                 raise ValueError(
-                    f"model.nodes: {axes} velocity axes; at least the {dim} of space and "
+                    f"{key}.nodes: {axes} velocity axes; at least the {dim} of space and "
                     f"at most gas.dimension = {self.gas.dimension}"
                 )
         if isinstance(model, EulerModel) and model.gamma is not None:
@@ -369,20 +369,20 @@ class GasScenario(Common):
             kinetic = any(m.kind != "euler" for m in (self.model, *self.compare))
             if kinetic and abs(model.gamma - own) > 1e-9:
                 raise ValueError(
-                    f"model.gamma: {model.gamma} contradicts gas.dimension = "
+                    f"{key}.gamma: {model.gamma} contradicts gas.dimension = "
                     f"{self.gas.dimension}, whose gamma is {own:.6g}; leave it out"
                 )
         if isinstance(model, HermiteModel):
             if dim > self.gas.dimension:
                 raise ValueError(
-                    "model.kind = hermite needs gas.dimension at least that of the grid"
+                    f"{key}.kind = hermite needs gas.dimension at least that of the grid"
                 )
             if model.closure.kind == "grad" and self.gas.dimension != 1:
-                raise ValueError('model.closure = "grad" needs gas.dimension = 1')
+                raise ValueError(f'{key}.closure = "grad" needs gas.dimension = 1')
             if self.gas.dimension == 1 and self.gas.prandtl != 1.0:
-                raise ValueError("model.kind = hermite: gas.prandtl must be 1 for D = 1")
+                raise ValueError(f"{key}.kind = hermite: gas.prandtl must be 1 for D = 1")
         if isinstance(model, Grad13Model) and self.gas.dimension != 3:
-            raise ValueError("model.kind = grad13 needs gas.dimension = 3")
+            raise ValueError(f"{key}.kind = grad13 needs gas.dimension = 3")
 
 
 class MaxwellGas(Section):

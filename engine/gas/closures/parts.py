@@ -35,6 +35,9 @@ Find = Callable[[Path], Path]
 EXAMPLE = "models/closure_local_0.safetensors"
 """Shipped weights for a gas with one velocity dimension."""
 
+TOLERANCE = 0.05
+"""Usual spread of an ensemble at which its correction is halved."""
+
 DIRECTIONAL = 6
 """Highest order that the eight directions of the plane determine."""
 
@@ -89,7 +92,7 @@ class Learned:
 
     members: tuple[Path, ...] = ()
     """Weights (NAME.safetensors, with NAME.json beside it), at least one."""
-    tolerance: Annotated[float, Gt(0)] = 0.05
+    tolerance: Annotated[float, Gt(0)] = TOLERANCE
     """Spread over the members at which the correction is halved."""
     asked: Literal["stage", "step"] = "stage"
     """At both stages of a step, or at the first alone: 1.4 times as fast, and what it says
@@ -104,6 +107,11 @@ class Learned:
                 "members: which weights? write closure = {kind = 'learned', members = "
                 f"['{EXAMPLE}']}}, several to answer together"
             )
+        if len(self.members) == 1 and self.tolerance != TOLERANCE:
+            raise ValueError(
+                f"tolerance: {self.tolerance} is of the spread over several members; here "
+                "is one: leave it out"
+            )
 
     def equations(self, gas: Gas, order: int | None, find: Find) -> Any:
         """Return Hermite moments with the closure, or six realizable moments.
@@ -112,7 +120,15 @@ class Learned:
             InputError: a file is missing or damaged, or the closures do not fit the gas,
                 the order, or each other.
         """
-        modules = [read(find(path)) for path in self.members]
+        files = [find(path) for path in self.members]
+        names = [file.resolve().with_suffix("") for file in files]
+        for number, name in enumerate(names):
+            if name in names[:number]:
+                raise InputError(
+                    f"model.closure.members.{number}: {self.members[number]} stands twice; "
+                    "members must differ, or their spread says nothing"
+                )
+        modules = [read(file) for file in files]
         if self.precision == "f32":
             modules = [module.float() for module in modules]
         contracts = {module.config.contract for module in modules}
@@ -131,6 +147,11 @@ class Learned:
         if len(modules) > 1:
             raise InputError(
                 f"model.closure.members: {len(modules)}; one realizable closure runs alone"
+            )
+        if self.asked == "step":
+            raise InputError(
+                "model.closure.asked: step; a realizable closure is part of every flux, "
+                "allowed: stage"
             )
         return Recurrence(gas, CellClosure(modules[0]))
 

@@ -369,8 +369,8 @@ class FluidWorld:
     def _flux_par(self) -> Tensor:
         if "flux_par" not in self._scratch:
             gamma = getattr(self.state_equation, "gamma", 1.4)
-            tiny = 1e-40 if self.dtype == torch.float64 else 1e-30
-            weno = (1 / 6, 13 / 12, 0.25, 0.1, 0.3, 0.6, 1 / 12)
+            tiny, least = (1e-40, 0.0) if self.dtype == torch.float64 else (1e-30, 1e-15)
+            weno = (1 / 6, 13 / 12, 0.25, 0.1, 0.3, 0.6, 1 / 12, least)
             self._scratch["flux_par"] = torch.tensor(
                 [0.5, gamma, 1 / (gamma - 1), tiny, *weno],
                 dtype=self.dtype,

@@ -319,7 +319,8 @@ class KineticWorld:
             True, lay, state.f, stage, out, knudsen, tables, records, self._par(True), law
         )
         if lay.rows > self.grid.cells:  # so that equal runs have equal states
-            out[:, :, self.grid.cells :] = 0.0
+            for f in (state.f, out):
+                f[:, :, self.grid.cells :] = 0.0
         self._hold_solids(out)
         step = state.step + 1
         fields = records[1].view(self.batch, *self.grid.shape, -1)

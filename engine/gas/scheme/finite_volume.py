@@ -251,7 +251,10 @@ class MomentWorld:
             raise InputError("knudsen: must be positive everywhere")
         for _, piece in pieces_of(self._ends):
             if piece.wall is not None and eq.at_wall is None:
-                raise InputError(f"{piece.key}: {eq.name} knows no walls; use hermite")
+                raise InputError(
+                    f"{piece.key}: {eq.name} knows no walls; model.kind = hermite with "
+                    "closure.kind = hyperbolic does"
+                )
         check_components(self._ends, eq.gas.dimension, eq.name)
         object.__setattr__(self, "knudsen", self.knudsen.to(self.device, self.dtype))
 
