@@ -223,8 +223,8 @@ def k_hllc_fwd(
     ``w``: density, velocities, pressure; ``extra``: internal energy per volume and sound
     speed, for a general equation of state; ``count [batch, vectors]``: faces where the
     reconstruction was not positive and the cell values stood in; ``par``: 1/2, gamma,
-    1/(gamma-1), tiny, the constants of WENO, 1/12, its least. Sizes and strides along n2 count
-    vectors; ``start2`` and ``length`` count cells.
+    1/(gamma-1), tiny, constants of :func:`weno_z`, 1/12, its least. Sizes and strides along
+    n2 count vectors; ``start2`` and ``length`` count cells.
     """
     for job in range(count.shape[0] * count.shape[1]):
         s = job // count.shape[1]
