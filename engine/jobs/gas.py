@@ -589,8 +589,8 @@ def _moments(
     rate = probe.courant_rate(w.to(probe.device, probe.dtype))
     if not 0.0 < rate < math.inf:
         raise InputError(
-            f"model.kind: the fastest signal of {equations.name} over a cell is {rate:g} at "
-            "the start; it must be positive and finite"
+            f"model.kind: the fastest signal of {equations.name} crosses {rate:g} cells in "
+            "unit time at the start; it must be positive and finite"
         )
     longest = cfl / rate
     steps = steps_of(p.end, longest, scenario.time.frames)
