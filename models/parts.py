@@ -224,6 +224,11 @@ def blamed(error: BaseException) -> str:
     return found
 
 
+def entry_point(thing: object) -> str:
+    """Return the entry point by which a part came from outside; empty for any other."""
+    return _loaded.get(type(thing), "")
+
+
 def strays() -> dict[str, str]:
     """Return the entry points that name no family, with the family that may be meant."""
     found = {}

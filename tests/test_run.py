@@ -214,7 +214,8 @@ def test_a_missing_file_is_named_with_its_key_and_the_folders_searched(tmp_path)
     with pytest.raises(InputError) as refused:
         commands.check(file)
     said = str(refused.value)
-    assert said.startswith("potential.model: models/none.safetensors: no such file")
+    missing = "potential.model: models/none.safetensors: no such file"
+    assert said.startswith(f"{file}: {missing}")
     assert f"searched: {tmp_path}, {tmp_path.parent}" in said
     assert "\n" not in said
     with pytest.raises(InputError, match=f"no such file in {tmp_path}$"):

@@ -3,13 +3,15 @@
 Packages are imported when they are asked for, so that a scenario loads only what it uses.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 
-from ...models.parts import blamed, load_object
+from ...models.parts import blamed, entry_point, load_object
 from ..errors import EngineError, InputError, MissingFileError
 from ..protocols import Job
 from ..schema.base import Common
@@ -43,10 +45,25 @@ def _assembled(scenario: Common, base: Path) -> Job:
     except EngineError:
         raise
     except Exception as error:
-        # a part from outside can fail in its own way
-        if not (name := blamed(error)):
+        # a part from outside can fail in its own way, or make us fail by what it gives
+        if not (name := blamed(error) or ", ".join(_from_outside(scenario))):
             raise
-        raise InputError(f"{name}: {type(error).__name__}: {error}") from error
+        said = str(error).partition("\n")[0]
+        raise InputError(f"{name}: {type(error).__name__}: {said}") from error
+
+
+def _from_outside(value: Any) -> Iterator[str]:
+    """Yield the entry points of the parts from outside in a scenario or a part of it."""
+    if name := entry_point(value):
+        yield name
+    if isinstance(value, BaseModel) or is_dataclass(value):
+        value = vars(value)
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return
+    for each in value:
+        yield from _from_outside(each)
 
 
 def _keys_of(sought: str, data: Any, key: str = "") -> Iterator[str]:

@@ -350,6 +350,7 @@ def _try_a_step(run: Run, start: Any) -> None:
         InputError: what it makes is no number or not positive.
     """
     world = run.world
+    _frame(world, world.observe(start))
     try:
         if isinstance(world, PositivityFallback):
             world = world.world
@@ -585,7 +586,13 @@ def _moments(
         )
     w = equations.mixed(*mixture(p.grid)) if mixture else equations.equilibrium(*_spread(p))
     cfl = scenario.time.cfl or cfl
-    longest = cfl / probe.courant_rate(w.to(probe.device, probe.dtype))
+    rate = probe.courant_rate(w.to(probe.device, probe.dtype))
+    if not 0.0 < rate < math.inf:
+        raise InputError(
+            f"model.kind: the fastest signal of {equations.name} crosses {rate:g} cells in "
+            "unit time at the start; it must be positive and finite"
+        )
+    longest = cfl / rate
     steps = steps_of(p.end, longest, scenario.time.frames)
     world = probe.with_time_step(p.end / steps)
     stepped: Any = world
