@@ -29,6 +29,9 @@ _UNCONVERGED = {
     "espresso-out": b"convergence NOT achieved",
     "aims-output": b"Self-consistency cycle not converged",
 }
+_WRITTEN = ("extxyz", "xyz", "db", "json", "mlearn", "fitsnap")
+"""Formats whose stress is what the author of the file wrote; others define what it is."""
+
 _LARGEST_PRESSURE = 10.0
 """eV/angstrom^3, 1.6 TPa: a number above it is in another unit, unless a key says so."""
 
@@ -175,9 +178,10 @@ def verified(reading: Reading) -> tuple[Reading, list[str]]:
         InputError: it does not fit, or the order is open and cannot be told.
     """
     keys = reading.keys
-    stated = any((keys.stress_order, keys.stress_unit, keys.stress_sign))
+    given = (keys.stress_order, keys.stress_unit, keys.stress_sign)
+    defined = all(given) or reading.format not in _WRITTEN
     try:
-        frames, said = settle(reading.frames, reading.open_order, stated)
+        frames, said = settle(reading.frames, reading.open_order, any(given), defined)
     except ValueError as error:
         raise InputError(f"{reading.path}: {error}") from error
     said = [f"{reading.path.name}: {text}" for text in said]
