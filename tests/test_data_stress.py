@@ -168,7 +168,7 @@ def test_stresses_of_exactly_0_are_left_out():
             for k, f in enumerate(frames)]  # fmt: skip
     found, said = settle(some, ambiguous=False, stated=False)
     assert [f.virial is None for f in found] == [k % 4 == 3 for k in range(32)]
-    assert "stress of 8 frames (first: hot): left out: it is exactly 0" in said[0]
+    assert "stress of 8 frames (first: hot): left out: exactly 0" in said[0]
     still = [replace(f, forces=0 * f.forces) for f in some]
     found = _without_placeholders(still)[0]  # strained: of several volumes
     assert sum(f.virial is None for f in found) >= 4

@@ -758,7 +758,7 @@ _LABELS: tuple[tuple[str, Callable[[int, Atoms, dict[str, Any]], None], str], ..
     ("sizes of forces", lambda _k, _a, r: r.update(forces=np.abs(r["forces"])),
      "explains 0% of the forces"),
     ("positions in bohr", _longer(1 / 0.529177), "lengths were in bohr"),
-    ("positions in nm", _longer(0.1), "do not fit"),
+    ("positions in nm", _longer(0.1), "lengths are in angstrom"),
     ("positions in lattice vectors", lambda _k, a, _r: a.set_positions(
         a.get_scaled_positions()), "do not fit"),
     ("energies with kinetic ones", lambda k, _a, r: r.update(

@@ -127,8 +127,10 @@ def _repeated(frames: Sequence[LabelledFrame]) -> list[LabelledFrame]:
         return zero
     kinds = {(f.energy, round(float(np.abs(f.forces).max()), 6)): f for f in moving}
     often = Counter(energy for energy, _ in kinds).most_common(2)
-    (energy, most), second = often[0] if often else (0.0, 0), [*often, (0.0, 1)][1][1]
-    if most < _OFTEN or most < _OFTEN * second:
+    if not often:
+        return []
+    (energy, most), *others = often
+    if most < _OFTEN * max((count for _, count in others), default=1):
         return []
     return [frame for frame in moving if frame.energy == energy]
 

@@ -419,8 +419,8 @@ def _without_placeholders(
         return list(frames), []
     first = next(frame for frame in empty if id(frame) in wrong)
     said = (
-        f"stress of {len(wrong)} frames (first: {first.origin}): left out: it is exactly 0, "
-        "but forces or other cells are not: placeholders"
+        f"stress of {len(wrong)} frames (first: {first.origin}): left out: exactly 0, but "
+        "forces or other cells are not: placeholders"
     )
     return [replace(f, virial=None) if id(f) in wrong else f for f in frames], [said]
 
