@@ -98,7 +98,7 @@ def _read(path: Path, frame: int | None, keys: StructureKeys) -> list[Atoms]:
     if form in ("extxyz", "xyz"):
         return _chosen(iterate_xyz(path), frame)
     left = _CHECKS[form](path) if form in _CHECKS else ()
-    index: Any = ":" if frame is None else frame
+    index: Any = ":" if frame in (None, -1) else frame
     options = _lammps(path, form, keys) if form in _TYPES_ALONE else {}
     try:
         with warnings.catch_warnings():
@@ -119,6 +119,9 @@ def _read(path: Path, frame: int | None, keys: StructureKeys) -> list[Atoms]:
             f"{path} frame {frame}: cannot be read as {form}: {reason}"
         ) from error
     frames = [found] if isinstance(found, Atoms) else list(found)
+    if frame == -1 and len(frames) > 1:
+        left += (f"the last of {len(frames)} {_blocks(path, form, len(frames))} is taken",)
+        frames = frames[-1:]
     for atoms in frames:
         if form == "cif" and not np.any(atoms.cell.array):
             raise InputError(f"{path}: has no cell, so its coordinates mean nothing")
@@ -133,6 +136,17 @@ def _read(path: Path, frame: int | None, keys: StructureKeys) -> list[Atoms]:
         kept = (_VELOCITIES_UNUSED,) if atoms.has("momenta") else ()
         atoms.info["left"] = tuple(text for text in left if text not in kept)
     return frames
+
+
+def _blocks(path: Path, form: str, count: int) -> str:
+    """Return what the frames of a file are, by name where they have names."""
+    names = (
+        re.findall(r"^data_(\S*)", "".join(text_lines(path)), re.M) if form == "cif" else []
+    )
+    if len(names) != count:
+        return "frames"
+    named = ", ".join(f"{k} {name}" for k, name in enumerate(names))
+    return f"blocks (structure.frame = {named})"
 
 
 def _leave_without_unit(atoms: Atoms) -> None:
@@ -161,6 +175,10 @@ def _chosen(frames: Iterator[Atoms], frame: int | None) -> list[Atoms]:
 # -- what ASE's readers pass over ---------------------------------------------------------
 
 
+_OUTSIDE = 0.5
+"""Part of a box that a scaled coordinate is out of it at most: LAMMPS wraps them."""
+
+
 def _check_dump(path: Path) -> tuple[str, ...]:
     """Refuse a LAMMPS dump whose rows are not those it announces, or a box inside out.
 
@@ -177,6 +195,17 @@ def _check_dump(path: Path) -> tuple[str, ...]:
             return
         if len(seen) != announced:
             raise InputError(f"{where}: {len(seen)} rows of atoms, announced {announced}")
+        for name in {"xs", "ys", "zs"} & set(columns):
+            place = columns.index(name) - 1
+            values = [
+                number_of(row.split()[place]) for row in seen if len(row.split()) > place
+            ]
+            far = [value for value in values if not -_OUTSIDE < value < 1 + _OUTSIDE]
+            if far:
+                raise InputError(
+                    f"{where}: {name} of {far[0]:g} is no part of the box; a length is x, y "
+                    "or z, and xsu of an atom that has left the box"
+                )
         if "id" in columns:
             place = columns.index("id") - 1
             names = Counter(row.split()[place] for row in seen if len(row.split()) > place)
@@ -392,6 +421,7 @@ def _whole(atoms: Atoms, path: Path, keys: StructureKeys) -> Atoms:
     for number, mass in enumerate(atoms.get_masses().tolist()):
         if not 0 < mass < HEAVIEST:
             raise InputError(f"{path}: atom {number}: a mass of {mass:g} amu")
+    _check_scale(atoms, path)
     identity = atoms.arrays.get("id")
     if identity is not None and len(np.unique(identity)) < len(identity):
         values, often = np.unique(identity, return_counts=True)
@@ -411,6 +441,21 @@ def _whole(atoms: Atoms, path: Path, keys: StructureKeys) -> Atoms:
                     "whole atoms is needed"
                 )
     return atoms
+
+
+def _check_scale(atoms: Atoms, path: Path) -> None:
+    """Refuse fractions of a cell where lengths are read, and lengths for fractions.
+
+    Raises:
+        InputError: three atoms or more within a cube of 1 angstrom, or one many cells off.
+    """
+    x, edges = atoms.positions, atoms.cell.lengths()
+    wide = len(x) > 2 and bool(atoms.pbc.any()) and edges.min() > 3
+    if wide and x.min() > -0.01 and x.max() < 1.01 and (x > 0).any():
+        raise InputError(
+            f"{path}: all {len(x)} positions are from 0 to 1, in a cell of "
+            f"{edges.max():.3g} angstrom: fractions of it? lengths are in angstrom"
+        )
 
 
 def _by_one(shares: Any) -> bool:
