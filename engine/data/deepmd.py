@@ -139,8 +139,8 @@ def _check_types(origin: str, kinds: np.ndarray, types: np.ndarray) -> None:
         atom = int(np.flatnonzero(types[wrong[0]] != kinds)[0])
         raise InputError(
             f"{origin}, frame {wrong[0]}: atom {atom} is of type "
-            f"{types[wrong[0], atom]} in real_atom_types, of {kinds[atom]} in type.raw; one "
-            "of them is wrong (a type.raw of zeros says nothing)"
+            f"{types[wrong[0], atom]} in real_atom_types, of {kinds[atom]} in type.raw; "
+            "one of them is wrong (a type.raw of zeros says nothing)"
         )
 
 

@@ -268,15 +268,10 @@ def _shape(head: bytes) -> str:
         return "extxyz"
     if sizes[1:] in ([1, 3, 3, 3], [3, 3, 3, 3]):
         return "vasp"
-    if re.search(r"^data_\S*\s*$", "\n".join(lines), re.MULTILINE) and "_cell_" in "".join(
-        lines
-    ):
+    if any(line.startswith("data_") for line in lines) and b"_cell_" in head:
         return "cif"
-    return (
-        "proteindatabank"
-        if re.search(r"^(CRYST1|ATOM  |HETATM)", "\n".join(lines), re.MULTILINE)
-        else ""
-    )
+    protein = ("CRYST1", "ATOM  ", "HETATM")
+    return "proteindatabank" if any(line.startswith(protein) for line in lines) else ""
 
 
 def _json_format(path: Path, head: bytes) -> str:
@@ -411,12 +406,7 @@ def _images(path: Path, form: str) -> list[Atoms]:
         )
     try:
         if form in ("db", "json"):
-            from ase.db import connect
-
-            opened_db: Any = connect(path, type=form)
-            with opened_db as database:
-                rows = database.select()
-                found: Any = [row.toatoms(add_additional_information=True) for row in rows]
+            found: Any = read_database(path, form)
         else:
             found = ase.io.read(path, index=":", format=form)
     except Exception as error:
@@ -430,6 +420,16 @@ def _images(path: Path, form: str) -> list[Atoms]:
             "the key format"
         ) from error
     return [_with_tensor(atoms) for atoms in found]
+
+
+def read_database(path: Path, form: str) -> list[Atoms]:
+    """Return the rows of a database of ASE (``db`` or ``json``), whatever its name."""
+    from ase.db import connect
+
+    opened_db: Any = connect(path, type=form)
+    with opened_db as database:
+        rows = database.select()
+        return [row.toatoms(add_additional_information=True) for row in rows]
 
 
 _NEEDED = {
@@ -790,6 +790,7 @@ __all__ = [
     "format_of",
     "read",
     "read_all",
+    "read_database",
     "read_frames",
     "verified",
 ]

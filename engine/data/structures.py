@@ -21,7 +21,7 @@ from ase.data import atomic_masses, atomic_numbers
 from ..errors import InputError
 from ..inputs import check_file_size, number_of, opened, text_lines
 from .keys import LabelKeys
-from .reading import check_units, format_of
+from .reading import check_units, format_of, read_database
 from .xyz import iterate_xyz
 
 _TYPES_ALONE = ("lammps-data", "lammps-dump-text", "lammps-dump-binary")
@@ -103,7 +103,11 @@ def _read(path: Path, frame: int | None, keys: StructureKeys) -> list[Atoms]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = ase.io.read(path, index=index, format=form, **options)
+            if form == "db":  # of any name
+                rows = read_database(path, form)
+                found = rows if index == ":" else rows[index]
+            else:
+                found = ase.io.read(path, index=index, format=form, **options)
     except (IndexError, StopIteration) as error:
         if frame in (0, -1, None):
             few = f", or has more types than the {len(keys.species)} of species"
@@ -140,9 +144,8 @@ def _read(path: Path, frame: int | None, keys: StructureKeys) -> list[Atoms]:
 
 def _blocks(path: Path, form: str, count: int) -> str:
     """Return what the frames of a file are, by name where they have names."""
-    names = (
-        re.findall(r"^data_(\S*)", "".join(text_lines(path)), re.M) if form == "cif" else []
-    )
+    text = "".join(text_lines(path)) if form == "cif" else ""
+    names = re.findall(r"^data_(\S*)", text, re.MULTILINE)
     if len(names) != count:
         return "frames"
     named = ", ".join(f"{k} {name}" for k, name in enumerate(names))
@@ -197,14 +200,13 @@ def _check_dump(path: Path) -> tuple[str, ...]:
             raise InputError(f"{where}: {len(seen)} rows of atoms, announced {announced}")
         for name in {"xs", "ys", "zs"} & set(columns):
             place = columns.index(name) - 1
-            values = [
-                number_of(row.split()[place]) for row in seen if len(row.split()) > place
-            ]
+            words = [row.split() for row in seen]
+            values = [number_of(row[place]) for row in words if len(row) > place]
             far = [value for value in values if not -_OUTSIDE < value < 1 + _OUTSIDE]
             if far:
                 raise InputError(
-                    f"{where}: {name} of {far[0]:g} is no part of the box; a length is x, y "
-                    "or z, and xsu of an atom that has left the box"
+                    f"{where}: {name} of {far[0]:g} is no part of the box; lengths are x, "
+                    f"y and z, parts that leave the box {name}u"
                 )
         if "id" in columns:
             place = columns.index("id") - 1

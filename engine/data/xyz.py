@@ -107,7 +107,7 @@ def _keep_tensor(atoms: Atoms, header: str) -> None:
 
 
 def _check_end(path: Path, number: int, lines: list[str]) -> None:
-    """Refuse a last line that ends within a number: in it are fewer digits than elsewhere."""
+    """Refuse a last line that ends within a number, of fewer digits than the others."""
     if lines[-1].endswith("\n"):
         return
     *others, last = [_places(line.split()[-1]) for line in lines[2:]]

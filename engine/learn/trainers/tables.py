@@ -264,8 +264,8 @@ def _refuse_many(frames: Sequence[LabelledFrame], cutoff: float) -> None:
         many = sphere * len(frame.symbols) / frame.volume if frame.periodic.all() else 0
         if many > _MOST_NEIGHBOURS:
             raise InputError(
-                f"model.cutoff: within {cutoff:g} angstrom of an atom of {frame.origin} are "
-                f"{many:.2g} others; at most {_MOST_NEIGHBOURS} are taken"
+                f"model.cutoff: within {cutoff:g} angstrom of an atom of {frame.origin} "
+                f"are {many:.2g} others; at most {_MOST_NEIGHBOURS} are taken"
             )
 
 
