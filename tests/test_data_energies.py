@@ -44,6 +44,19 @@ def shuffled(frames: Frames) -> Frames:
     return [replace(f, energy=frames[k].energy) for f, k in zip(frames, order, strict=True)]
 
 
+def forces_of_any(frames: Frames) -> Frames:
+    order = np.random.default_rng(1).permutation(len(frames))
+    return [replace(f, forces=frames[k].forces) for f, k in zip(frames, order, strict=True)]
+
+
+def by_chance(frames: Frames) -> Frames:
+    random = np.random.default_rng(0)
+    return [
+        replace(f, forces=np.std(f.forces) * random.normal(size=f.forces.shape))
+        for f in frames
+    ]
+
+
 def axes(frames: Frames) -> Frames:
     return [replace(f, forces=f.forces[:, [1, 2, 0]]) for f in frames]
 
@@ -89,6 +102,8 @@ PLANTED = {
     "forces of the next frame": ("ethanol", of_frame(1, "forces"), "one frame before"),
     "forces of other axes": ("alloy", axes, "axes were turned"),
     "forces turned": ("silicon", turned, "axes were turned"),
+    "forces of any frame": ("silicon", forces_of_any, "not those of these structures"),
+    "forces by chance": ("alloy", by_chance, "not those of these structures"),
     "forces of other atoms": ("aluminium", other_atoms, "in another order"),
 }
 
@@ -163,7 +178,20 @@ def test_good_energies_pass(name):
 
 
 def test_there_are_twenty_of_each():
-    assert len(PLANTED) == len(GOOD) == 20
+    assert len(PLANTED) == 22 and len(GOOD) == 20
+
+
+def test_single_energies_are_named_whatever_frame_they_are_of():
+    frames = [replace(f, origin=f"frame {k}") for k, f in enumerate(20 * hot("copper"))]
+    frames[470] = replace(frames[470], energy=frames[470].energy + 1)
+    said = compare(frames, stated=False)
+    assert said[1:] == ["the energy of frame 470 is 1 eV off the work of the forces"]
+
+
+def test_forces_of_relaxed_structures_are_noise_and_no_accusation():
+    frames = [replace(f, forces=0.03 / np.std(f.forces) * f.forces)
+              for f in by_chance(list(hot("copper")))]  # fmt: skip
+    assert "a model explains" in compare(frames, stated=False)[0]
 
 
 def test_one_group_of_several_is_named():

@@ -234,6 +234,23 @@ def test_dpdata_reads_what_we_write(tmp_path, name, form):
     assert found == sorted(f.energy for f in ours)
 
 
+@pytest.mark.parametrize("form", ["extxyz", "ase-db"])
+def test_ase_reads_the_stress_that_its_calculators_give(tmp_path, form):
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.1, seed=1)
+    atoms.calc = EMT()
+    results = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
+    stress = atoms.get_stress()
+    atoms.calc = SinglePointCalculator(atoms, stress=stress, **results)
+    ase.io.write(tmp_path / "a.extxyz", atoms)
+    target = tmp_path / f"b{SUFFIXES[form]}"
+    write(read(tmp_path / "a.extxyz").frames, form, target)
+    found = ase.io.read(target)
+    assert isinstance(found, Atoms)
+    assert np.allclose(found.get_stress(), stress, rtol=0, atol=1e-8)
+    assert read(target).left_out == ()
+
+
 def test_nothing_is_overwritten(tmp_path):
     (tmp_path / "a.extxyz").write_text("mine")
     with pytest.raises(InputError, match="nothing is overwritten"):

@@ -60,7 +60,7 @@ _FAR, _APART = 8.0, 0.04
 """An energy stands out that is as many times further off than nine tenths are, and as many
 eV times the root of the atoms."""
 
-_NONE, _MOVING, _ENOUGH = 0.25, 0.1, 2
+_NONE, _MOVING, _ENOUGH = 0.25, 0.1, 4
 """Part of the forces that a model explains of wrong ones at most; eV/angstrom that they are
 at least, as those of relaxed structures are noise; rows for each feature."""
 
@@ -264,11 +264,20 @@ def _judged(
 
 
 def _told(data: Mapping[int, _Frame]) -> bool:
-    """Tell whether forces are so large, and so many, that a model would explain them."""
+    """Tell whether forces are so large, and so many, that a model would explain them.
+
+    Those of atoms out of its reach are not its matter.
+    """
     used = np.sum([np.abs(each.forces).sum(0) for each in data.values()], 0) > 0
     forces = np.concatenate([each.frame.forces.ravel() for each in data.values()])
     large = math.sqrt(np.square(forces).mean()) > _MOVING
-    return large and len(data) >= _LEAST and len(forces) > _ENOUGH * int(used.sum())
+    near = np.concatenate([each.forces.any(1) for each in data.values()]).mean() > _GOOD
+    return (
+        large
+        and bool(near)
+        and len(data) >= _LEAST
+        and len(forces) > _ENOUGH * int(used.sum())
+    )
 
 
 def _verdict(
