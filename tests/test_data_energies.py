@@ -13,6 +13,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from label_sets import SETS, frames_of, labelled, strained
 
+from scalebridge.engine.data import consistency
 from scalebridge.engine.data.consistency import compare, judge
 from scalebridge.engine.data.frames import LabelledFrame
 from scalebridge.engine.data.keys import LabelKeys
@@ -181,11 +182,13 @@ def test_there_are_twenty_of_each():
     assert len(PLANTED) == 22 and len(GOOD) == 20
 
 
-def test_single_energies_are_named_whatever_frame_they_are_of():
-    frames = [replace(f, origin=f"frame {k}") for k, f in enumerate(20 * hot("copper"))]
-    frames[470] = replace(frames[470], energy=frames[470].energy + 1)
+def test_single_energies_are_named_whatever_frame_they_are_of(monkeypatch):
+    monkeypatch.setattr(consistency, "_FRAMES", 24)
+    frames = [replace(f, origin=f"frame {k}") for k, f in enumerate(2 * hot("copper"))]
+    last = max(set(range(48)) - set(consistency._chosen(frames)))
+    frames[last] = replace(frames[last], energy=frames[last].energy + 1.5)
     said = compare(frames, stated=False)
-    assert said[1:] == ["the energy of frame 470 is 1 eV off the work of the forces"]
+    assert said[1:] == [f"the energy of frame {last} is 1.5 eV off the work of the forces"]
 
 
 def test_forces_of_relaxed_structures_are_noise_and_no_accusation():

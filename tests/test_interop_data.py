@@ -6,6 +6,8 @@ import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk
+from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from click.testing import CliRunner
@@ -15,7 +17,7 @@ from hypothesis.extra import numpy as arrays
 
 from scalebridge.engine.cli import main
 from scalebridge.engine.data.frames import LabelledFrame
-from scalebridge.engine.data.reading import read_frames
+from scalebridge.engine.data.reading import read, read_frames
 from scalebridge.engine.data.writing import SUFFIXES, WRITERS, write
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.learn import labelling

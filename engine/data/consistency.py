@@ -270,14 +270,9 @@ def _told(data: Mapping[int, _Frame]) -> bool:
     """
     used = np.sum([np.abs(each.forces).sum(0) for each in data.values()], 0) > 0
     forces = np.concatenate([each.frame.forces.ravel() for each in data.values()])
-    large = math.sqrt(np.square(forces).mean()) > _MOVING
+    large = math.sqrt(np.square(forces).mean()) > _MOVING and len(data) >= _LEAST
     near = np.concatenate([each.forces.any(1) for each in data.values()]).mean() > _GOOD
-    return (
-        large
-        and bool(near)
-        and len(data) >= _LEAST
-        and len(forces) > _ENOUGH * int(used.sum())
-    )
+    return large and bool(near) and len(forces) > _ENOUGH * int(used.sum())
 
 
 def _verdict(

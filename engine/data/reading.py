@@ -228,6 +228,8 @@ def format_of(path: Path) -> str:
         return "extxyz"
     with opened(path) as file:
         head = file.read(4096)
+    if b"Properties=" in head and head.split(maxsplit=1)[0].isdigit():
+        return "extxyz"
     for form, marks in _MARKS.items():
         if all(mark in head for mark in marks):
             return form
