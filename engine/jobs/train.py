@@ -45,7 +45,9 @@ def assemble(scenario: TrainScenario, base: Path) -> TrainingJob | LinearJob:
         for sources in (scenario.data, scenario.test)
     )
     weights = [scenario.loss.weights(decay) for decay in (1.0, 0.0)]
-    found, tried = (examine(each, Labels.of(weights)).accepted() for each in (data, test))
+    use = Labels.of(weights)
+    found = examine(data, use).accepted()
+    tried = examine(test, replace(use, virial=False)).accepted()
     data, frames, held = found.readings, found.frames, tried.frames
     notes = [*found.said, *tried.said]
     species = species_of(frames)
