@@ -14,9 +14,10 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from label_sets import SETS, frames_of, labelled, strained
 
 from scalebridge.engine.data import consistency
+from scalebridge.engine.data.bonds import stiffness
 from scalebridge.engine.data.consistency import compare, judge
 from scalebridge.engine.data.frames import LabelledFrame
-from scalebridge.engine.data.keys import LabelKeys
+from scalebridge.engine.data.keys import ENERGY_UNITS, FORCES_UNITS, LabelKeys
 from scalebridge.engine.data.reading import compared, read
 from scalebridge.engine.errors import InputError
 
@@ -189,6 +190,29 @@ def test_single_energies_are_named_whatever_frame_they_are_of(monkeypatch):
     frames[last] = replace(frames[last], energy=frames[last].energy + 1.5)
     said = compare(frames, stated=False)
     assert said[1:] == [f"the energy of frame {last} is 1.5 eV off the work of the forces"]
+
+
+@pytest.mark.parametrize(
+    ("unit", "force"),
+    [("kcal/mol", "kcal/mol/angstrom"), ("hartree", "hartree/angstrom"),
+     ("kJ/mol", "kJ/mol/angstrom"), ("meV", "meV/angstrom")],
+)  # fmt: skip
+def test_bonds_of_hydrogen_tell_a_unit_of_both(unit, force):
+    frames = [
+        replace(f, energy=f.energy / ENERGY_UNITS[unit],
+                forces=f.forces / FORCES_UNITS[force])
+        for f in hot("ethanol")
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match=f"both in {unit}") as caught:
+        compare(frames, stated=False)
+    assert 'say energy_unit = "eV"' not in str(caught.value)
+    assert any("bonds of hydrogen" in text for text in compare(frames, stated=True))
+
+
+def test_bonds_that_do_not_move_tell_nothing():
+    assert stiffness(hot("copper")) is None
+    assert stiffness(1 * [hot("ethanol")[0]]) is None
+    assert 10 < (stiffness(hot("ethanol")) or 0) < 100
 
 
 def test_forces_of_relaxed_structures_are_noise_and_no_accusation():

@@ -774,6 +774,22 @@ def _test_in_hartree(place: Path) -> str:
     return training(place, relabelled(lambda _k, _a, _r: None), test="test.extxyz")
 
 
+def _molecules_in_kcal(place: Path) -> str:
+    from ase.build import molecule
+    from ase.calculators.emt import EMT
+
+    images = []
+    for k in range(12):
+        atoms = molecule("CH3CH2OH")
+        atoms.rattle(0.1, seed=k)
+        atoms.calc = EMT()
+        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+        results = {"energy": 23.06 * energy, "forces": 23.06 * forces}
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        images.append(atoms)
+    return training(place, images)
+
+
 def _times(name: str, factor: float) -> Callable[[int, Atoms, dict[str, Any]], None]:
     return lambda _k, _a, r: r.update({name: factor * r[name]})
 
@@ -900,6 +916,7 @@ def every() -> Iterator[Wrong]:
     for change, said in changes:
         yield Wrong(f"xyz: {change.__name__}", lambda p, c=change: _rows(p, c), said)
     yield Wrong("xyz: cut within its last number", _cut_file, "fewer digits than the")
+    yield Wrong("training: molecules in kcal/mol", _molecules_in_kcal, "both in kcal/mol")
     yield Wrong("training: a test in hartree", _test_in_hartree, '"hartree"')
     yield Wrong(
         "command: a precision of labels", _precise, "--precision: is for a potential"

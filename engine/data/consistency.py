@@ -9,7 +9,7 @@ of the forces:
 with a constant e_class of each composition and the noise that fits best. A likelihood over
 f says whether 1 is possible: in another unit, with another sign or of another frame it is a
 thousand times less likely than another factor. What one factor changes, both energies and
-forces, cannot be told.
+forces, only :mod:`.bonds` can tell.
 """
 
 import math
@@ -23,6 +23,7 @@ from scipy.linalg import eigh
 from scipy.optimize import linear_sum_assignment
 
 from . import linear
+from .bonds import other_unit
 from .frames import LabelledFrame, group_indices, species_of
 from .keys import ENERGY_UNITS, FORCES_UNITS
 
@@ -63,6 +64,9 @@ eV times the root of the atoms."""
 _NONE, _MOVING, _ENOUGH = 0.25, 0.1, 4
 """Part of the forces that a model explains of wrong ones at most; eV/angstrom that they are
 at least, as those of relaxed structures are noise; rows for each feature."""
+
+_BONDED = 50
+"""Frames of which bonds are measured."""
 
 _SHOWN = 10
 """Frames that stand out which are named."""
@@ -465,7 +469,7 @@ def compare(frames: Sequence[LabelledFrame], stated: bool) -> list[str]:
         What was found, one sentence for groups that agree.
 
     Raises:
-        ValueError: energies and forces contradict each other.
+        ValueError: energies and forces contradict each other, or bonds of hydrogen.
     """
     verdicts, odd = _judge(frames)
     right = [each for each in verdicts if each.outcome == "confirmed"]
@@ -482,6 +486,10 @@ def compare(frames: Sequence[LabelledFrame], stated: bool) -> list[str]:
         text = f"energies and forces do not fit in {_named([each])}: {each.reason}"
         if not stated:
             raise ValueError(f'{text}; if they are right, say energy_unit = "eV"')
+        said.append(text)
+    if text := other_unit(frames[:: max(1, len(frames) // _BONDED)]):
+        if not stated:
+            raise ValueError(text)
         said.append(text)
     unsure: dict[str, list[Verdict]] = {}
     for each in verdicts:

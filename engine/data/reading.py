@@ -32,8 +32,8 @@ _UNCONVERGED = {
 _WRITTEN = ("extxyz", "xyz", "db", "json", "mlearn", "fitsnap")
 """Formats whose stress is what the author of the file wrote; others define what it is."""
 
-_UNNAMED = ("extxyz", "xyz", "deepmd", "mlearn", "json")
-"""Formats that do not say the unit of an energy, and are written by hand."""
+_UNNAMED = ("extxyz", "xyz", "deepmd")
+"""Formats that anyone writes, with energies of which no unit is said."""
 
 _ROUNDED = 1e-9
 """Part by which a virial is off a stress times a volume that it was divided by."""
