@@ -779,8 +779,8 @@ def _molecules_in_kcal(place: Path) -> str:
     from ase.calculators.emt import EMT
 
     images = []
-    for k in range(12):
-        atoms = molecule("CH3CH2OH")
+    for k in range(16):
+        atoms = molecule("H2O")
         atoms.rattle(0.1, seed=k)
         atoms.calc = EMT()
         energy, forces = atoms.get_potential_energy(), atoms.get_forces()
