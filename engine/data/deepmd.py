@@ -123,7 +123,7 @@ def _read_system(place: _Place, keys: LabelKeys) -> tuple[list[LabelledFrame], s
         if types is not None and not np.array_equal(types, np.round(types)):
             raise InputError(f"{origin}: real_atom_types holds numbers that are not whole")
         if types is not None and kinds.any():
-            _check_types(origin, kinds, types.astype(int), len(names))
+            _check_types(origin, kinds, types.reshape(-1, len(kinds)), len(names))
         for number in range(len(arrays["coord"])):
             mine = kinds if types is None else types[number].astype(int)
             frames.append(

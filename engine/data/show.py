@@ -42,7 +42,7 @@ def show(files: Sequence[Path], settings: Sequence[str], console: Console) -> No
     if len(strange) > _MOST:
         console.print(f"... and {len(strange) - _MOST} more that stand out")
     if not strange and not found.refused:
-        console.print("nothing stands out")
+        console.print("nothing else stands out")
     if found.refused:
         raise InputError("\n".join(found.refused))
 

@@ -338,7 +338,10 @@ def _meant(order: Sequence[int], factor: float, close: float) -> str:
 
 
 _OPEN = ("the order of the stress", "stress_order")
-_ALL = ("what the stress is", "stress_order, stress_unit and stress_sign, all three")
+_ALL = (
+    "whether the stress is right",
+    "stress_order, stress_unit and stress_sign, all three",
+)
 """What is not told, and the keys that say it."""
 
 
