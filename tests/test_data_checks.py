@@ -200,8 +200,10 @@ def test_the_command_shows_groups_and_what_stands_out(tmp_path):
 SETS = {
     "good": (lambda k, a, r: None, ""),
     "energies of zero": (lambda k, a, r: r.update(energy=0.0), "every energy is exactly 0"),
-    "an energy of zero": (
-        lambda k, a, r: r.update(energy=r["energy"] * (k > 0)), "energy of 1 frames",
+    "energies relative to the first": (lambda k, a, r: r.update(
+        energy=(r["energy"] - 0.5709) * (k > 0)), ""),
+    "two energies of zero": (
+        lambda k, a, r: r.update(energy=r["energy"] * (k > 1)), "energy of 2 frames",
     ),
     "forces of zero": (
         lambda k, a, r: r.update(forces=0 * r["forces"]), "every force is exactly 0",

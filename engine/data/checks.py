@@ -119,18 +119,15 @@ def _repeated(frames: Sequence[LabelledFrame]) -> list[LabelledFrame]:
     """Return moving frames of one energy that is 0, or too often there for a coincidence.
 
     Energies that are rounded coincide too, but then others do as often; structures that
-    are images of each other have equal forces.
+    are images of each other have equal forces; 0 of one frame may be where they begin.
     """
     moving = [f for f in frames if len(f.symbols) > 1 and f.forces.any()]
-    zero = [frame for frame in moving if frame.energy == 0.0]
-    if zero:
-        return zero
-    kinds = {(f.energy, round(float(np.abs(f.forces).max()), 6)): f for f in moving}
-    often = Counter(energy for energy, _ in kinds).most_common(2)
-    if not often:
-        return []
-    (energy, most), *others = often
-    if most < _OFTEN * max((count for _, count in others), default=1):
+    kinds = {(f.energy, round(float(np.abs(f.forces).max()), 6)) for f in moving}
+    often = Counter(energy for energy, _ in kinds)
+    (energy, most), (_, next_), *_ = [*often.most_common(2), (0.0, 0), (0.0, 0)]
+    if often[0.0] > 1:
+        energy = 0.0
+    elif most < _OFTEN * max(next_, 1):
         return []
     return [frame for frame in moving if frame.energy == energy]
 
@@ -173,6 +170,14 @@ def without_forces(frames: Sequence[LabelledFrame]) -> list[str]:
     ]
 
 
+def without_energy(frames: Sequence[LabelledFrame]) -> list[str]:
+    """Return a sentence about a frame of moving atoms whose energy alone is 0."""
+    zero = [f for f in frames if f.energy == 0.0 and f.forces.any()]
+    if len(zero) != 1 or len(frames) < 2:
+        return []
+    return [f"the energy of {zero[0].origin} is exactly 0: where they begin, or missing"]
+
+
 def duplicates(frames: Sequence[LabelledFrame]) -> Iterator[tuple[int, int]]:
     """Yield pairs of frames with the same atoms in the same cell, later one second."""
     seen: dict[tuple[object, ...], int] = {}
@@ -192,7 +197,7 @@ def remarks(
 ) -> list[str]:
     """Return one sentence about every trouble that does not forbid training."""
     pairs = list(duplicates(frames))
-    said = [*unbalanced(frames), *without_forces(frames)]
+    said = [*unbalanced(frames), *without_forces(frames), *without_energy(frames)]
     contrary = [
         (a, b)
         for a, b in pairs
@@ -236,5 +241,6 @@ __all__ = [
     "duplicates",
     "remarks",
     "unbalanced",
+    "without_energy",
     "without_forces",
 ]
