@@ -467,8 +467,8 @@ _CIF_CELL = "data_x\n" + "".join(
                         (("angle_alpha", "angle_beta", "angle_gamma"), 90))
     for name in names
 ) + _CIF.removeprefix("data_x\n") + "Si .25 .25 .25\n"  # fmt: skip
-_PARTS = _FRAME.replace("\n2\nITEM", "\n3\nITEM").replace("2.3 0 0", ".25 .25 .25") + (
-    "3 Si .5 .5 .5\n"
+_PARTS = _FRAME.replace("\n2\nITEM", "\n4\nITEM").replace("2.3 0 0", ".25 .25 .25") + (
+    "3 Si .5 .5 .5\n4 Si .75 .75 .75\n"
 )
 _DATA = (
     "remark\n\n2 atoms\n1 atom types\n0 9 xlo xhi\n0 9 ylo yhi\n0 9 zlo zhi\n\n"

@@ -446,13 +446,14 @@ def _whole(atoms: Atoms, path: Path, keys: StructureKeys) -> Atoms:
 
 
 def _check_scale(atoms: Atoms, path: Path) -> None:
-    """Refuse fractions of a cell where lengths are read, and lengths for fractions.
+    """Refuse fractions of a cell where lengths are read.
 
     Raises:
-        InputError: three atoms or more within a cube of 1 angstrom, or one many cells off.
+        InputError: four atoms or more within a cube of 1 angstrom, where no four bonded
+            ones fit in.
     """
     x, edges = atoms.positions, atoms.cell.lengths()
-    wide = len(x) > 2 and bool(atoms.pbc.any()) and edges.min() > 3
+    wide = len(x) > 3 and bool(atoms.pbc.any()) and edges.min() > 3
     if wide and x.min() > -0.01 and x.max() < 1.01 and (x > 0).any():
         raise InputError(
             f"{path}: all {len(x)} positions are from 0 to 1, in a cell of "
