@@ -174,3 +174,13 @@ def test_stresses_of_exactly_0_are_left_out():
     assert sum(f.virial is None for f in found) >= 4
     alone = [replace(f, forces=0 * f.forces) for f in some[3:4]]  # at rest
     assert _without_placeholders([*frames, *alone])[1] == []
+
+
+def test_groups_that_no_model_of_all_tells_are_told_alone():
+    few = {name: frames_of(name)[:12] for name in ("alloy", "silicon", "aluminium")}
+    frames = [replace(f, group=name) for name in few for f in few[name][::2]]
+    assert {v.group: v.outcome for v in judge(frames)} == {
+        "alloy": "unsure", "silicon": "confirmed", "aluminium": "confirmed",
+    }  # fmt: skip
+    one = [replace(f, group="alloy") for f in frames_of("alloy")]
+    assert [v.outcome for v in judge(one)] == ["confirmed"]

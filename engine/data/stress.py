@@ -69,12 +69,16 @@ _MOVED = 0.02
 that are a part d apart, and a fifth of the shear is no more than the error of the model."""
 
 
-def judge(frames: Sequence[LabelledFrame]) -> list[Verdict]:
-    """Compare the virials of all frames with those of a model of energies and forces."""
+def judge(frames: Sequence[LabelledFrame], most: int = _FRAMES) -> list[Verdict]:
+    """Compare the virials of all frames with those of a model of energies and forces.
+
+    Where the labels of ``most`` frames of each group do not determine the model of all
+    groups, each is judged alone, and by more frames.
+    """
     labelled = [k for k, frame in enumerate(frames) if frame.virial is not None]
     every = group_indices([frames[k] for k in labelled])
     chosen_of = {
-        name: _chosen(frames, [labelled[k] for k in numbers])
+        name: _chosen(frames, [labelled[k] for k in numbers], most)
         for name, numbers in every.items()
     }
     groups = {name: chosen for name, chosen in chosen_of.items() if chosen}
@@ -88,6 +92,11 @@ def judge(frames: Sequence[LabelledFrame]) -> list[Verdict]:
     found = linear.rows([frames[k] for k in every_one], species)
     rows = dict(zip(every_one, found, strict=True))
     fit = _fit(frames, rows) if rows else None
+    alone = [[frames[labelled[k]] for k in every[name]] for name in groups]
+    if fit is None and len(groups) > 1:
+        return none + [verdict for each in alone for verdict in judge(each, most)]
+    if fit is None and most == _FRAMES and any(len(each) > most for each in alone):
+        return none + judge(alone[0], 4 * most)
     if fit is None:
         said = "too few labels to tell"
         return none + [Verdict(name, "unsure", _STATED, math.nan, said) for name in groups]
@@ -148,7 +157,9 @@ def _stress(frame: LabelledFrame) -> np.ndarray:
     return frame.virial / frame.volume
 
 
-def _chosen(frames: Sequence[LabelledFrame], numbers: Sequence[int]) -> list[int]:
+def _chosen(
+    frames: Sequence[LabelledFrame], numbers: Sequence[int], most: int
+) -> list[int]:
     """Return the frames of a group with the largest shear that are small enough."""
     fit = [
         k
@@ -158,7 +169,7 @@ def _chosen(frames: Sequence[LabelledFrame], numbers: Sequence[int]) -> list[int
         and frames[k].periodic.any()
     ]
     shear = {k: max(abs(_stress(frames[k])[at]) for at in _SHEAR) for k in fit}
-    return sorted(fit, key=lambda k: -shear[k])[:_FRAMES]
+    return sorted(fit, key=lambda k: -shear[k])[:most]
 
 
 def _fit(
