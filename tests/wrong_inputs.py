@@ -6,6 +6,7 @@ taken without a word is a silent acceptance.
 
 import json
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -403,6 +404,21 @@ def _table(place: Path) -> Path:
     return place / "a.db"
 
 
+def _row(number: int) -> Callable[[Path], Path]:
+    """A database with an atomic number that no element has."""
+
+    def write(place: Path) -> Path:
+        atoms = silicon()
+        with connect(place / "a.db") as database:
+            database.write(atoms)
+        with sqlite3.connect(place / "a.db") as table:
+            numbers = np.array([number] * 8, np.int32).tobytes()
+            table.execute("update systems set numbers = ?", (numbers,))
+        return place / "a.db"
+
+    return write
+
+
 def _beside(place: Path) -> Path:
     """A folder for FitSNAP with a packed file that is not read."""
     _fitsnap(place, {})
@@ -426,6 +442,8 @@ _KEYS: tuple[tuple[str, Callable[[Path], Path], dict[str, Any], str], ...] = (
     ("a name that is too long", lambda p: p / ("x" * 300), {}, "not readable"),
     ("a link to a system", _elsewhere, {}, "4 frames"),
     ("two energies of one row", _table, {}, "energy stands in two places"),
+    ("an element beyond the last", _row(151), {}, "the atomic number 151"),
+    ("an element below none", _row(-1), {}, "the atomic number -1"),
     ("packed files in a folder", _beside, {}, "1 files that are no .json"),
 )  # fmt: skip
 

@@ -11,7 +11,7 @@ import ase.io
 import ase.io.formats
 import numpy as np
 from ase import Atoms
-from ase.data import atomic_numbers
+from ase.data import atomic_numbers, chemical_symbols
 
 from ..errors import EngineError, InputError
 from ..inputs import check_file_size, files_below, number_of, opened
@@ -631,6 +631,14 @@ def check_units(entries: dict[str, Any], keys: LabelKeys, origin: str) -> None:
             )
 
 
+def check_elements(atoms: Atoms, origin: str) -> None:
+    """Refuse atomic numbers that no element has."""
+    numbers = np.asarray(atoms.numbers)
+    wrong = numbers[(numbers < 0) | (numbers >= len(chemical_symbols))]
+    if len(wrong):
+        raise InputError(f"{origin}: no element has the atomic number {wrong[0]}")
+
+
 def _real(value: Any) -> np.ndarray:
     """Return numbers in f64.
 
@@ -717,6 +725,7 @@ def _frame(
     atoms: Atoms, entries: dict[str, Any], names: _Names, keys: LabelKeys, origin: str
 ) -> LabelledFrame:
     forces = _real(entries[names.forces])
+    check_elements(atoms, origin)
     frame = LabelledFrame(
         symbols=tuple(atoms.get_chemical_symbols()),
         positions=atoms.get_positions(),
@@ -787,6 +796,7 @@ def _check_pressure(frame: LabelledFrame, keys: LabelKeys) -> None:
 
 __all__ = [
     "Reading",
+    "check_elements",
     "check_units",
     "compared",
     "format_of",

@@ -21,7 +21,7 @@ from ase.data import atomic_masses, atomic_numbers
 from ..errors import InputError
 from ..inputs import check_file_size, number_of, opened, text_lines
 from .keys import LabelKeys
-from .reading import check_units, format_of, read_database
+from .reading import check_elements, check_units, format_of, read_database
 from .xyz import iterate_xyz
 
 _TYPES_ALONE = ("lammps-data", "lammps-dump-text", "lammps-dump-binary")
@@ -417,6 +417,7 @@ def _known(symbol: str, where: str) -> None:
 
 def _whole(atoms: Atoms, path: Path, keys: StructureKeys) -> Atoms:
     """Refuse what are no whole atoms of elements, masses, numbers and units."""
+    check_elements(atoms, str(path))
     for number, symbol in enumerate(atoms.get_chemical_symbols()):
         _known(symbol, f"{path}: atom {number}")
     check_units(atoms.info, LabelKeys(), str(path))
