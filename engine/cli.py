@@ -531,13 +531,15 @@ def analyse(run: Path, kind: str, settings: Sequence[str], out: Path | None) -> 
     show_default=True,
 )
 @click.option("--out", type=click.Path(path_type=Path), help="File or folder to write.")
-@click.option("--precision", type=click.Choice(["f32", "f64"]), default="f64")
+@click.option(
+    "--precision", type=click.Choice(["f32", "f64"]), help="Of a potential; default f64."
+)
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE",
     help="How to read labelled frames, e.g. --set energy_key=REF_energy.",
 )  # fmt: skip
 def export(
-    model: Path, to: str, out: Path | None, precision: str, settings: Sequence[str]
+    model: Path, to: str, out: Path | None, precision: str | None, settings: Sequence[str]
 ) -> None:
     """Write MODEL, a potential or labelled frames, for other programs."""
     from .data import writing
@@ -545,6 +547,8 @@ def export(
     from .data.show import keys_of
 
     if to in writing.WRITERS:
+        if precision:
+            raise InputError("--precision: is for a potential, not for labelled frames")
         reading = read(model, keys_of(settings))
         if reading.open_order:
             reading, _ = verified(reading)
@@ -558,7 +562,8 @@ def export(
         from .interop.export import FORMS
         from .interop.export import export as write
 
-        target = write(model, to, out or model.with_suffix(f".{to}{FORMS[to]}"), precision)
+        target = out or model.with_suffix(f".{to}{FORMS[to]}")
+        target = write(model, to, target, precision or "f64")
     click.echo(str(target))
 
 

@@ -9,6 +9,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from click.testing import CliRunner
+from wrong_inputs import relabelled, silicon
 
 from scalebridge.engine.cli import main
 from scalebridge.engine.data.checks import check_training
@@ -30,9 +31,9 @@ def labelled(atoms: Atoms, energy: float, forces=None, **info) -> Atoms:
 def crystals(count: int = 6, **labels) -> list[Atoms]:
     found = []
     for k in range(count):
-        atoms = bulk("Si", cubic=True)
-        atoms.rattle(0.1, seed=k)
-        found.append(labelled(atoms, -32.0 - 0.1 * k, **labels))
+        atoms = silicon(k)
+        given = {"forces": atoms.get_forces(), **labels}
+        found.append(labelled(atoms, atoms.get_potential_energy(), **given))
     return found
 
 
@@ -155,7 +156,7 @@ def test_what_is_odd_is_said(tmp_path):
     images.append(labelled(twin, -40.0, images[2].get_forces()))
     notes = " ".join(job(images, tmp_path).notes)
     assert "equal structures have different labels" in notes
-    assert "a.extxyz: 9 frames (extxyz); energy: energy; stress: none" in notes
+    assert "a.extxyz: 9 frames (extxyz); energy: energy (eV assumed" in notes
     images[-1] = labelled(
         twin.copy(), images[2].get_potential_energy(), images[2].get_forces()
     )
@@ -194,6 +195,45 @@ def test_the_command_shows_groups_and_what_stands_out(tmp_path):
     unknown = ["data", str(tmp_path / "a.extxyz"), "--set", "enrgy_key=x"]
     result = CliRunner().invoke(main, unknown)
     assert result.exit_code == 2 and "the keys are format, energy_key" in result.output
+
+
+SETS = {
+    "good": (lambda k, a, r: None, ""),
+    "energies of zero": (lambda k, a, r: r.update(energy=0.0), "every energy is exactly 0"),
+    "energies relative to the first": (lambda k, a, r: r.update(
+        energy=(r["energy"] - 0.5709) * (k > 0)), ""),
+    "two energies of zero": (
+        lambda k, a, r: r.update(energy=r["energy"] * (k > 1)), "energy of 2 frames",
+    ),
+    "forces of zero": (
+        lambda k, a, r: r.update(forces=0 * r["forces"]), "every force is exactly 0",
+    ),
+    "energies in hartree": (
+        lambda k, a, r: r.update(energy=r["energy"] / 27.2), "energies and forces do not",
+    ),
+    "a stress of the other sign": (
+        lambda k, a, r: r.update(stress=-a.get_stress()), "the stress does not fit",
+    ),
+    "atoms on one spot": (
+        lambda k, a, r: a.positions.__setitem__(0, a.positions[int(k == 3)]), "one spot",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_command_refuses_what_training_refuses(name, tmp_path):
+    change, said = SETS[name]
+    images = relabelled(change)
+    loss = {"kind": "plain", "energy": 1.0, "force": 1.0, "virial": float("stress" in name)}
+    path = tmp_path / "a.extxyz"
+    if said:
+        with pytest.raises(InputError, match=said):
+            job(images, tmp_path, loss=loss)
+    else:
+        job(images, tmp_path, loss=loss)
+    result = CliRunner().invoke(main, ["data", str(path)])
+    assert result.exit_code == (2 if said else 0), result.output
+    assert said in result.output and "rms eV" in result.output
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,11 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from label_sets import SETS, frames_of, labelled, strained
 
+from scalebridge.engine.data import consistency
+from scalebridge.engine.data.bonds import stiffness
 from scalebridge.engine.data.consistency import compare, judge
 from scalebridge.engine.data.frames import LabelledFrame
-from scalebridge.engine.data.keys import LabelKeys
+from scalebridge.engine.data.keys import ENERGY_UNITS, FORCES_UNITS, LabelKeys
 from scalebridge.engine.data.reading import compared, read
 from scalebridge.engine.errors import InputError
 
@@ -42,6 +44,19 @@ def of_frame(step: int, name: str) -> Callable[[Frames], Frames]:
 def shuffled(frames: Frames) -> Frames:
     order = np.random.default_rng(1).permutation(len(frames))
     return [replace(f, energy=frames[k].energy) for f, k in zip(frames, order, strict=True)]
+
+
+def forces_of_any(frames: Frames) -> Frames:
+    order = np.random.default_rng(1).permutation(len(frames))
+    return [replace(f, forces=frames[k].forces) for f, k in zip(frames, order, strict=True)]
+
+
+def by_chance(frames: Frames) -> Frames:
+    random = np.random.default_rng(0)
+    return [
+        replace(f, forces=np.std(f.forces) * random.normal(size=f.forces.shape))
+        for f in frames
+    ]
 
 
 def axes(frames: Frames) -> Frames:
@@ -89,6 +104,8 @@ PLANTED = {
     "forces of the next frame": ("ethanol", of_frame(1, "forces"), "one frame before"),
     "forces of other axes": ("alloy", axes, "axes were turned"),
     "forces turned": ("silicon", turned, "axes were turned"),
+    "forces of any frame": ("silicon", forces_of_any, "not those of these structures"),
+    "forces by chance": ("alloy", by_chance, "not those of these structures"),
     "forces of other atoms": ("aluminium", other_atoms, "in another order"),
 }
 
@@ -163,7 +180,45 @@ def test_good_energies_pass(name):
 
 
 def test_there_are_twenty_of_each():
-    assert len(PLANTED) == len(GOOD) == 20
+    assert len(PLANTED) == 22 and len(GOOD) == 20
+
+
+def test_single_energies_are_named_whatever_frame_they_are_of(monkeypatch):
+    monkeypatch.setattr(consistency, "_FRAMES", 24)
+    frames = [replace(f, origin=f"frame {k}") for k, f in enumerate(2 * hot("copper"))]
+    last = max(set(range(48)) - set(consistency._chosen(frames)))
+    frames[last] = replace(frames[last], energy=frames[last].energy + 1.5)
+    said = compare(frames, stated=False)
+    assert said[1:] == [f"the energy of frame {last} is 1.5 eV off the work of the forces"]
+
+
+@pytest.mark.parametrize(
+    ("unit", "force"),
+    [("kcal/mol", "kcal/mol/angstrom"), ("hartree", "hartree/angstrom"),
+     ("kJ/mol", "kJ/mol/angstrom"), ("meV", "meV/angstrom")],
+)  # fmt: skip
+def test_bonds_of_hydrogen_tell_a_unit_of_both(unit, force):
+    frames = [
+        replace(f, energy=f.energy / ENERGY_UNITS[unit],
+                forces=f.forces / FORCES_UNITS[force])
+        for f in hot("ethanol")
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match=f"both in {unit}") as caught:
+        compare(frames, stated=False)
+    assert 'say energy_unit = "eV"' not in str(caught.value)
+    assert any("bonds of hydrogen" in text for text in compare(frames, stated=True))
+
+
+def test_bonds_that_do_not_move_tell_nothing():
+    assert stiffness(hot("copper")) is None
+    assert stiffness(1 * [hot("ethanol")[0]]) is None
+    assert 10 < (stiffness(hot("ethanol")) or 0) < 100
+
+
+def test_forces_of_relaxed_structures_are_noise_and_no_accusation():
+    frames = [replace(f, forces=0.03 / np.std(f.forces) * f.forces)
+              for f in by_chance(list(hot("copper")))]  # fmt: skip
+    assert "a model explains" in compare(frames, stated=False)[0]
 
 
 def test_one_group_of_several_is_named():

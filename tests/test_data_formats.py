@@ -10,9 +10,11 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.db import connect
 
 from scalebridge.engine.data.keys import LabelKeys
 from scalebridge.engine.data.reading import _element, format_of, read, read_frames
+from scalebridge.engine.data.structures import read_structure
 from scalebridge.engine.data.vasp import converged_steps
 from scalebridge.engine.errors import InputError
 
@@ -294,7 +296,9 @@ def test_labels_of_other_names(tmp_path, energy, forces):
 def test_the_free_energy_goes_with_the_forces(tmp_path):
     ase.io.write(tmp_path / "a.extxyz", [silicon(free_energy=-32.5)])
     found = read(tmp_path / "a.extxyz")
-    assert found.frames[0].energy == -32.5 and found.energy == "free_energy"
+    assert found.frames[0].energy == -32.5 and found.energy.startswith(
+        "free_energy (eV assumed"
+    )
     assert "energy, which differs" in found.left_out[0]
     atoms = silicon(free_energy=-32.5)
     del atoms.calc.results["energy"]
@@ -544,3 +548,32 @@ def test_atoms_of_quantum_espresso_stand_in_order(tmp_path, order):
     (tmp_path / "a.out").write_text("".join(row.format(k=k) for k in order))
     with pytest.raises(InputError, match=f"atom {order[-1]} stands after"):
         read(tmp_path / "a.out", LabelKeys(format="espresso-out"))
+
+
+@pytest.mark.parametrize("name", ["labels", "labels.txt", "labels.out"])
+def test_formats_are_told_by_content_whatever_the_name(name, tmp_path):
+    path = tmp_path / name
+    ase.io.write(path, [silicon()], format="extxyz")
+    assert format_of(path) == "extxyz" and len(read(path).frames) == 1
+    if path.suffix == ".out":
+        return  # of many programs, by its name
+    for form in ("cif", "vasp", "proteindatabank"):
+        ase.io.write(path, bulk("Si", cubic=True), format=form)
+        assert format_of(path) == form and len(read_structure(path)) == 8
+    path.unlink()
+    with connect(path, type="db") as database:
+        database.write(silicon())
+    assert format_of(path) == "db" and len(read(path).frames) == 1
+    assert len(read_structure(path)) == 8
+    path.write_text("a remark\n")
+    with pytest.raises(
+        InputError, match=r"not recognised; name it .* format \(extxyz, vasp"
+    ):
+        format_of(path)
+
+
+def test_a_last_number_without_an_end_that_is_whole_is_taken(tmp_path):
+    ase.io.write(tmp_path / "a.extxyz", [silicon()])
+    text = (tmp_path / "a.extxyz").read_text()
+    (tmp_path / "a.extxyz").write_text(text.rstrip("\n"))
+    assert len(read(tmp_path / "a.extxyz").frames) == 1

@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ase import units
 from label_sets import SETS, frames_of
 
 from scalebridge.engine.data.frames import LabelledFrame
-from scalebridge.engine.data.stress import _order, judge, settle
+from scalebridge.engine.data.keys import VOIGT
+from scalebridge.engine.data.stress import _order, _without_placeholders, judge, settle
 
 
 def swapped(virial: np.ndarray, order: tuple[int, ...]) -> np.ndarray:
@@ -102,7 +104,12 @@ def test_groups_without_a_verdict_are_named_and_slabs_are_judged():
     assert [v.outcome for v in judge(slabs)] == ["confirmed", "confirmed"]
     lone = [replace(f, periodic=np.zeros(3, bool), group="box") for f in frames[:2]]
     _, said = settle([*frames, *lone], ambiguous=False, stated=False)
-    assert any("'box': unsure (no periodic frame" in text for text in said)
+    assert any("'box': unsure, taken as" in text for text in said)
+    alone, said = settle(lone, ambiguous=False, stated=False)
+    assert all(f.virial is None for f in alone)
+    assert "left out" in said[0] and "stress_unit and stress_sign, all three" in said[0]
+    alone, said = settle(lone, ambiguous=False, stated=True, defined=True)
+    assert all(f.virial is not None for f in alone) and "unsure" in said[0]
     with pytest.raises(ValueError, match="'box': the order of the stress is not told"):
         settle(lone, ambiguous=True, stated=False)
 
@@ -118,3 +125,62 @@ def test_an_open_order_that_is_not_told_leaves_the_stress_out():
     assert any("'few': left out" in text and "stress_order" in text for text in said)
     frames, _ = settle([*known, *few], ambiguous=True, stated=True)
     assert all(f.virial is not None for f in frames)
+
+
+def times(name: str, factor: float) -> np.ndarray:
+    """Factors of the components of a stress, one of which, or all shears, are others."""
+    if name == "the shear":
+        return np.where(np.eye(3) == 1, 1.0, factor)
+    size, (i, j) = np.ones((3, 3)), ("xyz".index(axis) for axis in name)
+    size[i, j] = size[j, i] = factor
+    return size
+
+
+@pytest.mark.parametrize("factor", [-1.0, 0.0])
+@pytest.mark.parametrize("component", [*VOIGT.split(), "the shear"])
+def test_one_component_that_is_wrong_is_named(component, factor):
+    size = times(component, factor)
+    frames = [replace(f, virial=size * f.virial) for f in frames_of("copper")]
+    with pytest.raises(ValueError, match=rf"{component} alone does not fit") as caught:
+        settle(frames, ambiguous=False, stated=False)
+    assert "stress_order" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "gpa"), [("copper", 20.0), ("copper", -20.0),
+                                           ("argon", 1.0), ("silicon", 30.0)])  # fmt: skip
+def test_a_pressure_that_was_added_is_refused(name, gpa):
+    added = gpa * units.GPa * np.eye(3)
+    frames = [replace(f, virial=f.virial + f.volume * added) for f in frames_of(name)]
+    with pytest.raises(ValueError, match="a pressure that was added"):
+        settle(frames, ambiguous=False, stated=False)
+
+
+def test_a_little_pressure_is_named():
+    added = 5 * units.GPa * np.eye(3)
+    frames = [replace(f, virial=f.virial + f.volume * added) for f in frames_of("copper")]
+    _, said = settle(frames, ambiguous=False, stated=False)
+    assert all("GPa are in every frame" in t and "Pulay" in t for t in said)
+
+
+def test_stresses_of_exactly_0_are_left_out():
+    frames = list(frames_of("copper"))
+    some = [replace(f, virial=0 * f.virial) if k % 4 == 3 else f
+            for k, f in enumerate(frames)]  # fmt: skip
+    found, said = settle(some, ambiguous=False, stated=False)
+    assert [f.virial is None for f in found] == [k % 4 == 3 for k in range(32)]
+    assert "stress of 8 frames (first: hot): left out: exactly 0" in said[0]
+    still = [replace(f, forces=0 * f.forces) for f in some]
+    found = _without_placeholders(still)[0]  # strained: of several volumes
+    assert sum(f.virial is None for f in found) >= 4
+    alone = [replace(f, forces=0 * f.forces) for f in some[3:4]]  # at rest
+    assert _without_placeholders([*frames, *alone])[1] == []
+
+
+def test_groups_that_no_model_of_all_tells_are_told_alone():
+    few = {name: frames_of(name)[:12] for name in ("alloy", "silicon", "aluminium")}
+    frames = [replace(f, group=name) for name in few for f in few[name][::2]]
+    assert {v.group: v.outcome for v in judge(frames)} == {
+        "alloy": "unsure", "silicon": "confirmed", "aluminium": "confirmed",
+    }  # fmt: skip
+    one = [replace(f, group="alloy") for f in frames_of("alloy")]
+    assert [v.outcome for v in judge(one)] == ["confirmed"]

@@ -6,6 +6,8 @@ import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk
+from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from click.testing import CliRunner
@@ -15,7 +17,7 @@ from hypothesis.extra import numpy as arrays
 
 from scalebridge.engine.cli import main
 from scalebridge.engine.data.frames import LabelledFrame
-from scalebridge.engine.data.reading import read_frames
+from scalebridge.engine.data.reading import read, read_frames
 from scalebridge.engine.data.writing import SUFFIXES, WRITERS, write
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.learn import labelling
@@ -232,6 +234,23 @@ def test_dpdata_reads_what_we_write(tmp_path, name, form):
         systems.load_systems_from_file(str(tmp_path / name), fmt="deepmd/npy/mixed")
     found = sorted(float(e) for s in systems.systems.values() for e in s.data["energies"])
     assert found == sorted(f.energy for f in ours)
+
+
+@pytest.mark.parametrize("form", ["extxyz", "ase-db"])
+def test_ase_reads_the_stress_that_its_calculators_give(tmp_path, form):
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.1, seed=1)
+    atoms.calc = EMT()
+    results = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
+    stress = atoms.get_stress()
+    atoms.calc = SinglePointCalculator(atoms, stress=stress, **results)
+    ase.io.write(tmp_path / "a.extxyz", atoms)
+    target = tmp_path / f"b{SUFFIXES[form]}"
+    write(read(tmp_path / "a.extxyz").frames, form, target)
+    found = ase.io.read(target)
+    assert isinstance(found, Atoms)
+    assert np.allclose(found.get_stress(), stress, rtol=0, atol=1e-8)
+    assert read(target).left_out == ()
 
 
 def test_nothing_is_overwritten(tmp_path):

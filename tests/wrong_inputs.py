@@ -6,6 +6,7 @@ taken without a word is a silent acceptance.
 
 import json
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import ase.io
 import numpy as np
 from ase import Atoms
 from ase.build import bulk
+from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixScaled
 from ase.db import connect
@@ -49,12 +51,18 @@ class Wrong:
 
 
 def silicon(seed: int = 0, **labels: Any) -> Atoms:
-    """Eight labelled atoms of a rattled crystal."""
+    """Eight labelled atoms of a rattled crystal, the first of -32 eV."""
+    atoms = _pairwise(seed)
+    energy = atoms.get_potential_energy() - _pairwise(0).get_potential_energy() - 32.0
+    results = {"energy": energy, "forces": atoms.get_forces(), **labels}
+    atoms.calc = SinglePointCalculator(atoms, **results)
+    return atoms
+
+
+def _pairwise(seed: int) -> Atoms:
     atoms = bulk("Si", cubic=True)
     atoms.rattle(0.1, seed=seed)
-    forces = np.random.default_rng(seed).normal(size=(8, 3))
-    results = {"energy": -32.0 - 0.1 * seed, "forces": forces, **labels}
-    atoms.calc = SinglePointCalculator(atoms, **results)
+    atoms.calc = LennardJones(sigma=2.1, epsilon=0.5, rc=5.0)
     return atoms
 
 
@@ -210,6 +218,13 @@ def _absurd(lines: list[str]) -> list[str]:
     return [*lines[:4], " ".join([*lines[4].split()[:-1], "1e25"]), *lines[5:]]
 
 
+def _cut_file(place: Path) -> str:
+    ase.io.write(place / "a.extxyz", [silicon(k) for k in range(3)])
+    text = (place / "a.extxyz").read_text()
+    (place / "a.extxyz").write_text(text.rstrip()[:-3])
+    return read_labels(place / "a.extxyz")
+
+
 def _swallowed(lines: list[str]) -> list[str]:
     return lines[:-1]
 
@@ -266,6 +281,8 @@ _DEEPMD: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("steps of 32 eV", {"energy": np.full(2, -34567.8, np.float16)}, "too coarse"),
     ("a type below padding", {"real_atom_types": [[0, 1, -2]] * 2}, "type -2 has no"),
     ("a type beyond integers", {"real_atom_types": [[0, 1, 1e20]] * 2}, "has no symbol"),
+    ("types in two places", {"real_atom_types": [[0, 1, 1], [1, 0, 1]]},
+     "frame 1: atom 0 is of type 1 in real_atom_types, of 0 in type.raw"),
     ("a force on padding", {"real_atom_types": [[0, 1, -1]] * 2}, "a force on padding"),
     ("atoms along the last axis", {"force": np.ones((2, 9, 1))}, "has shape (9, 1)"),
     ("arrays nobody reads", {"dipole": np.ones((2, 3))}, "dipole"),
@@ -387,6 +404,21 @@ def _table(place: Path) -> Path:
     return place / "a.db"
 
 
+def _row(number: int) -> Callable[[Path], Path]:
+    """A database with an atomic number that no element has."""
+
+    def write(place: Path) -> Path:
+        atoms = silicon()
+        with connect(place / "a.db") as database:
+            database.write(atoms)
+        with sqlite3.connect(place / "a.db") as table:
+            numbers = np.array([number] * 8, np.int32).tobytes()
+            table.execute("update systems set numbers = ?", (numbers,))
+        return place / "a.db"
+
+    return write
+
+
 def _beside(place: Path) -> Path:
     """A folder for FitSNAP with a packed file that is not read."""
     _fitsnap(place, {})
@@ -410,6 +442,8 @@ _KEYS: tuple[tuple[str, Callable[[Path], Path], dict[str, Any], str], ...] = (
     ("a name that is too long", lambda p: p / ("x" * 300), {}, "not readable"),
     ("a link to a system", _elsewhere, {}, "4 frames"),
     ("two energies of one row", _table, {}, "energy stands in two places"),
+    ("an element beyond the last", _row(151), {}, "the atomic number 151"),
+    ("an element below none", _row(-1), {}, "the atomic number -1"),
     ("packed files in a folder", _beside, {}, "1 files that are no .json"),
 )  # fmt: skip
 
@@ -444,6 +478,15 @@ _PDB = (
 _CIF = (
     "data_x\nloop_\n_atom_site_label\n_atom_site_fract_x\n_atom_site_fract_y\n"
     "_atom_site_fract_z\nSi 0 0 0\n"
+)
+_CIF_CELL = "data_x\n" + "".join(
+    f"_cell_{name} {size}\n"
+    for names, size in ((("length_a", "length_b", "length_c"), 5.43),
+                        (("angle_alpha", "angle_beta", "angle_gamma"), 90))
+    for name in names
+) + _CIF.removeprefix("data_x\n") + "Si .25 .25 .25\n"  # fmt: skip
+_PARTS = _FRAME.replace("\n2\nITEM", "\n4\nITEM").replace("2.3 0 0", ".25 .25 .25") + (
+    "3 Si .5 .5 .5\n4 Si .75 .75 .75\n"
 )
 _DATA = (
     "remark\n\n2 atoms\n1 atom types\n0 9 xlo xhi\n0 9 ylo yhi\n0 9 zlo zhi\n\n"
@@ -481,6 +524,12 @@ _TEXTS: tuple[tuple[str, str, str, str, str, str], ...] = (
      "0.25\nDirect\n.1 0 0\n0 0 0\n", "in lattice vectors a time step"),
     ("sites of a protein by half", "a.pdb", _PDB, "2.300   0.000   0.000  1.00",
      "2.300   0.000   0.000  0.50", "occupied in part"),
+    ("lengths for parts of the box", "a.dump", _FRAME.replace("x y z", "xs ys zs"), "2.3",
+     "4.5", "xs of 4.5 is no part of the box"),
+    ("parts of the box for lengths", "a.dump", _PARTS, "", "", "fractions of it?"),
+    ("two blocks", "a.cif", _CIF_CELL + _CIF_CELL.replace("data_x", "data_y"), "", "",
+     "the last of 2 blocks (structure.frame = 0 x, 1 y) is taken"),
+    ("two frames", "a.dump", _FRAME + _FRAME, "", "", "the last of 2 frames is taken"),
     ("no cell", "a.cif", _CIF, "Si 0", "Si 0", "has no cell"),
 )  # fmt: skip
 
@@ -536,6 +585,10 @@ def _column(name: str, width: int = 3) -> Callable[[Atoms], None]:
     return lambda atoms: atoms.set_array(name, np.ones((8, width)))
 
 
+def _hot(atoms: Atoms) -> None:
+    atoms.set_momenta(np.random.default_rng(0).normal(size=(8, 3)) * 1e4)
+
+
 def _momenta(atoms: Atoms) -> None:
     atoms.set_momenta(np.ones((8, 3)))
 
@@ -565,6 +618,7 @@ _STRUCTURES: tuple[tuple[str, Callable[[Atoms], None], dict[str, Any], str], ...
      {"structure": {"keep_velocities": True}}, "velocity_unit"),
     ("velocities asked for, none there", lambda a: None,
      {"structure": {"keep_velocities": True}}, "no velocities"),
+    ("velocities of a star", _hot, {}, "K; at most 1e+06 K is taken"),
     ("momenta under a bath", _momenta, {"ensemble": _BATH}, "its velocities are replaced"),
     ("momenta and a temperature", _momenta,
      {"structure": {"keep_velocities": True},
@@ -676,6 +730,18 @@ _TRAINING: tuple[tuple[str, Callable[[], list[Atoms]], dict[str, Any], str], ...
     ("atoms on one spot", lambda: [*_crystals(2), _pair(1e-5)], {}, "one spot"),
     ("a model of other elements", _crystals,
      {"model": {"kind": "higher_moments", "species": ["Ge"], "cutoff": 4.0}}, "Si"),
+    ("a cutoff of 60", _crystals,
+     {"model": {"kind": "higher_moments", "cutoff": 60.0}}, "4.5e+04 others; at most 5000"),
+    ("a stress of which nothing is told", lambda: stressed(1.0)[:3], {"loss": _VIRIAL},
+     "loss.virial: no frame to train on"),
+    ("a stress with one sign changed", lambda: stressed(np.array([1, 1, 1, 1, 1, -1.0])),
+     {"loss": _VIRIAL}, "xy alone does not fit: it is -1 times"),
+    ("a stress without shear", lambda: stressed(np.array([1, 1, 1, 0, 0, 0.0])),
+     {"loss": _VIRIAL}, "the shear alone does not fit: it is 0 times"),
+    ("a stress with a pressure", lambda: stressed(1.0, np.array([0.2] * 3 + [0] * 3)),
+     {"loss": _VIRIAL}, "a pressure that was added"),
+    ("some stresses of zero", lambda: stressed(1.0)[:12] + stressed(0.0)[12:],
+     {"loss": _VIRIAL}, "stress of 4 frames (first: train.extxyz, frame 12): left out"),
     ("a stress of the other sign", lambda: stressed(-1.0), {"loss": _VIRIAL},
      "the sign were the other one"),
     ("a stress in another unit", lambda: stressed(40.0), {"loss": _VIRIAL},
@@ -683,8 +749,8 @@ _TRAINING: tuple[tuple[str, Callable[[], list[Atoms]], dict[str, Any], str], ...
 )  # fmt: skip
 
 
-def stressed(factor: float) -> list[Atoms]:
-    """Strained copper of EMT with its stress times a factor."""
+def stressed(factor: Any, added: Any = 0.0) -> list[Atoms]:
+    """Strained copper of EMT, its stress times a factor, and more."""
     from ase.calculators.emt import EMT
 
     images = []
@@ -697,7 +763,7 @@ def stressed(factor: float) -> list[Atoms]:
         atoms.calc = EMT()
         results = {
             "energy": atoms.get_potential_energy(), "forces": atoms.get_forces(),
-            "stress": factor * atoms.get_stress(),
+            "stress": factor * atoms.get_stress() + added,
         }  # fmt: skip
         atoms.calc = SinglePointCalculator(atoms, **results)
         images.append(atoms)
@@ -718,6 +784,28 @@ def relabelled(change: Callable[[int, Atoms, dict[str, Any]], None]) -> list[Ato
         atoms.calc = SinglePointCalculator(atoms, **results)
         images.append(atoms)
     return images
+
+
+def _test_in_hartree(place: Path) -> str:
+    wrong = relabelled(_times("energy", 1 / 27.2114))
+    ase.io.write(place / "test.extxyz", wrong)
+    return training(place, relabelled(lambda _k, _a, _r: None), test="test.extxyz")
+
+
+def _molecules_in_kcal(place: Path) -> str:
+    from ase.build import molecule
+    from ase.calculators.emt import EMT
+
+    images = []
+    for k in range(16):
+        atoms = molecule("H2O")
+        atoms.rattle(0.1, seed=k)
+        atoms.calc = EMT()
+        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+        results = {"energy": 23.06 * energy, "forces": 23.06 * forces}
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        images.append(atoms)
+    return training(place, images)
 
 
 def _times(name: str, factor: float) -> Callable[[int, Atoms, dict[str, Any]], None]:
@@ -758,7 +846,7 @@ _LABELS: tuple[tuple[str, Callable[[int, Atoms, dict[str, Any]], None], str], ..
     ("sizes of forces", lambda _k, _a, r: r.update(forces=np.abs(r["forces"])),
      "explains 0% of the forces"),
     ("positions in bohr", _longer(1 / 0.529177), "lengths were in bohr"),
-    ("positions in nm", _longer(0.1), "do not fit"),
+    ("positions in nm", _longer(0.1), "lengths are in angstrom"),
     ("positions in lattice vectors", lambda _k, a, _r: a.set_positions(
         a.get_scaled_positions()), "do not fit"),
     ("energies with kinetic ones", lambda k, _a, r: r.update(
@@ -767,6 +855,14 @@ _LABELS: tuple[tuple[str, Callable[[int, Atoms, dict[str, Any]], None], str], ..
     ("energies of two settings in groups", _of_groups, "500 eV apart"),
     ("one energy of another frame", lambda k, _a, r: r.update(
         energy=r["energy"] + (k == 3)), "frame 3 is 1 eV off"),
+    ("some energies of zero", lambda k, _a, r: r.update(energy=(k % 4 > 0) * r["energy"]),
+     "the energy of 4 frames (first: train.extxyz, frame 0) is exactly 0"),
+    ("one energy for several", lambda k, _a, r: r.update(
+        energy=r["energy"] if k % 2 else -0.5), "the energy of 8 frames"),
+    ("forces by chance", lambda k, _a, r: r.update(
+        forces=np.random.default_rng(k).normal(size=(4, 3))), "not those of these"),
+    ("energies and forces in kcal/mol", lambda _k, _a, r: r.update(
+        energy=23.06 * r["energy"], forces=23.06 * r["forces"]), "eV assumed"),
     ("one frame of gradients", lambda k, _a, r: r.update(
         forces=(-1.0) ** (k == 3) * r["forces"]), "frame 3 do not fit those of"),
 )  # fmt: skip
@@ -780,6 +876,11 @@ def _command(place: Path, *words: str) -> str:
 
     answer = CliRunner().invoke(main, [*words])
     return answer.output.strip() if answer.exit_code == 2 else ""
+
+
+def _precise(place: Path) -> str:
+    words = ("--to", "mlearn", "--precision", "f32")
+    return _command(place, "export", str(_set(place)), *words)
 
 
 _COMMANDS = (
@@ -832,6 +933,12 @@ def every() -> Iterator[Wrong]:
     )  # fmt: skip
     for change, said in changes:
         yield Wrong(f"xyz: {change.__name__}", lambda p, c=change: _rows(p, c), said)
+    yield Wrong("xyz: cut within its last number", _cut_file, "fewer digits than the")
+    yield Wrong("training: molecules in kcal/mol", _molecules_in_kcal, "both in kcal/mol")
+    yield Wrong("training: a test in hartree", _test_in_hartree, '"hartree"')
+    yield Wrong(
+        "command: a precision of labels", _precise, "--precision: is for a potential"
+    )
     yield Wrong("xyz: a remark between frames", _lost_steps, "the number of atoms")
     for name, arrays, said in _DEEPMD:
         yield Wrong(

@@ -1,6 +1,8 @@
 """What a set of labels must hold before anything is trained on it."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -9,6 +11,20 @@ from .frames import LabelledFrame, group_indices, species_of
 
 Weights = tuple[float, float, float]
 """Of energy, force and virial in the loss."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Which labels of a set are to be used."""
+
+    energy: bool = True
+    force: bool = True
+    virial: bool = True
+
+    @classmethod
+    def of(cls, weights: Sequence[Weights]) -> "Labels":
+        """Return those that have a weight at the start or at the end of the training."""
+        return cls(*(any(each[k] > 0 for each in weights) for k in range(3)))
 
 
 def check_training(
@@ -27,8 +43,7 @@ def check_training(
 
     Raises:
         InputError: fewer than two frames, nothing to train on, a weight on a label that
-            no frame has, no weight at all, labels that are placeholders, or an element
-            that only held-out frames hold.
+            no frame has, no weight at all, or an element that only held-out frames hold.
     """
     if len(frames) < 2:
         raise InputError("data: training needs at least two labelled frames")
@@ -54,7 +69,6 @@ def check_training(
             "loss.virial: no frame to train on has a virial or stress of a periodic cell; "
             "set it to 0, or name the label with stress_key"
         )
-    _check_placeholders(frames, weights)
     only = set(species_of(frames)) - set(species_of(frames[k] for k in train))
     if only:
         raise InputError(
@@ -63,33 +77,63 @@ def check_training(
         )
 
 
-def _check_placeholders(
-    frames: Sequence[LabelledFrame], weights: Sequence[Weights]
-) -> None:
-    """Refuse energies or forces that are all exactly zero where the others are not."""
+def check_placeholders(frames: Sequence[LabelledFrame], use: Labels) -> None:
+    """Refuse labels that are exactly zero, or all one, where others say that they are not.
+
+    Raises:
+        InputError: names the label and the weight that leaves it out.
+    """
+    if not frames:
+        return
     forces = any(frame.forces.any() for frame in frames)
     energies = {frame.energy for frame in frames}
     moved = len({frame.forces.tobytes() for frame in frames}) > 2
     same = len(energies) == 1 and (energies == {0.0} or moved)
-    if forces and same and any(each[0] > 0 for each in weights):
+    if forces and same and use.energy:
         raise InputError(
             f"data: every energy is exactly {frames[0].energy:g}, but the forces differ: "
             "placeholders; set loss.energy = 0 to train on forces alone"
         )
-    varied = len({frame.energy for frame in frames}) > 1
+    if use.energy and (few := _repeated(frames)):
+        raise InputError(
+            f"data: the energy of {len(few)} frames (first: {few[0].origin}) is exactly "
+            f"{few[0].energy:g}, but their forces differ: placeholders; leave them out, or "
+            "set loss.energy = 0 to train on forces alone"
+        )
     large = any(len(frame.symbols) > 1 for frame in frames)
-    if not forces and varied and large and any(each[1] > 0 for each in weights):
+    if not forces and len(energies) > 1 and large and use.force:
         raise InputError(
             "data: every force is exactly 0, but the energies differ: placeholders; set "
             "loss.force = 0 to train on energies alone"
         )
     virials = [frame.virial for frame in frames if frame.virial is not None]
     empty = virials and not any(virial.any() for virial in virials)
-    if forces and empty and any(each[2] > 0 for each in weights):
+    if forces and empty and use.virial:
         raise InputError(
             "data: every virial is exactly 0, but the forces are not: placeholders; set "
             "loss.virial = 0"
         )
+
+
+def _repeated(frames: Sequence[LabelledFrame]) -> list[LabelledFrame]:
+    """Return moving frames of one energy that is 0, or too often there for a coincidence.
+
+    Energies that are rounded coincide too, but then others do as often; structures that
+    are images of each other have equal forces; 0 of one frame may be where they begin.
+    """
+    moving = [f for f in frames if len(f.symbols) > 1 and f.forces.any()]
+    kinds = {(f.energy, round(float(np.abs(f.forces).max()), 6)) for f in moving}
+    often = Counter(energy for energy, _ in kinds)
+    (energy, most), (_, next_), *_ = [*often.most_common(2), (0.0, 0), (0.0, 0)]
+    if often[0.0] > 1:
+        energy = 0.0
+    elif most < _OFTEN * max(next_, 1):
+        return []
+    return [frame for frame in moving if frame.energy == energy]
+
+
+_OFTEN = 3
+"""Frames of one energy, and times as many as of any other, that are no coincidence."""
 
 
 def unbalanced(frames: Sequence[LabelledFrame]) -> list[str]:
@@ -126,6 +170,14 @@ def without_forces(frames: Sequence[LabelledFrame]) -> list[str]:
     ]
 
 
+def without_energy(frames: Sequence[LabelledFrame]) -> list[str]:
+    """Return a sentence about a frame of moving atoms whose energy alone is 0."""
+    zero = [f for f in frames if f.energy == 0.0 and f.forces.any()]
+    if len(zero) != 1 or len(frames) < 2:
+        return []
+    return [f"the energy of {zero[0].origin} is exactly 0: where they begin, or missing"]
+
+
 def duplicates(frames: Sequence[LabelledFrame]) -> Iterator[tuple[int, int]]:
     """Yield pairs of frames with the same atoms in the same cell, later one second."""
     seen: dict[tuple[object, ...], int] = {}
@@ -145,7 +197,7 @@ def remarks(
 ) -> list[str]:
     """Return one sentence about every trouble that does not forbid training."""
     pairs = list(duplicates(frames))
-    said = [*unbalanced(frames), *without_forces(frames)]
+    said = [*unbalanced(frames), *without_forces(frames), *without_energy(frames)]
     contrary = [
         (a, b)
         for a, b in pairs
@@ -182,4 +234,13 @@ def remarks(
     return said
 
 
-__all__ = ["check_training", "duplicates", "remarks", "unbalanced", "without_forces"]
+__all__ = [
+    "Labels",
+    "check_placeholders",
+    "check_training",
+    "duplicates",
+    "remarks",
+    "unbalanced",
+    "without_energy",
+    "without_forces",
+]

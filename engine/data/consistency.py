@@ -9,7 +9,7 @@ of the forces:
 with a constant e_class of each composition and the noise that fits best. A likelihood over
 f says whether 1 is possible: in another unit, with another sign or of another frame it is a
 thousand times less likely than another factor. What one factor changes, both energies and
-forces, cannot be told.
+forces, only :mod:`.bonds` can tell.
 """
 
 import math
@@ -23,6 +23,7 @@ from scipy.linalg import eigh
 from scipy.optimize import linear_sum_assignment
 
 from . import linear
+from .bonds import other_unit
 from .frames import LabelledFrame, group_indices, species_of
 from .keys import ENERGY_UNITS, FORCES_UNITS
 
@@ -56,9 +57,22 @@ _LEAST = 3
 _CLOSE = 0.2
 """Part of a factor within which units are named: the model's error."""
 
-_FAR, _APART = 8.0, 0.02
+_FAR, _APART = 8.0, 0.04
 """An energy stands out that is as many times further off than nine tenths are, and as many
-eV/atom."""
+eV times the root of the atoms."""
+
+_NONE, _MOVING, _ENOUGH = 0.25, 0.1, 4
+"""Part of the forces that a model explains of wrong ones at most; eV/angstrom that they are
+at least, as those of relaxed structures are noise; rows for each feature."""
+
+_BONDED = 50
+"""Frames of which bonds are measured."""
+
+_SHOWN = 10
+"""Frames that stand out which are named."""
+
+_EXAMINED = 20_000
+"""Atoms of all frames whose energies are held against the model."""
 
 _STEPS = np.geomspace(1e-4, 1e4, 300)
 _FACTORS = np.concatenate([-_STEPS[::-1], [0.0], _STEPS])
@@ -125,7 +139,33 @@ def _judge(frames: Sequence[LabelledFrame]) -> tuple[list[Verdict], list[str]]:
     }
     if joint is None or not fine or joint.explained(list(fine)) < _GOOD:
         return verdicts, []
-    return verdicts, _odd(fine, joint)
+    names = {
+        name for each in verdicts if each.outcome == "confirmed" for name in each.groups
+    }
+    work = {k: float(each.energy @ joint.coefficients) for k, each in fine.items()}
+    more = _more(frames, names, set(data))
+    features = linear.energies([frames[k] for k in more], species) if more else []
+    work |= {k: float(e @ joint.coefficients) for k, e in zip(more, features, strict=True)}
+    return verdicts, [*_odd_forces(fine, joint), *_odd_energies(frames, work)]
+
+
+def _more(frames: Sequence[LabelledFrame], groups: set[str], known: set[int]) -> list[int]:
+    """Return more frames of groups, of elements that the known ones have."""
+    elements = {symbol for k in known for symbol in frames[k].symbols}
+    found, atoms = [], 0
+    for k in np.random.default_rng(0).permutation(len(frames)).tolist():
+        frame = frames[k]
+        atoms += len(frame.symbols)
+        if atoms > _EXAMINED:
+            break
+        if (
+            k not in known
+            and frame.group in groups
+            and len(frame.symbols) <= linear.LARGEST
+            and elements.issuperset(frame.symbols)
+        ):
+            found.append(k)
+    return found
 
 
 def _chosen(frames: Sequence[LabelledFrame]) -> list[int]:
@@ -157,31 +197,39 @@ def _fit(data: Mapping[int, _Frame]) -> linear.Fit:
     return linear.fit({k: (e.forces, e.frame.forces.ravel()) for k, e in data.items()})
 
 
-def _odd(data: Mapping[int, _Frame], fit: linear.Fit) -> list[str]:
-    """Return sentences about frames, and groups, that the others' model does not fit."""
+def _odd_forces(data: Mapping[int, _Frame], fit: linear.Fit) -> list[str]:
+    """Return sentences about frames whose forces the others' model does not fit."""
+    return [
+        f"the forces of {each.frame.origin} do not fit those of the others"
+        for k, each in data.items()
+        if math.sqrt(np.square(each.frame.forces).mean()) > 0.1
+        and fit.missed[k] > fit.size[k]
+    ]
+
+
+def _odd_energies(frames: Sequence[LabelledFrame], work: Mapping[int, float]) -> list[str]:
+    """Return sentences about frames, and groups, whose energies are off the work, eV."""
     said = []
-    for k, each in data.items():
-        rms = math.sqrt(np.square(each.frame.forces).mean())
-        if rms > 0.1 and fit.missed[k] > fit.size[k]:
-            said.append(f"the forces of {each.frame.origin} do not fit those of the others")
     kinds: dict[tuple[str, ...], list[int]] = {}
-    for k, each in data.items():
-        kinds.setdefault(tuple(sorted(each.frame.symbols)), []).append(k)
+    for k in sorted(work):
+        kinds.setdefault(tuple(sorted(frames[k].symbols)), []).append(k)
     for kind, numbers in kinds.items():
-        work = np.array([data[k].energy @ fit.coefficients for k in numbers])
-        rest = np.array([data[k].frame.energy for k in numbers]) - work
-        found = group_indices([data[k].frame for k in numbers])
+        done = np.array([work[k] for k in numbers])
+        rest = np.array([frames[k].energy for k in numbers]) - done
+        found = group_indices([frames[k] for k in numbers])
         middles = {name: float(np.median(rest[at])) for name, at in found.items()}
-        off = rest - [middles[data[k].frame.group] for k in numbers]
+        off = rest - [middles[frames[k].group] for k in numbers]
         near = np.sort(np.abs(off))[: max(int(0.9 * len(off)), 1)]
         bound = max(
-            _FAR * near[-1], _FAR * _FLOOR * float(np.std(work)), _APART * len(kind)
+            _FAR * near[-1],
+            _FAR * _FLOOR * float(np.std(done)),
+            _APART * math.sqrt(len(kind)),
         )
         for k, apart in zip(numbers, off, strict=True):
             if abs(apart) > bound:
                 said.append(
-                    f"the energy of {data[k].frame.origin} is {apart:.3g} eV off the work "
-                    "of the forces"
+                    f"the energy of {frames[k].origin} is {apart:.3g} eV off the work of "
+                    "the forces"
                 )
         large = [name for name, at in found.items() if len(at) >= _LEAST]
         low, high = (f(large, key=middles.__getitem__, default="") for f in (min, max))
@@ -213,7 +261,22 @@ def _judged(
     said = f"a model explains {max(explained, 0):.0%} of the forces"
     if explained < _POOR and (found := _rearranged(frames, data)):
         return Verdict((), "contradicted", math.nan, f"{said}, and more if {found}")
+    if explained < _NONE and _told(data):
+        said += ": they are not those of these structures and energies"
+        return Verdict((), "contradicted", math.nan, said)
     return _unsure(said)
+
+
+def _told(data: Mapping[int, _Frame]) -> bool:
+    """Tell whether forces are so large, and so many, that a model would explain them.
+
+    Those of atoms out of its reach are not its matter.
+    """
+    used = np.sum([np.abs(each.forces).sum(0) for each in data.values()], 0) > 0
+    forces = np.concatenate([each.frame.forces.ravel() for each in data.values()])
+    large = math.sqrt(np.square(forces).mean()) > _MOVING and len(data) >= _LEAST
+    near = np.concatenate([each.forces.any(1) for each in data.values()]).mean() > _GOOD
+    return large and bool(near) and len(forces) > _ENOUGH * int(used.sum())
 
 
 def _verdict(
@@ -406,7 +469,7 @@ def compare(frames: Sequence[LabelledFrame], stated: bool) -> list[str]:
         What was found, one sentence for groups that agree.
 
     Raises:
-        ValueError: energies and forces contradict each other.
+        ValueError: energies and forces contradict each other, or bonds of hydrogen.
     """
     verdicts, odd = _judge(frames)
     right = [each for each in verdicts if each.outcome == "confirmed"]
@@ -424,6 +487,10 @@ def compare(frames: Sequence[LabelledFrame], stated: bool) -> list[str]:
         if not stated:
             raise ValueError(f'{text}; if they are right, say energy_unit = "eV"')
         said.append(text)
+    if text := other_unit(frames[:: max(1, len(frames) // _BONDED)]):
+        if not stated:
+            raise ValueError(text)
+        said.append(text)
     unsure: dict[str, list[Verdict]] = {}
     for each in verdicts:
         if each.outcome == "unsure":
@@ -432,8 +499,8 @@ def compare(frames: Sequence[LabelledFrame], stated: bool) -> list[str]:
         said.append(
             f"whether energies fit the forces was not told in {_named(several)}: {reason}"
         )
-    more = f"; {len(odd) - 1} more such" if len(odd) > 1 else ""
-    return [*said, *(text + more for text in odd[:1])]
+    more = [f"... and {len(odd) - _SHOWN} more such"] if len(odd) > _SHOWN else []
+    return [*said, *odd[:_SHOWN], *more]
 
 
 def _named(verdicts: Sequence[Verdict]) -> str:

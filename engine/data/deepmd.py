@@ -122,12 +122,27 @@ def _read_system(place: _Place, keys: LabelKeys) -> tuple[list[LabelledFrame], s
         types = arrays.get("real_atom_types")
         if types is not None and not np.array_equal(types, np.round(types)):
             raise InputError(f"{origin}: real_atom_types holds numbers that are not whole")
+        if types is not None and kinds.any():
+            _check_types(origin, kinds, types.reshape(-1, len(kinds)), len(names))
         for number in range(len(arrays["coord"])):
             mine = kinds if types is None else types[number].astype(int)
             frames.append(
                 _frame(place, names, arrays, mine, number, f"{origin}, frame {number}")
             )
     return frames, rest
+
+
+def _check_types(origin: str, kinds: np.ndarray, types: np.ndarray, names: int) -> None:
+    """Refuse a type.raw that is neither all 0, a placeholder, nor that of every frame."""
+    other = (types != kinds) & (types >= 0) & (types < names)
+    wrong = np.flatnonzero(other.any(1))
+    if len(wrong):
+        atom = int(np.flatnonzero(other[wrong[0]])[0])
+        raise InputError(
+            f"{origin}, frame {wrong[0]}: atom {atom} is of type "
+            f"{types[wrong[0], atom]} in real_atom_types, of {kinds[atom]} in type.raw; "
+            "one of them is wrong (a type.raw of zeros says nothing)"
+        )
 
 
 def _names(place: _Place, keys: LabelKeys) -> list[str]:

@@ -18,6 +18,9 @@ LARGEST_ENERGY = 2e6
 FARTHEST = 1e7
 """Angstrom; beyond it f32 positions lose their meaning."""
 
+DENSEST = 10.0
+"""Atoms per angstrom^3: hydrogen in a star has them, nothing that has a potential."""
+
 
 @dataclass(frozen=True)
 class LabelledFrame:
@@ -84,7 +87,7 @@ def check_frame(frame: LabelledFrame) -> LabelledFrame:
 
     Raises:
         InputError: no atoms, wrong shapes, numbers that are not finite or absurd, an
-            unknown element, or a periodic cell without volume.
+            unknown element, or a periodic cell without volume or of absurd density.
     """
     count, origin = len(frame.symbols), frame.origin
     if not count:
@@ -143,6 +146,11 @@ def _check_cell(frame: LabelledFrame) -> None:
     spanned = np.sqrt(max(np.linalg.det(vectors @ vectors.T), 0.0)) / lengths.prod()
     if spanned < 1e-4:
         raise InputError(f"{frame.origin}: the lattice vectors span no volume")
+    if frame.periodic.all() and len(frame.symbols) > DENSEST * frame.volume:
+        raise InputError(
+            f"{frame.origin}: {len(frame.symbols)} atoms in {frame.volume:.3g} angstrom^3; "
+            "lengths are in angstrom"
+        )
 
 
 __all__ = [

@@ -142,6 +142,36 @@ class _Neighbours:
         return cls(kinds, len(species), first, second, torch.from_numpy(d).double())
 
 
+def energies(frames: Sequence[LabelledFrame], species: Sequence[str]) -> np.ndarray:
+    """Return the features of energies alone, ``[frames, features]``."""
+    found = []
+    for frame in frames:
+        near = _Neighbours.of(frame, species)
+        d = near.d if len(near.d) else torch.ones(1, 3).double()
+        terms = [term[: len(near.d)] for term in _terms(d)]
+        found.append(_energy(near, terms))
+    return np.stack(found)
+
+
+def _energy(near: _Neighbours, terms: Sequence[Tensor]) -> np.ndarray:
+    pairs, kinds = _blocks(near)
+    parts = [_summed(terms[0], pairs, kinds).flatten()]
+    weights = _weights(near)
+    for term in terms[1:]:
+        each = (weights[:, :, None, None] * term[:, None]).flatten(1, 2)
+        a = each.new_zeros(len(near.kinds), *each.shape[1:]).index_add(0, near.i, each)
+        upper = torch.triu_indices(a.shape[1], a.shape[1])
+        value = torch.einsum("inm,ikm->ink", a, a)[:, upper[0], upper[1]]
+        parts.append(_summed(value, near.kinds, near.species).flatten())
+    counts = torch.bincount(near.kinds, minlength=near.species).double()
+    return torch.cat([*parts, counts]).numpy()
+
+
+def _summed(value: Tensor, block: Tensor, blocks: int) -> Tensor:
+    """Sum features ``[rows, n]`` block by block."""
+    return value.new_zeros(blocks, value.shape[1]).index_add(0, block, value)
+
+
 def _chunks(every: Sequence[_Neighbours]) -> Iterator[list[_Neighbours]]:
     chunk: list[_Neighbours] = []
     for each in every:
@@ -153,19 +183,24 @@ def _chunks(every: Sequence[_Neighbours]) -> Iterator[list[_Neighbours]]:
         yield chunk
 
 
-def _row(near: _Neighbours, terms: Sequence[Tensor], slopes: Sequence[Tensor]) -> Row:
-    species, atoms = near.species, len(near.kinds)
+def _blocks(near: _Neighbours) -> tuple[Tensor, int]:
+    """Return one block of radial functions for each unordered pair of species."""
     here, there = near.kinds[near.i], near.kinds[near.j]
     low, high = torch.minimum(here, there), torch.maximum(here, there)
-    # one block of radial functions for each unordered pair of species
-    blocks = [
-        _block(near, terms[0], slopes[0], high * (high + 1) // 2 + low,
-               species * (species + 1) // 2)
-    ]  # fmt: skip
-    # two densities tell neighbours apart: one counts all, one weighs them by species
-    weights = torch.stack(
-        [torch.ones(species).double(), torch.linspace(-1, 1, species).double()]
-    )[: min(species, 2)].T[there]
+    return high * (high + 1) // 2 + low, near.species * (near.species + 1) // 2
+
+
+def _weights(near: _Neighbours) -> Tensor:
+    """Return ``[pairs, 1 or 2]``: one density counts neighbours, one weighs species."""
+    species = near.species
+    every = [torch.ones(species).double(), torch.linspace(-1, 1, species).double()]
+    return torch.stack(every)[: min(species, 2)].T[near.kinds[near.j]]
+
+
+def _row(near: _Neighbours, terms: Sequence[Tensor], slopes: Sequence[Tensor]) -> Row:
+    species, atoms, here = near.species, len(near.kinds), near.kinds[near.i]
+    blocks = [_block(near, terms[0], slopes[0], *_blocks(near))]
+    weights = _weights(near)
     count = _RADIAL * weights.shape[1]
     upper = torch.triu_indices(count, count)
     for term, slope in zip(terms[1:], slopes[1:], strict=True):
@@ -191,7 +226,7 @@ def _block(
 ) -> Row:
     """Sum features ``[pairs, n]`` and slopes ``[pairs, n, 3]`` of pairs, block by block."""
     n, atoms = value.shape[1], len(near.kinds)
-    energy = value.new_zeros(blocks, n).index_add(0, block, value)
+    energy = _summed(value, block, blocks)
     forces = value.new_zeros(atoms * blocks, n, 3)
     forces.index_add_(0, near.i * blocks + block, slope)
     forces.index_add_(0, near.j * blocks + block, -slope)
@@ -258,4 +293,4 @@ def fit(data: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> Fit:
     return Fit(c * scale, covariance * scale[:, None] * scale, missed, size)
 
 
-__all__ = ["LARGEST", "REACH", "Fit", "Row", "fit", "rows"]
+__all__ = ["LARGEST", "REACH", "Fit", "Row", "energies", "fit", "rows"]

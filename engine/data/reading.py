@@ -11,10 +11,10 @@ import ase.io
 import ase.io.formats
 import numpy as np
 from ase import Atoms
-from ase.data import atomic_numbers
+from ase.data import atomic_numbers, chemical_symbols
 
 from ..errors import EngineError, InputError
-from ..inputs import check_file_size, files_below, opened
+from ..inputs import check_file_size, files_below, number_of, opened
 from .collections import read_fitsnap, read_json, read_mlearn, virial
 from .consistency import compare
 from .deepmd import read_deepmd
@@ -29,6 +29,15 @@ _UNCONVERGED = {
     "espresso-out": b"convergence NOT achieved",
     "aims-output": b"Self-consistency cycle not converged",
 }
+_WRITTEN = ("extxyz", "xyz", "db", "json", "mlearn", "fitsnap")
+"""Formats whose stress is what the author of the file wrote; others define what it is."""
+
+_UNNAMED = ("extxyz", "xyz", "deepmd")
+"""Formats that anyone writes, with energies of which no unit is said."""
+
+_ROUNDED = 1e-9
+"""Part by which a virial is off a stress times a volume that it was divided by."""
+
 _LARGEST_PRESSURE = 10.0
 """eV/angstrom^3, 1.6 TPa: a number above it is in another unit, unless a key says so."""
 
@@ -106,6 +115,8 @@ def read(path: Path, keys: LabelKeys | None = None) -> Reading:
     for frame in frames:
         _check_pressure(check_frame(frame), keys)
     unit = f", {keys.energy_unit}" if keys.energy_unit else ""
+    if not keys.energy_unit and form in _UNNAMED:
+        unit = " (eV assumed: nothing says its unit)"
     unit += f"; forces: {keys.forces_unit}" if keys.forces_unit else ""
     unit += f", {keys.forces_sign}" if keys.forces_sign else ""
     return Reading(
@@ -175,9 +186,10 @@ def verified(reading: Reading) -> tuple[Reading, list[str]]:
         InputError: it does not fit, or the order is open and cannot be told.
     """
     keys = reading.keys
-    stated = any((keys.stress_order, keys.stress_unit, keys.stress_sign))
+    given = (keys.stress_order, keys.stress_unit, keys.stress_sign)
+    defined = all(given) or reading.format not in _WRITTEN
     try:
-        frames, said = settle(reading.frames, reading.open_order, stated)
+        frames, said = settle(reading.frames, reading.open_order, any(given), defined)
     except ValueError as error:
         raise InputError(f"{reading.path}: {error}") from error
     said = [f"{reading.path.name}: {text}" for text in said]
@@ -216,23 +228,52 @@ def format_of(path: Path) -> str:
         return "extxyz"
     with opened(path) as file:
         head = file.read(4096)
+    if b"Properties=" in head and head.split(maxsplit=1)[0].isdigit():
+        return "extxyz"
+    for form, marks in _MARKS.items():
+        if all(mark in head for mark in marks):
+            return form
     if path.suffix == ".json" or head.lstrip()[:1] in (b"[", b"{"):
         return _json_format(path, head)
-    if b"ITEM: TIMESTEP" in head:
-        return "lammps-dump-text"
-    if b"xlo xhi" in head and b"atoms" in head:
-        return "lammps-data"
-    if head.startswith(b" vasp.") and b"executed on" in head:
-        return "vasp-out"
-    if b" CP2K| version string" in head:
-        return "cp2k/output"
     try:
-        return str(ase.io.formats.filetype(str(path)))
-    except Exception as error:
+        form = str(ase.io.formats.filetype(str(path)))
+    except Exception:
+        form = ""
+    if form not in ase.io.formats.ioformats:
+        form = _shape(head)
+    if not form:
         raise InputError(
             f"{path}: its format is not recognised; name it with the key format (extxyz, "
-            "vasp-xml, vasp-out, espresso-out, aims-output, cp2k/output, lammps-data, ...)"
-        ) from error
+            "vasp-xml, vasp-out, espresso-out, aims-output, cp2k/output, db, of structures "
+            "vasp, cif, lammps-data, ...)"
+        )
+    return form
+
+
+_MARKS = {
+    "lammps-dump-text": (b"ITEM: TIMESTEP",),
+    "lammps-data": (b"xlo xhi", b"atoms"),
+    "vasp-out": (b" vasp.", b"executed on"),
+    "vasp-xml": (b"<modeling>", b"<generator>"),
+    "cp2k/output": (b" CP2K| version string",),
+    "db": (b"SQLite format 3\0",),
+}
+"""What stands at the beginning of a file of a format, whatever its name."""
+
+
+def _shape(head: bytes) -> str:
+    """Return the format that the first lines have the shape of, or nothing."""
+    lines = head.decode("latin-1").splitlines()
+    numbers = [[number_of(word) for word in line.split()] for line in lines[:5]]
+    sizes = [len(row) if row and not np.isnan(row).any() else 0 for row in numbers]
+    if sizes[:1] == [1] and lines[0].strip().isdecimal():
+        return "extxyz"
+    if sizes[1:] in ([1, 3, 3, 3], [3, 3, 3, 3]):
+        return "vasp"
+    if any(line.startswith("data_") for line in lines) and b"_cell_" in head:
+        return "cif"
+    protein = ("CRYST1", "ATOM  ", "HETATM")
+    return "proteindatabank" if any(line.startswith(protein) for line in lines) else ""
 
 
 def _json_format(path: Path, head: bytes) -> str:
@@ -367,12 +408,7 @@ def _images(path: Path, form: str) -> list[Atoms]:
         )
     try:
         if form in ("db", "json"):
-            from ase.db import connect
-
-            opened_db: Any = connect(path, type=form)
-            with opened_db as database:
-                rows = database.select()
-                found: Any = [row.toatoms(add_additional_information=True) for row in rows]
+            found: Any = read_database(path, form)
         else:
             found = ase.io.read(path, index=":", format=form)
     except Exception as error:
@@ -386,6 +422,16 @@ def _images(path: Path, form: str) -> list[Atoms]:
             "the key format"
         ) from error
     return [_with_tensor(atoms) for atoms in found]
+
+
+def read_database(path: Path, form: str) -> list[Atoms]:
+    """Return the rows of a database of ASE (``db`` or ``json``), whatever its name."""
+    from ase.db import connect
+
+    opened_db: Any = connect(path, type=form)
+    with opened_db as database:
+        rows = database.select()
+        return [row.toatoms(add_additional_information=True) for row in rows]
 
 
 _NEEDED = {
@@ -585,6 +631,14 @@ def check_units(entries: dict[str, Any], keys: LabelKeys, origin: str) -> None:
             )
 
 
+def check_elements(atoms: Atoms, origin: str) -> None:
+    """Refuse atomic numbers that no element has."""
+    numbers = np.asarray(atoms.numbers)
+    wrong = numbers[(numbers < 0) | (numbers >= len(chemical_symbols))]
+    if len(wrong):
+        raise InputError(f"{origin}: no element has the atomic number {wrong[0]}")
+
+
 def _real(value: Any) -> np.ndarray:
     """Return numbers in f64.
 
@@ -671,6 +725,7 @@ def _frame(
     atoms: Atoms, entries: dict[str, Any], names: _Names, keys: LabelKeys, origin: str
 ) -> LabelledFrame:
     forces = _real(entries[names.forces])
+    check_elements(atoms, origin)
     frame = LabelledFrame(
         symbols=tuple(atoms.get_chemical_symbols()),
         positions=atoms.get_positions(),
@@ -716,7 +771,10 @@ def _virial(
         raise InputError(f"{frame.origin}: {name} is not symmetric")
     for other in ("virial", "virials"):
         if plain and keys.stress_key is None and np.size(entries.get(other, ())) == 9:
-            apart = np.abs(np.asarray(entries[other], float).reshape(3, 3) - full).max()
+            whole = np.asarray(entries[other], float).reshape(3, 3)
+            apart = np.abs(whole - full).max()
+            if apart < _ROUNDED * size:
+                return whole  # one of them was made of the other: the volume drops out
             if apart > 0.02 * size + 1e-4:
                 raise InputError(
                     f"{frame.origin}: {other} is not -volume times stress (by {apart:.3g} "
@@ -738,11 +796,13 @@ def _check_pressure(frame: LabelledFrame, keys: LabelKeys) -> None:
 
 __all__ = [
     "Reading",
+    "check_elements",
     "check_units",
     "compared",
     "format_of",
     "read",
     "read_all",
+    "read_database",
     "read_frames",
     "verified",
 ]

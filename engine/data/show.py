@@ -9,8 +9,9 @@ from rich.table import Table
 
 from ..errors import InputError
 from ..scenario import override
+from .examination import examine
 from .keys import LabelKeys
-from .reading import compared, read, verified
+from .reading import read
 from .table import Row, outliers, rows
 
 _MOST = 20
@@ -26,33 +27,24 @@ def show(files: Sequence[Path], settings: Sequence[str], console: Console) -> No
         console: where to.
 
     Raises:
-        InputError: a file cannot be read, or a setting is unknown.
+        InputError: a file cannot be read, a setting is unknown, or the labels are such
+            that nothing can be trained on them; one line each.
     """
     keys = keys_of(settings)
-    frames = []
-    for path in files:
-        reading = read(path, keys)
-        said = list(reading.sentences)
-        try:
-            said += compared(reading)
-        except InputError as error:
-            said.append(str(error))
-        if any(frame.virial is not None for frame in reading.frames):
-            try:
-                reading, more = verified(reading)
-                said += more
-            except InputError as error:
-                said.append(str(error))
-        console.print("\n".join(said), highlight=False, markup=False, soft_wrap=True)
-        frames += reading.frames
+    found = examine([read(path, keys) for path in files])
+    frames = found.frames
+    said = "\n".join(found.said)
+    console.print(said, highlight=False, markup=False, soft_wrap=True)
     console.print(table(rows(frames)))
     strange = list(outliers(frames))
     for text in strange[:_MOST]:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
     if len(strange) > _MOST:
         console.print(f"... and {len(strange) - _MOST} more that stand out")
-    if not strange:
-        console.print("nothing stands out")
+    if not strange and not found.refused:
+        console.print("nothing else stands out")
+    if found.refused:
+        raise InputError("\n".join(found.refused))
 
 
 def keys_of(settings: Sequence[str]) -> LabelKeys:

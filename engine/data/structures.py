@@ -21,7 +21,7 @@ from ase.data import atomic_masses, atomic_numbers
 from ..errors import InputError
 from ..inputs import check_file_size, number_of, opened, text_lines
 from .keys import LabelKeys
-from .reading import check_units, format_of
+from .reading import check_elements, check_units, format_of, read_database
 from .xyz import iterate_xyz
 
 _TYPES_ALONE = ("lammps-data", "lammps-dump-text", "lammps-dump-binary")
@@ -98,12 +98,16 @@ def _read(path: Path, frame: int | None, keys: StructureKeys) -> list[Atoms]:
     if form in ("extxyz", "xyz"):
         return _chosen(iterate_xyz(path), frame)
     left = _CHECKS[form](path) if form in _CHECKS else ()
-    index: Any = ":" if frame is None else frame
+    index: Any = ":" if frame in (None, -1) else frame
     options = _lammps(path, form, keys) if form in _TYPES_ALONE else {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = ase.io.read(path, index=index, format=form, **options)
+            if form == "db":  # of any name
+                rows = read_database(path, form)
+                found = rows if index == ":" else rows[index]
+            else:
+                found = ase.io.read(path, index=index, format=form, **options)
     except (IndexError, StopIteration) as error:
         if frame in (0, -1, None):
             few = f", or has more types than the {len(keys.species)} of species"
@@ -119,6 +123,9 @@ def _read(path: Path, frame: int | None, keys: StructureKeys) -> list[Atoms]:
             f"{path} frame {frame}: cannot be read as {form}: {reason}"
         ) from error
     frames = [found] if isinstance(found, Atoms) else list(found)
+    if frame == -1 and len(frames) > 1:
+        left += (f"the last of {len(frames)} {_blocks(path, form, len(frames))} is taken",)
+        frames = frames[-1:]
     for atoms in frames:
         if form == "cif" and not np.any(atoms.cell.array):
             raise InputError(f"{path}: has no cell, so its coordinates mean nothing")
@@ -133,6 +140,16 @@ def _read(path: Path, frame: int | None, keys: StructureKeys) -> list[Atoms]:
         kept = (_VELOCITIES_UNUSED,) if atoms.has("momenta") else ()
         atoms.info["left"] = tuple(text for text in left if text not in kept)
     return frames
+
+
+def _blocks(path: Path, form: str, count: int) -> str:
+    """Return what the frames of a file are, by name where they have names."""
+    text = "".join(text_lines(path)) if form == "cif" else ""
+    names = re.findall(r"^data_(\S*)", text, re.MULTILINE)
+    if len(names) != count:
+        return "frames"
+    named = ", ".join(f"{k} {name}" for k, name in enumerate(names))
+    return f"blocks (structure.frame = {named})"
 
 
 def _leave_without_unit(atoms: Atoms) -> None:
@@ -161,6 +178,10 @@ def _chosen(frames: Iterator[Atoms], frame: int | None) -> list[Atoms]:
 # -- what ASE's readers pass over ---------------------------------------------------------
 
 
+_OUTSIDE = 0.5
+"""Part of a box that a scaled coordinate is out of it at most: LAMMPS wraps them."""
+
+
 def _check_dump(path: Path) -> tuple[str, ...]:
     """Refuse a LAMMPS dump whose rows are not those it announces, or a box inside out.
 
@@ -177,6 +198,16 @@ def _check_dump(path: Path) -> tuple[str, ...]:
             return
         if len(seen) != announced:
             raise InputError(f"{where}: {len(seen)} rows of atoms, announced {announced}")
+        for name in {"xs", "ys", "zs"} & set(columns):
+            place = columns.index(name) - 1
+            words = [row.split() for row in seen]
+            values = [number_of(row[place]) for row in words if len(row) > place]
+            far = [value for value in values if not -_OUTSIDE < value < 1 + _OUTSIDE]
+            if far:
+                raise InputError(
+                    f"{where}: {name} of {far[0]:g} is no part of the box; lengths are x, "
+                    f"y and z, parts that leave the box {name}u"
+                )
         if "id" in columns:
             place = columns.index("id") - 1
             names = Counter(row.split()[place] for row in seen if len(row.split()) > place)
@@ -386,12 +417,14 @@ def _known(symbol: str, where: str) -> None:
 
 def _whole(atoms: Atoms, path: Path, keys: StructureKeys) -> Atoms:
     """Refuse what are no whole atoms of elements, masses, numbers and units."""
+    check_elements(atoms, str(path))
     for number, symbol in enumerate(atoms.get_chemical_symbols()):
         _known(symbol, f"{path}: atom {number}")
     check_units(atoms.info, LabelKeys(), str(path))
     for number, mass in enumerate(atoms.get_masses().tolist()):
         if not 0 < mass < HEAVIEST:
             raise InputError(f"{path}: atom {number}: a mass of {mass:g} amu")
+    _check_scale(atoms, path)
     identity = atoms.arrays.get("id")
     if identity is not None and len(np.unique(identity)) < len(identity):
         values, often = np.unique(identity, return_counts=True)
@@ -411,6 +444,22 @@ def _whole(atoms: Atoms, path: Path, keys: StructureKeys) -> Atoms:
                     "whole atoms is needed"
                 )
     return atoms
+
+
+def _check_scale(atoms: Atoms, path: Path) -> None:
+    """Refuse fractions of a cell where lengths are read.
+
+    Raises:
+        InputError: four atoms or more within a cube of 1 angstrom, where no four bonded
+            ones fit in.
+    """
+    x, edges = atoms.positions, atoms.cell.lengths()
+    wide = len(x) > 3 and bool(atoms.pbc.any()) and edges.min() > 3
+    if wide and x.min() > -0.01 and x.max() < 1.01 and (x > 0).any():
+        raise InputError(
+            f"{path}: all {len(x)} positions are from 0 to 1, in a cell of "
+            f"{edges.max():.3g} angstrom: fractions of it? lengths are in angstrom"
+        )
 
 
 def _by_one(shares: Any) -> bool:

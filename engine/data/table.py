@@ -8,7 +8,7 @@ from ase import Atoms
 from ase.data import atomic_numbers, covalent_radii
 from ase.neighborlist import neighbor_list
 
-from .checks import duplicates, unbalanced, without_forces
+from .checks import duplicates, unbalanced, without_energy, without_forces
 from .frames import LabelledFrame, group_indices, species_of
 
 _NEAR = 3.0
@@ -111,6 +111,7 @@ def outliers(frames: Sequence[LabelledFrame]) -> Iterator[str]:
     yield from strange(frames)
     yield from unbalanced(frames)
     yield from without_forces(frames)
+    yield from without_energy(frames)
     for first, second in duplicates(frames):
         apart = abs(frames[first].energy - frames[second].energy)
         yield (

@@ -66,6 +66,8 @@ def _xyz(frame: LabelledFrame) -> str:
     ]
     if frame.virial is not None:
         header.append(f'virial="{row(frame.virial)}"')
+        if frame.volume > 0:  # of which ASE reads what its calculators give
+            header.append(f'stress="{row(-frame.virial / frame.volume)}"')
     if frame.group:
         header.append("group=" + json.dumps(frame.group))
     lines = [str(len(frame.symbols)), " ".join(header)]
@@ -300,6 +302,7 @@ def _write_db(frames: Sequence[LabelledFrame], target: Path) -> list[str]:
     from ase import Atoms
     from ase.calculators.singlepoint import SinglePointCalculator
     from ase.db import connect
+    from ase.stress import full_3x3_to_voigt_6_stress
 
     opened: Any = connect(target, type="db")
     with opened as database:
@@ -311,6 +314,7 @@ def _write_db(frames: Sequence[LabelledFrame], target: Path) -> list[str]:
             data: dict[str, Any] = {"group": frame.group} if frame.group else {}
             if frame.virial is not None:
                 data["virial"] = frame.virial
+                labels["stress"] = full_3x3_to_voigt_6_stress(-frame.virial / frame.volume)
             atoms.calc = SinglePointCalculator(atoms, **labels)
             database.write(atoms, data=data)
     return []

@@ -94,6 +94,7 @@ def _frame(path: Path, number: int, lines: list[str]) -> Atoms:
         if count > columns:
             found.info["columns after the fourth"] = "of an unknown meaning"
     _check_numbers(path, number, lines)
+    _check_end(path, number, lines)
     _keep_tensor(found, lines[1])
     return found
 
@@ -103,6 +104,24 @@ def _keep_tensor(atoms: Atoms, header: str) -> None:
     given = key_val_str_to_dict(header).get("stress")
     if atoms.calc is not None and np.size(given) == 9:
         atoms.calc.results["stress"] = np.asarray(given).reshape(3, 3)
+
+
+def _check_end(path: Path, number: int, lines: list[str]) -> None:
+    """Refuse a last line that ends within a number, of fewer digits than the others."""
+    if lines[-1].endswith("\n"):
+        return
+    *others, last = [_places(line.split()[-1]) for line in lines[2:]]
+    if others and last < min(others):
+        raise InputError(
+            f"{path}: line {number + len(lines) - 1} is the last one, without an end, and "
+            f"{lines[-1].split()[-1]} has fewer digits than the others: cut? If it is "
+            "whole, end the line"
+        )
+
+
+def _places(word: str) -> int:
+    """Return the digits after the point of a number, and of its exponent."""
+    return len(re.sub(r"[eEdD][+-]?", "", word.partition(".")[2]))
 
 
 def _columns(header: str) -> int:

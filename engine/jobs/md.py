@@ -95,12 +95,22 @@ def _domain(scenario: MdScenario, base: Path) -> Domain | None:
     return None if model is None else Domain.of(read_card(locate(model, base)))
 
 
+_HOTTEST = 1e6
+"""Kelvin; as of ``run.temperature``."""
+
+
 def _notes(scenario: MdScenario, atoms: Atoms, name: str) -> tuple[str, ...]:
     """Return what of the structure is honoured or not used, one sentence each."""
     notes, fixed = list(atoms.info.get("notes", ())), extras(atoms).fixed
     if fixed:
         notes.append(f"{name}: {len(fixed)} atoms are fixed, as the file says")
-    if atoms.has("momenta") and _initial_temperature(scenario, atoms) is not None:
+    replaced = _initial_temperature(scenario, atoms) is not None
+    if atoms.has("momenta") and not replaced and atoms.get_temperature() > _HOTTEST:
+        raise InputError(
+            f"{name}: its velocities are those of {atoms.get_temperature():.3g} K; at most "
+            f"{_HOTTEST:g} K is taken; is their unit right?"
+        )
+    if atoms.has("momenta") and replaced:
         notes.append(
             f"{name}: its velocities are replaced; structure.keep_velocities = true keeps "
             "them"

@@ -12,10 +12,11 @@ import torch
 from ...models.potentials.cluster_expansion import NEIGHBOURS, ClusterExpansion
 from ...models.potentials.fields import with_species
 from ...models.potentials.sums import ZblSum
-from ..data.checks import check_training, remarks
+from ..data.checks import Labels, check_training, remarks
+from ..data.examination import examine
 from ..data.frames import LabelledFrame, species_of, split_frames
 from ..data.keys import DataFile, LabelKeys
-from ..data.reading import compared, read, verified
+from ..data.reading import read
 from ..data.table import strange
 from ..errors import InputError
 from ..learn.trainers.job import TrainingJob
@@ -44,14 +45,11 @@ def assemble(scenario: TrainScenario, base: Path) -> TrainingJob | LinearJob:
         for sources in (scenario.data, scenario.test)
     )
     weights = [scenario.loss.weights(decay) for decay in (1.0, 0.0)]
-    notes = [text for reading in (*data, *test) for text in reading.sentences]
-    if all(any(each[k] > 0 for each in weights) for k in (0, 1)):
-        notes += [text for reading in (*data, *test) for text in compared(reading)]
-    if any(each[2] > 0 for each in weights):
-        pairs = [verified(reading) for reading in data]
-        data = [reading for reading, _ in pairs]
-        notes += [text for _, said in pairs for text in said]
-    frames, held = ([f for r in readings for f in r.frames] for readings in (data, test))
+    use = Labels.of(weights)
+    found = examine(data, use).accepted()
+    tried = examine(test, replace(use, virial=False)).accepted()
+    data, frames, held = found.readings, found.frames, tried.frames
+    notes = [*found.said, *tried.said]
     species = species_of(frames)
     other = sorted(set(species_of(held)) - set(species))
     if other:

@@ -1,5 +1,6 @@
 """Labelled frames as the arrays that training needs: neighbour slots, batches, assembly."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -198,6 +199,7 @@ def _geometry(
     frames: Sequence[LabelledFrame], species: tuple[str, ...], cutoff: float
 ) -> tuple[tuple[int, ...], list[Geometry]]:
     """Search all frames at once and sort the neighbours of every atom by species."""
+    _refuse_many(frames, cutoff)
     state = as_state(frames, species)
     found = build_neighbours(state, cutoff, 0.0)
     column = torch.arange(found.index.shape[1])
@@ -245,6 +247,26 @@ def _geometry(
     )
     geometry = [Geometry(d, m, n - b, r - b * slots, t) for d, m, n, r, t, b in rows]
     return tuple(most.tolist()), geometry
+
+
+_MOST_NEIGHBOURS = 5_000
+"""Of one atom; a cutoff of 10 angstrom in a dense metal has 400."""
+
+
+def _refuse_many(frames: Sequence[LabelledFrame], cutoff: float) -> None:
+    """Refuse a cutoff within which an atom has more neighbours than are meant.
+
+    Raises:
+        InputError: names the frame and the number of neighbours.
+    """
+    sphere = 4 / 3 * math.pi * cutoff**3
+    for frame in frames:
+        many = sphere * len(frame.symbols) / frame.volume if frame.periodic.all() else 0
+        if many > _MOST_NEIGHBOURS:
+            raise InputError(
+                f"model.cutoff: within {cutoff:g} angstrom of an atom of {frame.origin} "
+                f"are {many:.2g} others; at most {_MOST_NEIGHBOURS} are taken"
+            )
 
 
 def _refuse_coincidence(

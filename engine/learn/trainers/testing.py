@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...data.checks import Labels
+from ...data.examination import examine
 from ...data.frames import LabelledFrame, group_indices, species_of
 from ...data.reading import read
 from ...errors import InputError
@@ -106,13 +108,13 @@ def report(model: Path, data: Sequence[Path]) -> str:
         InputError: model or data are missing, or an element that it does not know.
     """
     potential = load_potential(model)
-    readings = [read(path) for path in data]
-    frames = [frame for reading in readings for frame in reading.frames]
+    examined = examine([read(path) for path in data], Labels(virial=False))
+    frames = examined.frames
     strange = sorted(set(species_of(frames)) - set(potential.species))
     if strange:
         raise InputError(f"{data[0]}: {strange[0]} is not known to {model.name}")
     errors, made = model_errors(potential.module, frames)
-    lines = [text for reading in readings for text in reading.sentences]
+    lines = [*examined.said, *examined.refused]
     lines += [
         f"{'group':16}{'frames':>7}  {'energy meV/atom':>26}  {'force eV/angstrom':>26}"
         f"  {'virial eV/atom':>14}"
