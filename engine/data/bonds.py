@@ -10,10 +10,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from ase import Atoms
-from ase.neighborlist import neighbor_list
 
-from .frames import LabelledFrame
+from .frames import LabelledFrame, pairs
 from .keys import ENERGY_UNITS
 
 _USUAL, _ODD = 40.0, 5.0
@@ -33,10 +31,9 @@ def stiffness(frames: Sequence[LabelledFrame]) -> float | None:
     for frame in frames:
         if "H" not in frame.symbols:
             continue
-        atoms = Atoms(frame.symbols, frame.positions, cell=frame.cell, pbc=frame.periodic)
-        i, j, r, d = neighbor_list("ijdD", atoms, _LONGEST)
-        bonds = np.bincount(i, minlength=len(atoms))
-        for a, b, length, away in zip(i, j, r, d, strict=True):
+        i, j, d = pairs(frame, _LONGEST)
+        bonds = np.bincount(i, minlength=len(frame.symbols))
+        for a, b, length, away in zip(i, j, np.linalg.norm(d, axis=1), d, strict=True):
             other = frame.symbols[b]
             if frame.symbols[a] == "H" and bonds[a] == 1 and other in ("C", "N", "O"):
                 lengths.setdefault(other, []).append(length)

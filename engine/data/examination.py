@@ -3,12 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ase import Atoms
-from ase.neighborlist import neighbor_list
-
 from ..errors import InputError
 from .checks import Labels, check_placeholders
-from .frames import LabelledFrame
+from .frames import LabelledFrame, pairs
 from .reading import Reading, compared, verified
 
 _SPOT = 0.01
@@ -72,8 +69,7 @@ def examine(readings: Sequence[Reading], use: Labels | None = None) -> Examinati
 def _on_one_spot(frames: Sequence[LabelledFrame]) -> Iterator[str]:
     """Yield a sentence about the first frame with two atoms on one spot."""
     for frame in frames:
-        atoms = Atoms(frame.symbols, frame.positions, cell=frame.cell, pbc=frame.periodic)
-        i, j = neighbor_list("ij", atoms, _SPOT)
+        i, j, _ = pairs(frame, _SPOT)
         if len(i):
             yield f"{frame.origin}: atoms {i[0]} and {j[0]} are on one spot"
             return

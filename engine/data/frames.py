@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from ase.cell import Cell
 from ase.data import atomic_numbers
+from vesin import NeighborList
 
 from ..errors import InputError
 
@@ -80,6 +82,23 @@ def group_indices(frames: Sequence[LabelledFrame]) -> dict[str, list[int]]:
     for number, frame in enumerate(frames):
         groups.setdefault(frame.group, []).append(number)
     return groups
+
+
+def pairs(frame: LabelledFrame, cutoff: float) -> tuple[np.ndarray, ...]:
+    """Return the pairs of atoms within a distance, images included, each from both ends.
+
+    Args:
+        frame: the atoms and their cell.
+        cutoff: angstrom.
+
+    Returns:
+        i, j ``[pairs]`` and the displacements from i to j ``[pairs, 3]``, angstrom.
+    """
+    found = NeighborList(cutoff=cutoff, full_list=True).compute(
+        frame.positions, Cell(frame.cell).complete().array, frame.periodic, "ijD"
+    )
+    i, j, apart = found
+    return i.astype(np.int64), j.astype(np.int64), apart
 
 
 def check_frame(frame: LabelledFrame) -> LabelledFrame:
@@ -158,6 +177,7 @@ __all__ = [
     "check_frame",
     "group_indices",
     "group_of",
+    "pairs",
     "species_of",
     "split_frames",
     "symmetric",

@@ -11,15 +11,12 @@ Per atom i the model has
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from ase import Atoms
-from ase.neighborlist import neighbor_list
 from torch import Tensor
 
-from .frames import LabelledFrame
+from .frames import LabelledFrame, pairs
 
 REACH = 5.0
 """Angstrom; range of the model."""
@@ -131,14 +128,11 @@ class _Neighbours:
 
     @classmethod
     def of(cls, frame: LabelledFrame, species: Sequence[str]) -> "_Neighbours":
-        symbols, pbc = list(frame.symbols), frame.periodic
-        atoms = Atoms(symbols, frame.positions, cell=frame.cell, pbc=pbc)
-        found: Any = neighbor_list("ijD", atoms, REACH)
-        i, j, d = found
+        i, j, d = pairs(frame, REACH)
         apart = np.linalg.norm(d, axis=1) > _SPOT
         i, j, d = i[apart], j[apart], d[apart]
-        kinds = torch.tensor([species.index(symbol) for symbol in symbols])
-        first, second = torch.from_numpy(i).long(), torch.from_numpy(j).long()
+        kinds = torch.tensor([species.index(symbol) for symbol in frame.symbols])
+        first, second = torch.from_numpy(i), torch.from_numpy(j)
         return cls(kinds, len(species), first, second, torch.from_numpy(d).double())
 
 

@@ -4,12 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from ase import Atoms
 from ase.data import atomic_numbers, covalent_radii
-from ase.neighborlist import neighbor_list
 
 from .checks import duplicates, unbalanced, without_energy, without_forces
-from .frames import LabelledFrame, group_indices, species_of
+from .frames import LabelledFrame, group_indices, pairs, species_of
 
 _NEAR = 3.0
 """Angstrom; larger distances to the nearest neighbour are not looked for."""
@@ -90,10 +88,10 @@ def _row(name: str, frames: Sequence[LabelledFrame]) -> Row:
 
 def _nearest(frame: LabelledFrame) -> tuple[float, int, int]:
     """Return the shortest distance and its atoms."""
-    atoms = Atoms(list(frame.symbols), frame.positions, cell=frame.cell, pbc=frame.periodic)
-    i, j, d = neighbor_list("ijd", atoms, _NEAR)
-    if not len(d):
+    i, j, apart = pairs(frame, _NEAR)
+    if not len(i):
         return np.inf, 0, 0
+    d = np.linalg.norm(apart, axis=1)
     k = int(d.argmin())
     return float(d[k]), int(i[k]), int(j[k])
 
