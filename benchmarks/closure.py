@@ -50,8 +50,8 @@ from scalebridge.engine.gas.material import Gas
 from scalebridge.engine.gas.mixture import samples
 from scalebridge.engine.gas.scheme.finite_volume import koren
 from scalebridge.engine.gas.scheme.positivity import PositivityFallback
-from scalebridge.engine.jobs.flow_errors import observed
 from scalebridge.engine.learn import comparison, linear_response
+from scalebridge.engine.learn.flow_errors import observed
 from scalebridge.engine.learn.plane_models import run_plane
 from scalebridge.engine.learn.shock_models import (
     KNUDSEN,

@@ -12,9 +12,9 @@ import torch
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.gas.flows import lines as flows
 from scalebridge.engine.jobs import assemble
-from scalebridge.engine.jobs.flow_errors import observed
 from scalebridge.engine.jobs.gas import GasJob
 from scalebridge.engine.learn import comparison
+from scalebridge.engine.learn.flow_errors import observed
 from scalebridge.engine.learn.trainers import closure as training
 from scalebridge.engine.run import Reporter
 from scalebridge.engine.rundir import RunFolder

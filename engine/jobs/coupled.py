@@ -30,6 +30,7 @@ from ..coupling.comparison import (
 from ..coupling.coupled import CoupledGas, CoupledState, RateCache, Rates, Scales, wanted
 from ..errors import EngineError
 from ..gas.exact import shock_jump
+from ..gas.fields import steps_of
 from ..gas.grid import Grid
 from ..gas.initial.shocks import Shock
 from ..gas.kinetic.velocities import Velocities
@@ -42,7 +43,6 @@ from ..protocols import Check, Figure, Job, Outcome
 from ..run import Reporter, Simulation, ZarrWriter, every
 from ..rundir import RunFolder, write_array
 from ..schema.coupled import CoupledShockScenario
-from .fields import steps_of
 
 UNITS = {
     "x": "mm", "density": "g/m³", "velocity": "m/s", "temperature": "K",

@@ -32,6 +32,7 @@ from ..gas.collisions.molecules import (
 )
 from ..gas.collisions.pairs import Table, lennard_jones
 from ..gas.collisions.published import PUBLISHED
+from ..gas.fields import UNITS, dimensions_of, steps_of, write_axes, write_field
 from ..gas.grid import Grid
 from ..gas.initial.painted import evaluate
 from ..gas.initial.shocks import Shock
@@ -40,6 +41,7 @@ from ..gas.kinetic.averages import Average, Blocks, averaged, free_path, resolut
 from ..gas.kinetic.dsmc import DsmcState, DsmcWorld, Start
 from ..gas.kinetic.obstacles import obstacles_of
 from ..gas.kinetic.particle_faces import ONE_GAS, Reservoirs
+from ..gas.loads import LoadFrames, average_loads, last_loads
 from ..gas.material import Gas, Rotating
 from ..gas.material import Mixed as MixedGas
 from ..gas.observe import relative_drift
@@ -51,8 +53,6 @@ from ..run import Reporter, Simulation, ZarrWriter, every
 from ..rundir import RunFolder
 from ..runtime import check_memory, dtype_of
 from ..schema.dsmc import DsmcScenario, Goals, HardSpheres, Mixture, VariableSpheres
-from .fields import UNITS, dimensions_of, steps_of, write_axes, write_field
-from .loads import LoadFrames, average_loads, last_loads
 
 AVERAGED = ("density", "velocity", "temperature", "stress", "heat_flux")
 OF_SPECIES = ("density", "velocity", "temperature")

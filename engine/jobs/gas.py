@@ -22,6 +22,7 @@ from ..gas.equations.fluid import FluidWorld, courant_guard, stages_for, viscous
 from ..gas.equations.grad13 import Grad13
 from ..gas.equations.hermite import roe, rusanov
 from ..gas.equations.state_equation import IdealGas
+from ..gas.fields import UNITS, dimensions_of, steps_of, write_axes, write_field
 from ..gas.forcing import Forced, Kick, check_rest
 from ..gas.grid import Grid
 from ..gas.halved import Halved
@@ -44,6 +45,7 @@ from ..gas.scheme.positivity import PositivityFallback
 from ..gas.si import SiSection
 from ..gas.solids import Body, load_units, loads
 from ..gas.verdicts import model_checks
+from ..learn.flow_errors import ShockFront, Timeline, grid_change, observed, small_waves
 from ..protocols import Check, Figure, Job, Outcome
 from ..run import Reporter, Simulation, ZarrWriter, every
 from ..rundir import RunFolder
@@ -61,8 +63,6 @@ from ..schema.gas import (
     RelaxationScenario,
     TransportGas,
 )
-from .fields import UNITS, dimensions_of, steps_of, write_axes, write_field
-from .flow_errors import ShockFront, Timeline, grid_change, observed, small_waves
 
 FIELDS = ("density", "velocity", "temperature", "stress", "heat_flux", "entropy")
 NOTES = {

@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from ..gas import probes
-from ..gas.derived import DERIVED
-from ..gas.grid import Grid
 from ..rundir import own_axes, write_array
+from . import probes
+from .derived import DERIVED
+from .grid import Grid
 
 UNITS = {
     "density": "rho0", "velocity": "sqrt(R T0)", "temperature": "T0", "stress": "rho0 R T0",

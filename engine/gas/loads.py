@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from ..gas.kinetic.dsmc import DsmcState
-from ..gas.solids import Body, load_units, loads
 from ..protocols import Figure
 from ..run import ZarrWriter
 from ..rundir import RunFolder
 from .fields import write_field
+from .kinetic.dsmc import DsmcState
+from .solids import Body, load_units, loads
 
 
 class LoadFrames:

@@ -17,10 +17,10 @@ from ..gas.closures.ensemble import ClosureEnsemble
 from ..gas.flows import fronts
 from ..gas.grid import Grid
 from ..gas.resolution import coarsened
-from ..learn import linear_response, shock_models
-from ..learn.comparison import NULL, WORST, WORST_GROUP, cost_figure, error_figures
 from ..protocols import Figure
 from ..rundir import RunFolder
+from . import linear_response, shock_models
+from .comparison import NULL, WORST, WORST_GROUP, cost_figure, error_figures
 
 Observed = Mapping[str, Tensor]
 OnGrid = tuple[Grid, Observed]
