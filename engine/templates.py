@@ -12,6 +12,9 @@ from . import scenario as scenarios
 from .errors import InputError
 from .schema import SCENARIOS
 
+FIRST = {"gas": "sod", "learn": "elt_silicon"}
+"""Where the shortest scenario of a kind is not what most people begin with."""
+
 _TABLE = re.compile(r"^\s*\[{1,2}([\w.\-]+)\]{1,2}")
 _KEY = re.compile(r"^([\w\-]+(?:\.[\w\-]+)*)\s*=")
 
@@ -47,7 +50,8 @@ def write(what: str, file: Path | None) -> Path:
     """Write a scenario to start from.
 
     Args:
-        what: a shipped scenario, or a kind: then the shortest shipped one of that kind.
+        what: a shipped scenario, or a kind: then that of :data:`FIRST`, or the shortest
+            shipped one of that kind.
         file: to write; ``WHAT.toml`` here by default.
 
     Raises:
@@ -73,7 +77,8 @@ def template(what: str) -> str:
         same = [p for p in known.values() if scenarios.read(p).get("kind") == what]
         if not same:
             raise InputError(f"{what}: no scenario of this kind is shipped to start from")
-        path = min(same, key=lambda each: len(each.read_text(encoding="utf-8")))
+        shortest = min(same, key=lambda each: len(each.read_text(encoding="utf-8")))
+        path = known[FIRST[what]] if what in FIRST else shortest
     else:
         names = [*SCENARIOS.kinds(), *known]
         raise InputError(
