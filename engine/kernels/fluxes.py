@@ -97,33 +97,58 @@ def cells_at(
 
 
 @ti.func
-def change_in_cells(x: Template, at, stride, contiguous: Template, lanes: Template, half):
-    """Change over a cell along an axis, by its neighbours."""
-    before = cells_at(x, at, -1, stride, contiguous, lanes)
-    return half * (cells_at(x, at, 1, stride, contiguous, lanes) - before)
+def change(low2, low, high, high2, par: Template):
+    """Change over a cell, from the means of two cells on both sides of it.
+
+    Of cubic functions f and g of one coordinate ``<fg> = <f><g> + f' g'/12 + f'' g''/720``
+    with f' = 41/60 (f1 - f-1) - 11/120 (f2 - f-2), ``par[12]`` and ``par[13]``.
+    """
+    return par[12] * (high - low) + par[13] * (low2 - high2)
+
+
+@ti.func
+def change_in_cells(
+    x: Template, at, stride, contiguous: Template, lanes: Template, par: Template
+):
+    """Change over a cell along an axis."""
+    return change(
+        cells_at(x, at, -2, stride, contiguous, lanes),
+        cells_at(x, at, -1, stride, contiguous, lanes),
+        cells_at(x, at, 1, stride, contiguous, lanes),
+        cells_at(x, at, 2, stride, contiguous, lanes),
+        par,
+    )
+
+
+@ti.func
+def beside_faces(x: Template, at, stride, contiguous: Template, lanes: Template):
+    """Sum of the cells on both sides of the faces on the right of those of ``at``."""
+    return x[at] + cells_at(x, at, 1, stride, contiguous, lanes)
 
 
 @ti.func
 def change_on_faces(
     x: Template, at, stride, contiguous: Template, along, in_line: Template,
-    lanes: Template, half,
+    lanes: Template, par: Template,
 ):  # fmt: skip
     """Change along the faces on the right of the cells of vector ``at``.
 
     ``stride`` and ``contiguous`` are of the axis across the faces, ``along`` and
     ``in_line`` of the one in them.
     """
-    change = 0 * x[at]
+    total = 0 * x[at]
     if ti.static(in_line):
-        change += shifted(x, at, 1, lanes) - shifted(x, at, -1, lanes)
-        change += shifted(x, at + stride, 1, lanes) - shifted(x, at + stride, -1, lanes)
+        total += change_in_cells(x, at, along, True, lanes, par)
+        total += change_in_cells(x, at + stride, along, True, lanes, par)
     else:
-        low = at - along
-        high = at + along
-        change += x[high] - x[low]
-        change += cells_at(x, high, 1, stride, contiguous, lanes)
-        change += -1 * cells_at(x, low, 1, stride, contiguous, lanes)
-    return half * half * change
+        total += change(
+            beside_faces(x, at - 2 * along, stride, contiguous, lanes),
+            beside_faces(x, at - along, stride, contiguous, lanes),
+            beside_faces(x, at + along, stride, contiguous, lanes),
+            beside_faces(x, at + 2 * along, stride, contiguous, lanes),
+            par,
+        )
+    return par[0] * total
 
 
 @ti.func
@@ -162,7 +187,7 @@ def face_values(
 @ti.func
 def changes_on_faces(
     w: Template, at, stride, axis: Template, other: Template, dim: Template, beside, behind,
-    variable, lanes: Template, half,
+    variable, lanes: Template, par: Template,
 ):  # fmt: skip
     """Changes of density, velocities and pressure along the ``other``-th axis in a face.
 
@@ -173,17 +198,17 @@ def changes_on_faces(
     along = beside
     if ti.static(other == 2):
         along = behind
-    d_r = change_on_faces(w, at, stride, contiguous, along, in_line, lanes, half)
+    d_r = change_on_faces(w, at, stride, contiguous, along, in_line, lanes, par)
     p = at + (1 + dim) * variable
-    d_p = change_on_faces(w, p, stride, contiguous, along, in_line, lanes, half)
+    d_p = change_on_faces(w, p, stride, contiguous, along, in_line, lanes, par)
     u = at + (1 + axis) * variable
-    d_u = change_on_faces(w, u, stride, contiguous, along, in_line, lanes, half)
+    d_u = change_on_faces(w, u, stride, contiguous, along, in_line, lanes, par)
     v = at + (1 + (axis + 1) % dim) * variable
-    d_v = change_on_faces(w, v, stride, contiguous, along, in_line, lanes, half)
+    d_v = change_on_faces(w, v, stride, contiguous, along, in_line, lanes, par)
     d_x = 0 * d_v
     if ti.static(dim > 2):
         third = at + (1 + (axis + 2) % dim) * variable
-        d_x = change_on_faces(w, third, stride, contiguous, along, in_line, lanes, half)
+        d_x = change_on_faces(w, third, stride, contiguous, along, in_line, lanes, par)
     return d_r, d_u, d_v, d_x, d_p
 
 
@@ -223,8 +248,9 @@ def k_hllc_fwd(
     ``w``: density, velocities, pressure; ``extra``: internal energy per volume and sound
     speed, for a general equation of state; ``count [batch, vectors]``: faces where the
     reconstruction was not positive and the cell values stood in; ``par``: 1/2, gamma,
-    1/(gamma-1), tiny, constants of :func:`weno_z`, 1/12, its least. Sizes and strides along
-    n2 count vectors; ``start2`` and ``length`` count cells.
+    1/(gamma-1), tiny, constants of :func:`weno_z`, 1/12, its least, constants of
+    :func:`change`. Sizes and strides along n2 count vectors; ``start2`` and ``length``
+    count cells.
     """
     for job in range(count.shape[0] * count.shape[1]):
         s = job // count.shape[1]
@@ -318,7 +344,7 @@ def k_hllc_fwd(
         if ti.static(means):
             for other in ti.static(range(1, dim)):
                 d_r, d_u, d_v, d_x, d_p = changes_on_faces(
-                    w, at, stride, axis, other, dim, beside, behind, variable, lanes, par[0]
+                    w, at, stride, axis, other, dim, beside, behind, variable, lanes, par
                 )
                 d_v2 = d_u * d_u + d_v * d_v + d_x * d_x
                 smooth = SMOOTH * unevenness(r, p, d_r, d_p, d_v2) < 1
@@ -492,12 +518,12 @@ def k_means(
             stride = t0
             if ti.static(axis == 1):
                 stride = t1
-            d_r = change_in_cells(w, at, stride, in_line, lanes, par[0])
-            d_p = change_in_cells(w, last, stride, in_line, lanes, par[0])
+            d_r = change_in_cells(w, at, stride, in_line, lanes, par)
+            d_p = change_in_cells(w, last, stride, in_line, lanes, par)
             d_v2 = 0 * d_r
             for k in ti.static(range(dim)):
                 here = at + (1 + k) * variable
-                d_v = change_in_cells(w, here, stride, in_line, lanes, par[0])
+                d_v = change_in_cells(w, here, stride, in_line, lanes, par)
                 d_v2 += d_v * d_v
                 before = w[here]
                 if ti.static(axis > 0):
