@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from ase import Atoms
+from ase.neighborlist import neighbor_list
 
 from ..errors import InputError
 from .frames import LabelledFrame, group_indices, species_of
@@ -100,8 +102,8 @@ def check_placeholders(frames: Sequence[LabelledFrame], use: Labels) -> None:
             f"{few[0].energy:g}, but their forces differ: placeholders; leave them out, or "
             "set loss.energy = 0 to train on forces alone"
         )
-    large = any(len(frame.symbols) > 1 for frame in frames)
-    if not forces and len(energies) > 1 and large and use.force:
+    different = not forces and len(energies) > 1 and use.force
+    if different and not all(map(_balanced, frames)):
         raise InputError(
             "data: every force is exactly 0, but the energies differ: placeholders; set "
             "loss.force = 0 to train on energies alone"
@@ -113,6 +115,24 @@ def check_placeholders(frames: Sequence[LabelledFrame], use: Labels) -> None:
             "data: every virial is exactly 0, but the forces are not: placeholders; set "
             "loss.virial = 0"
         )
+
+
+_RANGE, _EVEN = 5.0, 1e-3
+"""Angstrom in which neighbours count; part of their pull that rounded positions leave."""
+
+
+def _balanced(frame: LabelledFrame) -> bool:
+    """Tell whether neighbours stand around every atom so that no force can act on it.
+
+    Where the symmetry of a site forbids a vector, a pull of any range sums to zero.
+    """
+    atoms = Atoms(frame.symbols, frame.positions, cell=frame.cell, pbc=frame.periodic)
+    i, d = neighbor_list("iD", atoms, _RANGE)
+    pull, total = np.zeros((len(atoms), 3)), np.zeros(len(atoms))
+    weight = np.exp(-np.linalg.norm(d, axis=1))
+    np.add.at(pull, i, weight[:, None] * d)
+    np.add.at(total, i, weight)
+    return bool((np.linalg.norm(pull, axis=1) <= _EVEN * total).all())
 
 
 def _repeated(frames: Sequence[LabelledFrame]) -> list[LabelledFrame]:

@@ -42,6 +42,9 @@ _POOR = 0.5
 _FLOOR = 0.02
 """Part of the spread of the energies that the model misses in any case."""
 
+_NOISE = 1e-5
+"""eV by which energies are off whose self-consistency, or digits, end there."""
+
 _RIGHT = 1.5
 """Factors of it or its inverse are the model's error; eV/bohr for eV/angstrom make 1.9."""
 
@@ -350,9 +353,9 @@ class _Work:
         """
         labels = self.axes.T @ energies
         size = math.sqrt(np.square(labels).mean())
-        noise = size * np.geomspace(_FLOOR, most, 24)
+        noise = np.hypot(size * np.geomspace(_FLOOR, most, 24), _NOISE)
         variance = _FACTORS[:, None, None] ** 2 * self.variance
-        variance = variance + np.square(noise)[:, None] + 1e-300
+        variance = variance + np.square(noise)[:, None]
         off = np.square(labels - _FACTORS[:, None] * self.energy)[:, None]
         return (-0.5 * (np.log(variance) + off / variance).sum(-1)).max(1)
 
