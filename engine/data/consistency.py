@@ -18,7 +18,8 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 import numpy as np
-from ase import units
+from ase import Atoms, units
+from ase.neighborlist import neighbor_list
 from scipy.linalg import eigh
 from scipy.optimize import linear_sum_assignment
 
@@ -64,9 +65,16 @@ _FAR, _APART = 8.0, 0.04
 """An energy stands out that is as many times further off than nine tenths are, and as many
 eV times the root of the atoms."""
 
+_ERRORS = 2.0
+"""Standard errors of the model by which an energy may be off in any case."""
+
 _NONE, _MOVING, _ENOUGH = 0.25, 0.1, 4
 """Part of the forces that a model explains of wrong ones at most; eV/angstrom that they are
 at least, as those of relaxed structures are noise; rows for each feature."""
+
+_CALM = 0.8
+"""Part of the usual shortest distance below which atoms collide: a few such forces are most
+of the squares that are to be explained."""
 
 _BONDED = 50
 """Frames of which bonds are measured."""
@@ -145,11 +153,11 @@ def _judge(frames: Sequence[LabelledFrame]) -> tuple[list[Verdict], list[str]]:
     names = {
         name for each in verdicts if each.outcome == "confirmed" for name in each.groups
     }
-    work = {k: float(each.energy @ joint.coefficients) for k, each in fine.items()}
+    known = {k: each.energy for k, each in fine.items()}
     more = _more(frames, names, set(data))
     features = linear.energies([frames[k] for k in more], species) if more else []
-    work |= {k: float(e @ joint.coefficients) for k, e in zip(more, features, strict=True)}
-    return verdicts, [*_odd_forces(fine, joint), *_odd_energies(frames, work)]
+    known |= dict(zip(more, features, strict=True))
+    return verdicts, [*_odd_forces(fine, joint), *_odd_energies(frames, known, joint)]
 
 
 def _more(frames: Sequence[LabelledFrame], groups: set[str], known: set[int]) -> list[int]:
@@ -202,16 +210,22 @@ def _fit(data: Mapping[int, _Frame]) -> linear.Fit:
 
 def _odd_forces(data: Mapping[int, _Frame], fit: linear.Fit) -> list[str]:
     """Return sentences about frames whose forces the others' model does not fit."""
+    off = {k: fit.missed[k] / len(each.forces) for k, each in data.items()}
+    usual = float(np.median(list(off.values())))
     return [
         f"the forces of {each.frame.origin} do not fit those of the others"
         for k, each in data.items()
         if math.sqrt(np.square(each.frame.forces).mean()) > 0.1
         and fit.missed[k] > fit.size[k]
+        and off[k] > _FAR**2 * usual
     ]
 
 
-def _odd_energies(frames: Sequence[LabelledFrame], work: Mapping[int, float]) -> list[str]:
+def _odd_energies(
+    frames: Sequence[LabelledFrame], features: Mapping[int, np.ndarray], fit: linear.Fit
+) -> list[str]:
     """Return sentences about frames, and groups, whose energies are off the work, eV."""
+    work = {k: float(each @ fit.coefficients) for k, each in features.items()}
     said = []
     kinds: dict[tuple[str, ...], list[int]] = {}
     for k in sorted(work):
@@ -228,8 +242,9 @@ def _odd_energies(frames: Sequence[LabelledFrame], work: Mapping[int, float]) ->
             _FAR * _FLOOR * float(np.std(done)),
             _APART * math.sqrt(len(kind)),
         )
-        for k, apart in zip(numbers, off, strict=True):
-            if abs(apart) > bound:
+        unsure = _errors(np.stack([features[k] for k in numbers]), fit)
+        for k, apart, error in zip(numbers, off, unsure, strict=True):
+            if abs(apart) > bound + _ERRORS * error:
                 said.append(
                     f"the energy of {frames[k].origin} is {apart:.3g} eV off the work of "
                     "the forces"
@@ -242,6 +257,12 @@ def _odd_energies(frames: Sequence[LabelledFrame], work: Mapping[int, float]) ->
                 f"the work of the forces, both of {len(kind)} atoms: other settings?"
             )
     return said
+
+
+def _errors(features: np.ndarray, fit: linear.Fit) -> np.ndarray:
+    """Return standard errors of energies of one composition, against their mean."""
+    apart = features - features.mean(0)
+    return np.sqrt(np.maximum(((apart @ fit.covariance) * apart).sum(1), 0.0))
 
 
 def _unsure(reason: str) -> Verdict:
@@ -264,10 +285,28 @@ def _judged(
     said = f"a model explains {max(explained, 0):.0%} of the forces"
     if explained < _POOR and (found := _rearranged(frames, data)):
         return Verdict((), "contradicted", math.nan, f"{said}, and more if {found}")
+    calm = _calm(data)
+    if (
+        explained < _NONE
+        and len(calm) < len(data)
+        and _fit(calm).explained([*calm]) > _NONE
+    ):
+        return _unsure(f"{said}, more of those without collisions")
     if explained < _NONE and _told(data):
         said += ": they are not those of these structures and energies"
         return Verdict((), "contradicted", math.nan, said)
     return _unsure(said)
+
+
+def _calm(data: Mapping[int, _Frame]) -> dict[int, _Frame]:
+    """Return the frames without atoms that collide."""
+    nearest = {}
+    for k, each in data.items():
+        frame = each.frame
+        atoms = Atoms(frame.symbols, frame.positions, cell=frame.cell, pbc=frame.periodic)
+        nearest[k] = neighbor_list("d", atoms, linear.REACH).min(initial=linear.REACH)
+    least = _CALM * float(np.median(list(nearest.values())))
+    return {k: each for k, each in data.items() if nearest[k] >= least}
 
 
 def _told(data: Mapping[int, _Frame]) -> bool:

@@ -122,11 +122,13 @@ class _Compared:
         model: of the energies and forces.
         labels: as they were read.
         error: standard error of the model's mean pressure.
+        variance: ``[6, 6]``, of the model's deviatoric stress, summed over frames.
     """
 
     model: np.ndarray
     labels: np.ndarray
     error: float
+    variance: np.ndarray
 
     @classmethod
     def of(
@@ -137,10 +139,12 @@ class _Compared:
     ) -> "_Compared":
         features = [row.virial / f.volume for f, row in zip(frames, rows, strict=True)]
         mean = np.mean([np.trace(each) / 3 for each in features], 0)
+        parts = [_deviatoric(np.moveaxis(each, -1, 0), _STATED) for each in features]
         return cls(
             np.stack([each @ fit.coefficients for each in features]),
             np.stack([_stress(frame) for frame in frames]),
             math.sqrt(mean @ fit.covariance @ mean),
+            np.sum([part.T @ fit.covariance @ part for part in parts], 0),
         )
 
     @classmethod
@@ -149,7 +153,8 @@ class _Compared:
             np.concatenate([getattr(each, name) for each in parts])
             for name in ("model", "labels")
         )
-        return cls(model, labels, max(each.error for each in parts))
+        variance = np.sum([each.variance for each in parts], 0)
+        return cls(model, labels, max(each.error for each in parts), variance)
 
 
 def _stress(frame: LabelledFrame) -> np.ndarray:
@@ -205,7 +210,7 @@ def _verdict(group: str, compared: _Compared) -> Verdict:
     if math.sqrt(np.square(theirs).mean()) > 1e-3 * size:
         order, sure = _order(ours, theirs)
     ours, theirs = _deviatoric(model, _STATED), _deviatoric(labels, order)
-    wrong = _wrong(ours, theirs)
+    wrong = _wrong(ours, theirs, compared.variance)
     hydrostatic = np.square(theirs).mean() < 1e-8 * size**2
     if hydrostatic:  # changes with volume tell
         ours, theirs = (np.trace(s, axis1=1, axis2=2) for s in (model, labels))
@@ -238,11 +243,12 @@ def _verdict(group: str, compared: _Compared) -> Verdict:
     return Verdict(group, "confirmed", order, factor, said, sized)
 
 
-def _wrong(ours: np.ndarray, theirs: np.ndarray) -> str | None:
+def _wrong(ours: np.ndarray, theirs: np.ndarray, variance: np.ndarray) -> str | None:
     """Return which components alone do not fit, of deviatoric stresses ``[frames, 6]``.
 
     Where one is wrong, it holds most of what all labels are off the model; of a diagonal
-    one, traceless parts tell along ``2 xx - yy - zz``.
+    one, traceless parts tell along ``2 xx - yy - zz``. What the model itself may be off by
+    its ``variance`` is no sign.
     """
     found = []
     for name, part in _PARTS.items():
@@ -252,7 +258,10 @@ def _wrong(ours: np.ndarray, theirs: np.ndarray) -> str | None:
         rest = float(np.square(right - factor * left).sum())
         off, size = (float(np.square(x).sum()) for x in (other - mine, mine))
         all_ = float(np.square(theirs).sum())
-        clear = off > max(_WRONG**2 * size, _LITTLE**2 * all_, (1 / _REST - 1) * rest)
+        unsure = factor**2 * float(np.trace(part.T @ variance @ part))
+        clear = off > max(
+            _BEYOND * unsure, _WRONG**2 * size, _LITTLE**2 * all_, (1 / _REST - 1) * rest
+        )
         if clear and _correlation(left, right) > _TOLD:
             slope = (mine * other).sum() / max(size, 1e-30)
             said = f"{name} alone does not fit"
