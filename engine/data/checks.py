@@ -69,7 +69,9 @@ def check_training(
     ):
         raise InputError(
             "loss.virial: no frame to train on has a virial or stress of a periodic cell; "
-            "set it to 0, or name the label with stress_key"
+            "set it to 0, name the label with stress_key, or, where energies and forces are "
+            "too few to tell what it is, say it with stress_order, stress_unit and "
+            "stress_sign"
         )
     only = set(species_of(frames)) - set(species_of(frames[k] for k in train))
     if only:

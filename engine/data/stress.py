@@ -36,6 +36,9 @@ _MUCH = 2.0
 """Root mean squares of the deviatoric labels beyond which such a pressure is refused: the
 Pulay stress of a small basis is less."""
 
+_TAIL = 0.5 * UNITS["GPa"]
+"""eV/angstrom^3 of pressure that attraction beyond the reach of the model may make."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -239,7 +242,7 @@ def _verdict(group: str, compared: _Compared) -> Verdict:
         )
         if much:
             return Verdict(group, "contradicted", order, factor, said, convention=False)
-        said += ", or the Pulay stress of a small basis"
+        said += ", the Pulay stress of a small basis, or attraction of long range"
     return Verdict(group, "confirmed", order, factor, said, sized)
 
 
@@ -260,7 +263,7 @@ def _wrong(ours: np.ndarray, theirs: np.ndarray, variance: np.ndarray) -> str | 
         all_ = float(np.square(theirs).sum())
         unsure = factor**2 * float(np.trace(part.T @ variance @ part))
         clear = off > max(
-            _BEYOND * unsure, _WRONG**2 * size, _LITTLE**2 * all_, (1 / _REST - 1) * rest
+            _BEYOND**2 * unsure, _WRONG**2 * size, _LITTLE**2 * all_, (1 / _REST - 1) * rest
         )
         if clear and _correlation(left, right) > _TOLD:
             slope = (mine * other).sum() / max(size, 1e-30)
@@ -291,7 +294,7 @@ def _pressure(compared: _Compared) -> tuple[float, bool]:
     if abs(beyond) < max(_BEYOND * compared.error, _APART * float(apart.std())):
         return 0.0, False
     rms = math.sqrt(np.square(_deviatoric(compared.labels, _STATED)).mean())
-    return beyond, abs(beyond) > _MUCH * rms
+    return beyond, abs(beyond) > max(_MUCH * rms, _TAIL)
 
 
 def _shears(stress: np.ndarray) -> np.ndarray:
@@ -357,6 +360,10 @@ def _meant(order: Sequence[int], factor: float, close: float) -> str:
     return ", and ".join(parts)
 
 
+_MEND = (
+    "mend it, set loss.virial = 0, or, if it is right, say so with stress_order, "
+    "stress_unit and stress_sign"
+)
 _OPEN = ("the order of the stress", "stress_order")
 _ALL = (
     "whether the stress is right",
@@ -409,8 +416,7 @@ def settle(
             keys = "say what it is with stress_order, stress_unit or stress_sign"
             raise ValueError(
                 f"group {name!r}: the stress does not fit energies and forces "
-                f"({verdict.reason}); "
-                + (keys if verdict.convention else "mend it, or set loss.virial = 0")
+                f"({verdict.reason}); " + (keys if verdict.convention else _MEND)
             )
         if choice:
             outcome = "order chosen by energies and forces"
