@@ -69,8 +69,8 @@ def check_training(
     ):
         raise InputError(
             "loss.virial: no frame to train on has a virial or stress of a periodic cell; "
-            "set it to 0, name the label with stress_key, or, where energies and forces are "
-            "too few to tell what it is, say it with stress_order, stress_unit and "
+            "set it to 0, name the label with stress_key, or, where energies and forces "
+            "are too few to tell what it is, say it with stress_order, stress_unit and "
             "stress_sign"
         )
     only = set(species_of(frames)) - set(species_of(frames[k] for k in train))
@@ -104,11 +104,10 @@ def check_placeholders(frames: Sequence[LabelledFrame], use: Labels) -> None:
             f"{few[0].energy:g}, but their forces differ: placeholders; leave them out, or "
             "set loss.energy = 0 to train on forces alone"
         )
-    different = not forces and len(energies) > 1 and use.force
-    if different and not all(map(_balanced, frames)):
+    if not forces and use.force and not all(map(_balanced, frames)):
         raise InputError(
-            "data: every force is exactly 0, but the energies differ: placeholders; set "
-            "loss.force = 0 to train on energies alone"
+            "data: every force is exactly 0, but not all atoms are where symmetry forbids "
+            "forces: placeholders; set loss.force = 0 to train on energies alone"
         )
     virials = [frame.virial for frame in frames if frame.virial is not None]
     empty = virials and not any(virial.any() for virial in virials)

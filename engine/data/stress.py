@@ -213,7 +213,7 @@ def _verdict(group: str, compared: _Compared) -> Verdict:
     if math.sqrt(np.square(theirs).mean()) > 1e-3 * size:
         order, sure = _order(ours, theirs)
     ours, theirs = _deviatoric(model, _STATED), _deviatoric(labels, order)
-    wrong = _wrong(ours, theirs, compared.variance)
+    wrong = _missing(compared, ours, theirs) or _wrong(ours, theirs, compared.variance)
     hydrostatic = np.square(theirs).mean() < 1e-8 * size**2
     if hydrostatic:  # changes with volume tell
         ours, theirs = (np.trace(s, axis1=1, axis2=2) for s in (model, labels))
@@ -244,6 +244,20 @@ def _verdict(group: str, compared: _Compared) -> Verdict:
             return Verdict(group, "contradicted", order, factor, said, convention=False)
         said += ", the Pulay stress of a small basis, or attraction of long range"
     return Verdict(group, "confirmed", order, factor, said, sized)
+
+
+def _missing(compared: _Compared, ours: np.ndarray, theirs: np.ndarray) -> str | None:
+    """Return which part of the stress every label lacks, of deviatoric ones given."""
+    size = np.square(compared.labels).mean()
+    traces = np.trace(compared.labels, axis1=1, axis2=2)
+    if len(traces) > 1 and np.square(traces).max() < 1e-8 * size:
+        return "their trace is 0: the pressure is missing"
+    told = max(
+        _BEYOND**2 * float(np.trace(compared.variance)), _LITTLE**2 * size * len(ours)
+    )
+    if np.square(theirs).mean() < 1e-8 * size and np.square(ours).sum() > told:
+        return "they are a pressure alone: the rest is missing"
+    return None
 
 
 def _wrong(ours: np.ndarray, theirs: np.ndarray, variance: np.ndarray) -> str | None:
