@@ -269,8 +269,10 @@ def fit(data: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> Fit:
     """Fit parts ``(a [rows, features], b [rows])``; two halves choose the ridge."""
     squares = np.sum([np.square(a).sum(0) for a, _ in data.values()], 0)
     told = squares > _ROUNDING * squares.max()
-    scale = np.where(told, 1 / np.sqrt(np.where(told, squares, 1.0)), 0.0)
-    parts = {k: (a * scale, b) for k, (a, b) in data.items()}
+    scale = 1 / np.sqrt(
+        np.where(told, squares, np.median(squares[told]) if told.any() else 1)
+    )
+    parts = {k: (a * (scale * told), b) for k, (a, b) in data.items()}
     halves = [list(parts)[::2], list(parts)[1::2]]
     none = np.zeros((len(scale), len(scale))), np.zeros(len(scale))
     sums = [
