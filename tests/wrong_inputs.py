@@ -147,6 +147,7 @@ _XYZ = (
      "9-long"),
     ("charges nobody reads", "forces:R:3", "forces:R:2:initial_charges:R:1", "forces"),
     ("pbc in words", 'pbc="T T T"', 'pbc="yes yes yes"', "three of T and F"),
+    ("pbc of other numbers", 'pbc="T T T"', 'pbc="2 0 1"', "three of T and F"),
     ("pbc of two axes", 'pbc="T T T"', 'pbc="T T"', "three of T and F"),
     ("energy true", "energy=-32.0", "energy=T", "true and false are no numbers"),
     ("energy in hartree", "energy=-32.0", "energy=-32.0 energy_unit=hartree",

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from ase import Atoms
+from ase.neighborlist import neighbor_list
 
 from ..errors import InputError
 from .frames import LabelledFrame, group_indices, species_of
@@ -67,7 +69,9 @@ def check_training(
     ):
         raise InputError(
             "loss.virial: no frame to train on has a virial or stress of a periodic cell; "
-            "set it to 0, or name the label with stress_key"
+            "set it to 0, name the label with stress_key, or, where energies and forces "
+            "are too few to tell what it is, say it with stress_order, stress_unit and "
+            "stress_sign"
         )
     only = set(species_of(frames)) - set(species_of(frames[k] for k in train))
     if only:
@@ -100,11 +104,10 @@ def check_placeholders(frames: Sequence[LabelledFrame], use: Labels) -> None:
             f"{few[0].energy:g}, but their forces differ: placeholders; leave them out, or "
             "set loss.energy = 0 to train on forces alone"
         )
-    large = any(len(frame.symbols) > 1 for frame in frames)
-    if not forces and len(energies) > 1 and large and use.force:
+    if not forces and use.force and not all(map(_balanced, frames)):
         raise InputError(
-            "data: every force is exactly 0, but the energies differ: placeholders; set "
-            "loss.force = 0 to train on energies alone"
+            "data: every force is exactly 0, but not all atoms are where symmetry forbids "
+            "forces: placeholders; set loss.force = 0 to train on energies alone"
         )
     virials = [frame.virial for frame in frames if frame.virial is not None]
     empty = virials and not any(virial.any() for virial in virials)
@@ -113,6 +116,24 @@ def check_placeholders(frames: Sequence[LabelledFrame], use: Labels) -> None:
             "data: every virial is exactly 0, but the forces are not: placeholders; set "
             "loss.virial = 0"
         )
+
+
+_RANGE, _EVEN = 5.0, 1e-3
+"""Angstrom in which neighbours count; part of their pull that rounded positions leave."""
+
+
+def _balanced(frame: LabelledFrame) -> bool:
+    """Tell whether neighbours stand around every atom so that no force can act on it.
+
+    Where the symmetry of a site forbids a vector, a pull of any range sums to zero.
+    """
+    atoms = Atoms(frame.symbols, frame.positions, cell=frame.cell, pbc=frame.periodic)
+    i, d = neighbor_list("iD", atoms, _RANGE)
+    pull, total = np.zeros((len(atoms), 3)), np.zeros(len(atoms))
+    weight = np.exp(-np.linalg.norm(d, axis=1))
+    np.add.at(pull, i, weight[:, None] * d)
+    np.add.at(total, i, weight)
+    return bool((np.linalg.norm(pull, axis=1) <= _EVEN * total).all())
 
 
 def _repeated(frames: Sequence[LabelledFrame]) -> list[LabelledFrame]:

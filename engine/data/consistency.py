@@ -18,7 +18,8 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 import numpy as np
-from ase import units
+from ase import Atoms, units
+from ase.neighborlist import neighbor_list
 from scipy.linalg import eigh
 from scipy.optimize import linear_sum_assignment
 
@@ -42,6 +43,9 @@ _POOR = 0.5
 _FLOOR = 0.02
 """Part of the spread of the energies that the model misses in any case."""
 
+_NOISE = 1e-5
+"""eV by which energies are off whose self-consistency, or digits, end there."""
+
 _RIGHT = 1.5
 """Factors of it or its inverse are the model's error; eV/bohr for eV/angstrom make 1.9."""
 
@@ -61,9 +65,19 @@ _FAR, _APART = 8.0, 0.04
 """An energy stands out that is as many times further off than nine tenths are, and as many
 eV times the root of the atoms."""
 
+_ERRORS = 2.0
+"""Standard errors of the model by which an energy may be off in any case."""
+
 _NONE, _MOVING, _ENOUGH = 0.25, 0.1, 4
 """Part of the forces that a model explains of wrong ones at most; eV/angstrom that they are
 at least, as those of relaxed structures are noise; rows for each feature."""
+
+_CALM = 0.8
+"""Part of the usual shortest distance below which atoms collide: a few such forces are most
+of the squares that are to be explained."""
+
+_CELL = 1e-3
+"""Part of a cell by which others are strained."""
 
 _BONDED = 50
 """Frames of which bonds are measured."""
@@ -142,11 +156,11 @@ def _judge(frames: Sequence[LabelledFrame]) -> tuple[list[Verdict], list[str]]:
     names = {
         name for each in verdicts if each.outcome == "confirmed" for name in each.groups
     }
-    work = {k: float(each.energy @ joint.coefficients) for k, each in fine.items()}
+    known = {k: each.energy for k, each in fine.items()}
     more = _more(frames, names, set(data))
     features = linear.energies([frames[k] for k in more], species) if more else []
-    work |= {k: float(e @ joint.coefficients) for k, e in zip(more, features, strict=True)}
-    return verdicts, [*_odd_forces(fine, joint), *_odd_energies(frames, work)]
+    known |= dict(zip(more, features, strict=True))
+    return verdicts, [*_odd_forces(fine, joint), *_odd_energies(frames, known, joint)]
 
 
 def _more(frames: Sequence[LabelledFrame], groups: set[str], known: set[int]) -> list[int]:
@@ -199,16 +213,22 @@ def _fit(data: Mapping[int, _Frame]) -> linear.Fit:
 
 def _odd_forces(data: Mapping[int, _Frame], fit: linear.Fit) -> list[str]:
     """Return sentences about frames whose forces the others' model does not fit."""
+    off = {k: fit.missed[k] / len(each.forces) for k, each in data.items()}
+    usual = float(np.median(list(off.values())))
     return [
         f"the forces of {each.frame.origin} do not fit those of the others"
         for k, each in data.items()
         if math.sqrt(np.square(each.frame.forces).mean()) > 0.1
         and fit.missed[k] > fit.size[k]
+        and off[k] > _FAR**2 * usual
     ]
 
 
-def _odd_energies(frames: Sequence[LabelledFrame], work: Mapping[int, float]) -> list[str]:
+def _odd_energies(
+    frames: Sequence[LabelledFrame], features: Mapping[int, np.ndarray], fit: linear.Fit
+) -> list[str]:
     """Return sentences about frames, and groups, whose energies are off the work, eV."""
+    work = {k: float(each @ fit.coefficients) for k, each in features.items()}
     said = []
     kinds: dict[tuple[str, ...], list[int]] = {}
     for k in sorted(work):
@@ -225,8 +245,9 @@ def _odd_energies(frames: Sequence[LabelledFrame], work: Mapping[int, float]) ->
             _FAR * _FLOOR * float(np.std(done)),
             _APART * math.sqrt(len(kind)),
         )
-        for k, apart in zip(numbers, off, strict=True):
-            if abs(apart) > bound:
+        unsure = _errors(np.stack([features[k] for k in numbers]), fit)
+        for k, apart, error in zip(numbers, off, unsure, strict=True):
+            if abs(apart) > bound + _ERRORS * error:
                 said.append(
                     f"the energy of {frames[k].origin} is {apart:.3g} eV off the work of "
                     "the forces"
@@ -239,6 +260,12 @@ def _odd_energies(frames: Sequence[LabelledFrame], work: Mapping[int, float]) ->
                 f"the work of the forces, both of {len(kind)} atoms: other settings?"
             )
     return said
+
+
+def _errors(features: np.ndarray, fit: linear.Fit) -> np.ndarray:
+    """Return standard errors of energies of one composition, against their mean."""
+    apart = features - features.mean(0)
+    return np.sqrt(np.maximum(((apart @ fit.covariance) * apart).sum(1), 0.0))
 
 
 def _unsure(reason: str) -> Verdict:
@@ -257,14 +284,44 @@ def _judged(
     fit = joint if joint.explained(list(data)) >= _GOOD else _fit(data)
     explained = fit.explained(list(data))
     if explained >= _GOOD:
-        return _verdict(frames, data, fit)
+        found = _verdict(frames, data, fit)
+        if found.outcome == "contradicted" and _strained(data) and not _told(data):
+            return _unsure(
+                "cells differ, and forces are too few to tell the work of strain"
+            )
+        return found
     said = f"a model explains {max(explained, 0):.0%} of the forces"
     if explained < _POOR and (found := _rearranged(frames, data)):
         return Verdict((), "contradicted", math.nan, f"{said}, and more if {found}")
+    calm = _calm(data)
+    if (
+        explained < _NONE
+        and len(calm) < len(data)
+        and _fit(calm).explained([*calm]) > _NONE
+    ):
+        return _unsure(f"{said}, more of those without collisions")
     if explained < _NONE and _told(data):
         said += ": they are not those of these structures and energies"
         return Verdict((), "contradicted", math.nan, said)
     return _unsure(said)
+
+
+def _calm(data: Mapping[int, _Frame]) -> dict[int, _Frame]:
+    """Return the frames without atoms that collide."""
+    nearest = {}
+    for k, each in data.items():
+        frame = each.frame
+        atoms = Atoms(frame.symbols, frame.positions, cell=frame.cell, pbc=frame.periodic)
+        nearest[k] = neighbor_list("d", atoms, linear.REACH).min(initial=linear.REACH)
+    least = _CALM * float(np.median(list(nearest.values())))
+    return {k: each for k, each in data.items() if nearest[k] >= least}
+
+
+def _strained(data: Mapping[int, _Frame]) -> bool:
+    """Tell whether the cells of periodic frames differ by strain."""
+    cells = np.stack([each.frame.cell for each in data.values()])
+    periodic = any(each.frame.periodic.any() for each in data.values())
+    return periodic and bool(np.ptp(cells, 0).max() > _CELL * np.abs(cells).max())
 
 
 def _told(data: Mapping[int, _Frame]) -> bool:
@@ -350,9 +407,9 @@ class _Work:
         """
         labels = self.axes.T @ energies
         size = math.sqrt(np.square(labels).mean())
-        noise = size * np.geomspace(_FLOOR, most, 24)
+        noise = np.hypot(size * np.geomspace(_FLOOR, most, 24), _NOISE)
         variance = _FACTORS[:, None, None] ** 2 * self.variance
-        variance = variance + np.square(noise)[:, None] + 1e-300
+        variance = variance + np.square(noise)[:, None]
         off = np.square(labels - _FACTORS[:, None] * self.energy)[:, None]
         return (-0.5 * (np.log(variance) + off / variance).sum(-1)).max(1)
 

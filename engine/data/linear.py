@@ -34,6 +34,10 @@ _WIDER = 10.0
 """By which the variances of coefficients are taken larger than independent residuals make
 them: those of a model that is not exact are not independent."""
 
+_ROUNDING = 1e-24
+"""Part of the largest squares below which those of a feature are rounding, as of forces
+between an atom and its own images."""
+
 _CHUNK = 20_000
 """Pairs whose terms are held at a time."""
 
@@ -258,8 +262,11 @@ class Fit:
 def fit(data: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> Fit:
     """Fit parts ``(a [rows, features], b [rows])``; two halves choose the ridge."""
     squares = np.sum([np.square(a).sum(0) for a, _ in data.values()], 0)
-    scale = np.where(squares > 0, 1 / np.sqrt(np.maximum(squares, 1e-300)), 0.0)
-    parts = {k: (a * scale, b) for k, (a, b) in data.items()}
+    told = squares > _ROUNDING * squares.max()
+    scale = 1 / np.sqrt(
+        np.where(told, squares, np.median(squares[told]) if told.any() else 1)
+    )
+    parts = {k: (a * (scale * told), b) for k, (a, b) in data.items()}
     halves = [list(parts)[::2], list(parts)[1::2]]
     none = np.zeros((len(scale), len(scale))), np.zeros(len(scale))
     sums = [

@@ -36,6 +36,9 @@ _MUCH = 2.0
 """Root mean squares of the deviatoric labels beyond which such a pressure is refused: the
 Pulay stress of a small basis is less."""
 
+_TAIL = 0.5 * UNITS["GPa"]
+"""eV/angstrom^3 of pressure that attraction beyond the reach of the model may make."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -122,11 +125,13 @@ class _Compared:
         model: of the energies and forces.
         labels: as they were read.
         error: standard error of the model's mean pressure.
+        variance: ``[6, 6]``, of the model's deviatoric stress, summed over frames.
     """
 
     model: np.ndarray
     labels: np.ndarray
     error: float
+    variance: np.ndarray
 
     @classmethod
     def of(
@@ -137,10 +142,12 @@ class _Compared:
     ) -> "_Compared":
         features = [row.virial / f.volume for f, row in zip(frames, rows, strict=True)]
         mean = np.mean([np.trace(each) / 3 for each in features], 0)
+        parts = [_deviatoric(np.moveaxis(each, -1, 0), _STATED) for each in features]
         return cls(
             np.stack([each @ fit.coefficients for each in features]),
             np.stack([_stress(frame) for frame in frames]),
             math.sqrt(mean @ fit.covariance @ mean),
+            np.sum([part.T @ fit.covariance @ part for part in parts], 0),
         )
 
     @classmethod
@@ -149,7 +156,8 @@ class _Compared:
             np.concatenate([getattr(each, name) for each in parts])
             for name in ("model", "labels")
         )
-        return cls(model, labels, max(each.error for each in parts))
+        variance = np.sum([each.variance for each in parts], 0)
+        return cls(model, labels, max(each.error for each in parts), variance)
 
 
 def _stress(frame: LabelledFrame) -> np.ndarray:
@@ -205,7 +213,7 @@ def _verdict(group: str, compared: _Compared) -> Verdict:
     if math.sqrt(np.square(theirs).mean()) > 1e-3 * size:
         order, sure = _order(ours, theirs)
     ours, theirs = _deviatoric(model, _STATED), _deviatoric(labels, order)
-    wrong = _wrong(ours, theirs)
+    wrong = _missing(compared, ours, theirs) or _wrong(ours, theirs, compared.variance)
     hydrostatic = np.square(theirs).mean() < 1e-8 * size**2
     if hydrostatic:  # changes with volume tell
         ours, theirs = (np.trace(s, axis1=1, axis2=2) for s in (model, labels))
@@ -234,15 +242,30 @@ def _verdict(group: str, compared: _Compared) -> Verdict:
         )
         if much:
             return Verdict(group, "contradicted", order, factor, said, convention=False)
-        said += ", or the Pulay stress of a small basis"
+        said += ", the Pulay stress of a small basis, or attraction of long range"
     return Verdict(group, "confirmed", order, factor, said, sized)
 
 
-def _wrong(ours: np.ndarray, theirs: np.ndarray) -> str | None:
+def _missing(compared: _Compared, ours: np.ndarray, theirs: np.ndarray) -> str | None:
+    """Return which part of the stress every label lacks, of deviatoric ones given."""
+    size = np.square(compared.labels).mean()
+    traces = np.trace(compared.labels, axis1=1, axis2=2)
+    if len(traces) > 1 and np.square(traces).max() < 1e-8 * size:
+        return "their trace is 0: the pressure is missing"
+    told = max(
+        _BEYOND**2 * float(np.trace(compared.variance)), _LITTLE**2 * size * len(ours)
+    )
+    if np.square(theirs).mean() < 1e-8 * size and np.square(ours).sum() > told:
+        return "they are a pressure alone: the rest is missing"
+    return None
+
+
+def _wrong(ours: np.ndarray, theirs: np.ndarray, variance: np.ndarray) -> str | None:
     """Return which components alone do not fit, of deviatoric stresses ``[frames, 6]``.
 
     Where one is wrong, it holds most of what all labels are off the model; of a diagonal
-    one, traceless parts tell along ``2 xx - yy - zz``.
+    one, traceless parts tell along ``2 xx - yy - zz``. What the model itself may be off by
+    its ``variance`` is no sign.
     """
     found = []
     for name, part in _PARTS.items():
@@ -252,7 +275,10 @@ def _wrong(ours: np.ndarray, theirs: np.ndarray) -> str | None:
         rest = float(np.square(right - factor * left).sum())
         off, size = (float(np.square(x).sum()) for x in (other - mine, mine))
         all_ = float(np.square(theirs).sum())
-        clear = off > max(_WRONG**2 * size, _LITTLE**2 * all_, (1 / _REST - 1) * rest)
+        unsure = factor**2 * float(np.trace(part.T @ variance @ part))
+        clear = off > max(
+            _BEYOND**2 * unsure, _WRONG**2 * size, _LITTLE**2 * all_, (1 / _REST - 1) * rest
+        )
         if clear and _correlation(left, right) > _TOLD:
             slope = (mine * other).sum() / max(size, 1e-30)
             said = f"{name} alone does not fit"
@@ -282,7 +308,7 @@ def _pressure(compared: _Compared) -> tuple[float, bool]:
     if abs(beyond) < max(_BEYOND * compared.error, _APART * float(apart.std())):
         return 0.0, False
     rms = math.sqrt(np.square(_deviatoric(compared.labels, _STATED)).mean())
-    return beyond, abs(beyond) > _MUCH * rms
+    return beyond, abs(beyond) > max(_MUCH * rms, _TAIL)
 
 
 def _shears(stress: np.ndarray) -> np.ndarray:
@@ -348,6 +374,10 @@ def _meant(order: Sequence[int], factor: float, close: float) -> str:
     return ", and ".join(parts)
 
 
+_MEND = (
+    "mend it, set loss.virial = 0, or, if it is right, say so with stress_order, "
+    "stress_unit and stress_sign"
+)
 _OPEN = ("the order of the stress", "stress_order")
 _ALL = (
     "whether the stress is right",
@@ -400,8 +430,7 @@ def settle(
             keys = "say what it is with stress_order, stress_unit or stress_sign"
             raise ValueError(
                 f"group {name!r}: the stress does not fit energies and forces "
-                f"({verdict.reason}); "
-                + (keys if verdict.convention else "mend it, or set loss.virial = 0")
+                f"({verdict.reason}); " + (keys if verdict.convention else _MEND)
             )
         if choice:
             outcome = "order chosen by energies and forces"

@@ -172,7 +172,8 @@ def _check_header(path: Path, number: int, header: str) -> None:
                 )
     _check_names(f"{path}: line {number}", header, columns)
     flags = entries.get("pbc", [True] * 3)
-    if np.shape(flags) not in ((), (3,)) or np.asarray(flags).dtype.kind not in "bi":
+    shaped = np.shape(flags) in ((), (3,)) and np.asarray(flags).dtype.kind in "bi"
+    if not shaped or not np.isin(flags, (0, 1)).all():
         raise InputError(
             f"{path}: line {number}: pbc must be three of T and F, not {flags!r}"
         )
