@@ -5,11 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from ase import Atoms
-from ase.neighborlist import neighbor_list
 
 from ..errors import InputError
-from .frames import LabelledFrame, group_indices, species_of
+from .frames import LabelledFrame, group_indices, pairs, species_of
 
 Weights = tuple[float, float, float]
 """Of energy, force and virial in the loss."""
@@ -127,9 +125,8 @@ def _balanced(frame: LabelledFrame) -> bool:
 
     Where the symmetry of a site forbids a vector, a pull of any range sums to zero.
     """
-    atoms = Atoms(frame.symbols, frame.positions, cell=frame.cell, pbc=frame.periodic)
-    i, d = neighbor_list("iD", atoms, _RANGE)
-    pull, total = np.zeros((len(atoms), 3)), np.zeros(len(atoms))
+    i, _, d = pairs(frame, _RANGE)
+    pull, total = np.zeros((len(frame.symbols), 3)), np.zeros(len(frame.symbols))
     weight = np.exp(-np.linalg.norm(d, axis=1))
     np.add.at(pull, i, weight[:, None] * d)
     np.add.at(total, i, weight)

@@ -18,14 +18,13 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 import numpy as np
-from ase import Atoms, units
-from ase.neighborlist import neighbor_list
+from ase import units
 from scipy.linalg import eigh
 from scipy.optimize import linear_sum_assignment
 
 from . import linear
 from .bonds import other_unit
-from .frames import LabelledFrame, group_indices, species_of
+from .frames import LabelledFrame, group_indices, pairs, species_of
 from .keys import ENERGY_UNITS, FORCES_UNITS
 
 _FRAMES, _ATOMS, _FEWEST = 300, 3000, 12
@@ -310,9 +309,8 @@ def _calm(data: Mapping[int, _Frame]) -> dict[int, _Frame]:
     """Return the frames without atoms that collide."""
     nearest = {}
     for k, each in data.items():
-        frame = each.frame
-        atoms = Atoms(frame.symbols, frame.positions, cell=frame.cell, pbc=frame.periodic)
-        nearest[k] = neighbor_list("d", atoms, linear.REACH).min(initial=linear.REACH)
+        apart = np.linalg.norm(pairs(each.frame, linear.REACH)[2], axis=1)
+        nearest[k] = apart.min(initial=linear.REACH)
     least = _CALM * float(np.median(list(nearest.values())))
     return {k: each for k, each in data.items() if nearest[k] >= least}
 
