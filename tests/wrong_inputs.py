@@ -149,7 +149,6 @@ _XYZ = (
     ("pbc in words", 'pbc="T T T"', 'pbc="yes yes yes"', "three of T and F"),
     ("pbc of other numbers", 'pbc="T T T"', 'pbc="2 0 1"', "three of T and F"),
     ("pbc of two axes", 'pbc="T T T"', 'pbc="T T"', "three of T and F"),
-    ("energy with an underscore", "energy=-32.0", "energy=-3_2.0", "of Python alone"),
     ("energy true", "energy=-32.0", "energy=T", "true and false are no numbers"),
     ("energy in hartree", "energy=-32.0", "energy=-32.0 energy_unit=hartree",
      "energy_unit is hartree"),

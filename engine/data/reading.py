@@ -647,8 +647,6 @@ def _real(value: Any) -> np.ndarray:
     """
     if np.asarray(value).dtype.kind == "b":
         raise ValueError("true and false are no numbers")
-    if isinstance(value, str) and "_" in value:
-        raise ValueError(f"{value!r} is a number of Python alone")
     return np.asarray(value, float)
 
 
