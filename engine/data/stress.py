@@ -374,10 +374,6 @@ def _meant(order: Sequence[int], factor: float, close: float) -> str:
     return ", and ".join(parts)
 
 
-_MEND = (
-    "mend it, set loss.virial = 0, or, if it is right, say so with stress_order, "
-    "stress_unit and stress_sign"
-)
 _OPEN = ("the order of the stress", "stress_order")
 _ALL = (
     "whether the stress is right",
@@ -430,7 +426,8 @@ def settle(
             keys = "say what it is with stress_order, stress_unit or stress_sign"
             raise ValueError(
                 f"group {name!r}: the stress does not fit energies and forces "
-                f"({verdict.reason}); " + (keys if verdict.convention else _MEND)
+                f"({verdict.reason}); "
+                + (keys if verdict.convention else "mend it, or set loss.virial = 0")
             )
         if choice:
             outcome = "order chosen by energies and forces"
