@@ -155,6 +155,16 @@ def test_a_pressure_that_was_added_is_refused(name, gpa):
         settle(frames, ambiguous=False, stated=False)
 
 
+@pytest.mark.parametrize(("part", "said"), [
+    (lambda w: w - np.trace(w) / 3 * np.eye(3), "the pressure is missing"),
+    (lambda w: np.trace(w) / 3 * np.eye(3), "they are a pressure alone"),
+])  # fmt: skip
+def test_a_part_of_the_stress_that_is_missing_is_named(part, said):
+    frames = [replace(f, virial=part(f.virial)) for f in frames_of("copper")]
+    with pytest.raises(ValueError, match=said):
+        settle(frames, ambiguous=False, stated=False)
+
+
 def test_a_little_pressure_is_named():
     added = 5 * units.GPa * np.eye(3)
     frames = [replace(f, virial=f.virial + f.volume * added) for f in frames_of("copper")]
