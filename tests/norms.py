@@ -248,7 +248,7 @@ SHORT: dict[str, Shortened] = {
         TRAINED, SAMPLED,
     ),
     "elt_copper": Shortened(
-        (*_tiny_loop(), "initial=1", "explorer.steps=10"), TRAINED, BASIS
+        (*_tiny_loop(), "initial=1", "explorer.steps=10"), TRAINED, BASIS, slow=True
     ),
     "elt_h4": Shortened(
         (
@@ -270,7 +270,7 @@ SHORT: dict[str, Shortened] = {
         needs=("pyscf",),
     ),
     "elt_silicon": Shortened(
-        (*_tiny_loop(), "initial=1", "explorer.steps=10"), TRAINED, BASIS
+        (*_tiny_loop(), "initial=1", "explorer.steps=10"), TRAINED, BASIS, slow=True
     ),
     "fourier": Shortened(
         (
@@ -316,6 +316,7 @@ SHORT: dict[str, Shortened] = {
     "molybdenum_train": Shortened(
         (*_FIVE, "model.members=2", *_TINY_MODEL),
         TRAINED, BASIS,
+        slow=True,
         needs=("shared/data/mlearn/Mo",),
     ),
     "normal_shock": Shortened(
@@ -453,7 +454,7 @@ SHORT: dict[str, Shortened] = {
         TRAINED, SAMPLED,
         needs=("pyscf",),
     ),
-    "water_clusters_train": Shortened((*_FIVE, *_TINY_MODEL), TRAINED, BASIS),
+    "water_clusters_train": Shortened((*_FIVE, *_TINY_MODEL), TRAINED, BASIS, slow=True),
     "water_nvt": Shortened(
         _md(
             f"output.rdf=[{{name='liquid',r_max=6.2,{_AFTER}}}]",
@@ -467,6 +468,7 @@ SHORT: dict[str, Shortened] = {
             "data=['../shared/data/deepmd_water/data/data_0']",
         ),
         TRAINED, BASIS,
+        slow=True,
         needs=("shared/data/deepmd_water",),
     ),
 }  # fmt: skip

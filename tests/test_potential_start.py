@@ -65,7 +65,8 @@ def test_a_scenario_begins_from_either_form(tmp_path):
         with pytest.raises(InputError, match=words):
             job(**keys)
     foreign = Atoms("Ge2", [[0, 0, 0], [0, 0, 2.4]], cell=np.eye(3) * 9, pbc=True)
-    foreign.info["energy"], foreign.arrays["forces"] = -1.0, np.zeros((2, 3))
+    foreign.info["energy"] = -1.0
+    foreign.arrays["forces"] = np.array([[0, 0, 1.0], [0, 0, -1.0]])
     write(tmp_path / "labels.xyz", [foreign] * 8)
     with pytest.raises(InputError, match="Ge is in the data; the model knows Si"):
         job(start="linear.safetensors")

@@ -94,11 +94,12 @@ def pairs(frame: LabelledFrame, cutoff: float) -> tuple[np.ndarray, ...]:
     Returns:
         i, j ``[pairs]`` and the displacements from i to j ``[pairs, 3]``, angstrom.
     """
-    found = NeighborList(cutoff=cutoff, full_list=True).compute(
-        frame.positions, Cell(frame.cell).complete().array, frame.periodic, "ijD"
+    # bins of the size of a short cutoff would be far more than atoms
+    i, j, apart, far = NeighborList(cutoff=max(cutoff, 2.0), full_list=True).compute(
+        frame.positions, Cell(frame.cell).complete().array, frame.periodic, "ijDd"
     )
-    i, j, apart = found
-    return i.astype(np.int64), j.astype(np.int64), apart
+    near = far <= cutoff
+    return i[near].astype(np.int64), j[near].astype(np.int64), apart[near]
 
 
 def check_frame(frame: LabelledFrame) -> LabelledFrame:
