@@ -8,7 +8,7 @@ import torch
 from moment_matrices import absolute, apply
 
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC, Sides, Wall
-from scalebridge.engine.gas.closures.ensemble import ClosureEnsemble
+from scalebridge.engine.gas.closures.ensemble import ClosureEnsemble, agreement
 from scalebridge.engine.gas.equations import hermite
 from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.material import Gas
@@ -300,6 +300,19 @@ def test_members_that_see_alike_share_that_work():
         float((ClosureEnsemble(members, 0.05)(faces).flux - together.flux).abs().max())
         > 1e-7
     )
+
+
+def test_members_that_disagree_by_more_than_the_tolerance_are_not_trusted():
+    members = [closure(seed=s, size=1.0) for s in range(2)]
+    one = world(members[0])
+    faces = one.equations.stencil(one.rows(smooth_cells(), 0))
+    fluxes = torch.stack([member(faces).flux for member in members])
+    share = agreement(fluxes, faces, 1e-3)
+    assert bool((share < 0.5).any()) and bool((share > 0.5).any())
+    trust = ClosureEnsemble(members, 1e-3)(faces).trust
+    alone = torch.stack([member(faces).trust for member in members]).amin(0)
+    torch.testing.assert_close(trust, torch.where(share < 0.5, 0.0, alone))
+    assert float(alone.amin()) > 0.0
 
 
 def test_fast_asinh_is_asinh_with_slope_one_at_rest():

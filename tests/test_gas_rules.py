@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from scalebridge.engine.gas.boundaries import ALL_PERIODIC, MassFlowOutlet, PressureOutlet
+from scalebridge.engine.gas.boundaries import (
+    ALL_PERIODIC,
+    MassFlowOutlet,
+    PressureOutlet,
+    Sides,
+    Wall,
+)
 from scalebridge.engine.gas.equations.fluid import FluidWorld
 from scalebridge.engine.gas.equations.grad13 import HEAT, Grad13
 from scalebridge.engine.gas.equations.hermite import hermite_world
@@ -43,6 +49,18 @@ def test_heat_flux_relaxes_by_the_prandtl_number():
     )
     assert after[0, 5, 0] == pytest.approx(0.01 / 1.3)
     assert after[0, HEAT, 0] == pytest.approx(0.01 / 1.15)
+
+
+def test_density_and_temperature_fall_towards_a_wall_to_a_fifth_at_most():
+    walls = (Sides(Wall(1.0), Wall(1.0)),)
+    world = hermite_world(GRID, walls, Gas(1), torch.ones(1), 5, 1e-3)
+    inner = world.init(torch.Generator()).moments[..., :1]
+    edge = inner.clone()
+    edge[:, 0] = 0.5  # ahead, 2 * 0.5 - 1 = 0
+    end = world._ends[0][0]
+    ahead = world._ghost(end, edge, inner, 0.0)
+    assert float(ahead[0, 0, 0]) == pytest.approx(0.1)
+    assert torch.equal(ahead[0, 1:], 2 * edge[0, 1:] - inner[0, 1:])
 
 
 @pytest.mark.parametrize(("place", "value"), [(0, 0.1), (3, float("nan"))])
