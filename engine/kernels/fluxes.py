@@ -374,6 +374,20 @@ def k_hllc_fwd(
         flux[at + (1 + dim) * variable] = f_e
 
 
+@ti.func
+def vector_of_cells(
+    job, items, blocks, n1, pad0, pad1, first, size1, size2, system
+):  # fmt: skip
+    """Return the place of the ``job``-th vector that holds cells, of the first variable."""
+    s = job // items
+    item = job - s * items
+    line = item // blocks
+    i0 = line // n1
+    i1 = line - i0 * n1
+    t = item - line * blocks + first
+    return s * system + ((i0 + pad0) * size1 + i1 + pad1) * size2 + t
+
+
 @ti.kernel
 def k_update_fwd(
     dim: Template,
@@ -407,13 +421,9 @@ def k_update_fwd(
     of the axes before the contiguous one.
     """
     for job in range(jobs):
-        s = job // items
-        item = job - s * items
-        line = item // blocks
-        t = item - line * blocks + pad2 // lanes
-        i0 = line // n1
-        i1 = line - i0 * n1
-        at = s * system + ((i0 + pad0) * size1 + i1 + pad1) * size2 + t
+        at = vector_of_cells(
+            job, items, blocks, n1, pad0, pad1, pad2 // lanes, size1, size2, system
+        )
         kinetic = u[at] * 0
         density = kinetic + 1
         for q in ti.static(range(dim + 2)):
@@ -501,13 +511,9 @@ def k_means(
     order. ``par``: of :func:`k_hllc_fwd`.
     """
     for job in range(jobs):
-        s = job // items
-        item = job - s * items
-        line = item // blocks
-        t = item - line * blocks + pad2 // lanes
-        i0 = line // n1
-        i1 = line - i0 * n1
-        at = s * system + ((i0 + pad0) * size1 + i1 + pad1) * size2 + t
+        at = vector_of_cells(
+            job, items, blocks, n1, pad0, pad1, pad2 // lanes, size1, size2, system
+        )
         last = at + (1 + dim) * variable
         density = w[at]
         pressure = w[last]
