@@ -279,6 +279,15 @@ def test_shock_jump_is_stationary():
     assert density[-1] == pytest.approx(rho, abs=1e-3)
 
 
+@pytest.mark.parametrize("mach", [1.002, 1.01, 1.1, 20.0])
+def test_a_shock_of_any_strength_joins_its_ends(mach):
+    _, ratio, *_ = shock_jump(mach, 5 / 3)
+    x, density, *_ = exact.shock_structure(mach, lambda t: 0.5 * t**0.5, lambda t: 2 / 3)
+    share = (density - 1) / (ratio - 1)
+    assert float(share[0].abs()) < 2e-3 and float((share[-1] - 1).abs()) < 2e-3
+    assert float(share[len(x) // 2]) == pytest.approx(0.5, abs=1e-6)
+
+
 def test_bad_input_is_refused():
     grid = Grid((16,), (0.0,), (1.0,))
     kn = torch.tensor([0.1])

@@ -341,9 +341,11 @@ def shock_structure(
     values, vectors = np.linalg.eig(np.array(columns).T)
     out = vectors[:, int(np.argmin(values.real))].real
     begin = behind + 1e-6 * out * np.sign(out[0])
+    # a weak shock is as wide as its departure from the state behind grows slowly
+    far = max(400.0, -60 / float(values.real.min()))
     path = solve_ivp(
-        lambda x, y: -slope(x, y), (0, 400), begin, "LSODA", rtol=1e-12, atol=1e-14,
-        max_step=0.1, dense_output=True,
+        lambda x, y: -slope(x, y), (0, far), begin, "LSODA", rtol=1e-12, atol=1e-14,
+        max_step=far / 4000, dense_output=True,
     )  # fmt: skip
     middle = 2 * flow / (1 + ratio)  # the speed there
     i = int(np.nonzero(path.y[0] > middle)[0][0])
@@ -353,7 +355,7 @@ def shock_structure(
     steepest = flow / middle**2 * abs(slope(0, sol(centre))[0])
     # points that do not turn on the steps that the integrator chose
     x = (ratio - 1) / steepest * np.linspace(-20, 20, 2001)
-    u, t = (torch.tensor(a) for a in sol(np.clip(centre - x, 0, 400)))
+    u, t = (torch.tensor(a) for a in sol(np.clip(centre - x, 0, far)))
     return torch.tensor(x), flow / u, u, t
 
 
