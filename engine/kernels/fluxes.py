@@ -212,6 +212,34 @@ def changes_on_faces(
     return d_r, d_u, d_v, d_x, d_p
 
 
+@ti.func
+def means_of_products(
+    w: Template, at, stride, axis: Template, other: Template, dim: Template, beside, behind,
+    variable, lanes: Template, par: Template, r, u, v, x, p,
+):  # fmt: skip
+    """What the ``other``-th axis in a smooth face adds to the fluxes of mean values.
+
+    ``r, u, v, x, p``: the state whose products stand in the fluxes; zero beside a jump.
+    """
+    d_r, d_u, d_v, d_x, d_p = changes_on_faces(
+        w, at, stride, axis, other, dim, beside, behind, variable, lanes, par
+    )
+    d_v2 = d_u * d_u + d_v * d_v + d_x * d_x
+    smooth = SMOOTH * unevenness(r, p, d_r, d_p, d_v2) < 1
+    d_u = ti.select(smooth, d_u, 0 * d_u)
+    d_v = ti.select(smooth, d_v, 0 * d_v)
+    d_x = ti.select(smooth, d_x, 0 * d_x)
+    d_v2 = ti.select(smooth, d_v2, 0 * d_v2)
+    # products of two changes, and what the mean of d(r u_k u_k) adds
+    ru = par[10] * d_r * d_u
+    mixed = par[10] * (r * d_u + u * d_r)
+    kinetic = 2 * (u * ru + par[10] * d_r * (v * d_v + x * d_x)) + par[10] * r * d_v2
+    inner = par[0] * (u * u + v * v + x * x) * ru
+    inner += par[10] * d_u * r * (u * d_u + v * d_v + x * d_x)
+    a_e = par[0] * u * kinetic + inner + par[10] * par[1] * par[2] * d_u * d_p
+    return ru, u * ru + mixed * d_u, v * ru + mixed * d_v, x * ru + mixed * d_x, a_e
+
+
 @ti.kernel
 def k_hllc_fwd(
     dim: Template,
@@ -343,28 +371,15 @@ def k_hllc_fwd(
         f_e = u * (e + p) + cut * d_e
         if ti.static(means):
             for other in ti.static(range(1, dim)):
-                d_r, d_u, d_v, d_x, d_p = changes_on_faces(
-                    w, at, stride, axis, other, dim, beside, behind, variable, lanes, par
-                )
-                d_v2 = d_u * d_u + d_v * d_v + d_x * d_x
-                smooth = SMOOTH * unevenness(r, p, d_r, d_p, d_v2) < 1
-                d_u = ti.select(smooth, d_u, 0 * d_u)
-                d_v = ti.select(smooth, d_v, 0 * d_v)
-                d_x = ti.select(smooth, d_x, 0 * d_x)
-                d_v2 = ti.select(smooth, d_v2, 0 * d_v2)
-                # products of two changes, and what the mean of d(r u_k u_k) adds
-                ru = par[10] * d_r * d_u
-                mixed = par[10] * (r * d_u + u * d_r)
-                kinetic = 2 * (u * ru + par[10] * d_r * (v * d_v + x * d_x))
-                kinetic += par[10] * r * d_v2
-                inner = par[0] * (u * u + v * v + x * x) * ru
-                inner += par[10] * d_u * r * (u * d_u + v * d_v + x * d_x)
-                f_r += ru
-                f_u += u * ru + mixed * d_u
-                f_v += v * ru + mixed * d_v
-                f_x += x * ru + mixed * d_x
-                f_e += par[0] * u * kinetic + inner
-                f_e += par[10] * par[1] * par[2] * d_u * d_p
+                a_r, a_u, a_v, a_x, a_e = means_of_products(
+                    w, at, stride, axis, other, dim, beside, behind, variable, lanes, par,
+                    r, u, v, x, p,
+                )  # fmt: skip
+                f_r += a_r
+                f_u += a_u
+                f_v += a_v
+                f_x += a_x
+                f_e += a_e
         flux[at] = f_r
         flux[at + (1 + axis) * variable] = f_u
         if ti.static(dim > 1):
