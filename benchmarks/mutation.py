@@ -38,6 +38,9 @@ KEPT = ROOT / "benchmarks" / "results" / "mutants" / "rows.json"
 MOST = 4
 """Files of tests that are run on a mutation."""
 
+READS_KEYS = "tests/test_schema_keys.py"
+"""What reads every declaration of a key: run on a mutation of those beside the nearest."""
+
 LIMIT = 240
 """Processor seconds for the tests of one mutation; what takes more is not decided."""
 
@@ -223,7 +226,8 @@ def tests_of(file: str) -> list[str]:
 
     tests = [name for name in seen if name.startswith("tests.test_")]
     nearest = sorted(tests, key=rank)[:MOST]
-    return [f"{name.replace('.', '/')}.py" for name in nearest]
+    found = [f"{name.replace('.', '/')}.py" for name in nearest]
+    return [READS_KEYS, *found] if "schema" in packages else found
 
 
 def noticed(mutation: Mutation, python: str = sys.executable) -> bool | None:

@@ -1,0 +1,32 @@
+"""Keys of scenario files are a promise: none moves, and no default or bound, by accident.
+
+``norms/keys.txt`` holds every key with its type, bounds and default. A change that is meant
+is recorded by ``python tests/test_schema_keys.py`` and told in CHANGELOG.md.
+"""
+
+import difflib
+from pathlib import Path
+
+from scalebridge.engine import reference
+from scalebridge.engine.schema import SCENARIOS
+
+RECORD = Path(__file__).parent / "norms" / "keys.txt"
+
+
+def keys() -> list[str]:
+    """Return a line for each key of every kind of scenario."""
+    return [
+        str(entry).partition("\n")[0]
+        for kind in SCENARIOS.kinds()
+        for entry in reference.entries(kind)
+    ]
+
+
+def test_keys_defaults_and_bounds_are_those_on_record():
+    recorded = RECORD.read_text("utf-8").splitlines()
+    moved = list(difflib.unified_diff(recorded, keys(), "on record", "now", "", "", 0))
+    assert moved == []
+
+
+if __name__ == "__main__":
+    RECORD.write_text("\n".join(keys()) + "\n", "utf-8")
