@@ -1,5 +1,7 @@
 """Verdicts on the grid of velocities: wrong answers are warned about, right ones not."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -89,3 +91,14 @@ def test_what_has_died_out_counts_by_what_it_was():
     assert moments(*late, 0.0) == moments(*late, 1e-9) > 10.0 * moments(*late, 1.0)
     world, state = between_walls(16, 10.0)  # a steady flow is what it is
     assert moments(world, state, 4.0, 0.0) == moments(world, state, 4.0, 1.0)
+
+
+def test_the_same_cells_lying_elsewhere_say_the_same():
+    world, state = between_walls(16, 3.0)
+    f = state.f
+    apart = torch.empty(*f.shape[:-1], f.shape[-1] + 3, dtype=f.dtype)[..., 2:-1]
+    turned = torch.empty(f.shape[::-1], dtype=f.dtype).permute(*range(f.dim())[::-1])
+    said = list(checks(world, state, 4.0))
+    for other in (apart, turned):
+        other.copy_(f)
+        assert list(checks(world, replace(state, f=other), 4.0)) == said

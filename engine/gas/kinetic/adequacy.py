@@ -141,7 +141,10 @@ def _of_problem(
     D = world.gas.dimension
     cells = world.grid.cells
     step = -(-cells // MOST)
-    kept = f[:, :cells:step].double().cpu().transpose(0, 1)  # [cells, parts, nodes]
+    # in memory of its own: how terms lie there decides how their sums are rounded, and a
+    # resumed run says the same as one that was never broken off
+    kept = f[:, :cells:step].transpose(0, 1).to("cpu", torch.float64, copy=True)
+    kept = kept.contiguous()  # [cells, parts, nodes]
     rho, u, t = _gas(v, kept, D)
     coldest = float(t.amin())
     equilibrium = max(_sampling(h / math.sqrt(coldest)) for h in v.spacing)
