@@ -14,8 +14,12 @@ import matplotlib
 
 matplotlib.use("Agg")
 
+import hypothesis
 import pytest
 import torch
+
+hypothesis.settings.register_profile("fixed", derandomize=True, database=None)
+hypothesis.settings.load_profile("fixed")  # the same examples on every machine
 
 
 @pytest.hookimpl(tryfirst=True)

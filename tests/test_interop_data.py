@@ -67,7 +67,8 @@ def same_set(ours, theirs, virial: float = 0.0) -> bool:
     return not rest
 
 
-numbers = st.floats(-100, 100, allow_subnormal=False)
+numbers = st.floats(-100, 100).map(lambda x: x if abs(x) > 1e-200 else 0.0)
+"""None so small that it underflows where a virial is written by volume."""
 
 
 @st.composite

@@ -152,7 +152,7 @@ def test_json_schema_names_every_field():
     assert "cutoff" in json.dumps(scenario.json_schema())
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_a_scenario_or_a_named_error(tmp_path_factory, text):
     file = tmp_path_factory.getbasetemp() / "fuzz.toml"
@@ -173,7 +173,7 @@ _json = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None)
 @given(st.dictionaries(st.sampled_from(["world", "steps", "parts", "seed", "y"]), _json))
 def test_any_values_are_accepted_or_named(changes):
     try:
