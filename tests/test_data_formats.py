@@ -249,7 +249,7 @@ def test_blank_lines_between_frames_lose_nothing(tmp_path):
         ("energy=-32.0", "energy=-32.0 energy=-31.0", r"energy is given twice"),
         ("Si ", "Xx ", r"unknown element 'X'|frame at line 1"),
         ("energy=-32.0", "energy=nan", r"energy is nan"),
-        ("energy=-32.0", "energy=three", r"a label is no number"),
+        ("energy=-32.0", "energy=three", r"energy is .three., which is no number"),
         ("energy=-32.0", "energy=-1e30", r"absurd"),
     ],
 )

@@ -154,11 +154,11 @@ _XYZ = (
      "energy_unit is hartree"),
     ("lengths in bohr", "energy=-32.0", "energy=-32.0 units=bohr", "units is bohr"),
     ("a frame that did not converge", "energy=-32.0", "energy=-32.0 scf_converged=F",
-     "1 frames (first: 0) that the file says have not converged"),
+     "1 frames (first: 0) whose labels the file disowns by scf_converged = False"),
     ("a total charge nobody reads", "energy=-32.0", "energy=-32.0 charge=2",
      "charge: not labels"),
     ("a weight nobody reads", "energy=-32.0", "energy=-32.0 config_weight=0",
-     "config_weight: not labels"),
+     "disowns by config_weight = 0"),
     ("deuterium", "Si  ", "D   ", "is no element"),
     ("a virial twice", "energy=-32.0", 'energy=-32.0 virial="1 0 0 0 1 0 0 0 1" '
      'virial="2 0 0 0 2 0 0 0 2"', "virial is given twice"),
@@ -173,7 +173,7 @@ _XYZ = (
     ("a unit before its name", "energy=-32.0", "energy=-32.0 unit_energy=hartree",
      "unit_energy is hartree"),
     ("a frame converged 0 times", "energy=-32.0", "energy=-32.0 converged=0",
-     "1 frames (first: 0) that the file says have not converged"),
+     "1 frames (first: 0) whose labels the file disowns by converged = 0"),
     ("a group of two names", "energy=-32.0", "energy=-32.0 group=a config_type=b",
      "config_type: not labels"),
 )  # fmt: skip
