@@ -196,6 +196,23 @@ def without_energy(frames: Sequence[LabelledFrame]) -> list[str]:
     return [f"the energy of {zero[0].origin} is exactly 0: where they begin, or missing"]
 
 
+def rare(frames: Sequence[LabelledFrame]) -> list[str]:
+    """Return a sentence about each element that one frame alone holds, among others."""
+    holders: dict[str, list[LabelledFrame]] = {}
+    for frame in frames:
+        for symbol in set(frame.symbols):
+            holders.setdefault(symbol, []).append(frame)
+    return [
+        f"{symbol} stands in {held[0].origin} alone"
+        for symbol, held in sorted(holders.items())
+        if len(held) == 1 < _SEVERAL <= len(frames)
+    ]
+
+
+_SEVERAL = 8
+"""Frames of which one is an exception."""
+
+
 def duplicates(frames: Sequence[LabelledFrame]) -> Iterator[tuple[int, int]]:
     """Yield pairs of frames with the same atoms in the same cell, later one second."""
     seen: dict[tuple[object, ...], int] = {}
@@ -216,6 +233,7 @@ def remarks(
     """Return one sentence about every trouble that does not forbid training."""
     pairs = list(duplicates(frames))
     said = [*unbalanced(frames), *without_forces(frames), *without_energy(frames)]
+    said += rare(frames)
     contrary = [
         (a, b)
         for a, b in pairs
@@ -257,6 +275,7 @@ __all__ = [
     "check_placeholders",
     "check_training",
     "duplicates",
+    "rare",
     "remarks",
     "unbalanced",
     "without_energy",
