@@ -41,7 +41,13 @@ def alloys():
     return [labelled(strained(cell, 0.06, 0.08, k), EMT(), "") for k in range(8)]
 
 
-@pytest.mark.parametrize("frames", [displacements, collisions, alloys])
+def supercells():
+    """Strained, so that the forces hardly tell the work."""
+    cell = bulk("Cu", cubic=True).repeat(2)
+    return [labelled(strained(cell, 0.02, 0.02, k), EMT(), "") for k in range(14)]
+
+
+@pytest.mark.parametrize("frames", [displacements, collisions, alloys, supercells])
 def test_energies_of_good_sets_are_not_refused(frames):
     assert compare(list(frames()), stated=False)
 
@@ -53,6 +59,13 @@ def test_forces_that_symmetry_forbids_are_no_placeholders():
     moved[0].forces[:] = 0.0
     with pytest.raises(InputError, match="every force is exactly 0"):
         check_placeholders(moved, Labels())
+
+
+def test_cells_of_one_volume_have_no_wrong_pressure():
+    cell = bulk("Cu", cubic=True).repeat(2)
+    hot = [labelled(strained(cell, 0.0, 0.1, k), EMT(), "") for k in range(10)]
+    _, said = settle(hot, ambiguous=False, stated=False)
+    assert "could not see a pressure" in said[0]
 
 
 def test_compressed_cells_and_long_ranges_are_no_wrong_stress():

@@ -417,7 +417,7 @@ def _both_explained(data: Mapping[int, _Frame]) -> bool:
             labels = np.array([each.frame.energy for each in alike])
             off = labels - np.array([each.energy @ c for each in alike])
             missed, size = missed + len(off) * np.var(off), size + len(off) * np.var(labels)
-    return missed < (1 - _GOOD) * size
+    return bool(missed < (1 - _GOOD) * size)
 
 
 def _told(data: Mapping[int, _Frame]) -> bool:
