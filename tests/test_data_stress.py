@@ -248,8 +248,9 @@ def test_what_could_not_be_seen_is_no_confirmation():
     cell = bulk("Cu", cubic=True)
     still = [labelled(strained(cell, 0.0, 0.1, k), EMT(), "") for k in range(10)]
     _, texts = settle(still, ambiguous=False, stated=False)
-    assert "not contradicted (could not see a factor under" in texts[0]
-    assert "a pressure" in texts[0]
+    assert re.search(
+        r"not contradicted \(could not see a factor .*or a pressure\)", texts[0]
+    )
 
 
 def few_alloys():

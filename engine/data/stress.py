@@ -21,9 +21,18 @@ _SHEAR = ((1, 2), (0, 2), (0, 1))
 """Where yz, xz, xy stand in a tensor."""
 
 
-_WRONG, _LITTLE, _REST, _TOLD = 0.35, 0.1, 0.25, 0.8
-"""Parts of a component and of all labels that wrong ones of it are off; part of all that is
-missed which the others then miss at most; their correlation with the model."""
+_WRONG, _FACTOR, _REST, _TOLD = (0.7, 0.2), (0.35, 0.1), 0.25, 0.95
+"""Parts of a component and of all labels that wrong ones of it are off, and that a factor
+of it makes; part of all that is missed which the others then miss at most; their
+correlation with the model."""
+
+_HELD, _ENOUGH, _GOOD = 2.0, 8, 0.99
+"""Frames that must hold most of a component, and all, or one strain may be what the model
+has wrong;
+correlation of a model that a frame can stand out of."""
+
+_LITTLE = 0.2
+"""Part of the labels that is not yet much."""
 
 _BEYOND, _APART = 4.0, 3.0
 """Standard errors of the model's mean pressure, and deviations of its frames from it, that
@@ -38,10 +47,10 @@ _PAIRWISE, _FEW = 0.9, 4
 _EXAMINED = 3000
 """Atoms of all frames of a group that are held against the model."""
 
-_SEVERAL, _FAR, _ODD, _SAME, _PART = 6, 8.0, 0.4, 0.95, 0.2
-"""Frames of which one can stand out; times as far off as the better quarter, and part of
-its own size, that it is off then; correlation of stresses that differ by a factor; part of
-the frames that are no exceptions any more."""
+_SEVERAL, _SMALL, _FAR, _ODD, _SAME, _PART = 6, 0.1, 8.0, 0.4, 0.95, 0.2
+"""Frames of which one can stand out; part of its size that the better quarter is off at
+most; times as far as that, and part of its own size, that the odd one is off; correlation
+of stresses that differ by a factor; part of the frames that are no exceptions any more."""
 
 _CONFIRMED = 1.6
 """Factor that must have been seen for labels to be confirmed: less than a half or twice."""
@@ -342,7 +351,8 @@ def _fit(frames: Sequence[LabelledFrame], rows: Sequence[linear.Row]) -> linear.
 
 def _verdict(group: str, compared: _Compared) -> Verdict:
     """Judge one group; frames that stand out alone, and the others without them."""
-    odd = _standing_out(compared)
+    ours, theirs = _shears(compared.model), _shears(compared.labels)
+    odd = _standing_out(compared, _order(ours, theirs)[0])
     found = _judged(group, compared.without(list(odd)))
     if not odd:
         return found
@@ -353,9 +363,9 @@ def _verdict(group: str, compared: _Compared) -> Verdict:
     return replace(found, odd=tuple(names))
 
 
-def _standing_out(compared: _Compared) -> dict[int, str]:
+def _standing_out(compared: _Compared, order: Sequence[int]) -> dict[int, str]:
     """Return what is odd about the stresses of frames, where most fit the model well."""
-    ours, theirs = (_deviatoric(x, _STATED) for x in (compared.model, compared.labels))
+    ours, theirs = _deviatoric(compared.model, _STATED), _deviatoric(compared.labels, order)
     if len(ours) < _SEVERAL or compared.simple:
         return {}
     slopes = (ours * theirs).sum(1) / np.maximum(np.square(ours).sum(1), 1e-30)
@@ -363,19 +373,21 @@ def _standing_out(compared: _Compared) -> dict[int, str]:
     off = np.square(theirs - usual * ours).sum(1)
     sizes = np.maximum(np.square(theirs).sum(1), np.square(usual * ours).sum(1))
     low = float(np.quantile(off, 0.25))
-    if low > _LITTLE**2 * np.median(sizes):
+    if low > _SMALL**2 * np.median(sizes):
         return {}
     error = usual**2 * np.trace(compared.variance, axis1=1, axis2=2)
     bound = np.max(
         [_FAR**2 * low + 0 * off, _ODD**2 * sizes, _BEYOND**2 * error,
-         _LITTLE**2 * np.median(sizes) + 0 * off], axis=0,
+         _LITTLE**2 * sizes.mean() + 0 * off], axis=0,
     )  # fmt: skip
     found = {}
     for k in np.flatnonzero(off > bound).tolist():
         found[k] = "does not fit energies and forces as those of the others do"
         if abs(_correlation(ours[k], theirs[k])) > _SAME:
             found[k] = f"is {slopes[k] / usual:.2g} times what those of the others say"
-    return found if len(found) <= len(ours) // 2 else {}
+    fine = [k for k in range(len(ours)) if k not in found]
+    good = _correlation(ours[fine], theirs[fine]) > _GOOD
+    return found if good and len(found) <= len(ours) // 2 else {}
 
 
 def _judged(group: str, compared: _Compared) -> Verdict:
@@ -390,7 +402,7 @@ def _judged(group: str, compared: _Compared) -> Verdict:
     variance = compared.variance.sum(0)
     parts = [_Part.of(name, ours, theirs, variance) for name in _PARTS]
     if compared.simple:
-        parts = [replace(part, visible=math.inf) for part in parts]
+        parts = [replace(part, visible=math.inf, wrong=False) for part in parts]
     wrong = None if compared.simple else _missing(compared, ours, theirs) or _wrong(parts)
     hydrostatic = np.square(theirs).mean() < 1e-8 * size**2
     if hydrostatic:  # changes with volume tell
@@ -464,15 +476,15 @@ class _Part:
 
     Attributes:
         name: of the component.
-        off: part of it that the labels are off.
-        visible: part that they would have to be off for it to be seen.
+        wrong: whether it alone is.
+        visible: factor, less 1, that it would have to be off for it to be seen.
         slope: labels over model.
         rest: squares by which the other components are off.
         width: directions of stress that it has.
     """
 
     name: str
-    off: float
+    wrong: bool
     visible: float
     slope: float
     rest: float
@@ -489,23 +501,28 @@ class _Part:
         mine, other = factor * ours @ part, theirs @ part
         rest = float(np.square(right - factor * left).sum())
         off, size = (float(np.square(x).sum()) for x in (other - mine, mine))
-        unsure = float(factor**2 * np.trace(part.T @ variance @ part))
-        least = max(
-            _BEYOND**2 * unsure,
-            _WRONG**2 * size,
-            _LITTLE**2 * float(np.square(theirs).sum()),
-            (1 / _REST - 1) * rest,
-        )
-        told = _correlation(left, right) > _TOLD
-        slope = float((mine * other).sum()) / max(size, 1e-30)
         size = max(size, 1e-30)
-        visible = math.sqrt(least / size) if told else math.inf
-        return cls(name, math.sqrt(off / size), visible, slope, rest, part.shape[1])
+        slope = float((mine * other).sum()) / size
+        unsure = _BEYOND**2 * float(factor**2 * np.trace(part.T @ variance @ part))
+        alike, every = _correlation(left, right), float(np.square(theirs).sum())
+        each = np.square(mine).sum(1)
+        many = float(each.sum() ** 2 / max(float(np.square(each).sum()), 1e-30)) > _HELD
+        many = many and len(each) >= _ENOUGH
+        told, missed = alike > _TOLD and many, 5 * math.sqrt(max(0.0, 1 - alike**2))
+        # a factor is surer than what else is off, where the model is good
+        factor_ = min(max(_FACTOR[0], missed), _WRONG[0]), _FACTOR[1]
+        factors, others = (
+            max(unsure, w**2 * size, few**2 * every, (1 / _REST - 1) * rest)
+            for w, few in (factor_, _WRONG)
+        )
+        visible = math.sqrt(factors / size) if told else math.inf
+        wrong = off > others or (off > factors and abs(slope - 1) > visible)
+        return cls(name, told and wrong, visible, slope, rest, part.shape[1])
 
 
 def _wrong(parts: Sequence[_Part]) -> str | None:
     """Return which component alone does not fit."""
-    found = [part for part in parts if part.off > part.visible]
+    found = [part for part in parts if part.wrong]
     if not found:
         return None
     worst = min(found, key=lambda part: (part.width, part.rest))
