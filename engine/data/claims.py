@@ -40,8 +40,11 @@ def disowned(entries: Mapping[str, Any]) -> str | None:
     """Return the entry by which a file says that a frame has no valid labels, if any."""
     for key, value in entries.items():
         name = _words(str(key))
-        if _masks(name, value) or (np.size(value) == 1 and _denies(name, _one(value))):
-            return f"{key} = {_shown(value)}"
+        said = _one(value)
+        if said is None and _masks(name, value):
+            return f"{key} = 0 of some atoms"
+        if said is not None and _denies(name, said):
+            return f"{key} = {said[:40]}"
     return None
 
 
@@ -68,7 +71,6 @@ def weightless_stress(entries: Mapping[str, Any]) -> bool:
         and _words(str(key)) & _STRESS
         and _one(value) in _NO
         for key, value in entries.items()
-        if np.size(value) == 1
     )
 
 
@@ -76,19 +78,20 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(word.lower() for word in _WORD.findall(text))
 
 
-def _one(value: Any) -> str:
-    return str(np.ravel(np.asarray(value, dtype=object))[0]).strip()
-
-
-def _shown(value: Any) -> str:
-    return _one(value)[:40] if np.size(value) == 1 else "0 of some atoms"
+def _one(value: Any) -> str | None:
+    """Return what a single value says; None of several."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    while isinstance(value, list | tuple) and len(value) == 1:
+        value = value[0]
+    return None if isinstance(value, list | tuple | dict) else str(value).strip()
 
 
 def _masks(name: frozenset[str], value: Any) -> bool:
     """Tell whether a mask of forces or energies leaves something out."""
     if "mask" not in name or not name & _LABELS:
         return False
-    return any(str(each).lower() in _NO for each in np.ravel(np.asarray(value, object)))
+    return any(str(each).lower() in _NO for each in np.ravel(np.array(value, object)))
 
 
 def _denies(name: frozenset[str], said: str) -> bool:

@@ -27,8 +27,9 @@ from .bonds import other_unit
 from .frames import LabelledFrame, group_indices, pairs, species_of
 from .keys import ENERGY_UNITS, FORCES_UNITS
 
-_FOLDS, _ALIKE = 4, 0.95
-"""Parts of the frames that are fitted alone; correlation of forces that a factor makes."""
+_FOLDS, _TWICE, _ALIKE = 4, 2, 0.95
+"""Parts of the frames that are fitted alone; rows of them for each feature; correlation of
+forces that a factor makes."""
 
 _FRAMES, _ATOMS, _FEWEST = 300, 3000, 12
 """Frames that are compared; atoms at which there are enough; frames in any case."""
@@ -234,7 +235,7 @@ def _apart(data: Mapping[int, _Frame]) -> _Apart:
     """
     features = int(np.any([each.forces.any(0) for each in data.values()], 0).sum())
     rows = sum(len(each.forces) for each in data.values())
-    folds = min(_FOLDS, len(data) // 2, rows // max(_ENOUGH * features, 1))
+    folds = min(_FOLDS, len(data) // 2, rows // max(_TWICE * features, 1))
     if folds < 2 or not features:
         return _Apart()
     parts = [list(data)[n::folds] for n in range(folds)]

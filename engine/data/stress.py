@@ -139,7 +139,7 @@ def judge(frames: Sequence[LabelledFrame], most: int = _FRAMES) -> list[Verdict]
     unsure = [each for each in verdicts if each.outcome == "unsure"]
     if len(unsure) > 1:
         together = _verdict("", _Compared.joined([found[each.group] for each in unsure]))
-        if together.outcome != "unsure":
+        if together.outcome != "unsure" and together.convention:
             told = {each.group: replace(together, group=each.group) for each in unsure}
             verdicts = [told.get(each.group, each) for each in verdicts]
     worked = [

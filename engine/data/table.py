@@ -136,17 +136,16 @@ def _strange(frames: Sequence[LabelledFrame], group: str) -> Iterator[str]:
         return
     forces = np.array([np.linalg.norm(f.forces, axis=1).max() for f in frames])
     energies = _beyond_composition(frames)
-    found: dict[str, tuple[np.ndarray, np.ndarray, float, str]] = {
-        "a largest force": (forces, np.log(forces + 1e-3), 0.0, "eV/angstrom"),
-        "an energy": (energies - np.median(energies), energies, 0.0, _OFF),
-    }
     shortest = np.array([_nearest(f)[0] for f in frames])
-    if len({tuple(sorted(f.symbols)) for f in frames}) == 1 and np.isfinite(shortest).all():
-        sizes = np.log(shortest + 1e-3)
-        found["a shortest distance"] = shortest, sizes, _SHORTER, "angstrom"
+    found: dict[str, tuple[np.ndarray, np.ndarray, float, str]] = {}
     if all(f.periodic.all() for f in frames):
         volumes = np.array([f.volume / len(f.symbols) for f in frames])
         found["a cell"] = volumes, np.log(volumes), _LARGER, "angstrom^3 an atom"
+    if len({tuple(sorted(f.symbols)) for f in frames}) == 1 and np.isfinite(shortest).all():
+        sizes = np.log(shortest + 1e-3)
+        found["a shortest distance"] = shortest, sizes, _SHORTER, "angstrom"
+    found["a largest force"] = forces, np.log(forces + 1e-3), 0.0, "eV/angstrom"
+    found["an energy"] = energies - np.median(energies), energies, 0.0, _OFF
     for what, (shown, values, least, unit) in found.items():
         away = np.abs(values - np.median(values))
         inner = np.sort(away)[: max(int(0.9 * len(values)), 1)]

@@ -35,13 +35,13 @@ def _xml(path: Path) -> list[bool]:
             if element.tag == "i" and element.get("name") == "NELM":
                 most = int(element.text or most)
             elif element.tag == "i" and element.get("name") == "EDIFF":
-                limit = float(element.text or limit)
+                limit = number_of(element.text or str(limit))
             elif element.tag == "array" and element.get("name") == "atoms":
                 atoms = len(element.findall("set/rc"))
             elif element.tag == "calculation":
                 _check_rows(path, element, atoms, len(found))
                 steps = [
-                    float(i.text or "nan")
+                    number_of(i.text or "")
                     for i in element.findall("scstep/energy/i[@name='e_fr_energy']")
                 ]
                 close = len(steps) > 1 and abs(steps[-1] - steps[-2]) < limit
