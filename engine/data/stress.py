@@ -27,9 +27,8 @@ of it makes; part of all that is missed which the others then miss at most; thei
 correlation with the model."""
 
 _HELD, _ENOUGH, _GOOD = 2.0, 8, 0.99
-"""Frames that must hold most of a component, and all, or one strain may be what the model
-has wrong;
-correlation of a model that a frame can stand out of."""
+"""Frames that must hold most of a component, and frames at all, or one strain may be what
+the model has wrong; correlation of a model that a frame can stand out of."""
 
 _LITTLE = 0.2
 """Part of the labels that is not yet much."""
@@ -505,19 +504,24 @@ class _Part:
         slope = float((mine * other).sum()) / size
         unsure = _BEYOND**2 * float(factor**2 * np.trace(part.T @ variance @ part))
         alike, every = _correlation(left, right), float(np.square(theirs).sum())
-        each = np.square(mine).sum(1)
-        many = float(each.sum() ** 2 / max(float(np.square(each).sum()), 1e-30)) > _HELD
-        many = many and len(each) >= _ENOUGH
-        told, missed = alike > _TOLD and many, 5 * math.sqrt(max(0.0, 1 - alike**2))
+        told = alike > _TOLD and _of_many(mine)
         # a factor is surer than what else is off, where the model is good
-        factor_ = min(max(_FACTOR[0], missed), _WRONG[0]), _FACTOR[1]
+        missed = 5 * math.sqrt(max(0.0, 1 - alike**2))
+        sharp = min(max(_FACTOR[0], missed), _WRONG[0]), _FACTOR[1]
         factors, others = (
-            max(unsure, w**2 * size, few**2 * every, (1 / _REST - 1) * rest)
-            for w, few in (factor_, _WRONG)
+            max(unsure, own**2 * size, few**2 * every, (1 / _REST - 1) * rest)
+            for own, few in (sharp, _WRONG)
         )
         visible = math.sqrt(factors / size) if told else math.inf
         wrong = off > others or (off > factors and abs(slope - 1) > visible)
         return cls(name, told and wrong, visible, slope, rest, part.shape[1])
+
+
+def _of_many(stress: np.ndarray) -> bool:
+    """Tell whether a component ``[frames, n]`` is that of many frames, not of one strain."""
+    squares = np.square(stress).sum(1)
+    held = squares.sum() ** 2 / max(float(np.square(squares).sum()), 1e-30)
+    return len(stress) >= _ENOUGH and held > _HELD
 
 
 def _wrong(parts: Sequence[_Part]) -> str | None:
