@@ -518,7 +518,7 @@ class _Part:
 
 
 def _of_many(stress: np.ndarray) -> bool:
-    """Tell whether a component ``[frames, n]`` is that of many frames, not of one strain."""
+    """Tell whether many frames hold a component ``[frames, n]``, not one strain."""
     squares = np.square(stress).sum(1)
     held = squares.sum() ** 2 / max(float(np.square(squares).sum()), 1e-30)
     return len(stress) >= _ENOUGH and held > _HELD
