@@ -2,14 +2,17 @@
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+from ase.calculators.morse import MorsePotential
 from label_sets import labelled, strained
 
 from scalebridge.engine.data.checks import Labels, check_placeholders
 from scalebridge.engine.data.consistency import compare
 from scalebridge.engine.data.stress import settle
+from scalebridge.engine.data.table import outliers
 from scalebridge.engine.errors import InputError
 
 
@@ -86,3 +89,14 @@ def test_a_stress_without_its_pressure_is_named():
         frame.virial[:] -= np.eye(3) * np.trace(frame.virial) / 3
     with pytest.raises(ValueError, match="the pressure is missing"):
         settle(frames, ambiguous=False, stated=False)
+
+
+def test_the_end_of_a_scan_has_no_forces():
+    morse = MorsePotential(r0=1.1, epsilon=9.9, rho0=3.0)
+    scan = [
+        labelled(Atoms("N2", [[0, 0, 0], [0, 0, z]]), morse, "")
+        for z in np.linspace(0.9, 3.0, 16)
+    ]
+    assert not scan[-1].forces.any() and not list(outliers(scan))
+    scan[4].forces[:] = 0.0
+    assert any("every force of 1 frames" in text for text in outliers(scan))

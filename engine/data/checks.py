@@ -177,15 +177,25 @@ def unbalanced(frames: Sequence[LabelledFrame]) -> list[str]:
 def without_forces(frames: Sequence[LabelledFrame]) -> list[str]:
     """Return a sentence about frames whose forces are all 0 where others' are not.
 
-    Those of a perfect crystal are; those of an atom alone must be.
+    Those of a perfect crystal are; those of an atom alone must be, and of atoms further
+    apart than any that feel each other, as at the end of a scan.
     """
     empty = [f for f in frames if len(f.symbols) > 1 and not f.forces.any()]
     if not empty or all(not frame.forces.any() for frame in frames):
+        return []
+    reach = max(_shortest(frame) for frame in frames if frame.forces.any())
+    empty = [f for f in empty if _shortest(f) <= reach]
+    if not empty:
         return []
     return [
         f"every force of {len(empty)} frames (first: {empty[0].origin}) is exactly 0: "
         "symmetry, or placeholders"
     ]
+
+
+def _shortest(frame: LabelledFrame) -> float:
+    """Return the shortest distance between atoms, or infinity beyond :data:`_RANGE`."""
+    return float(np.linalg.norm(pairs(frame, _RANGE)[2], axis=1).min(initial=np.inf))
 
 
 def without_energy(frames: Sequence[LabelledFrame]) -> list[str]:
