@@ -3,6 +3,7 @@
 import itertools
 import re
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -199,15 +200,22 @@ def test_groups_that_no_model_of_all_tells_are_told_alone():
     assert [v.outcome for v in judge(one)] == ["confirmed"]
 
 
+@cache
+def sixteen(name: str) -> tuple[LabelledFrame, ...]:
+    cell, calculator = SETS[name]
+    return tuple(
+        replace(
+            labelled(strained(cell(), 0.03, 0.08, k), calculator(), ""), origin=f"frame {k}"
+        )
+        for k in range(16)
+    )
+
+
 def frames_with(change, at=(), name="copper"):
     """Strained frames, the stresses of some changed."""
-    cell, calculator = SETS[name]
-    frames = [
-        labelled(strained(cell(), 0.03, 0.08, k), calculator(), "") for k in range(16)
-    ]
     return [
-        replace(f, origin=f"frame {k}", virial=change(f.virial) if k in at else f.virial)
-        for k, f in enumerate(frames)
+        replace(f, virial=change(f.virial)) if k in at else f
+        for k, f in enumerate(sixteen(name))
     ]
 
 
@@ -216,12 +224,13 @@ def exchanged(virial: np.ndarray) -> np.ndarray:
     return virial[np.ix_([2, 1, 0], [2, 1, 0])]
 
 
-@pytest.mark.parametrize("name", ["copper", "argon", "silicon"])
-@pytest.mark.parametrize("component", ["yz", "xz", "xy"])
+@pytest.mark.parametrize(
+    ("name", "component"), [("copper", "xz"), ("argon", "xy"), ("silicon", "yz")]
+)
 def test_half_of_a_shear_is_refused(name, component):
-    change = lambda w: times(component, 0.5) * w  # noqa: E731
+    frames = frames_with(lambda w: times(component, 0.5) * w, range(16), name)
     with pytest.raises(ValueError, match=f"{component} alone does not fit: it is 0.(5|49)"):
-        settle(frames_with(change, range(16), name), ambiguous=False, stated=False)
+        settle(frames, ambiguous=False, stated=False)
 
 
 @pytest.mark.parametrize(
@@ -267,7 +276,7 @@ def elastic():
 
 
 @pytest.mark.parametrize("frames", [few_alloys, equation_of_state, elastic])
-@pytest.mark.parametrize("size", [1.0, -1.0, 160.2])
+@pytest.mark.parametrize("size", [1.0, -1.0])
 def test_small_sets_are_told_too(frames, size):
     changed = [replace(f, virial=size * f.virial) for f in frames()]
     if size == 1.0:
