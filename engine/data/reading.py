@@ -14,7 +14,7 @@ from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 
 from ..errors import EngineError, InputError
-from ..inputs import check_file_size, files_below, number_of, opened
+from ..inputs import check_file_size, files_below, loose_number, number_of, opened
 from .claims import disowned, disowned_frames, weightless_stress
 from .collections import Collection, read_fitsnap, read_json, read_mlearn, virial
 from .consistency import compare
@@ -400,7 +400,7 @@ _NUMBERED = re.compile(rb"^ +atom +(\d+) +type +\d+ +force =|^ +\d+ +\S+ +tau\( 
 
 
 def _check_numbered(path: Path) -> None:
-    """Refuse an output of Quantum ESPRESSO whose atoms are not in order.
+    """Refuse an output of Quantum ESPRESSO whose atoms, or numbers, are not in order.
 
     Raises:
         InputError: names the line; ASE counts lines and reads no numbers.
@@ -409,6 +409,8 @@ def _check_numbered(path: Path) -> None:
     with opened(path) as file:
         for number, line in enumerate(file, 1):
             if found := _NUMBERED.match(line):
+                if word := loose_number(line.decode("latin-1")):
+                    raise InputError(f"{path}: line {number}: {word} is no number")
                 atom = int(found.group(1) or found.group(2))
                 if atom not in (1, last + 1) or (atom == 1 and 0 < last < most):
                     raise InputError(
@@ -443,6 +445,8 @@ def _images(path: Path, form: str) -> list[Atoms]:
         # readers raise anything at all; whatever it is, the file is not readable
         kind, text = type(error).__name__, str(error).splitlines()
         reason = text[0] if text and " " in text[0] else ": ".join([kind, *text[:1]])
+        if isinstance(error, AssertionError) and not text:
+            reason = "its parts contradict each other"
         if missing := _missing(path, form):
             reason += f"; it has no {', '.join(missing)}"
         raise InputError(
