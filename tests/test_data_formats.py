@@ -570,7 +570,7 @@ def test_atoms_of_quantum_espresso_stand_in_order(tmp_path, order):
 def test_numbers_of_quantum_espresso(tmp_path):
     row = "     atom    1 type  1   force =     0.0    0.0    0.1_0\n"
     (tmp_path / "a.out").write_text(row)
-    with pytest.raises(InputError, match="line 1: 0.1_0 is no number"):
+    with pytest.raises(InputError, match=r"line 1: 0\.1_0 is no number"):
         read(tmp_path / "a.out", LabelKeys(format="espresso-out"))
 
 
