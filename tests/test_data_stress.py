@@ -285,3 +285,8 @@ def test_small_sets_are_told_too(frames, size):
     else:
         with pytest.raises(ValueError, match="does not fit energies and forces"):
             settle(changed, ambiguous=False, stated=False)
+
+
+def test_the_work_of_strain_tells_no_open_order():
+    with pytest.raises(ValueError, match="the order of the stress is not told"):
+        settle(elastic(), ambiguous=True, stated=False)

@@ -77,6 +77,7 @@ class Verdict:
         reason: one sentence.
         sized: whether sign and unit are right.
         convention: whether another order, unit or sign would explain what is contradicted.
+        ordered: whether the order of the shear was told, and not taken as stated.
         unseen: by what the labels could be wrong without being noticed.
         odd: sentences about frames that stand out.
     """
@@ -88,6 +89,7 @@ class Verdict:
     reason: str
     sized: bool = False
     convention: bool = True
+    ordered: bool = True
     unseen: str = ""
     odd: tuple[str, ...] = ()
 
@@ -289,8 +291,9 @@ def _by_work(group: str, frames: Sequence[LabelledFrame]) -> Verdict:
         reason += f": as if {_meant(_STATED, factor, _NEAR)}"
     outcome = "confirmed" if right else "contradicted"
     return Verdict(
-        group, outcome, _STATED, factor, reason, right, unseen="one component alone"
-    )
+        group, outcome, _STATED, factor, reason, right, ordered=False,
+        unseen="one component alone",
+    )  # fmt: skip
 
 
 def _work(k: LabelledFrame, m: LabelledFrame) -> tuple[float, float]:
@@ -654,8 +657,11 @@ def settle(
         ValueError: the labels contradict their convention, or no open order is told.
     """
     frames, said = _without_placeholders(frames)
-    verdicts = {verdict.group: verdict for verdict in judge(frames)}
     choice = ambiguous and not stated
+    verdicts = {
+        each.group: each if each.ordered or not choice else replace(each, outcome="unsure")
+        for each in judge(frames)
+    }
     told = [name for name, each in verdicts.items() if each.outcome != "unsure"]
     found: dict[str, tuple[int, ...] | None] = {}
     for name, verdict in verdicts.items():
