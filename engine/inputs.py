@@ -5,6 +5,7 @@ import gzip
 import lzma
 import math
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -77,11 +78,32 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def number_of(word: str) -> float:
-    """Return the number that a word is, or NaN."""
+    """Return the number that a word is, or NaN.
+
+    Python takes ``1_000`` and digits of other scripts for numbers, too; no other program
+    that wrote a file does.
+    """
     try:
-        return float(word)
+        return float(word) if word.isascii() and "_" not in word else math.nan
     except ValueError:
         return math.nan
+
+
+_BREAKS = re.compile(r"[\s,;=:\"'(){}\[\]]+")
+
+
+def loose_number(text: str) -> str | None:
+    """Return the first word of a text that Python alone takes for a number, if any."""
+    if "_" not in text and text.isascii():
+        return None
+    for word in _BREAKS.split(text):
+        try:
+            float(word)
+        except ValueError:
+            continue
+        if math.isnan(number_of(word)) and word.lower().strip("+-") != "nan":
+            return word
+    return None
 
 
 def check_expansion(name: str, size: int, held: int) -> None:

@@ -249,7 +249,7 @@ def test_blank_lines_between_frames_lose_nothing(tmp_path):
         ("energy=-32.0", "energy=-32.0 energy=-31.0", r"energy is given twice"),
         ("Si ", "Xx ", r"unknown element 'X'|frame at line 1"),
         ("energy=-32.0", "energy=nan", r"energy is nan"),
-        ("energy=-32.0", "energy=three", r"a label is no number"),
+        ("energy=-32.0", "energy=three", r"energy is .three., which is no number"),
         ("energy=-32.0", "energy=-1e30", r"absurd"),
     ],
 )
@@ -542,11 +542,35 @@ def test_a_step_of_a_vasprun_has_all_its_rows(tmp_path, name):
         read(tmp_path / "vasprun.xml")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("<v>0 0 .5</v>", "<v>0 0 1_0</v>", "step 0: v: 1_0 is no number"),
+        ("-15.2</i>", "-1_5.2</i>", "e_fr_energy: -1_5.2 is no number"),
+        ("<v>10 0 0</v>", "<v>10 5 0</v>", "step 0: the stress is not symmetric"),
+        ("<v>10 0 0</v>", "<v>nan 0 0</v>", "in part not finite"),
+    ],
+)
+def test_numbers_of_a_vasprun(tmp_path, old, new, said):
+    text = vasprun([[-15.0, -15.2]])
+    assert old in text
+    (tmp_path / "vasprun.xml").write_text(text.replace(old, new, 1))
+    with pytest.raises(InputError, match=said):
+        read(tmp_path / "vasprun.xml")
+
+
 @pytest.mark.parametrize("order", [(1, 3), (2,), (1, 2, 4), (1, 2, 3, 1, 1), (1, 2, 2)])
 def test_atoms_of_quantum_espresso_stand_in_order(tmp_path, order):
     row = "     atom    {k} type  1   force =     0.0    0.0    0.0\n"
     (tmp_path / "a.out").write_text("".join(row.format(k=k) for k in order))
     with pytest.raises(InputError, match=f"atom {order[-1]} stands after"):
+        read(tmp_path / "a.out", LabelKeys(format="espresso-out"))
+
+
+def test_numbers_of_quantum_espresso(tmp_path):
+    row = "     atom    1 type  1   force =     0.0    0.0    0.1_0\n"
+    (tmp_path / "a.out").write_text(row)
+    with pytest.raises(InputError, match=r"line 1: 0\.1_0 is no number"):
         read(tmp_path / "a.out", LabelKeys(format="espresso-out"))
 
 

@@ -154,11 +154,11 @@ _XYZ = (
      "energy_unit is hartree"),
     ("lengths in bohr", "energy=-32.0", "energy=-32.0 units=bohr", "units is bohr"),
     ("a frame that did not converge", "energy=-32.0", "energy=-32.0 scf_converged=F",
-     "1 frames (first: 0) that the file says have not converged"),
+     "1 frames (first: 0) whose labels the file disowns by scf_converged = False"),
     ("a total charge nobody reads", "energy=-32.0", "energy=-32.0 charge=2",
      "charge: not labels"),
     ("a weight nobody reads", "energy=-32.0", "energy=-32.0 config_weight=0",
-     "config_weight: not labels"),
+     "disowns by config_weight = 0"),
     ("deuterium", "Si  ", "D   ", "is no element"),
     ("a virial twice", "energy=-32.0", 'energy=-32.0 virial="1 0 0 0 1 0 0 0 1" '
      'virial="2 0 0 0 2 0 0 0 2"', "virial is given twice"),
@@ -172,8 +172,33 @@ _XYZ = (
     ("no positions", "pos:R:3", "xyz:R:3", "no pos"),
     ("a unit before its name", "energy=-32.0", "energy=-32.0 unit_energy=hartree",
      "unit_energy is hartree"),
+    ("scf failed", "energy=-32.0", "energy=-32.0 scf=failed", "disowns by scf = failed"),
+    ("scf in words", "energy=-32.0", 'energy=-32.0 SCF_status="did not converge"',
+     "disowns by SCF_status"),
+    ("an error", "energy=-32.0", 'energy=-32.0 error="walltime exceeded"', "by error"),
+    ("a calculation aborted", "energy=-32.0", "energy=-32.0 Status=ABORTED", "by Status"),
+    ("a program that failed", "energy=-32.0", "energy=-32.0 exit_code=137", "by exit_code"),
+    ("no success", "energy=-32.0", "energy=-32.0 success=False", "by success = False"),
+    ("electrons by name", "energy=-32.0", "energy=-32.0 electronicConverged=no",
+     "by electronicConverged"),
+    ("a flag alone", "energy=-32.0", "energy=-32.0 unconverged", "by unconverged = True"),
+    ("an energy without weight", "energy=-32.0", "energy=-32.0 config_energy_weight=0.0",
+     "by config_energy_weight"),
+    ("a number of Python", "energy=-32.0", "energy=-3_2.0", "line 2: energy is -3_2.0"),
+    ("an exponent of Python", "energy=-32.0", "energy=-3.2e0_1", "energy is -3.2e0_1"),
+    ("digits of Arabic", "energy=-32.0", "energy=-٣٢", "line 2: energy is -٣٢"),
+    ("a comma", "energy=-32.0", "energy=-32,5", "energy is [-32   5]"),
+    ("hexadecimals", "energy=-32.0", "energy=0x10", "energy is '0x10', which is no number"),
+    ("an energy of nothing", "energy=-32.0", 'energy=""', "line 2: energy is empty"),
+    ("a cell of Python", "5.43 0.0 0.0 0.0 5.43", "5.43 0.0 0.0 0.0 5_4.3",
+     "Lattice is 5_4.3"),
+    ("atoms of Python", "8\nLat", "0_8\nLat", "the number of atoms of a frame is expected"),
+    ("a stress in part nan", "energy=-32.0",
+     'energy=-32.0 stress=".1 0 0 0 nan 0 0 0 .1"', "in part not finite; mend it"),
+    ("a stress of nan", "energy=-32.0", f'energy=-32.0 stress="{"nan " * 9}"',
+     "the stress of 1 frames (first: a.extxyz, frame 0), which is NaN"),
     ("a frame converged 0 times", "energy=-32.0", "energy=-32.0 converged=0",
-     "1 frames (first: 0) that the file says have not converged"),
+     "1 frames (first: 0) whose labels the file disowns by converged = 0"),
     ("a group of two names", "energy=-32.0", "energy=-32.0 group=a config_type=b",
      "config_type: not labels"),
 )  # fmt: skip
@@ -224,6 +249,19 @@ def _cut_file(place: Path) -> str:
     text = (place / "a.extxyz").read_text()
     (place / "a.extxyz").write_text(text.rstrip()[:-3])
     return read_labels(place / "a.extxyz")
+
+
+def _masked(lines: list[str]) -> list[str]:
+    """A mask by which the force on the third atom is none."""
+    header = lines[1].replace("forces:R:3", "forces:R:3:forces_mask:I:1")
+    flags = (int(k != 2) for k in range(8))
+    rows = [f"{row} {flag}" for row, flag in zip(lines[2:10], flags, strict=True)]
+    return [lines[0], header, *rows, *lines[10:]]
+
+
+def _of_python(lines: list[str]) -> list[str]:
+    words = lines[3].split()
+    return [*lines[:3], " ".join([words[0], "1_0.5", *words[2:]]), *lines[4:]]
 
 
 def _swallowed(lines: list[str]) -> list[str]:
@@ -287,6 +325,8 @@ _DEEPMD: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("a force on padding", {"real_atom_types": [[0, 1, -1]] * 2}, "a force on padding"),
     ("atoms along the last axis", {"force": np.ones((2, 9, 1))}, "has shape (9, 1)"),
     ("arrays nobody reads", {"dipole": np.ones((2, 3))}, "dipole"),
+    ("a frame that failed", {"converged": [True, False]}, "frame 1) whose labels the file"),
+    ("a type of Python", {"type_raw": "0 1 0_1"}, "type.raw: '0_1' is no whole number"),
 )  # fmt: skip
 
 
@@ -336,6 +376,8 @@ _EDITED = (
     ("moments of a site", '"xyz": [2', '"properties": {"magmom": 3}, "xyz": [2',
      "magmom: not labels"),
     ("a charge", '"sites"', '"charge": 1, "sites"', "charge: not labels"),
+    ("a frame that failed", '"energy": -5.0', '"energy": -5.0, "scf_converged": false',
+     "nothing but 1 frames (first: 0) whose labels the file disowns by scf_converged"),
 )  # fmt: skip
 
 
@@ -367,6 +409,7 @@ _FITSNAP: tuple[tuple[str, dict[str, str], dict[str, Any], str], ...] = (
     ("an element in a list", {}, {"AtomTypes": [["Ta"], "Ta"]}, "unknown element ['Ta']"),
     ("elements in one word", {}, {"AtomTypes": "CO"}, "is no list"),
     ("a stress of three", {}, {"Stress": [1, 2, 3]}, "a stress of 3 numbers"),
+    ("a frame that failed", {}, {"Status": "failed"}, "disowns by Status = failed"),
     ("a lattice of true", {}, {"Lattice": [[True, 0, 0]] * 3}, "bool for a number"),
 )
 
@@ -520,7 +563,7 @@ _TEXTS: tuple[tuple[str, str, str, str, str, str], ...] = (
     ("flags that are not asked for", "POSCAR", _POSCAR, "0.25\n", "0.25 F F F\n",
      "columns after the positions"),
     ("flags in words", "POSCAR", _POSCAR.replace("Direct", "Selective\nDirect"), "0 0 0\n",
-     "0 0 0 .FALSE. .FALSE. .FALSE.\n", "only T and F"),
+     "0 0 0 .FALSE. .FALSE. .FALSE.\n", "only three of T and F"),
     ("velocities in lattice vectors", "POSCAR", _POSCAR, "0.25\n",
      "0.25\nDirect\n.1 0 0\n0 0 0\n", "in lattice vectors a time step"),
     ("sites of a protein by half", "a.pdb", _PDB, "2.300   0.000   0.000  1.00",
@@ -532,6 +575,22 @@ _TEXTS: tuple[tuple[str, str, str, str, str, str], ...] = (
      "the last of 2 blocks (structure.frame = 0 x, 1 y) is taken"),
     ("two frames", "a.dump", _FRAME + _FRAME, "", "", "the last of 2 frames is taken"),
     ("no cell", "a.cif", _CIF, "Si 0", "Si 0", "has no cell"),
+    ("a position of Python", "a.data", _DATA, "2.3 0 0", "2_3 0 0", "16: 2_3 is no number"),
+    ("a box of Python", "a.dump", _FRAME, "0 9", "0 9_0", "6: 9_0 is no number"),
+    ("counts of Arabic", "POSCAR", _POSCAR, "Si\n2", "Si\n٢", "7: ٢ is no number"),
+    ("a scale of 0", "POSCAR", _POSCAR, "1.0", "0", "line 2: a scale of 0"),
+    ("no coordinates named", "POSCAR", _POSCAR, "Direct", "0 0 0", "not Direct or Cart"),
+    ("a position too few", "POSCAR", _POSCAR, "0 0 0\n", "", "1 positions, 2 are"),
+    ("flags that are missing", "POSCAR", _POSCAR.replace("Direct", "Selective\nDirect"),
+     "0 0 0\n", "0 0 0 T T\n", "flags T T; only three"),
+    ("a position of nan", "POSCAR", _POSCAR, "0.25", "nan", "not finite"),
+    ("a lattice vector of 0", "POSCAR", _POSCAR, "5.43 0 0", "0 0 0", "but the cell is"),
+    ("an angle of 190", "a.cif", _CIF_CELL, "alpha 90", "alpha 190", "angle_alpha is 190"),
+    ("a negative length", "a.cif", _CIF_CELL, "_a 5.43", "_a -5.43", "length_a is -5.43"),
+    ("a cell of 1 angstrom", "a.pdb", _PDB, "9.000    9.000    9.000",
+     "1.000    1.000    1.000", "stands where there is none"),
+    ("elements by names alone", "a.pdb", _PDB, "SI\nATOM", "  \nATOM", "are guessed from"),
+    ("a position of nan", "a.dump", _FRAME, "2.3 0 0", "nan 0 0", "not finite"),
 )  # fmt: skip
 
 
@@ -793,6 +852,11 @@ def _test_in_hartree(place: Path) -> str:
     return training(place, relabelled(lambda _k, _a, _r: None), test="test.extxyz")
 
 
+def _test_of_other_stress(place: Path) -> str:
+    ase.io.write(place / "test.extxyz", stressed(-1.0))
+    return training(place, stressed(1.0), test="test.extxyz", loss=_VIRIAL)
+
+
 def _molecules_in_kcal(place: Path) -> str:
     from ase.build import molecule
     from ase.calculators.emt import EMT
@@ -864,8 +928,18 @@ _LABELS: tuple[tuple[str, Callable[[int, Atoms, dict[str, Any]], None], str], ..
         forces=np.random.default_rng(k).normal(size=(4, 3))), "not those of these"),
     ("energies and forces in kcal/mol", lambda _k, _a, r: r.update(
         energy=23.06 * r["energy"], forces=23.06 * r["forces"]), "eV assumed"),
+    ("one frame of forces in hartree/bohr", lambda k, _a, r: r.update(
+        forces=(1 / 51.42 if k == 5 else 1.0) * r["forces"]), "frame 5 are 0.0194 times"),
+    ("one frame of forces in kcal/mol", lambda k, _a, r: r.update(
+        forces=(23.06 if k == 5 else 1.0) * r["forces"]), "frame 5 are 23 times what"),
+    ("one cell that is too large", lambda k, a, _r: a.set_cell(
+        np.array(a.cell) * (1.3 if k == 5 else 1.0)), "frame 5 (group -): a cell of"),
+    ("one cell doubled", lambda k, a, _r: a.set_cell(
+        np.array(a.cell) * [[1], [1], [2.0 if k == 5 else 1.0]]), "a cell of 23.5"),
+    ("one frame of another element", lambda k, a, _r: a.symbols.__setitem__(
+        0, "Ag" if k == 5 else "Cu"), "Ag stands in train.extxyz, frame 5 alone"),
     ("one frame of gradients", lambda k, _a, r: r.update(
-        forces=(-1.0) ** (k == 3) * r["forces"]), "frame 3 do not fit those of"),
+        forces=(-1.0) ** (k == 3) * r["forces"]), "frame 3 are -1 times what those of"),
 )  # fmt: skip
 
 
@@ -930,13 +1004,15 @@ def every() -> Iterator[Wrong]:
         (_long, "columns"), (_absurd, "absurd"), (_swallowed, "ends before"),
         (_two_energies, "energy_key"), (_contradicted, "line 4: Si has Z = 8"),
         (_no_cell, "the stress of 1 frames, which have no cell"),
-        (_numbered, "line 4: Si has Z = 8"),
+        (_numbered, "line 4: Si has Z = 8"), (_of_python, "line 4: pos is 1_0.5"),
+        (_masked, "disowns by forces_mask"),
     )  # fmt: skip
     for change, said in changes:
         yield Wrong(f"xyz: {change.__name__}", lambda p, c=change: _rows(p, c), said)
     yield Wrong("xyz: cut within its last number", _cut_file, "fewer digits than the")
     yield Wrong("training: molecules in kcal/mol", _molecules_in_kcal, "both in kcal/mol")
     yield Wrong("training: a test in hartree", _test_in_hartree, '"hartree"')
+    yield Wrong("training: a test of the other stress", _test_of_other_stress, "the sign")
     yield Wrong(
         "command: a precision of labels", _precise, "--precision: is for a potential"
     )

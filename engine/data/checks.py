@@ -177,15 +177,25 @@ def unbalanced(frames: Sequence[LabelledFrame]) -> list[str]:
 def without_forces(frames: Sequence[LabelledFrame]) -> list[str]:
     """Return a sentence about frames whose forces are all 0 where others' are not.
 
-    Those of a perfect crystal are; those of an atom alone must be.
+    Those of a perfect crystal are; those of an atom alone must be, and of atoms further
+    apart than any that feel each other, as at the end of a scan.
     """
     empty = [f for f in frames if len(f.symbols) > 1 and not f.forces.any()]
     if not empty or all(not frame.forces.any() for frame in frames):
+        return []
+    reach = max(_shortest(frame) for frame in frames if frame.forces.any())
+    empty = [f for f in empty if _shortest(f) <= reach]
+    if not empty:
         return []
     return [
         f"every force of {len(empty)} frames (first: {empty[0].origin}) is exactly 0: "
         "symmetry, or placeholders"
     ]
+
+
+def _shortest(frame: LabelledFrame) -> float:
+    """Return the shortest distance between atoms, or infinity beyond :data:`_RANGE`."""
+    return float(np.linalg.norm(pairs(frame, _RANGE)[2], axis=1).min(initial=np.inf))
 
 
 def without_energy(frames: Sequence[LabelledFrame]) -> list[str]:
@@ -194,6 +204,23 @@ def without_energy(frames: Sequence[LabelledFrame]) -> list[str]:
     if len(zero) != 1 or len(frames) < 2:
         return []
     return [f"the energy of {zero[0].origin} is exactly 0: where they begin, or missing"]
+
+
+def rare(frames: Sequence[LabelledFrame]) -> list[str]:
+    """Return a sentence about each element that one frame alone holds, among others."""
+    holders: dict[str, list[LabelledFrame]] = {}
+    for frame in frames:
+        for symbol in set(frame.symbols):
+            holders.setdefault(symbol, []).append(frame)
+    return [
+        f"{symbol} stands in {held[0].origin} alone"
+        for symbol, held in sorted(holders.items())
+        if len(held) == 1 < _SEVERAL <= len(frames)
+    ]
+
+
+_SEVERAL = 8
+"""Frames of which one is an exception."""
 
 
 def duplicates(frames: Sequence[LabelledFrame]) -> Iterator[tuple[int, int]]:
@@ -216,6 +243,7 @@ def remarks(
     """Return one sentence about every trouble that does not forbid training."""
     pairs = list(duplicates(frames))
     said = [*unbalanced(frames), *without_forces(frames), *without_energy(frames)]
+    said += rare(frames)
     contrary = [
         (a, b)
         for a, b in pairs
@@ -257,6 +285,7 @@ __all__ = [
     "check_placeholders",
     "check_training",
     "duplicates",
+    "rare",
     "remarks",
     "unbalanced",
     "without_energy",

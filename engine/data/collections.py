@@ -4,6 +4,7 @@ Sources: Zuo et al., J. Phys. Chem. A 124, 731 (2020); Rohskopf et al., JOSS 8, 
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..inputs import check_file_size, files_below, text_lines
+from .claims import disowned, disowned_frames
 from .frames import LabelledFrame
 from .keys import LAMMPS, UNITS, LabelKeys, tensor
 
@@ -64,11 +66,27 @@ _FITSNAP = {"Positions", "AtomTypes", "Lattice", "NumAtoms"}
 """Keys of an entry besides its labels."""
 
 
-def read_mlearn(path: Path, keys: LabelKeys) -> tuple[list[LabelledFrame], set[str]]:
-    """Read the configurations of mlearn; their stress is in kbar, positive if compressed.
+@dataclass(frozen=True)
+class Collection:
+    """What was read of JSON.
 
-    Returns:
-        Frames, and the names of what is not used.
+    Attributes:
+        frames: the labelled configurations.
+        unused: names of what is there and not used.
+        left_out: sentences about frames that are left out.
+        units: of the stress.
+        six: whether a stress has six numbers, which have an order.
+    """
+
+    frames: list[LabelledFrame]
+    unused: set[str]
+    left_out: list[str]
+    units: set[str]
+    six: bool = False
+
+
+def read_mlearn(path: Path, keys: LabelKeys) -> Collection:
+    """Read the configurations of mlearn; their stress is in kbar, positive if compressed.
 
     Raises:
         InputError: not such a file; names the frame.
@@ -76,13 +94,18 @@ def read_mlearn(path: Path, keys: LabelKeys) -> tuple[list[LabelledFrame], set[s
     entries = read_json(path)
     if not isinstance(entries, list):
         raise InputError(f"{path}: expected a list of configurations")
-    frames, rest = [], set()
+    frames, rest, claims, six = [], set(), [], False
     for number, entry in enumerate(entries):
         origin = f"{path.name}, frame {number}"
         try:
+            claims.append((number, disowned({**entry, **entry["outputs"]})))
+            if claims[-1][1] is not None:
+                continue
             frames.append(_mlearn(entry, keys, origin))
             labels = keys.energy_key, keys.forces_key, keys.stress_key
             known = {a or b for a, b in zip(labels, _MLEARN_LABELS, strict=True)}
+            stress = entry["outputs"].get(keys.stress_key or "virial_stress")
+            six = six or np.size(stress) == 6
             rest |= (entry.keys() - _MLEARN) | (entry["outputs"].keys() - known)
             sites = entry["structure"]["sites"]
             rest |= {name for site in sites for name in site.get("properties") or ()}
@@ -90,7 +113,7 @@ def read_mlearn(path: Path, keys: LabelKeys) -> tuple[list[LabelledFrame], set[s
         except Exception as error:
             # anything may stand where a number or a list should
             raise InputError(f"{origin}: not an mlearn entry ({error!r})") from error
-    return frames, rest
+    return Collection(frames, rest, disowned_frames(path, claims), {"kbar"}, six)
 
 
 def _mlearn(entry: Any, keys: LabelKeys, origin: str) -> LabelledFrame:
@@ -165,19 +188,15 @@ def virial(
     return sign * size * tensor(_numbers(stress), keys.stress_order or order)
 
 
-def read_fitsnap(
-    path: Path, keys: LabelKeys
-) -> tuple[list[LabelledFrame], set[str], set[str]]:
+def read_fitsnap(path: Path, keys: LabelKeys) -> Collection:
     """Read FitSNAP's JSON; its stress is positive if compressed, in bar if not said.
-
-    Returns:
-        Frames, the names of what is not used, and the units of the stress.
 
     Raises:
         InputError: not such a file, or in other units; names the frame.
     """
     frames: list[LabelledFrame] = []
     rest: set[str] = set()
+    claims: list[tuple[str, str | None]] = []
     files = [path]
     if path.is_dir():
         every = files_below(path)
@@ -203,13 +222,16 @@ def read_fitsnap(
         for number, entry in enumerate(data["Data"]):
             origin = f"{file.name}, frame {number}"
             try:
+                claims.append((origin, disowned(entry)))
+                if claims[-1][1] is not None:
+                    continue
                 frames.append(_fitsnap(entry, keys, unit, file.parent.name, origin))
                 labels = keys.energy_key, keys.forces_key, keys.stress_key
                 known = {a or b for a, b in zip(labels, _FITSNAP_LABELS, strict=True)}
                 rest |= entry.keys() - _FITSNAP - known
             except Exception as error:
                 raise InputError(f"{origin}: not a FitSNAP entry ({error!r})") from error
-    return frames, rest, units
+    return Collection(frames, rest, disowned_frames(path, claims), units)
 
 
 def _fitsnap(
@@ -234,4 +256,4 @@ def _fitsnap(
     )
 
 
-__all__ = ["read_fitsnap", "read_json", "read_mlearn", "virial"]
+__all__ = ["Collection", "read_fitsnap", "read_json", "read_mlearn", "virial"]

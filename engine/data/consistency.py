@@ -27,6 +27,10 @@ from .bonds import other_unit
 from .frames import LabelledFrame, group_indices, pairs, species_of
 from .keys import ENERGY_UNITS, FORCES_UNITS
 
+_FOLDS, _TWICE, _ALIKE = 4, 2, 0.95
+"""Parts of the frames that are fitted alone; rows of them for each feature; correlation of
+forces that a factor makes."""
+
 _FRAMES, _ATOMS, _FEWEST = 300, 3000, 12
 """Frames that are compared; atoms at which there are enough; frames in any case."""
 
@@ -70,6 +74,9 @@ _ERRORS = 2.0
 _NONE, _MOVING, _ENOUGH = 0.25, 0.1, 4
 """Part of the forces that a model explains of wrong ones at most; eV/angstrom that they are
 at least, as those of relaxed structures are noise; rows for each feature."""
+
+_HEAVY = 3.0
+"""Times that an energy counts as much as all forces of its frame, where both are fitted."""
 
 _CALM = 0.8
 """Part of the usual shortest distance below which atoms collide: a few such forces are most
@@ -126,6 +133,8 @@ def _judge(frames: Sequence[LabelledFrame]) -> tuple[list[Verdict], list[str]]:
         k: _Frame(row.energy, row.forces.reshape(-1, len(row.energy)), frames[k])
         for k, row in zip(chosen, rows, strict=True)
     }
+    odd = _apart(data) if data else _Apart()
+    data = {k: each for k, each in data.items() if k not in odd.frames}
     groups = {
         name: {k: data[k] for k in numbers if k in data}
         for name, numbers in group_indices(frames).items()
@@ -151,7 +160,7 @@ def _judge(frames: Sequence[LabelledFrame]) -> tuple[list[Verdict], list[str]]:
         if verdict.outcome == "confirmed"
     }
     if joint is None or not fine or joint.explained(list(fine)) < _GOOD:
-        return verdicts, []
+        return verdicts, list(odd.said)
     names = {
         name for each in verdicts if each.outcome == "confirmed" for name in each.groups
     }
@@ -159,7 +168,7 @@ def _judge(frames: Sequence[LabelledFrame]) -> tuple[list[Verdict], list[str]]:
     more = _more(frames, names, set(data))
     features = linear.energies([frames[k] for k in more], species) if more else []
     known |= dict(zip(more, features, strict=True))
-    return verdicts, [*_odd_forces(fine, joint), *_odd_energies(frames, known, joint)]
+    return verdicts, [*odd.said, *_odd_energies(frames, known, joint)]
 
 
 def _more(frames: Sequence[LabelledFrame], groups: set[str], known: set[int]) -> list[int]:
@@ -210,17 +219,79 @@ def _fit(data: Mapping[int, _Frame]) -> linear.Fit:
     return linear.fit({k: (e.forces, e.frame.forces.ravel()) for k, e in data.items()})
 
 
-def _odd_forces(data: Mapping[int, _Frame], fit: linear.Fit) -> list[str]:
-    """Return sentences about frames whose forces the others' model does not fit."""
-    off = {k: fit.missed[k] / len(each.forces) for k, each in data.items()}
-    usual = float(np.median(list(off.values())))
-    return [
-        f"the forces of {each.frame.origin} do not fit those of the others"
-        for k, each in data.items()
-        if math.sqrt(np.square(each.frame.forces).mean()) > 0.1
-        and fit.missed[k] > fit.size[k]
-        and off[k] > _FAR**2 * usual
+@dataclass(frozen=True)
+class _Apart:
+    """Frames whose forces the others do not fit, and sentences about them."""
+
+    frames: frozenset[int] = frozenset()
+    said: tuple[str, ...] = ()
+
+
+def _apart(data: Mapping[int, _Frame]) -> _Apart:
+    """Find frames whose forces the others do not fit; by which factor, if that is all.
+
+    One frame in another unit outweighs all others in a fit, so the part of the frames is
+    looked for whose fit the most frames agree with; then all that do are fitted again.
+    """
+    features = int(np.any([each.forces.any(0) for each in data.values()], 0).sum())
+    rows = sum(len(each.forces) for each in data.values())
+    folds = min(_FOLDS, len(data) // 2, rows // max(_TWICE * features, 1))
+    if folds < 2 or not features:
+        return _Apart()
+    parts = [list(data)[n::folds] for n in range(folds)]
+    fits = [_fit({k: data[k] for k in part}) for part in parts]
+    usual = [
+        np.median([_off(data[k], fit) for k in data if k not in part])
+        for part, fit in zip(parts, fits, strict=True)
     ]
+    found = _odd_forces(data, fits[int(np.argmin(usual))])
+    for _ in range(2):
+        found = _odd_forces(data, _fit({k: v for k, v in data.items() if k not in found}))
+    said = tuple(
+        f"the forces of {data[k].frame.origin} {why}" for k, why in sorted(found.items())
+    )
+    return _Apart(frozenset(found), said)
+
+
+def _off(each: _Frame, fit: linear.Fit) -> float:
+    """Return the mean square that a fit misses of the forces of a frame."""
+    missed = each.forces @ fit.coefficients - each.frame.forces.ravel()
+    return float(np.square(missed).mean())
+
+
+def _odd_forces(data: Mapping[int, _Frame], fit: linear.Fit) -> dict[int, str]:
+    """Return what is odd about the forces of frames, few of those that are alike."""
+    off = {k: _off(each, fit) for k, each in data.items()}
+    usual, found = float(np.median(list(off.values()))), {}
+    sizes = [np.square(each.frame.forces).mean() for each in data.values()]
+    large = max(_LITTLE**2, 0.01 * float(np.median(sizes)))
+    if usual > (1 - _GOOD) * np.median(sizes):
+        return {}
+    kinds: dict[tuple[str, ...], list[int]] = {}
+    for k, each in data.items():
+        kind = (each.frame.group, *sorted(each.frame.symbols))
+        kinds.setdefault(kind, []).append(k)
+    for numbers in kinds.values():
+        odd = {k: why for k in numbers if (why := _odd(data[k], off[k], usual, large, fit))}
+        if len(numbers) > _LEAST * len(odd):
+            found |= odd
+    return found
+
+
+def _odd(
+    each: _Frame, off: float, usual: float, large: float, fit: linear.Fit
+) -> str | None:
+    """Return what is odd about the forces of a frame; not what the model cannot tell."""
+    model, labels = each.forces @ fit.coefficients, each.frame.forces.ravel()
+    size, other = np.square(labels).mean(), np.square(model).mean()
+    error = ((each.forces @ fit.covariance) * each.forces).sum(1).mean()
+    if max(size, other) < large or off < max(_FAR**2 * usual, _FAR * error):
+        return None
+    factor = float(labels @ model / max(model @ model, 1e-30))
+    alike = factor * math.sqrt(other / max(size, 1e-30))
+    if abs(alike) > _ALIKE and not 1 / _RIGHT < factor < _RIGHT:
+        return f"are {factor:.3g} times what those of the others say"
+    return "do not fit those of the others" if off > size else None
 
 
 def _odd_energies(
@@ -284,7 +355,8 @@ def _judged(
     explained = fit.explained(list(data))
     if explained >= _GOOD:
         found = _verdict(frames, data, fit)
-        if found.outcome == "contradicted" and _strained(data) and not _told(data):
+        contradicted = found.outcome == "contradicted" and _strained(data)
+        if contradicted and (not _told(data) or _both_explained(data)):
             return _unsure(
                 "cells differ, and forces are too few to tell the work of strain"
             )
@@ -322,6 +394,33 @@ def _strained(data: Mapping[int, _Frame]) -> bool:
     return periodic and bool(np.ptp(cells, 0).max() > _CELL * np.abs(cells).max())
 
 
+def _both_explained(data: Mapping[int, _Frame]) -> bool:
+    """Tell whether one model has the forces and, of frames left out, the energies.
+
+    Forces near places of high symmetry hardly tell the work of strain: a model of them
+    alone may have any, one of energies too has it right.
+    """
+    missed, size = 0.0, 0.0
+    for first, second in ((0, 1), (1, 0)):
+        parts = {}
+        for k in list(data)[first::2]:
+            each, atoms = data[k], len(data[k].frame.symbols)
+            weight = _HEAVY * math.sqrt(len(each.forces)) / atoms
+            parts[k] = (
+                np.concatenate([each.forces, weight * each.energy[None]]),
+                np.append(each.frame.forces, weight * each.frame.energy),
+            )
+        c = linear.fit(parts).coefficients
+        kinds: dict[tuple[str, ...], list[_Frame]] = {}
+        for k in list(data)[second::2]:
+            kinds.setdefault(tuple(sorted(data[k].frame.symbols)), []).append(data[k])
+        for alike in kinds.values():
+            labels = np.array([each.frame.energy for each in alike])
+            off = labels - np.array([each.energy @ c for each in alike])
+            missed, size = missed + len(off) * np.var(off), size + len(off) * np.var(labels)
+    return bool(missed < (1 - _GOOD) * size)
+
+
 def _told(data: Mapping[int, _Frame]) -> bool:
     """Tell whether forces are so large, and so many, that a model would explain them.
 
@@ -351,10 +450,10 @@ def _verdict(
         if work.likelihood(moved)[_ALLOWED].max() > max(best, right) + _SURE:
             said = f"energies fit the forces if each stood one frame {where} its own"
             return Verdict((), "contradicted", factor, said)
-    if best > max(right, unrelated) + _SURE:
-        return Verdict((), "contradicted", factor, said + _meant(factor, data))
     if right > unrelated + _SURE and best < right + 1:
         return Verdict((), "confirmed", factor, said)
+    if best > max(right, unrelated) + _SURE:
+        return Verdict((), "contradicted", factor, said + _meant(factor, data))
     related = work.likelihood(energies, _LOOSE)[_ALLOWED].max()
     if unrelated > max(right, related + _SURE):
         said = "energies have nothing to do with the work of the forces in"

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..inputs import check_expansion, check_file_size, files_below
+from ..inputs import check_expansion, check_file_size, files_below, number_of
+from .claims import disowned, disowned_frames
 from .frames import LabelledFrame
 from .keys import LabelKeys
 
@@ -57,28 +58,33 @@ class _Place:
         return {k.removesuffix(".npy"): v[()] for k, v in self.node[part].items()}
 
 
-def read_deepmd(path: Path, keys: LabelKeys) -> tuple[list[LabelledFrame], set[str]]:
+def read_deepmd(
+    path: Path, keys: LabelKeys
+) -> tuple[list[LabelledFrame], set[str], list[str]]:
     """Read all systems below ``path``.
 
     Returns:
-        The frames, and names of arrays that are there and not read.
+        The frames, names of arrays that are there and not read, and what is said of frames
+        left out.
 
     Raises:
         InputError: missing or damaged arrays, or some of another length.
     """
     frames: list[LabelledFrame] = []
     rest: set[str] = set()
+    claims: list[tuple[str, str | None]] = []
     try:
         for place in _systems(path):
-            found, other = _read_system(place, keys)
-            frames += found
+            found, other, said = _read_system(place, keys)
+            frames += [f for f, (_, why) in zip(found, said, strict=True) if why is None]
             rest |= other
+            claims += said
     except InputError:
         raise
     except Exception as error:
         # a damaged header makes the parsers of npy and HDF5 raise anything at all
         raise InputError(f"{path}: not readable: {error}") from error
-    return frames, rest
+    return frames, rest, disowned_frames(path, claims)
 
 
 def _systems(path: Path) -> Iterator[_Place]:
@@ -100,22 +106,26 @@ def _systems(path: Path) -> Iterator[_Place]:
             yield _Place(stem or path.stem, file[stem] if stem else file)
 
 
-def _read_system(place: _Place, keys: LabelKeys) -> tuple[list[LabelledFrame], set[str]]:
+def _read_system(
+    place: _Place, keys: LabelKeys
+) -> tuple[list[LabelledFrame], set[str], list[tuple[str, str | None]]]:
     if place.folder:
         for file in files_below(place.node):
             if file.suffix == ".npy":
                 check_file_size(file)
     names = _names(place, keys)
-    kinds = np.array(place.words("type.raw"), dtype=int)
+    kinds = np.array([_whole(word, place.name) for word in place.words("type.raw")], int)
     parts = place.sets()
     if not parts:
         raise InputError(f"{place.name}: type.raw, but no set.000")
     frames: list[LabelledFrame] = []
     rest: set[str] = set()
+    claims: list[tuple[str, str | None]] = []
     for part in parts:
         arrays = place.arrays(part)
         origin = f"{place.name}/{part}"
-        rest |= set(arrays) - set(_READ)
+        others = {k: np.atleast_1d(v) for k, v in arrays.items() if k not in _READ}
+        rest |= set(others)
         _check_lengths(origin, arrays, len(kinds))
         if "box" not in arrays and not place.holds("nopbc"):
             raise InputError(f"{origin}: no box.npy, and no nopbc that says there is none")
@@ -126,10 +136,18 @@ def _read_system(place: _Place, keys: LabelKeys) -> tuple[list[LabelledFrame], s
             _check_types(origin, kinds, types.reshape(-1, len(kinds)), len(names))
         for number in range(len(arrays["coord"])):
             mine = kinds if types is None else types[number].astype(int)
-            frames.append(
-                _frame(place, names, arrays, mine, number, f"{origin}, frame {number}")
-            )
-    return frames, rest
+            name = f"{origin}, frame {number}"
+            frames.append(_frame(place, names, arrays, mine, number, name))
+            said = {k: v[number] for k, v in others.items() if len(v) > number}
+            claims.append((name, disowned(said)))
+    return frames, rest, claims
+
+
+def _whole(word: str, name: str) -> int:
+    number = number_of(word)
+    if number != np.round(number):
+        raise InputError(f"{name}: type.raw: {word!r} is no whole number")
+    return int(number)
 
 
 def _check_types(origin: str, kinds: np.ndarray, types: np.ndarray, names: int) -> None:

@@ -143,7 +143,7 @@ def check_frame(frame: LabelledFrame) -> LabelledFrame:
     if frame.virial is not None and (
         frame.virial.shape != (3, 3) or not np.isfinite(frame.virial).all()
     ):
-        raise InputError(f"{origin}: the virial is not nine finite numbers")
+        raise InputError(f"{origin}: the virial is not nine finite numbers; leave it out")
     if frame.virial is not None and not symmetric(frame.virial):
         raise InputError(f"{origin}: the virial is not symmetric")
     return frame

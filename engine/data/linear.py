@@ -120,6 +120,13 @@ def rows(frames: Sequence[LabelledFrame], species: Sequence[str]) -> list[Row]:
     return found
 
 
+def of_pairs(row: Row, species: int) -> Row:
+    """Return the features of pairs, and counts, alone: a tenth, which fewer labels tell."""
+    pairs = _PAIR * species * (species + 1) // 2
+    kept = [*range(pairs), *range(-species, 0)]
+    return Row(row.energy[kept], row.forces[..., kept], row.virial[..., kept])
+
+
 @dataclass(frozen=True)
 class _Neighbours:
     """Species of a frame's atoms, and its pairs with their displacements."""
@@ -294,4 +301,4 @@ def fit(data: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> Fit:
     return Fit(c * scale, covariance * scale[:, None] * scale, missed, size)
 
 
-__all__ = ["LARGEST", "REACH", "Fit", "Row", "energies", "fit", "rows"]
+__all__ = ["LARGEST", "REACH", "Fit", "Row", "energies", "fit", "of_pairs", "rows"]

@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,8 +14,9 @@ from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 
 from ..errors import EngineError, InputError
-from ..inputs import check_file_size, files_below, number_of, opened
-from .collections import read_fitsnap, read_json, read_mlearn, virial
+from ..inputs import check_file_size, files_below, loose_number, number_of, opened
+from .claims import disowned, disowned_frames, weightless_stress
+from .collections import Collection, read_fitsnap, read_json, read_mlearn, virial
 from .consistency import compare
 from .deepmd import read_deepmd
 from .frames import LabelledFrame, check_frame, group_of, symmetric
@@ -87,6 +88,7 @@ class _Found:
     energy: str = "energy"
     stress: str = "none"
     left_out: tuple[str, ...] = ()
+    open_order: bool = False
 
 
 def read(path: Path, keys: LabelKeys | None = None) -> Reading:
@@ -111,7 +113,8 @@ def read(path: Path, keys: LabelKeys | None = None) -> Reading:
         raise InputError(f"{path}: not readable: {error}") from error
     if not found.frames:
         raise InputError(f"{path}: holds no frames")
-    frames = [_converted(frame, keys, form) for frame in found.frames]
+    frames, left = _without_missing(found.frames)
+    frames = [_converted(frame, keys, form) for frame in frames]
     for frame in frames:
         _check_pressure(check_frame(frame), keys)
     unit = f", {keys.energy_unit}" if keys.energy_unit else ""
@@ -125,10 +128,23 @@ def read(path: Path, keys: LabelKeys | None = None) -> Reading:
         tuple(frames),
         found.energy + unit,
         found.stress,
-        found.left_out,
-        open_order=form == "mlearn",
+        found.left_out + left,
+        open_order=found.open_order,
         keys=keys,
     )
+
+
+def _without_missing(
+    frames: Sequence[LabelledFrame],
+) -> tuple[list[LabelledFrame], tuple[str, ...]]:
+    """Return frames without a stress of nothing but NaN, and how many had one."""
+    empty = [f.virial is not None and bool(np.isnan(f.virial).all()) for f in frames]
+    if not any(empty):
+        return list(frames), ()
+    first = frames[empty.index(True)].origin
+    said = f"the stress of {sum(empty)} frames (first: {first}), which is NaN: missing"
+    pairs = zip(frames, empty, strict=True)
+    return [replace(f, virial=None) if no else f for f, no in pairs], (said,)
 
 
 def _converted(frame: LabelledFrame, keys: LabelKeys, form: str) -> LabelledFrame:
@@ -284,9 +300,9 @@ def _json_format(path: Path, head: bytes) -> str:
 
 
 def _deepmd(path: Path, keys: LabelKeys, form: str) -> _Found:
-    frames, rest = read_deepmd(path, keys)
+    frames, rest, left = read_deepmd(path, keys)
     said = _virials(frames, "virial.npy, eV")
-    return _Found(frames, "energy.npy", said, _left("arrays ", rest))
+    return _Found(frames, "energy.npy", said, (*left, *_left("arrays ", rest)))
 
 
 def _left(what: str, rest: Iterable[str]) -> tuple[str, ...]:
@@ -306,19 +322,31 @@ def _convention(keys: LabelKeys, name: str, unit: str, order: str, sign: str) ->
 
 
 def _mlearn(path: Path, keys: LabelKeys, form: str) -> _Found:
-    frames, rest = read_mlearn(path, keys)
     order = "an order that differs between groups of this benchmark"
-    said = _convention(keys, "virial_stress", "kbar", order, "compression")
-    energy = keys.energy_key or "energy"
-    return _Found(frames, energy, _virials(frames, said), _left("", rest))
+    return _collected(read_mlearn(path, keys), keys, _MLEARN, order)
 
 
 def _fitsnap(path: Path, keys: LabelKeys, form: str) -> _Found:
-    frames, rest, units = read_fitsnap(path, keys)
-    unit = " in some files, ".join(sorted(units))
-    said = _convention(keys, "Stress", unit, "nine components", "compression")
-    energy = keys.energy_key or "Energy"
-    return _Found(frames, energy, _virials(frames, said), _left("", rest))
+    return _collected(read_fitsnap(path, keys), keys, _FITSNAP, "an order nobody says")
+
+
+_MLEARN, _FITSNAP = ("energy", "virial_stress"), ("Energy", "Stress")
+
+
+def _collected(
+    found: Collection, keys: LabelKeys, names: tuple[str, str], order: str
+) -> _Found:
+    energy, stress = names
+    unit = " in some files, ".join(sorted(found.units))
+    order = order if found.six else "nine components"
+    said = _convention(keys, stress, unit, order, "compression")
+    return _Found(
+        found.frames,
+        keys.energy_key or energy,
+        _virials(found.frames, said),
+        (*found.left_out, *_left("", found.unused)),
+        open_order=found.six,
+    )
 
 
 def _xyz(path: Path, keys: LabelKeys, form: str) -> _Found:
@@ -372,7 +400,7 @@ _NUMBERED = re.compile(rb"^ +atom +(\d+) +type +\d+ +force =|^ +\d+ +\S+ +tau\( 
 
 
 def _check_numbered(path: Path) -> None:
-    """Refuse an output of Quantum ESPRESSO whose atoms are not in order.
+    """Refuse an output of Quantum ESPRESSO whose atoms, or numbers, are not in order.
 
     Raises:
         InputError: names the line; ASE counts lines and reads no numbers.
@@ -381,6 +409,8 @@ def _check_numbered(path: Path) -> None:
     with opened(path) as file:
         for number, line in enumerate(file, 1):
             if found := _NUMBERED.match(line):
+                if word := loose_number(line.decode("latin-1")):
+                    raise InputError(f"{path}: line {number}: {word} is no number")
                 atom = int(found.group(1) or found.group(2))
                 if atom not in (1, last + 1) or (atom == 1 and 0 < last < most):
                     raise InputError(
@@ -415,6 +445,8 @@ def _images(path: Path, form: str) -> list[Atoms]:
         # readers raise anything at all; whatever it is, the file is not readable
         kind, text = type(error).__name__, str(error).splitlines()
         reason = text[0] if text and " " in text[0] else ": ".join([kind, *text[:1]])
+        if isinstance(error, AssertionError) and not text:
+            reason = "its parts contradict each other"
         if missing := _missing(path, form):
             reason += f"; it has no {', '.join(missing)}"
         raise InputError(
@@ -570,35 +602,17 @@ def _names(path: Path, number: int, entries: dict[str, Any], keys: LabelKeys) ->
     return _Names(chosen[0], chosen[1], here[0] if here else None, also)
 
 
-def _unconverged(key: str, flag: Any) -> bool:
-    """Tell whether an entry such as ``scf_converged = F`` says that labels are none."""
-    name, said = key.lower(), str(flag).lower()
-    if "converged" not in name or said not in (*_YES, "false", "f", "no", "0"):
-        return False
-    opposite = "unconverged" in name or "not_converged" in name
-    return (said in _YES) is opposite
-
-
-_YES = ("true", "t", "yes", "1")
-
-
 def _settled(path: Path, images: Sequence[Atoms]) -> tuple[list[int], list[str]]:
-    """Return the numbers of the images that their file does not call unconverged.
+    """Return the numbers of the images whose labels their file does not disown.
 
     Raises:
-        InputError: it calls all of them so.
+        InputError: it disowns all of them.
     """
-    fine, bad = [], []
-    for number, atoms in enumerate(images):
-        entries = _entries(atoms, f"{path.name}, frame {number}")
-        flags = [_unconverged(str(key), flag) for key, flag in entries.items()]
-        (bad if any(flags) else fine).append(number)
-    if not bad:
-        return fine, []
-    text = f"{len(bad)} frames (first: {bad[0]}) that the file says have not converged"
-    if not fine:
-        raise InputError(f"{path}: holds nothing but {text}")
-    return fine, [text]
+    said = [
+        (number, disowned(_entries(atoms, f"{path.name}, frame {number}")))
+        for number, atoms in enumerate(images)
+    ]
+    return [k for k, why in said if why is None], disowned_frames(path, said)
 
 
 _OURS = ("ev", "ev/angstrom", "ev/a", "ev/ang", "ev/angstrom^3", "angstrom", "ang", "a",
@@ -639,15 +653,34 @@ def check_elements(atoms: Atoms, origin: str) -> None:
         raise InputError(f"{origin}: no element has the atomic number {wrong[0]}")
 
 
-def _real(value: Any) -> np.ndarray:
-    """Return numbers in f64.
+def _real(entries: Mapping[str, Any], name: str) -> np.ndarray:
+    """Return the numbers of an entry in f64.
 
     Raises:
         ValueError: flags or words.
     """
+    value = entries[name]
     if np.asarray(value).dtype.kind == "b":
-        raise ValueError("true and false are no numbers")
-    return np.asarray(value, float)
+        raise ValueError(f"{name} is {value}; true and false are no numbers")
+    try:
+        return np.asarray(value, float)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{name} is {str(value)[:60]!r}, which is no number; leave the frame out, or "
+            "name another with the keys"
+        ) from None
+
+
+def _single(entries: Mapping[str, Any], name: str) -> float:
+    """Return the one number of an entry.
+
+    Raises:
+        ValueError: it has several.
+    """
+    value = _real(entries, name)
+    if value.size != 1:
+        raise ValueError(f"{name} is {entries[name]}, which is no number but {value.size}")
+    return float(value.ravel()[0])
 
 
 _STRUCTURE = {"numbers", "positions", "group", "data", "key_value_pairs",
@@ -667,11 +700,10 @@ def _from_images(path: Path, images: Sequence[Atoms], keys: LabelKeys) -> _Found
         try:
             frames.append(_frame(atoms, entries, name, keys, origin))
             differ += any(
-                abs(float(entries[n]) - float(entries[name.energy])) > 1e-8
-                for n in name.also
+                abs(_single(entries, n) - frames[-1].energy) > 1e-8 for n in name.also
             )
         except (TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{origin}: a label is no number ({error})") from error
+            raise InputError(f"{origin}: {error}") from error
         names.append(name)
         used = {name.energy, name.forces, name.stress, *name.also}
         if "group" not in entries:
@@ -699,7 +731,9 @@ def _from_images(path: Path, images: Sequence[Atoms], keys: LabelKeys) -> _Found
     stresses = {n.stress for f, n in pairs if f.virial is not None}
     flat = sum(f.virial is None and n.stress is not None for f, n in pairs)
     if flat:
-        left.append(f"the stress of {flat} frames, which have no cell with a volume")
+        left.append(
+            f"the stress of {flat} frames, which have no cell with a volume, or weigh 0"
+        )
     said = "none"
     if stresses:
         said = "; ".join(_said(str(name), keys) for name in sorted(map(str, stresses)))
@@ -724,14 +758,14 @@ def _sign(unit: str) -> Literal["tension", "compression"]:
 def _frame(
     atoms: Atoms, entries: dict[str, Any], names: _Names, keys: LabelKeys, origin: str
 ) -> LabelledFrame:
-    forces = _real(entries[names.forces])
+    forces = _real(entries, names.forces)
     check_elements(atoms, origin)
     frame = LabelledFrame(
         symbols=tuple(atoms.get_chemical_symbols()),
         positions=atoms.get_positions(),
         cell=np.array(atoms.cell),
         periodic=np.array(atoms.pbc),
-        energy=float(_real(entries[names.energy])),
+        energy=_single(entries, names.energy),
         forces=forces,
         group=group_of(entries),
         origin=origin,
@@ -749,7 +783,7 @@ def _virial(
     Raises:
         InputError: of another shape, not symmetric, or the two disagree.
     """
-    values = _real(entries[name])
+    values = _real(entries, name)
     if values.size not in (6, 9):
         raise InputError(f"{frame.origin}: {name} has {values.size} numbers, not 6 or 9")
     plain, told = name == "stress", keys.stress_unit and keys.stress_sign
@@ -761,8 +795,15 @@ def _virial(
         raise InputError(
             f"{frame.origin}: {name} has six numbers; say in which order with stress_order"
         )
-    if abs(np.linalg.det(frame.cell)) < 1e-9:
+    if abs(np.linalg.det(frame.cell)) < 1e-9 or weightless_stress(entries):
         return None
+    if np.isnan(values).all():
+        return np.full((3, 3), np.nan)
+    if not np.isfinite(values).all():
+        raise InputError(
+            f"{frame.origin}: {name} is {values.ravel().tolist()}, in part not finite; "
+            "mend it, or leave the key out of the frame"
+        )
     unit = _unit(name, keys)
     signed = keys.model_copy(update={"stress_sign": keys.stress_sign or _sign(unit)})
     full = virial(values, signed, frame.cell, unit, VOIGT)

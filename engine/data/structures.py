@@ -19,7 +19,7 @@ from ase.constraints import FixAtoms, FixCartesian, FixScaled
 from ase.data import atomic_masses, atomic_numbers
 
 from ..errors import InputError
-from ..inputs import check_file_size, number_of, opened, text_lines
+from ..inputs import check_file_size, loose_number, number_of, opened, text_lines
 from .keys import LabelKeys
 from .reading import check_elements, check_units, format_of, read_database
 from .xyz import iterate_xyz
@@ -119,6 +119,8 @@ def _read(path: Path, frame: int | None, keys: StructureKeys) -> list[Atoms]:
     except Exception as error:
         # readers raise anything at all; whatever it is, the file is not readable
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, KeyError) and error.args:
+            reason = f"{error.args[0]} is not known"
         raise InputError(
             f"{path} frame {frame}: cannot be read as {form}: {reason}"
         ) from error
@@ -182,6 +184,19 @@ _OUTSIDE = 0.5
 """Part of a box that a scaled coordinate is out of it at most: LAMMPS wraps them."""
 
 
+def _lines(path: Path, remarks: Sequence[int] = ()) -> Iterator[str]:
+    """Yield the lines of a file of numbers; ``remarks`` are lines of any text.
+
+    Raises:
+        InputError: a word that Python alone takes for a number; names the line.
+    """
+    for number, line in enumerate(text_lines(path), 1):
+        word = loose_number(line.split("#")[0]) if number not in remarks else None
+        if word is not None:
+            raise InputError(f"{path}: line {number}: {word} is no number")
+        yield line
+
+
 def _check_dump(path: Path) -> tuple[str, ...]:
     """Refuse a LAMMPS dump whose rows are not those it announces, or a box inside out.
 
@@ -215,7 +230,7 @@ def _check_dump(path: Path) -> tuple[str, ...]:
             if often > 1:
                 raise InputError(f"{where}: the id {name} stands {often} times")
 
-    for number, line in enumerate(text_lines(path), 1):
+    for number, line in enumerate(_lines(path), 1):
         if line.startswith("ITEM:"):
             end(f"{path}: line {number}")
             section, box, seen = line[5:].strip(), 0, []
@@ -245,7 +260,7 @@ def _check_data(path: Path) -> tuple[str, ...]:
         InputError: names the line.
     """
     section, announced, rows = "", 0, Counter[str]()
-    for number, line in enumerate(text_lines(path), 1):
+    for number, line in enumerate(_lines(path, remarks=(1,)), 1):
         words = line.split("#")[0].split()
         if number == 1 or not words:
             continue
@@ -277,7 +292,7 @@ def _check_poscar(path: Path) -> tuple[str, ...]:
         InputError: other elements than counts, more positions than atoms, a position of
             another element than its place, or a flag that is neither T nor F.
     """
-    lines = list(text_lines(path))
+    lines = list(_lines(path, remarks=(1, 6)))
     head = 5 if len(lines) > 5 and _counts(lines[5]) else 6
     counts = _counts(lines[head]) if len(lines) > head else []
     selective = "".join(lines[head + 1 : head + 2]).strip().lower().startswith("s")
@@ -288,12 +303,22 @@ def _check_poscar(path: Path) -> tuple[str, ...]:
         said.append("its elements are those of the first line")
     elif counts and len(symbols) != len(counts):
         raise InputError(f"{path}: line 6: {len(symbols)} elements, {len(counts)} counts")
+    if counts and 0 in map(number_of, lines[1].split()[:3]):
+        raise InputError(f"{path}: line 2: a scale of 0")
+    mode = "".join(lines[first - 1 : first]).strip()
+    if counts and not mode[:1].isalpha():
+        raise InputError(f"{path}: line {first}: {mode[:40]!r}, not Direct or Cartesian")
+    if len(rows) < sum(counts):
+        raise InputError(f"{path}: {len(rows)} positions, {sum(counts)} are announced")
     names = [re.split("[_/]", s)[0] for s, n in zip(symbols, counts, strict=False)
              for _ in range(n)]  # fmt: skip
     for number, row in enumerate(rows):
         words, where = row.split()[3:], f"{path}: line {first + number + 1}"
-        if selective and not set(words[:3]) <= {"T", "F"}:
-            raise InputError(f"{where}: flags {' '.join(words[:3])}; only T and F are read")
+        if selective and not (len(words) > 2 and set(words[:3]) <= {"T", "F"}):
+            raise InputError(
+                f"{where}: flags {' '.join(words[:3]) or 'are missing'}; only three of T "
+                "and F are read"
+            )
         if not selective and len(words) == 1 and words[0] in atomic_numbers:
             if names and words[0] != names[number]:
                 raise InputError(f"{where}: a position of {words[0]} among {names[number]}")
@@ -318,6 +343,48 @@ def _check_poscar(path: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(said))
 
 
+_OF_CELL = re.compile("_cell_(length_[abc]|angle_(alpha|beta|gamma))")
+
+
+def _check_cif(path: Path) -> tuple[str, ...]:
+    """Refuse lengths and angles of no cell.
+
+    Raises:
+        InputError: names the line.
+    """
+    for number, line in enumerate(text_lines(path), 1):
+        words = line.split()
+        if len(words) != 2 or not _OF_CELL.fullmatch(words[0]):
+            continue
+        size = number_of(words[1].split("(")[0])
+        if not 0 < size < (180 if "angle" in words[0] else math.inf):
+            raise InputError(f"{path}: line {number}: {words[0]} is {words[1]}")
+    return ()
+
+
+def _check_pdb(path: Path) -> tuple[str, ...]:
+    """Refuse a cell that is a placeholder; say which elements names of atoms tell.
+
+    Raises:
+        InputError: a cell of 1 angstrom, which stands where there is none, or a second
+            place of an atom.
+    """
+    said = ()
+    for number, line in enumerate(text_lines(path), 1):
+        sizes = [number_of(line[k : k + 9]) for k in (6, 15, 24)]
+        if line.startswith("CRYST1") and sizes == [1.0] * 3:
+            raise InputError(
+                f"{path}: line {number}: a cell of 1 angstrom stands where there is none; "
+                "remove the line"
+            )
+        if line.startswith(("ATOM  ", "HETATM")):
+            if line[16:17] not in (" ", "", "A"):
+                raise InputError(f"{path}: line {number}: a second place of an atom")
+            if not line[76:78].strip():
+                said = ("its elements are guessed from the names of its atoms",)
+    return said
+
+
 def _counts(line: str) -> list[int]:
     words = line.split()
     return [int(w) for w in words] if words and all(w.isdecimal() for w in words) else []
@@ -328,6 +395,8 @@ _CHECKS: Mapping[str, Callable[[Path], tuple[str, ...]]] = MappingProxyType(
         "lammps-dump-text": _check_dump,
         "lammps-data": _check_data,
         "vasp": _check_poscar,
+        "cif": _check_cif,
+        "proteindatabank": _check_pdb,
     }
 )
 
@@ -418,6 +487,7 @@ def _known(symbol: str, where: str) -> None:
 def _whole(atoms: Atoms, path: Path, keys: StructureKeys) -> Atoms:
     """Refuse what are no whole atoms of elements, masses, numbers and units."""
     check_elements(atoms, str(path))
+    _check_geometry(atoms, path)
     for number, symbol in enumerate(atoms.get_chemical_symbols()):
         _known(symbol, f"{path}: atom {number}")
     check_units(atoms.info, LabelKeys(), str(path))
@@ -444,6 +514,17 @@ def _whole(atoms: Atoms, path: Path, keys: StructureKeys) -> Atoms:
                     "whole atoms is needed"
                 )
     return atoms
+
+
+def _check_geometry(atoms: Atoms, path: Path) -> None:
+    """Refuse positions that are not finite, and periodic axes without a length."""
+    bad = np.flatnonzero(~np.isfinite(atoms.positions).all(1))
+    if len(bad):
+        place = atoms.positions[bad[0]].tolist()
+        raise InputError(f"{path}: atom {bad[0]} is at {place}, not finite")
+    lengths = atoms.cell.lengths()[atoms.pbc]
+    if not (np.isfinite(atoms.cell.array).all() and (lengths > 0).all()):
+        raise InputError(f"{path}: periodic, but the cell is {atoms.cell.array.tolist()}")
 
 
 def _check_scale(atoms: Atoms, path: Path) -> None:

@@ -1,12 +1,12 @@
 """A set of labels as a table: what is in it, group by group, and what stands out."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from ase.data import atomic_numbers, covalent_radii
 
-from .checks import duplicates, unbalanced, without_energy, without_forces
+from .checks import duplicates, rare, unbalanced, without_energy, without_forces
 from .frames import LabelledFrame, group_indices, pairs, species_of
 
 _NEAR = 3.0
@@ -19,6 +19,11 @@ _FAR = 8.0
 """Standard deviations, as the inner nine tenths show them, from the median beyond which a
 number stands out."""
 
+
+_OFF = "eV/atom off the others"
+
+_SHORTER, _LARGER = 0.15, 0.4
+"""Logarithms of factors of a shortest distance, and of a volume, that are no strain."""
 
 _FEWEST = 4
 """Frames of a group among which one can stand out."""
@@ -110,6 +115,7 @@ def outliers(frames: Sequence[LabelledFrame]) -> Iterator[str]:
     yield from unbalanced(frames)
     yield from without_forces(frames)
     yield from without_energy(frames)
+    yield from rare(frames)
     for first, second in duplicates(frames):
         apart = abs(frames[first].energy - frames[second].energy)
         yield (
@@ -119,26 +125,32 @@ def outliers(frames: Sequence[LabelledFrame]) -> Iterator[str]:
 
 
 def strange(frames: Sequence[LabelledFrame]) -> Iterator[str]:
-    """Yield frames whose energy or largest force stands out in their group."""
+    """Yield frames whose energy, forces, volume or distances stand out in their group."""
     for name, numbers in group_indices(frames).items():
         yield from _strange([frames[k] for k in numbers], name or "-")
 
 
 def _strange(frames: Sequence[LabelledFrame], group: str) -> Iterator[str]:
-    """Yield frames whose energy or largest force is far from the others' of the group."""
+    """Yield frames of which a number is far from the others' of the group."""
     if len(frames) < _FEWEST:
         return
     forces = np.array([np.linalg.norm(f.forces, axis=1).max() for f in frames])
-    found: Mapping[str, tuple[np.ndarray, str]] = {
-        "a largest force": (np.log(forces + 1e-3), "eV/angstrom"),
-        "an energy": (_beyond_composition(frames), "eV/atom off the others"),
-    }
-    for what, (values, unit) in found.items():
-        centre = np.median(values)
-        inner = np.sort(np.abs(values - centre))[: max(int(0.9 * len(values)), 1)]
+    energies = _beyond_composition(frames)
+    shortest = np.array([_nearest(f)[0] for f in frames])
+    found: dict[str, tuple[np.ndarray, np.ndarray, float, str]] = {}
+    if all(f.periodic.all() for f in frames):
+        volumes = np.array([f.volume / len(f.symbols) for f in frames])
+        found["a cell"] = volumes, np.log(volumes), _LARGER, "angstrom^3 an atom"
+    if len({tuple(sorted(f.symbols)) for f in frames}) == 1 and np.isfinite(shortest).all():
+        sizes = np.log(shortest + 1e-3)
+        found["a shortest distance"] = shortest, sizes, _SHORTER, "angstrom"
+    found["a largest force"] = forces, np.log(forces + 1e-3), 0.0, "eV/angstrom"
+    found["an energy"] = energies - np.median(energies), energies, 0.0, _OFF
+    for what, (shown, values, least, unit) in found.items():
+        away = np.abs(values - np.median(values))
+        inner = np.sort(away)[: max(int(0.9 * len(values)), 1)]
         spread = 2 * inner[-1] / 3.29 + 1e-3
-        shown = forces if what == "a largest force" else values - centre
-        for k in np.flatnonzero(np.abs(values - centre) > _FAR * spread).tolist():
+        for k in np.flatnonzero(away > max(_FAR * spread, least)).tolist():
             yield f"{frames[k].origin} (group {group}): {what} of {shown[k]:.4g} {unit}"
 
 

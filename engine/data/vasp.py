@@ -7,8 +7,11 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from ..errors import InputError
-from ..inputs import number_of, opened
+from ..inputs import loose_number, number_of, opened
+from .frames import symmetric
 
 
 def converged_steps(path: Path, form: str) -> list[bool]:
@@ -35,13 +38,13 @@ def _xml(path: Path) -> list[bool]:
             if element.tag == "i" and element.get("name") == "NELM":
                 most = int(element.text or most)
             elif element.tag == "i" and element.get("name") == "EDIFF":
-                limit = float(element.text or limit)
+                limit = number_of(element.text or str(limit))
             elif element.tag == "array" and element.get("name") == "atoms":
                 atoms = len(element.findall("set/rc"))
             elif element.tag == "calculation":
                 _check_rows(path, element, atoms, len(found))
                 steps = [
-                    float(i.text or "nan")
+                    number_of(i.text or "")
                     for i in element.findall("scstep/energy/i[@name='e_fr_energy']")
                 ]
                 close = len(steps) > 1 and abs(steps[-1] - steps[-2]) < limit
@@ -51,7 +54,10 @@ def _xml(path: Path) -> list[bool]:
 
 
 def _check_rows(path: Path, step: ElementTree.Element, atoms: int, number: int) -> None:
-    """Refuse a step of more or fewer rows than atoms: ASE takes zeros for those."""
+    """Refuse a step of more or fewer rows than atoms: ASE takes zeros for those.
+
+    It takes six of the nine numbers of a stress, too, and Python's ``1_0`` for 10.
+    """
     counts = {"positions": atoms, "forces": atoms, "basis": 3, "stress": 3}
     for name, rows in counts.items():
         for array in step.iter("varray"):
@@ -60,6 +66,14 @@ def _check_rows(path: Path, step: ElementTree.Element, atoms: int, number: int) 
                     f"{path}: step {number}: {len(array.findall('v'))} rows of {name}, "
                     f"expected {rows}"
                 )
+    where = f"{path}: step {number}"
+    for item in step.iter():
+        if item.text and (word := loose_number(item.text)):
+            raise InputError(f"{where}: {item.get('name', item.tag)}: {word} is no number")
+    given = [v.text or "" for v in step.findall("varray[@name='stress']/v")]
+    stress = np.array([[number_of(word) for word in row.split()] for row in given])
+    if stress.shape == (3, 3) and np.isfinite(stress).all() and not symmetric(stress):
+        raise InputError(f"{where}: the stress is not symmetric")
 
 
 def _is_row(line: bytes) -> bool:

@@ -14,7 +14,7 @@ from ase.data import atomic_numbers
 from ase.io.extxyz import key_val_str_to_dict
 
 from ..errors import InputError
-from ..inputs import text_lines
+from ..inputs import loose_number, text_lines
 
 SUFFIXES = (".xyz", ".extxyz")
 
@@ -24,6 +24,12 @@ LONGEST = 1 << 20
 """Bytes of a line: keys of a frame, or the columns of an atom."""
 
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\{[^}]*\}|\[[^\]]*\]')
+_ENTRY = re.compile(
+    r"""([^\s="']+)\s*=\s*("(?:[^"\\]|\\.)*"|'[^']*'|\{[^}]*\}|\[[^\]]*\]|\S*)"""
+)
+_PLAIN = "species:S:1:pos:R:3"
+"""Properties of a file that names none."""
+
 _SPELT = {name.lower(): name for name in ("Lattice", "Properties", "pbc")}
 _ALSO = {"positions": "pos", "symbols": "species", "numbers": "Z"}
 """Second names of columns."""
@@ -55,13 +61,12 @@ def _blocks(path: Path) -> Iterator[tuple[int, list[str]]]:
     for number, line in lines:
         if not line.strip():
             continue
-        try:
-            atoms = int(line)
-        except ValueError:
+        if not re.fullmatch(r"\s*[+-]?[0-9]+\s*", line):
             raise InputError(
                 f"{path}: line {number}: the number of atoms of a frame is expected, "
                 f"{line.strip()[:40]!r} is there"
-            ) from None
+            )
+        atoms = int(line)
         if not 1 <= atoms <= MOST_ATOMS:
             raise InputError(f"{path}: line {number} announces {atoms} atoms")
         block = [line]
@@ -93,10 +98,44 @@ def _frame(path: Path, number: int, lines: list[str]) -> Atoms:
             )
         if count > columns:
             found.info["columns after the fourth"] = "of an unknown meaning"
+    _check_digits(path, number, lines, found)
     _check_numbers(path, number, lines)
     _check_end(path, number, lines)
     _keep_tensor(found, lines[1])
     return found
+
+
+def _check_digits(path: Path, number: int, lines: list[str], atoms: Atoms) -> None:
+    """Refuse what Python alone takes for a number; an entry that is no label stays a text.
+
+    Raises:
+        InputError: names line, key or column, and value.
+    """
+    for key, text in _ENTRY.findall(lines[1]) if loose_number(lines[1]) else ():
+        if (word := loose_number(text)) is None:
+            continue
+        if key not in atoms.info:
+            raise InputError(
+                f"{path}: line {number + 1}: {key} is {word}, which is no number"
+            )
+        atoms.info[key] = text.strip("\"'{}[]")
+    for offset, line in enumerate(lines[2:], start=number + 2):
+        if loose_number(line) is None:
+            continue
+        for name, word in zip(_of_columns(lines[1]), line.split(), strict=False):
+            if name and loose_number(word):
+                raise InputError(
+                    f"{path}: line {offset}: {name} is {word}, which is no number"
+                )
+
+
+def _of_columns(header: str) -> list[str]:
+    """Return the name of the property that each column is of, nothing for texts."""
+    words = str(key_val_str_to_dict(header).get("Properties", _PLAIN)).split(":")
+    columns = zip(words[::3], words[1::3], words[2::3], strict=True)
+    return [
+        name if kind in "RI" else "" for name, kind, n in columns for _ in range(int(n))
+    ]
 
 
 def _keep_tensor(atoms: Atoms, header: str) -> None:
@@ -134,7 +173,7 @@ def _properties(header: str) -> dict[str, int]:
     Raises:
         ValueError: not name, type and count of each, or a label of true and false.
     """
-    said = str(key_val_str_to_dict(header).get("Properties", "species:S:1:pos:R:3"))
+    said = str(key_val_str_to_dict(header).get("Properties", _PLAIN))
     words = said.split(":")
     flags = {name for name, kind in pairwise(words) if kind == "L"}
     if flags & _ONCE or len(words) % 3:
@@ -170,6 +209,12 @@ def _check_header(path: Path, number: int, header: str) -> None:
                 raise InputError(
                     f"{path}: line {number}: {key} has no value, so {name} is lost in it"
                 )
+    for key, text in _ENTRY.findall(header):
+        if len(text) > 1 and not text[1:-1].strip() and not text[:1].isalnum():
+            raise InputError(
+                f"{path}: line {number}: {key} is empty; give it a value, or leave out the "
+                "key, or the frame"
+            )
     _check_names(f"{path}: line {number}", header, columns)
     flags = entries.get("pbc", [True] * 3)
     shaped = np.shape(flags) in ((), (3,)) and np.asarray(flags).dtype.kind in "bi"

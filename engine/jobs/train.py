@@ -47,7 +47,7 @@ def assemble(scenario: TrainScenario, base: Path) -> TrainingJob | LinearJob:
     weights = [scenario.loss.weights(decay) for decay in (1.0, 0.0)]
     use = Labels.of(weights)
     found = examine(data, use).accepted()
-    tried = examine(test, replace(use, virial=False)).accepted()
+    tried = examine(test, use).accepted()
     data, frames, held = found.readings, found.frames, tried.frames
     notes = [*found.said, *tried.said]
     species = species_of(frames)

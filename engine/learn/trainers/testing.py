@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...data.checks import Labels
 from ...data.examination import examine
 from ...data.frames import LabelledFrame, group_indices, species_of
 from ...data.reading import read
@@ -108,7 +107,7 @@ def report(model: Path, data: Sequence[Path]) -> str:
         InputError: model or data are missing, or an element that it does not know.
     """
     potential = load_potential(model)
-    examined = examine([read(path) for path in data], Labels(virial=False))
+    examined = examine([read(path) for path in data])
     frames = examined.frames
     strange = sorted(set(species_of(frames)) - set(potential.species))
     if strange:
