@@ -27,12 +27,13 @@ from ..gas.forcing import Forced, Kick, check_rest
 from ..gas.grid import Grid
 from ..gas.halved import Halved
 from ..gas.initial.base import Start
+from ..gas.initial.painted import named
 from ..gas.initial.shocks import Shock
 from ..gas.kinetic import adequacy
 from ..gas.kinetic.velocities import Velocities
 from ..gas.kinetic.world import KineticWorld
 from ..gas.material import Gas, TransportLaw
-from ..gas.mixture import samples
+from ..gas.mixture import Mixture, samples
 from ..gas.observe import on_host, positivity_guard, relative_drift
 from ..gas.pacing import Paced
 from ..gas.probes import check_quantities
@@ -378,7 +379,8 @@ def _forced(run: Run, model: Any) -> Run:
     kick = Kick(acceleration[:axes], heat if bool(heat.any()) else None)
     rest = None
     if force.rest is not None:
-        held = force.rest.start.fields(p.grid, p.gas, p.gamma)
+        with named("force.rest"):
+            held = force.rest.start.fields(p.grid, p.gas, p.gamma)
         check_rest(force, p.grid, held.density, held.density * held.temperature)
         solver = run.world.world if hasattr(run.world, "world") else run.world
         given = held.density, held.velocity[..., :axes], held.temperature
@@ -398,7 +400,9 @@ def _axes_of(model: Any, p: Problem) -> int:
 def _check_components(model: Any, p: Problem) -> None:
     """Refuse a start that moves along an axis that the model does not resolve."""
     axes = _axes_of(model, p)
-    beyond = p.start.velocity[..., axes:]
+    mixed = hasattr(p.initial, "mixture")  # of which the sum may be at rest
+    velocity = p.initial.mixture(p.grid)[1] if mixed else p.start.velocity
+    beyond = velocity[..., axes:]
     if bool(beyond.any()):
         key = next(_moving(p.initial, axes, "initial"), "initial.velocity")
         raise InputError(
@@ -453,6 +457,17 @@ def _for_all(x: Tensor, start: Start, p: Problem) -> Tensor:
     return x.expand(len(p.knudsen), *x.shape)
 
 
+def _mixture(p: Problem) -> Mixture:
+    """Return the Maxwellians of which the start is the sum, for every system."""
+    rho, u, theta = p.initial.mixture(p.grid)
+    count = len(p.knudsen)
+    return (
+        rho.expand(-1, count, *rho.shape[2:]),
+        u.expand(-1, count, *u.shape[2:]),
+        theta.expand(-1, count, *theta.shape[2:]),
+    )
+
+
 def _followed(run: Run, scenario: GasScenario) -> Run:
     """Let the steps of a run follow its state, where the scenario asks for it."""
     time, kinetic = scenario.time, isinstance(_solver(run.world), KineticWorld)
@@ -487,8 +502,8 @@ def _kinetic(model: KineticModel, scenario: GasScenario, p: Problem) -> Run:
 
     def start() -> Any:
         if hasattr(p.initial, "mixture"):
-            some, nodes = p.initial.mixture(p.grid), velocities.nodes
-            return world.start(samples(some, nodes, p.gas.dimension))
+            some = samples(_mixture(p), velocities.nodes, p.gas.dimension)
+            return world.start(some)
         if hasattr(p.initial, "distribution"):
             f = p.initial.distribution(p.grid, p.gas, world.knudsen, velocities)
             return world.start(f)
@@ -584,7 +599,7 @@ def _moments(
             f"initial.kind: {p.initial.kind} does not start in equilibrium, which "
             f"{equations.name} cannot; allowed: kinetic, hermite, euler, nsf"
         )
-    w = equations.mixed(*mixture(p.grid)) if mixture else equations.equilibrium(*_spread(p))
+    w = equations.mixed(*_mixture(p)) if mixture else equations.equilibrium(*_spread(p))
     cfl = scenario.time.cfl or cfl
     rate = probe.courant_rate(w.to(probe.device, probe.dtype))
     if not 0.0 < rate < math.inf:

@@ -20,6 +20,7 @@ INITIAL = Family(
     __name__,
     {
         "fields": "painted:Fields",
+        "beams": "beams:Beams",
         "run": "stored:FromRun",
         "file": "stored:FromFile",
         "uniform": "pieces:Uniform",
