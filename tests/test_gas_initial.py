@@ -17,6 +17,7 @@ from scalebridge.engine.expressions import FUNCTIONS, Expression
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC
 from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.initial.base import Point
+from scalebridge.engine.gas.initial.beams import Beams
 from scalebridge.engine.gas.initial.painted import Conserved, Fields, Region
 from scalebridge.engine.gas.initial.pieces import Jump
 from scalebridge.engine.gas.initial.stored import FromFile
@@ -315,7 +316,34 @@ def test_functions_are_accepted_where_a_file_has_text():
         ),
         (
             lambda: Fields(1.0, temperature=1.0, regions=(Region(Where("x>0"), "-x"),)),
-            "initial.density: -",
+            "initial.regions.0.density: -",
+        ),
+        (
+            lambda: Fields(
+                1.0,
+                pressure=1.0,
+                regions=(
+                    Region(Where("x>0"), 2.0),
+                    Region(Where("x>.5"), temperature="-x"),
+                ),
+            ),
+            "initial.regions.1.temperature: -",
+        ),
+        (
+            lambda: Fields(
+                1.0,
+                pressure=1.0,
+                regions=(Region(Where("x>0"), velocity=("sqrt(-x)",)),),
+            ),
+            "initial.regions.0.velocity: nan",
+        ),
+        (
+            lambda: Fields(1.0, pressure="x-2", regions=(Region(Where("x>0"), 2.0),)),
+            "initial.pressure: -",
+        ),
+        (
+            lambda: Fields(1.0, pressure=1.0, regions=(Region(Where("log(x-.5)"), 2.0),)),
+            "initial.regions.0.shape: condition: 'log(x-.5)' is nan at (0.0",
         ),
     ],
 )
@@ -327,8 +355,68 @@ def test_fields_that_are_not_a_gas_are_refused(part, said):
 
 def test_more_components_than_the_gas_has_are_refused():
     part = Fields(1.0, (0.0, 1.0), temperature=1.0)
-    with pytest.raises(errors.InputError, match=r"gas\.dimension = 1"):
+    with pytest.raises(errors.InputError, match=r"initial\.velocity: .*dimension = 1"):
         part.check(Gas(dimension=1))
+    part = Fields(
+        1.0, temperature=1.0, regions=(Region(Where("x>0"), velocity=(0.0, 1.0)),)
+    )
+    with pytest.raises(errors.InputError, match=r"regions\.0\.velocity: .*dimension = 1"):
+        part.check(Gas(dimension=1))
+
+
+# -- beams ---------------------------------------------------------------------------------
+
+STREAMS = (Fields("0.6 + 0.1*sin(2*pi*x)", (1.5,), 0.2), Fields(0.4, (-1.0,), 0.3))
+
+
+def test_beams_add_up_and_keep_apart_in_a_kinetic_model():
+    grid, beams = Grid((8,), (0.0,), (1.0,)), Beams(STREAMS)
+    start = beams.fields(grid, GAS, GAMMA)
+    rho = [f.fields(grid, GAS, GAMMA).density for f in STREAMS]
+    mean = (1.5 * rho[0] - rho[1]) / sum(rho)
+    torch.testing.assert_close(start.density, sum(rho))
+    torch.testing.assert_close(start.velocity[..., 0], mean)
+    spread = rho[0] * (1.5 - mean) ** 2 + rho[1] * (1.0 + mean) ** 2
+    heat = (0.2 * rho[0] + 0.3 * rho[1] + spread / GAS.dimension) / sum(rho)
+    torch.testing.assert_close(start.temperature, heat)
+
+
+@pytest.mark.parametrize("model", ["kinetic", "hermite"])
+def test_models_beyond_equilibrium_start_with_the_stress_of_beams(model, tmp_path):
+    beams = [{"density": 0.5, "velocity": [u], "temperature": 0.5} for u in (1.0, -1.0)]
+    kinds = {
+        "kinetic": {"nodes": [48], "lower": [-6.0], "upper": [6.0]},
+        "hermite": {"order": 4},
+    }
+    data = {
+        "version": 1, "kind": "gas", "knudsen": [1.0, 0.1],
+        "grid": {"cells": [8], "lower": [0.0], "upper": [1.0]},
+        "model": {"kind": model, **kinds[model]},
+        "initial": {"kind": "beams", "beams": beams},
+        "time": {"end": 0.01},
+    }  # fmt: skip
+    main = assemble(parse(data, "beams.toml"), tmp_path).main
+    seen = main.world.observe(main.start())
+    # <v_x^2> is 1.5, the mean of the three directions 5/6
+    stress = seen["stress"][..., 0, 0]
+    assert stress.shape == (2, 8)
+    torch.testing.assert_close(stress, torch.full_like(stress, 1.5 - 5 / 6))
+
+
+def test_beams_are_refused_by_the_key_of_the_one_that_is_wrong(tmp_path):
+    grid = Grid((8,), (0.0,), (1.0,))
+    wrong = Fields(1.0, temperature=1.0, regions=(Region(Where("x>0"), "-x"),))
+    with pytest.raises(
+        errors.InputError, match=r"initial\.beams\.1\.regions\.0\.density: -"
+    ):
+        Beams((STREAMS[0], wrong)).mixture(grid)
+    nowhere = Fields(1.0, temperature=1.0, regions=(Region(Where("x>2"), 2.0),))
+    with pytest.raises(
+        errors.InputError, match=r"initial\.beams\.0\.regions\.0\.shape: no"
+    ):
+        Beams((nowhere,)).mixture(grid)
+    with pytest.raises(errors.InputError, match=r"initial\.beams\.0\.velocity: 2 comp"):
+        Beams((Fields(1.0, (0.0, 1.0), temperature=1.0),)).check(Gas(dimension=1))
 
 
 # -- files ---------------------------------------------------------------------------------
@@ -365,6 +453,17 @@ def test_stored_fields_are_copied_on_their_grid_and_interpolated_on_another(tmp_
     assert errors_[0] > 3.5 * errors_[1]  # second order
 
 
+def test_places_in_single_precision_are_those_of_the_grid(tmp_path):
+    grid = Grid((7,), (0.0,), (1.0,))
+    x = grid.centers(0).numpy()
+    exact = _stored(tmp_path / "a.npz", 7).fields(grid, GAS, GAMMA).density
+    single = _stored(tmp_path / "b.npz", 7, x=x.astype(np.float32))
+    assert torch.equal(single.fields(grid, GAS, GAMMA).density, exact)
+    short = _stored(tmp_path / "c.npz", 7, x=0.99 * x)
+    with pytest.raises(errors.InputError, match="the grid reaches"):
+        short.fields(grid, GAS, GAMMA)
+
+
 def test_fields_on_another_grid_keep_mass_momentum_and_energy(tmp_path):
     part = _stored(tmp_path / "a.npz", 24)
     totals = []
@@ -390,7 +489,13 @@ def test_fields_on_another_grid_keep_mass_momentum_and_energy(tmp_path):
         ({"x": np.linspace(0, 0.5, 8)}, "the grid reaches"),
         ({"x": np.zeros(8)}, "increasing"),
         ({"velocity": np.ones((8, 4))}, "4 components"),
-        ({"density": np.array([{}] * 8, dtype=object)}, "no readable .npz"),
+        ({"density": np.array([{}] * 8, dtype=object)}, "not readable"),
+        ({"density": np.ones(8, complex)}, "density holds complex128"),
+        ({"density": np.ones(8, bool)}, "density holds bool"),
+        (
+            {"temperature": None, "pressure": np.ones(8), "density": 0 * np.ones(8)},
+            "density 0",
+        ),
     ],
 )
 def test_damaged_files_are_refused_by_name(tmp_path, changed, said):
@@ -398,6 +503,75 @@ def test_damaged_files_are_refused_by_name(tmp_path, changed, said):
     with pytest.raises(errors.InputError) as caught:
         part.fields(Grid((8,), (0.0,), (1.0,)), GAS, GAMMA)
     assert said in str(caught.value) and "a.npz" in str(caught.value)
+
+
+def _plane_file(folder: Path, name: str) -> Path:
+    """Write 4 x 6 cells, of a box of 1 x 2, to a zarr group or a VTK file."""
+    x, y = (np.arange(4) + 0.5) / 4, (np.arange(6) + 0.5) / 3
+    density = 1.0 + x[:, None] + 0.1 * y
+    fields = {"density": density, "pressure": 2 * density}
+    velocity = np.stack([density, -density, 0 * density], -1)
+    if name.endswith("zarr"):
+        group = zarr.open_group(folder / name, mode="w")
+        for key, value in {"x": x, "y": y, **fields, "velocity": velocity}.items():
+            group[key] = value
+        return folder / name
+    pyvista = pytest.importorskip("pyvista")
+    cells = name.startswith("cells")
+    made = pyvista.ImageData(
+        dimensions=(5, 7, 1) if cells else (4, 6, 1),
+        spacing=(1 / 4, 1 / 3, 1.0),
+        origin=(0.0, 0.0, 0.0) if cells else (1 / 8, 1 / 6, 0.0),
+    )
+    held = made.cell_data if cells else made.point_data
+    for key, value in fields.items():
+        held[key] = value.ravel(order="F")
+    held["velocity"] = velocity.transpose(1, 0, 2).reshape(-1, 3)
+    if name.endswith("vtr"):
+        made = made.cast_to_rectilinear_grid()
+    made.save(folder / name)
+    return folder / name
+
+
+@pytest.mark.parametrize("name", ["a.zarr", "cells.vti", "cells.vtr", "points.vtk"])
+def test_fields_of_other_formats_are_those_that_were_written(name, tmp_path):
+    part = FromFile(_plane_file(tmp_path, name))
+    start = part.fields(Grid((4, 6), (0.0, 0.0), (1.0, 2.0)), GAS, GAMMA)
+    x, y = torch.meshgrid(
+        (torch.arange(4.0) + 0.5) / 4, (torch.arange(6.0) + 0.5) / 3, indexing="ij"
+    )
+    density = (1 + x + 0.1 * y).double()
+    torch.testing.assert_close(start.density, density, rtol=1e-6, atol=0)
+    torch.testing.assert_close(start.temperature, torch.full_like(density, 2.0))
+    torch.testing.assert_close(start.velocity[..., 1], -density, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("folder", "not readable"),
+        ("a.txt", "neither .npz nor a zarr group nor VTK"),
+        ("a.vti", "damaged"),
+        ("ball.vtk", "PolyData"),
+        ("both.vti", "in its cells and at its points"),
+    ],
+)
+def test_files_of_something_else_are_refused_in_one_line(name, said, tmp_path, capfd):
+    path = tmp_path / name
+    pyvista = pytest.importorskip("pyvista")
+    if name == "folder":
+        path.mkdir()
+    elif name == "ball.vtk":
+        pyvista.Sphere().save(path)
+    elif name == "both.vti":
+        made = pyvista.ImageData(dimensions=(5, 7, 1))
+        made.cell_data["density"], made.point_data["pressure"] = np.ones(24), np.ones(35)
+        made.save(path)
+    else:
+        path.write_text("nothing of the kind")
+    with pytest.raises(errors.InputError, match=f"initial.path: .*{name}: .*{said}"):
+        FromFile(path).fields(Grid((4, 6), (0.0, 0.0), (1.0, 2.0)), GAS, GAMMA)
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("nodes", [[32, 24], [32, 20, 18]])
