@@ -6,8 +6,9 @@ A part has the fields of its scenario section and one method::
 
 with the coordinates of any number of points, one tensor per space dimension, all of one
 shape; the result is a boolean tensor of that shape. Optional: ``dimensions`` of the grids
-that fit, and what a solid needs: ``outward(points)``, the unit vector out of the region at
-the nearest place of its surface, ``[..., dimension]``, for points on the surface.
+that fit, ``located(base)``, the same part with its file found from the folder of the
+scenario file, and what a solid needs: ``outward(points)``, the unit vector out of the
+region at the nearest place of its surface, ``[..., dimension]``, for points on the surface.
 """
 
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ SHAPES = Family(
         "ball": "shapes:Ball",
         "cylinder": "shapes:Cylinder",
         "polygon": "shapes:Polygon",
+        "stl": "triangles:Stl",
         "where": "shapes:Where",
     },
 )

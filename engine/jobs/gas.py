@@ -51,7 +51,7 @@ from ..protocols import Check, Figure, Job, Outcome
 from ..run import Reporter, Simulation, ZarrWriter, every
 from ..rundir import RunFolder
 from ..runtime import check_memory, dtype_of
-from ..schema.base import locate
+from ..schema.base import locate, located
 from ..schema.gas import (
     EulerModel,
     GasScenario,
@@ -98,9 +98,7 @@ def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
             s.gas.dimension, model.nodes, model.limit, model.angles, s.time.end,
             model.time_step, s.time.frames, s.device,
         )  # fmt: skip
-    initial = scenario.initial
-    if hasattr(initial, "located"):
-        scenario = scenario.model_copy(update={"initial": initial.located(base)})
+    scenario = located(scenario, base)
     gas = scenario.gas
     if isinstance(gas, TransportGas) and gas.file is not None:
         gas = gas.model_copy(update={"file": locate(gas.file, base)})

@@ -168,7 +168,7 @@ class Fields:
         heat = evaluate(key, self.pressure if by_pressure else self.temperature, points)
         p = heat if by_pressure else rho * heat
         nobody = torch.zeros_like(rho, dtype=torch.int64)
-        giver = dict.fromkeys(("density", "velocity", "heat"), nobody)
+        giver: dict[str, Tensor] = dict.fromkeys(("density", "velocity", "heat"), nobody)
         for number, region in enumerate(self.regions, 1):
             name = _key_of(number)
             here = _inside(region, points, name)

@@ -10,14 +10,13 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-import zarr
 from annotated_types import Ge
 from torch import Tensor
 
 from ....models.parts import part
 from ...errors import InputError
 from ...inputs import check_file_size
-from ...manifest import open_store
+from ...manifest import open_arrays, open_store
 from ...schema.base import InputPath, locate
 from ..grid import Grid
 from ..material import Gas
@@ -191,7 +190,7 @@ def _of_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _of_zarr(path: Path) -> dict[str, np.ndarray]:
-    group = zarr.open_group(path, mode="r")
+    group = open_arrays(path)
     return {name: np.asarray(array[...]) for name, array in group.arrays()}
 
 
