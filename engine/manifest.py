@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DamagedFileError, InputError
+from .resolved import begun
 
 MANIFEST = "manifest.json"
 STORE = "data.zarr"

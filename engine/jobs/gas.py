@@ -374,6 +374,7 @@ def _forced(run: Run, model: Any) -> Run:
             f"force.acceleration: {len(acceleration)} components; model.kind = "
             f"{model.kind} resolves {axes} here; leave the rest out"
         )
+    _check_kick(run, acceleration, heat)
     kick = Kick(acceleration[:axes], heat if bool(heat.any()) else None)
     rest = None
     if force.rest is not None:
@@ -384,6 +385,27 @@ def _forced(run: Run, model: Any) -> Run:
         given = held.density, held.velocity[..., :axes], held.temperature
         rest = solver.equilibrium(*(_for_all(x, held, p) for x in given))
     return replace(run, world=Forced(run.world, kick, rest))
+
+
+def _check_kick(run: Run, acceleration: Tensor, heat: Tensor) -> None:
+    """Refuse a force that no step follows, a sink that empties the gas in half of one."""
+    p, step = run.problem, run.time_step
+    moved = max(
+        0.5 * step**2 * float(g.abs().amax()) / h
+        for g, h in zip(acceleration, p.grid.spacing, strict=False)
+    )
+    if moved > 1.0:
+        raise InputError(
+            f"force.acceleration: moves the gas by {moved:.3g} cells in a step of "
+            f"{step:.3g}; at most 1; take a smaller model.cfl or more time.frames"
+        )
+    held = p.start.density * p.start.temperature / (p.gamma - 1.0)
+    if bool((held + 0.5 * step * heat <= 0.0).any()):
+        raise InputError(
+            f"force.heat: {float(heat.amin()):.4g} takes more than the gas holds, "
+            f"{float(held.amin()):.4g}, in half a step of {step:.3g}; take a weaker sink "
+            "or a smaller model.cfl"
+        )
 
 
 def _axes_of(model: Any, p: Problem) -> int:

@@ -296,9 +296,10 @@ def on_cells(packed: Tensor, axes: list[np.ndarray], grid: Grid) -> Tensor:
     for axis, (centers, low, high, n) in enumerate(
         zip(axes, grid.lower, grid.upper, grid.shape, strict=True)
     ):
-        wanted = np.linspace(low, high, n + 1)
+        wanted, faces = np.linspace(low, high, n + 1), _faces(centers)
+        faces[0], faces[-1] = min(faces[0], low), max(faces[-1], high)  # rounded places
         moved = packed.movedim(axis + 1, -1)
-        packed = averages(moved, _faces(centers), wanted).movedim(-1, axis + 1)
+        packed = averages(moved, faces, wanted).movedim(-1, axis + 1)
     return packed
 
 
