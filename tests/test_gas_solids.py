@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -72,17 +73,31 @@ def wavy(grid: Grid) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 @pytest.fixture(scope="module")
 def box_of_triangles(tmp_path_factory: Any) -> Path:
     """A box from (-2, -3, -1) to (3, 1, 2) as a text STL file."""
-    corners = [(x, y, z) for x in (-2, 3) for y in (-3, 1) for z in (-1, 2)]
+    path = tmp_path_factory.mktemp("stl") / "box.stl"
+    return _boxes(path, ((-2, 3), (-3, 1), (-1, 2)))
+
+
+def _boxes(path: Path, *boxes: Any) -> Path:
+    """Write boxes, each by its ends along x, y and z, as a text STL file."""
     faces = ((0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4),
              (1, 5, 7, 3))  # fmt: skip
     triangles = [(a, b, c) for a, b, c, _ in faces] + [(a, c, d) for a, _, c, d in faces]
-    loops = [
-        "outer loop " + " ".join("vertex {} {} {}".format(*corners[n]) for n in each)
-        for each in triangles
-    ]
-    path = tmp_path_factory.mktemp("stl") / "box.stl"
-    path.write_text("solid box\n" + "\n".join(f"facet normal 0 0 0 {x}" for x in loops))
+    lines = ["solid boxes"]
+    for ends in boxes:
+        corners = [f"vertex {x} {y} {z}" for x, y, z in product(*ends)]
+        for each in triangles:
+            lines.append("facet normal 0 0 0 outer loop")
+            lines += [corners[n] for n in each]
+    path.write_text("\n".join(lines))
     return path
+
+
+def test_a_surface_is_met_on_its_triangles_not_on_their_planes(tmp_path: Path) -> None:
+    """The second box has a face in whose plane the first one's are, too."""
+    first, second = ((4, 6), (-1, 3), (0, 1)), ((0, 1), (-3, 2), (0, 1))
+    shape = Stl(_boxes(tmp_path / "two.stl", first, second))
+    at = [torch.tensor([each], dtype=torch.float64) for each in (1.0, -1.0, 0.3)]
+    assert shape.outward(tuple(at)).tolist() == [[1.0, 0.0, 0.0]]
 
 
 def _binary(path: Path, out: Path, turned: bool = False, left_out: int = 0) -> Path:
