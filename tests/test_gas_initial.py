@@ -18,6 +18,7 @@ from scalebridge.engine.gas.boundaries import ALL_PERIODIC
 from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.initial.base import Point
 from scalebridge.engine.gas.initial.beams import Beams
+from scalebridge.engine.gas.initial.distribution import Distribution
 from scalebridge.engine.gas.initial.painted import Conserved, Fields, Region
 from scalebridge.engine.gas.initial.pieces import Jump
 from scalebridge.engine.gas.initial.stored import FromFile
@@ -572,6 +573,77 @@ def test_files_of_something_else_are_refused_in_one_line(name, said, tmp_path, c
     with pytest.raises(errors.InputError, match=f"initial.path: .*{name}: .*{said}"):
         FromFile(path).fields(Grid((4, 6), (0.0, 0.0), (1.0, 2.0)), GAS, GAMMA)
     assert capfd.readouterr().err == ""
+
+
+# -- distributions -------------------------------------------------------------------------
+
+
+def _f_file(path: Path, cells: int, axes: int, **changed) -> Distribution:
+    """Write half of the molecules of a wave at u = 0.8, T = 0.5, half at u = -0.8."""
+    x = (np.arange(cells) + 0.5) / cells
+    v = SPEEDS.axis(0).numpy()
+    line = sum(np.exp(-((v - u) ** 2)) for u in (0.8, -0.8)) / np.sqrt(4 * math.pi)
+    across = np.exp(-(v**2)) / np.sqrt(math.pi)
+    f = np.multiply.outer(1 + 0.2 * np.sin(2 * math.pi * x), line)
+    for _ in range(axes - 1):
+        f = np.multiply.outer(f, across)
+    arrays = {"x": x, "f": f} | {f"v{name}": v for name in "xyz"[:axes]}
+    arrays |= {"energy": (3 - axes) * 0.5 * f} if axes < 3 else {}
+    arrays |= changed
+    np.savez(path, **{k: a for k, a in arrays.items() if a is not None})  # type: ignore[arg-type]
+    return Distribution(path)
+
+
+SPEEDS = Velocities((32,), (-6.0,), (6.0,))
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_a_distribution_from_a_file_starts_a_kinetic_model(axes, tmp_path):
+    _f_file(tmp_path / "f.npz", 16, axes)
+    data = {
+        "version": 1, "kind": "gas", "knudsen": [1.0, 0.1],
+        "grid": {"cells": [8], "lower": [0.0], "upper": [1.0]},
+        "model": {"kind": "kinetic", "nodes": [32] * axes, "lower": [-6.0] * axes,
+                  "upper": [6.0] * axes},
+        "initial": {"kind": "distribution", "path": "f.npz"},
+        "time": {"end": 0.01},
+    }  # fmt: skip
+    main = assemble(parse(data, "f.toml"), tmp_path).main
+    seen = main.world.observe(main.start())
+    x = torch.arange(8).double() / 8
+    mean = 1 + 0.2 * torch.sin(2 * math.pi * (x + 1 / 16)) * math.sin(math.pi / 8) / (
+        math.pi / 8
+    )
+    torch.testing.assert_close(seen["density"][1], mean, rtol=4e-3, atol=0)
+    heat = (0.5 + 0.64 + 2 * 0.5) / 3  # along x, and in two directions across
+    for found in (seen["temperature"], main.problem.start.temperature):
+        torch.testing.assert_close(found, torch.full_like(found, heat))
+    stress = seen["stress"][..., 0, 0] / seen["density"]
+    torch.testing.assert_close(stress, torch.full_like(stress, 0.5 + 0.64 - heat))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"energy": None}, "needs the array energy"),
+        ({"f": None}, "needs the arrays x, vx and f"),
+        ({"density": np.ones(8)}, "density are not used"),
+        ({"f": -np.ones((8, 32))}, "nowhere negative"),
+        ({"f": np.zeros((8, 32))}, "without molecules"),
+        ({"f": np.ones((8, 30))}, "f has shape"),
+        ({"vx": np.ones((32, 2))}, "vx must be a list of evenly rising nodes"),
+        ({"vx": np.linspace(1, 2, 32) ** 2}, "vx must be a list of evenly rising nodes"),
+        ({"x": np.arange(8) / 16 + 1 / 32}, "the grid reaches"),
+        ({"vx": np.linspace(-5, 5, 32)}, "not those of model.nodes: 32 from -5.8125"),
+    ],
+)
+def test_distributions_that_do_not_fit_are_refused(changed, said, tmp_path):
+    part = _f_file(tmp_path / "f.npz", 8, 1, **changed)
+    grid = Grid((8,), (0.0,), (1.0,))
+    with pytest.raises(errors.InputError, match=r"initial\.path: .*f\.npz: ") as caught:
+        part.fields(grid, GAS, GAMMA)
+        part.distribution(grid, GAS, torch.ones(1), SPEEDS)
+    assert said in str(caught.value)
 
 
 @pytest.mark.parametrize("nodes", [[32, 24], [32, 20, 18]])

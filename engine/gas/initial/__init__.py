@@ -23,6 +23,7 @@ INITIAL = Family(
         "beams": "beams:Beams",
         "run": "stored:FromRun",
         "file": "stored:FromFile",
+        "distribution": "distribution:Distribution",
         "uniform": "pieces:Uniform",
         "jump": "pieces:Jump",
         "quadrants": "pieces:Quadrants",

@@ -143,7 +143,7 @@ class FromFile:
             InputError: damaged, an array that is missing, unknown or of another shape, a
                 box that does not cover this one.
         """
-        arrays = _load(self.path)
+        arrays = load(self.path)
         axes = [arrays.pop(n) for n in "xyz"[: grid.dim] if n in arrays]
         if len(axes) != grid.dim:
             raise InputError(
@@ -159,7 +159,7 @@ class FromFile:
         return resampled(_primitive(arrays, self.path), axes, grid, gamma, str(self.path))
 
 
-def _load(path: Path) -> dict[str, np.ndarray]:
+def load(path: Path) -> dict[str, np.ndarray]:
     """Return the arrays of a file, by name, f64.
 
     Raises:
@@ -353,6 +353,24 @@ def _check_values(name: str, value: np.ndarray, place: str) -> None:
 def _check_stored(
     values: Mapping[str, np.ndarray], axes: list[np.ndarray], grid: Grid, source: str
 ) -> None:
+    check_axes(axes, grid, source)
+    place = f"initial.path: {source}:"
+    cells = tuple(len(a) for a in axes)
+    for name, value in values.items():
+        shape = value.shape[:-1] if name == "velocity" else value.shape
+        if shape != cells:
+            raise InputError(f"{place} {name} has shape {value.shape}; the axes {cells}")
+        _check_values(name, value, place)
+    if values["velocity"].shape[-1] > 3:
+        raise InputError(f"{place} velocity has {values['velocity'].shape[-1]} components")
+
+
+def check_axes(axes: list[np.ndarray], grid: Grid, source: str) -> None:
+    """Refuse cell centres that do not cover a grid.
+
+    Raises:
+        InputError: another number of axes, no rising order, a box that is too small.
+    """
     place = f"initial.path: {source}:"
     if len(axes) != grid.dim:
         raise InputError(
@@ -368,11 +386,3 @@ def _check_stored(
                 f"{place} covers {name} from {axis[0] - first:.6g} to "
                 f"{axis[-1] + last:.6g}; the grid reaches from {low:.6g} to {high:.6g}"
             )
-    cells = tuple(len(a) for a in axes)
-    for name, value in values.items():
-        shape = value.shape[:-1] if name == "velocity" else value.shape
-        if shape != cells:
-            raise InputError(f"{place} {name} has shape {value.shape}; the axes {cells}")
-        _check_values(name, value, place)
-    if values["velocity"].shape[-1] > 3:
-        raise InputError(f"{place} velocity has {values['velocity'].shape[-1]} components")
