@@ -21,12 +21,14 @@ from scalebridge.engine.gas.initial.beams import Beams
 from scalebridge.engine.gas.initial.distribution import Distribution
 from scalebridge.engine.gas.initial.painted import Conserved, Fields, Region
 from scalebridge.engine.gas.initial.pieces import Jump
-from scalebridge.engine.gas.initial.stored import FromFile
+from scalebridge.engine.gas.initial.stored import FromFile, FromRun, averages
 from scalebridge.engine.gas.kinetic.velocities import Velocities
 from scalebridge.engine.gas.kinetic.world import KineticWorld
 from scalebridge.engine.gas.material import Gas
 from scalebridge.engine.gas.shapes import Ball, Box, HalfSpace, Layer, Polygon, Where
 from scalebridge.engine.jobs import assemble
+from scalebridge.engine.run import console_reporter
+from scalebridge.engine.rundir import RunFolder
 from scalebridge.engine.scenario import find, override, parse, read
 
 GAS = Gas()
@@ -573,6 +575,33 @@ def test_files_of_something_else_are_refused_in_one_line(name, said, tmp_path, c
     with pytest.raises(errors.InputError, match=f"initial.path: .*{name}: .*{said}"):
         FromFile(path).fields(Grid((4, 6), (0.0, 0.0), (1.0, 2.0)), GAS, GAMMA)
     assert capfd.readouterr().err == ""
+
+
+def test_cells_of_a_finer_grid_stay_positive_beside_a_steep_end():
+    values = torch.tensor([[0.01, 1.0, 1.0, 0.01]], dtype=torch.float64)
+    faces, wanted = np.linspace(0, 1, 5), np.linspace(0, 1, 41)
+    found = averages(values, faces, wanted)
+    assert float(found.min()) > 0
+    torch.testing.assert_close(found.unflatten(1, (4, 10)).mean(-1), values)
+
+
+def test_a_run_with_fewer_directions_gives_the_others_the_rest_of_its_stress(tmp_path):
+    beams = [{"density": 0.5, "velocity": [u], "temperature": 0.5} for u in (1.0, -1.0)]
+    data = {
+        "version": 1, "kind": "gas", "knudsen": [1.0],
+        "grid": {"cells": [8], "lower": [0.0], "upper": [1.0]},
+        "model": {"kind": "kinetic", "nodes": [32], "lower": [-6.0], "upper": [6.0]},
+        "initial": {"kind": "beams", "beams": beams},
+        "time": {"end": 0.01, "frames": 1},
+    }  # fmt: skip
+    with RunFolder.create(tmp_path / "run", "", {"scenario": data}) as folder:
+        job = assemble(parse(data, "a.toml"), tmp_path)
+        job.run(folder, console_reporter(quiet=True))
+    off = FromRun(tmp_path / "run", 0).departure(Grid((8,), (0.0,), (1.0,)), 3, 3)
+    assert off is not None
+    # <v_x^2> is 1.5, the mean of the three directions 5/6
+    along = torch.tensor([2.0, -1.0, -1.0], dtype=torch.float64) / 3
+    torch.testing.assert_close(off[0], torch.diag(along).expand(8, 3, 3))
 
 
 # -- distributions -------------------------------------------------------------------------
