@@ -110,3 +110,10 @@ def test_the_slopes_beside_a_jump_at_zero_are_taken_off_the_midpoint_rule():
     plain = h * float(f.sum()) - 1.0
     assert plain == pytest.approx(-(h**2) / 24, rel=0.1)
     assert abs(h * float((adequacy.corrected(v, 0) * f).sum()) - 1.0) < 0.5 * abs(plain)
+
+
+@pytest.mark.parametrize(("speed", "temperature"), [(100.0, 1.0), (0.0, 1e-6), (0.0, -1.0)])
+def test_a_state_beyond_the_nodes_is_nan_which_guards_stop_at(speed, temperature):
+    v, one = Velocities((16,), (-5.0,), (5.0,)), torch.ones(2, dtype=F64)
+    found = maxwellian(v, one, speed * one[:, None], temperature * one, 3)
+    assert not bool(found.isfinite().all())
