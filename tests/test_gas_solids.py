@@ -217,6 +217,12 @@ def test_normals_lead_out_of_the_shape(shape: Any) -> None:
     assert bool(shape.inside(tuple((surface - 1e-6 * normal).T))[kept].all())
 
 
+def test_a_cut_at_an_edge_looks_at_its_cell() -> None:
+    """On a line through an edge of a box both faces are as near."""
+    box = shapes.Box((-0.5625, -0.5625), (0.5, 0.5))  # from a cell's centre
+    assert bool((body(square(), box).cuts.towards > 0).all())
+
+
 def test_cuts_find_the_surface() -> None:
     """Distances and normals of a circle's cuts are those of the circle."""
     grid = square()
