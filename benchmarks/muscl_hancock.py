@@ -29,6 +29,8 @@ def solve(
         half = 0.5 * dt / h * (_flux(low, gamma) - _flux(high, gamma))
         low = _primitive(_conserved(low, gamma) + half, gamma)
         high = _primitive(_conserved(high, gamma) + half, gamma)
+        flat = (np.minimum(low[:, 2], high[:, 2]) <= 0)[:, None]
+        low, high = (np.where(flat, padded[1:-1], side) for side in (low, high))
         passed = _hllc(high[:-1], low[1:], gamma)
         w = _primitive(_conserved(w, gamma) - dt / h * np.diff(passed, axis=0), gamma)
         time += dt

@@ -479,6 +479,29 @@ CHANGES: tuple[tuple[str, Data, Data, str], ...] = (
      {"boundaries.x.low": {**WALL, "temperature": 0.01}}, "boundaries.x.low"),
     ("a Courant number over one half", PLANE, {"model.cfl": 0.8}, "model.cfl"),
     ("Prandtl number of BGK", PLANE, {"gas": {"prandtl": 0.7}}, "gas.prandtl"),
+    ("a region without density", PLANE, {"initial.regions": [
+        {"shape": {"kind": "ball", "center": [0.5, 0.5], "radius": 0.3},
+         "density": "x - 0.5"}]}, "initial.regions.0.density"),
+    ("a region where nothing is known", PLANE, {"initial.regions": [
+        {"shape": {"kind": "where", "condition": "sqrt(x - 0.5)"}, "density": 2.0}]},
+     "initial.regions.0.shape"),
+    ("an outline that crosses itself", PLANE, {"solids": [{"name": "a", "shape": {
+        "kind": "polygon", "corners": [[0.2, 0.2], [0.8, 0.8], [0.8, 0.2], [0.2, 0.8]]}}]},
+     "solids.0.shape"),
+    ("a rest without density", TUBE,
+     {"force": {"acceleration": [-1.0], "rest": {"density": "-exp(-x)",
+                                                 "temperature": 1.0}}},
+     "force.rest.density"),
+    ("a beam without density", PLANE, {"initial": {"kind": "beams", "beams": [
+        {"density": 1.0, "temperature": 1.0}, {"density": "x - 2", "temperature": 1.0}]}},
+     "initial.beams.1.density"),
+    ("beams across the plane that cancel", PLANE, {"initial": {"kind": "beams", "beams": [
+        {"density": 1.0, "temperature": 1.0, "velocity": [0.0, 0.0, u]}
+        for u in (1.0, -1.0)]}}, "initial.beams.0.velocity"),
+    ("a blast without a charge", PLANE, {"model": {"kind": "euler"},
+     "reference": "sedov"}, "reference: sedov"),
+    ("a probe named like a file", TUBE, {"probes": [
+        {"kind": "point", "name": "a/b", "at": [0.5]}]}, "probes.0.name"),
     ("an unknown model", TUBE, {"model.kind": "navier_stokes"}, "model"),
     ("a scheme of another model", TUBE, {"model": {"kind": "grad13", "scheme": "muscl"}},
      "model"),
@@ -534,6 +557,9 @@ CHANGES: tuple[tuple[str, Data, Data, str], ...] = (
      "force.acceleration"),
     ("a force that no step follows", PLANE, {"force": {"acceleration": [1e5]}},
      "force.acceleration"),
+    ("a force that no step of a fluid follows", TUBE, {"force": {"acceleration": [1e9]}},
+     "force.acceleration"),
+    ("a sink that empties the gas", TUBE, {"force": {"heat": -1e5}}, "force.heat"),
     ("a heat sink of molecules", PLANE, {"force": {"heat": -0.1}}, "force.heat"),
     ("a rest that falls", TUBE,
      {"force": {"acceleration": [-1.0], "rest": {"density": 1.0, "temperature": 1.0}}},
@@ -621,6 +647,9 @@ FINE: tuple[tuple[str, Data, Data], ...] = (
     ("a steady state looked for", TUBE, {"initial": STILL, "time.steady": 1e-6}),
     ("of several Knudsen numbers", PLANE, {"knudsen": [0.05, 0.5, 5.0]}),
     ("of a plane gas", PLANE, {"gas": {"dimension": 2}}),
+    ("of two streams", PLANE, {**SOON, "boundaries": {}, "initial": {
+        "kind": "beams", "beams": [{"density": 0.5, "temperature": 0.5,
+                                    "velocity": [u, 0.0]} for u in (0.7, -0.7)]}}),
     ("in space", PLANE, {"grid": {"cells": [4, 4, 4], "lower": [0.0] * 3,
      "upper": [1.0] * 3}, "boundaries": {}, "model": {"kind": "nsf"},
      "initial": {**MOVED, "velocity": [0.1, 0.1, 0.1]}}),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DamagedFileError, InputError
+from .resolved import begun
 
 MANIFEST = "manifest.json"
 STORE = "data.zarr"
@@ -101,6 +102,21 @@ def open_store(path: Path, part: str = "") -> Any:
         return zarr.open_group(path / place, mode="r")
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path / place}: no such group of arrays ({error})") from error
+
+
+def open_arrays(path: Path) -> Any:
+    """Return a Zarr group of any origin, to read; one of a run is compared first.
+
+    Raises:
+        DamagedFileError: a file of it is missing or not what the run wrote.
+        OSError: no such group.
+    """
+    import zarr
+
+    for folder in path.resolve().parents:
+        if begun(folder):
+            refuse_damage(folder, str(path.resolve().relative_to(folder)))
+    return zarr.open_group(path, mode="r")
 
 
 def _compare(path: Path, source: Path, digests: Mapping[str, str]) -> None:

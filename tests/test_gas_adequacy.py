@@ -1,5 +1,6 @@
 """Verdicts on the grid of velocities: wrong answers are warned about, right ones not."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC, Sides, Wall
 from scalebridge.engine.gas.grid import Grid
+from scalebridge.engine.gas.kinetic import adequacy
 from scalebridge.engine.gas.kinetic.adequacy import BOUNDS, checks
 from scalebridge.engine.gas.kinetic.equilibrium import maxwellian
 from scalebridge.engine.gas.kinetic.velocities import Velocities
@@ -102,3 +104,28 @@ def test_the_same_cells_lying_elsewhere_say_the_same():
     for other in (apart, turned):
         other.copy_(f)
         assert list(checks(world, replace(state, f=other), 4.0)) == said
+
+
+def test_what_lies_beyond_the_ends_is_that_of_the_tail():
+    """Of a Maxwellian: T (L^2 + 2 T) f(L), the integral of c^3 f beyond the end L."""
+    v, one = Velocities((16,), (-4.0,), (4.0,)), torch.ones(1, dtype=torch.float64)
+    f = torch.exp(-0.5 * v.axis(0) ** 2) / math.sqrt(2 * math.pi)
+    found = adequacy._outside(v, f[None, None], one, 0.0 * one[:, None], one)
+    beyond = (16.0 + 2.0) * math.exp(-8.0) / math.sqrt(2 * math.pi)
+    assert found == pytest.approx(beyond, rel=0.1)
+
+
+def test_the_slopes_beside_a_jump_at_zero_are_taken_off_the_midpoint_rule():
+    v = Velocities((64,), (-16.0,), (16.0,))
+    h, line = v.spacing[0], v.axis(0)
+    f = torch.where(line > 0, torch.exp(-line), 0.0)
+    plain = h * float(f.sum()) - 1.0
+    assert plain == pytest.approx(-(h**2) / 24, rel=0.1)
+    assert abs(h * float((adequacy.corrected(v, 0) * f).sum()) - 1.0) < 0.5 * abs(plain)
+
+
+@pytest.mark.parametrize(("speed", "temperature"), [(100.0, 1.0), (0.0, 1e-6), (0.0, -1.0)])
+def test_a_state_beyond_the_nodes_is_nan_which_guards_stop_at(speed, temperature):
+    v, one = Velocities((16,), (-5.0,), (5.0,)), torch.ones(2, dtype=F64)
+    found = maxwellian(v, one, speed * one[:, None], temperature * one, 3)
+    assert not bool(found.isfinite().all())

@@ -17,14 +17,18 @@ from scalebridge.engine.expressions import FUNCTIONS, Expression
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC
 from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.initial.base import Point
+from scalebridge.engine.gas.initial.beams import Beams
+from scalebridge.engine.gas.initial.distribution import Distribution
 from scalebridge.engine.gas.initial.painted import Conserved, Fields, Region
 from scalebridge.engine.gas.initial.pieces import Jump
-from scalebridge.engine.gas.initial.stored import FromFile
+from scalebridge.engine.gas.initial.stored import FromFile, FromRun, averages
 from scalebridge.engine.gas.kinetic.velocities import Velocities
 from scalebridge.engine.gas.kinetic.world import KineticWorld
 from scalebridge.engine.gas.material import Gas
 from scalebridge.engine.gas.shapes import Ball, Box, HalfSpace, Layer, Polygon, Where
 from scalebridge.engine.jobs import assemble
+from scalebridge.engine.run import console_reporter
+from scalebridge.engine.rundir import RunFolder
 from scalebridge.engine.scenario import find, override, parse, read
 
 GAS = Gas()
@@ -315,7 +319,34 @@ def test_functions_are_accepted_where_a_file_has_text():
         ),
         (
             lambda: Fields(1.0, temperature=1.0, regions=(Region(Where("x>0"), "-x"),)),
-            "initial.density: -",
+            "initial.regions.0.density: -",
+        ),
+        (
+            lambda: Fields(
+                1.0,
+                pressure=1.0,
+                regions=(
+                    Region(Where("x>0"), 2.0),
+                    Region(Where("x>.5"), temperature="-x"),
+                ),
+            ),
+            "initial.regions.1.temperature: -",
+        ),
+        (
+            lambda: Fields(
+                1.0,
+                pressure=1.0,
+                regions=(Region(Where("x>0"), velocity=("sqrt(-x)",)),),
+            ),
+            "initial.regions.0.velocity: nan",
+        ),
+        (
+            lambda: Fields(1.0, pressure="x-2", regions=(Region(Where("x>0"), 2.0),)),
+            "initial.pressure: -",
+        ),
+        (
+            lambda: Fields(1.0, pressure=1.0, regions=(Region(Where("log(x-.5)"), 2.0),)),
+            "initial.regions.0.shape: condition: 'log(x-.5)' is nan at (0.0",
         ),
     ],
 )
@@ -327,8 +358,68 @@ def test_fields_that_are_not_a_gas_are_refused(part, said):
 
 def test_more_components_than_the_gas_has_are_refused():
     part = Fields(1.0, (0.0, 1.0), temperature=1.0)
-    with pytest.raises(errors.InputError, match=r"gas\.dimension = 1"):
+    with pytest.raises(errors.InputError, match=r"initial\.velocity: .*dimension = 1"):
         part.check(Gas(dimension=1))
+    part = Fields(
+        1.0, temperature=1.0, regions=(Region(Where("x>0"), velocity=(0.0, 1.0)),)
+    )
+    with pytest.raises(errors.InputError, match=r"regions\.0\.velocity: .*dimension = 1"):
+        part.check(Gas(dimension=1))
+
+
+# -- beams ---------------------------------------------------------------------------------
+
+STREAMS = (Fields("0.6 + 0.1*sin(2*pi*x)", (1.5,), 0.2), Fields(0.4, (-1.0,), 0.3))
+
+
+def test_beams_add_up_and_keep_apart_in_a_kinetic_model():
+    grid, beams = Grid((8,), (0.0,), (1.0,)), Beams(STREAMS)
+    start = beams.fields(grid, GAS, GAMMA)
+    rho = [f.fields(grid, GAS, GAMMA).density for f in STREAMS]
+    mean = (1.5 * rho[0] - rho[1]) / sum(rho)
+    torch.testing.assert_close(start.density, sum(rho))
+    torch.testing.assert_close(start.velocity[..., 0], mean)
+    spread = rho[0] * (1.5 - mean) ** 2 + rho[1] * (1.0 + mean) ** 2
+    heat = (0.2 * rho[0] + 0.3 * rho[1] + spread / GAS.dimension) / sum(rho)
+    torch.testing.assert_close(start.temperature, heat)
+
+
+@pytest.mark.parametrize("model", ["kinetic", "hermite"])
+def test_models_beyond_equilibrium_start_with_the_stress_of_beams(model, tmp_path):
+    beams = [{"density": 0.5, "velocity": [u], "temperature": 0.5} for u in (1.0, -1.0)]
+    kinds = {
+        "kinetic": {"nodes": [48], "lower": [-6.0], "upper": [6.0]},
+        "hermite": {"order": 4},
+    }
+    data = {
+        "version": 1, "kind": "gas", "knudsen": [1.0, 0.1],
+        "grid": {"cells": [8], "lower": [0.0], "upper": [1.0]},
+        "model": {"kind": model, **kinds[model]},
+        "initial": {"kind": "beams", "beams": beams},
+        "time": {"end": 0.01},
+    }  # fmt: skip
+    main = assemble(parse(data, "beams.toml"), tmp_path).main
+    seen = main.world.observe(main.start())
+    # <v_x^2> is 1.5, the mean of the three directions 5/6
+    stress = seen["stress"][..., 0, 0]
+    assert stress.shape == (2, 8)
+    torch.testing.assert_close(stress, torch.full_like(stress, 1.5 - 5 / 6))
+
+
+def test_beams_are_refused_by_the_key_of_the_one_that_is_wrong(tmp_path):
+    grid = Grid((8,), (0.0,), (1.0,))
+    wrong = Fields(1.0, temperature=1.0, regions=(Region(Where("x>0"), "-x"),))
+    with pytest.raises(
+        errors.InputError, match=r"initial\.beams\.1\.regions\.0\.density: -"
+    ):
+        Beams((STREAMS[0], wrong)).mixture(grid)
+    nowhere = Fields(1.0, temperature=1.0, regions=(Region(Where("x>2"), 2.0),))
+    with pytest.raises(
+        errors.InputError, match=r"initial\.beams\.0\.regions\.0\.shape: no"
+    ):
+        Beams((nowhere,)).mixture(grid)
+    with pytest.raises(errors.InputError, match=r"initial\.beams\.0\.velocity: 2 comp"):
+        Beams((Fields(1.0, (0.0, 1.0), temperature=1.0),)).check(Gas(dimension=1))
 
 
 # -- files ---------------------------------------------------------------------------------
@@ -365,6 +456,17 @@ def test_stored_fields_are_copied_on_their_grid_and_interpolated_on_another(tmp_
     assert errors_[0] > 3.5 * errors_[1]  # second order
 
 
+def test_places_in_single_precision_are_those_of_the_grid(tmp_path):
+    grid = Grid((7,), (0.0,), (1.0,))
+    x = grid.centers(0).numpy()
+    exact = _stored(tmp_path / "a.npz", 7).fields(grid, GAS, GAMMA).density
+    single = _stored(tmp_path / "b.npz", 7, x=x.astype(np.float32))
+    assert torch.equal(single.fields(grid, GAS, GAMMA).density, exact)
+    short = _stored(tmp_path / "c.npz", 7, x=0.99 * x)
+    with pytest.raises(errors.InputError, match="the grid reaches"):
+        short.fields(grid, GAS, GAMMA)
+
+
 def test_fields_on_another_grid_keep_mass_momentum_and_energy(tmp_path):
     part = _stored(tmp_path / "a.npz", 24)
     totals = []
@@ -390,7 +492,13 @@ def test_fields_on_another_grid_keep_mass_momentum_and_energy(tmp_path):
         ({"x": np.linspace(0, 0.5, 8)}, "the grid reaches"),
         ({"x": np.zeros(8)}, "increasing"),
         ({"velocity": np.ones((8, 4))}, "4 components"),
-        ({"density": np.array([{}] * 8, dtype=object)}, "no readable .npz"),
+        ({"density": np.array([{}] * 8, dtype=object)}, "not readable"),
+        ({"density": np.ones(8, complex)}, "density holds complex128"),
+        ({"density": np.ones(8, bool)}, "density holds bool"),
+        (
+            {"temperature": None, "pressure": np.ones(8), "density": 0 * np.ones(8)},
+            "density 0",
+        ),
     ],
 )
 def test_damaged_files_are_refused_by_name(tmp_path, changed, said):
@@ -398,6 +506,173 @@ def test_damaged_files_are_refused_by_name(tmp_path, changed, said):
     with pytest.raises(errors.InputError) as caught:
         part.fields(Grid((8,), (0.0,), (1.0,)), GAS, GAMMA)
     assert said in str(caught.value) and "a.npz" in str(caught.value)
+
+
+def _plane_file(folder: Path, name: str) -> Path:
+    """Write 4 x 6 cells, of a box of 1 x 2, to a zarr group or a VTK file."""
+    x, y = (np.arange(4) + 0.5) / 4, (np.arange(6) + 0.5) / 3
+    density = 1.0 + x[:, None] + 0.1 * y
+    fields = {"density": density, "pressure": 2 * density}
+    velocity = np.stack([density, -density, 0 * density], -1)
+    if name.endswith("zarr"):
+        group = zarr.open_group(folder / name, mode="w")
+        for key, value in {"x": x, "y": y, **fields, "velocity": velocity}.items():
+            group[key] = value
+        return folder / name
+    pyvista = pytest.importorskip("pyvista")
+    cells = name.startswith("cells")
+    made = pyvista.ImageData(
+        dimensions=(5, 7, 1) if cells else (4, 6, 1),
+        spacing=(1 / 4, 1 / 3, 1.0),
+        origin=(0.0, 0.0, 0.0) if cells else (1 / 8, 1 / 6, 0.0),
+    )
+    held = made.cell_data if cells else made.point_data
+    for key, value in fields.items():
+        held[key] = value.ravel(order="F")
+    held["velocity"] = velocity.transpose(1, 0, 2).reshape(-1, 3)
+    if name.endswith("vtr"):
+        made = made.cast_to_rectilinear_grid()
+    made.save(folder / name)
+    return folder / name
+
+
+@pytest.mark.parametrize("name", ["a.zarr", "cells.vti", "cells.vtr", "points.vtk"])
+def test_fields_of_other_formats_are_those_that_were_written(name, tmp_path):
+    part = FromFile(_plane_file(tmp_path, name))
+    start = part.fields(Grid((4, 6), (0.0, 0.0), (1.0, 2.0)), GAS, GAMMA)
+    x, y = torch.meshgrid(
+        (torch.arange(4.0) + 0.5) / 4, (torch.arange(6.0) + 0.5) / 3, indexing="ij"
+    )
+    density = (1 + x + 0.1 * y).double()
+    torch.testing.assert_close(start.density, density, rtol=1e-6, atol=0)
+    torch.testing.assert_close(start.temperature, torch.full_like(density, 2.0))
+    torch.testing.assert_close(start.velocity[..., 1], -density, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("folder", "not readable"),
+        ("a.txt", "neither .npz nor a zarr group nor VTK"),
+        ("a.vti", "damaged"),
+        ("ball.vtk", "PolyData"),
+        ("both.vti", "in its cells and at its points"),
+    ],
+)
+def test_files_of_something_else_are_refused_in_one_line(name, said, tmp_path, capfd):
+    path = tmp_path / name
+    pyvista = pytest.importorskip("pyvista")
+    if name == "folder":
+        path.mkdir()
+    elif name == "ball.vtk":
+        pyvista.Sphere().save(path)
+    elif name == "both.vti":
+        made = pyvista.ImageData(dimensions=(5, 7, 1))
+        made.cell_data["density"], made.point_data["pressure"] = np.ones(24), np.ones(35)
+        made.save(path)
+    else:
+        path.write_text("nothing of the kind")
+    with pytest.raises(errors.InputError, match=f"initial.path: .*{name}: .*{said}"):
+        FromFile(path).fields(Grid((4, 6), (0.0, 0.0), (1.0, 2.0)), GAS, GAMMA)
+    assert capfd.readouterr().err == ""
+
+
+def test_cells_of_a_finer_grid_stay_positive_beside_a_steep_end():
+    values = torch.tensor([[0.01, 1.0, 1.0, 0.01]], dtype=torch.float64)
+    faces, wanted = np.linspace(0, 1, 5), np.linspace(0, 1, 41)
+    found = averages(values, faces, wanted)
+    assert float(found.min()) > 0
+    torch.testing.assert_close(found.unflatten(1, (4, 10)).mean(-1), values)
+
+
+def test_a_run_with_fewer_directions_gives_the_others_the_rest_of_its_stress(tmp_path):
+    beams = [{"density": 0.5, "velocity": [u], "temperature": 0.5} for u in (1.0, -1.0)]
+    data = {
+        "version": 1, "kind": "gas", "knudsen": [1.0],
+        "grid": {"cells": [8], "lower": [0.0], "upper": [1.0]},
+        "model": {"kind": "kinetic", "nodes": [32], "lower": [-6.0], "upper": [6.0]},
+        "initial": {"kind": "beams", "beams": beams},
+        "time": {"end": 0.01, "frames": 1},
+    }  # fmt: skip
+    with RunFolder.create(tmp_path / "run", "", {"scenario": data}) as folder:
+        job = assemble(parse(data, "a.toml"), tmp_path)
+        job.run(folder, console_reporter(quiet=True))
+    off = FromRun(tmp_path / "run", 0).departure(Grid((8,), (0.0,), (1.0,)), 3, 3)
+    assert off is not None
+    # <v_x^2> is 1.5, the mean of the three directions 5/6
+    along = torch.tensor([2.0, -1.0, -1.0], dtype=torch.float64) / 3
+    torch.testing.assert_close(off[0], torch.diag(along).expand(8, 3, 3))
+
+
+# -- distributions -------------------------------------------------------------------------
+
+
+def _f_file(path: Path, cells: int, axes: int, **changed) -> Distribution:
+    """Write half of the molecules of a wave at u = 0.8, T = 0.5, half at u = -0.8."""
+    x = (np.arange(cells) + 0.5) / cells
+    v = SPEEDS.axis(0).numpy()
+    line = sum(np.exp(-((v - u) ** 2)) for u in (0.8, -0.8)) / np.sqrt(4 * math.pi)
+    across = np.exp(-(v**2)) / np.sqrt(math.pi)
+    f = np.multiply.outer(1 + 0.2 * np.sin(2 * math.pi * x), line)
+    for _ in range(axes - 1):
+        f = np.multiply.outer(f, across)
+    arrays = {"x": x, "f": f} | {f"v{name}": v for name in "xyz"[:axes]}
+    arrays |= {"energy": (3 - axes) * 0.5 * f} if axes < 3 else {}
+    arrays |= changed
+    np.savez(path, **{k: a for k, a in arrays.items() if a is not None})  # type: ignore[arg-type]
+    return Distribution(path)
+
+
+SPEEDS = Velocities((32,), (-6.0,), (6.0,))
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_a_distribution_from_a_file_starts_a_kinetic_model(axes, tmp_path):
+    _f_file(tmp_path / "f.npz", 16, axes)
+    data = {
+        "version": 1, "kind": "gas", "knudsen": [1.0, 0.1],
+        "grid": {"cells": [8], "lower": [0.0], "upper": [1.0]},
+        "model": {"kind": "kinetic", "nodes": [32] * axes, "lower": [-6.0] * axes,
+                  "upper": [6.0] * axes},
+        "initial": {"kind": "distribution", "path": "f.npz"},
+        "time": {"end": 0.01},
+    }  # fmt: skip
+    main = assemble(parse(data, "f.toml"), tmp_path).main
+    seen = main.world.observe(main.start())
+    x = torch.arange(8).double() / 8
+    mean = 1 + 0.2 * torch.sin(2 * math.pi * (x + 1 / 16)) * math.sin(math.pi / 8) / (
+        math.pi / 8
+    )
+    torch.testing.assert_close(seen["density"][1], mean, rtol=4e-3, atol=0)
+    heat = (0.5 + 0.64 + 2 * 0.5) / 3  # along x, and in two directions across
+    for found in (seen["temperature"], main.problem.start.temperature):
+        torch.testing.assert_close(found, torch.full_like(found, heat))
+    stress = seen["stress"][..., 0, 0] / seen["density"]
+    torch.testing.assert_close(stress, torch.full_like(stress, 0.5 + 0.64 - heat))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"energy": None}, "needs the array energy"),
+        ({"f": None}, "needs the arrays x, vx and f"),
+        ({"density": np.ones(8)}, "density are not used"),
+        ({"f": -np.ones((8, 32))}, "nowhere negative"),
+        ({"f": np.zeros((8, 32))}, "without molecules"),
+        ({"f": np.ones((8, 30))}, "f has shape"),
+        ({"vx": np.ones((32, 2))}, "vx must be a list of evenly rising nodes"),
+        ({"vx": np.linspace(1, 2, 32) ** 2}, "vx must be a list of evenly rising nodes"),
+        ({"x": np.arange(8) / 16 + 1 / 32}, "the grid reaches"),
+        ({"vx": np.linspace(-5, 5, 32)}, "not those of model.nodes: 32 from -5.8125"),
+    ],
+)
+def test_distributions_that_do_not_fit_are_refused(changed, said, tmp_path):
+    part = _f_file(tmp_path / "f.npz", 8, 1, **changed)
+    grid = Grid((8,), (0.0,), (1.0,))
+    with pytest.raises(errors.InputError, match=r"initial\.path: .*f\.npz: ") as caught:
+        part.fields(grid, GAS, GAMMA)
+        part.distribution(grid, GAS, torch.ones(1), SPEEDS)
+    assert said in str(caught.value)
 
 
 @pytest.mark.parametrize("nodes", [[32, 24], [32, 20, 18]])

@@ -2,11 +2,15 @@
 
 from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from scalebridge.engine.errors import InputError
+from scalebridge.engine.gas.boundaries import ALL_PERIODIC
+from scalebridge.engine.gas.grid import Grid
+from scalebridge.engine.gas.halved import Halved
 from scalebridge.engine.gas.resolution import Change, coarsened
 from scalebridge.engine.jobs import assemble
 from scalebridge.engine.protocols import Outcome
@@ -105,3 +109,29 @@ def test_not_a_number_fails() -> None:
 def test_cells_are_merged_along_every_axis() -> None:
     x = torch.arange(16.0).reshape(1, 4, 4, 1)
     assert coarsened(x, 2, 2)[0, :, :, 0].tolist() == [[2.5, 4.5], [10.5, 12.5]]
+
+
+def test_cells_that_a_solid_shares_are_not_compared():
+    """What fills solid cells is no gas; a cell of the half grid may hold some of them."""
+    half, solid = Grid((4, 4), (0.0, 0.0), (1.0, 1.0)), torch.zeros(8, 8, dtype=torch.bool)
+    solid[3, 3] = True
+    rho = 1.0 + 0.1 * torch.arange(16, dtype=torch.float64).reshape(1, 4, 4)
+    seen = {
+        "density": rho,
+        "velocity": torch.zeros(1, 4, 4, 2, dtype=torch.float64),
+        "temperature": torch.ones_like(rho),
+    }
+    fine = {
+        n: x.repeat_interleave(2, 1).repeat_interleave(2, 2)[None] for n, x in seen.items()
+    }
+    fine["density"][..., 3, 3] = 99.0
+    coarse = SimpleNamespace(
+        problem=SimpleNamespace(
+            grid=half, sides=(ALL_PERIODIC,) * 2, body=SimpleNamespace(mask=solid[4:, 4:])
+        ),
+        world=SimpleNamespace(observe=lambda state: seen),
+        start=lambda: None,
+        steps=1,
+    )
+    (check,) = Halved(coarse, solid).checks(1, fine, "")
+    assert check.value < 1e-12

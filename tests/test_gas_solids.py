@@ -2,8 +2,11 @@
 
 import math
 from dataclasses import replace
+from itertools import product
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,6 +22,9 @@ from scalebridge.engine.gas.kinetic.velocities import Velocities
 from scalebridge.engine.gas.kinetic.world import KineticWorld
 from scalebridge.engine.gas.material import Gas
 from scalebridge.engine.gas.solids import Body, Solid, body_of
+from scalebridge.engine.gas.triangles import Stl, read
+from scalebridge.engine.jobs import assemble
+from scalebridge.engine.scenario import parse
 
 BALL = shapes.Ball((0.03, 0.01), 0.5)
 WALLS = (Sides(Wall(), Wall()),) * 2
@@ -64,6 +70,116 @@ def wavy(grid: Grid) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 # -- where they are ------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def box_of_triangles(tmp_path_factory: Any) -> Path:
+    """A box from (-2, -3, -1) to (3, 1, 2) as a text STL file."""
+    path = tmp_path_factory.mktemp("stl") / "box.stl"
+    return _boxes(path, ((-2, 3), (-3, 1), (-1, 2)))
+
+
+def _boxes(path: Path, *boxes: Any) -> Path:
+    """Write boxes, each by its ends along x, y and z, as a text STL file."""
+    faces = ((0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4),
+             (1, 5, 7, 3))  # fmt: skip
+    triangles = [(a, b, c) for a, b, c, _ in faces] + [(a, c, d) for a, _, c, d in faces]
+    lines = ["solid boxes"]
+    for ends in boxes:
+        corners = [f"vertex {x} {y} {z}" for x, y, z in product(*ends)]
+        for each in triangles:
+            lines.append("facet normal 0 0 0 outer loop")
+            lines += [corners[n] for n in each]
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_a_surface_is_met_on_its_triangles_not_on_their_planes(tmp_path: Path) -> None:
+    """The second box has a face in whose plane the first one's are, too."""
+    first, second = ((4, 6), (-1, 3), (0, 1)), ((0, 1), (-3, 2), (0, 1))
+    shape = Stl(_boxes(tmp_path / "two.stl", first, second))
+    at = [torch.tensor([each], dtype=torch.float64) for each in (1.0, -1.0, 0.3)]
+    assert shape.outward(tuple(at)).tolist() == [[1.0, 0.0, 0.0]]
+
+
+def _binary(path: Path, out: Path, turned: bool = False, left_out: int = 0) -> Path:
+    """Write a text STL file as a binary one."""
+    corners = read(path).astype("<f4")[left_out:]
+    corners = corners[:, ::-1] if turned else corners
+    rows = [b"\0" * 12 + each.tobytes() + b"\0\0" for each in corners]
+    out.write_bytes(b"solid".ljust(80) + len(rows).to_bytes(4, "little") + b"".join(rows))
+    return out
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_triangles_that_close_a_box_are_that_box(box_of_triangles, turned, tmp_path):
+    file = _binary(box_of_triangles, tmp_path / "binary.stl", turned)
+    files = (box_of_triangles, file)
+    box = shapes.Box((-0.1, -0.3, 0.1), (0.4, 0.1, 0.4))
+    generator = torch.Generator().manual_seed(2)
+    points = torch.rand(3, 4000, generator=generator, dtype=torch.float64) - 0.4
+    # centres of cells are often in one plane with an edge: of the file's box, too
+    points = torch.cat([points, points.mul(20).round() / 20 + 0.025], 1)
+    points[1:, :2000] = points[1:, :2000].mul(10).round() / 10
+    kept = ((points - 0.1).abs() > 1e-9).all(0) & ((points - 0.4).abs() > 1e-9).all(0)
+    at = tuple(points[:, kept])
+    for path in files:
+        shape = Stl(path, 0.1, (0.1, 0.0, 0.2))
+        off = shape.inside(at) ^ box.inside(at)
+        assert not bool(off[(at[1] != -0.3) & (at[0] != -0.1)].any())
+        out = shape.outward((torch.tensor([0.41, 0.1]), torch.tensor([-0.1, -0.31]),
+                             torch.tensor([0.2, 0.2])))  # fmt: skip
+        expected = torch.tensor([[1.0, 0, 0], [0, -1, 0]], dtype=torch.float64)
+        torch.testing.assert_close(out, expected)
+
+
+def test_an_open_surface_is_refused_by_its_key(box_of_triangles, tmp_path):
+    _binary(box_of_triangles, tmp_path / "open.stl", left_out=1)
+    (tmp_path / "text.stl").write_text("solid of nothing")
+    data = {
+        "version": 1, "kind": "gas", "model": {"kind": "euler"},
+        "grid": {"cells": [8] * 3, "lower": [-4.0] * 3, "upper": [4.0] * 3},
+        "initial": {"kind": "fields", "density": 1.0, "temperature": 1.0},
+        "solids": [{"name": "a", "shape": {"kind": "stl", "path": "open.stl"}}],
+        "time": {"end": 0.1},
+    }  # fmt: skip
+    with pytest.raises(InputError, match=r"solids\.0\.shape\.path: .*: 3 edges have no"):
+        assemble(parse(data, "a.toml"), tmp_path)
+    data["solids"][0]["shape"]["path"] = "text.stl"
+    with pytest.raises(InputError, match=r"solids\.0\.shape\.path: .*no readable STL"):
+        assemble(parse(data, "a.toml"), tmp_path)
+    data["solids"][0]["shape"]["path"] = str(box_of_triangles)
+    assert assemble(parse(data, "a.toml"), tmp_path)
+    data["grid"] = {"cells": [8] * 2, "lower": [-4.0] * 2, "upper": [4.0] * 2}
+    with pytest.raises(InputError, match=r"solids\.0\.shape: stl needs a 3D grid"):
+        assemble(parse(data, "a.toml"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("corners", "said"),
+    [
+        ([(0, 0), (1, 1), (1, 0), (0, 1)], "meet"),
+        ([(0, 0), (0.5, 0.5), (1, 1)], "meet"),
+        ([(0, 0), (1, 0), (1, 0)], "three different"),
+        ([(0, 0), (2, 0), (2, 1), (1, 0), (0, 1)], "meet"),
+    ],
+)
+def test_an_outline_that_meets_itself_is_refused(corners, said):
+    with pytest.raises(ValueError, match=f"corners: .*{said}"):
+        shapes.Polygon(tuple((float(x), float(y)) for x, y in corners))
+
+
+@pytest.mark.parametrize(
+    "corners",
+    [
+        [(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)],  # closed by hand
+        [(0, 0), (0.5, 0), (1, 0), (1, 1)],  # a corner on an edge
+        [(0, 0), (4, 0), (4, 3), (3, 3), (3, 1), (1, 1), (1, 3), (0, 3)],  # a U
+        [(math.cos(k), math.sin(k)) for k in np.linspace(0, 2 * math.pi, 400)[:-1]],
+    ],
+)
+def test_an_outline_that_does_not_is_taken(corners):
+    assert shapes.Polygon(tuple((float(x), float(y)) for x, y in corners))
+
+
 @pytest.mark.parametrize(
     "shape",
     [
@@ -99,6 +215,12 @@ def test_normals_lead_out_of_the_shape(shape: Any) -> None:
     torch.testing.assert_close(normal.norm(dim=-1), torch.ones(64, dtype=torch.float64))
     assert not bool(shape.inside(tuple((surface + 1e-6 * normal).T))[kept].any())
     assert bool(shape.inside(tuple((surface - 1e-6 * normal).T))[kept].all())
+
+
+def test_a_cut_at_an_edge_looks_at_its_cell() -> None:
+    """On a line through an edge of a box both faces are as near."""
+    box = shapes.Box((-0.5625, -0.5625), (0.5, 0.5))  # from a cell's centre
+    assert bool((body(square(), box).cuts.towards > 0).all())
 
 
 def test_cuts_find_the_surface() -> None:

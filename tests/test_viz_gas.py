@@ -9,12 +9,17 @@ import torch
 from PIL import Image
 from viz_runs import create
 
+from scalebridge.engine.jobs import assemble
 from scalebridge.engine.protocols import Figure, Outcome, told
-from scalebridge.engine.run import ZarrWriter
-from scalebridge.viz import figures, gas, learning, names, plots, style, walkers
+from scalebridge.engine.run import ZarrWriter, console_reporter
+from scalebridge.engine.rundir import RunFolder
+from scalebridge.engine.scenario import parse
+from scalebridge.viz import figures, gas, learning, names, plots, renderers, style, walkers
+from scalebridge.viz.derived import with_derived
 from scalebridge.viz.picture import to_png
 from scalebridge.viz.record import Column, Group, Record
 from scalebridge.viz.report import write_report
+from scalebridge.viz.view import Request, view
 
 GAS = {
     "kind": "gas",
@@ -354,6 +359,49 @@ def test_a_scan_shows_its_error_with_its_bar():
     assert np.allclose(ours.error, 0.1)
     assert other.label == "CCSD(T)"
     assert np.isclose(other.y[-1], 27.0)
+
+
+@pytest.fixture(scope="module")
+def volume(tmp_path_factory):
+    """A run in space, with a solid and a probe whose group comes before the fields."""
+    folder = tmp_path_factory.mktemp("volume")
+    wave = {"kind": "fields", "density": "1 + 0.1*sin(2*pi*x)", "temperature": 1.0}
+    scenario = {
+        "version": 1, "kind": "gas", "knudsen": [0.1], "resolution": "trusted",
+        "grid": {"cells": [8] * 3, "lower": [0.0] * 3, "upper": [1.0] * 3},
+        "model": {"kind": "euler"}, "initial": wave,
+        "solids": [{"name": "b", "shape": {"kind": "ball", "center": [0.5] * 3,
+                                           "radius": 0.26}}],
+        "probes": [{"kind": "line", "name": "a", "start": [0.0] * 3, "end": [1.0] * 3,
+                    "quantities": ["mach"]}],
+        "time": {"end": 0.01, "frames": 1},
+    }  # fmt: skip
+    with RunFolder.create(folder / "run", "", {"scenario": scenario}) as run:
+        assemble(parse(scenario, "a.toml"), folder).run(run, console_reporter(quiet=True))
+    return folder / "run"
+
+
+@pytest.mark.parametrize("colour", ["pressure", "mach", "velocity", "mean_free_path"])
+def test_a_volume_is_shown_by_any_of_its_quantities(volume, colour, tmp_path):
+    view(Request(volume, colour=colour, size=(480, 320)), png=tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as drawn:
+        assert drawn.size == (480, 320)
+        seen = np.asarray(drawn.convert("RGB")).reshape(-1, 3)
+    solid = np.array([int(style.SOLID[k : k + 2], 16) for k in (1, 3, 5)])
+    assert (np.abs(seen.astype(int) - solid).max(1) <= 1).sum() > 50
+
+
+def test_what_is_shown_of_a_gas_are_its_fields_whatever_its_probes_record(volume):
+    drawn = renderers.renderer_of(Record(volume))
+    assert drawn.group == "fields"
+    assert {"density", "mach", "vorticity"} <= set(drawn.choices())
+
+
+def test_a_free_path_that_a_table_gives_is_not_made_up(volume):
+    record = Record(volume)
+    scenario = record.scenario | {"gas": {"kind": "transport", "of": "Ar"}}
+    found = with_derived(record.groups()["fields"], scenario).columns
+    assert "mean_free_path" not in found and "mach" in found
 
 
 def test_proofs_of_gradients_come_after_the_results():

@@ -80,8 +80,15 @@ def with_derived(group: Group, scenario: Mapping[str, Any]) -> Group:
                      density.labels)
         for name, (_, unit) in DERIVED.items()
         if name not in group.columns
+        and not (name == "mean_free_path" and _unknown_path(scenario))
     }  # fmt: skip
     return replace(group, columns={**group.columns, **more})
+
+
+def _unknown_path(scenario: Mapping[str, Any]) -> bool:
+    """Whether a table gives the viscosity, or the start the Knudsen numbers."""
+    own = (scenario.get("initial") or {}).get("kind") in ("flows", "plane_flows")
+    return own or (scenario.get("gas") or {}).get("kind") == "transport"
 
 
 def _medium(stored: Mapping[str, Column], scenario: Mapping[str, Any]) -> Any:

@@ -390,10 +390,20 @@ def matrix(axes: "Axes", column: Column) -> None:
     axes.figure.colorbar(drawn, ax=axes, label=column.title, shrink=0.85)
 
 
-def slices(values: np.ndarray, spans: Sequence[np.ndarray], titles: Sequence[str],
-           label: str) -> "Figure":  # fmt: skip
+def volume(
+    group: Group,
+    column: Column,
+    layout: Layout,
+    batch: int = 0,
+    frame: int = -1,
+    size: tuple[float, float] = (10.5, 3.4),
+) -> "Figure":
     """Return the three planes through the middle of a three-dimensional field."""
-    made = style.figure(10.5, 3.4)
+    names = [column.axes[i] for i in layout.space]
+    values = take(column, layout, frame, batch)
+    spans = [coordinate(group, name) for name in names]
+    titles = [group.columns[name].title for name in names]
+    made = style.figure(*size)
     middle = [n // 2 for n in values.shape]
     limits = _map(values)
     limits.setdefault("vmin", float(np.nanmin(values)))
@@ -402,6 +412,7 @@ def slices(values: np.ndarray, spans: Sequence[np.ndarray], titles: Sequence[str
     shown = []
     for place, (a, b, c) in enumerate(((0, 1, 2), (0, 2, 1), (1, 2, 0))):
         axes = made.add_subplot(1, 3, place + 1)
+        axes.set_facecolor(style.SOLID)
         plane = np.take(values, middle[c], axis=c)
         drawn = axes.pcolormesh(
             spans[a], spans[b], plane.T, shading="auto", rasterized=True, **limits
@@ -411,7 +422,7 @@ def slices(values: np.ndarray, spans: Sequence[np.ndarray], titles: Sequence[str
         axes.set_aspect("equal")
         axes.grid(False)
         shown.append(axes)
-    made.colorbar(drawn, ax=shown, label=label, shrink=0.85)
+    made.colorbar(drawn, ax=shown, label=title_of(column, layout), shrink=0.85)
     return made
 
 

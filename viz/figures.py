@@ -492,14 +492,7 @@ def _matrices(group: Group) -> Picture:
 
 
 def _volume(group: Group, column: Column) -> Picture:
-    layout = _layout(group, column)
-    names = [column.axes[i] for i in layout.space]
-    made = fields.slices(
-        fields.take(column, layout),
-        [fields.coordinate(group, name) for name in names],
-        [group.columns[name].title for name in names],
-        fields.title_of(column, layout),
-    )
+    made = fields.volume(group, column, _layout(group, column))
     return _picture(
         group, made, f"{group.title}: {column.name}", "Planes through the middle."
     )

@@ -25,6 +25,7 @@ import zarr
 from ..engine.errors import DamagedFileError, InputError
 from ..engine.manifest import MANIFEST, STORE, refuse_damage
 from ..engine.resolved import begun, read_resolved, read_summary, refuse_links
+from ..engine.schema.base import locate
 from .solids import masked
 from .style import unit_of
 
@@ -195,7 +196,7 @@ class Record:
         if not begun(self.path):
             raise InputError(f"{self.path}: not a run folder (no resolved.json)")
         refuse_links(self.path)
-        self.resolved = read_resolved(self.path)
+        self.resolved = _with_files(read_resolved(self.path))
         """The scenario with every default, command and versions."""
         self._vouched = -1
         self._refuse_damage()
@@ -293,6 +294,16 @@ class Record:
         if not isinstance(node, zarr.Group):
             return None
         return with_grid(_read(node, name), self.scenario)
+
+
+def _with_files(resolved: dict[str, Any]) -> dict[str, Any]:
+    """Return what ``resolved.json`` says, with the files of solids found."""
+    scenario = resolved.get("scenario")
+    for solid in (scenario.get("solids") if isinstance(scenario, dict) else None) or ():
+        if "path" in solid["shape"]:
+            path = Path(solid["shape"]["path"])
+            solid["shape"]["path"] = str(locate(path, Path(resolved["base"])))
+    return resolved
 
 
 def _column(values: list[Any]) -> np.ndarray | None:

@@ -114,7 +114,7 @@ class AtomsRenderer:
 
 
 class FieldsRenderer:
-    """Draws one field of a group at one moment: a profile, or a map.
+    """Draws one field of a group at one moment: a profile, a map, or planes of a volume.
 
     Args:
         record: the run.
@@ -151,6 +151,13 @@ class FieldsRenderer:
             raise InputError(f"{choice}: no such field; allowed: {', '.join(found)}")
         column, layout = found[choice]
         with style.styled():
+            if len(layout.space) == 3:
+                inches = size[0] / 100, size[1] / 100
+                made = fields.volume(
+                    self._group, column, layout, self._system, frame, inches
+                )
+                made.suptitle(self.moment(frame), x=0.02, ha="left")
+                return pixels(made)
             made = style.figure(size[0] / 100, size[1] / 100)
             axes = made.add_subplot()
             if len(layout.space) == 2:
@@ -224,7 +231,7 @@ def drawable(group: Group) -> list[tuple[Column, fields.Layout]]:
         layout = fields.Layout.of(group, column)
         if layout is None or 0 in column.shape or layout.velocity:
             continue
-        if layout.frame is not None and len(layout.space) in (1, 2):
+        if layout.frame is not None and len(layout.space) in (1, 2, 3):
             found.append((column, layout))
     return found
 
@@ -235,7 +242,8 @@ def renderer_of(
     """Return what draws a run: its atoms, or else its fields, or else its numbers."""
     if atoms.trajectory_name(record) is not None:
         return AtomsRenderer(record, system, look)
-    for name, group in record.groups().items():
+    own = sorted(record.groups().items(), key=lambda item: item[0] != "fields")
+    for name, group in own:
         if drawable(group):
             return FieldsRenderer(record, name, system)
     return NumbersRenderer(record)

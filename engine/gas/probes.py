@@ -24,7 +24,8 @@ from itertools import product
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge, Le, Len, Predicate
+from annotated_types import Ge, Le, Len
+from pydantic import StringConstraints
 from torch import Tensor
 
 from ...models.parts import Family, part
@@ -48,7 +49,7 @@ PROBES = Family(
 OBSERVED = ("density", "velocity", "temperature", "stress", "heat_flux", "entropy")
 Seen = Mapping[str, Tensor]
 Quantities = Annotated[tuple[str, ...], Len(1, 32)]
-Name = Annotated[str, Predicate(str.isidentifier), Len(1, 40)]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,39}$")]
 UNITS = {
     "mass_flux": "rho0 sqrt(R T0) L^(d-1)", "momentum_flux": "rho0 R T0 L^(d-1)",
     "energy_flux": "rho0 (R T0)^1.5 L^(d-1)", "r": "L",

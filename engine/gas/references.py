@@ -389,7 +389,7 @@ def sedov(problem: Problem) -> Comparison:
     mean of where it is; a low end that is a plane of symmetry holds the place.
 
     Raises:
-        InputError: the gas moves at the start, or is not of one density.
+        InputError: the gas moves at the start, is not of one density, or of one pressure.
     """
     grid, start = problem.grid, problem.start
     rho = float(start.density.flatten()[0])
@@ -397,6 +397,8 @@ def sedov(problem: Problem) -> Comparison:
         raise InputError("reference: sedov needs a gas at rest of one density at the start")
     pressure = start.density * start.temperature
     extra = pressure - pressure.amin()
+    if not float(extra.amax()) > 1e-9 * float(pressure.amax()):
+        raise InputError("reference: sedov needs a place of higher pressure at the start")
     mirrored = _mirrored_ends(problem)
     center = [
         grid.lower[k] if k in mirrored else float((extra * x).sum() / extra.sum())

@@ -6,8 +6,9 @@ A part has the fields of its scenario section and one method::
 
 with the coordinates of any number of points, one tensor per space dimension, all of one
 shape; the result is a boolean tensor of that shape. Optional: ``dimensions`` of the grids
-that fit, and what a solid needs: ``outward(points)``, the unit vector out of the region at
-the nearest place of its surface, ``[..., dimension]``, for points on the surface.
+that fit, ``located(base)``, the same part with its file found from the folder of the
+scenario file, and what a solid needs: ``outward(points)``, the unit vector out of the
+region at the nearest place of its surface, ``[..., dimension]``, for points on the surface.
 """
 
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ SHAPES = Family(
         "ball": "shapes:Ball",
         "cylinder": "shapes:Cylinder",
         "polygon": "shapes:Polygon",
+        "stl": "triangles:Stl",
         "where": "shapes:Where",
     },
 )
@@ -251,6 +253,39 @@ class Cylinder:
         return torch.where(nearer[..., None], _nearest_face(points, ends), mantle)
 
 
+def _crossing(corners: Tensor) -> tuple[int, int] | None:
+    """Return two edges of a closed outline ``[n, 2]`` that meet, None where there are none.
+
+    Neighbours share a corner; they meet where one runs back along the other.
+    """
+    n = len(corners)
+    a, along = corners, corners.roll(-1, 0) - corners
+    back = _turn(along.roll(1, 0), along) == 0
+    back &= (along.roll(1, 0) * along).sum(-1) < 0
+    if bool(back.any()):
+        last = int(back.nonzero()[0])
+        return (last - 1) % n, last
+    for first in range(n - 2):
+        rest = torch.arange(first + 2, n - (first == 0))
+        p, q = a[first], along[first]
+        b, r = a[rest], along[rest]
+        # each edge has the ends of the other on both sides, or on its line within reach
+        apart = (_turn(q, b - p) * _turn(q, b + r - p) > 0) | (
+            _turn(r, p - b) * _turn(r, p + q - b) > 0
+        )
+        low, high = torch.minimum(p, p + q), torch.maximum(p, p + q)
+        far = (torch.maximum(b, b + r) < low) | (torch.minimum(b, b + r) > high)
+        meets = ~apart & ~far.any(-1)
+        if bool(meets.any()):
+            return first, int(rest[meets][0])
+    return None
+
+
+def _turn(a: Tensor, b: Tensor) -> Tensor:
+    """Return the cross product of vectors of the plane."""
+    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
+
+
 @part
 class Polygon:
     """A simple polygon in the plane of x and y; on a 3D grid a prism along z."""
@@ -260,6 +295,19 @@ class Polygon:
     kind: Literal["polygon"] = "polygon"
 
     dimensions: ClassVar = (2, 3)
+
+    def __post_init__(self) -> None:
+        """Refuse an outline that crosses itself, whose inside and normals contradict."""
+        ends = torch.tensor(self.corners, dtype=torch.float64)
+        ends = ends[(ends != ends.roll(1, 0)).any(-1)]  # a corner may be said twice
+        if len(ends) < 3:
+            raise ValueError("corners: three different ones are needed")
+        if (pair := _crossing(ends)) is not None:
+            near = [f"({x:g}, {y:g})" for x, y in ends[list(pair)].tolist()]
+            raise ValueError(
+                f"corners: the edges after {near[0]} and {near[1]} meet; the outline must "
+                "not cross or touch itself"
+            )
 
     def inside(self, points: Points) -> Tensor:
         """Return whether a ray along x crosses the outline an odd number of times."""
@@ -303,6 +351,14 @@ class Where:
         Expression(self.condition)
 
     def inside(self, points: Points) -> Tensor:
-        """Return where the condition holds."""
+        """Return where the condition holds.
+
+        Raises:
+            ValueError: it is not a number somewhere.
+        """
         values = dict(zip("xyz", points, strict=False))
-        return Expression(self.condition)(values) != 0
+        found = Expression(self.condition)(values)
+        if bool((bad := found.isnan()).any()):
+            place = ", ".join(f"{float(x[bad][0]):.6g}" for x in points)
+            raise ValueError(f"condition: {self.condition!r} is nan at ({place})")
+        return found != 0

@@ -237,7 +237,7 @@ def _inside(key: str, solid: Solid, points: tuple[Tensor, ...]) -> Tensor:
     if not hasattr(solid.shape, "outward"):
         raise InputError(
             f"{key}.shape: {solid.shape.kind} does not know its surface; allowed are box, "
-            "ball, cylinder, half_space, layer, polygon"
+            "ball, cylinder, half_space, layer, polygon, stl"
         )
     try:
         return solid.shape.inside(points)

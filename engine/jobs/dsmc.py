@@ -52,6 +52,7 @@ from ..protocols import Check, Figure, Job, Outcome
 from ..run import Reporter, Simulation, ZarrWriter, every
 from ..rundir import RunFolder
 from ..runtime import check_memory, dtype_of
+from ..schema.base import located
 from ..schema.dsmc import DsmcScenario, Goals, HardSpheres, Mixture, VariableSpheres
 
 AVERAGED = ("density", "velocity", "temperature", "stress", "heat_flux")
@@ -61,12 +62,12 @@ COUNTED = 0.5
 
 
 def assemble(scenario: DsmcScenario, base: Path) -> Job:
-    """Return the job of a scenario; it names no files, so ``base`` is not used.
+    """Return the job of a scenario; its paths are relative to ``base``.
 
     Raises:
         InputError: the parts contradict each other, or do not fit into the memory.
     """
-    del base
+    scenario = located(scenario, base)
     if scenario.device != "cpu":
         raise InputError("device: particles run on cpu alone so far")
     problem = _problem(scenario)

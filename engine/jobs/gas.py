@@ -27,12 +27,13 @@ from ..gas.forcing import Forced, Kick, check_rest
 from ..gas.grid import Grid
 from ..gas.halved import Halved
 from ..gas.initial.base import Start
+from ..gas.initial.painted import named
 from ..gas.initial.shocks import Shock
 from ..gas.kinetic import adequacy
 from ..gas.kinetic.velocities import Velocities
 from ..gas.kinetic.world import KineticWorld
 from ..gas.material import Gas, TransportLaw
-from ..gas.mixture import samples
+from ..gas.mixture import Mixture, samples
 from ..gas.observe import on_host, positivity_guard, relative_drift
 from ..gas.pacing import Paced
 from ..gas.probes import check_quantities
@@ -50,7 +51,7 @@ from ..protocols import Check, Figure, Job, Outcome
 from ..run import Reporter, Simulation, ZarrWriter, every
 from ..rundir import RunFolder
 from ..runtime import check_memory, dtype_of
-from ..schema.base import locate
+from ..schema.base import locate, located
 from ..schema.gas import (
     EulerModel,
     GasScenario,
@@ -97,9 +98,7 @@ def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
             s.gas.dimension, model.nodes, model.limit, model.angles, s.time.end,
             model.time_step, s.time.frames, s.device,
         )  # fmt: skip
-    initial = scenario.initial
-    if hasattr(initial, "located"):
-        scenario = scenario.model_copy(update={"initial": initial.located(base)})
+    scenario = located(scenario, base)
     gas = scenario.gas
     if isinstance(gas, TransportGas) and gas.file is not None:
         gas = gas.model_copy(update={"file": locate(gas.file, base)})
@@ -375,15 +374,38 @@ def _forced(run: Run, model: Any) -> Run:
             f"force.acceleration: {len(acceleration)} components; model.kind = "
             f"{model.kind} resolves {axes} here; leave the rest out"
         )
+    _check_kick(run, acceleration, heat)
     kick = Kick(acceleration[:axes], heat if bool(heat.any()) else None)
     rest = None
     if force.rest is not None:
-        held = force.rest.start.fields(p.grid, p.gas, p.gamma)
+        with named("force.rest"):
+            held = force.rest.start.fields(p.grid, p.gas, p.gamma)
         check_rest(force, p.grid, held.density, held.density * held.temperature)
         solver = run.world.world if hasattr(run.world, "world") else run.world
         given = held.density, held.velocity[..., :axes], held.temperature
         rest = solver.equilibrium(*(_for_all(x, held, p) for x in given))
     return replace(run, world=Forced(run.world, kick, rest))
+
+
+def _check_kick(run: Run, acceleration: Tensor, heat: Tensor) -> None:
+    """Refuse a force that no step follows, a sink that empties the gas in half of one."""
+    p, step = run.problem, run.time_step
+    moved = max(
+        0.5 * step**2 * float(g.abs().amax()) / h
+        for g, h in zip(acceleration, p.grid.spacing, strict=False)
+    )
+    if moved > 1.0:
+        raise InputError(
+            f"force.acceleration: moves the gas by {moved:.3g} cells in a step of "
+            f"{step:.3g}; at most 1; take a smaller model.cfl or more time.frames"
+        )
+    held = p.start.density * p.start.temperature / (p.gamma - 1.0)
+    if bool((held + 0.5 * step * heat <= 0.0).any()):
+        raise InputError(
+            f"force.heat: {float(heat.amin()):.4g} takes more than the gas holds, "
+            f"{float(held.amin()):.4g}, in half a step of {step:.3g}; take a weaker sink "
+            "or a smaller model.cfl"
+        )
 
 
 def _axes_of(model: Any, p: Problem) -> int:
@@ -398,7 +420,9 @@ def _axes_of(model: Any, p: Problem) -> int:
 def _check_components(model: Any, p: Problem) -> None:
     """Refuse a start that moves along an axis that the model does not resolve."""
     axes = _axes_of(model, p)
-    beyond = p.start.velocity[..., axes:]
+    mixed = hasattr(p.initial, "mixture")  # of which the sum may be at rest
+    velocity = p.initial.mixture(p.grid)[1] if mixed else p.start.velocity
+    beyond = velocity[..., axes:]
     if bool(beyond.any()):
         key = next(_moving(p.initial, axes, "initial"), "initial.velocity")
         raise InputError(
@@ -453,6 +477,17 @@ def _for_all(x: Tensor, start: Start, p: Problem) -> Tensor:
     return x.expand(len(p.knudsen), *x.shape)
 
 
+def _mixture(p: Problem) -> Mixture:
+    """Return the Maxwellians of which the start is the sum, for every system."""
+    rho, u, theta = p.initial.mixture(p.grid)
+    count = len(p.knudsen)
+    return (
+        rho.expand(-1, count, *rho.shape[2:]),
+        u.expand(-1, count, *u.shape[2:]),
+        theta.expand(-1, count, *theta.shape[2:]),
+    )
+
+
 def _followed(run: Run, scenario: GasScenario) -> Run:
     """Let the steps of a run follow its state, where the scenario asks for it."""
     time, kinetic = scenario.time, isinstance(_solver(run.world), KineticWorld)
@@ -487,8 +522,8 @@ def _kinetic(model: KineticModel, scenario: GasScenario, p: Problem) -> Run:
 
     def start() -> Any:
         if hasattr(p.initial, "mixture"):
-            some, nodes = p.initial.mixture(p.grid), velocities.nodes
-            return world.start(samples(some, nodes, p.gas.dimension))
+            some = samples(_mixture(p), velocities.nodes, p.gas.dimension)
+            return world.start(some)
         if hasattr(p.initial, "distribution"):
             f = p.initial.distribution(p.grid, p.gas, world.knudsen, velocities)
             return world.start(f)
@@ -584,7 +619,7 @@ def _moments(
             f"initial.kind: {p.initial.kind} does not start in equilibrium, which "
             f"{equations.name} cannot; allowed: kinetic, hermite, euler, nsf"
         )
-    w = equations.mixed(*mixture(p.grid)) if mixture else equations.equilibrium(*_spread(p))
+    w = equations.mixed(*_mixture(p)) if mixture else equations.equilibrium(*_spread(p))
     cfl = scenario.time.cfl or cfl
     rate = probe.courant_rate(w.to(probe.device, probe.dtype))
     if not 0.0 < rate < math.inf:

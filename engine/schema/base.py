@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, Union
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, Union
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -146,6 +147,36 @@ def locate(path: Path, base: Path, hint: str = "") -> Path:
         folders = dict.fromkeys(str(f.resolve()) for f in (base, base.parent, Path.cwd()))
         said.append(f"searched: {', '.join(folders)}")
     raise MissingFileError("; ".join(said), str(path))
+
+
+Some = TypeVar("Some")
+
+
+def located(part: Some, base: Path) -> Some:
+    """Return a part, or a section or a tuple of parts, whose files are found from ``base``.
+
+    Raises:
+        MissingFileError: one is not there.
+    """
+    if hasattr(part, "located"):
+        return part.located(base)  # type: ignore[attr-defined]
+    if isinstance(part, tuple):
+        each = tuple(located(item, base) for item in part)
+        same = all(a is b for a, b in zip(each, part, strict=True))
+        return part if same else each  # type: ignore[return-value]
+    if isinstance(part, BaseModel):
+        own = {name: getattr(part, name) for name in type(part).model_fields}
+    elif is_dataclass(part) and not isinstance(part, type):
+        own = {field.name: getattr(part, field.name) for field in fields(part)}
+    else:
+        return part
+    found = {name: located(value, base) for name, value in own.items()}
+    found = {name: value for name, value in found.items() if value is not own[name]}
+    if not found:
+        return part
+    if isinstance(part, BaseModel):
+        return part.model_copy(update=found)
+    return replace(part, **found)  # type: ignore[type-var]
 
 
 def by_key(key: str, classes: Mapping[str, type[Common]], data: Any) -> type[Common]:

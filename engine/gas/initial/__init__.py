@@ -20,8 +20,10 @@ INITIAL = Family(
     __name__,
     {
         "fields": "painted:Fields",
+        "beams": "beams:Beams",
         "run": "stored:FromRun",
         "file": "stored:FromFile",
+        "distribution": "distribution:Distribution",
         "uniform": "pieces:Uniform",
         "jump": "pieces:Jump",
         "quadrants": "pieces:Quadrants",

@@ -1,5 +1,7 @@
 """Any fields: expressions of the coordinates, with regions painted over a background."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -81,6 +83,13 @@ class Region:
         if all(value is None for value in given):
             raise ValueError("a region needs a density, velocity, temperature or pressure")
 
+    @property
+    def gives(self) -> tuple[str, ...]:
+        """What it sets of density, velocity and heat (temperature or pressure)."""
+        heat = self.pressure if self.temperature is None else self.temperature
+        given = {"density": self.density, "velocity": self.velocity, "heat": heat}
+        return tuple(name for name, value in given.items() if value is not None)
+
 
 @part
 class Fields:
@@ -116,11 +125,11 @@ class Fields:
         Raises:
             InputError: names them.
         """
-        for item in (self, *self.regions):
+        for number, item in enumerate((self, *self.regions)):
             if item.velocity is not None and len(item.velocity) > gas.dimension:
                 raise InputError(
-                    f"initial.velocity: {len(item.velocity)} components; the gas has "
-                    f"gas.dimension = {gas.dimension}"
+                    f"{_key_of(number)}.velocity: {len(item.velocity)} components; the gas "
+                    f"has gas.dimension = {gas.dimension}"
                 )
 
     def fields(self, grid: Grid, gas: Gas, gamma: float) -> Start:
@@ -130,17 +139,25 @@ class Fields:
             InputError: a density or temperature that is not positive or not finite, a
                 velocity that is not finite, with the place; a region without a point.
         """
+        self.check_regions(grid)
         energy = Conserved(gamma)
-        for number, region in enumerate(self.regions):
-            name = f"initial.regions.{number}"
+        mean = grid.average(lambda *at: energy.pack(*self.at(at)), self.samples)
+        return energy.unpack(mean)
+
+    def check_regions(self, grid: Grid) -> None:
+        """Refuse a region without a point.
+
+        Raises:
+            InputError: names it.
+        """
+        for number, region in enumerate(self.regions, 1):
+            name = _key_of(number)
             inside = partial(_share, region, name)
             if not bool(grid.average(inside, self.samples).any()):
                 raise InputError(
                     f"{name}.shape: no point of the grid is inside (looked at: "
                     f"{self.samples} per cell and axis); move it or refine the grid"
                 )
-        mean = grid.average(lambda *at: energy.pack(*self.at(at)), self.samples)
-        return energy.unpack(mean)
 
     def at(self, points: Points) -> tuple[Tensor, Tensor, Tensor]:
         """Return density, velocity ``[..., 3]`` and temperature at points."""
@@ -150,9 +167,13 @@ class Fields:
         key = "pressure" if by_pressure else "temperature"
         heat = evaluate(key, self.pressure if by_pressure else self.temperature, points)
         p = heat if by_pressure else rho * heat
-        for number, region in enumerate(self.regions):
-            name = f"initial.regions.{number}"
+        nobody = torch.zeros_like(rho, dtype=torch.int64)
+        giver: dict[str, Tensor] = dict.fromkeys(("density", "velocity", "heat"), nobody)
+        for number, region in enumerate(self.regions, 1):
+            name = _key_of(number)
             here = _inside(region, points, name)
+            for quantity in region.gives:
+                giver[quantity] = torch.where(here, number, giver[quantity])
             new = rho
             if region.density is not None:
                 new = evaluate("density", region.density, points, name)
@@ -166,9 +187,34 @@ class Fields:
                     here[..., None], _velocity(region.velocity, points, name), u
                 )
             rho, p = torch.where(here, new, rho), torch.where(here, pressure, p)
-        _check_physical(points, density=rho, **{key: p if by_pressure else p / rho})
-        _check_finite(points, u)
+        self._refuse(points, "density", rho, giver["density"], 0.0)
+        for component in u.unbind(-1):
+            self._refuse(points, "velocity", component, giver["velocity"], -torch.inf)
+        self._refuse(points, "pressure", p, giver["heat"], 0.0, p / rho)
         return rho, u, p / rho
+
+    def _refuse(
+        self, points: Points, key: str, value: Tensor, giver: Tensor, least: float,
+        temperature: Tensor | None = None,
+    ) -> None:  # fmt: skip
+        """Refuse values that are not above ``least`` or not finite, by whoever gave them.
+
+        ``giver``: 0 is the background, then the regions; one that gave a ``temperature``
+        is told that.
+        """
+        bad = ~((value > least) & value.isfinite())
+        if not bool(bad.any()):
+            return
+        where = tuple(torch.nonzero(bad)[0].tolist())
+        number = int(giver[where])
+        if temperature is not None and (self, *self.regions)[number].pressure is None:
+            key, value = "temperature", temperature
+        place = ", ".join(f"{float(x[where]):.6g}" for x in points)
+        must = "finite" if least < 0 else "positive and finite"
+        raise InputError(
+            f"{_key_of(number)}.{key}: {float(value[where]):.6g} at ({place}); must be "
+            f"{must} everywhere"
+        )
 
 
 class Conserved:
@@ -204,6 +250,20 @@ def _velocity(value: Any, points: Points, system: str = "initial") -> Tensor:
     return torch.stack([*parts, *[zero] * (3 - len(parts))], -1)
 
 
+@contextmanager
+def named(key: str) -> Iterator[None]:
+    """Refuse what is written at ``key`` by it, not as the start that is made of it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(key + str(error).removeprefix("initial")) from None
+
+
+def _key_of(number: int) -> str:
+    """Return the key of the background (0) or of a region, from 1."""
+    return f"initial.regions.{number - 1}" if number else "initial"
+
+
 def _share(region: Region, name: str, *points: Tensor) -> Tensor:
     return _inside(region, points, name).double()
 
@@ -213,23 +273,3 @@ def _inside(region: Region, points: Points, name: str) -> Tensor:
         return region.shape.inside(points)
     except ValueError as error:
         raise InputError(f"{name}.shape: {error}") from None
-
-
-def _check_physical(points: Points, **fields: Tensor) -> None:
-    for key, value in fields.items():
-        _refuse(points, key, value, (value > 0) & value.isfinite(), "positive and finite")
-
-
-def _check_finite(points: Points, velocity: Tensor) -> None:
-    for component in velocity.unbind(-1):
-        _refuse(points, "velocity", component, component.isfinite(), "finite")
-
-
-def _refuse(points: Points, key: str, value: Tensor, good: Tensor, must: str) -> None:
-    if bool(good.all()):
-        return
-    where = tuple(torch.nonzero(~good)[0].tolist())
-    place = ", ".join(f"{float(x[where]):.6g}" for x in points)
-    raise InputError(
-        f"initial.{key}: {float(value[where]):.6g} at ({place}); must be {must} everywhere"
-    )

@@ -1,5 +1,8 @@
 """Fields that were computed before: the frames of a run, or arrays in a file."""
 
+import logging
+import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +16,17 @@ from torch import Tensor
 from ....models.parts import part
 from ...errors import InputError
 from ...inputs import check_file_size
-from ...manifest import open_store
+from ...manifest import open_arrays, open_store
 from ...schema.base import InputPath, locate
 from ..grid import Grid
 from ..material import Gas
 from .base import Start
 from .painted import Conserved
+
+VTK = (".vti", ".vtr", ".vtk")
+
+ROUNDED = 1e-3
+"""Of a cell: by what places of a file may be off, in single precision or six digits."""
 
 Departure = tuple[Tensor, Tensor]
 """Stress ``[*cells, V, V]`` and heat flux ``[*cells, V]``."""
@@ -111,15 +119,17 @@ class FromRun:
 
 @part
 class FromFile:
-    """Arrays in an .npz file, on cell centres ``x``, ``y``, ``z`` that it also holds.
+    """Arrays of an .npz file, a zarr group or a VTK file of a regular grid.
 
     ``density``, ``temperature`` or ``pressure``: one value per cell; ``velocity``: a
     trailing axis of components, or none for a velocity along x; without it the gas is at
-    rest.
+    rest. Cell centres are ``x``, ``y``, ``z`` beside them; a VTK file (image data or a
+    rectilinear grid, values in its cells or at its points) has them in its grid, of which
+    axes with one cell are left out.
     """
 
     path: InputPath
-    """The .npz file, relative to the scenario file."""
+    """The file or the zarr folder, relative to the scenario file."""
     kind: Literal["file"] = "file"
 
     def located(self, base: Path) -> "FromFile":
@@ -133,7 +143,7 @@ class FromFile:
             InputError: damaged, an array that is missing, unknown or of another shape, a
                 box that does not cover this one.
         """
-        arrays = _load(self.path)
+        arrays = load(self.path)
         axes = [arrays.pop(n) for n in "xyz"[: grid.dim] if n in arrays]
         if len(axes) != grid.dim:
             raise InputError(
@@ -149,16 +159,77 @@ class FromFile:
         return resampled(_primitive(arrays, self.path), axes, grid, gamma, str(self.path))
 
 
-def _load(path: Path) -> dict[str, np.ndarray]:
-    check_file_size(path)
+def load(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of a file, by name, f64.
+
+    Raises:
+        InputError: not readable, or an array that holds no real numbers.
+    """
     try:
-        with np.load(path, allow_pickle=False) as found:
-            arrays = {name: found[name] for name in found.files}
-        if others := [n for n, a in arrays.items() if not isinstance(a, np.ndarray)]:
-            raise InputError(f"initial.path: {path}: {', '.join(others)}: no arrays")
-        return {name: np.asarray(a, dtype=np.float64) for name, a in arrays.items()}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise InputError(f"initial.path: {path}: no readable .npz file: {error}") from error
+        if path.is_dir():
+            arrays = _of_zarr(path)
+        else:
+            check_file_size(path)
+            arrays = _of_npz(path) if zipfile.is_zipfile(path) else _of_vtk(path)
+    except InputError as error:
+        said = str(error).removeprefix(f"{path}: ")
+        raise InputError(f"initial.path: {path}: {said}") from error
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise InputError(f"initial.path: {path}: not readable: {error}") from error
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fiu":
+            raise InputError(
+                f"initial.path: {path}: {name} holds {array.dtype}; real numbers are needed"
+            )
+    return {name: array.astype(np.float64) for name, array in arrays.items()}
+
+
+def _of_npz(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as found:
+        return {name: np.asarray(found[name]) for name in found.files}
+
+
+def _of_zarr(path: Path) -> dict[str, np.ndarray]:
+    group = open_arrays(path)
+    return {name: np.asarray(array[...]) for name, array in group.arrays()}
+
+
+def _of_vtk(path: Path) -> dict[str, np.ndarray]:
+    """Return cell centres and what is in the cells of a regular grid."""
+    if path.suffix not in VTK:
+        raise InputError(f"neither .npz nor a zarr group nor VTK ({', '.join(VTK)})")
+    try:
+        import pyvista
+    except ImportError as error:
+        raise InputError("VTK files need pip install scalebridge[viz]") from error
+    logging.disable()  # what is damaged is said below, in one line
+    try:
+        with pyvista.vtk_verbosity("off"), warnings.catch_warnings(action="ignore"):
+            grid = pyvista.read(path)
+    finally:
+        logging.disable(logging.NOTSET)
+    if not isinstance(grid, pyvista.ImageData | pyvista.RectilinearGrid):
+        raise InputError(
+            f"a {type(grid).__name__}; image data or a rectilinear grid is read"
+        )
+    if not grid.n_points:
+        raise InputError("damaged, or a grid without points")
+    if len(grid.cell_data) and len(grid.point_data):
+        raise InputError("values in its cells and at its points; leave one of them out")
+    along = [np.unique(points) for points in np.asarray(grid.points).T]
+    cells = len(grid.cell_data) > 0
+    if cells:
+        along = [0.5 * (a[1:] + a[:-1]) if len(a) > 1 else a for a in along]
+    held = grid.cell_data if cells else grid.point_data
+    used = [axis for axis, places in enumerate(along) if len(places) > 1]
+    shape = tuple(len(along[axis]) for axis in used)
+    arrays = {"xyz"[axis]: along[axis] for axis in used}
+    for name, values in held.items():
+        values = np.asarray(values)
+        arrays[name] = values.reshape(*shape[::-1], *values.shape[1:]).transpose(
+            *range(len(shape))[::-1], *range(len(shape), len(shape) + values.ndim - 1)
+        )
+    return arrays
 
 
 def _primitive(arrays: Mapping[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
@@ -170,7 +241,12 @@ def _primitive(arrays: Mapping[str, np.ndarray], path: Path) -> dict[str, np.nda
         )
     rho = arrays["density"]
     u = arrays.get("velocity", np.zeros(rho.shape))
-    t = arrays["temperature"] if "temperature" in arrays else arrays["pressure"] / rho
+    if "temperature" in arrays:
+        t = arrays["temperature"]
+    else:
+        _check_values("pressure", arrays["pressure"], f"initial.path: {path}:")
+        _check_values("density", rho, f"initial.path: {path}:")
+        t = arrays["pressure"] / rho
     return {
         "density": rho,
         "velocity": u[..., None] if u.ndim == rho.ndim else u,
@@ -206,7 +282,7 @@ def resampled(
     rho, u, t = tensors["density"], tensors["velocity"], tensors["temperature"]
     u = torch.cat([u, u.new_zeros(*rho.shape, 3 - u.shape[-1])], -1)
     same = all(
-        len(a) == n and np.allclose(a, grid.centers(d).numpy(), rtol=0, atol=1e-9 * h)
+        len(a) == n and np.allclose(a, grid.centers(d).numpy(), rtol=0, atol=ROUNDED * h)
         for d, (a, n, h) in enumerate(zip(axes, grid.shape, grid.spacing, strict=True))
     )
     if same:
@@ -220,9 +296,10 @@ def on_cells(packed: Tensor, axes: list[np.ndarray], grid: Grid) -> Tensor:
     for axis, (centers, low, high, n) in enumerate(
         zip(axes, grid.lower, grid.upper, grid.shape, strict=True)
     ):
-        wanted = np.linspace(low, high, n + 1)
+        wanted, faces = np.linspace(low, high, n + 1), _faces(centers)
+        faces[0], faces[-1] = min(faces[0], low), max(faces[-1], high)  # rounded places
         moved = packed.movedim(axis + 1, -1)
-        packed = averages(moved, _faces(centers), wanted).movedim(-1, axis + 1)
+        packed = averages(moved, faces, wanted).movedim(-1, axis + 1)
     return packed
 
 
@@ -266,9 +343,34 @@ def averages(values: Tensor, faces: np.ndarray, wanted: np.ndarray) -> Tensor:
     return primitive.diff(dim=-1) / torch.as_tensor(np.diff(wanted))
 
 
+def _check_values(name: str, value: np.ndarray, place: str) -> None:
+    if not np.isfinite(value).all():
+        raise InputError(f"{place} {name} holds values that are not finite")
+    if name != "velocity" and not (value > 0).all():
+        raise InputError(f"{place} {name} {value.min():.6g}; must be positive")
+
+
 def _check_stored(
     values: Mapping[str, np.ndarray], axes: list[np.ndarray], grid: Grid, source: str
 ) -> None:
+    check_axes(axes, grid, source)
+    place = f"initial.path: {source}:"
+    cells = tuple(len(a) for a in axes)
+    for name, value in values.items():
+        shape = value.shape[:-1] if name == "velocity" else value.shape
+        if shape != cells:
+            raise InputError(f"{place} {name} has shape {value.shape}; the axes {cells}")
+        _check_values(name, value, place)
+    if values["velocity"].shape[-1] > 3:
+        raise InputError(f"{place} velocity has {values['velocity'].shape[-1]} components")
+
+
+def check_axes(axes: list[np.ndarray], grid: Grid, source: str) -> None:
+    """Refuse cell centres that do not cover a grid.
+
+    Raises:
+        InputError: another number of axes, no rising order, a box that is too small.
+    """
     place = f"initial.path: {source}:"
     if len(axes) != grid.dim:
         raise InputError(
@@ -278,20 +380,9 @@ def _check_stored(
         if axis.ndim != 1 or len(axis) < 2 or not bool((np.diff(axis) > 0).all()):
             raise InputError(f"{place} {name} must be a list of increasing cell centres")
         first, last = 0.5 * (axis[1] - axis[0]), 0.5 * (axis[-1] - axis[-2])
-        slack = 1e-9 * (high - low)
+        slack = ROUNDED * first
         if axis[0] - first > low + slack or axis[-1] + last < high - slack:
             raise InputError(
                 f"{place} covers {name} from {axis[0] - first:.6g} to "
                 f"{axis[-1] + last:.6g}; the grid reaches from {low:.6g} to {high:.6g}"
             )
-    cells = tuple(len(a) for a in axes)
-    for name, value in values.items():
-        shape = value.shape[:-1] if name == "velocity" else value.shape
-        if shape != cells:
-            raise InputError(f"{place} {name} has shape {value.shape}; the axes {cells}")
-        if not np.isfinite(value).all():
-            raise InputError(f"{place} {name} holds values that are not finite")
-        if name != "velocity" and not (value > 0).all():
-            raise InputError(f"{place} {name} {value.min():.6g}; must be positive")
-    if values["velocity"].shape[-1] > 3:
-        raise InputError(f"{place} velocity has {values['velocity'].shape[-1]} components")

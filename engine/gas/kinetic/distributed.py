@@ -190,7 +190,7 @@ class DistributedBgk:
         for _ in range(30):
             values, jacobian = _product_moments(axes, unknown, scale)
             residual = target - values
-            unknown = unknown + torch.linalg.solve(jacobian, residual)
+            unknown = unknown + torch.linalg.solve_ex(jacobian, residual)[0]
             if float(residual.abs().amax()) < 1e-13:
                 break
         nodes = self.velocities.like(density)[self.mine]

@@ -127,7 +127,8 @@ def _block(
         weighted = basis * (f * weight[:, None])[..., None]
         residual = target - weighted.sum(1)
         jacobian = torch.einsum("rvm,rvn->rmn", weighted, basis)
-        change = torch.linalg.solve(jacobian, residual)
+        # of a state that is none of a gas not solvable, then nan, which guards stop at
+        change, _ = torch.linalg.solve_ex(jacobian, residual)
         limit = (0.5 * unknown[:, -1].abs() / (change[:, -1].abs() + 1e-300)).clamp(max=1.0)
         unknown = unknown + limit[:, None] * change
         f = torch.einsum("rvm,rm->rv", basis, unknown).exp()
