@@ -9,6 +9,8 @@ import zarr
 from scalebridge.engine import commands
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.gas.residual import residual_of
+from scalebridge.engine.jobs import assemble
+from scalebridge.engine.scenario import parse
 
 FLOW = [
     "grid.cells=[16]", "model.nodes=[16, 8]", "knudsen=[1.0]", "time.end=8",
@@ -100,3 +102,54 @@ def test_wrong_values_are_refused_in_one_line(name, settings, words):
     with pytest.raises(InputError, match=words) as refused:
         commands.check(name, settings)
     assert "\n" not in str(refused.value)
+
+
+SHOCK = {
+    "version": 1, "kind": "gas", "knudsen": [0.78],
+    "grid": {"cells": [60], "lower": [-15.0], "upper": [15.0]},
+    "gas": {"dimension": 3, "prandtl": 2 / 3},
+    "model": {"kind": "kinetic", "collision": "shakhov", "nodes": [28], "lower": [-5.5],
+              "upper": [7.5]},
+    "initial": {"kind": "shock", "mach": 1.6},
+    "time": {"end": 8.0, "frames": 2, "newton": True},
+    "resolution": "trusted",
+}  # fmt: skip
+EVEN = {"kind": "fields", "density": "1", "velocity": ["1"], "pressure": "1"}
+
+
+def test_a_run_ends_with_newtons_method(tmp_path):
+    job = assemble(parse(SHOCK), tmp_path)
+    world, steps = job.main.world, job.main.steps
+    early = world.advance(job.start(), steps)
+    still, checks = job.newton.after(early)
+    assert [c.passed for c in checks] == [True, True]
+    assert checks[0].value < 1e-8
+
+    def change(state):  # in as long again
+        ahead = world.observe(world.advance(state, steps))["density"]
+        return float((ahead - world.observe(state)["density"]).abs().max())
+
+    assert change(still) < 0.1 * change(early)  # the rest: another limiter
+    found = world.observe(still)["density"]
+    assert found.mean() == pytest.approx(float(world.observe(early)["density"].mean()))
+
+
+def test_ends_that_carry_other_fluxes_have_no_steady_state(tmp_path):
+    gas = {"kind": "inflow", "velocity": [1.0], "temperature": 1.0}
+    ends = {"low": gas | {"density": 1.0}, "high": gas | {"density": 2.0}}
+    data = SHOCK | {"initial": EVEN, "boundaries": {"x": ends}}
+    job = assemble(parse(data), tmp_path)
+    _, checks = job.newton.after(job.start())
+    assert not all(c.passed for c in checks)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"knudsen": [0.7, 0.8]}, "one problem, not 2"),
+     ({"model": SHOCK["model"] | {"collision": "es"}}, "bgk or shakhov"),
+     ({"model": {"kind": "euler"}}, "needs a kinetic model"),
+     ({"initial": EVEN}, "periodic")],
+)  # fmt: skip
+def test_what_newtons_method_cannot_do_is_refused_by_its_key(changes, said, tmp_path):
+    with pytest.raises(InputError, match=f"^time.newton: .*{said}"):
+        assemble(parse(SHOCK | changes), tmp_path)

@@ -30,6 +30,7 @@ from ..gas.initial.base import Start
 from ..gas.initial.painted import named
 from ..gas.initial.shocks import Shock
 from ..gas.kinetic import adequacy
+from ..gas.kinetic.steady import Newton
 from ..gas.kinetic.velocities import Velocities
 from ..gas.kinetic.world import KineticWorld
 from ..gas.material import Gas, TransportLaw
@@ -132,8 +133,18 @@ def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
     return GasJob(
         main, _named_apart(main, others), known, frames, double, steady, problem.grid,
         scenario.time.compared, scenario.reference == "small_waves", shown, halved,
-        scenario.si,
+        scenario.si, _newton(main) if scenario.time.newton else None,
     )  # fmt: skip
+
+
+def _newton(main: "Run") -> Newton:
+    """Return Newton's method for the steady state of a run."""
+    if not isinstance(main.world, KineticWorld) or main.problem.body is not None:
+        raise InputError("time.newton: needs a kinetic model without force and solids")
+    try:
+        return Newton.of(main.world)
+    except InputError as error:
+        raise InputError(f"time.newton: {error}") from error
 
 
 def _beside(
@@ -748,6 +759,7 @@ class GasJob:
         shown: what is recorded besides the fields.
         halved: the run on half the cells that it is checked by.
         si: what the units are, where the scenario says it.
+        newton: finds the steady state from where the run ended, where it is asked for.
     """
 
     main: Run
@@ -762,6 +774,7 @@ class GasJob:
     shown: Shown | None = None
     halved: Halved | None = None
     si: SiSection | None = None
+    newton: Newton | None = None
 
     @property
     def world(self) -> Any:
@@ -802,7 +815,14 @@ class GasJob:
 
         def finish(folder: RunFolder, state: Any, seen: Mapping[str, Tensor]) -> Outcome:
             adequate = _velocity_checks(self.main, state, store=folder.store)
-            out = self._finish(folder, report, on_host(seen), on_host(begun), adequate)
+            still = None
+            if self.newton is not None:
+                report.say("Newton's method for the steady state")
+                still, more = self.newton.after(state)
+                adequate += more
+            out = self._finish(
+                folder, report, on_host(seen), on_host(begun), adequate, still
+            )
             return out if self.steady is None else residual.told(out)
 
         simulation = Simulation(
@@ -823,6 +843,7 @@ class GasJob:
         seen: Mapping[str, Tensor],
         begun: Mapping[str, Tensor],
         adequate: list[Check],
+        still: Any = None,
     ) -> Outcome:
         folder.store.attrs["time_unit"] = UNITS["time"]
         figures: dict[str, Figure] = {}
@@ -857,14 +878,17 @@ class GasJob:
             write_field(geometry, "solid", mask, note, problem.grid)
         if len(problem.knudsen) > 1 and problem.knudsen.dim() == 1:
             write_field(profile, "knudsen", problem.knudsen, dimensions=("system",))
-        beside = Beside(self._timeline(folder), self._front(folder, seen))
-        beside.ran.append((self.main, problem.grid, seen))
+        main, beside = self.main, Beside(self._timeline(folder), self._front(folder, seen))
+        beside.ran.append((main, problem.grid, seen))
         for part in (beside.timeline, beside.front):
             figures |= {} if part is None else part.begin()
         for other in self.others:
             gaps, more = self._compare(folder, report, other, seen, beside)
             figures |= gaps
             checks += more
+        if still is not None:
+            run, found = replace(main, name="newton"), on_host(main.world.observe(still))
+            figures |= self._gaps(folder, run, found, seen, beside)
         figures |= beside.changes()
         if self.small_waves:
             closures = {run.name: _closure(run) for run in self.others}

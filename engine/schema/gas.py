@@ -195,6 +195,9 @@ class FlowTime(TimeSection):
     """The run ends at the first frame where density, velocity and temperature change by
     less, relative and per unit of time (L1); if ``end`` comes first a check fails. Models
     of ``compare`` run to ``end``."""
+    newton: bool = False
+    """From where the run ended Newton's method finds the steady state, which is written
+    beside it as the model ``newton``: of a kinetic model on a line between two inflows."""
     compared: tuple[Positive, ...] = ()
     """Times, each that of a frame, at which the errors of the models of ``compare`` against
     the run's own are results; without it they are compared at the end alone."""
@@ -338,10 +341,11 @@ class GasScenario(Common):
         if self.reference == "small_waves" and self.gas.dimension != 1:
             raise ValueError("reference: small_waves needs gas.dimension = 1")
         moving = [name for name in known if name not in STEADY]
-        if self.time.steady is not None and moving:
+        named = "steady" if self.time.steady is not None else "newton"
+        if (self.time.steady is not None or self.time.newton) and moving:
             raise ValueError(
-                f"time.steady: the exact solution {moving[0]} belongs to time.end, which "
-                "must be reached; leave time.steady out"
+                f"time.{named}: the exact solution {moving[0]} belongs to time.end, which "
+                f"must be reached; leave time.{named} out"
             )
         fitting = getattr(self.initial, "dimensions", (1, 2, 3))
         if dim not in fitting:

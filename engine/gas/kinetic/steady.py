@@ -27,8 +27,11 @@ import torch
 from torch import Tensor
 
 from ...errors import GuardError, InputError
+from ...protocols import Check
+from ...runtime import check_memory
 from ..steady import attach
 from .differentiable import LineKinetics
+from .world import KineticState, KineticWorld
 
 
 @dataclass(frozen=True)
@@ -213,6 +216,11 @@ def _adjoint(a: _Factors, by_f: Tensor) -> tuple[Tensor, Tensor]:
     return _unrows((a.inverse.mT @ inside[..., None])[..., 0], by_f), answer[-1]
 
 
+ENOUGH = 1e-4
+"""Residual that must be reached where Newton's method stalls."""
+BALANCED = 1e-3
+"""Source, over what flows in, beyond which the ends allow no steady state of this mass."""
+
 STALLED = 8
 """Steps of Newton's method without progress after which the best state is taken."""
 
@@ -225,7 +233,7 @@ def solve(
     start: Tensor,
     mass: float | None = None,
     tolerance: float = 1e-8,
-    enough: float = 1e-4,
+    enough: float = ENOUGH,
     most: int = 60,
 ) -> SteadyState:
     """Return the steady state near ``start``, differentiable in whatever the model holds.
@@ -270,6 +278,62 @@ def solve(
             attach(solver, f, residual, phi), left, alpha, float(share), count
         )
     return SteadyState(f, left, alpha, float(share), count)
+
+
+@dataclass(frozen=True)
+class Newton:
+    """Newton's method from where a run of the kinetic equation ended.
+
+    Slopes are limited smoothly (:meth:`.LineKinetics.smooth`), so that the steady state
+    departs from that of the run's own scheme by an error of second order.
+
+    Attributes:
+        world: of the run.
+        line: its equation between two reservoirs.
+    """
+
+    world: KineticWorld
+    line: LineKinetics
+
+    @staticmethod
+    def of(world: KineticWorld) -> "Newton":
+        """Return the solver for a world.
+
+        Raises:
+            InputError: more than one problem or axis, ES-BGK, other ends than reservoirs,
+                or not enough memory.
+        """
+        line = LineKinetics.of(world)
+        if line.reservoirs is None:
+            raise InputError("a periodic line has no single steady state")
+        numbers = 3 * len(line.reservoirs[0]) * world.velocities.count
+        check_memory(numbers * world.grid.cells**2, torch.float64, "grid.cells:")
+        return Newton(world, line.smooth())
+
+    def after(self, state: KineticState) -> tuple[KineticState | None, list[Check]]:
+        """Return the steady state of the mass of ``state``; None where there is none."""
+        f = self.world.cells_of(state)[0].double()
+        try:
+            found = solve(self.line, f)
+        except GuardError as error:
+            return None, [Check("newton", "health", 1.0, 0.0, note=str(error))]
+        note = f"residual over the largest f after {found.iterations} steps"
+        checks = [Check("newton", "accuracy", found.residual, ENOUGH, note=note)]
+        note = "gas that a steady state of this mass gains, over what flows in; the ends "
+        note += "must carry the same fluxes"
+        checks.append(
+            Check("newton_balance", "domain", self._gain(found), BALANCED, note=note)
+        )
+        return self.world.start(found.f[None]), checks
+
+    def _gain(self, found: SteadyState) -> float:
+        """Return the mass that the source makes, over the flux from both ends."""
+        line, spacing = self.line, self.world.grid.spacing[0]
+        assert line.reservoirs is not None
+        v = line.velocities.like(found.f)[:, 0].abs()
+        flux = sum(float((r[0] * v).sum()) for r in line.reservoirs)
+        made = float(_source(line, found.f)[0].sum()) * spacing
+        return abs(found.source) * made / flux
 
 
 def _descend(
