@@ -229,7 +229,7 @@ def relaxation(record: Recorder, quick: bool) -> None:
     cell = Grid((4,), (0.0,), (1.0,))
     one = torch.ones(4, dtype=F64)
     molecules, systems = variable_spheres(1.0, 1.0), 32
-    rate, dt = float(molecules.law[0]), 0.05
+    rate, dt = float(molecules.law[0, 0]), 0.05
     world = DsmcWorld(
         cell, (ALL_PERIODIC,), molecules, Start(one, torch.zeros(4, 3, dtype=F64), one),
         2000.0 if quick else 50_000.0, dt, sample_every=0, capacity=1.01,

@@ -222,7 +222,7 @@ def relaxation(record: Recorder, quick: bool) -> None:
     begun = gap(state)
     steps = 30
     state = advanced(world, state, steps)
-    rate = 2 * masses[0] * masses[1] / sum(masses) ** 2 * float(molecules.law[3])
+    rate = 2 * masses[0] * masses[1] / sum(masses) ** 2 * float(molecules.law[1, 0])
     found = -(gap(state).mean() / begun.mean()).log() / (steps * world.time_step)
     error = float((gap(state) / begun.mean()).std() / systems**0.5)
     error /= float(gap(state).mean() / begun.mean()) * steps * world.time_step * rate
@@ -245,7 +245,7 @@ def diffusion(record: Recorder, quick: bool) -> None:
     for kind, omega in (("maxwell", 1.0), ("spheres", 0.5)):
         ball = Spheres(1.0, omega)
         molecules = mixture(0.005, masses, (ball, ball))
-        law = float(molecules.law[3])
+        law = float(molecules.law[1, 0])
         d = 1 / reduced / law
         if omega == 0.5:
             d = 0.375 * math.sqrt(math.pi / 2 / reduced) / law
