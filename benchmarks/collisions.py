@@ -2,7 +2,11 @@
 
 import json
 import math
+import os
+import re
+import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +15,7 @@ import numpy as np
 import torch
 from scipy.optimize import least_squares
 
+from scalebridge.engine import runtime
 from scalebridge.engine.bench import Recorder
 from scalebridge.engine.chain.shock import ShockTube, integral_measure
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC, Inflow, Sides, Wall
@@ -364,6 +369,70 @@ def beside_sparta(record: Recorder) -> None:
         )
 
 
+PROTOTYPE = os.environ.get("SCALEBRIDGE_PROTOTYPE", "")
+"""Command that runs the first sketch of this method, particles in numba on one thread: hard
+spheres in the shock of :func:`ohwada`, its arguments those of :func:`_sketched`."""
+
+
+def _sketched(particles: float, steps: int) -> float:
+    """Return nanoseconds of CPU time per particle and step of the sketch."""
+    case = f"HS 300 1.59 {steps} {particles:g} 15 0.2 0.1"
+    with tempfile.TemporaryDirectory() as folder:
+        said = subprocess.run(
+            [*PROTOTYPE.split(), *case.split()], cwd=folder, capture_output=True, text=True,
+            check=True, env=os.environ | {"NUMBA_CACHE_DIR": folder},
+        ).stdout  # fmt: skip
+    number, seconds = re.search(r"particles (\d+).* cpu ([\d.]+)", said).groups()  # type: ignore[union-attr]
+    return 1e9 * float(seconds) / int(number) / steps
+
+
+def _own_shock(particles: float, steps: int, precision: torch.dtype) -> float:
+    """Return nanoseconds per particle and step of the same: CPU time, of threads theirs."""
+    _, ends, start = dsmc_cases.shock_start(1.59)
+    grid = Grid((150,), (-15.0,), (15.0,))
+    start = Start(start.density[::2], start.velocity[::2], start.temperature[::2])
+    world = DsmcWorld(
+        grid, (ends,), hard_spheres(5 * math.sqrt(2 * math.pi) / 16), start, particles, 0.1,
+        hold=True, sample_from=steps // 4, sample_every=4, capacity=1.2,
+        precision=precision,
+    )  # fmt: skip
+    state = world.step(world.init(torch.Generator().manual_seed(1)))
+    clock = time.process_time if runtime.threads() == 1 else time.perf_counter
+    begun = clock()
+    for _ in range(steps):
+        state = world.step(state)
+    return 1e9 * (clock() - begun) / steps / world.expected
+
+
+def beside_prototype(record: Recorder) -> None:
+    """Time of the sketch over ours, in turns: the shock of hard spheres, two sizes."""
+    threads = runtime.threads()
+    goal = {1: 1.0, 2: 1.8}.get(threads)
+    for size, particles, steps in (("large", 24_000.0, 60), ("small", 300.0, 4000)):
+        name = f"dsmc_vs_prototype_{size}_threads{threads}"
+        if not record.wants(name):
+            continue
+        theirs, double, single = zip(
+            *(
+                (
+                    _sketched(particles, steps),
+                    _own_shock(particles, steps, torch.float64),
+                    _own_shock(particles, steps, torch.float32),
+                )
+                for _ in range(3)
+            ),
+            strict=True,
+        )
+        note = (
+            f"{42 * particles:.2g} hard spheres in a shock, least of three, in turns: the "
+        )
+        note += f"sketch {min(theirs):.1f} ns a particle and step (f64, one thread), ours "
+        note += f"{min(double):.1f} in f64, {min(single):.1f} in f32; flight and sort read "
+        note += f"and write {3 * 28 + 8} bytes in f64, {3 * 16 + 8} in f32"
+        pace = min(theirs) / min(double)
+        record(name, pace, "", goal=goal, better="higher", note=note)
+
+
 def measure(quick: bool, record: Recorder) -> None:
     """Measure all figures of this file."""
     if record.wants("lj_transport_error", "lj_hot_error", "inverse_power_error"):
@@ -383,4 +452,6 @@ def measure(quick: bool, record: Recorder) -> None:
         speed(record, quick)
     if record.wants("dsmc_vs_sparta_f64") and sparta.there():
         beside_sparta(record)
+    if PROTOTYPE:
+        beside_prototype(record)
     dsmc_cases.measure(flows.run, quick, record)

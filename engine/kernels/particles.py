@@ -111,22 +111,30 @@ def newcomer(dim: Template, inner: Template, k: Int, layer: Int, dt: Real, box: 
     s2 = advanced(s1)
     s3 = advanced(s2)
     s4 = advanced(s3)
-    a, b = pair_of_normals(uniform(s1), uniform(s2))
-    c, _d = pair_of_normals(uniform(s3), uniform(s4))
     thermal = ti.sqrt(layers[layer, LAYER_TEMPERATURE])
-    speed[0] = layers[layer, LAYER_VELOCITY] + thermal * a
-    speed[1] = layers[layer, LAYER_VELOCITY + 1] + thermal * b
-    speed[2] = layers[layer, LAYER_VELOCITY + 2] + thermal * c
-    if ti.static(inner & SPECIES):
-        speed[3] = layers[layer, LAYER_SPECIES]
-    if ti.static(inner & ROTATION):
-        energy = -layers[layer, LAYER_TEMPERATURE] * ti.log(uniform(advanced(s4)))
-        speed[TURNING[inner]] = energy * molecule_of(inner, speed, species)[ROTATES]
-    # one that does not reach the box in this step has never been there
+    # most are too far away for any angle of their pair of normals: that is seen at once
+    u = uniform(ti.select(axis == 2, s3, s1))
+    most = thermal * ti.sqrt(-2.0 * ti.log(u)) * dt
     for d in ti.static(range(dim)):
-        ahead = at[d] + speed[d] * dt + ti.select(d == 0, shift, 0.0)
-        if d == axis and (ahead < box[d, 0] or ahead >= box[d, 1]):
+        ahead = at[d] + layers[layer, LAYER_VELOCITY + d] * dt + ti.select(d == 0, shift, 0.0)
+        if d == axis and (ahead + most < box[d, 0] or ahead - most >= box[d, 1]):
             gone = 1
+    if gone == 0:
+        a, b = pair_of_normals(uniform(s1), uniform(s2))
+        c, _d = pair_of_normals(uniform(s3), uniform(s4))
+        speed[0] = layers[layer, LAYER_VELOCITY] + thermal * a
+        speed[1] = layers[layer, LAYER_VELOCITY + 1] + thermal * b
+        speed[2] = layers[layer, LAYER_VELOCITY + 2] + thermal * c
+        if ti.static(inner & SPECIES):
+            speed[3] = layers[layer, LAYER_SPECIES]
+        if ti.static(inner & ROTATION):
+            energy = -layers[layer, LAYER_TEMPERATURE] * ti.log(uniform(advanced(s4)))
+            speed[TURNING[inner]] = energy * molecule_of(inner, speed, species)[ROTATES]
+        # one that does not reach the box in this step has never been there
+        for d in ti.static(range(dim)):
+            ahead = at[d] + speed[d] * dt + ti.select(d == 0, shift, 0.0)
+            if d == axis and (ahead < box[d, 0] or ahead >= box[d, 1]):
+                gone = 1
     return at, speed, gone
 
 

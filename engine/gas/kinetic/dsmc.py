@@ -176,6 +176,7 @@ class DsmcWorld:
             "bodies": bodies,
             "surfaces": none if solids is None else solids.surfaces,
             "local": self._local(),
+            "species": self.molecules.species,
             "layers": layers_of(
                 self.sides, grid, self.reservoirs, self.particles, self.time_step,
                 self._largest_shift,
@@ -409,7 +410,7 @@ class DsmcWorld:
             torch.empty(counts, dtype=torch.int32), state.starts, extra, self.time_step,
             box["box"], self._sides_at(step - 1) if self._moving else box["sides"],
             box["layers"], key, self._shift(alive), box["scale"], m.sections, m.angles,
-            m.law, m.species, box["local"], box["surfaces"], box["bodies"], loads,
+            m.law, box["species"], box["local"], box["surfaces"], box["bodies"], loads,
             new.positions, new.velocities, new.starts, new.fastest, new.remainder,
             new.collisions, 0.5 * sampled, new.sums,
         )  # fmt: skip
