@@ -319,14 +319,14 @@ def test_two_names_of_one_gas_are_that_gas_unless_the_pair_differs(unlike):
         parts = made.law[pairs], made.sections[pairs], made.angles[pairs]
         return Molecules(made.kind, *parts, made.largest, torch.ones(masses).double())
 
-    two = met(of([0, unlike, unlike, 0], 2), (1.0, 1.0), knudsen=(0.5,))
+    two = met(of([0, unlike, unlike, 0], 2), (1.0, 1.0))
     one = replace(two, molecules=of([0], 1), reservoirs=Reservoirs())
     found = []
     for world in (one, two):
         state = run(world, 0)
         v = state.velocities * torch.tensor([1.5, 1, 1, 1.0])[: world.columns]
         state = replace(state, velocities=v)
-        for _ in range(12):
+        for _ in range(16):
             state = world.step(state)
         square = state.velocities[0, : world.expected, :3].square().mean(0)
         found.append((float(square[0] / square.mean()), int(state.collisions.sum())))
@@ -354,6 +354,24 @@ def test_pairs_of_species_have_the_viscosity_sections_of_their_potentials():
         assert float((ratio / unit - 1).abs().max()) < 0.01
     law = met(molecules, masses).molecules.shortest_path((0.5, 0.5))
     assert law == pytest.approx(0.6, rel=0.1)
+
+
+def test_pairs_meet_at_the_rate_of_their_tables():
+    """n_i n_j sqrt(8 T / (pi m)) int x exp(-x) Q(x T) dx, m the reduced mass."""
+    molecules, masses, _ = noble()
+    world = met(molecules, masses)
+    steps = 20
+    made = float(run(world, steps).collisions.sum())
+    low, spacing = (float(molecules.law[0, k]) for k in (0, 1))
+    x = torch.linspace(low, low + 63 * spacing, 20_000, dtype=torch.float64)
+    rate = 0.0
+    for pair, (i, j) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        q = np.interp(x, low + spacing * np.arange(64), molecules.sections[pair])
+        whole = torch.trapezoid(torch.from_numpy(q) * (2 * x - x.exp()).exp(), x)
+        reduced = masses[i] * masses[j] / (masses[i] + masses[j])
+        rate += 0.25 * float(whole) * math.sqrt(8 / math.pi / reduced)
+    expected = 0.5 * world.expected * rate * world.time_step * steps
+    assert made == pytest.approx(expected, rel=0.01)
 
 
 def test_diffusion_of_two_gases_has_its_known_limits():
