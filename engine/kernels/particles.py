@@ -116,7 +116,9 @@ def newcomer(dim: Template, inner: Template, k: Int, layer: Int, dt: Real, box: 
     u = uniform(ti.select(axis == 2, s3, s1))
     most = thermal * ti.sqrt(-2.0 * ti.log(u)) * dt
     for d in ti.static(range(dim)):
-        ahead = at[d] + layers[layer, LAYER_VELOCITY + d] * dt + ti.select(d == 0, shift, 0.0)
+        ahead = (
+            at[d] + layers[layer, LAYER_VELOCITY + d] * dt + ti.select(d == 0, shift, 0.0)
+        )
         if d == axis and (ahead + most < box[d, 0] or ahead - most >= box[d, 1]):
             gone = 1
     if gone == 0:
