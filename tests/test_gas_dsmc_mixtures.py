@@ -572,6 +572,9 @@ def test_a_potential_of_a_file_is_read_between_its_rows_and_beyond(tmp_path):
     (tmp_path / "short.txt").write_text("1 2\n2 1\n")
     with pytest.raises(InputError, match=r"short.txt: 2 rows of r, energy"):
         Table.read(tmp_path / "short.txt")
+    (tmp_path / "soft.txt").write_text("".join(f"{k} {k}\n" for k in range(1, 20)))
+    with pytest.raises(InputError, match=r"soft.txt: pair potential: no repulsive wall"):
+        Table.read(tmp_path / "soft.txt")
 
 
 def test_a_scenario_of_rotating_gases_stores_their_temperatures(tmp_path):
@@ -585,6 +588,9 @@ def test_a_scenario_of_rotating_gases_stores_their_temperatures(tmp_path):
     job = assemble(checked, Path())
     assert job.problem.gas.gamma == pytest.approx(6 / 4)
     assert job.world.molecules.rotating.tolist() == [True, True, False]
+    later = gas({**argon, "fraction": 1.0}, {**nitrogen, "fraction": 0.0})
+    made = assemble(scenario(**later), Path()).world.molecules
+    assert made.rotating.tolist() == [False, True]
 
 
 @pytest.mark.parametrize(

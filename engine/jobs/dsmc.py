@@ -168,7 +168,8 @@ def _molecules(scenario: DsmcScenario, problem: Problem, base: Path) -> Molecule
             return hard_spheres(kn)
         case Mixture():
             made = mixture(kn, gas.masses, gas.spheres(), gas.unlike())
-            return rotating(made, gas.relaxations) if gas.rotating else made
+            turning = min(gas.relaxations) < math.inf
+            return rotating(made, gas.relaxations) if turning else made
         case VariableSpheres():
             made = variable_spheres(kn, gas.exponent, gas.angle)
             return rotating(made, (gas.relaxation,)) if gas.diatomic else made

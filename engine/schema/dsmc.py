@@ -216,7 +216,9 @@ class PotentialSpecies(AtomPotential, Part):
     @model_validator(mode="after")
     def _one_mass(self) -> "PotentialSpecies":
         if (self.of is None) == (self.mass is None):
-            raise ValueError("mass (amu): give it, but where of names the atom")
+            raise ValueError(
+                "mass (amu): needed with epsilon and sigma or file; of has its own"
+            )
         return self
 
     @property

@@ -93,7 +93,8 @@ class Table:
         energy is a cubic spline of ``ln r``, beyond the last it falls as ``r^-6``.
 
         Raises:
-            InputError: names the line, and what is wrong with it.
+            InputError: names the line and what is wrong with it, or that the potential has
+                no wall, or several minima.
         """
         r, energy = read_columns(path, ("r", "energy"), FEWEST, positive=("r",))
         ends = math.log(r[0]), math.log(max(FARTHEST, r[-1]))
@@ -103,7 +104,12 @@ class Table:
         tail = energy[-1] * np.exp(6 * (math.log(r[-1]) - t))
         beyond = np.stack([tail, -6 * tail, 36 * tail], 1)
         knots = np.where(t[:, None] <= math.log(r[-1]), inside, beyond)
-        return Table._between(torch.from_numpy(knots), *(math.exp(end) for end in ends))
+        table = Table._between(torch.from_numpy(knots), *(math.exp(end) for end in ends))
+        try:
+            _ = table.marks
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        return table
 
     @staticmethod
     def _between(knots: Tensor, smallest: float, largest: float) -> "Table":
