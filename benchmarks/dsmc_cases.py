@@ -15,13 +15,19 @@ from torch import Tensor
 
 from scalebridge.engine.bench import Recorder
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC, Inflow, Sides, Wall
+from scalebridge.engine.gas.collisions.diffusion import diffusion as mutual_diffusion
 from scalebridge.engine.gas.collisions.molecules import (
     SONINE,
     Molecules,
     Spheres,
+    from_potentials,
     hard_spheres,
     mixture,
 )
+from scalebridge.engine.gas.collisions.pairs import Table, lennard_jones
+from scalebridge.engine.gas.collisions.published import PUBLISHED
+from scalebridge.engine.gas.collisions.scattering import scatter
+from scalebridge.engine.gas.collisions.transport import transport
 from scalebridge.engine.gas.exact import shock_jump
 from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.kinetic.dsmc import DsmcState, DsmcWorld, Start
@@ -222,7 +228,7 @@ def relaxation(record: Recorder, quick: bool) -> None:
     begun = gap(state)
     steps = 30
     state = advanced(world, state, steps)
-    rate = 2 * masses[0] * masses[1] / sum(masses) ** 2 * float(molecules.law[3])
+    rate = 2 * masses[0] * masses[1] / sum(masses) ** 2 * float(molecules.law[1, 0])
     found = -(gap(state).mean() / begun.mean()).log() / (steps * world.time_step)
     error = float((gap(state) / begun.mean()).std() / systems**0.5)
     error /= float(gap(state).mean() / begun.mean()) * steps * world.time_step * rate
@@ -245,7 +251,7 @@ def diffusion(record: Recorder, quick: bool) -> None:
     for kind, omega in (("maxwell", 1.0), ("spheres", 0.5)):
         ball = Spheres(1.0, omega)
         molecules = mixture(0.005, masses, (ball, ball))
-        law = float(molecules.law[3])
+        law = float(molecules.law[1, 0])
         d = 1 / reduced / law
         if omega == 0.5:
             d = 0.375 * math.sqrt(math.pi / 2 / reduced) / law
@@ -290,6 +296,64 @@ def _wave_height(world: DsmcWorld, state: DsmcState) -> float:
     return float((wave * (first - 0.5)).mean())
 
 
+DRIFT = 0.1
+"""Velocity of one gas through the other that is aimed at, in thermal ones."""
+
+
+def drift(record: Recorder, quick: bool) -> None:
+    """Two gases drift through each other under forces that add up to nothing.
+
+    ``u_1 - u_2 = n D_12 m_1 m_2 (a_1 - a_2) / (rho kT)`` (S. Chapman, T. G. Cowling, The
+    Mathematical Theory of Non-Uniform Gases, 3rd ed., equation 8.4,7). Argon and helium,
+    300 K, half of the molecules each, by their published potentials; the unlike pair is a
+    Lennard-Jones one.
+    """
+    if not record.wants("dsmc_table_diffusion_error"):
+        return
+    pair, hot = [torch.tensor(x, dtype=F64) for x in (30.0, 3.1)], 300.0
+    argon, helium = PUBLISHED["Ar"], PUBLISHED["He"]
+    unlike = Table.of(lennard_jones(*pair), 0.77, 120.0)
+    masses = [2 * gas.mass / (argon.mass + helium.mass) for gas in (argon, helium)]
+    tables = {(0, 0): argon.table(), (0, 1): unlike, (1, 1): helium.table()}
+    one = torch.tensor([hot], dtype=F64)
+    found = {pair: scatter(table, hot, hot) for pair, table in tables.items()}
+    like, parts = (found[0, 0], found[1, 1]), (0.5, 0.5)
+    known = float(mutual_diffusion(like, found[0, 1], one, masses, parts))
+    # at the Knudsen number 1 the viscosity of argon alone is 1
+    known /= float(transport(found[0, 0], one, masses[0]).viscosity)
+    apart = DRIFT / (known * masses[0] * masses[1])
+    fields = torch.tensor([0.5 * masses[1], -0.5 * masses[0]], dtype=F64) * apart
+    grid = Grid((10,), (0.0,), (1.0,))
+    world = DsmcWorld(
+        grid, (ALL_PERIODIC,), from_potentials(tables, masses, 1.0, hot, 1.0), even(grid),
+        100_000.0, 0.05, sample_every=0, capacity=1.01,
+        reservoirs=Reservoirs(masses, parts),
+    )  # fmt: skip
+    state, seen = world.init(torch.Generator().manual_seed(1)), []
+    n, begun = world.expected, None
+    for step in range(200 if quick else 12_000):
+        state = world.step(state)
+        kind = state.velocities[0, :n, 3].long()
+        v = state.velocities[0, :n, :3]
+        u = [v[kind == k, 0].mean() for k in (0, 1)]
+        v[:, 0] += world.time_step * fields[kind]
+        energy = (world.molecules.masses[kind] * v.square().sum(1)).sum()
+        begun = energy if begun is None else begun
+        v *= (begun / energy).sqrt()
+        if step >= 100:
+            # half of a kick later
+            seen.append(u[0] - u[1] + 0.5 * world.time_step * apart)
+    blocks = torch.stack(seen[: len(seen) // 20 * 20]).reshape(20, -1).mean(1) / DRIFT - 1
+    off, error = float(blocks.mean()), float(blocks.std()) / 20**0.5
+    first = mutual_diffusion(like, found[0, 1], one, masses, parts, 1)
+    more = float(mutual_diffusion(like, found[0, 1], one, masses, parts) / first) - 1
+    note = f"argon and helium, scattering tables of three potentials; {off:+.4f} +- "
+    note += (
+        f"{error:.4f} over the second approximation, which is {more:+.4f} over the first"
+    )
+    record("dsmc_table_diffusion_error", abs(off), "", goal=0.02, note=note)
+
+
 def measure(run: Callable[..., Any], quick: bool, record: Recorder) -> None:
     """Measure all figures of this file."""
     free_cylinder(record, quick)
@@ -297,3 +361,4 @@ def measure(run: Callable[..., Any], quick: bool, record: Recorder) -> None:
     kosuge(record, quick)
     relaxation(record, quick)
     diffusion(record, quick)
+    drift(record, quick)

@@ -82,6 +82,8 @@ KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "study, moments": ("closure_moments", ()),
     "study, symmetry": ("symmetry", ()),
     "coupled": ("argon_coupled_shock", ()),
+    "gas, particles": ("dsmc_mixture_shock", ()),
+    "gas, particles, solids": ("dsmc_cylinder", ()),
 }  # fmt: skip
 """Kind -> shipped scenario and what is set besides the short form of the norms."""
 

@@ -184,9 +184,16 @@ class Mixed(Gas):
 
     Attributes:
         shortest: its viscosity over the Knudsen number.
+        rotating: share of the molecules that rotate.
     """
 
     shortest: float = 1.0
+    rotating: float = 0.0
+
+    @property
+    def gamma(self) -> float:
+        """Ratio of specific heats."""
+        return (5 + 2 * self.rotating) / (3 + 2 * self.rotating)
 
     def relaxation_time(
         self, knudsen: Tensor, density: Tensor, temperature: Tensor

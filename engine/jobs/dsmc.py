@@ -25,6 +25,7 @@ from ..gas.boundaries import (
 from ..gas.collisions.molecules import (
     Molecules,
     from_potential,
+    from_potentials,
     hard_spheres,
     mixture,
     rotating,
@@ -52,11 +53,20 @@ from ..protocols import Check, Figure, Job, Outcome
 from ..run import Reporter, Simulation, ZarrWriter, every
 from ..rundir import RunFolder
 from ..runtime import check_memory, dtype_of
-from ..schema.base import located
-from ..schema.dsmc import DsmcScenario, Goals, HardSpheres, Mixture, VariableSpheres
+from ..schema.base import locate, located
+from ..schema.dsmc import (
+    Composition,
+    DsmcScenario,
+    Goals,
+    HardSpheres,
+    Mixture,
+    PairPotential,
+    PotentialMixture,
+    VariableSpheres,
+)
 
 AVERAGED = ("density", "velocity", "temperature", "stress", "heat_flux")
-OF_SPECIES = ("density", "velocity", "temperature")
+OF_SPECIES = ("density", "velocity", "temperature", "rotational_temperature")
 COUNTED = 0.5
 """Part of a cell that must be gas for the cell to count in the checks of the noise."""
 
@@ -71,14 +81,18 @@ def assemble(scenario: DsmcScenario, base: Path) -> Job:
     if scenario.device != "cpu":
         raise InputError("device: particles run on cpu alone so far")
     problem = _problem(scenario)
+    molecules = _molecules(scenario, problem, base)
+    if isinstance(scenario.gas, Composition):
+        problem = replace(problem, gas=_as_met(scenario, problem.gas, molecules))
     reference = (
         None if scenario.reference == "none" else comparison(scenario.reference, problem)
     )
     job = DsmcJob(
-        _world(scenario, problem), problem, scenario.model.ensembles, scenario.goals,
-        scenario.time.frames, scenario.time.blocks, scenario.time.average_from,
+        _world(scenario, problem, molecules), problem, scenario.model.ensembles,
+        scenario.goals, scenario.time.frames, scenario.time.blocks,
+        scenario.time.average_from,
         isinstance(scenario.gas, HardSpheres | VariableSpheres), reference, scenario.seed,
-        scenario.gas.names if isinstance(scenario.gas, Mixture) else (),
+        scenario.gas.names if isinstance(scenario.gas, Composition) else (),
     )  # fmt: skip
     check_memory(job.world.needed_bytes, torch.uint8, "model.particles, ensembles:")
     return job
@@ -110,17 +124,18 @@ def _gas(scenario: DsmcScenario) -> Gas:
     """Return the law of the gas, which serves estimates and references."""
     molecule = scenario.gas
     power = _exponent(molecule) - 1
-    if isinstance(molecule, Mixture):
-        made = _mixture(molecule, 1.0)
-        # the path of a gas is 16/5 mu / (rho sqrt(2 pi T))
-        path = made.shortest_path(molecule.fractions)
-        return MixedGas(3, 2 / 3, 1.0, power, shortest=path * math.sqrt(2 * math.pi) / 3.2)
+    if isinstance(molecule, Composition):
+        return MixedGas(3, 2 / 3, 1.0, power, rotating=molecule.rotating)
     law = Rotating if getattr(molecule, "diatomic", False) else Gas
     return law(3, 2 / 3, 1.0, power)
 
 
-def _mixture(gas: Mixture, knudsen: float) -> Molecules:
-    return mixture(knudsen, gas.masses, gas.spheres(), gas.unlike())
+def _as_met(scenario: DsmcScenario, gas: Gas, molecules: Molecules) -> Gas:
+    """Return the law of a mixture whose free path is the shortest of its molecules."""
+    assert isinstance(scenario.gas, Composition)
+    path = molecules.shortest_path(scenario.gas.fractions) / scenario.knudsen[0]
+    # the path of a gas is 16/5 mu / (rho sqrt(2 pi T))
+    return replace(gas, shortest=path * math.sqrt(2 * math.pi) / 3.2)
 
 
 def _check_side(side: Any, key: str) -> None:
@@ -144,32 +159,41 @@ def _check_side(side: Any, key: str) -> None:
 
 def _exponent(molecule: Any) -> float:
     """Exponent of the viscosity; a potential has none, hard spheres' serves estimates."""
-    known = isinstance(molecule, VariableSpheres | Mixture)
-    return molecule.exponent if known else 0.5
+    return molecule.exponent if isinstance(molecule, VariableSpheres) else 0.5
 
 
-def _molecules(scenario: DsmcScenario, problem: Problem) -> Molecules:
-    molecule, kn = scenario.gas, scenario.knudsen[0]
-    if isinstance(molecule, HardSpheres):
-        return hard_spheres(kn)
-    if isinstance(molecule, Mixture):
-        return _mixture(molecule, kn)
-    if isinstance(molecule, VariableSpheres):
-        omega = molecule.exponent
-        made = variable_spheres(kn, omega, molecule.angle)
-        return rotating(made, omega, molecule.relaxation) if molecule.diatomic else made
-    if molecule.of is not None:
-        table = PUBLISHED[molecule.of].table()
-    else:
-        eps, sigma = (
-            torch.tensor(float(x), dtype=torch.float64)  # type: ignore[arg-type]
-            for x in (molecule.epsilon, molecule.sigma)
-        )
-        table = Table.of(lennard_jones(eps, sigma), 0.25 * float(sigma), 40 * float(sigma))
-    return from_potential(table, kn, molecule.temperature, problem.temperatures()[2])
+def _molecules(scenario: DsmcScenario, problem: Problem, base: Path) -> Molecules:
+    gas, kn = scenario.gas, scenario.knudsen[0]
+    match gas:
+        case HardSpheres():
+            return hard_spheres(kn)
+        case Mixture():
+            made = mixture(kn, gas.masses, gas.spheres(), gas.unlike())
+            turning = min(gas.relaxations) < math.inf
+            return rotating(made, gas.relaxations) if turning else made
+        case VariableSpheres():
+            made = variable_spheres(kn, gas.exponent, gas.angle)
+            return rotating(made, (gas.relaxation,)) if gas.diatomic else made
+        case PotentialMixture():
+            tables = {pair: _table(p, base) for pair, p in gas.potentials().items()}
+            hottest = problem.temperatures()[2]
+            return from_potentials(tables, gas.masses, kn, gas.temperature, hottest)
+    hottest = problem.temperatures()[2]
+    return from_potential(_table(gas, base), kn, gas.temperature, hottest)
 
 
-def _time_step(scenario: DsmcScenario, problem: Problem) -> float:
+def _table(potential: PairPotential, base: Path) -> Table:
+    """Return a potential on knots."""
+    if potential.published is not None:
+        return PUBLISHED[potential.published].table()
+    if potential.file is not None:
+        return Table.read(locate(potential.file, base))
+    assert potential.well is not None
+    epsilon, sigma = (torch.tensor(x, dtype=torch.float64) for x in potential.well)
+    return Table.of(lennard_jones(epsilon, sigma), 0.25 * float(sigma), 40 * float(sigma))
+
+
+def _time_step(scenario: DsmcScenario, problem: Problem, molecules: Molecules) -> float:
     """Return the step: a share of the mean collision time and of the transit of a cell."""
     states = [(problem.start.density, problem.start.velocity, problem.start.temperature)]
     for pair in problem.sides:
@@ -179,9 +203,7 @@ def _time_step(scenario: DsmcScenario, problem: Problem) -> float:
                     given = (side.density, (*side.velocity, 0.0, 0.0)[:3], side.temperature)
                     rho, u, t = (torch.tensor(q, dtype=torch.float64) for q in given)
                     states.append((rho, u, t))
-    lightest = 1.0
-    if isinstance(scenario.gas, Mixture):
-        lightest = min(scenario.gas.masses)
+    lightest = float(molecules.masses.amin())
     shortest = math.inf
     for rho, u, t in states:
         collision = free_path(problem, rho, t) / (8 * t / math.pi).sqrt()
@@ -220,7 +242,7 @@ def _acceleration(problem: Problem) -> Tensor | None:
     return acceleration if bool(acceleration.any()) else None
 
 
-def _fractions(gas: Mixture, problem: Problem) -> Tensor | None:
+def _fractions(gas: Composition, problem: Problem) -> Tensor | None:
     """Return the composition at the start, where it is not the same everywhere.
 
     Raises:
@@ -251,7 +273,7 @@ def _fractions(gas: Mixture, problem: Problem) -> Tensor | None:
 
 def _reservoirs(scenario: DsmcScenario, problem: Problem) -> Reservoirs:
     gas = scenario.gas
-    if not isinstance(gas, Mixture):
+    if not isinstance(gas, Composition):
         return ONE_GAS
     for key in gas.inflow:
         axis, end = "xyz".index(key[0]), key[2:]
@@ -261,16 +283,16 @@ def _reservoirs(scenario: DsmcScenario, problem: Problem) -> Reservoirs:
     return Reservoirs(gas.masses, gas.fractions, gas.inflow)
 
 
-def _world(scenario: DsmcScenario, problem: Problem) -> DsmcWorld:
+def _world(scenario: DsmcScenario, problem: Problem, molecules: Molecules) -> DsmcWorld:
     model, time = scenario.model, scenario.time
-    steps = steps_of(time.end, _time_step(scenario, problem), time.frames)
+    steps = steps_of(time.end, _time_step(scenario, problem, molecules), time.frames)
     step = time.end / steps
     ratio = [kn / scenario.knudsen[0] for kn in scenario.knudsen]
     never = time.average_from is None
     start, gas = problem.start, scenario.gas
-    mixed = _fractions(gas, problem) if isinstance(gas, Mixture) else None
+    mixed = _fractions(gas, problem) if isinstance(gas, Composition) else None
     return DsmcWorld(
-        problem.grid, problem.sides, _molecules(scenario, problem),
+        problem.grid, problem.sides, molecules,
         Start(start.density, start.velocity, start.temperature, mixed),
         model.particles / problem.grid.volume, step, scenario.seed,
         isinstance(scenario.initial, Shock), 0 if never else _first(time, step),

@@ -18,8 +18,16 @@ SIDE_OWNER, SIDE_CELLS, SIDE_COLUMNS = 6, 7, 8
 """Columns of ``sides``, a row for each end of each axis: kind, wall, which of the
 boundaries it is, and the first of the rows that the face's cells have, or -1."""
 
-NOTHING, ROTATION, SPECIES = 0, 1, 2
-"""What the fourth column of the velocities holds."""
+NOTHING, ROTATION, SPECIES, BOTH = 0, 1, 2, 3
+"""What the velocities hold besides: the species, and last the rotational energy over the
+mass."""
+
+COLUMNS, TURNING = (3, 4, 4, 5), (-1, 3, -1, 4)
+"""Of each of these: columns of the velocities, and which of them the rotation has."""
+
+MASS, ROTATES, SPECIES_COLUMNS = 0, 1, 2
+"""Columns of ``species``, and the molecule that a flight is told of: mass over the mean, 1
+where it rotates."""
 
 PLANE, ROUND, EDGE = 0, 1, 2
 """Kinds of surfaces: a plane, the mantle of a ball or a cylinder, an edge of a polygon."""
@@ -97,7 +105,7 @@ def pair_of_normals(u, v):
 
 
 @ti.func
-def reflected(axis: Template, inner: Template, low: Int, v: Template, mass, side: Int,
+def reflected(axis: Template, inner: Template, low: Int, v: Template, molecule, side: Int,
               sides: Array2, s):  # fmt: skip
     """Velocity after meeting a wall: mirrored, or re-emitted in equilibrium (Maxwell)."""
     out = v
@@ -106,8 +114,8 @@ def reflected(axis: Template, inner: Template, low: Int, v: Template, mass, side
         out[axis] = -v[axis]
     else:
         thermal = ti.sqrt(sides[side, SIDE_TEMPERATURE])
-        if ti.static(inner == SPECIES):
-            thermal /= ti.sqrt(mass)
+        if ti.static(inner & SPECIES):
+            thermal /= ti.sqrt(molecule[MASS])
         s1 = advanced(s)
         s2 = advanced(s1)
         s3 = advanced(s2)
@@ -118,13 +126,14 @@ def reflected(axis: Template, inner: Template, low: Int, v: Template, mass, side
         out[axis] = ti.select(low == 1, speed, -speed)
         out[(axis + 1) % 3] += thermal * a
         out[(axis + 2) % 3] += thermal * b
-        if ti.static(inner == ROTATION):
-            out[3] = -sides[side, SIDE_TEMPERATURE] * ti.log(uniform(advanced(s3)))
+        if ti.static(inner & ROTATION):
+            energy = -sides[side, SIDE_TEMPERATURE] * ti.log(uniform(advanced(s3)))
+            out[TURNING[inner]] = energy / molecule[MASS] * molecule[ROTATES]
     return out
 
 
 @ti.func
-def travelled(dim: Template, inner: Template, x, v, mass, dt: Real, box: Array2,
+def travelled(dim: Template, inner: Template, x, v, molecule, dt: Real, box: Array2,
               sides: Array2, key, system: Int, place: Int):  # fmt: skip
     """Flight of one particle through ``dt`` with all its bounces; gone: outside the box."""
     for d in ti.static(range(dim)):
@@ -153,7 +162,7 @@ def travelled(dim: Template, inner: Template, x, v, mass, dt: Real, box: Array2,
                     face = box[d, high]
                     left = ti.select(v[d] == 0.0, 0.0, (x[d] - face) / v[d])
                     s = stream(key, system, 3 * bounce + d, place)
-                    new = reflected(d, inner, low, v, mass, side, sides, s)
+                    new = reflected(d, inner, low, v, molecule, side, sides, s)
                     for e in ti.static(range(dim)):
                         x[e] += (new[e] - v[e]) * left
                     x[d] = face + new[d] * left
@@ -305,7 +314,7 @@ def covered(dim: Template, x, surfaces: Array2, bodies: Array2):
 
 
 @ti.func
-def bounced(inner: Template, v, mass, normal, wall, s):
+def bounced(inner: Template, v, molecule, normal, wall, s):
     """Velocity after meeting a wall: mirrored, or re-emitted in equilibrium (Maxwell).
 
     ``wall``: temperature, velocity, accommodation.
@@ -319,7 +328,7 @@ def bounced(inner: Template, v, mass, normal, wall, s):
         for d in ti.static(range(3)):
             out[d] = v[d] - 2.0 * into * normal[d]
     else:
-        thermal = ti.sqrt(wall[0] / mass)
+        thermal = ti.sqrt(wall[0] / molecule[MASS])
         s1 = advanced(s)
         s2 = advanced(s1)
         s3 = advanced(s2)
@@ -331,8 +340,9 @@ def bounced(inner: Template, v, mass, normal, wall, s):
         more = ti.sqrt(-2.0 * ti.log(uniform(s5))) - drawn.dot(normal)
         for d in ti.static(range(3)):
             out[d] = wall[1 + d] + thermal * (drawn[d] + more * normal[d])
-        if ti.static(inner == ROTATION):
-            out[3] = -wall[0] * ti.log(uniform(advanced(s5)))
+        if ti.static(inner & ROTATION):
+            energy = -wall[0] * ti.log(uniform(advanced(s5)))
+            out[TURNING[inner]] = energy / molecule[MASS] * molecule[ROTATES]
     return out
 
 
@@ -385,7 +395,7 @@ def side_at(dim: Template, side: Int, x, box: Array2, sides: Array2):
 
 @ti.func
 def threaded(
-    dim: Template, inner: Template, counted: Template, x, v, mass, left, box: Array2,
+    dim: Template, inner: Template, counted: Template, x, v, molecule, left, box: Array2,
     sides: Array2, surfaces: Array2, bodies: Array2, key, system: Int, chunk: Int,
     place: Int, loads: Array4,
 ):  # fmt: skip
@@ -425,16 +435,16 @@ def threaded(
             for d in ti.static(range(dim)):
                 x[d] -= off * normal[d]
             wall = wall_of_body(dim, owner, x, normal, box, sides, bodies)
-            new = bounced(inner, v, mass, normal, wall, s)
+            new = bounced(inner, v, molecule, normal, wall, s)
             if ti.static(counted):
                 solid = ti.cast(bodies[owner, BODY_SOLID], ti.i32)
                 given = 0.0
                 for d in ti.static(range(3)):
-                    loads[system, chunk, solid, d] += mass * (v[d] - new[d])
+                    loads[system, chunk, solid, d] += molecule[MASS] * (v[d] - new[d])
                     given += 0.5 * (v[d] * v[d] - new[d] * new[d])
-                if ti.static(inner == ROTATION):
-                    given += v[3] - new[3]
-                loads[system, chunk, solid, 3] += mass * given
+                if ti.static(inner & ROTATION):
+                    given += v[TURNING[inner]] - new[TURNING[inner]]
+                loads[system, chunk, solid, 3] += molecule[MASS] * given
             v = new
         elif side >= 0:
             axis = side // 2
@@ -452,7 +462,7 @@ def threaded(
                 wall = ti.Vector.zero(ti.f64, 5)
                 for q in ti.static(range(5)):
                     wall[q] = sides[row, SIDE_TEMPERATURE + q]
-                v = bounced(inner, v, mass, normal, wall, s)
+                v = bounced(inner, v, molecule, normal, wall, s)
         else:
             left = 0.0
     return x, v, gone

@@ -6,8 +6,8 @@ number of chunks, so that neither the number of threads nor an interruption chan
 
 Layout: positions ``[systems, capacity, dim]`` (f32) and velocities ``[systems, capacity,
 columns]`` sorted by cell; ``starts [systems, cells + 2]`` gives the first particle of every
-cell, then of the departed. The fourth column, where there is one, is the rotational energy
-over the mass, or in a mixture the number of the species.
+cell, then of the departed. After the three components of the velocity come, where there is
+one, the number of the species, and the rotational energy over the mass.
 
 A step does not keep the moved particles between its two passes: the first finds the cells
 to count them, the second makes the same flight again and puts the particle in its place,
@@ -15,9 +15,12 @@ which costs less than to write and read it.
 """
 
 from .flight import (
-    NOTHING,
+    COLUMNS,
+    MASS,
+    ROTATES,
     ROTATION,
     SPECIES,
+    TURNING,
     advanced,
     below,
     entered,
@@ -43,8 +46,15 @@ boundary that it belongs to, its side, lower and upper ends along all axes (6)."
 LOCAL_ROOM, LOCAL_FORCE, LOCAL_COLUMNS = 0, 1, 4
 """Columns of ``local``: volume of a cell over what of it is gas; acceleration (3)."""
 
-POWER_LAW, TABLE, HARD_SPHERES, PAIRS = 0, 1, 2, 3
+POWER_LAW, TABLE, HARD_SPHERES = 0, 1, 2
 """How molecules collide; see :func:`k_step`."""
+
+LAW_PROBABILITY, LAW_SHARE, LAW_COLUMNS = 3, 4, 5
+"""Columns of ``law`` after those of the kind: probability that the rotation of the first of
+a pair takes part, and 1/t of :func:`relaxed`."""
+
+SUMMED = (14, 18, 14, 18)
+"""Powers of the velocities that :func:`k_sample` sums, by what the velocities hold."""
 
 _NEWCOMER, _CELL, _NEAR = 60, 61, 62
 """Streams of random numbers besides those of the bounces, which are ``3 bounce + axis``, or
@@ -63,12 +73,14 @@ def cell_of(dim: Template, x, box: Array2):
 
 
 @ti.func
-def mass_of(inner: Template, v, masses: Array1):
-    """Mass of a molecule over the mean mass of the gas."""
-    mass = 1.0
-    if ti.static(inner == SPECIES):
-        mass = masses[ti.cast(v[3], ti.i32)]
-    return mass
+def molecule_of(inner: Template, v, species: Array2):
+    """Mass of a molecule over the mean mass of the gas, and whether it rotates."""
+    molecule = ti.Vector([1.0, 1.0], ti.f64)
+    if ti.static(inner & SPECIES):
+        kind = ti.cast(v[3], ti.i32)
+        molecule[MASS] = species[kind, MASS]
+        molecule[ROTATES] = species[kind, ROTATES]
+    return molecule
 
 
 @ti.func
@@ -82,10 +94,10 @@ def layer_of(k: Int, layers: Array2):
 
 @ti.func
 def newcomer(dim: Template, inner: Template, k: Int, layer: Int, dt: Real, box: Array2,
-             layers: Array2, shift, s):  # fmt: skip
+             layers: Array2, species: Array2, shift, s):  # fmt: skip
     """Draw the ``k``-th particle of the reservoirs' layers; gone: it never comes in."""
     at = ti.Vector.zero(ti.f64, dim)
-    speed = ti.Vector.zero(ti.f64, 4 if ti.static(inner != NOTHING) else 3)
+    speed = ti.Vector.zero(ti.f64, ti.static(COLUMNS[inner]))
     axis = ti.cast(layers[layer, LAYER_AXIS], ti.i32)
     s = advanced(s)
     newest = k == ti.cast(layers[layer, LAYER_LAST], ti.i32)
@@ -99,21 +111,32 @@ def newcomer(dim: Template, inner: Template, k: Int, layer: Int, dt: Real, box: 
     s2 = advanced(s1)
     s3 = advanced(s2)
     s4 = advanced(s3)
-    a, b = pair_of_normals(uniform(s1), uniform(s2))
-    c, _d = pair_of_normals(uniform(s3), uniform(s4))
     thermal = ti.sqrt(layers[layer, LAYER_TEMPERATURE])
-    speed[0] = layers[layer, LAYER_VELOCITY] + thermal * a
-    speed[1] = layers[layer, LAYER_VELOCITY + 1] + thermal * b
-    speed[2] = layers[layer, LAYER_VELOCITY + 2] + thermal * c
-    if ti.static(inner == ROTATION):
-        speed[3] = -layers[layer, LAYER_TEMPERATURE] * ti.log(uniform(advanced(s4)))
-    if ti.static(inner == SPECIES):
-        speed[3] = layers[layer, LAYER_SPECIES]
-    # one that does not reach the box in this step has never been there
+    # most are too far away for any angle of their pair of normals: that is seen at once
+    u = uniform(ti.select(axis == 2, s3, s1))
+    most = thermal * ti.sqrt(-2.0 * ti.log(u)) * dt
     for d in ti.static(range(dim)):
-        ahead = at[d] + speed[d] * dt + ti.select(d == 0, shift, 0.0)
-        if d == axis and (ahead < box[d, 0] or ahead >= box[d, 1]):
+        ahead = (
+            at[d] + layers[layer, LAYER_VELOCITY + d] * dt + ti.select(d == 0, shift, 0.0)
+        )
+        if d == axis and (ahead + most < box[d, 0] or ahead - most >= box[d, 1]):
             gone = 1
+    if gone == 0:
+        a, b = pair_of_normals(uniform(s1), uniform(s2))
+        c, _d = pair_of_normals(uniform(s3), uniform(s4))
+        speed[0] = layers[layer, LAYER_VELOCITY] + thermal * a
+        speed[1] = layers[layer, LAYER_VELOCITY + 1] + thermal * b
+        speed[2] = layers[layer, LAYER_VELOCITY + 2] + thermal * c
+        if ti.static(inner & SPECIES):
+            speed[3] = layers[layer, LAYER_SPECIES]
+        if ti.static(inner & ROTATION):
+            energy = -layers[layer, LAYER_TEMPERATURE] * ti.log(uniform(advanced(s4)))
+            speed[TURNING[inner]] = energy * molecule_of(inner, speed, species)[ROTATES]
+        # one that does not reach the box in this step has never been there
+        for d in ti.static(range(dim)):
+            ahead = at[d] + speed[d] * dt + ti.select(d == 0, shift, 0.0)
+            if d == axis and (ahead < box[d, 0] or ahead >= box[d, 1]):
+                gone = 1
     return at, speed, gone
 
 
@@ -130,7 +153,7 @@ def kicked(v, time, cell: Int, local: Array2):
 def flown(
     dim: Template, inner: Template, events: Template, forced: Template, counted: Template,
     e: Int, chunk: Int, i: Int, alive: Int, x: Array3, v: Array3, dt: Real, box: Array2,
-    sides: Array2, layers: Array2, key, shift: Array1, masses: Array1, local: Array2,
+    sides: Array2, layers: Array2, key, shift: Array1, species: Array2, local: Array2,
     surfaces: Array2, bodies: Array2, loads: Array4,
 ):  # fmt: skip
     """Where particle ``i`` is after the step; the reservoirs' newcomers follow the old.
@@ -138,20 +161,20 @@ def flown(
     A force gives half of its kick before the flight and half after it.
     """
     at = ti.Vector.zero(ti.f64, dim)
-    speed = ti.Vector.zero(ti.f64, 4 if ti.static(inner != NOTHING) else 3)
+    speed = ti.Vector.zero(ti.f64, ti.static(COLUMNS[inner]))
     left = dt
     gone = 0
     if i < alive:
         for d in ti.static(range(dim)):
             at[d] = x[e, i, d]
-        for d in ti.static(range(4 if inner != NOTHING else 3)):
+        for d in ti.static(range(COLUMNS[inner])):
             speed[d] = v[e, i, d]
         at[0] += shift[e]
     else:
         s = stream(key, e, _NEWCOMER, i)
         layer = layer_of(i - alive, layers)
         at, speed, gone = newcomer(
-            dim, inner, i - alive, layer, dt, box, layers, shift[e], s
+            dim, inner, i - alive, layer, dt, box, layers, species, shift[e], s
         )
         at[0] += shift[e]
         if ti.static(dim > 1 or events):
@@ -167,17 +190,17 @@ def flown(
                     speed = turned_back
                     left = rest
     if gone == 0:
-        mass = mass_of(inner, speed, masses)
+        molecule = molecule_of(inner, speed, species)
         if ti.static(forced):
             speed = kicked(speed, 0.5 * dt, cell_of(dim, at, box), local)
         if ti.static(events):
             at, speed, gone = threaded(
-                dim, inner, counted, at, speed, mass, left, box, sides, surfaces, bodies,
-                key, e, chunk, i, loads,
+                dim, inner, counted, at, speed, molecule, left, box, sides, surfaces,
+                bodies, key, e, chunk, i, loads,
             )  # fmt: skip
         else:
             at, speed, gone = travelled(
-                dim, inner, at, speed, mass, left, box, sides, key, e, i
+                dim, inner, at, speed, molecule, left, box, sides, key, e, i
             )
         if ti.static(forced):
             speed = kicked(speed, 0.5 * dt, cell_of(dim, at, box), local)
@@ -203,42 +226,46 @@ def turned(g, speed, cos, azimuth):
 
 
 @ti.func
-def relaxed(v: Array3, e: Int, i: Int, j: Int, energy, law: Array1, s):
+def relaxed(turning: Template, v: Array3, e: Int, i: Int, j: Int, mass, other, energy,
+            first, second, power, s):  # fmt: skip
     """Share energy with the rotation of one of a pair (Larsen, Borgnakke); the rest.
 
-    Both never relax in one collision. The share of the rotation, two degrees of freedom,
-    is distributed as ``1 - u^(1/t)`` with ``law[4] = 1/t``, t = 5/2 - omega.
+    That of the first or of the second takes part with the probabilities ``first`` and
+    ``second``, never both in one collision. Its share, of two degrees of freedom, is
+    distributed as ``1 - u^(1/t)`` with ``power = 1/t``, t = 5/2 - omega of the pair.
     """
     u = uniform(s)
-    chosen = ti.select(u < law[3], i, j)
-    if u < 2.0 * law[3]:
-        energy += v[e, chosen, 3]
-        share = 1.0 - uniform(advanced(s)) ** law[4]
-        v[e, chosen, 3] = share * energy
+    chosen = ti.select(u < first, i, j)
+    heavy = ti.select(u < first, mass, other)
+    if u < first + second:
+        energy += heavy * v[e, chosen, turning]
+        share = 1.0 - uniform(advanced(s)) ** power
+        v[e, chosen, turning] = share * energy / heavy
         energy *= 1.0 - share
     return energy
 
 
 @ti.func
-def looked_up(square, sections: Array1, law: Array1):
-    """Row of the table, the way to the next, and the rate ``sigma g`` of a pair."""
-    e = (ti.log(ti.max(0.25 * square, 1e-30)) - law[0]) / law[1]
-    e = ti.min(ti.max(e, 0.0), sections.shape[0] - 1.001)
+def looked_up(pair: Int, energy, sections: Array2, law: Array2):
+    """Row of a pair's table, the way to the next, and the cross section."""
+    e = (ti.log(ti.max(energy, 1e-30)) - law[pair, 0]) / law[pair, 1]
+    e = ti.min(ti.max(e, 0.0), sections.shape[1] - 1.001)
     row = ti.cast(e, ti.i32)
     part = e - row
-    q = sections[row] + (sections[row + 1] - sections[row]) * part
-    return row, part, q * ti.sqrt(square)
+    low = sections[pair, row]
+    return row, part, low + (sections[pair, row + 1] - low) * part
 
 
 @ti.func
-def scattered(row, part, u, choice, angles: Array2):
-    """Cosine of the deflection at a uniform ``b^2``, from the table."""
+def scattered(pair: Int, row, part, u, choice, angles: Array3):
+    """Cosine of the deflection at a uniform ``b^2``, from the table of a pair."""
     row = ti.select(choice < part, row + 1, row)
-    count = angles.shape[1]
+    count = angles.shape[2]
     y = ti.max(u * count - 0.5, 0.0)
     k = ti.min(ti.cast(y, ti.i32), count - 2)
     share = ti.min(y - k, 1.0)
-    return angles[row, k] + (angles[row, k + 1] - angles[row, k]) * share
+    low = angles[pair, row, k]
+    return low + (angles[pair, row, k + 1] - low) * share
 
 
 @ti.func
@@ -269,7 +296,7 @@ def nearest(dim: Template, e: Int, i: Int, j: Int, first: Int, n: Int, near: Int
 def collided(
     dim: Template, kind: Template, inner: Template, events: Template, near: Int, e: Int,
     c: Int, x: Array3, v: Array3, starts: Array2, fastest: Array2, remainder: Array2,
-    scale: Array1, sections: Array1, angles: Array2, law: Array1, masses: Array1,
+    scale: Array1, sections: Array2, angles: Array3, law: Array2, species: Array2,
     local: Array2, key,
 ):  # fmt: skip
     """Collide the pairs of one cell without time counter (Bird 1994, section 11.1)."""
@@ -299,19 +326,29 @@ def collided(
             for d in ti.static(range(3)):
                 g[d] = ti.cast(v[e, i, d], ti.f64) - ti.cast(v[e, j, d], ti.f64)
             square = g.norm_sqr()
+            pair = 0
+            turned_pair = 0
+            mass = 1.0
+            other = 1.0
+            if ti.static(inner & SPECIES):
+                a = ti.cast(v[e, i, 3], ti.i32)
+                b = ti.cast(v[e, j, 3], ti.i32)
+                pair = a * species.shape[0] + b
+                turned_pair = b * species.shape[0] + a
+                mass = species[a, MASS]
+                other = species[b, MASS]
+            reduced = mass * other / (mass + other)
+            energy = 0.5 * reduced * square
             rate = 0.0
             row = 0
             part = 0.0
             if ti.static(kind == POWER_LAW):
-                rate = law[0] * square ** law[1]
+                rate = law[pair, 0] * square ** law[pair, 1]
             elif ti.static(kind == HARD_SPHERES):
-                rate = law[0] * ti.sqrt(square)
-            elif ti.static(kind == PAIRS):
-                row = ti.cast(v[e, i, 3], ti.i32) * masses.shape[0]
-                row = 3 * (row + ti.cast(v[e, j, 3], ti.i32))
-                rate = law[row] * square ** law[row + 1]
+                rate = law[0, 0] * ti.sqrt(square)
             else:
-                row, part, rate = looked_up(square, sections, law)
+                row, part, section = looked_up(pair, energy, sections, law)
+                rate = section * ti.sqrt(square)
             largest = ti.max(largest, rate)
             s = advanced(s)
             if uniform(s) * top < rate:
@@ -321,31 +358,25 @@ def collided(
                 s = s2
                 cos = 2.0 * uniform(s1) - 1.0
                 if ti.static(kind == POWER_LAW):
-                    cos = 2.0 * uniform(s1) ** law[2] - 1.0
-                if ti.static(kind == PAIRS):
-                    cos = 2.0 * uniform(s1) ** law[row + 2] - 1.0
+                    cos = 2.0 * uniform(s1) ** law[pair, 2] - 1.0
                 if ti.static(kind == TABLE):
                     s = advanced(s)
-                    cos = scattered(row, part, uniform(s1), uniform(s), angles)
+                    cos = scattered(pair, row, part, uniform(s1), uniform(s), angles)
                 speed = ti.sqrt(square)
                 new = turned(g, speed, cos, 6.283185307179586 * uniform(s2))
-                if ti.static(inner == ROTATION):
+                if ti.static(inner & ROTATION):
                     s = advanced(s)
-                    left = relaxed(v, e, i, j, 0.25 * square, law, s)
+                    left = relaxed(
+                        TURNING[inner], v, e, i, j, mass, other, energy,
+                        law[pair, LAW_PROBABILITY], law[turned_pair, LAW_PROBABILITY],
+                        law[pair, LAW_SHARE], s,
+                    )  # fmt: skip
                     s = advanced(s)
-                    new *= 2.0 * ti.sqrt(left) / ti.max(speed, 1e-300)
-                if ti.static(kind == PAIRS):
-                    heavy = masses[ti.cast(v[e, i, 3], ti.i32)]
-                    other = masses[ti.cast(v[e, j, 3], ti.i32)]
-                    for d in ti.static(range(3)):
-                        change = (new[d] - g[d]) / (heavy + other)
-                        v[e, i, d] += other * change
-                        v[e, j, d] -= heavy * change
-                else:
-                    for d in ti.static(range(3)):
-                        change = 0.5 * (new[d] - g[d])
-                        v[e, i, d] += change
-                        v[e, j, d] -= change
+                    new *= ti.sqrt(2.0 * left / reduced) / ti.max(speed, 1e-300)
+                for d in ti.static(range(3)):
+                    change = (new[d] - g[d]) / (mass + other)
+                    v[e, i, d] += other * change
+                    v[e, j, d] -= mass * change
         fastest[e, c] = largest
     return hits
 
@@ -353,7 +384,7 @@ def collided(
 @ti.func
 def powers(inner: Template, e: Int, i: Int, v: Array3):
     """What one particle adds to the sums of its cell; see :func:`k_sample`."""
-    found = ti.Vector.zero(ti.f64, 18 if ti.static(inner == ROTATION) else 14)
+    found = ti.Vector.zero(ti.f64, ti.static(SUMMED[inner]))
     w = ti.Vector.zero(ti.f64, 3)
     for d in ti.static(range(3)):
         w[d] = v[e, i, d]
@@ -367,8 +398,8 @@ def powers(inner: Template, e: Int, i: Int, v: Array3):
         found[1 + d] = w[d]
         found[4 + d] = w[d] * w[d]
         found[10 + d] = square * w[d]
-    if ti.static(inner == ROTATION):
-        rotation = ti.cast(v[e, i, 3], ti.f64)
+    if ti.static(inner & ROTATION):
+        rotation = ti.cast(v[e, i, TURNING[inner]], ti.f64)
         found[14] = rotation
         for d in ti.static(range(3)):
             found[15 + d] = rotation * w[d]
@@ -379,17 +410,17 @@ def powers(inner: Template, e: Int, i: Int, v: Array3):
 def gathered(inner: Template, e: Int, c: Int, weight: Real, v: Array3, starts: Array2,
              sums: Array3):  # fmt: skip
     """Add the powers of the velocities in one cell to its sums, species by species."""
-    total = ti.Vector.zero(ti.f64, 18 if ti.static(inner == ROTATION) else 14)
+    total = ti.Vector.zero(ti.f64, ti.static(SUMMED[inner]))
     for i in range(starts[e, c], starts[e, c + 1]):
-        if ti.static(inner == SPECIES):
+        if ti.static(inner & SPECIES):
             more = powers(inner, e, i, v)
-            first = 14 * ti.cast(v[e, i, 3], ti.i32)
-            for k in ti.static(range(14)):
+            first = SUMMED[inner] * ti.cast(v[e, i, 3], ti.i32)
+            for k in ti.static(range(SUMMED[inner])):
                 sums[e, c, first + k] += weight * more[k]
         else:
             total += powers(inner, e, i, v)
-    if ti.static(inner != SPECIES):
-        for k in ti.static(range(18 if inner == ROTATION else 14)):
+    if ti.static(not inner & SPECIES):
+        for k in ti.static(range(SUMMED[inner])):
             sums[e, c, k] += weight * total[k]
 
 
@@ -398,8 +429,8 @@ def k_step(
     dim: Template, inner: Template, kind: Template, events: Template, forced: Template,
     near: Int, x: Array3, v: Array3, cells: Array2, histogram: Array3, starts: Array2,
     extra: Int, dt: Real, box: Array2, sides: Array2, layers: Array2, key: Key,
-    shift: Array1, scale: Array1, sections: Array1, angles: Array2, law: Array1,
-    masses: Array1, local: Array2, surfaces: Array2, bodies: Array2, loads: Array4,
+    shift: Array1, scale: Array1, sections: Array2, angles: Array3, law: Array2,
+    species: Array2, local: Array2, surfaces: Array2, bodies: Array2, loads: Array4,
     new_x: Array3, new_v: Array3, new_starts: Array2, fastest: Array2, remainder: Array2,
     counted: Array2, weight: Real, sums: Array3,
 ):  # fmt: skip
@@ -407,11 +438,10 @@ def k_step(
 
     Args:
         dim: of space.
-        inner: what the fourth column of ``v`` holds; without one NOTHING.
+        inner: what ``v`` holds after the velocity.
         kind: POWER_LAW: ``sigma g = law[0] (g^2)^law[1]``, ``cos chi = 2 u^law[2] - 1``;
-            TABLE: tables over ``ln E``, E = g^2/4, that begin at ``law[0]`` with spacing
-            ``law[1]``; HARD_SPHERES: ``sigma = law[0]``; PAIRS: a power law for every pair
-            of species, ``law [species, species, 3]``.
+            TABLE: tables over ``ln E``, E = m g^2/2 with the reduced mass m, that begin at
+            ``law[0]`` with spacing ``law[1]``; HARD_SPHERES: ``sigma = law[0]``.
         events: whether particles fly from event to event, among solids or parts of faces.
         forced: whether there is a force.
         near: partners that are drawn for a collision; the nearest one is taken.
@@ -428,10 +458,11 @@ def k_step(
         key: of the random numbers, :func:`.flight.key_of`.
         shift: by which each system is moved along x.
         scale: time step over volume of a cell and particles in a unit of mass.
-        sections: ``[energies]`` total cross section.
-        angles: ``[energies, impact]`` cos chi at equally spaced ``b^2``.
-        law: see ``kind``; ``law[3]`` probability that the rotation of a partner takes part.
-        masses: ``[species]`` over the mean.
+        sections: ``[pairs, energies]`` total cross section; a pair has the number of its
+            first species times all species, plus that of its second.
+        angles: ``[pairs, energies, impact]`` cos chi at equally spaced ``b^2``.
+        law: ``[pairs, 5]``, see ``kind`` and LAW_PROBABILITY.
+        species: ``[species, 2]``, see :data:`.flight.MASS`.
         local: of each cell, see LOCAL_ROOM.
         surfaces: of solids, see :mod:`.flight`.
         bodies: of solids.
@@ -463,7 +494,7 @@ def k_step(
         for i in range(begin, end):
             at, _speed, gone = flown(
                 dim, inner, events, forced, True, e, chunk, i, alive, x, v, dt, box, sides,
-                layers, key, shift, masses, local, surfaces, bodies, loads,
+                layers, key, shift, species, local, surfaces, bodies, loads,
             )  # fmt: skip
             cell = total
             if gone == 0:
@@ -493,13 +524,13 @@ def k_step(
             if cell < total:
                 at, speed, _gone = flown(
                     dim, inner, events, forced, False, e, chunk, i, alive, x, v, dt, box,
-                    sides, layers, key, shift, masses, local, surfaces, bodies, loads,
+                    sides, layers, key, shift, species, local, surfaces, bodies, loads,
                 )  # fmt: skip
                 place = histogram[e, chunk, cell]
                 histogram[e, chunk, cell] = place + 1
                 for d in ti.static(range(dim)):
                     new_x[e, place, d] = at[d]
-                for d in ti.static(range(4 if inner != NOTHING else 3)):
+                for d in ti.static(range(COLUMNS[inner])):
                     new_v[e, place, d] = speed[d]
     for q in range(fastest.shape[0] * fastest.shape[1]):
         e = q // fastest.shape[1]
@@ -508,7 +539,7 @@ def k_step(
             gathered(inner, e, c, weight, new_v, new_starts, sums)
         counted[e, c] += collided(
             dim, kind, inner, events, near, e, c, new_x, new_v, new_starts, fastest,
-            remainder, scale, sections, angles, law, masses, local, key,
+            remainder, scale, sections, angles, law, species, local, key,
         )  # fmt: skip
         if weight > 0.0:
             gathered(inner, e, c, weight, new_v, new_starts, sums)
@@ -516,7 +547,7 @@ def k_step(
 
 @ti.kernel
 def k_sample(inner: Template, v: Array3, starts: Array2, sums: Array3):
-    """Add to ``sums [systems, cells, 14 (18)]``, in a mixture 14 for every species.
+    """Add to ``sums [systems, cells, 14 (18)]``, in a mixture so many for every species.
 
     1, v, v v (xx yy zz xy xz yz), |v|^2 v, |v|^2; with rotation its energy e, and e v.
     """

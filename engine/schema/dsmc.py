@@ -11,7 +11,7 @@ from ..gas.collisions.species import REFERENCE_TEMPERATURE, SPECIES
 from ..gas.forcing import Force
 from ..gas.initial import INITIAL
 from ..gas.initial.painted import Quantity, check_texts
-from .base import Common, Section, choice
+from .base import Common, InputPath, Section, choice
 from .box import BoundarySection, GridSection, Positive, SolidSection, TimeSection
 
 
@@ -67,27 +67,60 @@ class VariableSpheres(Section):
         return self.rotation or 5.0
 
 
-class PotentialMolecules(Section):
-    """Molecules that scatter as a pair potential says, and have its viscosity."""
+class PairPotential(Section):
+    """The energy of two atoms over their distance."""
 
-    kind: Literal["potential"]
-    of: Literal[tuple(PUBLISHED)] | None = None  # type: ignore[valid-type]
-    """A published potential; instead of epsilon and sigma."""
     epsilon: Positive | None = None
     """Depth of a Lennard-Jones well, K."""
     sigma: Positive | None = None
     """Distance where it is zero, angstrom."""
-    temperature: Positive
-    """Of the gas at reference temperature 1, K."""
+    file: InputPath | None = None
+    """A text file with columns r (angstrom), energy (K); instead of epsilon and sigma.
+    Beyond its last row the energy falls as ``r^-6``."""
+
+    choices: ClassVar[str] = "epsilon and sigma (Lennard-Jones), or file"
+
+    @property
+    def published(self) -> str | None:
+        """A key of the published potentials."""
+        return None
+
+    @property
+    def well(self) -> tuple[float, float] | None:
+        """Epsilon and sigma of a Lennard-Jones potential."""
+        if self.epsilon is None or self.sigma is None:
+            return None
+        return self.epsilon, self.sigma
 
     @model_validator(mode="after")
-    def _one_source(self) -> "PotentialMolecules":
-        own = (self.epsilon is not None, self.sigma is not None)
-        if own[0] != own[1] or own[0] == (self.of is not None):
-            raise ValueError(
-                "give of (a published potential), or epsilon and sigma (Lennard-Jones)"
-            )
+    def _one_source(self) -> "PairPotential":
+        half = (self.epsilon is None) != (self.sigma is None)
+        given = sum(x is not None for x in (self.published, self.well, self.file))
+        if half or given != 1:
+            raise ValueError(f"give {self.choices}")
         return self
+
+
+class AtomPotential(PairPotential):
+    """The energy of two like atoms over their distance."""
+
+    of: Literal[tuple(PUBLISHED)] | None = None  # type: ignore[valid-type]
+    """A published potential; instead of epsilon and sigma."""
+
+    choices: ClassVar[str] = f"of (a published potential), {PairPotential.choices}"
+
+    @property
+    def published(self) -> str | None:
+        """A key of the published potentials."""
+        return self.of
+
+
+class PotentialMolecules(AtomPotential):
+    """Molecules that scatter as a pair potential says, and have its viscosity."""
+
+    kind: Literal["potential"]
+    temperature: Positive
+    """Of the gas at reference temperature 1, K."""
 
 
 Exponent = Annotated[float, Field(ge=0.5, le=1.0)]
@@ -96,16 +129,41 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 NAME = r"^[a-z][a-z0-9]{0,31}$"
 
 
-class MixedSpecies(Section):
-    """One of the gases of a mixture: of the table, or of own numbers."""
+class Part(Section):
+    """One of the gases of a mixture."""
 
     name: Annotated[str, Field(pattern=NAME)]
     """In fields: ``density_NAME``, ``velocity_NAME``, ``temperature_NAME``."""
-    of: Literal[tuple(SPECIES)] | None = None  # type: ignore[valid-type]
-    """A gas of the table, of single atoms; instead of mass, diameter, omega and alpha."""
     mass: Positive | None = None
-    """Of a molecule; the unit drops out, but is that of all (amu beside gases of the
+    """Of a molecule; the unit drops out, but is that of all (amu beside gases of a
     table)."""
+    fraction: Share
+    """Of the molecules, in the reference composition: that of the start, where ``start``
+    is not given, and of reservoirs that ``inflow`` does not name."""
+    start: Quantity | None = None
+    """Fraction at the start, where it is another: an expression of x, y and z."""
+
+    @model_validator(mode="after")
+    def _readable(self) -> "Part":
+        check_texts(start=self.start)
+        return self
+
+    @property
+    def molecule(self) -> float:
+        """Its mass."""
+        return float(self.mass or 0.0)
+
+    @property
+    def relaxation(self) -> float:
+        """Collisions in which its rotation relaxes; infinite where it does not rotate."""
+        return math.inf
+
+
+class MixedSpecies(Part):
+    """One of the gases of a mixture of spheres: of the table, or of own numbers."""
+
+    of: Literal[tuple(SPECIES)] | None = None  # type: ignore[valid-type]
+    """A gas of the table; instead of mass, diameter, omega and alpha."""
     diameter: Positive | None = None
     """At reference temperature 1; the unit drops out (angstrom beside gases of the
     table)."""
@@ -113,11 +171,9 @@ class MixedSpecies(Section):
     """Exponent of its viscosity alone; 0.5: hard spheres."""
     alpha: Angle = 1.0
     """Exponent of the scattering angle; 1: isotropic."""
-    fraction: Share
-    """Of the molecules, in the reference composition: that of the start, where ``start``
-    is not given, and of reservoirs that ``inflow`` does not name."""
-    start: Quantity | None = None
-    """Fraction at the start, where it is another: an expression of x, y and z."""
+    rotation: float | None = Field(default=None, ge=3.5, le=1000.0)
+    """Collisions, with molecules of any species, in which the rotation of a diatomic gas
+    relaxes; 5 for those of the table."""
 
     @model_validator(mode="after")
     def _one_source(self) -> "MixedSpecies":
@@ -126,13 +182,13 @@ class MixedSpecies(Section):
             raise ValueError("give of (a gas of the table), or mass and diameter")
         if self.of is not None and (self.omega, self.alpha) != (0.5, 1.0):
             raise ValueError("omega, alpha: the table gives them; leave them out")
-        if self.of is not None and SPECIES[self.of].atoms > 1:
-            raise ValueError(
-                f"of: {self.of} rotates, which mixtures do not know; give mass and "
-                "diameter for a gas that does not rotate"
-            )
-        check_texts(start=self.start)
+        if self.rotation is not None and self.of is not None and not self._diatomic:
+            raise ValueError(f"rotation: {self.of} has one atom")
         return self
+
+    @property
+    def _diatomic(self) -> bool:
+        return self.of is not None and SPECIES[self.of].atoms == 2
 
     def spheres(self, kelvin: float) -> Spheres:
         """Return how its molecules meet, the diameter in its unit."""
@@ -146,14 +202,41 @@ class MixedSpecies(Section):
     @property
     def molecule(self) -> float:
         """Its mass."""
-        return SPECIES[self.of].mass if self.of else float(self.mass or 0.0)
+        return SPECIES[self.of].mass if self.of else super().molecule
+
+    @property
+    def relaxation(self) -> float:
+        """Collisions in which its rotation relaxes; infinite where it does not rotate."""
+        return self.rotation or (5.0 if self._diatomic else math.inf)
 
 
-class UnlikePair(Section):
-    """How molecules of two species meet, in place of the means of both."""
+class PotentialSpecies(AtomPotential, Part):
+    """One of the gases of a mixture of atoms that scatter as pair potentials say."""
+
+    @model_validator(mode="after")
+    def _one_mass(self) -> "PotentialSpecies":
+        if (self.of is None) == (self.mass is None):
+            raise ValueError(
+                "mass (amu): needed with epsilon and sigma or file; of has its own"
+            )
+        return self
+
+    @property
+    def molecule(self) -> float:
+        """Its mass."""
+        return PUBLISHED[self.of].mass if self.of else super().molecule
+
+
+class Between(Section):
+    """Two species of a mixture."""
 
     between: tuple[str, str]
     """Names of the species."""
+
+
+class UnlikePair(Between):
+    """How molecules of two species meet, in place of the means of both."""
+
     diameter: Positive | None = None
     """In the unit of the species."""
     omega: Exponent | None = None
@@ -162,26 +245,25 @@ class UnlikePair(Section):
     """Exponent of the scattering angle."""
 
 
-class Mixture(Section):
-    """Several gases of single atoms; ``knudsen`` is the viscosity of the first one alone.
+class PotentialPair(PairPotential, Between):
+    """The energy of two atoms of different species over their distance."""
+
+
+class Composition(Section):
+    """Several gases; ``knudsen`` is the viscosity of the first one alone.
 
     That is, of as many molecules as the reference density has. Masses are over the mean
     mass of the reference composition, so a gas of that composition has density, pressure
     and temperature as a single gas.
     """
 
-    kind: Literal["mixture"]
-    species: Annotated[tuple[MixedSpecies, ...], Field(min_length=2, max_length=8)]
+    species: Annotated[tuple[Any, ...], Field(min_length=2, max_length=8)]
     """The gases."""
-    pairs: tuple[UnlikePair, ...] = ()
-    """Unlike molecules; without one their diameter, omega and alpha are means."""
-    temperature: Positive = REFERENCE_TEMPERATURE
-    """Of the gas at reference temperature 1, K: for diameters of gases of the table."""
+    pairs: tuple[Any, ...] = ()
+    """Unlike molecules."""
     inflow: dict[str, tuple[Share, ...]] = Field(default_factory=dict)
     """Fractions of all species in the gas of a reservoir, by its end of the box:
     ``inflow.x_low = [0.2, 0.8]``."""
-
-    exponent: ClassVar[float] = 0.5
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -199,8 +281,18 @@ class Mixture(Section):
         mean = sum(s.molecule * s.fraction for s in self.species)
         return tuple(s.molecule / mean for s in self.species)
 
+    @property
+    def relaxations(self) -> tuple[float, ...]:
+        """Collisions in which the rotation of each species relaxes."""
+        return tuple(s.relaxation for s in self.species)
+
+    @property
+    def rotating(self) -> float:
+        """Share of the molecules that rotate."""
+        return sum(s.fraction for s in self.species if s.relaxation < math.inf)
+
     @model_validator(mode="after")
-    def _whole(self) -> "Mixture":
+    def _whole(self) -> "Composition":
         for number, name in enumerate(self.names):
             if name in self.names[:number]:
                 raise ValueError(f"species.{number}.name: {name} stands twice")
@@ -229,6 +321,25 @@ class Mixture(Section):
             seen.add(both)
         return self
 
+    def unlike_pairs(self) -> dict[tuple[int, int], Any]:
+        """Return the pairs that are given, by the numbers of their species in order."""
+        return {
+            tuple(sorted(self.names.index(name) for name in pair.between)): pair  # type: ignore[misc]
+            for pair in self.pairs
+        }
+
+
+class Mixture(Composition):
+    """A mixture of variable hard or soft spheres, of which some may rotate."""
+
+    kind: Literal["mixture"]
+    species: Annotated[tuple[MixedSpecies, ...], Field(min_length=2, max_length=8)]
+    """The gases."""
+    pairs: tuple[UnlikePair, ...] = ()
+    """Unlike molecules; without one their diameter, omega and alpha are means."""
+    temperature: Positive = REFERENCE_TEMPERATURE
+    """Of the gas at reference temperature 1, K: for diameters of gases of the table."""
+
     def spheres(self) -> tuple[Spheres, ...]:
         """Return like molecules of every species."""
         return tuple(s.spheres(self.temperature) for s in self.species)
@@ -236,8 +347,7 @@ class Mixture(Section):
     def unlike(self) -> dict[tuple[int, int], Spheres]:
         """Return the pairs that are given."""
         like, found = self.spheres(), {}
-        for pair in self.pairs:
-            i, j = sorted(self.names.index(name) for name in pair.between)
+        for (i, j), pair in self.unlike_pairs().items():
             usual = like[i].with_(like[j])
             found[i, j] = Spheres(
                 usual.diameter if pair.diameter is None else pair.diameter,
@@ -247,8 +357,54 @@ class Mixture(Section):
         return found
 
 
+class PotentialMixture(Composition):
+    """A mixture of atoms of which every pair scatters as its own potential says."""
+
+    kind: Literal["potential_mixture"]
+    species: Annotated[tuple[PotentialSpecies, ...], Field(min_length=2, max_length=8)]
+    """The gases."""
+    pairs: tuple[PotentialPair, ...] = ()
+    """Unlike atoms: one entry for every pair that ``combine`` does not serve."""
+    combine: Literal["lorentz_berthelot"] | None = None
+    """Pairs that are not given, of Lennard-Jones atoms: the mean of sigma, the geometric
+    mean of epsilon."""
+    temperature: Positive
+    """Of the gas at reference temperature 1, K."""
+
+    @model_validator(mode="after")
+    def _all_pairs(self) -> "PotentialMixture":
+        given = self.unlike_pairs()
+        for j, other in enumerate(self.species):
+            for i, one in enumerate(self.species[:j]):
+                if (i, j) in given:
+                    continue
+                both = f"{one.name} and {other.name}"
+                if self.combine is None:
+                    raise ValueError(
+                        f"pairs: no potential of {both}; give one with between = "
+                        f'["{one.name}", "{other.name}"], or name a rule in combine'
+                    )
+                if one.well is None or other.well is None:
+                    raise ValueError(
+                        f"combine: {self.combine} needs epsilon and sigma of {both}; give "
+                        "the pair in pairs"
+                    )
+        return self
+
+    def potentials(self) -> dict[tuple[int, int], PairPotential]:
+        """Return the potential of every pair of species, first <= second."""
+        found: dict[tuple[int, int], PairPotential] = dict(self.unlike_pairs())
+        for j, other in enumerate(self.species):
+            found[j, j] = other
+            for i, one in enumerate(self.species[:j]):
+                if (i, j) not in found:
+                    (e, s), (f, t) = one.well, other.well  # type: ignore[misc]
+                    found[i, j] = PairPotential(epsilon=math.sqrt(e * f), sigma=(s + t) / 2)
+        return found
+
+
 Molecule = Annotated[
-    HardSpheres | VariableSpheres | PotentialMolecules | Mixture,
+    HardSpheres | VariableSpheres | PotentialMolecules | Mixture | PotentialMixture,
     Field(discriminator="kind"),
 ]
 
@@ -344,7 +500,7 @@ class DsmcScenario(Common):
             raise ValueError(
                 f"reference: {self.reference} knows neither solids nor forces; leave it out"
             )
-        if self.reference != "none" and isinstance(self.gas, Mixture):
+        if self.reference != "none" and isinstance(self.gas, Composition):
             raise ValueError(f"reference: {self.reference} knows one gas; leave it out")
         if self.reference != "none" and self.time.average_from is None:
             raise ValueError(

@@ -24,7 +24,7 @@ from .pairs import Table
 from .scattering import deflection, scatter, wall
 from .transport import transport
 
-HARD_SPHERES, POWER_LAW, TABLE, PAIRS = 2, 0, 1, 3
+HARD_SPHERES, POWER_LAW, TABLE = 2, 0, 1
 """Kinds of the collision kernel."""
 
 SONINE = 1.016034
@@ -38,10 +38,10 @@ class Molecules:
 
     Attributes:
         kind: of the kernel.
-        law: ``[5]`` parameters of the kind, and of the exchange with the rotation; in a
-            mixture ``[species, species, 3]``, flat.
-        sections: ``[energies]`` total cross section (tables only).
-        angles: ``[energies, impact]`` cos chi at equally spaced ``b^2``.
+        law: ``[pairs, 5]`` parameters of the kind, and of the exchange with the rotation of
+            the first of a pair; all pairs of species in order, a single gas has one.
+        sections: ``[pairs, energies]`` total cross section (tables only).
+        angles: ``[pairs, energies, impact]`` cos chi at equally spaced ``b^2``.
         largest: of ``sigma g`` at relative speeds of a thermal gas, to begin with.
         masses: ``[species]`` over the mean; a single gas has 1.
     """
@@ -54,43 +54,67 @@ class Molecules:
     masses: Tensor = field(default_factory=lambda: torch.ones(1, dtype=torch.float64))
 
     @property
+    def mixed(self) -> bool:
+        """Whether there are several species."""
+        return len(self.masses) > 1
+
+    @property
+    def rotating(self) -> Tensor:
+        """Which species have rotational energy, ``[species]``."""
+        n = len(self.masses)
+        return self.law[:, 3].reshape(n, n).diagonal() > 0
+
+    @property
     def rotates(self) -> bool:
-        """Whether molecules have rotational energy."""
-        return not self.mixed and float(self.law[3]) > 0
+        """Whether any species does."""
+        return bool(self.rotating.any())
+
+    @property
+    def species(self) -> Tensor:
+        """What the kernels read of every species, ``[species, 2]``."""
+        return torch.stack([self.masses, self.rotating.double()], 1)
 
     def shortest_path(self, fractions: Sequence[float]) -> float:
         """Return the shortest of the paths and times that species fly between collisions.
 
         Of a mixture at rest, density 1 and temperature 1; times in those of the mean mass.
         """
-        n = len(self.masses)
-        section, power, _ = self.law.reshape(n, n, 3).unbind(-1)
         m = self.masses
         thermal = (8 / math.pi * (1 / m[:, None] + 1 / m)).sqrt()
         parts = torch.tensor(fractions, dtype=torch.float64)
-        rates = (section * thermal ** (2 * power)) @ parts
+        rates = self._rates(thermal) @ parts
         speed = (8 / (math.pi * m)).sqrt()
         path = torch.minimum(speed / rates, math.sqrt(8 / math.pi) / rates)
         return float(path.amin())
 
-    @property
-    def mixed(self) -> bool:
-        """Whether there are several species."""
-        return self.kind == PAIRS
+    def _rates(self, thermal: Tensor) -> Tensor:
+        """Return ``sigma g`` of all pairs at speeds ``[species, species]``.
+
+        The section of a table is that of an isotropic one with its viscosity: most of the
+        total one turns by next to nothing.
+        """
+        n = len(self.masses)
+        if self.kind != TABLE:
+            section, power = self.law[:, :2].reshape(n, n, 2).unbind(-1)
+            return section * thermal ** (2 * power)
+        viscous = 1.5 * self.sections * (1 - self.angles.square()).mean(2)
+        # m g^2 / 2 is 4 / pi for any masses
+        at = (math.log(4 / math.pi) - self.law[0, 0]) / self.law[0, 1]
+        return viscous[:, round(float(at))].reshape(n, n) * thermal
 
 
-def _law(*values: float) -> Tensor:
-    return torch.tensor([*values, 0.0, 1.0], dtype=torch.float64)
+def _law(*rows: Sequence[float]) -> Tensor:
+    return torch.tensor([[*row, 0.0, 1.0] for row in rows], dtype=torch.float64)
 
 
 def _empty() -> tuple[Tensor, Tensor]:
-    return torch.zeros(1, dtype=torch.float64), torch.zeros(1, 2, dtype=torch.float64)
+    return torch.zeros(1, 1, dtype=torch.float64), torch.zeros(1, 1, 2, dtype=torch.float64)
 
 
 def hard_spheres(knudsen: float, factor: float = SONINE) -> Molecules:
     """Return hard spheres with ``mu = Kn sqrt(T)``; ``factor`` 1: in first order."""
     section = factor * 5 / 16 * math.sqrt(math.pi) / knudsen
-    law = _law(section, 0.5, 1.0)
+    law = _law((section, 0.5, 1.0))
     return Molecules(HARD_SPHERES, law, *_empty(), largest=6 * section)
 
 
@@ -113,7 +137,7 @@ def variable_spheres(knudsen: float, omega: float, alpha: float = 1.0) -> Molecu
     # O_22 = share s int x^3 e^-x (2 sqrt(x))^(1 - 2 omega) dx at T = 1, g = 2 sqrt(x)
     integral = share * 2 ** (1 - 2 * omega) * math.gamma(4.5 - omega)
     section = 5 / 4 * math.sqrt(math.pi) / integral / knudsen
-    law = _law(section, 1 - omega, 1 / alpha)
+    law = _law((section, 1 - omega, 1 / alpha))
     return Molecules(POWER_LAW, law, *_empty(), largest=section * 6 ** (2 - 2 * omega))
 
 
@@ -177,89 +201,122 @@ def mixture(
             reduced = masses[i] * masses[j] / (masses[i] + masses[j])
             section = unit * pair.diameter**2 / math.gamma(2.5 - pair.omega)
             section *= (2 / reduced) ** (pair.omega - 0.5)
-            law += [section, 1 - pair.omega, 1 / pair.alpha]
+            law.append((section, 1 - pair.omega, 1 / pair.alpha))
             largest = max(largest, section * (18 / reduced) ** (1 - pair.omega))
-    made = [torch.tensor(x, dtype=torch.float64) for x in (law, list(masses))]
-    return Molecules(PAIRS, made[0], *_empty(), largest, made[1])
+    alone = torch.tensor(list(masses), dtype=torch.float64)
+    return Molecules(POWER_LAW, _law(*law), *_empty(), largest, alone)
 
 
-def rotating(molecules: Molecules, omega: float, collisions: float) -> Molecules:
+def rotating(molecules: Molecules, collisions: Sequence[float]) -> Molecules:
     r"""Return molecules with two rotational degrees of freedom.
 
-    In a collision one partner, with probability P each, shares its rotational energy with
-    the translation. With ``t = 5/2 - omega`` that leaves it on average ``1 / (1 + t)`` of
-    the sum, so that near equilibrium the rotational temperature follows
+    In a collision one partner, with probability P, shares its rotational energy with the
+    translation. With ``t = 5/2 - omega`` of the pair that leaves it on average ``1 / (1 +
+    t)`` of the sum, so that near equilibrium the rotational temperature follows
 
         dT_r/d(collisions) = P t / (1 + t) (T - T_r),    P = (1 + t) / (t Z).
 
     Args:
         molecules: variable spheres.
-        omega: exponent of their viscosity.
-        collisions: Z, of a molecule, in which its rotation relaxes.
+        collisions: Z of every species, collisions of a molecule with any other in which its
+            rotation relaxes; infinite: it does not rotate.
 
     Raises:
         InputError: the rotation would relax faster than one partner at a time allows.
     """
-    t = 2.5 - omega
-    probability = (1 + t) / (t * collisions)
-    if not 0 < probability <= 0.5:
+    n, law = len(collisions), molecules.law.clone()
+    t = 2.5 - (1 - law[:, 1])
+    own = torch.tensor(collisions, dtype=torch.float64).repeat_interleave(n)
+    law[:, 3], law[:, 4] = (1 + t) / (t * own), 1 / t
+    both = law[:, 3].reshape(n, n)
+    if not bool(((both >= 0) & (both + both.T <= 1)).all()):
         raise InputError(
-            f"rotation: relaxes in {collisions:g} collisions; at least "
-            f"{2 * (1 + t) / t:.3g}"
+            f"rotation: relaxes in {min(collisions):g} collisions; at least "
+            f"{float((2 * (1 + t) / t).amax()):.3g}"
         )
-    law = molecules.law.clone()
-    law[3], law[4] = probability, 1 / t
     return replace(molecules, law=law)
 
 
 def from_potential(
-    table: Table,
+    table: Table, knudsen: float, reference: float, hottest: float
+) -> Molecules:
+    """Return molecules of a single gas that scatter as a pair potential does.
+
+    See :func:`from_potentials`.
+    """
+    return from_potentials({(0, 0): table}, (1.0,), knudsen, reference, hottest)
+
+
+ROWS, IMPACTS = 64, 256
+"""Energies of a table, equally spaced in their logarithm, and impact parameters of each."""
+SMALLEST_ANGLE = 0.025
+"""Collisions that turn by less are left out; the viscosity cross section changes by less
+than its square."""
+
+
+def from_potentials(
+    tables: Mapping[tuple[int, int], Table],
+    masses: Sequence[float],
     knudsen: float,
     reference: float,
     hottest: float,
-    rows: int = 64,
-    columns: int = 256,
-    smallest_angle: float = 0.025,
 ) -> Molecules:
-    """Return molecules that scatter as a pair potential does.
+    """Return the molecules of a mixture whose pairs scatter as their own potentials do.
 
     Args:
-        table: the potential.
-        knudsen: viscosity at the reference temperature.
-        reference: kT of temperature 1, in the unit of the potential.
+        tables: the potential of every pair of species, first <= second.
+        masses: over the mean mass of the gas.
+        knudsen: viscosity of the first species alone, at its density 1 in molecules, at the
+            reference temperature.
+        reference: kT of temperature 1, in the unit of the potentials.
         hottest: highest temperature of the flow, over the reference.
-        rows: energies, equally spaced in their logarithm.
-        columns: impact parameters of a row.
-        smallest_angle: collisions that turn by less are left out; the viscosity cross
-            section changes by less than its square.
 
     Raises:
-        InputError: collisions of the hottest gas are not covered by the potential.
+        InputError: collisions of the hottest gas are not covered by a potential.
     """
     low, high = 0.01, 45.0 * hottest
-    if high * reference > table.highest:
-        raise InputError(
-            f"temperature {hottest * reference:g}: its collisions reach "
-            f"{high * reference:.3g}, the potential is known up to {table.highest:.3g}"
-        )
-    steps = torch.linspace(math.log(low), math.log(high), rows, dtype=torch.float64)
-    sections, angles = [], []
+    for (i, j), table in tables.items():
+        if high * reference > table.highest:
+            who = "" if len(masses) == 1 else f" of species {i} and {j}"
+            raise InputError(
+                f"temperature {hottest * reference:g}: its collisions{who} reach "
+                f"{high * reference:.3g}, the potential is known up to {table.highest:.3g}"
+            )
+    steps = torch.linspace(math.log(low), math.log(high), ROWS, dtype=torch.float64)
     with torch.no_grad():
-        energies = steps.exp() * reference
-        for energy, first in zip(energies, wall(table, energies).tolist(), strict=True):
-            area, cos = _row(table, energy, first, columns, smallest_angle)
-            sections.append(math.pi * area)
-            angles.append(cos)
-        found = scatter(table, reference, reference)
+        found = scatter(tables[0, 0], reference, reference)
         one = torch.tensor([reference], dtype=torch.float64)
-        # area per mass: the viscosity of a gas with these molecules must be Kn
-        mu = float(transport(found, one, 1.0).viscosity / math.sqrt(reference))
-    scaled = torch.tensor(sections, dtype=torch.float64) * (mu / knudsen)
-    law = _law(float(steps[0]), float(steps[1] - steps[0]), 1.0)
-    speed = 2 * torch.exp(0.5 * steps)
-    thermal = steps.exp() < 10
-    largest = float((scaled * speed)[thermal].amax())
-    return Molecules(TABLE, law, scaled, torch.stack(angles), largest)
+        # area per mass: the viscosity of the first gas alone must be Kn
+        mu = float(transport(found, one, masses[0]).viscosity / math.sqrt(reference))
+        rows = {
+            pair: _table(table, steps.exp() * reference) for pair, table in tables.items()
+        }
+    law, sections, angles, largest = [], [], [], 0.0
+    speed, thermal = 2 * torch.exp(0.5 * steps), steps.exp() < 10
+    for i, one_mass in enumerate(masses):
+        for j, other in enumerate(masses):
+            area, cos = rows[min(i, j), max(i, j)]
+            section = area * (mu / knudsen)
+            law.append((float(steps[0]), float(steps[1] - steps[0]), 1.0))
+            sections.append(section)
+            angles.append(cos)
+            slower = math.sqrt(0.5 * (1 / one_mass + 1 / other))
+            largest = max(largest, float((section * speed * slower)[thermal].amax()))
+    alone = torch.tensor(list(masses), dtype=torch.float64)
+    return Molecules(
+        TABLE, _law(*law), torch.stack(sections), torch.stack(angles), largest, alone
+    )
+
+
+def _table(table: Table, energies: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the cross section and cos chi of one potential, ``[rows]``, ``[rows, n]``."""
+    rows = [
+        _row(table, energy, first, IMPACTS, SMALLEST_ANGLE)
+        for energy, first in zip(energies, wall(table, energies).tolist(), strict=True)
+    ]
+    areas, cos = zip(*rows, strict=True)
+    areas = torch.tensor([math.pi * area for area in areas], dtype=torch.float64)
+    return areas, torch.stack(cos)
 
 
 def _row(
@@ -289,13 +346,13 @@ def _row(
 
 __all__ = [
     "HARD_SPHERES",
-    "PAIRS",
     "POWER_LAW",
     "SONINE",
     "TABLE",
     "Molecules",
     "Spheres",
     "from_potential",
+    "from_potentials",
     "hard_spheres",
     "mixture",
     "rotating",

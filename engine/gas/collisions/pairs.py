@@ -10,14 +10,23 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
+import numpy as np
 import torch
+from scipy.interpolate import CubicSpline
 from torch import Tensor
 
+from ...columns import read_columns
 from ...errors import InputError
 
 Pair = Callable[[Tensor], Tensor]
 """Energy by distance, twice differentiable; a repulsive wall, at most one minimum."""
+KNOTS = 1200
+FEWEST = 8
+"""Rows of a file."""
+FARTHEST = 60.0
+"""Angstrom to which the potential of a file is continued."""
 
 
 def lennard_jones(epsilon: Tensor, sigma: Tensor) -> Pair:
@@ -63,7 +72,7 @@ class Table:
     largest: float
 
     @staticmethod
-    def of(pair: Pair, smallest: float, largest: float, knots: int = 1200) -> "Table":
+    def of(pair: Pair, smallest: float, largest: float, knots: int = KNOTS) -> "Table":
         """Tabulate ``pair`` between two distances."""
         t = torch.linspace(
             math.log(smallest), math.log(largest), knots, dtype=torch.float64
@@ -74,8 +83,39 @@ class Table:
             (bend,) = torch.autograd.grad(slope.sum(), t, create_graph=True)
         if not pair(t.detach().exp()).requires_grad:  # no parameters to differentiate by
             value, slope, bend = value.detach(), slope.detach(), bend.detach()
-        h = math.log(largest / smallest) / (knots - 1)
-        ends = torch.stack([value, h * slope, h * h * bend], 1)
+        return Table._between(torch.stack([value, slope, bend], 1), smallest, largest)
+
+    @staticmethod
+    def read(path: Path) -> "Table":
+        """Return the potential of a text file with the columns r (angstrom), energy (K).
+
+        Blanks or commas part the columns, ``#`` begins a comment. Between the rows the
+        energy is a cubic spline of ``ln r``, beyond the last it falls as ``r^-6``.
+
+        Raises:
+            InputError: names the line and what is wrong with it, or that the potential has
+                no wall, or several minima.
+        """
+        r, energy = read_columns(path, ("r", "energy"), FEWEST, positive=("r",))
+        ends = math.log(r[0]), math.log(max(FARTHEST, r[-1]))
+        t = np.linspace(*ends, KNOTS)
+        spline = CubicSpline(np.log(r), energy)
+        inside = np.stack([spline(t, order) for order in range(3)], 1)
+        tail = energy[-1] * np.exp(6 * (math.log(r[-1]) - t))
+        beyond = np.stack([tail, -6 * tail, 36 * tail], 1)
+        knots = np.where(t[:, None] <= math.log(r[-1]), inside, beyond)
+        table = Table._between(torch.from_numpy(knots), *(math.exp(end) for end in ends))
+        try:
+            _ = table.marks
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        return table
+
+    @staticmethod
+    def _between(knots: Tensor, smallest: float, largest: float) -> "Table":
+        """Join knots ``[knots, 3]`` of energy and its derivatives by ``ln r``."""
+        h = math.log(largest / smallest) / (len(knots) - 1)
+        ends = knots * torch.tensor([1.0, h, h * h], dtype=torch.float64)
         both = torch.cat([ends[:-1], ends[1:]], 1)
         return Table(both @ _HERMITE.T, smallest, largest)
 

@@ -51,13 +51,14 @@ class DsmcState:
     Attributes:
         positions: ``[systems, capacity, dim]`` f32; from ``starts[:, cells]`` on there are
             none.
-        velocities: ``[systems, capacity, 3]``, and the rotational energy over the mass.
+        velocities: ``[systems, capacity, 3]``; then, where there is one, the number of the
+            species, and the rotational energy over the mass.
         starts: ``[systems, cells + 2]`` int32, first particle of each cell.
         fastest: ``[systems, cells]`` largest collision rate of a pair met so far.
         remainder: ``[systems, cells]`` part of a pair that is carried over.
         collisions: ``[systems, cells]`` int64, made so far.
         sums: ``[systems, cells, 14 or 18]`` of :func:`~engine.kernels.particles.k_sample`,
-            in a mixture 14 for each species.
+            in a mixture so many for each species.
         samples: scalar int64, steps that were summed.
         impulse: ``[systems, solids, 4]`` momentum and energy that solids got so far.
         step: scalar int64.
@@ -175,6 +176,7 @@ class DsmcWorld:
             "bodies": bodies,
             "surfaces": none if solids is None else solids.surfaces,
             "local": self._local(),
+            "species": self.molecules.species,
             "layers": layers_of(
                 self.sides, grid, self.reservoirs, self.particles, self.time_step,
                 self._largest_shift,
@@ -239,20 +241,19 @@ class DsmcWorld:
 
     @cached_property
     def _inner(self) -> int:
-        """What the fourth column of the velocities holds."""
-        if self.molecules.mixed:
-            return flight.SPECIES
-        return flight.ROTATION if self.molecules.rotates else flight.NOTHING
+        """What the velocities hold besides."""
+        mixed = flight.SPECIES if self.molecules.mixed else flight.NOTHING
+        return mixed | (flight.ROTATION if self.molecules.rotates else flight.NOTHING)
 
     @property
     def columns(self) -> int:
         """Numbers that a particle carries besides its place."""
-        return 3 if self._inner == flight.NOTHING else 4
+        return flight.COLUMNS[self._inner]
 
     @property
     def summed(self) -> int:
         """Columns of the sums."""
-        return {flight.NOTHING: 14, flight.ROTATION: 18}.get(self._inner, 14 * self.species)
+        return kernels.SUMMED[self._inner] * self.species
 
     @property
     def _numbers(self) -> Tensor:
@@ -330,11 +331,12 @@ class DsmcWorld:
         flow = self.start.velocity.reshape(-1, 3)[cell]
         thermal = (warm / self.molecules.masses[species]).sqrt()
         v[:total, :3] = flow + thermal[:, None] * normal
-        if self._inner == flight.ROTATION:
-            free = torch.rand(total, generator=rng, dtype=torch.float64)
-            v[:total, 3] = -warm * torch.log1p(-free)
-        if self._inner == flight.SPECIES:
+        if self.molecules.mixed:
             v[:total, 3] = species.to(v)
+        if self.molecules.rotates:
+            free = torch.rand(total, generator=rng, dtype=torch.float64)
+            inner = -warm * torch.log1p(-free) / self.molecules.masses[species]
+            v[:total, -1] = inner * self.molecules.rotating[species]
         starts = torch.zeros(grid.cells + 2, dtype=torch.int32)
         starts[1:-1] = torch.bincount(cell, minlength=grid.cells).cumsum(0)
         starts[-1] = total
@@ -408,7 +410,7 @@ class DsmcWorld:
             torch.empty(counts, dtype=torch.int32), state.starts, extra, self.time_step,
             box["box"], self._sides_at(step - 1) if self._moving else box["sides"],
             box["layers"], key, self._shift(alive), box["scale"], m.sections, m.angles,
-            m.law, m.masses, box["local"], box["surfaces"], box["bodies"], loads,
+            m.law, box["species"], box["local"], box["surfaces"], box["bodies"], loads,
             new.positions, new.velocities, new.starts, new.fastest, new.remainder,
             new.collisions, 0.5 * sampled, new.sums,
         )  # fmt: skip
@@ -453,7 +455,9 @@ class DsmcWorld:
         )
         flat = sums.flatten(0, 1)
         if self.molecules.mixed:
-            seen = mixed_moments(flat.unflatten(1, (-1, 14)), self.molecules.masses, weight)
+            seen = mixed_moments(
+                flat.unflatten(1, (self.species, -1)), self.molecules, weight
+            )
         else:
             seen = moments(flat, weight)
         shape = (len(sums), *self.grid.shape)
@@ -476,10 +480,13 @@ class DsmcWorld:
         mass = 1.0 / self.particles
         if self.molecules.mixed:
             of = [self.molecules.masses[v[:, 3].long()] for v in gases]
-            pairs = [(m, v[:, :3]) for m, v in zip(of, gases, strict=True)]
+            pairs = list(zip(of, gases, strict=True))
             heavy = torch.stack([m.sum() for m in of])
-            momentum = [m @ v for m, v in pairs]
-            energy = [0.5 * (m @ v.square().sum(1)) for m, v in pairs]
+            momentum = [m @ v[:, :3] for m, v in pairs]
+            energy = [0.5 * (m @ v[:, :3].square().sum(1)) for m, v in pairs]
+            if self.molecules.rotates:
+                inner = [m @ v[:, 4] for m, v in pairs]
+                energy = [a + b for a, b in zip(energy, inner, strict=True)]
         else:
             heavy = torch.tensor(alive, dtype=torch.float64)
             momentum = [v[:, :3].sum(0) for v in gases]
@@ -495,7 +502,7 @@ class DsmcWorld:
         }
 
 
-def mixed_moments(sums: Tensor, masses: Tensor, weight: Tensor) -> dict[str, Tensor]:
+def mixed_moments(sums: Tensor, molecules: Molecules, weight: Tensor) -> dict[str, Tensor]:
     """Return the moments of a mixture, and of its species.
 
     The temperature of the mixture is ``p / n``, about its mean velocity; that of a species
@@ -503,12 +510,16 @@ def mixed_moments(sums: Tensor, masses: Tensor, weight: Tensor) -> dict[str, Ten
     not that of reference, so it stands beside them.
 
     Args:
-        sums: ``[cells, species, 14]``.
-        masses: ``[species]``.
+        sums: ``[cells, species, 14 or 18]``.
+        molecules: the species.
         weight: density of one particle of mass 1 in one sample, ``[cells]``.
     """
+    masses = molecules.masses
     seen = moments((sums * masses[:, None]).sum(1), weight)
     number = (sums[..., 0].sum(1) * weight).clamp(min=1e-300)
+    if molecules.rotates:
+        turning = (sums[..., 0] @ molecules.rotating.double()).clamp(min=1e-300)
+        seen["rotational_temperature"] = (sums[..., 14] @ masses) / turning
     seen["pressure"] = seen["temperature"] * seen["density"]
     seen["temperature"] = seen["pressure"] / number
     for k, mass in enumerate(masses.tolist()):
@@ -516,6 +527,9 @@ def mixed_moments(sums: Tensor, masses: Tensor, weight: Tensor) -> dict[str, Ten
         seen[f"density_{k}"] = mass * own["density"]
         seen[f"velocity_{k}"] = own["velocity"]
         seen[f"temperature_{k}"] = mass * own["temperature"]
+        if bool(molecules.rotating[k]):
+            name = "rotational_temperature"
+            seen[f"{name}_{k}"] = mass * own[name]
     return seen
 
 
