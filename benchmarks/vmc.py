@@ -127,7 +127,8 @@ def _measure_start(name: str, sigma: float = 1e-3, seconds: float = 40.0) -> dic
     sweeps = max(64, int(1.5 * 25 * short**2))
     rng = runtime.generator(3)
     begun = time.process_time()
-    problem.local_energy(problem.sweep(state.walkers, state.width, rng).walkers)
+    swept = problem.sweep(state.walkers, state.width, rng)
+    problem.local_energy(swept.walkers, rng)
     sweeps = max(16, min(sweeps, int(seconds / (time.process_time() - begun))))
     result = evaluate(problem, state.walkers, state.width, rng, sweeps)
     above = result.energy - hartree_fock(problem.hamiltonian, BASIS).energy
@@ -199,8 +200,9 @@ def _evaluate_until(problem: Any, state: Any, stop: float) -> dict[str, float]:
 
     problem = problem.at(state.average)
     begun = time.process_time()
-    swept = problem.sweep(state.walkers, state.width, runtime.generator(2))
-    problem.local_energy(swept.walkers)
+    rng = runtime.generator(2)
+    swept = problem.sweep(state.walkers, state.width, rng)
+    problem.local_energy(swept.walkers, rng)
     each = time.process_time() - begun
     sweeps = int((stop - time.process_time()) / (1.2 * each))
     rng = runtime.generator(3)
@@ -373,10 +375,11 @@ def _measure_iteration(name: str) -> dict[str, float]:
     world = Vmc(problem, Spring())
     state = world.init(runtime.generator(1))
     rng = runtime.generator(2)
-    energy, scores = problem.local_energy(state.walkers), problem.scores(state.walkers)
+    energy = problem.local_energy(state.walkers, rng)
+    scores = problem.scores(state.walkers)
     parts: dict[str, Callable[[], object]] = {
         "sampling": lambda: problem.sweep(state.walkers, state.width, rng),
-        "energy": lambda: problem.local_energy(state.walkers),
+        "energy": lambda: problem.local_energy(state.walkers, rng),
         "scores": lambda: problem.scores(state.walkers),
         "optimiser": lambda: world.optimiser.update(scores, energy, state.memory, 10),
         "step": lambda: world.step(state),

@@ -59,7 +59,7 @@ def _one_thread():
 def small(hamiltonian: Molecule | Trap, seed: int = 0, double: bool = True) -> Electrons:
     trap = isinstance(hamiltonian, Trap)
     net = DeterminantNet(
-        hamiltonian.positions, hamiltonian.charges, hamiltonian.up, hamiltonian.down,
+        hamiltonian.positions, hamiltonian.nuclear_cusps, hamiltonian.up, hamiltonian.down,
         8, 4, 1, 2, "gaussian" if trap else "exponential", seed=seed,
         orbitals=hamiltonian.orbitals("cc-pvdz"),
     )  # fmt: skip
@@ -238,7 +238,7 @@ def exact_cloud(count: int) -> Tensor:
 def test_zero_variance_force_is_the_field_of_the_cloud() -> None:
     nucleus = molecule(["H"], [[0.0, 0.0, 0.7]])
     problem = Electrons(nucleus, Flat(Cloud()), chunk=100_000)
-    _, parts = forces.force_samples(problem, exact_cloud(100_000))
+    _, parts = forces.force_samples(problem, exact_cloud(100_000), runtime.generator(1))
     bare = parts[:, 0, 0]
     sigma = bare.std(0) / len(bare) ** 0.5
     wanted = torch.tensor([0.0, 0.0, cloud_force(0.7)]).double()
@@ -304,7 +304,7 @@ def test_metropolis_samples_the_density_and_adapts() -> None:
     samples = torch.stack(squares)
     assert abs(float(swept.acceptance) - 0.4) < 0.05
     assert abs(float(samples.mean()) - 1.5) < 4 * walker_error(samples)
-    energy = problem.local_energy(walkers)
+    energy = problem.local_energy(walkers, rng)
     torch.testing.assert_close(energy, torch.full_like(energy, 1.5))
 
 
@@ -427,7 +427,9 @@ def test_scores_and_chunks_agree_with_autograd() -> None:
         torch.testing.assert_close(scores[number], flat, rtol=1e-9, atol=1e-10)
     chunked = replace(problem, chunk=2)
     torch.testing.assert_close(chunked.scores(walkers), scores)
-    torch.testing.assert_close(chunked.local_energy(walkers), problem.local_energy(walkers))
+    rng = runtime.generator(1)
+    found, expected = (p.local_energy(walkers, rng) for p in (chunked, problem))
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.slow
@@ -438,7 +440,7 @@ def test_hooke_s_atom_is_found_from_above(optimiser) -> None:
     rng = runtime.generator(1)
     world = Vmc(problem, optimiser, 128)
     state = world.init(rng)
-    first = float(problem.local_energy(state.walkers).mean())
+    first = float(problem.local_energy(state.walkers, rng).mean())
     for _ in range(80):
         state = world.step(state)
     problem = problem.at(state.average)
@@ -712,7 +714,10 @@ def test_lattice_local_energy_is_h_psi_over_psi(model, symmetric: bool) -> None:
         expected += model.amplitudes(states)[:, number] * change
     kept = states.sum(1) == 0 if isinstance(model, lattice.Heisenberg) else slice(None)
     torch.testing.assert_close(
-        problem.local_energy(states)[kept], (expected / values)[kept], rtol=1e-9, atol=1e-9
+        problem.local_energy(states, runtime.generator(1))[kept],
+        (expected / values)[kept],
+        rtol=1e-9,
+        atol=1e-9,
     )
     scores = problem.scores(states[3:5])
     for number, state in enumerate(states[3:5]):

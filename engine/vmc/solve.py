@@ -67,7 +67,8 @@ def nearest(molecule: Molecule, known: Sequence[Solution]) -> Solution | None:
         return (
             other.up == molecule.up
             and other.down == molecule.down
-            and torch.equal(other.charges, molecule.charges)
+            and torch.equal(other.numbers, molecule.numbers)
+            and torch.equal(other.nuclear_cusps, molecule.nuclear_cusps)
         )
 
     def distance(solution: Solution) -> float:
