@@ -18,6 +18,7 @@ from scalebridge.engine.run import Reporter, pack
 from scalebridge.engine.rundir import RunFolder
 from scalebridge.engine.scenario import parse
 from scalebridge.engine.vmc import forces, lattice, optimiser, references, results
+from scalebridge.engine.vmc.differences import warp
 from scalebridge.engine.vmc.electrons import Electrons, replace_bad
 from scalebridge.engine.vmc.evaluate import Density, Evaluation, evaluate
 from scalebridge.engine.vmc.hamiltonian import (
@@ -30,7 +31,7 @@ from scalebridge.engine.vmc.hartree_fock import hartree_fock
 from scalebridge.engine.vmc.labeler import VmcCalculator, VmcLabeler, balanced
 from scalebridge.engine.vmc.optimiser import Adam, Spring, clipped, gram
 from scalebridge.engine.vmc.parameters import Flat
-from scalebridge.engine.vmc.solve import Solution, Solver, nearest, warp
+from scalebridge.engine.vmc.solve import Solution, Solver, nearest
 from scalebridge.engine.vmc.spins import Spins
 from scalebridge.engine.vmc.statistics import (
     Extrapolation,
@@ -630,7 +631,7 @@ def test_warm_start_takes_the_nearest_geometry() -> None:
     assert nearest(molecule(["He"], [[0, 0, 0]]), known) is None
     old, new = torch.zeros(2, 3), torch.zeros(2, 3)
     old[1, 2], new[1, 2] = 2.0, 3.0
-    moved = warp(torch.tensor([[[0.0, 0.0, 0.001], [0.1, 0.0, 2.0]]]), old, new)
+    moved, _ = warp(torch.tensor([[[0.0, 0.0, 0.001], [0.1, 0.0, 2.0]]]), old, new)
     torch.testing.assert_close(
         moved[0, 0], torch.tensor([0.0, 0.0, 0.001]), atol=1e-3, rtol=0
     )

@@ -33,8 +33,8 @@ def assemble(scenario: VmcScenario | VmcScanScenario, base: Path) -> Job:
     Raises:
         InputError: impossible charge or spin, coinciding nuclei, unknown elements, a
             wavefunction that does not fit, no such core potential, more electrons than the
-            memory holds, no such
-            device, or Hartree-Fock orbitals without PySCF or in a basis that it lacks.
+            memory holds, no such device, or Hartree-Fock orbitals without PySCF or in a
+            basis that it lacks.
     """
     del base
     need_device(scenario)
@@ -116,6 +116,7 @@ def _scan(scenario: VmcScanScenario) -> Job:
         scenario.axis,
         [math.nan if point.reference is None else point.reference for point in points],
         [math.nan if point.ccsd_t is None else point.ccsd_t for point in points],
+        scenario.differences,
     )
 
 

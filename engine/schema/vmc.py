@@ -158,6 +158,9 @@ class VmcScanScenario(Common):
     """How walkers move."""
     evaluation: EvaluationSection = EvaluationSection()
     """What is measured at each geometry."""
+    differences: bool = False
+    """Whether the energy of each further geometry is measured above that of the nearest
+    one before it with the same walkers: for steps of a few hundredths of a bohr."""
     first_iterations: int = Field(default=400, ge=1)
     """Steps at the first geometry."""
     iterations: int = Field(default=100, ge=1)
