@@ -91,11 +91,11 @@ def test_a_difference_is_far_more_exact_than_its_energies(monkeypatch) -> None:
     assert found.error < 0.2 * alone
     assert found.overlap > 0.98
 
-    def without(*asked: Tensor) -> tuple[Tensor, Tensor]:
+    def reversed_stretch(*asked: Tensor) -> tuple[Tensor, Tensor]:
         moved, stretch = warp(*asked)
-        return moved, 0 * stretch
+        return moved, -stretch
 
-    monkeypatch.setattr(differences, "warp", without)
+    monkeypatch.setattr(differences, "warp", reversed_stretch)
     wrong, _ = measured(2.1)
     assert abs(wrong.value - wanted) > 4 * wrong.error
 
