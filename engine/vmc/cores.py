@@ -119,9 +119,9 @@ class Cores:
 def icosahedron() -> Tensor:
     """Return the 12 corners on the unit sphere: they integrate degrees up to 5 exactly."""
     golden = (1 + math.sqrt(5)) / 2
-    signs = torch.cartesian_prod(*[torch.tensor([1.0, -1.0]).double()] * 2)
-    face = torch.nn.functional.pad(signs * torch.tensor([1.0, golden]).double(), (1, 0))
-    return torch.cat([face.roll(k, 1) for k in range(3)]) / math.hypot(1, golden)
+    face = [[0.0, a, b * golden] for a in (1, -1) for b in (1, -1)]
+    corners = torch.tensor(face, dtype=torch.float64) / math.hypot(1, golden)
+    return torch.cat([corners.roll(k, 1) for k in range(3)])
 
 
 def turned(points: Tensor, count: int, rng: torch.Generator) -> Tensor:
