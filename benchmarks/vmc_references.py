@@ -4,7 +4,7 @@
 
 with the correlation energy ``corr`` of CCSD(T), extrapolated as ``1 / X^3`` (Helgaker et
 al., J. Chem. Phys. 106, 9639 (1997)). Of hydrogen clusters X, Y and the small basis are
-cc-pVTZ, cc-pVQZ and cc-pVDZ; of atoms with core potentials they are ccECP-cc-pV5Z, 6Z and
+cc-pVTZ, cc-pVQZ and cc-pVDZ; of atoms with core potentials they are ccECP-cc-pVQZ, 5Z and
 TZ, and the same with X, Y one smaller stands beside it: how good the limit is. Run as
 ``python benchmarks/vmc_references.py ANGLE`` (H4 on a circle of 3.2843 bohr), ``chain``, or
 ``SYMBOL`` (the atom with the core potential ccECP).
@@ -104,12 +104,12 @@ def reference(path: Sequence[Positions]) -> dict[str, float]:
 def valence_reference(symbol: str) -> dict[str, float]:
     """Return the same of an atom with its core potential, and from smaller bases."""
     triple = solve(valence_hartree_fock(symbol, "cc-pvtz"), True)
-    quadruple, quintuple, sextuple = (
-        solve(valence_hartree_fock(symbol, f"cc-pv{n}z"), False) for n in "q56"
+    quadruple, quintuple = (
+        solve(valence_hartree_fock(symbol, f"cc-pv{n}z"), False) for n in "q5"
     )
     rest = triple["fci"] - triple["ccsd_t"]
-    coupled = at_limit(quintuple, sextuple, 6)
-    smaller = at_limit(quadruple, quintuple, 5)
+    coupled = at_limit(quadruple, quintuple, 5)
+    smaller = at_limit(triple, quadruple, 4)
     return {"ccsd_t": coupled, "energy": coupled + rest, "smaller": smaller + rest}
 
 
