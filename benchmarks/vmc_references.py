@@ -1,10 +1,13 @@
-"""Reference energies of hydrogen clusters, computed with PySCF: full CI at the basis limit.
+"""Reference energies computed with PySCF: full CI at the limit of the basis.
 
-    E = E_HF(QZ) + [64 corr(QZ) - 27 corr(TZ)] / 37 + [E_FCI - E_CCSD(T)](DZ)
+    E = E_HF(Y) + [Y^3 corr(Y) - X^3 corr(X)] / [Y^3 - X^3] + [E_FCI - E_CCSD(T)](small)
 
-with the correlation energy ``corr`` of CCSD(T), extrapolated as ``1 / X^3`` from cc-pVTZ
-and cc-pVQZ (Helgaker et al., J. Chem. Phys. 106, 9639 (1997)). Run as
-``python benchmarks/vmc_references.py ANGLE`` (H4 on a circle of 3.2843 bohr) or ``chain``.
+with the correlation energy ``corr`` of CCSD(T), extrapolated as ``1 / X^3`` (Helgaker et
+al., J. Chem. Phys. 106, 9639 (1997)). Of hydrogen clusters X, Y and the small basis are
+cc-pVTZ, cc-pVQZ and cc-pVDZ; of atoms with core potentials they are ccECP-cc-pVQZ, 5Z and
+TZ, and the same with X, Y one smaller stands beside it: how good the limit is. Run as
+``python benchmarks/vmc_references.py ANGLE`` (H4 on a circle of 3.2843 bohr), ``chain``, or
+``SYMBOL`` (the atom with the core potential ccECP).
 
 At the square two closed-shell determinants have the same energy, and any mixture of their
 orbitals is a third. So the orbitals of the rectangle of 80 degrees are followed to the
@@ -49,41 +52,75 @@ def hartree_fock(path: Sequence[Positions], basis: str) -> Any:
     return field
 
 
-def solve(path: Sequence[Positions], basis: str, full: bool) -> dict[str, float]:
+def valence_hartree_fock(symbol: str, basis: str) -> Any:
+    """Return restricted open-shell Hartree-Fock of an atom with its core potential."""
+    from ase.data import atomic_numbers, ground_state_magnetic_moments
+    from pyscf import gto, scf
+
+    spin = int(ground_state_magnetic_moments[atomic_numbers[symbol]])
+    mole = gto.M(
+        atom=symbol,
+        basis=f"ccecp-{basis}",
+        ecp="ccecp",
+        spin=spin,
+        verbose=0,
+        symmetry="D2h",
+    )
+    return scf.ROHF(mole).run(conv_tol=1e-10)
+
+
+def solve(field: Any, full: bool) -> dict[str, float]:
     """Return Hartree-Fock, CCSD(T) and, if ``full``, full CI energies in one basis."""
     from pyscf import cc, fci
 
-    field = hartree_fock(path, basis)
     coupled: Any = cc.CCSD(field).run(conv_tol=1e-8, max_cycle=300)
     found = {
         "hf": float(field.e_tot),
         "ccsd_t": float(coupled.e_tot + coupled.ccsd_t()),
     }
     if full:
-        solver: Any = fci.FCI(field, singlet=True)
+        solver: Any = fci.FCI(field, singlet=field.mol.spin == 0)
         solver.conv_tol, solver.max_cycle = 1e-9, 200
         found["fci"] = float(solver.kernel()[0])
     return found
 
 
+def at_limit(less: dict[str, float], more: dict[str, float], cardinal: int) -> float:
+    """Return CCSD(T) at the limit; ``more`` is of the basis with that cardinal number."""
+    small, large = (cardinal - 1) ** 3, cardinal**3
+    gained = large * (more["ccsd_t"] - more["hf"]) - small * (less["ccsd_t"] - less["hf"])
+    return more["hf"] + gained / (large - small)
+
+
 def reference(path: Sequence[Positions]) -> dict[str, float]:
-    """Return the composite full CI and CCSD(T) energies at the basis limit."""
-    double = solve(path, "cc-pvdz", True)
-    triple = solve(path, "cc-pvtz", False)
-    quadruple = solve(path, "cc-pvqz", False)
-    correlation = 64 * (quadruple["ccsd_t"] - quadruple["hf"]) - 27 * (
-        triple["ccsd_t"] - triple["hf"]
-    )
-    coupled = quadruple["hf"] + correlation / 37
+    """Return the composite full CI and CCSD(T) energies of hydrogen at the basis limit."""
+    double = solve(hartree_fock(path, "cc-pvdz"), True)
+    triple = solve(hartree_fock(path, "cc-pvtz"), False)
+    quadruple = solve(hartree_fock(path, "cc-pvqz"), False)
+    coupled = at_limit(triple, quadruple, 4)
     return {"ccsd_t": coupled, "energy": coupled + double["fci"] - double["ccsd_t"]}
+
+
+def valence_reference(symbol: str) -> dict[str, float]:
+    """Return the same of an atom with its core potential, and from smaller bases."""
+    triple = solve(valence_hartree_fock(symbol, "cc-pvtz"), True)
+    quadruple, quintuple = (
+        solve(valence_hartree_fock(symbol, f"cc-pv{n}z"), False) for n in "q5"
+    )
+    rest = triple["fci"] - triple["ccsd_t"]
+    coupled = at_limit(quadruple, quintuple, 5)
+    smaller = at_limit(triple, quadruple, 4)
+    return {"ccsd_t": coupled, "energy": coupled + rest, "smaller": smaller + rest}
 
 
 if __name__ == "__main__":
     asked = sys.argv[1]
     if asked == "chain":
-        where = [chain(1.8)]
+        found = reference([chain(1.8)])
+    elif asked.isalpha():
+        found = valence_reference(asked)
     else:
         angle = float(asked)
         where = [circle(a) for a in (80.0, 83.0, 86.0, 88.0, 89.0) if a < angle]
-        where.append(circle(angle))
-    print(json.dumps({asked: reference(where)}))
+        found = reference([*where, circle(angle)])
+    print(json.dumps({asked: found}))

@@ -457,6 +457,12 @@ SHORT: dict[str, Shortened] = {
         TRAINED, SAMPLED,
         needs=("pyscf",),
     ),
+    "vmc_silicon": Shortened(
+        (*_WALKERS, "iterations=5"),
+        TRAINED,
+        SAMPLED,
+        needs=("pyscf",),
+    ),
     "water_clusters_train": Shortened((*_FIVE, *_TINY_MODEL), TRAINED, BASIS, slow=True),
     "water_nvt": Shortened(
         _md(

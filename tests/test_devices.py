@@ -439,8 +439,9 @@ GAS = {
 
 def network(problem: Any, device: Device) -> Flat:
     net = DeterminantNet(
-        problem.positions, problem.charges, problem.up, problem.down, 4, 4, 1, 1, seed=0
-    )
+        problem.positions, problem.nuclear_cusps, problem.up, problem.down, 4, 4, 1, 1,
+        seed=0,
+    )  # fmt: skip
     return Flat(net.double().to(device))
 
 

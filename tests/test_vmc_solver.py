@@ -18,6 +18,7 @@ from scalebridge.engine.run import Reporter, pack
 from scalebridge.engine.rundir import RunFolder
 from scalebridge.engine.scenario import parse
 from scalebridge.engine.vmc import forces, lattice, optimiser, references, results
+from scalebridge.engine.vmc.differences import warp
 from scalebridge.engine.vmc.electrons import Electrons, replace_bad
 from scalebridge.engine.vmc.evaluate import Density, Evaluation, evaluate
 from scalebridge.engine.vmc.hamiltonian import (
@@ -30,7 +31,7 @@ from scalebridge.engine.vmc.hartree_fock import hartree_fock
 from scalebridge.engine.vmc.labeler import VmcCalculator, VmcLabeler, balanced
 from scalebridge.engine.vmc.optimiser import Adam, Spring, clipped, gram
 from scalebridge.engine.vmc.parameters import Flat
-from scalebridge.engine.vmc.solve import Solution, Solver, nearest, warp
+from scalebridge.engine.vmc.solve import Solution, Solver, nearest
 from scalebridge.engine.vmc.spins import Spins
 from scalebridge.engine.vmc.statistics import (
     Extrapolation,
@@ -59,7 +60,7 @@ def _one_thread():
 def small(hamiltonian: Molecule | Trap, seed: int = 0, double: bool = True) -> Electrons:
     trap = isinstance(hamiltonian, Trap)
     net = DeterminantNet(
-        hamiltonian.positions, hamiltonian.charges, hamiltonian.up, hamiltonian.down,
+        hamiltonian.positions, hamiltonian.nuclear_cusps, hamiltonian.up, hamiltonian.down,
         8, 4, 1, 2, "gaussian" if trap else "exponential", seed=seed,
         orbitals=hamiltonian.orbitals("cc-pvdz"),
     )  # fmt: skip
@@ -238,7 +239,7 @@ def exact_cloud(count: int) -> Tensor:
 def test_zero_variance_force_is_the_field_of_the_cloud() -> None:
     nucleus = molecule(["H"], [[0.0, 0.0, 0.7]])
     problem = Electrons(nucleus, Flat(Cloud()), chunk=100_000)
-    _, parts = forces.force_samples(problem, exact_cloud(100_000))
+    _, parts = forces.force_samples(problem, exact_cloud(100_000), runtime.generator(1))
     bare = parts[:, 0, 0]
     sigma = bare.std(0) / len(bare) ** 0.5
     wanted = torch.tensor([0.0, 0.0, cloud_force(0.7)]).double()
@@ -304,7 +305,7 @@ def test_metropolis_samples_the_density_and_adapts() -> None:
     samples = torch.stack(squares)
     assert abs(float(swept.acceptance) - 0.4) < 0.05
     assert abs(float(samples.mean()) - 1.5) < 4 * walker_error(samples)
-    energy = problem.local_energy(walkers)
+    energy = problem.local_energy(walkers, rng)
     torch.testing.assert_close(energy, torch.full_like(energy, 1.5))
 
 
@@ -427,7 +428,9 @@ def test_scores_and_chunks_agree_with_autograd() -> None:
         torch.testing.assert_close(scores[number], flat, rtol=1e-9, atol=1e-10)
     chunked = replace(problem, chunk=2)
     torch.testing.assert_close(chunked.scores(walkers), scores)
-    torch.testing.assert_close(chunked.local_energy(walkers), problem.local_energy(walkers))
+    rng = runtime.generator(1)
+    found, expected = (p.local_energy(walkers, rng) for p in (chunked, problem))
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.slow
@@ -438,7 +441,7 @@ def test_hooke_s_atom_is_found_from_above(optimiser) -> None:
     rng = runtime.generator(1)
     world = Vmc(problem, optimiser, 128)
     state = world.init(rng)
-    first = float(problem.local_energy(state.walkers).mean())
+    first = float(problem.local_energy(state.walkers, rng).mean())
     for _ in range(80):
         state = world.step(state)
     problem = problem.at(state.average)
@@ -628,7 +631,7 @@ def test_warm_start_takes_the_nearest_geometry() -> None:
     assert nearest(molecule(["He"], [[0, 0, 0]]), known) is None
     old, new = torch.zeros(2, 3), torch.zeros(2, 3)
     old[1, 2], new[1, 2] = 2.0, 3.0
-    moved = warp(torch.tensor([[[0.0, 0.0, 0.001], [0.1, 0.0, 2.0]]]), old, new)
+    moved, _ = warp(torch.tensor([[[0.0, 0.0, 0.001], [0.1, 0.0, 2.0]]]), old, new)
     torch.testing.assert_close(
         moved[0, 0], torch.tensor([0.0, 0.0, 0.001]), atol=1e-3, rtol=0
     )
@@ -712,7 +715,10 @@ def test_lattice_local_energy_is_h_psi_over_psi(model, symmetric: bool) -> None:
         expected += model.amplitudes(states)[:, number] * change
     kept = states.sum(1) == 0 if isinstance(model, lattice.Heisenberg) else slice(None)
     torch.testing.assert_close(
-        problem.local_energy(states)[kept], (expected / values)[kept], rtol=1e-9, atol=1e-9
+        problem.local_energy(states, runtime.generator(1))[kept],
+        (expected / values)[kept],
+        rtol=1e-9,
+        atol=1e-9,
     )
     scores = problem.scores(states[3:5])
     for number, state in enumerate(states[3:5]):

@@ -161,7 +161,7 @@ def energies(hamiltonian, psi: nn.Module) -> Tensor:
 
     rng = torch.Generator().manual_seed(4)
     problem = Electrons(hamiltonian, Flat(psi))
-    return problem.local_energy(problem.start(64, rng).double())
+    return problem.local_energy(problem.start(64, rng).double(), rng)
 
 
 @pytest.mark.parametrize("charge", [1, 3])

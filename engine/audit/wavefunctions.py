@@ -157,12 +157,16 @@ def electron_cusps(subject: WavefunctionSubject) -> Finding:
 
 
 def nuclear_cusps(subject: WavefunctionSubject) -> Finding:
-    """``d log|psi| / dr = -Z`` where an electron meets a nucleus (Kato 1957)."""
+    """``d log|psi| / dr = -Z`` where an electron meets a nucleus (Kato 1957).
+
+    At a core potential, which is smooth, it is 0.
+    """
     hamiltonian = subject.problem.hamiltonian
     if not isinstance(hamiltonian, Molecule):
         return not_measured("nuclear cusps", "no nuclei", CUSP)
     values, told = [], []
-    for centre, charge in zip(hamiltonian.positions, hamiltonian.charges, strict=True):
+    cusps = hamiltonian.nuclear_cusps
+    for centre, charge in zip(hamiltonian.positions, cusps, strict=True):
 
         def place(base: Tensor, shift: Tensor, centre: Tensor = centre) -> Tensor:
             moved = base.clone()
@@ -170,7 +174,7 @@ def nuclear_cusps(subject: WavefunctionSubject) -> Finding:
             return moved
 
         found = _slope(subject, place, 0)
-        values.append(abs(found / -float(charge) - 1))
+        values.append(abs(found + float(charge)) / max(float(charge), 1.0))
         told.append(f"Z = {float(charge):g}: {found:.4f}")
     return at_most("nuclear cusps", worst(values), CUSP, detail=", ".join(told))
 
@@ -239,7 +243,7 @@ def energies(subject: WavefunctionSubject, sweeps: int) -> tuple[Tensor, Tensor,
         swept = problem.sweep(walkers, width, rng)
         walkers, width = swept.walkers, swept.width
         local = []
-        for energy, gradient in problem.passes(walkers):
+        for energy, gradient in problem.passes(walkers, rng):
             local.append((energy, 0.5 * gradient.double().square().sum((1, 2))))
         energy, kinetic = (torch.cat(t).detach() for t in zip(*local, strict=True))
         with torch.enable_grad():
@@ -270,7 +274,9 @@ def averages(subject: WavefunctionSubject, sweeps: int = 20) -> list[Finding]:
     name = "virial theorem"
     told = f"|2T - r.dV/dr| / 2T, {len(balance)} samples, noise {noise:.1e} allowed"
     first = at_most(name, value, VIRIAL + noise, detail=told)
-    if several:
+    if isinstance(hamiltonian, Molecule) and hamiltonian.cores is not None:
+        first = not_measured(name, "core potentials are not only local", VIRIAL)
+    elif several:
         first = not_measured(name, "nuclei that may feel a force", VIRIAL)
     what = f"per electron, {len(energy)} samples; mean energy {float(energy.mean()):.4f}"
     made = [first, at_most("variance", variance, VARIANCE, "hartree^2", what)]

@@ -32,8 +32,9 @@ def assemble(scenario: VmcScenario | VmcScanScenario, base: Path) -> Job:
 
     Raises:
         InputError: impossible charge or spin, coinciding nuclei, unknown elements, a
-            wavefunction that does not fit, more electrons than the memory holds, no such
-            device, or Hartree-Fock orbitals without PySCF or in a basis that it lacks.
+            wavefunction that does not fit, no such core potential, more electrons than the
+            memory holds, no such device, or Hartree-Fock orbitals without PySCF or in a
+            basis that it lacks.
     """
     del base
     need_device(scenario)
@@ -105,10 +106,8 @@ def _scan(scenario: VmcScanScenario) -> Job:
         asked.sweeps, asked.forces, sampling.burn_in,
     )  # fmt: skip
     points = scenario.points
-    molecules = [
-        molecule(scenario.symbols, point.positions, scenario.charge, scenario.spin)
-        for point in points
-    ]
+    common = (scenario.charge, scenario.spin, scenario.core)
+    molecules = [molecule(scenario.symbols, point.positions, *common) for point in points]
     make(molecules[0])  # refuses what cannot be built
     return Scan(
         solver,
@@ -117,6 +116,7 @@ def _scan(scenario: VmcScanScenario) -> Job:
         scenario.axis,
         [math.nan if point.reference is None else point.reference for point in points],
         [math.nan if point.ccsd_t is None else point.ccsd_t for point in points],
+        scenario.differences,
     )
 
 

@@ -38,6 +38,14 @@ def refuse_pretraining(data: Any) -> Any:
     return data
 
 
+def refuse_forces(core: Any, asked: "EvaluationSection") -> None:
+    """Refuse forces on nuclei with core potentials, which are not implemented."""
+    if core is not None and asked.forces:
+        raise ValueError(
+            "evaluation.forces: none with core potentials; leave forces or core out"
+        )
+
+
 class EvaluationSection(Section):
     """Frozen evaluation at the end."""
 
@@ -100,6 +108,7 @@ class VmcScenario(Common):
             )
         if asked.forces and system.kind != "molecule":
             raise ValueError(f"evaluation.forces: no nuclei in {system.kind}; leave it out")
+        refuse_forces(getattr(system, "core", None), asked)
         if (asked.spin or asked.density) and system.space == "lattice":
             raise ValueError(
                 "evaluation.spin, evaluation.density: only of electrons; leave them out"
@@ -133,6 +142,8 @@ class VmcScanScenario(Common):
     """Total charge."""
     spin: int | None = Field(default=None, ge=0)
     """Unpaired electrons."""
+    core: str | dict[str, str] | None = None
+    """Effective potential in place of inner electrons, as in ``system.core``."""
     points: list[PointSection] = Field(min_length=1)
     """The geometries, solved in this order."""
     axis: str = "coordinate"
@@ -147,6 +158,9 @@ class VmcScanScenario(Common):
     """How walkers move."""
     evaluation: EvaluationSection = EvaluationSection()
     """What is measured at each geometry."""
+    differences: bool = False
+    """Whether the energy of each further geometry is measured above that of the nearest
+    one before it with the same walkers: for steps of a few hundredths of a bohr."""
     first_iterations: int = Field(default=400, ge=1)
     """Steps at the first geometry."""
     iterations: int = Field(default=100, ge=1)
@@ -156,6 +170,7 @@ class VmcScanScenario(Common):
 
     @model_validator(mode="after")
     def _positions_fit(self) -> Self:
+        refuse_forces(self.core, self.evaluation)
         for point in self.points:
             if len(point.positions) != len(self.symbols):
                 raise ValueError(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...models.wavefunctions import jet
+from .cores import Hops
 from .hamiltonian import Continuous
 from .parameters import Flat
 from .scores import layout, write_scores
@@ -101,8 +102,14 @@ class Electrons:
     @torch.no_grad()
     def log_psi(self, walkers: Tensor) -> Tensor:
         """Return ``log|psi| [walkers]``."""
+        return self._psi(walkers)[1]
+
+    def _psi(self, walkers: Tensor) -> tuple[Tensor, Tensor]:
+        """Return sign and ``log|psi|``, both ``[walkers]``, in wide passes."""
         wide = self.chunk * (self.hamiltonian.electrons * self.hamiltonian.dim + 2)
-        return torch.cat([self.psi(part)[1] for part in walkers.split(wide)])
+        parts = [self.psi(part) for part in walkers.split(wide)]
+        signs, logs = zip(*parts, strict=True)
+        return torch.cat(signs), torch.cat(logs)
 
     @torch.no_grad()
     def sweep(self, walkers: Tensor, width: Tensor, rng: torch.Generator) -> Swept:
@@ -165,17 +172,33 @@ class Electrons:
         return walkers.gather(1, order[..., None].expand_as(walkers))
 
     @torch.no_grad()
-    def local_energy(self, walkers: Tensor) -> Tensor:
-        """Return ``V - (lap log|psi| + |grad log|psi||^2) / 2``, float64 ``[walkers]``."""
-        return torch.cat([energy for energy, _ in self.passes(walkers)])
+    def local_energy(self, walkers: Tensor, rng: torch.Generator) -> Tensor:
+        """Return ``H psi / psi``, float64 ``[walkers]``.
 
-    def passes(self, walkers: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        ``V - (lap log|psi| + |grad log|psi||^2) / 2``, and the integrals of a non-local
+        potential over directions that are drawn from ``rng``.
+        """
+        return torch.cat([energy for energy, _ in self.passes(walkers, rng)])
+
+    def passes(
+        self, walkers: Tensor, rng: torch.Generator
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield local energies and ``grad log|psi| [part, n, dim]`` chunk by chunk."""
         for part in walkers.split(self.chunk):
-            log = self.psi(jet.coordinates(part))[1]
+            sign, log = self.psi(jet.coordinates(part))
             kinetic = -0.5 * (log.laplacian + log.jacobian.square().sum(0))
-            gradient = log.jacobian.T.reshape(part.shape)
-            yield (self.hamiltonian.potential(part) + kinetic).double(), gradient
+            energy = (self.hamiltonian.potential(part) + kinetic).double()
+            hops = self.hamiltonian.hops(part, rng)
+            if hops is not None:
+                energy = energy + self._hopped(hops, sign, log.value)
+            yield energy, log.jacobian.T.reshape(part.shape)
+
+    def _hopped(self, hops: Hops, sign: Tensor, log: Tensor) -> Tensor:
+        """Return ``sum over hops of w psi(r') / psi(r)``, float64 ``[walkers]``."""
+        signs, logs = self._psi(hops.positions)
+        ratio = sign[hops.walkers] * signs * torch.exp(logs - log[hops.walkers])
+        terms = (hops.weights * ratio).double()
+        return torch.zeros_like(log, dtype=terms.dtype).index_add_(0, hops.walkers, terms)
 
     def scores(self, walkers: Tensor) -> Tensor:
         """Return ``d log|psi| / d theta``, ``[walkers, parameters]``."""

@@ -90,10 +90,10 @@ def evaluate(
         walkers, lost = swept.walkers, lost + swept.reseeded
         visit(walkers)
         if forces and isinstance(problem, Electrons):
-            energy, pull = force_samples(problem, walkers)
+            energy, pull = force_samples(problem, walkers, rng)
             pulls.append(pull.cpu())
         else:
-            energy = problem.local_energy(walkers)
+            energy = problem.local_energy(walkers, rng)
         energies.append(energy.cpu())
         if spin and isinstance(problem, Electrons):
             spins.append(spin_samples(problem, walkers).cpu())

@@ -3,12 +3,15 @@
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from .electrons import Electrons
 from .hamiltonian import Molecule
 
 
 @torch.no_grad()
-def force_samples(problem: Electrons, walkers: Tensor) -> tuple[Tensor, Tensor]:
+def force_samples(
+    problem: Electrons, walkers: Tensor, rng: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Return local energies and the two parts of the force estimator.
 
     The Hellmann-Feynman estimator has infinite variance, because an electron near nucleus
@@ -28,6 +31,10 @@ def force_samples(problem: Electrons, walkers: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         problem: a molecule with its wavefunction.
         walkers: ``[walkers, n, 3]``.
+        rng: of the local energies.
+
+    Raises:
+        InputError: there are core potentials, whose forces these are not.
 
     Returns:
         Local energies ``[walkers]`` and ``[walkers, 2, nuclei, 3]``: the bare estimator and
@@ -35,12 +42,14 @@ def force_samples(problem: Electrons, walkers: Tensor) -> tuple[Tensor, Tensor]:
     """
     molecule = problem.hamiltonian
     assert isinstance(molecule, Molecule)
+    if molecule.cores is not None:
+        raise InputError("forces: none with core potentials; leave forces or core out")
     charges = molecule.charges.to(walkers.device)
     nuclei = molecule.positions.to(walkers.device)
     constant = molecule.nuclear_forces().to(walkers.device)
     energies, parts = [], []
     for part, (energy, gradient) in zip(
-        walkers.split(problem.chunk), problem.passes(walkers), strict=True
+        walkers.split(problem.chunk), problem.passes(walkers, rng), strict=True
     ):
         x = part.double()[:, :, None] - nuclei
         d = x.norm(dim=-1, keepdim=True)

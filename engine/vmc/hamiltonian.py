@@ -1,7 +1,7 @@
 """What the electrons feel: molecules and harmonic traps, in hartree atomic units."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -15,6 +15,7 @@ from ...models.wavefunctions.orbitals import OscillatorOrbitals, TabulatedOrbita
 from ..errors import InputError
 from ..units import BOHR_ANGSTROM
 from . import references
+from .cores import Cores, Hops, cores_of
 from .hartree_fock import hartree_fock, orbitals_of
 
 if TYPE_CHECKING:
@@ -37,15 +38,17 @@ def repulsion(r: Tensor) -> Tensor:
 class Molecule:
     """Electrons in the field of clamped nuclei.
 
-    ``V = - sum_iA Z_A / |r_i - R_A| + sum_i<j 1 / r_ij + sum_A<B Z_A Z_B / R_AB``.
+    ``V = - sum_iA Z_A / |r_i - R_A| + sum_i<j 1 / r_ij + sum_A<B Z_A Z_B / R_AB``, and the
+    effective potentials of inner electrons where these are left out.
 
     Attributes:
         positions: nuclei ``[nuclei, 3]`` in bohr, float64.
-        charges: nuclear charges ``[nuclei]``, float64.
+        charges: nuclear charges ``[nuclei]``, float64, less the electrons left out.
         up: electrons with spin up; they come first in every array.
         down: electrons with spin down.
         exact: the exact total energy in hartree, where one is known.
         source: where that number is published.
+        cores: potentials in place of inner electrons; None where all are there.
     """
 
     positions: Tensor
@@ -54,6 +57,7 @@ class Molecule:
     down: int
     exact: float | None = None
     source: str = ""
+    cores: Cores | None = None
     envelope: Envelope = field(default="exponential", init=False)
     cusps: tuple[float, float] | None = field(default=(0.5, 0.25), init=False)
     bosons: bool = field(default=False, init=False)
@@ -68,11 +72,34 @@ class Molecule:
         """Number of space dimensions."""
         return 3
 
+    @property
+    def numbers(self) -> Tensor:
+        """Atomic numbers ``[nuclei]``."""
+        return self.charges if self.cores is None else self.charges + self.cores.electrons
+
+    @property
+    def nuclear_cusps(self) -> Tensor:
+        """Charges ``[nuclei]`` whose pole an electron meets; none where cores are."""
+        return self.charges if self.cores is None else self.charges - self.cores.poles
+
     def potential(self, r: Tensor) -> Tensor:
-        """Return ``V [batch]`` in hartree at ``r [batch, electrons, 3]`` in bohr."""
-        charges, positions = self.charges.to(r), self.positions.to(r)
+        """Return ``V [batch]`` in hartree at ``r [batch, electrons, 3]`` in bohr.
+
+        The non-local part of core potentials is in :meth:`hops`.
+        """
+        poles, positions = self.nuclear_cusps.to(r), self.positions.to(r)
         distance = (r[:, :, None] - positions).norm(dim=-1)
-        return self.nuclear_repulsion - (charges / distance).sum((1, 2)) + repulsion(r)
+        total = self.nuclear_repulsion - (poles / distance).sum((1, 2)) + repulsion(r)
+        if self.cores is None:
+            return total
+        return total + self.cores.local(distance).sum((1, 2))
+
+    def hops(self, r: Tensor, rng: torch.Generator) -> Hops | None:
+        """Return the non-local part of core potentials at ``r``, None where there is none.
+
+        See :meth:`~.cores.Cores.hops`.
+        """
+        return None if self.cores is None else self.cores.hops(r, self.positions, rng)
 
     def scale(self, r: Tensor) -> Tensor:
         """Return the length ``[batch, electrons, 1]`` on which the density changes at r.
@@ -120,8 +147,15 @@ class Molecule:
 
         Neighbouring nuclei differ in spin where they can.
         """
-        room = [round(float(z)) for z in self.charges]
-        slots = [(a, shell_radius(z, k)) for a, z in enumerate(room) for k in range(z)]
+        room = [
+            (round(float(z)), round(float(q)))
+            for z, q in zip(self.numbers, self.charges, strict=True)
+        ]
+        slots = [
+            (a, shell_radius(z, k))
+            for a, (z, q) in enumerate(room)
+            for k in range(z - q, z)
+        ]
         while len(slots) < self.electrons:
             slots.append((len(slots) % len(room), 2.0))
         homes: tuple[list[tuple[int, float]], ...] = ([], [])
@@ -147,6 +181,7 @@ def molecule(
     positions: Tensor | Sequence[Sequence[float]],
     charge: int = 0,
     spin: int | None = None,
+    core: str | Mapping[str, str] | None = None,
 ) -> Molecule:
     """Return the molecule of ``symbols`` at ``positions`` in bohr.
 
@@ -154,11 +189,14 @@ def molecule(
         symbols: chemical symbols.
         positions: ``[nuclei, 3]`` in bohr.
         charge: total charge; positive where electrons are missing.
-        spin: number of unpaired electrons (up minus down); by default Hund's rule for an
-            atom with a reference energy, else the smallest possible.
+        spin: number of unpaired electrons (up minus down); by default Hund's rule for a
+            neutral atom, else the smallest possible.
+        core: potential in place of inner electrons, of all elements or of some
+            (:func:`~.cores.cores_of`).
 
     Raises:
-        InputError: unknown element, impossible charge or spin, coinciding nuclei.
+        InputError: unknown element, impossible charge or spin, coinciding nuclei, no such
+            core potential.
     """
     from ase.data import atomic_numbers
 
@@ -167,7 +205,9 @@ def molecule(
         raise InputError(f"molecule: {unknown[0]!r} is no chemical element")
     if not symbols:
         raise InputError("molecule: no nuclei; at least one is needed")
-    numbers = [atomic_numbers[s] for s in symbols]
+    cores = cores_of(symbols, core)
+    inner = [0] * len(symbols) if cores is None else [int(k) for k in cores.electrons]
+    numbers = [atomic_numbers[s] - k for s, k in zip(symbols, inner, strict=True)]
     where = torch.as_tensor(positions, dtype=torch.float64).reshape(-1, 3)
     if len(where) != len(symbols):
         raise InputError(f"molecule: {len(symbols)} symbols but {len(where)} positions")
@@ -185,7 +225,7 @@ def molecule(
             f"charge of {sum(numbers)}; no such anion exists"
         )
     if spin is None:
-        spin = references.ground_spin(symbols, electrons)
+        spin = references.ground_spin(symbols, electrons + sum(inner))
     if spin < 0 or spin > electrons or (electrons - spin) % 2:
         parity = "even" if electrons % 2 == 0 else "odd"
         raise InputError(
@@ -193,7 +233,9 @@ def molecule(
             f"electrons; allowed: {parity} numbers from {electrons % 2} to {electrons}"
         )
     _refuse_coinciding(symbols, where)
-    exact, source = references.molecule_energy(symbols, where, electrons, spin)
+    exact, source = None, ""
+    if cores is None:
+        exact, source = references.molecule_energy(symbols, where, electrons, spin)
     return Molecule(
         where,
         torch.tensor(numbers, dtype=torch.float64),
@@ -201,6 +243,7 @@ def molecule(
         (electrons - spin) // 2,
         exact,
         source,
+        cores,
     )
 
 
@@ -218,6 +261,9 @@ class Nuclei:
     """Total charge; positive where electrons are missing."""
     spin: Annotated[int, Ge(0)] | None = None
     """Unpaired electrons; by default those of the atom's ground state, else 0 or 1."""
+    core: str | dict[str, str] | None = None
+    """Effective potential in place of inner electrons: ``"ccecp"`` for all elements, or a
+    table of the elements that have one, ``{Si = "ccecp"}``."""
     kind: Literal["molecule"] = "molecule"
     space: ClassVar[str] = "continuum"
 
@@ -236,7 +282,7 @@ class Nuclei:
         """
         scale = 1 / BOHR_ANGSTROM if self.unit == "angstrom" else 1.0
         positions = torch.tensor(self.positions, dtype=torch.float64) * scale
-        return molecule(self.symbols, positions, self.charge, self.spin)
+        return molecule(self.symbols, positions, self.charge, self.spin, self.core)
 
 
 def _refuse_coinciding(symbols: Sequence[str], where: Tensor) -> None:
@@ -319,8 +365,8 @@ class Trap:
         return torch.zeros(1, self.dim, dtype=torch.float64)
 
     @property
-    def charges(self) -> Tensor:
-        """No nuclear charge at the centre, ``[1]``."""
+    def nuclear_cusps(self) -> Tensor:
+        """No charge at the centre, ``[1]``."""
         return torch.zeros(1, dtype=torch.float64)
 
     @property
@@ -349,6 +395,9 @@ class Trap:
         """Return ``V [batch]`` in hartree at ``r [batch, n, dim]`` in bohr."""
         trap = 0.5 * self.omega**2 * r.square().sum((1, 2))
         return trap + self.repulsion * repulsion(r) if self.repulsion else trap
+
+    def hops(self, r: Tensor, rng: torch.Generator) -> None:
+        """Return None: the potential is local."""
 
     def scale(self, r: Tensor) -> Tensor:
         """Return the length on which the density changes, everywhere that of the trap."""

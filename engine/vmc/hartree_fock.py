@@ -60,29 +60,37 @@ def pyscf_mole(molecule: "Molecule", basis: str) -> Any:
     """
     try:
         from pyscf import gto
+        from pyscf.data.elements import ELEMENTS
     except ImportError as error:
         raise InputError(
             "Hartree-Fock orbitals need PySCF: pip install scalebridge[label]; or set "
             'wavefunction.orbitals = "none"'
         ) from error
-    atoms = [
-        (round(float(z)), tuple(position))
-        for z, position in zip(molecule.charges, molecule.positions.tolist(), strict=True)
-    ]
+    symbols = [ELEMENTS[round(float(z))] for z in molecule.numbers]
+    names = [""] * len(symbols) if molecule.cores is None else molecule.cores.names
+    cores = {s: name for s, name in zip(symbols, names, strict=True) if name}
+    bases = {s: _of_core(basis, cores[s]) if s in cores else basis for s in symbols}
     charge = round(float(molecule.charges.sum())) - molecule.electrons
     try:
         return gto.M(
-            atom=atoms,
+            atom=list(zip(symbols, molecule.positions.tolist(), strict=True)),
             unit="bohr",
-            basis=basis,
+            basis=bases,
+            ecp=cores,
             charge=charge,
             spin=molecule.up - molecule.down,
             verbose=0,
         )
     except (KeyError, RuntimeError) as error:
+        named = ", ".join(dict.fromkeys(bases.values()))
         raise InputError(
-            f"basis {basis!r}: PySCF does not have it for these elements"
+            f"basis {named!r}: PySCF does not have it for these elements"
         ) from error
+
+
+def _of_core(basis: str, core: str) -> str:
+    """Return the basis of a core potential that corresponds to one of all electrons."""
+    return f"{core}-{basis.lower().removeprefix(f'{core}-')}"
 
 
 _solved: dict[tuple[Any, ...], HartreeFock] = {}
@@ -97,8 +105,9 @@ def hartree_fock(molecule: "Molecule", basis: str = BASIS) -> HartreeFock:
     Raises:
         InputError: see :func:`pyscf_mole`; or the equations are not solved.
     """
-    numbers = (*molecule.positions.flatten().tolist(), *molecule.charges.tolist())
-    key = (basis, molecule.up, molecule.down, *numbers)
+    numbers = (*molecule.positions.flatten().tolist(), *molecule.numbers.tolist())
+    cores = () if molecule.cores is None else molecule.cores.names
+    key = (basis, molecule.up, molecule.down, *cores, *numbers)
     if key not in _solved:
         _solved[key] = _solve(molecule, basis)
     return _solved[key]
@@ -185,7 +194,7 @@ def orbitals_of(molecule: "Molecule", field: HartreeFock) -> TabulatedOrbitals:
                 ]
     at = torch.as_tensor(mole.eval_gto("GTOval_cart", molecule.positions.numpy()))
     for centre, value in enumerate(at @ field.orbitals):
-        charge = float(molecule.charges[centre])
+        charge = float(molecule.nuclear_cusps[centre])
         spherical[centre] = _with_cusp(spherical[centre], value, charge)
     tables = [
         tabulate(*torch.cat([own, *(o[..., None] for o in more)], -1).mT)

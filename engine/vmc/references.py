@@ -41,12 +41,13 @@ DIATOMICS: dict[tuple[str, str], tuple[float, float, str]] = {
 
 
 def ground_spin(symbols: Sequence[str], electrons: int) -> int:
-    """Return the number of unpaired electrons: of a known atom, else 0 or 1."""
-    if len(symbols) == 1 and symbols[0] in ATOMS:
-        from ase.data import atomic_numbers
+    """Return the number of unpaired electrons: of a neutral atom, else 0 or 1."""
+    from ase.data import atomic_numbers, ground_state_magnetic_moments
 
-        if electrons == atomic_numbers[symbols[0]]:
-            return ATOMS[symbols[0]][1]
+    if len(symbols) == 1 and electrons == atomic_numbers[symbols[0]]:
+        for moment in ground_state_magnetic_moments[electrons : electrons + 1]:
+            if moment % 2 == electrons % 2:  # some of the table are no numbers of electrons
+                return int(moment)
     return electrons % 2
 
 

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from ..errors import Interrupted
-from ..protocols import Figure, Outcome
+from ..protocols import Check, Figure, Outcome
 from ..run import Reporter, interruptible
 from ..rundir import RunFolder, write_array
+from .differences import OVERLAP
 from .hamiltonian import Molecule
 from .results import not_below
-from .solve import Solution, Solver
+from .solve import Solution, Solver, nearest
 from .world import VmcState
 
 
@@ -27,6 +28,8 @@ class Scan:
         axis: what the coordinate is.
         references: exact energies in hartree; NaN where none is known.
         ccsd_t: coupled-cluster energies, in the same way.
+        differences: whether each further geometry is also measured against the nearest
+            one before it.
     """
 
     solver: Solver
@@ -35,6 +38,7 @@ class Scan:
     axis: str
     references: Sequence[float]
     ccsd_t: Sequence[float]
+    differences: bool = False
 
     def run(self, folder: RunFolder, report: Reporter) -> Outcome:
         """Solve all geometries that the newest checkpoint does not hold.
@@ -42,12 +46,13 @@ class Scan:
         Raises:
             Interrupted: asked to stop; the geometries solved so far are kept.
         """
-        known, energies = self._restored(folder)
+        known, energies, steps = self._restored(folder)
         with interruptible() as asked:
             for number in range(len(known), len(self.molecules)):
                 solution, result = self.solver.solve(
                     self.molecules[number], known, self._progress(number, report)
                 )
+                steps += self._steps(solution, known)
                 known.append(solution)
                 row = [result.energy, result.error, result.variance]
                 energies = torch.cat([energies, torch.tensor([row]).double()])
@@ -58,13 +63,22 @@ class Scan:
                     error=result.error,
                     variance=result.variance,
                 )
-                self._save(folder, known, energies)
+                self._save(folder, known, energies, steps)
                 if asked.is_set() and number + 1 < len(self.molecules):
                     raise Interrupted(
                         f"stopped after {number + 1} geometries; "
                         f"engine resume {folder.path}"
                     )
-        return self._outcome(folder, energies)
+        return self._outcome(folder, energies, steps)
+
+    def _steps(self, solution: Solution, known: Sequence[Solution]) -> list[list[float]]:
+        """Return rows of the point before, difference, error, overlap, if asked for."""
+        before = nearest(solution.molecule, known)
+        if before is None or not self.differences:
+            return []
+        found = self.solver.difference(before, solution)
+        place = next(k for k, each in enumerate(known) if each is before)
+        return [[place, found.value, found.error, found.overlap]]
 
     def _progress(
         self, number: int, report: Reporter
@@ -79,18 +93,27 @@ class Scan:
 
         return show
 
-    def _save(self, folder: RunFolder, known: Sequence[Solution], energies: Tensor) -> None:
+    def _save(
+        self,
+        folder: RunFolder,
+        known: Sequence[Solution],
+        energies: Tensor,
+        steps: Sequence[Sequence[float]],
+    ) -> None:
         tensors = {"energies": energies}
+        tensors["steps"] = torch.tensor(steps, dtype=torch.float64).view(-1, 4)
         for number, solution in enumerate(known):
             tensors[f"{number}/parameters"] = solution.parameters
             tensors[f"{number}/walkers"] = solution.walkers
             tensors[f"{number}/width"] = solution.width
         folder.save_checkpoint(len(known), tensors)
 
-    def _restored(self, folder: RunFolder) -> tuple[list[Solution], Tensor]:
+    def _restored(
+        self, folder: RunFolder
+    ) -> tuple[list[Solution], Tensor, list[list[float]]]:
         checkpoint = folder.load_checkpoint()
         if checkpoint is None:
-            return [], torch.zeros(0, 3, dtype=torch.float64)
+            return [], torch.zeros(0, 3, dtype=torch.float64), []
         stored = checkpoint.tensors
         known = [
             Solution(
@@ -101,7 +124,7 @@ class Scan:
             )
             for number in range(checkpoint.step)
         ]
-        return known, stored["energies"]
+        return known, stored["energies"], stored["steps"].tolist()
 
     def _write_curve(
         self, folder: RunFolder, coordinate: Tensor, columns: Mapping[str, Tensor]
@@ -116,7 +139,9 @@ class Scan:
                     group, name, values[order], "hartree", dimensions=["at"], axes=["at"]
                 )
 
-    def _outcome(self, folder: RunFolder, energies: Tensor) -> Outcome:
+    def _outcome(
+        self, folder: RunFolder, energies: Tensor, steps: Sequence[Sequence[float]]
+    ) -> Outcome:
         coordinate = torch.tensor(self.coordinates).double()
         reference = torch.tensor(self.references).double()
         coupled = torch.tensor(self.ccsd_t).double()
@@ -131,6 +156,14 @@ class Scan:
         for at, (energy, error, _) in zip(self.coordinates, energies.tolist(), strict=True):
             name = f"energy_at_{at:g}"
             figures[name] = Figure(energy, "hartree", error)
+        for at, (before, above, error, overlap) in zip(
+            self.coordinates[1:], steps, strict=False
+        ):
+            name = f"energy_at_{at:g}_above_{self.coordinates[int(before)]:g}"
+            if overlap >= OVERLAP:
+                figures[name] = Figure(1e3 * above, "millihartree", 1e3 * error)
+        if steps:
+            found.append(_overlapping(min(row[3] for row in steps)))
         wrong = 1e3 * (energies[:, 0] - reference)
         if bool(wrong.isfinite().any()):
             worst = float(wrong[wrong.isfinite()].abs().max())
@@ -143,6 +176,12 @@ class Scan:
                 float(other[other.isfinite()].abs().max()), "millihartree"
             )
         return Outcome(figures, found)
+
+
+def _overlapping(overlap: float) -> Check:
+    """Check that neighbouring geometries are near enough for their differences."""
+    note = "share of the walkers that count at the next geometry; nearer points raise it"
+    return Check("overlap", "health", overlap, OVERLAP, at_least=True, note=note)
 
 
 __all__ = ["Scan"]

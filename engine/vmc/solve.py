@@ -7,12 +7,15 @@ import torch
 from torch import Tensor
 
 from .. import runtime
+from .differences import Difference, difference, warp
 from .electrons import Electrons
 from .evaluate import Evaluation, evaluate
 from .hamiltonian import Molecule
 from .optimiser import Optimiser
 from .world import Vmc, VmcState
 
+DIFFERENCE_STREAM = 1 << 42
+"""Random stream of differences between geometries."""
 EVALUATION_STREAM = 1 << 40
 """Random stream of the frozen evaluation, far from those of the steps."""
 START_STREAM = 1 << 41
@@ -38,24 +41,6 @@ class Solution:
     width: Tensor
 
 
-def warp(walkers: Tensor, old: Tensor, new: Tensor) -> Tensor:
-    """Move electrons with the nuclei near them.
-
-    ``r' = r + sum_A w_A(r) (R'_A - R_A)`` with ``w_A`` proportional to ``|r - R_A|^-4``
-    (Umrigar, Int. J. Quantum Chem. Symp. 23, 217 (1989); Filippi and Umrigar, Phys. Rev. B
-    61, R16291 (2000), eq. 7).
-
-    Args:
-        walkers: ``[walkers, n, 3]``.
-        old: nuclei ``[nuclei, 3]``.
-        new: nuclei after the move.
-    """
-    old, new = old.to(walkers), new.to(walkers)
-    weight = ((walkers[:, :, None] - old).square().sum(-1) + 1e-6).pow(-2)
-    weight = weight / weight.sum(-1, keepdim=True)
-    return walkers + weight @ (new - old)
-
-
 def nearest(molecule: Molecule, known: Sequence[Solution]) -> Solution | None:
     """Return the solved geometry of the same electrons and nuclei that lies nearest.
 
@@ -67,7 +52,8 @@ def nearest(molecule: Molecule, known: Sequence[Solution]) -> Solution | None:
         return (
             other.up == molecule.up
             and other.down == molecule.down
-            and torch.equal(other.charges, molecule.charges)
+            and torch.equal(other.numbers, molecule.numbers)
+            and torch.equal(other.nuclear_cusps, molecule.nuclear_cusps)
         )
 
     def distance(solution: Solution) -> float:
@@ -134,6 +120,12 @@ class Solver:
         )
         return Solution(molecule, state.average, result.walkers, state.width), result
 
+    def difference(self, one: Solution, other: Solution) -> Difference:
+        """Return how far ``other`` lies above ``one``: :func:`~.differences.difference`."""
+        here, there = (self.make(s.molecule).at(s.parameters) for s in (one, other))
+        rng = runtime.generator(self.seed, DIFFERENCE_STREAM, one.walkers.device)
+        return difference(here, there, one.walkers, one.width, rng, self.sweeps)
+
     def _cold(self, world: Vmc) -> VmcState:
         return world.init(runtime.generator(self.seed, START_STREAM))
 
@@ -141,7 +133,7 @@ class Solver:
         problem = world.problem
         assert isinstance(problem, Electrons)
         world = replace(world, problem=problem.at(start.parameters))
-        walkers = warp(
+        walkers, _ = warp(
             start.walkers, start.molecule.positions, problem.hamiltonian.positions
         )
         rng = runtime.generator(self.seed, START_STREAM)

@@ -129,8 +129,9 @@ class Spins:
         return taken.double().mean(), torch.where(taken[:, None], moved, slope)
 
     @torch.no_grad()
-    def local_energy(self, walkers: Tensor) -> Tensor:
+    def local_energy(self, walkers: Tensor, rng: torch.Generator) -> Tensor:
         """Return ``sum over s' of H_ss' psi(s') / psi(s)``, float64 ``[walkers]``."""
+        del rng
         weight, bias, table = self._tables()
         return torch.cat(
             [self._energy(part, weight, bias, table) for part in walkers.split(self.chunk)]

@@ -45,8 +45,8 @@ class Problem(Protocol):
         """Sample ``|psi|^2``."""
         ...
 
-    def local_energy(self, walkers: Tensor) -> Tensor:
-        """Return the local energies, float64."""
+    def local_energy(self, walkers: Tensor, rng: torch.Generator) -> Tensor:
+        """Return the local energies, float64; integrals in them are drawn from ``rng``."""
         ...
 
     def scores(self, walkers: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ class Vmc:
         energies = []
         for _ in range(self.burn_in - self.burn_in // 2):
             walkers, width = self._equilibrated(walkers, width, 1, rng)
-            energies.append(self.problem.local_energy(walkers))
+            energies.append(self.problem.local_energy(walkers, rng))
         state = self._first(walkers, width)
         if not energies:
             return state
@@ -177,7 +177,7 @@ class Vmc:
         rng = runtime.generator(int(state.seed), number + 1, state.walkers.device)
         problem = self.problem.at(state.parameters)
         swept = problem.sweep(state.walkers, state.width, rng)
-        energy = problem.local_energy(swept.walkers)
+        energy = problem.local_energy(swept.walkers, rng)
         good = energy.isfinite()
         if int(good.sum()) * 2 < len(good):
             raise GuardError(

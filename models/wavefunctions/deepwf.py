@@ -38,7 +38,7 @@ class DeepWfForm:
     def build(self, system: Particles, seed: int = 0) -> "DeepWf":
         """Return the network for a system."""
         return DeepWf(
-            system.positions, system.charges, system.up, system.down, self.width,
+            system.positions, system.nuclear_cusps, system.up, system.down, self.width,
             self.pair_width, self.layers, system.envelope, system.cusps, system.bosons,
             seed,
         )  # fmt: skip
@@ -60,7 +60,7 @@ class DeepWf(nn.Module):
 
     Args:
         positions: centres ``[centres, dim]`` in bohr.
-        charges: ``[centres]``; 0 for a trap.
+        charges: ``[centres]``; 0 where there is no cusp.
         up: particles with spin up.
         down: particles with spin down.
         width: features of an electron.

@@ -83,7 +83,7 @@ class DeterminantForm:
         if system.bosons:
             raise ValueError("a determinant is antisymmetric; bosons need deepwf")
         return DeterminantNet(
-            system.positions, system.charges, system.up, system.down, self.width,
+            system.positions, system.nuclear_cusps, system.up, system.down, self.width,
             self.pair_width, self.layers, self.determinants, system.envelope, system.cusps,
             seed, orbitals,
         )  # fmt: skip
@@ -111,7 +111,7 @@ class DeterminantNet(nn.Module):
 
     Args:
         positions: centres ``[centres, dim]`` in bohr (the origin for a trap).
-        charges: ``[centres]``; 0 for a trap.
+        charges: ``[centres]``; 0 where there is no cusp.
         up: particles with spin up (they come first).
         down: particles with spin down.
         width: features of an electron.

@@ -23,8 +23,8 @@ class Particles(Protocol):
         ...
 
     @property
-    def charges(self) -> Tensor:
-        """Nuclear charges ``[centres]``; 0 for a trap."""
+    def nuclear_cusps(self) -> Tensor:
+        """Charges ``[centres]`` that give cusps; 0 where the potential has no pole."""
         ...
 
     @property
