@@ -5,6 +5,7 @@ None where what it needs is not here.
 """
 
 import ast
+import functools
 import importlib.util
 import math
 import os
@@ -13,10 +14,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from scalebridge.engine.schema import SCENARIOS
 
@@ -266,10 +267,9 @@ def hosts_open(quick: bool) -> Found:
 
 def settings_green(quick: bool) -> Found | None:
     """Settings that must not matter in which the whole suite passes."""
-    path = ROOT / "tests/settings.py"
-    if quick or not path.exists():
+    if quick:
         return None
-    found = _load(path).settings_green()
+    found = _settings().settings_green()
     red = [name for name, passed in found.items() if not passed]
     return Found(len(found) - len(red), f"of {len(found)}; red: {', '.join(red) or 'none'}")
 
@@ -278,10 +278,14 @@ def test_minutes(quick: bool) -> Found | None:
     """Wall time of the suite of ``make test`` on two cores."""
     if quick:
         return None
-    begun = time.perf_counter()
-    answer = _pytest("-n", "2", "--dist", "loadfile", "-q")
-    minutes = (time.perf_counter() - begun) / 60
-    return Found(minutes, answer.stdout.strip().rpartition("\n")[2].strip("= "))
+    suite = _settings().suite("one thread")
+    return Found(suite.minutes, suite.said)
+
+
+@functools.cache
+def _settings() -> Any:
+    """Return the module that runs the suite, each setting of it once."""
+    return _load(ROOT / "tests/settings.py")
 
 
 def _pytest(*arguments: str) -> subprocess.CompletedProcess[str]:

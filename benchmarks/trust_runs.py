@@ -144,8 +144,7 @@ def child(fault: str, at: int, folder: str, arguments: Sequence[str]) -> None:
     sys.addaudithook(breaker)
     status = 99
     try:
-        main(list(arguments), standalone_mode=False)
-        status = 0
+        status = int(main(list(arguments), standalone_mode=False) or 0)
     except SystemExit as left:
         status = int(left.code or 0)
     except click.exceptions.Exit as left:
@@ -286,8 +285,14 @@ class Harness:
 
         preload()
         scenario, more = KINDS[self.kind]
-        settings = [*SHORT[scenario].settings, *more]
-        self.command = [scenario, *(w for each in settings for w in ("--set", each))]
+        # a key may be given once: what is set here stands for what the norms set
+        settings = {
+            each.partition("=")[0]: each for each in (*SHORT[scenario].settings, *more)
+        }
+        self.command = [
+            scenario,
+            *(w for each in settings.values() for w in ("--set", each)),
+        ]
         self.random, self.number = random.Random(f"{self.seed} {self.kind}"), 0
         self.status = 0
         start = time.monotonic()
