@@ -15,7 +15,7 @@ from torch import Tensor
 
 from scalebridge.engine.bench import Recorder
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC, Inflow, Sides, Wall
-from scalebridge.engine.gas.collisions.diffusion import diffusion as mutual_diffusion
+from scalebridge.engine.gas.collisions.binary import Binary
 from scalebridge.engine.gas.collisions.molecules import (
     SONINE,
     Molecules,
@@ -317,8 +317,9 @@ def drift(record: Recorder, quick: bool) -> None:
     tables = {(0, 0): argon.table(), (0, 1): unlike, (1, 1): helium.table()}
     one = torch.tensor([hot], dtype=F64)
     found = {pair: scatter(table, hot, hot) for pair, table in tables.items()}
-    like, parts = (found[0, 0], found[1, 1]), (0.5, 0.5)
-    known = float(mutual_diffusion(like, found[0, 1], one, masses, parts))
+    parts = (0.5, 0.5)
+    gas = Binary((found[0, 0], found[1, 1]), found[0, 1], masses, parts)
+    known = float(gas.diffusion(one))
     # at the Knudsen number 1 the viscosity of argon alone is 1
     known /= float(transport(found[0, 0], one, masses[0]).viscosity)
     apart = DRIFT / (known * masses[0] * masses[1])
@@ -345,8 +346,7 @@ def drift(record: Recorder, quick: bool) -> None:
             seen.append(u[0] - u[1] + 0.5 * world.time_step * apart)
     blocks = torch.stack(seen[: len(seen) // 20 * 20]).reshape(20, -1).mean(1) / DRIFT - 1
     off, error = float(blocks.mean()), float(blocks.std()) / 20**0.5
-    first = mutual_diffusion(like, found[0, 1], one, masses, parts, 1)
-    more = float(mutual_diffusion(like, found[0, 1], one, masses, parts) / first) - 1
+    more = float(gas.diffusion(one) / gas.diffusion(one, 1)) - 1
     note = f"argon and helium, scattering tables of three potentials; {off:+.4f} +- "
     note += (
         f"{error:.4f} over the second approximation, which is {more:+.4f} over the first"

@@ -13,7 +13,6 @@ from test_gas_dsmc import digest, outcome_of, run, uniform
 
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC, Inflow, Sides, Wall
-from scalebridge.engine.gas.collisions.diffusion import diffusion
 from scalebridge.engine.gas.collisions.molecules import (
     Molecules,
     Spheres,
@@ -23,7 +22,7 @@ from scalebridge.engine.gas.collisions.molecules import (
     rotating,
     variable_spheres,
 )
-from scalebridge.engine.gas.collisions.pairs import Table, inverse_power, lennard_jones
+from scalebridge.engine.gas.collisions.pairs import Table, lennard_jones
 from scalebridge.engine.gas.collisions.published import PUBLISHED
 from scalebridge.engine.gas.collisions.scattering import scatter
 from scalebridge.engine.gas.collisions.transport import transport
@@ -372,23 +371,6 @@ def test_pairs_meet_at_the_rate_of_their_tables():
         rate += 0.25 * float(whole) * math.sqrt(8 / math.pi / reduced)
     expected = 0.5 * world.expected * rate * world.time_step * steps
     assert made == pytest.approx(expected, rel=0.01)
-
-
-def test_diffusion_of_two_gases_has_its_known_limits():
-    """Second over first: 59/58 for like spheres, 13/12 for a trace of light ones."""
-    found = scatter(Table.of(inverse_power(ONE, 400.0), 0.9, 20.0), 1.0, 1.0)
-    t = torch.ones(1, dtype=torch.float64)
-    for masses, parts, ratio in (
-        ((1.0, 1.0), (0.3, 0.7), 59 / 58),
-        ((1e-4, 1.0), (1e-9, 1.0), 13 / 12),
-    ):
-        first, second = (diffusion([found] * 2, found, t, masses, parts, k) for k in (1, 2))
-        assert float(second / first) == pytest.approx(ratio, rel=2e-3)
-    # spheres of diameter 1: 3/8 sqrt(pi kT / (2 m)) / pi, m the reduced mass
-    first = diffusion([found] * 2, found, t, (1.0, 1.0), (0.5, 0.5), 1)
-    assert float(first) == pytest.approx(0.375 / math.pi**0.5, rel=0.01)
-    with pytest.raises(InputError, match="order: 3"):
-        diffusion([found] * 2, found, t, (1.0, 1.0), (0.5, 0.5), 3)
 
 
 # -- rotation ------------------------------------------------------------------------------

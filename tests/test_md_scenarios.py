@@ -120,7 +120,7 @@ def test_bad_structure_files_name_frame_and_atom(tmp_path):
         attempt("twins.xyz", frame=4)
     lost = Atoms("Ar2", [[0, 0, 0], [np.nan, 0, 0]], cell=np.eye(3) * 9, pbc=True)
     write(tmp_path / "lost.xyz", lost, format="extxyz")
-    with pytest.raises(InputError, match="atom 1 is at .*not finite"):
+    with pytest.raises(InputError, match=r"atom 1 is at .*not finite"):
         attempt("lost.xyz")
     flat = Atoms("Ar", cell=[[1, 0, 0], [2, 0, 0], [0, 0, 1]], pbc=True)
     write(tmp_path / "flat.xyz", flat, format="extxyz")
