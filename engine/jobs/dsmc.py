@@ -38,7 +38,7 @@ from ..gas.grid import Grid
 from ..gas.initial.painted import evaluate
 from ..gas.initial.shocks import Shock
 from ..gas.kinetic import thickness
-from ..gas.kinetic.averages import Average, Blocks, averaged, free_path, resolution
+from ..gas.kinetic.averages import Average, Blocks, averaged, longest_step, resolution
 from ..gas.kinetic.dsmc import DsmcState, DsmcWorld, Start
 from ..gas.kinetic.obstacles import obstacles_of
 from ..gas.kinetic.particle_faces import ONE_GAS, Reservoirs
@@ -193,34 +193,6 @@ def _table(potential: PairPotential, base: Path) -> Table:
     return Table.of(lennard_jones(epsilon, sigma), 0.25 * float(sigma), 40 * float(sigma))
 
 
-def _time_step(scenario: DsmcScenario, problem: Problem, molecules: Molecules) -> float:
-    """Return the step: a share of the mean collision time and of the transit of a cell."""
-    states = [(problem.start.density, problem.start.velocity, problem.start.temperature)]
-    for pair in problem.sides:
-        for end in (pair.low, pair.high):
-            for _, side in members(end):
-                if isinstance(side, Inflow):
-                    given = (side.density, (*side.velocity, 0.0, 0.0)[:3], side.temperature)
-                    rho, u, t = (torch.tensor(q, dtype=torch.float64) for q in given)
-                    states.append((rho, u, t))
-    lightest = float(molecules.masses.amin())
-    shortest = math.inf
-    for rho, u, t in states:
-        collision = free_path(problem, rho, t) / (8 * t / math.pi).sqrt()
-        speed = u.norm(dim=-1) + (2 * t / lightest).sqrt()
-        transit = min(problem.grid.spacing) / speed
-        shortest = min(shortest, float(torch.minimum(collision, transit).amin()))
-    return scenario.model.step * min(shortest, _fall(problem))
-
-
-def _fall(problem: Problem) -> float:
-    """Return the time in which the force moves a molecule at rest by a cell."""
-    if problem.force is None:
-        return math.inf
-    strongest = float(problem.force.on(problem.grid)[0].norm(dim=0).amax())
-    return math.sqrt(2 * min(problem.grid.spacing) / max(strongest, 1e-300))
-
-
 def _acceleration(problem: Problem) -> Tensor | None:
     """Return the force on molecules.
 
@@ -285,7 +257,8 @@ def _reservoirs(scenario: DsmcScenario, problem: Problem) -> Reservoirs:
 
 def _world(scenario: DsmcScenario, problem: Problem, molecules: Molecules) -> DsmcWorld:
     model, time = scenario.model, scenario.time
-    steps = steps_of(time.end, _time_step(scenario, problem, molecules), time.frames)
+    longest = longest_step(problem, float(molecules.masses.amin()))
+    steps = steps_of(time.end, model.step * longest, time.frames)
     step = time.end / steps
     ratio = [kn / scenario.knudsen[0] for kn in scenario.knudsen]
     never = time.average_from is None

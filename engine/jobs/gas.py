@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
@@ -47,7 +47,7 @@ from ..gas.scheme.positivity import PositivityFallback
 from ..gas.si import SiSection
 from ..gas.solids import Body, load_units, loads
 from ..gas.verdicts import model_checks
-from ..learn.flow_errors import ShockFront, Timeline, grid_change, observed, small_waves
+from ..learn.flow_errors import Beside, ShockFront, Timeline, observed, small_waves
 from ..protocols import Check, Figure, Job, Outcome
 from ..run import Reporter, Simulation, ZarrWriter, every
 from ..rundir import RunFolder
@@ -704,41 +704,6 @@ def _probe_axes(probe: Any, name: str, shape: Sequence[int]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Beside:
-    """What compared models are held against.
-
-    Attributes:
-        timeline: the run's own model in time; None where the end alone counts.
-        front: its shock; None where there is none.
-        ran: all models so far, the run's own first, their grids and what they found.
-    """
-
-    timeline: Timeline | None
-    front: ShockFront | None
-    ran: list[tuple[Run, Grid, Mapping[str, Tensor]]] = field(default_factory=list)
-
-    def changes(self) -> dict[str, Figure]:
-        """Return how far models moved from one grid to the next finer one."""
-        figures: dict[str, Figure] = {}
-        for run, own, seen in self.ran:
-            cells = own.cells
-            fewer = [
-                (grid.cells, (grid, found))
-                for other, grid, found in self.ran
-                if other.scheme == run.scheme
-                and grid.cells < cells
-                and own.shape[0] % grid.shape[0] == 0
-            ]
-            if not fewer:
-                continue
-            last = max(fewer, key=lambda item: item[0])[1]
-            figures |= grid_change(run.name, (own, seen), last)
-            if self.front is not None:
-                figures |= self.front.change(run.name, (own, seen), last)
-        return figures
-
-
-@dataclass(frozen=True)
 class GasJob:
     """Runs the scenario's model, then the models compared with it, then the references.
 
@@ -943,7 +908,7 @@ class GasJob:
 
     def _compare(
         self, folder: RunFolder, report: Reporter, run: Run, seen: Mapping[str, Tensor],
-        beside: "Beside",
+        beside: Beside,
     ) -> tuple[dict[str, Figure], list[Check]]:  # fmt: skip
         report.say(f"compared with {run.name}, {run.steps} steps")
         state, seconds, far, law = run.start(), 0.0, 1.0, run.problem.gas.law
@@ -984,7 +949,7 @@ class GasJob:
 
     def _gaps(
         self, folder: RunFolder, run: Run, found: Mapping[str, Tensor],
-        seen: Mapping[str, Tensor], beside: "Beside",
+        seen: Mapping[str, Tensor], beside: Beside,
     ) -> dict[str, Figure]:  # fmt: skip
         """Write what a model found at the end; return its distance from the main one."""
         group = folder.store.require_group(f"compare/{run.name}")

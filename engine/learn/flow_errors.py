@@ -7,7 +7,7 @@ is off by 1, and stands beside the models, as does the answer "nothing has moved
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -179,13 +179,49 @@ def grid_change(name: str, seen: OnGrid, coarser: OnGrid) -> dict[str, Figure]:
     (grid, found), (fewer, before) = seen, coarser
     ratio = grid.shape[0] // fewer.shape[0]
     moved = []
-    for field in ("density", "temperature"):
-        now, old = coarsened(found[field], ratio, grid.dim), before[field]
+    for key in ("density", "temperature"):
+        now, old = coarsened(found[key], ratio, grid.dim), before[key]
         gap = (now - old).abs().flatten(1).mean(1) / now.abs().flatten(1).mean(1)
         moved.append(float(gap.amax()))
     note = f"density and temperature, relative L1, from {fewer.shape[0]} cells along x"
     change = max(moved, key=lambda gap: math.inf if math.isnan(gap) else gap)
     return {f"grid_change_{name}": Figure(change, "relative", note=note)}
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What compared models are held against.
+
+    Attributes:
+        timeline: the run's own model in time; None where the end alone counts.
+        front: its shock; None where there is none.
+        ran: all models so far with ``name`` and ``scheme``, the run's own first, their
+            grids and what they found.
+    """
+
+    timeline: Timeline | None
+    front: ShockFront | None
+    ran: list[tuple[Any, Grid, Observed]] = field(default_factory=list)
+
+    def changes(self) -> dict[str, Figure]:
+        """Return how far models moved from one grid to the next finer one."""
+        figures: dict[str, Figure] = {}
+        for run, own, seen in self.ran:
+            cells = own.cells
+            fewer = [
+                (grid.cells, (grid, found))
+                for other, grid, found in self.ran
+                if other.scheme == run.scheme
+                and grid.cells < cells
+                and own.shape[0] % grid.shape[0] == 0
+            ]
+            if not fewer:
+                continue
+            last = max(fewer, key=lambda item: item[0])[1]
+            figures |= grid_change(run.name, (own, seen), last)
+            if self.front is not None:
+                figures |= self.front.change(run.name, (own, seen), last)
+        return figures
 
 
 def small_waves(folder: RunFolder, closures: Mapping[str, Any]) -> dict[str, Figure]:

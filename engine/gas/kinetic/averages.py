@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..boundaries import Inflow, members
 from ..problem import Problem
 from .dsmc import DsmcState, DsmcWorld
 
@@ -107,6 +108,35 @@ def free_path(problem: Problem, density: Tensor, temperature: Tensor) -> Tensor:
     return 3.2 * mu / (density * (2 * math.pi * temperature).sqrt())
 
 
+def longest_step(problem: Problem, lightest: float) -> float:
+    """Return the shortest time between collisions, and in which a cell is crossed.
+
+    Of the start and of what flows in; a molecule that rests falls through a cell by the
+    force in the square root of ``2 h / a``.
+
+    Args:
+        problem: what is computed.
+        lightest: mass of the lightest molecules over the mean.
+    """
+    states = [(problem.start.density, problem.start.velocity, problem.start.temperature)]
+    for pair in problem.sides:
+        for end in (pair.low, pair.high):
+            for _, side in members(end):
+                if isinstance(side, Inflow):
+                    given = (side.density, (*side.velocity, 0.0, 0.0)[:3], side.temperature)
+                    rho, u, t = (torch.tensor(q, dtype=torch.float64) for q in given)
+                    states.append((rho, u, t))
+    cell, shortest = min(problem.grid.spacing), math.inf
+    for rho, u, t in states:
+        collision = free_path(problem, rho, t) / (8 * t / math.pi).sqrt()
+        speed = u.norm(dim=-1) + (2 * t / lightest).sqrt()
+        shortest = min(shortest, float(torch.minimum(collision, cell / speed).amin()))
+    if problem.force is None:
+        return shortest
+    strongest = float(problem.force.on(problem.grid)[0].norm(dim=0).amax())
+    return min(shortest, math.sqrt(2 * cell / max(strongest, 1e-300)))
+
+
 def resolution(problem: Problem, average: Average, dt: float) -> tuple[float, float]:
     """Return what cells and time step add to the viscosity of hard spheres.
 
@@ -125,4 +155,4 @@ def resolution(problem: Problem, average: Average, dt: float) -> tuple[float, fl
     return float(cells.mean()), float(steps.mean())
 
 
-__all__ = ["Average", "Blocks", "averaged", "free_path", "resolution"]
+__all__ = ["Average", "Blocks", "averaged", "free_path", "longest_step", "resolution"]
