@@ -163,7 +163,7 @@ def at_hartree_fock(system: Molecule, basis: str, sweeps: int) -> Evaluation:
     ("symbols", "positions", "core", "sweeps"),
     [
         (["C"], ATOM, "ccecp", 80),
-        (["Si"], ATOM, "ccecp", 80),
+        pytest.param(["Si"], ATOM, "ccecp", 80, marks=pytest.mark.slow),
         (["H", "H"], [*ATOM, [0.0, 0.0, 1.4]], "ccecp", 40),
         (["Li", "H"], [*ATOM, [0.0, 0.0, 3.015]], {"Li": "ccecp"}, 40),
     ],
