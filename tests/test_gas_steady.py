@@ -143,6 +143,12 @@ def test_ends_that_carry_other_fluxes_have_no_steady_state(tmp_path):
     assert not all(c.passed for c in checks)
 
 
+def test_its_name_is_taken():
+    other = {"kind": "nsf", "name": "newton"}
+    with pytest.raises(InputError, match="newton is the steady state of time.newton"):
+        parse(SHOCK | {"compare": [other]})
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [({"knudsen": [0.7, 0.8]}, "one problem, not 2"),
