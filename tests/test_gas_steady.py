@@ -145,7 +145,7 @@ def test_ends_that_carry_other_fluxes_have_no_steady_state(tmp_path):
 
 def test_its_name_is_taken():
     other = {"kind": "nsf", "name": "newton"}
-    with pytest.raises(InputError, match="newton is the steady state of time.newton"):
+    with pytest.raises(InputError, match=r"newton is the steady state of time\.newton"):
         parse(SHOCK | {"compare": [other]})
 
 

@@ -340,7 +340,9 @@ class GasScenario(Common):
             raise ValueError("time.compared: there is no model in compare")
         if self.reference == "small_waves" and self.gas.dimension != 1:
             raise ValueError("reference: small_waves needs gas.dimension = 1")
-        if self.time.newton and any(getattr(m, "name", "") == "newton" for m in self.compare):
+        if self.time.newton and any(
+            getattr(m, "name", "") == "newton" for m in self.compare
+        ):
             raise ValueError("compare.name: newton is the steady state of time.newton")
         moving = [name for name in known if name not in STEADY]
         named = "steady" if self.time.steady is not None else "newton"
