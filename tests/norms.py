@@ -150,6 +150,7 @@ SHORT: dict[str, Shortened] = {
     "argon_table_shock": Shortened(
         ("grid.cells=[48]", "model.nodes=[32]", "compare.0.nodes=[32]", "time.end=0.5",
          "time.frames=2"),
+        slow=True,
     ),
     "argon_dsmc_shock": Shortened(_STEEP, portable=SINGLE),
     "dsmc_couette": Shortened(_WALLS, portable=SINGLE),
@@ -260,6 +261,7 @@ SHORT: dict[str, Shortened] = {
         ),
         TRAINED, BASIS,
         needs=("pyscf",),
+        slow=True,
     ),
     "elt_lih_vmc": Shortened(
         (
@@ -329,6 +331,7 @@ SHORT: dict[str, Shortened] = {
     "riemann_2d": Shortened((*_PLANE, "time.end=0.1")),
     "shock_mach5p5": Shortened(
         ("grid.cells=[40]", "model.nodes=[48]", "time.end=0.05", "time.frames=1"),
+        slow=True,
     ),
     "shock_sensitivity": Shortened(
         ("cells=24", "nodes=24", "extent=10.0", "settling=100"),
@@ -360,6 +363,7 @@ SHORT: dict[str, Shortened] = {
         ),
         TRAINED, BASIS,
         needs=("shared/data/mlearn/Si",),
+        slow=True,
     ),
     "sod": Shortened(
         (
@@ -390,6 +394,7 @@ SHORT: dict[str, Shortened] = {
     ),
     "taylor_green_3d": Shortened(
         ("grid.cells=[8,8,8]", "time.end=0.1", "time.frames=2"),
+        slow=True,
     ),
     "thermal_creep": Shortened(
         ("knudsen=[0.3]", "grid.cells=[8,12]", "time.end=0.1", "time.frames=2"),
@@ -431,6 +436,7 @@ SHORT: dict[str, Shortened] = {
         ),
         TRAINED, SAMPLED,
         needs=("pyscf",),
+        slow=True,
     ),
     "vmc_h4_square": Shortened(
         (

@@ -87,6 +87,7 @@ def test_frame_and_units_do_not_matter_and_equilibrium_is_kept():
     assert float(found.imag.abs().max()) < 1e-6
 
 
+@pytest.mark.slow
 def test_training_finds_the_entropy_of_a_teacher():
     raw = flows.solve(flows.flows("mix", 5, 8), (0.0, 0.1), 40, 72, 20, 6, 7.2)
     rng = torch.Generator().manual_seed(1)

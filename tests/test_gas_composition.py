@@ -198,7 +198,16 @@ def gas_scenarios():
     return [path.stem for path in paths if '\nkind = "gas"' in path.read_text()]
 
 
-@pytest.mark.parametrize("name", gas_scenarios())
+LARGE = ("argon_dsmc_shock", "argon_table_shock", "taylor_green_3d")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=[pytest.mark.slow] if n in LARGE else [])
+        for n in gas_scenarios()
+    ],
+)
 def test_a_host_opens_every_gas_scenario(name):
     settings = SHORT[name].settings if name in SHORT else ("model.particles=10",)
     host = Host.open(name, settings)

@@ -145,6 +145,7 @@ def test_a_flow_along_the_diagonal_is_that_along_x_to_second_order():
         assert finer < 0.35 * coarse and finer < 1e-3, name
 
 
+@pytest.mark.slow
 def test_more_moments_come_closer_to_the_kinetic_solution_in_a_plane():
     n, end, kn = 24, 0.12, 1.0
     grid = Grid((n, n), (0.0, 0.0), (1.0, 1.0))

@@ -85,6 +85,7 @@ def test_single_precision_reads_the_table(tmp_path):
     assert np.abs(runs[0] - runs[1]).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_heat_between_walls_follows_the_ordinary_differential_equation(tmp_path):
     """Viscosity and a Prandtl number that halves: the flux of the two-point problem."""
     t = np.geomspace(100.0, 1500.0, 40)

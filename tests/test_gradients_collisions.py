@@ -89,7 +89,7 @@ def fixed_nodes(p, head):
     return (w * x**3 * math.pi * (body + start)).sum() / 6
 
 
-@pytest.mark.parametrize("head", [True, False])
+@pytest.mark.parametrize("head", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_moving_end_point_is_caught(head):
     law = Law("cross section ~ sigma^2", "observable", {"sigma": 1.0}, 2.0, 0.03)
     point = {"epsilon": ONE, "sigma": 1.0 * ONE}

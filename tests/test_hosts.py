@@ -243,7 +243,9 @@ def test_inside_a_running_event_loop_with_warnings_as_errors(right):
     assert run(body, "-W", "error") == right
 
 
-@pytest.mark.parametrize("work", ["classical(3)", "host.step(1)"])
+@pytest.mark.parametrize(
+    "work", ["classical(3)", pytest.param("host.step(1)", marks=pytest.mark.slow)]
+)
 def test_the_interpreter_ends_while_a_daemon_thread_steps(work):
     body = f"""
     import threading, time

@@ -156,6 +156,7 @@ def test_worker_that_always_dies_is_quarantined_alone(tmp_path):
     assert reasons == ["WorkerDied: the worker process died while computing it"] * 3
 
 
+@pytest.mark.slow
 def test_plain_process_pool_is_made_anew_when_it_breaks(tmp_path):
     import multiprocessing
 

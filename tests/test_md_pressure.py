@@ -128,7 +128,9 @@ def test_heat_that_is_not_counted_is_found_out():
     assert coarse / fine < 2.0
 
 
-@pytest.mark.parametrize("barostat", ["rescaling", "mtk"])
+@pytest.mark.parametrize(
+    "barostat", [pytest.param("rescaling", marks=pytest.mark.slow), "mtk"]
+)
 def test_the_mean_pressure_is_the_one_asked_for(barostat):
     at = Schedule.constant(300.0)
     integrator = {

@@ -193,6 +193,7 @@ def test_its_keys_are_checked_like_ours(place):
     assert "model.cutoff: input should be greater than 0" in answer.stderr
 
 
+@pytest.mark.slow
 def test_it_drives_dynamics_that_are_drawn(place, trained):
     answer = engine(place, "run", "run.toml", "--out", "moved", "--no-strict")
     assert answer.returncode == 0, answer.stderr

@@ -438,6 +438,7 @@ def test_counts_of_neighbours_fit_the_species(alloy, tmp_path):
         assemble(chosen, tmp_path)
 
 
+@pytest.mark.slow
 def test_weights_of_groups_enter_the_loss(alloy, tmp_path):
     frames = [
         replace(f, group="hot" if k % 2 else "cold")

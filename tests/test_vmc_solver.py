@@ -491,7 +491,9 @@ def one_electron_energies(system: Molecule, field, orbitals) -> tuple[Tensor, Te
     return (weight * density).sum(0) / norm, wanted
 
 
-@pytest.mark.parametrize("symbols", [["Be"], ["N", "H"]])
+@pytest.mark.parametrize(
+    "symbols", [["Be"], pytest.param(["N", "H"], marks=pytest.mark.slow)]
+)
 def test_orbitals_are_hartree_fock_s_with_cusps(symbols: list[str], monkeypatch) -> None:
     from scalebridge.engine.vmc import hartree_fock as module
 
