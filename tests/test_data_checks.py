@@ -13,6 +13,7 @@ from wrong_inputs import relabelled, silicon
 
 from scalebridge.engine.cli import main
 from scalebridge.engine.data.checks import check_training
+from scalebridge.engine.data.claims import disowned
 from scalebridge.engine.data.reading import read_frames
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.inputs import check_file_size
@@ -267,3 +268,15 @@ def test_a_file_above_the_limit_is_refused_unread(tmp_path):
     check_file_size(tmp_path / "a.extxyz", 100)
     with pytest.raises(InputError, match="more than 99 bytes"):
         check_file_size(tmp_path / "a.extxyz", 99)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "bad"),
+    [("config_weight", "0.00", True), ("scf_converged", "F", True),
+     ("exit_code", 137, True),
+     ("ionic_converged", False, False), ("relaxation_converged", "F", False),
+     ("force_converged", "F", False), ("config_weight", "0.5", False)],
+)  # fmt: skip
+def test_labels_are_disowned_by_what_speaks_of_them(key, value, bad):
+    """An end that a relaxation has not reached says nothing against its frames."""
+    assert (disowned({key: value}) is not None) == bad

@@ -106,6 +106,8 @@ def test_what_is_no_mixture_and_what_is_not_covered_is_refused(attracting):
         Binary((one, two), unlike, (1.0, 1.0), (0.5, 0.6))
     with pytest.raises(InputError, match="must be positive"):
         Binary((one, two), unlike, (1.0, 0.0), (0.5, 0.5))
+    with pytest.raises(InputError, match="must be positive"):
+        Binary((one, two), unlike, (1.0, 1.0), (math.nan, 0.5))
     gas = Binary((one, two), unlike, (1.0, 2.0), (0.5, 0.5))
     for ask in (gas.viscosity, gas.conductivity, gas.diffusion, gas.thermal_diffusion):
         with pytest.raises(InputError, match="the cross sections serve 1 to 3"):

@@ -33,6 +33,9 @@ _COUNTS = {"n", "num", "number", "count", "steps", "step", "iterations", "cycles
 _YES, _NO = ("true", "t", "yes", "y", "1", "1.0"), ("false", "f", "no", "n", "0", "0.0")
 _LABELS = {"energy", "energies", "force", "forces"}
 _STRESS = {"stress", "stresses", "virial", "virials"}
+_MOTION = {"ionic", "relax", "relaxation", "geometry", "geo", "opt", "optimisation",
+           "optimization", "fmax", "structure"} | _LABELS  # fmt: skip
+"""Of an end that a relaxation has not reached yet, where labels are as good as any."""
 _WEIGHED = {"config", "frame", "sample", "weight", "weights"} | _LABELS
 
 
@@ -79,12 +82,18 @@ def _words(text: str) -> frozenset[str]:
 
 
 def _one(value: Any) -> str | None:
-    """Return what a single value says; None of several."""
+    """Return what a single value says, a number in its shortest form; None of several."""
     if isinstance(value, np.ndarray):
         value = value.tolist()
     while isinstance(value, list | tuple) and len(value) == 1:
         value = value[0]
-    return None if isinstance(value, list | tuple | dict) else str(value).strip()
+    if isinstance(value, list | tuple | dict):
+        return None
+    text = str(value).strip()
+    try:  # 0.00 is 0
+        return f"{float(text):g}"
+    except ValueError:
+        return text
 
 
 def _masks(name: frozenset[str], value: Any) -> bool:
@@ -104,6 +113,8 @@ def _denies(name: frozenset[str], said: str) -> bool:
     wrong = name & _WRONG or (name & _FINE and name & _NOT)
     if wrong and not name & (_LABELS | _STRESS):
         return text in _YES or bool(words and text not in _NO and not _harmless(words))
+    if name & _MOTION:
+        return False
     if "converged" in name:
         return text in _NO or bool(words and text not in _YES and not _affirmed(words))
     if name & _FINE or "scf" in name:

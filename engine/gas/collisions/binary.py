@@ -43,7 +43,8 @@ class Binary:
     fractions: tuple[float, float]
 
     def __post_init__(self) -> None:
-        if min(self.masses) <= 0 or min(self.fractions) < 0:
+        positive = all(m > 0 for m in self.masses)  # not of what is no number
+        if not (positive and all(x >= 0 for x in self.fractions)):
             raise InputError(
                 f"masses {self.masses} must be positive, fractions {self.fractions} not "
                 "negative"
