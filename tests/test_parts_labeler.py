@@ -117,24 +117,24 @@ def springs(tmp_path, monkeypatch):
     )
     asked = tmp_path / "asked.txt"
     asked.touch()
-    monkeypatch.setenv("SPRINGS_ASKED", str(asked))
-    monkeypatch.setenv("PYTHONPATH", f"{site}:{os.environ.get('PYTHONPATH', '')}")
-    monkeypatch.syspath_prepend(str(site))
-    yield from _forgetting(asked)
+    with monkeypatch.context() as installed:
+        installed.setenv("SPRINGS_ASKED", str(asked))
+        installed.setenv("PYTHONPATH", f"{site}:{os.environ.get('PYTHONPATH', '')}")
+        installed.syspath_prepend(str(site))
+        _read_parts_again()
+        yield asked
+    _read_parts_again()  # the package is gone: what the next tests read is as it was
 
 
-def _forgetting(asked):
-    """Forget what scenarios could say before, and what they can say now, at the end."""
+def _read_parts_again():
+    """Look for installed parts anew; build the scenarios that hold labelers from them."""
     import importlib
 
     from scalebridge.engine.schema import label, learn
 
-    for end in (False, True):
-        parts._outside.cache_clear()
-        importlib.reload(learn)
-        importlib.reload(label)
-        if not end:
-            yield asked
+    parts._outside.cache_clear()
+    importlib.reload(learn)
+    importlib.reload(label)
 
 
 def test_the_label_command_takes_a_labeler_from_outside(tmp_path, springs):
