@@ -32,7 +32,6 @@ import importlib
 import importlib.metadata
 import inspect
 import itertools
-import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, dataclass_transform, get_args
@@ -42,7 +41,6 @@ GROUP = "scalebridge.parts"
 
 STRICT: dict[str, Any] = {
     "extra": "forbid",
-    "use_attribute_docstrings": True,
     "allow_inf_nan": False,
 }
 """How fields are read from a file: no unknown key, no NaN; pydantic's own names."""
@@ -92,30 +90,28 @@ def strict_numbers(schema: Any) -> Any:
 
 
 def _strict(cls: Any, source: Any, handler: Any) -> Any:
-    schema = strict_numbers(handler(source))
-    inner = schema.get("schema", schema) if isinstance(schema, dict) else {}
-    # pydantic reads only what the class itself declares
-    bare = [
-        item
-        for item in inner.get("fields", ())
-        if item["name"] != "kind" and not item.get("metadata")
-    ]
-    documented = _field_docs(cls) if bare else {}
-    for item in bare:
-        if text := documented.get(item["name"]):
-            item["metadata"] = {"pydantic_js_updates": {"description": text}}
+    return strict_numbers(handler(source))
+
+
+def described(cls: Any, core: Any, handler: Any) -> Any:
+    """Return the JSON schema of a class with what its source says of each field.
+
+    Sources are read when the schema is asked for: a run needs no description.
+    """
+    schema = handler(core)
+    keys = handler.resolve_ref_schema(schema).get("properties", {})
+    for name, text in _field_docs(cls).items():
+        if name in keys:
+            keys[name].setdefault("description", text)
     return schema
 
 
 def _field_docs(cls: type) -> dict[str, str]:
-    """Return the strings below the fields that a part declares or inherits."""
+    """Return the strings below the fields that a class declares or inherits."""
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__[:-1]):
-        try:
-            tree: Any = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
-        except (OSError, TypeError, SyntaxError):  # made without a source file
-            continue
-        for field, below in itertools.pairwise(getattr(tree, "body", [])):
+        node = _classes(base.__module__).get(base.__name__)
+        for field, below in itertools.pairwise(node.body if node else []):
             named = isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
             told = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
             if named and told and isinstance(below.value.value, str):
@@ -123,11 +119,22 @@ def _field_docs(cls: type) -> dict[str, str]:
     return found
 
 
+@functools.cache
+def _classes(module: str) -> dict[str, ast.ClassDef]:
+    """Return the classes in the source of a module; none where there is no source."""
+    try:
+        tree = ast.parse(inspect.getsource(importlib.import_module(module)))
+    except (ImportError, OSError, TypeError, SyntaxError):
+        return {}
+    return {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+
+
 @dataclass_transform(frozen_default=True)
 def part(cls: Class) -> Class:
     """Make ``cls`` a frozen dataclass whose fields a scenario file may give."""
     cls.__pydantic_config__ = STRICT  # type: ignore[attr-defined]
     cls.__get_pydantic_core_schema__ = classmethod(_strict)  # type: ignore[attr-defined]
+    cls.__get_pydantic_json_schema__ = classmethod(described)  # type: ignore[attr-defined]
     return dataclass(frozen=True)(cls)
 
 

@@ -12,6 +12,7 @@ permutations. Entries that are not finite are counted and left out.
 
 import argparse
 import datetime
+import functools
 import importlib.util
 import json
 import math
@@ -666,11 +667,13 @@ def _today(key: str) -> str:
     return key
 
 
+@functools.cache
 def header() -> dict[str, str]:
     """Return where and of what the norms were recorded."""
     return json.loads(RECORD.read_text(encoding="utf-8"))["about"]
 
 
+@functools.cache
 def about() -> dict[str, str]:
     """Return what this machine, this installation and this commit are."""
     from scalebridge.engine.rundir import versions

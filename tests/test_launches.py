@@ -1,5 +1,7 @@
 """Launches of kernels: what is found again for arguments of types that were met before."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -111,3 +113,23 @@ def test_a_key_of_64_bits_comes_whole() -> None:
         assert bytes(out.tolist()) == key.to_bytes(8, "little")
     with pytest.raises(ti.TaichiRuntimeTypeError):
         k_bits(0.5, out)
+
+
+@ti.kernel
+def k_wrong(x: Array1):
+    for i in range(x.shape[0]):
+        x[i] = not_there  # noqa: F821
+
+
+@pytest.mark.skipif(ti.__name__ != "taichi", reason="Taichi's own way to say where")
+@pytest.mark.parametrize("ours", [True, False])
+def test_what_does_not_compile_is_named_by_its_line(ours, monkeypatch) -> None:
+    """A host's kernel with the drawing of Taichi; ours without, which takes time."""
+    if ours:
+        monkeypatch.setattr(runtime, "HERE", str(Path(__file__).parent))
+    with pytest.raises(ti.TaichiCompilationError) as refused:
+        k_wrong(torch.zeros(1, dtype=torch.float64))
+    said = str(refused.value)
+    assert 'Name "not_there" is not defined' in said
+    assert f'File "{__file__}", line ' in said and "in k_wrong" in said
+    assert ("^^^^^^^^^" in said) is not ours

@@ -162,9 +162,11 @@ def at_hartree_fock(system: Molecule, basis: str, sweeps: int) -> Evaluation:
 @pytest.mark.parametrize(
     ("symbols", "positions", "core", "sweeps"),
     [
-        (["C"], ATOM, "ccecp", 80),
+        pytest.param(["C"], ATOM, "ccecp", 80, marks=pytest.mark.slow),
         pytest.param(["Si"], ATOM, "ccecp", 80, marks=pytest.mark.slow),
-        (["H", "H"], [*ATOM, [0.0, 0.0, 1.4]], "ccecp", 40),
+        pytest.param(
+            ["H", "H"], [*ATOM, [0.0, 0.0, 1.4]], "ccecp", 40, marks=pytest.mark.slow
+        ),
         (["Li", "H"], [*ATOM, [0.0, 0.0, 3.015]], {"Li": "ccecp"}, 40),
     ],
 )

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, Union
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from ...models.parts import STRICT, Family, strict_numbers
+from ...models.parts import STRICT, Family, described, strict_numbers
 from ..errors import InputError, MissingFileError
 from ..manifest import refuse_damage
 from ..resolved import begun
@@ -24,6 +24,11 @@ class Section(BaseModel):
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
         """Take numbers as numbers only; called by pydantic when the class is made."""
         return strict_numbers(handler(source))
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> Any:
+        """Say what each key means; called by pydantic when the JSON schema is made."""
+        return described(cls, core, handler)
 
 
 def choice(family: Family, default: str | None = None) -> Any:
