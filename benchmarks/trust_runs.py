@@ -195,7 +195,7 @@ class Child:
 
 
 def _durable(name: str) -> bool:
-    return not any(word in name for word in ("wall", "seconds"))
+    return not any(word in name for word in ("wall", "seconds", "cpu_s"))
 
 
 def leavings(run: Path) -> dict[str, Any]:
