@@ -428,6 +428,27 @@ def test_runs_find_each_others_labels(tmp_path):
     assert toy.run(tmp_path / "c", other).figures["labels_found"].value == 0
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_label_whose_end_was_not_noted_was_computed(shared, tmp_path, monkeypatch):
+    """As after a kill between the label's file and the line of its end."""
+    (tmp_path / "library").mkdir()
+    loop = toy.loop(rounds=0, library=tmp_path / "library" if shared else None)
+    whole = toy.run(tmp_path / "whole", toy.loop(rounds=0)).figures
+    note = LabelStore.note
+
+    def killed(self, event, key):
+        if event == "done":
+            raise KeyboardInterrupt
+        note(self, event, key)
+
+    with monkeypatch.context() as changed, pytest.raises(KeyboardInterrupt):
+        changed.setattr(LabelStore, "note", killed)
+        toy.run(tmp_path / "run", loop)
+    again = toy.run(tmp_path / "run", loop).figures
+    for name in ("labels", "labels_computed", "labels_found", "labels_repeated"):
+        assert again[name].value == whole[name].value
+
+
 def test_a_damaged_label_of_the_library_is_computed_again(tmp_path):
     """Never taken, and the run does not stop at another run's file."""
     library = tmp_path / "library"

@@ -249,12 +249,18 @@ class LabelStore(Generic[Sample, Label]):
             file.write(f"{time.time():.6f} {os.getpid()} {event} {key}\n")
 
     def computed(self) -> int:
-        """Return how many labels were computed into this folder."""
-        return sum(event == "done" for event, _ in self._events())
+        """Return how many labels were computed into this folder.
+
+        It is there although its end was not noted where a process was killed in between.
+        """
+        return sum(self.has(key) for key in self._noted("begin"))
 
     def found(self) -> int:
         """Return how many labels were taken from the library."""
-        return sum(event == "found" for event, _ in self._events())
+        return len(self._noted("found") - self._noted("begin"))
+
+    def _noted(self, event: str) -> set[str]:
+        return {key for noted, key in self._events() if noted == event}
 
     def failed(self) -> int:
         """Return how many attempts failed."""
