@@ -20,7 +20,13 @@ HELIUM = (
     "thickness_label_bar", "labels_needed", "gradient_difference", "similarity_law",
     "he_pairs_viscosity_error", "he_gradient_over_particles",
 )  # fmt: skip
-ARGON = ("argon_viscosity_error", "argon_pairs_viscosity_error")
+MACH = ("1.55", "2", "3", "5.5", "9")
+"""Of argon's shocks."""
+ARGON = (
+    "argon_viscosity_error", "argon_pairs_viscosity_error", "argon_closure_stops",
+    *(f"argon_{model}_over_dsmc_mach{mach}" for model in ("shakhov", "closure", "nsf")
+      for mach in MACH),
+)  # fmt: skip
 NEON = ("neon_bars", "neon_viscosity_error")
 
 
@@ -111,6 +117,13 @@ def record_argon(record: Recorder, figures: Mapping[str, sb.Figure]) -> None:
     record("argon_pairs_viscosity_error", off, "", goal=3e-3,
            note="molecular dynamics of colliding pairs against the collision integrals, "
            "classical, first order, 300 and 2000 K")  # fmt: skip
+    asked, got = (
+        [m for m in MACH if f"inverse_thickness_at_mach_{m}_{model}" in figures]
+        for model in ("shakhov", "closure")
+    )
+    stops = [m for m in asked if m not in got]
+    note = f"of {len(asked)} Mach numbers{': ' if stops else ''}{', '.join(stops)}"
+    record("argon_closure_stops", len(stops), "", note=note)
     for name, figure in figures.items():
         if not name.startswith("inverse_thickness_at_mach"):
             continue
@@ -122,6 +135,9 @@ def record_argon(record: Recorder, figures: Mapping[str, sb.Figure]) -> None:
         if truth is not None and model != "dsmc":
             over = figure.value / truth.value - 1
             note = f"inverse thickness, +- {(truth.error or 0.0) / truth.value:.2g}"
+            fallback = figures.get(f"closure_fallback_at_mach_{mach}")
+            if model == "closure" and fallback is not None:
+                note += f"; {fallback.value:.2g} of the faces fell back"
             record(f"argon_{model}_over_dsmc_mach{mach}", over, "", note=note)
 
 
