@@ -20,7 +20,7 @@ from ..protocols import Check, Figure, Outcome
 from ..run import Reporter
 from ..rundir import RunFolder, write_group, write_text
 from .budget import Row, total
-from .closure import ClosedShock
+from .closure import ClosedShock, Teaching
 from .confirmation import Confirmation
 from .goal import Sensitivity, Window, sensitivities
 from .labelling import Labelled, Plan, Request, label_until_known
@@ -42,7 +42,8 @@ class Upstream:
         mach: numbers that are computed by the kinetic equation.
         particles: settings of the particles by Mach number; empty: none.
         wall: relative change of the wall by which particles give a derivative; 0: none.
-        closure: moment equations with a learned closure, at the same Mach numbers.
+        closure: moment equations with a learned closure, or with one that the run trains,
+            at the same Mach numbers.
         tube: the set-up of the kinetic equation, at any Mach number.
     """
 
@@ -52,7 +53,7 @@ class Upstream:
     particles: tuple[ParticleShock, ...]
     tube: ShockTube
     wall: float = 0.0
-    closure: ClosedShock | None = None
+    closure: ClosedShock | Teaching | None = None
 
 
 @dataclass(frozen=True)
@@ -436,16 +437,7 @@ class Chain:
             out[f"nsf_{mach:g}"] = _level(
                 folder, f"nsf_{mach:g}", lambda m=mach: continuum(m)
             )
-        for mach in up.mach if up.closure is not None else ():
-            report.say(f"shock at Mach {mach:g}: moments with a learned closure")
-            near = out[f"shakhov_{mach:g}"]
-            found = _level(
-                folder, f"closure_{mach:g}", lambda m=mach, n=near: self._closed(gas, m, n)
-            )
-            if "stopped" in found:
-                report.say(f"the closure at Mach {mach:g} stopped: {found['stopped']}")
-            else:
-                out[f"closure_{mach:g}"] = found
+        out |= self._by_moments(folder, report, gas, out)
         for shock in up.particles:
             report.say(f"shock at Mach {shock.mach:g}: particles")
             name = f"dsmc_{shock.mach:g}"
@@ -493,12 +485,42 @@ class Chain:
         mu = gas.coefficients(kelvin).viscosity.detach().log()
         return float((mu[1] - mu[0]) / ends.double().log()[1])
 
+    def _by_moments(
+        self,
+        folder: RunFolder,
+        report: Reporter,
+        gas: Collisions,
+        shocks: Mapping[str, Mapping[str, Any]],
+    ) -> dict[str, dict[str, Any]]:
+        """Return the shocks of the learned closure that did not stop, if there is one."""
+        closure, out = self._closure(folder, report), {}
+        if closure is None:
+            return out
+        for mach in self.upstream.mach:
+            report.say(f"shock at Mach {mach:g}: moments with a learned closure")
+            name, near = f"closure_{mach:g}", shocks[f"shakhov_{mach:g}"]
+            found = _level(
+                folder, name, lambda m=mach, n=near: self._closed(closure, gas, m, n)
+            )
+            if "stopped" in found:
+                report.say(f"the closure at Mach {mach:g} stopped: {found['stopped']}")
+            else:
+                out[name] = found
+        return out
+
+    def _closure(self, folder: RunFolder, report: Reporter) -> ClosedShock | None:
+        """Return the moment equations, their closure trained if the run trains one."""
+        closure = self.upstream.closure
+        if not isinstance(closure, Teaching):
+            return closure
+        report.say(f"training a closure by {closure.file.name}")
+        _level(folder, "closure", lambda: closure.run(folder.path, report))
+        return closure.shock(folder.path)
+
     def _closed(
-        self, gas: Collisions, mach: float, near: Mapping[str, Any]
+        self, closure: ClosedShock, gas: Collisions, mach: float, near: Mapping[str, Any]
     ) -> dict[str, Any]:
         """The shock by moments, in gas of that power law; or why there is none."""
-        closure = self.upstream.closure
-        assert closure is not None
         tube = replace(self.upstream.tube, mach=mach)
         start = _tensor(near["density"]), _tensor(near["temperature"])
         try:

@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 
 from ...models.potentials.pair import BOHR, PairLabel, Prior
-from ..chain.closure import ClosedShock
+from .. import scenario as scenarios
+from ..chain.closure import ClosedShock, Teaching
 from ..chain.confirmation import REPLICAS, Confirmation
 from ..chain.goal import Window
 from ..chain.job import Chain, Upstream
@@ -20,6 +21,7 @@ from ..gas.exact import shock_jump
 from ..learn.labelers import check_installed
 from ..schema.base import locate
 from ..schema.chain import ChainScenario, PublishedLabels
+from ..schema.closure import ClosureTrainScenario
 
 
 @dataclass(frozen=True)
@@ -98,16 +100,28 @@ def _upstream(s: ChainScenario, base: Path) -> Upstream:
     )  # fmt: skip
 
 
-def _closed(path: Path | None, base: Path) -> ClosedShock | None:
+def _closed(path: Path | None, base: Path) -> ClosedShock | Teaching | None:
     """Return the shocks of a closure that fits a monatomic gas."""
     if path is None:
         return None
-    found = ClosedShock(locate(path, base))
+    file = locate(path, base)
     try:
+        if file.suffix == ".toml":
+            return _teaching(file)
+        found = ClosedShock(file)
         found.equations(1.0)
     except InputError as error:
-        raise InputError(f"shock.{str(error).removeprefix('model.')}") from None
+        said = str(error).removeprefix("model.closure: ")
+        raise InputError(f"shock.closure: {said}") from None
     return found
+
+
+def _teaching(file: Path) -> Teaching:
+    """Return the training that a scenario describes."""
+    scenario, _ = scenarios.load(file)
+    if isinstance(scenario, ClosureTrainScenario):
+        return Teaching(file, scenario)
+    raise InputError(f"{file.name} trains no local_closure (closure_3v_train does)")
 
 
 def _ends(tube: ShockTube, mach: float) -> tuple[float, float]:

@@ -184,7 +184,8 @@ class ShockSection(Section):
     """Without it the Boltzmann equation itself is not solved."""
     closure: InputPath | None = None
     """Weights of a closure learned for a monatomic gas (three velocity dimensions, Prandtl
-    number 2/3), by which the shocks are computed too."""
+    number 2/3), by which the shocks are computed too; or a scenario that trains one
+    (``closure_3v_train.toml``), which then is part of the run."""
 
     @model_validator(mode="after")
     def _has_goal(self) -> Self:
