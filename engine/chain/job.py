@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from ..errors import GuardError
 from ..gas.collisions.pairs import Table
 from ..gas.collisions.published import Published
 from ..gas.exact import shock_structure
+from ..learn.label_store import working_in
 from ..protocols import Check, Figure, Outcome
 from ..run import Reporter
 from ..rundir import RunFolder, write_group, write_text
@@ -113,9 +115,10 @@ class Chain:
             report.progress(0, STEPS, {"label": f"{request.separation:.3f} A"})
             labeler = self.finer if request.level == "fine" else self.labeler
             name = f"label_{request.level}_{request.separation:.6f}"
-            return _label_of(
-                _level(folder, name, lambda: asdict(labeler.label(request.separation)))
-            )
+            with working_in(folder.path / "calculations"):
+                return _label_of(
+                    _level(folder, name, lambda: asdict(labeler.label(request.separation)))
+                )
 
         first = LearnedPair.of(
             [ask(Request(r, "coarse", "")) for r in self.plan.start], self.prior
@@ -288,7 +291,7 @@ class Chain:
             "relative_error_bar": (100 * spread / scale, "%"),
         }
         figures = {
-            "labels": Figure(len(labelled.labels), note="quantum-chemical energies"),
+            "labels": Figure(len(labelled.labels), note=_sources(labelled.labels)),
             "well_depth": Figure(float(-v.amin()), "K"),
         }
         if self.published is not None:
@@ -321,7 +324,8 @@ class Chain:
                 "energy": (_tensor([lab.energy for lab in rows]), "K"),
                 "energy_error": (_tensor([_spread(lab) for lab in rows]), "K"),
             },
-            "Labels", axes=("separation",),
+            "Labels", axes=("separation",), sources=[lab.source for lab in rows],
+            reasons=[item.reason for item in labelled.rounds],
         )  # fmt: skip
         return figures
 
@@ -662,12 +666,20 @@ class Chain:
                       note="same kinetic equation with the published potential")
             )  # fmt: skip
         self._profiles(folder, shocks, gradient)
-        open_ = (
-            "whether the learned closure is used where it was trained: no result uses it"
-        )
+        return Outcome(figures, checks, {"domain": self._domain(shocks)})
+
+    def _domain(self, shocks: Mapping[str, Mapping[str, Any]]) -> str:
+        """Say what is known of the learned closure's domain; no result uses it."""
         if self.upstream.closure is None:
-            open_ = "the learned closure is not part of this run"
-        return Outcome(figures, checks, {"domain": open_})
+            return "the learned closure is not part of this run"
+        shares = {
+            m: shocks.get(f"closure_{m:g}", {}).get("fallback") for m in self.upstream.mach
+        }
+        told = ", ".join(
+            f"{'stopped' if share is None else f'{share:.0%}'} at Mach {mach:g}"
+            for mach, share in shares.items()
+        )
+        return f"faces on which the learned closure fell back: {told}; no result uses it"
 
     def _profiles(
         self,
@@ -732,13 +744,17 @@ def _level(folder: RunFolder, name: str, compute: Callable[[], Any]) -> Any:
 
 
 def _label_of(data: Mapping[str, Any]) -> PairLabel:
-    return PairLabel(
-        data["separation"], data["energy"], data["independent"], data["common"]
-    )
+    return PairLabel(**data)
 
 
 def _spread(label: PairLabel) -> float:
     return math.hypot(label.independent, *label.common.values())
+
+
+def _sources(labels: Sequence[PairLabel]) -> str:
+    """Say how many labels are of which kind."""
+    counted = Counter(lab.source or "quantum chemistry" for lab in labels)
+    return "; ".join(f"{count} by {source}" for source, count in counted.items())
 
 
 def _tensor(values: Sequence[float]) -> Tensor:

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from ..gas.collisions.published import PUBLISHED
 from ..learn.labelers.dimer import DimerLabeler
+from ..learn.labelers.vmc_dimer import VmcDimerLabeler
 from .base import Common, InputPath, Section
 
 Positive = Annotated[float, Field(gt=0)]
@@ -53,11 +54,26 @@ class PublishedLabels(Section):
     """Relative standard error that they are given."""
 
 
+PairLabeler = DimerLabeler | VmcDimerLabeler | PublishedLabels
+"""What computes the interaction energy of two atoms."""
+
+
+class FarLabels(Section):
+    """Labels of another kind farther out."""
+
+    beyond: Positive
+    """Bohr: labels at larger separations are of this kind."""
+    labeler: Annotated[PairLabeler, Field(discriminator="kind")]
+    """What computes them."""
+
+
 class LabelsSection(Section):
     """Which interaction energies are computed, and how."""
 
-    labeler: Annotated[DimerLabeler | PublishedLabels, Field(discriminator="kind")]
-    """Quantum chemistry, or a published potential."""
+    labeler: Annotated[PairLabeler, Field(discriminator="kind")]
+    """Quantum chemistry, variational Monte Carlo, or a published potential."""
+    far: FarLabels | None = None
+    """Another labeler farther out."""
     finer: DimerLabeler | None = None
     """A higher level of theory, asked where the common error decides."""
     start: Annotated[tuple[Positive, ...], Field(min_length=3, max_length=24)] = (
@@ -232,12 +248,21 @@ class ChainScenario(Common):
         symbol = atoms.get("symbol", "He") if isinstance(atoms, dict) else "He"
         labels = dict(data["labels"])
         for key in ("labeler", "finer"):
-            item = labels.get(key)
-            if isinstance(item, dict) and item.get("kind", "dimer") == "dimer":
-                own = item.setdefault("symbol", symbol) if "symbol" in item else symbol
-                if own != symbol:
-                    raise ValueError(
-                        f"labels.{key}.symbol: {own!r} contradicts atoms.symbol {symbol!r}"
-                    )
-                labels[key] = {"kind": "dimer", **item, "symbol": symbol}
-        return {**data, "labels": labels}
+            labels[key] = _with_symbol(labels.get(key), symbol, f"labels.{key}")
+        far = labels.get("far")
+        if isinstance(far, dict):
+            own = _with_symbol(far.get("labeler"), symbol, "labels.far.labeler")
+            labels["far"] = {**far, "labeler": own}
+        given = {key: item for key, item in labels.items() if item is not None}
+        return {**data, "labels": given}
+
+
+def _with_symbol(item: Any, symbol: str, key: str) -> Any:
+    """Return the table of a labeler with the atoms' symbol, if its kind has one."""
+    if not isinstance(item, dict) or item.get("kind") == "published":
+        return item
+    if item.get("symbol", symbol) != symbol:
+        raise ValueError(
+            f"{key}.symbol: {item['symbol']!r} contradicts atoms.symbol {symbol!r}"
+        )
+    return {"kind": "dimer", **item, "symbol": symbol}
