@@ -101,6 +101,12 @@ class LabelsSection(Section):
                 f"start: {inner:g} to {outer:g} bohr; allowed is nearest = "
                 f"{self.nearest:g} to farthest = {self.farthest:g}"
             )
+        if self.far is not None and not self.nearest < self.far.beyond < self.farthest:
+            raise ValueError(
+                f"far.beyond: {self.far.beyond:g} bohr leaves one labeler nothing to do; "
+                f"allowed is between nearest = {self.nearest:g} and farthest = "
+                f"{self.farthest:g}"
+            )
         rising = sorted(self.start)
         gap = min(b - a for a, b in itertools.pairwise(rising))
         if gap < CLOSEST:
