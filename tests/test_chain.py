@@ -37,6 +37,9 @@ from scalebridge.models.potentials.pair import (
     covariance,
     damping,
 )
+from scalebridge.viz import chain as pictures
+from scalebridge.viz import style
+from scalebridge.viz.record import Record
 
 HELIUM = PUBLISHED["He"]
 PRIOR = Prior(HELIUM.dispersion)
@@ -380,6 +383,24 @@ def test_labels_of_two_kinds_are_told_apart(tmp_path, done):
     assert outcome.figures["labels"].note.endswith("by a published potential")
     two = [replace(near, source="one"), replace(near, source="one"), out]
     assert chain._sources(two) == "2 by one; 1 by a published potential"
+
+
+def test_the_report_says_whose_the_labels_are_and_why_no_more_were_asked(done):
+    folder, _ = done
+    groups = Record(folder / "run").groups()
+    assert "tolerance" in pictures.chosen(groups)
+    with style.styled():
+        _, said = pictures.potential(groups).axes[0].get_legend_handles_labels()
+        assert "labels by a published potential" in said
+        sources = [
+            "one",
+            "two",
+            *["one"] * (len(groups["labels"].columns["energy"].values) - 2),
+        ]
+        other = replace(groups["labels"], attributes={"sources": sources})
+        made = pictures.potential({**groups, "labels": other})
+        _, said = made.axes[0].get_legend_handles_labels()
+    assert {"labels by one", "labels by two"} <= set(said)
 
 
 TEACH = """

@@ -139,7 +139,9 @@ def thickness(groups: Mapping[str, Group]) -> "Figure":
             left.plot(mach, group.columns[model].values, "o-", color=colour, label=label)
     left.set_xlabel("Mach number")
     left.set_ylabel("inverse thickness [1/mean free path]")
-    left.legend(fontsize=8)
+    low, high = left.get_ylim()
+    left.set_ylim(low, high + 0.5 * (high - low))  # room for the legend
+    left.legend(fontsize=8, loc="upper left")
     budget(middle, groups["budget"])
     slope = groups["gradient"]
     r, by = slope.columns["r"].values, slope.columns["by_energy"].values
