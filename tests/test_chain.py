@@ -268,31 +268,25 @@ def _by_differences(monkeypatch, here, sampled):
 
 
 @pytest.mark.parametrize(
-    ("bohr", "energy", "own", "variance"),
-    [(3.0, 0.0124, 0.0, 2e-3), (2.5, 0.0394, 1e-4, 4e-3)],
+    ("bohr", "sampled", "energy", "own", "reference", "variance"),
+    [
+        (3.0, math.nan, 0.0124, 0.0, 3e-4, 2e-3),  # home itself
+        (2.5, 1e-4, 0.0394, 1e-4, 3e-4, 4e-3),  # by way of home
+        (2.5, 3e-4, 0.0390, 4e-4, 0.0, 4e-3),  # drawn apart, where that is sharper
+        (2.5, math.nan, 0.0390, 4e-4, 0.0, 4e-3),  # or too far for the walkers
+    ],
 )
-def test_what_a_wavefunction_lacks_is_taken_off_and_stands_as_common_error(
-    monkeypatch, bohr, energy, own, variance
+def test_what_a_wavefunction_lacks_is_taken_off_and_errors_are_own_or_shared(
+    monkeypatch, bohr, sampled, energy, own, reference, variance
 ):
     here = vmc_dimer._Energy(None, ATOMS_FAR_APART + 0.039, 4e-4, 4e-3)
-    labeler = _by_differences(monkeypatch, here, Difference(0.027, 1e-4, 0.9))
+    labeler = _by_differences(monkeypatch, here, Difference(0.027, sampled, 0.9))
     found, unit = labeler.label(bohr * BOHR), 3.1668115634556e-6
     excess = vmc_dimer.EXCESS * variance
     assert found.energy * unit == pytest.approx(energy - excess, abs=1e-9)
     assert found.independent * unit == pytest.approx(own)
     common = {name: error * unit for name, error in found.common.items()}
-    assert common == pytest.approx({"reference": 3e-4, "wavefunction": excess / 2})
-
-
-@pytest.mark.parametrize(
-    ("error", "value"), [(1e-4, 0.027), (6e-4, 0.0266), (math.nan, 0.0266)]
-)
-def test_the_sharper_of_two_differences_is_taken(monkeypatch, error, value):
-    here = vmc_dimer._Energy(None, ATOMS_FAR_APART + 0.039, 4e-4, 4e-3)
-    labeler = _by_differences(monkeypatch, here, Difference(0.027, error, 0.4))
-    found, own = labeler._above(HOME, here)
-    assert found == pytest.approx(value)
-    assert own == (error if value == 0.027 else pytest.approx(5e-4))
+    assert common == pytest.approx({"reference": reference, "wavefunction": excess / 2})
 
 
 def test_a_label_by_monte_carlo_is_true_and_home_is_solved_once(tmp_path, monkeypatch):

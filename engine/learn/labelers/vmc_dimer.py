@@ -32,6 +32,7 @@ from ....models.parts import part
 from ....models.potentials.pair import PairLabel
 from ...errors import DamagedFileError
 from ...rundir import write_atomically
+from ...runtime import one_thread
 from ...units import BOHR_ANGSTROM
 from ..label_store import fingerprint, identity, workplace
 from . import absent
@@ -50,12 +51,21 @@ wavefunction: .13 and .11 of lithium hydride at variances of .0059 and .0033 har
 
 @dataclass(frozen=True)
 class _Energy:
-    """What a solved geometry says; hartree."""
+    """What a solved geometry says; hartree.
+
+    Attributes:
+        solution: the wavefunction and its walkers.
+        energy: of the molecule.
+        error: its own standard error.
+        variance: of the local energy.
+        reference: the error that it shares with all others that go by home.
+    """
 
     solution: "Solution"
     energy: float
     error: float
     variance: float
+    reference: float = 0.0
 
 
 @part
@@ -91,29 +101,34 @@ class VmcDimerLabeler:
         """
         from ...vmc.references import ATOMS
 
-        bohr, home = float(separation) / BOHR_ANGSTROM, self._home
-        at_home = abs(bohr - HOME) < 1e-6
-        here = home if at_home else self._solved(bohr, [home.solution])
-        above, own = (0.0, 0.0) if at_home else self._above(home, here)
+        bohr = float(separation) / BOHR_ANGSTROM
+        with one_thread():  # labels do not hang on how many a machine has
+            here = self._found(bohr)
         excess = EXCESS * here.variance
-        energy = home.energy + above - 2 * ATOMS[self.symbol][0] - excess
-        common = {"reference": home.error, "wavefunction": 0.5 * excess}
+        energy = here.energy - 2 * ATOMS[self.symbol][0] - excess
+        common = {"reference": here.reference, "wavefunction": 0.5 * excess}
         unit = 1 / BOLTZMANN_HARTREE
         return PairLabel(
-            float(separation), energy * unit, own * unit,
+            float(separation), energy * unit, here.error * unit,
             {name: error * unit for name, error in common.items()},
             "variational Monte Carlo",
         )  # fmt: skip
 
-    def _above(self, home: _Energy, here: _Energy) -> tuple[float, float]:
-        """Return how far an energy lies above that at home, and its own error.
-
-        Drawn apart, ``E(here)`` has an error of its own and none in common with home's;
-        that of home is counted twice then, which is on the safe side.
-        """
-        apart = here.energy - home.energy, math.hypot(here.error, home.error)
-        found = self._solver.difference(home.solution, here.solution)
-        return (found.value, found.error) if found.error < apart[1] else apart
+    def _found(self, bohr: float) -> _Energy:
+        """Return the energy by way of home, or drawn apart where that is the sharper."""
+        home = self._home
+        if abs(bohr - HOME) < 1e-6:
+            return replace(home, error=0.0, reference=home.error)
+        here = self._solved(bohr, [home.solution])
+        above = self._solver.difference(home.solution, here.solution)
+        if not math.hypot(above.error, home.error) < here.error:  # or no number at all
+            return here
+        return replace(
+            here,
+            energy=home.energy + above.value,
+            error=above.error,
+            reference=home.error,
+        )
 
     @cached_property
     def _solver(self) -> "Solver":
