@@ -252,8 +252,8 @@ def test_helium_at_three_bohr_is_within_its_bar_of_the_exact_energy():
 
 # -- variational Monte Carlo ---------------------------------------------------------------
 
-TINY = {"walkers": 128, "first_iterations": 60, "iterations": 20, "first_sweeps": 40,
-        "sweeps": 20}  # fmt: skip
+TINY = {"walkers": 64, "first_iterations": 40, "iterations": 10, "first_sweeps": 20,
+        "sweeps": 10}  # fmt: skip
 ATOMS_FAR_APART = 2 * -2.903724377
 HOME = vmc_dimer._Energy(None, ATOMS_FAR_APART + 0.0124, 3e-4, 2e-3)
 
@@ -296,7 +296,7 @@ def test_a_label_by_monte_carlo_is_true_and_home_is_solved_once(tmp_path, monkey
         found = labeler.label(2.0 * BOHR)
     bar = math.hypot(found.independent, *found.common.values())
     assert found.energy == pytest.approx(36152, abs=3 * bar)  # Przybytek et al. 2010
-    assert bar < 0.3 * found.energy
+    assert bar < 0.5 * found.energy
     assert found.source == "variational Monte Carlo"
     again = vmc_dimer.VmcDimerLabeler(**TINY)
     monkeypatch.setattr(type(again), "_solved", lambda *_: pytest.fail("solved again"))
