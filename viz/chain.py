@@ -64,7 +64,7 @@ def potential(groups: Mapping[str, Group]) -> "Figure":
 def chosen(groups: Mapping[str, Group]) -> str:
     """Say why labels were added to the first ones, and why no more were."""
     reasons = groups["labels"].attributes.get("reasons") or []
-    return f" Labels after the first: {'; '.join(reasons)}." if reasons else ""
+    return f" After the first labels: {'; '.join(reasons)}." if reasons else ""
 
 
 def gas(groups: Mapping[str, Group]) -> "Figure":
@@ -124,7 +124,9 @@ def shocks(groups: Mapping[str, Group]) -> "Figure":
         axes.set_title(f"Mach {mach:g}", loc="left")
         axes.set_xlabel("x [mean free paths ahead]")
     made.axes[0].set_ylabel("density (lines), temperature (dots)")
-    made.axes[0].legend(fontsize=8)
+    lines = {line.get_label(): line for axes in made.axes[::-1] for line in axes.lines}
+    known = [label for label, _ in MODELS.values() if label in lines]
+    made.axes[0].legend([lines[label] for label in known], known, fontsize=8)
     return made
 
 
@@ -149,6 +151,9 @@ def thickness(groups: Mapping[str, Group]) -> "Figure":
     right.axhline(0.0, color=style.REFERENCE, lw=0.7)
     right.set_xlabel("separation of the label [Å]")
     right.set_ylabel("d ln(1/thickness) / d ln V")
+    wall = slope.attributes.get("wall") or {}
+    told = "\n".join(f"whole wall, {way}: {value:.4f}" for way, value in wall.items())
+    right.set_title(told, loc="left", fontsize=8)
     return made
 
 

@@ -30,6 +30,13 @@ from .particles import ParticleShock
 from .properties import Collisions, innermost
 from .shock import KNUDSEN, Profile, ShockTube, integral_measure, refined, solve
 
+WALL = {
+    "adjoint": "by_wall",
+    "differences": "by_wall_difference",
+    "particles": "by_wall_particles",
+}
+"""Ways to the derivative of the thickness by the whole wall."""
+
 STEPS = 6
 """Levels that the progress bar counts."""
 
@@ -721,6 +728,7 @@ class Chain:
             "What the thickness depends on",
             "d ln(1/thickness) / d ln V at every label, through learning, scattering, "
             "transport and the kinetic equation.", axes=("r",),
+            wall={k: gradient[name] for k, name in WALL.items() if name in gradient},
         )  # fmt: skip
 
 
