@@ -352,6 +352,24 @@ def test_the_chain_closes_with_one_gradient_and_a_budget(done):
     assert outcome.figures["free_path"].value == pytest.approx(3.002, rel=2e-3)
 
 
+def test_the_report_says_whose_the_labels_are_and_why_no_more_were_asked(done):
+    folder, _ = done
+    groups = Record(folder / "run").groups()
+    assert "tolerance" in pictures.chosen(groups)
+    with style.styled():
+        _, said = pictures.potential(groups).axes[0].get_legend_handles_labels()
+        assert "labels by a published potential" in said
+        sources = [
+            "one",
+            "two",
+            *["one"] * (len(groups["labels"].columns["energy"].values) - 2),
+        ]
+        other = replace(groups["labels"], attributes={"sources": sources})
+        made = pictures.potential({**groups, "labels": other})
+        _, said = made.axes[0].get_legend_handles_labels()
+    assert {"labels by one", "labels by two"} <= set(said)
+
+
 def test_a_chain_that_is_resumed_computes_nothing_again(done, monkeypatch):
     folder, outcome = done
     job = commands.scenarios.load(folder / "a.toml", ())
@@ -377,24 +395,6 @@ def test_labels_of_two_kinds_are_told_apart(tmp_path, done):
     assert outcome.figures["labels"].note.endswith("by a published potential")
     two = [replace(near, source="one"), replace(near, source="one"), out]
     assert chain._sources(two) == "2 by one; 1 by a published potential"
-
-
-def test_the_report_says_whose_the_labels_are_and_why_no_more_were_asked(done):
-    folder, _ = done
-    groups = Record(folder / "run").groups()
-    assert "tolerance" in pictures.chosen(groups)
-    with style.styled():
-        _, said = pictures.potential(groups).axes[0].get_legend_handles_labels()
-        assert "labels by a published potential" in said
-        sources = [
-            "one",
-            "two",
-            *["one"] * (len(groups["labels"].columns["energy"].values) - 2),
-        ]
-        other = replace(groups["labels"], attributes={"sources": sources})
-        made = pictures.potential({**groups, "labels": other})
-        _, said = made.axes[0].get_legend_handles_labels()
-    assert {"labels by one", "labels by two"} <= set(said)
 
 
 TEACH = """
