@@ -5,9 +5,12 @@ is recorded by ``python tests/test_schema_keys.py`` and told in CHANGELOG.md.
 """
 
 import difflib
+import json
 from pathlib import Path
 
-from scalebridge.engine import reference
+import pytest
+
+from scalebridge.engine import reference, scenario
 from scalebridge.engine.schema import SCENARIOS
 
 RECORD = Path(__file__).parent / "norms" / "keys.txt"
@@ -26,6 +29,14 @@ def test_keys_defaults_and_bounds_are_those_on_record():
     recorded = RECORD.read_text("utf-8").splitlines()
     moved = list(difflib.unified_diff(recorded, keys(), "on record", "now", "", "", 0))
     assert moved == []
+
+
+@pytest.mark.parametrize("name", scenario.shipped())
+def test_the_record_of_a_run_is_a_scenario_again(name):
+    """With every default filled in: else the run could not be resumed."""
+    asked, _ = scenario.load(name)
+    record = json.loads(json.dumps(asked.model_dump(mode="json")))
+    assert scenario.parse(record, "resolved.json") == asked
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 from ..gas.collisions.published import PUBLISHED
 from ..learn.labelers.dimer import DimerLabeler
 from ..learn.labelers.vmc_dimer import VmcDimerLabeler
-from .base import Common, InputPath, Section
+from .base import Common, InputPath, Section, given
 
 Positive = Annotated[float, Field(gt=0)]
 Kelvin = Annotated[float, Field(ge=20, le=20_000)]
@@ -37,10 +37,10 @@ class AtomsSection(Section):
                 f"{known.mass}; leave it out"
             )
         pairs = zip(self.dispersion or (), known.dispersion, strict=False)
-        for given, value in pairs:
-            if abs(given / value - 1) > 0.05:
+        for told, value in pairs:
+            if abs(told / value - 1) > 0.05:
                 raise ValueError(
-                    f"dispersion: {given} contradicts symbol = {self.symbol!r}, for which "
+                    f"dispersion: {told} contradicts symbol = {self.symbol!r}, for which "
                     f"{value:.5g} is known; leave it out"
                 )
         return self
@@ -146,7 +146,7 @@ class TransportSection(Section):
                 raise ValueError(
                     f"confirm: {t:g} K is none of temperatures {self.temperatures}"
                 )
-        if "pairs" in self.model_fields_set and not self.confirm:
+        if "pairs" in given(self) and not self.confirm:
             raise ValueError("pairs: nothing collides; say at which temperatures: confirm")
         return self
 
