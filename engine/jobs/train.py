@@ -116,7 +116,7 @@ def _located(
 ) -> tuple[Path, LabelKeys]:
     """Return the path of a set and its keys: its own, or those of the scenario."""
     path = source.path if isinstance(source, DataFile) else source
-    own = source.model_dump(exclude_unset=True) if isinstance(source, DataFile) else {}
+    own = source.model_dump(exclude_none=True) if isinstance(source, DataFile) else {}
     names = LabelKeys.model_fields
     both = {name: own.get(name, getattr(keys, name)) for name in names}
     return locate(path, base, hint), LabelKeys(**both)
