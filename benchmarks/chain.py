@@ -1,9 +1,12 @@
 """From the Schroedinger equation to a shock: the figures of whole runs."""
 
 import json
+import math
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,7 +15,7 @@ from scalebridge.engine.bench import Recorder
 from scalebridge.engine.chain.goal import Window, sensitivities
 from scalebridge.engine.chain.properties import Atoms
 from scalebridge.engine.gas.collisions.published import PUBLISHED
-from scalebridge.models.potentials.pair import BOHR, LearnedPair, PairLabel, Prior
+from scalebridge.models.potentials.pair import BOHR, HARTREE, LearnedPair, PairLabel, Prior
 
 HELIUM = (
     "minutes_default", "potential_wall_error", "potential_well_error", "viscosity_bar",
@@ -20,7 +23,16 @@ HELIUM = (
     "thickness_label_bar", "labels_needed", "gradient_difference", "similarity_law",
     "he_pairs_viscosity_error", "he_gradient_over_particles",
 )  # fmt: skip
-ARGON = ("argon_viscosity_error", "argon_pairs_viscosity_error")
+FULL = ("minutes_full", "minutes_teaching", "full_viscosity_error", "full_viscosity_bar",
+        "he_taught_over_dsmc_mach2", "he_taught_over_dsmc_mach3")  # fmt: skip
+VMC = ("he_vmc_viscosity_error", "he_vmc_bars")
+MACH = ("1.55", "2", "3", "5.5", "9")
+"""Of argon's shocks."""
+ARGON = (
+    "argon_viscosity_error", "argon_pairs_viscosity_error", "argon_closure_stops",
+    *(f"argon_{model}_over_dsmc_mach{mach}" for model in ("shakhov", "closure", "nsf")
+      for mach in MACH),
+)  # fmt: skip
 NEON = ("neon_bars", "neon_viscosity_error")
 
 
@@ -72,6 +84,39 @@ def helium(record: Recorder, folder: Path, quick: bool) -> None:
                        note="inverse thickness, integral measure")  # fmt: skip
 
 
+def full(record: Recorder, folder: Path, quick: bool) -> None:
+    """The closure trained in the run, and eight labels in larger basis sets."""
+    if quick:
+        return  # the training has no small size
+    labeler = '{kind="dimer", basis=["aug-cc-pvtz", "aug-cc-pvqz"]}'
+    begun = time.process_time()
+    outcome = _run(
+        "helium_shock", folder / "full", f"labels.labeler={labeler}",
+        "labels.start=[2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.6]",
+        'shock.closure="closure_3v_train.toml"',
+    )  # fmt: skip
+    processor = (time.process_time() - begun) / 60
+    run = folder / "full" / "helium_shock"
+    told = json.loads((run / "summary.json").read_text())
+    teaching = json.loads((run / "levels" / "closure.json").read_text())
+    values = {name: figure.value for name, figure in outcome.figures.items()}
+    record("minutes_full", told["wall_seconds"] / 60, "min",
+           note="helium_shock, closure trained in the run, 8 labels by aug-cc-pvtz and "
+           f"aug-cc-pvqz; {processor:.1f} min of processor time")  # fmt: skip
+    record("minutes_teaching", teaching["seconds"] / 60, "min",
+           note="of these, training the closure")  # fmt: skip
+    record("full_viscosity_error", values["viscosity_departure"], "", goal=3e-3,
+           note="300 to 1000 K")  # fmt: skip
+    at = outcome.figures["viscosity"]
+    record("full_viscosity_bar", (at.error or 0.0) / at.value, "", note="300 K")
+    for mach in ("2", "3"):
+        dsmc, taught = (values.get(f"inverse_thickness_at_mach_{mach}_{model}")
+                        for model in ("dsmc", "closure"))  # fmt: skip
+        if dsmc and taught:
+            record(f"he_taught_over_dsmc_mach{mach}", taught / dsmc - 1, "",
+                   note="inverse thickness, closure trained in the run")  # fmt: skip
+
+
 def _labels(record: Recorder, folder: Path) -> None:
     """The potential against the published one, from the labels that the run computed."""
     files = sorted((folder / "levels").glob("label_coarse_*.json"))
@@ -111,6 +156,13 @@ def record_argon(record: Recorder, figures: Mapping[str, sb.Figure]) -> None:
     record("argon_pairs_viscosity_error", off, "", goal=3e-3,
            note="molecular dynamics of colliding pairs against the collision integrals, "
            "classical, first order, 300 and 2000 K")  # fmt: skip
+    asked, got = (
+        [m for m in MACH if f"inverse_thickness_at_mach_{m}_{model}" in figures]
+        for model in ("shakhov", "closure")
+    )
+    stops = [m for m in asked if m not in got]
+    note = f"of {len(asked)} Mach numbers{': ' if stops else ''}{', '.join(stops)}"
+    record("argon_closure_stops", len(stops), "", note=note)
     for name, figure in figures.items():
         if not name.startswith("inverse_thickness_at_mach"):
             continue
@@ -122,7 +174,40 @@ def record_argon(record: Recorder, figures: Mapping[str, sb.Figure]) -> None:
         if truth is not None and model != "dsmc":
             over = figure.value / truth.value - 1
             note = f"inverse thickness, +- {(truth.error or 0.0) / truth.value:.2g}"
+            fallback = figures.get(f"closure_fallback_at_mach_{mach}")
+            if model == "closure" and fallback is not None:
+                note += f"; {fallback.value:.2g} of the faces fell back"
             record(f"argon_{model}_over_dsmc_mach{mach}", over, "", note=note)
+
+
+def by_monte_carlo(record: Recorder, folder: Path, quick: bool) -> None:
+    """The hot half from our own wavefunctions, and what that costs."""
+    small = (
+        'labels.labeler={kind="vmc_dimer", walkers=128, first_iterations=60, '
+        'iterations=20, first_sweeps=40, sweeps=20}',
+        'labels.far.labeler={kind="published"}', "shock.cells=60", "shock.settling=400",
+    )  # fmt: skip
+    begun = time.process_time()
+    outcome = _run("helium_vmc_shock", folder, *(small if quick else ()))
+    processor = (time.process_time() - begun) / 60
+    values = {name: figure.value for name, figure in outcome.figures.items()}
+    checks = {check.name: check.value for check in outcome.checks}
+    labels = json.loads((folder / "helium_vmc_shock" / "potential.json").read_text())
+    off = "; ".join(_departure(lab) for lab in labels["labels"] if "Monte" in lab["source"])
+    record("he_vmc_viscosity_error", values["viscosity_departure"], "", goal=0.01,
+           note=f"1000 to 8000 K, from the published potential; {processor:.1f} min of "
+           f"processor time, the whole run; labels less published: {off}")  # fmt: skip
+    record("he_vmc_bars", checks["viscosity_within_two_bars"], "", goal=2.0,
+           note="the same over the error bar")  # fmt: skip
+
+
+def _departure(label: Mapping[str, Any]) -> str:
+    """How far a label lies from the published energy, with its bar, millihartree."""
+    unit = 1e3 / HARTREE
+    r = torch.tensor(label["separation"], dtype=torch.float64)
+    off = (label["energy"] - float(PUBLISHED["He"].pair(r))) * unit
+    bar = math.hypot(label["independent"], *label["common"].values()) * unit
+    return f"{off:.2f} +- {bar:.2f} mHa at {label['separation'] / BOHR:.1f} bohr"
 
 
 def neon(record: Recorder, folder: Path, quick: bool) -> None:
@@ -143,7 +228,9 @@ def neon(record: Recorder, folder: Path, quick: bool) -> None:
 
 def measure(quick: bool, record: Recorder) -> None:
     """Measure what is wanted; a run gives all its figures."""
-    runs = ((helium, HELIUM), (argon, ARGON), (neon, NEON))
+    runs = (
+        (helium, HELIUM), (full, FULL), (by_monte_carlo, VMC), (argon, ARGON), (neon, NEON),
+    )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         for run, figures in runs:
             if record.wants(*figures):

@@ -148,6 +148,14 @@ SHORT: dict[str, Shortened] = {
     "helium_shock": Shortened(
         (*_CHAIN, "labels.labeler={kind='published'}"), slow=True, portable=CERTIFIED
     ),
+    "helium_vmc_shock": Shortened(
+        (
+            "labels.labeler={kind='published'}", "labels.far.labeler={kind='published'}",
+            "shock.cells=60", "shock.nodes=40", "shock.extent=12.0", "shock.settling=800",
+            "transport.temperatures=[1000.0]", "transport.quantum=false",
+        ),
+        slow=True, portable=CERTIFIED,
+    ),
     "argon_table_shock": Shortened(
         ("grid.cells=[48]", "model.nodes=[32]", "compare.0.nodes=[32]", "time.end=0.5",
          "time.frames=2"),

@@ -5,6 +5,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,18 +14,21 @@ import scalebridge as sb
 from scalebridge.engine import commands
 from scalebridge.engine.chain import job as chain
 from scalebridge.engine.chain.budget import Row, total
-from scalebridge.engine.chain.closure import ClosedShock
+from scalebridge.engine.chain.closure import ClosedShock, Teaching
 from scalebridge.engine.chain.goal import Window, sensitivities
 from scalebridge.engine.chain.labelling import Plan, decide, label_until_known
 from scalebridge.engine.chain.particles import _unbiased
 from scalebridge.engine.chain.properties import Atoms, Collisions, innermost
 from scalebridge.engine.chain.shock import ShockTube, integral_measure, solve
-from scalebridge.engine.errors import InputError
+from scalebridge.engine.errors import DamagedFileError, InputError
 from scalebridge.engine.gas.collisions.published import PUBLISHED
 from scalebridge.engine.jobs import assemble
+from scalebridge.engine.learn.label_store import working_in
+from scalebridge.engine.learn.labelers import vmc_dimer
 from scalebridge.engine.learn.labelers.dimer import DimerLabeler, cardinal, midbond_basis
 from scalebridge.engine.run import console_reporter
 from scalebridge.engine.rundir import RunFolder
+from scalebridge.engine.vmc.differences import Difference
 from scalebridge.models.potentials.pair import (
     BOHR,
     LearnedPair,
@@ -33,6 +37,9 @@ from scalebridge.models.potentials.pair import (
     covariance,
     damping,
 )
+from scalebridge.viz import chain as pictures
+from scalebridge.viz import style
+from scalebridge.viz.record import Record
 
 HELIUM = PUBLISHED["He"]
 PRIOR = Prior(HELIUM.dispersion)
@@ -243,6 +250,64 @@ def test_helium_at_three_bohr_is_within_its_bar_of_the_exact_energy():
     assert 0.1 < abs(found.energy - 3768.98) / bar < 2.5
 
 
+# -- variational Monte Carlo ---------------------------------------------------------------
+
+TINY = {"walkers": 64, "first_iterations": 40, "iterations": 10, "first_sweeps": 20,
+        "sweeps": 10}  # fmt: skip
+ATOMS_FAR_APART = 2 * -2.903724377
+HOME = vmc_dimer._Energy(None, ATOMS_FAR_APART + 0.0124, 3e-4, 2e-3)
+
+
+def _by_differences(monkeypatch, here, sampled):
+    """Return a labeler whose energies are given."""
+    labeler = vmc_dimer.VmcDimerLabeler()
+    labeler.__dict__["_home"] = HOME
+    labeler.__dict__["_solver"] = SimpleNamespace(difference=lambda *_: sampled)
+    monkeypatch.setattr(type(labeler), "_solved", lambda *_: here)
+    return labeler
+
+
+@pytest.mark.parametrize(
+    ("bohr", "sampled", "energy", "own", "reference", "variance"),
+    [
+        (3.0, math.nan, 0.0124, 0.0, 3e-4, 2e-3),  # home itself
+        (2.5, 1e-4, 0.0394, 1e-4, 3e-4, 4e-3),  # by way of home
+        (2.5, 3e-4, 0.0390, 4e-4, 0.0, 4e-3),  # drawn apart, where that is sharper
+        (2.5, math.nan, 0.0390, 4e-4, 0.0, 4e-3),  # or too far for the walkers
+    ],
+)
+def test_what_a_wavefunction_lacks_is_taken_off_and_errors_are_own_or_shared(
+    monkeypatch, bohr, sampled, energy, own, reference, variance
+):
+    here = vmc_dimer._Energy(None, ATOMS_FAR_APART + 0.039, 4e-4, 4e-3)
+    labeler = _by_differences(monkeypatch, here, Difference(0.027, sampled, 0.9))
+    found, unit = labeler.label(bohr * BOHR), 3.1668115634556e-6
+    excess = vmc_dimer.EXCESS * variance
+    assert found.energy * unit == pytest.approx(energy - excess, abs=1e-9)
+    assert found.independent * unit == pytest.approx(own)
+    common = {name: error * unit for name, error in found.common.items()}
+    assert common == pytest.approx({"reference": reference, "wavefunction": excess / 2})
+
+
+def test_a_label_by_monte_carlo_is_true_and_home_is_solved_once(tmp_path, monkeypatch):
+    pytest.importorskip("pyscf")
+    labeler = vmc_dimer.VmcDimerLabeler(**TINY)
+    with working_in(tmp_path):
+        found = labeler.label(2.0 * BOHR)
+    bar = math.hypot(found.independent, *found.common.values())
+    assert found.energy == pytest.approx(36152, abs=3 * bar)  # Przybytek et al. 2010
+    assert bar < 0.5 * found.energy
+    assert found.source == "variational Monte Carlo"
+    again = vmc_dimer.VmcDimerLabeler(**TINY)
+    monkeypatch.setattr(type(again), "_solved", lambda *_: pytest.fail("solved again"))
+    with working_in(tmp_path):
+        assert again._home.energy == labeler._home.energy
+        (kept,) = tmp_path.glob("home_*.safetensors")
+        kept.write_bytes(kept.read_bytes()[:-5])
+        with pytest.raises(DamagedFileError, match="damaged; delete it"):
+            _ = vmc_dimer.VmcDimerLabeler(**TINY)._home
+
+
 # -- the whole -----------------------------------------------------------------------------
 
 SMALL = """
@@ -287,6 +352,24 @@ def test_the_chain_closes_with_one_gradient_and_a_budget(done):
     assert outcome.figures["free_path"].value == pytest.approx(3.002, rel=2e-3)
 
 
+def test_the_report_says_whose_the_labels_are_and_why_no_more_were_asked(done):
+    folder, _ = done
+    groups = Record(folder / "run").groups()
+    assert "tolerance" in pictures.chosen(groups)
+    with style.styled():
+        _, said = pictures.potential(groups).axes[0].get_legend_handles_labels()
+        assert "labels by a published potential" in said
+        sources = [
+            "one",
+            "two",
+            *["one"] * (len(groups["labels"].columns["energy"].values) - 2),
+        ]
+        other = replace(groups["labels"], attributes={"sources": sources})
+        made = pictures.potential({**groups, "labels": other})
+        _, said = made.axes[0].get_legend_handles_labels()
+    assert {"labels by one", "labels by two"} <= set(said)
+
+
 def test_a_chain_that_is_resumed_computes_nothing_again(done, monkeypatch):
     folder, outcome = done
     job = commands.scenarios.load(folder / "a.toml", ())
@@ -299,6 +382,61 @@ def test_a_chain_that_is_resumed_computes_nothing_again(done, monkeypatch):
     with RunFolder.open(folder / "run") as again:
         found = made.run(again, console_reporter(quiet=True))
     assert found.figures["thickness"] == outcome.figures["thickness"]
+
+
+def test_labels_of_two_kinds_are_told_apart(tmp_path, done):
+    (tmp_path / "a.toml").write_text(SMALL)
+    far = "labels.far={beyond=3.5, labeler={kind='published', error=0.01}}"
+    made = assemble(*commands.scenarios.load(tmp_path / "a.toml", (far.replace("'", '"'),)))
+    near, out = (made.labeler.label(b * BOHR) for b in (3.4, 3.6))
+    assert near.independent == pytest.approx(1e-4 * near.energy)
+    assert out.independent == pytest.approx(1e-2 * out.energy)
+    _, outcome = done
+    assert outcome.figures["labels"].note.endswith("by a published potential")
+    two = [replace(near, source="one"), replace(near, source="one"), out]
+    assert chain._sources(two) == "2 by one; 1 by a published potential"
+
+
+TEACH = """
+version = 1
+kind = "train"
+title = "tiny"
+steps = 2
+linear = 0.0
+batch = 8
+members = 1
+velocities = 24
+refinement = 1
+validation = 0.5
+cells = 24
+name = "tiny"
+[[families]]
+name = "wave"
+flows = 2
+until = 0.02
+[model]
+kind = "local_closure"
+order = 5
+hidden = [8]
+dimension = 3
+prandtl = 0.6666666666666666
+"""
+
+
+def test_a_chain_trains_its_closure_once(tmp_path, monkeypatch):
+    (tmp_path / "teach.toml").write_text(TEACH)
+    (tmp_path / "a.toml").write_text(SMALL)
+    setting = ('shock.closure="teach.toml"',)
+    made = assemble(*commands.scenarios.load(tmp_path / "a.toml", setting))
+    report = console_reporter(quiet=True)
+    with RunFolder.create(tmp_path / "run", SMALL, {}) as folder:
+        closure = made._closure(folder, report)
+        assert closure.equations(0.8).order == 5
+        monkeypatch.setattr(Teaching, "run", lambda *_: pytest.fail("trained again"))
+        assert made._closure(folder, report) == closure
+    (tmp_path / "teach.toml").write_text(TEACH.replace("members = 1", "members = 2"))
+    with pytest.raises(InputError, match="members = 2; one closure"):
+        commands.check(tmp_path / "a.toml", setting)
 
 
 @pytest.mark.slow
@@ -341,6 +479,16 @@ def test_a_learned_closure_gives_the_shock_of_the_kinetic_equation():
             "shock.closure: learned in",
         ),
         ("shock.closure='models/none.safetensors'", "no such file"),
+        ("shock.closure='scenarios/closure_shock_train.toml'", "trains no local_closure"),
+        ("shock.closure='scenarios/closure_local_train.toml'", "prandtl 1 and 1; here 3"),
+        ("labels.labeler={kind='vmc_dimer', symbol='Ne'}", "contradicts atoms.symbol"),
+        ("labels.labeler={kind='vmc_dimer', walkers=1}", "labels.labeler.walkers"),
+        ("labels.far={beyond=9.5, labeler={kind='dimer'}}", "nothing to do"),
+        ("labels.far={beyond=1.0, labeler={kind='dimer'}}", "nothing to do"),
+        (
+            "labels.far={beyond=3.5, labeler={kind='dimer', symbol='Ar'}}",
+            "labels.far.labeler.symbol: 'Ar' contradicts",
+        ),
         ("transport={pairs=512}", "nothing collides"),
         ("transport.confirm=[450.0]", "none of temperatures"),
         ("shock.particles={mach=[2.0], wall=0.2}", "none of particles.mach"),

@@ -5,9 +5,14 @@ is recorded by ``python tests/test_schema_keys.py`` and told in CHANGELOG.md.
 """
 
 import difflib
+import json
 from pathlib import Path
 
-from scalebridge.engine import reference
+import pytest
+
+from scalebridge.engine import reference, scenario
+from scalebridge.engine.data.keys import DataFile, LabelKeys
+from scalebridge.engine.jobs import train
 from scalebridge.engine.schema import SCENARIOS
 
 RECORD = Path(__file__).parent / "norms" / "keys.txt"
@@ -26,6 +31,23 @@ def test_keys_defaults_and_bounds_are_those_on_record():
     recorded = RECORD.read_text("utf-8").splitlines()
     moved = list(difflib.unified_diff(recorded, keys(), "on record", "now", "", "", 0))
     assert moved == []
+
+
+@pytest.mark.parametrize("name", scenario.shipped())
+def test_the_record_of_a_run_is_a_scenario_again(name):
+    """With every default filled in: else the run could not be resumed."""
+    asked, _ = scenario.load(name)
+    record = json.loads(json.dumps(asked.model_dump(mode="json")))
+    assert scenario.parse(record, "resolved.json") == asked
+
+
+def test_a_set_read_from_a_record_has_the_keys_of_the_scenario(tmp_path):
+    (tmp_path / "a.xyz").touch()
+    asked = DataFile(path=Path("a.xyz"), forces_key="pull")
+    record = DataFile(**asked.model_dump(mode="json"))
+    for source in (asked, record):
+        _, keys = train._located(source, LabelKeys(energy_key="E0"), tmp_path, "")
+        assert (keys.energy_key, keys.forces_key) == ("E0", "pull")
 
 
 if __name__ == "__main__":

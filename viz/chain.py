@@ -11,6 +11,9 @@ from .record import Group
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+LABELS = (style.VERMILION, style.BLACK, style.GREEN)
+"""Colours of the kinds of labels."""
+
 SHOCKS = "shock/"
 """Prefix of the groups of profiles, ``shock/MODEL_MACH``."""
 
@@ -30,11 +33,16 @@ def potential(groups: Mapping[str, Group]) -> "Figure":
     left, right = made.subplots(1, 2)
     depth = max(1.0, -float(v.min()))
     plots.draw(left, plots.Plot([plots.Curve(r, v, "learned")], "separation [Å]", "V [K]"))
-    left.errorbar(
-        labels.columns["separation"].values, labels.columns["energy"].values,
-        labels.columns["energy_error"].values, fmt="o", color=style.VERMILION,
-        label="labels", zorder=5,
-    )  # fmt: skip
+    place, energy, spread = (
+        labels.columns[name].values for name in ("separation", "energy", "energy_error")
+    )
+    sources = np.array(labels.attributes.get("sources") or [""] * len(place))
+    for kind, colour in zip(dict.fromkeys(sources), LABELS, strict=False):
+        own = sources == kind
+        left.errorbar(
+            place[own], energy[own], spread[own], fmt="o", color=colour,
+            label=f"labels by {kind}" if kind else "labels", zorder=5,
+        )  # fmt: skip
     if "energy_reference" in group.columns:
         exact = group.columns["energy_reference"].values
         left.plot(r, exact, "--", color=style.REFERENCE, label="published")
@@ -45,12 +53,18 @@ def potential(groups: Mapping[str, Group]) -> "Figure":
     if "departure" in group.columns:
         gap = group.columns["departure"].values
         right.plot(r, gap, color=style.REFERENCE, label="learned - published")
-    for place in labels.columns["separation"].values:
-        right.axvline(place, color=style.VERMILION, lw=0.7, alpha=0.6)
+    for r_label in place:
+        right.axvline(r_label, color=style.VERMILION, lw=0.7, alpha=0.6)
     right.set_xlabel("separation [Å]")
     right.set_ylabel("% of repulsion + dispersion")
     right.legend()
     return made
+
+
+def chosen(groups: Mapping[str, Group]) -> str:
+    """Say why labels were added to the first ones, and why no more were."""
+    reasons = groups["labels"].attributes.get("reasons") or []
+    return f" After the first labels: {'; '.join(reasons)}." if reasons else ""
 
 
 def gas(groups: Mapping[str, Group]) -> "Figure":
@@ -110,7 +124,9 @@ def shocks(groups: Mapping[str, Group]) -> "Figure":
         axes.set_title(f"Mach {mach:g}", loc="left")
         axes.set_xlabel("x [mean free paths ahead]")
     made.axes[0].set_ylabel("density (lines), temperature (dots)")
-    made.axes[0].legend(fontsize=8)
+    lines = {line.get_label(): line for axes in made.axes[::-1] for line in axes.lines}
+    known = [label for label, _ in MODELS.values() if label in lines]
+    made.axes[0].legend([lines[label] for label in known], known, fontsize=8)
     return made
 
 
@@ -125,7 +141,9 @@ def thickness(groups: Mapping[str, Group]) -> "Figure":
             left.plot(mach, group.columns[model].values, "o-", color=colour, label=label)
     left.set_xlabel("Mach number")
     left.set_ylabel("inverse thickness [1/mean free path]")
-    left.legend(fontsize=8)
+    low, high = left.get_ylim()
+    left.set_ylim(low, high + 0.5 * (high - low))  # room for the legend
+    left.legend(fontsize=8, loc="upper left")
     budget(middle, groups["budget"])
     slope = groups["gradient"]
     r, by = slope.columns["r"].values, slope.columns["by_energy"].values
@@ -133,6 +151,9 @@ def thickness(groups: Mapping[str, Group]) -> "Figure":
     right.axhline(0.0, color=style.REFERENCE, lw=0.7)
     right.set_xlabel("separation of the label [Å]")
     right.set_ylabel("d ln(1/thickness) / d ln V")
+    wall = slope.attributes.get("wall") or {}
+    told = "\n".join(f"whole wall, {way}: {value:.4f}" for way, value in wall.items())
+    right.set_title(told, loc="left", fontsize=8)
     return made
 
 

@@ -227,8 +227,8 @@ def _chain_pictures(groups: Mapping[str, Group]) -> Iterator[Attempt]:
         ("The dilute gas", lambda: chain.gas(groups),
          "With one error bar of the labels, common errors included."),
         ("The potential of two atoms", lambda: chain.potential(groups),
-         "Labels of quantum chemistry and what was learned from them. Right: the error bar "
-         "and the true departure; upright lines are labels."),
+         "Labels and what was learned from them. Right: the error bar and the true "
+         f"departure; upright lines are labels.{chain.chosen(groups)}"),
     ]  # fmt: skip
     for title, draw, caption in told:
         yield title, lambda d=draw, t=title, c=caption: made(d, t, c)

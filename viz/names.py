@@ -60,6 +60,7 @@ _CHECKS = {
     "explosion": "the dynamics stayed finite at every step",
     "finite": "all numbers stayed finite",
     "fit": "what was fitted agrees with the data as well as asked for",
+    "labels tolerance": "the goal is known as well as asked for",
     "labels": "every reference calculation converged",
     "loss finite": "training never diverged",
     "positivity": "density and temperature stayed above zero",

@@ -1,6 +1,7 @@
 """The same shock by moment equations with a learned closure."""
 
 import math
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,18 +9,73 @@ from typing import Any
 import torch
 
 from .. import runtime
-from ..errors import GuardError
+from ..errors import GuardError, InputError
 from ..gas.boundaries import Inflow, Sides
 from ..gas.closures.parts import Learned
 from ..gas.exact import shock_jump
 from ..gas.material import Gas
 from ..gas.scheme.finite_volume import MomentWorld, koren
 from ..gas.scheme.positivity import PositivityFallback
+from ..learn.trainers.closure_job import ClosureTraining
+from ..resolved import begun
+from ..run import Reporter
+from ..rundir import RunFolder
+from ..schema.closure import ClosureTrainScenario
 from .shock import GAMMA, KNUDSEN, Profile, ShockTube, integral_measure
 
 PRANDTL = 2.0 / 3.0
 """Of a monatomic gas; a closure is learned at one."""
 CFL = 0.3
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """A closure that the chain trains before its shocks, in a run folder of its own.
+
+    Attributes:
+        file: of the scenario that trains it.
+        scenario: what that says.
+    """
+
+    file: Path
+    scenario: ClosureTrainScenario
+
+    def __post_init__(self) -> None:
+        form = self.scenario.model
+        if form.dimension != 3 or abs(form.prandtl - PRANDTL) > 1e-3:
+            raise InputError(
+                f"{self.file.name} trains with model.dimension and model.prandtl "
+                f"{form.dimension} and {form.prandtl:g}; here 3 and {PRANDTL:.4g}"
+            )
+        if self.scenario.members != 1:
+            raise InputError(
+                f"{self.file.name} trains members = {self.scenario.members}; one closure "
+                "runs alone: members = 1"
+            )
+
+    def shock(self, folder: Path) -> "ClosedShock":
+        """Return the shocks of the closure, once :meth:`run` is through."""
+        return ClosedShock(folder / "closure" / f"{self.scenario.name}_0.safetensors")
+
+    def run(self, folder: Path, report: Reporter) -> dict[str, float]:
+        """Train, or go on from the newest checkpoint; return what is told of it."""
+        place, job = folder / "closure", ClosureTraining(self.scenario)
+        record = {
+            "name": self.file.stem,
+            "scenario": self.scenario.model_dump(mode="json"),
+            "base": str(self.file.parent),
+            "command": f"engine run {self.file.stem}",
+            "inputs": {},
+        }
+        with (
+            RunFolder.open(place)
+            if begun(place)
+            else RunFolder.create(place, self.file.read_text(encoding="utf-8"), record)
+        ) as opened:
+            start = time.monotonic()
+            figures = job.run(opened, report).figures
+        unexplained = figures["unexplained_0"].value
+        return {"unexplained": unexplained, "seconds": time.monotonic() - start}
 
 
 @dataclass(frozen=True)
@@ -107,4 +163,4 @@ def _profile(
     )
 
 
-__all__ = ["ClosedShock"]
+__all__ = ["ClosedShock", "Teaching"]

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,17 +17,25 @@ from ..errors import GuardError
 from ..gas.collisions.pairs import Table
 from ..gas.collisions.published import Published
 from ..gas.exact import shock_structure
+from ..learn.label_store import working_in
 from ..protocols import Check, Figure, Outcome
 from ..run import Reporter
 from ..rundir import RunFolder, write_group, write_text
 from .budget import Row, total
-from .closure import ClosedShock
+from .closure import ClosedShock, Teaching
 from .confirmation import Confirmation
 from .goal import Sensitivity, Window, sensitivities
 from .labelling import Labelled, Plan, Request, label_until_known
 from .particles import ParticleShock
 from .properties import Collisions, innermost
 from .shock import KNUDSEN, Profile, ShockTube, integral_measure, refined, solve
+
+WALL = {
+    "adjoint": "by_wall",
+    "differences": "by_wall_difference",
+    "particles": "by_wall_particles",
+}
+"""Ways to the derivative of the thickness by the whole wall."""
 
 STEPS = 6
 """Levels that the progress bar counts."""
@@ -42,7 +51,8 @@ class Upstream:
         mach: numbers that are computed by the kinetic equation.
         particles: settings of the particles by Mach number; empty: none.
         wall: relative change of the wall by which particles give a derivative; 0: none.
-        closure: moment equations with a learned closure, at the same Mach numbers.
+        closure: moment equations with a learned closure, or with one that the run trains,
+            at the same Mach numbers.
         tube: the set-up of the kinetic equation, at any Mach number.
     """
 
@@ -52,7 +62,7 @@ class Upstream:
     particles: tuple[ParticleShock, ...]
     tube: ShockTube
     wall: float = 0.0
-    closure: ClosedShock | None = None
+    closure: ClosedShock | Teaching | None = None
 
 
 @dataclass(frozen=True)
@@ -112,9 +122,10 @@ class Chain:
             report.progress(0, STEPS, {"label": f"{request.separation:.3f} A"})
             labeler = self.finer if request.level == "fine" else self.labeler
             name = f"label_{request.level}_{request.separation:.6f}"
-            return _label_of(
-                _level(folder, name, lambda: asdict(labeler.label(request.separation)))
-            )
+            with working_in(folder.path / "calculations"):
+                return _label_of(
+                    _level(folder, name, lambda: asdict(labeler.label(request.separation)))
+                )
 
         first = LearnedPair.of(
             [ask(Request(r, "coarse", "")) for r in self.plan.start], self.prior
@@ -287,7 +298,7 @@ class Chain:
             "relative_error_bar": (100 * spread / scale, "%"),
         }
         figures = {
-            "labels": Figure(len(labelled.labels), note="quantum-chemical energies"),
+            "labels": Figure(len(labelled.labels), note=_sources(labelled.labels)),
             "well_depth": Figure(float(-v.amin()), "K"),
         }
         if self.published is not None:
@@ -320,7 +331,8 @@ class Chain:
                 "energy": (_tensor([lab.energy for lab in rows]), "K"),
                 "energy_error": (_tensor([_spread(lab) for lab in rows]), "K"),
             },
-            "Labels", axes=("separation",),
+            "Labels", axes=("separation",), sources=[lab.source for lab in rows],
+            reasons=[item.reason for item in labelled.rounds],
         )  # fmt: skip
         return figures
 
@@ -436,16 +448,7 @@ class Chain:
             out[f"nsf_{mach:g}"] = _level(
                 folder, f"nsf_{mach:g}", lambda m=mach: continuum(m)
             )
-        for mach in up.mach if up.closure is not None else ():
-            report.say(f"shock at Mach {mach:g}: moments with a learned closure")
-            near = out[f"shakhov_{mach:g}"]
-            found = _level(
-                folder, f"closure_{mach:g}", lambda m=mach, n=near: self._closed(gas, m, n)
-            )
-            if "stopped" in found:
-                report.say(f"the closure at Mach {mach:g} stopped: {found['stopped']}")
-            else:
-                out[f"closure_{mach:g}"] = found
+        out |= self._by_moments(folder, report, gas, out)
         for shock in up.particles:
             report.say(f"shock at Mach {shock.mach:g}: particles")
             name = f"dsmc_{shock.mach:g}"
@@ -493,12 +496,42 @@ class Chain:
         mu = gas.coefficients(kelvin).viscosity.detach().log()
         return float((mu[1] - mu[0]) / ends.double().log()[1])
 
+    def _by_moments(
+        self,
+        folder: RunFolder,
+        report: Reporter,
+        gas: Collisions,
+        shocks: Mapping[str, Mapping[str, Any]],
+    ) -> dict[str, dict[str, Any]]:
+        """Return the shocks of the learned closure that did not stop, if there is one."""
+        closure, out = self._closure(folder, report), {}
+        if closure is None:
+            return out
+        for mach in self.upstream.mach:
+            report.say(f"shock at Mach {mach:g}: moments with a learned closure")
+            name, near = f"closure_{mach:g}", shocks[f"shakhov_{mach:g}"]
+            found = _level(
+                folder, name, lambda m=mach, n=near: self._closed(closure, gas, m, n)
+            )
+            if "stopped" in found:
+                report.say(f"the closure at Mach {mach:g} stopped: {found['stopped']}")
+            else:
+                out[name] = found
+        return out
+
+    def _closure(self, folder: RunFolder, report: Reporter) -> ClosedShock | None:
+        """Return the moment equations, their closure trained if the run trains one."""
+        closure = self.upstream.closure
+        if not isinstance(closure, Teaching):
+            return closure
+        report.say(f"training a closure by {closure.file.name}")
+        _level(folder, "closure", lambda: closure.run(folder.path, report))
+        return closure.shock(folder.path)
+
     def _closed(
-        self, gas: Collisions, mach: float, near: Mapping[str, Any]
+        self, closure: ClosedShock, gas: Collisions, mach: float, near: Mapping[str, Any]
     ) -> dict[str, Any]:
         """The shock by moments, in gas of that power law; or why there is none."""
-        closure = self.upstream.closure
-        assert closure is not None
         tube = replace(self.upstream.tube, mach=mach)
         start = _tensor(near["density"]), _tensor(near["temperature"])
         try:
@@ -640,12 +673,20 @@ class Chain:
                       note="same kinetic equation with the published potential")
             )  # fmt: skip
         self._profiles(folder, shocks, gradient)
-        open_ = (
-            "whether the learned closure is used where it was trained: no result uses it"
-        )
+        return Outcome(figures, checks, {"domain": self._domain(shocks)})
+
+    def _domain(self, shocks: Mapping[str, Mapping[str, Any]]) -> str:
+        """Say what is known of the learned closure's domain; no result uses it."""
         if self.upstream.closure is None:
-            open_ = "the learned closure is not part of this run"
-        return Outcome(figures, checks, {"domain": open_})
+            return "the learned closure is not part of this run"
+        shares = {
+            m: shocks.get(f"closure_{m:g}", {}).get("fallback") for m in self.upstream.mach
+        }
+        told = ", ".join(
+            f"{'stopped' if share is None else f'{share:.0%}'} at Mach {mach:g}"
+            for mach, share in shares.items()
+        )
+        return f"faces on which the learned closure fell back: {told}; no result uses it"
 
     def _profiles(
         self,
@@ -687,6 +728,7 @@ class Chain:
             "What the thickness depends on",
             "d ln(1/thickness) / d ln V at every label, through learning, scattering, "
             "transport and the kinetic equation.", axes=("r",),
+            wall={k: gradient[name] for k, name in WALL.items() if name in gradient},
         )  # fmt: skip
 
 
@@ -710,13 +752,17 @@ def _level(folder: RunFolder, name: str, compute: Callable[[], Any]) -> Any:
 
 
 def _label_of(data: Mapping[str, Any]) -> PairLabel:
-    return PairLabel(
-        data["separation"], data["energy"], data["independent"], data["common"]
-    )
+    return PairLabel(**data)
 
 
 def _spread(label: PairLabel) -> float:
     return math.hypot(label.independent, *label.common.values())
+
+
+def _sources(labels: Sequence[PairLabel]) -> str:
+    """Say how many labels are of which kind."""
+    counted = Counter(lab.source or "quantum chemistry" for lab in labels)
+    return "; ".join(f"{count} by {source}" for source, count in counted.items())
 
 
 def _tensor(values: Sequence[float]) -> Tensor:

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ...models.potentials.pair import BOHR, PairLabel, Prior
-from ..chain.closure import ClosedShock
+from .. import scenario as scenarios
+from ..chain.closure import ClosedShock, Teaching
 from ..chain.confirmation import REPLICAS, Confirmation
 from ..chain.goal import Window
 from ..chain.job import Chain, Upstream
@@ -19,7 +21,8 @@ from ..gas.collisions.published import PUBLISHED, Published
 from ..gas.exact import shock_jump
 from ..learn.labelers import check_installed
 from ..schema.base import locate
-from ..schema.chain import ChainScenario, PublishedLabels
+from ..schema.chain import ChainScenario, PairLabeler, PublishedLabels
+from ..schema.closure import ClosureTrainScenario
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,28 @@ class FromPublished:
         """Return its energy, with the error that was asked for."""
         r = torch.tensor(separation, dtype=torch.float64)
         energy = float(self.published.pair(r))
-        return PairLabel(separation, energy, self.error * abs(energy))
+        return PairLabel(
+            separation, energy, self.error * abs(energy), {}, "a published potential"
+        )
+
+
+@dataclass(frozen=True)
+class TwoKinds:
+    """Labels of one kind near, of another one farther out.
+
+    Attributes:
+        near: labeler of smaller separations.
+        far: labeler beyond.
+        beyond: angstrom.
+    """
+
+    near: Any
+    far: Any
+    beyond: float
+
+    def label(self, separation: float) -> PairLabel:
+        """Return the label of whichever serves there."""
+        return (self.far if separation > self.beyond else self.near).label(separation)
 
 
 def assemble(scenario: ChainScenario, base: Path) -> Chain:
@@ -44,11 +68,10 @@ def assemble(scenario: ChainScenario, base: Path) -> Chain:
             temperatures lie beyond what the first labels can vouch for.
     """
     s, known = scenario, PUBLISHED[scenario.atoms.symbol]
-    labeler = s.labels.labeler
-    if isinstance(labeler, PublishedLabels):
-        labeler = FromPublished(known, labeler.error)
-    else:
-        check_installed(labeler, "labels.labeler")
+    labeler = _labeler(s.labels.labeler, known, "labels.labeler")
+    if s.labels.far is not None:
+        far = _labeler(s.labels.far.labeler, known, "labels.far.labeler")
+        labeler = TwoKinds(labeler, far, s.labels.far.beyond * BOHR)
     shocks = _upstream(s, base)
     temperatures = [
         s.shock.temperature * x for m in s.shock.mach for x in _ends(shocks.tube, m)
@@ -77,6 +100,14 @@ def assemble(scenario: ChainScenario, base: Path) -> Chain:
     )  # fmt: skip
 
 
+def _labeler(part: PairLabeler, known: Published, key: str) -> Any:
+    """Return what answers ``label(separation)``."""
+    if isinstance(part, PublishedLabels):
+        return FromPublished(known, part.error)
+    check_installed(part, key)
+    return part
+
+
 def _upstream(s: ChainScenario, base: Path) -> Upstream:
     shock, some = s.shock, s.shock.particles
     particles: list[ParticleShock] = []
@@ -98,16 +129,28 @@ def _upstream(s: ChainScenario, base: Path) -> Upstream:
     )  # fmt: skip
 
 
-def _closed(path: Path | None, base: Path) -> ClosedShock | None:
+def _closed(path: Path | None, base: Path) -> ClosedShock | Teaching | None:
     """Return the shocks of a closure that fits a monatomic gas."""
     if path is None:
         return None
-    found = ClosedShock(locate(path, base))
+    file = locate(path, base)
     try:
+        if file.suffix == ".toml":
+            return _teaching(file)
+        found = ClosedShock(file)
         found.equations(1.0)
     except InputError as error:
-        raise InputError(f"shock.{str(error).removeprefix('model.')}") from None
+        said = str(error).removeprefix("model.closure: ")
+        raise InputError(f"shock.closure: {said}") from None
     return found
+
+
+def _teaching(file: Path) -> Teaching:
+    """Return the training that a scenario describes."""
+    scenario, _ = scenarios.load(file)
+    if isinstance(scenario, ClosureTrainScenario):
+        return Teaching(file, scenario)
+    raise InputError(f"{file.name} trains no local_closure (closure_3v_train does)")
 
 
 def _ends(tube: ShockTube, mach: float) -> tuple[float, float]:

@@ -26,7 +26,7 @@ from ..learn.trainers.potential import Settings
 from ..learn.trainers.tables import TrainingSet
 from ..md.learned import load_potential
 from ..runtime import dtype_of
-from ..schema.base import locate
+from ..schema.base import given, locate
 from ..schema.train import ITERATED, CosineSection, SoapSection, TrainScenario
 
 
@@ -96,11 +96,11 @@ def _begun(scenario: TrainScenario, base: Path) -> tuple[TrainScenario, Any]:
     form = getattr(module, "config", None)
     if not hasattr(form, "cutoff"):
         raise InputError(f"start: {path.name} is of no form that can be trained")
-    given, loss = scenario.model_fields_set, scenario.loss
+    asked, loss = given(scenario), scenario.loss
     if is_linear(form):
-        if unused := sorted(given & ITERATED):
+        if unused := sorted(asked & ITERATED):
             raise InputError(f"{unused[0]}: has no use here: {path.name} is solved for")
-        loss = loss if "loss" in given else LeastSquares()
+        loss = loss if "loss" in asked else LeastSquares()
     if is_linear(form) != isinstance(loss, LeastSquares):
         allowed = "least_squares" if is_linear(form) else "plain, prefactors"
         raise InputError(f"loss.kind: allowed with {path.name}: {allowed}")
@@ -116,7 +116,7 @@ def _located(
 ) -> tuple[Path, LabelKeys]:
     """Return the path of a set and its keys: its own, or those of the scenario."""
     path = source.path if isinstance(source, DataFile) else source
-    own = source.model_dump(exclude_unset=True) if isinstance(source, DataFile) else {}
+    own = source.model_dump(exclude_none=True) if isinstance(source, DataFile) else {}
     names = LabelKeys.model_fields
     both = {name: own.get(name, getattr(keys, name)) for name in names}
     return locate(path, base, hint), LabelKeys(**both)

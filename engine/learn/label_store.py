@@ -303,6 +303,16 @@ def workplace() -> Path:
     return place
 
 
+@contextmanager
+def working_in(place: Path) -> Iterator[None]:
+    """Make a folder the :func:`workplace` of what is computed inside."""
+    token = _place.set(place)
+    try:
+        yield
+    finally:
+        _place.reset(token)
+
+
 def compute(
     store: LabelStore[Sample, Label], labeler: Labeler[Sample, Label], sample: Sample
 ) -> float:
@@ -325,11 +335,8 @@ def compute(
             return 0.0
         store.note("begin", key)
         begun = time.perf_counter()
-        token = _place.set(store.folder.parent / "calculations" / key)
-        try:
+        with working_in(store.folder.parent / "calculations" / key):
             label = labeler.label(sample)
-        finally:
-            _place.reset(token)
         seconds = time.perf_counter() - begun
         home.put(key, sample, label, max(seconds, math.ulp(0.0)))
         if home is not store and not store.adopt(key):

@@ -31,6 +31,19 @@ class Section(BaseModel):
         return described(cls, core, handler)
 
 
+def given(section: BaseModel) -> set[str]:
+    """Return the keys that say something else than their default.
+
+    The record of a run fills in every default: what is only written there is not given.
+    """
+    fields = type(section).model_fields
+    return {
+        name
+        for name in section.model_fields_set
+        if getattr(section, name) != fields[name].get_default(call_default_factory=True)
+    }
+
+
 def choice(family: Family, default: str | None = None) -> Any:
     """Return the type of a key that takes any part of ``family``; a text is a kind alone.
 

@@ -7,7 +7,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from ..gas.collisions.published import PUBLISHED
 from ..learn.labelers.dimer import DimerLabeler
-from .base import Common, InputPath, Section
+from ..learn.labelers.vmc_dimer import VmcDimerLabeler
+from .base import Common, InputPath, Section, given
 
 Positive = Annotated[float, Field(gt=0)]
 Kelvin = Annotated[float, Field(ge=20, le=20_000)]
@@ -36,10 +37,10 @@ class AtomsSection(Section):
                 f"{known.mass}; leave it out"
             )
         pairs = zip(self.dispersion or (), known.dispersion, strict=False)
-        for given, value in pairs:
-            if abs(given / value - 1) > 0.05:
+        for told, value in pairs:
+            if abs(told / value - 1) > 0.05:
                 raise ValueError(
-                    f"dispersion: {given} contradicts symbol = {self.symbol!r}, for which "
+                    f"dispersion: {told} contradicts symbol = {self.symbol!r}, for which "
                     f"{value:.5g} is known; leave it out"
                 )
         return self
@@ -53,11 +54,26 @@ class PublishedLabels(Section):
     """Relative standard error that they are given."""
 
 
+PairLabeler = DimerLabeler | VmcDimerLabeler | PublishedLabels
+"""What computes the interaction energy of two atoms."""
+
+
+class FarLabels(Section):
+    """Labels of another kind farther out."""
+
+    beyond: Positive
+    """Bohr: labels at larger separations are of this kind."""
+    labeler: Annotated[PairLabeler, Field(discriminator="kind")]
+    """What computes them."""
+
+
 class LabelsSection(Section):
     """Which interaction energies are computed, and how."""
 
-    labeler: Annotated[DimerLabeler | PublishedLabels, Field(discriminator="kind")]
-    """Quantum chemistry, or a published potential."""
+    labeler: Annotated[PairLabeler, Field(discriminator="kind")]
+    """Quantum chemistry, variational Monte Carlo, or a published potential."""
+    far: FarLabels | None = None
+    """Another labeler farther out."""
     finer: DimerLabeler | None = None
     """A higher level of theory, asked where the common error decides."""
     start: Annotated[tuple[Positive, ...], Field(min_length=3, max_length=24)] = (
@@ -84,6 +100,12 @@ class LabelsSection(Section):
             raise ValueError(
                 f"start: {inner:g} to {outer:g} bohr; allowed is nearest = "
                 f"{self.nearest:g} to farthest = {self.farthest:g}"
+            )
+        if self.far is not None and not self.nearest < self.far.beyond < self.farthest:
+            raise ValueError(
+                f"far.beyond: {self.far.beyond:g} bohr leaves one labeler nothing to do; "
+                f"allowed is between nearest = {self.nearest:g} and farthest = "
+                f"{self.farthest:g}"
             )
         rising = sorted(self.start)
         gap = min(b - a for a, b in itertools.pairwise(rising))
@@ -124,7 +146,7 @@ class TransportSection(Section):
                 raise ValueError(
                     f"confirm: {t:g} K is none of temperatures {self.temperatures}"
                 )
-        if "pairs" in self.model_fields_set and not self.confirm:
+        if "pairs" in given(self) and not self.confirm:
             raise ValueError("pairs: nothing collides; say at which temperatures: confirm")
         return self
 
@@ -184,7 +206,8 @@ class ShockSection(Section):
     """Without it the Boltzmann equation itself is not solved."""
     closure: InputPath | None = None
     """Weights of a closure learned for a monatomic gas (three velocity dimensions, Prandtl
-    number 2/3), by which the shocks are computed too."""
+    number 2/3), by which the shocks are computed too; or a scenario that trains one
+    (``closure_3v_train.toml``), which then is part of the run."""
 
     @model_validator(mode="after")
     def _has_goal(self) -> Self:
@@ -231,12 +254,21 @@ class ChainScenario(Common):
         symbol = atoms.get("symbol", "He") if isinstance(atoms, dict) else "He"
         labels = dict(data["labels"])
         for key in ("labeler", "finer"):
-            item = labels.get(key)
-            if isinstance(item, dict) and item.get("kind", "dimer") == "dimer":
-                own = item.setdefault("symbol", symbol) if "symbol" in item else symbol
-                if own != symbol:
-                    raise ValueError(
-                        f"labels.{key}.symbol: {own!r} contradicts atoms.symbol {symbol!r}"
-                    )
-                labels[key] = {"kind": "dimer", **item, "symbol": symbol}
-        return {**data, "labels": labels}
+            labels[key] = _with_symbol(labels.get(key), symbol, f"labels.{key}")
+        far = labels.get("far")
+        if isinstance(far, dict):
+            own = _with_symbol(far.get("labeler"), symbol, "labels.far.labeler")
+            labels["far"] = {**far, "labeler": own}
+        given = {key: item for key, item in labels.items() if item is not None}
+        return {**data, "labels": given}
+
+
+def _with_symbol(item: Any, symbol: str, key: str) -> Any:
+    """Return the table of a labeler with the atoms' symbol, if its kind has one."""
+    if not isinstance(item, dict) or item.get("kind") == "published":
+        return item
+    if item.get("symbol", symbol) != symbol:
+        raise ValueError(
+            f"{key}.symbol: {item['symbol']!r} contradicts atoms.symbol {symbol!r}"
+        )
+    return {"kind": "dimer", **item, "symbol": symbol}

@@ -11,7 +11,7 @@ from ..gas.forcing import Force
 from ..gas.initial import INITIAL
 from ..gas.probes import PROBES
 from ..gas.si import SiSection, converted
-from .base import Common, InputPath, Section, choice
+from .base import Common, InputPath, Section, choice, given
 from .box import (
     BoundarySection,
     GridSection,
@@ -331,7 +331,7 @@ class GasScenario(Common):
                 "alone; set model.cfl"
             )
         known = (self.reference, getattr(self.initial, "reference", "none"))
-        if hasattr(self.initial, "knudsen_numbers") and "knudsen" in self.model_fields_set:
+        if hasattr(self.initial, "knudsen_numbers") and "knudsen" in given(self):
             raise ValueError(
                 f"knudsen: initial.kind = {self.initial.kind} brings its own Knudsen "
                 "numbers; leave it out"

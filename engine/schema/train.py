@@ -11,7 +11,7 @@ from ..data.keys import DataFile, LabelKeys
 from ..learn.trainers import LOSSES
 from ..learn.trainers.linear import LeastSquares, is_linear
 from ..learn.trainers.potential import PlainLoss
-from .base import Common, InputPath, Section, choice
+from .base import Common, InputPath, Section, choice, given
 
 Source = InputPath | DataFile
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -168,7 +168,7 @@ class TrainScenario(LabelKeys, Common):
         if linear != isinstance(self.loss, LeastSquares):
             allowed = "least_squares" if linear else "plain, prefactors"
             raise ValueError(f"loss.kind: allowed with this model: {allowed}")
-        unused = sorted(self.model_fields_set & ITERATED) if linear else []
+        unused = sorted(given(self) & ITERATED) if linear else []
         if unused:
             raise ValueError(
                 f"{unused[0]}: has no use here: the weights of this model are solved for, "
@@ -178,7 +178,7 @@ class TrainScenario(LabelKeys, Common):
 
     def _begins(self) -> Self:
         """Leave it to the saved model which keys are of use; see ``engine.jobs.train``."""
-        if "model" in self.model_fields_set:
+        if "model" in given(self):
             raise ValueError("model: comes with start; give one of the two")
         return self
 

@@ -35,12 +35,14 @@ class PairLabel:
         independent: standard error of this label alone, kelvin.
         common: by source, the shift that one standard deviation of that source causes
             here; all labels move together.
+        source: what computed it, in words.
     """
 
     separation: float
     energy: float
     independent: float
     common: Mapping[str, float] = field(default_factory=dict)
+    source: str = ""
 
 
 def covariance(labels: Sequence[PairLabel]) -> Tensor:

@@ -164,7 +164,9 @@ class DimerLabeler:
         kelvin = {name: value * unit for name, value in common.items()}
         # each of some ten energies is converged to about 1e-10 hartree
         independent = (1e-9 + SCATTER * abs(energy)) * unit
-        return PairLabel(float(separation), energy * unit, independent, kelvin)
+        return PairLabel(
+            float(separation), energy * unit, independent, kelvin, "coupled clusters"
+        )
 
     # -- PySCF -----------------------------------------------------------------------------
 
