@@ -426,9 +426,9 @@ def gathered(inner: Template, e: Int, c: Int, weight: Real, v: Array3, starts: A
 
 @ti.kernel
 def k_step(
-    dim: Template, inner: Template, kind: Template, events: Template, forced: Template,
-    near: Int, x: Array3, v: Array3, cells: Array2, histogram: Array3, starts: Array2,
-    extra: Int, dt: Real, box: Array2, sides: Array2, layers: Array2, key: Key,
+    serial: Template, dim: Template, inner: Template, kind: Template, events: Template,
+    forced: Template, near: Int, x: Array3, v: Array3, cells: Array2, histogram: Array3,
+    starts: Array2, extra: Int, dt: Real, box: Array2, sides: Array2, layers: Array2, key: Key,
     shift: Array1, scale: Array1, sections: Array2, angles: Array3, law: Array2,
     species: Array2, local: Array2, surfaces: Array2, bodies: Array2, loads: Array4,
     new_x: Array3, new_v: Array3, new_starts: Array2, fastest: Array2, remainder: Array2,
@@ -437,6 +437,8 @@ def k_step(
     """Move all particles and those that enter, sort them by cell, collide them.
 
     Args:
+        serial: whether on the calling thread alone, for which a pool of one would only
+            wait, 30 us a loop; the same to the last bit.
         dim: of space.
         inner: what ``v`` holds after the velocity.
         kind: POWER_LAW: ``sigma g = law[0] (g^2)^law[1]``, ``cos chi = 2 u^law[2] - 1``;
@@ -467,7 +469,7 @@ def k_step(
         surfaces: of solids, see :mod:`.flight`.
         bodies: of solids.
         loads: ``[systems, CHUNKS, solids, 4]`` momentum and energy that solids get.
-        new_x: positions, sorted.
+        new_x: positions, sorted; 0 beyond the last particle, as is ``new_v``.
         new_v: velocities.
         new_starts: first particle of each cell.
         fastest: ``[systems, cells]`` largest ``sigma g`` met, updated.
@@ -477,6 +479,8 @@ def k_step(
         sums: see :func:`k_sample`. Stress and heat flux fall in collisions by a step over
             the relaxation time; their mean is that in the middle.
     """
+    if ti.static(serial):
+        ti.loop_config(serialize=True)
     for q in range(x.shape[0] * CHUNKS):
         e = q // CHUNKS
         chunk = q % CHUNKS
@@ -501,6 +505,8 @@ def k_step(
                 cell = cell_of(dim, at, box)
             cells[e, i] = cell
             histogram[e, chunk, cell] += 1
+    if ti.static(serial):
+        ti.loop_config(serialize=True)
     for e in range(x.shape[0]):
         # counts become the first place of every (cell, chunk)
         place = 0
@@ -511,6 +517,8 @@ def k_step(
                 histogram[e, chunk, c] = place
                 place += count
         new_starts[e, fastest.shape[1] + 1] = place
+    if ti.static(serial):
+        ti.loop_config(serialize=True)
     for q in range(x.shape[0] * CHUNKS):
         e = q // CHUNKS
         chunk = q % CHUNKS
@@ -532,6 +540,18 @@ def k_step(
                     new_x[e, place, d] = at[d]
                 for d in ti.static(range(COLUMNS[inner])):
                     new_v[e, place, d] = speed[d]
+        # zero beyond the last: checkpoints hold no leftovers of the memory
+        first = new_starts[e, total]
+        free = ti.cast(x.shape[1] - first, ti.i64)
+        begin = first + ti.cast(free * chunk // CHUNKS, ti.i32)
+        end = first + ti.cast(free * (chunk + 1) // CHUNKS, ti.i32)
+        for i in range(begin, end):
+            for d in ti.static(range(dim)):
+                new_x[e, i, d] = 0.0
+            for d in ti.static(range(COLUMNS[inner])):
+                new_v[e, i, d] = 0.0
+    if ti.static(serial):
+        ti.loop_config(serialize=True)
     for q in range(fastest.shape[0] * fastest.shape[1]):
         e = q // fastest.shape[1]
         c = q % fastest.shape[1]
