@@ -62,7 +62,17 @@ the number of the event."""
 
 
 @ti.func
-def cell_of(dim: Template, x, box: Array2):
+def ends_of(dim: Template, box: Array2):
+    """The rows of ``box`` as numbers that a loop over particles keeps at hand."""
+    out = ti.Matrix.zero(ti.f64, ti.static(dim), 4)
+    for d in ti.static(range(dim)):
+        for k in ti.static(range(4)):
+            out[d, k] = box[d, k]
+    return out
+
+
+@ti.func
+def cell_of(dim: Template, x, box):
     """Index of the cell that holds ``x``."""
     cell = 0
     for d in ti.static(range(dim)):
@@ -93,7 +103,7 @@ def layer_of(k: Int, layers: Array2):
 
 
 @ti.func
-def newcomer(dim: Template, inner: Template, k: Int, layer: Int, dt: Real, box: Array2,
+def newcomer(dim: Template, inner: Template, k: Int, layer: Int, dt: Real, box,
              layers: Array2, species: Array2, shift, s):  # fmt: skip
     """Draw the ``k``-th particle of the reservoirs' layers; gone: it never comes in."""
     at = ti.Vector.zero(ti.f64, dim)
@@ -112,15 +122,17 @@ def newcomer(dim: Template, inner: Template, k: Int, layer: Int, dt: Real, box: 
     s3 = advanced(s2)
     s4 = advanced(s3)
     thermal = ti.sqrt(layers[layer, LAYER_TEMPERATURE])
-    # most are too far away for any angle of their pair of normals: that is seen at once
+    # most are too far away for any angle of their pair of normals, -2 ln u < (gap / thermal
+    # dt)^2, which is seen without a logarithm: exp(y) > 1 + y + y^2/2 + y^3/6
     u = uniform(ti.select(axis == 2, s3, s1))
-    most = thermal * ti.sqrt(-2.0 * ti.log(u)) * dt
     for d in ti.static(range(dim)):
-        ahead = (
-            at[d] + layers[layer, LAYER_VELOCITY + d] * dt + ti.select(d == 0, shift, 0.0)
-        )
-        if d == axis and (ahead + most < box[d, 0] or ahead - most >= box[d, 1]):
-            gone = 1
+        if d == axis:
+            ahead = at[d] + layers[layer, LAYER_VELOCITY + d] * dt
+            ahead += ti.select(d == 0, shift, 0.0)
+            gap = ti.max(0.0, box[d, 0] - ahead, ahead - box[d, 1]) / (thermal * dt)
+            y = 0.5 * gap * gap
+            if u * (1.0 + y * (1.0 + y * (0.5 + y / 6.0))) > 1.0:
+                gone = 1
     if gone == 0:
         a, b = pair_of_normals(uniform(s1), uniform(s2))
         c, _d = pair_of_normals(uniform(s3), uniform(s4))
@@ -152,8 +164,8 @@ def kicked(v, time, cell: Int, local: Array2):
 @ti.func
 def flown(
     dim: Template, inner: Template, events: Template, forced: Template, counted: Template,
-    e: Int, chunk: Int, i: Int, alive: Int, x: Array3, v: Array3, dt: Real, box: Array2,
-    sides: Array2, layers: Array2, key, shift: Array1, species: Array2, local: Array2,
+    e: Int, chunk: Int, i: Int, alive: Int, x: Array3, v: Array3, dt: Real, box,
+    sides: Array2, layers: Array2, key, shift, species: Array2, local: Array2,
     surfaces: Array2, bodies: Array2, loads: Array4,
 ):  # fmt: skip
     """Where particle ``i`` is after the step; the reservoirs' newcomers follow the old.
@@ -169,14 +181,14 @@ def flown(
             at[d] = x[e, i, d]
         for d in ti.static(range(COLUMNS[inner])):
             speed[d] = v[e, i, d]
-        at[0] += shift[e]
+        at[0] += shift
     else:
         s = stream(key, e, _NEWCOMER, i)
         layer = layer_of(i - alive, layers)
         at, speed, gone = newcomer(
-            dim, inner, i - alive, layer, dt, box, layers, species, shift[e], s
+            dim, inner, i - alive, layer, dt, box, layers, species, shift, s
         )
-        at[0] += shift[e]
+        at[0] += shift
         if ti.static(dim > 1 or events):
             if gone == 0:
                 side = ti.cast(layers[layer, LAYER_SIDE], ti.i32)
@@ -205,6 +217,18 @@ def flown(
         if ti.static(forced):
             speed = kicked(speed, 0.5 * dt, cell_of(dim, at, box), local)
     return at, speed, gone
+
+
+@ti.func
+def undisturbed(dim: Template, e: Int, i: Int, x: Array3, v: Array3, dt: Real, box, shift):
+    """Where a straight flight ends, and whether that is in the box."""
+    at = ti.Vector.zero(ti.f64, dim)
+    inside = 1
+    for d in ti.static(range(dim)):
+        at[d] = x[e, i, d] + ti.static(1.0 if d == 0 else 0.0) * shift + v[e, i, d] * dt
+        if at[d] < box[d, 0] or at[d] >= box[d, 1]:
+            inside = 0
+    return at, inside
 
 
 @ti.func
@@ -493,17 +517,25 @@ def k_step(
                     loads[e, chunk, k, d] = 0.0
         alive = starts[e, total]
         n = alive + extra
+        ends = ends_of(dim, box)
+        moved = shift[e]
         begin = ti.cast(ti.cast(n, ti.i64) * chunk // CHUNKS, ti.i32)
         end = ti.cast(ti.cast(n, ti.i64) * (chunk + 1) // CHUNKS, ti.i32)
         for i in range(begin, end):
-            at, _speed, gone = flown(
-                dim, inner, events, forced, True, e, chunk, i, alive, x, v, dt, box, sides,
-                layers, key, shift, species, local, surfaces, bodies, loads,
-            )  # fmt: skip
             cell = total
-            if gone == 0:
-                cell = cell_of(dim, at, box)
-            cells[e, i] = cell
+            free = 0
+            if ti.static(not (events or forced)):
+                if i < alive:
+                    ahead, inside = undisturbed(dim, e, i, x, v, dt, ends, moved)
+                    free = inside
+                    cell = cell_of(dim, ahead, ends)
+            if free == 0:
+                at, _speed, gone = flown(
+                    dim, inner, events, forced, True, e, chunk, i, alive, x, v, dt, ends,
+                    sides, layers, key, moved, species, local, surfaces, bodies, loads,
+                )  # fmt: skip
+                cell = ti.select(gone == 0, cell_of(dim, at, ends), total)
+            cells[e, i] = ti.select(free == 1, cell, -1 - cell)
             histogram[e, chunk, cell] += 1
     if ti.static(serial):
         ti.loop_config(serialize=True)
@@ -525,14 +557,25 @@ def k_step(
         total = fastest.shape[1]
         alive = starts[e, total]
         n = alive + extra
+        ends = ends_of(dim, box)
+        moved = shift[e]
         begin = ti.cast(ti.cast(n, ti.i64) * chunk // CHUNKS, ti.i32)
         end = ti.cast(ti.cast(n, ti.i64) * (chunk + 1) // CHUNKS, ti.i32)
         for i in range(begin, end):
             cell = cells[e, i]
-            if cell < total:
+            if cell >= 0:
+                at, _inside = undisturbed(dim, e, i, x, v, dt, ends, moved)
+                place = histogram[e, chunk, cell]
+                histogram[e, chunk, cell] = place + 1
+                for d in ti.static(range(dim)):
+                    new_x[e, place, d] = at[d]
+                for d in ti.static(range(COLUMNS[inner])):
+                    new_v[e, place, d] = v[e, i, d]
+            elif -1 - cell < total:
+                cell = -1 - cell
                 at, speed, _gone = flown(
-                    dim, inner, events, forced, False, e, chunk, i, alive, x, v, dt, box,
-                    sides, layers, key, shift, species, local, surfaces, bodies, loads,
+                    dim, inner, events, forced, False, e, chunk, i, alive, x, v, dt, ends,
+                    sides, layers, key, moved, species, local, surfaces, bodies, loads,
                 )  # fmt: skip
                 place = histogram[e, chunk, cell]
                 histogram[e, chunk, cell] = place + 1
