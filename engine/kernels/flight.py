@@ -94,6 +94,12 @@ def below(word, n):
 
 
 @ti.func
+def halves(word):
+    """Uniform in (-1, 1), from 32 random bits."""
+    return (ti.cast(word, ti.f64) + 0.5) * 4.656612873077393e-10 - 1.0
+
+
+@ti.func
 def pair_of_normals(u, v):
     """Two standard normals (Box and Muller)."""
     r = ti.sqrt(-2.0 * ti.log(u))

@@ -401,20 +401,20 @@ class DsmcWorld:
             state.impulse,
             state.step + 1,
         )
-        counts = (self.systems, kernels.CHUNKS, grid.cells + 1)
+        counts = self.systems * kernels.CHUNKS * (grid.cells + 1)
         m = self.molecules
         kernels.k_step(
             runtime.threads() == 1, grid.dim, self._inner, m.kind, self._events,
             self.acceleration is not None, self.partners,
-            state.positions, state.velocities,
-            torch.empty(self.systems, places, dtype=torch.int32),
+            state.positions.flatten(), state.velocities.flatten(),
+            torch.empty(self.systems * places, dtype=torch.int32),
             torch.empty(counts, dtype=torch.int32), state.starts, extra, self.time_step,
             box["box"], self._sides_at(before) if self._moving else box["sides"],
             box["layers"], flight.key_of(self.seed, before), self._shift(alive),
             box["scale"], m.sections, m.angles, m.law, box["species"], box["local"],
             box["surfaces"], box["bodies"], loads,
-            new.positions, new.velocities, new.starts, new.fastest, new.remainder,
-            new.collisions, 0.5 * sampled, new.sums,
+            new.positions.view(-1), new.velocities.view(-1), new.starts, new.fastest,
+            new.remainder, new.collisions, 0.5 * sampled, new.sums,
         )  # fmt: skip
         if loads.shape[2]:
             given = loads.sum(1) / self.particles
@@ -427,9 +427,7 @@ class DsmcWorld:
             return torch.zeros(self.systems, dtype=torch.float64)
         limit = self._largest_shift
         back = (HOLD / self._denser * (n - self.expected) for n in alive)
-        return torch.tensor(
-            [min(max(x, -limit), limit) for x in back], dtype=torch.float64
-        )
+        return torch.tensor([min(max(x, -limit), limit) for x in back], dtype=torch.float64)
 
     @cached_property
     def _denser(self) -> float:
@@ -478,7 +476,7 @@ class DsmcWorld:
         sums, samples = state.sums, int(state.samples)
         if samples == 0:
             sums, samples = torch.zeros_like(sums), 1
-            kernels.k_sample(self._inner, state.velocities, state.starts, sums)
+            kernels.k_sample(self._inner, state.velocities.flatten(), state.starts, sums)
         shape = (self.systems, *self.grid.shape)
         alive = state.starts[:, self.grid.cells].tolist()
         gases = [v[:n].double() for v, n in zip(state.velocities, alive, strict=True)]
