@@ -66,7 +66,7 @@ from ..schema.dsmc import (
 )
 
 AVERAGED = ("density", "velocity", "temperature", "stress", "heat_flux")
-OF_SPECIES = ("density", "velocity", "temperature", "rotational_temperature")
+OF_SPECIES = ("density", "fraction", "velocity", "temperature", "rotational_temperature")
 COUNTED = 0.5
 """Part of a cell that must be gas for the cell to count in the checks of the noise."""
 

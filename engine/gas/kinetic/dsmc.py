@@ -446,8 +446,8 @@ class DsmcWorld:
     def fields(self, sums: Tensor, samples: int) -> dict[str, Tensor]:
         """Return the moments of summed particles, ``[systems, *grid.shape, ...]``.
 
-        In a mixture those of the whole gas, and density, velocity and temperature of every
-        species with its number at the end of the name.
+        In a mixture those of the whole gas, and density, fraction of the molecules, velocity
+        and temperature of every species with its number at the end of the name.
 
         Args:
             sums: ``[systems, cells, columns]``.
@@ -528,6 +528,7 @@ def mixed_moments(sums: Tensor, molecules: Molecules, weight: Tensor) -> dict[st
     for k, mass in enumerate(masses.tolist()):
         own = moments(sums[:, k], weight)
         seen[f"density_{k}"] = mass * own["density"]
+        seen[f"fraction_{k}"] = own["density"] / number
         seen[f"velocity_{k}"] = own["velocity"]
         seen[f"temperature_{k}"] = mass * own["temperature"]
         if bool(molecules.rotating[k]):
