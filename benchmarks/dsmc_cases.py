@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -380,7 +381,7 @@ def parting(run: Callable[..., Any], record: Recorder) -> None:
     argon = np.poly1d(np.polyfit(x, seen["fraction_argon"], 1))
     ends = np.linspace(x[0], x[-1], 9)
     heat, apart = 0.0, 0.0
-    for low, high in zip(ends[:-1], ends[1:], strict=True):
+    for low, high in pairwise(ends):
         at = 0.5 * (low + high)
         parts = (float(argon(at)), 1 - float(argon(at)))
         gas = Binary((cross[0, 0], cross[1, 1]), cross[0, 1], masses, parts)
@@ -398,10 +399,8 @@ def parting(run: Callable[..., Any], record: Recorder) -> None:
     share = (x - x.mean()) / np.square(x - x.mean()).sum() * (x[-1] - x[0])
     error = float(np.sqrt(np.square(share * seen["fraction_argon_error"]).sum()))
     found = float(argon(x[-1]) - argon(x[0]))
-    note = (
-        f"fraction of argon {found:+.4f} +- {error:.4f} from the cold to the warm end of "
-    )
-    note += f"the middle half, {apart:+.4f} by the first approximation"
+    note = f"fraction of argon {found:+.4f} +- {error:.4f} from the cold to the warm end "
+    note += f"of the middle half, {apart:+.4f} by the first approximation"
     record(names[1], abs(found / apart - 1), "", goal=0.1, note=note)
 
 

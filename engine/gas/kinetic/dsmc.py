@@ -446,7 +446,7 @@ class DsmcWorld:
     def fields(self, sums: Tensor, samples: int) -> dict[str, Tensor]:
         """Return the moments of summed particles, ``[systems, *grid.shape, ...]``.
 
-        In a mixture those of the whole gas, and density, fraction of the molecules, velocity
+        In a mixture those of the whole gas, and density, share of the molecules, velocity
         and temperature of every species with its number at the end of the name.
 
         Args:
