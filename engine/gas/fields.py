@@ -14,8 +14,9 @@ from .grid import Grid
 UNITS = {
     "density": "rho0", "velocity": "sqrt(R T0)", "temperature": "T0", "stress": "rho0 R T0",
     "rotational_temperature": "T0", "heat_flux": "rho0 (R T0)^1.5", "entropy": "rho0 R",
-    "fraction": "", "x": "L", "y": "L", "z": "L", "shear": "rho0 R T0", "heat": "rho0 (R T0)^1.5",
+    "x": "L", "y": "L", "z": "L", "shear": "rho0 R T0", "heat": "rho0 (R T0)^1.5",
     "time": "L / sqrt(R T0)", "exact": "rho0", "departure": "rho0", "particles": "",
+    "fraction": "",
     **{name: unit for name, (_, unit) in DERIVED.items()}, **probes.UNITS,
 }  # fmt: skip
 ENDINGS = ("_error", "_exact", "_reference", "_free", "_nsf")
