@@ -181,6 +181,8 @@ def test_a_composition_that_varies_starts_as_it_is_given_and_mixes():
     world = box(start=start, knudsen=0.3)
     seen = world.observe(run(world, 0))
     assert torch.allclose(seen["density_0"][0], HEAVY * share, atol=0.005)
+    assert torch.allclose(seen["fraction_0"][0], share, atol=0.003)
+    assert torch.allclose(seen["fraction_0"] + seen["fraction_1"], torch.ones(4).double())
     # p is n T: the same where the gas is light and where it is heavy
     assert torch.allclose(seen["pressure"][0], torch.ones(4).double(), atol=0.05)
     mixed = world.observe(run(world, 200))
@@ -220,7 +222,7 @@ def gas(*species, **more):
 def test_a_scenario_of_a_mixture_stores_what_each_species_does(tmp_path):
     _, names, _ = outcome_of(scenario(), tmp_path / "run")
     assert {"density_heavy", "density_heavy_error", "velocity_light_x"} <= names
-    assert "temperature_light" in names
+    assert {"temperature_light", "fraction_light", "fraction_light_error"} <= names
     argon = {"name": "ar", "of": "argon", "fraction": 0.5}
     helium = {"name": "he", "of": "helium", "fraction": 0.5}
     job = assemble(scenario(**gas(argon, helium)), Path())
@@ -528,6 +530,27 @@ def test_a_scenario_of_potentials_makes_the_tables_of_all_pairs():
     assert torch.allclose(made.angles, known.angles)
     # Kn 0.2
     assert torch.allclose(made.sections * 0.2, known.sections)
+
+
+@pytest.mark.parametrize(
+    ("changes", "passed"),
+    [
+        (nobles(), True),
+        (nobles(temperature=30.0), False),  # helium: 10 % by phase shifts
+        (nobles(species=BALLS, pairs=[], combine="lorentz_berthelot"), True),
+        ({"gas": {"kind": "potential", "of": "He", "temperature": 4.0}}, False),
+        ({"gas": {"kind": "potential", "of": "Xe", "temperature": 5000.0}}, True),
+    ],
+)
+def test_atoms_too_light_and_cold_for_classical_angles_are_told(changes, passed):
+    (check,) = assemble(scenario(**changes), Path()).known()
+    assert check.passed == passed
+    assert check.name == "quantum"
+
+
+def test_a_potential_without_a_mass_is_not_judged_by_it():
+    plain = {"kind": "potential", "epsilon": 120.0, "sigma": 3.4, "temperature": 300.0}
+    assert assemble(scenario(gas=plain), Path()).known() == []
 
 
 def test_a_rule_makes_the_pairs_that_are_not_given():

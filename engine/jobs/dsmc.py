@@ -1,7 +1,7 @@
 """From a scenario of direct simulation Monte Carlo to the job that runs it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from ..gas.collisions.molecules import (
 )
 from ..gas.collisions.pairs import Table, lennard_jones
 from ..gas.collisions.published import PUBLISHED
+from ..gas.collisions.quantum import viscosity_change
 from ..gas.fields import UNITS, dimensions_of, steps_of, write_axes, write_field
 from ..gas.grid import Grid
 from ..gas.initial.painted import evaluate
@@ -62,11 +63,14 @@ from ..schema.dsmc import (
     Mixture,
     PairPotential,
     PotentialMixture,
+    PotentialMolecules,
     VariableSpheres,
 )
 
 AVERAGED = ("density", "velocity", "temperature", "stress", "heat_flux")
 OF_SPECIES = ("density", "fraction", "velocity", "temperature", "rotational_temperature")
+QUANTUM = 0.01
+"""What quantum scattering may change the viscosity by: the angles here are classical."""
 COUNTED = 0.5
 """Part of a cell that must be gas for the cell to count in the checks of the noise."""
 
@@ -93,6 +97,7 @@ def assemble(scenario: DsmcScenario, base: Path) -> Job:
         scenario.time.average_from,
         isinstance(scenario.gas, HardSpheres | VariableSpheres), reference, scenario.seed,
         scenario.gas.names if isinstance(scenario.gas, Composition) else (),
+        partial(_classical, scenario, problem, base),
     )  # fmt: skip
     check_memory(job.world.needed_bytes, torch.uint8, "model.particles, ensembles:")
     return job
@@ -191,6 +196,31 @@ def _table(potential: PairPotential, base: Path) -> Table:
     assert potential.well is not None
     epsilon, sigma = (torch.tensor(x, dtype=torch.float64) for x in potential.well)
     return Table.of(lennard_jones(epsilon, sigma), 0.25 * float(sigma), 40 * float(sigma))
+
+
+def _classical(scenario: DsmcScenario, problem: Problem, base: Path) -> list[Check]:
+    """Check that the atoms of a potential are heavy and hot enough for classical angles.
+
+    Each gas alone, where its mass is known, at the lowest temperature of start and
+    boundaries.
+    """
+    gas = scenario.gas
+    if not isinstance(gas, PotentialMolecules | PotentialMixture):
+        return []
+    kelvin, found = problem.temperatures()[0] * gas.temperature, {}
+    for atom in gas.species if isinstance(gas, PotentialMixture) else (gas,):
+        known = None if atom.of is None else PUBLISHED[atom.of]
+        mass = known.mass if known else getattr(atom, "mass", None)
+        if mass is not None:
+            bosons = known is not None and known.bosons
+            change = viscosity_change(_table(atom, base), kelvin, mass, bosons)
+            found[getattr(atom, "name", atom.of)] = change
+    if not found:
+        return []
+    name, worst = max(found.items(), key=lambda pair: abs(pair[1]))
+    note = f"of the viscosity of {name} at {kelvin:.4g} K, by quantum scattering; the "
+    note += "angles here are classical"
+    return [Check("quantum", "accuracy", abs(worst), QUANTUM, note=note)]
 
 
 def _acceleration(problem: Problem) -> Tensor | None:
@@ -296,6 +326,7 @@ class DsmcJob:
         reference: what is known of the problem.
         seed: of the start.
         species: their names in a mixture.
+        known: checks of what goes in.
     """
 
     world: DsmcWorld
@@ -309,6 +340,7 @@ class DsmcJob:
     reference: Comparison | None
     seed: int
     species: tuple[str, ...] = ()
+    known: Callable[[], list[Check]] = list
     steps: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -431,7 +463,7 @@ class DsmcJob:
             "particles": Figure(float(self.world.expected * self.world.systems)),
             "collisions": Figure(float(collisions)),
         }
-        checks = [self._conservation(state, seen, begun)]
+        checks = [self._conservation(state, seen, begun), *self.known()]
         profile = folder.store.require_group("profile")
         for shown in (profile, folder.store["fields"]):
             write_axes(shown, self.problem.grid)

@@ -168,6 +168,8 @@ def with_quantum(
         else 1.0
     )
     slow = (mass / _KINETIC * energy).sqrt() * reach < how.classical
+    if not bool(slow.any()):
+        return found
     ratio = torch.ones_like(energy)
     section = viscosity_section(table, energy[slow].numpy(), mass, bosons, how)
     ratio[slow] = torch.from_numpy(section) / found.sections[1, slow].detach()
@@ -176,9 +178,7 @@ def with_quantum(
     )
 
 
-def viscosity_change(
-    table: Table, temperature: float, mass: float, bosons: bool
-) -> float:
+def viscosity_change(table: Table, temperature: float, mass: float, bosons: bool) -> float:
     """Return what quantum scattering adds to the viscosity of a gas, relative.
 
     Args:
@@ -194,4 +194,10 @@ def viscosity_change(
         return float(integral(found, one, 2, 2) / integral(waves, one, 2, 2)) - 1
 
 
-__all__ = ["Quantum", "phase_shifts", "viscosity_change", "viscosity_section", "with_quantum"]
+__all__ = [
+    "Quantum",
+    "phase_shifts",
+    "viscosity_change",
+    "viscosity_section",
+    "with_quantum",
+]
