@@ -24,6 +24,7 @@ from scalebridge.engine.gas.collisions.molecules import (
 )
 from scalebridge.engine.gas.collisions.pairs import Table, lennard_jones
 from scalebridge.engine.gas.collisions.published import PUBLISHED
+from scalebridge.engine.gas.collisions.quantum import viscosity_change
 from scalebridge.engine.gas.collisions.scattering import scatter
 from scalebridge.engine.gas.collisions.transport import transport
 from scalebridge.engine.gas.grid import Grid
@@ -533,24 +534,23 @@ def test_a_scenario_of_potentials_makes_the_tables_of_all_pairs():
 
 
 @pytest.mark.parametrize(
-    ("changes", "passed"),
-    [
-        (nobles(), True),
-        (nobles(temperature=30.0), False),  # helium: 10 % by phase shifts
-        (nobles(species=BALLS, pairs=[], combine="lorentz_berthelot"), True),
-        ({"gas": {"kind": "potential", "of": "He", "temperature": 4.0}}, False),
-        ({"gas": {"kind": "potential", "of": "Xe", "temperature": 5000.0}}, True),
-    ],
+    ("symbol", "kelvin", "change"),
+    [("He", 4.0, 0.60), ("He", 300.0, 0.0014), ("Ar", 300.0, 0.0), ("Xe", 5000.0, 0.0)],
 )
-def test_atoms_too_light_and_cold_for_classical_angles_are_told(changes, passed):
-    (check,) = assemble(scenario(**changes), Path()).known()
-    assert check.passed == passed
-    assert check.name == "quantum"
+def test_quantum_scattering_changes_the_viscosity_of_light_cold_atoms(
+    symbol, kelvin, change
+):
+    gas = PUBLISHED[symbol]
+    found = viscosity_change(gas.table(), kelvin, gas.mass, gas.bosons)
+    assert found == pytest.approx(change, abs=0.01 * change + 2e-4)
 
 
-def test_a_potential_without_a_mass_is_not_judged_by_it():
-    plain = {"kind": "potential", "epsilon": 120.0, "sigma": 3.4, "temperature": 300.0}
-    assert assemble(scenario(gas=plain), Path()).known() == []
+def test_atoms_too_light_and_cold_for_classical_angles_are_told():
+    (check,) = assemble(scenario(**nobles(temperature=30.0)), Path()).known()
+    assert not check.passed
+    assert "he at 30 K" in check.note
+    plain = {"kind": "potential", "epsilon": 120.0, "sigma": 3.4, "temperature": 30.0}
+    assert assemble(scenario(gas=plain), Path()).known() == []  # of unknown mass
 
 
 def test_a_rule_makes_the_pairs_that_are_not_given():
