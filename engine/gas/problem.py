@@ -60,8 +60,8 @@ class Problem:
         if start.ends is not None:
             if self.sides[0] not in (ALL_PERIODIC, start.ends):
                 raise InputError(
-                    f"boundaries.x: initial.kind = {self.initial.kind} sets both ends itself; "
-                    "leave it out"
+                    f"boundaries.x: initial.kind = {self.initial.kind} sets both ends "
+                    "itself; leave it out"
                 )
             object.__setattr__(self, "sides", (start.ends, *self.sides[1:]))
         body = body_of(self.solids, self.grid, self.sides, start, self.on_cells)

@@ -496,19 +496,20 @@ def gathered(inner: Template, e: Int, c: Int, row: Int, weight: Real, v: Array1,
 
 @ti.kernel
 def k_step(
-    serial: Template, dim: Template, inner: Template, kind: Template, events: Template,
-    forced: Template, near: Int, x: Array1, v: Array1, cells: Array1, histogram: Array1,
-    starts: Array2, extra: Int, dt: Real, box: Array2, sides: Array2, layers: Array2,
-    key: Key, shift: Array1, scale: Array1, sections: Array2, angles: Array3, law: Array2,
-    species: Array2, local: Array2, surfaces: Array2, bodies: Array2, loads: Array4,
+    serial: Template, single: Template, dim: Template, inner: Template, kind: Template,
+    events: Template, forced: Template, near: Int, x: Array1, v: Array1, cells: Array1,
+    histogram: Array1, starts: Array2, extra: Int, dt: Real, box: Array2, sides: Array2,
+    layers: Array2, key: Key, shift: Array1, scale: Array1, sections: Array2,
+    angles: Array3, law: Array2, species: Array2, local: Array2, surfaces: Array2,
+    bodies: Array2, loads: Array4,
     new_x: Array1, new_v: Array1, new_starts: Array2, fastest: Array2, remainder: Array2,
     counted: Array2, weight: Real, sums: Array3,
 ):  # fmt: skip
     """Move all particles and those that enter, sort them by cell, collide them.
 
     Args:
-        serial: whether on the calling thread alone, for which a pool of one would only
-            wait, 30 us a loop; the same to the last bit.
+        serial: whether on the calling thread alone; the same to the last bit.
+        single: whether there is one system alone, of which one thread sums the counts.
         dim: of space.
         inner: what ``v`` holds after the velocity.
         kind: POWER_LAW: ``sigma g = law[0] (g^2)^law[1]``, ``cos chi = 2 u^law[2] - 1``;
@@ -586,7 +587,7 @@ def k_step(
                 cell = ti.select(gone == 0, cell_of(dim, at, ends), total)
             cells[row + i] = ti.select(free == 1, cell, -1 - cell)
             histogram[counts + cell] += 1
-    if ti.static(serial):
+    if ti.static(serial or single):
         ti.loop_config(serialize=True)
     for e in range(starts.shape[0]):
         # counts become the first place of every (cell, chunk)

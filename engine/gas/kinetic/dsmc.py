@@ -40,6 +40,9 @@ from .particle_faces import ONE_GAS, Reservoirs, faces_of, layers_of, moving
 
 HOLD = 0.008
 """Part of the surplus of particles that a held shock gives back in a step."""
+FEW = 8000
+"""Particles that one thread moves and collides while a pool of them wakes up and waits for
+all loops of a step, 30 us each."""
 TRIES = 200
 """Places that are drawn for a particle in a cell that a solid cuts."""
 
@@ -256,6 +259,11 @@ class DsmcWorld:
         return kernels.SUMMED[self._inner] * self.species
 
     @property
+    def _serial(self) -> bool:
+        """Whether other threads would cost more than they save."""
+        return runtime.threads() == 1 or self.systems * self.expected < FEW
+
+    @property
     def _numbers(self) -> Tensor:
         """Number density of every species at the start, over whole cells."""
         density, masses = self.start.density.flatten(), self.molecules.masses
@@ -404,8 +412,8 @@ class DsmcWorld:
         counts = self.systems * kernels.CHUNKS * (grid.cells + 1)
         m = self.molecules
         kernels.k_step(
-            runtime.threads() == 1, grid.dim, self._inner, m.kind, self._events,
-            self.acceleration is not None, self.partners,
+            self._serial, self.systems == 1, grid.dim, self._inner, m.kind,
+            self._events, self.acceleration is not None, self.partners,
             state.positions.flatten(), state.velocities.flatten(),
             torch.empty(self.systems * places, dtype=torch.int32),
             torch.empty(counts, dtype=torch.int32), state.starts, extra, self.time_step,
