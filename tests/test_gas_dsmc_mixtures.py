@@ -253,6 +253,10 @@ def test_a_given_pair_replaces_the_means():
         (gas(pairs=[{"between": ["heavy", "heavy"]}]), "two different names"),
         (gas(inflow={"x_low": [0.5, 0.5]}), "no reservoir at that end"),
         (gas(inflow={"x_middle": [0.5, 0.5]}), "no end of the box"),
+        (
+            gas(inflow={"x_low": [1.0, 0.0]}) | {"initial": {"kind": "shock", "mach": 2.0}},
+            "gas.inflow: a shock at rest has the reference composition",
+        ),
         (gas(inflow={"x_low": [1.0]}), "1 fractions of 2"),
         (gas(GASES[0], {**GASES[1], "start": "2*x"}), "gas.species.1.start"),
         (gas(GASES[0], {**GASES[1], "start": "x"}), "miss 1"),

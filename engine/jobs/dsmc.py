@@ -277,6 +277,11 @@ def _reservoirs(scenario: DsmcScenario, problem: Problem) -> Reservoirs:
     gas = scenario.gas
     if not isinstance(gas, Composition):
         return ONE_GAS
+    if gas.inflow and isinstance(problem.initial, Shock):
+        raise InputError(
+            "gas.inflow: a shock at rest has the reference composition (fraction) ahead "
+            "and behind; leave it out, or start from another initial.kind"
+        )
     for key in gas.inflow:
         axis, end = "xyz".index(key[0]), key[2:]
         side = getattr(problem.sides[axis], end) if axis < problem.grid.dim else None
