@@ -557,6 +557,20 @@ def test_atoms_too_light_and_cold_for_classical_angles_are_told():
     assert assemble(scenario(gas=plain), Path()).known() == []  # of unknown mass
 
 
+def test_what_a_gas_of_a_potential_is_held_against_has_its_viscosity():
+    """Fourier's law between 90 and 510 K: argon's viscosity is no root of T."""
+    argon = {"kind": "potential", "of": "Ar", "temperature": 300.0}
+    ends = zip(("low", "high"), (0.3, 1.7), strict=True)
+    walls = {"x": {end: {"kind": "wall", "temperature": t} for end, t in ends}}
+    checked = scenario(gas=argon, boundaries=walls, reference="fourier")
+    gas = assemble(checked, Path()).problem.gas
+    t = torch.tensor([100.0, 300.0, 500.0], dtype=torch.float64) / 300.0
+    mu = gas.viscosity(torch.tensor(0.2), torch.ones(()), t) / 0.2
+    # uPa s, of an independent quadrature of the same potential
+    known = torch.tensor([8.126, 22.668, 33.916], dtype=torch.float64) / 22.668
+    assert torch.allclose(mu, known, rtol=1e-3)
+
+
 def test_a_rule_makes_the_pairs_that_are_not_given():
     made = scenario(**nobles(species=BALLS, pairs=[], combine="lorentz_berthelot"))
     assert made.gas.potentials()[0, 1].well == pytest.approx((4320.0**0.5, 3.1))

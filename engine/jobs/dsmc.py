@@ -34,6 +34,8 @@ from ..gas.collisions.molecules import (
 from ..gas.collisions.pairs import Table, lennard_jones
 from ..gas.collisions.published import PUBLISHED
 from ..gas.collisions.quantum import viscosity_change
+from ..gas.collisions.scattering import scatter
+from ..gas.collisions.transport import Transport
 from ..gas.fields import UNITS, dimensions_of, steps_of, write_axes, write_field
 from ..gas.grid import Grid
 from ..gas.initial.painted import evaluate
@@ -44,7 +46,7 @@ from ..gas.kinetic.dsmc import DsmcState, DsmcWorld, Start
 from ..gas.kinetic.obstacles import obstacles_of
 from ..gas.kinetic.particle_faces import ONE_GAS, Reservoirs
 from ..gas.loads import LoadFrames, average_loads, last_loads
-from ..gas.material import Gas, Rotating
+from ..gas.material import Gas, Rotating, TransportLaw
 from ..gas.material import Mixed as MixedGas
 from ..gas.observe import relative_drift
 from ..gas.problem import Problem
@@ -88,14 +90,15 @@ def assemble(scenario: DsmcScenario, base: Path) -> Job:
     molecules = _molecules(scenario, problem, base)
     if isinstance(scenario.gas, Composition):
         problem = replace(problem, gas=_as_met(scenario, problem.gas, molecules))
+    if isinstance(scenario.gas, PotentialMolecules):
+        problem = replace(problem, gas=_as_scattered(scenario.gas, problem, base))
     reference = (
         None if scenario.reference == "none" else comparison(scenario.reference, problem)
     )
     job = DsmcJob(
         _world(scenario, problem, molecules), problem, scenario.model.ensembles,
         scenario.goals, scenario.time.frames, scenario.time.blocks,
-        scenario.time.average_from,
-        isinstance(scenario.gas, HardSpheres | VariableSpheres), reference, scenario.seed,
+        scenario.time.average_from, reference, scenario.seed,
         scenario.gas.names if isinstance(scenario.gas, Composition) else (),
         partial(_classical, scenario, problem, base),
     )  # fmt: skip
@@ -143,6 +146,16 @@ def _as_met(scenario: DsmcScenario, gas: Gas, molecules: Molecules) -> Gas:
     return replace(gas, shortest=path * math.sqrt(2 * math.pi) / 3.2)
 
 
+def _as_scattered(gas: PotentialMolecules, problem: Problem, base: Path) -> Gas:
+    """Return the law of a gas that scatters classically by a potential."""
+    coldest, _, hottest = problem.temperatures()
+    # the fields of few particles are colder than the coldest gas
+    ends = 0.5 * min(coldest, 1.0) * gas.temperature, max(hottest, 1.0) * gas.temperature
+    with torch.no_grad():
+        found = Transport.of(scatter(_table(gas, base), *ends), *ends, 1.0)
+    return problem.gas.following(TransportLaw.of(found, gas.temperature))
+
+
 def _check_side(side: Any, key: str) -> None:
     """Refuse what particles do not honour."""
     if isinstance(side, Open):
@@ -163,7 +176,7 @@ def _check_side(side: Any, key: str) -> None:
 
 
 def _exponent(molecule: Any) -> float:
-    """Exponent of the viscosity; a potential has none, hard spheres' serves estimates."""
+    """Exponent of the viscosity, of a mixture that of hard spheres: for estimates."""
     return molecule.exponent if isinstance(molecule, VariableSpheres) else 0.5
 
 
@@ -327,7 +340,6 @@ class DsmcJob:
         frames: written, evenly in time.
         blocks: of the average.
         average_from: time; None: no average.
-        has_law: whether the viscosity is a power of the temperature.
         reference: what is known of the problem.
         seed: of the start.
         species: their names in a mixture.
@@ -341,7 +353,6 @@ class DsmcJob:
     frames: int
     blocks: int
     average_from: float | None
-    has_law: bool
     reference: Comparison | None
     seed: int
     species: tuple[str, ...] = ()
