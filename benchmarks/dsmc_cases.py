@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -300,6 +301,16 @@ DRIFT = 0.1
 """Velocity of one gas through the other that is aimed at, in thermal ones."""
 
 
+def argon_and_helium() -> tuple[dict[tuple[int, int], Table], tuple[float, float]]:
+    """Return the potentials of all pairs of argon and helium, and masses over the mean."""
+    argon, helium = PUBLISHED["Ar"], PUBLISHED["He"]
+    pair = lennard_jones(*(torch.tensor(x, dtype=F64) for x in (30.0, 3.1)))
+    unlike = Table.of(pair, 0.77, 120.0)
+    both = argon.mass + helium.mass
+    tables = {(0, 0): argon.table(), (0, 1): unlike, (1, 1): helium.table()}
+    return tables, (2 * argon.mass / both, 2 * helium.mass / both)
+
+
 def drift(record: Recorder, quick: bool) -> None:
     """Two gases drift through each other under forces that add up to nothing.
 
@@ -310,14 +321,10 @@ def drift(record: Recorder, quick: bool) -> None:
     """
     if not record.wants("dsmc_table_diffusion_error"):
         return
-    pair, hot = [torch.tensor(x, dtype=F64) for x in (30.0, 3.1)], 300.0
-    argon, helium = PUBLISHED["Ar"], PUBLISHED["He"]
-    unlike = Table.of(lennard_jones(*pair), 0.77, 120.0)
-    masses = [2 * gas.mass / (argon.mass + helium.mass) for gas in (argon, helium)]
-    tables = {(0, 0): argon.table(), (0, 1): unlike, (1, 1): helium.table()}
+    hot, parts = 300.0, (0.5, 0.5)
+    tables, masses = argon_and_helium()
     one = torch.tensor([hot], dtype=F64)
     found = {pair: scatter(table, hot, hot) for pair, table in tables.items()}
-    parts = (0.5, 0.5)
     gas = Binary((found[0, 0], found[1, 1]), found[0, 1], masses, parts)
     known = float(gas.diffusion(one))
     # at the Knudsen number 1 the viscosity of argon alone is 1
@@ -354,6 +361,52 @@ def drift(record: Recorder, quick: bool) -> None:
     record("dsmc_table_diffusion_error", abs(off), "", goal=0.02, note=note)
 
 
+def parting(run: Callable[..., Any], record: Recorder) -> None:
+    """Heat and separation of helium and argon between two walls, in the middle half.
+
+    Nothing flows through a wall, so the heat flux is ``-lambda dT/dx`` of a gas whose
+    composition has settled, and the fraction x of argon follows ``dx = -k_T d ln T``.
+    """
+    names = "dsmc_mixture_conductivity_error", "dsmc_thermal_diffusion_error"
+    if not record.wants(*names):
+        return
+    ran = run("dsmc_thermal_diffusion")
+    tables, masses = argon_and_helium()
+    cross = {pair: scatter(table, 150.0, 450.0) for pair, table in tables.items()}
+    seen = {name: np.asarray(values) for name, values in ran.store["average"].arrays()}
+    quarter = len(seen["x"]) // 4
+    seen = {name: values[quarter:-quarter] for name, values in seen.items()}
+    x = seen["x"]
+    t = np.poly1d(np.polyfit(x, seen["temperature"], 2))
+    argon = np.poly1d(np.polyfit(x, seen["fraction_argon"], 1))
+    ends = np.linspace(x[0], x[-1], 9)
+    heat, apart = 0.0, 0.0
+    for low, high in pairwise(ends):
+        at = 0.5 * (low + high)
+        parts = (float(argon(at)), 1 - float(argon(at)))
+        gas = Binary((cross[0, 0], cross[1, 1]), cross[0, 1], masses, parts)
+        here = torch.tensor([300.0 * t(at)], dtype=F64)
+        heat += float(gas.conductivity(here)) * (t(high) - t(low))
+        apart -= float(gas.thermal_diffusion(here)) * math.log(t(high) / t(low))
+    # helium alone has the viscosity Kn
+    one = torch.tensor([300.0], dtype=F64)
+    unit = ran.knudsen[0] / float(transport(cross[1, 1], one, masses[1]).viscosity)
+    # one flux through all cells; what they miss it by is independent over a few paths
+    parts = [part.mean() for part in np.array_split(seen["heat_flux_x"], 15)]
+    flux, error = np.mean(parts), np.std(parts, ddof=1) / 15**0.5
+    off = -flux * (x[-1] - x[0]) / (heat * unit) - 1
+    note = "helium and argon, scattering tables of three potentials, between walls of .6 "
+    note += f"and 1.4; {off:+.4f} +- {error / abs(flux):.4f} over the first approximation"
+    record(names[0], abs(off), "", goal=0.02, note=note)
+    share = (x - x.mean()) / np.square(x - x.mean()).sum() * (x[-1] - x[0])
+    # long waves of the composition live longest: as if all cells erred by one of them
+    error = float(np.abs(share * seen["fraction_argon_error"]).sum())
+    found = float(argon(x[-1]) - argon(x[0]))
+    note = f"fraction of argon {found:+.4f} +- {error:.4f} (at most) from the cold to "
+    note += f"the warm end of the middle half, {apart:+.4f} by the first approximation"
+    record(names[1], abs(found / apart - 1), "", goal=0.1, note=note)
+
+
 def measure(run: Callable[..., Any], quick: bool, record: Recorder) -> None:
     """Measure all figures of this file."""
     free_cylinder(record, quick)
@@ -362,3 +415,4 @@ def measure(run: Callable[..., Any], quick: bool, record: Recorder) -> None:
     relaxation(record, quick)
     diffusion(record, quick)
     drift(record, quick)
+    parting(run, record)

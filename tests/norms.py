@@ -169,6 +169,7 @@ SHORT: dict[str, Shortened] = {
     ),
     "dsmc_fourier": Shortened(_WALLS, portable=SINGLE),
     "dsmc_mixture_shock": Shortened(_STEEP, portable=SINGLE),
+    "dsmc_thermal_diffusion": Shortened(_WALLS, portable=SINGLE),
     "ohwada_shock": Shortened(_STEEP, portable=SINGLE),
     "argon_coupled_shock": Shortened(
         (

@@ -198,7 +198,9 @@ def gas_scenarios():
     return [path.stem for path in paths if '\nkind = "gas"' in path.read_text()]
 
 
-LARGE = ("argon_dsmc_shock", "argon_table_shock", "taylor_green_3d")
+LARGE = (
+    "argon_dsmc_shock", "argon_table_shock", "dsmc_thermal_diffusion", "taylor_green_3d"
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,21 @@ def test_threads_change_no_bit_and_the_step_is_pure():
     assert digest(state) == kept
 
 
+@pytest.mark.parametrize("knudsen", [(1.0,), (1.0, 0.5, 2.0)])
+def test_nothing_stands_in_the_places_that_no_particle_has(knudsen, monkeypatch):
+    """A step writes all of its arrays: none may hold what the memory held before."""
+    empty = torch.empty_like
+    monkeypatch.setattr(torch, "empty_like", lambda x: empty(x).fill_(7))
+    end = Inflow(1.0, (1.5, 0.0, 0.0), 1.0)
+    world = box(hard_spheres(0.1), sides=(Sides(end, end),), knudsen=knudsen)
+    state = run(world, 3)
+    for system, alive in enumerate(state.starts[:, -2].tolist()):
+        assert 0 < alive < world.places
+        assert not state.positions[system, alive:].any()
+        assert not state.velocities[system, alive:].any()
+        assert float(state.velocities[system, :alive].abs().amax()) < 6.9
+
+
 def test_scattering_of_a_potential_has_its_viscosity_cross_section():
     """The table's Q_2 against the quadrature, and the viscosity at the reference."""
     from scalebridge.engine.gas.collisions.scattering import scatter

@@ -24,6 +24,7 @@ from scalebridge.engine.gas.collisions.molecules import (
 )
 from scalebridge.engine.gas.collisions.pairs import Table, lennard_jones
 from scalebridge.engine.gas.collisions.published import PUBLISHED
+from scalebridge.engine.gas.collisions.quantum import viscosity_change
 from scalebridge.engine.gas.collisions.scattering import scatter
 from scalebridge.engine.gas.collisions.transport import transport
 from scalebridge.engine.gas.grid import Grid
@@ -181,6 +182,8 @@ def test_a_composition_that_varies_starts_as_it_is_given_and_mixes():
     world = box(start=start, knudsen=0.3)
     seen = world.observe(run(world, 0))
     assert torch.allclose(seen["density_0"][0], HEAVY * share, atol=0.005)
+    assert torch.allclose(seen["fraction_0"][0], share, atol=0.003)
+    assert torch.allclose(seen["fraction_0"] + seen["fraction_1"], torch.ones(4).double())
     # p is n T: the same where the gas is light and where it is heavy
     assert torch.allclose(seen["pressure"][0], torch.ones(4).double(), atol=0.05)
     mixed = world.observe(run(world, 200))
@@ -220,7 +223,7 @@ def gas(*species, **more):
 def test_a_scenario_of_a_mixture_stores_what_each_species_does(tmp_path):
     _, names, _ = outcome_of(scenario(), tmp_path / "run")
     assert {"density_heavy", "density_heavy_error", "velocity_light_x"} <= names
-    assert "temperature_light" in names
+    assert {"temperature_light", "fraction_light", "fraction_light_error"} <= names
     argon = {"name": "ar", "of": "argon", "fraction": 0.5}
     helium = {"name": "he", "of": "helium", "fraction": 0.5}
     job = assemble(scenario(**gas(argon, helium)), Path())
@@ -250,6 +253,10 @@ def test_a_given_pair_replaces_the_means():
         (gas(pairs=[{"between": ["heavy", "heavy"]}]), "two different names"),
         (gas(inflow={"x_low": [0.5, 0.5]}), "no reservoir at that end"),
         (gas(inflow={"x_middle": [0.5, 0.5]}), "no end of the box"),
+        (
+            gas(inflow={"x_low": [1.0, 0.0]}) | {"initial": {"kind": "shock", "mach": 2.0}},
+            "gas.inflow: a shock at rest has the reference composition",
+        ),
         (gas(inflow={"x_low": [1.0]}), "1 fractions of 2"),
         (gas(GASES[0], {**GASES[1], "start": "2*x"}), "gas.species.1.start"),
         (gas(GASES[0], {**GASES[1], "start": "x"}), "miss 1"),
@@ -528,6 +535,40 @@ def test_a_scenario_of_potentials_makes_the_tables_of_all_pairs():
     assert torch.allclose(made.angles, known.angles)
     # Kn 0.2
     assert torch.allclose(made.sections * 0.2, known.sections)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "kelvin", "change"),
+    [("He", 4.0, 0.60), ("He", 300.0, 0.0014), ("Ar", 300.0, 0.0), ("Xe", 5000.0, 0.0)],
+)
+def test_quantum_scattering_changes_the_viscosity_of_light_cold_atoms(
+    symbol, kelvin, change
+):
+    gas = PUBLISHED[symbol]
+    found = viscosity_change(gas.table(), kelvin, gas.mass, gas.bosons)
+    assert found == pytest.approx(change, abs=0.01 * change + 2e-4)
+
+
+def test_atoms_too_light_and_cold_for_classical_angles_are_told():
+    (check,) = assemble(scenario(**nobles(temperature=30.0)), Path()).known()
+    assert not check.passed
+    assert "he at 30 K" in check.note
+    plain = {"kind": "potential", "epsilon": 120.0, "sigma": 3.4, "temperature": 30.0}
+    assert assemble(scenario(gas=plain), Path()).known() == []  # of unknown mass
+
+
+def test_what_a_gas_of_a_potential_is_held_against_has_its_viscosity():
+    """Fourier's law between 90 and 510 K: argon's viscosity is no root of T."""
+    argon = {"kind": "potential", "of": "Ar", "temperature": 300.0}
+    ends = zip(("low", "high"), (0.3, 1.7), strict=True)
+    walls = {"x": {end: {"kind": "wall", "temperature": t} for end, t in ends}}
+    checked = scenario(gas=argon, boundaries=walls, reference="fourier")
+    gas = assemble(checked, Path()).problem.gas
+    t = torch.tensor([100.0, 300.0, 500.0], dtype=torch.float64) / 300.0
+    mu = gas.viscosity(torch.tensor(0.2), torch.ones(()), t) / 0.2
+    # uPa s, of an independent quadrature of the same potential
+    known = torch.tensor([8.126, 22.668, 33.916], dtype=torch.float64) / 22.668
+    assert torch.allclose(mu, known, rtol=1e-3)
 
 
 def test_a_rule_makes_the_pairs_that_are_not_given():

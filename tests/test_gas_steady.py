@@ -117,6 +117,18 @@ SHOCK = {
 EVEN = {"kind": "fields", "density": "1", "velocity": ["1"], "pressure": "1"}
 
 
+@pytest.mark.parametrize("model", [SHOCK["model"], {"kind": "dsmc", "particles": 20}])
+def test_ends_that_a_shock_sets_are_not_said_otherwise(model, tmp_path):
+    said = SHOCK | {"model": model, "time": {"end": 1.0}}
+    if model["kind"] == "dsmc":
+        said = {key: said[key] for key in said if key not in ("gas", "resolution")}
+    periodic = {"x": {"low": {"kind": "periodic"}, "high": {"kind": "periodic"}}}
+    assemble(parse(said | {"boundaries": periodic}), tmp_path)  # what a resolved file says
+    walls = {"x": {"low": {"kind": "wall"}, "high": {"kind": "wall"}}}
+    with pytest.raises(InputError, match=r"boundaries.x: initial.kind = shock sets both"):
+        assemble(parse(said | {"boundaries": walls}), tmp_path)
+
+
 def test_a_run_ends_with_newtons_method(tmp_path):
     job = assemble(parse(SHOCK), tmp_path)
     world, steps = job.main.world, job.main.steps

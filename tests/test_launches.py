@@ -63,6 +63,22 @@ def test_every_launch_sees_its_own_arguments(dtype: torch.dtype) -> None:
         assert torch.equal(scaled(x, factor, column, twice), expected.to(dtype))
 
 
+def test_arrays_that_changed_since_the_last_launch_are_handed_over() -> None:
+    memory = torch.arange(30, dtype=torch.float64)
+    # one address with other shapes, another address, contents that changed, and back
+    for first, n in ((0, 4), (0, 8), (0, 4), (6, 4), (0, 4), (6, 8)):
+        x = memory[first : first + 3 * n].view(n, 3)
+        assert torch.equal(scaled(x, 1.0, 2), x[:, 2])
+        memory += 1
+    out, other = torch.zeros(4).double(), torch.zeros(4).double()
+    for taken in (out, other, out):
+        taken.zero_()
+        k_scaled(memory[:12].view(4, 3), 2.0, 0, False, taken)
+        assert torch.equal(taken, 2 * memory[:12:3])
+    memory.resize_(6)
+    assert torch.equal(scaled(memory.view(2, 3), 1.0, 0), memory[::3])
+
+
 def test_a_type_that_was_met_is_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.ones(4, 3, dtype=torch.float64)
     scaled(x, 2.0, 0)

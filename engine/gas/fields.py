@@ -16,6 +16,7 @@ UNITS = {
     "rotational_temperature": "T0", "heat_flux": "rho0 (R T0)^1.5", "entropy": "rho0 R",
     "x": "L", "y": "L", "z": "L", "shear": "rho0 R T0", "heat": "rho0 (R T0)^1.5",
     "time": "L / sqrt(R T0)", "exact": "rho0", "departure": "rho0", "particles": "",
+    "fraction": "",
     **{name: unit for name, (_, unit) in DERIVED.items()}, **probes.UNITS,
 }  # fmt: skip
 ENDINGS = ("_error", "_exact", "_reference", "_free", "_nsf")

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .boundaries import Sides, ends_of, pieces_of
+from ..errors import InputError
+from .boundaries import ALL_PERIODIC, Sides, ends_of, pieces_of
 from .forcing import Force
 from .grid import Grid
 from .initial.base import Start
@@ -18,7 +19,7 @@ from .solids import Body, Solid, body_of
 class Problem:
     """What all models of a scenario share.
 
-    An initial condition may set the ends of x.
+    An initial condition may set the ends of x, of which then nothing else may be said.
 
     Attributes:
         grid: cells.
@@ -35,7 +36,7 @@ class Problem:
         start: the initial condition on the grid.
 
     Raises:
-        InputError: the initial condition does not fit the gas.
+        InputError: the initial condition does not fit the gas, or the ends of x.
     """
 
     grid: Grid
@@ -57,6 +58,11 @@ class Problem:
         start = self.initial.fields(self.grid, self.gas, self.gamma)
         object.__setattr__(self, "start", start)
         if start.ends is not None:
+            if self.sides[0] not in (ALL_PERIODIC, start.ends):
+                raise InputError(
+                    f"boundaries.x: initial.kind = {self.initial.kind} sets both ends "
+                    "itself; leave it out"
+                )
             object.__setattr__(self, "sides", (start.ends, *self.sides[1:]))
         body = body_of(self.solids, self.grid, self.sides, start, self.on_cells)
         object.__setattr__(self, "body", body)

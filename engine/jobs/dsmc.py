@@ -1,7 +1,7 @@
 """From a scenario of direct simulation Monte Carlo to the job that runs it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,9 @@ from ..gas.collisions.molecules import (
 )
 from ..gas.collisions.pairs import Table, lennard_jones
 from ..gas.collisions.published import PUBLISHED
+from ..gas.collisions.quantum import viscosity_change
+from ..gas.collisions.scattering import scatter
+from ..gas.collisions.transport import Transport
 from ..gas.fields import UNITS, dimensions_of, steps_of, write_axes, write_field
 from ..gas.grid import Grid
 from ..gas.initial.painted import evaluate
@@ -43,7 +46,7 @@ from ..gas.kinetic.dsmc import DsmcState, DsmcWorld, Start
 from ..gas.kinetic.obstacles import obstacles_of
 from ..gas.kinetic.particle_faces import ONE_GAS, Reservoirs
 from ..gas.loads import LoadFrames, average_loads, last_loads
-from ..gas.material import Gas, Rotating
+from ..gas.material import Gas, Rotating, TransportLaw
 from ..gas.material import Mixed as MixedGas
 from ..gas.observe import relative_drift
 from ..gas.problem import Problem
@@ -62,11 +65,14 @@ from ..schema.dsmc import (
     Mixture,
     PairPotential,
     PotentialMixture,
+    PotentialMolecules,
     VariableSpheres,
 )
 
 AVERAGED = ("density", "velocity", "temperature", "stress", "heat_flux")
-OF_SPECIES = ("density", "velocity", "temperature", "rotational_temperature")
+OF_SPECIES = ("density", "fraction", "velocity", "temperature", "rotational_temperature")
+QUANTUM = 0.01
+"""What quantum scattering may change the viscosity by: the angles here are classical."""
 COUNTED = 0.5
 """Part of a cell that must be gas for the cell to count in the checks of the noise."""
 
@@ -84,15 +90,17 @@ def assemble(scenario: DsmcScenario, base: Path) -> Job:
     molecules = _molecules(scenario, problem, base)
     if isinstance(scenario.gas, Composition):
         problem = replace(problem, gas=_as_met(scenario, problem.gas, molecules))
+    if isinstance(scenario.gas, PotentialMolecules):
+        problem = replace(problem, gas=_as_scattered(scenario.gas, problem, base))
     reference = (
         None if scenario.reference == "none" else comparison(scenario.reference, problem)
     )
     job = DsmcJob(
         _world(scenario, problem, molecules), problem, scenario.model.ensembles,
         scenario.goals, scenario.time.frames, scenario.time.blocks,
-        scenario.time.average_from,
-        isinstance(scenario.gas, HardSpheres | VariableSpheres), reference, scenario.seed,
+        scenario.time.average_from, reference, scenario.seed,
         scenario.gas.names if isinstance(scenario.gas, Composition) else (),
+        partial(_classical, scenario, problem, base),
     )  # fmt: skip
     check_memory(job.world.needed_bytes, torch.uint8, "model.particles, ensembles:")
     return job
@@ -138,6 +146,16 @@ def _as_met(scenario: DsmcScenario, gas: Gas, molecules: Molecules) -> Gas:
     return replace(gas, shortest=path * math.sqrt(2 * math.pi) / 3.2)
 
 
+def _as_scattered(gas: PotentialMolecules, problem: Problem, base: Path) -> Gas:
+    """Return the law of a gas that scatters classically by a potential."""
+    coldest, _, hottest = problem.temperatures()
+    # the fields of few particles are colder than the coldest gas
+    ends = 0.5 * min(coldest, 1.0) * gas.temperature, max(hottest, 1.0) * gas.temperature
+    with torch.no_grad():
+        found = Transport.of(scatter(_table(gas, base), *ends), *ends, 1.0)
+    return problem.gas.following(TransportLaw.of(found, gas.temperature))
+
+
 def _check_side(side: Any, key: str) -> None:
     """Refuse what particles do not honour."""
     if isinstance(side, Open):
@@ -158,7 +176,7 @@ def _check_side(side: Any, key: str) -> None:
 
 
 def _exponent(molecule: Any) -> float:
-    """Exponent of the viscosity; a potential has none, hard spheres' serves estimates."""
+    """Exponent of the viscosity, of a mixture that of hard spheres: for estimates."""
     return molecule.exponent if isinstance(molecule, VariableSpheres) else 0.5
 
 
@@ -191,6 +209,31 @@ def _table(potential: PairPotential, base: Path) -> Table:
     assert potential.well is not None
     epsilon, sigma = (torch.tensor(x, dtype=torch.float64) for x in potential.well)
     return Table.of(lennard_jones(epsilon, sigma), 0.25 * float(sigma), 40 * float(sigma))
+
+
+def _classical(scenario: DsmcScenario, problem: Problem, base: Path) -> list[Check]:
+    """Check that the atoms of a potential are heavy and hot enough for classical angles.
+
+    Each gas alone, where its mass is known, at the lowest temperature of start and
+    boundaries.
+    """
+    gas = scenario.gas
+    if not isinstance(gas, PotentialMolecules | PotentialMixture):
+        return []
+    kelvin, found = problem.temperatures()[0] * gas.temperature, {}
+    for atom in gas.species if isinstance(gas, PotentialMixture) else (gas,):
+        known = None if atom.of is None else PUBLISHED[atom.of]
+        mass = known.mass if known else getattr(atom, "mass", None)
+        if mass is not None:
+            bosons = known is not None and known.bosons
+            change = viscosity_change(_table(atom, base), kelvin, mass, bosons)
+            found[getattr(atom, "name", atom.of)] = change
+    if not found:
+        return []
+    name, worst = max(found.items(), key=lambda pair: abs(pair[1]))
+    note = f"of the viscosity of {name} at {kelvin:.4g} K, by quantum scattering; the "
+    note += "angles here are classical"
+    return [Check("quantum", "accuracy", abs(worst), QUANTUM, note=note)]
 
 
 def _acceleration(problem: Problem) -> Tensor | None:
@@ -247,6 +290,11 @@ def _reservoirs(scenario: DsmcScenario, problem: Problem) -> Reservoirs:
     gas = scenario.gas
     if not isinstance(gas, Composition):
         return ONE_GAS
+    if gas.inflow and isinstance(problem.initial, Shock):
+        raise InputError(
+            "gas.inflow: a shock at rest has the reference composition (fraction) ahead "
+            "and behind; leave it out, or start from another initial.kind"
+        )
     for key in gas.inflow:
         axis, end = "xyz".index(key[0]), key[2:]
         side = getattr(problem.sides[axis], end) if axis < problem.grid.dim else None
@@ -292,10 +340,10 @@ class DsmcJob:
         frames: written, evenly in time.
         blocks: of the average.
         average_from: time; None: no average.
-        has_law: whether the viscosity is a power of the temperature.
         reference: what is known of the problem.
         seed: of the start.
         species: their names in a mixture.
+        known: checks of what goes in.
     """
 
     world: DsmcWorld
@@ -305,10 +353,10 @@ class DsmcJob:
     frames: int
     blocks: int
     average_from: float | None
-    has_law: bool
     reference: Comparison | None
     seed: int
     species: tuple[str, ...] = ()
+    known: Callable[[], list[Check]] = list
     steps: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -431,7 +479,7 @@ class DsmcJob:
             "particles": Figure(float(self.world.expected * self.world.systems)),
             "collisions": Figure(float(collisions)),
         }
-        checks = [self._conservation(state, seen, begun)]
+        checks = [self._conservation(state, seen, begun), *self.known()]
         profile = folder.store.require_group("profile")
         for shown in (profile, folder.store["fields"]):
             write_axes(shown, self.problem.grid)

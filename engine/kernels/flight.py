@@ -94,6 +94,12 @@ def below(word, n):
 
 
 @ti.func
+def halves(word):
+    """Uniform in (-1, 1), from 32 random bits."""
+    return (ti.cast(word, ti.f64) + 0.5) * 4.656612873077393e-10 - 1.0
+
+
+@ti.func
 def pair_of_normals(u, v):
     """Two standard normals (Box and Muller)."""
     r = ti.sqrt(-2.0 * ti.log(u))
@@ -133,7 +139,7 @@ def reflected(axis: Template, inner: Template, low: Int, v: Template, molecule, 
 
 
 @ti.func
-def travelled(dim: Template, inner: Template, x, v, molecule, dt: Real, box: Array2,
+def travelled(dim: Template, inner: Template, x, v, molecule, dt: Real, box,
               sides: Array2, key, system: Int, place: Int):  # fmt: skip
     """Flight of one particle through ``dt`` with all its bounces; gone: outside the box."""
     for d in ti.static(range(dim)):
@@ -159,7 +165,7 @@ def travelled(dim: Template, inner: Template, x, v, molecule, dt: Real, box: Arr
                     gone = 1
                 else:
                     inside = 0
-                    face = box[d, high]
+                    face = ti.select(high == 1, box[d, 1], box[d, 0])
                     left = ti.select(v[d] == 0.0, 0.0, (x[d] - face) / v[d])
                     s = stream(key, system, 3 * bounce + d, place)
                     new = reflected(d, inner, low, v, molecule, side, sides, s)
@@ -252,7 +258,7 @@ def near_body(dim: Template, b: Int, x, ahead, bodies: Array2):
 
 
 @ti.func
-def undisturbed(dim: Template, x, ahead, box: Array2, bodies: Array2):
+def undisturbed(dim: Template, x, ahead, box, bodies: Array2):
     """Whether a flight ends in the box and comes near no body."""
     free = 1
     for d in ti.static(range(dim)):
@@ -347,7 +353,7 @@ def bounced(inner: Template, v, molecule, normal, wall, s):
 
 
 @ti.func
-def wall_of_body(dim: Template, b: Int, x, normal, box: Array2, sides: Array2,
+def wall_of_body(dim: Template, b: Int, x, normal, box, sides: Array2,
                  bodies: Array2):  # fmt: skip
     """The wall of a solid at a place: numbers, or linear between the nodes of the grid."""
     wall = ti.Vector.zero(ti.f64, 5)
@@ -378,7 +384,7 @@ def wall_of_body(dim: Template, b: Int, x, normal, box: Array2, sides: Array2,
 
 
 @ti.func
-def side_at(dim: Template, side: Int, x, box: Array2, sides: Array2):
+def side_at(dim: Template, side: Int, x, box, sides: Array2):
     """Row of ``sides`` at a place on a face."""
     row = side
     first = ti.cast(sides[side, SIDE_CELLS], ti.i32)
@@ -395,7 +401,7 @@ def side_at(dim: Template, side: Int, x, box: Array2, sides: Array2):
 
 @ti.func
 def threaded(
-    dim: Template, inner: Template, counted: Template, x, v, molecule, left, box: Array2,
+    dim: Template, inner: Template, counted: Template, x, v, molecule, left, box,
     sides: Array2, surfaces: Array2, bodies: Array2, key, system: Int, chunk: Int,
     place: Int, loads: Array4,
 ):  # fmt: skip
@@ -418,7 +424,8 @@ def threaded(
         for d in ti.static(range(dim)):
             if v[d] != 0.0:
                 high = ti.select(v[d] > 0.0, 1, 0)
-                until = ti.max(0.0, (box[d, high] - x[d]) / v[d])
+                face = ti.select(high == 1, box[d, 1], box[d, 0])
+                until = ti.max(0.0, (face - x[d]) / v[d])
                 if until < time:
                     time = until
                     side = 2 * d + high
@@ -454,7 +461,7 @@ def threaded(
             end = ti.select(kind == PERIODIC, 1 - high, high)
             for d in ti.static(range(dim)):
                 if d == axis:
-                    x[d] = box[d, end]
+                    x[d] = ti.select(end == 1, box[d, 1], box[d, 0])
                     normal[d] = 1.0 - 2.0 * high
             if kind == RESERVOIR:
                 gone = 1
@@ -469,7 +476,7 @@ def threaded(
 
 
 @ti.func
-def entered(dim: Template, events: Template, x, v, dt, side: Int, owner, box: Array2,
+def entered(dim: Template, events: Template, x, v, dt, side: Int, owner, box,
             sides: Array2, surfaces: Array2, bodies: Array2):  # fmt: skip
     """Where a newcomer passes the face before which it was drawn, and the time left.
 
@@ -482,8 +489,8 @@ def entered(dim: Template, events: Template, x, v, dt, side: Int, owner, box: Ar
     gone = 0
     for d in ti.static(range(dim)):
         if d == side // 2:
-            time = (box[d, side % 2] - x[d]) / v[d]
-            at[d] = box[d, side % 2]
+            at[d] = ti.select(side % 2 == 1, box[d, 1], box[d, 0])
+            time = (at[d] - x[d]) / v[d]
     for d in ti.static(range(dim)):
         if d != side // 2:
             at[d] += v[d] * time
@@ -497,7 +504,7 @@ def entered(dim: Template, events: Template, x, v, dt, side: Int, owner, box: Ar
                 elif kind == PERIODIC:
                     at[d] += width * (low - high)
                 else:
-                    at[d] = 2.0 * box[d, high] - at[d]
+                    at[d] = 2.0 * ti.select(high == 1, box[d, 1], box[d, 0]) - at[d]
                     speed[d] = -speed[d]
     if ti.static(events):
         row = side_at(dim, side, at, box, sides)

@@ -6,12 +6,15 @@ number of chunks, so that neither the number of threads nor an interruption chan
 
 Layout: positions ``[systems, capacity, dim]`` (f32) and velocities ``[systems, capacity,
 columns]`` sorted by cell; ``starts [systems, cells + 2]`` gives the first particle of every
-cell, then of the departed. After the three components of the velocity come, where there is
-one, the number of the species, and the rotational energy over the mass.
+cell, then of the departed. The kernels see them flat, since the compiler looks up a shape
+anew after every store: ``p = system capacity + place`` is the row of a particle. After
+the three components of the velocity come, where there is one, the number of the species,
+and the rotational energy over the mass.
 
 A step does not keep the moved particles between its two passes: the first finds the cells
 to count them, the second makes the same flight again and puts the particle in its place,
-which costs less than to write and read it.
+which costs less than to write and read it. Most fly straight, and
+``cells`` tells who has to look for what it meets.
 """
 
 from .flight import (
@@ -24,6 +27,7 @@ from .flight import (
     advanced,
     below,
     entered,
+    halves,
     mixed,
     pair_of_normals,
     stream,
@@ -62,7 +66,17 @@ the number of the event."""
 
 
 @ti.func
-def cell_of(dim: Template, x, box: Array2):
+def ends_of(dim: Template, box: Array2):
+    """The rows of ``box`` as numbers that a loop over particles keeps at hand."""
+    out = ti.Matrix.zero(ti.f64, ti.static(dim), 4)
+    for d in ti.static(range(dim)):
+        for k in ti.static(range(4)):
+            out[d, k] = box[d, k]
+    return out
+
+
+@ti.func
+def cell_of(dim: Template, x, box):
     """Index of the cell that holds ``x``."""
     cell = 0
     for d in ti.static(range(dim)):
@@ -93,7 +107,7 @@ def layer_of(k: Int, layers: Array2):
 
 
 @ti.func
-def newcomer(dim: Template, inner: Template, k: Int, layer: Int, dt: Real, box: Array2,
+def newcomer(dim: Template, inner: Template, k: Int, layer: Int, dt: Real, box,
              layers: Array2, species: Array2, shift, s):  # fmt: skip
     """Draw the ``k``-th particle of the reservoirs' layers; gone: it never comes in."""
     at = ti.Vector.zero(ti.f64, dim)
@@ -112,15 +126,17 @@ def newcomer(dim: Template, inner: Template, k: Int, layer: Int, dt: Real, box: 
     s3 = advanced(s2)
     s4 = advanced(s3)
     thermal = ti.sqrt(layers[layer, LAYER_TEMPERATURE])
-    # most are too far away for any angle of their pair of normals: that is seen at once
+    # most are too far away for any angle of their pair of normals, -2 ln u < (gap / thermal
+    # dt)^2, which is seen without a logarithm: exp(y) > 1 + y + y^2/2 + y^3/6
     u = uniform(ti.select(axis == 2, s3, s1))
-    most = thermal * ti.sqrt(-2.0 * ti.log(u)) * dt
     for d in ti.static(range(dim)):
-        ahead = (
-            at[d] + layers[layer, LAYER_VELOCITY + d] * dt + ti.select(d == 0, shift, 0.0)
-        )
-        if d == axis and (ahead + most < box[d, 0] or ahead - most >= box[d, 1]):
-            gone = 1
+        if d == axis:
+            ahead = at[d] + layers[layer, LAYER_VELOCITY + d] * dt
+            ahead += ti.select(d == 0, shift, 0.0)
+            gap = ti.max(0.0, box[d, 0] - ahead, ahead - box[d, 1]) / (thermal * dt)
+            y = 0.5 * gap * gap
+            if u * (1.0 + y * (1.0 + y * (0.5 + y / 6.0))) > 1.0:
+                gone = 1
     if gone == 0:
         a, b = pair_of_normals(uniform(s1), uniform(s2))
         c, _d = pair_of_normals(uniform(s3), uniform(s4))
@@ -152,11 +168,11 @@ def kicked(v, time, cell: Int, local: Array2):
 @ti.func
 def flown(
     dim: Template, inner: Template, events: Template, forced: Template, counted: Template,
-    e: Int, chunk: Int, i: Int, alive: Int, x: Array3, v: Array3, dt: Real, box: Array2,
-    sides: Array2, layers: Array2, key, shift: Array1, species: Array2, local: Array2,
+    e: Int, chunk: Int, i: Int, p: Int, alive: Int, x: Array1, v: Array1, dt: Real, box,
+    sides: Array2, layers: Array2, key, shift, species: Array2, local: Array2,
     surfaces: Array2, bodies: Array2, loads: Array4,
 ):  # fmt: skip
-    """Where particle ``i`` is after the step; the reservoirs' newcomers follow the old.
+    """Where particle ``i`` of a system is after the step; newcomers follow the old ones.
 
     A force gives half of its kick before the flight and half after it.
     """
@@ -166,17 +182,17 @@ def flown(
     gone = 0
     if i < alive:
         for d in ti.static(range(dim)):
-            at[d] = x[e, i, d]
+            at[d] = x[p * dim + d]
         for d in ti.static(range(COLUMNS[inner])):
-            speed[d] = v[e, i, d]
-        at[0] += shift[e]
+            speed[d] = v[p * COLUMNS[inner] + d]
+        at[0] += shift
     else:
         s = stream(key, e, _NEWCOMER, i)
         layer = layer_of(i - alive, layers)
         at, speed, gone = newcomer(
-            dim, inner, i - alive, layer, dt, box, layers, species, shift[e], s
+            dim, inner, i - alive, layer, dt, box, layers, species, shift, s
         )
-        at[0] += shift[e]
+        at[0] += shift
         if ti.static(dim > 1 or events):
             if gone == 0:
                 side = ti.cast(layers[layer, LAYER_SIDE], ti.i32)
@@ -208,6 +224,36 @@ def flown(
 
 
 @ti.func
+def straight(dim: Template, inner: Template, p: Int, x: Array1, v: Array1, dt: Real, box,
+             shift):  # fmt: skip
+    """Where a particle flies that meets nothing, and whether that is in the box."""
+    at = ti.Vector.zero(ti.f64, dim)
+    speed = ti.Vector.zero(ti.f64, ti.static(COLUMNS[inner]))
+    inside = 1
+    for d in ti.static(range(COLUMNS[inner])):
+        speed[d] = v[p * COLUMNS[inner] + d]
+    for d in ti.static(range(dim)):
+        at[d] = x[p * dim + d] + (shift if ti.static(d == 0) else 0.0)
+        at[d] += speed[d] * dt
+        if at[d] < box[d, 0] or at[d] >= box[d, 1]:
+            inside = 0
+    return at, speed, inside
+
+
+@ti.func
+def put(dim: Template, inner: Template, at, speed, row: Int, slot: Int, histogram: Array1,
+        new_x: Array1, new_v: Array1):  # fmt: skip
+    """Write a particle to the next place of its cell."""
+    place = histogram[slot]
+    histogram[slot] = place + 1
+    to = row + place
+    for d in ti.static(range(dim)):
+        new_x[to * dim + d] = at[d]
+    for d in ti.static(range(COLUMNS[inner])):
+        new_v[to * COLUMNS[inner] + d] = speed[d]
+
+
+@ti.func
 def turned(g, speed, cos, azimuth):
     """The relative velocity ``g`` turned by the angle of ``cos`` about a random axis."""
     sin = ti.sqrt(ti.max(0.0, 1.0 - cos * cos))
@@ -226,7 +272,23 @@ def turned(g, speed, cos, azimuth):
 
 
 @ti.func
-def relaxed(turning: Template, v: Array3, e: Int, i: Int, j: Int, mass, other, energy,
+def any_way(s):
+    """A direction without preference (G. Marsaglia, Ann. Math. Stat. 43, 645, 1972)."""
+    a = 0.0
+    b = 0.0
+    square = 2.0
+    while square >= 1.0:
+        s = advanced(s)
+        word = mixed(s)
+        a = halves(word >> ti.u64(32))
+        b = halves(word & ti.u64(0xFFFFFFFF))
+        square = a * a + b * b
+    root = 2.0 * ti.sqrt(1.0 - square)
+    return ti.Vector([a * root, b * root, 1.0 - 2.0 * square], ti.f64), s
+
+
+@ti.func
+def relaxed(inner: Template, v: Array1, i: Int, j: Int, mass, other, energy,
             first, second, power, s):  # fmt: skip
     """Share energy with the rotation of one of a pair (Larsen, Borgnakke); the rest.
 
@@ -235,12 +297,12 @@ def relaxed(turning: Template, v: Array3, e: Int, i: Int, j: Int, mass, other, e
     distributed as ``1 - u^(1/t)`` with ``power = 1/t``, t = 5/2 - omega of the pair.
     """
     u = uniform(s)
-    chosen = ti.select(u < first, i, j)
+    at = ti.select(u < first, i, j) * COLUMNS[inner] + TURNING[inner]
     heavy = ti.select(u < first, mass, other)
     if u < first + second:
-        energy += heavy * v[e, chosen, turning]
+        energy += heavy * v[at]
         share = 1.0 - uniform(advanced(s)) ** power
-        v[e, chosen, turning] = share * energy / heavy
+        v[at] = share * energy / heavy
         energy *= 1.0 - share
     return energy
 
@@ -269,8 +331,7 @@ def scattered(pair: Int, row, part, u, choice, angles: Array3):
 
 
 @ti.func
-def nearest(dim: Template, e: Int, i: Int, j: Int, first: Int, n: Int, near: Int,
-            x: Array3, s):  # fmt: skip
+def nearest(dim: Template, i: Int, j: Int, first: Int, n: Int, near: Int, x: Array1, s):
     """The nearest to ``i`` of a partner ``j`` and more that are drawn, ``near`` in all.
 
     Of a cell with few particles at most half are looked at, lest pairs meet again.
@@ -278,14 +339,14 @@ def nearest(dim: Template, e: Int, i: Int, j: Int, first: Int, n: Int, near: Int
     found = j
     least = 0.0
     for d in ti.static(range(dim)):
-        least += (x[e, i, d] - x[e, j, d]) ** 2
+        least += (x[i * dim + d] - x[j * dim + d]) ** 2
     for _ in range(ti.min(near, n // 2) - 1):
         s = advanced(s)
         k = first + below(mixed(s) >> ti.u64(32), n - 1)
         k = ti.select(k >= i, k + 1, k)
         off = 0.0
         for d in ti.static(range(dim)):
-            off += (x[e, i, d] - x[e, k, d]) ** 2
+            off += (x[i * dim + d] - x[k * dim + d]) ** 2
         if off < least:
             least = off
             found = k
@@ -295,13 +356,13 @@ def nearest(dim: Template, e: Int, i: Int, j: Int, first: Int, n: Int, near: Int
 @ti.func
 def collided(
     dim: Template, kind: Template, inner: Template, events: Template, near: Int, e: Int,
-    c: Int, x: Array3, v: Array3, starts: Array2, fastest: Array2, remainder: Array2,
-    scale: Array1, sections: Array2, angles: Array3, law: Array2, species: Array2,
-    local: Array2, key,
+    c: Int, row: Int, x: Array1, v: Array1, starts: Array2, fastest: Array2,
+    remainder: Array2, scale: Array1, sections: Array2, angles: Array3, law: Array2,
+    species: Array2, local: Array2, key,
 ):  # fmt: skip
     """Collide the pairs of one cell without time counter (Bird 1994, section 11.1)."""
-    first = starts[e, c]
-    n = starts[e, c + 1] - first
+    n = starts[e, c + 1] - starts[e, c]
+    first = row + starts[e, c]
     hits = 0
     if n > 1:
         top = fastest[e, c]
@@ -313,6 +374,7 @@ def collided(
         remainder[e, c] = wanted - pairs
         s = stream(key, e, _CELL, c)
         largest = top
+        section = law[0, 0]
         for _ in range(pairs):
             s = advanced(s)
             word = mixed(s)
@@ -321,18 +383,20 @@ def collided(
             j = first + ti.select(j >= i, j + 1, j)
             i += first
             if near > 1:
-                j = nearest(dim, e, i, j, first, n, near, x, stream(s, e, _NEAR, c))
+                j = nearest(dim, i, j, first, n, near, x, stream(s, e, _NEAR, c))
+            own = i * COLUMNS[inner]
+            its = j * COLUMNS[inner]
             g = ti.Vector.zero(ti.f64, 3)
             for d in ti.static(range(3)):
-                g[d] = ti.cast(v[e, i, d], ti.f64) - ti.cast(v[e, j, d], ti.f64)
+                g[d] = ti.cast(v[own + d], ti.f64) - ti.cast(v[its + d], ti.f64)
             square = g.norm_sqr()
             pair = 0
             turned_pair = 0
             mass = 1.0
             other = 1.0
             if ti.static(inner & SPECIES):
-                a = ti.cast(v[e, i, 3], ti.i32)
-                b = ti.cast(v[e, j, 3], ti.i32)
+                a = ti.cast(v[own + 3], ti.i32)
+                b = ti.cast(v[its + 3], ti.i32)
                 pair = a * species.shape[0] + b
                 turned_pair = b * species.shape[0] + a
                 mass = species[a, MASS]
@@ -345,7 +409,7 @@ def collided(
             if ti.static(kind == POWER_LAW):
                 rate = law[pair, 0] * square ** law[pair, 1]
             elif ti.static(kind == HARD_SPHERES):
-                rate = law[0, 0] * ti.sqrt(square)
+                rate = section * ti.sqrt(square)
             else:
                 row, part, section = looked_up(pair, energy, sections, law)
                 rate = section * ti.sqrt(square)
@@ -353,21 +417,26 @@ def collided(
             s = advanced(s)
             if uniform(s) * top < rate:
                 hits += 1
-                s1 = advanced(s)
-                s2 = advanced(s1)
-                s = s2
-                cos = 2.0 * uniform(s1) - 1.0
-                if ti.static(kind == POWER_LAW):
-                    cos = 2.0 * uniform(s1) ** law[pair, 2] - 1.0
-                if ti.static(kind == TABLE):
-                    s = advanced(s)
-                    cos = scattered(pair, row, part, uniform(s1), uniform(s), angles)
                 speed = ti.sqrt(square)
-                new = turned(g, speed, cos, 6.283185307179586 * uniform(s2))
+                new = ti.Vector.zero(ti.f64, 3)
+                if ti.static(kind == HARD_SPHERES):
+                    new, s = any_way(s)
+                    new *= speed
+                else:
+                    s1 = advanced(s)
+                    s2 = advanced(s1)
+                    s = s2
+                    cos = 0.0
+                    if ti.static(kind == POWER_LAW):
+                        cos = 2.0 * uniform(s1) ** law[pair, 2] - 1.0
+                    else:
+                        s = advanced(s)
+                        cos = scattered(pair, row, part, uniform(s1), uniform(s), angles)
+                    new = turned(g, speed, cos, 6.283185307179586 * uniform(s2))
                 if ti.static(inner & ROTATION):
                     s = advanced(s)
                     left = relaxed(
-                        TURNING[inner], v, e, i, j, mass, other, energy,
+                        inner, v, i, j, mass, other, energy,
                         law[pair, LAW_PROBABILITY], law[turned_pair, LAW_PROBABILITY],
                         law[pair, LAW_SHARE], s,
                     )  # fmt: skip
@@ -375,19 +444,19 @@ def collided(
                     new *= ti.sqrt(2.0 * left / reduced) / ti.max(speed, 1e-300)
                 for d in ti.static(range(3)):
                     change = (new[d] - g[d]) / (mass + other)
-                    v[e, i, d] += other * change
-                    v[e, j, d] -= mass * change
+                    v[own + d] += other * change
+                    v[its + d] -= mass * change
         fastest[e, c] = largest
     return hits
 
 
 @ti.func
-def powers(inner: Template, e: Int, i: Int, v: Array3):
-    """What one particle adds to the sums of its cell; see :func:`k_sample`."""
+def powers(inner: Template, at: Int, v: Array1):
+    """What the particle at ``v[at]`` adds to the sums of its cell; see :func:`k_sample`."""
     found = ti.Vector.zero(ti.f64, ti.static(SUMMED[inner]))
     w = ti.Vector.zero(ti.f64, 3)
     for d in ti.static(range(3)):
-        w[d] = v[e, i, d]
+        w[d] = v[at + d]
     square = w.norm_sqr()
     found[0] = 1.0
     found[13] = square
@@ -399,7 +468,7 @@ def powers(inner: Template, e: Int, i: Int, v: Array3):
         found[4 + d] = w[d] * w[d]
         found[10 + d] = square * w[d]
     if ti.static(inner & ROTATION):
-        rotation = ti.cast(v[e, i, TURNING[inner]], ti.f64)
+        rotation = ti.cast(v[at + TURNING[inner]], ti.f64)
         found[14] = rotation
         for d in ti.static(range(3)):
             found[15 + d] = rotation * w[d]
@@ -407,18 +476,19 @@ def powers(inner: Template, e: Int, i: Int, v: Array3):
 
 
 @ti.func
-def gathered(inner: Template, e: Int, c: Int, weight: Real, v: Array3, starts: Array2,
-             sums: Array3):  # fmt: skip
+def gathered(inner: Template, e: Int, c: Int, row: Int, weight: Real, v: Array1,
+             starts: Array2, sums: Array3):  # fmt: skip
     """Add the powers of the velocities in one cell to its sums, species by species."""
     total = ti.Vector.zero(ti.f64, ti.static(SUMMED[inner]))
-    for i in range(starts[e, c], starts[e, c + 1]):
+    for i in range(row + starts[e, c], row + starts[e, c + 1]):
+        at = i * COLUMNS[inner]
         if ti.static(inner & SPECIES):
-            more = powers(inner, e, i, v)
-            first = SUMMED[inner] * ti.cast(v[e, i, 3], ti.i32)
+            more = powers(inner, at, v)
+            first = SUMMED[inner] * ti.cast(v[at + 3], ti.i32)
             for k in ti.static(range(SUMMED[inner])):
                 sums[e, c, first + k] += weight * more[k]
         else:
-            total += powers(inner, e, i, v)
+            total += powers(inner, at, v)
     if ti.static(not inner & SPECIES):
         for k in ti.static(range(SUMMED[inner])):
             sums[e, c, k] += weight * total[k]
@@ -426,17 +496,20 @@ def gathered(inner: Template, e: Int, c: Int, weight: Real, v: Array3, starts: A
 
 @ti.kernel
 def k_step(
-    dim: Template, inner: Template, kind: Template, events: Template, forced: Template,
-    near: Int, x: Array3, v: Array3, cells: Array2, histogram: Array3, starts: Array2,
-    extra: Int, dt: Real, box: Array2, sides: Array2, layers: Array2, key: Key,
-    shift: Array1, scale: Array1, sections: Array2, angles: Array3, law: Array2,
-    species: Array2, local: Array2, surfaces: Array2, bodies: Array2, loads: Array4,
-    new_x: Array3, new_v: Array3, new_starts: Array2, fastest: Array2, remainder: Array2,
+    serial: Template, single: Template, dim: Template, inner: Template, kind: Template,
+    events: Template, forced: Template, near: Int, x: Array1, v: Array1, cells: Array1,
+    histogram: Array1, starts: Array2, extra: Int, dt: Real, box: Array2, sides: Array2,
+    layers: Array2, key: Key, shift: Array1, scale: Array1, sections: Array2,
+    angles: Array3, law: Array2, species: Array2, local: Array2, surfaces: Array2,
+    bodies: Array2, loads: Array4,
+    new_x: Array1, new_v: Array1, new_starts: Array2, fastest: Array2, remainder: Array2,
     counted: Array2, weight: Real, sums: Array3,
 ):  # fmt: skip
     """Move all particles and those that enter, sort them by cell, collide them.
 
     Args:
+        serial: whether on the calling thread alone; the same to the last bit.
+        single: whether there is one system alone, of which one thread sums the counts.
         dim: of space.
         inner: what ``v`` holds after the velocity.
         kind: POWER_LAW: ``sigma g = law[0] (g^2)^law[1]``, ``cos chi = 2 u^law[2] - 1``;
@@ -447,8 +520,9 @@ def k_step(
         near: partners that are drawn for a collision; the nearest one is taken.
         x: positions; from ``starts[system, cells]`` on there are none.
         v: velocities.
-        cells: scratch, ``[systems, capacity]``.
-        histogram: scratch, ``[systems, CHUNKS, cells + 1]``.
+        cells: scratch, ``systems capacity``: the new cell, or -1 minus it where the flight
+            is not straight.
+        histogram: scratch, ``systems CHUNKS (cells + 1)``.
         starts: first particle of each cell.
         extra: newcomers that are drawn from the layers before the faces.
         dt: time step.
@@ -467,7 +541,7 @@ def k_step(
         surfaces: of solids, see :mod:`.flight`.
         bodies: of solids.
         loads: ``[systems, CHUNKS, solids, 4]`` momentum and energy that solids get.
-        new_x: positions, sorted.
+        new_x: positions, sorted; 0 beyond the last particle, as is ``new_v``.
         new_v: velocities.
         new_starts: first particle of each cell.
         fastest: ``[systems, cells]`` largest ``sigma g`` met, updated.
@@ -477,79 +551,116 @@ def k_step(
         sums: see :func:`k_sample`. Stress and heat flux fall in collisions by a step over
             the relaxation time; their mean is that in the middle.
     """
-    for q in range(x.shape[0] * CHUNKS):
+    if ti.static(serial):
+        ti.loop_config(serialize=True)
+    for q in range(starts.shape[0] * CHUNKS):
         e = q // CHUNKS
         chunk = q % CHUNKS
         total = fastest.shape[1]
+        row = e * (cells.shape[0] // starts.shape[0])
+        counts = q * (total + 1)
         for c in range(total + 1):
-            histogram[e, chunk, c] = 0
+            histogram[counts + c] = 0
         if ti.static(events):
             for k in range(loads.shape[2]):
                 for d in ti.static(range(4)):
                     loads[e, chunk, k, d] = 0.0
         alive = starts[e, total]
         n = alive + extra
+        ends = ends_of(dim, box)
+        moved = shift[e]
         begin = ti.cast(ti.cast(n, ti.i64) * chunk // CHUNKS, ti.i32)
         end = ti.cast(ti.cast(n, ti.i64) * (chunk + 1) // CHUNKS, ti.i32)
         for i in range(begin, end):
-            at, _speed, gone = flown(
-                dim, inner, events, forced, True, e, chunk, i, alive, x, v, dt, box, sides,
-                layers, key, shift, species, local, surfaces, bodies, loads,
-            )  # fmt: skip
             cell = total
-            if gone == 0:
-                cell = cell_of(dim, at, box)
-            cells[e, i] = cell
-            histogram[e, chunk, cell] += 1
-    for e in range(x.shape[0]):
+            free = 0
+            if ti.static(not (events or forced)):
+                if i < alive:
+                    at, _speed, free = straight(dim, inner, row + i, x, v, dt, ends, moved)
+                    cell = cell_of(dim, at, ends)
+            if free == 0:
+                at, _speed, gone = flown(
+                    dim, inner, events, forced, True, e, chunk, i, row + i, alive, x, v,
+                    dt, ends, sides, layers, key, moved, species, local, surfaces, bodies,
+                    loads,
+                )  # fmt: skip
+                cell = ti.select(gone == 0, cell_of(dim, at, ends), total)
+            cells[row + i] = ti.select(free == 1, cell, -1 - cell)
+            histogram[counts + cell] += 1
+    if ti.static(serial or single):
+        ti.loop_config(serialize=True)
+    for e in range(starts.shape[0]):
         # counts become the first place of every (cell, chunk)
         place = 0
         for c in range(fastest.shape[1] + 1):
             new_starts[e, c] = place
             for chunk in range(CHUNKS):
-                count = histogram[e, chunk, c]
-                histogram[e, chunk, c] = place
+                at = (e * CHUNKS + chunk) * (fastest.shape[1] + 1) + c
+                count = histogram[at]
+                histogram[at] = place
                 place += count
         new_starts[e, fastest.shape[1] + 1] = place
-    for q in range(x.shape[0] * CHUNKS):
+    if ti.static(serial):
+        ti.loop_config(serialize=True)
+    for q in range(starts.shape[0] * CHUNKS):
         e = q // CHUNKS
         chunk = q % CHUNKS
         total = fastest.shape[1]
+        row = e * (cells.shape[0] // starts.shape[0])
+        counts = q * (total + 1)
         alive = starts[e, total]
         n = alive + extra
+        ends = ends_of(dim, box)
+        moved = shift[e]
         begin = ti.cast(ti.cast(n, ti.i64) * chunk // CHUNKS, ti.i32)
         end = ti.cast(ti.cast(n, ti.i64) * (chunk + 1) // CHUNKS, ti.i32)
         for i in range(begin, end):
-            cell = cells[e, i]
-            if cell < total:
+            cell = cells[row + i]
+            if cell >= 0:
+                at, speed, _free = straight(dim, inner, row + i, x, v, dt, ends, moved)
+                slot = counts + cell
+                put(dim, inner, at, speed, row, slot, histogram, new_x, new_v)
+            elif -1 - cell < total:
                 at, speed, _gone = flown(
-                    dim, inner, events, forced, False, e, chunk, i, alive, x, v, dt, box,
-                    sides, layers, key, shift, species, local, surfaces, bodies, loads,
+                    dim, inner, events, forced, False, e, chunk, i, row + i, alive, x, v,
+                    dt, ends, sides, layers, key, moved, species, local, surfaces, bodies,
+                    loads,
                 )  # fmt: skip
-                place = histogram[e, chunk, cell]
-                histogram[e, chunk, cell] = place + 1
-                for d in ti.static(range(dim)):
-                    new_x[e, place, d] = at[d]
-                for d in ti.static(range(COLUMNS[inner])):
-                    new_v[e, place, d] = speed[d]
+                slot = counts - 1 - cell
+                put(dim, inner, at, speed, row, slot, histogram, new_x, new_v)
+        # zero beyond the last: checkpoints hold no leftovers of the memory
+        first = row + new_starts[e, total]
+        free = ti.cast(row + cells.shape[0] // starts.shape[0] - first, ti.i64)
+        begin = first + ti.cast(free * chunk // CHUNKS, ti.i32)
+        end = first + ti.cast(free * (chunk + 1) // CHUNKS, ti.i32)
+        for i in range(begin, end):
+            for d in ti.static(range(dim)):
+                new_x[i * dim + d] = 0.0
+            for d in ti.static(range(COLUMNS[inner])):
+                new_v[i * COLUMNS[inner] + d] = 0.0
+    if ti.static(serial):
+        ti.loop_config(serialize=True)
     for q in range(fastest.shape[0] * fastest.shape[1]):
         e = q // fastest.shape[1]
         c = q % fastest.shape[1]
+        row = e * (cells.shape[0] // starts.shape[0])
         if weight > 0.0:
-            gathered(inner, e, c, weight, new_v, new_starts, sums)
+            gathered(inner, e, c, row, weight, new_v, new_starts, sums)
         counted[e, c] += collided(
-            dim, kind, inner, events, near, e, c, new_x, new_v, new_starts, fastest,
+            dim, kind, inner, events, near, e, c, row, new_x, new_v, new_starts, fastest,
             remainder, scale, sections, angles, law, species, local, key,
         )  # fmt: skip
         if weight > 0.0:
-            gathered(inner, e, c, weight, new_v, new_starts, sums)
+            gathered(inner, e, c, row, weight, new_v, new_starts, sums)
 
 
 @ti.kernel
-def k_sample(inner: Template, v: Array3, starts: Array2, sums: Array3):
+def k_sample(inner: Template, v: Array1, starts: Array2, sums: Array3):
     """Add to ``sums [systems, cells, 14 (18)]``, in a mixture so many for every species.
 
     1, v, v v (xx yy zz xy xz yz), |v|^2 v, |v|^2; with rotation its energy e, and e v.
     """
     for q in range(sums.shape[0] * sums.shape[1]):
-        gathered(inner, q // sums.shape[1], q % sums.shape[1], 1.0, v, starts, sums)
+        e = q // sums.shape[1]
+        row = e * (v.shape[0] // COLUMNS[inner] // sums.shape[0])
+        gathered(inner, e, q % sums.shape[1], row, 1.0, v, starts, sums)

@@ -133,7 +133,8 @@ class Part(Section):
     """One of the gases of a mixture."""
 
     name: Annotated[str, Field(pattern=NAME)]
-    """In fields: ``density_NAME``, ``velocity_NAME``, ``temperature_NAME``."""
+    """In fields: ``density_NAME``, ``fraction_NAME`` (of the molecules), ``velocity_NAME``,
+    ``temperature_NAME``."""
     mass: Positive | None = None
     """Of a molecule; the unit drops out, but is that of all (amu beside gases of a
     table)."""

@@ -19,7 +19,8 @@ from scipy.special import spherical_jn, spherical_yn
 
 from ...units import ATOMIC_MASS_KG, BOLTZMANN_EV, ELEMENTARY_CHARGE
 from .pairs import Table
-from .scattering import CrossSections
+from .scattering import CrossSections, scatter
+from .transport import integral
 
 _HBAR = 1.054571817e-34
 _KINETIC = _HBAR**2 / (ATOMIC_MASS_KG * BOLTZMANN_EV * ELEMENTARY_CHARGE) * 1e20
@@ -167,6 +168,8 @@ def with_quantum(
         else 1.0
     )
     slow = (mass / _KINETIC * energy).sqrt() * reach < how.classical
+    if not bool(slow.any()):
+        return found
     ratio = torch.ones_like(energy)
     section = viscosity_section(table, energy[slow].numpy(), mass, bosons, how)
     ratio[slow] = torch.from_numpy(section) / found.sections[1, slow].detach()
@@ -175,4 +178,26 @@ def with_quantum(
     )
 
 
-__all__ = ["Quantum", "phase_shifts", "viscosity_section", "with_quantum"]
+def viscosity_change(table: Table, temperature: float, mass: float, bosons: bool) -> float:
+    """Return what quantum scattering adds to the viscosity of a gas, relative.
+
+    Args:
+        table: the potential, K and angstrom.
+        temperature: K.
+        mass: of one atom, amu.
+        bosons: see :func:`with_quantum`.
+    """
+    with torch.no_grad():
+        found = scatter(table, temperature, temperature)
+        waves = with_quantum(found, table, mass, bosons)
+        one = torch.tensor([temperature], dtype=torch.float64)
+        return float(integral(found, one, 2, 2) / integral(waves, one, 2, 2)) - 1
+
+
+__all__ = [
+    "Quantum",
+    "phase_shifts",
+    "viscosity_change",
+    "viscosity_section",
+    "with_quantum",
+]

@@ -21,7 +21,7 @@ about ``sqrt(N) / (particles (rho_2 - rho_1))``, which smears the mean profile: 
 particles and few steps resolve a shock better than few particles and many steps.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -40,6 +40,9 @@ from .particle_faces import ONE_GAS, Reservoirs, faces_of, layers_of, moving
 
 HOLD = 0.008
 """Part of the surplus of particles that a held shock gives back in a step."""
+FEW = 8000
+"""Particles that one thread moves and collides while a pool of them wakes up and waits for
+all loops of a step, 30 us each."""
 TRIES = 200
 """Places that are drawn for a particle in a cell that a solid cuts."""
 
@@ -218,11 +221,11 @@ class DsmcWorld:
         faces, _ = faces_of(self.sides, self.grid, (step + 0.5) * self.time_step)
         return torch.cat([faces, self._box["nodes"]])
 
-    @property
+    @cached_property
     def _largest_shift(self) -> float:
         return 0.1 * self.grid.spacing[0] if self.hold else 0.0
 
-    @property
+    @cached_property
     def _extra(self) -> int:
         layers = self._box["layers"]
         return int(layers[-1, kernels.LAYER_LAST]) + 1 if len(layers) else 0
@@ -254,6 +257,11 @@ class DsmcWorld:
     def summed(self) -> int:
         """Columns of the sums."""
         return kernels.SUMMED[self._inner] * self.species
+
+    @property
+    def _serial(self) -> bool:
+        """Whether other threads would cost more than they save."""
+        return runtime.threads() == 1 or self.systems * self.expected < FEW
 
     @property
     def _numbers(self) -> Tensor:
@@ -371,62 +379,67 @@ class DsmcWorld:
         """
         runtime.start("cpu")
         grid, box, extra = self.grid, self._box, self._extra
-        alive = state.starts[:, grid.cells]
-        most, places = int(alive.amax()), state.positions.shape[1]
+        alive = state.starts[:, grid.cells].tolist()
+        most, places, before = max(alive), state.positions.shape[1], int(state.step)
         if most + extra > places:
             raise GuardError(
-                f"{most} particles at step {int(state.step)}, places for "
-                f"{places - extra}; raise capacity",
-                int(state.step),
+                f"{most} particles at step {before}, places for {places - extra}; raise "
+                "capacity",
+                before,
                 state,
             )
-        key = flight.key_of(self.seed, int(state.step))
-        step = int(state.step) + 1
+        step = before + 1
         sampled = (
             self.sample_every > 0
             and step >= self.sample_from
             and step % self.sample_every == 0
         )
-        new = replace(
-            state,
-            positions=torch.empty_like(state.positions),
-            velocities=torch.empty_like(state.velocities),
-            starts=torch.empty_like(state.starts),
-            fastest=state.fastest.clone(),
-            remainder=state.remainder.clone(),
-            collisions=state.collisions.clone(),
-            sums=state.sums.clone() if sampled else state.sums,
-            samples=state.samples + sampled,
-            step=state.step + 1,
+        loads = torch.empty(
+            self.systems, kernels.CHUNKS, state.impulse.shape[1], 4, dtype=torch.float64
         )
-        cells = torch.empty(self.systems, places, dtype=torch.int32)
-        counts = (self.systems, kernels.CHUNKS, grid.cells + 1)
-        loads = new.impulse.new_empty(self.systems, kernels.CHUNKS, new.impulse.shape[1], 4)
+        new = DsmcState(
+            torch.empty_like(state.positions),
+            torch.empty_like(state.velocities),
+            torch.empty_like(state.starts),
+            state.fastest.clone(),
+            state.remainder.clone(),
+            state.collisions.clone(),
+            state.sums.clone() if sampled else state.sums,
+            state.samples + 1 if sampled else state.samples,
+            state.impulse,
+            state.step + 1,
+        )
+        counts = self.systems * kernels.CHUNKS * (grid.cells + 1)
         m = self.molecules
         kernels.k_step(
-            grid.dim, self._inner, m.kind, self._events, self.acceleration is not None,
-            self.partners,
-            state.positions, state.velocities, cells,
+            self._serial, self.systems == 1, grid.dim, self._inner, m.kind,
+            self._events, self.acceleration is not None, self.partners,
+            state.positions.flatten(), state.velocities.flatten(),
+            torch.empty(self.systems * places, dtype=torch.int32),
             torch.empty(counts, dtype=torch.int32), state.starts, extra, self.time_step,
-            box["box"], self._sides_at(step - 1) if self._moving else box["sides"],
-            box["layers"], key, self._shift(alive), box["scale"], m.sections, m.angles,
-            m.law, box["species"], box["local"], box["surfaces"], box["bodies"], loads,
-            new.positions, new.velocities, new.starts, new.fastest, new.remainder,
-            new.collisions, 0.5 * sampled, new.sums,
+            box["box"], self._sides_at(before) if self._moving else box["sides"],
+            box["layers"], flight.key_of(self.seed, before), self._shift(alive),
+            box["scale"], m.sections, m.angles, m.law, box["species"], box["local"],
+            box["surfaces"], box["bodies"], loads,
+            new.positions.view(-1), new.velocities.view(-1), new.starts, new.fastest,
+            new.remainder, new.collisions, 0.5 * sampled, new.sums,
         )  # fmt: skip
         if loads.shape[2]:
             given = loads.sum(1) / self.particles
             new = replace(new, impulse=state.impulse + given)
-        # zero beyond the last particle: checkpoints hold no leftovers of the memory
-        for system, alive in enumerate(new.starts[:, grid.cells].tolist()):
-            new.positions[system, alive:] = 0.0
-            new.velocities[system, alive:] = 0.0
         return new
 
-    def _shift(self, alive: Tensor) -> Tensor:
+    def _shift(self, alive: Sequence[int]) -> Tensor:
         """How far the gas is moved so that a held shock keeps its place, ``[systems]``."""
         if not self.hold:
             return torch.zeros(self.systems, dtype=torch.float64)
+        limit = self._largest_shift
+        back = (HOLD / self._denser * (n - self.expected) for n in alive)
+        return torch.tensor([min(max(x, -limit), limit) for x in back], dtype=torch.float64)
+
+    @cached_property
+    def _denser(self) -> float:
+        """Particles that a held shock lacks where it is moved by a length to the right."""
         low, high = self.sides[0].low, self.sides[0].high
         assert isinstance(low, Inflow)
         assert isinstance(high, Inflow)
@@ -436,15 +449,13 @@ class DsmcWorld:
             sum(self.reservoirs.numbers(constant(side.density), 0, end))
             for end, side in enumerate((low, high))
         ]
-        denser = self.particles * area * (numbers[1] - numbers[0])
-        limit = self._largest_shift
-        return (HOLD / denser * (alive.double() - self.expected)).clamp(-limit, limit)
+        return self.particles * area * (numbers[1] - numbers[0])
 
     def fields(self, sums: Tensor, samples: int) -> dict[str, Tensor]:
         """Return the moments of summed particles, ``[systems, *grid.shape, ...]``.
 
-        In a mixture those of the whole gas, and density, velocity and temperature of every
-        species with its number at the end of the name.
+        In a mixture those of the whole gas, and density, share of the molecules, velocity
+        and temperature of every species with its number at the end of the name.
 
         Args:
             sums: ``[systems, cells, columns]``.
@@ -473,7 +484,7 @@ class DsmcWorld:
         sums, samples = state.sums, int(state.samples)
         if samples == 0:
             sums, samples = torch.zeros_like(sums), 1
-            kernels.k_sample(self._inner, state.velocities, state.starts, sums)
+            kernels.k_sample(self._inner, state.velocities.flatten(), state.starts, sums)
         shape = (self.systems, *self.grid.shape)
         alive = state.starts[:, self.grid.cells].tolist()
         gases = [v[:n].double() for v, n in zip(state.velocities, alive, strict=True)]
@@ -525,6 +536,7 @@ def mixed_moments(sums: Tensor, molecules: Molecules, weight: Tensor) -> dict[st
     for k, mass in enumerate(masses.tolist()):
         own = moments(sums[:, k], weight)
         seen[f"density_{k}"] = mass * own["density"]
+        seen[f"fraction_{k}"] = own["density"] / number
         seen[f"velocity_{k}"] = own["velocity"]
         seen[f"temperature_{k}"] = mass * own["temperature"]
         if bool(molecules.rotating[k]):

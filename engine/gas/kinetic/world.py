@@ -172,7 +172,8 @@ class KineticWorld:
         least = self.gas.prandtl_ends[0]
         if self.model == "es" and least < (D - 1) / D - 1e-6:
             raise InputError(
-                f"gas.prandtl: {least:.5g}; ES-BGK is realisable from {D - 1}/{D} on"
+                f"gas.prandtl: {least:.5g}; ES-BGK is realisable from {D - 1}/{D} on; set "
+                f"prandtl = {(D - 1) / D:.6f}, or choose shakhov"
             )
         check_components(self._ends, V, "model.nodes")
         self.check_ends(0.0)
