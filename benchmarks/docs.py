@@ -45,7 +45,8 @@ def measure(quick: bool, record: "Recorder") -> None:
         record("demo_checks_failed", failed, goal=0)
     if record.wants("first_picture_seconds"):
         record("first_picture_seconds", _first_picture(), "s", goal=3,
-               note="engine view --browser, wall, median of three")  # fmt: skip
+               note="engine view --browser, wall, median of three; load of the machine "
+               f"{os.getloadavg()[0]:.1f}")  # fmt: skip
     if not quick and record.wants("wheel_install_seconds"):
         record("wheel_install_seconds", _wheel(), "s",
                note="pip install of the wheel into an empty environment, wall; then "

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from ..models.parts import UnknownPartError
 from .errors import EngineError, Exit, InputError
@@ -98,6 +99,16 @@ _settings = click.option(
 )
 
 
+def _scenarios(
+    _context: click.Context, _argument: click.Parameter, begun: str
+) -> list[CompletionItem]:
+    """Return what the tab key offers for a scenario: shipped ones and files."""
+    from . import scenario
+
+    names = [name for name in scenario.shipped() if name.startswith(begun)]
+    return [*map(CompletionItem, names), CompletionItem(begun, type="file")]
+
+
 def _allow(_context: click.Context, _option: click.Parameter, given: bool) -> None:
     if given:
         os.environ["SCALEBRIDGE_ALLOW_COMMANDS"] = "1"  # workers inherit it
@@ -157,7 +168,7 @@ def _manner(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @main.command()
-@click.argument("scenario")
+@click.argument("scenario", shell_complete=_scenarios)
 @_settings
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder to make.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to run.")
@@ -268,6 +279,7 @@ def _show(outcome: "Outcome", seconds: float) -> None:
     for name, figure in outcome.figures.items():
         error = f" +- {figure.error:.2g}" if figure.error is not None else ""
         table.add_row(name, f"{figure.value:.6g}{error}", figure.unit)
+    table.add_section()  # a figure and its check may have the same name
     for name, verdict in outcome.verdicts.items():
         table.add_row(name, verdict, "")
     console = Console()
@@ -336,7 +348,7 @@ def view(
 
 
 @main.command()
-@click.argument("scenario")
+@click.argument("scenario", shell_complete=_scenarios)
 @_settings
 @_consent
 def check(scenario: str, settings: Sequence[str]) -> None:
@@ -437,7 +449,7 @@ def explain(key: str) -> None:
 
 
 @main.command()
-@click.argument("what")
+@click.argument("what", shell_complete=_scenarios)
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 def new(what: str, file: Path | None) -> None:
     """Write a scenario to start from: WHAT is a kind or a shipped scenario.
@@ -451,7 +463,7 @@ def new(what: str, file: Path | None) -> None:
 
 
 @main.command()
-@click.argument("scenario")
+@click.argument("scenario", shell_complete=_scenarios)
 @_settings
 @click.option("--grids", default=3, show_default=True, help="How many, each half as fine.")
 @click.option("--figure", metavar="NAME", help="Judge one figure; all and fields if not.")

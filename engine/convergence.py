@@ -42,7 +42,8 @@ GRIDS = (3, 6)
 """How many grids there may be."""
 OF_THE_RUN = (
     "collisions", "complex_fraction", "complex_speed", "fallbacks", "labels",
-    "limiter_activity", "negative_fraction", "particles", "positivity", "steady_time",
+    "limiter_activity", "negative_fraction", "particles", "positivity_fallbacks",
+    "steady_time",
 )  # fmt: skip
 """Figures of what a run did, which have no limit on fine grids; drifts and times too."""
 

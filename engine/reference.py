@@ -18,6 +18,7 @@ from pydantic.json_schema import models_json_schema
 from ..models.parts import UnknownPartError
 from .errors import InputError
 from .schema import SCENARIOS
+from .schema.base import Common
 
 Node = Mapping[str, Any]
 
@@ -101,7 +102,9 @@ def explain(key: str) -> list[Entry]:
     Raises:
         InputError: no key is called so; the nearest ones are named.
     """
-    first = key.partition(".")[0]
+    first, (table, _, last) = key.partition(".")[0], key.rpartition(".")
+    if last == "kind" and (found := _kinds_of(table)):
+        return found
     kinds = [first] if first in SCENARIOS.kinds() else list(SCENARIOS.kinds())
     known = [entry for kind in kinds for entry in entries(kind)]
     exact = [entry for entry in known if entry.key == key]
@@ -115,11 +118,24 @@ def explain(key: str) -> list[Entry]:
             ends.setdefault((entry.key.rpartition(f".{key}")[2], entry.text), entry)
     if ends:
         return list(ends.values())
-    last = {entry.key.rpartition(".")[2] for entry in known}
+    names = {entry.key.rpartition(".")[2] for entry in known}
     near = difflib.get_close_matches(key, [entry.key for entry in known], 3, 0.5)
-    near += difflib.get_close_matches(key.rpartition(".")[2], sorted(last), 2)
+    near += difflib.get_close_matches(last, sorted(names), 2)
     hint = f"; near: {', '.join(dict.fromkeys(near))}" if near else ""
     raise InputError(f"{key}: no scenario has this key{hint}")
+
+
+def _kinds_of(table: str) -> list[Entry]:
+    """Return what ``kind`` may be: at the top of a file, or of a table that has kinds."""
+    if table in ("", *SCENARIOS.kinds()):
+        allowed = "one of " + ", ".join(map(json.dumps, SCENARIOS.kinds()))
+        text = Common.model_fields["kind"].description or ""
+        return [Entry("kind", allowed, "", True, text)]
+    return [
+        entry
+        for entry in explain(table)
+        if entry.key.endswith(table) and "kind one of" in entry.type
+    ]
 
 
 def comment(data: Mapping[str, Any], path: Sequence[str]) -> str:

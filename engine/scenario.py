@@ -4,6 +4,7 @@ Unknown keys are answered with the nearest known one, wrong kinds with the allow
 """
 
 import difflib
+import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -258,7 +259,7 @@ def _told_once(
 def _sentence(detail: ErrorDetails) -> str:
     context = detail.get("ctx", {})
     match detail["type"]:
-        case "missing":
+        case "missing" if isinstance(detail["loc"][-1], str):
             return "this key is required"
         case "union_tag_invalid":
             allowed = str(context["expected_tags"]).replace("'", "")
@@ -270,8 +271,26 @@ def _sentence(detail: ErrorDetails) -> str:
             return str(context.get("error", detail["msg"]))
     shown = repr(detail["input"])
     shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    message = detail["msg"][:1].lower() + detail["msg"][1:]
-    return f"{message} (found {shown})"
+    return f"{_demand(detail)} (found {shown})"
+
+
+def _demand(detail: ErrorDetails) -> str:
+    """Return what a value should be, in the words of the file format, not of Python."""
+    found, message = detail["input"], detail["msg"]
+    match detail["type"]:
+        case "tuple_type" | "list_type" | "set_type":
+            if isinstance(found, Mapping):  # double brackets make a list of tables
+                return f"input should be a list: [[{detail['loc'][-1]}]]"
+            alone = isinstance(found, int | float | str)
+            return "input should be a list" + f", such as [{json.dumps(found)}]" * alone
+        case "missing":  # of a list of so many items
+            return "input should have more items"
+        case "dict_type" | "model_type" | "model_attributes_type" | "dataclass_type":
+            return "input should be a table"
+        case "too_short" | "too_long":
+            message = message.replace(" after validation", "")
+            return re.sub("^(Tuple|List|Set|Dictionary)", "input", message)
+    return message[:1].lower() + message[1:]
 
 
 def _key(location: Sequence[int | str], data: Any, schema: Mapping[str, Any]) -> str:

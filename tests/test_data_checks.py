@@ -240,9 +240,13 @@ def test_the_command_refuses_what_training_refuses(name, tmp_path):
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("structure.repeat=[3]", "structure.repeat: this key is required"),
+        (
+            "structure.repeat=[3]",
+            "structure.repeat: input should have more items (found [3])",
+        ),
         ("run.temperature=[1, 'a']", "run.temperature.1: input should be a valid number"),
-        ("output.rdf=[3]", "output.rdf.0: input should be a dictionary"),
+        ("output.rdf=[3]", "output.rdf.0: input should be a table"),
+        ("structure.element=[3]", "structure.element: input should be a valid string"),
         ("run.steps=3\nrun.timestep=2", "more than one key"),
     ],
 )

@@ -149,6 +149,11 @@ def test_what_a_run_has_no_use_for_is_named(tmp_path):
     assert "not used: initial_charges, tags" in notes
 
 
+def test_what_a_reader_makes_for_itself_is_not_named(tmp_path):
+    ase.io.write(tmp_path / "a.cif", silicon())
+    assert not any("not used" in note for note in job(tmp_path / "a.cif").notes)
+
+
 # -- LAMMPS ------------------------------------------------------------------------------
 
 DATA = """a remark

@@ -1,5 +1,6 @@
 """The pages: what they print runs as it is printed, and nothing public is left out."""
 
+import os
 import re
 import runpy
 import shlex
@@ -7,7 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from ase.build import molecule
+from ase.io import write
 from click.testing import CliRunner
+from outside import package
+from processes import python
 
 import scalebridge
 from scalebridge.engine.cli import main
@@ -62,9 +67,23 @@ def test_a_wrong_command_on_a_page_is_noticed(tmp_path, monkeypatch):
         follow(page)
 
 
-def test_the_worked_example_of_a_part_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert follow(DOCS / "developer" / "index.md") == 1
+@pytest.mark.parametrize(
+    "command",
+    [
+        "explain morse",
+        "run crystal.toml --out crystal --no-report",
+        "label molecules.extxyz --labeler springs --out labels",
+    ],
+)
+def test_the_potential_and_the_labeler_of_the_guide_work(command, tmp_path):
+    package("atoms.md", tmp_path)
+    write(tmp_path / "molecules.extxyz", molecule("H2"))
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = python(
+        "-m", "scalebridge.engine.cli", *command.split(),
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_reference_has_every_kind_command_and_public_name(tmp_path):

@@ -39,6 +39,23 @@ def test_a_part_is_explained_without_what_leads_to_it():
     assert "relaxation" in call("explain", "langevin").output
 
 
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("kind", '"md"'),
+        ("elastic.kind", '"elastic"'),
+        ("gas.model.kind", "kinetic"),
+        ("ensemble.kind", "nose_hoover"),
+    ],
+)
+def test_a_kind_is_explained_by_what_it_may_be(key, said):
+    assert said in call("explain", key).output
+
+
+def test_a_table_without_kinds_has_no_key_kind():
+    assert call("explain", "md.run.kind").exit_code == 2
+
+
 def test_an_unknown_key_is_answered_with_the_nearest():
     result = call("explain", "md.ensemble.langevin.relaxtion")
     assert result.exit_code == 2
@@ -127,6 +144,14 @@ def test_a_comparison_shows_what_was_set_and_what_came_out(tmp_path):
 
 def test_a_comparison_refuses_what_is_no_run(tmp_path):
     assert call("compare", tmp_path).exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["run", "check", "new", "converge"])
+def test_the_tab_key_offers_shipped_scenarios_and_files(command):
+    words = {"COMP_WORDS": f"engine {command} silicon_s", "COMP_CWORD": "2"}
+    complete = {"_ENGINE_COMPLETE": "bash_complete", **words}
+    output = CliRunner().invoke(main, prog_name="engine", env=complete).output
+    assert output.splitlines() == ["plain,silicon_sw", "file,silicon_s"]
 
 
 def test_a_sweep_makes_one_folder_for_each_point(tmp_path, monkeypatch):

@@ -44,11 +44,13 @@ class Keep:
 
 def test_learns_asks_where_it_is_hard_and_stops_by_itself(tmp_path):
     keep = Keep()
-    outcome = toy.run(tmp_path / "run", toy.loop(trainer=keep))
+    outcome = toy.run(tmp_path / "run", toy.loop(trainer=keep, unit="eV"))
     assert outcome.verdicts["stopped"] == "ok"
     assert {v for k, v in outcome.verdicts.items() if k.startswith("stratum")} == {"ok"}
     assert worst_error(keep.models) < 0.2
-    rounds = zarr.open_group(tmp_path / "run" / "data.zarr", mode="r")["rounds"]
+    store = zarr.open_group(tmp_path / "run" / "data.zarr", mode="r")
+    assert store.attrs["error_unit"] == "eV"
+    rounds = store["rounds"]
     choice = (rounds["untrusted"][:] > 0.05) & (rounds["untrusted"][:] < 0.7)
     assert choice.any()  # where nearly all is untrusted there is no choice
     chosen, drawn = (rounds[f"error_{arm}"][choice].mean() for arm in ("chosen", "random"))

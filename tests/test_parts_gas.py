@@ -2,12 +2,10 @@
 
 import json
 import os
-import re
-import tomllib
-from pathlib import Path
 
 import pytest
 import torch
+from outside import files, package
 from processes import python
 
 from scalebridge.engine.gas.boundaries import Sides, Wall, check_sides
@@ -20,10 +18,7 @@ from scalebridge.engine.gas.material import Gas
 
 F64 = torch.float64
 
-PAGE = Path(__file__).parents[1] / "docs" / "developer" / "gas.md"
-FILES = dict(
-    re.findall(r"^```\w+\n# (\w+\.\w+)\n(.*?)^```$", PAGE.read_text(), re.M | re.S)
-)
+FILES = files("gas.md")
 """The page's files, which are those of the package."""
 MODELS = {
     "isothermal": '{ kind = "isothermal" }',
@@ -35,19 +30,7 @@ MODELS = {
 
 @pytest.fixture(scope="module")
 def outside(tmp_path_factory):
-    package = tmp_path_factory.mktemp("outside")
-    information = package / "flows-1.0.dist-info"
-    information.mkdir()
-    for name, text in FILES.items():
-        (package / name).write_text(text)
-    (information / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: flows\nVersion: 1\n"
-    )
-    project = tomllib.loads(FILES["pyproject.toml"])["project"]
-    names = project["entry-points"]["scalebridge.parts"]
-    points = "".join(f"{key} = {value}\n" for key, value in names.items())
-    (information / "entry_points.txt").write_text(f"[scalebridge.parts]\n{points}")
-    return package
+    return package("gas.md", tmp_path_factory.mktemp("outside"))
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -28,6 +28,8 @@ class Toy(Common):
     world: Annotated[Cold | Hot, Field(discriminator="kind")]
     steps: int = Field(default=10, ge=0)
     parts: list[Hot] = []
+    sides: Annotated[tuple[float, ...], Field(min_length=1)] = (1.0,)
+    corner: tuple[float, float] = (0.0, 0.0)
 
 
 GOOD = {"version": 1, "kind": "toy", "world": {"kind": "cold", "cutoff": 2.5}}
@@ -89,6 +91,20 @@ def test_defaults_are_filled_in():
             {"steps": -1},
             "x.toml: steps: input should be greater than or equal to 0 (found -1)",
         ),
+        (
+            {"sides": 2.0},
+            "x.toml: sides: input should be a list, such as [2.0] (found 2.0)",
+        ),
+        (
+            {"sides": []},
+            "x.toml: sides: input should have at least 1 item, not 0 (found [])",
+        ),
+        (
+            {"parts": {"kind": "hot"}},
+            "x.toml: parts: input should be a list: [[parts]] (found {'kind': 'hot'})",
+        ),
+        ({"parts": [3]}, "x.toml: parts.0: input should be a table (found 3)"),
+        ({"corner": [3.0]}, "x.toml: corner: input should have more items (found [3.0])"),
         ({"version": 2}, "x.toml: version: input should be 1 (found 2)"),
         (
             {"parts": [{"kind": "hot"}, {"kind": "hot", "temprature": 1.0}]},

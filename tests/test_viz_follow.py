@@ -34,6 +34,7 @@ def test_a_chunk_that_is_lost_meanwhile_is_said_and_the_page_goes_on(monkeypatch
     monkeypatch.setattr(live.LivePage, "look", look)
     monkeypatch.setattr(live.asyncio, "sleep", twice)
     page = object.__new__(live.LivePage)
+    page._atoms = False
     page.server = SimpleNamespace(state=State(status="running", playing=False))
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(page.follow())

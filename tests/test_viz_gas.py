@@ -14,10 +14,20 @@ from scalebridge.engine.protocols import Figure, Outcome, told
 from scalebridge.engine.run import ZarrWriter, console_reporter
 from scalebridge.engine.rundir import RunFolder
 from scalebridge.engine.scenario import parse
-from scalebridge.viz import figures, gas, learning, names, plots, renderers, style, walkers
+from scalebridge.viz import (
+    fields,
+    figures,
+    gas,
+    learning,
+    names,
+    plots,
+    renderers,
+    style,
+    walkers,
+)
 from scalebridge.viz.derived import with_derived
 from scalebridge.viz.picture import to_png
-from scalebridge.viz.record import Column, Group, Record
+from scalebridge.viz.record import Column, Group, Record, with_grid
 from scalebridge.viz.report import write_report
 from scalebridge.viz.view import Request, view
 
@@ -82,6 +92,7 @@ def couette(tmp_path):
         ("euler_weno5_fine", "Euler, WENO5, finer grid"),
         ("nsf", "Navier-Stokes-Fourier"),
         ("hme21", "hyperbolic moments (HME), 21 moments"),
+        ("closure6", "closure, 6 moments"),
         ("grad13", "Grad's 13 moments"),
         ("learned_400", "learned closure, 400 cells"),
         ("my_own", "my own"),
@@ -312,6 +323,114 @@ def test_constants_are_no_thermodynamics():
         "temperature": Column("temperature", np.ones((3, 1)).cumsum(0), axes=("frame", "")),
     }
     assert [p.y for p in plots.lines(Group("thermo", columns))] == ["temperature"]
+
+
+def test_an_energy_that_nothing_changes_is_drawn_once():
+    def drawn(heat):
+        energy = np.arange(3.0)[:, None]
+        names_ = {"total_energy": energy, "conserved": energy - heat}
+        columns = {n: Column(n, v, axes=("frame", "")) for n, v in names_.items()}
+        columns["time"] = Column("time", np.arange(3.0))
+        return [plot.y for plot in plots.lines(Group("thermo", columns))]
+
+    assert drawn(0.0) == ["total energy"]
+    assert drawn(np.arange(3.0)[:, None] ** 2) == ["total energy", "conserved"]
+
+
+@pytest.mark.parametrize(
+    ("ensemble", "marks"),
+    [
+        ({"kind": "bussi", "temperature": 300.0}, {"temperature": 300.0}),
+        ({"kind": "npt", "temperature": 300}, {"temperature": 300.0, "pressure": 0.0}),
+        (
+            {"kind": "npt", "temperature": 9.0, "pressure_ramp": [[0, 1]]},
+            {"temperature": 9.0},
+        ),
+        ({"kind": "langevin", "temperature": [300.0, 400.0]}, {}),
+        ({"kind": "langevin", "ramp": [[0.0, 300.0], [1.0, 400.0]]}, {}),
+        ({"kind": "nve"}, {}),
+    ],
+)
+def test_what_a_bath_holds_constant_is_drawn(ensemble, marks):
+    values = np.arange(3.0)[:, None]
+    columns = {
+        n: Column(n, values, axes=("frame", "")) for n in ("temperature", "pressure")
+    }
+    columns["time"] = Column("time", np.arange(3.0))
+    group = figures._with_wishes(Group("thermo", columns), {"ensemble": ensemble})
+    found = {plot.y: plot.marks["set-point"] for plot in plots.lines(group) if plot.marks}
+    assert found == marks
+
+
+def test_curves_of_one_kind_stand_over_its_name():
+    group = group_of(
+        "average", x=[1.0, 2.0], heat_flux_x=[1.0, 2.0], heat_flux_y=[1.0, 2.1]
+    )
+    (plot,) = plots.lines(group)
+    assert plot.y == "heat flux"
+
+
+def test_one_curve_and_its_reference_stand_over_the_title_of_their_group():
+    group = group_of("thickness", x=[1.0, 2.0], fitted=[1.0, 2.0], measured=[1.0, 2.1])
+    (plot,) = plots.lines(group)
+    assert plot.y == "thickness"
+
+
+@pytest.mark.parametrize(("width", "aspect"), [(0.5, 1.0), (0.1, "auto")])
+def test_a_slender_box_fills_its_frame(width, aspect, tmp_path):
+    grid = {"cells": [6, 5], "lower": [0.0, 0.0], "upper": [width, 1.0]}
+    with create(tmp_path / "run", {**GAS, "grid": grid}) as folder:
+        write_run(folder, (6, 5), {})
+    group = Record(tmp_path / "run").groups()["fields"]
+    column = group.columns["density"]
+    with style.styled():
+        axes = style.figure().add_subplot()
+        fields.plane_map(axes, group, column, fields.Layout.of(group, column))
+    assert axes.get_aspect() == aspect
+
+
+def test_a_unit_is_not_broken():
+    with style.styled():
+        title = "averages of the steady flow [rho0 (R T0)^1.5]"
+        made = plots.page(
+            [plots.Plot([plots.Curve(np.arange(3.0), np.ones(3))], "x", title)]
+        )
+        lines = made.axes[0].get_ylabel().replace("\N{NO-BREAK SPACE}", " ").split("\n")
+    assert lines[-1].endswith("[rho0 (R T0)^1.5]")
+
+
+def test_what_a_scenario_asks_for_is_drawn_first():
+    columns = [Column(n, np.ones((2, 2))) for n in ("entropy", "density", "mach")]
+    asked = Group("fields", {}, {"asked": ("mach",)})
+    assert [c.name for c in gas.usual_first(asked, columns)] == [
+        "mach",
+        "density",
+        "entropy",
+    ]
+    assert [c.name for c in gas.usual(asked, columns)] == ["mach", "density"]
+    assert [c.name for c in gas.usual(Group("fields", {}), columns)] == ["density"]
+    assert [c.name for c in gas.usual(asked, columns[:1])] == ["entropy"]
+
+
+def test_streamlines_cut_no_cells_off(tmp_path):
+    grid = {"cells": [6, 5], "lower": [0.0, 0.0], "upper": [3.0, 1.0]}
+    with create(tmp_path / "run", {**GAS, "grid": grid}) as folder:
+        write_run(folder, (6, 5), {})
+    group = Record(tmp_path / "run").groups()["fields"]
+    column = group.columns["density"]
+    with style.styled():
+        axes = style.figure().add_subplot()
+        fields.plane_map(axes, group, column, fields.Layout.of(group, column))
+    assert np.allclose(axes.axis(), (0.0, 3.0, 0.0, 1.0))
+    assert len(axes.collections) > 1  # there are streamlines
+
+
+def test_averages_have_no_gas_in_a_solid(volume):
+    record = Record(volume)
+    average = Column("density", np.ones((8, 8, 8)), axes=("x", "y", "z"))
+    found = with_grid(Group("average", {"density": average}), record.scenario)
+    fields_ = record.groups()["fields"].columns["density"].array[-1, 0]
+    assert np.array_equal(np.isnan(found.columns["density"].array[:]), np.isnan(fields_))
 
 
 def test_only_numbered_curves_go_along_a_map():

@@ -12,6 +12,7 @@ from viz_runs import AtomsRun, create, finish, write_gas
 from scalebridge.engine.errors import InputError
 from scalebridge.viz.learning import labelled_frames
 from scalebridge.viz.report import write_report
+from scalebridge.viz.walkers import energy_trace
 
 
 @pytest.fixture
@@ -107,6 +108,18 @@ def test_electrons_energy_and_what_was_expected(tmp_path):
     assert re.search(r"-2.90350 ± 0.00040.*hartree.*-2.90370", page, re.DOTALL)
     assert "enclose 90, 60 and 25 %" in page
     assert "was not drawn" not in page
+
+
+def test_an_energy_without_an_exact_one_is_compared_with_hartree_fock():
+    steps = np.arange(4.0)
+    events = {
+        "step": steps,
+        "energy": -2.8 - 0.02 * steps,
+        "energy_error": 0.01 + 0 * steps,
+    }
+    found = {"energy": {"unit": "hartree"}, "hartree_fock_energy": {"value": -2.86}}
+    (plot,) = energy_trace(events, found)
+    assert plot.marks == {"Hartree-Fock": -2.86}
 
 
 def test_says_when_atoms_are_impossibly_close(folder):

@@ -593,7 +593,16 @@ def test_a_start_above_hartree_fock_is_noticed() -> None:
     assert verdicts(results.started(reference, start)) == {"start": True}
     high = torch.tensor([-53.4, 0.01]).double()
     assert verdicts(results.started(reference, high)) == {"start": False}
+    assert not results.started(replace(reference, begins=False), high)
     assert not results.started(reference, torch.full((2,), math.nan))
+
+
+@pytest.mark.parametrize(("orbitals", "begins"), [("hartree_fock", True), ("none", False)])
+def test_a_start_elsewhere_is_not_compared(orbitals: str, begins: bool, tmp_path) -> None:
+    pytest.importorskip("pyscf", reason="pip install scalebridge[label]")
+    form = {"kind": "determinant", "orbitals": orbitals}
+    job = assemble(parse(helium(wavefunction=form)), tmp_path)
+    assert job.finish.reference.begins is begins
 
 
 def test_what_is_left_to_gain_is_noticed() -> None:

@@ -126,7 +126,8 @@ def shocks(groups: Mapping[str, Group]) -> "Figure":
     made.axes[0].set_ylabel("density (lines), temperature (dots)")
     lines = {line.get_label(): line for axes in made.axes[::-1] for line in axes.lines}
     known = [label for label, _ in MODELS.values() if label in lines]
-    made.axes[0].legend([lines[label] for label in known], known, fontsize=8)
+    handles = [lines[label] for label in known]
+    made.legend(handles, known, loc="outside lower center", ncols=2, fontsize=8)
     return made
 
 

@@ -295,6 +295,10 @@ def distribution(
 # -- two and three dimensions ------------------------------------------------------------
 
 
+SLENDER = 5.0
+"""Boxes that are longer than this, in widths, are drawn wider than they are."""
+
+
 def plane_map(
     axes: "Axes",
     group: Group,
@@ -317,7 +321,9 @@ def plane_map(
     drawn = axes.pcolormesh(x, y, values.T, shading="auto", rasterized=True, **look)
     axes.set_xlabel(group.columns[names[0]].title)
     axes.set_ylabel(group.columns[names[1]].title)
-    axes.set_aspect("equal")
+    sides = float(np.ptp(x)), float(np.ptp(y))
+    if max(sides) <= SLENDER * min(sides):
+        axes.set_aspect("equal")
     axes.grid(False)
     axes.set_facecolor(style.SOLID)
     low, high = drawn.get_clim()
@@ -352,6 +358,7 @@ def _streamlines(
     x, y = (coordinate(group, name) for name in names)
     pale = axes.collections[0].get_cmap().name == style.DIVERGING  # type: ignore[union-attr]
     even_x, even_y = np.linspace(x[0], x[-1], len(x)), np.linspace(y[0], y[-1], len(y))
+    limits = axes.axis()  # of the cells; streamplot's are those of their centres
     drawn = axes.streamplot(
         even_x,
         even_y,
@@ -366,8 +373,7 @@ def _streamlines(
         from matplotlib.patheffects import withStroke
 
         drawn.lines.set_path_effects([withStroke(linewidth=1.5, foreground="#00000080")])
-    axes.set_xlim(x[0], x[-1])
-    axes.set_ylim(y[0], y[-1])
+    axes.axis(limits)
 
 
 def matrix(axes: "Axes", column: Column) -> None:

@@ -91,8 +91,24 @@ def run_pictures(record: Record) -> Iterator[Attempt]:
         if name not in shown and groups[name].plot != "hidden":
             beside = name.startswith(gas.BESIDE)
             yield from group_pictures(
-                groups[name], groups.get("fields") if beside else None
+                _with_wishes(groups[name], record.scenario),
+                groups.get("fields") if beside else None,
             )
+
+
+def _with_wishes(group: Group, scenario: Mapping[str, Any]) -> Group:
+    """Return a group with what was asked of it: ``set`` of a bath, ``asked`` of a flow."""
+    if scenario.get("kind") == "gas":
+        asked = tuple(scenario.get("output") or ())
+        return replace(group, attributes={**group.attributes, "asked": asked})
+    ensemble = scenario.get("ensemble")
+    if group.name != "thermo" or not isinstance(ensemble, Mapping):
+        return group
+    held = {name: ensemble.get(name) for name in ("temperature", "pressure")}
+    if ensemble.get("kind") == "npt" and not ensemble.get("pressure_ramp"):
+        held["pressure"] = held["pressure"] or 0.0
+    known = {k: float(v) for k, v in held.items() if isinstance(v, int | float)}
+    return replace(group, attributes={**group.attributes, "set": known})
 
 
 def _place(name: str) -> tuple[int, str]:
@@ -236,11 +252,7 @@ def _chain_pictures(groups: Mapping[str, Group]) -> Iterator[Attempt]:
 
 def _loop_pictures(record: Record, groups: Mapping[str, Group]) -> Iterator[Attempt]:
     target = record.scenario.get("target")
-    unit = (
-        style.unit_of(groups["audit"].attributes.get("unit", ""))
-        if "audit" in groups
-        else ""
-    )
+    unit = style.unit_of(record.attributes().get("error_unit", ""))
     yield (
         "Rounds",
         lambda: _page(
@@ -377,7 +389,7 @@ def _attempts(
         case "map":
             yield f"{group.title}: maps", lambda: _maps(group, columns, main)
         case "volume":
-            for column in columns:
+            for column in gas.usual_first(group, columns):
                 yield (
                     f"{group.title}: {column.name}",
                     lambda column=column: _volume(group, column),
@@ -437,8 +449,7 @@ def _profiles(group: Group, columns: list[Column]) -> Picture:
 def _space_time(group: Group, columns: list[Column]) -> Picture:
     moving = [c for c in columns if c.axes and c.axes[0] == "frame"]
     moving = [c for c in moving if not _constant(group, c)] or moving[:1]
-    usual = [c for name in gas.SHOWN for c in moving if c.name == name]
-    chosen = (usual or moving)[:4]
+    chosen = gas.usual(group, moving)[:4]
     made = style.figure(9.6 if len(chosen) > 1 else 5.4, 3.2 * -(-len(chosen) // 2))
     rows, width = -(-len(chosen) // 2), min(2, len(chosen))
     for number, column in enumerate(chosen):
@@ -460,8 +471,8 @@ def _phase(group: Group, column: Column) -> Picture:
 
 
 def _maps(group: Group, columns: list[Column], main: Group | None) -> Picture:
-    usual = [c for name in gas.SHOWN for c in columns if c.name == name]
-    chosen = [c for c in usual or columns if not _constant(group, c)][:4] or columns[:1]
+    varied = [c for c in gas.usual(group, columns) if not _constant(group, c)]
+    chosen = varied[:4] or columns[:1]
     beside = group.name.startswith(gas.BESIDE)
     title = f"{group.title}: maps"
     if beside:
@@ -541,14 +552,15 @@ def elastic_picture(record: Record, group: Group) -> Picture:
         held = name.endswith("_unrelaxed")
         label = "atoms held" if held else "relaxed"
         drawn = axes.bar(left, heights, width, color=style.CYCLE[number], label=label)
-        axes.bar_label(drawn, fmt="%.0f", fontsize=8)
+        axes.bar_label(drawn, fmt="%.0f", label_type="center", color="white")
     first = 0.5 * width * (len(columns) - 1)  # what is expected is of relaxed atoms
     marks = [
         (at - first, expected[name]) for at, name in enumerate(found) if expected.get(name)
     ]
     if marks:
-        axes.scatter(*zip(*marks, strict=True), marker="_", s=900, color=style.BLACK,
-                     label="expected", zorder=3)  # fmt: skip
+        places, heights = zip(*marks, strict=True)
+        ends = np.add.outer((-0.4 * width, 0.4 * width), places)
+        axes.hlines(heights, *ends, color=style.BLACK, lw=2, label="expected", zorder=3)
     axes.axhline(0.0, color=style.REFERENCE, lw=0.8)
     axes.set_xticks(range(len(found)), list(found))
     axes.set_ylabel("stress over strain [GPa]")

@@ -144,6 +144,20 @@ def over_knudsen(group: Group) -> list[plots.Plot]:
     return panels
 
 
+def usual_first(group: Group, columns: Sequence[Column]) -> list[Column]:
+    """Return arrays in order: what the scenario asked for, the usual fields, the rest."""
+    order = [*group.attributes.get("asked", ()), *SHOWN]
+    rank = {name: place for place, name in reversed(list(enumerate(order)))}
+    return sorted(columns, key=lambda column: rank.get(column.name, len(order)))
+
+
+def usual(group: Group, columns: Sequence[Column]) -> list[Column]:
+    """Return what was asked for and the usual fields; all where there are none of these."""
+    known = {*group.attributes.get("asked", ()), *SHOWN}
+    kept = [column for column in columns if column.name in known]
+    return usual_first(group, kept or columns)
+
+
 def quantities(group: Group) -> Sequence[Column]:
     """Return the fields that vary: the first four of the usual ones."""
     found = [group.columns[name] for name in SHOWN if name in group.columns]

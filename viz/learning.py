@@ -314,9 +314,10 @@ def strata_map(group: Group, target: float | None, unit: str = "") -> "Figure":
     axes.set_xticks(range(first, last + 1, max(1, (last - first) // 12)))
     axes.set_xlabel("round")
     axes.grid(False)
-    made.colorbar(
-        drawn, ax=axes, label="largest true error" + (f" [{unit}]" if unit else "")
-    )
+    bracket = f" [{unit}]" if unit else ""
+    bar = made.colorbar(drawn, ax=axes, label=f"largest true error{bracket}")
+    bar.ax.yaxis.set_major_formatter("{x:.3g}")
+    bar.ax.yaxis.set_minor_formatter("{x:.3g}")
     return made
 
 

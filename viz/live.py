@@ -2,11 +2,13 @@
 
 Atoms are drawn here and sent as pictures (the mouse turns them); fields and numbers are
 matplotlib's. Where the machine has no GL, so are the atoms. Beside the scene stands one
-number over time, with the moment that is shown.
+number over time, with the moment that is shown. The page is served before there is
+anything to draw with: what draws in 3D is loaded while the browser loads the page.
 """
 
 import asyncio
 import base64
+import sys
 import webbrowser
 from pathlib import Path
 from typing import Any
@@ -61,9 +63,8 @@ class LivePage:
         self.renderer = renderers.renderer_of(self.record, system)
         self._token = guard.new_token()
         self.server: Any = get_server(f"scalebridge-{id(self)}", client_type="vue3")
-        self.solid = (
-            isinstance(self.renderer, renderers.AtomsRenderer) and not render.missing()
-        )
+        self._atoms = isinstance(self.renderer, renderers.AtomsRenderer)
+        self._ready = self.solid = False
         self._view: Any = None
         self._shown: tuple[int, str, int] | None = None
         alone = isinstance(self.renderer, renderers.NumbersRenderer)
@@ -90,7 +91,7 @@ class LivePage:
                 "choices": choices,
                 "follow": True,
                 "moment": "",
-                "status": "",
+                "status": "loading what draws" if self._atoms else "",
                 "picture": "",
                 "serial": 0,
             }
@@ -104,6 +105,10 @@ class LivePage:
         from trame.ui.html import DivLayout
         from trame.widgets import client, html
 
+        if self._atoms and not render.missing_package():
+            from trame.widgets import vtk
+
+            vtk.initialize(self.server)  # its scripts are part of the page from the start
         with DivLayout(self.server) as layout:
             layout.root.classes = "page"
             client.Style(_STYLE)
@@ -134,25 +139,35 @@ class LivePage:
                 html.Span("{{ serial }}", id="serial", style="display: none")
             with html.Div(classes="both"):
                 with html.Div(classes="view", id="view"):
-                    self._canvas(html)
+                    html.Img(src=("picture",), alt="the run", v_if="picture")
+                    client.ServerTemplate(name="scene")
                 with html.Div(classes="side", id="side", v_show=("numbers.length",)):
                     with html.Select(id="number", v_model=("number",)):
                         html.Option("{{ n }}", v_for="n in numbers", key="n", value=("n",))
                     html.Img(src=("curve",), alt="a number over time", id="curve")
-        self.draw()
 
-    def _canvas(self, html: Any) -> None:
-        if self.solid:
-            from trame.widgets import vtk as vtk_widgets
+    async def _prepare(self) -> None:
+        """Load what draws atoms: in 3D, or by matplotlib where that does not work."""
+        if self._atoms:
+            why = await asyncio.to_thread(render.load)
+            if why:
+                print(why, "(atoms are drawn flat, by matplotlib)", file=sys.stderr)
+            else:
+                self._add_scene()
+        self._ready = True
 
-            assert isinstance(self.renderer, renderers.AtomsRenderer)
-            plotter = self.renderer.plotter()
-            prepare_interaction(plotter)
-            self._view = vtk_widgets.VtkRemoteView(
+    def _add_scene(self) -> None:
+        from trame.ui.html import DivLayout
+        from trame.widgets import vtk
+
+        assert isinstance(self.renderer, renderers.AtomsRenderer)
+        self.solid, plotter = True, self.renderer.plotter()
+        prepare_interaction(plotter)
+        with DivLayout(self.server, template_name="scene") as layout:
+            layout.root.style = "height: 100%"
+            self._view = vtk.VtkRemoteView(
                 plotter.render_window, interactive_ratio=1, still_ratio=1
             )
-        else:
-            html.Img(src=("picture",), alt="the run")
 
     def _play(self) -> None:
         """Start or stop; at the last frame begin again."""
@@ -171,7 +186,9 @@ class LivePage:
         self.draw()
 
     def draw(self) -> None:
-        """Draw the frame and the choice that the page's controls show."""
+        """Draw the frame and the choice that the page's controls show, once that can be."""
+        if not self._ready:
+            return
         state = self.server.state
         frames = self.renderer.refresh()
         frame, choice = min(int(state.frame), frames - 1), str(state.choice)
@@ -224,7 +241,9 @@ class LivePage:
                 self.draw()
 
     async def follow(self) -> None:
-        """Poll for new frames as long as the page is served."""
+        """Draw, then poll for new frames as long as the page is served."""
+        with self.server.state:
+            await self._prepare()
         while True:
             with self.server.state as state:
                 try:

@@ -14,6 +14,7 @@ _MODELS = {
     "hme": "hyperbolic moments (HME)",
     "grad": "Grad's moments",
     "learned": "learned closure",
+    "closure": "closure",
     "realizable": "realizable moments",
     "learned_realizable": "realizable moments, learned",
     "uniform_gas": "no model: uniform gas",
@@ -41,7 +42,8 @@ _VARIANTS = {
 
 _COLLISIONS = {"bgk": "BGK", "es": "ES-BGK", "shakhov": "Shakhov"}
 
-_FAMILIES = "|".join(sorted(_MODELS, key=len, reverse=True))
+_FAMILIES = "|".join(sorted({*_MODELS} - {"closure"}, key=len, reverse=True))
+_FAMILIES += r"|closure(?=\d)"  # alone it is a word of many results
 
 _MODEL = re.compile(
     rf"(?:^|(?<!_vs)_)(?P<family>{_FAMILIES})(?!_energy)(?P<moments>\d*)"
@@ -120,6 +122,8 @@ def model_of(section: Mapping[str, object]) -> str:
     if kind == "kinetic":
         collision = str(section.get("collision") or "bgk")
         return f"{_MODELS['kinetic']} ({_COLLISIONS.get(collision, collision)})"
+    if kind == "dsmc":
+        return "particles (DSMC)"
     if kind == "hermite":
         kind = "grad" if section.get("closure") == "grad" else "hme"
     scheme = str(section.get("scheme", ""))

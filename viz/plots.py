@@ -95,11 +95,13 @@ def draw(axes: "Axes", plot: Plot) -> None:
     if plot.scale == "loglog" and all(np.any(c.x > 0) for c in plot.curves):
         axes.set_xscale("log")
     elif _counts(plot):
-        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     axes.margins(x=0.05 if plot.points else 0.02)
     _plain_ticks(axes)
     axes.set_xlabel(plot.x)
-    axes.set_ylabel(textwrap.fill(plot.y, LABEL_WIDTH))
+    name, bracket, unit = plot.y.partition(" [")
+    unbroken = unit.replace(" ", "\N{NO-BREAK SPACE}")
+    axes.set_ylabel(textwrap.fill(name + bracket + unbroken, LABEL_WIDTH))
     if plot.title:
         axes.set_title(plot.title, loc="left")
     shown = [c for c in plot.curves if c.label] or list(plot.marks)
@@ -136,7 +138,7 @@ def _counts(plot: Plot) -> bool:
     """Whether the abscissa counts a few things."""
     x = [c.x for c in plot.curves]
     whole = all(len(at) and np.all(np.asarray(at) == np.round(at)) for at in x)
-    return bool(x) and whole and 1 <= max(float(np.ptp(at)) for at in x) <= _FEW
+    return bool(x) and whole and max(float(np.ptp(at)) for at in x) <= _FEW
 
 
 def _draw_curve(
@@ -293,6 +295,14 @@ def _varies(column: Column) -> bool:
     return bool(np.any(reach > 1e-7 * np.abs(values).max(initial=0.0)))
 
 
+def _told(group: Group, column: Column) -> bool:
+    """Whether the conserved energy is the total energy: nothing was put in or taken out."""
+    total = group.columns.get("total_energy")
+    if column.name != "conserved" or total is None:
+        return False
+    return bool(np.array_equal(column.values, total.values))
+
+
 def _rank(column: Column) -> tuple[int, str]:
     known = column.name in _ORDER
     return (_ORDER.index(column.name) if known else len(_ORDER), column.name)
@@ -307,6 +317,7 @@ def lines(group: Group) -> list[Plot]:
     columns = [c for c in group.quantities() if (group.name, c.name) not in _LEFT_OUT]
     if group.name in _SEPARATE:
         columns = sorted((c for c in columns if _varies(c)), key=_rank)
+        columns = [c for c in columns if not _told(group, c)]
     for column in columns:
         drawn = dict(_curves(group, column))
         if not drawn:
@@ -320,7 +331,9 @@ def lines(group: Group) -> list[Plot]:
         column = group.columns[alone] if alone else None
         y_title = column.title if column else _common_title(group, curves, unit)
         scale = group.plot if group.plot in ("log", "loglog") else _scale(group, curves)
-        made.append(Plot(curves, x_title, y_title, scale, group.plot == "scatter"))
+        points, held = group.plot == "scatter", group.attributes.get("set", {})
+        marks = {"set-point": held[alone]} if alone in held else {}
+        made.append(Plot(curves, x_title, y_title, scale, points, marks=marks))
     return made
 
 
@@ -348,13 +361,24 @@ def _shared(group: Group, column: Column) -> bool:
 
 
 def _common_title(group: Group, curves: Sequence[Curve], unit: str) -> str:
-    title = str(group.attributes.get("y_title") or title_of(group))
-    words = [c.label.split()[0] for c in curves if c.label and not c.reference]
-    if group.name == "curve" and len(set(words)) == 1:
-        title = f"{words[0]} error"
+    named = [c.label for c in curves if not c.reference]
+    common = _common_words(named) if len(named) > 1 else ""
     if len(curves) == 1 and curves[0].label:
         title = curves[0].label
+    elif group.name == "curve" and common:
+        title = f"{common} error"
+    else:
+        title = str(group.attributes.get("y_title") or common or title_of(group))
     return f"{title} [{unit}]" if unit else title
+
+
+def _common_words(labels: Sequence[str]) -> str:
+    """Return the words with which all begin, as ``heat flux x`` and ``heat flux y`` do."""
+    split = [label.split() for label in labels]
+    same = itertools.takewhile(
+        lambda words: len(set(words)) == 1, zip(*split, strict=False)
+    )
+    return " ".join(words[0] for words in same)
 
 
 def _along(column: Column) -> int:

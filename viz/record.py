@@ -397,6 +397,10 @@ def with_grid(group: Group, scenario: Mapping[str, Any]) -> Group:
     frames = group.frames
     labels = systems_of(scenario)
     for name, column in group.columns.items():
+        if column.axes == tuple("xyz"[: len(cells)]) and column.shape == tuple(cells):
+            whole = masked(column.array, 0, column.shape, scenario)
+            columns[name] = replace(column, array=whole)
+            continue
         lead = 1 + bool(frames)
         inner = column.shape[lead : lead + len(cells)]
         refined = [n // c if c else 0 for n, c in zip(inner, cells, strict=False)]

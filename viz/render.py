@@ -27,10 +27,17 @@ print("drawn", window.GetClassName())
 """
 
 
+def missing_package() -> str:
+    """Return one line if PyVista is not installed; this takes no time."""
+    if importlib.util.find_spec("pyvista") is None:
+        return "3D pictures need PyVista: pip install scalebridge[viz]"
+    return ""
+
+
 @lru_cache(maxsize=1)
 def start_probe() -> "subprocess.Popen[str] | None":
     """Start the probe; call early, since it takes about a second."""
-    if importlib.util.find_spec("pyvista") is None or "SCALEBRIDGE_RENDER" in os.environ:
+    if missing_package() or "SCALEBRIDGE_RENDER" in os.environ:
         return None
     return subprocess.Popen(
         [sys.executable, "-c", _PROBE],
@@ -46,8 +53,8 @@ def missing() -> str:
 
     The environment variable ``SCALEBRIDGE_RENDER`` (``0`` or ``1``) replaces the probe.
     """
-    if importlib.util.find_spec("pyvista") is None:
-        return "3D pictures need PyVista: pip install scalebridge[viz]"
+    if missing_package():
+        return missing_package()
     if "SCALEBRIDGE_RENDER" in os.environ:
         off = os.environ["SCALEBRIDGE_RENDER"] == "0"
         return "3D pictures are switched off by SCALEBRIDGE_RENDER=0" if off else ""
@@ -61,6 +68,15 @@ def missing() -> str:
     if probe.returncode == 0 and "drawn" in answer:
         return ""
     return f"3D pictures need OpenGL, software will do: {RENDER_REMEDY}"
+
+
+def load() -> str:
+    """Import what 3D pictures of atoms need, for a second; return :func:`missing`."""
+    start_probe()
+    if not missing_package():
+        import ase.neighborlist  # noqa: F401
+        import pyvista.plotting  # noqa: F401
+    return missing()
 
 
 def plotter(size: tuple[int, int] = (800, 600)) -> "pyvista.Plotter":

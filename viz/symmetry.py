@@ -62,7 +62,7 @@ def figure(errors: Group, conservation: Group) -> "Figure":
             curves,
             "time [fs]",
             "change of total energy [meV/atom]",
-            title=f"Effect of smoothness: energy at constant-energy, step {step:g} fs",
+            title=f"Effect of smoothness: energy without a bath, step {step:g} fs",
         ),
     )
     _mark_swaps(right, conservation, step)

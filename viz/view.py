@@ -88,8 +88,6 @@ def _viewed(
         return []
     from .live import LivePage
 
-    if render.missing():
-        print(render.missing(), "(atoms are drawn flat, by matplotlib)", file=sys.stderr)
     LivePage(request.path, request.system, request.colour).serve(port, _has_screen())
     return []
 

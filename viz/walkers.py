@@ -218,6 +218,16 @@ def caption(cloud: Cloud) -> str:
 # -- energy ------------------------------------------------------------------------------
 
 
+def _marks(
+    figures: Mapping[str, Mapping[str, Any]], exact: float | None
+) -> dict[str, float]:
+    """Return the energies that one is compared with: the exact one, or Hartree-Fock's."""
+    if exact is not None:
+        return {"exact": exact}
+    bound = figures.get("hartree_fock_energy")
+    return {} if bound is None else {"Hartree-Fock": float(bound["value"])}
+
+
 def energy_trace(
     events: Mapping[str, np.ndarray],
     figures: Mapping[str, Mapping[str, Any]],
@@ -240,7 +250,7 @@ def energy_trace(
         [plots.Curve(step, energy, "wavefunction, ± 1 standard error", band)],
         "iteration",
         f"energy [{unit}]" if unit else "energy",
-        marks={} if exact is None else {"exact": exact},
+        marks=_marks(figures, exact),
     )
     if exact is None:
         return [trace]

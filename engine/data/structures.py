@@ -29,8 +29,9 @@ VELOCITIES = ("velocities", "vel", "velo", "velocity")
 """Names of velocity columns, whose unit no file says."""
 
 _USED = ("numbers", "positions", "momenta", "masses", "id", "type")
-_SAID = ("left", "name", "notes", "keep_velocities", "occupancy", "spacegroup", "unit_cell",
-         "comment", "step", "time", "timestep")  # fmt: skip
+_SAID = ("left", "name", "notes", "keep_velocities", "occupancy", "spacegroup",
+         "spacegroup_kinds", "unit_cell", "comment", "step", "time",
+         "timestep")  # fmt: skip
 """Entries that readers make themselves, that are checked, or that say when and what."""
 
 HEAVIEST = 1000.0

@@ -430,7 +430,7 @@ class DsmcJob:
             return None
         writer = ZarrWriter(
             folder, "solids", lambda _state, seen: loads(body, seen["solid_loads"]),
-            load_units(body),
+            {**load_units(body), "time": UNITS["time"]},
         )  # fmt: skip
         return LoadFrames(writer, self._pooled)
 

@@ -69,12 +69,14 @@ from ..schema.gas import (
 FIELDS = ("density", "velocity", "temperature", "stress", "heat_flux", "entropy")
 NOTES = {
     "limiter_activity": "fraction of cells at an extremum, where the limiter acts",
-    "positivity": "faces, over all steps, where the positivity fallback took cell means",
+    "positivity": "faces, over all steps, where the fallback took cell means",
     "negative_fraction": "fraction of (cell, velocity) with a negative distribution",
     "fallbacks": "faces, over all steps, where the closure fell back to HME",
     "complex_fraction": "fraction of cells with complex characteristic speeds",
     "complex_speed": "largest imaginary part of a characteristic speed over sqrt(R T)",
 }
+FIGURES = {"positivity": "positivity_fallbacks"}
+"""Names of figures where a check has that of the observable."""
 STEPS_TOGETHER = 32
 """Steps of the start in an interval between two looks at the clock (:class:`Paced`): the
 last step of an interval is shortened, which costs about half a step in 32."""
@@ -772,7 +774,7 @@ class GasJob:
         if (body := main.problem.body) is not None:
             told = ZarrWriter(
                 folder, "solids", lambda state, seen: loads(body, seen["solid_loads"]),
-                load_units(body),
+                {**load_units(body), "time": UNITS["time"]},
             )  # fmt: skip
             writers.append((every(interval), told))
         if self.steady is not None:
@@ -825,7 +827,8 @@ class GasJob:
             checks.append(_table_check("", worst_of(map(law.excess, found))))
         for name, note in NOTES.items():
             if name in seen:
-                figures[name] = Figure(float(seen[name].double().amax()), note=note)
+                told = FIGURES.get(name, name)
+                figures[told] = Figure(float(seen[name].double().amax()), note=note)
         profile = folder.store.require_group("profile")
         write_axes(profile, problem.grid)
         if "fields" in folder.store:  # a run that is steady from the start has no frames

@@ -57,6 +57,7 @@ def assemble(scenario: LearnScenario, base: Path) -> Loop[Any, Any]:
         labeler=labeler,
         trainer=scenario.training,
         errors=atoms.force_errors,
+        unit="eV/angstrom",
         samples=atoms.CONFIGURATIONS,
         labels=atoms.LABELS,
         stratum=lambda sample: sample.stratum,

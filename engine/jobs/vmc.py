@@ -90,7 +90,8 @@ def _reference(problem: Problem, form: Any) -> Reference | None:
         found = hartree_fock(problem.hamiltonian, basis)
     except InputError:
         return None  # a form that needs it has refused already
-    return Reference(found.energy, f"Hartree-Fock, {basis}")
+    begins = hasattr(form, "basis") and getattr(form, "orbitals", "") != "none"
+    return Reference(found.energy, f"Hartree-Fock, {basis}", begins)
 
 
 def _scan(scenario: VmcScanScenario) -> Job:

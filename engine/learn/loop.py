@@ -95,6 +95,7 @@ class Loop(Generic[Sample, Label]):
         attempts: failures after which a sample is quarantined.
         tolerated: fraction of a round's labels that may be quarantined.
         library: folder of labels that runs share; None for none.
+        unit: of the target and of the errors.
         finish: adds to the outcome.
     """
 
@@ -123,6 +124,7 @@ class Loop(Generic[Sample, Label]):
     attempts: int = 3
     tolerated: float = 0.5
     library: Path | None = None
+    unit: str = ""
     finish: Finish[Sample, Label] = field(
         default=lambda folder, committee, dataset, ask: Outcome()
     )
@@ -149,6 +151,7 @@ class Loop(Generic[Sample, Label]):
                     line, store, self.labeler, samples, self.attempts, asked
                 ),
             )  # fmt: skip
+            folder.store.attrs["error_unit"] = self.unit
             while state.round <= self.rounds and state.reason is Reason.NONE:
                 plan = self._plan(folder, state)
                 begun = time.perf_counter()

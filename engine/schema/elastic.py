@@ -16,6 +16,7 @@ class ElasticScenario(Common):
     """Lattice constant and elastic constants of a cubic crystal at 0 K."""
 
     job: ClassVar[str] = "scalebridge.engine.jobs.elastic:assemble"
+    kind: Literal["elastic"]
     structure: CrystalStructure
     """The crystal; its cell is relaxed."""
     potential: choice(INTERACTIONS)  # type: ignore[valid-type]

@@ -1,6 +1,6 @@
 """What a scenario that makes a labelled data set may say."""
 
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -50,6 +50,7 @@ class LabelScenario(Common):
 
     job: ClassVar[str] = "scalebridge.engine.jobs.label:assemble"
     changeable: ClassVar[tuple[str, ...]] = ("workers", "attempts")
+    kind: Literal["label"]
     clusters: ClustersSection
     """Which structures."""
     labeler: choice(LABELERS)  # type: ignore[valid-type]

@@ -59,10 +59,12 @@ class Reference:
     Attributes:
         energy: hartree.
         method: what it is of.
+        begins: whether the wavefunction begins there.
     """
 
     energy: float
     method: str
+    begins: bool = True
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Finish:
             self.spin,
             density or (lambda walkers: None),
         )
-        units = {"variance": f"{problem.unit}^2", "width": "bohr"}
+        units = {"variance": problem.unit and f"{problem.unit}^2", "width": "bohr"}
         if isinstance(problem, Spins):
             del units["width"]
             _write_correlation(folder, problem.lattice, result.walkers)
@@ -174,9 +176,9 @@ def against(reference: Reference, start: Tensor) -> dict[str, Figure]:
 
 
 def started(reference: Reference, start: Tensor) -> list[Check]:
-    """Check that a run starts at Hartree-Fock, where its start was measured."""
+    """Check that a run which begins at Hartree-Fock does so, where that was measured."""
     first, error = (1e3 * start).tolist()
-    if math.isnan(first):
+    if math.isnan(first) or not reference.begins:
         return []
     note = f"the energy before the first step, above {reference.method}"
     above, bound = first - 1e3 * reference.energy, START + SIGMAS * error

@@ -14,6 +14,7 @@ Where a model has weights already, w is their change.
 """
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
@@ -375,9 +376,12 @@ class Solver:
             )  # fmt: skip
         matrix = matrix / self.scale[:, None] / self.scale
         matrix[np.diag_indices_from(matrix)] += strength * self.prior + ROUNDING
-        answer = scipy.linalg.solve(
-            matrix, side / self.scale, assume_a="pos", overwrite_a=True
-        )
+        with warnings.catch_warnings():
+            # what a prior too weak for the data does is judged by what it predicts
+            warnings.simplefilter("ignore", scipy.linalg.LinAlgWarning)
+            answer = scipy.linalg.solve(
+                matrix, side / self.scale, assume_a="pos", overwrite_a=True
+            )
         return answer / self.scale
 
     def chosen(self, strengths: Sequence[Any]) -> tuple[Any, float]:
