@@ -22,6 +22,7 @@ HELIUM = (
     "he_viscosity_error", "he_conductivity_error", "he_virial_error", "bar_coverage",
     "thickness_label_bar", "labels_needed", "gradient_difference", "similarity_law",
     "he_pairs_viscosity_error", "he_gradient_over_particles",
+    "bar_sharpness",
 )  # fmt: skip
 FULL = ("minutes_full", "minutes_teaching", "full_viscosity_error", "full_viscosity_bar",
         "he_taught_over_dsmc_mach2", "he_taught_over_dsmc_mach3")  # fmt: skip
@@ -57,8 +58,14 @@ def helium(record: Recorder, folder: Path, quick: bool) -> None:
         found = values[f"{name}_departure"]
         record(f"he_{name}_error", found, unit, goal=goal, note="300 to 1000 K")
     checks = {check.name: check for check in outcome.checks}
-    ratios = [c.value for n, c in checks.items() if n.endswith("within_two_bars")]
-    record("bar_coverage", max(ratios), "", goal=2.0, note="largest |error| / bar")
+    ending = "_within_two_bars"
+    ratios = {n.removesuffix(ending): c.value for n, c in checks.items() if ending in n}
+    record("bar_coverage", max(ratios.values()), "", goal=2.0,
+           note="largest |error| / bar")  # fmt: skip
+    sharp = sum(ratio > 0.2 for ratio in ratios.values()) / len(ratios)
+    said = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
+    record("bar_sharpness", sharp, "", goal=0.5, better="higher",
+           note=f"share of errors above a fifth of their bar: {said}")  # fmt: skip
     record("thickness_label_bar", values["thickness_label_bar"], "", goal=3e-3)
     record(
         "labels_needed", values["labels"], "", goal=6.0, note="for 0.3 % of the thickness"
