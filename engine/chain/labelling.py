@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from ...models.potentials.pair import LearnedPair, PairLabel, Prior
+from ..gas.collisions.published import Published
 from .goal import Goal, Sensitivity, Window, sensitivities
 
 Level = str
@@ -129,6 +131,41 @@ def _new(found: Sensitivity, plan: Plan) -> Request | None:
     )
 
 
+@dataclass(frozen=True)
+class FromPublished:
+    """Labels that a published potential gives."""
+
+    published: Published
+    error: float
+
+    def label(self, separation: float) -> PairLabel:
+        """Return its energy, with the error that was asked for."""
+        r = torch.tensor(separation, dtype=torch.float64)
+        energy = float(self.published.pair(r))
+        return PairLabel(
+            separation, energy, self.error * abs(energy), {}, "a published potential"
+        )
+
+
+@dataclass(frozen=True)
+class TwoKinds:
+    """Labels of one kind near, of another one farther out.
+
+    Attributes:
+        near: labeler of smaller separations.
+        far: labeler beyond.
+        beyond: angstrom.
+    """
+
+    near: Any
+    far: Any
+    beyond: float
+
+    def label(self, separation: float) -> PairLabel:
+        """Return the label of whichever serves there."""
+        return (self.far if separation > self.beyond else self.near).label(separation)
+
+
 Ask = Callable[[Request], PairLabel]
 
 
@@ -179,4 +216,13 @@ def label_until_known(
         table[request.separation] = (ask(request), request.level == "fine")
 
 
-__all__ = ["Labelled", "Plan", "Request", "Round", "decide", "label_until_known"]
+__all__ = [
+    "FromPublished",
+    "Labelled",
+    "Plan",
+    "Request",
+    "Round",
+    "TwoKinds",
+    "decide",
+    "label_until_known",
+]

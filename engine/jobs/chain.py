@@ -1,18 +1,18 @@
 """From a scenario of the chain to the job that runs it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ...models.potentials.pair import BOHR, PairLabel, Prior
+from ...models.potentials.pair import BOHR, Prior
 from .. import scenario as scenarios
 from ..chain.closure import ClosedShock, Teaching
 from ..chain.confirmation import REPLICAS, Confirmation
 from ..chain.goal import Window
 from ..chain.job import Chain, Upstream
-from ..chain.labelling import Plan
+from ..chain.labelling import FromPublished, Plan, TwoKinds
 from ..chain.particles import ParticleShock
 from ..chain.properties import Atoms
 from ..chain.shock import GAMMA, ShockTube
@@ -23,41 +23,6 @@ from ..learn.labelers import check_installed
 from ..schema.base import locate
 from ..schema.chain import ChainScenario, PairLabeler, PublishedLabels
 from ..schema.closure import ClosureTrainScenario
-
-
-@dataclass(frozen=True)
-class FromPublished:
-    """Labels that a published potential gives."""
-
-    published: Published
-    error: float
-
-    def label(self, separation: float) -> PairLabel:
-        """Return its energy, with the error that was asked for."""
-        r = torch.tensor(separation, dtype=torch.float64)
-        energy = float(self.published.pair(r))
-        return PairLabel(
-            separation, energy, self.error * abs(energy), {}, "a published potential"
-        )
-
-
-@dataclass(frozen=True)
-class TwoKinds:
-    """Labels of one kind near, of another one farther out.
-
-    Attributes:
-        near: labeler of smaller separations.
-        far: labeler beyond.
-        beyond: angstrom.
-    """
-
-    near: Any
-    far: Any
-    beyond: float
-
-    def label(self, separation: float) -> PairLabel:
-        """Return the label of whichever serves there."""
-        return (self.far if separation > self.beyond else self.near).label(separation)
 
 
 def assemble(scenario: ChainScenario, base: Path) -> Chain:
