@@ -4,7 +4,7 @@ import hashlib
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from .rundir import (
     translate_os_errors,
     versions,
 )
-from .schema.base import Common, noting_inputs
+from .schema.base import Common, noting_inputs, of_a_record
 
 _PAGES = ("lock", "report.html", "picture.png", "analysis")
 """What readers add to a run folder."""
@@ -140,16 +140,17 @@ def resume(
         except (KeyError, TypeError, ValueError) as error:
             raise DamagedFileError(f"{path / 'resolved.json'}: lacks {error}") from error
         file = path / "resolved.json"
-        if scenario is None:
-            scenarios.override(data, settings)
-            checked = scenarios.parse(data, str(file))
-        else:
-            file = scenarios.find(str(scenario))
-            checked, base = scenarios.load(file, settings)
-        asked = checked.model_dump(mode="json")
-        changed = _refuse_changes(path, started, asked, checked)
-        with noting_inputs() as found:
-            job = assemble(checked, base, file)
+        with nullcontext() if scenario is not None else of_a_record():
+            if scenario is None:
+                scenarios.override(data, settings)
+                checked = scenarios.parse(data, str(file))
+            else:
+                file = scenarios.find(str(scenario))
+                checked, base = scenarios.load(file, settings)
+            asked = checked.model_dump(mode="json")
+            changed = _refuse_changes(path, started, asked, checked)
+            with noting_inputs() as found:
+                job = assemble(checked, base, file)
         _refuse_other_inputs(path, record.get("inputs", {}), _hashes(found))
         for note in _other_machine(record):
             report.say(f"{path}: {note}")

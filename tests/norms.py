@@ -739,13 +739,18 @@ def record(names: Sequence[str]) -> int:
     RECORD.parent.mkdir(exist_ok=True)
     blocks = ",\n".join(
         f"{json.dumps(name)}:{{\n"
-        + ",\n".join(f"{json.dumps(k)}:{json.dumps(v)}" for k, v in kept[name].items())
+        + ",\n".join(f"{json.dumps(k)}:{_written(v)}" for k, v in kept[name].items())
         + "}"
         for name in sorted(kept)
     )
     text = f'{{"about": {json.dumps(about(), indent=1)},\n"norms": {{\n{blocks}\n}}}}\n'
     RECORD.write_text(text, encoding="utf-8")
     return min(failed, 1)
+
+
+def _written(value: float | str) -> str:
+    """Return JSON with no more digits than a bound looks at."""
+    return json.dumps(float(f"{value:.13g}") if isinstance(value, float) else value)
 
 
 def compare(names: Sequence[str]) -> int:

@@ -14,6 +14,7 @@ from scalebridge.engine import reference, scenario
 from scalebridge.engine.data.keys import DataFile, LabelKeys
 from scalebridge.engine.jobs import train
 from scalebridge.engine.schema import SCENARIOS
+from scalebridge.engine.schema.base import of_a_record
 
 RECORD = Path(__file__).parent / "norms" / "keys.txt"
 
@@ -38,7 +39,8 @@ def test_the_record_of_a_run_is_a_scenario_again(name):
     """With every default filled in: else the run could not be resumed."""
     asked, _ = scenario.load(name)
     record = json.loads(json.dumps(asked.model_dump(mode="json")))
-    assert scenario.parse(record, "resolved.json") == asked
+    with of_a_record():
+        assert scenario.parse(record, "resolved.json") == asked
 
 
 def test_a_set_read_from_a_record_has_the_keys_of_the_scenario(tmp_path):

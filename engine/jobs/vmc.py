@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..protocols import Job
 from ..run import Simulation
 from ..rundir import RunFolder
-from ..schema.base import Common
+from ..schema.base import Common, of_a_record
 from ..schema.vmc import SamplingSection, VmcScanScenario, VmcScenario
 from ..vmc.electrons import MOVES, Electrons, needed_bytes
 from ..vmc.hamiltonian import Continuous, Molecule, molecule
@@ -220,7 +220,8 @@ def trained_wavefunction(folder: Path) -> Electrons:
     from ..scenario import parse
 
     with RunFolder.open(folder) as opened:
-        scenario = parse(opened.resolved["scenario"], str(folder / "resolved.json"))
+        with of_a_record():
+            scenario = parse(opened.resolved["scenario"], str(folder / "resolved.json"))
         checkpoint = opened.newest_checkpoint()
     if not isinstance(scenario, VmcScenario) or checkpoint is None:
         raise InputError(f"{folder}: no run of kind vmc with a checkpoint")

@@ -31,16 +31,30 @@ class Section(BaseModel):
         return described(cls, core, handler)
 
 
-def given(section: BaseModel) -> set[str]:
-    """Return the keys that say something else than their default.
+_recorded: ContextVar[bool] = ContextVar("recorded", default=False)
 
-    The record of a run fills in every default: what is only written there is not given.
+
+@contextmanager
+def of_a_record() -> Iterator[None]:
+    """Take what is read inside for the record of a run, in which every default stands."""
+    token = _recorded.set(True)
+    try:
+        yield
+    finally:
+        _recorded.reset(token)
+
+
+def given(section: BaseModel) -> set[str]:
+    """Return the keys that a file gives; of a record, those that are not at their default.
+
+    A key that stands in a file for nothing is refused, even at its default.
     """
-    fields = type(section).model_fields
+    told, fields = section.model_fields_set, type(section).model_fields
     return {
         name
-        for name in section.model_fields_set
-        if getattr(section, name) != fields[name].get_default(call_default_factory=True)
+        for name in told
+        if not _recorded.get()
+        or getattr(section, name) != fields[name].get_default(call_default_factory=True)
     }
 
 
