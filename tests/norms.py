@@ -169,7 +169,7 @@ SHORT: dict[str, Shortened] = {
     ),
     "dsmc_fourier": Shortened(_WALLS, portable=SINGLE),
     "dsmc_mixture_shock": Shortened(_STEEP, portable=SINGLE),
-    "dsmc_thermal_diffusion": Shortened(_WALLS, portable=SINGLE),
+    "dsmc_thermal_diffusion": Shortened(_WALLS, portable=SINGLE, slow=True),
     "ohwada_shock": Shortened(_STEEP, portable=SINGLE),
     "argon_coupled_shock": Shortened(
         (
@@ -205,7 +205,7 @@ SHORT: dict[str, Shortened] = {
             "flows=4", "held_out=4", "cells=20", "refinement=1", "velocities=36",
             "until=0.2", "regression=3", "steps=2", "batch=2", "horizons=[1,2]",
         ),
-        TRAINED, SINGLE,
+        TRAINED, SINGLE, slow=True,
     ),
     "closure_local_train": Shortened(
         (
@@ -239,7 +239,7 @@ SHORT: dict[str, Shortened] = {
         ),
         TRAINED, SINGLE,
     ),
-    "closure_transition": Shortened(_SMALL_CLOSURE, portable=SINGLE),
+    "closure_transition": Shortened(_SMALL_CLOSURE, portable=SINGLE, slow=True),
     "closure_walls": Shortened(
         ("grid.cells=[20]", "model.nodes=[40]", "time.end=0.02", "time.frames=2"),
         portable=SINGLE,
@@ -431,6 +431,7 @@ SHORT: dict[str, Shortened] = {
         TRAINED,
         SAMPLED,
         needs=("pyscf",),
+        slow=True,
     ),
     "vmc_h10": Shortened(
         (*_WALKERS, "iterations=5"),

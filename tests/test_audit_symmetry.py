@@ -70,6 +70,7 @@ def test_bad_comparisons_are_refused():
         assemble(*scenario.load("symmetry", ['models.1.name="no symmetry"']))
 
 
+@pytest.mark.slow
 def test_the_scenario_runs_shortened(tmp_path):
     short = ["sizes=[2, 4]", "test=4", "steps=4", "conservation.picoseconds=0.01",
              "conservation.replicas=1", "conservation.time_steps=[0.5]",

@@ -289,6 +289,7 @@ def test_what_a_wavefunction_lacks_is_taken_off_and_errors_are_own_or_shared(
     assert common == pytest.approx({"reference": reference, "wavefunction": excess / 2})
 
 
+@pytest.mark.slow
 def test_a_label_by_monte_carlo_is_true_and_home_is_solved_once(tmp_path, monkeypatch):
     pytest.importorskip("pyscf")
     labeler = vmc_dimer.VmcDimerLabeler(**TINY)

@@ -528,6 +528,7 @@ def nobles(**changes):
     return {"gas": {**NOBLE, **changes}}
 
 
+@pytest.mark.slow
 def test_a_scenario_of_potentials_makes_the_tables_of_all_pairs():
     made = assemble(scenario(**nobles()), Path()).world.molecules
     known, masses, _ = noble()

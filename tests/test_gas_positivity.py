@@ -52,7 +52,9 @@ def physical(state):
     return good.tolist()
 
 
-@pytest.mark.parametrize("sides", [ALL_PERIODIC, Sides(Open(), Open())])
+@pytest.mark.parametrize(
+    "sides", [pytest.param(ALL_PERIODIC, marks=pytest.mark.slow), Sides(Open(), Open())]
+)
 def test_a_run_that_would_diverge_falls_back(sides):
     sharp = world(sides)
     start = sharp.start(colliding())

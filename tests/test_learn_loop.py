@@ -112,6 +112,7 @@ def test_same_run_from_same_seed_and_another_from_another(tmp_path):
     assert a != c
 
 
+@pytest.mark.slow
 def test_learning_beats_random_choice(tmp_path):
     needed = []
     for name, batch in (("chosen", Batch(30, 0.34)), ("random", Batch(30, 1.0, Uniform()))):

@@ -82,7 +82,7 @@ length = 0.75
 
 [execution]
 kind = "processes"
-workers = 2
+workers = 1
 
 [model]
 kind = "higher_moments"

@@ -240,7 +240,7 @@ def test_deviatoric_loss_ignores_the_pressure_and_plain_one_does_not(alloy):
 # -- training ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", ["higher", "smooth"])
+@pytest.mark.parametrize("form", ["higher", pytest.param("smooth", marks=pytest.mark.slow)])
 def test_a_few_frames_are_learned_by_heart(alloy, form):
     frames = read_frames(alloy)[:5]
     model = forms()[form].build(0)

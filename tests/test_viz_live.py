@@ -177,6 +177,7 @@ def test_a_number_over_time_stands_beside_the_scene(page):
     page.until(lambda: page.element("curve").get_property("src") != before)
 
 
+@pytest.mark.slow
 def test_fields_have_a_live_page_too(driver, tmp_path):
     with create(tmp_path / "gas") as folder:
         write_gas(folder)

@@ -179,6 +179,7 @@ def test_the_determinant_of_hartree_fock_has_its_energy(
     assert abs(found.energy - wanted) < 3 * found.error < 0.03
 
 
+@pytest.mark.slow
 def test_one_electron_in_a_core_potential_is_exact() -> None:
     """Hartree-Fock of one electron in a large basis: its local energy hardly varies."""
     sodium = molecule(["Na"], ATOM, core="ccecp")

@@ -123,6 +123,7 @@ def scan(*distances: float) -> dict:
     }
 
 
+@pytest.mark.slow
 def test_a_scan_measures_each_point_against_the_nearest_before_it(tmp_path) -> None:
     folder = RunFolder.create(tmp_path / "near", "", {})
     data = parse(scan(1.4, 1.45, 1.42))
@@ -141,6 +142,7 @@ def test_a_scan_measures_each_point_against_the_nearest_before_it(tmp_path) -> N
     assert again.figures == outcome.figures
 
 
+@pytest.mark.slow
 def test_a_scan_of_distant_points_fails_for_its_differences(tmp_path) -> None:
     folder = RunFolder.create(tmp_path / "far", "", {})
     outcome = assemble(parse(scan(1.4, 6.0)), tmp_path).run(folder, Reporter(quiet=True))

@@ -651,6 +651,7 @@ def test_warm_start_takes_the_nearest_geometry() -> None:
     )
 
 
+@pytest.mark.slow
 def test_labeler_gives_energies_and_forces_with_errors() -> None:
     solver = Solver(small, Spring(), 64, 1, 20, 5, 10, True, 2)
     labeler = VmcLabeler(solver)
