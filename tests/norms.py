@@ -161,7 +161,7 @@ SHORT: dict[str, Shortened] = {
          "time.frames=2"),
         slow=True,
     ),
-    "argon_dsmc_shock": Shortened(_STEEP, portable=SINGLE),
+    "argon_dsmc_shock": Shortened(_STEEP, portable=SINGLE, slow=True),
     "dsmc_couette": Shortened(_WALLS, portable=SINGLE),
     "dsmc_cylinder": Shortened(
         ("grid.cells=[30,20]", "time.end=0.3", "time.average_from=0.1", *_PARTICLES),
@@ -465,7 +465,7 @@ SHORT: dict[str, Shortened] = {
         TRAINED, SAMPLED,
         needs=("pyscf",),
     ),
-    "vmc_hooke": Shortened((*_WALKERS, "iterations=5"), TRAINED, SAMPLED),
+    "vmc_hooke": Shortened((*_WALKERS, "iterations=5"), TRAINED, SAMPLED, slow=True),
     "vmc_ising_chain": Shortened(
         (*_WALKERS, "iterations=5", "system.shape=[12]"), TRAINED, SAMPLED,
     ),

@@ -550,6 +550,7 @@ def test_quantum_scattering_changes_the_viscosity_of_light_cold_atoms(
     assert found == pytest.approx(change, abs=0.01 * change + 2e-4)
 
 
+@pytest.mark.slow
 def test_atoms_too_light_and_cold_for_classical_angles_are_told():
     (check,) = assemble(scenario(**nobles(temperature=30.0)), Path()).known()
     assert not check.passed

@@ -155,6 +155,7 @@ def test_1557_a_run_that_was_cut_off_goes_on_by_one_command(tmp_path):
     assert same[0] == same[1]
 
 
+@pytest.mark.slow
 def test_1277_whether_it_has_converged_is_said(tmp_path):
     """It ends by itself where the target is met, and says so where it is not."""
     ended = toy.run(tmp_path / "met", toy.loop())

@@ -545,15 +545,16 @@ def test_local_energies_do_not_oscillate_near_a_nucleus(monkeypatch) -> None:
 
 def test_the_network_starts_at_hartree_fock() -> None:
     lih = molecule(["Li", "H"], [[0, 0, 0], [0, 0, 3.015]])
-    net = DeterminantForm().build(lih, 1)
-    world = Vmc(Electrons(lih, Flat(net.float())), Spring(), 256)
+    small = DeterminantForm(width=16, pair_width=4, layers=2, determinants=4)
+    net = small.build(lih, 1)
+    world = Vmc(Electrons(lih, Flat(net.float())), Spring(), 256, burn_in=60)
     energy, error = world.init(runtime.generator(1)).start.tolist()
     field = hartree_fock(lih, "cc-pvtz")
     assert error < 0.02
     assert energy - 3 * error < field.energy + 5e-3
     # Planted defect: random orbitals start far above.
-    blank = DeterminantForm(orbitals="none").build(lih, 1)
-    world = Vmc(Electrons(lih, Flat(blank.float())), Spring(), 64)
+    blank = replace(small, orbitals="none").build(lih, 1)
+    world = Vmc(Electrons(lih, Flat(blank.float())), Spring(), 64, burn_in=60)
     energy, error = world.init(runtime.generator(1)).start.tolist()
     assert energy - 3 * error > field.energy + 0.1
 
