@@ -1,0 +1,182 @@
+r"""Models of a gas beside its particles, and how far they depart from them.
+
+The particles are the truth, with a statistical error. Over the cells and the components of
+a field, a model ``m`` departs from the mean ``f`` of B independent blocks ``f_b`` by::
+
+    d^2 = < |f - m|^2 > - < sum_b |f_b - f|^2 > / (B (B - 1)),
+
+where the second term is what noise alone puts into the first: a model that is right has
+``d^2 = 0`` within its error, that of the jackknife over the blocks.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...comparison import worst
+from ...errors import GuardError
+from ...protocols import Check, Figure
+from ...run import Reporter
+from ...rundir import RunFolder
+from ..fields import UNITS
+from ..observe import Observed
+from ..resolution import coarsened
+from ..runs import Passed, Run
+from .averages import Average
+
+AVERAGED = ("density", "velocity", "temperature", "stress", "heat_flux")
+IN_WINDOW = 100
+"""Frames, at the least, of which the average of a model is made."""
+
+
+def averaged_fields(frames: Iterable[Observed], dimension: int) -> dict[str, Tensor]:
+    """Return the fields of a gas that is seen several times, as particles average them.
+
+    Density, momentum, energy and their fluxes are averaged, of which the fields follow.
+
+    Args:
+        frames: with :data:`AVERAGED`; vectors and tensors have V components.
+        dimension: D.
+    """
+    carried = [_carried(seen, dimension) for seen in frames]
+    rho, momentum, energy, second, flux = (
+        torch.stack(parts).mean(0) for parts in zip(*carried, strict=True)
+    )
+    u = momentum / rho[..., None]
+    p = (energy - 0.5 * rho * u.square().sum(-1)) * 2 / dimension
+    pressure = second - momentum[..., :, None] * u[..., None, :]
+    heat = flux - (pressure @ u[..., None])[..., 0] - energy[..., None] * u
+    stress = pressure - p[..., None, None] * torch.eye(u.shape[-1], dtype=p.dtype)
+    found = (rho, u, p / rho, stress, heat)
+    return dict(zip(AVERAGED, found, strict=True))
+
+
+def _carried(seen: Observed, dimension: int) -> tuple[Tensor, ...]:
+    """Return density, momentum, energy, flux of momentum, flux of energy; f64."""
+    rho, u, t, stress, heat = (seen[name].double() for name in AVERAGED)
+    p = rho * t
+    pressure = stress + p[..., None, None] * torch.eye(u.shape[-1], dtype=p.dtype)
+    energy = 0.5 * (rho * u.square().sum(-1) + dimension * p)
+    flux = heat + (pressure @ u[..., None])[..., 0] + energy[..., None] * u
+    momentum = rho[..., None] * u
+    return rho, momentum, energy, pressure + momentum[..., :, None] * u[..., None, :], flux
+
+
+def of_ensembles(seen: Observed, ensembles: int) -> Average:
+    """Return the mean of what repetitions show at one moment, its errors their scatter."""
+    each = [
+        {name: seen[name].unflatten(0, (-1, ensembles))[:, k] for name in AVERAGED}
+        for k in range(ensembles)
+    ]
+    errors = {
+        name: torch.stack([e[name] for e in each]).std(0) / ensembles**0.5
+        for name in AVERAGED
+    }
+    return Average(averaged_fields(each, 3), errors, each)
+
+
+def departure(blocks: Tensor, mean: Tensor, model: Tensor) -> tuple[float, float]:
+    """Return ``d`` of one field and its standard error, ``sqrt(d^2 + error) - d``.
+
+    Args:
+        blocks: ``[blocks, cells, components]``.
+        mean: of all of them, ``[cells, components]``.
+        model: same shape.
+    """
+    n, cells = len(blocks), mean.shape[0]
+    off = (blocks - blocks.mean(0) + mean - model).flatten(1)
+    total, own = off.sum(0), off.square().sum(1)
+    squared = (total.square().sum() - own.sum()) / (n * (n - 1) * cells)
+    # without block k: |total - off_k|^2 less the squares of the others
+    without = total.square().sum() - 2 * off @ total + 2 * own - own.sum()
+    without = without / ((n - 1) * (n - 2) * cells)
+    error = float((without - without.mean()).square().sum() * (n - 1) / n) ** 0.5
+    squared = max(float(squared), 0.0)
+    return math.sqrt(squared), math.sqrt(squared + error) - math.sqrt(squared)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Models that are run beside particles.
+
+    Attributes:
+        runs: the models.
+        since: time from which on fields are averaged; None: those at the end count.
+        counted: ``[*grid]``, cells that are gas.
+    """
+
+    runs: Sequence[Run]
+    since: float | None
+    counted: Tensor
+
+    def compare(
+        self, folder: RunFolder, report: Reporter, truth: Average
+    ) -> tuple[dict[str, Figure], list[Check]]:
+        """Run the models, write their fields, and return how far they depart."""
+        figures: dict[str, Figure] = {}
+        checks: list[Check] = []
+        for run in self.runs:
+            report.say(f"compared with {run.name}, {run.steps} steps")
+            try:
+                fields, last, excess = self._found(run)
+            except GuardError as error:
+                report.say(f"{run.name} stopped: {error}")
+                note = str(error)
+                checks.append(Check(f"stable_{run.name}", "health", 1.0, 0.0, note=note))
+                continue
+            run.write_beside(folder, fields)
+            figures |= self._departures(run, fields, truth)
+            figures[f"seconds_{run.name}"] = Figure(
+                last.seconds, "s", note="CPU time of its steps"
+            )
+            checks += run.checks_beside(last, excess)
+        return figures, checks
+
+    def _found(self, run: Run) -> tuple[dict[str, Tensor], Passed, float]:
+        """Return its fields, its end, and how far it left the tables of the gas."""
+        count, excess, window = frames_of(run.problem.end, self.since), 1.0, []
+        for frame, last in enumerate(run.frames(count)):
+            excess = worst((excess, run.excess(last.seen)))
+            now = run.problem.end * frame / count
+            if frame == count or (self.since is not None and now > self.since):
+                window.append({name: last.seen[name] for name in AVERAGED})
+        return averaged_fields(window, run.problem.gas.dimension), last, excess
+
+    def _departures(
+        self, run: Run, found: Mapping[str, Tensor], truth: Average
+    ) -> dict[str, Figure]:
+        inside, dim = self.counted, self.counted.dim()
+        finer = run.problem.grid.shape[0] // inside.shape[0]
+        if run.problem.body is not None:
+            solid = coarsened(run.problem.body.mask.cpu().double()[None], finer, dim)[0]
+            inside = inside & (solid == 0)
+        note = "root mean square over the cells, noise of the particles taken off"
+        if len(run.problem.knudsen) > 1:
+            note += "; largest of the batch"
+        figures = {}
+        for name, values in run.kept(found).items():
+            model = coarsened(values, finer, dim)
+            mean, own, *blocks = (
+                _columns(x, model, inside)
+                for x in (truth.fields[name], model, *(b[name] for b in truth.blocks))
+            )
+            each = zip(torch.stack(blocks, 1), mean, own, strict=True)
+            value, error = max(departure(*system) for system in each)
+            told = f"departure_{name}_{run.name}"
+            figures[told] = Figure(value, UNITS[name], error=error, note=note)
+        return figures
+
+
+def _columns(values: Tensor, model: Tensor, inside: Tensor) -> Tensor:
+    """Return the components that a model has, ``[systems, cells, components]``."""
+    for axis in range(1 + inside.dim(), model.dim()):
+        values = values.narrow(axis, 0, model.shape[axis])
+    return values[:, inside].flatten(2) if values.dim() > 3 else values[:, inside]
+
+
+def frames_of(end: float, since: float | None) -> int:
+    """Return the frames at which a model is looked at, evenly in time."""
+    return 1 if since is None else math.ceil(IN_WINDOW * end / (end - since) - 1e-9)
