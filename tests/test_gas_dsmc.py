@@ -350,12 +350,14 @@ class Stopped(Exception):
 
 
 def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
-    checked = scenario(time={**SMALL["time"], "frames": 8})
+    checked = scenario(time={**SMALL["time"], "frames": 8}, compare=[{"kind": "nsf"}])
 
     def averages(path):
         with RunFolder.open(path) as folder:
-            store = folder.store["average"]
-            return {name: np.asarray(store[name]).tobytes() for name in store}
+            arrays = itertools.chain(
+                folder.store["average"].arrays(), folder.store["compare/nsf"].arrays()
+            )
+            return [(name, np.asarray(values).tobytes()) for name, values in arrays]
 
     outcome_of(checked, tmp_path / "whole")
     job = assemble(checked, Path())

@@ -78,7 +78,7 @@ from ..schema.dsmc import (
     VariableSpheres,
 )
 from ..schema.gas import FlowTime, GasScenario
-from .gas import compared, problem_of
+from .gas import problem_of, runs_beside
 
 OF_SPECIES = ("density", "fraction", "velocity", "temperature", "rotational_temperature")
 QUANTUM = 0.01
@@ -121,10 +121,11 @@ def _others(scenario: DsmcScenario, problem: Problem, base: Path) -> list[Run]:
     """Return the models that are compared, in the gas of the molecules."""
     if not scenario.compare:
         return []
-    if hasattr(scenario.initial, "mixture"):
+    richer = ("mixture", "distribution", "knudsen_numbers")
+    if any(hasattr(scenario.initial, name) for name in richer):
         raise InputError(
-            f"compare: initial.kind = {scenario.initial.kind} is a sum of Maxwellians, of "
-            "which particles take the mean alone; leave compare out"
+            f"compare: not with initial.kind = {scenario.initial.kind}, of which particles "
+            "take density, velocity and temperature alone"
         )
     asked = scenario.time
     flow = GasScenario(
@@ -134,7 +135,7 @@ def _others(scenario: DsmcScenario, problem: Problem, base: Path) -> list[Run]:
         time=FlowTime(end=asked.end, frames=frames_of(asked.end, asked.average_from)),
         knudsen=scenario.knudsen,
     )  # fmt: skip
-    return compared(flow, problem_of(flow, gas=problem.gas), base)
+    return runs_beside(flow, problem_of(flow, gas=problem.gas), base)
 
 
 def _problem(scenario: DsmcScenario) -> Problem:

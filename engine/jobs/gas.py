@@ -119,7 +119,7 @@ def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
     main = _run_of(scenario.model, scenario, own, base)
     # of the run's own model only the checks of a learned closure bear a name
     own_name = None if _closure(main) is None else main.name
-    others = compared(scenario, problem, base, own_name)
+    others = runs_beside(scenario, problem, base, own_name)
     double = scenario.precision == "f64"
     steady = scenario.time.steady
     if steady is not None:
@@ -233,7 +233,7 @@ def _ideal(scenario: GasScenario, p: Problem, reference: str) -> Problem:
     return p
 
 
-def compared(
+def runs_beside(
     scenario: GasScenario, p: Problem, base: Path, own: str | None = None
 ) -> list[Run]:
     """Return the runs of ``compare``, numbered where they have one name.
