@@ -128,6 +128,9 @@ class Beside:
                 checks.append(Check(f"stable_{run.name}", "health", 1.0, 0.0, note=note))
                 continue
             run.write_beside(folder, fields)
+            if self.since is not None:
+                group = folder.store[f"compare/{run.name}"]
+                group.attrs["caption"] = f"Averaged from time {self.since:g} on."
             figures |= self._departures(run, fields, truth)
             figures[f"seconds_{run.name}"] = Figure(
                 last.seconds, "s", note="CPU time of its steps"
