@@ -362,7 +362,9 @@ def _first(time: Any, step: float) -> int:
 
 @dataclass(frozen=True)
 class DsmcJob:
-    """Runs the particles; the store holds ``fields``, ``average`` and ``profile``.
+    """Runs the particles, then the models that are compared with them.
+
+    The store holds ``fields``, ``average``, ``profile``, ``compare/NAME``.
 
     Attributes:
         world: the particles, systems ordered by Knudsen number, then ensemble.

@@ -411,6 +411,10 @@ Molecule = Annotated[
 ]
 
 
+FEWEST = 4
+"""Independent blocks, or repetitions, whose scatter is an error bar."""
+
+
 class DsmcModel(Section):
     """Particles that collide in their cells."""
 
@@ -437,7 +441,7 @@ class DsmcTime(TimeSection):
     that of an instant."""
     sample_every: int = Field(default=4, ge=1, le=1000)
     """Steps between two that are averaged."""
-    blocks: int = Field(default=20, ge=4, le=1000)
+    blocks: int = Field(default=20, ge=FEWEST, le=1000)
     """Parts of the average, whose scatter gives the error bars."""
 
     @model_validator(mode="after")
@@ -526,9 +530,8 @@ class DsmcScenario(Common):
                 "compare: molecules of models do not rotate; take a gas of atoms, or leave "
                 "compare out"
             )
-        fewest = DsmcTime.model_fields["blocks"].metadata[0].ge
-        if self.time.average_from is None and self.model.ensembles < fewest:
+        if self.time.average_from is None and self.model.ensembles < FEWEST:
             raise ValueError(
                 "compare: an instant of particles has no error bar; give "
-                f"time.average_from, or model.ensembles of at least {fewest}"
+                f"time.average_from, or model.ensembles of at least {FEWEST}"
             )

@@ -32,50 +32,42 @@ IN_WINDOW = 100
 """Frames, at the least, of which the average of a model is made."""
 
 
-def averaged_fields(frames: Iterable[Observed], dimension: int) -> dict[str, Tensor]:
-    """Return the fields of a gas that is seen several times, as particles average them.
-
-    Density, momentum, energy and their fluxes are averaged, of which the fields follow.
+def carried(seen: Observed, dimension: int) -> tuple[Tensor, ...]:
+    """Return what particles average: density, momentum, energy and the fluxes of both; f64.
 
     Args:
-        frames: with :data:`AVERAGED`; vectors and tensors have V components.
+        seen: with :data:`AVERAGED`; vectors and tensors have V components.
         dimension: D.
     """
-    carried = [_carried(seen, dimension) for seen in frames]
-    rho, momentum, energy, second, flux = (
-        torch.stack(parts).mean(0) for parts in zip(*carried, strict=True)
-    )
+    rho, u, t, stress, heat = (seen[name].double() for name in AVERAGED)
+    momentum, p = rho[..., None] * u, rho * t
+    pressure = stress + p[..., None, None] * torch.eye(u.shape[-1], dtype=p.dtype)
+    energy = 0.5 * (rho * u.square().sum(-1) + dimension * p)
+    second = pressure + momentum[..., :, None] * u[..., None, :]
+    flux = heat + (pressure @ u[..., None])[..., 0] + energy[..., None] * u
+    return rho, momentum, energy, second, flux
+
+
+def fields_of(means: Iterable[Tensor], dimension: int) -> dict[str, Tensor]:
+    """Return the fields of a gas that carries ``means``: the inverse of :func:`carried`."""
+    rho, momentum, energy, second, flux = means
     u = momentum / rho[..., None]
     p = (energy - 0.5 * rho * u.square().sum(-1)) * 2 / dimension
     pressure = second - momentum[..., :, None] * u[..., None, :]
     heat = flux - (pressure @ u[..., None])[..., 0] - energy[..., None] * u
     stress = pressure - p[..., None, None] * torch.eye(u.shape[-1], dtype=p.dtype)
-    found = (rho, u, p / rho, stress, heat)
-    return dict(zip(AVERAGED, found, strict=True))
-
-
-def _carried(seen: Observed, dimension: int) -> tuple[Tensor, ...]:
-    """Return density, momentum, energy, flux of momentum, flux of energy; f64."""
-    rho, u, t, stress, heat = (seen[name].double() for name in AVERAGED)
-    p = rho * t
-    pressure = stress + p[..., None, None] * torch.eye(u.shape[-1], dtype=p.dtype)
-    energy = 0.5 * (rho * u.square().sum(-1) + dimension * p)
-    flux = heat + (pressure @ u[..., None])[..., 0] + energy[..., None] * u
-    momentum = rho[..., None] * u
-    return rho, momentum, energy, pressure + momentum[..., :, None] * u[..., None, :], flux
+    return dict(zip(AVERAGED, (rho, u, p / rho, stress, heat), strict=True))
 
 
 def of_ensembles(seen: Observed, ensembles: int) -> Average:
     """Return the mean of what repetitions show at one moment, its errors their scatter."""
-    each = [
-        {name: seen[name].unflatten(0, (-1, ensembles))[:, k] for name in AVERAGED}
-        for k in range(ensembles)
+    each = {name: seen[name].unflatten(0, (-1, ensembles)) for name in AVERAGED}
+    errors = {name: values.std(1) / ensembles**0.5 for name, values in each.items()}
+    blocks = [
+        {name: values[:, k] for name, values in each.items()} for k in range(ensembles)
     ]
-    errors = {
-        name: torch.stack([e[name] for e in each]).std(0) / ensembles**0.5
-        for name in AVERAGED
-    }
-    return Average(averaged_fields(each, 3), errors, each)
+    means = (x.unflatten(0, (-1, ensembles)).mean(1) for x in carried(seen, 3))
+    return Average(fields_of(means, 3), errors, blocks)
 
 
 def departure(blocks: Tensor, mean: Tensor, model: Tensor) -> tuple[float, float]:
@@ -140,13 +132,17 @@ class Beside:
 
     def _found(self, run: Run) -> tuple[dict[str, Tensor], Passed, float]:
         """Return its fields, its end, and how far it left the tables of the gas."""
-        count, excess, window = frames_of(run.problem.end, self.since), 1.0, []
+        gas, count = run.problem.gas, frames_of(run.problem.end, self.since)
+        excess, samples = 1.0, 0
+        sums: Sequence[Tensor] = ()
         for frame, last in enumerate(run.frames(count)):
             excess = worst((excess, run.excess(last.seen)))
             now = run.problem.end * frame / count
             if frame == count or (self.since is not None and now > self.since):
-                window.append({name: last.seen[name] for name in AVERAGED})
-        return averaged_fields(window, run.problem.gas.dimension), last, excess
+                more, samples = carried(last.seen, gas.dimension), samples + 1
+                sums = [a + b for a, b in zip(sums, more, strict=True)] if sums else more
+        means = (total / samples for total in sums)
+        return fields_of(means, gas.dimension), last, excess
 
     def _departures(
         self, run: Run, found: Mapping[str, Tensor], truth: Average
