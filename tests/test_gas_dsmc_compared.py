@@ -104,6 +104,27 @@ def test_a_scenario_tells_how_far_models_depart(tmp_path, changes):
     assert "velocities_moments_kinetic" in {check.name for check in outcome.checks}
 
 
+def test_models_of_a_plane_flow_around_a_solid_depart_in_the_gas_alone(tmp_path):
+    block = {"kind": "box", "lower": [0.25, 0.25], "upper": [0.75, 0.75]}
+    job = assembled(
+        grid={"cells": [8, 8], "lower": [0.0, 0.0], "upper": [1.0, 1.0]},
+        boundaries={},
+        solids=[{"name": "block", "shape": block}],
+        force={"acceleration": [0.1, 0.0]},
+        compare=[
+            {**SHAKHOV, "nodes": [8, 8], "lower": [-5.0, -5.0], "upper": [5.0, 5.0]},
+            {"kind": "nsf"},
+        ],
+    )
+    with RunFolder.create(tmp_path / "run", "", {}) as folder:
+        outcome = job.run(folder, console_reporter(quiet=True))
+        assert folder.store["compare/kinetic/stress"].shape == (1, 8, 8, 2, 2)
+    for name in ("kinetic", "nsf"):
+        found = outcome.figures[f"departure_density_{name}"]
+        # the solid, which is empty, would count with a quarter of the cells
+        assert found.value < 0.3
+
+
 def test_what_stops_a_model_stops_not_the_particles(tmp_path, monkeypatch):
     job = assembled(compare=[SHAKHOV, {"kind": "nsf"}])
     run = job.others[0]

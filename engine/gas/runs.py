@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import GuardError
 from ..protocols import Check, Figure
+from ..run import Reporter
 from ..rundir import RunFolder
 from .equations.fluid import FluidWorld
 from .fields import write_axes, write_field
@@ -101,6 +103,11 @@ class Run:
         for name, values in self.kept(seen).items():
             write_field(group, name, values, grid=grid)
         write_axes(group, grid)
+
+    def stopped(self, report: Reporter, error: GuardError) -> Check:
+        """Tell that a compared model broke down; return the check that fails by it."""
+        report.say(f"{self.name} stopped: {error}")
+        return Check(f"stable_{self.name}", "health", 1.0, 0.0, note=str(error))
 
     def checks_beside(self, last: Passed, excess: float) -> list[Check]:
         """Return the checks of a compared model, by its name.

@@ -922,8 +922,7 @@ class GasJob:
                         observed(last.seen, timeline.grid, run.problem.gas.dimension)
                     )
         except GuardError as error:
-            report.say(f"{run.name} stopped: {error}")
-            return {}, [Check(f"stable_{run.name}", "health", 1.0, 0.0, note=str(error))]
+            return {}, [run.stopped(report, error)]
         found, seconds = last.seen, last.seconds
         gaps = self._gaps(folder, run, found, seen, beside)
         gaps[f"seconds_{run.name}"] = Figure(seconds, "s", note="CPU time of its steps")

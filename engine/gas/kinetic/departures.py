@@ -115,9 +115,7 @@ class Beside:
             try:
                 fields, last, excess = self._found(run)
             except GuardError as error:
-                report.say(f"{run.name} stopped: {error}")
-                note = str(error)
-                checks.append(Check(f"stable_{run.name}", "health", 1.0, 0.0, note=note))
+                checks.append(run.stopped(report, error))
                 continue
             run.write_beside(folder, fields)
             if self.since is not None:
@@ -173,7 +171,8 @@ def _columns(values: Tensor, model: Tensor, inside: Tensor) -> Tensor:
     """Return the components that a model has, ``[systems, cells, components]``."""
     for axis in range(1 + inside.dim(), model.dim()):
         values = values.narrow(axis, 0, model.shape[axis])
-    return values[:, inside].flatten(2) if values.dim() > 3 else values[:, inside]
+    cells = values[:, inside]
+    return cells.reshape(*cells.shape[:2], -1)
 
 
 def frames_of(end: float, since: float | None) -> int:
