@@ -9,7 +9,12 @@ import torch
 from pydantic import ValidationError
 
 from scalebridge.engine.errors import InputError
-from scalebridge.engine.gas.kinetic.departures import carried, departure, fields_of
+from scalebridge.engine.gas.kinetic.departures import (
+    carried,
+    departure,
+    fields_of,
+    laid_on,
+)
 from scalebridge.engine.jobs import assemble
 from scalebridge.engine.run import console_reporter
 from scalebridge.engine.rundir import RunFolder
@@ -157,6 +162,20 @@ def test_the_average_of_moving_gases_is_that_of_their_particles():
         assert float(found["stress"][0, 0, 0, 0]) == pytest.approx(2.5 - 5.5 / 3)
         assert float(found["heat_flux"][0, 0, 0]) == pytest.approx(-1.25)
         assert float(found["velocity"][0, 0, 0]) == 0.0
+
+
+@pytest.mark.parametrize("cells", [100, 200])
+def test_a_shock_that_drifted_is_laid_on_that_of_the_particles(cells):
+    def shock(n, middles):
+        x = torch.linspace(-1, 1, 2 * n + 1, dtype=torch.float64)[1::2]
+        off = x - torch.tensor(middles, dtype=torch.float64)[:, None]
+        rho = 1.5 + 0.5 * torch.tanh(off / 0.1)
+        return {"density": rho, "velocity": (1 / rho)[..., None]}
+
+    found, shift = laid_on(shock(cells, [-0.07, 0.2]), shock(100, [0.0, 0.0])["density"], 1)
+    assert shift.tolist() == pytest.approx([0.035, -0.1], abs=1e-4)
+    for name, values in shock(cells, [0.0, 0.0]).items():
+        assert torch.allclose(found[name], values, atol=2e-3)
 
 
 @pytest.mark.parametrize("off", [0.0, 0.3])

@@ -22,6 +22,7 @@ from ...protocols import Check, Figure
 from ...run import Reporter
 from ...rundir import RunFolder
 from ..fields import UNITS
+from ..initial.shocks import Shock
 from ..observe import Observed
 from ..resolution import coarsened
 from ..runs import Passed, Run
@@ -68,6 +69,33 @@ def of_ensembles(seen: Observed, ensembles: int) -> Average:
     ]
     means = (x.unflatten(0, (-1, ensembles)).mean(1) for x in carried(seen, 3))
     return Average(fields_of(means, 3), errors, blocks)
+
+
+def laid_on(
+    fields: Mapping[str, Tensor], density: Tensor, jump: float
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Move a shock that drifted along x, until it holds the mass of another.
+
+    Args:
+        fields: ``[systems, nx, ...]``, the density among them.
+        density: of the other, over the same length.
+        jump: of the density, from low to high x.
+
+    Returns:
+        The moved fields, linear between cells and as at the ends beyond them, and by which
+        part of the length each system was moved.
+    """
+    excess = fields["density"].flatten(1).mean(1) - density.flatten(1).mean(1)
+    shift, n = excess / jump, fields["density"].shape[1]
+    at = (torch.arange(n) - n * shift[:, None]).clamp(0, n - 1)
+    cell = at.long().clamp(max=n - 2)
+
+    def moved(x: Tensor) -> Tensor:
+        shape = (*cell.shape, *(1,) * (x.dim() - 2))
+        near, far = (torch.take_along_dim(x, k.reshape(shape), 1) for k in (cell, cell + 1))
+        return near + (at - cell).reshape(shape) * (far - near)
+
+    return {name: moved(x) for name, x in fields.items()}, shift
 
 
 def departure(blocks: Tensor, mean: Tensor, model: Tensor) -> tuple[float, float]:
@@ -117,6 +145,9 @@ class Beside:
             except GuardError as error:
                 checks.append(run.stopped(report, error))
                 continue
+            if isinstance(run.problem.initial, Shock):
+                fields, moved = self._laid(run, fields, truth)
+                figures[f"shift_{run.name}"] = moved
             run.write_beside(folder, fields)
             if self.since is not None:
                 group = folder.store[f"compare/{run.name}"]
@@ -141,6 +172,18 @@ class Beside:
                 sums = [a + b for a, b in zip(sums, more, strict=True)] if sums else more
         means = (total / samples for total in sums)
         return fields_of(means, gas.dimension), last, excess
+
+    @staticmethod
+    def _laid(
+        run: Run, found: Mapping[str, Tensor], truth: Average
+    ) -> tuple[dict[str, Tensor], Figure]:
+        """Return the fields of a shock on that of the particles, and how far it was."""
+        grid, side = run.problem.grid, run.problem.sides[0]
+        jump = float(side.high.density) - float(side.low.density)
+        fields, shift = laid_on(found, truth.fields["density"], jump)
+        length = float(shift[shift.abs().argmax()]) * (grid.upper[0] - grid.lower[0])
+        note = "by which its shock was moved onto that of the particles"
+        return fields, Figure(length, UNITS["x"], note=note)
 
     def _departures(
         self, run: Run, found: Mapping[str, Tensor], truth: Average
