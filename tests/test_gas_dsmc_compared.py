@@ -13,12 +13,13 @@ from scalebridge.engine.gas.kinetic.departures import (
     carried,
     departure,
     fields_of,
+    frames_of,
     laid_on,
 )
 from scalebridge.engine.jobs import assemble
 from scalebridge.engine.run import console_reporter
 from scalebridge.engine.rundir import RunFolder
-from scalebridge.engine.schema.gas import GasScenario
+from scalebridge.engine.schema.gas import FlowTime, GasScenario
 
 WALLS = {"low": {"kind": "wall"}, "high": {"kind": "wall", "temperature": 1.2}}
 SHAKHOV = {
@@ -70,6 +71,11 @@ def test_models_beside_particles_have_the_gas_of_the_molecules(molecules, viscos
         for own in (gas, run.problem.gas):
             assert torch.allclose(own.viscosity(kn, t, t), 0.2 * viscosity(t), rtol=1e-3)
             assert torch.as_tensor(own.prandtl_at(t)).numpy() == pytest.approx(2 / 3, 0.01)
+
+
+@pytest.mark.parametrize("since", [None, 0.0, 0.5, 0.9999])
+def test_no_average_has_more_frames_than_a_run_may(since):
+    assert FlowTime(end=1.0, frames=frames_of(1.0, since)).frames >= 1
 
 
 def test_a_finer_model_has_the_same_gas():

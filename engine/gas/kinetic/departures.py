@@ -30,7 +30,9 @@ from .averages import Average
 
 AVERAGED = ("density", "velocity", "temperature", "stress", "heat_flux")
 IN_WINDOW = 100
-"""Frames, at the least, of which the average of a model is made."""
+"""Frames of which the average of a model is made."""
+MOST = 2000
+"""Frames of a run, where the average is that of its last moments."""
 
 
 def carried(seen: Observed, dimension: int) -> tuple[Tensor, ...]:
@@ -220,4 +222,6 @@ def _columns(values: Tensor, model: Tensor, inside: Tensor) -> Tensor:
 
 def frames_of(end: float, since: float | None) -> int:
     """Return the frames at which a model is looked at, evenly in time."""
-    return 1 if since is None else math.ceil(IN_WINDOW * end / (end - since) - 1e-9)
+    if since is None:
+        return 1
+    return min(MOST, math.ceil(IN_WINDOW * end / (end - since) - 1e-9))
