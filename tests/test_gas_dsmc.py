@@ -354,10 +354,11 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
 
     def averages(path):
         with RunFolder.open(path) as folder:
-            arrays = itertools.chain(
-                folder.store["average"].arrays(), folder.store["compare/nsf"].arrays()
-            )
-            return [(name, np.asarray(values).tobytes()) for name, values in arrays]
+            return {
+                f"{group}/{name}": np.asarray(folder.store[group][name]).tobytes()
+                for group in ("average", "compare/nsf")
+                for name in folder.store[group]
+            }
 
     outcome_of(checked, tmp_path / "whole")
     job = assemble(checked, Path())
