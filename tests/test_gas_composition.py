@@ -16,9 +16,9 @@ from scalebridge.engine.cli import main
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.resolution import signal_gap
+from scalebridge.engine.gas.runs import domain_checks
 from scalebridge.engine.interop.host import Host
 from scalebridge.engine.jobs import assemble
-from scalebridge.engine.jobs.gas import _domain_checks
 from scalebridge.engine.run import pack
 from scalebridge.engine.scenario import parse
 from scalebridge.viz import gas
@@ -276,5 +276,5 @@ def test_a_closure_that_often_fell_back_is_named(faces, passed):
         problem=SimpleNamespace(grid=Grid((9,), (0.0,), (1.0,))),
     )  # fmt: skip
     seen = {"fallbacks": torch.tensor([faces]), "outside": torch.tensor([0.0])}
-    found = {check.name: check.passed for check in _domain_checks(run, seen)}
+    found = {check.name: check.passed for check in domain_checks(run, seen)}
     assert found == {"range_learned": True, "fallback_learned": passed}

@@ -350,12 +350,15 @@ class Stopped(Exception):
 
 
 def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
-    checked = scenario(time={**SMALL["time"], "frames": 8})
+    checked = scenario(time={**SMALL["time"], "frames": 8}, compare=[{"kind": "nsf"}])
 
     def averages(path):
         with RunFolder.open(path) as folder:
-            store = folder.store["average"]
-            return {name: np.asarray(store[name]).tobytes() for name in store}
+            return {
+                f"{group}/{name}": np.asarray(folder.store[group][name]).tobytes()
+                for group in ("average", "compare/nsf")
+                for name in folder.store[group]
+            }
 
     outcome_of(checked, tmp_path / "whole")
     job = assemble(checked, Path())

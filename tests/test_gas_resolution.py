@@ -12,6 +12,7 @@ from scalebridge.engine.gas.boundaries import ALL_PERIODIC
 from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.halved import Halved
 from scalebridge.engine.gas.resolution import Change, coarsened
+from scalebridge.engine.gas.runs import Run
 from scalebridge.engine.jobs import assemble
 from scalebridge.engine.protocols import Outcome
 from scalebridge.engine.run import console_reporter
@@ -125,13 +126,10 @@ def test_cells_that_a_solid_shares_are_not_compared():
         n: x.repeat_interleave(2, 1).repeat_interleave(2, 2)[None] for n, x in seen.items()
     }
     fine["density"][..., 3, 3] = 99.0
-    coarse = SimpleNamespace(
-        problem=SimpleNamespace(
-            grid=half, sides=(ALL_PERIODIC,) * 2, body=SimpleNamespace(mask=solid[4:, 4:])
-        ),
-        world=SimpleNamespace(observe=lambda state: seen),
-        start=lambda: None,
-        steps=1,
+    problem = SimpleNamespace(
+        grid=half, sides=(ALL_PERIODIC,) * 2, body=SimpleNamespace(mask=solid[4:, 4:])
     )
-    (check,) = Halved(coarse, solid).checks(1, fine, "")
+    world = SimpleNamespace(observe=lambda state: seen)
+    coarse = Run("coarse", problem, world, lambda: None, 1, 1.0)
+    (check,) = Halved(coarse, solid).checks(1, fine)
     assert check.value < 1e-12

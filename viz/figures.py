@@ -121,7 +121,9 @@ def _gas_pictures(record: Record, groups: Mapping[str, Group]) -> Iterator[Attem
     panels = gas.knudsen_panels(record, groups)
     dashed = dict.fromkeys(c.label for panel in panels for c in panel.curves if c.reference)
     model = names.model_of(record.scenario.get("model") or {"kind": "profiles"})
-    caption = f"{model[:1].upper()}{model[1:]}, at the last moment"
+    begun = (record.scenario.get("time") or {}).get("average_from")
+    when = "at the last moment" if begun is None else f"averaged from time {begun:g} on"
+    caption = f"{model[:1].upper()}{model[1:]}, {when}"
     caption += f"; dashed: {', '.join(dashed)}. " if dashed else ". "
     caption += _GAS_UNITS if record.scenario.get("kind") == "gas" else ""
     if "profile" in groups and gas.over_knudsen(groups["profile"]):
@@ -141,7 +143,7 @@ def _gas_pictures(record: Record, groups: Mapping[str, Group]) -> Iterator[Attem
             yield (
                 title,
                 lambda panels=panels, title=title: _page(
-                    panels, title, "The same problem by every model, at the last moment."
+                    panels, title, f"The same problem by every model, {when}."
                 ),
             )
 

@@ -1,8 +1,9 @@
 """A run on half the cells, and with one more order of moments: was the first resolved?"""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
@@ -11,9 +12,9 @@ from torch import Tensor
 from ..errors import GuardError
 from ..protocols import Check
 from .boundaries import Sides, members, wall_of
-from .observe import on_host, positivity_guard
 from .problem import Problem
 from .resolution import CHANGE, Change, coarsened
+from .runs import Run
 
 CELLS = (
     "what half the cells change of the flow: at shocks the error, where it is smooth three "
@@ -27,24 +28,23 @@ class Halved:
     """Other answers to the problem of a run.
 
     Attributes:
-        coarse: the run on half the cells along every axis, a :class:`..jobs.gas.Run`.
+        coarse: the run on half the cells along every axis.
         solid: ``[*cells]`` of the run that is checked: which are none of the gas; or None.
         order: the same with the next order of moments, or None.
         always: whether it is run where something exact is compared with, too.
     """
 
-    coarse: Any
+    coarse: Run
     solid: Tensor | None
-    order: Any | None = None
+    order: Run | None = None
     always: bool = False
 
-    def checks(self, frames: int, fields: Any, remedy: str) -> Iterator[Check]:
+    def checks(self, frames: int, fields: Any) -> Iterator[Check]:
         """Run, and yield what changed.
 
         Args:
             frames: of the whole run.
             fields: arrays ``[frames, batch, *cells, ...]`` of the run that is checked.
-            remedy: what a guard advises.
         """
         p: Problem = self.coarse.problem
         dim, written = p.grid.dim, fields["density"].shape[0]
@@ -56,18 +56,16 @@ class Halved:
         make = partial(Change, free, p.body is not None or any(map(_walled, p.sides)))
         cells, order = make(), make()
         try:
-            found = _frames(self.coarse, frames, written, remedy)
-            more = None
-            if self.order is not None:
-                more = _frames(self.order, frames, written, remedy)
-            for k, seen in enumerate(found):
+            more = None if self.order is None else self.order.frames(frames)
+            for k, passed in enumerate(islice(self.coarse.frames(frames), written)):
+                seen = passed.seen
                 own = {
                     name: coarsened(torch.as_tensor(fields[name][k]), 2, dim)
                     for name in ("density", "velocity", "temperature")
                 }
                 cells.add(own, seen)
                 if more is not None:
-                    order.add(seen, next(more))
+                    order.add(seen, next(more).seen)
         except GuardError as error:
             yield Check(
                 "cells", "accuracy", torch.inf, CHANGE, note=f"half the cells: {error}"
@@ -84,19 +82,6 @@ def _walled(pair: Sides) -> bool:
         return False
     sides = (side for end in (pair.low, pair.high) for _, side in members(end))
     return any((w := wall_of(side)) is not None and w.accommodation > 0 for side in sides)
-
-
-def _frames(
-    run: Any, frames: int, count: int, remedy: str
-) -> Iterator[Mapping[str, Tensor]]:
-    """Yield what a run shows in its first frames."""
-    state, guard = run.start(), positivity_guard(remedy)
-    for frame in range(count):
-        for _ in range(run.steps // frames if frame else 0):
-            state = run.world.step(state)
-        seen = on_host(run.world.observe(state))
-        guard(frame * (run.steps // frames), state, seen)
-        yield seen
 
 
 __all__ = ["Halved"]

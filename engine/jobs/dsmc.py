@@ -1,7 +1,7 @@
 """From a scenario of direct simulation Monte Carlo to the job that runs it."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -40,8 +40,16 @@ from ..gas.fields import UNITS, dimensions_of, steps_of, write_axes, write_field
 from ..gas.grid import Grid
 from ..gas.initial.painted import evaluate
 from ..gas.initial.shocks import Shock
-from ..gas.kinetic import thickness
-from ..gas.kinetic.averages import Average, Blocks, averaged, longest_step, resolution
+from ..gas.kinetic.averages import (
+    Average,
+    Blocks,
+    averaged,
+    components,
+    longest_step,
+    resolution,
+    shock_figures,
+)
+from ..gas.kinetic.departures import AVERAGED, Beside, frames_of, of_ensembles
 from ..gas.kinetic.dsmc import DsmcState, DsmcWorld, Start
 from ..gas.kinetic.obstacles import obstacles_of
 from ..gas.kinetic.particle_faces import ONE_GAS, Reservoirs
@@ -51,6 +59,7 @@ from ..gas.material import Mixed as MixedGas
 from ..gas.observe import relative_drift
 from ..gas.problem import Problem
 from ..gas.references import Comparison, comparison
+from ..gas.runs import Run
 from ..gas.solids import load_units, loads
 from ..protocols import Check, Figure, Job, Outcome
 from ..run import Reporter, Simulation, ZarrWriter, every
@@ -68,8 +77,9 @@ from ..schema.dsmc import (
     PotentialMolecules,
     VariableSpheres,
 )
+from ..schema.gas import FlowTime, GasScenario
+from .gas import problem_of, runs_beside
 
-AVERAGED = ("density", "velocity", "temperature", "stress", "heat_flux")
 OF_SPECIES = ("density", "fraction", "velocity", "temperature", "rotational_temperature")
 QUANTUM = 0.01
 """What quantum scattering may change the viscosity by: the angles here are classical."""
@@ -101,9 +111,31 @@ def assemble(scenario: DsmcScenario, base: Path) -> Job:
         scenario.time.average_from, reference, scenario.seed,
         scenario.gas.names if isinstance(scenario.gas, Composition) else (),
         partial(_classical, scenario, problem, base),
+        _others(scenario, problem, base),
     )  # fmt: skip
     check_memory(job.world.needed_bytes, torch.uint8, "model.particles, ensembles:")
     return job
+
+
+def _others(scenario: DsmcScenario, problem: Problem, base: Path) -> list[Run]:
+    """Return the models that are compared, in the gas of the molecules."""
+    if not scenario.compare:
+        return []
+    richer = ("mixture", "distribution", "knudsen_numbers")
+    if any(hasattr(scenario.initial, name) for name in richer):
+        raise InputError(
+            f"compare: not with initial.kind = {scenario.initial.kind}, of which particles "
+            "take density, velocity and temperature alone"
+        )
+    asked = scenario.time
+    flow = GasScenario(
+        version=1, kind="gas", grid=scenario.grid, boundaries=scenario.boundaries,
+        model=scenario.compare[0], compare=scenario.compare, force=scenario.force,
+        solids=scenario.solids, initial=scenario.initial, precision=scenario.precision,
+        time=FlowTime(end=asked.end, frames=frames_of(asked.end, asked.average_from)),
+        knudsen=scenario.knudsen,
+    )  # fmt: skip
+    return runs_beside(flow, problem_of(flow, gas=problem.gas), base)
 
 
 def _problem(scenario: DsmcScenario) -> Problem:
@@ -330,7 +362,9 @@ def _first(time: Any, step: float) -> int:
 
 @dataclass(frozen=True)
 class DsmcJob:
-    """Runs the particles; the store holds ``fields``, ``average`` and ``profile``.
+    """Runs the particles, then the models that are compared with them.
+
+    The store holds ``fields``, ``average``, ``profile``, ``compare/NAME``.
 
     Attributes:
         world: the particles, systems ordered by Knudsen number, then ensemble.
@@ -344,6 +378,7 @@ class DsmcJob:
         seed: of the start.
         species: their names in a mixture.
         known: checks of what goes in.
+        others: models that are compared with the particles.
     """
 
     world: DsmcWorld
@@ -357,6 +392,7 @@ class DsmcJob:
     seed: int
     species: tuple[str, ...] = ()
     known: Callable[[], list[Check]] = list
+    others: Sequence[Run] = ()
     steps: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -404,7 +440,7 @@ class DsmcJob:
             writers.append((every(interval), over_time))
 
         def finish(folder: RunFolder, state: Any, seen: Mapping[str, Tensor]) -> Outcome:
-            out = self._finish(folder, state, seen, begun, blocks)
+            out = self._finish(folder, report, state, seen, begun, blocks)
             more = self._loads(folder, blocks, over_time)
             return replace(out, figures={**out.figures, **more})
 
@@ -468,6 +504,7 @@ class DsmcJob:
     def _finish(
         self,
         folder: RunFolder,
+        report: Reporter,
         state: DsmcState,
         seen: Mapping[str, Tensor],
         begun: Mapping[str, Tensor],
@@ -486,18 +523,31 @@ class DsmcJob:
         if len(self.problem.knudsen) > 1:
             write_field(profile, "knudsen", self.problem.knudsen)
         if self.average_from is None:
-            return Outcome(figures, tuple(checks))
-        average = averaged(self.world, blocks, self.ensembles)
+            truth = of_ensembles(seen, self.ensembles) if self.others else None
+        else:
+            truth = averaged(self.world, blocks, self.ensembles)
+            figures |= self._of_average(folder, truth)
+            checks += self._checks(truth, seen)
+        if truth is not None:
+            beside = Beside(self.others, self.average_from, self._counted())
+            departures, more = beside.compare(folder, report, truth)
+            figures, checks = figures | departures, checks + more
+        return Outcome(figures, tuple(checks))
+
+    def _of_average(self, folder: RunFolder, average: Average) -> dict[str, Figure]:
+        """Write the average; return what is known of it."""
+        figures: dict[str, Figure] = {}
         self._write(folder, average)
-        checks += self._checks(average, seen)
         if self.reference is not None:
             compared = self.reference(average.fields)
             for name, values in compared.profile.items():
-                write_field(profile, name, values, compared.words.get(name, ""))
+                words = compared.words.get(name, "")
+                write_field(folder.store["profile"], name, values, words)
             figures |= compared.figures
         if isinstance(self.problem.initial, Shock):
-            figures |= self._shock(average)
-        return Outcome(figures, tuple(checks))
+            mass = float(self.world.molecules.masses[0])
+            figures |= shock_figures(self.problem, average, mass)
+        return figures
 
     def _conservation(
         self, state: DsmcState, seen: Mapping[str, Tensor], begun: Mapping[str, Tensor]
@@ -519,8 +569,8 @@ class DsmcJob:
         grid = self.problem.grid
         write_axes(group, grid)
         spatial = list("xyz"[: grid.dim])
-        errors = _components(self._named(average.errors), grid.dim)
-        for name, values in _components(self._named(average.fields), grid.dim).items():
+        errors = components(self._named(average.errors), grid.dim)
+        for name, values in components(self._named(average.fields), grid.dim).items():
             error = errors[name]
             alone = len(values) == 1
             for label, data in ((name, values), (f"{name}_error", error)):
@@ -556,44 +606,6 @@ class DsmcJob:
         if solid is None:
             return torch.ones(self.problem.grid.shape, dtype=torch.bool)
         return solid.share > COUNTED
-
-    def _shock(self, average: Average) -> dict[str, Figure]:
-        """Return the measures of a shock, lengths in mean free paths ahead."""
-        low, high = self.problem.sides[0].low, self.problem.sides[0].high
-        assert isinstance(low, Inflow)
-        assert isinstance(high, Inflow)
-        names = tuple(
-            (name, float(getattr(low, name)), float(getattr(high, name)))
-            for name in ("density", "temperature")
-        )
-        blocks = torch.stack(
-            [
-                torch.stack([(b[name][0] - a) / (z - a) for name, a, z in names])
-                for b in average.blocks
-            ]
-        )
-        # that of the first species alone in a mixture
-        mass = float(self.world.molecules.masses[0])
-        path = 3.2 * float(self.problem.knudsen[0]) / math.sqrt(2 * math.pi * mass)
-        found = thickness.measures(blocks, self.problem.grid.spacing[0] / path)
-        return {
-            name: Figure(value, error=error, note=thickness.NOTES[name])
-            for name, (value, error) in found.items()
-        }
-
-
-def _components(fields: Mapping[str, Tensor], dim: int) -> dict[str, Tensor]:
-    """Split vectors and the stress into the components that are drawn."""
-    found = {}
-    for name, values in fields.items():
-        if name.startswith("velocity") or name == "heat_flux":
-            for d in range(max(dim, 2)):
-                found[f"{name}_{'xyz'[d]}"] = values[..., d]
-        elif name == "stress":
-            found["stress_xx"], found["stress_xy"] = values[..., 0, 0], values[..., 0, 1]
-        else:
-            found[name] = values
-    return found
 
 
 def _finite(step: int, state: DsmcState, observed: Mapping[str, Tensor]) -> None:

@@ -1,7 +1,6 @@
 """From a scenario of gas dynamics to the job that runs it."""
 
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
@@ -29,7 +28,6 @@ from ..gas.halved import Halved
 from ..gas.initial.base import Start
 from ..gas.initial.painted import named
 from ..gas.initial.shocks import Shock
-from ..gas.kinetic import adequacy
 from ..gas.kinetic.steady import Newton
 from ..gas.kinetic.velocities import Velocities
 from ..gas.kinetic.world import KineticWorld
@@ -42,10 +40,18 @@ from ..gas.problem import Problem
 from ..gas.references import Compared, Comparison, comparison
 from ..gas.residual import Residual, least_residual
 from ..gas.resolution import coarsened, signal_gap
+from ..gas.runs import (
+    Run,
+    domain_checks,
+    faces_asked,
+    last_loads_of,
+    table_check,
+    velocity_checks,
+)
 from ..gas.scheme.finite_volume import MomentWorld, koren, van_leer
 from ..gas.scheme.positivity import PositivityFallback
 from ..gas.si import SiSection
-from ..gas.solids import Body, load_units, loads
+from ..gas.solids import load_units, loads
 from ..gas.verdicts import model_checks
 from ..learn.flow_errors import Beside, ShockFront, Timeline, observed, small_waves
 from ..protocols import Check, Figure, Job, Outcome
@@ -53,20 +59,18 @@ from ..run import Reporter, Simulation, ZarrWriter, every
 from ..rundir import RunFolder
 from ..runtime import check_memory, dtype_of
 from ..schema.base import locate, located
-from ..schema.gas import (
+from ..schema.flow import (
     EulerModel,
-    GasScenario,
     GasSection,
     Grad13Model,
     HermiteModel,
     KineticModel,
     ModelSection,
     NsfModel,
-    RelaxationScenario,
     TransportGas,
 )
+from ..schema.gas import GasScenario, RelaxationScenario
 
-FIELDS = ("density", "velocity", "temperature", "stress", "heat_flux", "entropy")
 NOTES = {
     "limiter_activity": "fraction of cells at an extremum, where the limiter acts",
     "positivity": "faces, over all steps, where the fallback took cell means",
@@ -82,9 +86,6 @@ STEPS_TOGETHER = 32
 last step of an interval is shortened, which costs about half a step in 32."""
 COPIES = 30
 """Fields of all moments that a step of moment equations holds at once, at the least."""
-FAR = "share of faces, worst of the batch, where the closure was out of its training range"
-FELL_BACK = "share of faces where the closure fell back to the analytic one"
-REMEDY = "lower the cfl, refine the grid, or choose a more robust model"
 
 
 def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
@@ -110,16 +111,15 @@ def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
     batch = getattr(scenario.initial, "count", batch)
     copies = 12 * batch + 20  # of five fields: stages, fluxes, ghost cells
     check_memory(5.0 * copies * cells, torch.float64, "grid.cells, knudsen:")
-    problem = _problem(scenario)
+    problem = problem_of(scenario)
     names = [getattr(scenario.initial, "reference", "none"), scenario.reference]
     wanted = [n for n in dict.fromkeys(names) if n not in ("none", "small_waves")]
     known = [comparison(n, _ideal(scenario, problem, n)) for n in wanted]
     own = _refined(scenario.model, scenario, problem)
     main = _run_of(scenario.model, scenario, own, base)
-    others = [
-        _beside(number, model, scenario, problem, base)
-        for number, model in enumerate(scenario.compare)
-    ]
+    # of the run's own model only the checks of a learned closure bear a name
+    own_name = None if _closure(main) is None else main.name
+    others = runs_beside(scenario, problem, base, own_name)
     double = scenario.precision == "f64"
     steady = scenario.time.steady
     if steady is not None:
@@ -133,13 +133,13 @@ def assemble(scenario: GasScenario | RelaxationScenario, base: Path) -> Job:
     frames = scenario.time.frames
     halved = _halved(scenario, main, base)
     return GasJob(
-        main, _named_apart(main, others), known, frames, double, steady, problem.grid,
+        main, others, known, frames, double, steady, problem.grid,
         scenario.time.compared, scenario.reference == "small_waves", shown, halved,
         scenario.si, _newton(main) if scenario.time.newton else None,
     )  # fmt: skip
 
 
-def _newton(main: "Run") -> Newton:
+def _newton(main: Run) -> Newton:
     """Return Newton's method for the steady state of a run."""
     if not isinstance(main.world, KineticWorld) or main.problem.body is not None:
         raise InputError("time.newton: needs a kinetic model without force and solids")
@@ -151,7 +151,7 @@ def _newton(main: "Run") -> Newton:
 
 def _beside(
     number: int, model: Any, scenario: GasScenario, problem: Problem, base: Path
-) -> "Run":
+) -> Run:
     """Return the run of a model of ``compare``, by whose key it is refused."""
     try:
         return _run_of(model, scenario, _refined(model, scenario, problem), base)
@@ -164,7 +164,7 @@ def _beside(
         raise InputError(f"{key}{said}") from error
 
 
-def _halved(scenario: GasScenario, main: "Run", base: Path) -> Halved | None:
+def _halved(scenario: GasScenario, main: Run, base: Path) -> Halved | None:
     """Return the run on half the cells that says whether a run is resolved.
 
     Raises:
@@ -188,7 +188,7 @@ def _halved(scenario: GasScenario, main: "Run", base: Path) -> Halved | None:
             "at least 8"
         )
     try:
-        problem = _problem(scenario, refine, halved=True)
+        problem = problem_of(scenario, refine, halved=True)
         coarse = _run_of(model, scenario, problem, base)
     except InputError as error:
         if not asked:
@@ -196,7 +196,7 @@ def _halved(scenario: GasScenario, main: "Run", base: Path) -> Halved | None:
         raise InputError(f"resolution: checked on half the cells: {error}") from None
     higher, body = None, main.problem.body
     if isinstance(model, HermiteModel) and isinstance(model.closure, Hyperbolic | Grad):
-        more = {"order": _solver(main.world).equations.order + 1}
+        more = {"order": main.solver.equations.order + 1}
         higher = _run_of(model.model_copy(update=more), scenario, problem, base)
     return Halved(coarse, None if body is None else body.mask.cpu(), higher, asked)
 
@@ -204,10 +204,10 @@ def _halved(scenario: GasScenario, main: "Run", base: Path) -> Halved | None:
 def _refined(model: Any, scenario: GasScenario, p: Problem) -> Problem:
     """Return the problem on the cells of a model."""
     refine = getattr(model, "refine", 1)
-    return p if refine == 1 else _problem(scenario, refine)
+    return p if refine == 1 else problem_of(scenario, refine, gas=p.gas)
 
 
-def _shown(scenario: GasScenario, run: "Run") -> "Shown":
+def _shown(scenario: GasScenario, run: Run) -> "Shown":
     """Return what a run records besides its fields.
 
     Raises:
@@ -233,12 +233,25 @@ def _ideal(scenario: GasScenario, p: Problem, reference: str) -> Problem:
     return p
 
 
-def _named_apart(main: "Run", others: list["Run"]) -> list["Run"]:
-    """Number the runs of one name: each has a group, figures and checks of its own."""
-    # of the run's own model only the checks of a learned closure bear a name
-    taken = set() if _closure(main) is None else {main.name}
-    out = []
-    for run in others:
+def runs_beside(
+    scenario: GasScenario, p: Problem, base: Path, own: str | None = None
+) -> list[Run]:
+    """Return the runs of ``compare``, numbered where they have one name.
+
+    Each has a group, figures and checks of its own.
+
+    Args:
+        scenario: of the flow.
+        p: its problem, whose gas they all have.
+        base: folder that paths are relative to.
+        own: name that the checks of the scenario's own model bear.
+
+    Raises:
+        InputError: a model cannot do it; by its key.
+    """
+    taken, out = {own}, []
+    for number, model in enumerate(scenario.compare):
+        run = _beside(number, model, scenario, p, base)
         every = (f"{run.name}_{number}" for number in count(2))
         name = next(name for name in chain([run.name], every) if name not in taken)
         taken.add(name)
@@ -246,11 +259,15 @@ def _named_apart(main: "Run", others: list["Run"]) -> list["Run"]:
     return out
 
 
-def _problem(scenario: GasScenario, refine: int = 1, halved: bool = False) -> Problem:
-    section, g = scenario.grid, scenario.gas
+def problem_of(
+    scenario: GasScenario, refine: int = 1, halved: bool = False, gas: Gas | None = None
+) -> Problem:
+    """Return the problem of a scenario, with its gas or that which is given."""
+    section, g, given = scenario.grid, scenario.gas, gas
     cells = tuple(n * refine // (2 if halved else 1) for n in section.cells)
     grid = Grid(cells, section.lower, section.upper)
-    gas = _law(g) if isinstance(g, GasSection) else Gas(3, g.prandtl or 2 / 3)
+    if gas is None:
+        gas = _law(g) if isinstance(g, GasSection) else Gas(3, g.prandtl or 2 / 3)
     sides = scenario.boundaries.sides(grid.dim)
     knudsen = torch.tensor(scenario.knudsen, dtype=torch.float64)
     if hasattr(scenario.initial, "knudsen_numbers"):
@@ -262,7 +279,7 @@ def _problem(scenario: GasScenario, refine: int = 1, halved: bool = False) -> Pr
         grid, sides, gas, knudsen, gamma, scenario.initial, end, scenario.force, solids
     )
     check_until(problem.sides, grid, end)
-    if isinstance(g, TransportGas):
+    if given is None and isinstance(g, TransportGas):
         return replace(problem, gas=gas.following(_tabulated(g, problem)))
     return problem
 
@@ -299,24 +316,6 @@ def _tabulated(g: TransportGas, problem: Problem) -> TransportLaw:
 
 
 # -- worlds ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Run:
-    """A world, ready to be stepped ``steps`` times from ``start()``.
-
-    ``trained`` are the Knudsen numbers on which a learned closure was trained, ``scheme``
-    is its model without name and number of cells.
-    """
-
-    name: str
-    problem: Problem
-    world: Any
-    start: Callable[[], Any]
-    steps: int
-    time_step: float
-    trained: tuple[float, float] | None = None
-    scheme: Any = None
 
 
 def _run_of(model: Any, scenario: GasScenario, p: Problem, base: Path) -> Run:
@@ -362,7 +361,7 @@ def _try_a_step(run: Run, start: Any) -> None:
         InputError: what it makes is no number or not positive.
     """
     world = run.world
-    _frame(world, world.observe(start))
+    run.kept(world.observe(start))
     try:
         if isinstance(world, PositivityFallback):
             world = world.world
@@ -503,7 +502,7 @@ def _mixture(p: Problem) -> Mixture:
 
 def _followed(run: Run, scenario: GasScenario) -> Run:
     """Let the steps of a run follow its state, where the scenario asks for it."""
-    time, kinetic = scenario.time, isinstance(_solver(run.world), KineticWorld)
+    time, kinetic = scenario.time, isinstance(run.solver, KineticWorld)
     if time.cfl is None or kinetic:
         return run
     count = max(1, round(run.steps / time.frames / STEPS_TOGETHER)) * time.frames
@@ -762,9 +761,9 @@ class GasJob:
             folder, "fields", self._frame, UNITS, 4,
             axes=partial(dimensions_of, grid=main.problem.grid),
         )  # fmt: skip
-        guards = [positivity_guard(_remedy(main.world))]
+        guards = [positivity_guard(main.remedy)]
         fixed = not isinstance(main.world, Paced)
-        if fixed and isinstance(_solver(main.world), FluidWorld):
+        if fixed and isinstance(main.solver, FluidWorld):
             guards.append(courant_guard)  # type: ignore[arg-type]
 
         residual = Residual(self.steady or 0.0, None if fixed else main.world.ahead)
@@ -781,7 +780,7 @@ class GasJob:
             writers.append((residual.trigger(interval), residual))
 
         def finish(folder: RunFolder, state: Any, seen: Mapping[str, Tensor]) -> Outcome:
-            adequate = _velocity_checks(self.main, state, store=folder.store)
+            adequate = velocity_checks(self.main, state, store=folder.store)
             still = None
             if self.newton is not None:
                 report.say("Newton's method for the steady state")
@@ -801,7 +800,7 @@ class GasJob:
 
     def _frame(self, state: Any, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
         more = {} if self.shown is None else self.shown.frame(seen)
-        return {**_frame(self.main.world, seen), **more}
+        return {**self.main.kept(seen), **more}
 
     def _finish(
         self,
@@ -820,11 +819,11 @@ class GasJob:
             if name in kept:
                 figures[name] = Figure(float(drift.amax()), note=note)
         checks = [*self._checks(figures), *model_checks(seen), *adequate]
-        checks += _domain_checks(self.main, seen)
+        checks += domain_checks(self.main, seen)
         if (law := self.main.problem.gas.law) is not None:
             frames: Any = folder.store["fields/temperature"]
             found = [torch.from_numpy(frames[k]) for k in range(frames.shape[0])]
-            checks.append(_table_check("", worst_of(map(law.excess, found))))
+            checks.append(table_check("", worst_of(map(law.excess, found))))
         for name, note in NOTES.items():
             if name in seen:
                 told = FIGURES.get(name, name)
@@ -838,7 +837,7 @@ class GasJob:
         if self.si is not None:
             figures |= self.si.figures()
         if problem.body is not None:
-            figures |= _loads(problem.body, seen)
+            figures |= last_loads_of(problem.body, seen)
             geometry = folder.store.require_group("geometry")
             geometry.attrs["plot"] = "hidden"
             note = "1 in a solid, 0 in the gas"
@@ -871,8 +870,7 @@ class GasJob:
         halved = self.halved  # a gas that was steady from the start has written nothing
         if halved is not None and (halved.always or not exact) and "fields" in folder.store:
             report.say("checked by a run on half the cells")
-            remedy = _remedy(self.main.world)
-            checks += halved.checks(self.frames, folder.store["fields"], remedy)
+            checks += halved.checks(self.frames, folder.store["fields"])
         return Outcome(figures, checks)
 
     def _checks(self, drifts: Mapping[str, Figure]) -> tuple[Check, ...]:
@@ -914,53 +912,35 @@ class GasJob:
         beside: Beside,
     ) -> tuple[dict[str, Figure], list[Check]]:  # fmt: skip
         report.say(f"compared with {run.name}, {run.steps} steps")
-        state, seconds, far, law = run.start(), 0.0, 1.0, run.problem.gas.law
-        timeline = beside.timeline
-        found = on_host(run.world.observe(state))
-        marks, many = {round(t * self.frames / run.problem.end) for t in self.compared}, []
+        timeline, far, many = beside.timeline, 1.0, []
+        marks = {0, *(round(t * self.frames / run.problem.end) for t in self.compared)}
         try:
-            if timeline is not None:
-                many.append(observed(found, timeline.grid, run.problem.gas.dimension))
-            for frame in range(1, self.frames + 1):
-                begun = time.process_time()
-                for _ in range(run.steps // self.frames):
-                    state = run.world.step(state)
-                seconds += time.process_time() - begun
-                if law is not None:
-                    beyond = law.excess(run.world.observe(state)["temperature"])
-                    far = worst_of((far, beyond))
-                if frame in marks or frame == self.frames:
-                    found = on_host(run.world.observe(state))
-                    positivity_guard(_remedy(run.world))(run.steps, state, found)
+            for frame, last in enumerate(run.frames(self.frames)):
+                far = worst_of((far, run.excess(last.seen)))
                 if timeline is not None and frame in marks:
-                    many.append(observed(found, timeline.grid, run.problem.gas.dimension))
+                    many.append(
+                        observed(last.seen, timeline.grid, run.problem.gas.dimension)
+                    )
         except GuardError as error:
-            report.say(f"{run.name} stopped: {error}")
-            return {}, [Check(f"stable_{run.name}", "health", 1.0, 0.0, note=str(error))]
+            return {}, [run.stopped(report, error)]
+        found, seconds = last.seen, last.seconds
         gaps = self._gaps(folder, run, found, seen, beside)
         gaps[f"seconds_{run.name}"] = Figure(seconds, "s", note="CPU time of its steps")
         if timeline is not None:
             gaps |= timeline.figures(run.name, many, seconds)
         if "fallbacks" in found:
-            share = float(found["fallbacks"].double().mean()) / _faces(run, found)
+            share = float(found["fallbacks"].double().mean()) / faces_asked(run, found)
             note = "share of faces, to HME"
             gaps[f"fallback_{run.name}"] = Figure(share, "", note=note)
-        checks = [*_domain_checks(run, found), *_velocity_checks(run, state, run.name)]
-        if law is not None:
-            checks.append(_table_check(run.name, far))
-        return gaps, checks
+        return gaps, run.checks_beside(last, far)
 
     def _gaps(
         self, folder: RunFolder, run: Run, found: Mapping[str, Tensor],
         seen: Mapping[str, Tensor], beside: Beside,
     ) -> dict[str, Figure]:  # fmt: skip
         """Write what a model found at the end; return its distance from the main one."""
-        group = folder.store.require_group(f"compare/{run.name}")
-        group.attrs["title"] = f"Compared with {run.name}"
+        run.write_beside(folder, found)
         grid, own = run.problem.grid, self.main.problem.grid
-        for name, values in _frame(run.world, found).items():
-            write_field(group, name, values, grid=grid)
-        write_axes(group, grid)
         finer, coarser = (max(1, a // b) for a, b in (
             (grid.shape[0], own.shape[0]), (own.shape[0], grid.shape[0]),
         ))  # fmt: skip
@@ -981,7 +961,7 @@ class GasJob:
         if beside.front is not None:
             gaps |= beside.front.figures(run.name, grid, found)
         if run.problem.body is not None:
-            gaps |= _loads(run.problem.body, found, f"_{run.name}")
+            gaps |= last_loads_of(run.problem.body, found, f"_{run.name}")
         for name in ("complex_fraction", "complex_speed"):
             if name in found:
                 gaps[f"grad13_{name}"] = Figure(float(found[name].amax()), note=NOTES[name])
@@ -990,82 +970,10 @@ class GasJob:
 
 def _closure(run: Run) -> Any:
     """Return the learned closure of a run, None where there is none."""
-    world = _solver(run.world)
+    world = run.solver
     world = world.world if isinstance(world, PositivityFallback) else world
     equations: Any = getattr(world, "equations", None)
     return equations.closure if getattr(equations, "learned", False) else None
-
-
-def _velocity_checks(
-    run: Run, state: Any, name: str = "", store: Any = None
-) -> list[Check]:
-    """Whether the nodes of a kinetic model were adequate for what it did.
-
-    Args:
-        run: of the model.
-        state: at its end.
-        name: of a model that is compared.
-        store: with the frames of the run, if they were written.
-    """
-    world = _solver(run.world)
-    if not isinstance(world, KineticWorld):
-        return []
-    largest = () if store is None else _largest(store)
-    return list(adequacy.checks(world, state, run.problem.end, name, largest))
-
-
-def _largest(store: Any) -> list[float]:
-    """Return the largest root mean square of stress or heat flux of each problem."""
-    sizes = [
-        torch.from_numpy(frames[k]).double().flatten(1).square().mean(1).sqrt()
-        for frames in (store["fields/stress"], store["fields/heat_flux"])
-        for k in range(frames.shape[0])
-    ]
-    return torch.stack(sizes).amax(0).tolist()
-
-
-def _table_check(name: str, excess: float) -> Check:
-    """Whether all frames stayed inside the tables of viscosity and Prandtl number."""
-    note = "factor by which temperatures of the frames leave gas.range; 1: by none"
-    name = f"transport_{name}" if name else "transport_range"
-    return Check(name, "domain", excess, 1.0, note=note)
-
-
-def _faces(run: Run, seen: Mapping[str, Tensor]) -> int:
-    """Return how many faces a closure was asked about."""
-    return int(seen.get("steps", torch.tensor(run.steps))) * (run.problem.grid.cells + 1)
-
-
-def _domain_checks(run: Run, seen: Mapping[str, Tensor]) -> tuple[Check, ...]:
-    """Whether a learned closure was used where it was trained."""
-    if "fallbacks" not in seen:
-        return ()
-    share = float(seen["outside"].amax()) / _faces(run, seen)
-    fell_back = float(seen["fallbacks"].double().mean()) / _faces(run, seen)
-    checks = [
-        Check(f"range_{run.name}", "domain", share, 0.05, note=FAR),
-        Check(f"fallback_{run.name}", "domain", fell_back, 0.05, note=FELL_BACK),
-    ]
-    if run.trained is not None:
-        low, high = run.trained
-        kn = run.problem.knudsen
-        outside = float(((kn < low) | (kn > high)).double().mean())
-        note = f"share of the Knudsen numbers outside {low:g} to {high:g}"
-        checks.append(Check(f"knudsen_{run.name}", "domain", outside, 0.0, note=note))
-    return tuple(checks)
-
-
-def _loads(body: Body, seen: Mapping[str, Tensor], name: str = "") -> dict[str, Figure]:
-    """Return the force on every solid and the heat that it takes, at the end."""
-    found, units = {}, load_units(body)
-    for key, values in loads(body, seen["solid_loads"]).items():
-        note = (
-            "energy per time that it takes" if key.endswith("heat") else "of the gas on it"
-        )
-        if len(values) > 1:
-            note += ", of the first system; of all over time in the store's group solids"
-        found[key + name] = Figure(float(values[0]), units[key], note=note)
-    return found
 
 
 def _rank(value: float) -> float:
@@ -1084,26 +992,6 @@ def _write(folder: RunFolder, compared: Compared, grid: Grid) -> Mapping[str, Fi
             group = folder.store.require_group(place)
             write_field(group, name, values, compared.words.get(name, ""), grid)
     return compared.figures
-
-
-def _solver(world: Any) -> Any:
-    """Return the model's own world, without force and pace."""
-    while isinstance(world, Paced | Forced):
-        world = world.world
-    return world
-
-
-def _remedy(world: Any) -> str:
-    """Return what can help where a model breaks down."""
-    return getattr(_solver(world), "remedy", REMEDY)
-
-
-def _frame(world: object, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What is kept of a moment; Euler's stress and heat flux are zero and are not."""
-    solver = _solver(world)
-    euler = isinstance(solver, FluidWorld) and solver.knudsen is None
-    left_out = ("stress", "heat_flux") if euler else ()
-    return {name: seen[name] for name in FIELDS if name not in left_out}
 
 
 def _headline(seen: Mapping[str, Tensor]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from ..gas.initial import INITIAL
 from ..gas.initial.painted import Quantity, check_texts
 from .base import Common, InputPath, Section, choice
 from .box import BoundarySection, GridSection, Positive, SolidSection, TimeSection
+from .flow import GasSection, Model, check_models
 
 
 class HardSpheres(Section):
@@ -410,6 +411,10 @@ Molecule = Annotated[
 ]
 
 
+FEWEST = 4
+"""Independent blocks, or repetitions, whose scatter is an error bar."""
+
+
 class DsmcModel(Section):
     """Particles that collide in their cells."""
 
@@ -436,7 +441,7 @@ class DsmcTime(TimeSection):
     that of an instant."""
     sample_every: int = Field(default=4, ge=1, le=1000)
     """Steps between two that are averaged."""
-    blocks: int = Field(default=20, ge=4, le=1000)
+    blocks: int = Field(default=20, ge=FEWEST, le=1000)
     """Parts of the average, whose scatter gives the error bars."""
 
     @model_validator(mode="after")
@@ -475,6 +480,9 @@ class DsmcScenario(Common):
     """Knudsen numbers mu0 / (rho0 sqrt(R T0) L); one problem for each, all in one run."""
     model: DsmcModel
     """The particles."""
+    compare: tuple[Model, ...] = ()  # type: ignore[valid-type]
+    """Models that are run on the same problem, in a gas with the viscosity and the Prandtl
+    number of the molecules: how far they depart from the particles."""
     force: Force | None = None
     """Body force on all molecules."""
     solids: Annotated[tuple[SolidSection, ...], Field(max_length=64)] = ()
@@ -507,4 +515,23 @@ class DsmcScenario(Common):
             raise ValueError(
                 f"reference: {self.reference} needs time.average_from; instants are noisy"
             )
+        if self.compare:
+            self._comparable(dim)
         return self
+
+    def _comparable(self, dim: int) -> None:
+        """Refuse models beside particles that they do not describe, or without errors."""
+        check_models((self.model, *self.compare), dim, GasSection(prandtl=2 / 3))
+        kind = self.gas.kind
+        if isinstance(self.gas, Composition):
+            raise ValueError(f"compare: models have one gas, gas.kind = {kind} several")
+        if getattr(self.gas, "diatomic", False):
+            raise ValueError(
+                "compare: molecules of models do not rotate; take a gas of atoms, or leave "
+                "compare out"
+            )
+        if self.time.average_from is None and self.model.ensembles < FEWEST:
+            raise ValueError(
+                "compare: an instant of particles has no error bar; give "
+                f"time.average_from, or model.ensembles of at least {FEWEST}"
+            )

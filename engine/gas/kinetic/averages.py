@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...protocols import Figure
 from ..boundaries import Inflow, members
 from ..problem import Problem
+from . import thickness
 from .dsmc import DsmcState, DsmcWorld
 
 
@@ -102,6 +104,50 @@ def averaged(world: DsmcWorld, blocks: Blocks, ensembles: int) -> Average:
     return Average(fields, errors, pooled)
 
 
+def components(fields: Mapping[str, Tensor], dim: int) -> dict[str, Tensor]:
+    """Split vectors and the stress into the components that are drawn on ``dim`` axes."""
+    found = {}
+    for name, values in fields.items():
+        if name.startswith("velocity") or name == "heat_flux":
+            for d in range(max(dim, 2)):
+                found[f"{name}_{'xyz'[d]}"] = values[..., d]
+        elif name == "stress":
+            found["stress_xx"], found["stress_xy"] = values[..., 0, 0], values[..., 0, 1]
+        else:
+            found[name] = values
+    return found
+
+
+def shock_figures(problem: Problem, average: Average, mass: float) -> dict[str, Figure]:
+    """Return the measures of a shock, lengths in mean free paths ahead.
+
+    Args:
+        problem: with the gas ahead and behind at its ends.
+        average: of the shock at rest.
+        mass: of the molecules whose free path it is, the first species alone in a mixture,
+            over the mean.
+    """
+    low, high = problem.sides[0].low, problem.sides[0].high
+    assert isinstance(low, Inflow)
+    assert isinstance(high, Inflow)
+    names = tuple(
+        (name, float(getattr(low, name)), float(getattr(high, name)))
+        for name in ("density", "temperature")
+    )
+    blocks = torch.stack(
+        [
+            torch.stack([(b[name][0] - a) / (z - a) for name, a, z in names])
+            for b in average.blocks
+        ]
+    )
+    path = 3.2 * float(problem.knudsen[0]) / math.sqrt(2 * math.pi * mass)
+    found = thickness.measures(blocks, problem.grid.spacing[0] / path)
+    return {
+        name: Figure(value, error=error, note=thickness.NOTES[name])
+        for name, (value, error) in found.items()
+    }
+
+
 def free_path(problem: Problem, density: Tensor, temperature: Tensor) -> Tensor:
     """Return ``16/5 mu / (rho sqrt(2 pi T))`` at the smallest Knudsen number."""
     mu = problem.gas.viscosity(problem.knudsen.amin(), density, temperature)
@@ -153,6 +199,3 @@ def resolution(problem: Problem, average: Average, dt: float) -> tuple[float, fl
     cells = 16 / (45 * math.pi) * (max(problem.grid.spacing) / path).square()
     steps = 32 / (150 * math.pi) * 2 * t * (dt / path).square()
     return float(cells.mean()), float(steps.mean())
-
-
-__all__ = ["Average", "Blocks", "averaged", "free_path", "longest_step", "resolution"]
