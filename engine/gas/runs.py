@@ -88,20 +88,24 @@ class Run:
         law = self.problem.gas.law
         return 1.0 if law is None else law.excess(seen["temperature"])
 
-    def kept(self, seen: Observed) -> dict[str, Tensor]:
-        """Return what is kept of a moment: Euler's stress and heat flux are zero."""
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What is kept of a moment: Euler's stress and heat flux are zero."""
         euler = isinstance(self.solver, FluidWorld) and self.solver.knudsen is None
         left_out = ("stress", "heat_flux") if euler else ()
-        return {
-            name: seen[name] for name in FIELDS if name in seen and name not in left_out
-        }
+        return tuple(name for name in FIELDS if name not in left_out)
+
+    def kept(self, seen: Observed) -> dict[str, Tensor]:
+        """Return what is kept of a moment; the model observes all of it."""
+        return {name: seen[name] for name in self.fields}
 
     def write_beside(self, folder: RunFolder, seen: Observed) -> None:
         """Write what it found into the group of a compared model."""
         group, grid = folder.store.require_group(f"compare/{self.name}"), self.problem.grid
         group.attrs["title"] = f"Compared with {self.name}"
-        for name, values in self.kept(seen).items():
-            write_field(group, name, values, grid=grid)
+        for name in self.fields:
+            if name in seen:  # an average has no entropy
+                write_field(group, name, seen[name], grid=grid)
         write_axes(group, grid)
 
     def stopped(self, report: Reporter, error: GuardError) -> Check:

@@ -494,6 +494,26 @@ def gathered(inner: Template, e: Int, c: Int, row: Int, weight: Real, v: Array1,
             sums[e, c, k] += weight * total[k]
 
 
+@ti.func
+def part_of(n, chunk: Int):
+    """First and last of ``n`` that a chunk has."""
+    begin = ti.cast(ti.cast(n, ti.i64) * chunk // CHUNKS, ti.i32)
+    end = ti.cast(ti.cast(n, ti.i64) * (chunk + 1) // CHUNKS, ti.i32)
+    return begin, end
+
+
+@ti.func
+def emptied(dim: Template, inner: Template, first: Int, last: Int, chunk: Int, x: Array1,
+            v: Array1):  # fmt: skip
+    """Zero a chunk of the free places: checkpoints hold no leftovers of the memory."""
+    begin, end = part_of(last - first, chunk)
+    for i in range(first + begin, first + end):
+        for d in ti.static(range(dim)):
+            x[i * dim + d] = 0.0
+        for d in ti.static(range(COLUMNS[inner])):
+            v[i * COLUMNS[inner] + d] = 0.0
+
+
 @ti.kernel
 def k_step(
     serial: Template, single: Template, dim: Template, inner: Template, kind: Template,
@@ -566,11 +586,9 @@ def k_step(
                 for d in ti.static(range(4)):
                     loads[e, chunk, k, d] = 0.0
         alive = starts[e, total]
-        n = alive + extra
         ends = ends_of(dim, box)
         moved = shift[e]
-        begin = ti.cast(ti.cast(n, ti.i64) * chunk // CHUNKS, ti.i32)
-        end = ti.cast(ti.cast(n, ti.i64) * (chunk + 1) // CHUNKS, ti.i32)
+        begin, end = part_of(alive + extra, chunk)
         for i in range(begin, end):
             cell = total
             free = 0
@@ -609,11 +627,9 @@ def k_step(
         row = e * (cells.shape[0] // starts.shape[0])
         counts = q * (total + 1)
         alive = starts[e, total]
-        n = alive + extra
         ends = ends_of(dim, box)
         moved = shift[e]
-        begin = ti.cast(ti.cast(n, ti.i64) * chunk // CHUNKS, ti.i32)
-        end = ti.cast(ti.cast(n, ti.i64) * (chunk + 1) // CHUNKS, ti.i32)
+        begin, end = part_of(alive + extra, chunk)
         for i in range(begin, end):
             cell = cells[row + i]
             if cell >= 0:
@@ -628,16 +644,9 @@ def k_step(
                 )  # fmt: skip
                 slot = counts - 1 - cell
                 put(dim, inner, at, speed, row, slot, histogram, new_x, new_v)
-        # zero beyond the last: checkpoints hold no leftovers of the memory
         first = row + new_starts[e, total]
-        free = ti.cast(row + cells.shape[0] // starts.shape[0] - first, ti.i64)
-        begin = first + ti.cast(free * chunk // CHUNKS, ti.i32)
-        end = first + ti.cast(free * (chunk + 1) // CHUNKS, ti.i32)
-        for i in range(begin, end):
-            for d in ti.static(range(dim)):
-                new_x[i * dim + d] = 0.0
-            for d in ti.static(range(COLUMNS[inner])):
-                new_v[i * COLUMNS[inner] + d] = 0.0
+        last = row + cells.shape[0] // starts.shape[0]
+        emptied(dim, inner, first, last, chunk, new_x, new_v)
     if ti.static(serial):
         ti.loop_config(serialize=True)
     for q in range(fastest.shape[0] * fastest.shape[1]):

@@ -199,8 +199,8 @@ class Beside:
         if len(run.problem.knudsen) > 1:
             note += "; largest of the batch"
         figures = {}
-        for name, values in run.kept(found).items():
-            model = coarsened(values, finer, dim)
+        for name in (each for each in run.fields if each in found):
+            model = coarsened(found[name], finer, dim)
             mean, own, *blocks = (
                 _columns(x, model, inside)
                 for x in (truth.fields[name], model, *(b[name] for b in truth.blocks))
