@@ -25,7 +25,7 @@ import torch
 
 from .errors import EngineError, InputError
 
-HERE = str(pathlib.Path(__file__).parent)
+HERE = str(pathlib.Path(__file__).parent) + os.sep
 """Where the kernels of this package are."""
 
 _KERNELS = os.environ.get("SCALEBRIDGE_KERNELS", "taichi")

@@ -16,11 +16,11 @@ from scalebridge.engine.chain import job as chain
 from scalebridge.engine.chain.budget import Row, total
 from scalebridge.engine.chain.closure import ClosedShock, Teaching
 from scalebridge.engine.chain.goal import Window, sensitivities
-from scalebridge.engine.chain.labelling import Plan, decide, label_until_known
+from scalebridge.engine.chain.labelling import Plan, Request, decide, label_until_known
 from scalebridge.engine.chain.particles import _unbiased
 from scalebridge.engine.chain.properties import Atoms, Collisions, innermost
 from scalebridge.engine.chain.shock import ShockTube, integral_measure, solve
-from scalebridge.engine.errors import DamagedFileError, InputError
+from scalebridge.engine.errors import DamagedFileError, GuardError, InputError
 from scalebridge.engine.gas.collisions.published import PUBLISHED
 from scalebridge.engine.jobs import assemble
 from scalebridge.engine.learn.label_store import working_in
@@ -501,3 +501,16 @@ def test_chains_that_cannot_be_right_are_refused_by_check(tmp_path, change, said
     with pytest.raises(InputError) as caught:
         commands.check(tmp_path / "a.toml", (change.replace("'", '"'),))
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("energy", "error", "common"),
+    [(math.nan, 1.0, 0.0), (1.0, math.nan, 0.0), (1.0, 1.0, math.inf), (1.0, -1.0, 0.0)],
+)
+def test_a_label_that_is_no_number_is_not_kept(energy, error, common):
+    class Broken:
+        def label(self, separation):
+            return PairLabel(separation, energy, error, {"basis": common})
+
+    with pytest.raises(GuardError, match=r"^label at 2\.500 angstrom"):
+        chain._labelled(Broken(), Request(2.5, "coarse", ""))

@@ -376,17 +376,22 @@ def test_one_curve_and_its_reference_stand_over_the_title_of_their_group():
     assert plot.y == "thickness"
 
 
-@pytest.mark.parametrize(("width", "aspect"), [(0.5, 1.0), (0.1, "auto")])
-def test_a_slender_box_fills_its_frame(width, aspect, tmp_path):
+def density_map(folder, width):
+    """The axes on which the density of a box of height 1 is drawn."""
     grid = {"cells": [6, 5], "lower": [0.0, 0.0], "upper": [width, 1.0]}
-    with create(tmp_path / "run", {**GAS, "grid": grid}) as folder:
-        write_run(folder, (6, 5), {})
-    group = Record(tmp_path / "run").groups()["fields"]
+    with create(folder, {**GAS, "grid": grid}) as run:
+        write_run(run, (6, 5), {})
+    group = Record(folder).groups()["fields"]
     column = group.columns["density"]
     with style.styled():
         axes = style.figure().add_subplot()
         fields.plane_map(axes, group, column, fields.Layout.of(group, column))
-    assert axes.get_aspect() == aspect
+    return axes
+
+
+@pytest.mark.parametrize(("width", "aspect"), [(0.5, 1.0), (0.1, "auto")])
+def test_a_slender_box_fills_its_frame(width, aspect, tmp_path):
+    assert density_map(tmp_path / "run", width).get_aspect() == aspect
 
 
 def test_a_unit_is_not_broken():
@@ -413,14 +418,7 @@ def test_what_a_scenario_asks_for_is_drawn_first():
 
 
 def test_streamlines_cut_no_cells_off(tmp_path):
-    grid = {"cells": [6, 5], "lower": [0.0, 0.0], "upper": [3.0, 1.0]}
-    with create(tmp_path / "run", {**GAS, "grid": grid}) as folder:
-        write_run(folder, (6, 5), {})
-    group = Record(tmp_path / "run").groups()["fields"]
-    column = group.columns["density"]
-    with style.styled():
-        axes = style.figure().add_subplot()
-        fields.plane_map(axes, group, column, fields.Layout.of(group, column))
+    axes = density_map(tmp_path / "run", 3.0)
     assert np.allclose(axes.axis(), (0.0, 3.0, 0.0, 1.0))
     assert len(axes.collections) > 1  # there are streamlines
 

@@ -123,9 +123,7 @@ class Chain:
             labeler = self.finer if request.level == "fine" else self.labeler
             name = f"label_{request.level}_{request.separation:.6f}"
             with working_in(folder.path / "calculations"):
-                return _label_of(
-                    _level(folder, name, lambda: asdict(labeler.label(request.separation)))
-                )
+                return _label_of(_level(folder, name, lambda: _labelled(labeler, request)))
 
         first = LearnedPair.of(
             [ask(Request(r, "coarse", "")) for r in self.plan.start], self.prior
@@ -749,6 +747,23 @@ def _level(folder: RunFolder, name: str, compute: Callable[[], Any]) -> Any:
     found = compute()
     write_text(path, json.dumps(found))
     return json.loads(json.dumps(found))
+
+
+def _labelled(labeler: Any, request: Request) -> dict[str, Any]:
+    """Return a label that can be kept.
+
+    Raises:
+        GuardError: its energy or an error is no number, or negative.
+    """
+    label = labeler.label(request.separation)
+    spread = _spread(label)
+    if not (math.isfinite(label.energy + spread) and label.independent >= 0):
+        source = label.source or "quantum chemistry"
+        raise GuardError(
+            f"label at {label.separation:.3f} angstrom by {source}: energy "
+            f"{label.energy:.4g} K, error {spread:.2g} K"
+        )
+    return asdict(label)
 
 
 def _label_of(data: Mapping[str, Any]) -> PairLabel:

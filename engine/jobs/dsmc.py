@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..comparison import rank
 from ..errors import GuardError, InputError
 from ..gas.boundaries import (
     Inflow,
@@ -262,7 +263,7 @@ def _classical(scenario: DsmcScenario, problem: Problem, base: Path) -> list[Che
             found[getattr(atom, "name", atom.of)] = change
     if not found:
         return []
-    name, worst = max(found.items(), key=lambda pair: abs(pair[1]))
+    name, worst = max(found.items(), key=lambda pair: rank(abs(pair[1])))
     note = f"of the viscosity of {name} at {kelvin:.4g} K, by quantum scattering; the "
     note += "angles here are classical"
     return [Check("quantum", "accuracy", abs(worst), QUANTUM, note=note)]

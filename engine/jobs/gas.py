@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..comparison import rank
 from ..comparison import worst as worst_of
 from ..errors import GuardError, InputError, MissingFileError
 from ..gas.boundaries import check_until, kept_totals
@@ -877,7 +878,7 @@ class GasJob:
         # The guard has seen every state: one that is not positive ends the run.
         checks = [Check("positivity", "health", 0.0, 0.0, note="cells refused")]
         if drifts:
-            name, worst = max(drifts.items(), key=lambda item: _rank(item[1].value))
+            name, worst = max(drifts.items(), key=lambda item: rank(item[1].value))
             bound = 1e-10 if self.double else 1e-3
             checks.append(Check("conservation", "health", worst.value, bound, note=name))
         return tuple(checks)
@@ -974,10 +975,6 @@ def _closure(run: Run) -> Any:
     world = world.world if isinstance(world, PositivityFallback) else world
     equations: Any = getattr(world, "equations", None)
     return equations.closure if getattr(equations, "learned", False) else None
-
-
-def _rank(value: float) -> float:
-    return math.inf if math.isnan(value) else value
 
 
 def _write(folder: RunFolder, compared: Compared, grid: Grid) -> Mapping[str, Figure]:

@@ -94,7 +94,7 @@ class Audit:
                 count = min(self.frames, len(good))
                 some = torch.multinomial(weight, count, generator=rng)
                 picked += [good[k] for k in some.tolist()]
-        worst = max(shares, key=lambda name: shares[name])
+        worst = max(shares, key=lambda name: rank(shares[name]))
         note = f"share of the walks where the model failed, {worst}"
         screened = sum(s.weight for samples in seen.values() for s in samples)
         return picked, {

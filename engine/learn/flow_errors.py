@@ -5,7 +5,6 @@ energy over the departure of the truth from its mean at that time: the answer "u
 is off by 1, and stands beside the models, as does the answer "nothing has moved".
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..comparison import worst
 from ..gas.closures.ensemble import ClosureEnsemble
 from ..gas.flows import fronts
 from ..gas.grid import Grid
@@ -184,7 +184,7 @@ def grid_change(name: str, seen: OnGrid, coarser: OnGrid) -> dict[str, Figure]:
         gap = (now - old).abs().flatten(1).mean(1) / now.abs().flatten(1).mean(1)
         moved.append(float(gap.amax()))
     note = f"density and temperature, relative L1, from {fewer.shape[0]} cells along x"
-    change = max(moved, key=lambda gap: math.inf if math.isnan(gap) else gap)
+    change = worst(moved)
     return {f"grid_change_{name}": Figure(change, "relative", note=note)}
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...models.parts import part
 from ...models.potentials.fields import Positive
+from ..comparison import rank
 from ..errors import InputError
 from ..protocols import Check, Figure, Trigger, Writer
 from ..rundir import write_array
@@ -230,7 +231,7 @@ def _agrees(group: str, section: "Sampled") -> Checked:
     def check(figures: Mapping[str, Figure]) -> Check:
         start, end = f"{group}_{section.name}", "_difference"
         off = {k: f for k, f in figures.items() if k.startswith(start) and k.endswith(end)}
-        name, found = max(off.items(), key=lambda each: each[1].value)
+        name, found = max(off.items(), key=lambda each: rank(each[1].value))
         noise = found.error or 0.0
         note = f"{name.removesuffix(end)}: difference from the reference, noise {noise:.2g}"
         bound = section.agreement + 2 * noise

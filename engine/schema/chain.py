@@ -259,8 +259,8 @@ class ChainScenario(Common):
         if isinstance(far, dict):
             own = _with_symbol(far.get("labeler"), symbol, "labels.far.labeler")
             labels["far"] = {**far, "labeler": own}
-        given = {key: item for key, item in labels.items() if item is not None}
-        return {**data, "labels": given}
+        labels = {key: item for key, item in labels.items() if item is not None}
+        return {**data, "labels": labels}
 
 
 def _with_symbol(item: Any, symbol: str, key: str) -> Any:

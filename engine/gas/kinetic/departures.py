@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...comparison import worst
+from ...comparison import rank, worst
 from ...errors import GuardError
 from ...protocols import Check, Figure
 from ...run import Reporter
@@ -206,7 +206,8 @@ class Beside:
                 for x in (truth.fields[name], model, *(b[name] for b in truth.blocks))
             )
             each = zip(torch.stack(blocks, 1), mean, own, strict=True)
-            value, error = max(departure(*system) for system in each)
+            found_in = [departure(*system) for system in each]
+            value, error = max(found_in, key=lambda pair: rank(pair[0]))
             told = f"departure_{name}_{run.name}"
             figures[told] = Figure(value, UNITS[name], error=error, note=note)
         return figures
