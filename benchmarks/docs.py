@@ -89,8 +89,16 @@ def _first_picture() -> float:
     browser = webdriver.Chrome(options=options)
 
     def drawn(page: webdriver.Chrome) -> bool:
-        found = page.find_elements(By.ID, "serial")
-        return bool(found) and int(found[0].get_attribute("textContent") or 0) > 0
+        """Whether atoms stand on the page, painted by the browser or sent as a picture."""
+        serial = page.find_elements(By.ID, "serial")
+        if serial and int(serial[0].get_attribute("textContent") or 0) > 0:
+            return True
+        if not page.find_elements(By.ID, "sketch"):
+            return False
+        page.switch_to.frame("sketch")
+        found = page.find_elements(By.CSS_SELECTOR, "body[data-drawn]")
+        page.switch_to.default_content()
+        return bool(found)
 
     with tempfile.TemporaryDirectory() as folder:
         out, times = str(Path(folder) / "run"), []
