@@ -41,7 +41,7 @@ def measure(quick: bool, record: "Recorder") -> None:
         record("report_seconds", _report(), "s", goal=10, note="silicon_sw, 200 steps; CPU")
     if not quick and record.wants("demo_seconds", "demo_checks_failed"):
         seconds, failed = _demo()
-        record("demo_seconds", seconds, "s", goal=60, note="silicon_melt, CPU")
+        record("demo_seconds", seconds, "s", goal=60, note="silicon_vacancies, CPU")
         record("demo_checks_failed", failed, goal=0)
     if record.wants("first_picture_seconds"):
         record("first_picture_seconds", _first_picture(), "s", goal=3,
@@ -149,7 +149,7 @@ def _demo() -> tuple[float, int]:
     """Return the CPU seconds of the demo and the number of checks that failed."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        seconds = _engine("run", "silicon_melt", "--out", str(out), "--no-strict")
+        seconds = _engine("run", "silicon_vacancies", "--out", str(out), "--no-strict")
         checks = json.loads((out / "summary.json").read_text())["checks"]
     return seconds, sum(not check["passed"] for check in checks)
 
