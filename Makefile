@@ -20,7 +20,7 @@ PIP := $(BIN)/python -m pip install -qq -c constraints.txt
 	@touch $@
 
 demo: .venv/core
-	$(BIN)/engine run silicon_melt
+	$(BIN)/engine run silicon_vacancies
 
 test: .venv/test
 	$(BIN)/ruff check .

@@ -362,6 +362,15 @@ SHORT: dict[str, Shortened] = {
         slow=True,
         portable=SINGLE,
     ),
+    "silicon_vacancies": Shortened(
+        _md(
+            "structure.repeat=[2,2,2]", "structure.vacancies=1",
+            f"output.rdf=[{{name='hot',{_AFTER},r_max=5.0}}]",
+            "ensemble.ramp=[[0.0,300.0],[10.0,300.0],[40.0,1400.0]]",
+        ),
+        slow=True,
+        portable=SINGLE,
+    ),
     "silicon_npt": Shortened(_md("structure.repeat=[2,2,2]")),
     "silicon_sw": Shortened(
         _md("structure.repeat=[2,2,2]", f"output.rdf=[{{name='all',{_AFTER},r_max=5.0}}]"),
@@ -751,7 +760,8 @@ def record(names: Sequence[str]) -> int:
 
 def _written(value: float | str) -> str:
     """Return JSON with no more digits than a bound looks at."""
-    return json.dumps(float(f"{value:.13g}") if isinstance(value, float) else value)
+    short = float(f"{value:.13g}") if isinstance(value, float) else value
+    return json.dumps(short).removesuffix(".0")
 
 
 def compare(names: Sequence[str]) -> int:

@@ -287,3 +287,49 @@ def test_averages_and_slopes_survive_a_checkpoint():
         torch.testing.assert_close(average.blocks.mean, values.mean(0))
         slope = feed(lambda: Drift(lambda s, o: o["x"]), cut).slope()
         torch.testing.assert_close(slope, torch.tensor([1.0, -3.0]).double())
+
+
+CRYSTAL = {
+    "structure": {
+        "kind": "crystal", "element": "Si", "lattice": "diamond", "lattice_constant": 5.431,
+        "repeat": [2, 2, 3],
+    },
+    "potential": {"kind": "stillinger_weber"},
+    "run": {"steps": 20, "timestep": 2.0, "temperature": 100.0, "report_every": 10},
+}  # fmt: skip
+
+
+def crystal(base, ensemble="nve", **keys):
+    bath = {"temperature": 300.0, "relaxation": 100.0, "pressure": 0.0}
+    bath |= {"pressure_relaxation": 300.0, "compressibility": 0.01}
+    data = ARGON | CRYSTAL | {"structure": CRYSTAL["structure"] | keys}
+    if ensemble == "npt":
+        data["ensemble"] = {"kind": "npt", "barostat": "cell_rescaling", **bath}
+        data["run"] = {k: v for k, v in CRYSTAL["run"].items() if k != "temperature"}
+    return assemble(parse(data), base).world.start
+
+
+def test_a_crystal_has_the_vacancies_and_surfaces_asked_for(tmp_path):
+    whole, cut = crystal(tmp_path), crystal(tmp_path, vacancies=2, vacuum=10.0)
+    assert len(cut.positions) == len(whole.positions) - 2 == 94
+    height, depth = (
+        cut.cell[0, 2, 2],
+        whole.positions[:, 2].max() - whole.positions[:, 2].min(),
+    )
+    assert float(height) == pytest.approx(float(depth) + 10.0)
+    gaps = np.diff(np.sort(np.mod(cut.positions[:, 2].numpy(), height)))
+    assert gaps.max() < 2.0  # the vacuum is at the ends of the cell
+
+
+@pytest.mark.parametrize(
+    ("ensemble", "keys", "sentence"),
+    [
+        ("nve", {"vacancies": 96}, "structure.vacancies = 96: there are 96 atoms"),
+        ("npt", {"vacuum": 10.0}, "periodic in all axes, without vacuum"),
+    ],
+)
+def test_a_crystal_without_atoms_and_a_slab_under_pressure_are_refused(
+    ensemble, keys, sentence, tmp_path
+):
+    with pytest.raises(InputError, match=sentence):
+        crystal(tmp_path, ensemble, **keys)

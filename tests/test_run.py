@@ -146,6 +146,15 @@ def test_a_checkpoint_that_misses_part_of_the_state_is_noticed(tmp_path, undistu
     assert not np.array_equal(frames(tmp_path / "run"), undisturbed)
 
 
+def test_what_a_checkpoint_gives_back_begins_where_tensors_begin(tmp_path):
+    """Products of matrices round by where in memory these begin."""
+    kept = {f"t{n}": torch.ones(n, dtype=torch.float64) for n in range(1, 12)}
+    with folder_at(tmp_path / "run") as folder:
+        folder.save_checkpoint(1, kept)
+        found = folder.load_checkpoint().tensors
+    assert {tensor.data_ptr() % 64 for tensor in found.values()} == {0}
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_write_a_checkpoint(tmp_path, undisturbed, number):
     def interrupt(step):

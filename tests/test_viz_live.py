@@ -18,6 +18,8 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
+from scalebridge.viz.live import LivePage
+
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
     not (BROWSER and DRIVER), reason="apt-get install chromium chromium-driver"
@@ -127,6 +129,16 @@ def test_page_loads_and_shows_the_newest_frame(page):
     assert "Silicon <melts>" in page.driver.page_source.replace("&lt;", "<").replace(
         "&gt;", ">"
     )
+
+
+def test_the_browser_draws_atoms_until_what_draws_in_three_dimensions_is_loaded(running):
+    made = LivePage(running.folder.path)
+    assert "<canvas" in made.server.state.sketch
+    made.draw()
+    assert "<canvas" in made.server.state.sketch
+    made._ready = True
+    made.draw()
+    assert made.server.state.picture and not made.server.state.sketch
 
 
 def test_picture_changes_while_a_job_runs(page, running):

@@ -3,7 +3,8 @@
 Atoms are drawn here and sent as pictures (the mouse turns them); fields and numbers are
 matplotlib's. Where the machine has no GL, so are the atoms. Beside the scene stands one
 number over time, with the moment that is shown. The page is served before there is
-anything to draw with: what draws in 3D is loaded while the browser loads the page.
+anything to draw with: the browser itself draws the atoms of the newest frame on a canvas
+until what draws in 3D is loaded.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..engine.errors import EngineError, InputError
-from . import guard, render, renderers
+from . import guard, page, render, renderers
 from .picture import png
 from .record import Record
 
@@ -24,6 +25,8 @@ POLL_SECONDS = 0.5
 """How often the page looks for new frames."""
 PLAY_SECONDS = 0.15
 """How long a frame stands while the run is played."""
+MOST_SKETCHED = 100_000
+"""Atoms that the browser draws by itself; more wait for what draws in 3D."""
 
 _STYLE = """
 html, body, #app { height: 100%; margin: 0; font: 15px system-ui, sans-serif; }
@@ -36,6 +39,7 @@ html, body, #app { height: 100%; margin: 0; font: 15px system-ui, sans-serif; }
 .view { flex: 1; min-width: 0; position: relative; background: #fff; text-align: center; }
 .side { width: 26rem; max-width: 40vw; padding: .6rem; border-left: 1px solid #ddd; }
 .side img { width: 100%; }
+.view iframe { width: 100%; height: 100%; border: 0; }
 .view img { max-width: 100%; max-height: 100%; }
 """
 
@@ -93,6 +97,7 @@ class LivePage:
                 "moment": "",
                 "status": "loading what draws" if self._atoms else "",
                 "picture": "",
+                "sketch": self._sketch(frames - 1),
                 "serial": 0,
             }
         )
@@ -100,6 +105,14 @@ class LivePage:
         state.change("frame")(lambda **_: self._moved())
         state.change("choice")(lambda **_: self.draw())
         state.change("number")(lambda **_: self._draw_curve())
+
+    def _sketch(self, frame: int) -> str:
+        """Return a page on which the browser draws one frame; empty where there is none."""
+        if not isinstance(self.renderer, renderers.AtomsRenderer) or frame < 0:
+            return ""
+        snapshot = self.renderer.trajectory[frame]
+        few = len(snapshot.positions) <= MOST_SKETCHED
+        return page.scene([snapshot], self.record.title) if few else ""
 
     def _build(self) -> None:
         from trame.ui.html import DivLayout
@@ -139,6 +152,12 @@ class LivePage:
                 html.Span("{{ serial }}", id="serial", style="display: none")
             with html.Div(classes="both"):
                 with html.Div(classes="view", id="view"):
+                    html.Iframe(
+                        srcdoc=("sketch",),
+                        sandbox="allow-scripts",
+                        v_if="sketch",
+                        id="sketch",
+                    )
                     html.Img(src=("picture",), alt="the run", v_if="picture")
                     client.ServerTemplate(name="scene")
                 with html.Div(classes="side", id="side", v_show=("numbers.length",)):
@@ -204,6 +223,7 @@ class LivePage:
                 self._view.update()
         else:
             state.picture = _embedded(self.renderer.image(frame, choice, (960, 600)))
+        state.sketch = ""
         state.moment = self.renderer.moment(frame)
         state.serial += 1
         self._draw_curve()

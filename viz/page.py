@@ -127,6 +127,7 @@ const map = bytes(D.map), radii = bytes(D.radii), species = bytes(D.species);
 const canvas = document.getElementById("view"), pen = canvas.getContext("2d");
 const slider = document.getElementById("frame"), choice = document.getElementById("choice");
 slider.max = D.frames.length - 1;
+slider.parentElement.hidden = D.frames.length == 1;
 for (const c of D.choices) choice.add(new Option(c, c));
 const n = D.count, centre = D.low.map((l, i) => l + D.span[i] / 2);
 const reach = Math.hypot(...D.span) / 2 + 1;

@@ -27,7 +27,7 @@ from ..md.state import ParticleState
 from ..md.world import MolecularDynamics
 from ..protocols import Simulator
 from ..run import pack, unpack
-from ..rundir import write_atomically
+from ..rundir import read_tensors, write_atomically
 from ..runtime import generator, own_defaults
 
 
@@ -195,7 +195,7 @@ class Host:
         if not path.is_file():
             raise InputError(f"{path}: no such file")
         try:
-            tensors = safetensors.torch.load_file(path)
+            tensors = read_tensors(path)
         except (safetensors.SafetensorError, OSError, ValueError) as error:
             raise DamagedFileError(f"{path}: damaged: {error}") from error
         mine = pack(self.state)

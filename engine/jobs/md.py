@@ -56,8 +56,11 @@ def assemble(scenario: MdScenario, base: Path) -> "MdJob":
     skin = run.skin or (0.4 if units is REDUCED else 0.5)
     check_memory(state, potential.cutoff + skin, name)
     closed = bool(state.periodic.all())
-    if getattr(scenario.ensemble, "moves_cell", False) and not closed:
-        raise InputError("ensemble: npt needs a structure that is periodic in all axes")
+    open_ended = not closed or getattr(scenario.structure, "vacuum", 0.0) > 0
+    if getattr(scenario.ensemble, "moves_cell", False) and open_ended:
+        raise InputError(
+            "ensemble: npt needs a structure that is periodic in all axes, without vacuum"
+        )
     check_time_step(run.timestep, state.masses, units)
     sampled = [
         (item, item.check(key, closed, base)) for key, item in scenario.output.sampled()

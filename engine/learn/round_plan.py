@@ -150,7 +150,8 @@ def load_plan(path: Path, codec: Codec[Sample]) -> Plan[Sample] | None:
         with safetensors.safe_open(path, "pt") as file:
             written = file.metadata() or {}
             about = json.loads(written["plan"])
-            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = file.keys()
+            found = {name: file.get_tensor(name).clone() for name in names}
         if written["check"] != fingerprint(found, written["plan"]):
             raise ValueError("its hash differs")
         columns = {name: found.pop(name) for name in _COLUMNS}

@@ -30,6 +30,8 @@ Copies = Annotated[tuple[Count, Count, Count], BeforeValidator(thrice)]
 Length = Annotated[float, Interval(gt=0, le=1000)]
 Mass = Annotated[float, Interval(gt=0, le=1000)]
 Rattle = Annotated[float, Interval(ge=0, le=1)]
+Vacancies = Annotated[int, Interval(ge=0, le=1_000_000)]
+Vacuum = Annotated[float, Interval(ge=0, le=1000)]
 
 MOST_ATOMS = 50_000_000
 """More atoms than this, all replicas together, are refused before they are made."""
@@ -97,7 +99,7 @@ class FileStructure:
 
 @part
 class CrystalStructure:
-    """A perfect crystal in its cubic (conventional) cell."""
+    """A crystal in its cubic (conventional) cell, with vacancies or surfaces."""
 
     element: Symbol
     """Chemical symbol."""
@@ -109,19 +111,27 @@ class CrystalStructure:
     """Copies along each edge."""
     mass: Mass | None = None
     """Mass in amu if not the element's; reduced units need one."""
+    vacancies: Vacancies = 0
+    """Atoms taken out, spread over the cell."""
+    vacuum: Vacuum = 0.0
+    """Empty space added along the third edge, angstrom: a slab with two surfaces."""
     rattle: Rattle = 0.0
     """Standard deviation of random displacements, angstrom."""
     kind: Literal["crystal"] = "crystal"
 
     def atoms(self, base: Path, seed: int, replicas: int = 1) -> Atoms:
-        """Make the crystal, displace the atoms.
+        """Make the crystal with its defects, displace the atoms.
 
         Raises:
-            InputError: there are too many atoms.
+            InputError: there are too many atoms, or no more than vacancies.
         """
         cell = bulk(self.element, self.lattice, a=self.lattice_constant, cubic=True)
         found = weighted(repeated(cell, self.repeat, replicas), self.mass)
-        return rattled(found, self.rattle, seed)
+        if self.vacancies >= len(found):
+            raise InputError(
+                f"structure.vacancies = {self.vacancies}: there are {len(found)} atoms"
+            )
+        return rattled(defective(found, self.vacancies, self.vacuum), self.rattle, seed)
 
 
 @part
@@ -202,6 +212,15 @@ def repeated(cell: Atoms, copies: tuple[int, int, int], replicas: int) -> Atoms:
     if atoms > MOST_ATOMS:
         raise InputError(f"structure: {atoms} atoms in all; at most {MOST_ATOMS}")
     return cell.repeat(copies)
+
+
+def defective(crystal: Atoms, vacancies: int, vacuum: float) -> Atoms:
+    """Take atoms out, spread over the list; add empty space along the third edge."""
+    for k in range(vacancies):
+        del crystal[(k * len(crystal)) // vacancies]
+    if vacuum:
+        crystal.center(vacuum=0.5 * vacuum, axis=2)
+    return crystal
 
 
 def weighted(atoms: Atoms, mass: float | None) -> Atoms:

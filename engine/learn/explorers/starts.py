@@ -14,6 +14,7 @@ from scipy.optimize import minimize
 
 from ....models.parts import part
 from ...errors import InputError
+from ...md.initial import Vacancies, Vacuum, defective
 from ...schema.base import InputPath, locate, thrice
 
 Symbol = Annotated[str, Field(pattern="^[A-Z][a-z]?$")]
@@ -51,9 +52,9 @@ class Crystal:
     """Edge of the conventional cell, angstrom (the square's for beta_tin)."""
     repeat: Copies = (1, 1, 1)
     """Copies along each edge."""
-    vacancies: Annotated[int, Ge(0)] = 0
+    vacancies: Vacancies = 0
     """Atoms taken out, spread over the cell."""
-    vacuum: Annotated[float, Ge(0)] = 0.0
+    vacuum: Vacuum = 0.0
     """Empty space added along the third edge, angstrom: a slab with two surfaces."""
     kind: Literal["crystal"] = "crystal"
 
@@ -73,12 +74,7 @@ class Crystal:
             a = self.lattice_constant
             atoms = bulk(self.element, self.lattice, a=a, cubic=True)
         atoms = atoms.repeat(self.repeat)
-        for k in range(self.vacancies):
-            del atoms[(k * len(atoms)) // max(self.vacancies, 1)]
-        if self.vacuum:
-            atoms.center(vacuum=0.5 * self.vacuum, axis=2)
-            atoms.pbc = (True, True, True)
-        return atoms
+        return defective(atoms, self.vacancies, self.vacuum)
 
 
 @part
