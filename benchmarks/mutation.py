@@ -227,7 +227,8 @@ def tests_of(file: str) -> list[str]:
     tests = [name for name in seen if name.startswith("tests.test_")]
     nearest = sorted(tests, key=rank)[:MOST]
     found = [f"{name.replace('.', '/')}.py" for name in nearest]
-    return [READS_KEYS, *found] if "schema" in packages else found
+    declares = "schema" in packages or "\n@part" in (ROOT / file).read_text("utf-8")
+    return [READS_KEYS, *found] if declares else found
 
 
 def noticed(mutation: Mutation, python: str = sys.executable) -> bool | None:

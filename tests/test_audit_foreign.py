@@ -12,7 +12,13 @@ from click.testing import CliRunner
 
 from scalebridge.engine.audit import conservation, labels, periodic, repeat, short_range
 from scalebridge.engine.audit.findings import at_most, tried
-from scalebridge.engine.audit.foreign_faults import Planted, foreign_faults, structure
+from scalebridge.engine.audit.foreign_faults import (
+    Planted,
+    foreign_faults,
+    pair_energy,
+    pair_forces,
+    structure,
+)
 from scalebridge.engine.audit.module import imported
 from scalebridge.engine.audit.samples import Subject
 from scalebridge.engine.cli import main
@@ -165,3 +171,17 @@ def test_kinks_on_some_loops_do_not_hide_a_swirl_on_another(monkeypatch):
     assert found.passed is False and found.value == pytest.approx(1e-3)
     coarse[6] = 0.0
     assert conservation.loop_work(one).passed is True  # type: ignore[arg-type]
+
+
+def test_the_pairs_that_faults_are_made_of_have_forces_of_their_energy():
+    atoms, step = structure(), 1e-5
+    atoms.rattle(0.1, seed=1)
+    forces = pair_forces(atoms)
+    for atom, axis in ((0, 0), (7, 1), (31, 2)):
+        ends = []
+        for sign in (1, -1):
+            moved = atoms.copy()
+            moved.positions[atom, axis] += sign * step
+            ends.append(pair_energy(moved))
+        slope = (ends[0] - ends[1]) / (2 * step)
+        assert forces[atom, axis] == pytest.approx(-slope, abs=1e-8)

@@ -229,6 +229,14 @@ def test_one_group_of_several_is_named():
     assert "confirmed" in {verdict.outcome for verdict in judge(frames)}
 
 
+def test_of_several_groups_the_least_and_the_largest_factor_are_said():
+    frames = [*hot("copper"), *(replace(f, group="cold") for f in hot("silicon"))]
+    factors = [verdict.factor for verdict in judge(frames)]
+    (said,) = compare(frames, stated=False)
+    assert f"fit the forces: {min(factors):.2g} to {max(factors):.2g} times" in said
+    assert f"{min(factors):.2g}" != f"{max(factors):.2g}"
+
+
 def test_groups_too_small_to_be_told_alone_are_told_together():
     frames = [replace(f, group=str(k // 2)) for k, f in enumerate(hot("copper")[:16])]
     assert [verdict.outcome for verdict in judge(frames)] == ["confirmed"]

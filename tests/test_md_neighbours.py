@@ -146,3 +146,12 @@ def test_a_cell_without_volume_is_refused():
     atoms = Atoms("Ar", cell=[[1, 0, 0], [2, 0, 0], [0, 0, 1]], pbc=True)
     with pytest.raises(InputError, match="needs a volume"):
         build_neighbours(from_atoms(atoms, ("Ar",)), 3.0, 0.0)
+
+
+def test_of_several_systems_the_thin_one_is_named():
+    thick, thin = (
+        from_atoms(Atoms("Ar", cell=[5.0, 5.0, size], pbc=True), ("Ar",))
+        for size in (5.0, 1e-4)
+    )
+    with pytest.raises(InputError, match="cell of system 1: only 0.0001 angstrom thin"):
+        build_neighbours(concatenate([thick, thin]), 3.0, 0.0)
