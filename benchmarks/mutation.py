@@ -41,7 +41,10 @@ MOST = 4
 READS_KEYS = "tests/test_schema_keys.py"
 """What reads every declaration of a key: run on a mutation of those beside the nearest."""
 
-LIMIT = 240
+NORMS = "tests/test_norms.py"
+"""What runs every shipped scenario, shortened: tried last, on what the nearest miss."""
+
+LIMIT = 480
 """Processor seconds for the tests of one mutation; what takes more is not decided."""
 
 _SWAPS: dict[type, type] = {
@@ -228,7 +231,7 @@ def tests_of(file: str) -> list[str]:
     nearest = sorted(tests, key=rank)[:MOST]
     found = [f"{name.replace('.', '/')}.py" for name in nearest]
     declares = "schema" in packages or "\n@part" in (ROOT / file).read_text("utf-8")
-    return [READS_KEYS, *found] if declares else found
+    return [*([READS_KEYS] if declares else []), *found, *({NORMS} - set(found))]
 
 
 def noticed(mutation: Mutation, python: str = sys.executable) -> bool | None:

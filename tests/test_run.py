@@ -240,10 +240,11 @@ def _flip(path: Path) -> None:
 def test_a_flipped_byte_is_found_and_the_one_before_stands(tmp_path, undisturbed):
     with folder_at(tmp_path / "run") as folder:
         simulation(folder, steps=60).run(folder, Reporter(quiet=True))
-    newest = sorted((tmp_path / "run/checkpoints").glob("*.safetensors"))[-1]
+    *_, before, newest = sorted((tmp_path / "run/checkpoints").glob("*.safetensors"))
     _flip(newest)
+    remedy = rf"one before it \({before.stem}\) is intact: engine resume --previous"
     with RunFolder.open(tmp_path / "run") as folder:
-        with pytest.raises(DamagedFileError, match="engine resume --previous"):
+        with pytest.raises(DamagedFileError, match=remedy):
             folder.load_checkpoint()
         folder.use_previous = True
         simulation(folder).run(folder, Reporter(quiet=True))
