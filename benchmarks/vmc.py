@@ -44,6 +44,8 @@ ENERGIES: dict[str, tuple[str, list[tuple[str, float, float]]]] = {
     "Be": ("Be", [("be_error_8min", 480, 1.5)]),
     "H4": ("H4", [("h4_error_10min", 600, 2.0)]),
     "B": ("B", [("b_error_15min", 900, 1.5)]),
+    "C": ("C", [("c_error_30min", 1800, 5.0)]),
+    "N": ("N", [("n_error_30min", 1800, 5.0)]),
     "ccecp-C": ("ccecp-C", [("ecp_carbon_error_mha", 240, 1.5)]),
     "ccecp-Si": ("ccecp-Si", [("ecp_silicon_error_mha", 240, 1.5)]),
 }
