@@ -52,11 +52,14 @@ ENERGIES: dict[str, tuple[str, list[tuple[str, float, float]]]] = {
 """Name of a system, with its core potential before it, and figures: seconds and goal."""
 SEEDS = {"H": 5, "He": 5, "H2": 5, "Hooke": 5, "LiH": 5}
 """Runs of which the median counts; one of the systems that take long."""
-LATTICES: dict[str, tuple[str, int, float, float]] = {
-    "tfim40_relative": ("ising", 40, 60, 1e-4),
-    "tfim80_relative": ("ising", 80, 160, 1e-4),
-    "heisenberg40_relative": ("heisenberg", 40, 20, 1e-3),
+LATTICES: dict[str, tuple[str, Sequence[int], float, float, float | None]] = {
+    "tfim40_relative": ("ising", (40,), 0.0, 60, 1e-4),
+    "tfim80_relative": ("ising", (80,), 0.0, 160, 1e-4),
+    "heisenberg40_relative": ("heisenberg", (40,), 0.0, 20, 1e-3),
+    "j1j2_0.2_relative": ("heisenberg", (4, 4), 0.2, 40, 1e-3),
+    "j1j2_0.5_relative": ("heisenberg", (4, 4), 0.5, 40, None),
 }
+"""Figure -> model, sites along each axis, coupling of second neighbours, seconds, goal."""
 
 RACES: dict[str, tuple[str, str, Any, Sequence[float], str, float]] = {
     "seconds_to_3mha_vs_peer": ("ferminet", "", "LiH", (10, 3, 1), "mHa", 165),
@@ -272,7 +275,7 @@ def _energies(quick: bool, record: Any) -> None:
             )
 
 
-def _lattice_world(kind: str, sites: int) -> Any:
+def _lattice_world(kind: str, shape: Sequence[int], second: float = 0.0) -> Any:
     from scalebridge.engine.vmc.lattice import Heisenberg, Ising
     from scalebridge.engine.vmc.optimiser import Spring
     from scalebridge.engine.vmc.parameters import Flat
@@ -280,18 +283,22 @@ def _lattice_world(kind: str, sites: int) -> Any:
     from scalebridge.engine.vmc.world import Vmc
     from scalebridge.models.wavefunctions.rbm import SymmetricRbm
 
-    lattice = Ising((sites,)) if kind == "ising" else Heisenberg((sites,))
-    filters = 4 if kind == "ising" else 2
-    problem = Spins(lattice, Flat(SymmetricRbm((sites,), filters, 1)))
-    spring = Spring(momentum=0.9, ramp=50, max_norm=0.1, decay=500.0, clip=0.0)
+    sides = tuple(shape)
+    lattice = Ising(sides) if kind == "ising" else Heisenberg(sides, second)
+    filters = 8 if second else 4 if kind == "ising" else 2
+    problem = Spins(lattice, Flat(SymmetricRbm(sides, filters, 1)))
+    reach = 0.01 if second else 0.1
+    spring = Spring(momentum=0.9, ramp=50, max_norm=reach, decay=500.0, clip=0.0)
     return Vmc(problem, spring, 1024)
 
 
-def _measure_lattice(kind: str, sites: int, stop: float) -> dict[str, float]:
+def _measure_lattice(
+    kind: str, shape: Sequence[int], second: float, stop: float
+) -> dict[str, float]:
     from scalebridge.engine import runtime
 
     wall = time.perf_counter()
-    world = _lattice_world(kind, sites)
+    world = _lattice_world(kind, shape, second)
     problem = world.problem
     state = world.init(runtime.generator(1))
     while time.process_time() < 0.75 * stop:
@@ -309,11 +316,11 @@ def _measure_lattice(kind: str, sites: int, stop: float) -> dict[str, float]:
 
 
 def _lattices(quick: bool, record: Any) -> None:
-    for figure, (kind, sites, seconds, goal) in LATTICES.items():
+    for figure, (kind, shape, second, seconds, goal) in LATTICES.items():
         if not record.wants(figure):
             continue
         budget = seconds / 6 if quick else seconds
-        result = _alone(_measure_lattice, kind, sites, budget)
+        result = _alone(_measure_lattice, kind, shape, second, budget)
         error, sigma = result["relative"], result["relative_sigma"]
         record(
             figure,
@@ -563,7 +570,7 @@ def _measure_course(
     from scalebridge.engine.vmc.world import Vmc
 
     if kind == "ising":
-        world = _lattice_world(kind, what)
+        world = _lattice_world(kind, (what,))
         state = world.init(runtime.generator(1))
     else:
         world = Vmc(_problem(what), Spring())
@@ -604,7 +611,7 @@ def _beside_peers(quick: bool, record: Any) -> None:
         if quick or not record.wants(figure):
             continue
         exact = float(
-            (_lattice_world(kind, what).problem if kind else _problem(what)).exact
+            (_lattice_world(kind, (what,)).problem if kind else _problem(what)).exact
         )
         scale = abs(exact) if kind else 1e-3
         last = levels[-1] * scale

@@ -119,6 +119,13 @@ def test_bad_scenarios_say_what_is_allowed(tmp_path) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="cuda is not available"):
             assemble(parse(helium(device="cuda")), tmp_path)
+    with pytest.raises(InputError, match="second neighbours need a ring of at least 6"):
+        parse(
+            helium(
+                system={"kind": "heisenberg", "shape": [4], "second": 0.1},
+                wavefunction={"kind": "rbm"},
+            )
+        )
     with pytest.raises(InputError, match="at least 3 sites"):
         assemble(
             parse(
@@ -709,12 +716,20 @@ def test_exact_lattice_energies_agree() -> None:
         assert math.isclose(lattice.ground_energy(model), model.exact or 0, abs_tol=1e-9)
     square = lattice.Heisenberg((4, 4))
     assert math.isclose(square.exact or 0, -11.2284832, abs_tol=1e-6)
+    # Schulz, Ziman, Poilblanc, J. Phys. I 6, 675 (1996), 16 sites
+    frustrated = lattice.Heisenberg((4, 4), 0.5)
+    assert math.isclose(frustrated.exact or 0, 16 * -0.528620, abs_tol=1e-4)
+    ring = lattice.Heisenberg((8,), 0.5)
+    assert math.isclose(lattice.ground_energy(ring), ring.exact or 0, abs_tol=1e-9)
     assert lattice.Ising((3, 3), 3.0).exact is not None
     assert lattice.Heisenberg((6, 6)).exact is None
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
-@pytest.mark.parametrize("model", [lattice.Ising((6,), 0.8), lattice.Heisenberg((6,))])
+@pytest.mark.parametrize(
+    "model",
+    [lattice.Ising((6,), 0.8), lattice.Heisenberg((6,)), lattice.Heisenberg((6,), 0.3)],
+)
 def test_lattice_local_energy_is_h_psi_over_psi(model, symmetric: bool) -> None:
     psi = SymmetricRbm((6,), 2, scale=0.3) if symmetric else Rbm(6, 2, scale=0.3)
     problem = Spins(model, Flat(psi.double()))
@@ -760,6 +775,7 @@ def test_lattice_sampler_keeps_the_distribution() -> None:
 
 @pytest.mark.parametrize(("model", "goal"), [
     (lattice.Ising((10,)), 2e-3), (lattice.Heisenberg((10,)), 5e-3),
+    (lattice.Heisenberg((10,), 0.2), 5e-3),
 ])  # fmt: skip
 def test_lattice_ground_states(model, goal: float) -> None:
     problem = Spins(model, Flat(SymmetricRbm((10,), 2).double()))

@@ -122,3 +122,12 @@ def heisenberg_ring(sites: int) -> float:
         if moved < 1e-14:
             break
     return sites / 4 - float((0.5 / (rapidity.square() + 0.25)).sum())
+
+
+def majumdar_ghosh(sites: int) -> float:
+    """Ground-state energy of an even ring whose second neighbours couple half as much.
+
+    Every second bond holds a singlet: ``E = - 3 n / 8`` (Majumdar and Ghosh, J. Math. Phys.
+    10, 1388 (1969)).
+    """
+    return -3 * sites / 8
