@@ -79,7 +79,7 @@ from scalebridge.models.closures.face import FaceForm
 from scalebridge.models.closures.recurrence import RecurrenceForm
 from scalebridge.models.closures.spectrum import SpectrumForm
 from scalebridge.models.potentials.deep_potential import HigherMoments, SmoothEdition
-from scalebridge.models.wavefunctions.determinant import DeterminantNet
+from scalebridge.models.wavefunctions.determinant import DeterminantForm
 from scalebridge.models.wavefunctions.rbm import SymmetricRbm
 from scalebridge.models.wavefunctions.ritz import RitzNet
 
@@ -438,10 +438,8 @@ GAS = {
 
 
 def network(problem: Any, device: Device) -> Flat:
-    net = DeterminantNet(
-        problem.positions, problem.nuclear_cusps, problem.up, problem.down, 4, 4, 1, 1,
-        seed=0,
-    )  # fmt: skip
+    form = DeterminantForm(width=4, pair_width=4, layers=1, determinants=1, orbitals="none")
+    net = form.build(problem)
     return Flat(net.double().to(device))
 
 

@@ -43,7 +43,7 @@ from scalebridge.engine.vmc.statistics import (
 from scalebridge.engine.vmc.world import Vmc
 from scalebridge.models.wavefunctions import jet
 from scalebridge.models.wavefunctions.deepwf import DeepWf
-from scalebridge.models.wavefunctions.determinant import DeterminantForm, DeterminantNet
+from scalebridge.models.wavefunctions.determinant import DeterminantForm
 from scalebridge.models.wavefunctions.rbm import Rbm, SymmetricRbm
 from scalebridge.models.wavefunctions.ritz import RitzNet
 
@@ -58,12 +58,8 @@ def _one_thread():
 
 
 def small(hamiltonian: Molecule | Trap, seed: int = 0, double: bool = True) -> Electrons:
-    trap = isinstance(hamiltonian, Trap)
-    net = DeterminantNet(
-        hamiltonian.positions, hamiltonian.nuclear_cusps, hamiltonian.up, hamiltonian.down,
-        8, 4, 1, 2, "gaussian" if trap else "exponential", seed=seed,
-        orbitals=hamiltonian.orbitals("cc-pvdz"),
-    )  # fmt: skip
+    form = DeterminantForm(width=8, pair_width=4, layers=1, determinants=2, basis="cc-pvdz")
+    net = form.build(hamiltonian, seed)
     return Electrons(hamiltonian, Flat(net.double() if double else net.float()), moves=5)
 
 
@@ -690,7 +686,7 @@ def test_forces_are_the_slope_of_the_energy() -> None:
 
     slope = (full_ci(1.84) - full_ci(1.76)) / 0.08
     solver = Solver(
-        lambda m: Electrons(m, Flat(DeterminantNet(m.positions, m.charges, m.up, m.down))),
+        lambda m: Electrons(m, Flat(DeterminantForm(orbitals="none").build(m))),
         Spring(), 512, 1, 250, 50, 100,
     )  # fmt: skip
     _, result = solver.solve(molecule(["H", "H"], [[0, 0, 0], [0, 0, 1.8]]))

@@ -175,14 +175,17 @@ def _check_memory(
     Raises:
         InputError: it needs more memory than the device has, or does not fit the form.
     """
+    count, dim = hamiltonian.electrons, hamiltonian.dim
     try:
         size = form.parameter_count(hamiltonian) if _counts(form) else 0
     except ValueError as error:
         raise InputError(f"wavefunction: {error}") from error
+    pairs = (dim + 2) * getattr(form, "pair_width", 1)
+    if hasattr(form, "pair_numbers"):
+        pairs = form.pair_numbers(count, dim)
     needed = needed_bytes(
-        hamiltonian.electrons, hamiltonian.dim, sampling.walkers, sampling.chunk, size,
-        getattr(form, "width", 8), getattr(form, "pair_width", 1),
-        getattr(form, "layers", 0), getattr(form, "determinants", 1),
+        count, dim, sampling.walkers, sampling.chunk, size, getattr(form, "width", 8),
+        pairs, getattr(form, "layers", 0), getattr(form, "determinants", 1),
         runtime.dtype_of(precision).itemsize,
     )  # fmt: skip
     if device == "cuda":

@@ -122,9 +122,9 @@ class Heisenberg(_Lattice):
     ``H = sum_first S_i . S_j + J2 sum_second S_i . S_j`` over bonds of first and of second
     neighbours. On a bipartite lattice the rotation of one sublattice makes the off-diagonal
     element of every first bond ``-1/2`` and, without second ones, the ground state positive
-    (Marshall, Proc. R. Soc. A 232, 48 (1955)). Second bonds join sites of one sublattice and
-    keep ``+J2/2``: a positive wavefunction is then an upper bound, close while J2 is small
-    (Richter, Ivanov, Retzlaff, Europhys. Lett. 25, 545 (1994)).
+    (Marshall, Proc. R. Soc. A 232, 48 (1955)). Second bonds join sites of one sublattice
+    and keep ``+J2/2``: a positive wavefunction is then an upper bound, close while J2 is
+    small (Richter, Ivanov, Retzlaff, Europhys. Lett. 25, 545 (1994)).
     """
 
     shape: Shape
