@@ -1,19 +1,22 @@
 """Jobs of variational Monte Carlo."""
 
 import math
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .. import runtime
 from ..errors import InputError
 from ..protocols import Job
 from ..run import Simulation
 from ..rundir import RunFolder
-from ..schema.base import Common, of_a_record
+from ..schema.base import Common, locate, of_a_record
 from ..schema.vmc import SamplingSection, VmcScanScenario, VmcScenario
 from ..vmc.electrons import MOVES, Electrons, needed_bytes
+from ..vmc.excited import Lifted, Lower
 from ..vmc.hamiltonian import Continuous, Molecule, molecule
 from ..vmc.hartree_fock import BASIS, hartree_fock
 from ..vmc.parameters import Flat
@@ -25,6 +28,8 @@ from ..vmc.world import Problem, Vmc
 
 LATTICE_MOVES = 10
 """Proposals for every site in a sweep of a lattice."""
+LOWER_STREAM = 1 << 43
+"""Random stream of the samples of lower states."""
 
 
 def assemble(scenario: VmcScenario | VmcScanScenario, base: Path) -> Job:
@@ -36,11 +41,12 @@ def assemble(scenario: VmcScenario | VmcScanScenario, base: Path) -> Job:
             memory holds, no such device, or Hartree-Fock orbitals without PySCF or in a
             basis that it lacks.
     """
-    del base
     need_device(scenario)
     if isinstance(scenario, VmcScanScenario):
         return _scan(scenario)
     problem, sampling = make_problem(scenario), scenario.sampling
+    if scenario.excited is not None:
+        problem = _lifted(problem, scenario, base)
     asked, seed = scenario.evaluation, scenario.seed
     world = Vmc(
         problem, scenario.optimiser, sampling.walkers, scenario.seed, sampling.burn_in
@@ -82,8 +88,13 @@ def need_device(scenario: Common) -> None:
 
 
 def _reference(problem: Problem, form: Any) -> Reference | None:
-    """Return the Hartree-Fock energy of a molecule, or None where PySCF has none."""
-    if not (isinstance(problem, Electrons) and isinstance(problem.hamiltonian, Molecule)):
+    """Return the Hartree-Fock energy of a molecule, or None where PySCF has none.
+
+    No excited state need lie below it.
+    """
+    if not isinstance(problem, Electrons) or isinstance(problem, Lifted):
+        return None
+    if not isinstance(problem.hamiltonian, Molecule):
         return None
     basis = getattr(form, "basis", BASIS)
     try:
@@ -134,6 +145,31 @@ def make_problem(scenario: VmcScenario) -> Problem:
         return electrons(hamiltonian, form, sampling, *where)
     moves = LATTICE_MOVES if sampling.moves is None else sampling.moves
     return Spins(hamiltonian, _built(form, hamiltonian, *where), moves, sampling.chunk)
+
+
+def _lifted(problem: Problem, scenario: VmcScenario, base: Path) -> Lifted:
+    """Return a problem above the states of finished runs.
+
+    Raises:
+        InputError: a folder holds no run of this system that was finished.
+    """
+    assert isinstance(problem, Electrons)
+    assert scenario.excited is not None
+    lower = []
+    for number, path in enumerate(scenario.excited.above):
+        folder = locate(path, base)
+        known, state, asked = _finished(folder)
+        if asked.system != scenario.system:
+            raise InputError(
+                f"excited.above: {path} is the run of another system; every state needs "
+                "the same nuclei and electrons"
+            )
+        rng = runtime.generator(
+            scenario.seed, LOWER_STREAM + number, state["walkers"].device
+        )
+        lower.append(Lower.sampled(known, state["walkers"], state["width"], rng))
+    own = {each.name: getattr(problem, each.name) for each in fields(Electrons)}
+    return Lifted(**own, lower=tuple(lower), penalty=scenario.excited.penalty)
 
 
 def electrons(
@@ -220,6 +256,11 @@ def trained_wavefunction(folder: Path) -> Electrons:
         InputError: not such a run, or it holds no checkpoint.
         DamagedFileError: the checkpoint does not match its hash.
     """
+    return _finished(folder)[0]
+
+
+def _finished(folder: Path) -> tuple[Electrons, dict[str, Tensor], VmcScenario]:
+    """Return the wavefunction of a run, the state of its checkpoint, and its scenario."""
     from ..scenario import parse
 
     with RunFolder.open(folder) as opened:
@@ -230,8 +271,13 @@ def trained_wavefunction(folder: Path) -> Electrons:
         raise InputError(f"{folder}: no run of kind vmc with a checkpoint")
     problem = make_problem(scenario)
     if not isinstance(problem, Electrons):
-        raise InputError(f"{folder}: only electrons are audited, not spins on a lattice")
-    return problem.at(checkpoint.tensors["state/average"])
+        raise InputError(
+            f"{folder}: only wavefunctions of electrons, not spins on a lattice"
+        )
+    state = {
+        name.removeprefix("state/"): value for name, value in checkpoint.tensors.items()
+    }
+    return problem.at(state["average"]), state, scenario
 
 
 __all__ = ["assemble", "electrons", "make_problem", "need_device", "trained_wavefunction"]

@@ -8,9 +8,11 @@ from ...models.wavefunctions import WAVEFUNCTIONS
 from ...models.wavefunctions.determinant import DeterminantForm
 from ..vmc import OPTIMISERS, SYSTEMS
 from ..vmc.optimiser import Spring
-from .base import Common, Section, choice
+from .base import Common, InputPath, Section, choice
 
 Position = tuple[float, float, float]
+FROM_BELOW = ("hartree_fock", "slater_jastrow")
+"""Orbitals, or wavefunctions that have no others, of the ground state."""
 
 
 class SamplingSection(Section):
@@ -62,8 +64,18 @@ class EvaluationSection(Section):
     thousandths of the energy)."""
 
 
+class ExcitedSection(Section):
+    """An excited state: the lowest one that is orthogonal to those of finished runs."""
+
+    above: list[InputPath] = Field(min_length=1)
+    """Folders of runs of the same system: of the ground state, then of every state between
+    it and this one."""
+    penalty: float = Field(default=1.0, gt=0)
+    """How far those states are lifted, in hartree: more than they lie below this one."""
+
+
 class VmcScenario(Common):
-    """Solve the ground state of one system."""
+    """Solve the ground state of one system, or an excited state above others."""
 
     job: ClassVar[str] = "scalebridge.engine.jobs.vmc:assemble"
     kind: Literal["vmc"]
@@ -90,6 +102,8 @@ class VmcScenario(Common):
     """How walkers move."""
     evaluation: EvaluationSection = EvaluationSection()
     """What is measured at the end."""
+    excited: ExcitedSection | None = None
+    """Which states lie below; without it the ground state is solved."""
     iterations: int = Field(default=500, ge=0)
     """Steps of the optimisation."""
     checkpoint_every: int = Field(default=100, ge=0)
@@ -109,6 +123,15 @@ class VmcScenario(Common):
         if asked.forces and system.kind != "molecule":
             raise ValueError(f"evaluation.forces: no nuclei in {system.kind}; leave it out")
         refuse_forces(getattr(system, "core", None), asked)
+        if self.excited and system.space == "lattice":
+            raise ValueError("excited: only of electrons; leave it out")
+        if self.excited and getattr(form, "orbitals", form.kind) in FROM_BELOW:
+            raise ValueError(
+                "excited: a wavefunction that begins at Hartree-Fock begins at the ground "
+                'state; wavefunction.orbitals = "none" does not'
+            )
+        if self.excited and asked.forces:
+            raise ValueError("evaluation.forces: only of the ground state; leave them out")
         if (asked.spin or asked.density) and system.space == "lattice":
             raise ValueError(
                 "evaluation.spin, evaluation.density: only of electrons; leave them out"

@@ -102,9 +102,9 @@ class Electrons:
     @torch.no_grad()
     def log_psi(self, walkers: Tensor) -> Tensor:
         """Return ``log|psi| [walkers]``."""
-        return self._psi(walkers)[1]
+        return self.psi_of(walkers)[1]
 
-    def _psi(self, walkers: Tensor) -> tuple[Tensor, Tensor]:
+    def psi_of(self, walkers: Tensor) -> tuple[Tensor, Tensor]:
         """Return sign and ``log|psi|``, both ``[walkers]``, in wide passes."""
         wide = self.chunk * (self.hamiltonian.electrons * self.hamiltonian.dim + 2)
         parts = [self.psi(part) for part in walkers.split(wide)]
@@ -195,7 +195,7 @@ class Electrons:
 
     def _hopped(self, hops: Hops, sign: Tensor, log: Tensor) -> Tensor:
         """Return ``sum over hops of w psi(r') / psi(r)``, float64 ``[walkers]``."""
-        signs, logs = self._psi(hops.positions)
+        signs, logs = self.psi_of(hops.positions)
         ratio = sign[hops.walkers] * signs * torch.exp(logs - log[hops.walkers])
         terms = (hops.weights * ratio).double()
         return torch.zeros_like(log, dtype=terms.dtype).index_add_(0, hops.walkers, terms)

@@ -39,6 +39,30 @@ DIATOMICS: dict[tuple[str, str], tuple[float, float, str]] = {
 }
 """Sorted symbols -> distance in bohr, energy, source; all singlets."""
 
+EXCITED: dict[str, tuple[float, ...]] = {"He": (-2.175229378, -2.145974046)}
+"""Neutral atom -> energies of the first states above the ground state among those of no
+magnetisation, from below: of helium 2 3S and 2 1S (Drake, High Precision Calculations for
+Helium (1996), table 11.7)."""
+
+
+def excited_energy(
+    numbers: Sequence[int], electrons: int, spin: int, below: int
+) -> float | None:
+    """Return the energy of the state with ``below`` others below, where it is tabulated.
+
+    Args:
+        numbers: atomic numbers of the nuclei.
+        electrons: number of electrons.
+        spin: up minus down electrons.
+        below: number of lower states of the same electrons.
+    """
+    from ase.data import chemical_symbols
+
+    if len(numbers) != 1 or electrons != numbers[0] or spin or not below:
+        return None
+    known = EXCITED.get(chemical_symbols[numbers[0]], ())
+    return known[below - 1] if below <= len(known) else None
+
 
 def ground_spin(symbols: Sequence[str], electrons: int) -> int:
     """Return the number of unpaired electrons: of a neutral atom, else 0 or 1."""
