@@ -34,11 +34,15 @@ GEOMETRIES: dict[str, tuple[list[str], list[list[float]]]] = {
     "H2O": (["O", "H", "H"], [[0.0, 0.0, 0.0], [0.0, 1.43, 1.107], [0.0, -1.43, 1.107]]),
     "H4": (["H"] * 4, [[0.0, 0.0, 1.8 * i] for i in range(4)]),
 }
+TRAPS = {"Hooke": 0.5, "Hooke, wide": 0.1, "Hooke, narrow": 10.0}
+"""Frequencies of the trap of two electrons, hartree."""
 ENERGIES: dict[str, tuple[str, list[tuple[str, float, float]]]] = {
     "H": ("H", [("h_error_10s", 10, 0.02)]),
     "He": ("He", [("he_error_30s", 30, 0.3)]),
     "H2": ("H2", [("h2_error_30s", 30, 0.3)]),
     "Hooke": ("Hooke", [("hooke_error_20s", 20, 0.1)]),
+    "Hooke, wide": ("Hooke, wide", [("hooke_wide_error_30s", 30, 0.3)]),
+    "Hooke, narrow": ("Hooke, narrow", [("hooke_narrow_error_30s", 30, 0.3)]),
     "Li": ("Li", [("li_error_90s", 90, 1.0)]),
     "LiH": ("LiH", [("lih_error_2min", 120, 1.5), ("lih_error_5min", 300, 1.0)]),
     "Be": ("Be", [("be_error_8min", 480, 1.5)]),
@@ -50,7 +54,7 @@ ENERGIES: dict[str, tuple[str, list[tuple[str, float, float]]]] = {
     "ccecp-Si": ("ccecp-Si", [("ecp_silicon_error_mha", 240, 1.5)]),
 }
 """Name of a system, with its core potential before it, and figures: seconds and goal."""
-SEEDS = {"H": 5, "He": 5, "H2": 5, "Hooke": 5, "LiH": 5}
+SEEDS = dict.fromkeys(("H", "He", "H2", "LiH", *TRAPS), 5)
 """Runs of which the median counts; one of the systems that take long."""
 LATTICES: dict[str, tuple[str, Sequence[int], float, float, float | None]] = {
     "tfim40_relative": ("ising", (40,), 0.0, 60, 1e-4),
@@ -97,8 +101,8 @@ def _problem(name: str, seed: int = 1) -> Any:
 
     core, _, nuclei = name.rpartition("-")
     hamiltonian = (
-        Trap(0.5, 1, 1)
-        if name == "Hooke"
+        Trap(TRAPS[name], 1, 1)
+        if name in TRAPS
         else molecule(
             *GEOMETRIES.get(nuclei, ([nuclei], [[0.0, 0.0, 0.0]])),
             charge=nuclei.count("+"),

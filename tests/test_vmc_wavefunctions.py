@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from scalebridge.engine.vmc.hamiltonian import Molecule
+from scalebridge.engine.vmc.hamiltonian import Molecule, Trap
 from scalebridge.engine.vmc.parameters import Flat
 from scalebridge.engine.vmc.scores import layout, write_scores
 from scalebridge.models.wavefunctions import jet
@@ -195,13 +195,23 @@ def test_hydrogen_local_energy_is_constant(charge: int) -> None:
 
 
 def test_hooke_local_energy_is_constant() -> None:
-    from scalebridge.engine.vmc.hamiltonian import Trap
-
     trap = Trap(0.5, 1, 1)
-    assert trap.exact == 2.0
+    assert trap.exact == pytest.approx(2.0, abs=1e-10)
     assert (energies(trap, Hooke()) - 2).abs().max() < 1e-8
     assert energies(trap, Hooke(0.45)).std() > 1e-3
     assert math.isclose(Trap(1.0, 2, 2, 0.0).exact or 0, 2 * 1.5 + 2 * 2.5)
+
+
+@pytest.mark.parametrize(
+    ("omega", "up", "down", "exact"),
+    [(0.5, 1, 1, 2.0), (0.1, 1, 1, 0.5), (0.25, 2, 0, 1.25)],
+)
+def test_pairs_in_a_trap_have_the_energies_of_taut(omega, up, down, exact) -> None:
+    """Taut, Phys. Rev. A 48, 3561 (1993), tables I and II: closed forms."""
+    trap = Trap(omega, up, down)
+    assert trap.exact == pytest.approx(exact, abs=1e-10)
+    assert Trap(omega, up, down, 0.0).exact == omega * (3 if down else 4)
+    assert Trap(omega, 2, 1).exact is None
 
 
 def test_a_walker_on_a_node_is_lost_alone() -> None:

@@ -371,20 +371,24 @@ class Trap:
 
     @property
     def exact(self) -> float | None:
-        """The exact energy: Hooke's atom, or particles that do not interact."""
+        """The exact energy: two particles, or any number that do not interact."""
         if self.repulsion == 0:
             levels = shell_energies(self.dim, self.electrons)
             kinds = [self.electrons] if self.bosons else [self.up, self.down]
             if self.bosons:
                 return self.omega * self.dim / 2 * self.electrons
             return self.omega * sum(sum(levels[:count]) for count in kinds)
-        pair = self.electrons == 2 and (self.bosons or self.up == self.down == 1)
-        return 2.0 if pair and self.omega == 0.5 and self.repulsion == 1 else None
+        if self.electrons != 2:
+            return None
+        momentum = 0 if self.bosons or self.down else 1
+        return references.trapped_pair(self.omega, self.repulsion, momentum)
 
     @property
     def source(self) -> str:
         """Where the exact energy comes from."""
-        return "closed form" if self.exact is not None else ""
+        if self.repulsion and self.electrons == 2:
+            return "radial equation of the pair"
+        return "" if self.repulsion else "closed form"
 
     def orbitals(self, basis: str) -> OscillatorOrbitals:
         """Return the lowest orbitals of the empty trap; there is no basis to choose."""

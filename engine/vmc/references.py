@@ -155,3 +155,36 @@ def majumdar_ghosh(sites: int) -> float:
     10, 1388 (1969)).
     """
     return -3 * sites / 8
+
+
+def trapped_pair(
+    omega: float, repulsion: float, momentum: int = 0, points: int = 96
+) -> float:
+    """Ground-state energy of two particles in a trap of three dimensions (hartree).
+
+    The centre of mass has ``3 w / 2``, the distance ``r`` the lowest eigenvalue of
+
+        - u'' + [l (l + 1) / r^2 + w^2 r^2 / 4 + g / r] u = e u,   u(0) = u(inf) = 0
+
+    (Taut, Phys. Rev. A 48, 3561 (1993), eq. 6), here by Chebyshev collocation (Trefethen,
+    Spectral Methods in MATLAB (2000), program 13), to ten digits.
+
+    Args:
+        omega: frequency ``w`` in hartree.
+        repulsion: strength ``g``.
+        momentum: ``l``: 0 for unlike spins and bosons, 1 for like spins.
+        points: collocation points.
+    """
+    nodes = torch.arange(points + 1, dtype=torch.float64)
+    x = torch.cos(math.pi * nodes / points)
+    weight = (-1.0) ** nodes
+    weight[0], weight[-1] = 2.0, 2.0 * float(weight[-1])
+    apart = x[:, None] - x[None] + torch.eye(points + 1).double()
+    slope = weight[:, None] / weight[None] / apart
+    slope -= torch.diag(slope.sum(1))
+    reach = 14 / math.sqrt(omega)  # where the tail exp(-w r^2 / 4) has vanished
+    r = 0.5 * reach * (1 + x[1:-1])
+    kinetic = -(slope @ slope)[1:-1, 1:-1] * (2 / reach) ** 2
+    well = momentum * (momentum + 1) / r**2 + omega**2 * r**2 / 4 + repulsion / r
+    levels = torch.linalg.eigvals(kinetic + torch.diag(well)).real
+    return 1.5 * omega + float(levels.min())
