@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt, MinLen
 from torch import Tensor
 
 from ...models.parts import part
-from ...models.wavefunctions.electrons import Envelope
+from ...models.wavefunctions.electrons import ELECTRONS, Cusps, Envelope
 from ...models.wavefunctions.orbitals import OscillatorOrbitals, TabulatedOrbitals
 from ..errors import InputError
 from ..units import BOHR_ANGSTROM
@@ -59,7 +59,7 @@ class Molecule:
     source: str = ""
     cores: Cores | None = None
     envelope: Envelope = field(default="exponential", init=False)
-    cusps: tuple[float, float] | None = field(default=(0.5, 0.25), init=False)
+    cusps: Cusps | None = field(default=ELECTRONS, init=False)
     bosons: bool = field(default=False, init=False)
 
     @property
@@ -347,12 +347,17 @@ class Trap:
         return self
 
     @property
-    def cusps(self) -> tuple[float, float] | None:
-        """Slopes where opposite and where equal spins meet; bosons meet as opposites do."""
+    def cusps(self) -> Cusps | None:
+        """How particles meet: bosons as opposite spins do.
+
+        The orbitals of the empty trap leave all repulsion to the pair factor: it reaches as
+        far as the trap.
+        """
         if self.repulsion == 0:
             return None
         opposite = 0.5 * self.repulsion
-        return (opposite, opposite if self.bosons else 0.25 * self.repulsion)
+        equal = opposite if self.bosons else 0.25 * self.repulsion
+        return Cusps(opposite, equal, 2 / math.sqrt(self.omega))
 
     @property
     def electrons(self) -> int:

@@ -11,6 +11,7 @@ from . import jet
 from .electrons import (
     Backbone,
     Centres,
+    Cusps,
     Envelope,
     Features,
     NuclearCusp,
@@ -151,7 +152,7 @@ class DeterminantNet(nn.Module):
         charges: Tensor,
         determinants: int,
         envelope: Envelope,
-        cusps: tuple[float, float] | None,
+        cusps: Cusps | None,
         generator: torch.Generator,
         orbitals: nn.Module | None = None,
     ) -> None:

@@ -1,7 +1,7 @@
 """What all continuous wavefunctions share: features, message passing, exact cusps."""
 
 import math
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,25 @@ from . import jet
 from .jet import Field
 
 Envelope = Literal["exponential", "gaussian"]
+
+
+class Cusps(NamedTuple):
+    """How particles that repel each other meet.
+
+    Attributes:
+        opposite: slope of ``log|psi|`` where opposite spins meet, 1 / bohr.
+        equal: the same for equal spins.
+        reach: distance in bohr over which the first wavefunction keeps them apart. A short
+            one lowers the energy of Hartree-Fock without moving the density much.
+    """
+
+    opposite: float
+    equal: float
+    reach: float = 0.25
+
+
+ELECTRONS = Cusps(0.5, 0.25)
+"""Electrons in three dimensions."""
 
 
 @runtime_checkable
@@ -43,8 +62,8 @@ class Particles(Protocol):
         ...
 
     @property
-    def cusps(self) -> tuple[float, float] | None:
-        """Slopes of ``log|psi|`` where opposite and where equal spins meet."""
+    def cusps(self) -> Cusps | None:
+        """How particles meet; None where they do not repel."""
         ...
 
     @property
@@ -146,18 +165,19 @@ class PairCusp(nn.Module):
 
     Args:
         same: ``[n - 1, n]`` 1 where the two spins are equal.
-        slopes: ``(opposite, equal)``.
+        cusps: how particles meet.
     """
 
     kinds: Tensor
     slope: Tensor
 
-    def __init__(self, same: Tensor, slopes: tuple[float, float]) -> None:
+    def __init__(self, same: Tensor, cusps: Cusps) -> None:
         super().__init__()
         self.register_buffer("kinds", torch.stack([1 - same, same], -1))
-        self.register_buffer("slope", slopes[0] + (slopes[1] - slopes[0]) * same)
-        # A short reach lowers the energy of Hartree-Fock without moving the density much.
-        self.range = nn.Parameter(torch.full((2, 1), math.log(math.expm1(0.25))))
+        slope = cusps.opposite + (cusps.equal - cusps.opposite) * same
+        self.register_buffer("slope", slope)
+        start = cusps.reach + math.log(-math.expm1(-cusps.reach))
+        self.range = nn.Parameter(torch.full((2, 1), start))
 
     def forward(self, distance: Field) -> Field:
         """Return the local field ``[batch, n - 1, n]`` to be summed over pairs."""
