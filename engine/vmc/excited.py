@@ -12,7 +12,11 @@ from .electrons import Electrons
 from .hamiltonian import Molecule
 
 DRAWN = 2048
-"""Samples of every lower state that an overlap is measured on, at most."""
+"""Samples of every lower state that an overlap is measured on."""
+APART = 20
+"""Sweeps after which copies of a walker are independent."""
+KEPT = 4
+"""Times that all walkers are kept, so that few samples are drawn again soon."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Lower:
     def sampled(
         cls, state: Electrons, walkers: Tensor, width: Tensor, rng: torch.Generator
     ) -> Self:
-        """Return a state with several sweeps of its walkers, far enough apart.
+        """Return a state with samples of its square.
 
         Args:
             state: the Hamiltonian and the wavefunction.
@@ -44,12 +48,12 @@ class Lower:
             width: of the proposals.
             rng: random numbers.
         """
+        walkers = walkers.repeat(-(-DRAWN // len(walkers)), 1, 1)
         kept = []
-        for _ in range(max(8, 2 * DRAWN // len(walkers))):
-            for _ in range(3):
-                walkers = state.sweep(walkers, width, rng).walkers
+        for _ in range(APART + KEPT):
+            walkers = state.sweep(walkers, width, rng).walkers
             kept.append(walkers)
-        samples = torch.cat(kept)
+        samples = torch.cat(kept[-KEPT:])
         return cls(state, samples, *state.psi_of(samples))
 
     def share(self, other: Electrons, rng: torch.Generator) -> Tensor:
