@@ -605,14 +605,14 @@ def _error_bars(quick: bool, record: Any) -> None:
     sigma = ratio / math.sqrt(2 * len(FROZEN) * (chains - 1))
     record(
         "error_bar_ratio",
-        ratio,
+        max(ratio, 1 / ratio),
         "ratio",
         goal=1.25,
         better="lower",
-        spread=(ratio - sigma, ratio + sigma),
-        note=f"spread of {len(FROZEN) * chains} independent chains of a frozen wavefunction "
-        f"over their claimed error, pooled (at least 0.8 is asked, too): "
-        f"{', '.join(told)}; {walkers} walkers, {sweeps} sweeps each",
+        note=f"spread of {len(FROZEN) * chains} independent chains of a frozen "
+        f"wavefunction over their claimed error, pooled: {ratio:.3f} +- {sigma:.3f} (or "
+        f"its inverse, whichever is larger): {', '.join(told)}; {walkers} walkers, "
+        f"{sweeps} sweeps each",
     )
 
 
