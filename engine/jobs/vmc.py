@@ -15,6 +15,8 @@ from ..run import Simulation
 from ..rundir import RunFolder
 from ..schema.base import Common, locate, of_a_record
 from ..schema.vmc import SamplingSection, VmcScanScenario, VmcScenario
+from ..vmc.batch import Batch, Curve
+from ..vmc.batch import headline as batch_headline
 from ..vmc.electrons import MOVES, Electrons, needed_bytes
 from ..vmc.excited import Lifted, Lower
 from ..vmc.hamiltonian import Continuous, Molecule, molecule
@@ -121,7 +123,7 @@ def _scan(scenario: VmcScanScenario) -> Job:
     common = (scenario.charge, scenario.spin, scenario.core)
     molecules = [molecule(scenario.symbols, point.positions, *common) for point in points]
     make(molecules[0])  # refuses what cannot be built
-    return Scan(
+    scan = Scan(
         solver,
         molecules,
         [point.coordinate for point in points],
@@ -129,6 +131,29 @@ def _scan(scenario: VmcScanScenario) -> Job:
         [math.nan if point.reference is None else point.reference for point in points],
         [math.nan if point.ccsd_t is None else point.ccsd_t for point in points],
         scenario.differences,
+    )
+    return _together(scan, scenario) if scenario.together else scan
+
+
+def _together(scan: Scan, scenario: VmcScanScenario) -> Job:
+    """Return the job that solves all geometries of a scan at once."""
+    sampling, seed = scenario.sampling, scenario.seed
+    batch = Batch(
+        [scan.solver.make(molecule) for molecule in scan.molecules],
+        scenario.optimiser,
+        sampling.walkers,
+        seed,
+        sampling.burn_in,
+    )
+    return Simulation(
+        world=batch,
+        initial=lambda: batch.init(runtime.generator(seed, START_STREAM)),
+        steps=scenario.first_iterations,
+        time_step=1.0,
+        report_every=1,
+        checkpoint_every=100,
+        headline=batch_headline,
+        finish=Curve(scan, batch),
     )
 
 

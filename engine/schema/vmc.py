@@ -184,6 +184,10 @@ class VmcScanScenario(Common):
     differences: bool = False
     """Whether the energy of each further geometry is measured above that of the nearest
     one before it with the same walkers: for steps of a few hundredths of a bohr."""
+    together: bool = False
+    """Whether one wavefunction is optimised for all geometries at once, in
+    ``first_iterations`` steps of ``sampling.walkers`` at each: then few are enough (about
+    512 in all). Else each geometry goes on from the nearest one before it."""
     first_iterations: int = Field(default=400, ge=1)
     """Steps at the first geometry."""
     iterations: int = Field(default=100, ge=1)
