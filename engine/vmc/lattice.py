@@ -152,30 +152,23 @@ class Heisenberg(_Lattice):
             return self.bonds
         return torch.cat([self.bonds, diagonals(self.shape)])
 
-    @cached_property
-    def couplings(self) -> Tensor:
-        """Coupling of every pair of :attr:`flips`, float64."""
-        found = torch.full((len(self.flips),), self.second, dtype=torch.float64)
-        found[: len(self.bonds)] = 1.0
-        return found
-
-    @cached_property
-    def _elements(self) -> Tensor:
-        """Off-diagonal element of every pair where it is antiparallel, float64."""
-        found = 0.5 * self.couplings
-        found[: len(self.bonds)] *= -1  # the rotation of one sublattice
-        return found
-
     def _products(self, spins: Tensor) -> Tensor:
         return spins[:, self.flips[:, 0]] * spins[:, self.flips[:, 1]]
 
     def diagonal(self, spins: Tensor) -> Tensor:
         """Return the diagonal energy ``[batch]``."""
-        return 0.25 * (self._products(spins) @ self.couplings.to(spins))
+        products, first = self._products(spins), len(self.bonds)
+        total = products[:, :first].sum(1)
+        if self.second:
+            total = total + self.second * products[:, first:].sum(1)
+        return 0.25 * total
 
     def amplitudes(self, spins: Tensor) -> Tensor:
         """Return the matrix element of every flip: 0 where the two are parallel."""
-        return 0.5 * (1 - self._products(spins)) * self._elements.to(spins)
+        elements = -0.25 * (1 - self._products(spins))
+        if self.second:  # these sites are of one sublattice, whose rotation cancels
+            elements[:, len(self.bonds) :] *= -self.second
+        return elements
 
     def start(self, walkers: int, rng: torch.Generator) -> Tensor:
         """Return spins of zero total, in random order, ``[walkers, sites]``."""
