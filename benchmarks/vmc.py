@@ -36,7 +36,7 @@ GEOMETRIES: dict[str, tuple[list[str], list[list[float]]]] = {
 }
 TRAPS = {"Hooke": 0.5, "Hooke, wide": 0.1, "Hooke, narrow": 10.0}
 """Frequencies of the trap of two electrons, hartree."""
-ENERGIES: dict[str, tuple[str, list[tuple[str, float, float]]]] = {
+ENERGIES: dict[str, tuple[str, list[tuple[str, float, float | None]]]] = {
     "H": ("H", [("h_error_10s", 10, 0.02)]),
     "He": ("He", [("he_error_30s", 30, 0.3)]),
     "H2": ("H2", [("h2_error_30s", 30, 0.3)]),
@@ -45,6 +45,7 @@ ENERGIES: dict[str, tuple[str, list[tuple[str, float, float]]]] = {
     "Hooke, narrow": ("Hooke, narrow", [("hooke_narrow_error_30s", 30, 0.3)]),
     "Li": ("Li", [("li_error_90s", 90, 1.0)]),
     "LiH": ("LiH", [("lih_error_2min", 120, 1.5), ("lih_error_5min", 300, 1.0)]),
+    "attention of LiH": ("attention of LiH", [("lih_attention_error_2min", 120, None)]),
     "Be": ("Be", [("be_error_8min", 480, 1.5)]),
     "H4": ("H4", [("h4_error_10min", 600, 2.0)]),
     "B": ("B", [("b_error_15min", 900, 1.5)]),
@@ -53,7 +54,8 @@ ENERGIES: dict[str, tuple[str, list[tuple[str, float, float]]]] = {
     "ccecp-C": ("ccecp-C", [("ecp_carbon_error_mha", 240, 1.5)]),
     "ccecp-Si": ("ccecp-Si", [("ecp_silicon_error_mha", 240, 1.5)]),
 }
-"""Name of a system, with its core potential before it, and figures: seconds and goal."""
+"""Name of a system, before it its core potential and another network than that of
+messages, and figures: seconds and goal."""
 SEEDS = dict.fromkeys(("H", "He", "H2", "LiH", *TRAPS), 5)
 """Runs of which the median counts; one of the systems that take long."""
 LATTICES: dict[str, tuple[str, Sequence[int], float, float, float | None]] = {
@@ -97,8 +99,10 @@ def _problem(name: str, seed: int = 1) -> Any:
     from scalebridge.engine.jobs.vmc import electrons
     from scalebridge.engine.schema.vmc import SamplingSection
     from scalebridge.engine.vmc.hamiltonian import Trap, molecule
+    from scalebridge.models.wavefunctions.attention import AttentionForm
     from scalebridge.models.wavefunctions.determinant import DeterminantForm
 
+    network, _, name = name.rpartition(" of ")
     core, _, nuclei = name.rpartition("-")
     hamiltonian = (
         Trap(TRAPS[name], 1, 1)
@@ -109,7 +113,8 @@ def _problem(name: str, seed: int = 1) -> Any:
             core=core or None,
         )
     )
-    return electrons(hamiltonian, DeterminantForm(), SamplingSection(), "f32", seed)
+    form = AttentionForm() if network == "attention" else DeterminantForm()
+    return electrons(hamiltonian, form, SamplingSection(), "f32", seed)
 
 
 def _prepared(world: Any) -> Any:

@@ -42,6 +42,7 @@ from scalebridge.engine.vmc.statistics import (
 )
 from scalebridge.engine.vmc.world import Vmc
 from scalebridge.models.wavefunctions import jet
+from scalebridge.models.wavefunctions.attention import AttentionForm
 from scalebridge.models.wavefunctions.deepwf import DeepWf
 from scalebridge.models.wavefunctions.determinant import DeterminantForm
 from scalebridge.models.wavefunctions.rbm import Rbm, SymmetricRbm
@@ -546,9 +547,15 @@ def test_local_energies_do_not_oscillate_near_a_nucleus(monkeypatch) -> None:
     assert roughness() > 1
 
 
-def test_the_network_starts_at_hartree_fock() -> None:
+@pytest.mark.parametrize(
+    "small",
+    [
+        DeterminantForm(width=16, pair_width=4, layers=2, determinants=4),
+        AttentionForm(width=16, heads=2, layers=1, determinants=4),
+    ],
+)
+def test_the_network_starts_at_hartree_fock(small) -> None:
     lih = molecule(["Li", "H"], [[0, 0, 0], [0, 0, 3.015]])
-    small = DeterminantForm(width=16, pair_width=4, layers=2, determinants=4)
     net = small.build(lih, 1)
     world = Vmc(Electrons(lih, Flat(net.float())), Spring(), 256, burn_in=60)
     energy, error = world.init(runtime.generator(1)).start.tolist()
@@ -623,7 +630,7 @@ def test_what_is_left_to_gain_is_noticed() -> None:
     assert not verdicts(results.equilibrium(sticky))["autocorrelation"]
 
 
-@pytest.mark.parametrize("kind", ["determinant", "slater_jastrow"])
+@pytest.mark.parametrize("kind", ["determinant", "attention", "slater_jastrow"])
 def test_bosons_are_refused_where_the_ansatz_is_antisymmetric(kind: str, tmp_path) -> None:
     trap = {"kind": "trap", "up": 2, "down": 0, "bosons": True, "repulsion": 0.0}
     with pytest.raises(InputError, match="antisymmetric; bosons need deepwf"):

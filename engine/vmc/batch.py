@@ -51,7 +51,11 @@ class Batch:
             for problem in self.problems
         ]
         each = ("walkers", "width", "energy", "variance", "acceptance", "start")
-        together = {name: torch.stack([getattr(s, name) for s in states]) for name in each}
+        device = states[0].walkers.device
+        together = {
+            name: torch.stack([getattr(s, name).to(device) for s in states])
+            for name in each
+        }
         return replace(states[0], **together)
 
     def step(self, state: VmcState) -> VmcState:
