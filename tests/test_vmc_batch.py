@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from scalebridge.engine import runtime
+from scalebridge.engine.errors import InputError
 from scalebridge.engine.jobs import assemble
 from scalebridge.engine.run import Reporter, Simulation
 from scalebridge.engine.rundir import RunFolder
@@ -101,6 +102,22 @@ def test_a_curve_of_a_batch_has_the_figures_of_a_scan(tmp_path) -> None:
         assert folder.store["energies/energy"].shape == (2,)
     assert found[0] == found[1]
     assert "energy_at_1.45_above_1.4" in found[0][0]
+
+
+def test_any_wavefunction_of_electrons_follows_a_curve(tmp_path) -> None:
+    attention = {
+        "kind": "attention",
+        "width": 4,
+        "heads": 2,
+        "layers": 1,
+        "basis": "sto-3g",
+    }
+    asked = parse(curve(wavefunction={**attention, "determinants": 1, "basis": "sto-3g"}))
+    folder = RunFolder.create(tmp_path / "run", "", {})
+    found = assemble(asked, tmp_path).run(folder, Reporter(quiet=True))
+    assert "energy_at_1.4" in found.figures
+    with pytest.raises(InputError, match="rbm cannot describe a molecule; allowed: det"):
+        parse(curve(wavefunction={"kind": "rbm"}))
 
 
 def test_a_batch_goes_on_where_it_stopped(tmp_path) -> None:

@@ -40,6 +40,16 @@ def refuse_pretraining(data: Any) -> Any:
     return data
 
 
+def _refuse_other_space(form: Any, space: str, what: str) -> None:
+    """Refuse a wavefunction of electrons on a lattice, and one of spins elsewhere."""
+    if form.space != space:
+        fitting = [c.kind for c in WAVEFUNCTIONS.classes() if c.space == space]  # type: ignore[attr-defined]
+        raise ValueError(
+            f"wavefunction {form.kind} cannot describe {what}; "
+            f"allowed: {', '.join(fitting)}"
+        )
+
+
 def refuse_forces(core: Any, asked: "EvaluationSection") -> None:
     """Refuse forces on nuclei with core potentials, which are not implemented."""
     if core is not None and asked.forces:
@@ -114,12 +124,7 @@ class VmcScenario(Common):
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         system, form, asked = self.system, self.wavefunction, self.evaluation
-        if system.space != form.space:
-            fitting = [c.kind for c in WAVEFUNCTIONS.classes() if c.space == system.space]  # type: ignore[attr-defined]
-            raise ValueError(
-                f"wavefunction {form.kind} cannot describe {system.kind}; "
-                f"allowed: {', '.join(fitting)}"
-            )
+        _refuse_other_space(form, system.space, system.kind)
         if asked.forces and system.kind != "molecule":
             raise ValueError(f"evaluation.forces: no nuclei in {system.kind}; leave it out")
         refuse_forces(getattr(system, "core", None), asked)
@@ -173,7 +178,7 @@ class VmcScanScenario(Common):
     """What the coordinate is, with its unit."""
     source: str = ""
     """Where the reference energies are published."""
-    wavefunction: DeterminantForm = DeterminantForm()
+    wavefunction: choice(WAVEFUNCTIONS, "determinant") = DeterminantForm()  # type: ignore[valid-type]
     """The ansatz."""
     optimiser: choice(OPTIMISERS, "spring") = Spring()  # type: ignore[valid-type]
     """How its parameters change."""
@@ -198,6 +203,7 @@ class VmcScanScenario(Common):
     @model_validator(mode="after")
     def _positions_fit(self) -> Self:
         refuse_forces(self.core, self.evaluation)
+        _refuse_other_space(self.wavefunction, "continuum", "a molecule")
         for point in self.points:
             if len(point.positions) != len(self.symbols):
                 raise ValueError(
