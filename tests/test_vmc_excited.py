@@ -134,6 +134,8 @@ def test_a_run_stands_above_finished_runs(tmp_path) -> None:
         assert ("exact_energy" in made) != bool(above)
         found = {name for name in outcome.figures if name.startswith("overlap")}
         assert found == {f"overlap_{k}" for k in range(len(above))}
+        # with the weights of a lower state it would begin as that one, and stay
+        assert all(abs(outcome.figures[name].value) < 0.99 for name in found)
     other = {"kind": "trap", "omega": 0.6, "up": 1, "down": 1}
     with pytest.raises(InputError, match=r"excited\.above: one is the run of another"):
         assemble(parse(scenario(system=other, excited={"above": ["one"]})), tmp_path)

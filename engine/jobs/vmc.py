@@ -160,12 +160,16 @@ def _together(scan: Scan, scenario: VmcScanScenario) -> Job:
 def make_problem(scenario: VmcScenario) -> Problem:
     """Return Hamiltonian and wavefunction of a scenario.
 
+    An excited state has other first weights than those below it have with the same seed:
+    at one of them it would stay.
+
     Raises:
         InputError: as :func:`assemble`.
     """
     form, sampling, system = scenario.wavefunction, scenario.sampling, scenario.system
     hamiltonian = system.hamiltonian()
-    where = (scenario.precision, scenario.seed, scenario.device)
+    below = len(scenario.excited.above) if scenario.excited else 0
+    where = (scenario.precision, scenario.seed + below, scenario.device)
     if system.space == "continuum":
         return electrons(hamiltonian, form, sampling, *where)
     moves = LATTICE_MOVES if sampling.moves is None else sampling.moves
