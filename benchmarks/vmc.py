@@ -530,16 +530,16 @@ def _measure_excited(stop: float) -> dict[str, float]:
     from scalebridge.engine.vmc.world import Vmc
     from scalebridge.models.wavefunctions.determinant import DeterminantForm
 
-    ground = Vmc(_problem("H2"), Spring())
+    ground = Vmc(_problem("H2"), Spring(), 256)
     state = _prepared(ground)
     while time.process_time() < 0.2 * stop:
         state = ground.step(state)
     below, rng = ground.problem.at(state.average), runtime.generator(4)
     lower = Lower.sampled(below, state.walkers, state.width, rng)
     form, molecule = DeterminantForm(orbitals="none"), below.hamiltonian
-    fresh = electrons(molecule, form, SamplingSection(), "f32", 1)
+    fresh = electrons(molecule, form, SamplingSection(), "f32", 2)
     problem = Lifted(molecule, fresh.flat, lower=(lower,), penalty=1.0)
-    world = Vmc(problem, Spring())
+    world = Vmc(problem, Spring(), 256)
     state = _prepared(world)
     while time.process_time() < 0.8 * stop:
         state = world.step(state)
@@ -555,7 +555,7 @@ def _measure_excited(stop: float) -> dict[str, float]:
 def _excited(quick: bool, record: Any) -> None:
     if quick or not record.wants("h2_excited_error_mha"):
         return
-    seconds = 180.0
+    seconds = 120.0
     result = _alone(_measure_excited, seconds)
     error = 1e3 * (result["energy"] - _reference("h2_triplet_1.4"))
     sigma = 1e3 * result["sigma"]
