@@ -597,7 +597,7 @@ def _measure_chains(name: str, chains: int, walkers: int, sweeps: int) -> list[l
 def _error_bars(quick: bool, record: Any) -> None:
     if not record.wants("error_bar_ratio"):
         return
-    chains, walkers, sweeps = (8 if quick else 48), 64, 32
+    chains, walkers, sweeps = (8 if quick else 32), 64, 32
     squares, told = [], []
     for name in FROZEN:
         rows = _alone(_measure_chains, name, chains, walkers, sweeps)
