@@ -120,6 +120,18 @@ def test_any_wavefunction_of_electrons_follows_a_curve(tmp_path) -> None:
         parse(curve(wavefunction={"kind": "rbm"}))
 
 
+def test_walkers_of_all_geometries_count_for_the_memory(tmp_path, monkeypatch) -> None:
+    bytes_of_one = 2**20
+    monkeypatch.setattr(runtime, "available_memory", lambda: bytes_of_one)
+    assemble(parse(curve(together=False)), tmp_path)
+    many = [
+        {"coordinate": 1 + k, "positions": [[0, 0, 0], [0, 0, 1.4 + 0.01 * k]]}
+        for k in range(24)
+    ]
+    with pytest.raises(InputError, match="with 384 walkers need about"):
+        assemble(parse(curve(points=many)), tmp_path)
+
+
 def test_a_batch_goes_on_where_it_stopped(tmp_path) -> None:
     asked = parse(curve())
     straight = assemble(asked, tmp_path).run(

@@ -136,8 +136,20 @@ def _scan(scenario: VmcScanScenario) -> Job:
 
 
 def _together(scan: Scan, scenario: VmcScanScenario) -> Job:
-    """Return the job that solves all geometries of a scan at once."""
+    """Return the job that solves all geometries of a scan at once.
+
+    Raises:
+        InputError: the walkers of all need more memory than the device has.
+    """
     sampling, seed = scenario.sampling, scenario.seed
+    every = {"walkers": len(scan.molecules) * sampling.walkers}
+    _check_memory(
+        scan.molecules[0],
+        scenario.wavefunction,
+        sampling.model_copy(update=every),
+        scenario.precision,
+        scenario.device,
+    )
     batch = Batch(
         [scan.solver.make(molecule) for molecule in scan.molecules],
         scenario.optimiser,

@@ -129,7 +129,8 @@ class Finish:
             figures |= against(self.reference, state.start)
             made += started(self.reference, state.start)
         if isinstance(problem, Lifted):
-            rng = runtime.generator(self.seed, EVALUATION_STREAM + 1)
+            where = result.walkers.device
+            rng = runtime.generator(self.seed, EVALUATION_STREAM + 1, where)
             found = problem.overlaps(result.walkers, rng).tolist()
             figures |= {f"overlap_{k}": Figure(s) for k, s in enumerate(found)}
             made.append(orthogonal(max(found)))
