@@ -1,5 +1,7 @@
 """Several geometries in one run: each as it is alone, and one wavefunction for all."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -29,8 +31,8 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-def hydrogen(distance: float) -> Electrons:
-    form = DeterminantForm(width=8, pair_width=4, layers=1, determinants=1, basis="sto-3g")
+def hydrogen(distance: float, orbitals: Any = "hartree_fock") -> Electrons:
+    form = DeterminantForm(None, 8, 4, 1, 1, orbitals, "sto-3g")
     system = molecule(["H", "H"], [[0, 0, 0], [0, 0, distance]])
     return Electrons(system, Flat(form.build(system, 1).double()), moves=2)
 
@@ -50,23 +52,23 @@ def test_a_batch_of_one_is_a_run_of_its_own() -> None:
         torch.testing.assert_close(found.flatten()[0], value, rtol=1e-6, atol=1e-9)
 
 
-def test_geometries_keep_their_walkers_and_lower_their_mean() -> None:
-    batch = Batch([hydrogen(d) for d in DISTANCES], Spring(ramp=20), 64, burn_in=20)
+def test_geometries_keep_their_walkers_and_all_are_lowered() -> None:
+    problems = [hydrogen(distance, "none") for distance in DISTANCES]
+    batch = Batch(problems, Spring(ramp=20, max_norm=0.01), 64, burn_in=20)
     state = batch.init(runtime.generator(1))
-    first = state.start[:, 0]
-    for number, problem in enumerate(batch.problems):
+    first, energies = state.start[:, 0], []
+    for number, problem in enumerate(problems):
         rng = runtime.generator(2)
         own = problem.local_energy(state.walkers[number], rng).mean()
-        assert abs(float(own - first[number])) < 0.2
-    energies = []
-    for _ in range(40):
+        assert abs(float(own - first[number])) < 0.3
+    for _ in range(60):
         state = batch.step(state)
         energies.append(state.energy)
     assert state.walkers.shape == (2, 64, 2, 3)
     found = torch.stack(energies[-20:]).mean(0)
     exact = torch.tensor([-1.1649, -1.1550]).double()  # Kolos and Wolniewicz
-    assert float(found.mean()) < float(first.mean()) - 0.02
-    assert bool(((found - exact).abs() < 0.03).all())
+    assert bool((found < first - 0.15).all())
+    assert bool(((found - exact).abs() < 0.1).all())
 
 
 def curve(**changes) -> dict:
