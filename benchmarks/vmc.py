@@ -34,27 +34,38 @@ GEOMETRIES: dict[str, tuple[list[str], list[list[float]]]] = {
     "H2O": (["O", "H", "H"], [[0.0, 0.0, 0.0], [0.0, 1.43, 1.107], [0.0, -1.43, 1.107]]),
     "H4": (["H"] * 4, [[0.0, 0.0, 1.8 * i] for i in range(4)]),
 }
-ENERGIES: dict[str, tuple[str, list[tuple[str, float, float]]]] = {
+TRAPS = {"Hooke": 0.5, "Hooke, wide": 0.1, "Hooke, narrow": 10.0}
+"""Frequencies of the trap of two electrons, hartree."""
+ENERGIES: dict[str, tuple[str, list[tuple[str, float, float | None]]]] = {
     "H": ("H", [("h_error_10s", 10, 0.02)]),
     "He": ("He", [("he_error_30s", 30, 0.3)]),
     "H2": ("H2", [("h2_error_30s", 30, 0.3)]),
     "Hooke": ("Hooke", [("hooke_error_20s", 20, 0.1)]),
+    "Hooke, wide": ("Hooke, wide", [("hooke_wide_error_30s", 30, 0.3)]),
+    "Hooke, narrow": ("Hooke, narrow", [("hooke_narrow_error_30s", 30, 0.3)]),
     "Li": ("Li", [("li_error_90s", 90, 1.0)]),
     "LiH": ("LiH", [("lih_error_2min", 120, 1.5), ("lih_error_5min", 300, 1.0)]),
+    "attention of LiH": ("attention of LiH", [("lih_attention_error_2min", 120, None)]),
     "Be": ("Be", [("be_error_8min", 480, 1.5)]),
     "H4": ("H4", [("h4_error_10min", 600, 2.0)]),
     "B": ("B", [("b_error_15min", 900, 1.5)]),
+    "C": ("C", [("c_error_30min", 1800, 5.0)]),
+    "N": ("N", [("n_error_30min", 1800, 5.0)]),
     "ccecp-C": ("ccecp-C", [("ecp_carbon_error_mha", 240, 1.5)]),
     "ccecp-Si": ("ccecp-Si", [("ecp_silicon_error_mha", 240, 1.5)]),
 }
-"""Name of a system, with its core potential before it, and figures: seconds and goal."""
-SEEDS = {"H": 5, "He": 5, "H2": 5, "Hooke": 5, "LiH": 5}
+"""Name of a system, before it its core potential and another network than that of
+messages, and figures: seconds and goal."""
+SEEDS = dict.fromkeys(("H", "He", "H2", "LiH", *TRAPS), 5)
 """Runs of which the median counts; one of the systems that take long."""
-LATTICES: dict[str, tuple[str, int, float, float]] = {
-    "tfim40_relative": ("ising", 40, 60, 1e-4),
-    "tfim80_relative": ("ising", 80, 160, 1e-4),
-    "heisenberg40_relative": ("heisenberg", 40, 20, 1e-3),
+LATTICES: dict[str, tuple[str, Sequence[int], float, float, float | None]] = {
+    "tfim40_relative": ("ising", (40,), 0.0, 60, 1e-4),
+    "tfim80_relative": ("ising", (80,), 0.0, 160, 1e-4),
+    "heisenberg40_relative": ("heisenberg", (40,), 0.0, 20, 1e-3),
+    "j1j2_0.2_relative": ("heisenberg", (4, 4), 0.2, 40, 1e-3),
+    "j1j2_0.5_relative": ("heisenberg", (4, 4), 0.5, 40, None),
 }
+"""Figure -> model, sites along each axis, coupling of second neighbours, seconds, goal."""
 
 RACES: dict[str, tuple[str, str, Any, Sequence[float], str, float]] = {
     "seconds_to_3mha_vs_peer": ("ferminet", "", "LiH", (10, 3, 1), "mHa", 165),
@@ -88,19 +99,22 @@ def _problem(name: str, seed: int = 1) -> Any:
     from scalebridge.engine.jobs.vmc import electrons
     from scalebridge.engine.schema.vmc import SamplingSection
     from scalebridge.engine.vmc.hamiltonian import Trap, molecule
+    from scalebridge.models.wavefunctions.attention import AttentionForm
     from scalebridge.models.wavefunctions.determinant import DeterminantForm
 
+    network, _, name = name.rpartition(" of ")
     core, _, nuclei = name.rpartition("-")
     hamiltonian = (
-        Trap(0.5, 1, 1)
-        if name == "Hooke"
+        Trap(TRAPS[name], 1, 1)
+        if name in TRAPS
         else molecule(
             *GEOMETRIES.get(nuclei, ([nuclei], [[0.0, 0.0, 0.0]])),
             charge=nuclei.count("+"),
             core=core or None,
         )
     )
-    return electrons(hamiltonian, DeterminantForm(), SamplingSection(), "f32", seed)
+    form = AttentionForm() if network == "attention" else DeterminantForm()
+    return electrons(hamiltonian, form, SamplingSection(), "f32", seed)
 
 
 def _prepared(world: Any) -> Any:
@@ -270,7 +284,7 @@ def _energies(quick: bool, record: Any) -> None:
             )
 
 
-def _lattice_world(kind: str, sites: int) -> Any:
+def _lattice_world(kind: str, shape: Sequence[int], second: float = 0.0) -> Any:
     from scalebridge.engine.vmc.lattice import Heisenberg, Ising
     from scalebridge.engine.vmc.optimiser import Spring
     from scalebridge.engine.vmc.parameters import Flat
@@ -278,18 +292,22 @@ def _lattice_world(kind: str, sites: int) -> Any:
     from scalebridge.engine.vmc.world import Vmc
     from scalebridge.models.wavefunctions.rbm import SymmetricRbm
 
-    lattice = Ising((sites,)) if kind == "ising" else Heisenberg((sites,))
-    filters = 4 if kind == "ising" else 2
-    problem = Spins(lattice, Flat(SymmetricRbm((sites,), filters, 1)))
-    spring = Spring(momentum=0.9, ramp=50, max_norm=0.1, decay=500.0, clip=0.0)
+    sides = tuple(shape)
+    lattice = Ising(sides) if kind == "ising" else Heisenberg(sides, second)
+    filters = 8 if second else 4 if kind == "ising" else 2
+    problem = Spins(lattice, Flat(SymmetricRbm(sides, filters, 1)))
+    reach = 0.01 if second else 0.1
+    spring = Spring(momentum=0.9, ramp=50, max_norm=reach, decay=500.0, clip=0.0)
     return Vmc(problem, spring, 1024)
 
 
-def _measure_lattice(kind: str, sites: int, stop: float) -> dict[str, float]:
+def _measure_lattice(
+    kind: str, shape: Sequence[int], second: float, stop: float
+) -> dict[str, float]:
     from scalebridge.engine import runtime
 
     wall = time.perf_counter()
-    world = _lattice_world(kind, sites)
+    world = _lattice_world(kind, shape, second)
     problem = world.problem
     state = world.init(runtime.generator(1))
     while time.process_time() < 0.75 * stop:
@@ -307,11 +325,11 @@ def _measure_lattice(kind: str, sites: int, stop: float) -> dict[str, float]:
 
 
 def _lattices(quick: bool, record: Any) -> None:
-    for figure, (kind, sites, seconds, goal) in LATTICES.items():
+    for figure, (kind, shape, second, seconds, goal) in LATTICES.items():
         if not record.wants(figure):
             continue
         budget = seconds / 6 if quick else seconds
-        result = _alone(_measure_lattice, kind, sites, budget)
+        result = _alone(_measure_lattice, kind, shape, second, budget)
         error, sigma = result["relative"], result["relative_sigma"]
         record(
             figure,
@@ -502,6 +520,107 @@ def _forces(quick: bool, record: Any) -> None:
     )
 
 
+def _measure_excited(stop: float) -> dict[str, float]:
+    """Energy of the first excited state of H2, above a ground state of the same process."""
+    from scalebridge.engine import runtime
+    from scalebridge.engine.jobs.vmc import electrons
+    from scalebridge.engine.schema.vmc import SamplingSection
+    from scalebridge.engine.vmc.excited import Lifted, Lower
+    from scalebridge.engine.vmc.optimiser import Spring
+    from scalebridge.engine.vmc.world import Vmc
+    from scalebridge.models.wavefunctions.determinant import DeterminantForm
+
+    ground = Vmc(_problem("H2"), Spring(), 256)
+    state = _prepared(ground)
+    while time.process_time() < 0.2 * stop:
+        state = ground.step(state)
+    below, rng = ground.problem.at(state.average), runtime.generator(4)
+    lower = Lower.sampled(below, state.walkers, state.width, rng)
+    form, molecule = DeterminantForm(orbitals="none"), below.hamiltonian
+    fresh = electrons(molecule, form, SamplingSection(), "f32", 2)
+    problem = Lifted(molecule, fresh.flat, lower=(lower,), penalty=1.0)
+    world = Vmc(problem, Spring(), 256)
+    state = _prepared(world)
+    while time.process_time() < 0.8 * stop:
+        state = world.step(state)
+    result = _evaluate_until(problem, state, stop)
+    found = problem.at(state.average)
+    return result | {
+        "overlap": float(found.overlaps(state.walkers, rng)),
+        "iterations": int(state.step),
+        "cpu": time.process_time(),
+    }
+
+
+def _excited(quick: bool, record: Any) -> None:
+    if quick or not record.wants("h2_excited_error_mha"):
+        return
+    seconds = 120.0
+    result = _alone(_measure_excited, seconds)
+    error = 1e3 * (result["energy"] - _reference("h2_triplet_1.4"))
+    sigma = 1e3 * result["sigma"]
+    record(
+        "h2_excited_error_mha",
+        abs(error),
+        "millihartree",
+        goal=3.0,
+        better="lower",
+        spread=(error - sigma, error + sigma),
+        note="first excited state of H2 at 1.4 bohr (the triplet, found among states of no "
+        f"magnetisation by a penalty of 1 hartree) against full CI at the basis limit; "
+        f"{result['iterations']} steps in a budget of {seconds:g} s of one core, ground "
+        f"state included ({result['cpu']:.0f} s used); squared overlap with the ground "
+        f"state {result['overlap']:.2g}; variance {result['variance']:.2g}",
+    )
+
+
+FROZEN = ("He", "LiH")
+"""Systems whose first wavefunction is measured by many independent chains."""
+
+
+def _measure_chains(name: str, chains: int, walkers: int, sweeps: int) -> list[list[float]]:
+    """Energies and claimed errors of chains that share nothing but the wavefunction."""
+    from scalebridge.engine import runtime
+    from scalebridge.engine.vmc.evaluate import evaluate
+    from scalebridge.engine.vmc.optimiser import Spring
+    from scalebridge.engine.vmc.world import Vmc
+
+    world, rows = Vmc(_problem(name), Spring(), walkers), []
+    for chain in range(chains):
+        state = world.init(runtime.generator(chain + 1))
+        rng = runtime.generator(chain + 1, 1)
+        result = evaluate(world.problem, state.walkers, state.width, rng, sweeps)
+        rows.append([result.energy, result.error])
+    return rows
+
+
+def _error_bars(quick: bool, record: Any) -> None:
+    if not record.wants("error_bar_ratio"):
+        return
+    chains, walkers, sweeps = (8 if quick else 32), 64, 32
+    squares, told = [], []
+    for name in FROZEN:
+        rows = _alone(_measure_chains, name, chains, walkers, sweeps)
+        mean = sum(energy for energy, _ in rows) / chains
+        spread = sum((energy - mean) ** 2 for energy, _ in rows) / (chains - 1)
+        claimed = sum(error**2 for _, error in rows) / chains
+        squares.append(spread / claimed)
+        told.append(f"{name} {1e3 * spread**0.5:.3g} over {1e3 * claimed**0.5:.3g} mHa")
+    ratio = math.sqrt(sum(squares) / len(squares))
+    sigma = ratio / math.sqrt(2 * len(FROZEN) * (chains - 1))
+    record(
+        "error_bar_ratio",
+        max(ratio, 1 / ratio),
+        "ratio",
+        goal=1.25,
+        better="lower",
+        note=f"spread of {len(FROZEN) * chains} independent chains of a frozen "
+        f"wavefunction over their claimed error, pooled: {ratio:.3f} +- {sigma:.3f} (or "
+        f"its inverse, whichever is larger): {', '.join(told)}; {walkers} walkers, "
+        f"{sweeps} sweeps each",
+    )
+
+
 def _measure_scan(name: str) -> dict[str, Any]:
     from scalebridge.engine.jobs.vmc import assemble
     from scalebridge.engine.schema.vmc import VmcScanScenario
@@ -561,7 +680,7 @@ def _measure_course(
     from scalebridge.engine.vmc.world import Vmc
 
     if kind == "ising":
-        world = _lattice_world(kind, what)
+        world = _lattice_world(kind, (what,))
         state = world.init(runtime.generator(1))
     else:
         world = Vmc(_problem(what), Spring())
@@ -602,7 +721,7 @@ def _beside_peers(quick: bool, record: Any) -> None:
         if quick or not record.wants(figure):
             continue
         exact = float(
-            (_lattice_world(kind, what).problem if kind else _problem(what)).exact
+            (_lattice_world(kind, (what,)).problem if kind else _problem(what)).exact
         )
         scale = abs(exact) if kind else 1e-3
         last = levels[-1] * scale
@@ -683,6 +802,8 @@ def measure(quick: bool, record: Any) -> None:
     _starts(quick, record)
     _lattices(quick, record)
     _energies(quick, record)
+    _error_bars(quick, record)
+    _excited(quick, record)
     _forces(quick, record)
     _curves(quick, record)
     _iteration(record)

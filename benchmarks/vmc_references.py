@@ -7,7 +7,7 @@ al., J. Chem. Phys. 106, 9639 (1997)). Of hydrogen clusters X, Y and the small b
 cc-pVTZ, cc-pVQZ and cc-pVDZ; of atoms with core potentials they are ccECP-cc-pVQZ, 5Z and
 TZ, and the same with X, Y one smaller stands beside it: how good the limit is. Run as
 ``python benchmarks/vmc_references.py ANGLE`` (H4 on a circle of 3.2843 bohr), ``chain``, or
-``SYMBOL`` (the atom with the core potential ccECP).
+``SYMBOL`` (the atom with the core potential ccECP), or ``triplet`` (H2 at 1.4 bohr).
 
 At the square two closed-shell determinants have the same energy, and any mixture of their
 orbitals is a third. So the orbitals of the rectangle of 80 degrees are followed to the
@@ -113,9 +113,54 @@ def valence_reference(symbol: str) -> dict[str, float]:
     return {"ccsd_t": coupled, "energy": coupled + rest, "smaller": smaller + rest}
 
 
+def triplet_pair(apart: float, basis: str) -> dict[str, float]:
+    """Return ROHF and full CI energies of the lowest triplet of H2 in one basis.
+
+    The two electrons have an antisymmetric matrix ``C`` over orthonormal orbitals, and
+
+        (H C)_pq = (h C + C h)_pq + sum_rs (pr|qs) C_rs.
+    """
+    import numpy as np
+    from pyscf import ao2mo, gto, scf
+    from scipy.sparse.linalg import LinearOperator, eigsh
+
+    where = f"H 0 0 0; H 0 0 {apart}"
+    mole = gto.M(atom=where, unit="bohr", basis=basis, spin=2, verbose=0)
+    field = scf.ROHF(mole).run(conv_tol=1e-10)
+    orbitals = field.mo_coeff
+    n = orbitals.shape[1]
+    core = orbitals.T @ field.get_hcore() @ orbitals
+    repel = ao2mo.kernel(mole, orbitals, compact=False).reshape(n, n, n, n)
+    repel = np.ascontiguousarray(repel.transpose(0, 2, 1, 3)).reshape(n * n, n * n)
+
+    def apply(vector: Any) -> Any:
+        c = vector.reshape(n, n)
+        c = (c - c.T) / 2
+        found = core @ c + c @ core + (repel @ c.ravel()).reshape(n, n)
+        return (found - found.T).ravel() / 2
+
+    first = np.zeros((n, n))
+    first[0, 1], first[1, 0] = 1.0, -1.0
+    matrix: Any = LinearOperator((n * n, n * n), matvec=apply, dtype=float)
+    lowest = eigsh(matrix, k=1, which="SA", v0=first.ravel(), return_eigenvectors=False)
+    return {"hf": float(field.e_tot), "ccsd_t": float(lowest[0]) + mole.energy_nuc()}
+
+
+def triplet_reference(apart: float = 1.4) -> dict[str, float]:
+    """Return the lowest triplet of H2 at the limit of aug-cc-pVXZ, and from smaller X."""
+    double, triple, quadruple = (triplet_pair(apart, f"aug-cc-pv{x}z") for x in "dtq")
+    return {
+        "energy": at_limit(triple, quadruple, 4),
+        "smaller": at_limit(double, triple, 3),
+        "quadruple": quadruple["ccsd_t"],
+    }
+
+
 if __name__ == "__main__":
     asked = sys.argv[1]
-    if asked == "chain":
+    if asked == "triplet":
+        found = triplet_reference()
+    elif asked == "chain":
         found = reference([chain(1.8)])
     elif asked.isalpha():
         found = valence_reference(asked)

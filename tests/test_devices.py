@@ -67,7 +67,9 @@ from scalebridge.engine.run import console_reporter
 from scalebridge.engine.rundir import RunFolder
 from scalebridge.engine.runtime import generator
 from scalebridge.engine.scenario import load
+from scalebridge.engine.vmc.batch import Batch
 from scalebridge.engine.vmc.electrons import Electrons
+from scalebridge.engine.vmc.excited import Lifted, Lower
 from scalebridge.engine.vmc.hamiltonian import molecule
 from scalebridge.engine.vmc.lattice import Heisenberg, Ising
 from scalebridge.engine.vmc.optimiser import Adam, Spring
@@ -79,7 +81,8 @@ from scalebridge.models.closures.face import FaceForm
 from scalebridge.models.closures.recurrence import RecurrenceForm
 from scalebridge.models.closures.spectrum import SpectrumForm
 from scalebridge.models.potentials.deep_potential import HigherMoments, SmoothEdition
-from scalebridge.models.wavefunctions.determinant import DeterminantNet
+from scalebridge.models.wavefunctions.attention import AttentionForm
+from scalebridge.models.wavefunctions.determinant import DeterminantForm
 from scalebridge.models.wavefunctions.rbm import SymmetricRbm
 from scalebridge.models.wavefunctions.ritz import RitzNet
 
@@ -437,21 +440,33 @@ GAS = {
 # -- electrons, spins, variational problems ------------------------------------------------
 
 
-def network(problem: Any, device: Device) -> Flat:
-    net = DeterminantNet(
-        problem.positions, problem.nuclear_cusps, problem.up, problem.down, 4, 4, 1, 1,
-        seed=0,
-    )  # fmt: skip
-    return Flat(net.double().to(device))
+MESSAGES = DeterminantForm(width=4, pair_width=4, layers=1, determinants=1, orbitals="none")
+ATTENTION = AttentionForm(width=4, heads=2, layers=1, determinants=1, orbitals="none")
 
 
-def electrons(optimiser: Any) -> Callable[[Device], World]:
+def helium(device: Device, form: Any = MESSAGES) -> Electrons:
+    problem = molecule(["He"], [[0.0, 0.0, 0.0]])
+    net = form.build(problem).double().to(device)
+    return Electrons(problem, Flat(net), moves=2)
+
+
+def electrons(optimiser: Any, form: Any = MESSAGES) -> Callable[[Device], World]:
     def build(device: Device) -> World:
-        problem = molecule(["He"], [[0.0, 0.0, 0.0]])
-        some = Electrons(problem, network(problem, device), moves=2)
-        return simulator(Vmc(some, optimiser, 16, burn_in=1))
+        return simulator(Vmc(helium(device, form), optimiser, 16, burn_in=1))
 
     return build
+
+
+def batch(device: Device) -> World:
+    return simulator(Batch([helium(device), helium(device)], Spring(), 16, burn_in=1))
+
+
+def excited(device: Device) -> World:
+    below, above = helium(device), helium(device)
+    walkers = below.start(16, torch.Generator().manual_seed(1))
+    lower = Lower(below, walkers, *below.psi_of(walkers))
+    lifted = Lifted(above.hamiltonian, above.flat, moves=2, lower=(lower,))
+    return simulator(Vmc(lifted, Spring(), 16, burn_in=1))
 
 
 def spins(lattice: Any) -> Callable[[Device], World]:
@@ -470,8 +485,12 @@ def ritz(device: Device) -> World:
 QUANTUM = {
     "vmc molecule, spring": electrons(Spring()),
     "vmc molecule, adam": electrons(Adam()),
+    "vmc attention": electrons(Spring(), ATTENTION),
+    "vmc batch": batch,
+    "vmc excited": excited,
     "vmc ising": spins(Ising((6,))),
     "vmc heisenberg": spins(Heisenberg((6,))),
+    "vmc frustrated": spins(Heisenberg((6,), 0.3)),
     "deep ritz": ritz,
 }
 
@@ -552,8 +571,12 @@ EXCEPTIONS: dict[str, Short] = {
     ),
     "vmc molecule, spring": Short(VMC, f"{WALKERS}; the nuclei are copied", 3, 8),
     "vmc molecule, adam": Short(VMC, f"{WALKERS}; the nuclei are copied", 2, 8),
+    "vmc attention": Short(VMC, f"{WALKERS}; the nuclei are copied", 3, 8),
+    "vmc batch": Short(VMC, f"{WALKERS}, of each system; nuclei are copied", 4, 16),
+    "vmc excited": Short(VMC, f"{WALKERS}; the nuclei are copied", 3, 8),
     "vmc ising": Short(VMC, f"{WALKERS}; each flip", 10, 4),
     "vmc heisenberg": Short(VMC, f"{WALKERS}; each flip", 22, 4),
+    "vmc frustrated": Short(VMC, f"{WALKERS}; each flip", 22, 4),
     "deep ritz": Short(VMC, "whether a shorter step is lower; means", 12, 2, True),
 }
 

@@ -42,8 +42,9 @@ from scalebridge.engine.vmc.statistics import (
 )
 from scalebridge.engine.vmc.world import Vmc
 from scalebridge.models.wavefunctions import jet
+from scalebridge.models.wavefunctions.attention import AttentionForm
 from scalebridge.models.wavefunctions.deepwf import DeepWf
-from scalebridge.models.wavefunctions.determinant import DeterminantForm, DeterminantNet
+from scalebridge.models.wavefunctions.determinant import DeterminantForm
 from scalebridge.models.wavefunctions.rbm import Rbm, SymmetricRbm
 from scalebridge.models.wavefunctions.ritz import RitzNet
 
@@ -58,12 +59,8 @@ def _one_thread():
 
 
 def small(hamiltonian: Molecule | Trap, seed: int = 0, double: bool = True) -> Electrons:
-    trap = isinstance(hamiltonian, Trap)
-    net = DeterminantNet(
-        hamiltonian.positions, hamiltonian.nuclear_cusps, hamiltonian.up, hamiltonian.down,
-        8, 4, 1, 2, "gaussian" if trap else "exponential", seed=seed,
-        orbitals=hamiltonian.orbitals("cc-pvdz"),
-    )  # fmt: skip
+    form = DeterminantForm(width=8, pair_width=4, layers=1, determinants=2, basis="cc-pvdz")
+    net = form.build(hamiltonian, seed)
     return Electrons(hamiltonian, Flat(net.double() if double else net.float()), moves=5)
 
 
@@ -119,6 +116,13 @@ def test_bad_scenarios_say_what_is_allowed(tmp_path) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="cuda is not available"):
             assemble(parse(helium(device="cuda")), tmp_path)
+    with pytest.raises(InputError, match="second neighbours need a ring of at least 6"):
+        parse(
+            helium(
+                system={"kind": "heisenberg", "shape": [4], "second": 0.1},
+                wavefunction={"kind": "rbm"},
+            )
+        )
     with pytest.raises(InputError, match="at least 3 sites"):
         assemble(
             parse(
@@ -543,9 +547,15 @@ def test_local_energies_do_not_oscillate_near_a_nucleus(monkeypatch) -> None:
     assert roughness() > 1
 
 
-def test_the_network_starts_at_hartree_fock() -> None:
+@pytest.mark.parametrize(
+    "small",
+    [
+        DeterminantForm(width=16, pair_width=4, layers=2, determinants=4),
+        AttentionForm(width=16, heads=2, layers=1, determinants=4),
+    ],
+)
+def test_the_network_starts_at_hartree_fock(small) -> None:
     lih = molecule(["Li", "H"], [[0, 0, 0], [0, 0, 3.015]])
-    small = DeterminantForm(width=16, pair_width=4, layers=2, determinants=4)
     net = small.build(lih, 1)
     world = Vmc(Electrons(lih, Flat(net.float())), Spring(), 256, burn_in=60)
     energy, error = world.init(runtime.generator(1)).start.tolist()
@@ -620,7 +630,7 @@ def test_what_is_left_to_gain_is_noticed() -> None:
     assert not verdicts(results.equilibrium(sticky))["autocorrelation"]
 
 
-@pytest.mark.parametrize("kind", ["determinant", "slater_jastrow"])
+@pytest.mark.parametrize("kind", ["determinant", "attention", "slater_jastrow"])
 def test_bosons_are_refused_where_the_ansatz_is_antisymmetric(kind: str, tmp_path) -> None:
     trap = {"kind": "trap", "up": 2, "down": 0, "bosons": True, "repulsion": 0.0}
     with pytest.raises(InputError, match="antisymmetric; bosons need deepwf"):
@@ -683,7 +693,7 @@ def test_forces_are_the_slope_of_the_energy() -> None:
 
     slope = (full_ci(1.84) - full_ci(1.76)) / 0.08
     solver = Solver(
-        lambda m: Electrons(m, Flat(DeterminantNet(m.positions, m.charges, m.up, m.down))),
+        lambda m: Electrons(m, Flat(DeterminantForm(orbitals="none").build(m))),
         Spring(), 512, 1, 250, 50, 100,
     )  # fmt: skip
     _, result = solver.solve(molecule(["H", "H"], [[0, 0, 0], [0, 0, 1.8]]))
@@ -709,12 +719,20 @@ def test_exact_lattice_energies_agree() -> None:
         assert math.isclose(lattice.ground_energy(model), model.exact or 0, abs_tol=1e-9)
     square = lattice.Heisenberg((4, 4))
     assert math.isclose(square.exact or 0, -11.2284832, abs_tol=1e-6)
+    # Schulz, Ziman, Poilblanc, J. Phys. I 6, 675 (1996), 16 sites
+    frustrated = lattice.Heisenberg((4, 4), 0.5)
+    assert math.isclose(frustrated.exact or 0, 16 * -0.528620, abs_tol=1e-4)
+    ring = lattice.Heisenberg((8,), 0.5)
+    assert math.isclose(lattice.ground_energy(ring), ring.exact or 0, abs_tol=1e-9)
     assert lattice.Ising((3, 3), 3.0).exact is not None
     assert lattice.Heisenberg((6, 6)).exact is None
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
-@pytest.mark.parametrize("model", [lattice.Ising((6,), 0.8), lattice.Heisenberg((6,))])
+@pytest.mark.parametrize(
+    "model",
+    [lattice.Ising((6,), 0.8), lattice.Heisenberg((6,)), lattice.Heisenberg((6,), 0.3)],
+)
 def test_lattice_local_energy_is_h_psi_over_psi(model, symmetric: bool) -> None:
     psi = SymmetricRbm((6,), 2, scale=0.3) if symmetric else Rbm(6, 2, scale=0.3)
     problem = Spins(model, Flat(psi.double()))
@@ -760,6 +778,7 @@ def test_lattice_sampler_keeps_the_distribution() -> None:
 
 @pytest.mark.parametrize(("model", "goal"), [
     (lattice.Ising((10,)), 2e-3), (lattice.Heisenberg((10,)), 5e-3),
+    (lattice.Heisenberg((10,), 0.2), 5e-3),
 ])  # fmt: skip
 def test_lattice_ground_states(model, goal: float) -> None:
     problem = Spins(model, Flat(SymmetricRbm((10,), 2).double()))

@@ -1,15 +1,18 @@
 """Forward Laplacian, antisymmetry, cusps and exact local energies."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from scalebridge.engine.vmc.hamiltonian import Molecule, Trap
 from scalebridge.engine.vmc.parameters import Flat
 from scalebridge.engine.vmc.scores import layout, write_scores
 from scalebridge.models.wavefunctions import jet
-from scalebridge.models.wavefunctions.determinant import DeterminantNet
+from scalebridge.models.wavefunctions.attention import AttentionForm
+from scalebridge.models.wavefunctions.determinant import DeterminantForm, DeterminantNet
 
 
 @pytest.fixture(autouse=True)
@@ -24,10 +27,20 @@ def _one_thread():
 CASES = [(1, 0, 1), (1, 1, 1), (2, 1, 1), (2, 2, 2), (3, 2, 1)]
 
 
-def network(up: int, down: int, centres: int, seed: int = 0) -> DeterminantNet:
+FORMS = {
+    "messages": DeterminantForm(
+        width=8, pair_width=4, layers=2, determinants=2, orbitals="none"
+    ),
+    "attention": AttentionForm(width=8, heads=2, layers=2, determinants=2, orbitals="none"),
+}
+
+
+def network(
+    up: int, down: int, centres: int, seed: int = 0, kind: str = "messages"
+) -> DeterminantNet:
     positions = 1.5 * torch.arange(centres * 3).view(centres, 3).double()
     charges = torch.tensor([3.0, 1.0])[:centres].double()
-    net = DeterminantNet(positions, charges, up, down, 8, 4, 2, 2, seed=seed).double()
+    net = FORMS[kind].build(Molecule(positions, charges, up, down), seed).double()
     with torch.no_grad():
         net.pool.normal_()
     return net
@@ -44,9 +57,12 @@ def reference(psi: nn.Module, r: Tensor) -> tuple[Tensor, Tensor]:
     return gradient, trace
 
 
+@pytest.mark.parametrize("kind", FORMS)
 @pytest.mark.parametrize(("up", "down", "centres"), CASES)
-def test_forward_laplacian_is_the_hessian_trace(up: int, down: int, centres: int) -> None:
-    net = network(up, down, centres)
+def test_forward_laplacian_is_the_hessian_trace(
+    up: int, down: int, centres: int, kind: str
+) -> None:
+    net = network(up, down, centres, kind=kind)
     r = torch.randn(4, up + down, 3, generator=torch.Generator().manual_seed(1)).double()
     sign, log = net(jet.coordinates(r))
     gradient, trace = reference(net, r)
@@ -74,8 +90,9 @@ def test_a_wrong_rule_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (net(jet.coordinates(r))[1].laplacian - trace).abs().max() > 1e-3
 
 
-def test_antisymmetry_is_exact() -> None:
-    net = network(3, 2, 1)
+@pytest.mark.parametrize("kind", FORMS)
+def test_antisymmetry_is_exact(kind: str) -> None:
+    net = network(3, 2, 1, kind=kind)
     r = torch.randn(16, 5, 3, generator=torch.Generator().manual_seed(2)).double()
     sign, log = net(r)
     for order in ([1, 0, 2, 3, 4], [0, 1, 2, 4, 3]):
@@ -86,9 +103,10 @@ def test_antisymmetry_is_exact() -> None:
     assert torch.equal(cycled, sign)
 
 
-def test_opposite_spins_are_not_antisymmetric() -> None:
+@pytest.mark.parametrize("kind", FORMS)
+def test_opposite_spins_are_not_antisymmetric(kind: str) -> None:
     """Planted defect: exchanging an up with a down electron must not merely flip a sign."""
-    net = network(3, 2, 1)
+    net = network(3, 2, 1, kind=kind)
     r = torch.randn(16, 5, 3, generator=torch.Generator().manual_seed(2)).double()
     assert (net(r)[1] - net(r[:, [3, 1, 2, 0, 4]])[1]).abs().max() > 1e-3
 
@@ -110,8 +128,9 @@ def radial_slope(
     return (4 * along(h) - along(2 * h) - 3 * along(1e-9)) / (2 * h)
 
 
-def test_cusps_are_kato_s() -> None:
-    net = network(2, 2, 2)
+@pytest.mark.parametrize("kind", FORMS)
+def test_cusps_are_kato_s(kind: str) -> None:
+    net = network(2, 2, 2, kind=kind)
     rng = torch.Generator().manual_seed(3)
     r = torch.randn(3, 4, 3, generator=rng).double()
     direction = torch.nn.functional.normalize(torch.randn(3, generator=rng).double(), dim=0)
@@ -176,13 +195,23 @@ def test_hydrogen_local_energy_is_constant(charge: int) -> None:
 
 
 def test_hooke_local_energy_is_constant() -> None:
-    from scalebridge.engine.vmc.hamiltonian import Trap
-
     trap = Trap(0.5, 1, 1)
-    assert trap.exact == 2.0
+    assert trap.exact == pytest.approx(2.0, abs=1e-10)
     assert (energies(trap, Hooke()) - 2).abs().max() < 1e-8
     assert energies(trap, Hooke(0.45)).std() > 1e-3
     assert math.isclose(Trap(1.0, 2, 2, 0.0).exact or 0, 2 * 1.5 + 2 * 2.5)
+
+
+@pytest.mark.parametrize(
+    ("omega", "up", "down", "exact"),
+    [(0.5, 1, 1, 2.0), (0.1, 1, 1, 0.5), (0.25, 2, 0, 1.25)],
+)
+def test_pairs_in_a_trap_have_the_energies_of_taut(omega, up, down, exact) -> None:
+    """Taut, Phys. Rev. A 48, 3561 (1993), tables I and II: closed forms."""
+    trap = Trap(omega, up, down)
+    assert trap.exact == pytest.approx(exact, abs=1e-10)
+    assert Trap(omega, up, down, 0.0).exact == omega * (3 if down else 4)
+    assert Trap(omega, 2, 1).exact is None
 
 
 def test_a_walker_on_a_node_is_lost_alone() -> None:
@@ -273,6 +302,24 @@ def test_a_batch_is_differentiated_at_once_only_where_that_is_right(
         torch.testing.assert_close(found[number], joined)
 
 
-def test_shipped_wavefunctions_are_differentiated_at_once() -> None:
+@pytest.mark.parametrize("kind", FORMS)
+def test_shipped_wavefunctions_are_differentiated_at_once(kind: str) -> None:
     walkers = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(3)).double()
-    assert layout(Flat(network(2, 2, 2)), walkers).batched is not None
+    assert layout(Flat(network(2, 2, 2, kind=kind)), walkers).batched is not None
+
+
+def test_electrons_attend_to_each_other() -> None:
+    """One electron's features follow where another is, and not where no layer is."""
+    r = torch.randn(4, 4, 3, generator=torch.Generator().manual_seed(5)).double()
+    moved = r.clone()
+    moved[:, 3] += 0.5
+    for layers, heard in ((1, True), (0, False)):
+        form = replace(FORMS["attention"], layers=layers)
+        backbone = form.build(Molecule(r[0, :1], torch.ones(1), 2, 2)).backbone.double()
+        change = (backbone(r)[0] - backbone(moved)[0])[:, 0].detach().abs().max()
+        assert (float(change) > 1e-3) == heard
+
+
+def test_the_width_must_hold_all_heads() -> None:
+    with pytest.raises(ValueError, match="width 10 is no multiple of heads 4"):
+        AttentionForm(width=10)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ...models.wavefunctions import jet
-from ...models.wavefunctions.determinant import DeterminantNet
+from ...models.wavefunctions.determinant import DeterminantForm, DeterminantNet
 from ...models.wavefunctions.jet import Field
 from ..vmc.electrons import Electrons
 from ..vmc.hamiltonian import Molecule, Trap
@@ -72,7 +72,10 @@ def _lithium(charge: float = 3.0) -> DeterminantNet:
     """Return a random network for lithium, with the cusp of a nucleus of ``charge``."""
     positions = torch.zeros(1, 3, dtype=torch.float64)
     charges = torch.tensor([charge], dtype=torch.float64)
-    net = DeterminantNet(positions, charges, 2, 1, 12, 6, 2, 2, seed=4).double()
+    form = DeterminantForm(
+        width=12, pair_width=6, layers=2, determinants=2, orbitals="none"
+    )
+    net = form.build(Molecule(positions, charges, 2, 1), seed=4).double()
     return net.requires_grad_(False)
 
 

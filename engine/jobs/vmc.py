@@ -1,19 +1,24 @@
 """Jobs of variational Monte Carlo."""
 
 import math
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .. import runtime
 from ..errors import InputError
 from ..protocols import Job
 from ..run import Simulation
 from ..rundir import RunFolder
-from ..schema.base import Common, of_a_record
+from ..schema.base import Common, locate, of_a_record
 from ..schema.vmc import SamplingSection, VmcScanScenario, VmcScenario
+from ..vmc.batch import Batch, Curve
+from ..vmc.batch import headline as batch_headline
 from ..vmc.electrons import MOVES, Electrons, needed_bytes
+from ..vmc.excited import Lifted, Lower
 from ..vmc.hamiltonian import Continuous, Molecule, molecule
 from ..vmc.hartree_fock import BASIS, hartree_fock
 from ..vmc.parameters import Flat
@@ -25,6 +30,8 @@ from ..vmc.world import Problem, Vmc
 
 LATTICE_MOVES = 10
 """Proposals for every site in a sweep of a lattice."""
+LOWER_STREAM = 1 << 43
+"""Random stream of the samples of lower states."""
 
 
 def assemble(scenario: VmcScenario | VmcScanScenario, base: Path) -> Job:
@@ -36,11 +43,12 @@ def assemble(scenario: VmcScenario | VmcScanScenario, base: Path) -> Job:
             memory holds, no such device, or Hartree-Fock orbitals without PySCF or in a
             basis that it lacks.
     """
-    del base
     need_device(scenario)
     if isinstance(scenario, VmcScanScenario):
         return _scan(scenario)
     problem, sampling = make_problem(scenario), scenario.sampling
+    if scenario.excited is not None:
+        problem = _lifted(problem, scenario, base)
     asked, seed = scenario.evaluation, scenario.seed
     world = Vmc(
         problem, scenario.optimiser, sampling.walkers, scenario.seed, sampling.burn_in
@@ -82,8 +90,13 @@ def need_device(scenario: Common) -> None:
 
 
 def _reference(problem: Problem, form: Any) -> Reference | None:
-    """Return the Hartree-Fock energy of a molecule, or None where PySCF has none."""
-    if not (isinstance(problem, Electrons) and isinstance(problem.hamiltonian, Molecule)):
+    """Return the Hartree-Fock energy of a molecule, or None where PySCF has none.
+
+    No excited state need lie below it.
+    """
+    if not isinstance(problem, Electrons) or isinstance(problem, Lifted):
+        return None
+    if not isinstance(problem.hamiltonian, Molecule):
         return None
     basis = getattr(form, "basis", BASIS)
     try:
@@ -110,7 +123,7 @@ def _scan(scenario: VmcScanScenario) -> Job:
     common = (scenario.charge, scenario.spin, scenario.core)
     molecules = [molecule(scenario.symbols, point.positions, *common) for point in points]
     make(molecules[0])  # refuses what cannot be built
-    return Scan(
+    scan = Scan(
         solver,
         molecules,
         [point.coordinate for point in points],
@@ -119,21 +132,85 @@ def _scan(scenario: VmcScanScenario) -> Job:
         [math.nan if point.ccsd_t is None else point.ccsd_t for point in points],
         scenario.differences,
     )
+    return _together(scan, scenario) if scenario.together else scan
+
+
+def _together(scan: Scan, scenario: VmcScanScenario) -> Job:
+    """Return the job that solves all geometries of a scan at once.
+
+    Raises:
+        InputError: the walkers of all need more memory than the device has.
+    """
+    sampling, seed = scenario.sampling, scenario.seed
+    every = {"walkers": len(scan.molecules) * sampling.walkers}
+    _check_memory(
+        scan.molecules[0],
+        scenario.wavefunction,
+        sampling.model_copy(update=every),
+        scenario.precision,
+        scenario.device,
+    )
+    batch = Batch(
+        [scan.solver.make(molecule) for molecule in scan.molecules],
+        scenario.optimiser,
+        sampling.walkers,
+        seed,
+        sampling.burn_in,
+    )
+    return Simulation(
+        world=batch,
+        initial=lambda: batch.init(runtime.generator(seed, START_STREAM)),
+        steps=scenario.first_iterations,
+        time_step=1.0,
+        report_every=1,
+        checkpoint_every=100,
+        headline=batch_headline,
+        finish=Curve(scan, batch),
+    )
 
 
 def make_problem(scenario: VmcScenario) -> Problem:
     """Return Hamiltonian and wavefunction of a scenario.
+
+    An excited state has other first weights than those below it have with the same seed:
+    at one of them it would stay.
 
     Raises:
         InputError: as :func:`assemble`.
     """
     form, sampling, system = scenario.wavefunction, scenario.sampling, scenario.system
     hamiltonian = system.hamiltonian()
-    where = (scenario.precision, scenario.seed, scenario.device)
+    below = len(scenario.excited.above) if scenario.excited else 0
+    where = (scenario.precision, scenario.seed + below, scenario.device)
     if system.space == "continuum":
         return electrons(hamiltonian, form, sampling, *where)
     moves = LATTICE_MOVES if sampling.moves is None else sampling.moves
     return Spins(hamiltonian, _built(form, hamiltonian, *where), moves, sampling.chunk)
+
+
+def _lifted(problem: Problem, scenario: VmcScenario, base: Path) -> Lifted:
+    """Return a problem above the states of finished runs.
+
+    Raises:
+        InputError: a folder holds no run of this system that was finished.
+    """
+    assert isinstance(problem, Electrons)
+    assert scenario.excited is not None
+    lower = []
+    for number, path in enumerate(scenario.excited.above):
+        folder = locate(path, base)
+        known, state, asked = _finished(folder)
+        if asked.system != scenario.system:
+            raise InputError(
+                f"excited.above: {path} is the run of another system; every state needs "
+                "the same nuclei and electrons"
+            )
+        rng = runtime.generator(
+            scenario.seed, LOWER_STREAM + number, state["walkers"].device
+        )
+        lower.append(Lower.sampled(known, state["walkers"], state["width"], rng))
+    own = {each.name: getattr(problem, each.name) for each in fields(Electrons)}
+    return Lifted(**own, lower=tuple(lower), penalty=scenario.excited.penalty)
 
 
 def electrons(
@@ -175,14 +252,17 @@ def _check_memory(
     Raises:
         InputError: it needs more memory than the device has, or does not fit the form.
     """
+    count, dim = hamiltonian.electrons, hamiltonian.dim
     try:
         size = form.parameter_count(hamiltonian) if _counts(form) else 0
     except ValueError as error:
         raise InputError(f"wavefunction: {error}") from error
+    pairs = (dim + 2) * getattr(form, "pair_width", 1)
+    if hasattr(form, "pair_numbers"):
+        pairs = form.pair_numbers(count, dim)
     needed = needed_bytes(
-        hamiltonian.electrons, hamiltonian.dim, sampling.walkers, sampling.chunk, size,
-        getattr(form, "width", 8), getattr(form, "pair_width", 1),
-        getattr(form, "layers", 0), getattr(form, "determinants", 1),
+        count, dim, sampling.walkers, sampling.chunk, size, getattr(form, "width", 8),
+        pairs, getattr(form, "layers", 0), getattr(form, "determinants", 1),
         runtime.dtype_of(precision).itemsize,
     )  # fmt: skip
     if device == "cuda":
@@ -217,6 +297,11 @@ def trained_wavefunction(folder: Path) -> Electrons:
         InputError: not such a run, or it holds no checkpoint.
         DamagedFileError: the checkpoint does not match its hash.
     """
+    return _finished(folder)[0]
+
+
+def _finished(folder: Path) -> tuple[Electrons, dict[str, Tensor], VmcScenario]:
+    """Return the wavefunction of a run, the state of its checkpoint, and its scenario."""
     from ..scenario import parse
 
     with RunFolder.open(folder) as opened:
@@ -227,8 +312,13 @@ def trained_wavefunction(folder: Path) -> Electrons:
         raise InputError(f"{folder}: no run of kind vmc with a checkpoint")
     problem = make_problem(scenario)
     if not isinstance(problem, Electrons):
-        raise InputError(f"{folder}: only electrons are audited, not spins on a lattice")
-    return problem.at(checkpoint.tensors["state/average"])
+        raise InputError(
+            f"{folder}: only wavefunctions of electrons, not spins on a lattice"
+        )
+    state = {
+        name.removeprefix("state/"): value for name, value in checkpoint.tensors.items()
+    }
+    return problem.at(state["average"]), state, scenario
 
 
 __all__ = ["assemble", "electrons", "make_problem", "need_device", "trained_wavefunction"]

@@ -8,9 +8,11 @@ from ...models.wavefunctions import WAVEFUNCTIONS
 from ...models.wavefunctions.determinant import DeterminantForm
 from ..vmc import OPTIMISERS, SYSTEMS
 from ..vmc.optimiser import Spring
-from .base import Common, Section, choice
+from .base import Common, InputPath, Section, choice
 
 Position = tuple[float, float, float]
+FROM_BELOW = ("hartree_fock", "slater_jastrow")
+"""Orbitals, or wavefunctions that have no others, of the ground state."""
 
 
 class SamplingSection(Section):
@@ -38,6 +40,16 @@ def refuse_pretraining(data: Any) -> Any:
     return data
 
 
+def _refuse_other_space(form: Any, space: str, what: str) -> None:
+    """Refuse a wavefunction of electrons on a lattice, and one of spins elsewhere."""
+    if form.space != space:
+        fitting = [c.kind for c in WAVEFUNCTIONS.classes() if c.space == space]  # type: ignore[attr-defined]
+        raise ValueError(
+            f"wavefunction {form.kind} cannot describe {what}; "
+            f"allowed: {', '.join(fitting)}"
+        )
+
+
 def refuse_forces(core: Any, asked: "EvaluationSection") -> None:
     """Refuse forces on nuclei with core potentials, which are not implemented."""
     if core is not None and asked.forces:
@@ -62,8 +74,18 @@ class EvaluationSection(Section):
     thousandths of the energy)."""
 
 
+class ExcitedSection(Section):
+    """An excited state: the lowest one that is orthogonal to those of finished runs."""
+
+    above: list[InputPath] = Field(min_length=1)
+    """Folders of runs of the same system: of the ground state, then of every state between
+    it and this one."""
+    penalty: float = Field(default=1.0, gt=0)
+    """How far those states are lifted, in hartree: more than they lie below this one."""
+
+
 class VmcScenario(Common):
-    """Solve the ground state of one system."""
+    """Solve the ground state of one system, or an excited state above others."""
 
     job: ClassVar[str] = "scalebridge.engine.jobs.vmc:assemble"
     kind: Literal["vmc"]
@@ -90,6 +112,8 @@ class VmcScenario(Common):
     """How walkers move."""
     evaluation: EvaluationSection = EvaluationSection()
     """What is measured at the end."""
+    excited: ExcitedSection | None = None
+    """Which states lie below; without it the ground state is solved."""
     iterations: int = Field(default=500, ge=0)
     """Steps of the optimisation."""
     checkpoint_every: int = Field(default=100, ge=0)
@@ -100,15 +124,19 @@ class VmcScenario(Common):
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         system, form, asked = self.system, self.wavefunction, self.evaluation
-        if system.space != form.space:
-            fitting = [c.kind for c in WAVEFUNCTIONS.classes() if c.space == system.space]  # type: ignore[attr-defined]
-            raise ValueError(
-                f"wavefunction {form.kind} cannot describe {system.kind}; "
-                f"allowed: {', '.join(fitting)}"
-            )
+        _refuse_other_space(form, system.space, system.kind)
         if asked.forces and system.kind != "molecule":
             raise ValueError(f"evaluation.forces: no nuclei in {system.kind}; leave it out")
         refuse_forces(getattr(system, "core", None), asked)
+        if self.excited and system.space == "lattice":
+            raise ValueError("excited: only of electrons; leave it out")
+        if self.excited and getattr(form, "orbitals", form.kind) in FROM_BELOW:
+            raise ValueError(
+                "excited: a wavefunction that begins at Hartree-Fock begins at the ground "
+                'state; wavefunction.orbitals = "none" does not'
+            )
+        if self.excited and asked.forces:
+            raise ValueError("evaluation.forces: only of the ground state; leave them out")
         if (asked.spin or asked.density) and system.space == "lattice":
             raise ValueError(
                 "evaluation.spin, evaluation.density: only of electrons; leave them out"
@@ -150,7 +178,7 @@ class VmcScanScenario(Common):
     """What the coordinate is, with its unit."""
     source: str = ""
     """Where the reference energies are published."""
-    wavefunction: DeterminantForm = DeterminantForm()
+    wavefunction: choice(WAVEFUNCTIONS, "determinant") = DeterminantForm()  # type: ignore[valid-type]
     """The ansatz."""
     optimiser: choice(OPTIMISERS, "spring") = Spring()  # type: ignore[valid-type]
     """How its parameters change."""
@@ -161,6 +189,10 @@ class VmcScanScenario(Common):
     differences: bool = False
     """Whether the energy of each further geometry is measured above that of the nearest
     one before it with the same walkers: for steps of a few hundredths of a bohr."""
+    together: bool = False
+    """Whether one wavefunction is optimised for all geometries at once, in
+    ``first_iterations`` steps of ``sampling.walkers`` at each: then few are enough (about
+    512 in all). Else each geometry goes on from the nearest one before it."""
     first_iterations: int = Field(default=400, ge=1)
     """Steps at the first geometry."""
     iterations: int = Field(default=100, ge=1)
@@ -171,6 +203,7 @@ class VmcScanScenario(Common):
     @model_validator(mode="after")
     def _positions_fit(self) -> Self:
         refuse_forces(self.core, self.evaluation)
+        _refuse_other_space(self.wavefunction, "continuum", "a molecule")
         for point in self.points:
             if len(point.positions) != len(self.symbols):
                 raise ValueError(

@@ -102,9 +102,9 @@ class Electrons:
     @torch.no_grad()
     def log_psi(self, walkers: Tensor) -> Tensor:
         """Return ``log|psi| [walkers]``."""
-        return self._psi(walkers)[1]
+        return self.psi_of(walkers)[1]
 
-    def _psi(self, walkers: Tensor) -> tuple[Tensor, Tensor]:
+    def psi_of(self, walkers: Tensor) -> tuple[Tensor, Tensor]:
         """Return sign and ``log|psi|``, both ``[walkers]``, in wide passes."""
         wide = self.chunk * (self.hamiltonian.electrons * self.hamiltonian.dim + 2)
         parts = [self.psi(part) for part in walkers.split(wide)]
@@ -195,7 +195,7 @@ class Electrons:
 
     def _hopped(self, hops: Hops, sign: Tensor, log: Tensor) -> Tensor:
         """Return ``sum over hops of w psi(r') / psi(r)``, float64 ``[walkers]``."""
-        signs, logs = self._psi(hops.positions)
+        signs, logs = self.psi_of(hops.positions)
         ratio = sign[hops.walkers] * signs * torch.exp(logs - log[hops.walkers])
         terms = (hops.weights * ratio).double()
         return torch.zeros_like(log, dtype=terms.dtype).index_add_(0, hops.walkers, terms)
@@ -220,7 +220,7 @@ def needed_bytes(
     chunk: int,
     parameters: int,
     width: int,
-    pair_width: int,
+    pair_numbers: int,
     layers: int,
     determinants: int,
     bytes_per_number: int,
@@ -229,15 +229,16 @@ def needed_bytes(
 
     It is that of one jet pass or of the scores. A jet pass holds about six arrays ``[slots,
     chunk, n, channels]``, channels the larger of the width and of all orbitals, and four of
-    pairs ``[dim + 2, chunk, n, n, pair_width]``. The scores are ``[walkers, parameters]``
+    pairs ``[chunk, n, n, pair_numbers]``. The scores are ``[walkers, parameters]``
     with outer products beside them, and every layer keeps four chunks of activations; the
     Gram matrix is float64 and held three times. Parameters are held six times (average,
     direction, copies).
     """
     slots = electrons * dim + 2
     layer = slots * chunk * electrons * max(width, determinants * electrons)
-    messages = (dim + 2) * chunk * electrons**2 * pair_width
-    kept = 4 * chunk * electrons * (layers + 2) * (4 * width + 4 * electrons * pair_width)
+    messages = chunk * electrons**2 * pair_numbers
+    pairs = electrons * pair_numbers // (dim + 2)
+    kept = 4 * chunk * electrons * (layers + 2) * (4 * width + 4 * pairs)
     scores = (2 * walkers + 6) * parameters + kept
     numbers = max(6 * layer + 4 * messages, scores)
     return bytes_per_number * numbers + 24 * walkers**2

@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt, MinLen
 from torch import Tensor
 
 from ...models.parts import part
-from ...models.wavefunctions.electrons import Envelope
+from ...models.wavefunctions.electrons import ELECTRONS, Cusps, Envelope
 from ...models.wavefunctions.orbitals import OscillatorOrbitals, TabulatedOrbitals
 from ..errors import InputError
 from ..units import BOHR_ANGSTROM
@@ -59,7 +59,7 @@ class Molecule:
     source: str = ""
     cores: Cores | None = None
     envelope: Envelope = field(default="exponential", init=False)
-    cusps: tuple[float, float] | None = field(default=(0.5, 0.25), init=False)
+    cusps: Cusps | None = field(default=ELECTRONS, init=False)
     bosons: bool = field(default=False, init=False)
 
     @property
@@ -347,12 +347,17 @@ class Trap:
         return self
 
     @property
-    def cusps(self) -> tuple[float, float] | None:
-        """Slopes where opposite and where equal spins meet; bosons meet as opposites do."""
+    def cusps(self) -> Cusps | None:
+        """How particles meet: bosons as opposite spins do.
+
+        The orbitals of the empty trap leave all repulsion to the pair factor: it reaches as
+        far as the trap.
+        """
         if self.repulsion == 0:
             return None
         opposite = 0.5 * self.repulsion
-        return (opposite, opposite if self.bosons else 0.25 * self.repulsion)
+        equal = opposite if self.bosons else 0.25 * self.repulsion
+        return Cusps(opposite, equal, 2 / math.sqrt(self.omega))
 
     @property
     def electrons(self) -> int:
@@ -371,20 +376,24 @@ class Trap:
 
     @property
     def exact(self) -> float | None:
-        """The exact energy: Hooke's atom, or particles that do not interact."""
+        """The exact energy: two particles, or any number that do not interact."""
         if self.repulsion == 0:
             levels = shell_energies(self.dim, self.electrons)
             kinds = [self.electrons] if self.bosons else [self.up, self.down]
             if self.bosons:
                 return self.omega * self.dim / 2 * self.electrons
             return self.omega * sum(sum(levels[:count]) for count in kinds)
-        pair = self.electrons == 2 and (self.bosons or self.up == self.down == 1)
-        return 2.0 if pair and self.omega == 0.5 and self.repulsion == 1 else None
+        if self.electrons != 2:
+            return None
+        momentum = 0 if self.bosons or self.down else 1
+        return references.trapped_pair(self.omega, self.repulsion, momentum)
 
     @property
     def source(self) -> str:
         """Where the exact energy comes from."""
-        return "closed form" if self.exact is not None else ""
+        if self.repulsion and self.electrons == 2:
+            return "radial equation of the pair"
+        return "" if self.repulsion else "closed form"
 
     def orbitals(self, basis: str) -> OscillatorOrbitals:
         """Return the lowest orbitals of the empty trap; there is no basis to choose."""

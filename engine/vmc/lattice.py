@@ -28,6 +28,16 @@ def bonds(shape: tuple[int, ...]) -> Tensor:
     return torch.cat(pairs)
 
 
+def diagonals(shape: tuple[int, ...]) -> Tensor:
+    """Return the second-neighbour bonds ``[bonds, 2]`` of a periodic ring or square."""
+    site = torch.arange(math.prod(shape)).view(shape)
+    moves = [(-2,)] if len(shape) == 1 else [(-1, -1), (-1, 1)]
+    axes = tuple(range(len(shape)))
+    return torch.cat(
+        [torch.stack([site.flatten(), site.roll(m, axes).flatten()], -1) for m in moves]
+    )
+
+
 def _refuse_short(shape: tuple[int, ...]) -> None:
     """Refuse an axis of fewer than three sites, whose two bonds would coincide."""
     if any(side < 3 for side in shape):
@@ -107,15 +117,20 @@ class Ising(_Lattice):
 
 @part
 class Heisenberg(_Lattice):
-    """Antiferromagnet ``H = sum_bonds S_i . S_j`` in the sector of zero magnetisation.
+    """Antiferromagnet in the sector of zero magnetisation, frustrated or not.
 
-    On a bipartite lattice the rotation of one sublattice makes every off-diagonal element
-    negative, ``-1/2`` for each antiparallel bond, and the ground state positive (Marshall,
-    Proc. R. Soc. A 232, 48 (1955)).
+    ``H = sum_first S_i . S_j + J2 sum_second S_i . S_j`` over bonds of first and of second
+    neighbours. On a bipartite lattice the rotation of one sublattice makes the off-diagonal
+    element of every first bond ``-1/2`` and, without second ones, the ground state positive
+    (Marshall, Proc. R. Soc. A 232, 48 (1955)). Second bonds join sites of one sublattice
+    and keep ``+J2/2``: a positive wavefunction is then an upper bound, close while J2 is
+    small (Richter, Ivanov, Retzlaff, Europhys. Lett. 25, 545 (1994)).
     """
 
     shape: Shape
     """Sites along each axis, all even (the sign rule of Marshall needs two sublattices)."""
+    second: Annotated[float, Ge(0)] = 0.0
+    """Coupling J2 of second neighbours over that of first ones; it frustrates."""
     kind: Literal["heisenberg"] = "heisenberg"
     space: ClassVar[str] = "lattice"
 
@@ -125,20 +140,35 @@ class Heisenberg(_Lattice):
             raise ValueError(
                 f"shape {list(self.shape)}: every side must be even (two sublattices)"
             )
+        if self.second and len(self.shape) == 1 and self.sites < 6:
+            raise ValueError(
+                f"shape {list(self.shape)}: second neighbours need a ring of at least 6"
+            )
 
     @cached_property
     def flips(self) -> Tensor:
         """Pairs of sites that a term flips together, ``[bonds, 2]``."""
-        return self.bonds
+        if not self.second:
+            return self.bonds
+        return torch.cat([self.bonds, diagonals(self.shape)])
+
+    def _products(self, spins: Tensor) -> Tensor:
+        return spins[:, self.flips[:, 0]] * spins[:, self.flips[:, 1]]
 
     def diagonal(self, spins: Tensor) -> Tensor:
         """Return the diagonal energy ``[batch]``."""
-        return 0.25 * (spins[:, self.bonds[:, 0]] * spins[:, self.bonds[:, 1]]).sum(1)
+        products, first = self._products(spins), len(self.bonds)
+        total = products[:, :first].sum(1)
+        if self.second:
+            total = total + self.second * products[:, first:].sum(1)
+        return 0.25 * total
 
     def amplitudes(self, spins: Tensor) -> Tensor:
-        """Return the matrix element of every flip: -1/2 where the bond is antiparallel."""
-        product = spins[:, self.bonds[:, 0]] * spins[:, self.bonds[:, 1]]
-        return -0.25 * (1 - product)
+        """Return the matrix element of every flip: 0 where the two are parallel."""
+        elements = -0.25 * (1 - self._products(spins))
+        if self.second:  # these sites are of one sublattice, whose rotation cancels
+            elements[:, len(self.bonds) :] *= -self.second
+        return elements
 
     def start(self, walkers: int, rng: torch.Generator) -> Tensor:
         """Return spins of zero total, in random order, ``[walkers, sites]``."""
@@ -147,9 +177,11 @@ class Heisenberg(_Lattice):
 
     @cached_property
     def exact(self) -> float | None:
-        """The exact ground-state energy: any even ring, or at most 16 sites."""
-        if len(self.shape) == 1:
+        """The exact ground-state energy: at most 16 sites, or a ring of a closed form."""
+        if len(self.shape) == 1 and not self.second:
             return references.heisenberg_ring(self.sites)
+        if len(self.shape) == 1 and self.second == 0.5:
+            return references.majumdar_ghosh(self.sites)
         return ground_energy(self) if self.sites <= EXACT_SITES else None
 
     @property
@@ -176,7 +208,10 @@ def correlation(spins: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
 
 
 def ground_energy(lattice: Lattice) -> float:
-    """Return the ground-state energy by sparse diagonalisation of all ``2^n`` states."""
+    """Return the ground-state energy by sparse diagonalisation of all ``2^n`` states.
+
+    The first vector is random: one of some symmetry would never leave it.
+    """
     from scipy.sparse import coo_matrix, diags
     from scipy.sparse.linalg import eigsh
 
@@ -191,6 +226,6 @@ def ground_energy(lattice: Lattice) -> float:
         matrix = matrix + coo_matrix(
             (values, (state.numpy(), other.numpy())), shape=(count, count)
         )
-    start = np.ones(count) / math.sqrt(count)
+    start = np.random.default_rng(1).normal(size=count)
     found = eigsh(matrix.tocsr(), k=1, which="SA", v0=start, return_eigenvectors=False)
     return float(found[0])

@@ -39,6 +39,30 @@ DIATOMICS: dict[tuple[str, str], tuple[float, float, str]] = {
 }
 """Sorted symbols -> distance in bohr, energy, source; all singlets."""
 
+EXCITED: dict[str, tuple[float, ...]] = {"He": (-2.175229378, -2.145974046)}
+"""Neutral atom -> energies of the first states above the ground state among those of no
+magnetisation, from below: of helium 2 3S and 2 1S (Drake, High Precision Calculations for
+Helium (1996), table 11.7)."""
+
+
+def excited_energy(
+    numbers: Sequence[int], electrons: int, spin: int, below: int
+) -> float | None:
+    """Return the energy of the state with ``below`` others below, where it is tabulated.
+
+    Args:
+        numbers: atomic numbers of the nuclei.
+        electrons: number of electrons.
+        spin: up minus down electrons.
+        below: number of lower states of the same electrons.
+    """
+    from ase.data import chemical_symbols
+
+    if len(numbers) != 1 or electrons != numbers[0] or spin or not below:
+        return None
+    known = EXCITED.get(chemical_symbols[numbers[0]], ())
+    return known[below - 1] if below <= len(known) else None
+
 
 def ground_spin(symbols: Sequence[str], electrons: int) -> int:
     """Return the number of unpaired electrons: of a neutral atom, else 0 or 1."""
@@ -122,3 +146,45 @@ def heisenberg_ring(sites: int) -> float:
         if moved < 1e-14:
             break
     return sites / 4 - float((0.5 / (rapidity.square() + 0.25)).sum())
+
+
+def majumdar_ghosh(sites: int) -> float:
+    """Ground-state energy of an even ring whose second neighbours couple half as much.
+
+    Every second bond holds a singlet: ``E = - 3 n / 8`` (Majumdar and Ghosh, J. Math. Phys.
+    10, 1388 (1969)).
+    """
+    return -3 * sites / 8
+
+
+def trapped_pair(
+    omega: float, repulsion: float, momentum: int = 0, points: int = 96
+) -> float:
+    """Ground-state energy of two particles in a trap of three dimensions (hartree).
+
+    The centre of mass has ``3 w / 2``, the distance ``r`` the lowest eigenvalue of
+
+        - u'' + [l (l + 1) / r^2 + w^2 r^2 / 4 + g / r] u = e u,   u(0) = u(inf) = 0
+
+    (Taut, Phys. Rev. A 48, 3561 (1993), eq. 6), here by Chebyshev collocation (Trefethen,
+    Spectral Methods in MATLAB (2000), program 13), to ten digits.
+
+    Args:
+        omega: frequency ``w`` in hartree.
+        repulsion: strength ``g``.
+        momentum: ``l``: 0 for unlike spins and bosons, 1 for like spins.
+        points: collocation points.
+    """
+    nodes = torch.arange(points + 1, dtype=torch.float64)
+    x = torch.cos(math.pi * nodes / points)
+    weight = (-1.0) ** nodes
+    weight[0], weight[-1] = 2.0, 2.0 * float(weight[-1])
+    apart = x[:, None] - x[None] + torch.eye(points + 1).double()
+    slope = weight[:, None] / weight[None] / apart
+    slope -= torch.diag(slope.sum(1))
+    reach = 14 / math.sqrt(omega)  # where the tail exp(-w r^2 / 4) has vanished
+    r = 0.5 * reach * (1 + x[1:-1])
+    kinetic = -(slope @ slope)[1:-1, 1:-1] * (2 / reach) ** 2
+    well = momentum * (momentum + 1) / r**2 + omega**2 * r**2 / 4 + repulsion / r
+    levels = torch.linalg.eigvals(kinetic + torch.diag(well)).real
+    return 1.5 * omega + float(levels.min())

@@ -14,6 +14,7 @@ from ..run import Observed
 from ..rundir import RunFolder, write_array
 from .electrons import Electrons
 from .evaluate import Density, Evaluation, can_have_forces, evaluate
+from .excited import Lifted
 from .lattice import Lattice, correlation
 from .solve import EVALUATION_STREAM
 from .spins import Spins
@@ -29,6 +30,8 @@ START = 5.0
 """Millihartree by which a run may start above Hartree-Fock."""
 DRIFT = 5.0
 """Standard errors between the first and the last third of a frozen evaluation."""
+OVERLAP = 0.01
+"""Squared overlap of an excited state with a lower one that still counts as none."""
 LENGTHS = 3.0
 """Autocorrelation times that a frozen evaluation must last."""
 
@@ -125,6 +128,12 @@ class Finish:
         if self.reference is not None:
             figures |= against(self.reference, state.start)
             made += started(self.reference, state.start)
+        if isinstance(problem, Lifted):
+            where = result.walkers.device
+            rng = runtime.generator(self.seed, EVALUATION_STREAM + 1, where)
+            found = problem.overlaps(result.walkers, rng).tolist()
+            figures |= {f"overlap_{k}": Figure(s) for k, s in enumerate(found)}
+            made.append(orthogonal(max(found)))
         if line is not None:
             scale = 1.0 if problem.unit == "hartree" else abs(result.energy)
             allowed = 1e-3 * self.tolerance * scale
@@ -205,6 +214,15 @@ def extrapolated(
     bound = tolerance + SIGMAS * math.hypot(result.error, line.error)
     above = result.energy - line.energy
     return Check("variance", "accuracy", above, bound, unit=unit, note=note)
+
+
+def orthogonal(overlap: float) -> Check:
+    """Check that an excited state is none of those below it."""
+    note = (
+        "largest squared overlap with a lower state; a larger excited.penalty or more "
+        "iterations lower it"
+    )
+    return Check("orthogonal", "accuracy", overlap, OVERLAP, note=note)
 
 
 def energy_figures(result: Evaluation, problem: Problem) -> dict[str, Figure]:

@@ -52,7 +52,7 @@ class Scan:
                 solution, result = self.solver.solve(
                     self.molecules[number], known, self._progress(number, report)
                 )
-                steps += self._steps(solution, known)
+                steps += self.steps(solution, known)
                 known.append(solution)
                 row = [result.energy, result.error, result.variance]
                 energies = torch.cat([energies, torch.tensor([row]).double()])
@@ -69,10 +69,15 @@ class Scan:
                         f"stopped after {number + 1} geometries; "
                         f"engine resume {folder.path}"
                     )
-        return self._outcome(folder, energies, steps)
+        return self.outcome(folder, energies, steps)
 
-    def _steps(self, solution: Solution, known: Sequence[Solution]) -> list[list[float]]:
-        """Return rows of the point before, difference, error, overlap, if asked for."""
+    def steps(self, solution: Solution, known: Sequence[Solution]) -> list[list[float]]:
+        """Return rows of the point before, difference, error, overlap, if asked for.
+
+        Args:
+            solution: the geometry just solved.
+            known: those before it.
+        """
         before = nearest(solution.molecule, known)
         if before is None or not self.differences:
             return []
@@ -139,9 +144,16 @@ class Scan:
                     group, name, values[order], "hartree", dimensions=["at"], axes=["at"]
                 )
 
-    def _outcome(
+    def outcome(
         self, folder: RunFolder, energies: Tensor, steps: Sequence[Sequence[float]]
     ) -> Outcome:
+        """Write the curve; return its figures and checks.
+
+        Args:
+            folder: of the run.
+            energies: ``[geometries, 3]`` energy, error and variance.
+            steps: of each but the first, where asked for (:meth:`steps`).
+        """
         coordinate = torch.tensor(self.coordinates).double()
         reference = torch.tensor(self.references).double()
         coupled = torch.tensor(self.ccsd_t).double()

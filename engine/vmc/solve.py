@@ -113,12 +113,18 @@ class Solver:
         for step in range(steps):
             state = world.step(state)
             progress(step + 1, steps, state)
-        problem = problem.at(state.average)
-        rng = runtime.generator(self.seed, EVALUATION_STREAM, state.walkers.device)
-        result = evaluate(
-            problem, state.walkers, state.width, rng, self.sweeps, self.forces
-        )
-        return Solution(molecule, state.average, result.walkers, state.width), result
+        return self.measured(problem.at(state.average), state.walkers, state.width)
+
+    def measured(
+        self, problem: Electrons, walkers: Tensor, width: Tensor
+    ) -> tuple[Solution, Evaluation]:
+        """Return a frozen wavefunction as a solution, and what it says."""
+        molecule = problem.hamiltonian
+        assert isinstance(molecule, Molecule)
+        rng = runtime.generator(self.seed, EVALUATION_STREAM, walkers.device)
+        result = evaluate(problem, walkers, width, rng, self.sweeps, self.forces)
+        parameters = problem.flat.vector
+        return Solution(molecule, parameters, result.walkers, width), result
 
     def difference(self, one: Solution, other: Solution) -> Difference:
         """Return how far ``other`` lies above ``one``: :func:`~.differences.difference`."""

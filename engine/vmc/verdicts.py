@@ -9,6 +9,7 @@ from ..errors import InputError
 from ..protocols import Check
 from ..statistics import FEWEST, line, trend
 from .evaluate import Evaluation
+from .excited import Lifted
 from .hamiltonian import Molecule
 from .hartree_fock import hartree_fock
 from .world import Problem
@@ -59,8 +60,10 @@ def accuracy_checks(
 def upper_bound(problem: Problem) -> float | None:
     """Return the energy of one determinant, above which no useful wavefunction lies.
 
-    None where there is no molecule, or PySCF or its basis is missing.
+    None where there is no molecule, the state is excited, or PySCF or its basis is missing.
     """
+    if isinstance(problem, Lifted):
+        return None
     molecule = getattr(problem, "hamiltonian", None)
     if not isinstance(molecule, Molecule):
         return None

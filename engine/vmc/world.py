@@ -14,6 +14,9 @@ from .optimiser import Optimiser
 from .parameters import Flat
 from .statistics import walker_error
 
+MEMORY = 50
+"""Steps over which parameters are averaged, at most a tenth of those made."""
+
 
 class Problem(Protocol):
     """A Hamiltonian with a wavefunction: electrons in space, or spins on a lattice."""
@@ -58,6 +61,9 @@ class Problem(Protocol):
 class VmcState:
     """Everything that evolves.
 
+    Of a batch of systems (:class:`~.batch.Batch`) all but parameters, average, memory,
+    step, seed and reseeded have a leading axis ``[systems]``.
+
     Attributes:
         walkers: ``[walkers, ...]`` positions in bohr, or spins.
         width: proposal width.
@@ -98,6 +104,69 @@ def _on(walkers: Tensor, rng: torch.Generator) -> torch.Generator:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """Walkers after a sweep, with what the optimiser needs of them.
+
+    Attributes:
+        walkers: ``[walkers, ...]``.
+        width: proposal width after adaptation.
+        energy: local energies ``[walkers]``, float64.
+        scores: ``[walkers, p]``.
+        acceptance: accepted share of the moves.
+        reseeded: walkers replaced because ``psi`` or ``E_L`` was not finite.
+    """
+
+    walkers: Tensor
+    width: Tensor
+    energy: Tensor
+    scores: Tensor
+    acceptance: Tensor
+    reseeded: Tensor
+
+
+def measured(
+    problem: Problem,
+    walkers: Tensor,
+    width: Tensor,
+    rng: torch.Generator,
+    state: VmcState,
+) -> Measured:
+    """Sweep walkers and measure them.
+
+    Raises:
+        GuardError: more than half of them are not finite; it carries ``state``.
+    """
+    swept = problem.sweep(walkers, width, rng)
+    energy = problem.local_energy(swept.walkers, rng)
+    good = energy.isfinite()
+    if int(good.sum()) * 2 < len(good):
+        raise GuardError(
+            f"vmc: {len(good) - int(good.sum())} of {len(good)} local energies are not "
+            "finite; a smaller rate or max_norm helps",
+            int(state.step),
+            state,
+        )
+    chosen = replace_bad(good, rng)
+    walkers = swept.walkers[chosen]
+    return Measured(
+        walkers,
+        swept.width,
+        energy[chosen],
+        problem.scores(walkers),
+        swept.acceptance,
+        swept.reseeded + (~good).sum(),
+    )
+
+
+def moved(state: VmcState, change: Tensor, memory: int = MEMORY) -> VmcState:
+    """Return a state one step further: its parameters, and their average."""
+    parameters = state.parameters + change
+    keep = 1 - 1 / min(float(memory), max(int(state.step) / 10, 1.0))
+    average = keep * state.average + (1 - keep) * parameters
+    return replace(state, parameters=parameters, average=average, step=state.step + 1)
+
+
+@dataclass(frozen=True)
 class Vmc:
     """Variational Monte Carlo of one problem; implements ``Simulator``.
 
@@ -115,7 +184,7 @@ class Vmc:
     walkers: int = 512
     seed: int = 1
     burn_in: int = 50
-    memory: int = 50
+    memory: int = MEMORY
 
     def init(self, rng: torch.Generator) -> VmcState:
         """Return the first state: walkers from the Hamiltonian, equilibrated.
@@ -176,40 +245,25 @@ class Vmc:
         number = int(state.step)
         rng = runtime.generator(int(state.seed), number + 1, state.walkers.device)
         problem = self.problem.at(state.parameters)
-        swept = problem.sweep(state.walkers, state.width, rng)
-        energy = problem.local_energy(swept.walkers, rng)
-        good = energy.isfinite()
-        if int(good.sum()) * 2 < len(good):
-            raise GuardError(
-                f"vmc: {len(good) - int(good.sum())} of {len(good)} local energies are not "
-                "finite; a smaller rate or max_norm helps",
-                number,
-                state,
-            )
-        chosen = replace_bad(good, rng)
-        walkers, energy = swept.walkers[chosen], energy[chosen]
-        scores = problem.scores(walkers)
-        change, memory = self.optimiser.update(scores, energy, state.memory, number)
-        parameters = state.parameters + change
-        keep = 1 - 1 / min(float(self.memory), max(number / 10, 1.0))
-        return VmcState(
-            walkers,
-            swept.width,
-            parameters,
-            keep * state.average + (1 - keep) * parameters,
-            memory,
-            state.step + 1,
-            state.seed,
-            energy.mean(),
-            energy.var(),
-            swept.acceptance,
-            state.reseeded + swept.reseeded + (~good).sum(),
-            state.start,
+        found = measured(problem, state.walkers, state.width, rng, state)
+        change, memory = self.optimiser.update(
+            found.scores, found.energy, state.memory, number
+        )
+        return replace(
+            moved(state, change, self.memory),
+            memory=memory,
+            walkers=found.walkers,
+            width=found.width,
+            energy=found.energy.mean(),
+            variance=found.energy.var(),
+            acceptance=found.acceptance,
+            reseeded=state.reseeded + found.reseeded,
         )
 
     def observe(self, state: VmcState) -> Mapping[str, Tensor]:
         """Return energy and its variance (hartree), acceptance, width, reseeded walkers."""
-        error = (state.variance / len(state.walkers)).sqrt()
+        count = state.walkers.shape[state.variance.dim()]  # after the axis of systems
+        error = (state.variance / count).sqrt()
         return {
             "energy": state.energy,
             "energy_error": error,

@@ -7,6 +7,7 @@ WAVEFUNCTIONS = Family(
     __name__,
     {
         "determinant": "determinant:DeterminantForm",
+        "attention": "attention:AttentionForm",
         "slater_jastrow": "slater:SlaterJastrowForm",
         "deepwf": "deepwf:DeepWfForm",
         "rbm": "rbm:RbmForm",

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from ..parts import part
 from . import jet
 from .electrons import (
+    ELECTRONS,
     Backbone,
     Centres,
+    Cusps,
     Envelope,
     NuclearCusp,
     PairCusp,
@@ -82,7 +84,7 @@ class DeepWf(nn.Module):
         pair_width: int = 16,
         layers: int = 2,
         envelope: Envelope = "exponential",
-        cusps: tuple[float, float] | None = (0.5, 0.25),
+        cusps: Cusps | None = ELECTRONS,
         bosons: bool = False,
         seed: int = 0,
     ) -> None:

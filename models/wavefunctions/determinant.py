@@ -1,6 +1,6 @@
 """Determinant network: a FermiNet-class ansatz with exact cusps."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from annotated_types import Ge, Le
@@ -11,7 +11,9 @@ from . import jet
 from .electrons import (
     Backbone,
     Centres,
+    Cusps,
     Envelope,
+    Features,
     NuclearCusp,
     PairCusp,
     Particles,
@@ -27,8 +29,49 @@ START = 0.02
 """Size of the first amplitudes: they tell determinants apart, the energy hardly moves."""
 
 
+class Determinants:
+    """What forms of determinant networks share: they differ in their backbone."""
+
+    determinants: Any
+    orbitals: Any
+    basis: Any
+
+    def backbone(self, system: Particles, generator: torch.Generator) -> Features:
+        """Return the layers that electrons pass before they enter orbitals."""
+        raise NotImplementedError
+
+    def build(self, system: Particles, seed: int = 0) -> "DeterminantNet":
+        """Return the network for a system.
+
+        Raises:
+            ValueError: the particles are bosons.
+        """
+        known = system.orbitals(self.basis) if self.orbitals == "hartree_fock" else None
+        return self._network(system, seed, known)
+
+    def parameter_count(self, system: Particles) -> int:
+        """Return the number of parameters, without solving Hartree-Fock.
+
+        Raises:
+            ValueError: the particles are bosons.
+        """
+        net = self._network(system, 0, None)
+        return sum(p.numel() for p in net.parameters())
+
+    def _network(
+        self, system: Particles, seed: int, orbitals: nn.Module | None
+    ) -> "DeterminantNet":
+        if system.bosons:
+            raise ValueError("a determinant is antisymmetric; bosons need deepwf")
+        generator = torch.Generator().manual_seed(seed)
+        return DeterminantNet(
+            self.backbone(system, generator), system.nuclear_cusps, self.determinants,
+            system.envelope, system.cusps, generator, orbitals,
+        )  # fmt: skip
+
+
 @part
-class DeterminantForm:
+class DeterminantForm(Determinants):
     """FermiNet-class determinant network with exact cusps."""
 
     size: Literal["small", "medium", "large"] | None = None
@@ -59,33 +102,12 @@ class DeterminantForm:
                 raise ValueError(f"size {self.size} sets {name} to {value}; leave it out")
             object.__setattr__(self, name, value)
 
-    def build(self, system: Particles, seed: int = 0) -> "DeterminantNet":
-        """Return the network for a system.
-
-        Raises:
-            ValueError: the particles are bosons.
-        """
-        known = system.orbitals(self.basis) if self.orbitals == "hartree_fock" else None
-        return self._network(system, seed, known)
-
-    def parameter_count(self, system: Particles) -> int:
-        """Return the number of parameters, without solving Hartree-Fock.
-
-        Raises:
-            ValueError: the particles are bosons.
-        """
-        net = self._network(system, 0, None)
-        return sum(p.numel() for p in net.parameters())
-
-    def _network(
-        self, system: Particles, seed: int, orbitals: nn.Module | None
-    ) -> "DeterminantNet":
-        if system.bosons:
-            raise ValueError("a determinant is antisymmetric; bosons need deepwf")
-        return DeterminantNet(
-            system.positions, system.nuclear_cusps, system.up, system.down, self.width,
-            self.pair_width, self.layers, self.determinants, system.envelope, system.cusps,
-            seed, orbitals,
+    def backbone(self, system: Particles, generator: torch.Generator) -> Backbone:
+        """Return the layers that electrons pass before they enter orbitals."""
+        centres = Centres(system.positions)
+        return Backbone(
+            centres, system.up, system.down, self.width, self.pair_width, self.layers,
+            generator,
         )  # fmt: skip
 
 
@@ -110,18 +132,13 @@ class DeterminantNet(nn.Module):
     eqs. 3-8 (full determinants as in Lin, Goldshlager, Lin, J. Comput. Phys. 474 (2023)).
 
     Args:
-        positions: centres ``[centres, dim]`` in bohr (the origin for a trap).
+        backbone: of the particles, those with spin up first.
         charges: ``[centres]``; 0 where there is no cusp.
-        up: particles with spin up (they come first).
-        down: particles with spin down.
-        width: features of an electron.
-        pair_width: features of a pair.
-        layers: message-passing layers.
         determinants: terms of the sum.
         envelope: how orbitals decay.
         cusps: slopes of ``log|psi|`` at contact for opposite and for equal spins; None for
             particles that do not repel.
-        seed: of the initial weights.
+        generator: source of the initial weights.
         orbitals: fixed orbitals ``[batch, n, max(up, down)]`` of positions or their local
             jet, with the cusps at the nuclei; None for none.
     """
@@ -131,25 +148,18 @@ class DeterminantNet(nn.Module):
 
     def __init__(
         self,
-        positions: Tensor,
+        backbone: Features,
         charges: Tensor,
-        up: int,
-        down: int,
-        width: int = 32,
-        pair_width: int = 16,
-        layers: int = 3,
-        determinants: int = 8,
-        envelope: Envelope = "exponential",
-        cusps: tuple[float, float] | None = (0.5, 0.25),
-        seed: int = 0,
+        determinants: int,
+        envelope: Envelope,
+        cusps: Cusps | None,
+        generator: torch.Generator,
         orbitals: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        generator = torch.Generator().manual_seed(seed)
-        self.up, self.count, self.determinants = up, up + down, determinants
+        self.backbone, self.up, self.count = backbone, backbone.up, backbone.count
+        self.determinants, width = determinants, backbone.width
         self.gaussian = envelope == "gaussian"
-        centres = Centres(positions)
-        self.backbone = Backbone(centres, up, down, width, pair_width, layers, generator)
         self.nuclear = NuclearCusp(charges)
         repel = cusps is not None and self.count > 1
         self.pair = PairCusp(self.backbone.same, cusps) if repel and cusps else None

@@ -1,7 +1,7 @@
 """What all continuous wavefunctions share: features, message passing, exact cusps."""
 
 import math
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,25 @@ from . import jet
 from .jet import Field
 
 Envelope = Literal["exponential", "gaussian"]
+
+
+class Cusps(NamedTuple):
+    """How particles that repel each other meet.
+
+    Attributes:
+        opposite: slope of ``log|psi|`` where opposite spins meet, 1 / bohr.
+        equal: the same for equal spins.
+        reach: distance in bohr over which the first wavefunction keeps them apart. A short
+            one lowers the energy of Hartree-Fock without moving the density much.
+    """
+
+    opposite: float
+    equal: float
+    reach: float = 0.25
+
+
+ELECTRONS = Cusps(0.5, 0.25)
+"""Electrons in three dimensions."""
 
 
 @runtime_checkable
@@ -43,8 +62,8 @@ class Particles(Protocol):
         ...
 
     @property
-    def cusps(self) -> tuple[float, float] | None:
-        """Slopes of ``log|psi|`` where opposite and where equal spins meet."""
+    def cusps(self) -> Cusps | None:
+        """How particles meet; None where they do not repel."""
         ...
 
     @property
@@ -146,18 +165,19 @@ class PairCusp(nn.Module):
 
     Args:
         same: ``[n - 1, n]`` 1 where the two spins are equal.
-        slopes: ``(opposite, equal)``.
+        cusps: how particles meet.
     """
 
     kinds: Tensor
     slope: Tensor
 
-    def __init__(self, same: Tensor, slopes: tuple[float, float]) -> None:
+    def __init__(self, same: Tensor, cusps: Cusps) -> None:
         super().__init__()
         self.register_buffer("kinds", torch.stack([1 - same, same], -1))
-        self.register_buffer("slope", slopes[0] + (slopes[1] - slopes[0]) * same)
-        # A short reach lowers the energy of Hartree-Fock without moving the density much.
-        self.range = nn.Parameter(torch.full((2, 1), math.log(math.expm1(0.25))))
+        slope = cusps.opposite + (cusps.equal - cusps.opposite) * same
+        self.register_buffer("slope", slope)
+        start = cusps.reach + math.log(-math.expm1(-cusps.reach))
+        self.range = nn.Parameter(torch.full((2, 1), start))
 
     def forward(self, distance: Field) -> Field:
         """Return the local field ``[batch, n - 1, n]`` to be summed over pairs."""
@@ -166,7 +186,52 @@ class PairCusp(nn.Module):
         return jet.linear(lambda t: -self.slope * a * t, inverse)
 
 
-class Backbone(nn.Module):
+class Features(nn.Module):
+    """What a backbone has of every particle before particles meet.
+
+    A backbone returns features equivariant under exchange of equal spins; its subclasses
+    differ in how particles hear of each other.
+
+    Args:
+        centres: the features of the particles.
+        up: number of particles of the first kind.
+        down: number of particles of the second kind.
+        width: features of a particle.
+        generator: source of the initial weights.
+    """
+
+    spin: Tensor
+    same: Tensor
+    kinds: Tensor
+
+    def __init__(
+        self,
+        centres: Centres,
+        up: int,
+        down: int,
+        width: int,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.centres, self.width, self.up, self.count = centres, width, up, up + down
+        spin = torch.tensor([0] * up + [1] * down)
+        dtype = torch.get_default_dtype()
+        self.register_buffer("spin", torch.eye(2, dtype=dtype)[spin])
+        same = (spin == spin[jet.others(self.count)]).to(dtype)
+        self.register_buffer("same", same)
+        self.register_buffer("kinds", torch.stack([1 - same, same], -1))
+        entry = len(centres.positions) * (centres.positions.shape[1] + 1)
+        self.entry_weight = normal(entry, width, fan_in=entry, generator=generator)
+        self.entry_bias = normal(2, width, fan_in=4, generator=generator)
+
+    def entry(self, r: Field) -> tuple[Field, Field, Field]:
+        """Return ``W f_i + b_spin(i) [b, n, width]`` of the centres, ``d`` and ``u``."""
+        features, distance, smooth = self.centres(r)
+        bias = self.spin @ self.entry_bias
+        return jet.affine(features, self.entry_weight, bias), distance, smooth
+
+
+class Backbone(Features):
     """Message passing over electrons, equivariant under exchange of equal spins.
 
     The pair stream ``g_ij = tanh(V [d_ij, |d_ij|] + c_spin)`` stays local to the pair, and
@@ -188,10 +253,6 @@ class Backbone(nn.Module):
         generator: source of the initial weights.
     """
 
-    spin: Tensor
-    same: Tensor
-    kinds: Tensor
-
     def __init__(
         self,
         centres: Centres,
@@ -202,18 +263,8 @@ class Backbone(nn.Module):
         layers: int,
         generator: torch.Generator,
     ) -> None:
-        super().__init__()
-        self.centres, self.count = centres, up + down
+        super().__init__(centres, up, down, width, generator)
         dim = centres.positions.shape[1]
-        spin = torch.tensor([0] * up + [1] * down)
-        dtype = torch.get_default_dtype()
-        self.register_buffer("spin", torch.eye(2, dtype=dtype)[spin])
-        same = (spin == spin[jet.others(self.count)]).to(dtype)
-        self.register_buffer("same", same)
-        self.register_buffer("kinds", torch.stack([1 - same, same], -1))
-        entry = len(centres.positions) * (dim + 1)
-        self.entry_weight = normal(entry, width, fan_in=entry, generator=generator)
-        self.entry_bias = normal(2, width, fan_in=4, generator=generator)
         layers = layers if self.count > 1 else 0
         if layers:
             self.pair_weight = normal(
@@ -226,9 +277,8 @@ class Backbone(nn.Module):
 
     def forward(self, r: Field) -> tuple[Field, Field, Field, Field | None]:
         """Return global features ``[b, n, width]``, ``d``, ``u`` and pair distances."""
-        features, distance, smooth = self.centres(r)
-        bias = self.spin @ self.entry_bias
-        h = jet.tanh_(jet.affine(features, self.entry_weight, bias))
+        entry, distance, smooth = self.entry(r)
+        h = jet.tanh_(entry)
         if self.count == 1:
             return jet.spread(h), distance, smooth, None
         difference = jet.pairs(r)

@@ -15,7 +15,7 @@ that electron's own position (``dim`` of them), and a local jet of a pair those 
 difference ``r_i - r_j``: features, pair functions and envelopes cost ``dim + 2`` slots. A
 *global* jet knows the derivatives by all ``n * dim`` coordinates, ordered as
 ``q[dim * i + x] = r[i, x]``; :func:`spread`, :func:`message`, :func:`scale` and the two
-sums go from local to global.
+sums go from local to global, :func:`attend` joins global ones.
 
 Every function takes tensors or jets; the trailing axes of a jet are those of the tensor.
 """
@@ -346,6 +346,41 @@ def message(weight: Field, source: Field) -> Field:
     bend = (by_me - _partners(by_them, count)).mul_(weight.jacobian).sum(0)
     bend.addcmul_(weight.laplacian, taken)
     slots[-1].add_(bend.sum(1), alpha=2)
+    return Jet(slots)
+
+
+def attend(query: Field, key: Field, value: Field) -> Field:
+    """Return ``sum over j of softmax_j(q_i . k_j) v_j``, head by head.
+
+    With the logits ``l_ij = q_i . k_j``, their weights ``p`` and the means ``<.>`` that
+    these give, the derivatives of a weight are
+
+        dp = p c,  c = dl - <dl>;    lap p = p (g - <g>),  g = lap l + sum over k of c_k^2.
+
+    Args:
+        query: global jet ``[batch, heads, n, size]``.
+        key: the same.
+        value: the same.
+
+    Returns:
+        Global jet ``[batch, heads, n, size]``.
+    """
+    if not isinstance(query, Jet):
+        return torch.softmax(query @ key.mT, -1) @ value
+    transposed = key.slots.mT
+    logits = query.slots @ transposed[0]
+    logits[1:] += query.value @ transposed[1:]
+    logits[-1] += 2 * (query.jacobian @ transposed[1:-1]).sum(0)
+    share = torch.softmax(logits[0], -1)
+    bent = logits[1:-1]
+    bent -= (share * bent).sum(-1, keepdim=True)
+    logits[-1] += _squares(bent)
+    logits[-1] -= (share * logits[-1]).sum(-1, keepdim=True)
+    logits[1:] *= share
+    logits[0] = share
+    slots = logits @ value.value
+    slots[1:] += share @ value.slots[1:]
+    slots[-1] += 2 * (logits[1:-1] @ value.jacobian).sum(0)
     return Jet(slots)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..parts import part
 from . import jet
-from .electrons import Centres, PairCusp, jastrow, normal, zeros
+from .electrons import ELECTRONS, Centres, Cusps, PairCusp, jastrow, normal, zeros
 from .jet import Field
 
 
@@ -62,7 +62,7 @@ class SlaterJastrow(nn.Module):
         orbitals: nn.Module,
         up: int,
         down: int,
-        cusps: tuple[float, float] | None = (0.5, 0.25),
+        cusps: Cusps | None = ELECTRONS,
         hidden: int = 8,
         seed: int = 0,
     ) -> None:
