@@ -145,6 +145,13 @@ def test_moves_of_a_sweep_are_those_of_the_system() -> None:
             assert make_problem(parse({**data, **asked}, "t")).moves == moves
 
 
+@pytest.mark.parametrize(
+    "system", [Trap(), molecule(["Li", "H"], [[0, 0, 0], [0, 0, 3.0]])]
+)
+def test_every_centre_has_its_cusp(system) -> None:
+    assert system.nuclear_cusps.shape == system.positions.shape[:1]
+
+
 def test_molecules_come_from_ase() -> None:
     ours = from_atoms(Atoms("LiH", [[0, 0, 0], [0, 0, 1.6]]), charge=1)
     assert (ours.up, ours.down) == (2, 1)
