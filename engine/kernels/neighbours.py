@@ -6,7 +6,7 @@ places are sorted by bin; bins of one column are contiguous in memory, and colum
 each other like a snake, so that neighbours in memory are always neighbours in space.
 """
 
-from .types import Array1, Array2, Array3, Real, Template, ti
+from .types import Array1, Array2, Array3, Int, Real, Template, ti
 
 
 @ti.func
@@ -255,54 +255,63 @@ def k_search_blocks(
     reach: Array2,
     radius: Real,
     blocks: Array2,
-    slots: Array2,
+    group: Int,
+    room: Int,
+    slots: Array1,
+    begin: Array1,
     count: Array1,
     lanes: Template,
 ):
     """Per block of rows, the places closer than ``radius`` to any of its atoms.
 
-    ``blocks[b] = (first row, last row)``; the block's own places are among them, and -1
-    ends each list. Capacity as in :func:`k_search`.
+    ``blocks[b] = (first row, last row)``; the block's own places are among them, its list
+    begins at ``begin[b]``, and -1 ends it. The lists of ``group`` blocks follow each other
+    in ``room`` slots, of which they need ``count``; as in :func:`k_search` they are counted
+    to the end where they do not fit.
     """
-    for b in range(blocks.shape[0]):
-        s = system[atom[blocks[b, 0]]]
-        zero = places[0, 0] * 0
-        one = zero + 1
-        x = ti.Vector([zero for _ in range(lanes)])
-        y = ti.Vector([zero for _ in range(lanes)])
-        z = ti.Vector([zero for _ in range(lanes)])
-        limit = zero + radius * radius
-        low = ti.Vector([1 << 30, 1 << 30, 1 << 30])
-        high = ti.Vector([0, 0, 0])
-        for q in ti.static(range(lanes)):
-            e0 = home[ti.min(blocks[b, 0] + q, blocks[b, 1])]
-            x[q] = places[e0, 0]
-            y[q] = places[e0, 1]
-            z[q] = places[e0, 2]
-            corner = bin_corner(bin_of[e0] - grid[s, 3], grid, s)
-            for k in ti.static(range(3)):
-                low[k] = ti.min(low[k], ti.max(corner[k] - reach[s, k], 0))
-                high[k] = ti.max(high[k], ti.min(corner[k] + reach[s, k], grid[s, k] - 1))
-        last = slots.shape[1] - 1
-        n = 0
-        for ax in range(low[0], high[0] + 1):
-            for ay in range(low[1], high[1] + 1):
-                begin, end = column_range(ax, ay, low[2], high[2], grid, s)
-                for e in range(start[begin], start[end]):
-                    px = places[e, 0]
-                    py = places[e, 1]
-                    pz = places[e, 2]
-                    near = zero
-                    for q in ti.static(range(lanes)):
-                        dx = px - x[q]
-                        dy = py - y[q]
-                        dz = pz - z[q]
-                        r2 = dx * dx + dy * dy + dz * dz
-                        near += ti.select(r2 < limit, one, zero)
-                    slots[b, ti.min(n, last)] = e
-                    n += ti.select(near > zero, 1, 0)
-        slots[b, ti.min(n, last)] = -1
-        count[b] = n
+    for g in range(count.shape[0]):
+        n = g * room
+        last = n + room - 1
+        for b in range(g * group, ti.min((g + 1) * group, blocks.shape[0])):
+            s = system[atom[blocks[b, 0]]]
+            zero = places[0, 0] * 0
+            one = zero + 1
+            x = ti.Vector([zero for _ in range(lanes)])
+            y = ti.Vector([zero for _ in range(lanes)])
+            z = ti.Vector([zero for _ in range(lanes)])
+            limit = zero + radius * radius
+            low = ti.Vector([1 << 30, 1 << 30, 1 << 30])
+            high = ti.Vector([0, 0, 0])
+            for q in ti.static(range(lanes)):
+                e0 = home[ti.min(blocks[b, 0] + q, blocks[b, 1])]
+                x[q] = places[e0, 0]
+                y[q] = places[e0, 1]
+                z[q] = places[e0, 2]
+                corner = bin_corner(bin_of[e0] - grid[s, 3], grid, s)
+                for k in ti.static(range(3)):
+                    low[k] = ti.min(low[k], ti.max(corner[k] - reach[s, k], 0))
+                    far = ti.min(corner[k] + reach[s, k], grid[s, k] - 1)
+                    high[k] = ti.max(high[k], far)
+            begin[b] = n
+            for ax in range(low[0], high[0] + 1):
+                for ay in range(low[1], high[1] + 1):
+                    head, tail = column_range(ax, ay, low[2], high[2], grid, s)
+                    for e in range(start[head], start[tail]):
+                        px = places[e, 0]
+                        py = places[e, 1]
+                        pz = places[e, 2]
+                        near = zero
+                        for q in ti.static(range(lanes)):
+                            dx = px - x[q]
+                            dy = py - y[q]
+                            dz = pz - z[q]
+                            r2 = dx * dx + dy * dy + dz * dz
+                            near += ti.select(r2 < limit, one, zero)
+                        slots[ti.min(n, last)] = e
+                        n += ti.select(near > zero, 1, 0)
+            slots[ti.min(n, last)] = -1
+            n += 1
+        count[g] = n - g * room
 
 
 @ti.kernel

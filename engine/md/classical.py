@@ -82,11 +82,11 @@ class LennardJones:
         runtime.start(state.positions.device)
         places = neighbours.places(state.positions, state.system, state.cell)
         forces = torch.empty_like(places[: state.atoms])
-        blocks = neighbours.layout.blocks
+        blocks, lists = neighbours.layout.blocks, neighbours.blocks
         sums = places.new_empty(7 * len(blocks) if totals else 1, LANES)
         with simd():
             pair.k_lennard_jones_blocks(
-                places, neighbours.home, neighbours.atom, blocks, neighbours.blocks.slots,
+                places, neighbours.home, neighbours.atom, blocks, lists.begin, lists.slots,
                 self.table(places)[0], forces, sums, LANES, totals,
             )  # fmt: skip
         return forces, sums

@@ -139,9 +139,15 @@ def _tensor(partial: Tensor, layout: Layout) -> Tensor:
     return symmetric(layout.total(partial))
 
 
-def _kicked(state: ParticleState, layout: Layout, half: float) -> tuple[Tensor, Tensor]:
-    """Return the momenta after half a step, and partial sums of :func:`kinetic_tensor`."""
-    momenta, partial = torch.empty_like(state.momenta), layout.partial(6)
+def _kicked(
+    state: ParticleState, layout: Layout, half: float, own: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Return the momenta after half a step, and partial sums of :func:`kinetic_tensor`.
+
+    ``own`` momenta of this step, which nobody else has, are changed in place.
+    """
+    momenta = state.momenta if own else torch.empty_like(state.momenta)
+    partial = layout.partial(6)
     verlet.k_kick(
         state.momenta, state.forces, state.masses, layout.chunks, half, momenta, partial
     )
@@ -163,7 +169,7 @@ def _verlet(
         setting.layout.chunks, 0.5 * setting.dt, setting.dt, positions, momenta, moved,
     )  # fmt: skip
     state = setting.force(replace(state, positions=positions, momenta=momenta), moved)
-    momenta, partial = _kicked(state, setting.layout, 0.5 * setting.dt)
+    momenta, partial = _kicked(state, setting.layout, 0.5 * setting.dt, own=True)
     return replace(state, momenta=momenta), partial
 
 
@@ -259,7 +265,7 @@ class Langevin:
             heat=state.thermostat["heat"] + layout.total(heat)[:, 0],
         )
         state = setting.force(state, moved)
-        return replace(state, momenta=_kicked(state, layout, half)[0])
+        return replace(state, momenta=_kicked(state, layout, half, own=True)[0])
 
     def absorbed(self, state: ParticleState, setting: Setting) -> Tensor:
         """Return the heat from the bath."""

@@ -35,6 +35,7 @@ class _Memo:
     def __init__(self) -> None:
         self._layout: tuple[Tensor, Layout] | None = None
         self._list: tuple[Tensor, Tensor, Neighbours] | None = None
+        self._rooms: dict[str, int] = {}
 
     def layout(self, state: ParticleState) -> Layout:
         if self._layout is None or self._layout[0] is not state.system:
@@ -51,7 +52,8 @@ class _Memo:
             or known[2].layout is not self.layout(state)
         ):
             self._list = None  # its memory is needed for the new one
-            found = build_neighbours(state, cutoff, skin, self.layout(state))
+            layout = self.layout(state)
+            found = build_neighbours(state, cutoff, skin, layout, self._rooms)
             known = self._list = (state.anchor, state.anchor_cell, found)
         return known[2]
 
@@ -266,8 +268,10 @@ class MolecularDynamics:
             return state
         if not bool(torch.isfinite(far).all()):
             raise GuardError(_lost(state), int(state.step.max()) + 1, state)
-        mine = stale[state.system.long()][:, None]
         cell = state.cell
+        if bool(stale.all()):
+            return replace(state, anchor=state.positions, anchor_cell=cell)
+        mine = stale[state.system.long()][:, None]
         if not still:
             cell = torch.where(stale[:, None, None], cell, state.anchor_cell)
         return replace(
