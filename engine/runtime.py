@@ -73,8 +73,27 @@ def _name_places_by_their_line() -> None:
     Context.get_pos_info = place
 
 
+def _let_go_of_arguments() -> None:
+    """Let Taichi not keep the arrays that a kernel was compiled for.
+
+    It never looks at them again, and the compiler's notes refer to themselves, so that the
+    arrays of every first launch stayed in memory until Python searched for such circles.
+    """
+    from taichi.lang.ast.ast_transformer_utils import ASTTransformerContext as Context
+
+    begin = Context.__init__
+
+    def begin_without(context: Any, *given: Any, **named: Any) -> None:
+        begin(context, *given, **named)
+        if context.is_kernel:
+            context.argument_data = None
+
+    Context.__init__ = begin_without
+
+
 if _KERNELS == "taichi":
     _name_places_by_their_line()
+    _let_go_of_arguments()
 
 
 class _Kernel:
