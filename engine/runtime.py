@@ -11,6 +11,7 @@ import contextlib
 import functools
 import importlib
 import io
+import math
 import os
 import pathlib
 import tempfile
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 
 from .errors import EngineError, InputError
@@ -537,6 +539,24 @@ def check_memory(numbers: float, dtype: torch.dtype, what: str) -> None:
         raise InputError(
             f"{what} need {needed / 2**30:.3g} GiB of memory; {present / 2**30:.3g} present"
         )
+
+
+_SMALL = 1 << 16
+"""Bytes of arrays for which it does not matter whose memory they are."""
+
+
+def room(like: torch.Tensor, *shape: int, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """Return an array that is yet to be written, on the device of ``like``.
+
+    On the host a large one is numpy's memory. Torch begins its own at multiples of 64
+    bytes, and then the C library (glibc before 2.38) cannot use what an array of the same
+    size has left: a run whose arrays are made anew in every step took half as much again.
+    """
+    dtype = dtype or like.dtype
+    size = math.prod(shape) * dtype.itemsize
+    if size < _SMALL or not like.is_cpu:
+        return torch.empty(shape, dtype=dtype, device=like.device)
+    return torch.from_numpy(np.empty(size, np.uint8)).view(dtype).view(shape)
 
 
 def dtype_of(precision: str) -> torch.dtype:

@@ -40,6 +40,29 @@ def column_range(a, b, low, high, grid: Template, s):
     return ti.min(one, two), ti.max(one, two) + 1
 
 
+@ti.func
+def fractional(positions: Template, inverse: Template, i, s, k):
+    """Fractional coordinate of an atom along axis ``k``."""
+    f = 0.0
+    for c in ti.static(range(3)):
+        f += ti.cast(positions[i, c], ti.f64) * inverse[s, c, k]
+    return f
+
+
+@ti.func
+def window(f, periodic, margin):
+    """Wrap of a coordinate into the cell, its first image within reach, their number."""
+    wrap = 0
+    first = 0
+    extent = 1
+    if periodic != 0:
+        wrap = ti.floor(f, ti.i32)
+        g = f - wrap
+        first = ti.ceil(-margin - g, ti.i32)
+        extent = ti.floor(1.0 + margin - g, ti.i32) - first + 1
+    return wrap, first, extent
+
+
 @ti.kernel
 def k_count_images(
     positions: Array2,
@@ -47,31 +70,15 @@ def k_count_images(
     inverse: Array3,
     periodic: Array2,
     margin: Array2,
-    window: Array2,
     copies: Array1,
 ):
-    """Find for each atom its wrap and the range of images within ``margin`` of the cell.
-
-    ``window[atom]`` = (wrap, first, extent) along each axis; ``copies`` their number.
-    """
+    """Count the images of each atom within ``margin`` of the cell."""
     for i in range(positions.shape[0]):
         s = system[i]
         number = 1
         for k in ti.static(range(3)):
-            f = 0.0
-            for c in ti.static(range(3)):
-                f += ti.cast(positions[i, c], ti.f64) * inverse[s, c, k]
-            wrap = 0
-            first = 0
-            extent = 1
-            if periodic[s, k] != 0:
-                wrap = ti.floor(f, ti.i32)
-                f -= wrap
-                first = ti.ceil(-margin[s, k] - f, ti.i32)
-                extent = ti.floor(1.0 + margin[s, k] - f, ti.i32) - first + 1
-            window[i, k] = wrap
-            window[i, 3 + k] = first
-            window[i, 6 + k] = extent
+            f = fractional(positions, inverse, i, s, k)
+            _wrap, _first, extent = window(f, periodic[s, k], margin[s, k])
             number *= extent
         copies[i] = number
 
@@ -81,40 +88,51 @@ def k_place_images(
     positions: Array2,
     system: Array1,
     inverse: Array3,
+    periodic: Array2,
+    margin: Array2,
     origin: Array2,
     per_bin: Array2,
     grid: Array2,
-    window: Array2,
     begin: Array1,
     parent: Array1,
     image: Array2,
     bin_of: Array1,
 ):
-    """Write parent, image and bin of every place, atom by atom."""
+    """Write parent, image and bin of every place, atom by atom.
+
+    The parent of a place inside the cell, that of the atom itself, is written as -1 - i.
+    """
     for i in range(positions.shape[0]):
         s = system[i]
         f = ti.Vector([0.0, 0.0, 0.0])
+        wrap = ti.Vector([0, 0, 0])
+        first = ti.Vector([0, 0, 0])
+        extent = ti.Vector([0, 0, 0])
         for k in ti.static(range(3)):
-            for c in ti.static(range(3)):
-                f[k] += ti.cast(positions[i, c], ti.f64) * inverse[s, c, k]
-            f[k] -= window[i, k]
+            x = fractional(positions, inverse, i, s, k)
+            w, n, m = window(x, periodic[s, k], margin[s, k])
+            f[k] = x - w
+            wrap[k] = w
+            first[k] = n
+            extent[k] = m
         e = begin[i]
-        for a in range(window[i, 6]):
-            na = window[i, 3] + a
+        for a in range(extent[0]):
+            na = first[0] + a
             ba = ti.floor((f[0] + na - origin[s, 0]) * per_bin[s, 0], ti.i32)
             ba = ti.min(ti.max(ba, 0), grid[s, 0] - 1)
-            for b in range(window[i, 7]):
-                nb = window[i, 4] + b
+            for b in range(extent[1]):
+                nb = first[1] + b
                 bb = ti.floor((f[1] + nb - origin[s, 1]) * per_bin[s, 1], ti.i32)
                 bb = ti.min(ti.max(bb, 0), grid[s, 1] - 1)
-                for c in range(window[i, 8]):
-                    nc = window[i, 5] + c
+                for c in range(extent[2]):
+                    nc = first[2] + c
                     bc = ti.floor((f[2] + nc - origin[s, 2]) * per_bin[s, 2], ti.i32)
                     bc = ti.min(ti.max(bc, 0), grid[s, 2] - 1)
-                    parent[e] = i
-                    image[e, 0] = na - window[i, 0]
-                    image[e, 1] = nb - window[i, 1]
-                    image[e, 2] = nc - window[i, 2]
+                    inside = na == 0 and nb == 0 and nc == 0
+                    parent[e] = ti.select(inside, -1 - i, i)
+                    image[e, 0] = na - wrap[0]
+                    image[e, 1] = nb - wrap[1]
+                    image[e, 2] = nc - wrap[2]
                     bin_of[e] = bin_number(ba, bb, bc, grid, s) + grid[s, 3]
                     e += 1
 
@@ -139,7 +157,6 @@ def k_counting_sort(bin_of: Array1, start: Array1, cursor: Array1, order: Array1
 @ti.kernel
 def k_arrange(
     order: Array1,
-    window: Array2,
     parent: Array1,
     image: Array2,
     bin_of: Array1,
@@ -152,14 +169,11 @@ def k_arrange(
     for p in range(order.shape[0]):
         e = order[p]
         i = parent[e]
-        inside = 1
         for c in ti.static(range(3)):
-            n = image[e, c]
-            new_image[p, c] = n
-            inside = ti.select(n == -window[i, c], inside, 0)
-        new_parent[p] = i
+            new_image[p, c] = image[e, c]
+        new_parent[p] = ti.max(i, -1 - i)
         new_bin[p] = bin_of[e]
-        own[p] = inside
+        own[p] = ti.select(i < 0, 1, 0)
 
 
 @ti.kernel

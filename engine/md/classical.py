@@ -80,8 +80,10 @@ class LennardJones:
     ) -> tuple[Tensor, Tensor]:
         """Return forces, and the ``sums`` of :func:`.pair.k_lennard_jones_blocks`."""
         runtime.start(state.positions.device)
-        places = neighbours.places(state.positions, state.system, state.cell)
-        forces = torch.empty_like(places[: state.atoms])
+        places = neighbours.places(
+            state.positions, state.system, state.cell, neighbours.room
+        )
+        forces = runtime.room(places, state.atoms, 3)
         blocks, lists = neighbours.layout.blocks, neighbours.blocks
         sums = places.new_empty(7 * len(blocks) if totals else 1, LANES)
         with simd():

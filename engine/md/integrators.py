@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..kernels import noise, verlet
+from ..runtime import room
 from .classical import symmetric
 from .neighbours import Layout
 from .state import ParticleState
@@ -146,7 +147,7 @@ def _kicked(
 
     ``own`` momenta of this step, which nobody else has, are changed in place.
     """
-    momenta = state.momenta if own else torch.empty_like(state.momenta)
+    momenta = state.momenta if own else room(state.momenta, *state.momenta.shape)
     partial = layout.partial(6)
     verlet.k_kick(
         state.momenta, state.forces, state.masses, layout.chunks, half, momenta, partial
@@ -162,7 +163,7 @@ def _verlet(
     p' = scale p + dt/2 f, x' = x + dt p'/m, f' = f(x'), p'' = p' + dt/2 f'
     (Swope et al., J. Chem. Phys. 76, 637, 1982).
     """
-    positions, momenta = torch.empty_like(state.positions), torch.empty_like(state.momenta)
+    positions, momenta = (room(x, *x.shape) for x in (state.positions, state.momenta))
     moved = setting.layout.partial(1)[:, 0]
     verlet.k_kick_drift(
         state.positions, state.momenta, state.forces, state.masses, state.anchor, scale,
@@ -252,8 +253,7 @@ class Langevin:
         layout, half = setting.layout, 0.5 * setting.dt
         thermal = setting.boltzmann * self.temperature(setting.time(state))
         keep = torch.full_like(thermal, math.exp(-setting.dt / self.relaxation))
-        positions = torch.empty_like(state.positions)
-        momenta = torch.empty_like(state.momenta)
+        positions, momenta = (room(x, *x.shape) for x in (state.positions, state.momenta))
         moved, heat = layout.partial(1)[:, 0], layout.partial(1)
         verlet.k_langevin(
             state.positions, state.momenta, state.forces, state.masses, state.anchor,

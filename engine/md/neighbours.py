@@ -149,7 +149,7 @@ class Neighbours:
     def blocks(self) -> Blocks:
         """Lists of whole blocks of rows."""
         rows, radius = self.layout.blocks, self.cutoff + self.skin
-        return self._search.blocks(self.home, self.atom, rows, radius)
+        return self._search.blocks(self.home, self.atom, rows, radius, self.room)
 
     @cached_property
     def row(self) -> Tensor:
@@ -192,15 +192,27 @@ class Neighbours:
         )  # fmt: skip
         return reverse
 
-    def places(self, positions: Tensor, system: Tensor, cell: Tensor) -> Tensor:
+    def places(
+        self, positions: Tensor, system: Tensor, cell: Tensor, out: Tensor | None = None
+    ) -> Tensor:
         """Positions of all places ``[places, 3]``, angstrom."""
-        return _packed(positions, system, cell, self.parent, self.image)
+        return _packed(positions, system, cell, self.parent, self.image, out)
+
+    @cached_property
+    def room(self) -> Tensor:
+        """Memory for ``places`` of a loop that needs them for itself, step after step."""
+        return runtime.room(self._search.positions, len(self.parent), 3)
 
 
 def _packed(
-    positions: Tensor, system: Tensor, cell: Tensor, parent: Tensor, image: Tensor
+    positions: Tensor,
+    system: Tensor,
+    cell: Tensor,
+    parent: Tensor,
+    image: Tensor,
+    out: Tensor | None = None,
 ) -> Tensor:
-    places = positions.new_empty(len(parent), 3)
+    places = runtime.room(positions, len(parent), 3) if out is None else out
     kernels.k_pack(
         positions.detach().contiguous(), system, cell.detach().contiguous(), parent, image,
         places,
@@ -227,9 +239,9 @@ def build_neighbours(
     runtime.start(state.positions.device)
     layout = layout or Layout.of(state.system, state.systems)
     positions, cell = state.anchor.detach().contiguous(), state.anchor_cell.detach()
-    finite = torch.isfinite(positions).all(1)
-    if not bool(finite.all()):  # it would have no bin
-        lost = int((~finite).int().argmax())
+    if len(positions) and not bool(torch.stack(positions.aminmax()).isfinite().all()):
+        lost = int((~torch.isfinite(positions).all(1)).int().argmax())
+        # it would have no bin
         raise InputError(f"positions: atom {lost} has no finite position")
     _refuse_thin(cell, state.periodic, cutoff + skin)
     grid = _Grid.of(positions, cell, state.periodic, layout, cutoff + skin)
@@ -276,9 +288,13 @@ class _Search:
     grid: "_Grid"
     rooms: dict[str, int]
 
-    def _arguments(self, home: Tensor, atom: Tensor, radius: float) -> tuple[Any, ...]:
+    def _arguments(
+        self, home: Tensor, atom: Tensor, radius: float, room: Tensor | None = None
+    ) -> tuple[Any, ...]:
         some, grid = self.places, self.grid
-        found = _packed(self.positions, self.system, self.cell, some.parent, some.image)
+        found = _packed(
+            self.positions, self.system, self.cell, some.parent, some.image, room
+        )
         return (
             found, home, atom, self.system, some.bin, some.start, grid.shape, grid.reach,
             radius,
@@ -288,22 +304,26 @@ class _Search:
         given = self._arguments(home, atom, radius)
 
         def fill(room: int) -> tuple[Tensor, Tensor]:
-            slots, count = home.new_empty(len(home), room), torch.empty_like(home)
+            slots = runtime.room(home, len(home), room)
+            count = runtime.room(home, len(home))
             kernels.k_search(*given, slots, count)
             return slots, count
 
         ball = 4.189 * radius**3 * self.grid.density
         return self._fitting("rows", fill, _first_capacity(ball))
 
-    def blocks(self, home: Tensor, atom: Tensor, blocks: Tensor, radius: float) -> Blocks:
-        given = self._arguments(home, atom, radius)
+    def blocks(
+        self, home: Tensor, atom: Tensor, blocks: Tensor, radius: float, room: Tensor
+    ) -> Blocks:
+        given = self._arguments(home, atom, radius, room)
         # a thread of a device takes one block, to have work for many of them
         group = 1 if home.is_cuda else GROUP
         groups = -(-len(blocks) // group)
 
         def fill(room: int) -> tuple[Blocks, Tensor]:
-            found = Blocks(home.new_empty(groups * room), home.new_empty(len(blocks)))
-            count = home.new_empty(groups)
+            slots = runtime.room(home, groups * room)
+            found = Blocks(slots, runtime.room(home, len(blocks)))
+            count = runtime.room(home, groups)
             kernels.k_search_blocks(
                 *given, blocks, group, room, found.slots, found.begin, count, LANES
             )
@@ -449,20 +469,19 @@ def _places(positions: Tensor, system: Tensor, grid: _Grid) -> _Places:
     device = positions.device
 
     def room(*shape: int) -> Tensor:
-        return torch.empty(shape, dtype=torch.int32, device=device)
+        return runtime.room(system, *shape)
 
     atoms = len(positions)
-    window, copies = room(atoms, 9), room(atoms)
-    kernels.k_count_images(
-        positions, system, grid.inverse, grid.periodic, grid.margin, window, copies
-    )
-    end = torch.cumsum(copies, 0, dtype=torch.int32)
-    number = int(end[-1]) if atoms else 0
+    copies = room(atoms)
+    given = positions, system, grid.inverse, grid.periodic, grid.margin
+    kernels.k_count_images(*given, copies)
+    begin = torch.cumsum(copies, 0, dtype=torch.int32)
+    number = int(begin[-1]) if atoms else 0
+    begin -= copies
     parent, image, bin_of = room(number), room(number, 3), room(number)
     kernels.k_place_images(
-        positions, system, grid.inverse, grid.origin, grid.per_bin, grid.shape, window,
-        end - copies, parent, image, bin_of,
-    )  # fmt: skip
+        *given, grid.origin, grid.per_bin, grid.shape, begin, parent, image, bin_of
+    )
     start = torch.zeros(grid.bins + 1, dtype=torch.int32, device=device)
     if positions.is_cuda:
         order = torch.sort(bin_of, stable=True).indices.to(torch.int32)
@@ -472,8 +491,7 @@ def _places(positions: Tensor, system: Tensor, grid: _Grid) -> _Places:
         kernels.k_counting_sort(bin_of, start, cursor, order)
     found = _Places(room(number), room(number, 3), room(number), room(number), start)
     kernels.k_arrange(
-        order, window, parent, image, bin_of, found.parent, found.image, found.bin,
-        found.own,
+        order, parent, image, bin_of, found.parent, found.image, found.bin, found.own
     )  # fmt: skip
     return found
 
@@ -483,7 +501,6 @@ def _rows(places: _Places, atoms: int) -> tuple[Tensor, Tensor]:
     if places.own.is_cuda:
         home = places.own.nonzero()[:, 0].to(torch.int32)
         return home, places.parent[home.long()].contiguous()
-    home = torch.empty(atoms, dtype=torch.int32)
-    atom = torch.empty_like(home)
+    home, atom = runtime.room(places.own, atoms), runtime.room(places.own, atoms)
     kernels.k_rows(places.own, places.parent, home, atom)
     return home, atom

@@ -51,7 +51,7 @@ class _Memo:
             or (known[2].cutoff, known[2].skin) != (cutoff, skin)
             or known[2].layout is not self.layout(state)
         ):
-            self._list = None  # its memory is needed for the new one
+            known = self._list = None  # its memory is needed for the new one
             layout = self.layout(state)
             found = build_neighbours(state, cutoff, skin, layout, self._rooms)
             known = self._list = (state.anchor, state.anchor_cell, found)
