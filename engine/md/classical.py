@@ -80,11 +80,12 @@ class LennardJones:
     ) -> tuple[Tensor, Tensor]:
         """Return forces, and the ``sums`` of :func:`.pair.k_lennard_jones_blocks`."""
         runtime.start(state.positions.device)
+        # the search for lists uses the same room, before the places
+        blocks, lists = neighbours.layout.blocks, neighbours.blocks
         places = neighbours.places(
             state.positions, state.system, state.cell, neighbours.room
         )
         forces = runtime.room(places, state.atoms, 3)
-        blocks, lists = neighbours.layout.blocks, neighbours.blocks
         sums = places.new_empty(7 * len(blocks) if totals else 1, LANES)
         with simd():
             pair.k_lennard_jones_blocks(
