@@ -312,7 +312,7 @@ def k_hllc_fwd(
     speed, for a general equation of state; ``count [batch, vectors]``: faces where the
     reconstruction was not positive and the cell values stood in; ``par``: 1/2, gamma,
     1/(gamma-1), tiny, constants of :func:`weno_z`, 1/12, its least, constants of
-    :func:`change`. ``wide``: of :func:`quotients`. Sizes and strides along n2 count vectors;
+    :func:`change`; ``wide``: of :func:`quotients`. Sizes, strides along n2 count vectors;
     ``start2`` and ``length`` count cells.
     """
     for job in range(count.shape[0] * count.shape[1]):
