@@ -42,9 +42,9 @@ def refuse_unphysical(
     Raises:
         GuardError: names the first cell, the step and the remedy.
     """
-    low = torch.stack([density.amin(), temperature.amin()])
-    high = torch.stack([density.amax(), temperature.amax()])
-    if bool(((low > 0) & torch.isfinite(high)).all()):  # one wait for the device, not four
+    ends = [end for field in (density, temperature) for end in field.aminmax()]
+    low, high, low_t, high_t = torch.stack(ends).tolist()  # one wait for the device
+    if low > 0 and low_t > 0 and max(high, high_t) < math.inf:
         return
     for name, field in (("density", density), ("temperature", temperature)):
         bad = ~((field > 0) & torch.isfinite(field))
