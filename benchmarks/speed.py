@@ -400,6 +400,9 @@ def deep_potentials(quick: bool, record: Recorder) -> None:
 # -- threads ------------------------------------------------------------------------------
 
 
+KINDS = "lj", "deep potential", "bgk", "euler"
+
+
 def work(kind: str) -> Callable[[], None]:
     """Return what one step of a kind of run does."""
     import gas
@@ -455,12 +458,11 @@ def _rate(kind: str, copies: int, threads: int, seconds: float) -> float:
 
 def scaling(quick: bool, record: Recorder) -> None:
     """Two threads of one run over two runs of one thread, side by side."""
-    kinds = ("lj", "deep potential", "bgk", "euler")
     if not record.wants("thread_scaling_2"):
         return
     rounds, seconds = (1, 2.0) if quick else (3, 5.0)
     ratios = {}
-    for kind in kinds:
+    for kind in KINDS:
         pairs = [
             (_rate(kind, 1, 2, seconds), _rate(kind, 2, 1, seconds)) for _ in range(rounds)
         ]
@@ -470,6 +472,56 @@ def scaling(quick: bool, record: Recorder) -> None:
         note="two threads over two independent copies of one thread, steps of a second, "
         "middle of rounds in turns; least of "
         + ", ".join(f"{kind} {ratio:.2f}" for kind, ratio in ratios.items()),
+    )  # fmt: skip
+
+
+LANGUAGES = "taichi", "quadrants"
+
+
+def step_seconds(kind: str, language: str) -> float | None:
+    """CPU seconds of a step with the kernels in a language; None where it refuses them."""
+    code = (
+        "import sys, time; sys.path += sys.argv[1:3]; import speed\n"
+        "step = speed.work(sys.argv[3]); begun = time.process_time()\n"
+        "while time.process_time() - begun < 2: step()\n"
+        "count, begun = 0, time.process_time()\n"
+        "while (spent := time.process_time() - begun) < 2: step(); count += 1\n"
+        "print(spent / count)"
+    )
+    packages = next(PEERS["quadrants"].folder.glob("lib/python*/site-packages"))
+    answer = subprocess.run(
+        [sys.executable, "-c", code, HERE, packages, kind], capture_output=True, text=True,
+        env=_environment(1) | {"SCALEBRIDGE_KERNELS": language}, check=False,
+    )  # fmt: skip
+    return None if answer.returncode else float(answer.stdout.split()[-1])
+
+
+def languages(quick: bool, record: Recorder) -> None:
+    """Whole steps with the kernels in Taichi over those in its fork."""
+    if not record.wants("taichi_vs_quadrants") or not PEERS["quadrants"].installed():
+        return
+    rounds, said, ratios = 1 if quick else 3, [], []
+    for kind in KINDS:
+        runs: dict[str, list[float]] = {name: [] for name in LANGUAGES}
+        for _ in range(rounds):
+            for name in LANGUAGES:
+                seconds = step_seconds(kind, name)
+                runs[name].append(math.inf if seconds is None else seconds)
+        ours, other = (statistics.median(runs[name]) for name in LANGUAGES)
+        if math.isfinite(other):
+            ratios.append(other / ours)
+            said.append(f"{kind} {1e3 * ours:.3g} and {1e3 * other:.3g} ms")
+        else:
+            said.append(f"{kind} {1e3 * ours:.3g} ms and does not compile")
+    record(
+        "taichi_vs_quadrants", min(ratios), "", better="higher",
+        peer={
+            "name": "quadrants",
+            "version": PEERS["quadrants"].version("quadrants"),
+            "value": min(ratios),
+        },
+        note="CPU time of whole steps, one thread, kernels in the fork over those in "
+        f"Taichi, middle of {rounds} rounds in turns; least of " + "; ".join(said),
     )  # fmt: skip
 
 
@@ -485,6 +537,30 @@ def ranks(quick: bool, record: Recorder) -> None:
         "ranks2_efficiency", statistics.median(values), "", goal=0.9, better="higher",
         note="seconds per step of two independent one-process gases side by side over "
         "those of one gas of twice the velocities on two processes (gloo, one thread each)",
+    )  # fmt: skip
+
+
+def plane(quick: bool, record: Recorder) -> None:
+    """Bytes that a kinetic step must move, over those of a copy in the same time."""
+    if not record.wants("bgk2d_bandwidth_fraction"):
+        return
+    import gas
+
+    world, state = gas.plane_world(32 if quick else 64, 32)
+    cells, repeat = world.grid.cells * world.velocities.count, 3 if quick else 9
+    seconds, _ = gas.kinetic_time(world, state, repeat, 6)
+    copy = gas.bandwidth()
+    record(
+        "bgk2d_bandwidth_fraction", cells / seconds * gas.BYTES / copy, "", goal=0.4,
+        better="higher",
+        note=f"{cells / seconds / 1e6:.0f} M phase cells/s and step (two stages), "
+        f"{gas.BYTES} bytes per phase cell must move, copy {copy / 1e9:.1f} GB/s; bound by "
+        "loading the six neighbouring rows from the second and third cache: with each of "
+        "them replaced by the cell itself a step takes about half the time, without the "
+        "limiter or without Newton's method nine tenths; no gain from strips of cells that "
+        "fit the cache, from blocks of 2 or 4 cells along x that load what they share "
+        "once, from reading the next cell's rows ahead, from huge pages, or from rows off "
+        "powers of two",
     )  # fmt: skip
 
 
@@ -527,7 +603,7 @@ def measure(quick: bool, record: Recorder) -> None:
     runtime.start("cpu")
     for part in (
         *(overhead, lennard_jones, deep_potentials, vortices, waves),
-        *(scaling, ranks, devices, memory),
+        *(scaling, ranks, languages, plane, devices, memory),
     ):
         part(quick, record)
 

@@ -100,6 +100,13 @@ if _KERNELS == "taichi":
     _let_go_of_arguments()
 
 
+def _present() -> Any:
+    """Return the program of the kernel language, None before there is one."""
+    runtime = _language.lang.impl.get_runtime()
+    # the fork raises where nothing is initialised
+    return runtime._prog if hasattr(runtime, "_prog") else runtime.prog
+
+
 class _Kernel:
     """A kernel that one thread at a time launches, under this engine's settings."""
 
@@ -113,7 +120,7 @@ class _Kernel:
             raise EngineError(_FORKED)
         _leave_to_the_end()
         with launching:
-            if _language.lang.impl.get_runtime().prog is _program and _own:
+            if _present() is _program and _own:
                 if self._launches is not None:
                     return self._launches(arguments)
                 return self.kernel(*arguments)
@@ -319,7 +326,7 @@ def _finish() -> None:
     """
     if _own and _program is not None and not _forked and launching.acquire(blocking=False):
         runtime = _language.lang.impl.get_runtime()
-        if runtime.prog is _program:
+        if _present() is _program:
             runtime.clear()
         launching.release()
 
@@ -345,7 +352,7 @@ def _our_precision() -> Iterator[None]:
         EngineError: the host's program runs on another kind of device, or was reset.
     """
     runtime = _language.lang.impl.get_runtime()
-    if runtime.prog is None:
+    if _present() is None:
         raise EngineError("the host program has reset the kernel language; start anew")
     config = runtime.prog.config()
     kind = "cuda" if config.arch == _language.cuda else "cpu"
@@ -424,11 +431,10 @@ def start(device: torch.device | str = "cpu") -> None:
             raise InputError("device: cuda is not available here; allowed: cpu")
         torch.set_num_threads(threads())
         atexit.register(_end)
-        runtime = _language.lang.impl.get_runtime()
-        _own = runtime.prog is None
+        _own = _present() is None
         if _own:
             _initialise(kind)
-        _started, _program = kind, _language.lang.impl.get_runtime().prog
+        _started, _program = kind, _present()
 
 
 def _initialise(kind: str) -> None:
