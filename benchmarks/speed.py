@@ -573,16 +573,19 @@ def devices(quick: bool, record: Recorder) -> None:
         return
     import test_devices as fake  # type: ignore[import-not-found]
 
-    waits = {name: row.waits for name, row in fake.EXCEPTIONS.items()}
+    waits = {name: float(row.waits) for name, row in fake.EXCEPTIONS.items()}
+    gradient, waits["md adjoint"] = waits["md adjoint"], fake.adjoint_waits()
     worst = max(waits, key=lambda name: waits[name])
     inner = {
         n: w for n, w in waits.items() if n.startswith(("md", "euler", "nsf", "kinetic"))
     }
     record(
         "host_syncs_per_step", max(inner.values(), default=0), "", goal=0,
-        note="md and gas, largest of "
-        + ", ".join(f"{name} {count}" for name, count in inner.items() if count)
-        + f"; of all worlds {waits[worst]} ({worst})",
+        note="md and gas, between reports and looks at a neighbour list, which are as far "
+        "apart as the fastest atom allows"
+        + "".join(f"; {name} {count:g}" for name, count in inner.items() if count)
+        + f"; a gradient through a trajectory of any length waits {gradient:g} times, for "
+        f"its list most of all; of all worlds {waits[worst]:g} ({worst})",
     )  # fmt: skip
     refused = [name for name, row in fake.EXCEPTIONS.items() if row.stage]
     record(
