@@ -393,7 +393,7 @@ def deep_potentials(quick: bool, record: Recorder) -> None:
                 note=f"water, {192 * repeat**3} atoms, {runtime.threads()} threads each, "
                 f"wall time; ours {1e6 * mine:.0f} us per atom and step, an untrained "
                 "network of the same form and sizes; time per step of the same form, so "
-                "the same error",
+                f"the same error; {md.floor(F64)}",
             )  # fmt: skip
 
 
@@ -423,50 +423,59 @@ def work(kind: str) -> Callable[[], None]:
     return step
 
 
-def pace(kind: str, seconds: float) -> None:
-    """Step for so long once a line comes in; print the steps of a second."""
+def pace(kind: str) -> None:
+    """Step for as many seconds as each line of the input says; print steps of a second."""
     step = work(kind)
     for _ in range(5):
         step()
     print("ready", flush=True)
-    sys.stdin.readline()
-    count, begun = 0, time.perf_counter()
-    while time.perf_counter() - begun < seconds:
-        step()
-        count += 1
-    print(count / (time.perf_counter() - begun))
+    for line in sys.stdin:
+        count, begun = 0, time.perf_counter()
+        while time.perf_counter() - begun < float(line):
+            step()
+            count += 1
+        print(count / (time.perf_counter() - begun), flush=True)
 
 
-def _rate(kind: str, copies: int, threads: int, seconds: float) -> float:
-    """Steps of a second of so many copies together, each on so many threads."""
-    some = [
-        subprocess.Popen(
-            [sys.executable, __file__, kind, str(seconds)], text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment(threads),
-        )
-        for _ in range(copies)
-    ]  # fmt: skip
-    for process in some:
-        assert process.stdout is not None
-        process.stdout.readline()
-    for process in some:
+Process = subprocess.Popen[str]
+
+
+def _pacer(kind: str, threads: int) -> Process:
+    """Start a process that waits for the first line of :func:`pace`."""
+    return subprocess.Popen(
+        [sys.executable, __file__, kind], text=True, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, env=_environment(threads),
+    )  # fmt: skip
+
+
+def _rate(processes: Sequence[Process], seconds: float) -> float:
+    """Steps of a second of some processes together, side by side."""
+    for process in processes:
         assert process.stdin is not None
-        process.stdin.write("\n")
+        process.stdin.write(f"{seconds}\n")
         process.stdin.flush()
-    return sum(float(process.communicate()[0]) for process in some)
+    return sum(float(_said(process)) for process in processes)
+
+
+def _said(process: Process) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
 
 
 def scaling(quick: bool, record: Recorder) -> None:
     """Two threads of one run over two runs of one thread, side by side."""
     if not record.wants("thread_scaling_2"):
         return
-    rounds, seconds = (1, 2.0) if quick else (3, 5.0)
+    rounds, seconds = (1, 1.0) if quick else (5, 2.0)
     ratios = {}
     for kind in KINDS:
-        pairs = [
-            (_rate(kind, 1, 2, seconds), _rate(kind, 2, 1, seconds)) for _ in range(rounds)
-        ]
-        ratios[kind] = statistics.median(one / two for one, two in pairs)
+        one, *two = (_pacer(kind, threads) for threads in (2, 1, 1))
+        for process in (one, *two):
+            _said(process)
+        pairs = [(_rate([one], seconds), _rate(two, seconds)) for _ in range(rounds)]
+        ratios[kind] = statistics.median(a / b for a, b in pairs)
+        for process in (one, *two):
+            process.communicate()
     record(
         "thread_scaling_2", min(ratios.values()), "", goal=0.9, better="higher",
         note="two threads over two independent copies of one thread, steps of a second, "
@@ -612,4 +621,4 @@ def measure(quick: bool, record: Recorder) -> None:
 
 
 if __name__ == "__main__":
-    pace(sys.argv[1], float(sys.argv[2]))
+    pace(sys.argv[1])
