@@ -582,15 +582,18 @@ _SMALL = 1 << 16
 def room(like: torch.Tensor, *shape: int, dtype: torch.dtype | None = None) -> torch.Tensor:
     """Return an array that is yet to be written, on the device of ``like``.
 
-    On the host a large one is numpy's memory. Torch begins its own at multiples of 64
-    bytes, and then the C library (glibc before 2.38) cannot use what an array of the same
-    size has left: a run whose arrays are made anew in every step took half as much again.
+    It begins at a multiple of 64 bytes. The C library (glibc before 2.38) gives such memory
+    never from what an array of the same size has left, so that a run whose arrays are made
+    anew in every step took half as much again, and time for new pages. Therefore a large
+    one is a part of 64 bytes more, as they come.
     """
     dtype = dtype or like.dtype
     size = math.prod(shape) * dtype.itemsize
     if size < _SMALL or not like.is_cpu:
         return torch.empty(shape, dtype=dtype, device=like.device)
-    return torch.from_numpy(np.empty(size, np.uint8)).view(dtype).view(shape)
+    memory = np.empty(size + 64, np.uint8)
+    first = -memory.ctypes.data % 64
+    return torch.from_numpy(memory[first : first + size]).view(dtype).view(shape)
 
 
 def dtype_of(precision: str) -> torch.dtype:

@@ -172,6 +172,7 @@ def test_room_is_like_an_empty_tensor() -> None:
             made = runtime.room(like, *shape)
             assert made.shape == shape and made.dtype == like.dtype
             assert made.is_contiguous() and not made.requires_grad
+            assert made.data_ptr() % 64 == 0
             made.fill_(1)
             assert int(made.sum()) == made.numel()
 

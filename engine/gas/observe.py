@@ -42,9 +42,10 @@ def refuse_unphysical(
     Raises:
         GuardError: names the first cell, the step and the remedy.
     """
-    ends = [end for field in (density, temperature) for end in field.aminmax()]
-    low, high, low_t, high_t = torch.stack(ends).tolist()  # one wait for the device
-    if low > 0 and low_t > 0 and max(high, high_t) < math.inf:
+    fields = density, temperature
+    ends = [field.amin() for field in fields] + [field.amax() for field in fields]
+    *low, a, b = torch.stack(ends).tolist()  # one wait for the device, not four
+    if min(low) > 0 and a < math.inf and b < math.inf:
         return
     for name, field in (("density", density), ("temperature", temperature)):
         bad = ~((field > 0) & torch.isfinite(field))

@@ -199,7 +199,8 @@ def thermal_momenta(state: ParticleState, thermal: Tensor, layout: Layout) -> Te
     energy = state.sum_atoms((momenta**2).sum(1) / (2 * masses))
     wanted = 0.5 * (3 * layout.counts - 3).clamp(min=0) * thermal
     factor = torch.where(energy > 0, (wanted / energy.clamp(min=1e-300)).sqrt(), 0.0)
-    return (momenta * factor[system][:, None]).to(state.momenta.dtype)
+    momenta *= factor[system][:, None]
+    return room(state.momenta, *momenta.shape).copy_(momenta)
 
 
 # -- ensembles ----------------------------------------------------------------------------

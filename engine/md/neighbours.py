@@ -20,8 +20,8 @@ CHUNK = 64
 LANES = 8
 """Rows of one block: what a force loop treats side by side in vector registers."""
 
-GROUP = 16
-"""Blocks whose lists share their room, so that the long make up for the short."""
+GROUPS = 256
+"""Parts of the blocks; lists of a part share their room, the long with the short."""
 
 _SAFETY = 1.0 + 1e-5
 
@@ -317,7 +317,7 @@ class _Search:
     ) -> Blocks:
         given = self._arguments(home, atom, radius, room)
         # a thread of a device takes one block, to have work for many of them
-        group = 1 if home.is_cuda else GROUP
+        group = 1 if home.is_cuda else max(1, len(blocks) // GROUPS)
         groups = -(-len(blocks) // group)
 
         def fill(room: int) -> tuple[Blocks, Tensor]:

@@ -36,6 +36,7 @@ from torch import Tensor
 
 from ...errors import GuardError, InputError
 from ...kernels import fluxes as kernels
+from ...runtime import room
 from ..boundaries import (
     End,
     Piece,
@@ -305,7 +306,7 @@ class FluidWorld:
             self._primitive(u, w, extra, now, from_kernel=number > 0)
             # no kernel writes ghost lines, which so are zero in the last stage
             last = number == len(stages) - 1
-            out = torch.zeros_like(u) if last else self._stage(number, u)
+            out = room(u, *u.shape).zero_() if last else self._stage(number, u)
             scheme, par = _SCHEMES[self.scheme], self._flux_par()
             cells = self._means(w, now, par) if self._fine else w
             for axis in range(self.grid.dim):
