@@ -23,42 +23,17 @@ FIRST_ORDER, MUSCL, WENO5 = 0, 1, 2
 
 
 @ti.func
-def quotients(a, b, c, d, wide: Template):
-    """Return a/b and c/d: in double precision, where no product overflows, by one division.
-
-    A division takes a processor as long as ten products.
-    """
-    first = a
-    second = c
-    if ti.static(wide):
-        inverse = (0 * b + 1) / (b * d)
-        first = a * d * inverse
-        second = c * b * inverse
-    else:
-        first = a / b
-        second = c / d
-    return first, second
-
-
-@ti.func
-def half_slopes(a, b, c, tiny, wide: Template):
-    """Half of van Leer's slopes ``ab/(a + b)`` and ``bc/(b + c)``, 0 where signs differ.
+def half_slope(a, b, tiny):
+    """Half of van Leer's slope: ``ab/(a + b)`` where a and b agree in sign, else 0.
 
     (Vectors have no absolute value and no ``-=`` in this language.)
     """
-    one = a + b
-    two = b + c
-    return quotients(
-        ti.max(a * b, 0 * a) * one,
-        one * one + tiny,
-        ti.max(b * c, 0 * b) * two,
-        two * two + tiny,
-        wide,
-    )
+    total = a + b
+    return ti.max(a * b, 0 * a) * total / (total * total + tiny)
 
 
 @ti.func
-def weno_z(a, b, c, d, e, tiny, par: Template, wide: Template):
+def weno_z(a, b, c, d, e, tiny, par: Template):
     """Value at the right face of c from five cells (Borges et al., JCP 227, 2008, p. 3191).
 
     ``par`` holds 1/6, 13/12, 1/4, 0.1, 0.3, 0.6 in the working precision from place 4 on;
@@ -79,18 +54,9 @@ def weno_z(a, b, c, d, e, tiny, par: Template, wide: Template):
     b0 += least
     b1 += least
     b2 += least
-    q0 = t
-    q1 = t
-    q2 = t
-    if ti.static(wide):
-        each = t / (b0 * b1 * b2)
-        q0 = each * b1 * b2
-        q1 = each * b0 * b2
-        q2 = each * b0 * b1
-    else:
-        q0 = t / b0
-        q1 = t / b1
-        q2 = t / b2
+    q0 = t / b0
+    q1 = t / b1
+    q2 = t / b2
     w0 = par[7] * (1 + q0 * q0)
     w1 = par[9] * (1 + q1 * q1)
     w2 = par[8] * (1 + q2 * q2)
@@ -195,7 +161,7 @@ def unevenness(density, pressure, d_r, d_p, d_v2):
 @ti.func
 def face_values(
     x: Template, at, stride, contiguous: Template, scheme: Template, lanes: Template, tiny,
-    par: Template, wide: Template,
+    par: Template,
 ):  # fmt: skip
     """Return the two values at the faces on the right of the cells of vector ``at``."""
     c = x[at]
@@ -205,16 +171,16 @@ def face_values(
     if ti.static(scheme == MUSCL):
         b = cells_at(x, at, -1, stride, contiguous, lanes)
         e = cells_at(x, at, 2, stride, contiguous, lanes)
-        to_left, to_right = half_slopes(c - b, d - c, e - d, tiny, wide)
-        left = c + to_left
-        right = d - to_right
+        jump = d - c
+        left = c + half_slope(c - b, jump, tiny)
+        right = d - half_slope(jump, e - d, tiny)
     if ti.static(scheme == WENO5):
         a = cells_at(x, at, -2, stride, contiguous, lanes)
         b = cells_at(x, at, -1, stride, contiguous, lanes)
         e = cells_at(x, at, 2, stride, contiguous, lanes)
         f = cells_at(x, at, 3, stride, contiguous, lanes)
-        left = weno_z(a, b, c, d, e, tiny, par, wide)
-        right = weno_z(f, e, d, c, b, tiny, par, wide)
+        left = weno_z(a, b, c, d, e, tiny, par)
+        right = weno_z(f, e, d, c, b, tiny, par)
     return left, right
 
 
@@ -300,7 +266,6 @@ def k_hllc_fwd(
     means: Template,
     beside: Int,
     behind: Int,
-    wide: Template,
 ):
     """HLLC fluxes (Toro, Spruce, Speares, Shock Waves 4, 1994, p. 25) along one axis.
 
@@ -312,8 +277,8 @@ def k_hllc_fwd(
     speed, for a general equation of state; ``count [batch, vectors]``: faces where the
     reconstruction was not positive and the cell values stood in; ``par``: 1/2, gamma,
     1/(gamma-1), tiny, constants of :func:`weno_z`, 1/12, its least, constants of
-    :func:`change`; ``wide``: of :func:`quotients`. Sizes, strides along n2 count vectors;
-    ``start2`` and ``length`` count cells.
+    :func:`change`. Sizes and strides along n2 count vectors; ``start2`` and ``length``
+    count cells.
     """
     for job in range(count.shape[0] * count.shape[1]):
         s = job // count.shape[1]
@@ -325,20 +290,12 @@ def k_hllc_fwd(
         at = s * system + ((i0 + start0) * size1 + i1 + start1) * size2 + t
         tiny = par[3]
         contiguous = ti.static(axis == dim - 1)
-        r_l, r_r = face_values(w, at, stride, contiguous, scheme, lanes, tiny, par, wide)
+        r_l, r_r = face_values(w, at, stride, contiguous, scheme, lanes, tiny, par)
         u_l, u_r = face_values(
-            w,
-            at + (1 + axis) * variable,
-            stride,
-            contiguous,
-            scheme,
-            lanes,
-            tiny,
-            par,
-            wide,
+            w, at + (1 + axis) * variable, stride, contiguous, scheme, lanes, tiny, par
         )
         p_l, p_r = face_values(
-            w, at + (1 + dim) * variable, stride, contiguous, scheme, lanes, tiny, par, wide
+            w, at + (1 + dim) * variable, stride, contiguous, scheme, lanes, tiny, par
         )
         v_l = u_l * 0
         v_r = u_l * 0
@@ -347,28 +304,12 @@ def k_hllc_fwd(
         if ti.static(dim > 1):
             other = ti.static((axis + 1) % dim)
             v_l, v_r = face_values(
-                w,
-                at + (1 + other) * variable,
-                stride,
-                contiguous,
-                scheme,
-                lanes,
-                tiny,
-                par,
-                wide,
+                w, at + (1 + other) * variable, stride, contiguous, scheme, lanes, tiny, par
             )
         if ti.static(dim > 2):
             third = ti.static((axis + 2) % dim)
             x_l, x_r = face_values(
-                w,
-                at + (1 + third) * variable,
-                stride,
-                contiguous,
-                scheme,
-                lanes,
-                tiny,
-                par,
-                wide,
+                w, at + (1 + third) * variable, stride, contiguous, scheme, lanes, tiny, par
             )
         rc_l = w[at]
         rc_r = cells_at(w, at, 1, stride, contiguous, lanes)
@@ -392,16 +333,15 @@ def k_hllc_fwd(
         c_l = u_l * 0
         c_r = u_l * 0
         if ti.static(ideal):
-            c_l, c_r = quotients(par[1] * p_l, r_l, par[1] * p_r, r_r, wide)
-            c_l = ti.sqrt(c_l)
-            c_r = ti.sqrt(c_r)
+            c_l = ti.sqrt(par[1] * p_l / r_l)
+            c_r = ti.sqrt(par[1] * p_r / r_r)
         else:
             here = s * 2 * variable + at - s * system
             e_l, e_r = face_values(
-                extra, here, stride, contiguous, scheme, lanes, tiny, par, wide
+                extra, here, stride, contiguous, scheme, lanes, tiny, par
             )
             c_l, c_r = face_values(
-                extra, here + variable, stride, contiguous, scheme, lanes, tiny, par, wide
+                extra, here + variable, stride, contiguous, scheme, lanes, tiny, par
             )
             e_l = ti.select(good, e_l, extra[here])
             e_r = ti.select(good, e_r, cells_at(extra, here, 1, stride, contiguous, lanes))
@@ -423,8 +363,7 @@ def k_hllc_fwd(
         star = m / (wave - s_m)
         d_r = star - r
         d_m = star * s_m - r * u
-        each, push = quotients(e, r, p, m, wide)
-        d_e = star * (each + (s_m - u) * (s_m + push)) - e
+        d_e = star * (e / r + (s_m - u) * (s_m + p / m)) - e
         f_r = r * u + cut * d_r
         f_u = r * u * u + p + cut * d_m
         f_v = r * u * v + cut * d_r * v
@@ -674,7 +613,6 @@ class FluxShape:
                 self.dim, axis, scheme, self.ideal, LANES, w.view(-1, LANES),
                 extra.view(-1, LANES), flux.view(-1, LANES), count, par, blocks, run[1],
                 *begin, *self._sizes, self._strides[axis], run[2], means, *others,
-                w.dtype == torch.float64,
             )  # fmt: skip
 
     def _sweep(self, axis: int) -> tuple[list[int], list[int], int]:
