@@ -591,9 +591,8 @@ def room(like: torch.Tensor, *shape: int, dtype: torch.dtype | None = None) -> t
     size = math.prod(shape) * dtype.itemsize
     if size < _SMALL or not like.is_cpu:
         return torch.empty(shape, dtype=dtype, device=like.device)
-    memory = np.empty(size + 64, np.uint8)
-    first = -memory.ctypes.data % 64
-    return torch.from_numpy(memory[first : first + size]).view(dtype).view(shape)
+    memory = torch.from_numpy(np.empty(size + 64, np.uint8))
+    return memory.narrow(0, -memory.data_ptr() % 64, size).view(dtype).view(shape)
 
 
 def dtype_of(precision: str) -> torch.dtype:
