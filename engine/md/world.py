@@ -277,12 +277,12 @@ class MolecularDynamics:
         return replace(state, forces=state.forces.masked_fill(self.fixed[:, None], 0.0))
 
     def _forced(self, state: ParticleState) -> ParticleState:
-        seldom = self._alone is not None
-        if seldom and (self._memo.number(state) + 1) % self.totals_every:
+        alone = self._alone
+        if alone is not None and (self._memo.number(state) + 1) % self.totals_every:
             return replace(
                 state,
                 energy=torch.full_like(state.energy, math.nan),
-                forces=self._alone.forces(state, self.neighbours(state)),
+                forces=alone.forces(state, self.neighbours(state)),
                 virial=torch.full_like(state.virial, math.nan, dtype=torch.float64),
             )
         return self._evaluated(state)
