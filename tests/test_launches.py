@@ -1,5 +1,7 @@
 """Launches of kernels: what is found again for arguments of types that were met before."""
 
+import gc
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +131,50 @@ def test_a_key_of_64_bits_comes_whole() -> None:
         assert bytes(out.tolist()) == key.to_bytes(8, "little")
     with pytest.raises(ti.TaichiRuntimeTypeError):
         k_bits(0.5, out)
+
+
+@ti.kernel
+def k_first(x: Array1):
+    for i in range(x.shape[0]):
+        x[i] = 2 * x[i]
+
+
+@pytest.mark.skipif(ti.__name__ != "taichi", reason="Taichi's own notes")
+def test_the_array_of_a_first_launch_is_let_go() -> None:
+    """The compiler's notes held it until Python searched for circles."""
+    gc.collect()
+    gc.disable()
+    try:
+        x = torch.ones(4, dtype=torch.float64)
+        k_first(x)
+        assert x.tolist() == [2.0] * 4
+        kept = weakref.ref(x)
+        del x
+        assert kept() is None
+    finally:
+        gc.enable()
+
+
+def test_numbers_that_changed_alone_are_handed_over() -> None:
+    x = torch.arange(12, dtype=torch.float64).view(4, 3)
+    out = torch.empty(4, dtype=torch.float64)
+    for factor, column in ((1.0, 0), (1.0, 1), (2.0, 1), (2.0, 0), (0.0, 0), (-0.0, 0)):
+        k_scaled(x, factor, column, False, out)
+        assert torch.equal(out, factor * x[:, column])
+        assert torch.equal(out.signbit(), (factor * x[:, column]).signbit())
+    with pytest.raises(ti.TaichiRuntimeTypeError):
+        k_scaled(x, 2.0, 1.0, False, out)  # type: ignore[arg-type]
+
+
+def test_room_is_like_an_empty_tensor() -> None:
+    for like in (torch.ones(1), torch.ones(1).int(), torch.ones(1).double()):
+        for shape in ((3,), (40_000, 3), (0, 3), (70_000,)):
+            made = runtime.room(like, *shape)
+            assert made.shape == shape and made.dtype == like.dtype
+            assert made.is_contiguous() and not made.requires_grad
+            assert made.data_ptr() % 64 == 0
+            made.fill_(1)
+            assert int(made.sum()) == made.numel()
 
 
 @ti.kernel

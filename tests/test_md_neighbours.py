@@ -96,15 +96,39 @@ def blocks_of(list_):
     return found
 
 
+def lists_of(blocks):
+    """Each block's own list."""
+    slots = blocks.slots.tolist()
+    return [slots[k : slots.index(-1, k)] for k in blocks.begin.tolist()]
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_blocks_have_the_neighbours_of_their_rows(name):
     atoms, cutoff = CASES[name]
     table = build_neighbours(from_atoms(atoms, ("Ar",)), cutoff, 0.0)
-    for near, slots, count in zip(
-        blocks_of(table), table.blocks.slots.tolist(), table.blocks.count, strict=True
-    ):
-        assert slots[count] == -1
-        assert sorted(slots[:count]) == sorted(near)
+    for near, listed in zip(blocks_of(table), lists_of(table.blocks), strict=True):
+        assert sorted(listed) == sorted(near)
+
+
+def test_the_next_list_has_the_room_that_the_last_one_needed(monkeypatch):
+    """Where the density misleads, a search is not made twice but for the first list."""
+    corner = random_atoms(np.eye(3) * 12, 400, True, 0)
+    corner.set_cell(np.eye(3) * 60)
+    state, rooms, searches = from_atoms(corner, ("Ar",)), {}, []
+    for kernel in ("k_search", "k_search_blocks"):
+        launch = getattr(module.kernels, kernel)
+
+        def counted(*given, launch=launch):
+            searches.append(launch)
+            launch(*given)
+
+        monkeypatch.setattr(module.kernels, kernel, counted)
+    found = []
+    for _ in range(2):
+        table = build_neighbours(state, 4.0, 0.0, None, rooms)
+        found.append([lists_of(table.blocks), table.rows.tolist(), len(searches)])
+    assert found[0][:2] == found[1][:2]
+    assert [n for *_, n in found] == [4, 6]
 
 
 def test_an_atom_without_a_position_is_named():
@@ -123,10 +147,7 @@ def test_grows_on_overflow(monkeypatch):
     monkeypatch.setattr(module, "_first_capacity", lambda _: 3)
     table = build_neighbours(state, cutoff, 0.0)
     assert pairs_of(state, table) == pairs_of_ase(atoms, cutoff)
-    assert [
-        set(s[:n])
-        for s, n in zip(table.blocks.slots.tolist(), table.blocks.count, strict=True)
-    ] == blocks_of(table)
+    assert [set(listed) for listed in lists_of(table.blocks)] == blocks_of(table)
 
 
 @pytest.mark.parametrize("name", ["triclinic", "one atom, thin triclinic", "unwrapped"])

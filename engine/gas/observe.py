@@ -42,9 +42,10 @@ def refuse_unphysical(
     Raises:
         GuardError: names the first cell, the step and the remedy.
     """
-    low = torch.stack([density.amin(), temperature.amin()])
-    high = torch.stack([density.amax(), temperature.amax()])
-    if bool(((low > 0) & torch.isfinite(high)).all()):  # one wait for the device, not four
+    fields = density, temperature
+    ends = [field.amin() for field in fields] + [field.amax() for field in fields]
+    *low, a, b = torch.stack(ends).tolist()  # one wait for the device, not four
+    if min(low) > 0 and a < math.inf and b < math.inf:
         return
     for name, field in (("density", density), ("temperature", temperature)):
         bad = ~((field > 0) & torch.isfinite(field))

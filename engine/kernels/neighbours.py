@@ -6,7 +6,7 @@ places are sorted by bin; bins of one column are contiguous in memory, and colum
 each other like a snake, so that neighbours in memory are always neighbours in space.
 """
 
-from .types import Array1, Array2, Array3, Real, Template, ti
+from .types import Array1, Array2, Array3, Int, Real, Template, ti
 
 
 @ti.func
@@ -40,6 +40,29 @@ def column_range(a, b, low, high, grid: Template, s):
     return ti.min(one, two), ti.max(one, two) + 1
 
 
+@ti.func
+def fractional(positions: Template, inverse: Template, i, s, k):
+    """Fractional coordinate of an atom along axis ``k``."""
+    f = 0.0
+    for c in ti.static(range(3)):
+        f += ti.cast(positions[i, c], ti.f64) * inverse[s, c, k]
+    return f
+
+
+@ti.func
+def window(f, periodic, margin):
+    """Wrap of a coordinate into the cell, its first image within reach, their number."""
+    wrap = 0
+    first = 0
+    extent = 1
+    if periodic != 0:
+        wrap = ti.floor(f, ti.i32)
+        g = f - wrap
+        first = ti.ceil(-margin - g, ti.i32)
+        extent = ti.floor(1.0 + margin - g, ti.i32) - first + 1
+    return wrap, first, extent
+
+
 @ti.kernel
 def k_count_images(
     positions: Array2,
@@ -47,31 +70,15 @@ def k_count_images(
     inverse: Array3,
     periodic: Array2,
     margin: Array2,
-    window: Array2,
     copies: Array1,
 ):
-    """Find for each atom its wrap and the range of images within ``margin`` of the cell.
-
-    ``window[atom]`` = (wrap, first, extent) along each axis; ``copies`` their number.
-    """
+    """Count the images of each atom within ``margin`` of the cell."""
     for i in range(positions.shape[0]):
         s = system[i]
         number = 1
         for k in ti.static(range(3)):
-            f = 0.0
-            for c in ti.static(range(3)):
-                f += ti.cast(positions[i, c], ti.f64) * inverse[s, c, k]
-            wrap = 0
-            first = 0
-            extent = 1
-            if periodic[s, k] != 0:
-                wrap = ti.floor(f, ti.i32)
-                f -= wrap
-                first = ti.ceil(-margin[s, k] - f, ti.i32)
-                extent = ti.floor(1.0 + margin[s, k] - f, ti.i32) - first + 1
-            window[i, k] = wrap
-            window[i, 3 + k] = first
-            window[i, 6 + k] = extent
+            f = fractional(positions, inverse, i, s, k)
+            _wrap, _first, extent = window(f, periodic[s, k], margin[s, k])
             number *= extent
         copies[i] = number
 
@@ -81,40 +88,51 @@ def k_place_images(
     positions: Array2,
     system: Array1,
     inverse: Array3,
+    periodic: Array2,
+    margin: Array2,
     origin: Array2,
     per_bin: Array2,
     grid: Array2,
-    window: Array2,
     begin: Array1,
     parent: Array1,
     image: Array2,
     bin_of: Array1,
 ):
-    """Write parent, image and bin of every place, atom by atom."""
+    """Write parent, image and bin of every place, atom by atom.
+
+    The parent of a place inside the cell, that of the atom itself, is written as -1 - i.
+    """
     for i in range(positions.shape[0]):
         s = system[i]
         f = ti.Vector([0.0, 0.0, 0.0])
+        wrap = ti.Vector([0, 0, 0])
+        first = ti.Vector([0, 0, 0])
+        extent = ti.Vector([0, 0, 0])
         for k in ti.static(range(3)):
-            for c in ti.static(range(3)):
-                f[k] += ti.cast(positions[i, c], ti.f64) * inverse[s, c, k]
-            f[k] -= window[i, k]
+            x = fractional(positions, inverse, i, s, k)
+            w, n, m = window(x, periodic[s, k], margin[s, k])
+            f[k] = x - w
+            wrap[k] = w
+            first[k] = n
+            extent[k] = m
         e = begin[i]
-        for a in range(window[i, 6]):
-            na = window[i, 3] + a
+        for a in range(extent[0]):
+            na = first[0] + a
             ba = ti.floor((f[0] + na - origin[s, 0]) * per_bin[s, 0], ti.i32)
             ba = ti.min(ti.max(ba, 0), grid[s, 0] - 1)
-            for b in range(window[i, 7]):
-                nb = window[i, 4] + b
+            for b in range(extent[1]):
+                nb = first[1] + b
                 bb = ti.floor((f[1] + nb - origin[s, 1]) * per_bin[s, 1], ti.i32)
                 bb = ti.min(ti.max(bb, 0), grid[s, 1] - 1)
-                for c in range(window[i, 8]):
-                    nc = window[i, 5] + c
+                for c in range(extent[2]):
+                    nc = first[2] + c
                     bc = ti.floor((f[2] + nc - origin[s, 2]) * per_bin[s, 2], ti.i32)
                     bc = ti.min(ti.max(bc, 0), grid[s, 2] - 1)
-                    parent[e] = i
-                    image[e, 0] = na - window[i, 0]
-                    image[e, 1] = nb - window[i, 1]
-                    image[e, 2] = nc - window[i, 2]
+                    inside = na == 0 and nb == 0 and nc == 0
+                    parent[e] = ti.select(inside, -1 - i, i)
+                    image[e, 0] = na - wrap[0]
+                    image[e, 1] = nb - wrap[1]
+                    image[e, 2] = nc - wrap[2]
                     bin_of[e] = bin_number(ba, bb, bc, grid, s) + grid[s, 3]
                     e += 1
 
@@ -139,7 +157,6 @@ def k_counting_sort(bin_of: Array1, start: Array1, cursor: Array1, order: Array1
 @ti.kernel
 def k_arrange(
     order: Array1,
-    window: Array2,
     parent: Array1,
     image: Array2,
     bin_of: Array1,
@@ -152,14 +169,11 @@ def k_arrange(
     for p in range(order.shape[0]):
         e = order[p]
         i = parent[e]
-        inside = 1
         for c in ti.static(range(3)):
-            n = image[e, c]
-            new_image[p, c] = n
-            inside = ti.select(n == -window[i, c], inside, 0)
-        new_parent[p] = i
+            new_image[p, c] = image[e, c]
+        new_parent[p] = ti.max(i, -1 - i)
         new_bin[p] = bin_of[e]
-        own[p] = inside
+        own[p] = ti.select(i < 0, 1, 0)
 
 
 @ti.kernel
@@ -255,54 +269,63 @@ def k_search_blocks(
     reach: Array2,
     radius: Real,
     blocks: Array2,
-    slots: Array2,
+    group: Int,
+    room: Int,
+    slots: Array1,
+    begin: Array1,
     count: Array1,
     lanes: Template,
 ):
     """Per block of rows, the places closer than ``radius`` to any of its atoms.
 
-    ``blocks[b] = (first row, last row)``; the block's own places are among them, and -1
-    ends each list. Capacity as in :func:`k_search`.
+    ``blocks[b] = (first row, last row)``; the block's own places are among them, its list
+    begins at ``begin[b]``, and -1 ends it. The lists of ``group`` blocks follow each other
+    in ``room`` slots, of which they need ``count``; as in :func:`k_search` they are counted
+    to the end where they do not fit.
     """
-    for b in range(blocks.shape[0]):
-        s = system[atom[blocks[b, 0]]]
-        zero = places[0, 0] * 0
-        one = zero + 1
-        x = ti.Vector([zero for _ in range(lanes)])
-        y = ti.Vector([zero for _ in range(lanes)])
-        z = ti.Vector([zero for _ in range(lanes)])
-        limit = zero + radius * radius
-        low = ti.Vector([1 << 30, 1 << 30, 1 << 30])
-        high = ti.Vector([0, 0, 0])
-        for q in ti.static(range(lanes)):
-            e0 = home[ti.min(blocks[b, 0] + q, blocks[b, 1])]
-            x[q] = places[e0, 0]
-            y[q] = places[e0, 1]
-            z[q] = places[e0, 2]
-            corner = bin_corner(bin_of[e0] - grid[s, 3], grid, s)
-            for k in ti.static(range(3)):
-                low[k] = ti.min(low[k], ti.max(corner[k] - reach[s, k], 0))
-                high[k] = ti.max(high[k], ti.min(corner[k] + reach[s, k], grid[s, k] - 1))
-        last = slots.shape[1] - 1
-        n = 0
-        for ax in range(low[0], high[0] + 1):
-            for ay in range(low[1], high[1] + 1):
-                begin, end = column_range(ax, ay, low[2], high[2], grid, s)
-                for e in range(start[begin], start[end]):
-                    px = places[e, 0]
-                    py = places[e, 1]
-                    pz = places[e, 2]
-                    near = zero
-                    for q in ti.static(range(lanes)):
-                        dx = px - x[q]
-                        dy = py - y[q]
-                        dz = pz - z[q]
-                        r2 = dx * dx + dy * dy + dz * dz
-                        near += ti.select(r2 < limit, one, zero)
-                    slots[b, ti.min(n, last)] = e
-                    n += ti.select(near > zero, 1, 0)
-        slots[b, ti.min(n, last)] = -1
-        count[b] = n
+    for g in range(count.shape[0]):
+        n = g * room
+        last = n + room - 1
+        for b in range(g * group, ti.min((g + 1) * group, blocks.shape[0])):
+            s = system[atom[blocks[b, 0]]]
+            zero = places[0, 0] * 0
+            one = zero + 1
+            x = ti.Vector([zero for _ in range(lanes)])
+            y = ti.Vector([zero for _ in range(lanes)])
+            z = ti.Vector([zero for _ in range(lanes)])
+            limit = zero + radius * radius
+            low = ti.Vector([1 << 30, 1 << 30, 1 << 30])
+            high = ti.Vector([0, 0, 0])
+            for q in ti.static(range(lanes)):
+                e0 = home[ti.min(blocks[b, 0] + q, blocks[b, 1])]
+                x[q] = places[e0, 0]
+                y[q] = places[e0, 1]
+                z[q] = places[e0, 2]
+                corner = bin_corner(bin_of[e0] - grid[s, 3], grid, s)
+                for k in ti.static(range(3)):
+                    low[k] = ti.min(low[k], ti.max(corner[k] - reach[s, k], 0))
+                    far = ti.min(corner[k] + reach[s, k], grid[s, k] - 1)
+                    high[k] = ti.max(high[k], far)
+            begin[b] = n
+            for ax in range(low[0], high[0] + 1):
+                for ay in range(low[1], high[1] + 1):
+                    head, tail = column_range(ax, ay, low[2], high[2], grid, s)
+                    for e in range(start[head], start[tail]):
+                        px = places[e, 0]
+                        py = places[e, 1]
+                        pz = places[e, 2]
+                        near = zero
+                        for q in ti.static(range(lanes)):
+                            dx = px - x[q]
+                            dy = py - y[q]
+                            dz = pz - z[q]
+                            r2 = dx * dx + dy * dy + dz * dz
+                            near += ti.select(r2 < limit, one, zero)
+                        slots[ti.min(n, last)] = e
+                        n += ti.select(near > zero, 1, 0)
+            slots[ti.min(n, last)] = -1
+            n += 1
+        count[g] = n - g * room
 
 
 @ti.kernel

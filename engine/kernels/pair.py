@@ -141,7 +141,8 @@ def k_lennard_jones_blocks(
     home: Array1,
     atom: Array1,
     blocks: Array2,
-    slots: Array2,
+    begin: Array1,
+    slots: Array1,
     table: Array3,
     forces: Array2,
     sums: Vectors,
@@ -181,8 +182,8 @@ def k_lennard_jones_blocks(
         yz = x * 0
         met = x * 0
         one = x * 0 + 1
-        n = 0
-        e = slots[b, 0]
+        n = begin[b]
+        e = slots[n]
         while e >= 0:
             dx = places[e, 0] - x
             dy = places[e, 1] - y
@@ -207,7 +208,7 @@ def k_lennard_jones_blocks(
                 xz += gx * dz
                 yz += gy * dz
             n += 1
-            e = slots[b, n]
+            e = slots[n]
         for q in ti.static(range(lanes)):
             if blocks[b, 0] + q <= blocks[b, 1]:
                 i = atom[blocks[b, 0] + q]

@@ -129,7 +129,7 @@ class _Adjoint:
     kick: Tensor
     pulled: list[Tensor] = field(default_factory=list)
     direct: list[Tensor] = field(default_factory=list)
-    sizes: list[tuple[float, float]] = field(default_factory=list)
+    sizes: list[Tensor] = field(default_factory=list)
 
 
 class _Trajectory(torch.autograd.Function):
@@ -149,7 +149,9 @@ class _Trajectory(torch.autograd.Function):
                 ctx.checkpoints.append(state)
             state = plan.world.step(state)
             if plan.observed_at(step + 1) and plan.observable is not None:
+                plan.world.check_lists(state)
                 frames.append(plan.observable(plan.world, state).detach())
+        plan.world.check_lists(state)
         observed = torch.stack(frames) if frames else x.new_empty(0)
         return state.positions, state.momenta, observed
 
@@ -243,7 +245,7 @@ def _step_back(plan: _Plan, state: ParticleState, adjoint: _Adjoint) -> None:
     adjoint.p = torch.addcmul(keep * adjoint.p, adjoint.x, drift[:, None])
     # with the last half kick of the step before, which has the same force
     adjoint.kick = plan.dt * adjoint.p
-    adjoint.sizes.append((float(adjoint.x.norm()), float(adjoint.p.norm())))
+    adjoint.sizes.append(torch.stack([adjoint.x.norm(), adjoint.p.norm()]))
 
 
 def _pull(plan: _Plan, state: ParticleState, adjoint: _Adjoint) -> None:
@@ -258,7 +260,7 @@ def _pull(plan: _Plan, state: ParticleState, adjoint: _Adjoint) -> None:
 def _judged(plan: _Plan, adjoint: _Adjoint) -> bool:
     """Measure the growth over the earlier half; tell whether the gradient is no noise."""
     time, sizes = plan.dt * plan.steps, adjoint.sizes
-    early, half = math.prod(sizes[-1]), math.prod(sizes[len(sizes) // 2])
+    early, half = torch.stack([sizes[-1], sizes[len(sizes) // 2]]).prod(1).tolist()
     if plan.steps == 1 or 0.0 in (early, half):
         return True
     plan.growth.rate = math.log(early / half) / time

@@ -80,13 +80,16 @@ class LennardJones:
     ) -> tuple[Tensor, Tensor]:
         """Return forces, and the ``sums`` of :func:`.pair.k_lennard_jones_blocks`."""
         runtime.start(state.positions.device)
-        places = neighbours.places(state.positions, state.system, state.cell)
-        forces = torch.empty_like(places[: state.atoms])
-        blocks = neighbours.layout.blocks
+        # the search for lists uses the same room, before the places
+        blocks, lists = neighbours.layout.blocks, neighbours.blocks
+        places = neighbours.places(
+            state.positions, state.system, state.cell, neighbours.room
+        )
+        forces = runtime.room(places, state.atoms, 3)
         sums = places.new_empty(7 * len(blocks) if totals else 1, LANES)
         with simd():
             pair.k_lennard_jones_blocks(
-                places, neighbours.home, neighbours.atom, blocks, neighbours.blocks.slots,
+                places, neighbours.home, neighbours.atom, blocks, lists.begin, lists.slots,
                 self.table(places)[0], forces, sums, LANES, totals,
             )  # fmt: skip
         return forces, sums

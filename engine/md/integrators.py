@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..kernels import noise, verlet
+from ..runtime import room
 from .classical import symmetric
 from .neighbours import Layout
 from .state import ParticleState
@@ -139,9 +140,15 @@ def _tensor(partial: Tensor, layout: Layout) -> Tensor:
     return symmetric(layout.total(partial))
 
 
-def _kicked(state: ParticleState, layout: Layout, half: float) -> tuple[Tensor, Tensor]:
-    """Return the momenta after half a step, and partial sums of :func:`kinetic_tensor`."""
-    momenta, partial = torch.empty_like(state.momenta), layout.partial(6)
+def _kicked(
+    state: ParticleState, layout: Layout, half: float, own: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Return the momenta after half a step, and partial sums of :func:`kinetic_tensor`.
+
+    ``own`` momenta of this step, which nobody else has, are changed in place.
+    """
+    momenta = state.momenta if own else room(state.momenta, *state.momenta.shape)
+    partial = layout.partial(6)
     verlet.k_kick(
         state.momenta, state.forces, state.masses, layout.chunks, half, momenta, partial
     )
@@ -156,14 +163,14 @@ def _verlet(
     p' = scale p + dt/2 f, x' = x + dt p'/m, f' = f(x'), p'' = p' + dt/2 f'
     (Swope et al., J. Chem. Phys. 76, 637, 1982).
     """
-    positions, momenta = torch.empty_like(state.positions), torch.empty_like(state.momenta)
+    positions, momenta = (room(x, *x.shape) for x in (state.positions, state.momenta))
     moved = setting.layout.partial(1)[:, 0]
     verlet.k_kick_drift(
         state.positions, state.momenta, state.forces, state.masses, state.anchor, scale,
         setting.layout.chunks, 0.5 * setting.dt, setting.dt, positions, momenta, moved,
     )  # fmt: skip
     state = setting.force(replace(state, positions=positions, momenta=momenta), moved)
-    momenta, partial = _kicked(state, setting.layout, 0.5 * setting.dt)
+    momenta, partial = _kicked(state, setting.layout, 0.5 * setting.dt, own=True)
     return replace(state, momenta=momenta), partial
 
 
@@ -192,7 +199,8 @@ def thermal_momenta(state: ParticleState, thermal: Tensor, layout: Layout) -> Te
     energy = state.sum_atoms((momenta**2).sum(1) / (2 * masses))
     wanted = 0.5 * (3 * layout.counts - 3).clamp(min=0) * thermal
     factor = torch.where(energy > 0, (wanted / energy.clamp(min=1e-300)).sqrt(), 0.0)
-    return (momenta * factor[system][:, None]).to(state.momenta.dtype)
+    momenta *= factor[system][:, None]
+    return room(state.momenta, *momenta.shape).copy_(momenta)
 
 
 # -- ensembles ----------------------------------------------------------------------------
@@ -246,8 +254,7 @@ class Langevin:
         layout, half = setting.layout, 0.5 * setting.dt
         thermal = setting.boltzmann * self.temperature(setting.time(state))
         keep = torch.full_like(thermal, math.exp(-setting.dt / self.relaxation))
-        positions = torch.empty_like(state.positions)
-        momenta = torch.empty_like(state.momenta)
+        positions, momenta = (room(x, *x.shape) for x in (state.positions, state.momenta))
         moved, heat = layout.partial(1)[:, 0], layout.partial(1)
         verlet.k_langevin(
             state.positions, state.momenta, state.forces, state.masses, state.anchor,
@@ -259,7 +266,7 @@ class Langevin:
             heat=state.thermostat["heat"] + layout.total(heat)[:, 0],
         )
         state = setting.force(state, moved)
-        return replace(state, momenta=_kicked(state, layout, half)[0])
+        return replace(state, momenta=_kicked(state, layout, half, own=True)[0])
 
     def absorbed(self, state: ParticleState, setting: Setting) -> Tensor:
         """Return the heat from the bath."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ CHUNK = 64
 
 LANES = 8
 """Rows of one block: what a force loop treats side by side in vector registers."""
+
+GROUPS = 256
+"""Parts of the blocks; lists of a part share their room, the long with the short."""
 
 _SAFETY = 1.0 + 1e-5
 
@@ -42,21 +46,27 @@ class Layout:
     @staticmethod
     def of(system: Tensor, systems: int) -> "Layout":
         """Cut each system into chunks of at most ``CHUNK`` atoms."""
-        counts = torch.bincount(system.long(), minlength=systems).cpu()
-        rows, blocks, lengths, first = [], [], [], 0
-        for s, count in enumerate(counts.tolist()):
-            end = first + count
-            rows += [(s, a, min(a + CHUNK, end), first) for a in range(first, end, CHUNK)]
-            blocks += [(a, min(a + LANES, end) - 1) for a in range(first, end, LANES)]
-            lengths.append((count + CHUNK - 1) // CHUNK)
-            first = end
+        counts = torch.bincount(system, minlength=systems).cpu()
+        ends = counts.cumsum(0)
+
+        def pieces(size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+            """Number of pieces of each system; system, begin and end of each piece."""
+            lengths = (counts + size - 1) // size
+            owner = torch.repeat_interleave(torch.arange(systems), lengths)
+            number = torch.arange(len(owner)) - (lengths.cumsum(0) - lengths)[owner]
+            begin = (ends - counts)[owner] + size * number
+            return lengths, owner, begin, torch.minimum(begin + size, ends[owner])
+
         device = system.device
-        chunks = torch.tensor(rows, dtype=torch.int32, device=device).reshape(-1, 4)
+        lengths, owner, begin, end = pieces(CHUNK)
+        chunks = torch.stack([owner, begin, end, (ends - counts)[owner]], 1)
+        _, _, first, past = pieces(LANES)
+        blocks = torch.stack([first, past - 1], 1)
         return Layout(
             counts.to(device),
-            chunks,
-            torch.tensor(lengths, device=device),
-            torch.tensor(blocks, dtype=torch.int32, device=device).reshape(-1, 2),
+            chunks.int().to(device),
+            lengths.to(device),
+            blocks.int().to(device),
         )
 
     def total(self, partial: Tensor) -> Tensor:
@@ -83,13 +93,13 @@ class Blocks:
     """Neighbours of blocks of rows, for loops that treat a block's atoms side by side.
 
     Attributes:
-        slots: ``[blocks, capacity]`` int32, places near any atom of the block, its own
-            places among them; -1 ends the list.
-        count: ``[blocks]`` int32, length of each list.
+        slots: int32, all lists: places near any atom of a block, its own places among
+            them; -1 ends a list.
+        begin: ``[blocks]`` int32, where each list begins.
     """
 
     slots: Tensor
-    count: Tensor
+    begin: Tensor
 
 
 @dataclass(frozen=True)
@@ -139,7 +149,7 @@ class Neighbours:
     def blocks(self) -> Blocks:
         """Lists of whole blocks of rows."""
         rows, radius = self.layout.blocks, self.cutoff + self.skin
-        return Blocks(*self._search.blocks(self.home, self.atom, rows, radius))
+        return self._search.blocks(self.home, self.atom, rows, radius, self.room)
 
     @cached_property
     def row(self) -> Tensor:
@@ -182,23 +192,46 @@ class Neighbours:
         )  # fmt: skip
         return reverse
 
-    def places(self, positions: Tensor, system: Tensor, cell: Tensor) -> Tensor:
+    def places(
+        self, positions: Tensor, system: Tensor, cell: Tensor, out: Tensor | None = None
+    ) -> Tensor:
         """Positions of all places ``[places, 3]``, angstrom."""
-        places = positions.new_empty(len(self.parent), 3)
-        kernels.k_pack(
-            positions.detach().contiguous(), system, cell.detach().contiguous(),
-            self.parent, self.image, places,
-        )  # fmt: skip
-        return places
+        return _packed(positions, system, cell, self.parent, self.image, out)
+
+    @cached_property
+    def room(self) -> Tensor:
+        """Memory for ``places`` of a loop that needs them for itself, step after step."""
+        return runtime.room(self._search.positions, len(self.parent), 3)
+
+
+def _packed(
+    positions: Tensor,
+    system: Tensor,
+    cell: Tensor,
+    parent: Tensor,
+    image: Tensor,
+    out: Tensor | None = None,
+) -> Tensor:
+    places = runtime.room(positions, len(parent), 3) if out is None else out
+    kernels.k_pack(
+        positions.detach().contiguous(), system, cell.detach().contiguous(), parent, image,
+        places,
+    )  # fmt: skip
+    return places
 
 
 def build_neighbours(
-    state: ParticleState, cutoff: float, skin: float, layout: Layout | None = None
+    state: ParticleState,
+    cutoff: float,
+    skin: float,
+    layout: Layout | None = None,
+    rooms: dict[str, int] | None = None,
 ) -> Neighbours:
     """Find all pairs closer than ``cutoff + skin`` at ``state.anchor``, all images too.
 
     Cost O(atoms). Cells may be triclinic, smaller than the cutoff, and open along any
-    axis; atoms may lie outside the cell.
+    axis; atoms may lie outside the cell. ``rooms`` keeps from list to list how long lists
+    are, which otherwise is guessed from the density.
 
     Raises:
         InputError: a periodic cell has no volume, or an atom has no finite position.
@@ -206,21 +239,18 @@ def build_neighbours(
     runtime.start(state.positions.device)
     layout = layout or Layout.of(state.system, state.systems)
     positions, cell = state.anchor.detach().contiguous(), state.anchor_cell.detach()
-    finite = torch.isfinite(positions).all(1)
-    if not bool(finite.all()):  # it would have no bin
-        lost = int((~finite).int().argmax())
+    if len(positions) and not bool(torch.stack(positions.aminmax()).isfinite().all()):
+        lost = int((~torch.isfinite(positions).all(1)).int().argmax())
+        # it would have no bin
         raise InputError(f"positions: atom {lost} has no finite position")
     _refuse_thin(cell, state.periodic, cutoff + skin)
     grid = _Grid.of(positions, cell, state.periodic, layout, cutoff + skin)
     places = _places(positions, state.system, grid)
     home, atom = _rows(places, len(positions))
-    found = positions.new_empty(len(places.parent), 3)
-    kernels.k_pack(
-        positions, state.system, cell.contiguous(), places.parent, places.image, found
-    )
+    rooms = {} if rooms is None else rooms
     return Neighbours(
         atom, home, places.parent, places.image, layout, cutoff, skin,
-        _Search(found, state.system, places, grid),
+        _Search(positions, cell, state.system, places, grid, rooms),
     )  # fmt: skip
 
 
@@ -249,52 +279,75 @@ def _refuse_thin(cell: Tensor, periodic: Tensor, reach: float) -> None:
 
 @dataclass(frozen=True)
 class _Search:
-    """What a search needs: the places at the anchor, their bins, the grid."""
+    """What a search needs: the atoms at the anchor, their places and bins, the grid."""
 
-    found: Tensor
+    positions: Tensor
+    cell: Tensor
     system: Tensor
     places: "_Places"
     grid: "_Grid"
+    rooms: dict[str, int]
+
+    def _arguments(
+        self, home: Tensor, atom: Tensor, radius: float, room: Tensor | None = None
+    ) -> tuple[Any, ...]:
+        some, grid = self.places, self.grid
+        found = _packed(
+            self.positions, self.system, self.cell, some.parent, some.image, room
+        )
+        return (
+            found, home, atom, self.system, some.bin, some.start, grid.shape, grid.reach,
+            radius,
+        )  # fmt: skip
 
     def rows(self, home: Tensor, atom: Tensor, radius: float) -> tuple[Tensor, Tensor]:
-        def fill(slots: Tensor, count: Tensor) -> None:
-            kernels.k_search(
-                self.found, home, atom, self.system, self.places.bin, self.places.start,
-                self.grid.shape, self.grid.reach, radius, slots, count,
-            )  # fmt: skip
+        given = self._arguments(home, atom, radius)
+
+        def fill(room: int) -> tuple[Tensor, Tensor]:
+            slots = runtime.room(home, len(home), room)
+            count = runtime.room(home, len(home))
+            kernels.k_search(*given, slots, count)
+            return slots, count
 
         ball = 4.189 * radius**3 * self.grid.density
-        return self._fitting(fill, len(home), ball)
+        return self._fitting("rows", fill, _first_capacity(ball))
 
     def blocks(
-        self, home: Tensor, atom: Tensor, blocks: Tensor, radius: float
-    ) -> tuple[Tensor, Tensor]:
-        def fill(slots: Tensor, count: Tensor) -> None:
+        self, home: Tensor, atom: Tensor, blocks: Tensor, radius: float, room: Tensor
+    ) -> Blocks:
+        given = self._arguments(home, atom, radius, room)
+        # a thread of a device takes one block, to have work for many of them
+        group = 1 if home.is_cuda else max(1, len(blocks) // GROUPS)
+        groups = -(-len(blocks) // group)
+
+        def fill(room: int) -> tuple[Blocks, Tensor]:
+            slots = runtime.room(home, groups * room)
+            found = Blocks(slots, runtime.room(home, len(blocks)))
+            count = runtime.room(home, groups)
             kernels.k_search_blocks(
-                self.found, home, atom, self.system, self.places.bin, self.places.start,
-                self.grid.shape, self.grid.reach, radius, blocks, slots, count, LANES,
-            )  # fmt: skip
+                *given, blocks, group, room, found.slots, found.begin, count, LANES
+            )
+            return found, count
 
         # all that is within reach of a cube with the block's atoms
         a = (LANES / max(self.grid.density, 1e-9)) ** (1 / 3)
         a = min(a, 2 * radius)
         body = a**3 + 6 * a * a * radius + 9.425 * a * radius**2 + 4.189 * radius**3
-        return self._fitting(fill, len(blocks), body * self.grid.density)
+        guess = _first_capacity(body * self.grid.density)
+        return self._fitting("blocks", fill, group * guess)[0]
 
     def _fitting(
-        self, fill: Callable[[Tensor, Tensor], None], rows: int, expected: float
-    ) -> tuple[Tensor, Tensor]:
+        self, name: str, fill: Callable[[int], tuple[Any, Tensor]], guess: int
+    ) -> tuple[Any, Tensor]:
         """Fill a table whose width is guessed, again with the right one if need be."""
-        device = self.found.device
-        count = torch.empty(rows, dtype=torch.int32, device=device)
-        capacity = _first_capacity(expected)
+        room = self.rooms.get(name, guess)
         while True:
-            slots = torch.empty(rows, capacity, dtype=torch.int32, device=device)
-            fill(slots, count)
-            most = int(count.max()) if rows else 0
-            if most < capacity:
-                return slots, count
-            capacity = _round_up(most + 1)
+            found, count = fill(room)
+            most = int(count.max()) if len(count) else 0
+            if most < room:
+                self.rooms[name] = _round_up(1.03 * most)
+                return found, count
+            room = _round_up(most)
 
 
 def _first_capacity(expected: float) -> int:
@@ -416,20 +469,19 @@ def _places(positions: Tensor, system: Tensor, grid: _Grid) -> _Places:
     device = positions.device
 
     def room(*shape: int) -> Tensor:
-        return torch.empty(shape, dtype=torch.int32, device=device)
+        return runtime.room(system, *shape)
 
     atoms = len(positions)
-    window, copies = room(atoms, 9), room(atoms)
-    kernels.k_count_images(
-        positions, system, grid.inverse, grid.periodic, grid.margin, window, copies
-    )
-    end = torch.cumsum(copies, 0, dtype=torch.int32)
-    number = int(end[-1]) if atoms else 0
+    copies = room(atoms)
+    given = positions, system, grid.inverse, grid.periodic, grid.margin
+    kernels.k_count_images(*given, copies)
+    begin = torch.cumsum(copies, 0, dtype=torch.int32)
+    number = int(begin[-1]) if atoms else 0
+    begin -= copies
     parent, image, bin_of = room(number), room(number, 3), room(number)
     kernels.k_place_images(
-        positions, system, grid.inverse, grid.origin, grid.per_bin, grid.shape, window,
-        end - copies, parent, image, bin_of,
-    )  # fmt: skip
+        *given, grid.origin, grid.per_bin, grid.shape, begin, parent, image, bin_of
+    )
     start = torch.zeros(grid.bins + 1, dtype=torch.int32, device=device)
     if positions.is_cuda:
         order = torch.sort(bin_of, stable=True).indices.to(torch.int32)
@@ -439,8 +491,7 @@ def _places(positions: Tensor, system: Tensor, grid: _Grid) -> _Places:
         kernels.k_counting_sort(bin_of, start, cursor, order)
     found = _Places(room(number), room(number, 3), room(number), room(number), start)
     kernels.k_arrange(
-        order, window, parent, image, bin_of, found.parent, found.image, found.bin,
-        found.own,
+        order, parent, image, bin_of, found.parent, found.image, found.bin, found.own
     )  # fmt: skip
     return found
 
@@ -450,7 +501,6 @@ def _rows(places: _Places, atoms: int) -> tuple[Tensor, Tensor]:
     if places.own.is_cuda:
         home = places.own.nonzero()[:, 0].to(torch.int32)
         return home, places.parent[home.long()].contiguous()
-    home = torch.empty(atoms, dtype=torch.int32)
-    atom = torch.empty_like(home)
+    home, atom = runtime.room(places.own, atoms), runtime.room(places.own, atoms)
     kernels.k_rows(places.own, places.parent, home, atom)
     return home, atom

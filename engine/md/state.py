@@ -67,13 +67,16 @@ class ParticleState:
     @property
     def counts(self) -> Tensor:
         """Number of atoms of each system, ``[systems]`` int64."""
-        return torch.bincount(self.system.long(), minlength=self.systems)
+        systems = torch.arange(self.systems + 1, dtype=torch.int32, device=self.cell.device)
+        return torch.searchsorted(self.system, systems).diff()
 
     def sum_atoms(self, values: Tensor) -> Tensor:
         """Sum ``values [atoms, ...]`` over each system -> ``[systems, ...]``.
 
         Each system is summed by itself, so a replica in a batch equals the replica alone.
         """
+        if values.is_cuda:  # the host would wait for the counts
+            return torch.segment_reduce(values, "sum", lengths=self.counts, axis=0)
         ends = torch.cumsum(self.counts, 0).tolist()
         starts = [0, *ends[:-1]]
         return torch.stack([values[a:b].sum(0) for a, b in zip(starts, ends, strict=True)])

@@ -20,6 +20,7 @@ from .integrators import (
     kinetic_tensor,
     thermal_momenta,
 )
+from .looks import Looks, MissedError
 from .neighbours import Layout, Neighbours, build_neighbours
 from .potential import ForcesAlone, Potential
 from .state import ParticleState
@@ -35,6 +36,27 @@ class _Memo:
     def __init__(self) -> None:
         self._layout: tuple[Tensor, Layout] | None = None
         self._list: tuple[Tensor, Tensor, Neighbours] | None = None
+        self._rooms: dict[str, int] = {}
+        self._number: tuple[Tensor, int] | None = None
+        self._held: tuple[Tensor, Tensor] | None = None
+        self.looks = Looks()
+
+    def number(self, state: ParticleState) -> int:
+        """Steps made, for which the host need not wait if it has counted them."""
+        if self._number is None or self._number[0] is not state.step:
+            self._number = (state.step, int(state.step[0]))
+        return self._number[1]
+
+    def counted(self, before: ParticleState, after: ParticleState) -> None:
+        """Note that ``after`` is one step after ``before``."""
+        if self._number is not None and self._number[0] is before.step:
+            self._number = (after.step, self._number[1] + 1)
+
+    def held(self, state: ParticleState, fixed: Tensor) -> Tensor:
+        """Number of fixed atoms of each system."""
+        if self._held is None or self._held[0] is not state.system:
+            self._held = state.system, state.sum_atoms(fixed[:, None].double())[:, 0]
+        return self._held[1]
 
     def layout(self, state: ParticleState) -> Layout:
         if self._layout is None or self._layout[0] is not state.system:
@@ -50,8 +72,9 @@ class _Memo:
             or (known[2].cutoff, known[2].skin) != (cutoff, skin)
             or known[2].layout is not self.layout(state)
         ):
-            self._list = None  # its memory is needed for the new one
-            found = build_neighbours(state, cutoff, skin, self.layout(state))
+            known = self._list = None  # its memory is needed for the new one
+            layout = self.layout(state)
+            found = build_neighbours(state, cutoff, skin, layout, self._rooms)
             known = self._list = (state.anchor, state.anchor_cell, found)
         return known[2]
 
@@ -148,15 +171,39 @@ class MolecularDynamics:
     def step(self, state: ParticleState) -> ParticleState:
         """Advance every system by one time step; a pure function of ``state``."""
         runtime.start(state.positions.device)
+        looks = self._memo.looks
+        looks.begin(state)
+        try:
+            return self._advanced(state)
+        except MissedError:
+            again, steps = looks.trusted, looks.steps + 1
+        assert again is not None
+        looks.always = True
+        try:
+            for _ in range(steps):
+                again = self._advanced(again)
+        finally:
+            looks.always = False
+        return again
+
+    def _advanced(self, state: ParticleState) -> ParticleState:
         moved = self.integrator.step(state, self._setting(state))
         if self.fixed is not None:
             moved = _held(self.fixed, state, moved)
-        return replace(moved, step=moved.step + 1)
+        moved = replace(moved, step=moved.step + 1)
+        self._memo.counted(state, moved)
+        self._memo.looks.end(moved)
+        return moved
 
     @runtime.own_defaults()
     def observe(self, state: ParticleState) -> Mapping[str, Tensor]:
-        """Return the scalars named in the class."""
+        """Return the scalars named in the class.
+
+        Raises:
+            GuardError: on a device, atoms became faster than the host had foreseen.
+        """
         runtime.start(state.positions.device)
+        self.check_lists(state)
         state, setting = self.complete(state), self._setting(state)
         tensor = kinetic_tensor(state, setting.layout)
         kinetic = 0.5 * tensor.diagonal(dim1=1, dim2=2).sum(1)
@@ -182,6 +229,20 @@ class MolecularDynamics:
             observed["deviation"] = per_system(state, state.deviation)
         return observed
 
+    def check_lists(self, state: ParticleState) -> None:
+        """Refuse a state that a device made with a neighbour list that did not hold.
+
+        Raises:
+            GuardError: says what helps.
+        """
+        if not self._memo.looks.right(state):
+            raise GuardError(
+                f"step {int(state.step.max())}: an atom moved by half the skin before the "
+                "host looked, its speed more than doubled; use a shorter time step",
+                int(state.step.max()),
+                state,
+            )
+
     def degrees(self, state: ParticleState) -> np.ndarray:
         """Return the degrees of freedom ``[systems]`` that the temperature counts."""
         setting = self._setting(state)
@@ -204,7 +265,7 @@ class MolecularDynamics:
         dt = self.time_step / self.units.time
         held = None
         if self.fixed is not None:
-            held = state.sum_atoms(self.fixed[:, None].long())[:, 0]
+            held = self._memo.held(state, self.fixed)
         return Setting(dt, self.units.boltzmann, layout, self._force, held)
 
     def _force(self, state: ParticleState, moved: Tensor | None) -> ParticleState:
@@ -216,11 +277,12 @@ class MolecularDynamics:
         return replace(state, forces=state.forces.masked_fill(self.fixed[:, None], 0.0))
 
     def _forced(self, state: ParticleState) -> ParticleState:
-        if self._alone is not None and (int(state.step[0]) + 1) % self.totals_every:
+        alone = self._alone
+        if alone is not None and (self._memo.number(state) + 1) % self.totals_every:
             return replace(
                 state,
                 energy=torch.full_like(state.energy, math.nan),
-                forces=self._alone.forces(state, self.neighbours(state)),
+                forces=alone.forces(state, self.neighbours(state)),
                 virial=torch.full_like(state.virial, math.nan, dtype=torch.float64),
             )
         return self._evaluated(state)
@@ -246,8 +308,8 @@ class MolecularDynamics:
         layout, still = self._memo.layout(state), True
         anchor = state.anchor
         # the same tensor needs no comparison, for which the host would wait
-        moving = state.cell is not state.anchor_cell
-        if moving and not torch.equal(state.cell, state.anchor_cell):
+        moving, device = state.cell is not state.anchor_cell, state.cell.is_cuda
+        if moving and (device or not torch.equal(state.cell, state.anchor_cell)):
             still, moved = False, None
             anchor = _carried(state)
         if moved is None:
@@ -262,12 +324,19 @@ class MolecularDynamics:
             reach = self.potential.cutoff + self.skin
             allowed = 0.5 * (reach * shrink - self.potential.cutoff).clamp(min=0.0)
         stale = ~(far < allowed**2)
-        if not bool(stale.any()):
+        if device:
+            slack, dt = allowed - far.sqrt(), self.time_step / self.units.time
+            renewed = self._memo.looks.used_up(slack, state, dt)
+        else:
+            renewed = bool(stale.any())
+        if not renewed:
             return state
         if not bool(torch.isfinite(far).all()):
             raise GuardError(_lost(state), int(state.step.max()) + 1, state)
-        mine = stale[state.system.long()][:, None]
         cell = state.cell
+        if bool(stale.all()):
+            return replace(state, anchor=state.positions, anchor_cell=cell)
+        mine = stale[state.system.long()][:, None]
         if not still:
             cell = torch.where(stale[:, None, None], cell, state.anchor_cell)
         return replace(
@@ -308,7 +377,8 @@ def per_system(state: ParticleState, values: Tensor) -> Tensor:
 
 def _stretch(state: ParticleState) -> Tensor:
     """Deformation ``[systems, 3, 3]`` of the cell since the anchor."""
-    return torch.linalg.solve(state.anchor_cell.double(), state.cell.double())
+    # a cell without volume was refused at the start; to look costs a wait on a device
+    return torch.linalg.solve_ex(state.anchor_cell.double(), state.cell.double())[0]
 
 
 def _carried(state: ParticleState) -> Tensor:

@@ -125,14 +125,20 @@ class DeepPotential(nn.Module):
                 sums = (self.radial.functions(distance) * chosen[..., None]).mT @ angular
                 part = self.radial.mix[:, None, index].mT @ sums
             else:
-                rows = chosen.reshape(-1).nonzero()[:, 0]
-                phi = self.radial(distance.reshape(-1)[rows], index)
-                full = phi.new_zeros(self.members, mask.numel(), phi.shape[-1])
-                full = full.index_copy(1, rows, phi)
-                part = full.unflatten(1, mask.shape).mT @ angular
+                part = self._embedded(distance, chosen, index).mT @ angular
             total = part if total is None else total + part
         assert total is not None
         return total * self.component_scale
+
+    def _embedded(self, distance: Tensor, chosen: Tensor, index: int) -> Tensor:
+        """Radial functions ``[members, atoms, slots, channels]``, 0 where not chosen."""
+        if chosen.is_cuda:  # the host would wait for the number of chosen slots
+            phi = self.radial(distance.reshape(-1), index).unflatten(1, chosen.shape)
+            return torch.where(chosen[..., None], phi, 0.0)
+        rows = chosen.reshape(-1).nonzero()[:, 0]
+        phi = self.radial(distance.reshape(-1)[rows], index)
+        full = phi.new_zeros(self.members, chosen.numel(), phi.shape[-1])
+        return full.index_copy(1, rows, phi).unflatten(1, chosen.shape)
 
     @property
     def component_scale(self) -> Tensor:

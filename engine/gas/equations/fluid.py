@@ -36,6 +36,7 @@ from torch import Tensor
 
 from ...errors import GuardError, InputError
 from ...kernels import fluxes as kernels
+from ...runtime import room
 from ..boundaries import (
     End,
     Piece,
@@ -303,9 +304,9 @@ class FluidWorld:
         u = old
         for number, weights in enumerate(stages):
             self._primitive(u, w, extra, now, from_kernel=number > 0)
-            out = (
-                torch.empty_like(u) if number == len(stages) - 1 else self._stage(number, u)
-            )
+            # no kernel writes ghost lines, which so are zero in the last stage
+            last = number == len(stages) - 1
+            out = room(u, *u.shape).zero_() if last else self._stage(number, u)
             scheme, par = _SCHEMES[self.scheme], self._flux_par()
             cells = self._means(w, now, par) if self._fine else w
             for axis in range(self.grid.dim):
@@ -318,7 +319,7 @@ class FluidWorld:
             self._shape.update(old, u, out, w, flux, self._update_par(weights))
             u = out
             self._hold(u, momentum=True)
-        self._clear_ghosts(u)
+        self._clear_ends(u)
         if self.viscous_stages:
             u = self._diffuse(u, 0.5 * self.time_step, now + 0.5 * self.time_step)
             self._hold(u, momentum=True)
@@ -340,13 +341,14 @@ class FluidWorld:
         """What can help where the scheme breaks down."""
         return REMEDIES[self.scheme]
 
-    def _clear_ghosts(self, u: Tensor) -> None:
-        """Set the ghost cells to zero, so that equal runs have equal states."""
-        for axis, (low, n) in enumerate(
-            zip(self._shape.pads, self.grid.shape, strict=True)
-        ):
-            u.narrow(2 + axis, 0, low).zero_()
-            u.narrow(2 + axis, low + n, u.shape[2 + axis] - low - n).zero_()
+    def _clear_ends(self, u: Tensor) -> None:
+        """Set the ghost cells at the ends of lines to zero: equal runs have equal states.
+
+        The last vector of a line, which holds some, was written as a whole.
+        """
+        end = self._shape.pads[-1] + self.grid.shape[-1]
+        if end % kernels.LANES:
+            u[..., end : end + kernels.LANES].zero_()
 
     def _buffers(self, u: Tensor) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
         if "w" not in self._scratch:
@@ -466,8 +468,9 @@ class FluidWorld:
             n, at, first = self.grid.shape[axis], 2 + axis, self._shape.pads[axis]
             end = first + n
             if pair is None:
-                w.narrow(at, first - GHOST, GHOST)[...] = w.narrow(at, end - GHOST, GHOST)
-                w.narrow(at, end, GHOST)[...] = w.narrow(at, first, GHOST)
+                cells = w.unfold(at, GHOST, 1)
+                cells.select(at, first - GHOST).copy_(cells.select(at, end - GHOST))
+                cells.select(at, end).copy_(cells.select(at, first))
                 continue
             for piece in pair[0].pieces:
                 self._fill_piece(w, pair[0], piece, first, -1, time)
