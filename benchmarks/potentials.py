@@ -24,7 +24,7 @@ PEERS = Path(os.environ.get("SCALEBRIDGE_PEERS", ROOT / "benchmarks" / "peers"))
 
 SETS = {
     "si": ("silicon_expansion", "silicon_fit"),
-    "mo": ("molybdenum_expansion", "molybdenum_train"),
+    "mo": ("molybdenum_expansion", "molybdenum_fit"),
     "water": ("water", "water_train"),
 }
 GOALS = {
