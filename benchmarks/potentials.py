@@ -118,7 +118,7 @@ def train(recipe: str, *settings: str) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-    XX
+        command = [str(Path(sys.executable).parent / "engine"), "run", recipe]
         command += ["--out", str(out), "--no-strict", "--no-report"]
         for setting in settings:
             command += ["--set", setting]
