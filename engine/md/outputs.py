@@ -90,7 +90,8 @@ class Reference:
 
     Attributes:
         x: abscissa ``[points]``, rising.
-        curves: by species, such as ``OO``: ``[points]`` each.
+        curves: by species, such as ``OO``: ``[points]`` each; ``OO_error``: its standard
+            error, where it is known.
     """
 
     x: np.ndarray
@@ -138,7 +139,8 @@ class Sampled:
     """Steps between samples."""
     reference: InputPath | None = None
     """What it should be, for comparison: a CSV file whose header names the abscissa and
-    then the species of each curve (``r,HH,HO,OO``); lines with # are remarks."""
+    then the species of each curve (``r,HH,HO,OO``), and ``OO_error`` its standard error
+    where it has one; lines with # are remarks."""
     agreement: Positive = 0.05
     """Part of the reference's area by which a curve may differ from it, beyond noise."""
 
@@ -252,7 +254,7 @@ def _farthest(
 
 
 def _departure(mean: Tensor, error: Tensor, target: Tensor, r: Tensor) -> Figure:
-    """Return the largest difference of two curves that is beyond two standard errors.
+    """Return the largest difference of two curves that is beyond two errors of both.
 
     It is in parts of the reference where that is above 1, so that the narrow peaks of
     bonds do not hide all others.
@@ -275,8 +277,8 @@ class RdfOutput(Sampled):
     bins: Annotated[int, Interval(ge=10, le=10000)] = 160
     """Number of bins."""
     departure: Positive = 0.1
-    """Largest difference from the reference at any distance, beyond two standard errors;
-    in parts of the reference where that is above 1."""
+    """Largest difference from the reference at any distance, beyond two standard errors of
+    both; in parts of the reference where that is above 1."""
 
     def check(self, key: str, closed: bool, base: Path) -> Reference | None:
         """Refuse what the run cannot give; raises as :meth:`Sampled.check`."""
@@ -333,10 +335,11 @@ def _rdf(
             figures |= _put_curve(
                 group, name + suffix, label, (mean[k], error[k], target), "", "r"
             )
-            if target is not None:
-                figures[f"rdf_{name}{suffix}_departure"] = _departure(
-                    mean[k], error[k], target, rdf.r
-                )
+            if reference and target is not None:
+                its = reference.at(rdf.r, f"{kinds}_error")
+                both = error[k] if its is None else torch.hypot(error[k], its)
+                departure = _departure(mean[k], both, target, rdf.r)
+                figures[f"rdf_{name}{suffix}_departure"] = departure
         return figures
 
     def checks(figures: Mapping[str, Figure]) -> Iterator[Check]:
