@@ -116,6 +116,11 @@ _TINY_MODEL = (
 )  # fmt: skip
 
 
+_SMALL_EXPANSION = (
+    "model.network.degrees=[5.0,5.0,4.0]", "model.network.members=2",
+)  # fmt: skip
+
+
 def _tiny_loop(batch: int = 4, audit: int = 1) -> tuple[str, ...]:
     sizes = f"batch.size={batch}", f"audit.frames={audit}"
     return "rounds=1", "training.steps=5", *sizes, *_TINY_MODEL
@@ -328,6 +333,10 @@ SHORT: dict[str, Shortened] = {
     "lid_cavity": Shortened(
         ("grid.cells=[8,8]", "model.nodes=[10,10]", "time.end=0.1", "time.frames=2"),
     ),
+    "molybdenum_fit": Shortened(
+        (*_SMALL_EXPANSION, "model.network.cutoff=4.6"),
+        TRAINED, BASIS,
+        needs=("shared/data/mlearn/Mo",), slow=True),
     "molybdenum_train": Shortened(
         (*_FIVE, "model.members=2", *_TINY_MODEL),
         TRAINED, BASIS,
@@ -351,7 +360,7 @@ SHORT: dict[str, Shortened] = {
     "shu_osher": Shortened(("grid.cells=[64]", "time.end=0.1", "time.frames=2")),
     "silicon_elastic": Shortened(("structure.repeat=[1,1,1]",), slow=True),
     "silicon_fit": Shortened(
-        ("model.network.degrees=[5.0,5.0,4.0]", "model.network.members=2"),
+        (*_SMALL_EXPANSION, "model.network.cutoff=5.0"),
         TRAINED, BASIS,
         needs=("shared/data/mlearn/Si",), slow=True),
     "silicon_melt": Shortened(

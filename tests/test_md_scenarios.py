@@ -139,7 +139,7 @@ def test_a_run_writes_trajectory_thermodynamics_and_distributions(tmp_path):
     )
     outcome, folder = run(data, tmp_path / "run", tmp_path)
     failed = {check.name for check in outcome.checks if not check.passed}
-    assert failed == {"reference_rdf_all"}
+    assert failed == {"reference_rdf_all", "departure_rdf_all"}
     assert "3 samples; 20 are needed" in outcome.headline
     assert abs(outcome.figures["conserved_drift"].value) < 1e-4
     store = folder.store
@@ -148,6 +148,8 @@ def test_a_run_writes_trajectory_thermodynamics_and_distributions(tmp_path):
     assert store["rdf/all"].shape == store["rdf/r"].shape
     assert np.all(store["rdf/all_reference"][:] == 2.0)
     assert outcome.figures["rdf_all_difference"].value > 0.3
+    # where there are no atoms it is 0 for 2
+    assert outcome.figures["rdf_all_departure"].value > 0.99
     assert store["trajectory"].attrs["symbols"] == ["Ar"]
     for text in ("", "r,ArAr\n0,one\n", "r,ArAr\n2,1\n1,1\n"):
         (tmp_path / "gr.csv").write_text(text)

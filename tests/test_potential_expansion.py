@@ -1,6 +1,9 @@
 """Linear expansions: basis, equations, fit, and the kernels that evaluate them."""
 
+import hashlib
+import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,13 +12,14 @@ from ase.build import bulk
 
 from scalebridge.engine import runtime
 from scalebridge.engine.errors import InputError
-from scalebridge.engine.jobs.train import assemble, cutoff_of
+from scalebridge.engine.jobs.train import assemble, cutoffs_of
 from scalebridge.engine.learn.trainers.linear import (
     Equations,
     LeastSquares,
     errors_of,
     install,
 )
+from scalebridge.engine.learn.trainers.linear_job import Candidate, LinearJob
 from scalebridge.engine.learn.trainers.radial import curves, solve
 from scalebridge.engine.learn.trainers.tables import TrainingSet
 from scalebridge.engine.md.classical import StillingerWeber
@@ -30,7 +34,7 @@ from scalebridge.engine.md.learned import LearnedPotential
 from scalebridge.engine.md.neighbours import build_neighbours
 from scalebridge.engine.md.structure import from_atoms
 from scalebridge.engine.scenario import parse
-from scalebridge.models.card import load_module, save_module
+from scalebridge.models.card import UnknownModelError, load_module, save_module
 from scalebridge.models.potentials.cluster_expansion import ClusterExpansion
 from scalebridge.models.potentials.harmonics import coupling
 from scalebridge.models.potentials.products import build_program
@@ -38,7 +42,7 @@ from scalebridge.models.potentials.sums import ZblSum
 
 SMALL = ClusterExpansion(
     ("Si",), cutoff=4.2, degrees=(6.0, 6.0, 5.0, 4.0, 3.0, 3.0), radial=4, spacing=2.0,
-    polynomials=6, members=4,
+    waves=6, members=4,
 )  # fmt: skip
 
 
@@ -250,7 +254,7 @@ def test_a_model_of_the_same_form_is_found_again():
 
 
 def test_rounds_find_radial_functions():
-    """Of a truth whose radial functions are no polynomials most of the error goes away."""
+    """Of a truth whose radial functions are no waves most of the error goes away."""
     form = replace(SMALL, degrees=(6.0, 4.0, 3.0))
     frames = labels_of(random_weights(replace(form, members=1), 5), labelled(24))
     _, straight = fitted(frames, form)
@@ -260,7 +264,7 @@ def test_rounds_find_radial_functions():
 
 def test_stillinger_weber_silicon_with_its_elastic_constants():
     frames = [*labelled(30), *labelled(24, 100, 0.008)]
-    form = replace(SMALL, degrees=(8.0, 8.0, 7.0), radial=9, spacing=1.0, polynomials=9)
+    form = replace(SMALL, degrees=(8.0, 8.0, 7.0), radial=9, spacing=1.0, waves=9)
     model, solution = fitted(frames, form)
     assert solution.held.force_rmse < 0.05
     # the committee's deviation is the error of the frames left out
@@ -343,9 +347,46 @@ def test_ranges_follow_from_the_data(tmp_path):
         "network": {"kind": "cluster_expansion", "degrees": [4.0, 4.0]},
     }
     job = assemble(scenario(tmp_path, model=form), tmp_path)
-    frames = labelled(12)
-    assert job.form.cutoff == cutoff_of(frames) == pytest.approx(5.0, abs=0.1)
-    assert job.form.inner < job.form.outer < 3.1
+    forms = [each.form for each in job.candidates]
+    assert [form.cutoff for form in forms] == cutoffs_of(labelled(12))
+    assert forms[0].cutoff == pytest.approx(5.0, abs=0.1)
+    assert all(form.inner < form.outer < 3.1 for form in forms)
+
+
+def test_virials_that_nothing_else_confirms_weigh_less():
+    """A sixth of the frames has a virial of nothing; forces do not pay for it."""
+    frames = labelled(24)
+    spoiled = [replace(f, virial=f.virial * (k % 6 > 0)) for k, f in enumerate(frames)]
+    form = replace(SMALL, degrees=(8.0, 8.0), radial=9, spacing=1.0, waves=9)
+    _, right = fitted(frames, form)
+    _, robust = fitted(spoiled, form)
+    assert robust.held.force_rmse < 1.1 * right.held.force_rmse
+
+
+def test_cutoff_is_chosen_on_frames_left_out():
+    """Stillinger-Weber silicon ends at 3.77 angstrom: 3 is too short, 6 too coarse."""
+    frames, said = labelled(16), []
+    candidates = [
+        Candidate(form, TrainingSet.of(frames, ("Si",), form.cutoff, torch.float64), None)
+        for form in (replace(SMALL, cutoff=c) for c in (3.0, 4.2, 6.0))
+    ]
+    report = SimpleNamespace(say=said.append, progress=lambda *_: None)
+    chosen, _, solution = LinearJob(candidates, LeastSquares(), [])._chosen(report)
+    assert chosen.form.cutoff == 4.2
+    assert len(said) == 3
+    assert f"{solution.score:.4g}" in said[1]
+
+
+def test_cards_of_other_radial_functions_are_refused(tmp_path):
+    path = save_module(tmp_path / "old", random_weights(SMALL), {})
+    card = path.with_suffix(".json")
+    known = json.loads(card.read_text().replace('"waves"', '"polynomials"'))
+    known.pop("card_sha256")
+    text = json.dumps(known, sort_keys=True).encode()
+    known["card_sha256"] = hashlib.sha256(text).hexdigest()
+    card.write_text(json.dumps(known))
+    with pytest.raises(UnknownModelError, match="polynomials"):
+        load_module(path)
 
 
 @pytest.mark.parametrize(

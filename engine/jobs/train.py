@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ...models.potentials.cluster_expansion import NEIGHBOURS, ClusterExpansion
+from ...models.potentials.cluster_expansion import NEIGHBOURS
 from ...models.potentials.fields import with_species
 from ...models.potentials.sums import ZblSum
 from ..data.checks import Labels, check_training, remarks
@@ -21,7 +21,7 @@ from ..data.table import strange
 from ..errors import InputError
 from ..learn.trainers.job import TrainingJob
 from ..learn.trainers.linear import LeastSquares, is_linear, shortest
-from ..learn.trainers.linear_job import LinearJob
+from ..learn.trainers.linear_job import Candidate, LinearJob
 from ..learn.trainers.potential import Settings
 from ..learn.trainers.tables import TrainingSet
 from ..md.learned import load_potential
@@ -62,14 +62,15 @@ def assemble(scenario: TrainScenario, base: Path) -> TrainingJob | LinearJob:
     if odd := list(strange(frames)):
         notes.append(f"{len(odd)} labels stand out (engine data lists them): {odd[0]}")
     form = _form(scenario.model, species)
-    form = form if begun is not None else _ranges(form, frames)
-    species, cutoff = tuple(form.species), form.cutoff
+    forms = [form] if begun is not None else _ranges(form, frames)
     if is_linear(form):
         files, notes = (
             [reading.path for reading in data],
             notes + remarks(frames, train, held),
         )
-        return _linear(scenario, form, frames, held, files, notes, begun)
+        return _linear(scenario, forms, frames, held, files, notes, begun)
+    (form,) = forms
+    species, cutoff = tuple(form.species), form.cutoff
     return TrainingJob(
         form=form,
         settings=_settings(scenario),
@@ -124,7 +125,7 @@ def _located(
 
 def _linear(
     scenario: TrainScenario,
-    form: Any,
+    forms: Sequence[Any],
     frames: list[LabelledFrame],
     held: list[LabelledFrame],
     files: list[Path],
@@ -142,15 +143,18 @@ def _linear(
             f"loss.folds: {scenario.loss.folds} parts of {len(frames)} frames; at most one "
             "part for each frame"
         )
-    species, cutoff = tuple(form.species), form.cutoff
-    data = TrainingSet.of(frames, species, cutoff, torch.float64)
-    data.weights = [scenario.group_weights.get(frame.group, 1.0) for frame in frames]
+    weights = [scenario.group_weights.get(frame.group, 1.0) for frame in frames]
+    candidates = []
+    for form in forms:
+        near = tuple(form.species), form.cutoff, torch.float64
+        data = TrainingSet.of(frames, *near)
+        data.weights = weights
+        test = TrainingSet.of(held, *near) if held else None
+        candidates.append(Candidate(form, data, test))
     return LinearJob(
-        form=form,
+        candidates=candidates,
         settings=scenario.loss,
         notes=notes,
-        data=data,
-        test=TrainingSet.of(held, species, cutoff, torch.float64) if held else None,
         files=files,
         name=scenario.name,
         seed=scenario.seed,
@@ -181,30 +185,36 @@ def _form(form: Any, species: tuple[str, ...]) -> Any:
     return form
 
 
-def _ranges(form: Any, frames: Sequence[LabelledFrame]) -> Any:
-    """Fill in the ranges that a form takes from the data."""
-    network = getattr(form, "network", form)
-    if isinstance(network, ClusterExpansion) and network.cutoff is None:
-        cutoff = cutoff_of(frames)
-        whole = network is form
-        network = replace(network, cutoff=cutoff)
-        form = network if whole else replace(form, network=network)
+def _ranges(form: Any, frames: Sequence[LabelledFrame]) -> list[Any]:
+    """Fill in the ranges that a form takes from the data; several to choose from."""
+    cutoffs = [form.cutoff]
+    if is_linear(form) and form.cutoff is None:
+        cutoffs = cutoffs_of(frames)
     if isinstance(form, ZblSum):
-        assert form.cutoff is not None  # given above, or by the data
-        form = form.with_range(shortest(TrainingSet.of(frames, form.species, form.cutoff)))
-    return form
+        data = TrainingSet.of(frames, form.species, cutoffs[0])
+        form = form.with_range(shortest(data))
+    return [_with_cutoff(form, cutoff) for cutoff in cutoffs]
 
 
-def cutoff_of(frames: Sequence[LabelledFrame]) -> float:
-    """Return the cutoff that holds :data:`NEIGHBOURS` atoms at the data's density.
+def _with_cutoff(form: Any, cutoff: float) -> Any:
+    if form.cutoff == cutoff:
+        return form
+    if isinstance(form, ZblSum):
+        return replace(form, network=replace(form.network, cutoff=cutoff))
+    return replace(form, cutoff=cutoff)
+
+
+def cutoffs_of(frames: Sequence[LabelledFrame]) -> list[float]:
+    """Return the cutoffs that hold :data:`NEIGHBOURS` atoms at the data's density.
 
     The median of the periodic frames, which leaves out slabs with their vacuum; 5 angstrom
     where no frame is periodic.
     """
     volumes = [f.volume / len(f.symbols) for f in frames if f.periodic.all()]
     if not volumes:
-        return 5.0
-    return round((0.75 / math.pi * NEIGHBOURS * statistics.median(volumes)) ** (1 / 3), 2)
+        return [5.0]
+    sphere = 0.75 / math.pi * statistics.median(volumes)
+    return [round((count * sphere) ** (1 / 3), 2) for count in NEIGHBOURS]
 
 
 def _settings(scenario: TrainScenario) -> Settings:

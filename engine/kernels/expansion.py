@@ -109,9 +109,9 @@ def write_radial(room: Template, at, basis, d, inside, form: Template, real: Tem
     dw = -30 * (u * (1 - u)) * (u * (1 - u)) / width
     w = ti.select(inside, w, d * 0)
     dw = ti.select(inside, dw, d * 0)
-    y = d / last - 1
-    x = 2 * y * y - 1
-    slope = w * 4 * y / last
+    v = d / last
+    x = 1 - 2 * v * v * (3 - 2 * v)
+    slope = -12 * w * v * (1 - v) / last
     one = d * 0 + 1
     now = one
     before = x
@@ -131,7 +131,7 @@ def write_radial(room: Template, at, basis, d, inside, form: Template, real: Tem
 
 @ti.func
 def mix_radial(room: Template, at, basis, to, radial, mix: Template, extent: Template, t):
-    """Write radial functions and their slopes, sums of the polynomials at ``at``."""
+    """Write radial functions and their slopes, sums of the waves at ``at``."""
     for n in range(radial):
         value = room[at] * 0
         slope = room[at] * 0
@@ -169,7 +169,7 @@ def write_pairs(
     lanes: Template,
     lmax: Template,
 ):
-    """Write polynomials, radial functions, harmonics of a vector of pairs, from ``base``.
+    """Write waves, radial functions, harmonics of a vector of pairs, from ``base``.
 
     Returns displacements, directions, 1 / r, and which pairs are inside the cutoff.
     """
@@ -484,7 +484,7 @@ class Expansion:
         inputs: node of every input, ordered by species, harmonic, function.
         spans: ``[species, columns + 1]`` where the inputs of a harmonic begin.
         weights: ``[1 + draws, species, features]``, the mean first.
-        mix: ``[species, radial, polynomials]``.
+        mix: ``[species, radial, waves]``.
         lmax: highest degree.
     """
 

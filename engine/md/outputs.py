@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Protocol
@@ -39,7 +39,7 @@ from .units import Units
 
 Means = Mapping[str, float]
 """Averages of the run's scalars, by name."""
-Checked = Callable[[Mapping[str, Figure]], Check]
+Checked = Callable[[Mapping[str, Figure]], Iterator[Check]]
 
 
 class Shelf(Protocol):
@@ -80,8 +80,8 @@ class Recorded:
     trigger: Trigger
     writer: Writer
     finish: Finish
-    check: Checked | None = None
-    """Compares it with its reference, where it has one."""
+    checks: Checked | None = None
+    """Compare it with its reference, where it has one."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,8 @@ class Reference:
 
     Attributes:
         x: abscissa ``[points]``, rising.
-        curves: by species, such as ``OO``: ``[points]`` each.
+        curves: by species, such as ``OO``: ``[points]`` each; ``OO_error``: its standard
+            error, where it is known.
     """
 
     x: np.ndarray
@@ -138,7 +139,8 @@ class Sampled:
     """Steps between samples."""
     reference: InputPath | None = None
     """What it should be, for comparison: a CSV file whose header names the abscissa and
-    then the species of each curve (``r,HH,HO,OO``); lines with # are remarks."""
+    then the species of each curve (``r,HH,HO,OO``), and ``OO_error`` its standard error
+    where it has one; lines with # are remarks."""
     agreement: Positive = 0.05
     """Part of the reference's area by which a curve may differ from it, beyond noise."""
 
@@ -228,16 +230,42 @@ def _put_curve(
 def _agrees(group: str, section: "Sampled") -> Checked:
     """Return the check of the curves of a section against their references."""
 
-    def check(figures: Mapping[str, Figure]) -> Check:
-        start, end = f"{group}_{section.name}", "_difference"
-        off = {k: f for k, f in figures.items() if k.startswith(start) and k.endswith(end)}
-        name, found = max(off.items(), key=lambda each: rank(each[1].value))
-        noise = found.error or 0.0
-        note = f"{name.removesuffix(end)}: difference from the reference, noise {noise:.2g}"
-        bound = section.agreement + 2 * noise
-        return Check(f"reference_{start}", "accuracy", found.value, bound, note=note)
+    def checks(figures: Mapping[str, Figure]) -> Iterator[Check]:
+        for name, found in _farthest(figures, f"{group}_{section.name}", "_difference"):
+            noise = found.error or 0.0
+            note = f"{name}: difference from the reference, noise {noise:.2g}"
+            bound = section.agreement + 2 * noise
+            kind = f"reference_{group}_{section.name}"
+            yield Check(kind, "accuracy", found.value, bound, note=note)
 
-    return check
+    return checks
+
+
+def _farthest(
+    figures: Mapping[str, Figure], start: str, end: str
+) -> list[tuple[str, Figure]]:
+    """Return the curve whose figure is largest, and the figure; nothing if none has one."""
+    off = [
+        (name.removesuffix(end), figure)
+        for name, figure in figures.items()
+        if name.startswith(start) and name.endswith(end)
+    ]
+    return sorted(off, key=lambda each: rank(each[1].value))[-1:]
+
+
+def _departure(mean: Tensor, error: Tensor, target: Tensor, r: Tensor) -> Figure:
+    """Return the largest difference of two curves that is beyond two errors of both.
+
+    It is in parts of the reference where that is above 1, so that the narrow peaks of
+    bonds do not hide all others.
+    """
+    off = (mean - target).abs()
+    beyond = torch.where(off > 2 * error.nan_to_num(), off / target.clamp(min=1), 0.0)
+    place = int(beyond.argmax())
+    note = (
+        f"at {float(r[place]):.3g}: {float(mean[place]):.3g} for {float(target[place]):.3g}"
+    )
+    return Figure(float(beyond[place]), "", note=note)
 
 
 @part
@@ -248,6 +276,9 @@ class RdfOutput(Sampled):
     """Largest distance, angstrom (or reduced)."""
     bins: Annotated[int, Interval(ge=10, le=10000)] = 160
     """Number of bins."""
+    departure: Positive = 0.1
+    """Largest difference from the reference at any distance, beyond two standard errors of
+    both; in parts of the reference where that is above 1."""
 
     def check(self, key: str, closed: bool, base: Path) -> Reference | None:
         """Refuse what the run cannot give; raises as :meth:`Sampled.check`."""
@@ -280,7 +311,7 @@ class AdfOutput(Sampled):
 
 
 def _rdf(
-    section: Sampled,
+    section: RdfOutput,
     rdf: RadialDistribution,
     world: Particles,
     reference: Reference | None,
@@ -304,10 +335,21 @@ def _rdf(
             figures |= _put_curve(
                 group, name + suffix, label, (mean[k], error[k], target), "", "r"
             )
+            if reference and target is not None:
+                its = reference.at(rdf.r, f"{kinds}_error")
+                both = error[k] if its is None else torch.hypot(error[k], its)
+                departure = _departure(mean[k], both, target, rdf.r)
+                figures[f"rdf_{name}{suffix}_departure"] = departure
         return figures
 
-    check = _agrees("rdf", section) if reference else None
-    return Recorded(section.trigger, average, finish, check)
+    def checks(figures: Mapping[str, Figure]) -> Iterator[Check]:
+        yield from _agrees("rdf", section)(figures)
+        for curve, found in _farthest(figures, f"rdf_{name}", "_departure"):
+            note = f"{curve}: largest difference from the reference, {found.note}"
+            kind = f"departure_rdf_{name}"
+            yield Check(kind, "accuracy", found.value, section.departure, note=note)
+
+    return Recorded(section.trigger, average, finish, checks if reference else None)
 
 
 def _angles(
@@ -354,8 +396,8 @@ def _angles(
         }  # fmt: skip
 
     trigger = section.trigger
-    check = _agrees("adf", section) if reference else None
-    first = Recorded(trigger, average, angles, check)
+    checks = _agrees("adf", section) if reference else None
+    first = Recorded(trigger, average, angles, checks)
     return [first, Recorded(trigger, near, numbers)]
 
 

@@ -185,7 +185,7 @@ class MdResults:
             *set_point_checks(series, points, self.world),
             *fluctuation_check(series, points, degrees),
             *time_step_check(series),
-            *(item.check(figures) for item in self.recorded if item.check),
+            *(c for item in self.recorded if item.checks for c in item.checks(figures)),
         ]
         if "deviation" in self.names:
             figures["largest_deviation"], trust = self._trust(folder)

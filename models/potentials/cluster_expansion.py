@@ -4,8 +4,9 @@
                                                phi_tn(r_ij) Y_lm(u_ij),
     phi_tn(r) = sum_b C_tnb T_b(x(r)) w(r),
 
-with Chebyshev polynomials T_b, ``x = 2 (r / cutoff - 1)^2 - 1``, the quintic switch w, and
-the products B of :mod:`.products`, complete up to a degree. For given radial functions the
+with Chebyshev polynomials T_b, ``x = 1 - 2 u^2 (3 - 2 u)`` of ``u = r / cutoff``, which is
+nearly cos(pi u), so that T_b is a wave of b / 2 periods; the quintic switch w; and the
+products B of :mod:`.products`, complete up to a degree. For given radial functions the
 weights follow from labels by one solution of linear equations, so nothing is drawn at
 random; a committee is a sample of what the labels leave open.
 """
@@ -22,10 +23,10 @@ from ..parts import part
 from .fields import Members, Positive
 from .harmonics import MAX_DEGREE, harmonics
 from .products import Program, build_program
-from .radial import chebyshev_functions, polar
+from .radial import polar, wave_functions
 
-NEIGHBOURS = 26.0
-"""Number of neighbours that the default cutoff holds."""
+NEIGHBOURS = (26.0, 34.0, 44.0)
+"""Numbers of neighbours within the cutoffs that training tries."""
 
 Limits = Annotated[tuple[Annotated[float, Ge(0)], ...], Len(1, 8)]
 
@@ -37,23 +38,23 @@ class ClusterExpansion:
     species: tuple[str, ...] = ()
     """Chemical symbols; those of the data by default."""
     cutoff: Positive | None = None
-    """Interaction range in angstrom; by default such that the sphere around an atom holds
-    :data:`NEIGHBOURS` others at the density of the data."""
+    """Interaction range in angstrom; by default chosen on frames left out, among those
+    whose spheres hold :data:`NEIGHBOURS` atoms at the density of the data."""
     switch_start: Positive = 0.5
     """Distance at which the switch begins to fall, angstrom."""
-    degrees: Limits = (15.0, 15.0, 12.0, 10.0)
+    degrees: Limits = (18.0, 18.0, 13.0, 10.0)
     """Highest degree of the products of one, two, three, ... moments; of five and more
     those with at most four moments of l > 0."""
-    features: Annotated[int, Interval(ge=1, le=10000)] = 2000
+    features: Annotated[int, Interval(ge=1, le=10000)] = 2400
     """Most products; with several species all degrees are lowered together to fit."""
     angular: Annotated[float, Gt(0)] = 1.0
-    """What one unit of l counts in the degree; one radial polynomial more counts 1."""
-    radial: Annotated[int, Interval(ge=1, le=24)] = 16
-    """Most radial functions: the polynomials themselves, or with `loss.rounds` fitted."""
+    """What one unit of l counts in the degree; one wave more counts `spacing`."""
+    radial: Annotated[int, Interval(ge=1, le=24)] = 18
+    """Most radial functions: the waves themselves, or with `loss.rounds` fitted."""
     spacing: Annotated[float, Gt(0)] = 1.0
     """What one radial function more counts in the degree."""
-    polynomials: Annotated[int, Interval(ge=1, le=24)] = 16
-    """Chebyshev polynomials that a radial function is made of."""
+    waves: Annotated[int, Interval(ge=1, le=24)] = 18
+    """Waves T_b that a radial function is made of."""
     lmax: Annotated[int, Interval(ge=1, le=MAX_DEGREE)] = 6
     """Highest angular degree of a moment."""
     members: Members = 4
@@ -103,7 +104,7 @@ class LinearPotential(nn.Module):
         cutoff: angstrom.
         members: size of the committee.
         weights: ``[members, species, features]`` eV.
-        mix: ``[species, radial, polynomials]`` coefficients C of the radial functions.
+        mix: ``[species, radial, waves]`` coefficients C of the radial functions.
         energy_bias: ``[species]`` eV, always f64.
     """
 
@@ -123,7 +124,7 @@ class LinearPotential(nn.Module):
         self.lmax = self.program.lmax
         count = len(self.program.features)
         self.weights = nn.Parameter(torch.zeros(self.members, len(self.species), count))
-        shape = len(self.species), self.program.radial, config.polynomials
+        shape = len(self.species), self.program.radial, config.waves
         self.mix = nn.Parameter(torch.eye(*shape[1:]).repeat(shape[0], 1, 1))
         self.register_buffer("energy_bias", torch.zeros(len(self.species)).double())
         for name in ("begin", "left", "right", "factor", "features", "places"):
@@ -157,13 +158,13 @@ class LinearPotential(nn.Module):
         """Return the moments that products need, ``[atoms, inputs]``."""
         distance, unit = polar(displacements, mask, self.cutoff)
         angular = harmonics(unit, self.lmax) * mask[..., None]
-        polynomials = chebyshev_functions(
-            distance, self.config.polynomials, self.config.switch_start, self.cutoff
+        waves = wave_functions(
+            distance, self.config.waves, self.config.switch_start, self.cutoff
         )
         sums = []
         for index, mix in enumerate(self.mix):
             chosen = (neighbour_species == index)[..., None]
-            sums.append((polynomials @ mix.T * chosen).mT @ angular)
+            sums.append((waves @ mix.T * chosen).mT @ angular)
         kind, function, column = self.places.T
         return torch.stack(sums, 1)[:, kind, function, column]
 

@@ -41,12 +41,42 @@ def chebyshev_functions(
     return _chebyshev(x, basis) * switch(distance, start, cutoff)[..., None]
 
 
+def wave_functions(distance: Tensor, basis: int, start: float, cutoff: float) -> Tensor:
+    """Return ``T_b(x) w(r)``, ``x = 1 - 2 u^2 (3 - 2 u)``, ``u = r / cutoff``.
+
+    x is nearly ``cos(pi u)``, so these are nearly ``cos(b pi u) w``, as fine at all
+    distances. Those of :func:`chebyshev_functions` are finest near the nucleus, where no
+    neighbour comes.
+
+    Returns:
+        ``[..., basis]``.
+    """
+    u = (distance / cutoff).clamp(max=1)
+    x = 1 - 2 * u * u * (3 - 2 * u)
+    return _chebyshev(x, basis) * switch(distance, start, cutoff)[..., None]
+
+
 def chebyshev_functions_gradient(
     distance: Tensor, basis: int, start: float, cutoff: float
 ) -> Tensor:
     """Return the derivative of :func:`chebyshev_functions` in closed form."""
     y = (distance / cutoff - 1).clamp(max=0)
-    x, slope = 2 * y * y - 1, 4 * y / cutoff
+    return _series_gradient(distance, 2 * y * y - 1, 4 * y / cutoff, basis, start, cutoff)
+
+
+def wave_functions_gradient(
+    distance: Tensor, basis: int, start: float, cutoff: float
+) -> Tensor:
+    """Return the derivative of :func:`wave_functions` in closed form."""
+    u = (distance / cutoff).clamp(max=1)
+    x, slope = 1 - 2 * u * u * (3 - 2 * u), -12 * u * (1 - u) / cutoff
+    return _series_gradient(distance, x, slope, basis, start, cutoff)
+
+
+def _series_gradient(
+    distance: Tensor, x: Tensor, slope: Tensor, basis: int, start: float, cutoff: float
+) -> Tensor:
+    """Return the derivative of ``T_b(x(r)) w(r)`` where that of x is ``slope``."""
     value = _chebyshev(x, basis)
     derivative = _chebyshev_derivative(x, basis) * slope[..., None]
     w = switch(distance, start, cutoff)[..., None]
@@ -259,4 +289,6 @@ __all__ = [
     "series_functions",
     "switch",
     "switch_gradient",
+    "wave_functions",
+    "wave_functions_gradient",
 ]

@@ -2,15 +2,20 @@
 
 Energies, forces and virials of frame f are linear in the weights w, so the minimum of
 
-    sum_f |F_f - X_f w|^2 / h_f^2 + (E_f - X_f w)^2 / (n_f h_f^2 l_E^2)
+    sum_f |F_f - X_f w|^2 / h^2 + (E_f - X_f w)^2 / (n_f h_f^2 l_E^2)
           + |W_f - X_f w|^2 / (n_f h_f^2 l_W^2) + lambda sum_k (s_k d_k^2 w_k)^2
 
-follows from one set of normal equations. All scales are the data's own: the noise ``h_f``
-of a frame is in proportion to its forces, for errors of a model are, with a floor, so that
-small strains count; the lengths turn a force into the energy and virial that it does; s_k
-is the size of a feature in the forces and d_k its degree, so that what oscillates must be
-needed. lambda is chosen on frames left out, in turns (:data:`FOLDS`), by the same sum.
-Where a model has weights already, w is their change.
+follows from one set of normal equations. All scales are the data's own: h is the root mean
+square force; the noise ``h_f`` of a frame's energy and virial grows with its forces, for
+errors of a model do, with a floor, so that small strains count; the lengths turn a force
+into the energy and virial that it does; s_k is the size of a feature in the forces and d_k
+its degree in parts of the highest of its body order, so that what oscillates must be
+needed. lambda is chosen on frames left out, in turns, by the same sum of their forces and
+energies. Where a model has weights already, w is their change.
+
+Virials are the labels that are wrong most often (another unit or volume in a part of the
+set, a basis that is too small). So those of a frame weigh less where frames left out tell
+them worse than :data:`OUTLYING` times the median.
 """
 
 import math
@@ -28,19 +33,22 @@ from torch import Tensor
 from ....models.parts import part
 from ....models.potentials.cluster_expansion import LinearPotential, antithetic
 from ....models.potentials.harmonics import harmonics, harmonics_gradient
-from ....models.potentials.radial import (
-    chebyshev_functions,
-    chebyshev_functions_gradient,
-    polar,
-)
+from ....models.potentials.radial import polar, wave_functions, wave_functions_gradient
 from ....models.potentials.sums import ZblSumPotential
 from ...kernels.products import LANES, design
 from .job import deviation_factor
 from .potential import Errors
 from .tables import Geometry, TrainingSet, assemble_forces
 
-STRENGTHS = tuple(10.0**k for k in range(-12, -5))
+STRENGTHS = tuple(10.0**k for k in range(-12, -3))
 """Values of lambda that are tried; the equations' columns are scaled to a size of one."""
+
+OUTLYING = 2.0
+"""Error of a virial, over the median, beyond which it weighs less, by the square of what
+it is beyond."""
+
+FIRST = 1e-6
+"""lambda of the solutions that virials are held against."""
 
 ROUNDING = 1e-12
 """Added to the diagonal: what is smaller is lost in the sums."""
@@ -57,18 +65,18 @@ class LeastSquares:
     """What a label weighs, in units of the data's own spreads; the same for every set."""
 
     floor: Annotated[float, Gt(0)] = 0.3
-    """Noise of a frame grows with the square root of its forces; without any it is that of
-    a frame with this part of the set's root mean square force."""
+    """Noise of a frame's energy and virial grows with the square root of its forces;
+    without any it is that of a frame with this part of the set's root mean square force."""
     energy: Annotated[float, Gt(0)] = 0.04
     """Length that turns a force error into an energy error, in parts of the shortest
     distance; shorter: energies weigh more."""
-    virial: Annotated[float, Gt(0)] = 1.5
+    virial: Annotated[float, Gt(0)] = 1.0
     """The same for virials."""
     folds: Annotated[int, Ge(2)] = 8
     """Parts of the set that are left out in turns."""
     rounds: Annotated[int, Ge(0)] = 0
-    """Rounds that fit the radial functions, at most; 0 leaves the polynomials. Fitted, few
-    of them (`radial = 12`, `polynomials = 12`, `spacing = 3`) cost less to evaluate."""
+    """Rounds that fit the radial functions, at most; 0 leaves the waves. Fitted, few
+    of them (`radial = 12`, `waves = 12`, `spacing = 3`) cost less to evaluate."""
     order: Annotated[float, Ge(0)] = 2.0
     """Power of a product's degree in the prior."""
     kind: Literal["least_squares"] = "least_squares"
@@ -93,13 +101,18 @@ class Rows:
     target: np.ndarray
     weight: np.ndarray
 
+    @property
+    def virial(self) -> "Rows":
+        """Those of the virial."""
+        return Rows(self.matrix[-6:].copy(), self.target[-6:], self.weight[-6:])
+
 
 @dataclass(frozen=True)
 class Slots:
     """Functions of the pairs of a frame, zero where a slot is empty.
 
     Attributes:
-        value: ``[atoms, slots, polynomials]`` T_b w.
+        value: ``[atoms, slots, waves]`` T_b w.
         slope: its derivative by r.
         angular: ``[atoms, slots, columns]`` harmonics.
         turn: ``[3, atoms, slots, columns]`` their gradients.
@@ -159,7 +172,7 @@ class Equations:
         forces = float((frame.forces**2).mean()) / self.spread**2
         h = self.spread * (forces + self.settings.floor**2) ** 0.25
         root = math.sqrt(atoms) * self.length * h
-        weight = np.full(len(matrix), 1 / h)
+        weight = np.full(len(matrix), 1 / self.spread)
         weight[0] = 1 / (root * self.settings.energy)
         weight[-6:] = known / (root * self.settings.virial)
         if self.data.weights:
@@ -178,10 +191,10 @@ class Equations:
         network = self.network
         distance, unit = polar(g.displacements, g.mask, network.cutoff)
         inside = g.mask[..., None].double()
-        given = (network.config.polynomials, network.config.switch_start, network.cutoff)
+        given = (network.config.waves, network.config.switch_start, network.cutoff)
         found = Slots(
-            chebyshev_functions(distance, *given) * inside,
-            chebyshev_functions_gradient(distance, *given) * inside,
+            wave_functions(distance, *given) * inside,
+            wave_functions_gradient(distance, *given) * inside,
             harmonics(unit, network.lmax) * inside,
             harmonics_gradient(unit, distance, network.lmax) * inside,
             unit * inside,
@@ -193,7 +206,7 @@ class Equations:
         return found
 
     def sums(self, slots: Slots) -> Tensor:
-        """Return the moments ``[atoms, species, polynomials, columns]``, not mixed."""
+        """Return the moments ``[atoms, species, waves, columns]``, not mixed."""
         chosen = [slots.kinds == kind for kind in range(len(self.data.species))]
         return torch.stack([slots.value[:, c].mT @ slots.angular[:, c] for c in chosen], 1)
 
@@ -254,7 +267,8 @@ class Solution:
         draws: ``[draws, columns]`` directions that the frames leave open, scaled so that
             the committee's deviation is the error of the frames left out.
         strength: lambda, in parts of the mean diagonal.
-        scores: of every lambda: weighted mean square of the frames left out, per frame.
+        scores: of every lambda: weighted square of the forces and energies of a frame left
+            out, on the mean.
         held: errors of all frames, each by the solution that had not seen it.
     """
 
@@ -264,6 +278,11 @@ class Solution:
     scores: dict[float, float]
     held: Errors
 
+    @property
+    def score(self) -> float:
+        """The least of the scores: that of the chosen lambda."""
+        return min(self.scores.values())
+
 
 def fit(
     model: Any, data: TrainingSet, settings: LeastSquares, seed: int
@@ -272,11 +291,18 @@ def fit(
     frames = len(data.frames)
     equations = Equations(model, data, settings)
     fold = folds_of(frames, settings.folds, seed)
-    sums = Sums.empty(settings.folds, equations.columns)
+    sums, virials = Sums.empty(settings.folds, equations.columns), []
     for index in range(frames):
-        sums.add(int(fold[index]), equations.changes(index))
+        rows = equations.changes(index)
+        sums.add(int(fold[index]), rows)
+        virials.append(rows.virial)
         yield index + 1, 2 * frames, None
-    solver = sums.solver(prior_of(equations, settings.order))
+    prior = prior_of(equations, settings.order)
+    trust = trusted(sums.solver(prior), virials, fold)
+    for rows, own, share in zip(virials, fold, trust, strict=True):
+        if share < 1:
+            sums.add(int(own), rows, share**2 - 1)
+    solver = sums.solver(prior)
     left_out = np.stack(
         [[solver.solve(strength, k) for strength in STRENGTHS]
          for k in range(settings.folds)]
@@ -286,7 +312,7 @@ def fit(
         rows = equations.changes(index)
         error = left_out @ rows.matrix.T - rows.target
         mine = error[fold[index]]
-        losses += ((mine * rows.weight) ** 2).sum(1)
+        losses += ((mine * rows.weight)[:, :-6] ** 2).sum(1)
         errors.append(error.astype(np.float32))
         yield frames + index + 1, 2 * frames, None
     best = int(np.argmin(losses))
@@ -308,6 +334,26 @@ def fit(
         2 * frames,
         Solution(mean, draws * factor, STRENGTHS[best], scores, held),
     )
+
+
+def trusted(solver: "Solver", virials: Sequence[Rows], fold: np.ndarray) -> np.ndarray:
+    """Return how much of its weight each frame's virial keeps, ``[frames]`` up to 1.
+
+    Args:
+        solver: of all labels.
+        virials: of every frame.
+        fold: the part that each belongs to.
+    """
+    left_out = [solver.solve(FIRST, own) for own in range(len(solver.sums.parts))]
+    off = np.array([
+        np.linalg.norm((rows.matrix @ left_out[part] - rows.target) * rows.weight)
+        for rows, part in zip(virials, fold, strict=True)
+    ])  # fmt: skip
+    known = np.array([rows.weight.any() for rows in virials])
+    if not known.any():
+        return np.ones(len(off))
+    usual = OUTLYING * np.median(off[known])
+    return np.minimum(1.0, usual / np.maximum(off, 1e-300)) ** 2
 
 
 def folds_of(frames: int, folds: int, seed: int) -> np.ndarray:
@@ -336,12 +382,12 @@ class Sums:
             np.zeros((folds, columns, columns)), np.zeros((folds, columns)), np.zeros(folds)
         )
 
-    def add(self, part: int, rows: Rows) -> None:
-        """Add a frame to its part."""
+    def add(self, part: int, rows: Rows, times: float = 1.0) -> None:
+        """Add rows to a part, so many times."""
         weighted, target = rows.matrix * rows.weight[:, None], rows.weight * rows.target
-        self.parts[part] += weighted.T @ weighted
-        self.sides[part] += weighted.T @ target
-        self.squares[part] += target @ target
+        self.parts[part] += times * (weighted.T @ weighted)
+        self.sides[part] += times * (weighted.T @ target)
+        self.squares[part] += times * float(target @ target)
 
     def first(self, columns: int) -> "Sums":
         """Return the equations of the first columns alone."""
@@ -399,11 +445,17 @@ class Solver:
 
 
 def prior_of(equations: Equations, order: float) -> np.ndarray:
-    """Return the prior of weights and counts, in powers of the products' degrees."""
-    kinds = len(equations.data.species)
-    degrees = np.tile(equations.network.program.degrees, kinds)
-    prior = (degrees / max(degrees.mean(), 1e-9)) ** (2 * order)
-    return np.concatenate([prior, np.zeros(kinds)])
+    """Return the prior of weights and counts, in powers of the products' degrees.
+
+    Degrees are in parts of the highest of each body order: what is at the edge of the basis
+    must be needed as much with many moments as with few.
+    """
+    program, kinds = equations.network.program, len(equations.data.species)
+    highest = np.zeros(program.orders.max() + 1)
+    np.maximum.at(highest, program.orders, program.degrees)
+    parts = program.degrees / np.maximum(highest[program.orders], 1e-9)
+    prior = (parts / max(parts.mean(), 1e-9)) ** (2 * order)
+    return np.concatenate([np.tile(prior, kinds), np.zeros(kinds)])
 
 
 def _mixtures(folds: int, count: int, seed: int) -> np.ndarray:
@@ -497,4 +549,5 @@ __all__ = [
     "install",
     "is_linear",
     "shortest",
+    "trusted",
 ]

@@ -19,14 +19,28 @@ from .tables import TrainingSet
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """A form, and frames with the neighbours within its cutoff.
+
+    Attributes:
+        form: configuration of the model, with ``build(seed)``.
+        data: labelled frames.
+        test: those of the final errors, or None.
+    """
+
+    form: Any
+    data: TrainingSet
+    test: TrainingSet | None
+
+
+@dataclass(frozen=True)
 class LinearJob:
     """Solves for one committee and writes ``NAME.safetensors`` with its card.
 
     Attributes:
-        form: configuration of the model, with ``build(seed)``.
+        candidates: of rising cutoff, one or more; the first one whose successor predicts
+            the frames left out no better is taken.
         settings: what labels weigh.
-        data: labelled frames, with their neighbours.
-        test: the same for the final errors, or None.
         files: where the frames came from, for the card.
         notes: what was read and what is odd about it, for the log and the card.
         name: of the files that are written.
@@ -35,10 +49,8 @@ class LinearJob:
         begun: a fitted model of the form, around whose weights the prior lies; or None.
     """
 
-    form: Any
+    candidates: Sequence[Candidate]
     settings: LeastSquares
-    data: TrainingSet
-    test: TrainingSet | None
     files: Sequence[Path]
     notes: Sequence[str] = ()
     name: str = "model"
@@ -47,59 +59,85 @@ class LinearJob:
     begun: Any = None
 
     def run(self, folder: Any, report: Any) -> Outcome:
-        """Solve; tens of seconds, so there are no checkpoints."""
+        """Solve; tens of seconds for a cutoff, so there are no checkpoints."""
         for note in self.notes:
             report.say(note)
         torch.set_num_threads(self.threads)
         begun = time.process_time()
-        model = self.form.build(self.seed).double()
+        chosen, model, solution = self._chosen(report)
+        install(model, solution.mean, solution.draws)
+        seconds = time.process_time() - begun
+        data, test = chosen.data, chosen.test
+        figures = {
+            "cpu_seconds": Figure(
+                seconds, "s", note="cutoff, radial functions, equations, solutions"
+            ),
+            "parameters": Figure(len(solution.mean), ""),
+            "cutoff": Figure(chosen.form.cutoff, "angstrom"),
+            "prior": Figure(solution.strength, "", note="chosen on the frames left out"),
+            **error_figures(solution.held, "validation"),
+            **elastic_figures(data, errors_of(model, data)),
+        }
+        if test is not None:
+            errors = errors_of(model, test)
+            figures |= error_figures(errors, "test")
+            write_parity(folder.store, errors, test.frames)
+        write_curve(folder.store, _curve(solution))
+        record = self._card(chosen, figures)
+        save_module(folder.path / f"{self.name}.safetensors", model, record)
+        return Outcome(figures, [_finite(solution)])
+
+    def _chosen(self, report: Any) -> tuple[Candidate, Any, Solution]:
+        """Return the best candidate, its model and its solution."""
+        best = None
+        for number, each in enumerate(self.candidates, 1):
+            model, solution = self._solved(each, report)
+            if len(self.candidates) > 1:
+                report.say(
+                    f"cutoff {each.form.cutoff:g} angstrom ({number} of at most "
+                    f"{len(self.candidates)}): weighted square of the frames left out "
+                    f"{solution.score:.4g}"
+                )
+            if best is not None and not solution.score < best[2].score:
+                break
+            best = each, model, solution
+        assert best is not None
+        return best
+
+    def _solved(self, candidate: Candidate, report: Any) -> tuple[Any, Solution]:
+        """Return the model of a candidate and its solution."""
+        model = candidate.form.build(self.seed).double()
         settings, solution = self.settings, None
         if self.begun is not None:
             model.load_state_dict(self.begun.state_dict())
             settings = replace(settings, rounds=0)
-        for done, count, found in solve(model, self.data, settings, self.seed):
+        frames = str(len(candidate.data.frames))
+        for done, count, found in solve(model, candidate.data, settings, self.seed):
             solution = found
             if done % 20 == 0 or found is not None:
-                report.progress(done, count, {"frames": str(len(self.data.frames))})
+                report.progress(done, count, {"frames": frames})
         assert solution is not None
-        install(model, solution.mean, solution.draws)
-        seconds = time.process_time() - begun
-        figures = {
-            "cpu_seconds": Figure(
-                seconds, "s", note="radial functions, equations, solution, left-out parts"
-            ),
-            "parameters": Figure(len(solution.mean), ""),
-            "prior": Figure(solution.strength, "", note="chosen on the frames left out"),
-            **error_figures(solution.held, "validation"),
-            **elastic_figures(self.data, errors_of(model, self.data)),
-        }
-        if self.test is not None:
-            errors = errors_of(model, self.test)
-            figures |= error_figures(errors, "test")
-            write_parity(folder.store, errors, self.test.frames)
-        write_curve(folder.store, _curve(solution))
-        record = self._card(figures)
-        save_module(folder.path / f"{self.name}.safetensors", model, record)
-        return Outcome(figures, [_finite(solution)])
+        return model, solution
 
-    def _card(self, figures: dict[str, Figure]) -> dict[str, Any]:
+    def _card(self, chosen: Candidate, figures: dict[str, Figure]) -> dict[str, Any]:
+        data = chosen.data
         return {
             "units": UNITS,
             "data": {
                 "files": [f"{path.parent.name}/{path.name}" for path in self.files],
                 "read": list(self.notes),
-                "sha256": frames_hash(self.data.frames),
-                "frames": len(self.data.frames),
+                "sha256": frames_hash(data.frames),
+                "frames": len(data.frames),
                 "held_out": f"each of {self.settings.folds} parts in turn",
             },
-            "domain": domain_of(self.data),
+            "domain": domain_of(data),
             "training": {**asdict(self.settings), "seed": self.seed},
             "figures": {
                 name: {"value": figure.value, "unit": figure.unit, "note": figure.note}
                 for name, figure in figures.items()
             },
             # draws were scaled so that a deviation is an expected error
-            "deviation_factor": 1.0 if self.form.members > 1 else None,
+            "deviation_factor": 1.0 if chosen.form.members > 1 else None,
             "audits": {},
         }
 
@@ -117,4 +155,4 @@ def _finite(solution: Solution) -> Check:
     return Check("weights finite", "health", wrong, 0, note="weights that are not finite")
 
 
-__all__ = ["LinearJob"]
+__all__ = ["Candidate", "LinearJob"]

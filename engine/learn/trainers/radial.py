@@ -7,7 +7,7 @@ G. Golub and V. Pereyra, Inverse Problems 19, R1, 2003). How far C moves is chos
 prior of the weights, on the frames left out. Moment tensor potentials fit their radial
 functions to the same end (A. V. Shapeev, Multiscale Model. Simul. 14, 1153, 2016).
 
-C begins with the principal components of the polynomials' moments in the data.
+C begins with the principal components of the waves' moments in the data.
 """
 
 import math
@@ -78,9 +78,9 @@ def curves(equations: Equations, index: int, weights: np.ndarray) -> np.ndarray:
 def _directions(network: LinearPotential, sums: Tensor) -> Tensor:
     """Return dA/dC ``[atoms, inputs, species n b]``."""
     kind, function, column = network.places.T
-    atoms, kinds, polynomials, _ = sums.shape
+    atoms, kinds, waves, _ = sums.shape
     inputs, radial = len(kind), network.program.radial
-    given = sums.new_zeros(atoms, inputs, kinds, radial, polynomials)
+    given = sums.new_zeros(atoms, inputs, kinds, radial, waves)
     each = torch.arange(inputs)
     given[:, each, kind, function] = sums[:, kind, :, column].movedim(0, 1)
     return given[:, :, :, : free(network)].flatten(2)
@@ -119,7 +119,7 @@ def _bent(network: LinearPotential, slots: Slots, slopes: Tensor) -> Tensor:
 def free(network: LinearPotential) -> int:
     """Return how many of the radial functions are fitted, the first ones.
 
-    Those of pair terms alone are not: all functions together span what all polynomials do.
+    Those of pair terms alone are not: all functions together span what all waves do.
     """
     return 1 + max((n for n, j, _ in network.program.moments if j), default=-1)
 
@@ -127,11 +127,11 @@ def free(network: LinearPotential) -> int:
 def principal(equations: Equations) -> np.ndarray:
     """Return the radial functions that describe most of the data's surroundings first.
 
-    Principal components of the polynomials' moments, over all atoms and harmonics (A.
+    Principal components of the waves' moments, over all atoms and harmonics (A.
     Goscinski et al., J. Chem. Phys. 155, 104106 (2021)).
 
     Returns:
-        Orthogonal rows ``[species, radial, polynomials]``.
+        Orthogonal rows ``[species, radial, waves]``.
     """
     total = 0.0
     for g in equations.data.geometry:
@@ -146,7 +146,7 @@ class Place:
     """Radial functions, and the equations of a step from them.
 
     Attributes:
-        mix: C, ``[species, radial, polynomials]``.
+        mix: C, ``[species, radial, waves]``.
         sums: normal equations of weights, counts and the free coefficients of C.
         strength: lambda of the weights.
         score: loss of the frames left out, without a step.
