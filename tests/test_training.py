@@ -367,6 +367,7 @@ def test_job_goes_on_where_it_was_stopped(alloy, tmp_path):
     with RunFolder.create(tmp_path / "b", "", {}) as folder, pytest.raises(Stop):
         job.run(folder, Killer(quiet=True))
     with RunFolder.open(tmp_path / "b") as folder:
+        assert folder.load_checkpoint().step == 10
         job.run(folder, Reporter(quiet=True))
     one, two = (tmp_path / k / "alloy.safetensors" for k in "ab")
     assert one.read_bytes() == two.read_bytes()

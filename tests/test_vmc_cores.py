@@ -203,6 +203,18 @@ def test_networks_start_at_hartree_fock_and_repeat_their_steps() -> None:
     assert torch.equal(once.energy, again.energy)
 
 
+def test_hops_go_round_a_nucleus_wherever_it_is() -> None:
+    r = torch.randn(20, 4, 3, generator=runtime.generator(1), dtype=torch.float64)
+    away = torch.tensor([[3.0, -2.0, 5.0]]).double()
+    core = molecule(["C"], ATOM, core="ccecp").cores
+    assert core is not None
+    here = core.hops(r, torch.zeros_like(away), runtime.generator(2))
+    there = core.hops(r + away, away, runtime.generator(2))
+    assert len(here.weights) > 100
+    torch.testing.assert_close(there.weights, here.weights)
+    torch.testing.assert_close(there.positions, here.positions + away)
+
+
 def test_elements_keep_what_the_table_does_not_name() -> None:
     where = [*ATOM, [0.0, 0.0, 2.9]]
     mixed = molecule(["Si", "H"], where, core={"Si": "ccecp"})
