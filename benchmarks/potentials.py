@@ -395,10 +395,12 @@ def record_water(record: Any) -> None:
     """Record how far shipped water's distributions are from those of its labels."""
     if not record.wants("water_rdf_error", "water_adf_error"):
         return
+    from scalebridge.engine.comparison import rank
+
     found = train("water_nvt")
     curves = {k: v for k, v in found.items() if k.startswith("rdf_")}
     far = {k: v for k, v in curves.items() if k.endswith("_departure")}
-    worst = max(far, key=lambda name: far[name]["value"])
+    worst = max(far, key=lambda name: rank(far[name]["value"]))
     areas = ", ".join(
         f"{name.removesuffix('_difference').removeprefix('rdf_liquid_')} {v['value']:.3f}"
         for name, v in curves.items()

@@ -1,6 +1,7 @@
 """Shared set-up: one thread pool, shape checks of the learned modules switched on."""
 
 import os
+from collections.abc import Iterator
 
 os.environ.setdefault("SCALEBRIDGE_THREADS", "2")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -33,3 +34,12 @@ def _started() -> None:
     from scalebridge.engine import runtime
 
     runtime.start("cpu")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small matrices: a second thread only waits, and the order of sums would follow it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

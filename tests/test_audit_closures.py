@@ -12,13 +12,7 @@ from scalebridge.engine.audit.moments import ClosureSubject
 from scalebridge.engine.gas.equations.hermite import grad, hyperbolic, roots
 from scalebridge.models.closures.face import FaceForm
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 TWINS = closure_faults()

@@ -1,7 +1,6 @@
 """Every audit of a wavefunction passes a sound one and fails a planted defect."""
 
 import pytest
-import torch
 
 from scalebridge.engine.audit.module import audit
 from scalebridge.engine.audit.wavefunction_faults import HookesAtom, wavefunction_faults
@@ -9,13 +8,7 @@ from scalebridge.engine.vmc.electrons import Electrons
 from scalebridge.engine.vmc.hamiltonian import Trap
 from scalebridge.engine.vmc.parameters import Flat
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -70,6 +70,16 @@ def test_a_scenario(tmp_path):
     assert outcome.figures["lattice_constant"].value == pytest.approx(5.431, abs=2e-3)
     assert outcome.figures["C11"].note == "expected 151.4"
     assert outcome.verdicts == {"stability": "ok", "expected_C11": "ok"}
-    wrong = SCENARIO | {"structure": SCENARIO["structure"] | {"repeat": [1, 1, 2]}}
-    with pytest.raises(InputError, match=r"structure\.repeat"):
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"repeat": [1, 1, 2]}, r"structure\.repeat"),
+        ({"vacuum": 10.0}, r"structure\.vacuum: elastic constants are of a whole crystal"),
+    ],
+)
+def test_what_is_no_cubic_crystal_is_refused(keys, said, tmp_path):
+    wrong = SCENARIO | {"structure": SCENARIO["structure"] | keys}
+    with pytest.raises(InputError, match=said):
         assemble(parse(wrong), tmp_path)

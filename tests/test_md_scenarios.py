@@ -319,7 +319,7 @@ def test_a_crystal_has_the_vacancies_and_surfaces_asked_for(tmp_path):
         whole.positions[:, 2].max() - whole.positions[:, 2].min(),
     )
     assert float(height) == pytest.approx(float(depth) + 10.0)
-    gaps = np.diff(np.sort(np.mod(cut.positions[:, 2].numpy(), height)))
+    gaps = np.diff(np.sort(np.mod(cut.positions[:, 2].numpy(), float(height))))
     assert gaps.max() < 2.0  # the vacuum is at the ends of the cell
 
 

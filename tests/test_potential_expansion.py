@@ -10,7 +10,6 @@ import pytest
 import torch
 from ase.build import bulk
 
-from scalebridge.engine import runtime
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.jobs.train import assemble, cutoffs_of
 from scalebridge.engine.learn.trainers.linear import (
@@ -19,7 +18,7 @@ from scalebridge.engine.learn.trainers.linear import (
     errors_of,
     install,
 )
-from scalebridge.engine.learn.trainers.linear_job import Candidate, LinearJob
+from scalebridge.engine.learn.trainers.linear_job import Candidate, LinearJob, doubted
 from scalebridge.engine.learn.trainers.radial import curves, solve
 from scalebridge.engine.learn.trainers.tables import TrainingSet
 from scalebridge.engine.md.classical import StillingerWeber
@@ -46,14 +45,7 @@ SMALL = ClusterExpansion(
 )  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """The order of sums, and so the last digit, follows the number of threads."""
-    runtime.start("cpu")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def labelled(count: int, seed: int = 0, strain: float = 0.0) -> list[LabelledFrame]:
@@ -361,6 +353,11 @@ def test_virials_that_nothing_else_confirms_weigh_less():
     _, right = fitted(frames, form)
     _, robust = fitted(spoiled, form)
     assert robust.held.force_rmse < 1.1 * right.held.force_rmse
+    assert bool((robust.trust[::6] < 1).all())
+    named = [replace(f, group="" if k % 6 else "slab") for k, f in enumerate(spoiled)]
+    (said,) = doubted(robust.trust, named)
+    assert "of 24 frames weigh less" in said and "4 of slab" in said
+    assert doubted(np.ones(24), named) == []
 
 
 def test_cutoff_is_chosen_on_frames_left_out():

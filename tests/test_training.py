@@ -11,7 +11,6 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from scalebridge.engine import runtime
 from scalebridge.engine.errors import GuardError, InputError
 from scalebridge.engine.jobs.train import assemble
 from scalebridge.engine.learn.trainers.job import deviation_factor
@@ -33,15 +32,7 @@ from scalebridge.engine.run import Reporter
 from scalebridge.engine.rundir import RunFolder
 from scalebridge.engine.schema.train import TrainScenario
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small networks: a second thread only waits, badly so on a busy machine."""
-    runtime.start("cpu")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from viz_runs import AtomsRun, create
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.md.state import ParticleState
 from scalebridge.engine.run import ZarrWriter
-from scalebridge.viz import render
+from scalebridge.viz import page, render
 from scalebridge.viz.atoms import Look, Snapshot, Trajectory, image
 from scalebridge.viz.export import (
     to_ase,
@@ -108,6 +109,14 @@ def test_wrapping_and_periodic_images(trajectory):
     copies = wrapped.repeated((2, 1, 3))
     assert len(copies.positions) == 6 * len(wrapped.positions)
     assert np.allclose(copies.cell, wrapped.cell * np.array([[2], [1], [3]]))
+
+
+def test_a_page_without_all_positions_is_refused(trajectory):
+    first = trajectory[0]
+    positions = first.positions.copy()
+    positions[3, 1] = np.nan
+    with pytest.raises(InputError, match="1 atoms have no finite position"):
+        page.scene([first, replace(first, positions=positions)])
 
 
 def test_unknown_colour_is_refused_with_what_is_known(trajectory):

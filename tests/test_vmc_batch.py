@@ -22,13 +22,7 @@ from scalebridge.models.wavefunctions.determinant import DeterminantForm
 DISTANCES = (1.2, 1.8)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Tiny matrices: a second thread only costs."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def hydrogen(distance: float, orbitals: Any = "hartree_fock") -> Electrons:

@@ -61,13 +61,7 @@ def lifted(psi: nn.Module, penalty: float = 2.0, samples: int = 4096) -> Lifted:
     )
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Tiny matrices: a second thread only costs."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_a_lower_state_is_lifted_by_the_penalty() -> None:
@@ -139,6 +133,8 @@ def test_a_run_stands_above_finished_runs(tmp_path) -> None:
     other = {"kind": "trap", "omega": 0.6, "up": 1, "down": 1}
     with pytest.raises(InputError, match=r"excited\.above: one is the run of another"):
         assemble(parse(scenario(system=other, excited={"above": ["one"]})), tmp_path)
+    with pytest.raises(InputError, match=r"excited\.above: one is named twice"):
+        assemble(parse(scenario(excited={"above": ["one", "./one"]})), tmp_path)
     with pytest.raises(InputError, match=r"excited\.above\.0: nowhere: no such file"):
         assemble(parse(scenario(excited={"above": ["nowhere"]})), tmp_path)
 

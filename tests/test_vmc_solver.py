@@ -48,14 +48,7 @@ from scalebridge.models.wavefunctions.determinant import DeterminantForm
 from scalebridge.models.wavefunctions.rbm import Rbm, SymmetricRbm
 from scalebridge.models.wavefunctions.ritz import RitzNet
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Tiny matrices: a second thread only costs."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def small(hamiltonian: Molecule | Trap, seed: int = 0, double: bool = True) -> Electrons:

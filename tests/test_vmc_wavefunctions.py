@@ -14,14 +14,7 @@ from scalebridge.models.wavefunctions import jet
 from scalebridge.models.wavefunctions.attention import AttentionForm
 from scalebridge.models.wavefunctions.determinant import DeterminantForm, DeterminantNet
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Tiny matrices: a second thread only costs."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 CASES = [(1, 0, 1), (1, 1, 1), (2, 1, 1), (2, 2, 2), (3, 2, 1)]

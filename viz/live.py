@@ -111,8 +111,9 @@ class LivePage:
         if not isinstance(self.renderer, renderers.AtomsRenderer) or frame < 0:
             return ""
         snapshot = self.renderer.trajectory[frame]
-        few = len(snapshot.positions) <= MOST_SKETCHED
-        return page.scene([snapshot], self.record.title) if few else ""
+        drawable = len(snapshot.positions) <= MOST_SKETCHED
+        drawable = drawable and bool(np.isfinite(snapshot.positions).all())
+        return page.scene([snapshot], self.record.title) if drawable else ""
 
     def _build(self) -> None:
         from trame.ui.html import DivLayout

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..engine.errors import InputError
 from . import style
 from .look import Look, cell_edges
 from .picture import framed
@@ -34,8 +35,15 @@ def spread(frames: int, atoms: int = 1) -> list[int]:
 def scene(
     snapshots: Sequence["Snapshot"], title: str = "", look: Look | None = None
 ) -> str:
-    """Return a page that shows snapshots of the same atoms, with slider and colours."""
+    """Return a page that shows snapshots of the same atoms, with slider and colours.
+
+    Raises:
+        InputError: a position is no number.
+    """
     look = look or Look()
+    for snapshot in snapshots:
+        if lost := int((~np.isfinite(snapshot.positions).all(1)).sum()):
+            raise InputError(f"{snapshot.label}: {lost} atoms have no finite position")
     shown = [s.wrapped().repeated(look.images) for s in snapshots]
     choices = [c for c in shown[0].colour_choices() if c != "coordination"]
     if look.colour in choices:

@@ -19,6 +19,7 @@ from ..learn.explorers.structures import distorted
 from ..learn.label_store import identity
 from ..learn.labelers import check_installed, check_labeler
 from ..learn.loop import Loop
+from ..md.initial import fills_its_cell
 from ..runtime import available_memory, generator
 from ..schema.learn import ClosureLearnScenario, LearnScenario, LoopScenario, StartSection
 
@@ -143,9 +144,7 @@ def _starts(section: StartSection, base: Path, scenario: LearnScenario) -> list[
     pressure = section.pressure
     if isinstance(pressure, int | float):
         pressure = (pressure, pressure)
-    if pressure is not None and (
-        not found.pbc.all() or getattr(section.structure, "vacuum", 0.0) > 0
-    ):
+    if pressure is not None and not fills_its_cell(section.structure, found):
         raise InputError(
             f"start {section.name}: pressure needs a structure that is periodic along all "
             "axes and has no vacuum; leave pressure out for constant volume"

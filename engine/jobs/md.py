@@ -14,6 +14,7 @@ from ...models.card import read_card
 from ..data.structures import extras
 from ..errors import InputError
 from ..md.compressed import fast
+from ..md.initial import fills_its_cell
 from ..md.interactions import Place
 from ..md.outputs import Reference
 from ..md.results import Limits, MdResults
@@ -56,8 +57,8 @@ def assemble(scenario: MdScenario, base: Path) -> "MdJob":
     skin = run.skin or (0.4 if units is REDUCED else 0.5)
     check_memory(state, potential.cutoff + skin, name)
     closed = bool(state.periodic.all())
-    open_ended = not closed or getattr(scenario.structure, "vacuum", 0.0) > 0
-    if getattr(scenario.ensemble, "moves_cell", False) and open_ended:
+    moves_cell = getattr(scenario.ensemble, "moves_cell", False)
+    if moves_cell and not fills_its_cell(scenario.structure, atoms):
         raise InputError(
             "ensemble: npt needs a structure that is periodic in all axes, without vacuum"
         )

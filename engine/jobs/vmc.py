@@ -197,8 +197,12 @@ def _lifted(problem: Problem, scenario: VmcScenario, base: Path) -> Lifted:
     assert isinstance(problem, Electrons)
     assert scenario.excited is not None
     lower = []
-    for number, path in enumerate(scenario.excited.above):
-        folder = locate(path, base)
+    folders = [locate(path, base).resolve() for path in scenario.excited.above]
+    for number, (path, folder) in enumerate(
+        zip(scenario.excited.above, folders, strict=True)
+    ):
+        if folder in folders[:number]:
+            raise InputError(f"excited.above: {path} is named twice; every state once")
         known, state, asked = _finished(folder)
         if asked.system != scenario.system:
             raise InputError(
@@ -257,9 +261,7 @@ def _check_memory(
         size = form.parameter_count(hamiltonian) if _counts(form) else 0
     except ValueError as error:
         raise InputError(f"wavefunction: {error}") from error
-    pairs = (dim + 2) * getattr(form, "pair_width", 1)
-    if hasattr(form, "pair_numbers"):
-        pairs = form.pair_numbers(count, dim)
+    pairs = form.pair_numbers(count, dim) if hasattr(form, "pair_numbers") else dim + 2
     needed = needed_bytes(
         count, dim, sampling.walkers, sampling.chunk, size, getattr(form, "width", 8),
         pairs, getattr(form, "layers", 0), getattr(form, "determinants", 1),

@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -221,6 +221,11 @@ def defective(crystal: Atoms, vacancies: int, vacuum: float) -> Atoms:
     if vacuum:
         crystal.center(vacuum=0.5 * vacuum, axis=2)
     return crystal
+
+
+def fills_its_cell(section: Any, atoms: Atoms) -> bool:
+    """Whether the cell, and so its stress, is the material's: periodic, no vacuum."""
+    return bool(atoms.pbc.all()) and getattr(section, "vacuum", 0.0) == 0
 
 
 def weighted(atoms: Atoms, mass: float | None) -> Atoms:

@@ -253,14 +253,18 @@ def _farthest(
     return sorted(off, key=lambda each: rank(each[1].value))[-1:]
 
 
-def _departure(mean: Tensor, error: Tensor, target: Tensor, r: Tensor) -> Figure:
+def departure(mean: Tensor, error: Tensor, target: Tensor, r: Tensor) -> Figure:
     """Return the largest difference of two curves that is beyond two errors of both.
 
-    It is in parts of the reference where that is above 1, so that the narrow peaks of
-    bonds do not hide all others.
+    Args:
+        mean: ``[points]``, as ``target``.
+        error: standard error of their difference; one that is no number counts as none.
+        target: the reference.
+        r: where they stand.
     """
     off = (mean - target).abs()
-    beyond = torch.where(off > 2 * error.nan_to_num(), off / target.clamp(min=1), 0.0)
+    within = off <= 2 * error.nan_to_num()  # false of what is no number
+    beyond = off.masked_fill(within, 0.0)
     place = int(beyond.argmax())
     note = (
         f"at {float(r[place]):.3g}: {float(mean[place]):.3g} for {float(target[place]):.3g}"
@@ -277,8 +281,7 @@ class RdfOutput(Sampled):
     bins: Annotated[int, Interval(ge=10, le=10000)] = 160
     """Number of bins."""
     departure: Positive = 0.1
-    """Largest difference from the reference at any distance, beyond two standard errors of
-    both; in parts of the reference where that is above 1."""
+    """Largest difference from the reference at any distance, beyond two standard errors."""
 
     def check(self, key: str, closed: bool, base: Path) -> Reference | None:
         """Refuse what the run cannot give; raises as :meth:`Sampled.check`."""
@@ -338,8 +341,8 @@ def _rdf(
             if reference and target is not None:
                 its = reference.at(rdf.r, f"{kinds}_error")
                 both = error[k] if its is None else torch.hypot(error[k], its)
-                departure = _departure(mean[k], both, target, rdf.r)
-                figures[f"rdf_{name}{suffix}_departure"] = departure
+                off = departure(mean[k], both, target, rdf.r)
+                figures[f"rdf_{name}{suffix}_departure"] = off
         return figures
 
     def checks(figures: Mapping[str, Figure]) -> Iterator[Check]:
@@ -573,4 +576,5 @@ __all__ = [
     "Reference",
     "StressCorrelation",
     "VelocityCorrelation",
+    "departure",
 ]

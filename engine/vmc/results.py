@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import runtime
+from ..comparison import worst
 from ..protocols import Check, Figure, Outcome
 from ..run import Observed
 from ..rundir import RunFolder, write_array
@@ -133,7 +134,7 @@ class Finish:
             rng = runtime.generator(self.seed, EVALUATION_STREAM + 1, where)
             found = problem.overlaps(result.walkers, rng).tolist()
             figures |= {f"overlap_{k}": Figure(s) for k, s in enumerate(found)}
-            made.append(orthogonal(max(found)))
+            made.append(orthogonal(worst(found)))
         if line is not None:
             scale = 1.0 if problem.unit == "hartree" else abs(result.energy)
             allowed = 1e-3 * self.tolerance * scale

@@ -45,6 +45,11 @@ class DeepWfForm:
             seed,
         )  # fmt: skip
 
+    def pair_numbers(self, electrons: int, dim: int) -> int:
+        """Return how many numbers a layer keeps of each pair in a jet."""
+        del electrons
+        return (dim + 2) * self.pair_width
+
 
 class DeepWf(nn.Module):
     """``psi = S(r) * product of a(r_i, r_j) over pairs of equal spin``.

@@ -1,5 +1,6 @@
 """Determinant network: a FermiNet-class ansatz with exact cusps."""
 
+from abc import ABC, abstractmethod
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -29,16 +30,16 @@ START = 0.02
 """Size of the first amplitudes: they tell determinants apart, the energy hardly moves."""
 
 
-class Determinants:
+class Determinants(ABC):
     """What forms of determinant networks share: they differ in their backbone."""
 
     determinants: Any
     orbitals: Any
     basis: Any
 
+    @abstractmethod
     def backbone(self, system: Particles, generator: torch.Generator) -> Features:
         """Return the layers that electrons pass before they enter orbitals."""
-        raise NotImplementedError
 
     def build(self, system: Particles, seed: int = 0) -> "DeterminantNet":
         """Return the network for a system.
@@ -109,6 +110,11 @@ class DeterminantForm(Determinants):
             centres, system.up, system.down, self.width, self.pair_width, self.layers,
             generator,
         )  # fmt: skip
+
+    def pair_numbers(self, electrons: int, dim: int) -> int:
+        """Return how many numbers a layer keeps of each pair in a jet."""
+        del electrons
+        return (dim + 2) * self.pair_width
 
 
 class DeterminantNet(nn.Module):

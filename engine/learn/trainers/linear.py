@@ -270,6 +270,7 @@ class Solution:
         scores: of every lambda: weighted square of the forces and energies of a frame left
             out, on the mean.
         held: errors of all frames, each by the solution that had not seen it.
+        trust: ``[frames]`` how much of its weight each virial kept (:func:`trusted`).
     """
 
     mean: np.ndarray
@@ -277,6 +278,7 @@ class Solution:
     strength: float
     scores: dict[float, float]
     held: Errors
+    trust: np.ndarray
 
     @property
     def score(self) -> float:
@@ -332,7 +334,7 @@ def fit(
     yield (
         2 * frames,
         2 * frames,
-        Solution(mean, draws * factor, STRENGTHS[best], scores, held),
+        Solution(mean, draws * factor, STRENGTHS[best], scores, held, trust),
     )
 
 

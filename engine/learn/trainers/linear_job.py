@@ -1,6 +1,7 @@
 """The job of a training scenario whose model is solved for, not trained step by step."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,10 +11,11 @@ import numpy as np
 import torch
 
 from ....models.card import save_module
+from ...md.data import LabelledFrame
 from ...protocols import Check, Figure, Outcome
 from .elastic import elastic_figures
 from .job import UNITS, domain_of, error_figures, frames_hash, write_curve, write_parity
-from .linear import LeastSquares, Solution, errors_of, install
+from .linear import OUTLYING, LeastSquares, Solution, errors_of, install
 from .radial import solve
 from .tables import TrainingSet
 
@@ -83,7 +85,10 @@ class LinearJob:
             figures |= error_figures(errors, "test")
             write_parity(folder.store, errors, test.frames)
         write_curve(folder.store, _curve(solution))
-        record = self._card(chosen, figures)
+        doubts = doubted(solution.trust, data.frames)
+        for doubt in doubts:
+            report.say(doubt)
+        record = self._card(chosen, figures, doubts)
         save_module(folder.path / f"{self.name}.safetensors", model, record)
         return Outcome(figures, [_finite(solution)])
 
@@ -119,13 +124,15 @@ class LinearJob:
         assert solution is not None
         return model, solution
 
-    def _card(self, chosen: Candidate, figures: dict[str, Figure]) -> dict[str, Any]:
+    def _card(
+        self, chosen: Candidate, figures: dict[str, Figure], doubts: Sequence[str]
+    ) -> dict[str, Any]:
         data = chosen.data
         return {
             "units": UNITS,
             "data": {
                 "files": [f"{path.parent.name}/{path.name}" for path in self.files],
-                "read": list(self.notes),
+                "read": [*self.notes, *doubts],
                 "sha256": frames_hash(data.frames),
                 "frames": len(data.frames),
                 "held_out": f"each of {self.settings.folds} parts in turn",
@@ -142,6 +149,20 @@ class LinearJob:
         }
 
 
+def doubted(trust: np.ndarray, frames: Sequence[LabelledFrame]) -> list[str]:
+    """Return one sentence if virials weigh less, with how many of which groups."""
+    less = np.flatnonzero(trust < 1).tolist()
+    if not less:
+        return []
+    groups = Counter(frames[k].group or "no group" for k in less)
+    named = ", ".join(f"{number} of {group}" for group, number in groups.most_common(8))
+    return [
+        f"the virials of {len(less)} of {len(trust)} frames weigh less, down to "
+        f"{trust.min():.2g} ({named}): what other frames tell of them is off by more than "
+        f"{OUTLYING:g} times the median; are these labels right?"
+    ]
+
+
 def _curve(solution: Solution) -> list[dict[str, float]]:
     """Return the error of the frames left out for every strength of the prior."""
     return [
@@ -155,4 +176,4 @@ def _finite(solution: Solution) -> Check:
     return Check("weights finite", "health", wrong, 0, note="weights that are not finite")
 
 
-__all__ = ["Candidate", "LinearJob"]
+__all__ = ["Candidate", "LinearJob", "doubted"]
