@@ -39,7 +39,7 @@ def _started() -> None:
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Small matrices: a second thread only waits, and the order of sums would follow it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    from scalebridge.engine import runtime
+
+    with runtime.one_thread():
+        yield
