@@ -57,16 +57,17 @@ def _import_kernel_language() -> ModuleType:
 _language = _import_kernel_language()
 
 
-def _name_places_by_their_line() -> None:
+def _name_places_by_their_line(notes: Any) -> None:
     """Let Taichi say by its line alone where an expression of this package stands.
 
     It draws every expression that it compiles, over and again in loops that it unrolls, in
     case it fails: with compiled kernels at hand that was a third of the time to the first
     step. The kernels of a host keep their drawings.
-    """
-    from taichi.lang.ast.ast_transformer_utils import ASTTransformerContext as Context
 
-    drawn = Context.get_pos_info
+    Args:
+        notes: the class of the compiler's notes of a kernel.
+    """
+    drawn = notes.get_pos_info
 
     def place(context: Any, node: Any) -> str:
         if not context.file.startswith(HERE):
@@ -74,30 +75,33 @@ def _name_places_by_their_line() -> None:
         line, name = node.lineno + context.lineno_offset, context.func.func.__name__
         return f'File "{context.file}", line {line}, in {name}:\n'
 
-    Context.get_pos_info = place
+    notes.get_pos_info = place
 
 
-def _let_go_of_arguments() -> None:
+def _let_go_of_arguments(notes: Any) -> None:
     """Let Taichi not keep the arrays that a kernel was compiled for.
 
     It never looks at them again, and the compiler's notes refer to themselves, so that the
     arrays of every first launch stayed in memory until Python searched for such circles.
-    """
-    from taichi.lang.ast.ast_transformer_utils import ASTTransformerContext as Context
 
-    begin = Context.__init__
+    Args:
+        notes: as of :func:`_name_places_by_their_line`.
+    """
+    begin = notes.__init__
 
     def begin_without(context: Any, *given: Any, **named: Any) -> None:
         begin(context, *given, **named)
         if context.is_kernel:
             context.argument_data = None
 
-    Context.__init__ = begin_without
+    notes.__init__ = begin_without
 
 
 if _KERNELS == "taichi":
-    _name_places_by_their_line()
-    _let_go_of_arguments()
+    from taichi.lang.ast.ast_transformer_utils import ASTTransformerContext
+
+    _name_places_by_their_line(ASTTransformerContext)
+    _let_go_of_arguments(ASTTransformerContext)
 
 
 def _present() -> Any:
