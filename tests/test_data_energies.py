@@ -1,5 +1,6 @@
 """Energies against forces: other units, signs, frames and orders are noticed."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -207,6 +208,25 @@ def test_bonds_of_hydrogen_tell_a_unit_of_both(unit, force):
         compare(frames, stated=False)
     assert 'say energy_unit = "eV"' not in str(caught.value)
     assert any("bonds of hydrogen" in text for text in compare(frames, stated=True))
+
+
+@pytest.mark.parametrize("sure", [0.85, 0.75])
+def test_forces_that_follow_the_bond_loosely_tell_no_stiffness(sure):
+    """Forces whose correlation with the length of the bond is -sure."""
+    phase = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+    lengths = 1.0 + 0.05 * np.cos(phase)
+    pulls = -2.0 * (sure * np.cos(phase) + math.sqrt(1 - sure**2) * np.sin(phase))
+    hydroxyl = labelled_alone("O")
+    frames = [
+        replace(
+            hydroxyl, symbols=("O", "H"),
+            positions=np.array([[0, 0, 0], [0, 0, length]]),
+            forces=np.array([[0, 0, -pull], [0, 0, pull]]),
+        )
+        for length, pull in zip(lengths, pulls, strict=True)
+    ]  # fmt: skip
+    expected = pytest.approx(40.0 * sure) if sure > 0.8 else None
+    assert stiffness(frames) == expected
 
 
 def test_bonds_that_do_not_move_tell_nothing():

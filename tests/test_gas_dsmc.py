@@ -245,6 +245,19 @@ def test_bad_input_is_refused(call, words):
         call()
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64])
+def test_the_memory_of_particles_is_announced(precision):
+    """Two states, and the order in which the particles are sorted."""
+    few, many = (
+        box(hard_spheres(0.1), per_cell=number, precision=precision)
+        for number in (10.0, 40.0)
+    )
+    state = few.init(torch.Generator())
+    each = state.positions[0, 0].nbytes + state.velocities[0, 0].nbytes
+    more = many.places - few.places
+    assert many.needed_bytes - few.needed_bytes == more * (2 * each + 4)
+
+
 def test_too_many_particles_stop_the_run_by_name():
     grid = Grid((10,), (0.0,), (1.0,))
     inwards = Sides(Inflow(1.0, (2.0, 0, 0), 1.0), Inflow(1.0, (-2.0, 0, 0), 1.0))

@@ -174,5 +174,7 @@ def test_of_several_systems_the_thin_one_is_named():
         from_atoms(Atoms("Ar", cell=[5.0, 5.0, size], pbc=True), ("Ar",))
         for size in (5.0, 1e-4)
     )
-    with pytest.raises(InputError, match=r"cell of system 1: only 0\.0001 angstrom thin"):
+    # (1 + 6/5)^2 (1 + 6/1e-4) images
+    words = r"cell of system 1: only 0\.0001 angstrom thin, so that 2\.9e\+05 images"
+    with pytest.raises(InputError, match=words):
         build_neighbours(concatenate([thick, thin]), 3.0, 0.0)

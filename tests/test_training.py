@@ -285,6 +285,16 @@ def test_a_loss_that_is_not_finite_stops_the_training(alloy):
         trained_on(frames, forms()["higher"].build(0), settings)
 
 
+def test_one_lost_member_of_a_committee_stops_the_training(alloy):
+    training = trained(alloy, steps=10)
+    with torch.no_grad():
+        for parameter in training.model.parameters():
+            if len(parameter) == training.model.members:
+                parameter[1] = torch.nan
+    with pytest.raises(GuardError, match="loss is nan at step 10"):
+        training.run(1)
+
+
 def test_models_without_tables_train_through_autograd(alloy):
     """The generic path gives the forces of the special one."""
     frames = read_frames(alloy)
