@@ -35,16 +35,16 @@ SKIPPED = ("engine/cli.py", "engine/doctor.py", "engine/bench.py")
 KEPT = ROOT / "benchmarks" / "results" / "mutants" / "rows.json"
 """What is known of each mutation, so that a hundred can be tried in several goes."""
 
-MOST = 4
-"""Files of tests that are run on a mutation."""
+NEAREST, NEXT = 4, 8
+"""Files of tests that are run on a mutation: at first, and on what those miss."""
 
 READS_KEYS = "tests/test_schema_keys.py"
 """What reads every declaration of a key: run on a mutation of those beside the nearest."""
 
 NORMS = "tests/test_norms.py"
-"""What runs every shipped scenario, shortened: tried last, on what the nearest miss."""
+"""What runs every shipped scenario, shortened: tried on what the nearest miss."""
 
-LIMIT = 480
+LIMIT = 1200
 """Processor seconds for the tests of one mutation; what takes more is not decided."""
 
 _SWAPS: dict[type, type] = {
@@ -207,7 +207,7 @@ def importers() -> Mapping[str, set[str]]:
 
 
 def tests_of(file: str) -> list[str]:
-    """Return the files of tests nearest to a module: what runs on its mutation.
+    """Return the files of tests nearest to a module, in the order in which they are tried.
 
     Nearest are tests of its name, then those that import it themselves, then those that
     import a module that does, and so on; of equally near ones those of its package first,
@@ -228,10 +228,11 @@ def tests_of(file: str) -> list[str]:
         return not named, seen[test], not inside, breadth[test]
 
     tests = [name for name in seen if name.startswith("tests.test_")]
-    nearest = sorted(tests, key=rank)[:MOST]
-    found = [f"{name.replace('.', '/')}.py" for name in nearest]
+    found = [f"{name.replace('.', '/')}.py" for name in sorted(tests, key=rank)]
     declares = "schema" in packages or "\n@part" in (ROOT / file).read_text("utf-8")
-    return [*([READS_KEYS] if declares else []), *found, *({NORMS} - set(found))]
+    first = [READS_KEYS] if declares else []
+    some = NEAREST + NEXT
+    return list(dict.fromkeys([*first, *found[:NEAREST], NORMS, *found[NEAREST:some]]))
 
 
 def noticed(mutation: Mutation, python: str = sys.executable) -> bool | None:
