@@ -575,8 +575,8 @@ def _excited(quick: bool, record: Any) -> None:
 
 
 GAS_CORRELATION = -0.5316
-"""Hartree, of 14 electrons at rs = 1, +- 0.0004, by FCIQMC extrapolated in the basis (Shepherd,
-Booth, Alavi, J. Chem. Phys. 136, 244101 (2012), table III)."""
+"""Hartree, of 14 electrons at rs = 1, +- 0.0004, by FCIQMC extrapolated in the basis
+(Shepherd, Booth, Alavi, J. Chem. Phys. 136, 244101 (2012))."""
 
 
 def _measure_gas(stop: float, form: str, walkers: int) -> dict[str, float]:
@@ -617,8 +617,7 @@ def _gas(quick: bool, record: Any) -> None:
             figure, abs(error), "millihartree per electron", goal=goal, better="lower",
             spread=(error - sigma, error + sigma),
             note=f"14 electrons at rs = 1, {found:.1%} of the correlation energy; "
-            f"{result['iterations']} steps of {walkers} walkers in a budget of {seconds:g} s "
-            f"of one core ({result['cpu']:.0f} s used); variance {result['variance']:.2g}",
+            f"{result['iterations']} steps of {walkers} walkers in {seconds:g} s of one core ({result['cpu']:.0f} s used); variance {result['variance']:.2g}",
         )  # fmt: skip
 
 
