@@ -617,7 +617,7 @@ def _gas(quick: bool, record: Any) -> None:
             figure, abs(error), "millihartree per electron", goal=goal, better="lower",
             spread=(error - sigma, error + sigma),
             note=f"14 electrons at rs = 1, {found:.1%} of the correlation energy; "
-            f"{result['iterations']} steps of {walkers} walkers in {seconds:g} s of one core "
+            f"{result['iterations']} steps of {walkers} walkers, {seconds:g} s of one core "
             f"({result['cpu']:.0f} s used); variance {result['variance']:.2g}",
         )  # fmt: skip
 
