@@ -467,6 +467,7 @@ SHORT: dict[str, Shortened] = {
         needs=("pyscf",),
         slow=True,
     ),
+    "vmc_electron_gas": Shortened((*_WALKERS, "iterations=5"), TRAINED, SAMPLED),
     "vmc_h4_square": Shortened(
         (
             *_WALKERS, "first_iterations=3", "iterations=1",

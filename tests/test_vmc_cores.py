@@ -97,8 +97,9 @@ class Bell(nn.Module):
 def one_electron(symbol: str, rate: float) -> tuple[Molecule, Electrons, Tensor]:
     """One electron of an ion in a Gaussian beside the nucleus, with exact samples."""
     valence = molecule([symbol], ATOM, core="ccecp").electrons
-    ion = molecule([symbol], ATOM, charge=valence - 1, core="ccecp")
-    psi = Bell(rate, torch.tensor([0.2, 0.3, 0.5]).double())
+    place = torch.tensor([[-0.4, 0.7, 0.1]]).double()  # the energy does not depend on it
+    ion = molecule([symbol], place, charge=valence - 1, core="ccecp")
+    psi = Bell(rate, place[0] + torch.tensor([0.2, 0.3, 0.5]).double())
     return ion, Electrons(ion, Flat(psi), chunk=4000), psi.walkers(60_000)
 
 

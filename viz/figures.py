@@ -35,7 +35,11 @@ def run_pictures(record: Record) -> Iterator[Attempt]:
         yield "Atoms", lambda: atoms_picture(record)
     scanned = "points" in record.scenario
     if record.scenario.get("kind") == "vmc" and not scanned:
-        yield "Electrons", lambda: electrons_picture(record)
+        if "pairs" in groups:  # of a uniform gas the density shows nothing
+            shown |= {"pairs", ""}
+            yield from group_pictures(groups["pairs"])
+        else:
+            yield "Electrons", lambda: electrons_picture(record)
         yield "Energy", lambda: energy_picture(record)
     if gas.is_profile_run(groups):
         shown |= {"profile"} | {name for name in groups if name.startswith(gas.BESIDE)}

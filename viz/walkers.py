@@ -63,7 +63,7 @@ def cloud_of(record: Record) -> Cloud | None:
         positions = walkers.values.astype(float)
         if not len(nuclei):
             nuclei = np.zeros((0, positions.shape[-1]))
-        attributes = dict(density.array.attrs) if density is not None else {}
+        attributes = dict((walkers if density is None else density).array.attrs)
         centres = nuclei if len(nuclei) else np.zeros((1, positions.shape[-1]))
         low = np.asarray(attributes.get("low", centres.min(0) - MARGIN), float)
         high = np.asarray(attributes.get("high", centres.max(0) + MARGIN), float)

@@ -19,7 +19,7 @@ from ..runtime import generator
 from ..vmc.electrons import Electrons
 from ..vmc.hamiltonian import Molecule, Trap
 from ..vmc.parameters import Flat
-from ..vmc.verdicts import upper_bound
+from ..vmc.verdicts import mean_field
 from .findings import Finding, Report, at_most, not_measured, tried
 
 EXCHANGE = 1e-8
@@ -183,9 +183,11 @@ def normalisability(subject: WavefunctionSubject) -> Finding:
     """Far away the wavefunction decays: ``d log|psi| / dr`` is clearly negative.
 
     Each electron in turn, and all together, are carried to 20 and to 40 bohr (or so many
-    widths of the trap).
+    widths of the trap). In a cell that repeats itself ``psi`` does so, too.
     """
     hamiltonian = subject.problem.hamiltonian
+    if hamiltonian.period is not None:
+        return _periodicity(subject, hamiltonian.period)
     rng, count = generator(6, 51), hamiltonian.electrons
     base = subject.walkers.double()[:64]
     u = torch.randn(base.shape, generator=rng, dtype=torch.float64)
@@ -207,6 +209,25 @@ def normalisability(subject: WavefunctionSubject) -> Finding:
         values.append(float(slope.max()))
     detail = "largest slope of log|psi| far away, one electron or all"
     return at_most("normalisability", worst(values), DECAY, "1/bohr", detail)
+
+
+def _periodicity(subject: WavefunctionSubject, period: float) -> Finding:
+    """``psi`` is the same where an electron is carried by an edge of the cell.
+
+    Found is the largest change of ``log|psi|``, or 1 where a sign is wrong.
+    """
+    r = subject.walkers.double()[:64]
+    sign, log = subject.log(r)
+    values = []
+    for electron in range(r.shape[1]):
+        for axis in range(r.shape[2]):
+            moved = r.clone()
+            moved[:, electron, axis] += period
+            other, new = subject.log(moved)
+            wrong = bool((other != sign).any())
+            values += [1.0 if wrong else 0.0, float((new - log).abs().max())]
+    detail = f"each of {r.shape[1]} electrons carried along every edge"
+    return at_most("periodicity", worst(values), EXCHANGE, detail=detail)
 
 
 def forward_laplacian(subject: WavefunctionSubject, count: int = 6) -> Finding:
@@ -276,13 +297,16 @@ def averages(subject: WavefunctionSubject, sweeps: int = 20) -> list[Finding]:
     first = at_most(name, value, VIRIAL + noise, detail=told)
     if isinstance(hamiltonian, Molecule) and hamiltonian.cores is not None:
         first = not_measured(name, "core potentials are not only local", VIRIAL)
+    elif hamiltonian.period is not None:
+        first = not_measured(name, "a cell that repeats itself is under pressure", VIRIAL)
     elif several:
         first = not_measured(name, "nuclei that may feel a force", VIRIAL)
     what = f"per electron, {len(energy)} samples; mean energy {float(energy.mean()):.4f}"
     made = [first, at_most("variance", variance, VARIANCE, "hartree^2", what)]
-    bound, name = upper_bound(subject.problem), "energy above Hartree-Fock's"
-    if bound is None:
+    found, name = mean_field(subject.problem), "energy above Hartree-Fock's"
+    if found is None:
         return [*made, not_measured(name, "no molecule, or PySCF is not installed")]
+    bound, _ = found
     noise = 4 * math.sqrt(float(energy.var()) / len(energy)) * 2
     above = float(energy.mean()) - bound
     detail = f"Hartree-Fock's, an upper bound, is {bound:.5f}"

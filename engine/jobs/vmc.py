@@ -20,12 +20,13 @@ from ..vmc.batch import headline as batch_headline
 from ..vmc.electrons import MOVES, Electrons, needed_bytes
 from ..vmc.excited import Lifted, Lower
 from ..vmc.hamiltonian import Continuous, Molecule, molecule
-from ..vmc.hartree_fock import BASIS, hartree_fock
+from ..vmc.hartree_fock import BASIS
 from ..vmc.parameters import Flat
 from ..vmc.results import Finish, Reference, headline
 from ..vmc.scan import Scan
 from ..vmc.solve import START_STREAM, Solver
 from ..vmc.spins import Spins
+from ..vmc.verdicts import mean_field
 from ..vmc.world import Problem, Vmc
 
 LATTICE_MOVES = 10
@@ -90,21 +91,12 @@ def need_device(scenario: Common) -> None:
 
 
 def _reference(problem: Problem, form: Any) -> Reference | None:
-    """Return the Hartree-Fock energy of a molecule, or None where PySCF has none.
-
-    No excited state need lie below it.
-    """
-    if not isinstance(problem, Electrons) or isinstance(problem, Lifted):
-        return None
-    if not isinstance(problem.hamiltonian, Molecule):
-        return None
-    basis = getattr(form, "basis", BASIS)
-    try:
-        found = hartree_fock(problem.hamiltonian, basis)
-    except InputError:
+    """Return the Hartree-Fock energy, or None where there is none."""
+    found = mean_field(problem, getattr(form, "basis", BASIS))
+    if found is None:
         return None  # a form that needs it has refused already
     begins = hasattr(form, "basis") and getattr(form, "orbitals", "") != "none"
-    return Reference(found.energy, f"Hartree-Fock, {basis}", begins)
+    return Reference(*found, begins)
 
 
 def _scan(scenario: VmcScanScenario) -> Job:

@@ -127,6 +127,10 @@ class VmcScenario(Common):
         _refuse_other_space(form, system.space, system.kind)
         if asked.forces and system.kind != "molecule":
             raise ValueError(f"evaluation.forces: no nuclei in {system.kind}; leave it out")
+        if asked.density and system.kind == "electron_gas":
+            raise ValueError(
+                "evaluation.density: that of an electron gas is uniform; leave it out"
+            )
         refuse_forces(getattr(system, "core", None), asked)
         if self.excited and system.space == "lattice":
             raise ValueError("excited: only of electrons; leave it out")

@@ -8,6 +8,7 @@ SYSTEMS = Family(
     {
         "molecule": "hamiltonian:Nuclei",
         "trap": "hamiltonian:Trap",
+        "electron_gas": "electron_gas:ElectronGas",
         "ising": "lattice:Ising",
         "heisenberg": "lattice:Heisenberg",
     },

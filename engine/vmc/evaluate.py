@@ -1,11 +1,13 @@
 """Frozen evaluation: what a wavefunction says, with error bars."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from .electron_gas import ElectronGas
 from .electrons import Electrons
 from .forces import force_samples
 from .hamiltonian import Molecule
@@ -182,6 +184,48 @@ class Density:
         dim = len(self.low)
         cell = float(((self.high - self.low) / self.cells).prod())
         return (self.counts / max(self.samples, 1) / cell).view(*[self.cells] * dim)
+
+
+class PairCorrelation:
+    """Counts distances: ``g(r)`` of equal and of opposite spins, 1 where they are chance.
+
+    Args:
+        gas: gives the edge of the cell; distances up to its half are counted.
+        bins: of distances.
+    """
+
+    def __init__(self, gas: ElectronGas, bins: int = 40) -> None:
+        self.gas, self.samples = gas, 0
+        self.edges = torch.linspace(0, gas.period / 2, bins + 1, dtype=torch.float64)
+        self.counts = torch.zeros(2, bins, dtype=torch.float64)
+
+    def __call__(self, walkers: Tensor) -> None:
+        """Count the pairs of all walkers."""
+        r, period = walkers.double().cpu(), self.gas.period
+        i, j = torch.triu_indices(r.shape[1], r.shape[1], 1)
+        apart = r[:, i] - r[:, j]
+        apart = apart - period * (apart / period).round()
+        distance = apart.norm(dim=-1)
+        for number, chosen in enumerate(self._kinds(i, j)):
+            found = torch.histogram(distance[:, chosen].flatten(), self.edges)
+            self.counts[number] += found.hist
+        self.samples += len(r)
+
+    def _kinds(self, i: Tensor, j: Tensor) -> tuple[Tensor, Tensor]:
+        opposite = (i < self.gas.up) & (j >= self.gas.up)
+        return ~opposite, opposite
+
+    def columns(self) -> dict[str, Tensor]:
+        """Return distances and, of the spins that there are, ``g``."""
+        i, j = torch.triu_indices(self.gas.electrons, self.gas.electrons, 1)
+        shell = 4 / 3 * math.pi * self.edges.pow(3).diff() / self.gas.period**3
+        columns = {"r": 0.5 * (self.edges[1:] + self.edges[:-1])}
+        names = ("equal", "opposite")
+        for name, count, chosen in zip(names, self.counts, self._kinds(i, j), strict=True):
+            pairs = int(chosen.sum())
+            if pairs:
+                columns[name] = count / (max(self.samples, 1) * pairs * shell)
+        return columns
 
 
 def can_have_forces(problem: Problem) -> bool:

@@ -16,6 +16,7 @@ from ..errors import InputError
 from ..units import BOHR_ANGSTROM
 from . import references
 from .cores import Cores, Hops, cores_of
+from .electron_gas import ElectronGas
 from .hartree_fock import hartree_fock, orbitals_of
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Molecule:
     envelope: Envelope = field(default="exponential", init=False)
     cusps: Cusps | None = field(default=ELECTRONS, init=False)
     bosons: bool = field(default=False, init=False)
+    period: None = field(default=None, init=False)
 
     @property
     def electrons(self) -> int:
@@ -333,6 +335,7 @@ class Trap:
     kind: Literal["trap"] = "trap"
     space: ClassVar[str] = "continuum"
     envelope: ClassVar[Envelope] = "gaussian"
+    period: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         if self.bosons and self.down:
@@ -430,4 +433,4 @@ def shell_energies(dim: int, count: int) -> list[float]:
     return energies[:count]
 
 
-Continuous = Molecule | Trap
+Continuous = Molecule | Trap | ElectronGas

@@ -13,8 +13,9 @@ from ..comparison import worst
 from ..protocols import Check, Figure, Outcome
 from ..run import Observed
 from ..rundir import RunFolder, write_array
+from .electron_gas import ElectronGas
 from .electrons import Electrons
-from .evaluate import Density, Evaluation, can_have_forces, evaluate
+from .evaluate import Density, Evaluation, PairCorrelation, can_have_forces, evaluate
 from .excited import Lifted
 from .lattice import Lattice, correlation
 from .solve import EVALUATION_STREAM
@@ -90,7 +91,10 @@ class Finish:
     def __call__(self, folder: RunFolder, state: VmcState, observed: Observed) -> Outcome:
         """Measure with the averaged parameters and write the arrays of the report."""
         problem, density = self.problem.at(state.average), None
-        if self.density and isinstance(problem, Electrons):
+        hamiltonian = getattr(problem, "hamiltonian", None)
+        if isinstance(hamiltonian, ElectronGas):
+            density = PairCorrelation(hamiltonian)
+        elif self.density and isinstance(problem, Electrons):
             density = Density(problem, self.density)
         result = evaluate(
             problem,
@@ -108,9 +112,15 @@ class Finish:
             _write_correlation(folder, problem.lattice, result.walkers)
         else:
             axes = ("walker", "electron", "axis")
-            write_array(folder.store, "walkers", result.walkers, "bohr", "", axes)
+            assert isinstance(problem, Electrons)
+            period, walkers, box = problem.hamiltonian.period, result.walkers, {}
+            if period is not None:
+                walkers, box = walkers % period, {"low": [0.0] * 3, "high": [period] * 3}
+            write_array(folder.store, "walkers", walkers, "bohr", "", axes, **box)
         folder.store.attrs["observable_units"] = units
-        if density is not None:
+        if isinstance(density, PairCorrelation):
+            _write_pairs(folder, density)
+        elif density is not None:
             field = density.field()
             write_array(
                 folder.store, "density", field, f"1/bohr^{field.dim()}",
@@ -160,6 +170,16 @@ def _write_correlation(folder: RunFolder, lattice: Lattice, spins: Tensor) -> No
     for name, values in columns.items():
         write_array(group, name, values, "", words.get(name, ""), ["r"])
     group.attrs["title"] = "Correlation of two spins over their distance"
+
+
+def _write_pairs(folder: RunFolder, pairs: PairCorrelation) -> None:
+    """Write ``g(r)`` of equal and of opposite spins."""
+    group = folder.store.require_group("pairs")
+    words = {"r": "distance of two electrons"}
+    for name, values in pairs.columns().items():
+        unit = "bohr" if name == "r" else ""
+        write_array(group, name, values, unit, words.get(name, ""), ["r"])
+    group.attrs["title"] = "Pair correlation of electrons with equal and opposite spins"
 
 
 def _course(folder: RunFolder) -> Tensor:

@@ -8,10 +8,11 @@ import numpy as np
 from ..errors import InputError
 from ..protocols import Check
 from ..statistics import FEWEST, line, trend
+from .electron_gas import ElectronGas
 from .evaluate import Evaluation
 from .excited import Lifted
 from .hamiltonian import Molecule
-from .hartree_fock import hartree_fock
+from .hartree_fock import BASIS, hartree_fock
 from .world import Problem
 
 SIGMAS = 4.0
@@ -48,8 +49,9 @@ def accuracy_checks(
         yield Check(
             "exact_energy", "accuracy", off, allowed + noise, unit=problem.unit, note=note
         )
-    bound = upper_bound(problem)
-    if bound is not None:
+    found = mean_field(problem)
+    if found is not None:
+        bound, _ = found
         above = result.energy - bound
         note = f"energy above Hartree-Fock's ({bound:.5f}), which is an upper bound"
         yield Check("hartree_fock", "accuracy", above, noise, unit="hartree", note=note)
@@ -57,18 +59,25 @@ def accuracy_checks(
         yield _converged(np.asarray(course, dtype=float), count, problem.unit)
 
 
-def upper_bound(problem: Problem) -> float | None:
+def mean_field(problem: Problem, basis: str = BASIS) -> tuple[float, str] | None:
     """Return the energy of one determinant, above which no useful wavefunction lies.
 
-    None where there is no molecule, the state is excited, or PySCF or its basis is missing.
+    With it goes what it is of. None in a trap or on a lattice, where the state is excited,
+    which need not lie below it, and where PySCF or its basis is missing.
+
+    Args:
+        problem: Hamiltonian and wavefunction.
+        basis: of a molecule's orbitals (PySCF name).
     """
     if isinstance(problem, Lifted):
         return None
-    molecule = getattr(problem, "hamiltonian", None)
-    if not isinstance(molecule, Molecule):
+    hamiltonian = getattr(problem, "hamiltonian", None)
+    if isinstance(hamiltonian, ElectronGas):
+        return hamiltonian.mean_field, "Hartree-Fock, plane waves"
+    if not isinstance(hamiltonian, Molecule):
         return None
     try:
-        return hartree_fock(molecule).energy
+        return hartree_fock(hamiltonian, basis).energy, f"Hartree-Fock, {basis}"
     except InputError:
         return None
 
@@ -84,4 +93,4 @@ def _converged(course: np.ndarray, electrons: int, unit: str) -> Check:
     return Check("converged", "accuracy", change, bound, unit=unit, note=note)
 
 
-__all__ = ["accuracy_checks", "upper_bound"]
+__all__ = ["accuracy_checks", "mean_field"]

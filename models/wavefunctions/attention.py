@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..parts import part
 from . import jet
 from .determinant import Determinants
-from .electrons import Centres, Features, Particles, normal, zeros
+from .electrons import Features, Particles, Surroundings, normal, surroundings, zeros
 from .jet import Field
 
 
@@ -39,10 +39,10 @@ class AttentionForm(Determinants):
 
     def backbone(self, system: Particles, generator: torch.Generator) -> "SelfAttention":
         """Return the layers that electrons pass before they enter orbitals."""
-        centres = Centres(system.positions)
         return SelfAttention(
-            centres, system.up, system.down, self.width, self.heads, self.layers, generator
-        )
+            surroundings(system), system.up, system.down, self.width, self.heads,
+            self.layers, generator,
+        )  # fmt: skip
 
     def pair_numbers(self, electrons: int, dim: int) -> int:
         """Return how many numbers a layer keeps of each pair in a jet."""
@@ -75,7 +75,7 @@ class SelfAttention(Features):
 
     def __init__(
         self,
-        centres: Centres,
+        centres: Surroundings,
         up: int,
         down: int,
         width: int,
@@ -96,7 +96,7 @@ class SelfAttention(Features):
             h = layer(h)
         if self.count == 1:
             return h, distance, smooth, None
-        apart = jet.norm(jet.pairs(r))
+        apart = self.centres.apart(jet.pairs(r))
         return h, distance, smooth, jet.linear(lambda t: t[..., 0], apart)
 
 

@@ -38,7 +38,13 @@ class DeepWfForm:
     space: ClassVar[str] = "continuum"
 
     def build(self, system: Particles, seed: int = 0) -> "DeepWf":
-        """Return the network for a system."""
+        """Return the network for a system.
+
+        Raises:
+            ValueError: the particles are in a cell that repeats itself.
+        """
+        if system.period is not None:
+            raise ValueError("deepwf decays far from centres; a periodic cell has none")
         return DeepWf(
             system.positions, system.nuclear_cusps, system.up, system.down, self.width,
             self.pair_width, self.layers, system.envelope, system.cusps, system.bosons,

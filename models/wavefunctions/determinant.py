@@ -11,7 +11,6 @@ from ..parts import part
 from . import jet
 from .electrons import (
     Backbone,
-    Centres,
     Cusps,
     Envelope,
     Features,
@@ -20,6 +19,7 @@ from .electrons import (
     Particles,
     jastrow,
     normal,
+    surroundings,
     zeros,
 )
 from .jet import Field
@@ -105,10 +105,9 @@ class DeterminantForm(Determinants):
 
     def backbone(self, system: Particles, generator: torch.Generator) -> Backbone:
         """Return the layers that electrons pass before they enter orbitals."""
-        centres = Centres(system.positions)
         return Backbone(
-            centres, system.up, system.down, self.width, self.pair_width, self.layers,
-            generator,
+            surroundings(system), system.up, system.down, self.width, self.pair_width,
+            self.layers, generator,
         )  # fmt: skip
 
     def pair_numbers(self, electrons: int, dim: int) -> int:

@@ -9,6 +9,7 @@ from torch.nn.functional import softplus
 
 from . import jet
 from .jet import Field
+from .periodic import Torus
 
 Envelope = Literal["exponential", "gaussian"]
 
@@ -39,6 +40,11 @@ class Particles(Protocol):
     @property
     def positions(self) -> Tensor:
         """Centres ``[centres, dim]`` in bohr."""
+        ...
+
+    @property
+    def period(self) -> float | None:
+        """Edge of the cubic cell that repeats itself, in bohr; None in open space."""
         ...
 
     @property
@@ -94,7 +100,7 @@ def zeros(*shape: int) -> nn.Parameter:
 
 
 class Centres(nn.Module):
-    """Distances and smooth features of every particle to every centre.
+    """Distances and smooth features of every particle to every centre, and of pairs.
 
     Network features are continuously differentiable at the centre: with
     ``u = d^2 / (1 + d)`` they are ``(r - R) / (1 + d)`` and ``log(1 + u)``; so the exact
@@ -109,13 +115,24 @@ class Centres(nn.Module):
     def __init__(self, positions: Tensor) -> None:
         super().__init__()
         self.register_buffer("positions", positions.to(torch.get_default_dtype()))
+        self.count, dim = positions.shape
+        self.features, self.pair_features = self.count * (dim + 1), dim + 1
+
+    def apart(self, difference: Field) -> Field:
+        """Return the distances ``[..., 1]`` of differences ``[..., dim]``."""
+        return jet.norm(difference)
+
+    def meeting(self, difference: Field, apart: Field) -> Field:
+        """Return the features of pairs, ``[..., dim + 1]``: those of a centre."""
+        inverse = jet.inverse1p(apart)
+        smooth = jet.log1p(jet.multiply(jet.square(apart), inverse))
+        return jet.concat(jet.multiply(difference, inverse), smooth)
 
     def forward(self, r: Field) -> tuple[Field, Field, Field]:
         """Return features ``[b, n, centres * (dim + 1)]``; ``d``, ``u [b, n, centres]``."""
-        count = self.positions.shape[0]
 
         def repeat(t: Tensor) -> Tensor:
-            return t.unsqueeze(-2).expand(*t.shape[:-1], count, t.shape[-1])
+            return t.unsqueeze(-2).expand(*t.shape[:-1], self.count, t.shape[-1])
 
         difference = jet.shift(jet.linear(repeat, r), -self.positions)
         distance = jet.norm(difference)
@@ -131,6 +148,17 @@ class Centres(nn.Module):
             jet.linear(squeeze, distance),
             jet.linear(squeeze, smooth),
         )
+
+
+Surroundings = Centres | Torus
+"""What particles see: centres in open space, or a cell that repeats itself."""
+
+
+def surroundings(system: Particles) -> Surroundings:
+    """Return what the particles of a system see."""
+    if system.period is None:
+        return Centres(system.positions)
+    return Torus(system.period, system.positions.shape[1])
 
 
 class NuclearCusp(nn.Module):
@@ -206,7 +234,7 @@ class Features(nn.Module):
 
     def __init__(
         self,
-        centres: Centres,
+        centres: Surroundings,
         up: int,
         down: int,
         width: int,
@@ -220,7 +248,7 @@ class Features(nn.Module):
         same = (spin == spin[jet.others(self.count)]).to(dtype)
         self.register_buffer("same", same)
         self.register_buffer("kinds", torch.stack([1 - same, same], -1))
-        entry = len(centres.positions) * (centres.positions.shape[1] + 1)
+        entry = centres.features
         self.entry_weight = normal(entry, width, fan_in=entry, generator=generator)
         self.entry_bias = normal(2, width, fan_in=4, generator=generator)
 
@@ -255,7 +283,7 @@ class Backbone(Features):
 
     def __init__(
         self,
-        centres: Centres,
+        centres: Surroundings,
         up: int,
         down: int,
         width: int,
@@ -264,12 +292,10 @@ class Backbone(Features):
         generator: torch.Generator,
     ) -> None:
         super().__init__(centres, up, down, width, generator)
-        dim = centres.positions.shape[1]
         layers = layers if self.count > 1 else 0
         if layers:
-            self.pair_weight = normal(
-                dim + 1, pair_width, fan_in=dim + 1, generator=generator
-            )
+            size = centres.pair_features
+            self.pair_weight = normal(size, pair_width, fan_in=size, generator=generator)
             self.pair_bias = normal(2, pair_width, fan_in=4, generator=generator)
         self.layers = nn.ModuleList(
             MessageLayer(width, pair_width, generator) for _ in range(layers)
@@ -282,7 +308,7 @@ class Backbone(Features):
         if self.count == 1:
             return jet.spread(h), distance, smooth, None
         difference = jet.pairs(r)
-        apart = jet.norm(difference)
+        apart = self.centres.apart(difference)
         if self.layers:
             g = self._pair_stream(difference, apart)
             for number, layer in enumerate(self.layers):
@@ -292,9 +318,7 @@ class Backbone(Features):
         return h, distance, smooth, jet.linear(lambda t: t[..., 0], apart)
 
     def _pair_stream(self, difference: Field, apart: Field) -> Field:
-        inverse = jet.inverse1p(apart)
-        smooth = jet.log1p(jet.multiply(jet.square(apart), inverse))
-        features = jet.concat(jet.multiply(difference, inverse), smooth)
+        features = self.centres.meeting(difference, apart)
         bias = self.kinds @ self.pair_bias
         return jet.tanh_(jet.affine(features, self.pair_weight, bias))
 

@@ -189,6 +189,22 @@ def exp(x: Field) -> Field:
     return compose(x, y, y, y)
 
 
+def sin(x: Field) -> Field:
+    """Sine."""
+    if not isinstance(x, Jet):
+        return torch.sin(x)
+    y = torch.sin(x.value)
+    return compose(x, y, torch.cos(x.value), -y)
+
+
+def cos(x: Field) -> Field:
+    """Cosine."""
+    if not isinstance(x, Jet):
+        return torch.cos(x)
+    y = torch.cos(x.value)
+    return compose(x, y, -torch.sin(x.value), -y)
+
+
 def decay(x: Field, rate: Tensor) -> Field:
     """``exp(-rate x)`` of a field ``[..., 1]`` for every rate ``[..., channels]``."""
     if not isinstance(x, Jet):

@@ -7,7 +7,16 @@ from torch import Tensor, nn
 
 from ..parts import part
 from . import jet
-from .electrons import ELECTRONS, Centres, Cusps, PairCusp, jastrow, normal, zeros
+from .electrons import (
+    ELECTRONS,
+    Cusps,
+    PairCusp,
+    Surroundings,
+    jastrow,
+    normal,
+    surroundings,
+    zeros,
+)
 from .jet import Field
 
 
@@ -31,7 +40,7 @@ class SlaterJastrowForm:
         if system.bosons:
             raise ValueError("a determinant is antisymmetric; bosons need deepwf")
         return SlaterJastrow(
-            system.positions, system.orbitals(self.basis), system.up, system.down,
+            surroundings(system), system.orbitals(self.basis), system.up, system.down,
             system.cusps, seed=seed,
         )  # fmt: skip
 
@@ -46,7 +55,7 @@ class SlaterJastrow(nn.Module):
     Reference: Foulkes, Mitas, Needs, Rajagopal, Rev. Mod. Phys. 73, 33 (2001), section IV.
 
     Args:
-        positions: centres ``[centres, dim]`` in bohr.
+        centres: what the particles see.
         orbitals: gives ``[batch, n, orbitals]``; both spins fill it from the first.
         up: particles with spin up.
         down: particles with spin down.
@@ -58,7 +67,7 @@ class SlaterJastrow(nn.Module):
 
     def __init__(
         self,
-        positions: Tensor,
+        centres: Surroundings,
         orbitals: nn.Module,
         up: int,
         down: int,
@@ -69,13 +78,13 @@ class SlaterJastrow(nn.Module):
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         self.up, self.down = up, down
-        count, centres = up + down, len(positions)
+        count, entry = up + down, centres.count
         self.orbitals = orbitals
-        self.centres = Centres(positions)
+        self.centres = centres
         spin = torch.tensor([0] * self.up + [1] * self.down)
         same = (spin == spin[jet.others(count)]).to(torch.get_default_dtype())
         self.pair = PairCusp(same, cusps) if count > 1 and cusps else None
-        self.one_in = normal(centres, hidden, fan_in=centres, generator=generator)
+        self.one_in = normal(entry, hidden, fan_in=entry, generator=generator)
         self.one_bias, self.one_out = zeros(hidden), zeros(hidden)
         self.two_in = normal(1, hidden, fan_in=1, generator=generator)
         self.two_bias = zeros(2, hidden)
@@ -97,7 +106,7 @@ class SlaterJastrow(nn.Module):
     def _pairs(self, r: Field) -> Field | None:
         if self.pair is None:
             return None
-        apart = jet.norm(jet.pairs(r))
+        apart = self.centres.apart(jet.pairs(r))
         smooth = jet.log1p(jet.multiply(jet.square(apart), jet.inverse1p(apart)))
         bias = self.get_buffer("kinds") @ self.two_bias
         hidden = jet.tanh(jet.affine(smooth, self.two_in, bias))
