@@ -639,7 +639,10 @@ def _joined(parts: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def array_norms(name: str, array: np.ndarray) -> dict[str, float]:
-    """Return size, root mean square and position-sensitive sum of an array's numbers."""
+    """Return size, root mean square and position-sensitive sum of an array's numbers.
+
+    Of a single number the sum, which is the number, is enough.
+    """
     if array.dtype.kind not in "fiubc":
         return {f"{name}/size": float(array.size)}
     if array.dtype.kind == "c":
@@ -653,6 +656,8 @@ def array_norms(name: str, array: np.ndarray) -> dict[str, float]:
         f"{name}/rms": math.sqrt(float(x @ x) / n),
         f"{name}/sum": float(x @ np.cos(np.arange(len(x)))) / math.sqrt(n),
     }
+    if len(x) == 1:
+        del norms[f"{name}/rms"]
     return norms | ({f"{name}/nan": float(lost)} if lost else {})
 
 
@@ -670,7 +675,7 @@ def changes(old: Mapping[str, float], new: Mapping[str, float]) -> dict[str, flo
     for key in (old.keys() & new.keys()) - set(ROUND_OFF):
         a, b = old[key], new[key]
         stem, _, kind = key.rpartition("/")
-        floor = max(FLOOR, old[f"{stem}/rms"]) if kind == "sum" else FLOOR
+        floor = max(FLOOR, old.get(f"{stem}/rms", 0)) if kind == "sum" else FLOOR
         if a == b or (math.isnan(a) and math.isnan(b)):
             found[key] = 0.0
         else:
