@@ -11,14 +11,22 @@ from click.testing import CliRunner
 
 from scalebridge.engine import runtime
 from scalebridge.engine.audit import committee, findings, invariance
-from scalebridge.engine.audit.fault_injection import on_silicon, potential_faults
+from scalebridge.engine.audit.fault_injection import (
+    SPECIES,
+    Changed,
+    Guessing,
+    on_silicon,
+    potential_faults,
+    scaled_forces,
+)
 from scalebridge.engine.audit.findings import tried
 from scalebridge.engine.audit.module import audit
 from scalebridge.engine.audit.potentials import PotentialAudit
-from scalebridge.engine.audit.samples import Subject, crystal
+from scalebridge.engine.audit.samples import Sample, Subject, crystal
 from scalebridge.engine.cli import main
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.md.classical import StillingerWeber
+from scalebridge.engine.md.neighbours import build_neighbours
 from scalebridge.models import card
 from scalebridge.models.potentials.deep_potential import HigherMoments
 from scalebridge.models.potentials.unconstrained import random_rotations
@@ -65,6 +73,21 @@ def test_the_defect_is_caught_and_the_sound_twin_passes(faults, name):
     assert good.passed is True, good
     assert bad.passed is False, bad
     assert math.isfinite(good.value)
+
+
+def test_a_planted_defect_has_the_size_that_it_says():
+    atoms = bulk("Si", cubic=True).repeat((8, 8, 8))
+    state = Sample.of(atoms, SPECIES).shaken(0.05, 1).state
+    table = build_neighbours(state, StillingerWeber().cutoff, 0.0)
+    sound = StillingerWeber()(state, table)
+    more = Changed(scaled_forces)(state, table).forces / sound.forces
+    torch.testing.assert_close(more, torch.full_like(more, 1.01))
+    # widths are lognormal around 0.02 eV/angstrom: of 4,096 the mean logarithm to 0.016
+    guessed = Guessing()(state, table)
+    assert guessed.deviation is not None
+    assert float(guessed.deviation.log().mean()) == pytest.approx(math.log(0.02), abs=0.06)
+    off = (guessed.forces - sound.forces).norm(dim=1) / guessed.deviation
+    assert float(off.square().mean()) == pytest.approx(1.0, abs=0.06)
 
 
 def test_every_twin_is_in_the_list(faults):

@@ -65,6 +65,21 @@ def test_mixed_type_is_read_frame_by_frame(tmp_path):
     assert [f.symbols for f in frames] == [("O", "H", "H"), ("H", "O", "H")]
 
 
+def test_vectors_may_have_an_axis_of_atoms(tmp_path):
+    flat = system(tmp_path / "flat", [0, 1, 1])
+    named = {
+        name: np.load(flat / "set.000" / f"{name}.npy").reshape(2, 3, 3)
+        for name in ("coord", "force", "box")
+    }
+    shaped = system(tmp_path / "shaped", [0, 1, 1], **named)
+    for one, other in zip(read_frames(shaped), read_frames(flat), strict=True):
+        assert np.array_equal(one.positions, other.positions)
+        assert np.array_equal(one.forces, other.forces)
+        assert np.array_equal(one.cell, other.cell)
+    with pytest.raises(InputError, match=r"force has shape \(9, 1\), not \(3, 3\)"):
+        read_frames(system(tmp_path / "odd", [0, 1, 1], force=np.zeros((2, 9, 1))))
+
+
 def test_padding_of_mixed_type_is_no_atom(tmp_path):
     types = [[0, 1, 1, -1], [1, -1, -1, 0]]
     path = system(tmp_path / "s", [0, 0, 0, 0], types, force=np.zeros((2, 12)))

@@ -14,6 +14,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from scalebridge.engine import runtime
 from scalebridge.engine.errors import GuardError, InputError
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC, Inflow, Sides, Wall
 from scalebridge.engine.gas.collisions.molecules import (
@@ -29,11 +30,22 @@ from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.kinetic import thickness
 from scalebridge.engine.gas.kinetic.dsmc import DsmcWorld, Start
 from scalebridge.engine.jobs import assemble
+from scalebridge.engine.kernels.particles import scattered
+from scalebridge.engine.kernels.types import Array1, Array2, Array3, Int, Real, ti
 from scalebridge.engine.run import console_reporter
 from scalebridge.engine.rundir import RunFolder
 from scalebridge.engine.schema.gas import GasScenario
 
 REST = (0.0, 0.0, 0.0)
+
+
+@ti.kernel
+def k_deflected(angles: Array3, row: Int, part: Real, places: Array1, out: Array2):
+    """Choose the row for the first line of ``out``, the next one for the second."""
+    for n in range(places.shape[0]):
+        for line in range(2):
+            choice = part + 0.1 - 0.2 * line
+            out[line, n] = scattered(0, row, part, places[n], choice, angles)
 
 
 def uniform(grid: Grid, temperature: float = 1.0, velocity=REST, density=1.0) -> Start:
@@ -225,6 +237,19 @@ def test_scattering_of_a_potential_has_its_viscosity_cross_section():
     ratio = mine / true
     warm = (energy > 100.0) & (energy < 2e4)
     assert float((ratio / ratio[warm].mean() - 1)[warm].abs().max()) < 0.01
+
+
+def test_deflections_lie_between_those_of_the_table():
+    """Of one of two energies, linear in ``b^2`` between the middles, held beyond them."""
+    table = torch.rand(1, 3, 5, generator=torch.Generator().manual_seed(1)).double()
+    places = torch.tensor([0.05, 0.1, 0.2, 0.33, 0.5, 0.74, 0.9, 0.99]).double()
+    found = torch.empty(2, len(places)).double()
+    runtime.start("cpu")
+    k_deflected(table, 1, 0.3, places, found)
+    middles = (np.arange(5) + 0.5) / 5
+    for mine, row in zip(found, (1, 2), strict=True):
+        expected = np.interp(places, middles, table[0, row])
+        np.testing.assert_allclose(mine, expected, atol=1e-14)
 
 
 @pytest.mark.parametrize(

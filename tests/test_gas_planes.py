@@ -111,7 +111,7 @@ def decay(model, axes, nodes):
         ("bgk", 2, 24),
         ("es", 2, 24),
         ("shakhov", 2, 24),
-        pytest.param("es", 3, 16, marks=pytest.mark.slow),
+        ("es", 3, 10),
         pytest.param("shakhov", 3, 16, marks=pytest.mark.slow),
     ],
 )
