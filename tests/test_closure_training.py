@@ -34,8 +34,9 @@ EXACT = {  # k tau: sound, heat of 1V BGK, from plasma dispersion integrals
 
 @pytest.mark.parametrize("ratio", list(EXACT))
 def test_linear_modes_have_the_exact_rates(ratio):
-    rates, _ = training.hydrodynamic_modes(ratio, 1.0, 6)
+    rates, changes = training.hydrodynamic_modes(ratio, 1.0, 6)
     sound, heat = EXACT[ratio]
+    np.testing.assert_allclose(np.abs(changes[:, :3]).max(1), 1.0, rtol=1e-12)
     assert rates[0] == pytest.approx(sound, abs=1e-6)
     assert rates[2] == pytest.approx(heat, abs=1e-6)
 
@@ -112,6 +113,26 @@ def test_regression_learns_and_is_reproducible():
         found.append(losses)
     assert found[0] == found[1]
     assert np.mean(found[0][-10:]) < 0.5 * np.mean(found[0][:5])
+
+
+def test_the_loss_through_the_solver_is_that_of_its_own_answer():
+    """None where the target is that answer, and the error of the moments elsewhere."""
+    torch.manual_seed(0)
+    module, knudsen = FaceForm(hidden=(8,)).build(), torch.tensor([0.1, 1.0]).double()
+    x = torch.linspace(0, 2 * math.pi, 21)[:-1].double()
+    start = torch.zeros(2, 20, module.config.order + 1).double()
+    start[..., 0], start[..., 2] = 1 + 0.2 * x.sin(), 1 + 0.1 * x.cos()
+    world = training.moment_world(module, knudsen, 20, 0.005, torch.float64)
+    state = world.start(start.movedim(-1, 1))
+    raw = state.moments.movedim(1, -1)
+    target = world.step(world.step(state)).moments.movedim(1, -1)
+    arguments = (knudsen, 0.005, torch.tensor([3.0, 3.0]).double())
+    loss = training.unrolled_loss(module, raw, [target], [0.01], *arguments)
+    assert float(loss) < 1e-12
+    loss = training.unrolled_loss(module, raw, [1.1 * target], [0.01], *arguments)
+    far = training.relative_error(target, 1.1 * target)
+    high = training.moment_error(target, 1.1 * target, module.config.stretch)
+    assert float(loss) == pytest.approx(float((3 * far + high).mean()), rel=1e-9)
 
 
 def test_rolled_out_states_are_the_closures_own_with_the_kinetic_answer():
