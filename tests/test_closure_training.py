@@ -128,11 +128,11 @@ def test_the_loss_through_the_solver_is_that_of_its_own_answer():
     target = world.step(world.step(state)).moments.movedim(1, -1)
     arguments = (knudsen, 0.005, torch.tensor([3.0, 3.0]).double())
     loss = training.unrolled_loss(module, raw, [target], [0.01], *arguments)
-    assert float(loss) < 1e-12
+    assert loss.item() < 1e-12
     loss = training.unrolled_loss(module, raw, [1.1 * target], [0.01], *arguments)
     far = training.relative_error(target, 1.1 * target)
     high = training.moment_error(target, 1.1 * target, module.config.stretch)
-    assert float(loss) == pytest.approx(float((3 * far + high).mean()), rel=1e-9)
+    assert loss.item() == pytest.approx(float((3 * far + high).mean()), rel=1e-9)
 
 
 def test_rolled_out_states_are_the_closures_own_with_the_kinetic_answer():
