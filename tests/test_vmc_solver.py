@@ -31,6 +31,7 @@ from scalebridge.engine.vmc.hartree_fock import hartree_fock
 from scalebridge.engine.vmc.labeler import VmcCalculator, VmcLabeler, balanced
 from scalebridge.engine.vmc.optimiser import Adam, Spring, clipped, gram
 from scalebridge.engine.vmc.parameters import Flat
+from scalebridge.engine.vmc.scan import Scan
 from scalebridge.engine.vmc.solve import Solution, Solver, nearest
 from scalebridge.engine.vmc.spins import Spins
 from scalebridge.engine.vmc.statistics import (
@@ -190,6 +191,18 @@ def test_a_scenario_leaves_figures_and_arrays(tmp_path) -> None:
         outcome.figures
     )
     assert folder.store["density"].shape == (8, 8, 8)
+
+
+@pytest.mark.parametrize(("sigmas", "passed"), [(2.5, True), (3.5, False)])
+def test_no_energy_of_a_scan_may_lie_below_its_reference(tmp_path, sigmas, passed) -> None:
+    scan = assemble(parse(tiny_scan()), tmp_path)
+    assert isinstance(scan, Scan)
+    energies = torch.tensor([[-1.09, 0.001, 0.1], [-1.1 - 0.002 * sigmas, 0.002, 0.1]])
+    folder = RunFolder.create(tmp_path / "run", "", {})
+    outcome = scan.outcome(folder, energies.double(), [])
+    (check,) = outcome.checks
+    assert check.value == pytest.approx(sigmas, abs=1e-3) and check.passed == passed
+    assert outcome.figures["largest_error"].value == pytest.approx(10.0, abs=1e-3)
 
 
 def test_a_scan_goes_on_where_it_stopped(tmp_path) -> None:
