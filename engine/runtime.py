@@ -162,43 +162,49 @@ class _Launches:
         self.arrays = [
             (*pair, kinds[pair[0]]) for pair in places if kinds[pair[0]] not in numbers
         ]
+        self.plain &= bool(self.arrays)
+        self.chosen = _taken([i for i, *_ in self.arrays])
+        self.vectors = [(k, inner) for k, (*_, inner) in enumerate(self.arrays) if inner]
 
     def __call__(self, arguments: tuple[Any, ...]) -> Any:
         if not self.plain or len(arguments) != self.count:
             return self.kernel(*arguments)
-        here, arrays = _started == "cpu", []
+        # by whole tuples: beside kernels that fill the caches every line of Python is slow
+        arrays = self.chosen(arguments)
+        if (
+            {*map(type, arrays)} != _PLAIN
+            or {*map(_IS_CPU, arrays)} != {_started == "cpu"}
+            or any(map(_REQUIRES_GRAD, arrays))
+            or not all(map(_Tensor.is_contiguous, arrays))
+        ):
+            return self.kernel(*arguments)
+        shapes = [*map(_SHAPE, arrays)]
         # what the compiled kernel depends on
-        key: list[Any] = [self.templates(arguments), *map(type, self.types(arguments))]
-        for i, _, inner in self.arrays:
-            x = arguments[i]
-            if (
-                type(x) is not _Tensor
-                or x.is_cpu is not here
-                or x.requires_grad
-                or not x.is_contiguous()
-            ):
-                return self.kernel(*arguments)
-            shape = x.shape
-            key += x.dtype, len(shape), shape[-inner:] if inner else None
-            arrays.append((x.data_ptr(), shape))
-        found = self.known.get(tuple(key))
+        key = (
+            self.templates(arguments), *map(type, self.types(arguments)),
+            *map(_DTYPE, arrays), *map(len, shapes),
+            *(shapes[k][-inner:] for k, inner in self.vectors),
+        )  # fmt: skip
+        found = self.known.get(key)
         if found is None:
             self.kernel(*arguments)
             if self._are_plain(arguments):
-                self.known[tuple(key)] = self._compiled(arguments)
+                self.known[key] = self._compiled(arguments)
             return None
         context = found.context
-        for k, (array, seen) in enumerate(zip(arrays, found.arrays, strict=True)):
-            if array != seen:
-                i, place, inner = self.arrays[k]
-                address, shape = array
-                if shape.numel() > _LARGEST_INDEX:
-                    return self.kernel(*arguments)
+        now = [*zip(map(_Tensor.data_ptr, arrays), shapes, strict=True)]
+        if now != found.arrays:
+            changed = [k for k, new in enumerate(now) if new != found.arrays[k]]
+            if any(shapes[k].numel() > _LARGEST_INDEX for k in changed):
+                return self.kernel(*arguments)
+            for k in changed:
+                _, place, inner = self.arrays[k]
+                address, shape = now[k]
                 within = shape[:-inner] if inner else shape
                 context.set_arg_external_array_with_shape(
-                    place, address, arguments[i].nbytes, within, 0
+                    place, address, arrays[k].nbytes, within, 0
                 )
-                found.arrays[k] = array
+            found.arrays = now
         for i, place in self.reals:
             context.set_arg_float(place, float(arguments[i]))
         whole = self.whole(arguments)
@@ -245,7 +251,11 @@ class _Known:
 
 def _chosen(kinds: list[Any], *some: str) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
     """Return the function that takes the arguments of some kinds."""
-    chosen = [i for i, kind in enumerate(kinds) if kind in some]
+    return _taken([i for i, kind in enumerate(kinds) if kind in some])
+
+
+def _taken(chosen: list[int]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+    """Return the function that takes the arguments at some places."""
     if len(chosen) < 2:
         return lambda arguments: tuple(arguments[i] for i in chosen)
     return operator.itemgetter(*chosen)
@@ -253,6 +263,10 @@ def _chosen(kinds: list[Any], *some: str) -> Callable[[tuple[Any, ...]], tuple[A
 
 _TEMPLATE, _REAL, _INTEGER, _UNSIGNED = "template", "real", "integer", "unsigned"
 _NUMBERS, _Tensor = (float, int), torch.Tensor
+_PLAIN = {_Tensor}
+_IS_CPU, _REQUIRES_GRAD, _SHAPE, _DTYPE = (
+    getattr(_Tensor, name).__get__ for name in ("is_cpu", "requires_grad", "shape", "dtype")
+)
 _LARGEST_INDEX = (1 << 31) - 1
 
 
@@ -412,6 +426,18 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+_WORTH_WAKING = 1 << 20
+"""Numbers of an array from which on torch's operations gain by a second thread.
+
+torch takes one from 32,768 on, which suits threads that spin. Ours sleep, and wake in the
+time in which one thread passes over half a million: 65 us against 8 for 65,000 numbers."""
+
+
+def few_threads(numbers: int) -> contextlib.AbstractContextManager[None]:
+    """Let torch use one thread where arrays are too small to wake others for."""
+    return one_thread() if numbers < _WORTH_WAKING else contextlib.nullcontext()
+
+
 def start(device: torch.device | str = "cpu") -> None:
     """Initialise the kernel language for ``device``; later calls are free.
 
@@ -439,6 +465,11 @@ def start(device: torch.device | str = "cpu") -> None:
         if _own:
             _initialise(kind)
         _started, _program = kind, _present()
+
+
+def on_cpu() -> bool:
+    """Whether kernels run on the CPU, or would if there were any yet."""
+    return _started in (None, "cpu")
 
 
 def _initialise(kind: str) -> None:

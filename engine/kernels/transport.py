@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from ..runtime import start
-from .types import Array1, Array2, Int, Template, Vectors, kernel_type, simd, ti
+from .types import Array1, Array2, Int, Template, Vectors, kernel_type, simd, ti, turns
 
 RHO, U, T, K, PERP, SHAKHOV, ELLIPSE, COLUMNS = 0, 1, 4, 5, 6, 7, 7, 19
 """Columns of a cell's record: density, velocity (3), temperature, dt/tau of the stage,
@@ -1096,7 +1096,9 @@ def k_stage_fwd(
     is :meth:`StageParameters.packed`. An array that is also needed number by number comes
     a second time as ``..._flat``.
     """
-    for cell in range(knudsen.shape[0]):
+    for cell, spare in ti.ndrange(knudsen.shape[0], ti.static(turns())):
+        if spare > 0:
+            continue
         V = ti.static(variant.axes)
         sizes = Sizes(cells, rows, inner, outer, middle, pitch, width)
         b = cell // sizes.cells

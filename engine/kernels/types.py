@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .. import runtime
 from ..runtime import launching, ti
 
 if TYPE_CHECKING:
@@ -28,6 +29,24 @@ else:
     Int = ti.i32
     Key = ti.u64
     Real = ti.f64
+
+
+LEAST = 512
+"""Iterations of a loop that the language gives to a thread of a CPU at the least."""
+
+
+def turns(tasks: int = 32) -> int:
+    """Return the iterations of a loop for each of its items, of which the first works.
+
+    So a thread of a CPU gets no more than ``LEAST / tasks`` items at once, where a few
+    hundred, each of much work, would all go to one thread. On a device an iteration is a
+    thread, and one will do::
+
+        for item, spare in ti.ndrange(items, ti.static(turns())):
+            if spare > 0:
+                continue
+    """
+    return tasks if runtime.on_cpu() else 1
 
 
 @contextmanager
@@ -60,6 +79,6 @@ def kernel_type(dtype: torch.dtype) -> Any:
 
 
 __all__ = [
-    "Array1", "Array2", "Array3", "Array4", "Array5", "Int", "Key", "Real", "Template",
-    "Vectors", "aligned", "kernel_type", "simd", "ti",
+    "LEAST", "Array1", "Array2", "Array3", "Array4", "Array5", "Int", "Key", "Real",
+    "Template", "Vectors", "aligned", "kernel_type", "simd", "ti", "turns",
 ]  # fmt: skip
