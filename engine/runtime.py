@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
@@ -159,52 +160,43 @@ class _Launches:
         self.reals = [pair for pair in places if kinds[pair[0]] == _REAL]
         self.integers = [pair for pair in places if kinds[pair[0]] == _INTEGER]
         self.unsigned = [pair for pair in places if kinds[pair[0]] == _UNSIGNED]
-        self.arrays = [
-            (*pair, kinds[pair[0]]) for pair in places if kinds[pair[0]] not in numbers
-        ]
-        self.plain &= bool(self.arrays)
-        self.chosen = _taken([i for i, *_ in self.arrays])
-        self.vectors = [(k, inner) for k, (*_, inner) in enumerate(self.arrays) if inner]
+        arrays = [pair for pair in places if kinds[pair[0]] not in numbers]
+        self.plain &= bool(arrays)
+        self.chosen = _taken([i for i, _ in arrays])
+        self.places = [place for _, place in arrays]
+        # dimensions within an element
+        self.inner = [kinds[i] for i, _ in arrays]
+        self.last: dict[tuple[Any, ...], _Known] = {}
 
     def __call__(self, arguments: tuple[Any, ...]) -> Any:
         if not self.plain or len(arguments) != self.count:
             return self.kernel(*arguments)
-        # by whole tuples: beside kernels that fill the caches every line of Python is slow
+        # of whole tuples: beside kernels that fill the caches every line of Python is slow
         arrays = self.chosen(arguments)
-        if (
-            {*map(type, arrays)} != _PLAIN
-            or {*map(_IS_CPU, arrays)} != {_started == "cpu"}
-            or any(map(_REQUIRES_GRAD, arrays))
-            or not all(map(_Tensor.is_contiguous, arrays))
-        ):
-            return self.kernel(*arguments)
-        shapes = [*map(_SHAPE, arrays)]
-        # what the compiled kernel depends on
-        key = (
-            self.templates(arguments), *map(type, self.types(arguments)),
-            *map(_DTYPE, arrays), *map(len, shapes),
-            *(shapes[k][-inner:] for k, inner in self.vectors),
-        )  # fmt: skip
-        found = self.known.get(key)
+        numbers = self.templates(arguments), *map(type, self.types(arguments))
+        last = self.last.get(numbers)
+        found = None if last is None else self._like_the_last(last, arrays)
         if found is None:
-            self.kernel(*arguments)
-            if self._are_plain(arguments):
-                self.known[key] = self._compiled(arguments)
-            return None
-        context = found.context
-        now = [*zip(map(_Tensor.data_ptr, arrays), shapes, strict=True)]
-        if now != found.arrays:
-            changed = [k for k, new in enumerate(now) if new != found.arrays[k]]
-            if any(shapes[k].numel() > _LARGEST_INDEX for k in changed):
+            if (
+                {*map(type, arrays)} != _PLAIN
+                or {*map(_IS_CPU, arrays)} != {_started == "cpu"}
+                or any(map(_REQUIRES_GRAD, arrays))
+                or not all(map(_Tensor.is_contiguous, arrays))
+            ):
                 return self.kernel(*arguments)
-            for k in changed:
-                _, place, inner = self.arrays[k]
-                address, shape = now[k]
-                within = shape[:-inner] if inner else shape
-                context.set_arg_external_array_with_shape(
-                    place, address, arrays[k].nbytes, within, 0
-                )
-            found.arrays = now
+            kinds = [*map(_kind_of, arrays, self.inner)]
+            # what the compiled kernel depends on
+            key = numbers, *kinds
+            found = self.known.get(key)
+            if found is None:
+                self.kernel(*arguments)
+                if self._are_plain(arguments):
+                    self.known[key] = self._compiled(arguments, kinds)
+                return None
+            if not all(self._handed_over(found, k, x) for k, x in enumerate(arrays)):
+                return self.kernel(*arguments)
+            self.last[numbers] = found
+        context = found.context
         for i, place in self.reals:
             context.set_arg_float(place, float(arguments[i]))
         whole = self.whole(arguments)
@@ -217,16 +209,56 @@ class _Launches:
         _program.launch_kernel(found.kernel, context)
         return None
 
-    def _compiled(self, arguments: tuple[Any, ...]) -> "_Known":
+    def _like_the_last(self, last: "_Known", arrays: tuple[Any, ...]) -> "_Known | None":
+        """Hand over the arrays that are not those of the last launch, if of their kinds.
+
+        An array that was handed over may change what it holds, and where, but not its
+        shape.
+        """
+        same = map(operator.is_, map(operator.call, last.objects), arrays)
+        still = map(operator.eq, last.addresses, map(_ADDRESS, arrays))
+        for k in [
+            k for k, both in enumerate(zip(same, still, strict=True)) if not all(both)
+        ]:
+            x = arrays[k]
+            if (
+                type(x) is not _Tensor
+                or x.is_cpu is not (_started == "cpu")
+                or x.requires_grad
+                or not x.is_contiguous()
+                or _kind_of(x, self.inner[k]) != last.kinds[k]
+                or not self._handed_over(last, k, x)
+            ):
+                return None
+        return last
+
+    def _handed_over(self, known: "_Known", k: int, array: torch.Tensor) -> bool:
+        """Put an array into the arguments of a compiled kernel, if it is not too large."""
+        address, shape, inner = array.data_ptr(), array.shape, self.inner[k]
+        if address != known.addresses[k] or shape != known.shapes[k]:
+            if shape.numel() > _LARGEST_INDEX:
+                return False
+            within = shape[:-inner] if inner else shape
+            known.context.set_arg_external_array_with_shape(
+                self.places[k], address, array.nbytes, within, 0
+            )
+            known.addresses[k], known.shapes[k] = address, shape
+        known.objects[k] = weakref.ref(array)
+        return True
+
+    def _compiled(self, arguments: tuple[Any, ...], kinds: list[Any]) -> "_Known":
         """Return what is known of arguments that were just launched with."""
         made = self.taichi.compiled_kernels[self.taichi.ensure_compiled(*arguments)]
         capable = _program.get_device_caps()
         compiled = _program.compile_kernel(_program.config(), capable, made)
-        return _Known(compiled, made.make_launch_context(), [None] * len(self.arrays))
+        count = len(kinds)
+        context = made.make_launch_context()
+        shapes = [torch.Size()] * count
+        return _Known(compiled, context, kinds, [_nothing] * count, [-1] * count, shapes)
 
     def _are_plain(self, arguments: tuple[Any, ...]) -> bool:
         """Whether numbers are Python's own, and arrays within the range of an index."""
-        sizes = [arguments[i].numel() for i, *_ in self.arrays]
+        sizes = [x.numel() for x in self.chosen(arguments)]
         reals = [type(arguments[i]) in _NUMBERS for i, _ in self.reals]
         whole = [type(n) is int for n in self.whole(arguments)]
         return all(reals) and all(whole) and max(sizes, default=0) <= _LARGEST_INDEX
@@ -239,13 +271,19 @@ class _Known:
     Attributes:
         kernel: compiled.
         context: its arguments.
-        arrays: address and shape of each.
+        kinds: of the arrays.
+        objects: the arrays, if they are still alive.
+        addresses: where they are.
+        shapes: of them.
         whole: whole numbers.
     """
 
     kernel: Any
     context: Any
-    arrays: list[Any]
+    kinds: list[Any]
+    objects: list[Any]
+    addresses: list[int]
+    shapes: list[torch.Size]
     whole: tuple[int, ...] | None = None
 
 
@@ -263,10 +301,22 @@ def _taken(chosen: list[int]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
 
 _TEMPLATE, _REAL, _INTEGER, _UNSIGNED = "template", "real", "integer", "unsigned"
 _NUMBERS, _Tensor = (float, int), torch.Tensor
-_PLAIN = {_Tensor}
-_IS_CPU, _REQUIRES_GRAD, _SHAPE, _DTYPE = (
-    getattr(_Tensor, name).__get__ for name in ("is_cpu", "requires_grad", "shape", "dtype")
+_PLAIN, _ADDRESS = {_Tensor}, _Tensor.data_ptr
+_IS_CPU, _REQUIRES_GRAD = (
+    getattr(_Tensor, name).__get__ for name in ("is_cpu", "requires_grad")
 )
+
+
+def _nothing() -> None:
+    """The array of no launch yet."""
+
+
+def _kind_of(array: torch.Tensor, inner: int) -> tuple[Any, ...]:
+    """What a compiled kernel depends on: type, dimensions, shape of an element."""
+    shape = array.shape
+    return array.dtype, len(shape), shape[-inner:] if inner else None
+
+
 _LARGEST_INDEX = (1 << 31) - 1
 
 

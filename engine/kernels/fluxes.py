@@ -13,10 +13,11 @@ from itertools import accumulate
 import torch
 
 from ..runtime import start
-from .types import Array1, Array2, Int, Template, Vectors, aligned, simd, ti
+from .types import Array1, Array2, Int, Template, Vectors, Views, aligned, simd, ti
 
 GHOST = 3
 LANES = 8
+_VECTORS = (-1, LANES)
 SMOOTH = 4
 """Means of products are not products of means where the squares of the relative changes
 over a cell are together below 1/4; at a shock they are left alone."""
@@ -614,6 +615,7 @@ class FluxShape:
     ) -> None:
         self.batch, self.dim, self.shape, self.ideal = batch, len(shape), shape, ideal
         self.device = device
+        self._views = Views()
         # a line needs a vector before its first one; between lines there are ghost lines
         margin = LANES if self.dim == 1 else 0
         low = -(-GHOST // LANES) * LANES + margin
@@ -650,10 +652,10 @@ class FluxShape:
         """
         start(self.device)
         with simd():
-            arrays = (w, extra, *_three(fluxes))
             k_hllc_fwd(
-                self.dim, scheme, self.ideal, LANES, *(a.view(-1, LANES) for a in arrays),
-                count, par, self._sweeps, self._faces, *self._sizes, means,
+                self.dim, scheme, self.ideal, LANES,
+                *self._views("flux", _VECTORS, w, extra, *_three(fluxes)), count, par,
+                self._sweeps, self._faces, *self._sizes, means,
             )  # fmt: skip
 
     def _sweep(self, axis: int) -> list[int]:
@@ -689,11 +691,11 @@ class FluxShape:
         start(self.device)
         strides = [*self._strides[:-1], 0, 0][:2]
         with simd():
-            arrays = (aligned(old), aligned(u), out, w, *_three(fluxes))
+            states = (aligned(old), aligned(u), out)
             k_update_fwd(
-                self.dim, self.ideal, LANES, *(a.view(-1, LANES) for a in arrays), par,
-                self.batch, *self._sizes[2:], *self._sizes[:2], *self._begin, *self._cells,
-                *strides,
+                self.dim, self.ideal, LANES, *(x.view(-1, LANES) for x in states),
+                *self._views("update", _VECTORS, w, *_three(fluxes)), par, self.batch,
+                *self._sizes[2:], *self._sizes[:2], *self._begin, *self._cells, *strides,
             )  # fmt: skip
 
     def means(self, w: torch.Tensor, out: torch.Tensor, par: torch.Tensor) -> None:

@@ -1182,6 +1182,9 @@ def run_stage(
         axes=layout.axes,
         law=layout.law,
     )
+    stage, lists = f"stage {second}", (layout.nodes, *tables)
+    nodes, first, last = layout.views(stage, (-1, lanes), *lists)
+    every = layout.views(f"{stage}, flat", (-1,), *lists, knudsen)
     with simd():
         k_stage_fwd(
             variant,
@@ -1190,13 +1193,13 @@ def run_stage(
             vectors(out),
             out.view(-1),
             layout.neighbours,
-            vectors(layout.nodes),
-            layout.nodes.view(-1),
-            knudsen.view(-1),
-            vectors(tables[0]),
-            tables[0].view(-1),
-            vectors(tables[1]),
-            tables[1].view(-1),
+            nodes,
+            every[0],
+            every[3],
+            first,
+            every[1],
+            last,
+            every[2],
             records[0],
             records[1],
             par,

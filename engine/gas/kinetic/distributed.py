@@ -16,6 +16,7 @@ equilibria that conserve exactly), in plain torch, for periodic boxes.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -114,17 +115,19 @@ class DistributedBgk:
             GuardError: density or temperature not positive, on every process alike.
         """
         dt, f = self.time_step, state.f
-        rates, moved = [], []
+        rates: list[Tensor] = []
+        moved: list[_Moved] = []
         for half in self._halves:
             rates.append(self._transport(f, half))
             moved.append(self._summed(f[:, half] + GAMMA * dt * rates[-1]))
-        first = [self._relaxed(*half, GAMMA * dt, state) for half in moved]
-        f1, moved = torch.cat([f1 for f1, _ in first], 1), []
+        first = [self._relaxed(*part, GAMMA * dt, state) for part in moved]
+        f1 = torch.cat([f1 for f1, _ in first], 1)
+        moved = []
         for half, rate, (_, q1) in zip(self._halves, rates, first, strict=True):
             rate = DELTA * rate + (1.0 - DELTA) * self._transport(f1, half)
             change = rate.add_(q1, alpha=1.0 - GAMMA)
             moved.append(self._summed(f[:, half] + dt * change))
-        second = [self._relaxed(*half, GAMMA * dt, state) for half in moved]
+        second = [self._relaxed(*part, GAMMA * dt, state) for part in moved]
         f2 = torch.cat([f2 for f2, _ in second], 1)
         return ShareState(f2, state.step + 1, state.time + dt)
 
@@ -160,7 +163,7 @@ class DistributedBgk:
             rate.sub_(flux.diff(dim=0).movedim(0, d + 1).div_(spacing))
         return rate
 
-    def _summed(self, f: Tensor) -> tuple[Tensor, Tensor, dist.Work | None]:
+    def _summed(self, f: Tensor) -> "_Moved":
         """Return f, and its sums that are on their way from all processes."""
         nodes = self.velocities.like(f)[self.mine]
         ones, square = torch.ones_like(nodes[:, :1]), nodes.square().sum(1, True)
@@ -169,7 +172,7 @@ class DistributedBgk:
         return f, sums, sent
 
     def _relaxed(
-        self, explicit: Tensor, sums: Tensor, sent: dist.Work | None, weight: float,
+        self, explicit: Tensor, sums: Tensor, sent: Any, weight: float,
         state: ShareState,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Solve ``f = explicit + weight Q(f)``; return f and Q(f)."""
@@ -189,9 +192,7 @@ class DistributedBgk:
         f = (explicit + share * target) / (1.0 + share)
         return f, (target - f) / tau[..., None]
 
-    def _fields(
-        self, sums: Tensor, sent: dist.Work | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _fields(self, sums: Tensor, sent: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Return density, velocity and temperature of sums, once these have come."""
         if sent is not None:
             sent.wait()
@@ -241,6 +242,10 @@ class DistributedBgk:
             product = (product[..., None] * factor[..., None, :]).flatten(-2)
         begin = self.mine.start - first * row
         return product[..., begin : begin + self.mine.stop - self.mine.start]
+
+
+_Moved = tuple[Tensor, Tensor, Any]
+"""A distribution, and its sums that are on their way."""
 
 
 def processes() -> int:
