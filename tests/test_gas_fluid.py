@@ -337,7 +337,5 @@ def test_what_is_kept_of_a_step_is_what_the_next_would_find(shape, dtype):
     assert torch.equal(kept.u, again.u)
     doubled = world.step(replace(kept, u=2 * kept.u)).u
     kept = world.step(again)
-    other = world.step(kept)
     kept.u.copy_(2 * again.u)
     assert torch.equal(world.step(kept).u, doubled)
-    assert not torch.equal(other.u, doubled)
