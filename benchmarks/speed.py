@@ -576,10 +576,10 @@ def plane(quick: bool, record: Recorder) -> None:
         f"{gas.BYTES} bytes per phase cell must move, copy {copy / 1e9:.1f} GB/s; bound by "
         "instructions: seven tenths of a step move f, at 21 instructions for a phase cell "
         "and stage, in vectors of four numbers, as the compiler of the kernels knows no "
-        "wider ones of this processor; no gain from vectors of 4 lanes, from one loop for "
-        "each sign of the velocity, from strips of cells that fit the cache, from blocks of "
-        "2 or 4 cells along x that load what they share once, from reading the next cell's "
-        "rows ahead, from huge pages, or from rows off powers of two",
+        "wider ones of this processor; no gain from vectors of 4, from one loop for "
+        "each sign of the velocity, from strips of cells that fit the cache, from blocks "
+        "of 2 or 4 cells along x that load what they share once, from reading the next "
+        "cell's rows ahead, from huge pages, or from rows off powers of two",
     )  # fmt: skip
 
 
