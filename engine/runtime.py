@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
@@ -159,46 +160,43 @@ class _Launches:
         self.reals = [pair for pair in places if kinds[pair[0]] == _REAL]
         self.integers = [pair for pair in places if kinds[pair[0]] == _INTEGER]
         self.unsigned = [pair for pair in places if kinds[pair[0]] == _UNSIGNED]
-        self.arrays = [
-            (*pair, kinds[pair[0]]) for pair in places if kinds[pair[0]] not in numbers
-        ]
+        arrays = [pair for pair in places if kinds[pair[0]] not in numbers]
+        self.plain &= bool(arrays)
+        self.chosen = _taken([i for i, _ in arrays])
+        self.places = [place for _, place in arrays]
+        # dimensions within an element
+        self.inner = [kinds[i] for i, _ in arrays]
+        self.last: dict[tuple[Any, ...], _Known] = {}
 
     def __call__(self, arguments: tuple[Any, ...]) -> Any:
         if not self.plain or len(arguments) != self.count:
             return self.kernel(*arguments)
-        here, arrays = _started == "cpu", []
-        # what the compiled kernel depends on
-        key: list[Any] = [self.templates(arguments), *map(type, self.types(arguments))]
-        for i, _, inner in self.arrays:
-            x = arguments[i]
+        # of whole tuples: beside kernels that fill the caches every line of Python is slow
+        arrays = self.chosen(arguments)
+        numbers = self.templates(arguments), *map(type, self.types(arguments))
+        last = self.last.get(numbers)
+        found = None if last is None else self._like_the_last(last, arrays)
+        if found is None:
             if (
-                type(x) is not _Tensor
-                or x.is_cpu is not here
-                or x.requires_grad
-                or not x.is_contiguous()
+                {*map(type, arrays)} != _PLAIN
+                or {*map(_IS_CPU, arrays)} != {_started == "cpu"}
+                or any(map(_REQUIRES_GRAD, arrays))
+                or not all(map(_Tensor.is_contiguous, arrays))
             ):
                 return self.kernel(*arguments)
-            shape = x.shape
-            key += x.dtype, len(shape), shape[-inner:] if inner else None
-            arrays.append((x.data_ptr(), shape))
-        found = self.known.get(tuple(key))
-        if found is None:
-            self.kernel(*arguments)
-            if self._are_plain(arguments):
-                self.known[tuple(key)] = self._compiled(arguments)
-            return None
+            kinds = [*map(_kind_of, arrays, self.inner)]
+            # what the compiled kernel depends on
+            key = numbers, *kinds
+            found = self.known.get(key)
+            if found is None:
+                self.kernel(*arguments)
+                if self._are_plain(arguments):
+                    self.known[key] = self._compiled(arguments, kinds)
+                return None
+            if not all(self._handed_over(found, k, x) for k, x in enumerate(arrays)):
+                return self.kernel(*arguments)
+            self.last[numbers] = found
         context = found.context
-        for k, (array, seen) in enumerate(zip(arrays, found.arrays, strict=True)):
-            if array != seen:
-                i, place, inner = self.arrays[k]
-                address, shape = array
-                if shape.numel() > _LARGEST_INDEX:
-                    return self.kernel(*arguments)
-                within = shape[:-inner] if inner else shape
-                context.set_arg_external_array_with_shape(
-                    place, address, arguments[i].nbytes, within, 0
-                )
-                found.arrays[k] = array
         for i, place in self.reals:
             context.set_arg_float(place, float(arguments[i]))
         whole = self.whole(arguments)
@@ -211,16 +209,56 @@ class _Launches:
         _program.launch_kernel(found.kernel, context)
         return None
 
-    def _compiled(self, arguments: tuple[Any, ...]) -> "_Known":
+    def _like_the_last(self, last: "_Known", arrays: tuple[Any, ...]) -> "_Known | None":
+        """Hand over the arrays that are not those of the last launch, if of their kinds.
+
+        An array that was handed over may change what it holds, and where, but not its
+        shape.
+        """
+        same = map(operator.is_, map(operator.call, last.objects), arrays)
+        still = map(operator.eq, last.addresses, map(_ADDRESS, arrays))
+        for k in [
+            k for k, both in enumerate(zip(same, still, strict=True)) if not all(both)
+        ]:
+            x = arrays[k]
+            if (
+                type(x) is not _Tensor
+                or x.is_cpu is not (_started == "cpu")
+                or x.requires_grad
+                or not x.is_contiguous()
+                or _kind_of(x, self.inner[k]) != last.kinds[k]
+                or not self._handed_over(last, k, x)
+            ):
+                return None
+        return last
+
+    def _handed_over(self, known: "_Known", k: int, array: torch.Tensor) -> bool:
+        """Put an array into the arguments of a compiled kernel, if it is not too large."""
+        address, shape, inner = array.data_ptr(), array.shape, self.inner[k]
+        if address != known.addresses[k] or shape != known.shapes[k]:
+            if shape.numel() > _LARGEST_INDEX:
+                return False
+            within = shape[:-inner] if inner else shape
+            known.context.set_arg_external_array_with_shape(
+                self.places[k], address, array.nbytes, within, 0
+            )
+            known.addresses[k], known.shapes[k] = address, shape
+        known.objects[k] = weakref.ref(array)
+        return True
+
+    def _compiled(self, arguments: tuple[Any, ...], kinds: list[Any]) -> "_Known":
         """Return what is known of arguments that were just launched with."""
         made = self.taichi.compiled_kernels[self.taichi.ensure_compiled(*arguments)]
         capable = _program.get_device_caps()
         compiled = _program.compile_kernel(_program.config(), capable, made)
-        return _Known(compiled, made.make_launch_context(), [None] * len(self.arrays))
+        count = len(kinds)
+        context = made.make_launch_context()
+        shapes = [torch.Size()] * count
+        return _Known(compiled, context, kinds, [_nothing] * count, [-1] * count, shapes)
 
     def _are_plain(self, arguments: tuple[Any, ...]) -> bool:
         """Whether numbers are Python's own, and arrays within the range of an index."""
-        sizes = [arguments[i].numel() for i, *_ in self.arrays]
+        sizes = [x.numel() for x in self.chosen(arguments)]
         reals = [type(arguments[i]) in _NUMBERS for i, _ in self.reals]
         whole = [type(n) is int for n in self.whole(arguments)]
         return all(reals) and all(whole) and max(sizes, default=0) <= _LARGEST_INDEX
@@ -233,19 +271,29 @@ class _Known:
     Attributes:
         kernel: compiled.
         context: its arguments.
-        arrays: address and shape of each.
+        kinds: of the arrays.
+        objects: the arrays, if they are still alive.
+        addresses: where they are.
+        shapes: of them.
         whole: whole numbers.
     """
 
     kernel: Any
     context: Any
-    arrays: list[Any]
+    kinds: list[Any]
+    objects: list[Any]
+    addresses: list[int]
+    shapes: list[torch.Size]
     whole: tuple[int, ...] | None = None
 
 
 def _chosen(kinds: list[Any], *some: str) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
     """Return the function that takes the arguments of some kinds."""
-    chosen = [i for i, kind in enumerate(kinds) if kind in some]
+    return _taken([i for i, kind in enumerate(kinds) if kind in some])
+
+
+def _taken(chosen: list[int]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+    """Return the function that takes the arguments at some places."""
     if len(chosen) < 2:
         return lambda arguments: tuple(arguments[i] for i in chosen)
     return operator.itemgetter(*chosen)
@@ -253,6 +301,22 @@ def _chosen(kinds: list[Any], *some: str) -> Callable[[tuple[Any, ...]], tuple[A
 
 _TEMPLATE, _REAL, _INTEGER, _UNSIGNED = "template", "real", "integer", "unsigned"
 _NUMBERS, _Tensor = (float, int), torch.Tensor
+_PLAIN, _ADDRESS = {_Tensor}, _Tensor.data_ptr
+_IS_CPU, _REQUIRES_GRAD = (
+    getattr(_Tensor, name).__get__ for name in ("is_cpu", "requires_grad")
+)
+
+
+def _nothing() -> None:
+    """The array of no launch yet."""
+
+
+def _kind_of(array: torch.Tensor, inner: int) -> tuple[Any, ...]:
+    """What a compiled kernel depends on: type, dimensions, shape of an element."""
+    shape = array.shape
+    return array.dtype, len(shape), shape[-inner:] if inner else None
+
+
 _LARGEST_INDEX = (1 << 31) - 1
 
 
@@ -412,6 +476,18 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+_WORTH_WAKING = 1 << 20
+"""Numbers of an array from which on torch's operations gain by a second thread.
+
+torch takes one from 32,768 on, which suits threads that spin. Ours sleep, and wake in the
+time in which one thread passes over half a million: 65 us against 8 for 65,000 numbers."""
+
+
+def few_threads(numbers: int) -> contextlib.AbstractContextManager[None]:
+    """Let torch use one thread where arrays are too small to wake others for."""
+    return one_thread() if numbers < _WORTH_WAKING else contextlib.nullcontext()
+
+
 def start(device: torch.device | str = "cpu") -> None:
     """Initialise the kernel language for ``device``; later calls are free.
 
@@ -439,6 +515,11 @@ def start(device: torch.device | str = "cpu") -> None:
         if _own:
             _initialise(kind)
         _started, _program = kind, _present()
+
+
+def on_cpu() -> bool:
+    """Whether kernels run on the CPU, or would if there were any yet."""
+    return _started in (None, "cpu")
 
 
 def _initialise(kind: str) -> None:

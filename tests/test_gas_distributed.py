@@ -64,3 +64,16 @@ def test_what_cannot_be_shared_is_refused():
         replace(ranks.world(), gas=Gas(dimension=3))
     assert ranks.world().mine == slice(0, 24 * 24)
     assert isinstance(ranks.world(), DistributedBgk)
+
+
+@pytest.mark.parametrize("shares", [2, 5])
+def test_shares_of_an_equilibrium_are_parts_of_the_whole(shares, monkeypatch):
+    """A share may begin and end within a row of nodes."""
+    gas = ranks.world(8)
+    whole = ranks.start(gas).f
+    n, parts = gas.velocities.count, []
+    for k in range(shares):
+        mine = slice(n * k // shares, n * (k + 1) // shares)
+        monkeypatch.setattr(DistributedBgk, "mine", mine)
+        parts.append(ranks.start(gas).f)
+    assert torch.equal(torch.cat(parts, -1), whole)

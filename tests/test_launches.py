@@ -1,6 +1,9 @@
 """Launches of kernels: what is found again for arguments of types that were met before."""
 
 import gc
+import os
+import subprocess
+import sys
 import weakref
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from scalebridge.engine.kernels.types import (
     Vectors,
     simd,
     ti,
+    turns,
 )
 
 
@@ -77,6 +81,12 @@ def test_arrays_that_changed_since_the_last_launch_are_handed_over() -> None:
         taken.zero_()
         k_scaled(memory[:12].view(4, 3), 2.0, 0, False, taken)
         assert torch.equal(taken, 2 * memory[:12:3])
+    x = memory[:12].view(4, 3)
+    for held in (memory + 1, memory - 1):
+        # the same tensor elsewhere
+        scaled(x, 1.0, 0)
+        x.set_(held[:12].view(4, 3))
+        assert torch.equal(scaled(x, 1.0, 0), held[:12:3])
     memory.resize_(6)
     assert torch.equal(scaled(memory.view(2, 3), 1.0, 0), memory[::3])
 
@@ -195,3 +205,43 @@ def test_what_does_not_compile_is_named_by_its_line(ours, monkeypatch) -> None:
     assert 'Name "not_there" is not defined' in said
     assert f'File "{__file__}", line ' in said and "in k_wrong" in said
     assert ("^^^^^^^^^" in said) is not ours
+
+
+@ti.kernel
+def k_few(out: Array1):
+    for item, spare in ti.ndrange(out.shape[0], ti.static(turns())):
+        if spare > 0:
+            continue
+        total = 0.0
+        for k in range(100_000):
+            total += ti.sin(item + 0.5 * k)
+        out[item] = total
+
+
+SHARES = """
+import pathlib, torch
+from scalebridge.engine import runtime
+runtime.start("cpu")
+import test_launches
+def seconds():
+    tasks = pathlib.Path("/proc/self/task").iterdir()
+    return {t.name: int((t / "schedstat").read_text().split()[0]) for t in tasks}
+out, shares = torch.zeros(64, dtype=torch.float64), []
+test_launches.k_few(out)
+for _ in range(5):
+    before = seconds()
+    test_launches.k_few(out)
+    spent = sorted(now - before.get(name, now) for name, now in seconds().items())
+    shares.append(spent[-2] / sum(spent))
+print(max(shares))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="times of threads")
+def test_a_few_items_of_much_work_are_shared_among_threads() -> None:
+    """The language gives a thread no less than 512 iterations."""
+    answer = subprocess.run(
+        [sys.executable, "-c", SHARES], capture_output=True, text=True, check=True,
+        cwd=Path(__file__).parent, env=os.environ | {"SCALEBRIDGE_THREADS": "2"},
+    )  # fmt: skip
+    assert float(answer.stdout) > 0.2

@@ -40,9 +40,10 @@ def test_the_record_is_small_and_says_where_it_was_made():
 def test_a_flux_that_is_off_by_a_millionth_is_noticed(scale, monkeypatch):
     true = fluxes.FluxShape.flux
 
-    def scaled(self, axis, scheme, w, extra, flux, *rest):
-        true(self, axis, scheme, w, extra, flux, *rest)
-        flux.mul_(scale)
+    def scaled(self, scheme, w, extra, fluxes, *rest):
+        true(self, scheme, w, extra, fluxes, *rest)
+        for flux in fluxes:
+            flux.mul_(scale)
 
     monkeypatch.setattr(fluxes.FluxShape, "flux", scaled)
     moved = norms.changes(norms.recorded()["shu_osher"], norms.measure("shu_osher"))

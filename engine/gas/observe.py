@@ -42,10 +42,9 @@ def refuse_unphysical(
     Raises:
         GuardError: names the first cell, the step and the remedy.
     """
-    fields = density, temperature
-    ends = [field.amin() for field in fields] + [field.amax() for field in fields]
-    *low, a, b = torch.stack(ends).tolist()  # one wait for the device, not four
-    if min(low) > 0 and a < math.inf and b < math.inf:
+    ends = [*torch.aminmax(density), *torch.aminmax(temperature)]
+    a, b, c, d = torch.stack(ends).tolist()  # one wait for the device, not four
+    if a > 0 and c > 0 and b < math.inf and d < math.inf:
         return
     for name, field in (("density", density), ("temperature", temperature)):
         bad = ~((field > 0) & torch.isfinite(field))

@@ -8,8 +8,7 @@ functions have independent shapes, about a third of the channels.
 """
 
 from .contraction import ROOT_THIRD
-from .descriptor_simd import SPREAD
-from .types import Array1, Int, Template, Vectors, ti
+from .types import Array1, Int, Template, Vectors, ti, turns
 
 
 @ti.kernel
@@ -37,10 +36,9 @@ def k_gram(
     ``sums [rows, 4, terms]``, ``mix [members, terms, vectors]``; ``short [members, vectors
     lanes, axis]``: the axis rows of U, ``axes [members, rows, 8, axis]``: their moments.
     """
-    for item in range(moments.shape[0] // (4 * vectors) * SPREAD):
-        if item % SPREAD != 0:
+    for job, spare in ti.ndrange(moments.shape[0] // (4 * vectors), ti.static(turns())):
+        if spare > 0:
             continue
-        job = item // SPREAD
         m = job // rows
         r = job - m * rows
         zero = mix[0] * 0
@@ -95,10 +93,9 @@ def k_gram_back(
     ``unmix [members, vectors lanes, terms]``, ``spread [members, axis, vectors]``: U again.
     Moments are overwritten by dE/d(moments).
     """
-    for item in range(moments.shape[0] // (4 * vectors) * SPREAD):
-        if item % SPREAD != 0:
+    for job, spare in ti.ndrange(moments.shape[0] // (4 * vectors), ti.static(turns())):
+        if spare > 0:
             continue
-        job = item // SPREAD
         m = job // rows
         r = job - m * rows
         zero = unmix[0] * 0
@@ -159,10 +156,11 @@ def k_products(
     degree and each channel of the axis all channels, then the products.
     """
     components = ti.static((lmax + 1) ** 2)
-    for item in range(moments.shape[0] // (components * vectors) * SPREAD):
-        if item % SPREAD != 0:
+    for job, spare in ti.ndrange(
+        moments.shape[0] // (components * vectors), ti.static(turns())
+    ):
+        if spare > 0:
             continue
-        job = item // SPREAD
         m = job // rows
         r = job - m * rows
         zero = mix[0] * 0
@@ -245,10 +243,11 @@ def k_products_back(
     ``back``, shaped like ``moments``, is filled with dE/d(moments).
     """
     components = ti.static((lmax + 1) ** 2)
-    for item in range(moments.shape[0] // (components * vectors) * SPREAD):
-        if item % SPREAD != 0:
+    for job, spare in ti.ndrange(
+        moments.shape[0] // (components * vectors), ti.static(turns())
+    ):
+        if spare > 0:
             continue
-        job = item // SPREAD
         m = job // rows
         r = job - m * rows
         zero = unmix[0] * 0

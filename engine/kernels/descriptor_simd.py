@@ -18,11 +18,18 @@ from torch import Tensor
 
 from ..runtime import start
 from .descriptor import Shape, each_harmonic, envelope, harmonics_slope
-from .types import Array1, Array2, Array3, Int, Template, Vectors, kernel_type, simd, ti
-
-SPREAD = 32
-"""Iterations for each row, of which one works: the language gives no thread less than 512
-iterations of a loop, and a few hundred rows would all go to one."""
+from .types import (
+    Array1,
+    Array2,
+    Array3,
+    Int,
+    Template,
+    Vectors,
+    kernel_type,
+    simd,
+    ti,
+    turns,
+)
 
 
 @ti.kernel
@@ -39,10 +46,9 @@ def k_group(
     end: Array2,
 ):
     """Order each row by species; gaps hold the row's own place, at no distance."""
-    for item in range(home.shape[0] * SPREAD):
-        if item % SPREAD != 0:
+    for r, spare in ti.ndrange(home.shape[0], ti.static(turns())):
+        if spare > 0:
             continue
-        r = item // SPREAD
         at = 0
         for t in range(begin.shape[1]):
             begin[r, t] = at
@@ -78,10 +84,9 @@ def k_partners(
     ``own[first[i] : first[i + 1]]`` are the places of atom i: seen from the neighbour, the
     pair is moved by a lattice vector and ends at one of them.
     """
-    for item in range(home.shape[0] * SPREAD):
-        if item % SPREAD != 0:
+    for r, spare in ti.ndrange(home.shape[0], ti.static(turns())):
+        if spare > 0:
             continue
-        r = item // SPREAD
         h = home[r]
         i = atom[r]
         group = species[i]
@@ -122,10 +127,9 @@ def k_sums_by_basis(
     radial: Template,
 ):
     """``sums [rows, 4, species, vectors]``, lmax 1."""
-    for item in range(home.shape[0] * SPREAD):
-        if item % SPREAD != 0:
+    for r, spare in ti.ndrange(home.shape[0], ti.static(turns())):
+        if spare > 0:
             continue
-        r = item // SPREAD
         e0 = home[r]
         x0 = places[e0, 0]
         y0 = places[e0, 1]
@@ -192,10 +196,9 @@ def k_sums_by_harmonics(
     radial: Template,
 ):
     """``sums [rows, species, basis, 16]``, lmax 2 or 3; what lmax 2 lacks is 0."""
-    for item in range(home.shape[0] * SPREAD):
-        if item % SPREAD != 0:
+    for r, spare in ti.ndrange(home.shape[0], ti.static(turns())):
+        if spare > 0:
             continue
-        r = item // SPREAD
         e0 = home[r]
         limit = form[1] * form[1]
         for t in range(begin.shape[1]):
@@ -251,10 +254,9 @@ def k_gradients(
     ``series [members, rows, components, 2, terms]``: coefficients of U_b, species after
     species with ``pitch`` of each, of the sum of T_b and of that of its derivatives.
     """
-    for item in range(home.shape[0] * SPREAD):
-        if item % SPREAD != 0:
+    for r, spare in ti.ndrange(home.shape[0], ti.static(turns())):
+        if spare > 0:
             continue
-        r = item // SPREAD
         e0 = home[r]
         zero = ti.Vector.zero(real, lanes)
         limit = form[1] * form[1]
@@ -353,10 +355,9 @@ def k_gather(
     deviation: Array1,
 ):
     """Mean force ``sum_j g_ij - g_ji`` over the members, and their deviation."""
-    for item in range(atom.shape[0] * SPREAD):
-        if item % SPREAD != 0:
+    for r, spare in ti.ndrange(atom.shape[0], ti.static(turns())):
+        if spare > 0:
             continue
-        r = item // SPREAD
         i = atom[r]
         members = own.shape[0]
         count = end[r, end.shape[1] - 1]

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ..runtime import start, threads
-from .descriptor_simd import SPREAD, Pairs
+from .descriptor_simd import Pairs
 from .types import (
     Array1,
     Array2,
@@ -31,6 +31,7 @@ from .types import (
     kernel_type,
     simd,
     ti,
+    turns,
 )
 
 
@@ -330,10 +331,9 @@ def k_expansion(
     ``members [blocks, lanes]`` rows of a block, -1 for none; ``spans [species, columns +
     1]`` where a harmonic's inputs stand in ``inputs``, one for each radial function from 0.
     """
-    for item in range(workers * SPREAD):
-        if item % SPREAD != 0:
+    for worker, spare in ti.ndrange(workers, ti.static(turns())):
+        if spare > 0:
             continue
-        worker = item // SPREAD
         columns = ti.static((lmax + 1) ** 2)
         computed = terms_begin.shape[0] - 1
         rows = home.shape[0]
@@ -452,10 +452,9 @@ def k_gather_draws(
     deviation: Array1,
 ):
     """Force ``sum_j g_ij - g_ji`` of the mean, and the root mean square of the draws'."""
-    for item in range(atom.shape[0] * SPREAD):
-        if item % SPREAD != 0:
+    for r, spare in ti.ndrange(atom.shape[0], ti.static(turns())):
+        if spare > 0:
             continue
-        r = item // SPREAD
         i = atom[r]
         count = end[r, end.shape[1] - 1]
         square = 0.0

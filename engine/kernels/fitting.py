@@ -12,10 +12,19 @@ import torch
 from torch import Tensor
 
 from ..runtime import start
-from .types import Array1, Array2, Int, Real, Template, Vectors, kernel_type, simd, ti
-
-LEAST = 512
-"""Iterations of a loop that the language gives to one thread at the least."""
+from .types import (
+    LEAST,
+    Array1,
+    Array2,
+    Int,
+    Real,
+    Template,
+    Vectors,
+    kernel_type,
+    simd,
+    ti,
+    turns,
+)
 
 CHUNK = 96
 """Most rows that run through the layers together."""
@@ -85,10 +94,9 @@ def k_fitting(
     panels; begin of forward, backward, bias, step, whether it skips), the last row = (-, -;
     output weights, output bias, vectors of one network), in vectors within a network.
     """
-    for item in range(workers * LEAST):
-        if item % LEAST != 0:
+    for worker, spare in ti.ndrange(workers, ti.static(turns(LEAST))):
+        if spare > 0:
             continue
-        worker = item // LEAST
         layers = plan.shape[0] - 1
         size = room.shape[0] // workers
         half = size // (layers + 2)

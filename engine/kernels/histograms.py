@@ -1,6 +1,6 @@
 """Histograms over neighbour lists; counts are integers, so their order does not matter."""
 
-from .types import Array1, Array2, Array4, Real, ti
+from .types import Array1, Array2, Array4, Real, ti, turns
 
 
 @ti.kernel
@@ -17,7 +17,9 @@ def k_distances(
     found: Array4,
 ):
     """Count pairs by system, species of both ends, and distance."""
-    for chunk in range(chunks.shape[0]):
+    for chunk, spare in ti.ndrange(chunks.shape[0], ti.static(turns())):
+        if spare > 0:
+            continue
         s = chunks[chunk, 0]
         for r in range(chunks[chunk, 1], chunks[chunk, 2]):
             e0 = home[r]

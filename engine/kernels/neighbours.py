@@ -6,7 +6,7 @@ places are sorted by bin; bins of one column are contiguous in memory, and colum
 each other like a snake, so that neighbours in memory are always neighbours in space.
 """
 
-from .types import Array1, Array2, Array3, Int, Real, Template, ti
+from .types import Array1, Array2, Array3, Int, Real, Template, ti, turns
 
 
 @ti.func
@@ -283,7 +283,9 @@ def k_search_blocks(
     in ``room`` slots, of which they need ``count``; as in :func:`k_search` they are counted
     to the end where they do not fit.
     """
-    for g in range(count.shape[0]):
+    for g, spare in ti.ndrange(count.shape[0], ti.static(turns())):
+        if spare > 0:
+            continue
         n = g * room
         last = n + room - 1
         for b in range(g * group, ti.min((g + 1) * group, blocks.shape[0])):

@@ -5,7 +5,7 @@ Philox-4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as
 that it has alone, and a resumed run goes on bit for bit.
 """
 
-from .types import Array1, Array2, Int, ti
+from .types import Array1, Array2, Int, ti, turns
 
 
 @ti.func
@@ -53,7 +53,9 @@ def four_normals(seed, step, atom, purpose):
 @ti.kernel
 def k_normals(seed: Array1, step: Array1, chunks: Array2, purpose: Int, out: Array2):
     """Three standard normals for every atom, ``[atoms, 3]``."""
-    for chunk in range(chunks.shape[0]):
+    for chunk, spare in ti.ndrange(chunks.shape[0], ti.static(turns())):
+        if spare > 0:
+            continue
         s = chunks[chunk, 0]
         for i in range(chunks[chunk, 1], chunks[chunk, 2]):
             a, b, c, _d = four_normals(seed[s], step[s], i - chunks[chunk, 3], purpose)

@@ -5,7 +5,7 @@ meets their common neighbours one by one: nothing is gathered. No number in it m
 literal with a fraction (else f32 becomes f64).
 """
 
-from .types import Array1, Array2, Array3, Array4, Real, Template, Vectors, ti
+from .types import Array1, Array2, Array3, Array4, Real, Template, Vectors, ti, turns
 
 
 @ti.kernel
@@ -30,7 +30,9 @@ def k_lennard_jones(
     equation 2). ``table[b, s, t] = (c12, c6, cutoff^2, floor, slope)`` for a pair of
     species in system b, or one table for all systems.
     """
-    for chunk in range(chunks.shape[0]):
+    for chunk, spare in ti.ndrange(chunks.shape[0], ti.static(turns())):
+        if spare > 0:
+            continue
         b = ti.min(chunks[chunk, 0], table.shape[0] - 1)
         zero = places[0, 0] * 0
         one = zero + 1
@@ -154,7 +156,9 @@ def k_lennard_jones_blocks(
     These are, of each lane, twice the energy, and a third of the virial xx yy zz xy xz yz.
     To be launched with ``simd``.
     """
-    for b in range(blocks.shape[0]):
+    for b, spare in ti.ndrange(blocks.shape[0], ti.static(turns())):
+        if spare > 0:
+            continue
         zero = places[0, 0] * 0
         c12 = table[0, 0, 0]
         c6 = table[0, 0, 1]
@@ -349,7 +353,9 @@ def k_pair_table(
     (ln of the smallest distance, intervals per ln r, cutoff^2, what energy and force below
     the smallest distance are: not a number).
     """
-    for chunk in range(chunks.shape[0]):
+    for chunk, spare in ti.ndrange(chunks.shape[0], ti.static(turns())):
+        if spare > 0:
+            continue
         sums = ti.Vector([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
         for r in range(chunks[chunk, 1], chunks[chunk, 2]):
             i = atom[r]
@@ -401,7 +407,9 @@ def k_zbl(
     ``form`` = (inner, outer, e^2 / (4 pi eps0)). Pairs are so rarely this near that a
     branch costs less than evaluating four exponentials for all of them.
     """
-    for chunk in range(chunks.shape[0]):
+    for chunk, spare in ti.ndrange(chunks.shape[0], ti.static(turns())):
+        if spare > 0:
+            continue
         sums = ti.Vector([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
         for r in range(chunks[chunk, 1], chunks[chunk, 2]):
             i = atom[r]

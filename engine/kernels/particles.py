@@ -35,7 +35,19 @@ from .flight import (
     travelled,
     uniform,
 )
-from .types import Array1, Array2, Array3, Array4, Int, Key, Real, Template, ti
+from .types import (
+    LEAST,
+    Array1,
+    Array2,
+    Array3,
+    Array4,
+    Int,
+    Key,
+    Real,
+    Template,
+    ti,
+    turns,
+)
 
 CHUNKS = 16
 """Pieces of the sort, and so the most threads that it can use."""
@@ -573,7 +585,11 @@ def k_step(
     """
     if ti.static(serial):
         ti.loop_config(serialize=True)
-    for q in range(starts.shape[0] * CHUNKS):
+    for q, spare in ti.ndrange(
+        starts.shape[0] * CHUNKS, ti.static(1 if serial else turns(LEAST))
+    ):
+        if spare > 0:
+            continue
         e = q // CHUNKS
         chunk = q % CHUNKS
         total = fastest.shape[1]
@@ -620,7 +636,11 @@ def k_step(
         new_starts[e, fastest.shape[1] + 1] = place
     if ti.static(serial):
         ti.loop_config(serialize=True)
-    for q in range(starts.shape[0] * CHUNKS):
+    for q, spare in ti.ndrange(
+        starts.shape[0] * CHUNKS, ti.static(1 if serial else turns(LEAST))
+    ):
+        if spare > 0:
+            continue
         e = q // CHUNKS
         chunk = q % CHUNKS
         total = fastest.shape[1]
@@ -649,7 +669,11 @@ def k_step(
         emptied(dim, inner, first, last, chunk, new_x, new_v)
     if ti.static(serial):
         ti.loop_config(serialize=True)
-    for q in range(fastest.shape[0] * fastest.shape[1]):
+    for q, spare in ti.ndrange(
+        fastest.shape[0] * fastest.shape[1], ti.static(1 if serial else turns())
+    ):
+        if spare > 0:
+            continue
         e = q // fastest.shape[1]
         c = q % fastest.shape[1]
         row = e * (cells.shape[0] // starts.shape[0])

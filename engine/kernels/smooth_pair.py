@@ -3,7 +3,7 @@
 Tables are those of :func:`scalebridge.engine.kernels.pair.k_lennard_jones`.
 """
 
-from .types import Array1, Array2, Array4, Template, ti
+from .types import Array1, Array2, Array4, Template, ti, turns
 
 
 @ti.kernel
@@ -27,7 +27,9 @@ def k_smooth_pair_adjoint(
     With ``d = x_j - x_i``, ``w = v_j - v_i``, ``f_i = sum g(r^2) d``:
     ``v . F = -1/2 sum_ij g d.w``, so row i gets ``sum_j 2 g' (d.w) d + g w``.
     """
-    for chunk in range(chunks.shape[0]):
+    for chunk, spare in ti.ndrange(chunks.shape[0], ti.static(turns())):
+        if spare > 0:
+            continue
         b = chunks[chunk, 0]
         zero = places[0, 0] * 0
         kinds = table.shape[1]
@@ -118,7 +120,9 @@ def k_pair_sums(
     partial: Array2,
 ):
     """Per chunk and pair of species: sums of r^-12, r^-6, 1 and r^2, each pair once."""
-    for chunk in range(chunks.shape[0]):
+    for chunk, spare in ti.ndrange(chunks.shape[0], ti.static(turns())):
+        if spare > 0:
+            continue
         b = chunks[chunk, 0]
         kinds = table.shape[1]
         for k in range(partial.shape[1]):

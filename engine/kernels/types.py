@@ -4,12 +4,14 @@ Arrays have no fixed dtype: a kernel is specialised for f32 and f64 on first use
 constants in f32 kernels from arguments, since literals are f64.
 """
 
+import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .. import runtime
 from ..runtime import launching, ti
 
 if TYPE_CHECKING:
@@ -28,6 +30,24 @@ else:
     Int = ti.i32
     Key = ti.u64
     Real = ti.f64
+
+
+LEAST = 512
+"""Iterations of a loop that the language gives to a thread of a CPU at the least."""
+
+
+def turns(tasks: int = 32) -> int:
+    """Return the iterations of a loop for each of its items, of which the first works.
+
+    So a thread of a CPU gets no more than ``LEAST / tasks`` items at once, where a few
+    hundred, each of much work, would all go to one thread. On a device an iteration is a
+    thread, and one will do::
+
+        for item, spare in ti.ndrange(items, ti.static(turns())):
+            if spare > 0:
+                continue
+    """
+    return tasks if runtime.on_cpu() else 1
 
 
 @contextmanager
@@ -54,12 +74,26 @@ def aligned(x: torch.Tensor) -> torch.Tensor:
     return x if x.data_ptr() % 64 == 0 else x.clone()
 
 
+class Views:
+    """Views of arrays that come again, such as scratch, made once; it keeps the arrays."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, tuple[tuple[torch.Tensor, ...], list[torch.Tensor]]] = {}
+
+    def __call__(self, name: str, shape: tuple[int, ...], *arrays: torch.Tensor) -> Any:
+        """Return ``arrays``, which usually are those that last had this ``name``."""
+        known = self._made.get(name)
+        if known is None or any(map(operator.is_not, known[0], arrays)):
+            known = self._made[name] = arrays, [x.view(shape) for x in arrays]
+        return known[1]
+
+
 def kernel_type(dtype: torch.dtype) -> Any:
     """Return the kernels' real type of a torch dtype, for template arguments."""
     return ti.f64 if dtype == torch.float64 else ti.f32
 
 
 __all__ = [
-    "Array1", "Array2", "Array3", "Array4", "Array5", "Int", "Key", "Real", "Template",
-    "Vectors", "aligned", "kernel_type", "simd", "ti",
+    "LEAST", "Array1", "Array2", "Array3", "Array4", "Array5", "Int", "Key", "Real",
+    "Template", "Vectors", "Views", "aligned", "kernel_type", "simd", "ti", "turns",
 ]  # fmt: skip

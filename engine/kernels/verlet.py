@@ -5,7 +5,7 @@ first atom is ``first``. Results are written to new arrays: a step is a pure fun
 """
 
 from .noise import four_normals
-from .types import Array1, Array2, Real, ti
+from .types import Array1, Array2, Real, ti, turns
 
 
 @ti.kernel
@@ -24,7 +24,9 @@ def k_kick_drift(
     moved: Array1,
 ):
     """``p <- scale p + dt/2 f``, ``x <- x + dt p / m``; ``moved`` = max |x - anchor|^2."""
-    for chunk in range(chunks.shape[0]):
+    for chunk, spare in ti.ndrange(chunks.shape[0], ti.static(turns())):
+        if spare > 0:
+            continue
         s = chunks[chunk, 0]
         far = 0.0
         factor = scale[s]
@@ -53,7 +55,9 @@ def k_kick(
     partial: Array2,
 ):
     """``p <- p + dt/2 f`` and, per chunk, the six components of sum p p / m."""
-    for chunk in range(chunks.shape[0]):
+    for chunk, spare in ti.ndrange(chunks.shape[0], ti.static(turns())):
+        if spare > 0:
+            continue
         k = ti.Vector([0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
         for i in range(chunks[chunk, 1], chunks[chunk, 2]):
             p = ti.Vector([0.0, 0.0, 0.0])
@@ -90,7 +94,9 @@ def k_langevin(
     heat: Array2,
 ):
     """The B, A, O, A parts of BAOAB; ``heat`` is the energy that O put in."""
-    for chunk in range(chunks.shape[0]):
+    for chunk, spare in ti.ndrange(chunks.shape[0], ti.static(turns())):
+        if spare > 0:
+            continue
         s = chunks[chunk, 0]
         far = 0.0
         taken = 0.0

@@ -26,6 +26,7 @@ stable up to ``(s^2 + s - 2)/4`` explicit steps (Meyer, Balsara, Aslam, J. Compu
 """
 
 import math
+import weakref
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field
@@ -36,7 +37,7 @@ from torch import Tensor
 
 from ...errors import GuardError, InputError
 from ...kernels import fluxes as kernels
-from ...runtime import room
+from ...runtime import few_threads, room
 from ..boundaries import (
     End,
     Piece,
@@ -297,21 +298,23 @@ class FluidWorld:
         Raises:
             GuardError: density or pressure not positive; names cell and step.
         """
-        w, extra, flux, count = self._buffers(state.u)
+        with few_threads(state.u.numel()):
+            return self._step(state)
+
+    def _step(self, state: FluidState) -> FluidState:
+        w, extra, flux = self._buffers(state.u)
+        positivity = state.positivity.clone()
         old, stages, now = state.u, _STAGES[self.scheme], float(state.time)
         if self.viscous_stages:
             old = self._diffuse(old, 0.5 * self.time_step, now)
         u = old
         for number, weights in enumerate(stages):
-            self._primitive(u, w, extra, now, from_kernel=number > 0)
-            # no kernel writes ghost lines, which so are zero in the last stage
+            self._primitive(u, w, extra, now)
             last = number == len(stages) - 1
-            out = room(u, *u.shape).zero_() if last else self._stage(number, u)
+            out = room(u, *u.shape) if last else self._stage(number, u)
             scheme, par = _SCHEMES[self.scheme], self._flux_par()
             cells = self._means(w, now, par) if self._fine else w
-            for axis in range(self.grid.dim):
-                arrays = cells, extra, flux[axis], count[axis], par
-                self._shape.flux(axis, scheme, *arrays, self._fine)
+            self._shape.flux(scheme, cells, extra, flux, positivity, par, self._fine)
             if self._solids is not None:
                 self._solids.put(flux, self._at_solids(w))
             if self.knudsen is not None and not self.viscous_stages:
@@ -319,17 +322,12 @@ class FluidWorld:
             self._shape.update(old, u, out, w, flux, self._update_par(weights))
             u = out
             self._hold(u, momentum=True)
-        self._clear_ends(u)
+            self._note(u)
         if self.viscous_stages:
             u = self._diffuse(u, 0.5 * self.time_step, now + 0.5 * self.time_step)
             self._hold(u, momentum=True)
-            self._primitive(u, w, extra, now, from_kernel=False)
-        bad = sum(c.sum(1) for c in count)
-        for c in count:
-            c.zero_()
-        after = FluidState(
-            u, state.positivity + bad, state.step + 1, state.time + self.time_step
-        )
+            self._primitive(u, w, extra, now)
+        after = FluidState(u, positivity, state.step + 1, state.time + self.time_step)
         if self._ideal:
             fields = self.inside(w)
             rho, p = fields[:, 0], fields[:, -1]
@@ -341,27 +339,14 @@ class FluidWorld:
         """What can help where the scheme breaks down."""
         return REMEDIES[self.scheme]
 
-    def _clear_ends(self, u: Tensor) -> None:
-        """Set the ghost cells at the ends of lines to zero: equal runs have equal states.
-
-        The last vector of a line, which holds some, was written as a whole.
-        """
-        end = self._shape.pads[-1] + self.grid.shape[-1]
-        if end % kernels.LANES:
-            u[..., end : end + kernels.LANES].zero_()
-
-    def _buffers(self, u: Tensor) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
+    def _buffers(self, u: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         if "w" not in self._scratch:
             extra = u.new_zeros(0) if self._ideal else torch.zeros_like(u[:, :2])
             self._scratch["w"] = torch.zeros_like(u)
             self._scratch["extra"] = extra
             self._scratch["flux"] = [torch.zeros_like(u) for _ in range(self.grid.dim)]
-            self._scratch["count"] = [
-                u.new_zeros(self.batch, self._shape.vectors(axis))
-                for axis in range(self.grid.dim)
-            ]
         s = self._scratch
-        return s["w"], s["extra"], s["flux"], s["count"]
+        return s["w"], s["extra"], s["flux"]
 
     def _stage(self, number: int, u: Tensor) -> Tensor:
         key = f"stage{number}"
@@ -392,12 +377,23 @@ class FluidWorld:
             self._scratch[key] = self.time_step, par
         return par
 
-    def _primitive(
-        self, u: Tensor, w: Tensor, extra: Tensor, time: float, from_kernel: bool = False
-    ) -> None:
+    def _note(self, u: Tensor) -> None:
+        """Note that the scratch holds density, velocity and pressure of a state."""
+        known = self._ideal and not u.is_inference()
+        self._scratch["of"] = (weakref.ref(u), u._version) if known else None
+
+    def _is_noted(self, u: Tensor, w: Tensor) -> bool:
+        """Whether ``w`` is the scratch and still holds what :meth:`_note` noted."""
+        noted = self._scratch.get("of")
+        if noted is None or w is not self._scratch["w"]:
+            return False
+        return noted[0]() is u and noted[1] == u._version
+
+    def _primitive(self, u: Tensor, w: Tensor, extra: Tensor, time: float) -> None:
         """Fill w (density, velocity, pressure) with its ghost cells."""
-        if self._ideal and not from_kernel:
+        if self._ideal and not self._is_noted(u, w):
             self._shape.primitive(u, w, self._update_par((1.0, 0.0)))
+            self._scratch.pop("of", None)
         elif not self._ideal:
             inside, cells = self.inside(u), self.inside(w)
             cells[:, 0] = inside[:, 0]
@@ -561,7 +557,7 @@ class FluidWorld:
 
     def _viscous_rate(self, u: Tensor, time: float) -> Tensor:
         """Return ``du/dt`` of the cells from stress and heat flux alone."""
-        w, extra, flux, _ = self._buffers(u)
+        w, extra, flux = self._buffers(u)
         self._primitive(u, w, extra, time)
         rate: Tensor | float = 0.0
         for f in flux:

@@ -2,9 +2,10 @@
 
 Transport of one velocity needs no other velocity, and the collision term needs only the
 conserved moments, so a step costs two sums over the processes of ``[batch, cells, V + 2]``
-numbers and nothing else: no ghost cells, no exchange of distributions. The scheme is that
-of :class:`~.world.KineticWorld` (ARS(2,2,2) in time, MUSCL in space, discrete equilibria
-that conserve exactly), in plain torch, for periodic boxes.
+numbers and nothing else: no ghost cells, no exchange of distributions. Cells go in two
+halves: while the sums of one are on their way, the other is moved or relaxed. The scheme is
+that of :class:`~.world.KineticWorld` (ARS(2,2,2) in time, MUSCL in space, discrete
+equilibria that conserve exactly), in plain torch, for periodic boxes.
 
     torch.distributed.init_process_group("gloo")        # started by torchrun
     world = DistributedBgk(grid, velocities, gas, knudsen, time_step)
@@ -15,6 +16,7 @@ that conserve exactly), in plain torch, for periodic boxes.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -113,35 +115,68 @@ class DistributedBgk:
             GuardError: density or temperature not positive, on every process alike.
         """
         dt, f = self.time_step, state.f
-        first = self._transport(f)
-        f1, q1 = self._relaxed(f + GAMMA * dt * first, GAMMA * dt, state)
-        second = DELTA * first + (1.0 - DELTA) * self._transport(f1)
-        f2, _ = self._relaxed(f + dt * (second + (1.0 - GAMMA) * q1), GAMMA * dt, state)
+        rates: list[Tensor] = []
+        moved: list[_Moved] = []
+        for half in self._halves:
+            rates.append(self._transport(f, half))
+            moved.append(self._summed(f[:, half] + GAMMA * dt * rates[-1]))
+        first = [self._relaxed(*part, GAMMA * dt, state) for part in moved]
+        f1 = torch.cat([f1 for f1, _ in first], 1)
+        moved = []
+        for half, rate, (_, q1) in zip(self._halves, rates, first, strict=True):
+            rate = DELTA * rate + (1.0 - DELTA) * self._transport(f1, half)
+            change = rate.add_(q1, alpha=1.0 - GAMMA)
+            moved.append(self._summed(f[:, half] + dt * change))
+        second = [self._relaxed(*part, GAMMA * dt, state) for part in moved]
+        f2 = torch.cat([f2 for f2, _ in second], 1)
         return ShareState(f2, state.step + 1, state.time + dt)
 
     def observe(self, state: ShareState) -> Mapping[str, Tensor]:
         """Return ``density``, ``velocity``, ``temperature`` of every cell."""
-        density, velocity, temperature = self._fields(state.f)
+        _, sums, sent = self._summed(state.f)
+        density, velocity, temperature = self._fields(sums, sent)
         return {"density": density, "velocity": velocity, "temperature": temperature}
 
     # -- parts --------------------------------------------------------------------------
 
-    def _transport(self, f: Tensor) -> Tensor:
-        """Return ``-v . grad f``, second-order upwind."""
-        nodes, rate = self.velocities.like(f)[self.mine], torch.zeros_like(f)
-        for d, spacing in enumerate(self.grid.spacing):
-            axis, v = d + 1, nodes[:, d]
-            rise = f.roll(-1, axis) - f
-            half = 0.5 * van_leer(rise.roll(1, axis), rise)
-            flux = torch.where(v > 0, f + half, (f - half).roll(-1, axis)) * v
-            rate = rate - (flux - flux.roll(1, axis)) / spacing
+    @property
+    def _halves(self) -> tuple[slice, slice]:
+        """Cells along the first axis in two parts."""
+        n = self.grid.shape[0]
+        return slice(0, n // 2), slice(n // 2, n)
+
+    def _transport(self, f: Tensor, part: slice) -> Tensor:
+        """Return ``-v . grad f`` in a part of the cells, second-order upwind."""
+        nodes, rate = self.velocities.like(f)[self.mine], torch.zeros_like(f[:, part])
+        for d, (n, spacing) in enumerate(
+            zip(self.grid.shape, self.grid.spacing, strict=True)
+        ):
+            v, right = nodes[:, d].contiguous(), nodes[:, d] > 0
+            first, last = (part.start, part.stop) if d == 0 else (0, n)
+            places = torch.arange(first - 2, last + 2, device=f.device) % n
+            near = (f if d == 0 else f[:, part]).index_select(d + 1, places)
+            near = near.movedim(d + 1, 0)
+            rise = near.diff(dim=0)
+            half = van_leer(rise[:-1], rise[1:]).mul_(0.5)
+            low, high = near[1:-2] + half[:-1], near[2:-1] - half[1:]
+            flux = torch.where(right, low, high).mul_(v)
+            rate.sub_(flux.diff(dim=0).movedim(0, d + 1).div_(spacing))
         return rate
 
+    def _summed(self, f: Tensor) -> "_Moved":
+        """Return f, and its sums that are on their way from all processes."""
+        nodes = self.velocities.like(f)[self.mine]
+        ones, square = torch.ones_like(nodes[:, :1]), nodes.square().sum(1, True)
+        sums = f @ torch.cat([ones, nodes, square], 1) * self.velocities.weight
+        sent = dist.all_reduce(sums, async_op=True) if dist.is_initialized() else None
+        return f, sums, sent
+
     def _relaxed(
-        self, explicit: Tensor, weight: float, state: ShareState
-    ) -> tuple[Tensor, Tensor]:
+        self, explicit: Tensor, sums: Tensor, sent: Any, weight: float,
+        state: ShareState,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Solve ``f = explicit + weight Q(f)``; return f and Q(f)."""
-        density, velocity, temperature = self._fields(explicit)
+        density, velocity, temperature = self._fields(sums, sent)
         if not bool(
             (torch.isfinite(temperature) & (density > 0) & (temperature > 0)).all()
         ):
@@ -157,13 +192,10 @@ class DistributedBgk:
         f = (explicit + share * target) / (1.0 + share)
         return f, (target - f) / tau[..., None]
 
-    def _fields(self, f: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Density, velocity and temperature; the one sum over all processes."""
-        nodes = self.velocities.like(f)[self.mine]
-        ones, square = torch.ones_like(nodes[:, :1]), nodes.square().sum(1, True)
-        sums = f @ torch.cat([ones, nodes, square], 1) * self.velocities.weight
-        if dist.is_initialized():
-            dist.all_reduce(sums)
+    def _fields(self, sums: Tensor, sent: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Return density, velocity and temperature of sums, once these have come."""
+        if sent is not None:
+            sent.wait()
         density = sums[..., 0]
         velocity = sums[..., 1:-1] / density[..., None]
         energy = sums[..., -1] / density - velocity.square().sum(-1)
@@ -193,11 +225,27 @@ class DistributedBgk:
             unknown = unknown + torch.linalg.solve_ex(jacobian, residual)[0]
             if float(residual.abs().amax()) < 1e-13:
                 break
-        nodes = self.velocities.like(density)[self.mine]
-        xi = (nodes - velocity[..., None, :]) / width[..., None, None]
-        exponent = unknown[..., :1] + (xi @ unknown[..., 1:-1, None])[..., 0]
-        exponent = exponent + unknown[..., -1:] * xi.square().sum(-1)
-        return exponent.exp() * (density / temperature.pow(V / 2))[..., None]
+        c = unknown[..., -1, None]
+        factors = [
+            (unknown[..., d + 1, None] * xi + c * xi * xi).exp()
+            for d, xi in enumerate(axes)
+        ]
+        level = unknown[..., 0].exp() * density / temperature.pow(V / 2)
+        return self._product([factors[0] * level[..., None], *factors[1:]])
+
+    def _product(self, factors: list[Tensor]) -> Tensor:
+        """Return products of one factor per axis, ``[..., nodes of this process]``."""
+        row = self.velocities.count // self.velocities.shape[0]
+        first, last = self.mine.start // row, -(-self.mine.stop // row)
+        product = factors[0][..., first:last]
+        for factor in factors[1:]:
+            product = (product[..., None] * factor[..., None, :]).flatten(-2)
+        begin = self.mine.start - first * row
+        return product[..., begin : begin + self.mine.stop - self.mine.start]
+
+
+_Moved = tuple[Tensor, Tensor, Any]
+"""A distribution, and its sums that are on their way."""
 
 
 def processes() -> int:

@@ -6,11 +6,12 @@ of the cells and are filled before each stage.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from ...kernels.types import Views
 from ..boundaries import (
     End,
     Inflow,
@@ -46,6 +47,7 @@ class Layout:
         lanes: velocities that the kernel handles at once.
         mixed: whether a group of them may have both signs.
         nodes: ``[6, n]`` node values, then ``|v| / dx``, per axis; n divisible by 16.
+        views: of the arrays that every stage needs.
     """
 
     parts: int
@@ -61,6 +63,7 @@ class Layout:
     mixed: bool
     neighbours: Tensor
     nodes: Tensor
+    views: Views = field(default_factory=Views, repr=False, compare=False)
 
 
 def layout(
