@@ -6,6 +6,7 @@ the command line (``--allow-commands``).
 """
 
 import importlib
+import json
 import os
 import signal
 import subprocess
@@ -49,6 +50,9 @@ def consent() -> str:
         return ""
     return "it starts a program that the scenario names: run with --allow-commands"
 
+
+_MOVED = 1e-3
+"""Angstrom by which positions and cell may differ in what a program writes."""
 
 Value = str | int | float | bool | None | list[Any] | dict[str, Any]
 
@@ -134,8 +138,14 @@ class CommandLabeler:
     seconds: Annotated[float, Gt(0)] | None = None
     """Time limit; a label that takes longer has failed, and its processes are killed."""
     method: str = ""
-    """Names what the program computes; labels of another method are other labels."""
+    """Names what the program computes: labels of one method are the same wherever the
+    program lies, those of another are others. Without, the command is the name."""
     kind: Literal["command"] = "command"
+
+    @property
+    def identity(self) -> str:
+        """The name of the method: time limits and names of files decide no label."""
+        return f"command {self.method or json.dumps(self.command)}"
 
     def missing(self) -> str:
         """Return that the consent is missing; empty if it is there."""
@@ -177,9 +187,11 @@ class CommandLabeler:
             try:
                 status = process.wait(self.seconds)
             except subprocess.TimeoutExpired as error:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
                 raise LabelError(f"{name}: took longer than {self.seconds:g} s") from error
+            finally:
+                if process.poll() is None:  # too long, or this worker is told to end
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
         if status:
             said = (place / "stderr.txt").read_text(errors="replace").strip().splitlines()
             last = f": {said[-1][:200]}" if said else ""
@@ -188,8 +200,15 @@ class CommandLabeler:
     def _read(self, sample: Configuration, found: Atoms) -> AtomsLabel:
         if found.get_atomic_numbers().tolist() != sample.numbers.tolist():
             raise LabelError(f"{self.result}: not the atoms of {self.structure}")
-        moved = np.abs(found.positions - sample.positions.numpy()).max()
-        if moved > 1e-3:
+        periodic = sample.periodic.numpy()
+        edges = sample.cell.numpy()[periodic]
+        strained = np.abs(found.cell.array[periodic] - edges).max(initial=0.0)
+        if found.cell.rank and strained > _MOVED:  # some formats hold no cell
+            raise LabelError(f"{self.result}: not the cell of {self.structure}")
+        apart = found.positions - sample.positions.numpy()  # up to lattice vectors
+        apart -= np.rint(apart @ np.linalg.pinv(edges)) @ edges
+        moved = np.abs(apart).max()
+        if moved > _MOVED:
             raise LabelError(f"{self.result}: atoms were moved by {moved:.2g} angstrom")
         if found.calc is None:
             raise LabelError(f"{self.result}: holds no energy and forces")
