@@ -118,12 +118,32 @@ def test_parameters_reach_the_calculator_and_name_the_method():
         (["calculator='chgnet'"], "calculator chgnet: No module named"),
         (["calculator='vasp'", "parameters={command='vasp_std'}"], "--allow-commands"),
         (["calculator='vasp'", "parameters={directory='here'}"], "folder of its own"),
+        (
+            ["calculator='lj'", "parameters={sigam=3.4}"],
+            "parameters.sigam: no parameter of LennardJones; did you mean sigma?",
+        ),
     ],
 )
 def test_calculators_that_cannot_be(settings, said):
     with pytest.raises(InputError) as caught:
         labeler_of("ase", settings)
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("calculator", "parameters"),
+    [
+        ("lj", {"sigma": 3.4, "epsilon": 0.0104, "rc": 8.5, "smooth": True}),
+        ("morse", {"epsilon": 1.0, "r0": 2.9, "rcut1": 1.9}),
+        ("emt", {}),
+        ("vasp", {"encut": 400, "xc": "pbe", "ismear": 0, "kpts": [2, 2, 2]}),
+        ("eam", {"potential": "Al.eam.alloy", "form": "alloy"}),
+        ("gromacs", {"force_field": "oplsaa"}),
+        ("cp2k", {"basis_set": "DZVP-GTH", "cutoff": 400, "inp": "", "max_scf": 50}),
+    ],
+)
+def test_parameters_that_a_calculator_takes_pass(calculator, parameters):
+    assert "no parameter" not in AseCalculator(calculator, parameters).missing()
 
 
 def test_a_real_code_is_run_through_its_calculator(tmp_path):

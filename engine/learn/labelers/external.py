@@ -5,11 +5,14 @@ inputs and outputs stay. What starts a program that a scenario names needs the c
 the command line (``--allow-commands``).
 """
 
+import difflib
 import importlib
+import inspect
 import json
 import os
 import signal
 import subprocess
+from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -70,8 +73,6 @@ class AseCalculator:
 
     def __post_init__(self) -> None:
         if self.calculator not in {*names, *PACKAGES}:
-            import difflib
-
             near = difflib.get_close_matches(self.calculator, {*names, *PACKAGES}, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ValueError(f"calculator: ASE has no {self.calculator}{hint}")
@@ -79,11 +80,13 @@ class AseCalculator:
             raise ValueError("parameters.directory: every label has a folder of its own")
 
     def missing(self) -> str:
-        """Return which package or consent is missing; empty if all is there."""
+        """Return which package, parameter or consent is missing; empty if all is there."""
         try:
-            self._class()
+            made = self._class()
         except (ImportError, AttributeError) as error:
             return f"calculator {self.calculator}: {first_line(error)}"
+        if said := _misspelt(made, self.parameters):
+            return f"parameters.{said}"
         return consent() if any(map(_names_program, self.parameters)) else ""
 
     def label(self, sample: Configuration) -> AtomsLabel:
@@ -114,6 +117,22 @@ class AseCalculator:
             module, name = PACKAGES[self.calculator]
             return getattr(importlib.import_module(module), name)
         return get_calculator_class(self.calculator)
+
+
+def _misspelt(made: Any, given: Mapping[str, Value]) -> str:
+    """Say which parameter looks like one that the calculator has; empty if none does.
+
+    Calculators of ASE keep every keyword and read those that they know, so that with a
+    misspelt one the default is computed. Names that are like no other may be options which
+    a calculator does not list, and pass.
+    """
+    known = set(getattr(made, "default_parameters", None) or ())
+    for each in inspect.getmro(made) if known and isinstance(made, type) else ():
+        known |= set(inspect.signature(each.__init__).parameters)
+    for name in sorted(given.keys() - known):
+        if near := difflib.get_close_matches(name, known, 1, 0.75):
+            return f"{name}: no parameter of {made.__name__}; did you mean {near[0]}?"
+    return ""
 
 
 def _names_program(key: str) -> bool:
