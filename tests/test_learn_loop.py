@@ -22,6 +22,7 @@ from scalebridge.engine.learn import execution
 from scalebridge.engine.learn.indicators import TrustLevels, Verdict
 from scalebridge.engine.learn.round_plan import LabelState
 from scalebridge.engine.learn.selection import LEAST_RANDOM, Arm, Batch, Uniform
+from scalebridge.engine.protocols import Check, Outcome
 
 GRID = torch.linspace(0.05, 2.95, 300, dtype=torch.float64)
 
@@ -57,6 +58,16 @@ def test_learns_asks_where_it_is_hard_and_stops_by_itself(tmp_path):
     assert chosen > 2 * drawn  # it asked where it was wrong
     assert outcome.figures["spearman"].value > 0.5
     assert outcome.figures["labels_repeated"].value == 0
+
+
+def test_what_the_final_evaluation_refutes_is_said(tmp_path):
+    audit = Check("audit", "accuracy", 0.9, 0.2, note="error in the worst stratum, right")
+    outcome = toy.run(
+        tmp_path / "run",
+        toy.loop(target=5.0, finish=lambda *_: Outcome(checks=(audit,))),
+    )
+    (said,) = [check.note for check in outcome.checks if check.name == "stopped"]
+    assert said.startswith("target met") and "does not confirm: error in" in said
 
 
 def test_tables_hold_every_sample_seen(tmp_path):

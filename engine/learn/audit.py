@@ -18,6 +18,7 @@ from ..runtime import generator
 from .atoms import AtomsLabel, Configuration, force_errors
 from .indicators import spearman
 from .round_plan import append
+from .stopping import interval
 
 _STREAM = 900_002
 
@@ -133,8 +134,11 @@ def audit_figures(
         for number, name in enumerate(names)
     }
     worst = max(rms, key=lambda name: rank(rms[name]))
+    there = errors[stratum == names.index(worst)].tolist()
+    low, high = interval(there, 0.95)
+    note = f"{worst}, [{low:.3g}, {high:.3g}] of {len(there)} labels"
     return {
-        f"worst_{what}_error": Figure(rms[worst], unit, note=worst),
+        f"worst_{what}_error": Figure(rms[worst], unit, note=note),
         f"mean_{what}_error": Figure(float(errors.square().mean().sqrt()), unit),
         "audit_spearman": Figure(spearman(deviation, errors)),
         "labels_audit": Figure(len(pairs), note="labels of the final evaluation"),

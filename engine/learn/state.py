@@ -417,6 +417,8 @@ def conclude(
     if advice and state.reason is not Reason.TARGET:
         said += f"; {advice}"
     met = state.reason is Reason.TARGET
+    if met and (worse := [c for c in more.checks if c.name == "audit" and not c.passed]):
+        said += f", which the final evaluation does not confirm: {worse[0].sentence}"
     stopped = Check("stopped", "health", float(not met), 0.0, note=said)
     checks = (*stop.checks(state.history, target), stopped, *more.checks)
     missing = {
