@@ -652,6 +652,15 @@ def test_silicon_scenario_resumes_to_the_same_data(tmp_path):
     assert ends[0]["error_random"] == ends[1]["error_random"]
 
 
+def test_the_final_evaluation_draws_no_frame_twice(tmp_path):
+    """Of three screened frames there are three; the extreme beside them is one of them."""
+    settings = ("audit.frames=4", "rounds=1", "explorer.steps=10", "explorer.stride=5")
+    outcome = run_in(tmp_path / "run", *settings)
+    counted = outcome.figures["labels"].value + outcome.figures["labels_audit"].value
+    assert outcome.figures["labels_computed"].value == counted
+    assert outcome.figures["labels_audit"].value == 3 * 2
+
+
 @pytest.mark.parametrize(
     ("setting", "said"),
     [

@@ -90,11 +90,12 @@ class Audit:
             good = [s for s in samples if math.isfinite(s.deviation)]
             whole = sum(s.weight + s.unreached for s in samples)
             shares[name] = 1.0 - sum(s.weight for s in good) / whole
-            if good:
-                weight = torch.tensor([s.weight for s in good], dtype=torch.float64)
-                count = min(self.frames, len(good))
+            fair = [s for s in good if s.weight > 0]  # an extreme stands for no other
+            if fair:
+                weight = torch.tensor([s.weight for s in fair], dtype=torch.float64)
+                count = min(self.frames, len(fair))
                 some = torch.multinomial(weight, count, generator=rng)
-                picked += [good[k] for k in some.tolist()]
+                picked += [fair[k] for k in some.tolist()]
         worst = max(shares, key=lambda name: rank(shares[name]))
         note = f"share of the walks where the model failed, {worst}"
         screened = sum(s.weight for samples in seen.values() for s in samples)
