@@ -219,13 +219,8 @@ class Loop(Generic[Sample, Label]):
 
     def _explore(self, state: LoopState[Sample, Label]) -> Plan[Sample]:
         begun, models, now = time.perf_counter(), state.committee, state.round
-        evidence = state.calibration
-        if len(evidence.error) < LEAST_RANDOM:
-            evidence = state.evidence.random(now - 2).joined(evidence)
-        rule = self.threshold
-        if isinstance(rule, Conformal):
-            rule = rule.adapted(state.evidence, len(evidence.error))
-        levels = rule(evidence, self.target)
+        kept = calibrating(state)
+        evidence, levels = kept[0], self._levels(kept, state.evidence)
         explorer = self.explorer(now, levels.reach)
         seen = list(explorer.explore(models, self._rng(now, _EXPLORE)))
         deviation = self.indicator(models, seen).detach().double().cpu()
@@ -271,6 +266,16 @@ class Loop(Generic[Sample, Label]):
             seconds=time.perf_counter() - begun,
             feature_map=drawn,
         )
+
+    def _levels(self, kept: Sequence[Evidence], past: Evidence) -> Levels:
+        """Return the most careful of the levels that follow from each evidence."""
+        found = []
+        for evidence in kept:
+            rule = self.threshold
+            if isinstance(rule, Conformal):
+                rule = rule.adapted(past, len(evidence.error))
+            found.append(rule(evidence, self.target))
+        return min(found, key=lambda levels: levels.low)
 
     def _label(
         self,
@@ -331,6 +336,21 @@ class Loop(Generic[Sample, Label]):
         promised = math.isfinite(plan.levels.ratio)
         shown["trusted to"] = f"{plan.levels.low:.3g}" if promised else "not calibrated"
         return shown
+
+
+def calibrating(state: LoopState[Any, Any]) -> list[Evidence]:
+    """Return what the trusted deviation of the round to come has to agree with.
+
+    The random labels of the last round, twice: with the present committee, which has not
+    seen them, and as they were found. The present committee has learnt from other frames
+    of the same walks and is better there than on walks to come; the last committee met
+    new walks, but is not the one that explores. The wider bound of both holds where either
+    alone fails, and costs little where both are right.
+    Where there are too few, those of two rounds and of both kinds are taken together.
+    """
+    last = state.evidence.random(state.round - 1)
+    both = [e for e in (state.calibration, last) if len(e.error) >= LEAST_RANDOM]
+    return both or [state.evidence.random(state.round - 2).joined(state.calibration)]
 
 
 _CHECKED = 64
