@@ -371,6 +371,8 @@ def test_exploration_limit_is_wider_while_the_models_are_poor():
     )  # fmt: skip
     levels = rule(poor, 0.05)
     assert levels.low < 0.05 < levels.reach
+    astray = poor.error.index_fill(0, torch.tensor([3]), 30.0)
+    assert rule(replace(poor, error=astray), 0.05).reach == levels.reach
     good = rule(replace(poor, error=torch.full((n,), 0.01).double()), 0.05)
     # to where the error is bounded by three times the target, in any case
     assert float(good.bound(torch.tensor(good.reach))) == pytest.approx(0.15)
@@ -608,6 +610,12 @@ def test_surer_labels_are_shown_more_often():
     noisy = replace(exact, force_error=0.1)
     assert repeated([exact, exact]) == [0, 1]
     assert repeated([exact, noisy]) == [0] * 5 + [1]
+
+
+def test_atoms_that_ran_into_each_other_do_not_outweigh_the_others():
+    usual, collided = (AtomsLabel(0.0, torch.full((4, 3), f)) for f in (0.5, 6.0))
+    assert repeated([usual] * 3) == [0, 1, 2]
+    assert repeated([usual, collided]) == [0] * 5 + [1]
 
 
 # -- scenario ------------------------------------------------------------------------------

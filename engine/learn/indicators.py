@@ -170,9 +170,9 @@ class Conformal:
     0 for none."""
     patience: Positive = 3.0
     """Explorers continue to where the error is bounded by this multiple of the error last
-    measured, or of the target, whichever is larger: what lies beyond is not measured. With
-    0.5 walkers in silicon ended where they began, and 300 labels left an error of 0.34
-    eV/angstrom instead of 0.11."""
+    measured (its upper quartile), or of the target, whichever is larger: what lies beyond
+    is not measured. With 0.5 walkers in silicon ended where they began, and 300 labels left
+    an error of 0.34 eV/angstrom instead of 0.11."""
     kind: Literal["conformal"] = "conformal"
 
     def adapted(self, past: Evidence, count: int) -> "Conformal":
@@ -203,9 +203,9 @@ class Conformal:
         ratio = conformal_ratio(evidence, self.coverage, offset) if enough else math.nan
         known = math.isfinite(ratio) and ratio > 0
         q = ratio if known else self.prior
-        error = evidence.error
-        rms = float(error.square().mean().sqrt()) if len(error) else 10 * target
-        exploration_limit = self.patience * max(target, rms) / q - offset
+        # not the mean square, by which one walk that went astray leads all others there
+        usual = float(evidence.error.quantile(0.75)) if len(evidence.error) else 10 * target
+        exploration_limit = self.patience * max(target, usual) / q - offset
         promised = q if known else math.nan
         return Levels(target / q - offset, math.inf, promised, offset, exploration_limit)
 
