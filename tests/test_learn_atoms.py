@@ -665,6 +665,21 @@ def test_silicon_scenario_resumes_to_the_same_data(tmp_path):
     assert ends[0]["error_random"] == ends[1]["error_random"]
 
 
+def test_labelled_frames_are_begun_with_and_not_labelled_again(tmp_path):
+    """The data of one run are where another begins; its budget is its own."""
+    run_in(tmp_path / "first", "rounds=1", "audit.frames=0")
+    given = tmp_path / "first" / "dataset.extxyz"
+    settings = ("rounds=1", "audit.frames=0", "initial=0", f"labelled='{given}'")
+    outcome = run_in(tmp_path / "second", *settings, "stop.labels=4", "seed=2")
+    there = [ase.io.read(path, ":") for path in (given, tmp_path / "second/dataset.extxyz")]
+    assert outcome.figures["labels_found"].value == len(there[0])
+    assert outcome.figures["labels_computed"].value == len(there[1]) - len(there[0]) > 0
+    for before, after in zip(*there, strict=False):
+        np.testing.assert_allclose(after.get_forces(), before.get_forces(), atol=1e-6)
+    begun = json.loads((tmp_path / "second" / "events.jsonl").read_text().splitlines()[0])
+    assert begun["labels"] == len(there[0])
+
+
 def test_the_final_evaluation_draws_no_frame_twice(tmp_path):
     """Of three screened frames there are three; the extreme beside them is one of them."""
     settings = ("audit.frames=4", "rounds=1", "explorer.steps=10", "explorer.stride=5")
@@ -678,6 +693,8 @@ def test_the_final_evaluation_draws_no_frame_twice(tmp_path):
     ("setting", "said"),
     [
         ("model.members=1", "committee of one"),
+        ("initial=0", "initial: nothing to begin with"),
+        ("labelled='nowhere.extxyz'", "nowhere.extxyz"),
         ("explorer.bias.height=-1.0", "explorer"),
         ('labeler={kind="lennard_jones",epsilon=[0.01],sigma=[3.4],cutoff=8.0}', "not Si"),
         ('threshold={kind="levels",low=0.3,high=0.1}', "below high"),

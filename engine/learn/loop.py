@@ -95,6 +95,7 @@ class Loop(Generic[Sample, Label]):
         attempts: failures after which a sample is quarantined.
         tolerated: fraction of a round's labels that may be quarantined.
         library: folder of labels that runs share; None for none.
+        known: samples of ``start`` whose labels are there, and count in no budget.
         unit: of the target and of the errors.
         finish: adds to the outcome.
     """
@@ -124,6 +125,7 @@ class Loop(Generic[Sample, Label]):
     attempts: int = 3
     tolerated: float = 0.5
     library: Path | None = None
+    known: Sequence[tuple[Sample, Label]] = ()
     unit: str = ""
     finish: Finish[Sample, Label] = field(
         default=lambda folder, committee, dataset, ask: Outcome()
@@ -142,6 +144,8 @@ class Loop(Generic[Sample, Label]):
             folder.path / "labels", identity(self.labeler), self.samples, self.labels,
             self.library,
         )  # fmt: skip
+        for sample, label in self.known:
+            store.give(sample, label)
         empty = self.committee(runtime.generator(self.seed))
         check_committee(empty)
         with opened(self.pool) as line, interruptible() as asked:
@@ -158,8 +162,9 @@ class Loop(Generic[Sample, Label]):
                 self._label(line, store, plan, state.round, report, asked)
                 labelled = time.perf_counter()
                 state = evaluate_round(
-                    state, plan, store, self.errors, self.stop, self.target, folder
-                )
+                    state, plan, store, self.errors, self.stop, self.target, folder,
+                    len(self.known),
+                )  # fmt: skip
                 if state.reason is not Reason.TARGET:
                     state = self._train(state)
                 state = close_round(

@@ -187,8 +187,11 @@ def evaluate_round(
     stop: StopRule,
     target: float,
     folder: RunFolder,
+    given: int = 0,
 ) -> LoopState[Sample, Label]:
     """Measure the committee at the new labels and write the tables.
+
+    Of all labels ``given`` cost nothing.
 
     Returns:
         The state with the new labels, evidence and round in it, before training.
@@ -217,7 +220,7 @@ def evaluate_round(
     ]
     reason, said = Reason.NONE, ""
     if explored:
-        reason, said = stop.reason(history, target, len(new))
+        reason, said = stop.reason(history, target, len(new) - given)
     state = replace(
         state,
         labelled=new,
@@ -390,7 +393,7 @@ def conclude(
             store.computed(), note="reference calculations made by this run, audit included"
         ),
         "labels_found": Figure(
-            store.found(), note="labels of other runs, found in the library"
+            store.found(), note="labels that were there: of other runs, or given"
         ),
         "labels_failed": Figure(store.failed(), note="attempts that gave no label"),
         "explored": Figure(state.seen, note="samples that the committee screened"),
