@@ -34,7 +34,12 @@ from scalebridge.engine.learn.explorers.bias import Bias
 from scalebridge.engine.learn.explorers.dynamics import Dynamics, Start, Walks, keep_systems
 from scalebridge.engine.learn.explorers.starts import beta_tin, liquid
 from scalebridge.engine.learn.explorers.structures import distorted
-from scalebridge.engine.learn.indicators import Conformal, Evidence, conformal_ratio
+from scalebridge.engine.learn.indicators import (
+    Conformal,
+    Evidence,
+    conformal_ratio,
+    promise,
+)
 from scalebridge.engine.learn.label_store import LabelError, fingerprint, identity
 from scalebridge.engine.learn.labelers.exact import PotentialLabeler
 from scalebridge.engine.learn.labelers.quantum import AseLabeler, PyscfLabeler
@@ -356,6 +361,18 @@ def test_coverage_is_held_although_what_is_new_differs(shift):
     assert 0.87 < held < 0.96  # 9600 samples; above 0.93 where nothing was missed
     if shift > 1.0:
         assert alone < 0.8
+
+
+@pytest.mark.parametrize(
+    ("inside", "count", "kept"),
+    [(50, 50, True), (17, 20, True), (86, 100, True), (79, 100, False), (4, 10, False)],
+)
+def test_a_promise_that_was_not_kept_is_said(inside, count, kept):
+    errors = np.where(np.arange(count) < inside, 0.5, 2.0)
+    checks = promise(found_at(2, errors, torch.tensor(1.0)), 0.9)
+    assert [check.passed for check in checks] == [kept]
+    assert f"{inside} of {count}" in checks[0].note
+    assert promise(found_at(2, errors, torch.tensor(math.nan)), 0.9) == ()
 
 
 def test_nothing_is_promised_without_evidence():

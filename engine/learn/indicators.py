@@ -13,11 +13,12 @@ from typing import Annotated, Literal, Protocol
 
 import torch
 from annotated_types import Ge, Gt, Lt
+from scipy.special import betaincinv
 from torch import Tensor
 
 from ...models.parts import Family, part
 from ..errors import InputError
-from ..protocols import Committee
+from ..protocols import Check, Committee
 
 THRESHOLDS = Family(
     "threshold",
@@ -223,12 +224,31 @@ def conformal_ratio(evidence: Evidence, coverage: float, offset: float = 0.0) ->
     return low + (rank - below) * (high - low)
 
 
+def covered(evidence: Evidence) -> tuple[int, int]:
+    """Return how many random samples had ``error <= bound``, and how many a bound."""
+    bounded = evidence.bound.isfinite() & evidence.error.isfinite() & evidence.drawn
+    inside = bounded & (evidence.error <= evidence.bound)
+    return int(inside.sum()), int(bounded.sum())
+
+
 def coverage(evidence: Evidence) -> float:
     """Return the fraction of random samples with ``error <= bound``; NaN without any."""
-    bounded = evidence.bound.isfinite() & evidence.error.isfinite() & evidence.drawn
-    if not bool(bounded.any()):
-        return math.nan
-    return float((evidence.error <= evidence.bound)[bounded].double().mean())
+    inside, count = covered(evidence)
+    return inside / count if count else math.nan
+
+
+def promise(evidence: Evidence, asked: float) -> tuple[Check, ...]:
+    """Return the check that bounds held as often as promised; none without bounds.
+
+    What is compared is the upper end (Clopper and Pearson 1934, 0.99) of the share that was
+    within its bound: it fails where chance does not explain the misses.
+    """
+    inside, count = covered(evidence)
+    if not count:
+        return ()
+    high = float(betaincinv(inside + 1, count - inside, 0.99)) if inside < count else 1.0
+    note = f"bounds that held, upper end for {inside} of {count} random labels"
+    return (Check("bounds", "accuracy", high, asked, at_least=True, note=note),)
 
 
 def spearman(a: Tensor, b: Tensor) -> float:

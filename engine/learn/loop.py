@@ -35,7 +35,15 @@ from ..protocols import (
 from ..run import Reporter, interruptible
 from ..rundir import RunFolder
 from .execution import Line, Pool, Serial, label_all, opened
-from .indicators import Conformal, Evidence, Levels, Threshold, Verdict, check_committee
+from .indicators import (
+    Conformal,
+    Evidence,
+    Levels,
+    Threshold,
+    Verdict,
+    check_committee,
+    promise,
+)
 from .label_store import Codec, LabelStore, identity
 from .round_plan import Plan, feature_map, load_plan, save_plan
 from .selection import LEAST_RANDOM, Arm, Batch, Seen
@@ -190,7 +198,9 @@ class Loop(Generic[Sample, Label]):
 
             more = self.finish(folder, state.committee, state.dataset, ask)
         advice = self._advice(state)
-        return conclude(self.stop, self.target, store, state, more, advice)
+        rule = self.threshold
+        kept = promise(state.evidence, rule.coverage) if isinstance(rule, Conformal) else ()
+        return conclude(self.stop, self.target, store, state, more, advice, kept)
 
     def _rng(self, round: int, purpose: int) -> torch.Generator:
         return runtime.generator(self.seed, 8 * round + purpose)

@@ -380,6 +380,7 @@ def conclude(
     state: LoopState[Any, Any],
     more: Outcome,
     advice: str,
+    promised: Sequence[Check] = (),
 ) -> Outcome:
     """Return the figures of the run, why it ended, and the state of every stratum."""
     drawn = state.evidence.drawn
@@ -423,7 +424,8 @@ def conclude(
     if met and (worse := [c for c in more.checks if c.name == "audit" and not c.passed]):
         said += f", which the final evaluation does not confirm: {worse[0].sentence}"
     stopped = Check("stopped", "health", float(not met), 0.0, note=said)
-    checks = (*stop.checks(state.history, target), stopped, *more.checks)
+    strata = stop.checks(state.history, target)
+    checks = (*strata, *promised, stopped, *more.checks)
     missing = {
         "domain": "no stratum was left unreached" if state.history else "nothing explored",
         "accuracy": "no sample was drawn at random, and there was no final evaluation",
