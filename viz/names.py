@@ -73,7 +73,7 @@ _CHECKS = {
     "smoothness": "the smooth Deep Potential drifts less than the local frame",
     "stability": "no strain lowers the energy",
     "stable": "no run diverged",
-    "stopped": "learning ended because labels drawn at random met the target in every stratum",
+    "stopped": "learning ended because every stratum met the target, by random labels",
     "stratum": "the committee's error is below the target here",
     "bounds": "bounds of the error held as often as was promised",
     "symmetry": "the smooth Deep Potential errs less than a network without symmetry",
