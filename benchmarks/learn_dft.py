@@ -21,6 +21,7 @@ import ase.units
 import numpy as np
 import torch
 from ase.build import molecule
+from ase.constraints import FixCom
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 
@@ -86,9 +87,10 @@ def held_out(labeler: Any, frames: int) -> list[tuple[Any, Any]]:
         atoms = molecule("NH3")
         atoms.calc = TbliteLabeler().calculator()
         MaxwellBoltzmannDistribution(atoms, temperature_K=kelvin, rng=rng)
+        atoms.set_constraint(FixCom())
         walk = Langevin(
             atoms, 0.5 * ase.units.fs, temperature_K=kelvin, rng=rng,
-            friction=0.03 / ase.units.fs,
+            friction=0.02 / ase.units.fs, fixcm=False,
         )  # fmt: skip
         for _ in range(frames):
             walk.run(100)
