@@ -41,12 +41,12 @@ CURVES = Curves(HERE / "results" / "curves" / "learn_dft.json")
 ARMS = ("learned", "levels")
 SEEDS = 3
 TARGET = 0.05
-MOST_LABELS = 240
+MOST_LABELS = 200
 LEVELS = [
     "threshold={kind='levels',low=0.05,high=0.25}",
     "batch={size=16,random=0.0,selection='uniform'}",
     f"stop.labels={MOST_LABELS}",
-    "rounds=20",
+    "rounds=14",
 ]
 
 
