@@ -67,6 +67,15 @@ class Levels:
         """Return the predicted bound on the error, ``[samples]``."""
         return self.ratio * (deviation + self.offset)
 
+    def widened(self, factor: float) -> "Levels":
+        """Return the levels of a bound that is ``factor`` times as wide."""
+        return replace(
+            self,
+            low=(self.low + self.offset) / factor - self.offset,
+            ratio=self.ratio * factor,
+            exploration_limit=(self.exploration_limit + self.offset) / factor - self.offset,
+        )
+
     def judge(self, deviation: Tensor) -> Tensor:
         """Return the :class:`Verdict` of each deviation, int8 ``[samples]``."""
         verdict = torch.full(deviation.shape, int(Verdict.CANDIDATE), dtype=torch.int8)

@@ -283,14 +283,17 @@ class Loop(Generic[Sample, Label]):
         )
 
     def _levels(self, kept: Sequence[Evidence], past: Evidence) -> Levels:
-        """Return the most careful of the levels that follow from each evidence."""
+        """Return the levels of the first evidence, widened to agree with the others."""
         found = []
         for evidence in kept:
             rule = self.threshold
             if isinstance(rule, Conformal):
                 rule = rule.adapted(past, len(evidence.error))
             found.append(rule(evidence, self.target))
-        return min(found, key=lambda levels: levels.low)
+        present, widest = found[0], max(levels.ratio for levels in found)
+        if not widest > present.ratio:  # nor where nothing is promised
+            return present
+        return present.widened(min(widest / present.ratio, _APART))
 
     def _label(
         self,
@@ -360,13 +363,17 @@ def calibrating(state: LoopState[Any, Any]) -> list[Evidence]:
     seen them, and as they were found. The present committee has learnt from other frames
     of the same walks and is better there than on walks to come; the last committee met
     new walks, but is not the one that explores. The wider bound of both holds where either
-    alone fails, and costs little where both are right.
-    Where there are too few, those of two rounds and of both kinds are taken together.
+    alone fails, and costs little where both are right; one that is more than ``_APART``
+    times as wide is that of another model altogether. Where there are too few labels, those
+    of two rounds and of both kinds are taken together.
     """
     last = state.evidence.random(state.round - 1)
     both = [e for e in (state.calibration, last) if len(e.error) >= LEAST_RANDOM]
     return both or [state.evidence.random(state.round - 2).joined(state.calibration)]
 
+
+_APART = 2.0
+"""How many times wider than at the labels kept back a bound on new walks may be."""
 
 _CHECKED = 64
 """Labels at which the error on the training set is measured."""
