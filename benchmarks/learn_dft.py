@@ -61,7 +61,6 @@ class Judged:
 
     trainer: Any
     test: Sequence[tuple[Any, Any]]
-    labels: list[int] = field(default_factory=list)
     worst: list[float] = field(default_factory=list)
 
     def train(self, committee: Any, dataset: Sequence[Any], rng: torch.Generator) -> Any:
@@ -72,9 +71,8 @@ class Judged:
         by_name = [
             error[[n == name for n in names]].mean() for name in dict.fromkeys(names)
         ]
-        self.labels.append(len(dataset))
         self.worst.append(float(torch.stack(by_name).max().sqrt()))
-        print(f"{self.labels[-1]} labels: {self.worst[-1]:.4f}", flush=True)
+        print(f"{len(dataset)} labels learnt: {self.worst[-1]:.4f}", flush=True)
         return made
 
 
@@ -113,12 +111,14 @@ def ammonia(arm: str, seed: int, quick: bool = False) -> dict[str, Any]:
         RunFolder.create(Path(place) / "run", "", {}) as folder,
     ):
         outcome = replace(loop, trainer=judged).run(folder, Reporter(quiet=True))
+        rounds: Any = folder.store["rounds"]
+        paid = rounds["labels"][:].astype(int).tolist()  # also those not yet learnt
     (stopped,) = [check for check in outcome.checks if check.name == "stopped"]
     return {
         "arm": arm,
         "seed": seed,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "labels": judged.labels,
+        "labels": paid[: len(judged.worst)],
         "worst": judged.worst,
         "reason": stopped.note,
         "figures": {name: figure.value for name, figure in outcome.figures.items()},
