@@ -20,6 +20,7 @@ import zarr
 from scalebridge.engine.errors import DamagedFileError, EngineError, InputError
 from scalebridge.engine.learn import execution
 from scalebridge.engine.learn.indicators import TrustLevels, Verdict
+from scalebridge.engine.learn.loop import within_reach
 from scalebridge.engine.learn.round_plan import LabelState
 from scalebridge.engine.learn.selection import LEAST_RANDOM, Arm, Batch, Uniform
 from scalebridge.engine.protocols import Check, Outcome
@@ -58,6 +59,17 @@ def test_learns_asks_where_it_is_hard_and_stops_by_itself(tmp_path):
     assert chosen > 2 * drawn  # it asked where it was wrong
     assert outcome.figures["spearman"].value > 0.5
     assert outcome.figures["labels_repeated"].value == 0
+
+
+def test_frames_beyond_the_reach_are_labelled_where_there_are_no_others():
+    candidates = torch.tensor([True, True, False, True, True])
+    reached = torch.tensor([True, False, True, False, False])
+    stratum = torch.tensor([0, 0, 1, 1, 1])
+    ended = torch.tensor([False, True, False, False, True])
+    found = within_reach(candidates, reached, ended, stratum)
+    assert found.tolist() == [True, False, False, True, True]
+    found = within_reach(candidates, reached, torch.zeros(5).bool(), stratum)
+    assert torch.equal(found, candidates)  # no walk ended: they are what it meets
 
 
 def test_what_the_final_evaluation_refutes_is_said(tmp_path):

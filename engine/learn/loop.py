@@ -252,6 +252,7 @@ class Loop(Generic[Sample, Label]):
         candidates = (verdict == int(Verdict.CANDIDATE)) | (usable & missed[stratum])
         if bool((candidates & ~met[stratum]).any()):
             candidates &= ~met[stratum]  # labels go where the target is not met
+        candidates = within_reach(candidates, deviation <= levels.reach, lost > 0, stratum)
         ready = near_target(evidence, self.target, deviation, usable, stratum, weight)
         measure = {k: self.stop.wanted(names[k], state.history, self.target) for k in ready}
         chosen = self.batch(
@@ -377,6 +378,27 @@ _APART = 2.0
 
 _CHECKED = 64
 """Labels at which the error on the training set is measured."""
+
+
+def within_reach(
+    candidates: Tensor, reached: Tensor, ended: Tensor, stratum: Tensor
+) -> Tensor:
+    """Return the candidates without those beyond the reach of walks that end there.
+
+    A frame beyond, at which a walk ended, is the newest of all, so that every selection by
+    novelty takes it first; it is seldom what the model meets once it has learnt what lies
+    before. Where there are no others they are taken.
+
+    Args:
+        candidates: ``[samples]`` bool.
+        reached: ``[samples]`` bool, within the reach.
+        ended: ``[samples]`` bool, whether a walk ended there.
+        stratum: ``[samples]``.
+    """
+    inside = candidates & reached
+    left = torch.isin(stratum, stratum[inside]) & torch.isin(stratum, stratum[ended])
+    return inside | (candidates & ~left)
+
 
 _NEAR = 1.25
 """Predicted error over target up to which a stratum is worth measuring."""
