@@ -175,7 +175,7 @@ class Conformal:
     their error (3.5 times on silicon, as first measured here)."""
     floor: Annotated[float, Ge(0)] = 0.05
     """Deviation, as a fraction of the target, that counts as none."""
-    rate: Annotated[float, Ge(0), Lt(1)] = 0.01
+    rate: Annotated[float, Ge(0), Lt(1)] = 0.02
     """By which a label that was within its bound, or not, moves the share allowed to miss;
     0 for none."""
     patience: Positive = 3.0
