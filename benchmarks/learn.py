@@ -38,6 +38,7 @@ from scalebridge.engine.rundir import RunFolder
 
 sys.path.append(str(Path(__file__).resolve().parent))
 import learn_closure
+import learn_dft
 import learn_runs
 from learn_curves import Curves, Watch, record_errors
 
@@ -298,6 +299,8 @@ def measure(quick: bool, record: Recorder) -> None:
     learn_runs.measure(record)
     if record.wants("silicon_curve_mean_error", "silicon_curve_worst_error"):
         measure_silicon(record, quick)
+    if record.wants("dft_labels_vs_dpgen", "dft_audit_error"):
+        learn_dft.measure(record, quick)
     if record.wants("closure_curve_labels_vs_random"):
         learn_closure.measure(record, quick)
 

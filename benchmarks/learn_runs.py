@@ -3,14 +3,9 @@
 They stand in ``results/curves/learn_runs.json``, one entry for each scenario and seed;
 ``python benchmarks/learn_runs.py SCENARIO SEED FOLDER`` makes one, or continues it, in a
 run folder. The figures follow from these entries: nothing is computed again.
-
-Two more are labelled by density functional theory (``silicon_dft.toml``):
-``silicon_dft`` is the loop, ``silicon_dft_levels`` chooses as DP-GEN does (trust levels
-set by hand, at random between them), with as many labels.
 """
 
 import json
-import os
 import resource
 import sys
 import time
@@ -25,7 +20,6 @@ from scipy.stats import binomtest
 
 from scalebridge.engine import bench, commands, runtime
 from scalebridge.engine.bench import Recorder
-from scalebridge.engine.learn.labelers.external import ALLOWED
 from scalebridge.engine.learn.stopping import State
 
 sys.path.append(str(Path(__file__).resolve().parent))
@@ -33,7 +27,6 @@ from learn_curves import Curves
 
 RUNS = Curves(Path(__file__).resolve().parent / "results" / "curves" / "learn_runs.json")
 NAMES = ("elt_h4", "elt_copper", "elt_closure", "elt_silicon")
-DFT, LEVELS = "silicon_dft", "silicon_dft_levels"
 FIRST = 2
 """Round from which coverage is promised."""
 
@@ -43,7 +36,7 @@ def full(name: str, seed: int, folder: Path) -> dict[str, Any]:
     if folder.exists():
         commands.resume(folder, quiet=False)
     else:
-        commands.run(*_scenario(name, seed), folder, quiet=False)
+        commands.run(name, [f"seed={seed}"], folder, quiet=False)
     usage = [
         resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     ]
@@ -55,21 +48,6 @@ def full(name: str, seed: int, folder: Path) -> dict[str, Any]:
         "cpu_seconds": round(sum(u.ru_utime + u.ru_stime for u in usage)),
         **collected(folder),
     }
-
-
-def _scenario(name: str, seed: int) -> tuple[str, list[str]]:
-    """Return the scenario of a run and the keys that are changed."""
-    settings = [f"seed={seed}"]
-    if not name.startswith(DFT):
-        return name, settings
-    if name == LEVELS:
-        loop = next(r for r in RUNS.known() if (r["arm"], r["seed"]) == (DFT, seed))
-        settings += [
-            "threshold={kind='levels',low=0.05,high=0.2}",
-            "batch={size=16,random=0.0,selection='uniform'}",
-            f"stop.labels={loop['figures']['labels']:.0f}",
-        ]
-    return str(Path(__file__).resolve().parent / "silicon_dft.toml"), settings
 
 
 def collected(folder: Path) -> dict[str, Any]:
@@ -120,8 +98,6 @@ def measure(record: Recorder) -> None:
         mine = [run for run in runs if run["arm"] == name]
         if mine and record.wants(figure := f"{name.removeprefix('elt_')}_audit_error"):
             _audit(record, figure, mine)
-    _dft(record, runs)
-    runs = [run for run in runs if run["arm"] in NAMES]
     met = [run for run in runs if run["met"]]
     if runs and record.wants("false_alarms"):
         _false_alarms(record, runs)
@@ -134,20 +110,6 @@ def measure(record: Recorder) -> None:
         record("spearman", float(np.mean(ranks)), goal=0.6, better="higher",
                spread=(min(ranks), max(ranks)), note="committee's deviation against true "
                f"error of all that was labelled, {len(runs)} runs")  # fmt: skip
-
-
-def _dft(record: Recorder, runs: Sequence[dict[str, Any]]) -> None:
-    loop, levels = ([r for r in runs if r["arm"] == name] for name in (DFT, LEVELS))
-    if not loop or not record.wants("dft_audit_error"):
-        return
-    beside = "; ".join(
-        f"chosen as DP-GEN does, with {run['figures']['labels']:.0f} labels: "
-        f"{_worst(run):.3g}, {run['reason']}"
-        for run in levels
-    )
-    record("dft_audit_error", max(map(_worst, loop)), "eV/angstrom",
-           goal=loop[0]["target"], better="lower", note="silicon, two atoms, GPAW, PBE; "
-           + "; ".join([*map(_said, loop), beside]))  # fmt: skip
 
 
 def _worst(run: dict[str, Any]) -> float:
@@ -222,7 +184,6 @@ def _coverage(record: Recorder, runs: Sequence[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    os.environ[ALLOWED] = "1"
     runtime.start("cpu")
     torch.set_num_threads(1)
     RUNS.keep(full(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])))

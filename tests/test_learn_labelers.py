@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import ase.io
@@ -51,6 +52,11 @@ if how == "silent":
     sys.exit(0)
 if how == "moved":
     atoms.positions += 0.1
+if how == "wrapped":
+    atoms.positions += atoms.cell[0]
+    atoms.wrap()
+if how == "strained":
+    atoms.set_cell(1.05 * atoms.cell)
 if how == "other":
     atoms = atoms[:-1]
 atoms.calc = EMT()
@@ -112,12 +118,32 @@ def test_parameters_reach_the_calculator_and_name_the_method():
         (["calculator='chgnet'"], "calculator chgnet: No module named"),
         (["calculator='vasp'", "parameters={command='vasp_std'}"], "--allow-commands"),
         (["calculator='vasp'", "parameters={directory='here'}"], "folder of its own"),
+        (
+            ["calculator='lj'", "parameters={sigam=3.4}"],
+            "parameters.sigam: no parameter of LennardJones; did you mean sigma?",
+        ),
     ],
 )
 def test_calculators_that_cannot_be(settings, said):
     with pytest.raises(InputError) as caught:
         labeler_of("ase", settings)
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("calculator", "parameters"),
+    [
+        ("lj", {"sigma": 3.4, "epsilon": 0.0104, "rc": 8.5, "smooth": True}),
+        ("morse", {"epsilon": 1.0, "r0": 2.9, "rcut1": 1.9}),
+        ("emt", {}),
+        ("vasp", {"encut": 400, "xc": "pbe", "ismear": 0, "kpts": [2, 2, 2]}),
+        ("eam", {"potential": "Al.eam.alloy", "form": "alloy"}),
+        ("gromacs", {"force_field": "oplsaa"}),
+        ("cp2k", {"basis_set": "DZVP-GTH", "cutoff": 400, "inp": "", "max_scf": 50}),
+    ],
+)
+def test_parameters_that_a_calculator_takes_pass(calculator, parameters):
+    assert "no parameter" not in AseCalculator(calculator, parameters).missing()
 
 
 def test_a_real_code_is_run_through_its_calculator(tmp_path):
@@ -233,6 +259,7 @@ def test_a_command_labels_and_its_files_stay(program, tmp_path, allowed):
         ("status", "exit status 3: out of memory"),
         ("silent", "result.extxyz"),
         ("moved", "atoms were moved by 0.1"),
+        ("strained", "not the cell of structure.extxyz"),
         ("other", "not the atoms of structure.extxyz"),
         ("slow", "took longer than 2 s"),
     ],
@@ -243,6 +270,21 @@ def test_a_command_that_fails_is_no_label(program, how, said, allowed):
     with pytest.raises(LabelError) as caught:
         labeler.label(copper())
     assert said in str(caught.value)
+
+
+def test_a_command_may_write_atoms_in_another_copy_of_the_cell(program, allowed):
+    sample = copper()
+    wrapped = CommandLabeler((sys.executable, str(program), "wrapped")).label(sample)
+    exact = labeler_of("emt").label(sample)
+    np.testing.assert_allclose(wrapped.forces, exact.forces, atol=1e-6)
+
+
+def test_a_command_is_known_by_its_method():
+    here, there = (CommandLabeler((place,), method="PBE") for place in ("/a/x", "/b/x"))
+    assert identity(here) == identity(there)
+    assert identity(replace(here, seconds=60.0)) == identity(here)
+    assert identity(here) != identity(replace(here, method="LDA"))
+    assert identity(CommandLabeler(("x",))) != identity(CommandLabeler(("y",)))
 
 
 def test_no_command_without_consent(program, tmp_path, monkeypatch):
@@ -309,6 +351,20 @@ def test_a_label_over_its_time_limit_fails_alone(tmp_path):
     assert time.monotonic() - begun < 120  # it would sleep for 600 s
     assert outcome.figures["labels"].value == len(toy.START) - 1
     assert outcome.figures["labels_failed"].value == 1
+
+
+def test_a_program_over_the_time_limit_of_its_worker_is_ended(tmp_path, allowed):
+    """It runs in a group of its own, which the worker's end alone would not reach."""
+    script = "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(60)"
+    labeler = CommandLabeler((sys.executable, "-c", script))
+    sample, store = copper(), store_in(tmp_path, labeler)
+    with execution.opened(execution.Processes(1, seconds=3.0)) as line:
+        execution.label_all(line, store, labeler, [sample], attempts=1)
+    key = store.key(sample)
+    assert store.failures(key) == ["LabelTooLong: took longer than 3 s"]
+    number = int((tmp_path / "calculations" / key / "pid").read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(number, 0)
 
 
 class Hanging(toy.Teacher):

@@ -20,8 +20,10 @@ import zarr
 from scalebridge.engine.errors import DamagedFileError, EngineError, InputError
 from scalebridge.engine.learn import execution
 from scalebridge.engine.learn.indicators import TrustLevels, Verdict
+from scalebridge.engine.learn.loop import within_reach
 from scalebridge.engine.learn.round_plan import LabelState
 from scalebridge.engine.learn.selection import LEAST_RANDOM, Arm, Batch, Uniform
+from scalebridge.engine.protocols import Check, Outcome
 
 GRID = torch.linspace(0.05, 2.95, 300, dtype=torch.float64)
 
@@ -51,12 +53,33 @@ def test_learns_asks_where_it_is_hard_and_stops_by_itself(tmp_path):
     store = zarr.open_group(tmp_path / "run" / "data.zarr", mode="r")
     assert store.attrs["error_unit"] == "eV"
     rounds = store["rounds"]
-    choice = (rounds["untrusted"][:] > 0.05) & (rounds["untrusted"][:] < 0.7)
+    choice = (rounds["untrusted"][:] > 0.05) & (rounds["untrusted"][:] < 0.8)
     assert choice.any()  # where nearly all is untrusted there is no choice
     chosen, drawn = (rounds[f"error_{arm}"][choice].mean() for arm in ("chosen", "random"))
     assert chosen > 2 * drawn  # it asked where it was wrong
     assert outcome.figures["spearman"].value > 0.5
     assert outcome.figures["labels_repeated"].value == 0
+
+
+def test_frames_beyond_the_reach_are_labelled_where_there_are_no_others():
+    candidates = torch.tensor([True, True, False, True, True])
+    reached = torch.tensor([True, False, True, False, False])
+    stratum = torch.tensor([0, 0, 1, 1, 1])
+    ended = torch.tensor([False, True, False, False, True])
+    found = within_reach(candidates, reached, ended, stratum)
+    assert found.tolist() == [True, False, False, True, True]
+    found = within_reach(candidates, reached, torch.zeros(5).bool(), stratum)
+    assert torch.equal(found, candidates)  # no walk ended: they are what it meets
+
+
+def test_what_the_final_evaluation_refutes_is_said(tmp_path):
+    audit = Check("audit", "accuracy", 0.9, 0.2, note="error in the worst stratum, right")
+    outcome = toy.run(
+        tmp_path / "run",
+        toy.loop(target=5.0, finish=lambda *_: Outcome(checks=(audit,))),
+    )
+    (said,) = [check.note for check in outcome.checks if check.name == "stopped"]
+    assert said.startswith("target met") and "does not confirm: error in" in said
 
 
 def test_tables_hold_every_sample_seen(tmp_path):

@@ -10,6 +10,8 @@ import torch
 from ase.neighborlist import neighbor_list
 
 from ...models.potentials.fields import with_species
+from ..data.examination import examine
+from ..data.reading import read
 from ..errors import InputError
 from ..learn import atoms, closures
 from ..learn.audit import Audit
@@ -21,6 +23,7 @@ from ..learn.labelers import check_installed, check_labeler
 from ..learn.loop import Loop
 from ..md.initial import fills_its_cell
 from ..runtime import available_memory, generator
+from ..schema.base import locate
 from ..schema.learn import ClosureLearnScenario, LearnScenario, LoopScenario, StartSection
 
 _SEEDS = 900_001
@@ -41,7 +44,9 @@ def assemble(scenario: LearnScenario, base: Path) -> Loop[Any, Any]:
             not installed, or the frames do not fit into the memory.
     """
     starts = [s for section in scenario.start for s in _starts(section, base, scenario)]
-    symbols = sorted({s for start in starts for s in start.configuration.symbols})
+    known = _known(scenario, base)
+    both = [*(start.configuration for start in starts), *(sample for sample, _ in known)]
+    symbols = sorted({symbol for sample in both for symbol in sample.symbols})
     explorer, labeler = scenario.explorer, scenario.labeler
     form = with_species(scenario.model, tuple(symbols))
     check_labeler(labeler, (start.configuration for start in starts))
@@ -50,7 +55,8 @@ def assemble(scenario: LearnScenario, base: Path) -> Loop[Any, Any]:
     endless = explorer.explorer(starts, float("inf"))
     return Loop(
         committee=_members(form, 1, torch.float32),
-        start=_first_samples(scenario, starts),
+        start=[*_first_samples(scenario, starts), *(sample for sample, _ in known)],
+        known=known,
         explorer=lambda round, trusted: explorer.explorer(starts, trusted),
         indicator=atoms.carried_deviation,
         recheck=atoms.deviations,
@@ -178,6 +184,20 @@ def _first_samples(
         for shape in reversed(list(shapes.values()))
         for _ in range(scenario.initial)
     ]
+
+
+def _known(
+    scenario: LearnScenario, base: Path
+) -> list[tuple[atoms.Configuration, atoms.AtomsLabel]]:
+    """Return the frames whose labels are there.
+
+    Raises:
+        InputError: the file is missing or damaged, or its labels contradict each other.
+    """
+    if scenario.labelled is None:
+        return []
+    frames = examine([read(locate(scenario.labelled, base))]).accepted().frames
+    return [atoms.known(frame) for frame in frames]
 
 
 def _check_distances(explorer: Any, starts: Sequence[Start]) -> None:

@@ -8,10 +8,11 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from ase import Atoms
-from ase.data import chemical_symbols
+from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor
 
 from ..md.compressed import TOLERANCE, CompressedPotential, compress
@@ -145,6 +146,21 @@ def as_frame(sample: Configuration, label: AtomsLabel | None = None) -> Labelled
         group=sample.stratum,
         origin=sample.stratum,
     )
+
+
+def known(frame: LabelledFrame) -> tuple[Configuration, AtomsLabel]:
+    """Return what :func:`as_frame` makes a frame of; its part of the set is the stratum."""
+    numbers = [atomic_numbers[symbol] for symbol in frame.symbols]
+    real = partial(torch.tensor, dtype=torch.float64)
+    sample = Configuration(
+        torch.tensor(numbers, dtype=torch.int32),
+        real(frame.positions),
+        real(frame.cell),
+        torch.tensor(frame.periodic),
+        frame.group,
+    )
+    virial = None if frame.virial is None else real(frame.virial)
+    return sample, AtomsLabel(frame.energy, real(frame.forces), virial)
 
 
 def stacked(samples: Sequence[Configuration], species: Sequence[str]) -> ParticleState:

@@ -18,6 +18,7 @@ from ..runtime import generator
 from .atoms import AtomsLabel, Configuration, force_errors
 from .indicators import spearman
 from .round_plan import append
+from .stopping import interval
 
 _STREAM = 900_002
 
@@ -89,11 +90,12 @@ class Audit:
             good = [s for s in samples if math.isfinite(s.deviation)]
             whole = sum(s.weight + s.unreached for s in samples)
             shares[name] = 1.0 - sum(s.weight for s in good) / whole
-            if good:
-                weight = torch.tensor([s.weight for s in good], dtype=torch.float64)
-                count = min(self.frames, len(good))
+            fair = [s for s in good if s.weight > 0]  # an extreme stands for no other
+            if fair:
+                weight = torch.tensor([s.weight for s in fair], dtype=torch.float64)
+                count = min(self.frames, len(fair))
                 some = torch.multinomial(weight, count, generator=rng)
-                picked += [good[k] for k in some.tolist()]
+                picked += [fair[k] for k in some.tolist()]
         worst = max(shares, key=lambda name: rank(shares[name]))
         note = f"share of the walks where the model failed, {worst}"
         screened = sum(s.weight for samples in seen.values() for s in samples)
@@ -133,8 +135,11 @@ def audit_figures(
         for number, name in enumerate(names)
     }
     worst = max(rms, key=lambda name: rank(rms[name]))
+    there = errors[stratum == names.index(worst)].tolist()
+    low, high = interval(there, 0.95)
+    note = f"{worst}, [{low:.3g}, {high:.3g}] of {len(there)} labels"
     return {
-        f"worst_{what}_error": Figure(rms[worst], unit, note=worst),
+        f"worst_{what}_error": Figure(rms[worst], unit, note=note),
         f"mean_{what}_error": Figure(float(errors.square().mean().sqrt()), unit),
         "audit_spearman": Figure(spearman(deviation, errors)),
         "labels_audit": Figure(len(pairs), note="labels of the final evaluation"),

@@ -9,6 +9,7 @@ known by name and the others go on. A worker whose controller was killed finishe
 current label, writes it and ends.
 """
 
+import contextlib
 import importlib.util
 import inspect
 import multiprocessing
@@ -153,10 +154,13 @@ class Workers(Executor):
         try:
             # the start of a process and its imports do not count
             slot.submit(_imported, fn, args).result()
-            return slot.submit(_uninterrupted, fn, args, kwargs).result(self._seconds)
+            task = slot.submit(_uninterrupted, fn, args, kwargs)
+            return task.result(self._seconds)
         except TimeoutError as error:
-            for number in list(slot._processes):
-                os.killpg(number, signal.SIGKILL)
+            workers = list(slot._processes)
+            _signal(workers, signal.SIGTERM)
+            wait([task], _GRACE)
+            _signal(workers, signal.SIGKILL)
             slot.shutdown(wait=False)
             slot = self._fresh()
             raise LabelTooLong(f"took longer than {self._seconds:g} s") from error
@@ -175,9 +179,26 @@ class Workers(Executor):
             list(enders.map(lambda slot: slot.shutdown(wait=wait), slots))
 
 
+_GRACE = 2.0
+"""Seconds in which a label that is told to end may end what it started."""
+
+
+def _signal(groups: Sequence[int], number: signal.Signals) -> None:
+    for group in groups:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, number)
+
+
+def _give_up(number: int, frame: Any) -> None:
+    if not _busy.locked():
+        os._exit(0)
+    raise LabelTooLong("told to end")  # a labeler ends programs in groups of their own
+
+
 def _begin_worker(threads: int) -> None:
     os.setpgrp()  # so that a label can be ended with the programs that it started
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the controller
+    signal.signal(signal.SIGTERM, _give_up)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "SCALEBRIDGE_THREADS"):
         os.environ[name] = str(threads)
     torch.set_num_threads(threads)

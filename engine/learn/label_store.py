@@ -204,6 +204,13 @@ class LabelStore(Generic[Sample, Label]):
         write_atomically(self._file(key), lambda part: Path(part).write_bytes(raw))
         return True
 
+    def give(self, sample: Sample, label: Label) -> None:
+        """Keep a label that was there before the run."""
+        key = self.key(sample)
+        if not self.has(key):
+            self.put(key, sample, label, 0.0)
+            self.note("found", key)
+
     # -- failures ------------------------------------------------------------------------
 
     def failures(self, key: str) -> list[str]:
@@ -256,7 +263,7 @@ class LabelStore(Generic[Sample, Label]):
         return sum(self.has(key) for key in self._noted("begin"))
 
     def found(self) -> int:
-        """Return how many labels were taken from the library."""
+        """Return how many labels were there: in the library, or given."""
         return len(self._noted("found") - self._noted("begin"))
 
     def _noted(self, event: str) -> set[str]:

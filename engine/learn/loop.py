@@ -35,7 +35,15 @@ from ..protocols import (
 from ..run import Reporter, interruptible
 from ..rundir import RunFolder
 from .execution import Line, Pool, Serial, label_all, opened
-from .indicators import Conformal, Evidence, Levels, Threshold, Verdict, check_committee
+from .indicators import (
+    Conformal,
+    Evidence,
+    Levels,
+    Threshold,
+    Verdict,
+    check_committee,
+    promise,
+)
 from .label_store import Codec, LabelStore, identity
 from .round_plan import Plan, feature_map, load_plan, save_plan
 from .selection import LEAST_RANDOM, Arm, Batch, Seen
@@ -95,6 +103,7 @@ class Loop(Generic[Sample, Label]):
         attempts: failures after which a sample is quarantined.
         tolerated: fraction of a round's labels that may be quarantined.
         library: folder of labels that runs share; None for none.
+        known: samples of ``start`` whose labels are there, and count in no budget.
         unit: of the target and of the errors.
         finish: adds to the outcome.
     """
@@ -124,6 +133,7 @@ class Loop(Generic[Sample, Label]):
     attempts: int = 3
     tolerated: float = 0.5
     library: Path | None = None
+    known: Sequence[tuple[Sample, Label]] = ()
     unit: str = ""
     finish: Finish[Sample, Label] = field(
         default=lambda folder, committee, dataset, ask: Outcome()
@@ -142,6 +152,8 @@ class Loop(Generic[Sample, Label]):
             folder.path / "labels", identity(self.labeler), self.samples, self.labels,
             self.library,
         )  # fmt: skip
+        for sample, label in self.known:
+            store.give(sample, label)
         empty = self.committee(runtime.generator(self.seed))
         check_committee(empty)
         with opened(self.pool) as line, interruptible() as asked:
@@ -158,8 +170,9 @@ class Loop(Generic[Sample, Label]):
                 self._label(line, store, plan, state.round, report, asked)
                 labelled = time.perf_counter()
                 state = evaluate_round(
-                    state, plan, store, self.errors, self.stop, self.target, folder
-                )
+                    state, plan, store, self.errors, self.stop, self.target, folder,
+                    len(self.known),
+                )  # fmt: skip
                 if state.reason is not Reason.TARGET:
                     state = self._train(state)
                 state = close_round(
@@ -185,7 +198,9 @@ class Loop(Generic[Sample, Label]):
 
             more = self.finish(folder, state.committee, state.dataset, ask)
         advice = self._advice(state)
-        return conclude(self.stop, self.target, store, state, more, advice)
+        rule = self.threshold
+        kept = promise(state.evidence, rule.coverage) if isinstance(rule, Conformal) else ()
+        return conclude(self.stop, self.target, store, state, more, advice, kept)
 
     def _rng(self, round: int, purpose: int) -> torch.Generator:
         return runtime.generator(self.seed, 8 * round + purpose)
@@ -219,13 +234,8 @@ class Loop(Generic[Sample, Label]):
 
     def _explore(self, state: LoopState[Sample, Label]) -> Plan[Sample]:
         begun, models, now = time.perf_counter(), state.committee, state.round
-        evidence = state.calibration
-        if len(evidence.error) < LEAST_RANDOM:
-            evidence = state.evidence.random(now - 2).joined(evidence)
-        rule = self.threshold
-        if isinstance(rule, Conformal):
-            rule = rule.adapted(state.evidence, len(evidence.error))
-        levels = rule(evidence, self.target)
+        kept = calibrating(state)
+        evidence, levels = kept[0], self._levels(kept, state.evidence)
         explorer = self.explorer(now, levels.reach)
         seen = list(explorer.explore(models, self._rng(now, _EXPLORE)))
         deviation = self.indicator(models, seen).detach().double().cpu()
@@ -242,6 +252,7 @@ class Loop(Generic[Sample, Label]):
         candidates = (verdict == int(Verdict.CANDIDATE)) | (usable & missed[stratum])
         if bool((candidates & ~met[stratum]).any()):
             candidates &= ~met[stratum]  # labels go where the target is not met
+        candidates = within_reach(candidates, deviation <= levels.reach, lost > 0, stratum)
         ready = near_target(evidence, self.target, deviation, usable, stratum, weight)
         measure = {k: self.stop.wanted(names[k], state.history, self.target) for k in ready}
         chosen = self.batch(
@@ -271,6 +282,19 @@ class Loop(Generic[Sample, Label]):
             seconds=time.perf_counter() - begun,
             feature_map=drawn,
         )
+
+    def _levels(self, kept: Sequence[Evidence], past: Evidence) -> Levels:
+        """Return the levels of the first evidence, widened to agree with the others."""
+        found = []
+        for evidence in kept:
+            rule = self.threshold
+            if isinstance(rule, Conformal):
+                rule = rule.adapted(past, len(evidence.error))
+            found.append(rule(evidence, self.target))
+        present, widest = found[0], max(levels.ratio for levels in found)
+        if not widest > present.ratio:  # nor where nothing is promised
+            return present
+        return present.widened(min(widest / present.ratio, _APART))
 
     def _label(
         self,
@@ -333,8 +357,48 @@ class Loop(Generic[Sample, Label]):
         return shown
 
 
+def calibrating(state: LoopState[Any, Any]) -> list[Evidence]:
+    """Return what the trusted deviation of the round to come has to agree with.
+
+    The random labels of the last round, twice: with the present committee, which has not
+    seen them, and as they were found. The present committee has learnt from other frames
+    of the same walks and is better there than on walks to come; the last committee met
+    new walks, but is not the one that explores. The wider bound of both holds where either
+    alone fails, and costs little where both are right; one that is more than ``_APART``
+    times as wide is that of another model altogether. Where there are too few labels, those
+    of two rounds and of both kinds are taken together.
+    """
+    last = state.evidence.random(state.round - 1)
+    both = [e for e in (state.calibration, last) if len(e.error) >= LEAST_RANDOM]
+    return both or [state.evidence.random(state.round - 2).joined(state.calibration)]
+
+
+_APART = 2.0
+"""How many times wider than at the labels kept back a bound on new walks may be."""
+
 _CHECKED = 64
 """Labels at which the error on the training set is measured."""
+
+
+def within_reach(
+    candidates: Tensor, reached: Tensor, ended: Tensor, stratum: Tensor
+) -> Tensor:
+    """Return the candidates without those beyond the reach of walks that end there.
+
+    A frame beyond, at which a walk ended, is the newest of all, so that every selection by
+    novelty takes it first; it is seldom what the model meets once it has learnt what lies
+    before. Where there are no others they are taken.
+
+    Args:
+        candidates: ``[samples]`` bool.
+        reached: ``[samples]`` bool, within the reach.
+        ended: ``[samples]`` bool, whether a walk ended there.
+        stratum: ``[samples]``.
+    """
+    inside = candidates & reached
+    left = torch.isin(stratum, stratum[inside]) & torch.isin(stratum, stratum[ended])
+    return inside | (candidates & ~left)
+
 
 _NEAR = 1.25
 """Predicted error over target up to which a stratum is worth measuring."""

@@ -187,8 +187,11 @@ def evaluate_round(
     stop: StopRule,
     target: float,
     folder: RunFolder,
+    given: int = 0,
 ) -> LoopState[Sample, Label]:
     """Measure the committee at the new labels and write the tables.
+
+    Of all labels ``given`` cost nothing.
 
     Returns:
         The state with the new labels, evidence and round in it, before training.
@@ -217,7 +220,7 @@ def evaluate_round(
     ]
     reason, said = Reason.NONE, ""
     if explored:
-        reason, said = stop.reason(history, target, len(new))
+        reason, said = stop.reason(history, target, len(new) - given)
     state = replace(
         state,
         labelled=new,
@@ -377,6 +380,7 @@ def conclude(
     state: LoopState[Any, Any],
     more: Outcome,
     advice: str,
+    promised: Sequence[Check] = (),
 ) -> Outcome:
     """Return the figures of the run, why it ended, and the state of every stratum."""
     drawn = state.evidence.drawn
@@ -390,7 +394,7 @@ def conclude(
             store.computed(), note="reference calculations made by this run, audit included"
         ),
         "labels_found": Figure(
-            store.found(), note="labels of other runs, found in the library"
+            store.found(), note="labels that were there: of other runs, or given"
         ),
         "labels_failed": Figure(store.failed(), note="attempts that gave no label"),
         "explored": Figure(state.seen, note="samples that the committee screened"),
@@ -417,8 +421,11 @@ def conclude(
     if advice and state.reason is not Reason.TARGET:
         said += f"; {advice}"
     met = state.reason is Reason.TARGET
+    if met and (worse := [c for c in more.checks if c.name == "audit" and not c.passed]):
+        said += f", which the final evaluation does not confirm: {worse[0].sentence}"
     stopped = Check("stopped", "health", float(not met), 0.0, note=said)
-    checks = (*stop.checks(state.history, target), stopped, *more.checks)
+    strata = stop.checks(state.history, target)
+    checks = (*strata, *promised, stopped, *more.checks)
     missing = {
         "domain": "no stratum was left unreached" if state.history else "nothing explored",
         "accuracy": "no sample was drawn at random, and there was no final evaluation",

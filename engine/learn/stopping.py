@@ -115,15 +115,26 @@ class Floor:
 def interval(errors: Sequence[float], confidence: float) -> tuple[float, float]:
     """Return one-sided bounds, each held with ``confidence``, of the root mean square.
 
-    Student's t on the squares: ``mean(e^2) -+ t s / sqrt(n)``.
+    Squares of errors are skewed, and ten of them seldom hold the rare large one that
+    decides the mean: Student's t, ``mean -+ t s / sqrt(n)``, meant to hold with 0.95, does
+    so with 0.64 where the errors' logarithms spread by 0.8 (random gas flows), with 0.87 at
+    0.3. Beside it stand the bounds of log-normal squares, ``exp(m + v / 2 -+ t sqrt(v / n +
+    v^2 / (2 (n - 1))))`` with ``m`` and ``v`` mean and variance of their logarithms (Olsson
+    2005, J. Stat. Educ. 13, modified Cox method); a twentieth of the mean is added to them,
+    so that small ones do not decide. The wider of both counts.
     """
     squares = np.square(np.asarray(errors, dtype=float))
-    if len(squares) < 2:
-        return 0.0, math.inf
-    half = stdtrit(len(squares) - 1, confidence) * squares.std(ddof=1)
-    half /= math.sqrt(len(squares))
-    mean = squares.mean()
-    return math.sqrt(max(mean - half, 0.0)), math.sqrt(mean + half)
+    n, mean = len(squares), squares.mean() if len(squares) else 0.0
+    if n < 2 or mean <= 0:
+        return 0.0, math.inf if n < 2 else 0.0
+    t = stdtrit(n - 1, confidence) * np.array([-1.0, 1.0])
+    shift = 0.05 * mean
+    logarithms = np.log(squares + shift)
+    m, v = logarithms.mean(), logarithms.var(ddof=1)
+    skewed = np.exp(m + v / 2 + t * math.sqrt(v / n + v * v / (2 * (n - 1)))) - shift
+    plain = mean + t * squares.std(ddof=1) / math.sqrt(n)
+    low, high = min(skewed[0], plain[0]), max(skewed[1], plain[1])
+    return math.sqrt(max(low, 0.0)), math.sqrt(high)
 
 
 @part

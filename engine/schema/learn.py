@@ -119,8 +119,11 @@ class LearnScenario(LoopScenario):
     job: ClassVar[str] = "scalebridge.engine.jobs.learn:assemble"
     start: Annotated[tuple[StartSection, ...], Field(min_length=1)]
     """Structures and temperatures."""
-    initial: Count = 2
+    initial: Annotated[int, Field(ge=0, le=1000)] = 2
     """Distorted copies of each structure that are labelled first."""
+    labelled: InputPath | None = None
+    """Frames labelled by the same method, on which the first committee is trained too; none
+    is labelled again, and they count in no budget."""
     initial_rattle: Positive = 0.1
     """Their displacements, angstrom."""
     explorer: choice(EXPLORERS, "dynamics") = Dynamics()  # type: ignore[valid-type]
@@ -138,6 +141,8 @@ class LearnScenario(LoopScenario):
             raise ValueError(
                 "model.members: a committee of one cannot disagree with itself; at least 2"
             )
+        if not self.initial and self.labelled is None:
+            raise ValueError("initial: nothing to begin with; at least 1, or `labelled`")
         names = [start.name for start in self.start]
         if len(set(names)) < len(names):
             raise ValueError("start: names must differ")

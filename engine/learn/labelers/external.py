@@ -5,10 +5,14 @@ inputs and outputs stay. What starts a program that a scenario names needs the c
 the command line (``--allow-commands``).
 """
 
+import difflib
 import importlib
+import inspect
+import json
 import os
 import signal
 import subprocess
+from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -50,6 +54,9 @@ def consent() -> str:
     return "it starts a program that the scenario names: run with --allow-commands"
 
 
+_MOVED = 1e-3
+"""Angstrom by which positions and cell may differ in what a program writes."""
+
 Value = str | int | float | bool | None | list[Any] | dict[str, Any]
 
 
@@ -66,8 +73,6 @@ class AseCalculator:
 
     def __post_init__(self) -> None:
         if self.calculator not in {*names, *PACKAGES}:
-            import difflib
-
             near = difflib.get_close_matches(self.calculator, {*names, *PACKAGES}, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ValueError(f"calculator: ASE has no {self.calculator}{hint}")
@@ -75,11 +80,13 @@ class AseCalculator:
             raise ValueError("parameters.directory: every label has a folder of its own")
 
     def missing(self) -> str:
-        """Return which package or consent is missing; empty if all is there."""
+        """Return which package, parameter or consent is missing; empty if all is there."""
         try:
-            self._class()
+            made = self._class()
         except (ImportError, AttributeError) as error:
             return f"calculator {self.calculator}: {first_line(error)}"
+        if said := _misspelt(made, self.parameters):
+            return f"parameters.{said}"
         return consent() if any(map(_names_program, self.parameters)) else ""
 
     def label(self, sample: Configuration) -> AtomsLabel:
@@ -112,6 +119,22 @@ class AseCalculator:
         return get_calculator_class(self.calculator)
 
 
+def _misspelt(made: Any, given: Mapping[str, Value]) -> str:
+    """Say which parameter looks like one that the calculator has; empty if none does.
+
+    Calculators of ASE keep every keyword and read those that they know, so that with a
+    misspelt one the default is computed. Names that are like no other may be options which
+    a calculator does not list, and pass.
+    """
+    known = set(getattr(made, "default_parameters", None) or ())
+    for each in inspect.getmro(made) if known and isinstance(made, type) else ():
+        known |= set(inspect.signature(each.__init__).parameters)
+    for name in sorted(given.keys() - known):
+        if near := difflib.get_close_matches(name, known, 1, 0.75):
+            return f"{name}: no parameter of {made.__name__}; did you mean {near[0]}?"
+    return ""
+
+
 def _names_program(key: str) -> bool:
     return "command" in key.lower() or key.lower() in ("profile", "binary", "executable")
 
@@ -134,8 +157,14 @@ class CommandLabeler:
     seconds: Annotated[float, Gt(0)] | None = None
     """Time limit; a label that takes longer has failed, and its processes are killed."""
     method: str = ""
-    """Names what the program computes; labels of another method are other labels."""
+    """Names what the program computes: labels of one method are the same wherever the
+    program lies, those of another are others. Without, the command is the name."""
     kind: Literal["command"] = "command"
+
+    @property
+    def identity(self) -> str:
+        """The name of the method: time limits and names of files decide no label."""
+        return f"command {self.method or json.dumps(self.command)}"
 
     def missing(self) -> str:
         """Return that the consent is missing; empty if it is there."""
@@ -177,9 +206,11 @@ class CommandLabeler:
             try:
                 status = process.wait(self.seconds)
             except subprocess.TimeoutExpired as error:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
                 raise LabelError(f"{name}: took longer than {self.seconds:g} s") from error
+            finally:
+                if process.poll() is None:  # too long, or this worker is told to end
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
         if status:
             said = (place / "stderr.txt").read_text(errors="replace").strip().splitlines()
             last = f": {said[-1][:200]}" if said else ""
@@ -188,8 +219,15 @@ class CommandLabeler:
     def _read(self, sample: Configuration, found: Atoms) -> AtomsLabel:
         if found.get_atomic_numbers().tolist() != sample.numbers.tolist():
             raise LabelError(f"{self.result}: not the atoms of {self.structure}")
-        moved = np.abs(found.positions - sample.positions.numpy()).max()
-        if moved > 1e-3:
+        periodic = sample.periodic.numpy()
+        edges = sample.cell.numpy()[periodic]
+        strained = np.abs(found.cell.array[periodic] - edges).max(initial=0.0)
+        if found.cell.rank and strained > _MOVED:  # some formats hold no cell
+            raise LabelError(f"{self.result}: not the cell of {self.structure}")
+        apart = found.positions - sample.positions.numpy()  # up to lattice vectors
+        apart -= np.rint(apart @ np.linalg.pinv(edges)) @ edges
+        moved = np.abs(apart).max()
+        if moved > _MOVED:
             raise LabelError(f"{self.result}: atoms were moved by {moved:.2g} angstrom")
         if found.calc is None:
             raise LabelError(f"{self.result}: holds no energy and forces")

@@ -14,21 +14,33 @@ from ..atoms import AtomsLabel, Configuration, as_frame
 from .potential import PlainLoss, Settings, Training
 from .tables import TrainingSet
 
+_RELATIVE = 0.01
+"""Part of a frame's forces that the model will leave. Larger, it would take weight from
+hot liquids, whose error is absolute like that of all others."""
+
 MOST = 8
 """How often the surest label is shown for one showing of the least sure."""
 
 
 def repeated(labels: Sequence[AtomsLabel], model_error: float = 0.05) -> list[int]:
-    """Return the frames of an epoch, each as often as its error bar allows.
+    """Return the frames of an epoch, each as often as the error expected of it allows.
 
-    A frame is shown in proportion to ``1 / (model_error^2 + force_error^2)``, the weight
-    that it has in least squares, rounded to whole showings; exact labels once each.
+    A frame is shown in proportion to ``1 / (model_error^2 + (0.01 F)^2 + force_error^2)``,
+    the weight that it has in least squares, rounded to whole showings; ``F`` is the root
+    mean square of its forces. A model cannot know forces of 10 eV/angstrom, of atoms that
+    have run into each other, as well as those of 1: a few such frames would outweigh all
+    others.
 
     Args:
         labels: with their error bars.
         model_error: what the model itself will leave, eV/angstrom.
     """
-    variance = [model_error**2 + label.force_error**2 for label in labels]
+    variance = [
+        model_error**2
+        + _RELATIVE**2 * float(label.forces.square().sum(-1).mean())
+        + label.force_error**2
+        for label in labels
+    ]
     worst = max(variance)
     counts = [max(1, min(MOST, round(worst / v))) for v in variance]
     return [frame for frame, count in enumerate(counts) for _ in range(count)]
@@ -38,7 +50,7 @@ def repeated(labels: Sequence[AtomsLabel], model_error: float = 0.05) -> list[in
 class PotentialTrainer:
     """Fits all members together in every round, from the current weights or from new ones.
 
-    Labels with error bars enter by their weight (:func:`repeated`).
+    Labels with error bars or of large forces enter by their weight (:func:`repeated`).
     """
 
     steps: Annotated[int, Ge(1)] = 600
