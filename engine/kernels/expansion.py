@@ -4,8 +4,8 @@ One pass over blocks of atoms, as many as a register holds, side by side through
 
 - neighbours within the cutoff are listed, and a few of every atom taken together;
 - their radial functions and harmonics give the moments;
-- energy and slopes by the moments follow from a :class:`QuadraticForm`, of the mean and of
-  every draw of a committee at once;
+- energy and slopes by the moments follow from a :class:`.quadratic.QuadraticForm`, of the
+  mean and of every draw of a committee at once;
 - radial functions and harmonics again, with their own slopes, give the pair gradients.
 
 Room for one block is all that a thread needs, whatever the size of the system.
@@ -15,12 +15,12 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..runtime import start, threads
 from .descriptor_simd import SPREAD, Pairs
+from .quadratic import QuadraticForm
 from .types import (
     Array1,
     Array2,
@@ -36,10 +36,6 @@ from .types import (
 
 TILE = 4
 """Neighbours of every atom of a block that are taken together."""
-
-
-GROUP = 32
-"""Products whose slopes are handed on together."""
 
 
 def column(degree: int, order: int) -> int:
@@ -560,132 +556,6 @@ def k_gather_draws(
                     square += f * f
         if deviation.shape[0] > 0:
             deviation[i] = ti.sqrt(square / (own.shape[0] - 1))
-
-
-@dataclass(frozen=True)
-class QuadraticForm:
-    """The energy of an atom as a quadratic form of its moments and their products.
-
-    ``E = sum_x x (w_x + sum_y W_xy y / 2)`` over the moments and those products that others
-    are made of; all other products are terms of W, and never computed. The slope by x is
-    ``w_x + sum_y W_xy y``, and ``f y dE/dn`` more for every term ``f x y`` of a product n.
-
-    Attributes:
-        made: begin, left, right, factor of the products that are computed.
-        rows: of W: begin, end, shift; others and ``[species, entries, solutions]`` values.
-            Components of a tensor have one list, which the shift is added to.
-        lone: ``[species, nodes, solutions]`` w.
-        uses: begin, target x; y, n, f. No product comes after those that it is made of.
-    """
-
-    made: tuple[Tensor, ...]
-    rows: tuple[Tensor, ...]
-    lone: Tensor
-    uses: tuple[Tensor, ...]
-
-    @staticmethod
-    def of(program: Any, weights: Tensor) -> "QuadraticForm":
-        """Return the form for ``weights [solutions, species, features]``."""
-        inputs = program.inputs
-        used = np.zeros(program.nodes, bool)
-        used[:inputs] = used[program.left] = used[program.right] = True
-        place, nodes = np.cumsum(used) - 1, int(used.sum())
-        spread = np.zeros((*weights.shape[:2], program.nodes))
-        np.add.at(spread, (slice(None), slice(None), program.features), weights.numpy())
-        owner = np.repeat(np.arange(inputs, program.nodes), np.diff(program.begin))
-        ends = np.sort(place[np.stack([program.left, program.right])], 0)
-        inner = used[owner]
-        low, high = ends[:, ~inner]
-        term = (program.factor[~inner] * spread[:, :, owner[~inner]]).transpose(1, 2, 0)
-        both = np.concatenate([low, high]), np.concatenate([high, low])
-        rows = _summed(*both, np.concatenate([term, term], 1))
-        low, high = ends[:, inner]
-        node, pair, factor = _summed(
-            place[owner[inner]], low * nodes + high, program.factor[inner][None, :, None]
-        )
-        low, high, factor = pair // nodes, pair % nodes, factor[0, :, 0]
-        made = (
-            _edges(node - inputs, nodes - inputs),
-            _whole(low),
-            _whole(high),
-            _real(factor),
-        )
-        return QuadraticForm(
-            made, _shared(*rows, nodes), _real(spread[:, :, used].transpose(1, 2, 0)),
-            _uses(inputs, node, low, high, factor),
-        )  # fmt: skip
-
-
-def _shared(
-    row: np.ndarray, other: np.ndarray, value: np.ndarray, nodes: int
-) -> tuple[Tensor, ...]:
-    """Lists of rows; one that is that of the row before, moved by one, is shared."""
-    edges = np.searchsorted(row, np.arange(nodes + 1))
-    spans = np.stack([edges[:-1], edges[1:], np.zeros(nodes, int)], 1)
-    kept = np.ones(len(row), bool)
-    for n in range(1, nodes):
-        here, (first, last, shift) = slice(*edges[n : n + 2]), spans[n - 1]
-        before = slice(first, last)
-        if (
-            here.stop - here.start == last - first > 0
-            and np.array_equal(other[here], other[before] + shift + 1)
-            and np.array_equal(value[:, here], value[:, before])
-        ):
-            spans[n] = first, last, shift + 1
-            kept[here] = False
-    moved = np.concatenate([[0], np.cumsum(kept)])
-    return (
-        _whole(moved[spans[:, 0]]), _whole(moved[spans[:, 1]]), _whole(spans[:, 2]),
-        _whole(other[kept]), _real(value[:, kept]),
-    )  # fmt: skip
-
-
-def _uses(
-    inputs: int, node: np.ndarray, low: np.ndarray, high: np.ndarray, factor: np.ndarray
-) -> tuple[Tensor, ...]:
-    """Terms by group of products, last first, and target.
-
-    Products of a group are few, so that their slopes are at hand, and use none of it.
-    """
-    group, first = np.zeros(int(node.max(initial=inputs)) + 1, int), inputs
-    latest = np.full(len(group), -1)
-    np.maximum.at(latest, node, high)
-    for n in range(inputs + 1, len(group)):
-        if latest[n] >= first or n - first >= GROUP:
-            first = n
-        group[n] = first
-    target, other = np.concatenate([low, high]), np.concatenate([high, low])
-    node, factor = np.tile(node, 2), np.tile(factor, 2)
-    order = np.lexsort((node, target, -group[node]))
-    key = np.stack([group[node], target])[:, order]
-    begins = np.flatnonzero(np.concatenate([[True], np.any(np.diff(key), axis=0)]))[
-        : len(order)
-    ]
-    return (
-        _whole(np.append(begins, len(order))), _whole(key[1, begins]),
-        _whole(other[order]), _whole(node[order]), _real(factor[order]),
-    )  # fmt: skip
-
-
-def _summed(row: np.ndarray, key: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Sort entries by row and key, and add up ``value [:, entries, :]`` of the same."""
-    base = int(key.max(initial=0)) + 1
-    found, inverse = np.unique(row.astype(np.int64) * base + key, return_inverse=True)
-    summed = np.zeros((value.shape[0], len(found), value.shape[2]))
-    np.add.at(summed, (slice(None), inverse), value)
-    return found // base, found % base, summed
-
-
-def _edges(row: np.ndarray, count: int) -> Tensor:
-    return _whole(np.searchsorted(row, np.arange(count + 1)))
-
-
-def _whole(values: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.int32))
-
-
-def _real(values: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values, dtype=float))
 
 
 @dataclass(frozen=True)

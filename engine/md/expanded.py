@@ -8,7 +8,8 @@ from torch import Tensor
 
 from ...models.potentials.cluster_expansion import LinearPotential
 from ..kernels.descriptor_simd import Pairs
-from ..kernels.expansion import Blocks, Expansion, QuadraticForm, expand
+from ..kernels.expansion import Blocks, Expansion, expand
+from ..kernels.quadratic import QuadraticForm
 from .classical import symmetric
 from .learned import FastForm, LearnedPotential
 from .neighbours import Neighbours
