@@ -43,7 +43,7 @@ GOALS = {
     "water_blocked_vs_deepmd_force_ratio": 0.6,
     "water_blocked_vs_deepmd_energy_ratio": 1.0,
 }
-BATHS = {"silicon_sw": 16000, "silicon_npt": 20000, "water_nvt": 40000}
+BATHS = {"silicon_sw": 16000, "silicon_npt": 20000, "water_nvt": 80000}
 """Shipped scenarios with a bath that scales all velocities alike, and steps enough for an
 error of a few per cent."""
 LOOK = 5
