@@ -15,11 +15,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import deepmd
 import numpy as np
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import deepmd  # noqa: E402
+
 SCENARIOS = ROOT / "scenarios"
 
 SETS = {
