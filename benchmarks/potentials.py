@@ -68,6 +68,8 @@ TABLE: dict[str, dict[str, list[str]]] = {
     "unconstrained": {"si": ["steps=2000"], "mo": ["steps=2000"], "water": ["steps=1000"]},
 }
 """What the table trains: form -> set -> settings of the set's scenario."""
+LADDER = {"small": (7, 7, 5), "medium": (10, 10, 7, 5), "large": (13, 13, 10, 8)}
+"""Degrees of linear potentials that cost less than the shipped one and err more."""
 DEEPMD_STEPS_TO_40 = 100_000
 """Steps after which DeePMD-kit's default water network has 40 meV/angstrom on its
 validation set: the learning curve in deepmd-kit's pull request 529."""
@@ -261,6 +263,38 @@ def _record_table(record: Any) -> None:
                 note=f"energy {energy:.2f} meV/atom, "
                 f"{found['cpu_seconds']['value'] / 60:.1f} CPU minutes",
             )  # fmt: skip
+
+
+def _record_ladder(record: Any) -> None:
+    """Error over cost of linear potentials, by the recipe of the shipped one."""
+    from ase.build import bulk
+
+    from scalebridge.models.card import load_module
+    from scalebridge.models.potentials.cluster_expansion import ClusterExpansion
+
+    cutoff = load_module(SCENARIOS / "models" / "silicon_expansion")[0].cutoff
+    atoms = bulk("Si", cubic=True) * (4, 4, 4)
+    atoms.rattle(0.1, seed=1)
+    for size, degrees in LADDER.items():
+        name = f"si_linear_{size}_force_rmse"
+        if not record.wants(name):
+            continue
+        settings = (
+            f"model.network.degrees={list(degrees)}",
+            f"model.network.cutoff={cutoff}",
+        )
+        found = train("silicon_fit", *settings)
+        form = ClusterExpansion(("Si",), cutoff=cutoff, degrees=degrees)
+        module = form.build().double()
+        torch.nn.init.normal_(module.weights)
+        whole, alone = _microseconds(module, atoms)
+        energy = 1e3 * found["test_energy_rmse"]["value"]
+        record(
+            name, found["test_force_rmse"]["value"], "eV/angstrom",
+            note=f"{found['parameters']['value']:.0f} parameters; energy {energy:.2f} "
+            f"meV/atom; {alone:.1f} us per atom of 512, {whole:.1f} with the deviation; "
+            f"{found['cpu_seconds']['value']:.0f} CPU seconds of training",
+        )  # fmt: skip
 
 
 def _settings(kind: str, settings: list[str]) -> list[str]:
@@ -507,6 +541,7 @@ def measure(quick: bool, record: Any) -> None:
     record_lattice(record)
     record_training(record)
     _record_costs(record)
+    _record_ladder(record)
     table = [f"{key}_{kind}_force_rmse" for kind, sets in TABLE.items() for key in sets]
     if not quick and record.wants(*table):
         _record_table(record)
