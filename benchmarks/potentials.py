@@ -446,9 +446,9 @@ def record_blocks(record: Any) -> None:
             peer={"name": "DeePMD-kit", "version": theirs.version, "value": other},
             note=f"ours {figure['value']:.3g} after {seconds:.0f} CPU seconds; se_e2_a of "
             f"default sizes in f64 after {theirs.steps} steps in {theirs.cpu_seconds:.0f}, "
-            "one thread, starting of the program not counted, its published decay of the "
-            "learning rate scaled to end there; its published schedule of 12 CPU hours and "
-            "more was not run",
+            "one thread, starting of the program not counted, its decay of the learning "
+            f"rate scaled to end there at {theirs.stop:.3g}, the better of {deepmd.STOPS}; "
+            "its published schedule of 12 CPU hours and more was not run",
         )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ Room for one block is all that a thread needs, whatever the size of the system.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -578,8 +579,9 @@ class Expansion:
     mix: Tensor
     lmax: int
 
+    @cached_property
     def extent(self) -> Tensor:
-        """Return the first polynomial of each radial function, and where they end."""
+        """The first wave of each radial function, and where they end."""
         there = self.mix != 0
         place = torch.arange(self.mix.shape[2]).expand(there.shape)
         first = torch.where(there, place, self.mix.shape[2]).amin(2)
@@ -658,7 +660,7 @@ def expand(
             places, table.home, pairs.pairs, pairs.begin, pairs.end, blocks.members,
             blocks.kinds, expansion.form, *energy.made, *energy.rows, energy.lone,
             *energy.uses, expansion.inputs, expansion.spans, expansion.mix,
-            expansion.extent(), room.view(-1, lanes), near, energies, gradient.view(-1),
+            expansion.extent, room.view(-1, lanes), near, energies, gradient.view(-1),
             own, virial, kernel_type(places.dtype), lanes, expansion.lmax, solutions,
             expansion.mix.shape[2], size, workers,
         )  # fmt: skip
