@@ -176,6 +176,20 @@ def test_a_little_pressure_is_named():
     assert all("GPa are in every frame" in t and "Pulay" in t for t in said)
 
 
+def test_a_pressure_is_refused_where_energies_tell_it():
+    """What a model of other groups makes of frames of one volume refuses none of them."""
+    added = 40 * units.GPa * np.eye(3)
+    frames = [replace(f, virial=f.virial + f.volume * added) for f in frames_of("copper")]
+    with pytest.raises(ValueError, match="a pressure that was added"):
+        settle(frames, ambiguous=False, stated=False)
+    sizes = {round(f.volume / len(f.symbols), 6) for f in frames if f.group == "hot"}
+    assert len(sizes) == 1
+    some = [f if f.group == "hot" else g for f, g in zip(frames, frames_of("copper"),
+                                                         strict=True)]  # fmt: skip
+    _, said = settle(some, ambiguous=False, stated=False)
+    assert any("GPa are in every frame" in text for text in said)
+
+
 def test_stresses_of_exactly_0_are_left_out():
     frames = list(frames_of("copper"))
     some = [replace(f, virial=0 * f.virial) if k % 4 == 3 else f

@@ -12,6 +12,7 @@ from ase.build import bulk
 
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.jobs.train import assemble, cutoffs_of
+from scalebridge.engine.kernels.quadratic import QuadraticForm
 from scalebridge.engine.learn.trainers.linear import (
     Equations,
     LeastSquares,
@@ -29,9 +30,11 @@ from scalebridge.engine.md.elasticity import (
     strained_crystals,
 )
 from scalebridge.engine.md.expanded import expanded, mean_and_draws
+from scalebridge.engine.md.integrators import Verlet
 from scalebridge.engine.md.learned import LearnedPotential
 from scalebridge.engine.md.neighbours import build_neighbours
 from scalebridge.engine.md.structure import from_atoms
+from scalebridge.engine.md.world import MolecularDynamics
 from scalebridge.engine.scenario import parse
 from scalebridge.models.card import UnknownModelError, load_module, save_module
 from scalebridge.models.potentials.cluster_expansion import ClusterExpansion
@@ -153,6 +156,58 @@ def test_kernels_equal_the_module(species, members):
         assert one.shape == two.shape
         if two.numel():
             assert float((one - two).abs().max()) < 1e-10 * max(1, float(two.abs().max()))
+    assert torch.equal(fast.forces(state, table), here.forces)
+
+
+@pytest.mark.parametrize("degrees", [(3.0,), (4.0, 4.0), SMALL.degrees])
+def test_energy_and_slopes_are_a_quadratic_form(degrees):
+    """Without products, without products of products, and with chains of them."""
+    model = random_weights(replace(SMALL, degrees=degrees, members=3))
+    program = model.program
+    form = QuadraticForm.of(program, model.weights.detach())
+    moments = torch.from_numpy(np.random.default_rng(1).normal(size=program.inputs))
+    x = torch.cat([moments, torch.zeros(form.lone.shape[1] - program.inputs)])
+    begin, left, right, factor = form.made
+    for n in range(len(begin) - 1):
+        span = slice(int(begin[n]), int(begin[n + 1]))
+        terms = factor[span] * x[left[span].long()] * x[right[span].long()]
+        x[program.inputs + n] = terms.sum()
+    begin, end, shift, other, value = form.rows
+    slopes = form.lone[0].clone()
+    for n in range(len(x)):
+        span = slice(int(begin[n]), int(end[n]))
+        slopes[n] += (value[0, span] * x[other[span].long() + shift[n], None]).sum(0)
+    energies = 0.5 * (x[:, None] * (slopes + form.lone[0])).sum(0)
+    begin, target, other, node, factor = form.uses
+    for g, m in enumerate(target):
+        span = slice(int(begin[g]), int(begin[g + 1]))
+        part = (factor[span] * x[other[span].long()])[:, None] * slopes[node[span].long()]
+        slopes[m] += part.sum(0)
+    moments.requires_grad_()
+    known = model.weights[:, 0] @ model.values(moments[None])[0]
+    assert torch.allclose(energies, known)
+    for each, energy in enumerate(known):
+        (slope,) = torch.autograd.grad(energy, moments, retain_graph=True)
+        assert torch.allclose(slopes[: program.inputs, each], slope)
+
+
+def test_deviations_on_demand_are_those_of_every_step():
+    network = LearnedPotential(random_weights(SMALL))
+    atoms = bulk("Si", cubic=True)
+    atoms.rattle(0.05, seed=1)
+    state = from_atoms(atoms, ("Si",), seed=1)
+    whole, rare = (
+        MolecularDynamics(
+            expanded(network), Verlet(), state, 0.5, (300.0,), totals_every=every
+        )
+        for every in (1, 3)
+    )
+    a, b = whole.init(), rare.init()
+    for step in range(1, 5):
+        a, b = whole.step(a), rare.step(b)
+        assert bool(b.deviation.isnan().all()) == (step % 3 != 0)
+        assert torch.equal(a.positions, b.positions)
+        assert torch.equal(whole.observe(a)["deviation"], rare.observe(b)["deviation"])
 
 
 def test_draws_of_pairs_are_half_a_committee():

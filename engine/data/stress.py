@@ -194,8 +194,7 @@ class _Model:
         fit = _fit(frames, rows)
         if fit is None or (simple and fit.explained(range(len(frames))) < _PAIRWISE):
             return None
-        sizes = np.log([frame.volume / len(frame.symbols) for frame in frames])
-        return cls(fit, species, simple, not simple and bool(sizes.std() > _DILATED))
+        return cls(fit, species, simple, not simple and _dilated(frames))
 
     def compared(self, frames: Sequence[LabelledFrame]) -> "_Compared":
         """Return the stresses of model and labels of frames."""
@@ -212,6 +211,7 @@ class _Model:
             np.stack([part.T @ self.fit.covariance @ part for part in parts]),
             tuple(frame.origin for frame in frames),
             self.dilated,
+            _dilated(frames),
             self.simple,
         )
 
@@ -227,6 +227,8 @@ class _Compared:
         variance: ``[frames, 6, 6]``, of the model's deviatoric stress.
         origins: names of the frames.
         dilated: whether the model tells a pressure.
+        themselves: whether the frames' own volumes differ; else their pressure is what the
+            model makes of other groups, and no ground to refuse them.
         simple: whether it is one of pairs, which cannot accuse a component.
     """
 
@@ -236,6 +238,7 @@ class _Compared:
     variance: np.ndarray
     origins: tuple[str, ...]
     dilated: bool
+    themselves: bool
     simple: bool
 
     @classmethod
@@ -247,8 +250,9 @@ class _Compared:
         origins = tuple(name for each in parts for name in each.origins)
         error, first = max(each.error for each in parts), parts[0]
         return cls(
-            arrays[0], arrays[1], error, arrays[2], origins, first.dilated, first.simple
-        )
+            arrays[0], arrays[1], error, arrays[2], origins, first.dilated,
+            all(each.themselves for each in parts), first.simple,
+        )  # fmt: skip
 
     def without(self, odd: Sequence[int]) -> "_Compared":
         """Return all but some frames."""
@@ -561,7 +565,13 @@ def _pressure(compared: _Compared) -> tuple[float, bool]:
     if abs(beyond) < max(_BEYOND * compared.error, _APART * float(apart.std())):
         return 0.0, False
     rms = math.sqrt(np.square(_deviatoric(compared.labels, _STATED)).mean())
-    return beyond, abs(beyond) > max(_MUCH * rms, _TAIL)
+    return beyond, compared.themselves and abs(beyond) > max(_MUCH * rms, _TAIL)
+
+
+def _dilated(frames: Sequence[LabelledFrame]) -> bool:
+    """Tell whether the volumes of frames differ enough for energies to tell a pressure."""
+    sizes = np.log([frame.volume / len(frame.symbols) for frame in frames])
+    return bool(sizes.std() > _DILATED)
 
 
 def _shears(stress: np.ndarray) -> np.ndarray:

@@ -1,18 +1,19 @@
 """Linear expansions in products of moments at full speed, on CPUs, in vector registers.
 
-One pass over blocks of atoms, as many as a register holds:
+One pass over blocks of atoms, as many as a register holds, side by side throughout:
 
-- moments: an atom's neighbours side by side; radial functions and harmonics of a vector of
-  pairs once for the whole committee;
-- products and their adjoint: the block's atoms side by side, by the program's list of terms
-  (:mod:`.products`); the adjoint once for the mean and for every draw of the committee;
-- pair gradients: neighbours side by side again.
+- neighbours within the cutoff are listed, and a few of every atom taken together;
+- their radial functions and harmonics give the moments;
+- energy and slopes by the moments follow from a :class:`.quadratic.QuadraticForm`, of the
+  mean and of every draw of a committee at once;
+- radial functions and harmonics again, with their own slopes, give the pair gradients.
 
 Room for one block is all that a thread needs, whatever the size of the system.
 """
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from ..runtime import start, threads
 from .descriptor_simd import Pairs
+from .quadratic import QuadraticForm
 from .types import (
     Array1,
     Array2,
@@ -33,6 +35,9 @@ from .types import (
     ti,
     turns,
 )
+
+TILE = 4
+"""Neighbours of every atom of a block that are taken together."""
 
 
 def column(degree: int, order: int) -> int:
@@ -54,10 +59,13 @@ def odd_product(order: int) -> float:
 
 
 @ti.func
-def write_harmonics(room: Template, at, columns, x, y, z, lmax: Template, real: Template):
-    """Write harmonics at ``at`` and their three slopes, as polynomials, behind them.
+def write_harmonics(
+    room: Template, at, columns, x, y, z, lmax: Template, slopes: Template, real: Template
+):
+    """Write harmonics from ``at``, one every :data:`TILE`, and their three slopes behind.
 
-    ``Y = a Q_lm(z) c_m`` or ``s_m``, by the recurrences of ``models.potentials.harmonics``.
+    ``Y = a Q_lm(z) c_m`` or ``s_m``, by the recurrences of ``models.potentials.harmonics``;
+    slopes are those of these polynomials.
     """
     zero = x * 0
     c = [zero + 1 for _ in range(lmax + 1)]
@@ -75,32 +83,35 @@ def write_harmonics(room: Template, at, columns, x, y, z, lmax: Template, real: 
             if ti.static(l > m + 1):
                 down = ti.cast(ti.static((l + m - 1) / (l - m)), real)
                 q[l * wide + m] = q[l * wide + m] - down * q[(l - 2) * wide + m]
+    step = ti.static(TILE) * columns
     for l in ti.static(range(lmax + 1)):
         for m in ti.static(range(l + 1)):
             a = ti.cast(ti.static(norm(l, m)), real)
             value = a * q[l * wide + m]
-            along = zero
-            if ti.static(m < l):
-                along = a * q[l * wide + m + 1]
-            k = at + ti.static(column(l, m))
+            k = at + ti.static(TILE * column(l, m))
+            k2 = at + ti.static(TILE * column(l, -m))
             room[k] = value * c[m]
-            room[k + 3 * columns] = along * c[m]
-            if ti.static(m == 0):
-                room[k + columns] = zero
-                room[k + 2 * columns] = zero
-            else:
-                across = ti.cast(ti.static(float(m)), real) * value
-                room[k + columns] = across * c[m - 1]
-                room[k + 2 * columns] = zero - across * s[m - 1]
-                k2 = at + ti.static(column(l, -m))
+            if ti.static(m > 0):
                 room[k2] = value * s[m]
-                room[k2 + columns] = across * s[m - 1]
-                room[k2 + 2 * columns] = across * c[m - 1]
-                room[k2 + 3 * columns] = along * s[m]
+            if ti.static(slopes):
+                along = zero
+                if ti.static(m < l):
+                    along = a * q[l * wide + m + 1]
+                room[k + 3 * step] = along * c[m]
+                if ti.static(m == 0):
+                    room[k + step] = zero
+                    room[k + 2 * step] = zero
+                else:
+                    across = ti.cast(ti.static(float(m)), real) * value
+                    room[k + step] = across * c[m - 1]
+                    room[k + 2 * step] = zero - across * s[m - 1]
+                    room[k2 + step] = across * s[m - 1]
+                    room[k2 + 2 * step] = across * c[m - 1]
+                    room[k2 + 3 * step] = along * s[m]
 
 
 @ti.func
-def write_radial(room: Template, at, basis, d, inside, form: Template, real: Template):
+def write_waves(room: Template, at, basis, d, inside, form: Template, real: Template):
     """Write ``T_b(x) w`` at ``at`` and its derivatives by r behind them; 0 outside."""
     first = form[0]
     last = form[1]
@@ -131,36 +142,33 @@ def write_radial(room: Template, at, basis, d, inside, form: Template, real: Tem
 
 
 @ti.func
-def mix_radial(room: Template, at, basis, to, radial, mix: Template, extent: Template, t):
-    """Write radial functions and their slopes, sums of the waves at ``at``."""
+def mix_waves(room: Template, at, basis, to, radial, mix: Template, extent: Template, t):
+    """Write radial functions from ``to``, one every :data:`TILE`, and slopes behind them.
+
+    They are sums of the waves at ``at``.
+    """
     for n in range(radial):
         value = room[at] * 0
         slope = room[at] * 0
         for b in range(extent[t, n, 0], extent[t, n, 1]):
             value += mix[t, n, b] * room[at + b]
             slope += mix[t, n, b] * room[at + basis + b]
-        room[to + n] = value
-        room[to + radial + n] = slope
-
-
-@ti.func
-def pair_vector(places: Template, pairs: Template, r, n, e0, lanes: Template):
-    """Displacements of a vector of pairs."""
-    dx = ti.Vector([places[pairs[r, n + q], 0] for q in range(lanes)])
-    dy = ti.Vector([places[pairs[r, n + q], 1] for q in range(lanes)])
-    dz = ti.Vector([places[pairs[r, n + q], 2] for q in range(lanes)])
-    return dx - places[e0, 0], dy - places[e0, 1], dz - places[e0, 2]
+        room[to + ti.static(TILE) * n] = value
+        room[to + ti.static(TILE) * (radial + n)] = slope
 
 
 @ti.func
 def write_pairs(
     room: Template,
     base,
+    u,
     places: Template,
     pairs: Template,
-    r,
-    n,
-    e0,
+    near: Template,
+    at,
+    members: Template,
+    home: Template,
+    block,
     t,
     form: Template,
     basis,
@@ -169,127 +177,209 @@ def write_pairs(
     real: Template,
     lanes: Template,
     lmax: Template,
+    slopes: Template,
 ):
-    """Write waves, radial functions, harmonics of a vector of pairs, from ``base``.
+    """Write a pair of a tile: displacement, direction, 1 / r, functions, harmonics.
 
-    Returns displacements, directions, 1 / r, and which pairs are inside the cutoff.
+    Of every atom of a block its neighbour in the column ``near[at + lane]``, -1 for none.
     """
-    dx, dy, dz = pair_vector(places, pairs, r, n, e0, lanes)
+    here = ti.Vector([home[ti.max(members[block, q], 0)] for q in range(lanes)])
+    there = here
+    for q in ti.static(range(lanes)):
+        if near[at + q] >= 0:
+            there[q] = pairs[members[block, q], near[at + q]]
+    dx = ti.Vector([places[there[q], 0] - places[here[q], 0] for q in range(lanes)])
+    dy = ti.Vector([places[there[q], 1] - places[here[q], 1] for q in range(lanes)])
+    dz = ti.Vector([places[there[q], 2] - places[here[q], 2] for q in range(lanes)])
     r2 = dx * dx + dy * dy + dz * dz
     limit = form[1] * form[1]
     inside = r2 * (r2 - limit) < 0
     d = ti.sqrt(ti.select(inside, r2, dx * 0 + limit))
     i = ti.cast(1.0, real) / d
+    width = ti.static(TILE)
+    first = base + u
+    room[first] = dx
+    room[first + width] = dy
+    room[first + 2 * width] = dz
     ux = dx * i
     uy = dy * i
     uz = dz * i
+    room[first + 3 * width] = ux
+    room[first + 4 * width] = uy
+    room[first + 5 * width] = uz
+    room[first + 6 * width] = i
     radial = mix.shape[1]
-    mixed = base + 2 * basis
-    write_radial(room, base, basis, d, inside, form, real)
-    mix_radial(room, base, basis, mixed, radial, mix, extent, t)
-    columns = ti.static((lmax + 1) ** 2)
-    write_harmonics(room, mixed + 2 * radial, columns, ux, uy, uz, lmax, real)
-    return dx, dy, dz, ux, uy, uz, i, inside
+    waves = base + width * (7 + 2 * radial + 4 * ti.static((lmax + 1) ** 2))
+    write_waves(room, waves, basis, d, inside, form, real)
+    mix_waves(room, waves, basis, first + 7 * width, radial, mix, extent, t)
+    write_harmonics(
+        room, first + width * (7 + 2 * radial), ti.static((lmax + 1) ** 2), ux, uy, uz,
+        lmax, slopes, real,
+    )  # fmt: skip
 
 
 @ti.func
-def add_moments(room: Template, total, mixed, radial, spans: Template, t, columns):
-    """Add what a vector of pairs gives to the moments at ``total``."""
+def add_moments(
+    room: Template, base, value, radial, inputs: Template, spans: Template, t, columns
+):
+    """Add what a tile of pairs gives to the moments at ``value``."""
+    width = ti.static(TILE)
     for c in range(columns):
-        y = room[mixed + 2 * radial + c]
+        y = [room[base + width * (7 + 2 * radial + c) + u] for u in range(width)]
         first = spans[t, c]
         for k in range(first, spans[t, c + 1]):
-            more = y * room[mixed + k - first]
-            room[total + k] = room[total + k] + more
+            f = base + width * (7 + k - first)
+            m = value + inputs[k]
+            total = room[m]
+            for u in ti.static(range(TILE)):
+                total += y[u] * room[f + u]
+            room[m] = total
 
 
 @ti.func
-def multiply_up(
-    room: Template,
-    value,
-    moments,
-    terms_begin: Template,
-    left: Template,
-    right: Template,
-    factor: Template,
-    zero,
+def list_near(
+    places: Template,
+    home: Template,
+    pairs: Template,
+    begin: Template,
+    end: Template,
+    members: Template,
+    form: Template,
+    near: Template,
+    first,
+    counts,
+    gradient: Template,
+    block,
+    lanes: Template,
+    solutions: Template,
 ):
-    """Write the products behind the moments at ``value``, in the program's order."""
-    for n in range(terms_begin.shape[0] - 1):
-        found = zero
-        for k in range(terms_begin[n], terms_begin[n + 1]):
-            found += factor[k] * room[value + left[k]] * room[value + right[k]]
-        room[value + moments + n] = found
+    """List of every atom of a block the columns of its neighbours within the cutoff.
+
+    In ``near`` from ``first``, -1 behind the last; how many a list has, a multiple of
+    :data:`TILE`, at ``counts``. Pairs beyond the cutoff get their gradient of zero.
+    """
+    limit = form[1] * form[1]
+    rows = home.shape[0]
+    width = pairs.shape[1]
+    types = begin.shape[1]
+    for t in range(types):
+        longest = 0
+        for q in range(lanes):
+            r = members[block, q]
+            count = 0
+            at = first + t * width * lanes + q
+            if r >= 0:
+                h = home[r]
+                for n in range(begin[r, t], (end[r, t] + lanes - 1) // lanes * lanes):
+                    e = pairs[r, n]
+                    x = places[e, 0] - places[h, 0]
+                    y = places[e, 1] - places[h, 1]
+                    z = places[e, 2] - places[h, 2]
+                    r2 = x * x + y * y + z * z
+                    near[at + count * lanes] = n
+                    # not of the gaps either, which are at no distance
+                    if r2 * (r2 - limit) < 0:
+                        count += 1
+                    else:
+                        for s in range(solutions):
+                            for c in range(3):
+                                gradient[((s * rows + r) * width + n) * 4 + c] = 0
+            longest = ti.max(longest, count)
+            near[counts + types + q] = count
+        longest = (longest + ti.static(TILE - 1)) // ti.static(TILE) * ti.static(TILE)
+        near[counts + t] = longest
+        for q in range(lanes):
+            at = first + t * width * lanes + q
+            for n in range(near[counts + types + q], longest):
+                near[at + n * lanes] = -1
 
 
 @ti.func
-def pull_down(
+def slopes_of_nodes(
     room: Template,
     value,
-    adjoint,
-    moments,
-    terms_begin: Template,
-    left: Template,
-    right: Template,
-    factor: Template,
-    features: Template,
-    weights: Template,
-    s,
+    slope,
+    row_begin: Template,
+    row_end: Template,
+    row_shift: Template,
+    row_other: Template,
+    row_weight: Template,
+    lone: Template,
+    use_begin: Template,
+    use_target: Template,
+    use_other: Template,
+    use_node: Template,
+    use_factor: Template,
     kind,
     zero,
+    solutions: Template,
 ):
-    """Write at ``adjoint`` how solution s depends on its moments and products."""
-    computed = terms_begin.shape[0] - 1
-    for n in range(moments + computed):
-        room[adjoint + n] = zero
-    for k in range(features.shape[0]):
-        m = adjoint + features[k]
-        room[m] = room[m] + weights[s, kind, k]
-    for back in range(computed):
-        n = computed - 1 - back
-        g = room[adjoint + moments + n]
-        for k in range(terms_begin[n], terms_begin[n + 1]):
-            h = factor[k] * g
-            x = room[value + left[k]]
-            y = room[value + right[k]]
-            # ``+=`` would be atomic
-            room[adjoint + left[k]] = room[adjoint + left[k]] + h * y
-            room[adjoint + right[k]] = room[adjoint + right[k]] + h * x
+    """Write how all solutions depend on moments and products; return the first's energy."""
+    twice = zero
+    for n in range(row_begin.shape[0]):
+        total = [zero + lone[kind, n, s] for s in range(solutions)]
+        shift = value + row_shift[n]
+        for k in range(row_begin[n], row_end[n]):
+            x = room[shift + row_other[k]]
+            for s in ti.static(range(solutions)):
+                total[s] += row_weight[kind, k, s] * x
+        twice += room[value + n] * (total[0] + lone[kind, n, 0])
+        for s in ti.static(range(solutions)):
+            room[slope + n * solutions + s] = total[s]
+    for g in range(use_target.shape[0]):
+        m = slope + use_target[g] * solutions
+        total = [room[m + s] for s in range(solutions)]
+        for k in range(use_begin[g], use_begin[g + 1]):
+            x = use_factor[k] * room[value + use_other[k]]
+            n = slope + use_node[k] * solutions
+            for s in ti.static(range(solutions)):
+                total[s] += x * room[n + s]
+        for s in ti.static(range(solutions)):
+            room[m + s] = total[s]
+    return twice / 2
 
 
 @ti.func
 def slopes_of_pairs(
     room: Template,
-    flat: Template,
+    base,
     mine,
-    mixed,
     radial,
     spans: Template,
     t,
-    columns,
+    columns: Template,
     zero,
 ):
-    """Sum the slopes of a solution at ``mine``: by r, and by the three directions."""
-    harmonic = mixed + 2 * radial
-    along = zero
-    px = zero
-    py = zero
-    pz = zero
+    """Gradients of a tile of pairs, x of all, then y and z, from slopes by the moments."""
+    tile = ti.static(TILE)
+    found = [zero for _ in range(3 * tile)]
+    along = [zero for _ in range(tile)]
     for c in range(columns):
-        v = zero
-        w = zero
+        v = [zero for _ in range(tile)]
+        w = [zero for _ in range(tile)]
         first = spans[t, c]
         for k in range(first, spans[t, c + 1]):
-            g = flat[mine + k]
-            f = mixed + k - first
-            v += g * room[f]
-            w += g * room[f + radial]
-        at = harmonic + c
-        along += w * room[at]
-        px += v * room[at + columns]
-        py += v * room[at + 2 * columns]
-        pz += v * room[at + 3 * columns]
-    return along, px, py, pz
+            g = room[mine + k]
+            f = base + tile * (7 + k - first)
+            for u in ti.static(range(TILE)):
+                v[u] += g * room[f + u]
+                w[u] += g * room[f + tile * radial + u]
+        at = base + tile * (7 + 2 * radial + c)
+        for u in ti.static(range(TILE)):
+            along[u] += w[u] * room[at + u]
+            for axis in ti.static(range(3)):
+                turn = room[at + tile * columns * (axis + 1) + u]
+                found[axis * tile + u] += v[u] * turn
+    for u in ti.static(range(TILE)):
+        at = base + 3 * tile + u
+        i = room[at + 3 * tile]
+        rest = along[u]
+        for axis in ti.static(range(3)):
+            found[axis * tile + u] = found[axis * tile + u] * i
+            rest = rest - found[axis * tile + u] * room[at + axis * tile]
+        for axis in ti.static(range(3)):
+            found[axis * tile + u] += rest * room[at + axis * tile]
+    return found
 
 
 @ti.kernel
@@ -302,18 +392,27 @@ def k_expansion(
     members: Array2,
     kinds: Array1,
     form: Array1,
-    terms_begin: Array1,
+    made_begin: Array1,
     left: Array1,
     right: Array1,
     factor: Array1,
-    features: Array1,
+    row_begin: Array1,
+    row_end: Array1,
+    row_shift: Array1,
+    row_other: Array1,
+    row_weight: Array3,
+    lone: Array3,
+    use_begin: Array1,
+    use_target: Array1,
+    use_other: Array1,
+    use_node: Array1,
+    use_factor: Array1,
     inputs: Array1,
     spans: Array2,
-    weights: Array3,
     mix: Array3,
     extent: Array3,
     room: Vectors,
-    flat: Array1,
+    near: Array1,
     energies: Array1,
     gradient: Array1,
     own: Array3,
@@ -321,8 +420,8 @@ def k_expansion(
     real: Template,
     lanes: Template,
     lmax: Template,
+    solutions: Template,
     basis: Int,
-    moments: Int,
     size: Int,
     workers: Int,
 ):
@@ -335,110 +434,96 @@ def k_expansion(
         if spare > 0:
             continue
         columns = ti.static((lmax + 1) ** 2)
-        computed = terms_begin.shape[0] - 1
+        tile = ti.static(TILE)
         rows = home.shape[0]
         width = pairs.shape[1]
+        types = begin.shape[1]
         zero = ti.Vector.zero(real, lanes)
-        base = worker * size
         radial = mix.shape[1]
-        mixed = base + 2 * basis
-        value = mixed + 2 * radial + 4 * columns
-        adjoint = value + moments + computed
-        # the sums of one row need it before the slopes of all solutions do
-        total = adjoint + moments + computed
-        slopes = total
-        # the slopes of one row, next to each other
-        line = slopes + weights.shape[0] * moments
+        nodes = row_begin.shape[0]
+        computed = made_begin.shape[0] - 1
+        moments = nodes - computed
+        # a tile of pairs, its waves, nodes, their slopes, those of moments in order, sums
+        base = worker * size
+        value = base + tile * (7 + 2 * radial + 4 * columns) + 2 * basis
+        slope = value + nodes
+        line = slope + solutions * nodes
+        sums = line + solutions * moments
+        listed = worker * (types * (width * lanes + 1) + lanes)
+        counts = listed + types * width * lanes
         blocks = members.shape[0]
         for block in range(worker * blocks // workers, (worker + 1) * blocks // workers):
-            for q in range(lanes):
-                r = members[block, q]
-                for m in range(moments):
-                    room[total + m] = zero
-                if r >= 0:
-                    e0 = home[r]
-                    for t in range(begin.shape[1]):
-                        for b in range(
-                            begin[r, t] // lanes, (end[r, t] + lanes - 1) // lanes
-                        ):
-                            write_pairs(
-                                room, base, places, pairs, r, b * lanes, e0, t, form,
-                                basis, mix, extent, real, lanes, lmax,
-                            )  # fmt: skip
-                            add_moments(room, total, mixed, radial, spans, t, columns)
-                for m in range(moments):
-                    flat[(value + inputs[m]) * lanes + q] = room[total + m].sum()
-            multiply_up(room, value, moments, terms_begin, left, right, factor, zero)
             kind = kinds[block]
-            energy = zero
-            for k in range(features.shape[0]):
-                energy += weights[0, kind, k] * room[value + features[k]]
-            for q in ti.static(range(lanes)):
-                if members[block, q] >= 0:
-                    energies[members[block, q]] = energy[q]
-            for s in range(weights.shape[0]):
-                pull_down(
-                    room, value, adjoint, moments, terms_begin, left, right, factor,
-                    features, weights, s, kind, zero,
-                )  # fmt: skip
-                for m in range(moments):
-                    room[slopes + s * moments + m] = room[adjoint + m]
-            for q in range(lanes):
-                r = members[block, q]
-                if r < 0:
-                    continue
-                e0 = home[r]
-                for s in range(weights.shape[0]):
-                    for c in ti.static(range(3)):
-                        own[s, r, c] = 0
-                    for m in range(moments):
-                        g = flat[(slopes + s * moments + inputs[m]) * lanes + q]
-                        flat[line * lanes + s * moments + m] = g
-                wxx = zero
-                wyy = zero
-                wzz = zero
-                wxy = zero
-                wxz = zero
-                wyz = zero
-                for t in range(begin.shape[1]):
-                    for b in range(begin[r, t] // lanes, (end[r, t] + lanes - 1) // lanes):
-                        dx, dy, dz, ux, uy, uz, i, inside = write_pairs(
-                            room, base, places, pairs, r, b * lanes, e0, t, form, basis,
-                            mix, extent, real, lanes, lmax,
+            list_near(
+                places, home, pairs, begin, end, members, form, near, listed, counts,
+                gradient, block, lanes, solutions,
+            )  # fmt: skip
+            for m in range(moments):
+                room[value + m] = zero
+            for t in range(types):
+                for b in range(near[counts + t] // tile):
+                    for u in range(tile):
+                        at = listed + (t * width + b * tile + u) * lanes
+                        write_pairs(
+                            room, base, u, places, pairs, near, at, members, home, block,
+                            t, form, basis, mix, extent, real, lanes, lmax, False,
                         )  # fmt: skip
-                        for s in range(weights.shape[0]):
-                            mine = line * lanes + s * moments
-                            along, px, py, pz = slopes_of_pairs(
-                                room, flat, mine, mixed, radial, spans, t, columns, zero
-                            )
-                            px = px * i
-                            py = py * i
-                            pz = pz * i
-                            along = along - (px * ux + py * uy + pz * uz)
-                            gx = ti.select(inside, along * ux + px, zero)
-                            gy = ti.select(inside, along * uy + py, zero)
-                            gz = ti.select(inside, along * uz + pz, zero)
-                            own[s, r, 0] = own[s, r, 0] + gx.sum()
-                            own[s, r, 1] = own[s, r, 1] + gy.sum()
-                            own[s, r, 2] = own[s, r, 2] + gz.sum()
-                            if s == 0:
-                                wxx += gx * dx
-                                wyy += gy * dy
-                                wzz += gz * dz
-                                wxy += gx * dy
-                                wxz += gx * dz
-                                wyz += gy * dz
-                            to = ((s * rows + r) * width + b * lanes) * 4
-                            for p in ti.static(range(lanes)):
-                                gradient[to + 4 * p] = gx[p]
-                                gradient[to + 4 * p + 1] = gy[p]
-                                gradient[to + 4 * p + 2] = gz[p]
-                virial[r, 0] = -wxx.sum()
-                virial[r, 1] = -wyy.sum()
-                virial[r, 2] = -wzz.sum()
-                virial[r, 3] = -wxy.sum()
-                virial[r, 4] = -wxz.sum()
-                virial[r, 5] = -wyz.sum()
+                    add_moments(room, base, value, radial, inputs, spans, t, columns)
+            for n in range(computed):
+                found = zero
+                for k in range(made_begin[n], made_begin[n + 1]):
+                    found += factor[k] * room[value + left[k]] * room[value + right[k]]
+                room[value + moments + n] = found
+            energy = slopes_of_nodes(
+                room, value, slope, row_begin, row_end, row_shift, row_other, row_weight,
+                lone, use_begin, use_target, use_other, use_node, use_factor, kind, zero,
+                solutions,
+            )  # fmt: skip
+            for k in range(moments):
+                for s in ti.static(range(solutions)):
+                    room[line + s * moments + k] = room[slope + inputs[k] * solutions + s]
+            for k in range(3 * solutions + 6):
+                room[sums + k] = zero
+            for t in range(types):
+                for b in range(near[counts + t] // tile):
+                    first = listed + (t * width + b * tile) * lanes
+                    for u in range(tile):
+                        write_pairs(
+                            room, base, u, places, pairs, near, first + u * lanes, members,
+                            home, block, t, form, basis, mix, extent, real, lanes, lmax,
+                            True,
+                        )  # fmt: skip
+                    for s in range(solutions):
+                        g = slopes_of_pairs(
+                            room, base, line + s * moments, radial, spans, t, columns, zero
+                        )
+                        for u in ti.static(range(TILE)):
+                            for c in ti.static(range(3)):
+                                to = sums + 3 * s + c
+                                room[to] = room[to] + g[c * tile + u]
+                                if s == 0:
+                                    # xx yy zz, xy xz yz
+                                    to = sums + 3 * solutions + c
+                                    a, d = ti.static((0, 0, 1)[c], (1, 2, 2)[c])
+                                    x = g[c * tile + u] * room[base + c * tile + u]
+                                    y = g[a * tile + u] * room[base + d * tile + u]
+                                    room[to] = room[to] + x
+                                    room[to + 3] = room[to + 3] + y
+                            for q in ti.static(range(lanes)):
+                                n = near[first + u * lanes + q]
+                                if n >= 0:
+                                    to = ((s * rows + members[block, q]) * width + n) * 4
+                                    for c in ti.static(range(3)):
+                                        gradient[to + c] = g[c * tile + u][q]
+            for q in ti.static(range(lanes)):
+                r = members[block, q]
+                if r >= 0:
+                    energies[r] = energy[q]
+                    for s in ti.static(range(solutions)):
+                        for c in ti.static(range(3)):
+                            own[s, r, c] = room[sums + 3 * s + c][q]
+                    for c in ti.static(range(6)):
+                        virial[r, c] = -room[sums + 3 * solutions + c][q]
 
 
 @ti.kernel
@@ -479,37 +564,40 @@ class Expansion:
 
     Attributes:
         form: start of the switch and cutoff.
-        program: begin, left, right, factor, features.
+        energy: of an atom.
         inputs: node of every input, ordered by species, harmonic, function.
         spans: ``[species, columns + 1]`` where the inputs of a harmonic begin.
-        weights: ``[1 + draws, species, features]``, the mean first.
         mix: ``[species, radial, waves]``.
         lmax: highest degree.
     """
 
     form: Tensor
-    program: tuple[Tensor, ...]
+    energy: QuadraticForm
     inputs: Tensor
     spans: Tensor
-    weights: Tensor
     mix: Tensor
     lmax: int
 
+    @cached_property
     def extent(self) -> Tensor:
-        """Return the first polynomial of each radial function, and where they end."""
+        """The first wave of each radial function, and where they end."""
         there = self.mix != 0
         place = torch.arange(self.mix.shape[2]).expand(there.shape)
         first = torch.where(there, place, self.mix.shape[2]).amin(2)
         last = torch.where(there, place, -1).amax(2)
         return torch.stack([first, last + 1], 2).to(torch.int32).contiguous()
 
+    @property
+    def solutions(self) -> int:
+        """The mean, and the draws."""
+        return self.energy.lone.shape[2]
+
     def room(self, lanes: int) -> Tensor:
         """Return memory for a block of every thread, ``[threads, size, lanes]``."""
-        nodes = len(self.inputs) + len(self.program[0]) - 1
-        size = 2 * sum(self.mix.shape[1:]) + 4 * (self.lmax + 1) ** 2 + 2 * nodes
-        solutions = len(self.weights) * len(self.inputs)
-        size += solutions + -(-solutions // lanes)
-        return aligned(torch.empty(threads(), size, lanes, dtype=self.weights.dtype))
+        nodes, (_, radial, waves) = self.energy.lone.shape[1], self.mix.shape
+        size = TILE * (7 + 2 * radial + 4 * (self.lmax + 1) ** 2) + 2 * waves
+        size += (1 + self.solutions) * nodes + 6 + self.solutions * (3 + len(self.inputs))
+        return aligned(torch.empty(threads(), size, lanes, dtype=self.mix.dtype))
 
 
 @dataclass(frozen=True)
@@ -557,20 +645,23 @@ def expand(
         gradient: ``[1 + draws, rows, width, 4]``, filled.
     """
     start(places.device)
-    rows, solutions = len(table.home), len(expansion.weights)
+    rows, solutions = len(table.home), expansion.solutions
     energies, own = places.new_empty(rows), places.new_empty(solutions, rows, 3)
     virial, forces = places.new_empty(rows, 6), places.new_empty(rows, 3)
     deviation = places.new_empty(rows if solutions > 1 else 0)
     workers, size, lanes = room.shape
+    kinds, energy = pairs.begin.shape[1], expansion.energy
+    near = torch.empty(
+        workers * (kinds * (pairs.pairs.shape[1] * lanes + 1) + lanes), dtype=torch.int32
+    )
     with simd():
         k_expansion(
             places, table.home, pairs.pairs, pairs.begin, pairs.end, blocks.members,
-            blocks.kinds, expansion.form, *expansion.program, expansion.inputs,
-            expansion.spans, expansion.weights, expansion.mix, expansion.extent(),
-            room.view(-1, lanes),
-            room.view(-1), energies, gradient.view(-1), own, virial,
-            kernel_type(places.dtype), lanes, expansion.lmax, expansion.mix.shape[2],
-            len(expansion.inputs), size, workers,
+            blocks.kinds, expansion.form, *energy.made, *energy.rows, energy.lone,
+            *energy.uses, expansion.inputs, expansion.spans, expansion.mix,
+            expansion.extent, room.view(-1, lanes), near, energies, gradient.view(-1),
+            own, virial, kernel_type(places.dtype), lanes, expansion.lmax, solutions,
+            expansion.mix.shape[2], size, workers,
         )  # fmt: skip
         k_gather_draws(
             table.atom, pairs.end, pairs.partner, gradient.view(-1, 4), own, forces,

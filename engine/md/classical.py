@@ -12,6 +12,7 @@ from .. import runtime
 from ..kernels import many_body, pair
 from ..kernels.types import simd
 from .neighbours import LANES, Neighbours
+from .potential import ForcesAlone
 from .state import Interaction, ParticleState
 
 
@@ -202,6 +203,16 @@ class Sum:
             torch.stack([part.virial.double() for part in parts]).sum(0),
             torch.stack(deviations).sum(0) if deviations else torch.empty(0),
         )
+
+    def forces(self, state: ParticleState, neighbours: Neighbours) -> Tensor:
+        """Forces alone."""
+        parts = [
+            term.forces(state, neighbours)
+            if isinstance(term, ForcesAlone)
+            else term(state, neighbours).forces
+            for term in self.terms
+        ]
+        return torch.stack(parts).sum(0)
 
 
 @dataclass(frozen=True)

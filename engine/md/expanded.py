@@ -9,6 +9,7 @@ from torch import Tensor
 from ...models.potentials.cluster_expansion import LinearPotential
 from ..kernels.descriptor_simd import Pairs
 from ..kernels.expansion import Blocks, Expansion, expand
+from ..kernels.quadratic import QuadraticForm
 from .classical import symmetric
 from .learned import FastForm, LearnedPotential
 from .neighbours import Neighbours
@@ -41,23 +42,18 @@ class ExpandedPotential(FastForm):
 
     Attributes:
         network: what is computed.
-        expansion: its tables for the kernels.
+        expansion: its tables for the kernels, the mean of a committee and its draws.
+        alone: the same of the mean, for forces without a deviation.
     """
 
     network: LearnedPotential
     expansion: Expansion
+    alone: Expansion
     _memo: _Memo = field(default_factory=_Memo, repr=False, compare=False)
 
     def __call__(self, state: ParticleState, neighbours: Neighbours) -> Interaction:
         """Energy, forces, virial of every system, and the deviation of a committee."""
-        room = self._room(state, neighbours)
-        places = neighbours.places(
-            state.positions.double(), state.system, state.cell.double()
-        )
-        raw, forces, deviation, virial = expand(
-            self.expansion, places, neighbours, room.pairs, room.blocks, room.room,
-            room.gradient,
-        )  # fmt: skip
+        raw, forces, deviation, virial = self._expand(self.expansion, state, neighbours)
         central = state.species[neighbours.atom.long()].long()
         energies = raw + self.network.module.energy_bias[central]
         rows = torch.cat([energies[:, None], virial], 1)
@@ -67,13 +63,28 @@ class ExpandedPotential(FastForm):
             sums[:, 0].contiguous(), forces.to(to), symmetric(sums[:, 1:]), deviation.to(to)
         )
 
+    def forces(self, state: ParticleState, neighbours: Neighbours) -> Tensor:
+        """Forces alone."""
+        return self._expand(self.alone, state, neighbours)[1].to(state.positions.dtype)
+
+    def _expand(
+        self, expansion: Expansion, state: ParticleState, neighbours: Neighbours
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        room = self._room(state, neighbours)
+        places = neighbours.places(
+            state.positions.double(), state.system, state.cell.double()
+        )
+        return expand(
+            expansion, places, neighbours, room.pairs, room.blocks, room.room, room.gradient
+        )
+
     def _room(self, state: ParticleState, neighbours: Neighbours) -> _Room:
         known = self._memo.known
         if known is None or known[0] is not neighbours or known[1] is not state.species:
             lanes, kinds = lanes_of(torch.float64), len(self.species)
             pairs = Pairs.of(neighbours, state.species, kinds, lanes)
             central = state.species[neighbours.atom.long()]
-            solutions = len(self.expansion.weights)
+            solutions = self.expansion.solutions
             made = _Room(
                 pairs,
                 Blocks.of(central, kinds, lanes),
@@ -100,18 +111,15 @@ def expanded(network: LearnedPotential) -> ExpandedPotential | None:
     def whole(values: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values, dtype=np.int32))
 
-    expansion = Expansion(
-        torch.tensor([module.config.switch_start, module.cutoff], dtype=torch.float64),
-        (
-            *(whole(x) for x in (program.begin, program.left, program.right)),
-            torch.from_numpy(program.factor.astype(float)),
-            whole(program.features),
-        ),
-        whole(order), whole(spans),
-        mean_and_draws(module.weights.detach().double()),
-        module.mix.detach().double().contiguous(), module.lmax,
-    )  # fmt: skip
-    return ExpandedPotential(network, expansion)
+    def tables(weights: Tensor) -> Expansion:
+        return Expansion(
+            torch.tensor([module.config.switch_start, module.cutoff], dtype=torch.float64),
+            QuadraticForm.of(program, weights), whole(order), whole(spans),
+            module.mix.detach().double().contiguous(), module.lmax,
+        )  # fmt: skip
+
+    weights = mean_and_draws(module.weights.detach().double())
+    return ExpandedPotential(network, tables(weights), tables(weights[:1]))
 
 
 def mean_and_draws(weights: Tensor) -> Tensor:

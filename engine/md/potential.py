@@ -33,7 +33,7 @@ class Potential(Protocol):
 
 @runtime_checkable
 class ForcesAlone(Protocol):
-    """A potential that is faster when nobody asks for energy and virial."""
+    """A potential that is faster when nobody asks for energy, virial and deviation."""
 
     def forces(self, state: ParticleState, neighbours: Neighbours) -> Tensor:
         """Return the forces ``[atoms, 3]`` of the full evaluation, to rounding."""

@@ -94,8 +94,8 @@ class MolecularDynamics:
         skin: neighbours are listed up to cutoff + skin and again when an atom has moved by
             half of it.
         units: internal to reported.
-        totals_every: energy and virial are evaluated at multiples of this step, where the
-            integrator does not need them; between, they are NaN in the state, and
+        totals_every: energy, virial and deviation are evaluated at multiples of this step,
+            where the integrator does not need them; between, they are NaN in the state, and
             ``observe`` evaluates them.
         settle: steps of Langevin dynamics before step 0, with the cell as it is. Where
             velocities are drawn at the ideal places of a crystal, all phonons start in
@@ -250,11 +250,13 @@ class MolecularDynamics:
         return found.cpu().numpy()
 
     def complete(self, state: ParticleState) -> ParticleState:
-        """Return the state with its energy and virial, evaluated if they are not known."""
+        """Return the state with energy, virial, deviation, evaluated if not known."""
         if self.totals_every == 1 or not bool(state.energy.isnan().any()):
             return state
         full = self._evaluated(state)
-        return replace(state, energy=full.energy, virial=full.virial)
+        return replace(
+            state, energy=full.energy, virial=full.virial, deviation=full.deviation
+        )
 
     def neighbours(self, state: ParticleState) -> Neighbours:
         """Return the list that belongs to ``state.anchor``."""
@@ -284,6 +286,7 @@ class MolecularDynamics:
                 energy=torch.full_like(state.energy, math.nan),
                 forces=alone.forces(state, self.neighbours(state)),
                 virial=torch.full_like(state.virial, math.nan, dtype=torch.float64),
+                deviation=torch.full_like(state.deviation, math.nan),
             )
         return self._evaluated(state)
 
