@@ -375,6 +375,13 @@ class Hermite:
         b, mean = self.basis(moments), moments / moments[:, :1]
         return _chosen(b, mean, mean - mean[:, b.single] ** 2, moments)
 
+    def lowest(self, moments: Tensor) -> Tensor:
+        """Return what must be positive in the state, ``[batch, 1 + D, ...]``."""
+        b = self.basis(moments)
+        rho, rest = moments[:, :1], moments.index_select(1, b.lows)[:, 1:]
+        u, spread = (rest / rho).split(b.axes, 1)
+        return torch.cat([rho, spread - u * u], 1)
+
     def conserved(self, w: Tensor) -> Tensor:
         """See :func:`conserved`."""
         return conserved(self.basis(w), w)
@@ -411,6 +418,12 @@ class Hermite:
         """Return ``|u| + c sqrt(theta)`` along an axis."""
         b = self.basis(w)
         return w[:, 1 + axis].abs() + b.fastest * temperature(b, w)[:, 0].sqrt()
+
+    def fused(self, world: MomentWorld) -> Any:
+        """Return steps of a world by fused kernels (:mod:`.fused`); None: it has none."""
+        from .fused import fused
+
+        return fused(world)
 
     # -- relaxation -------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..equations.hermite import rusanov
-from .finite_volume import MomentState, MomentWorld, first_order, places
+from .finite_volume import MomentState, MomentWorld, first_order
 
 LONG = 1e30
 """A time after which a gas is in equilibrium."""
@@ -97,8 +97,7 @@ class PositivityFallback:
     def unphysical(self, old: Tensor, new: Tensor) -> Tensor:
         """Return the cells of ``new`` that are unphysical, ``[batch, *cells]``."""
         eq = self.world.equations
-        at = places(tuple(eq.positive), old.device)
-        before, after = eq.primitive(old)[:, at], eq.primitive(new)[:, at]
+        before, after = eq.lowest(old), eq.lowest(new)
         least = before
         for axis in range(self.world.grid.dim):
             least = self._ring(least, 2 + axis, 1).unfold(2 + axis, 3, 1).amin(-1)
