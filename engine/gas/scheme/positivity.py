@@ -56,6 +56,8 @@ class PositivityFallback:
     def step(self, state: MomentState) -> MomentState:
         """Advance by ``time_step``."""
         new = self.world.step(state)
+        if self._plainly_good(state.moments, new.moments):
+            return new
         bad = self.unphysical(state.moments, new.moments)
         runs = bad.flatten(1).any(1)
         if not bool(runs.any()):
@@ -93,6 +95,12 @@ class PositivityFallback:
     def observe(self, state: MomentState) -> dict[str, Tensor]:
         """Return what the world observes."""
         return self.world.observe(state)
+
+    def _plainly_good(self, old: Tensor, new: Tensor) -> bool:
+        """Whether no cell can be unphysical, at a glance: nearly all steps."""
+        before, after = (self.world.equations.lowest(m).flatten(2) for m in (old, new))
+        enough = after.amin(2) > self.share * before.amax(2)
+        return bool(enough.all()) and bool(new.isfinite().all())
 
     def unphysical(self, old: Tensor, new: Tensor) -> Tensor:
         """Return the cells of ``new`` that are unphysical, ``[batch, *cells]``."""
