@@ -583,7 +583,7 @@ Row = dict[str, Any]
 
 
 def beats_all(one: Row, every: Sequence[Row]) -> bool:
-    """Return whether a closure has nothing in its decade that is cheaper and no further off."""
+    """Return whether nothing in its decade is cheaper than a closure and no further off."""
     return one["model"].startswith("learned") and not any(
         row["seconds"] < one["seconds"] and row["error"] <= one["error"]
         for row in every

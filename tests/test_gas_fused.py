@@ -12,7 +12,12 @@ from scalebridge.engine.gas.equations.fused import TURNING
 from scalebridge.engine.gas.equations.hermite import grad, hermite_world, roe, rusanov
 from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.material import Gas
-from scalebridge.engine.gas.scheme.finite_volume import MomentState, MomentWorld, koren, van_leer
+from scalebridge.engine.gas.scheme.finite_volume import (
+    MomentState,
+    MomentWorld,
+    koren,
+    van_leer,
+)
 from scalebridge.models.closures.local import LocalForm
 
 CELLS = 12

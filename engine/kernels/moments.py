@@ -1,10 +1,10 @@
 """Hermite moments on a line: primitive variables, faces, cells, and what a closure sees.
 
 The kernels of :mod:`..gas.equations.fused`, which has the equations. Flows turn about the
-line, so that the moments are those of ``(k, j)``, k powers along it and 2 j across, ``k + 2
-j <= M``, by degree; with one velocity dimension j is 0. Arrays of w are ``[batch, cells +
-4, N]`` with two ghost cells at either end, those of moments ``[batch, N, cells]``; face f is
-between the ghosted cells f + 1 and f + 2.
+line, so that the moments are those of ``(k, j)``, k powers along it and 2 j across, by
+degree ``k + 2 j <= M``; with one velocity dimension j is 0. Arrays of w are ``[batch, cells
++ 4, N]`` with two ghost cells at either end, those of moments ``[batch, N, cells]``; face f
+is between the ghosted cells f + 1 and f + 2.
 """
 
 import math
@@ -266,7 +266,7 @@ def half_slope(behind, ahead, line: Template):
 
 @ti.func
 def ahead_of(w: Template, b, c, line: Template):
-    """w at the face ahead of the ghosted cell c."""
+    """W at the face ahead of the ghosted cell c."""
     out = ti.Vector.zero(ti.f64, line.count)
     for i in ti.static(range(line.count)):
         here = w[b, c, i]
@@ -276,7 +276,7 @@ def ahead_of(w: Template, b, c, line: Template):
 
 @ti.func
 def behind_of(w: Template, b, c, line: Template):
-    """w at the face behind the ghosted cell c."""
+    """W at the face behind the ghosted cell c."""
     out = ti.Vector.zero(ti.f64, line.count)
     for i in ti.static(range(line.count)):
         here = w[b, c, i]
@@ -450,7 +450,7 @@ def k_move(
                 kept[b, i, c] = start[i] + carry * rate[i] + lag * (out[i] - moved[i])
 
 
-# -- what a closure sees --------------------------------------------------------------------
+# -- what a closure sees -------------------------------------------------------------------
 
 
 @ti.func
@@ -492,7 +492,7 @@ def at_cell(w: Template, b, c, line: Template):
 
 @ti.kernel
 def k_marginals(w: Array3, cosines: Array1, out: Array3, line: Template):
-    """The states ``[directions x batch, cells + 4, M + 1]`` of marginals along directions."""
+    """The states of marginals, ``[directions x batch, cells + 4, M + 1]``."""
     cells = w.shape[1]
     for item in range(out.shape[0] * cells):
         row = item // cells
@@ -521,7 +521,8 @@ def tau_at(w: Template, b, f, kn, law: Template, line: Template):
 def k_see(
     w: Array3, along: Array3, knudsen: Array2, law: Array1, cosines: Array1, ranges: Array1,
     spacing: Real, parts: Array4, seen: Array4, slow: Array1, row_weights: Array2,
-    margin: Real, stretch: Real, z: Array3, gates: Array3, real: Template, line: Template,
+    margin: Real, caution: Real, stretch: Real, z: Array3, gates: Array3, real: Template,
+    line: Template,
 ):  # fmt: skip
     """What a closure sees of every face.
 
@@ -613,7 +614,7 @@ def k_see(
         for _ in ti.static(range(M + 1)):
             size *= root
         gates[row, f, 0] = size * ti.sqrt(1.0 + stretch * stretch * square)
-        gates[row, f, 1] = ti.min(margin / worst, 1.0)
+        gates[row, f, 1] = ti.min(margin / worst, 1.0) ** caution
         gates[row, f, 2] = 0.0
         if ti.static(line.axes > 1):
             b = row % w.shape[0]
@@ -623,6 +624,17 @@ def k_see(
             sides = 0.5 * (sides + coefficients(two, temperature(two, line), line))
             phi = seen_along(sides, cosines[row // w.shape[0]], line)
             gates[row, f, 2] = carried_over(phi, phi[2] / phi[0], M + 1)
+
+
+@ti.func
+def beside(f, faces, line: Template):
+    """Place of a face beyond the ends: around, or mirrored."""
+    at = f
+    if ti.static(line.periodic):
+        at = (f + faces - 1) % (faces - 1)
+    else:
+        at = faces - 1 - ti.abs(faces - 1 - ti.abs(f))
+    return at
 
 
 @ti.kernel
@@ -648,7 +660,10 @@ def k_answer(
             row = m * batch + b
             over = ti.min(ti.max(far[row, f] - 1.0, 0.0), 1.0)
             known = 1.0 - over * over * (3.0 - 2.0 * over)
-            share = ti.min(share, gates[row, f, 1] * known)
+            real = gates[row, f, 1]
+            for step in ti.static((-1, 1)):
+                real = ti.min(real, gates[row, beside(f + step, faces, line), 1])
+            share = ti.min(share, real * known)
             trust = ti.min(trust, known)
             top = answer[row, f] * gates[row, f, 0] - gates[row, f, 2]
             for j in ti.static(range(line.tops)):
@@ -667,12 +682,7 @@ def k_answer(
         f = item - b * faces
         total = ti.Vector.zero(ti.f64, line.tops)
         for i in range(taps.shape[0]):
-            at = f + i - half
-            if ti.static(line.periodic):
-                at = (at + faces - 1) % (faces - 1)
-            else:
-                at = ti.abs(at)
-                at = faces - 1 - ti.abs(faces - 1 - at)
+            at = beside(f + i - half, faces, line)
             for j in ti.static(range(line.tops)):
                 total[j] += taps[i] * raw[b, at, j]
         for j in ti.static(range(line.tops)):

@@ -106,7 +106,7 @@ class MirrorNet(nn.Module):
         return self.rest(first)[..., 0]
 
     def frozen(self) -> Callable[[Tensor], Tensor]:
-        """Return N of rows ``[n, inputs]`` with the weights as they are now, put in order."""
+        """Return N of rows ``[n, inputs]``, with the weights as they are now."""
         even, odd = self.even.weight.detach(), self.odd.weight.detach()
         both = [torch.cat([even, sign * odd], 1)[:, self.place] for sign in (1.0, -1.0)]
         layers = [(torch.cat(both), self.even.bias.detach().repeat(2))]

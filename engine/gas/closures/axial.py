@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ....models.closures.contract import ClosureOutput, FaceStencil
-from ....models.closures.local import LocalClosure, averaged_gradients
+from ....models.closures.local import LocalClosure, averaged_gradients, lowest_nearby
 from ..equations.hermite import basis, coefficients, multi_indices, temperature
 from ..flows.axial import COSINES
 from .directional import carried_over, marginal
@@ -134,7 +134,8 @@ class AxialClosure:
         view = self.module.view_at(mean, list(seen.unbind(1)), tau.to(kind))
         value = self.module.scaled_moment(view.z) * self.module.unit_at(mean)
         top = value.to(w.dtype) - self._other(phi, count)
-        share = (view.share * view.trust).unflatten(0, (count, -1)).amin(0).to(w.dtype)
+        share = lowest_nearby(view.share, row.periodic) * view.trust
+        share = share.unflatten(0, (count, -1)).amin(0).to(w.dtype)
         trust = view.trust.unflatten(0, (count, -1)).amin(0).to(w.dtype)
         top = torch.einsum("tm,mbf->btf", at.back, top.unflatten(0, (count, -1)))
         top = self.module.smooth((share[:, None] * top).flatten(0, 1), row)

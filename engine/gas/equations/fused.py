@@ -12,14 +12,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ....models.closures.contract import Closure
 from ....models.closures.face import asinh, row_weights
-from ....models.closures.local import LocalClosure
+from ....models.closures.local import CAUTION, LocalClosure
 from ...kernels import moments as kernels
 from ...kernels.moments import GRAD, HME, LEARNED, Line
 from ...kernels.types import kernel_type
@@ -28,6 +27,7 @@ from ..closures.axial import AxialClosure, directions
 from ..scheme.finite_volume import (
     DELTA,
     GAMMA,
+    Limiter,
     MomentState,
     MomentWorld,
     first_order,
@@ -36,7 +36,7 @@ from ..scheme.finite_volume import (
 )
 from .hermite import SONIC, grad, hyperbolic, multi_indices, roe, rusanov
 
-LIMITERS = {
+LIMITERS: dict[Limiter, int] = {
     van_leer: kernels.VAN_LEER,
     koren: kernels.KOREN,
     first_order: kernels.FIRST_ORDER,
@@ -89,8 +89,8 @@ def _closed(closure: Closure | None) -> _Closed | None:
         return _Closed(HME)
     if closure is grad:
         return _Closed(GRAD)
-    module = closure.module if type(closure) is AxialClosure else closure
-    if type(module) is LocalClosure and module.scale.is_cpu:
+    module = closure.module if isinstance(closure, AxialClosure) else closure
+    if isinstance(module, LocalClosure) and module.scale.is_cpu:
         return _Closed(LEARNED, FusedView(module))
     return None
 
@@ -116,8 +116,6 @@ class FusedLine:
             some = [m, world.knudsen, *(self.view.module.parameters() if self.view else ())]
             if any(x.requires_grad for x in some):
                 return False
-        if type(m) is not Tensor or torch._C._functorch.is_functorch_wrapped_tensor(m):
-            return False
         if self.line.axes == 1:
             return True
         to, back = _turning(self.line)
@@ -255,14 +253,13 @@ class FusedView:
             along = w.new_empty(rows, w.shape[1], M1)
             kernels.k_marginals(w, cosines, along, line)
         parts = w.new_empty(rows, faces, len(config.reach), 3)
-        kn = fields.knudsen_at_faces
         seen = w.new_empty(rows, len(config.reach), faces, M1)
         kind = self.module.scale.dtype
         z = w.new_empty(rows, faces, len(given.slow), dtype=kind)
         gates = w.new_empty(rows, faces, 3)
         kernels.k_see(
             w, along, fields.knudsen_at_faces, law, cosines, given.reach, spacing, parts,
-            seen, given.slow, given.weights, MARGIN, config.stretch, z, gates,
+            seen, given.slow, given.weights, MARGIN, CAUTION, config.stretch, z, gates,
             kernel_type(kind), line,
         )  # fmt: skip
         with torch.no_grad():
@@ -298,8 +295,11 @@ class FusedView:
 
 @dataclass(frozen=True)
 class _Given:
-    """Numbers of a module: ranges, one over scales and over the asinh of the limits,
-    weights of the row, filter, the network and its value at rest."""
+    """What the kernels take of a module.
+
+    Ranges, one over the scales and over the asinh of the limits, the weights of the row,
+    the filter, the network and its value at rest.
+    """
 
     reach: Tensor
     slow: Tensor
