@@ -518,6 +518,42 @@ def tau_at(w: Template, b, f, kn, law: Template, line: Template):
 
 
 @ti.kernel
+def k_along(x: Array3, depth: Array2, ranges: Array1, out: Array4, fields: Template):
+    """Averages of gradients over free paths in the cells of rings.
+
+    ``x [rows, cells, fields]``, ``depth [rows, cells]`` free paths to the next cell, ``out
+    [rows, ranges, cells, fields]``.
+    """
+    for item in range(x.shape[0] * ranges.shape[0]):
+        row = item // ranges.shape[0]
+        r = item - row * ranges.shape[0]
+        n = x.shape[1]
+        for side in ti.static(range(2)):
+            come = ti.Vector.zero(ti.f64, fields)
+            for turn in ti.static(range(2)):
+                whole = 1.0
+                for i in range(n):
+                    c = i if ti.static(side == 0) else n - 1 - i
+                    f = c if ti.static(side == 0) else (c + n - 1) % n
+                    y = depth[row, f] / ranges[r]
+                    keep = ti.exp(-y)
+                    lost = 1.0 - keep
+                    if y < 0.01:
+                        lost = y * (1.0 - y / 2 * (1.0 - y / 3 * (1.0 - y / 4)))
+                    whole *= keep
+                    for k in ti.static(range(fields)):
+                        if ti.static(turn == 1):
+                            if ti.static(side == 0):
+                                out[row, r, c, k] = come[k]
+                            else:
+                                out[row, r, c, k] += come[k]
+                        jump = x[row, (f + 1) % n, k] - x[row, f, k]
+                        come[k] = keep * come[k] + 0.5 * lost / y * jump
+                if ti.static(turn == 0):
+                    come /= 1.0 - whole
+
+
+@ti.kernel
 def k_see(
     w: Array3, along: Array3, knudsen: Array2, law: Array1, cosines: Array1, ranges: Array1,
     spacing: Real, parts: Array4, seen: Array4, slow: Array1, row_weights: Array2,
@@ -689,4 +725,6 @@ def k_answer(
             out[b, f, j] = total[j]
 
 
-__all__ = ["Chain", "Line", "k_answer", "k_marginals", "k_move", "k_primitive", "k_see"]
+__all__ = [
+    "Chain", "Line", "k_along", "k_answer", "k_marginals", "k_move", "k_primitive", "k_see",
+]  # fmt: skip
