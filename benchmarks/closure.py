@@ -30,7 +30,6 @@ from scalebridge.engine.bench import Recorder
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC
 from scalebridge.engine.gas.closures.axial import AxialClosure
 from scalebridge.engine.gas.closures.directional import DirectionalClosure
-from scalebridge.engine.gas.closures.oblique import ObliqueClosure
 from scalebridge.engine.gas.closures.parts import read as load
 from scalebridge.engine.gas.equations.hermite import (
     Closure,
@@ -859,7 +858,7 @@ def cost_grid(record: Recorder, quick: bool, dim: int) -> None:
     cells_of = {2: (16, 32), 3: (8, 16)}[dim]
     if quick:
         fine, rough, few, sizes, cells_of = (8, 8), 4, 4, ((4,), (8,)), (4,)
-    closure, ratios, notes = ObliqueClosure(load(WEIGHTS_3V).float()), [], []
+    closure, ratios, notes = AxialClosure(load(WEIGHTS_3V).float()), [], []
     warm = planes.flow(HELD_OUT, 2)
     on_grid(warm, dim, 8, closure, 0.01)
     for decade in decades:

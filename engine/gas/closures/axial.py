@@ -20,9 +20,11 @@ from torch import Tensor
 
 from ....models.closures.contract import ClosureOutput, FaceStencil
 from ....models.closures.local import LocalClosure, averaged_gradients, lowest_nearby
+from ...errors import InputError
 from ..equations.hermite import basis, coefficients, multi_indices, temperature
 from ..flows.axial import COSINES
 from .directional import carried_over, marginal
+from .oblique import ObliqueClosure
 
 AZIMUTHS = 14
 """Directions around x at each angle to it; moments of degree 6 need 13."""
@@ -140,6 +142,19 @@ class AxialClosure:
         top = torch.einsum("tm,mbf->btf", at.back, top.unflatten(0, (count, -1)))
         top = self.module.smooth((share[:, None] * top).flatten(0, 1), row)
         return ClosureOutput(top.unflatten(0, (len(share), -1)), share, trust)
+
+    def on_grid(self) -> ObliqueClosure:
+        """Return the same closure on a plane or in space.
+
+        Raises:
+            InputError: it was learned in a gas with two velocity dimensions.
+        """
+        if self.module.config.dimension != 3:
+            raise InputError(
+                "model.closure: learned in two velocity dimensions it closes lines alone; "
+                "on a plane take one that was learned in three"
+            )
+        return ObliqueClosure(self.module)
 
     def to(self, device: torch.device) -> "AxialClosure":
         """Return the closure on a device; its module is moved."""

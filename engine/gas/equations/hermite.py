@@ -340,8 +340,8 @@ class Hermite:
     @property
     def dims(self) -> tuple[int, ...]:
         """Space dimensions: a closure that is asked at faces knows lines alone."""
-        lines = self._at_faces and self.gas.dimension > 1
-        return (1,) if lines else (1, 2, 3)
+        lines = self._at_faces and not hasattr(self.closure, "on_grid")
+        return (1,) if lines and self.gas.dimension > 1 else (1, 2, 3)
 
     @property
     def name(self) -> str:
@@ -504,13 +504,14 @@ class Hermite:
 
     def in_cells(self, w: Tensor, world: MomentWorld) -> ClosureOutput | None:
         """Ask a closure of several velocity dimensions, in the cells."""
-        if not self.learned or self._at_faces:
+        if not self.learned or (self._at_faces and world.grid.dim == 1):
             return None
+        closure = self.closure.on_grid() if self._at_faces else self.closure  # type: ignore
         rho, _, theta = self.thermal(w)
         tau = self.gas.relaxation_time(world.cell_knudsen, rho, theta).expand_as(rho)
         periodic = (pair.periodic for pair in world.sides)
         axes = tuple(zip(world.grid.spacing, periodic, strict=True))
-        return self.closure(FaceStencil.in_cells(w.movedim(1, -1), tau, axes))  # type: ignore[misc]
+        return closure(FaceStencil.in_cells(w.movedim(1, -1), tau, axes))  # type: ignore[misc]
 
     # -- walls and observations -------------------------------------------------------
 
