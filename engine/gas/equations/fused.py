@@ -24,6 +24,7 @@ from ...kernels.moments import GRAD, HME, LEARNED, Line
 from ...kernels.types import kernel_type
 from ...runtime import start
 from ..closures.axial import AxialClosure, directions
+from ..material import Gas
 from ..scheme.finite_volume import (
     DELTA,
     GAMMA,
@@ -56,7 +57,7 @@ def fused(world: MomentWorld) -> "FusedLine | None":
         closed is not None
         and world.limiter in LIMITERS
         and eq.dissipation in (roe, rusanov)
-        and type(gas).__name__ == "Gas"
+        and type(gas) is Gas
         and gas.law is None
         and all(type(power) is float for power in powers)
     )

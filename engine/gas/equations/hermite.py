@@ -423,7 +423,7 @@ class Hermite:
         """Return steps of a world by fused kernels (:mod:`.fused`); None: it has none."""
         from .fused import fused
 
-        return fused(world)
+        return fused(world) if type(self) is Hermite else None
 
     # -- relaxation -------------------------------------------------------------------
 
