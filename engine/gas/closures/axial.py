@@ -20,7 +20,6 @@ from torch import Tensor
 
 from ....models.closures.contract import ClosureOutput, FaceStencil
 from ....models.closures.local import LocalClosure, averaged_gradients, lowest_nearby
-from ...errors import InputError
 from ..equations.hermite import basis, coefficients, multi_indices, temperature
 from ..flows.axial import COSINES
 from .directional import carried_over, marginal
@@ -143,18 +142,10 @@ class AxialClosure:
         top = self.module.smooth((share[:, None] * top).flatten(0, 1), row)
         return ClosureOutput(top.unflatten(0, (len(share), -1)), share, trust)
 
-    def on_grid(self) -> ObliqueClosure:
-        """Return the same closure on a plane or in space.
-
-        Raises:
-            InputError: it was learned in a gas with two velocity dimensions.
-        """
-        if self.module.config.dimension != 3:
-            raise InputError(
-                "model.closure: learned in two velocity dimensions it closes lines alone; "
-                "on a plane take one that was learned in three"
-            )
-        return ObliqueClosure(self.module)
+    @property
+    def on_grid(self) -> ObliqueClosure | None:
+        """The same closure on a plane or in space, where it was learned in three."""
+        return ObliqueClosure(self.module) if self.module.config.dimension == 3 else None
 
     def to(self, device: torch.device) -> "AxialClosure":
         """Return the closure on a device; its module is moved."""

@@ -340,8 +340,8 @@ class Hermite:
     @property
     def dims(self) -> tuple[int, ...]:
         """Space dimensions: a closure that is asked at faces knows lines alone."""
-        lines = self._at_faces and not hasattr(self.closure, "on_grid")
-        return (1,) if lines and self.gas.dimension > 1 else (1, 2, 3)
+        every = not self._at_faces or getattr(self.closure, "on_grid", None) is not None
+        return (1, 2, 3) if every or self.gas.dimension == 1 else (1,)
 
     @property
     def name(self) -> str:
@@ -506,7 +506,7 @@ class Hermite:
         """Ask a closure of several velocity dimensions, in the cells."""
         if not self.learned or (self._at_faces and world.grid.dim == 1):
             return None
-        closure = self.closure.on_grid() if self._at_faces else self.closure  # type: ignore
+        closure = self.closure.on_grid if self._at_faces else self.closure  # type: ignore
         rho, _, theta = self.thermal(w)
         tau = self.gas.relaxation_time(world.cell_knudsen, rho, theta).expand_as(rho)
         periodic = (pair.periodic for pair in world.sides)
