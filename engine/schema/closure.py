@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from ...models.closures.face import FaceForm
 from ...models.closures.local import LocalForm
 from ...models.closures.recurrence import RecurrenceForm
-from .base import Common, Section
+from .base import Common, Section, given
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -109,7 +109,7 @@ class ClosureTrainScenario(Common):
         if not self.refined:
             raise ValueError("begin: nothing is done with them; set refined to 1 or more")
         said = {"steps", "rolled", "polish", "unrolled", "linear", "rate"}
-        if idle := sorted(said & self.model_fields_set):
+        if idle := sorted(said & given(self)):
             raise ValueError(
                 f"begin: nothing is regressed then: leave out {', '.join(idle)}"
             )

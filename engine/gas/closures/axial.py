@@ -142,6 +142,20 @@ class AxialClosure:
         top = self.module.smooth((share[:, None] * top).flatten(0, 1), row)
         return ClosureOutput(top.unflatten(0, (len(share), -1)), share, trust)
 
+    def turned(self) -> tuple[Tensor, Tensor]:
+        """Return how it is asked where the flow turns about x.
+
+        ``[directions]`` cosines of the angles to x; ``[M // 2 + 1, directions]`` what is
+        said along them to ``f_(M + 1 - 2 j, 2 j)``.
+        """
+        order, axes = self.module.config.order, self.module.config.dimension
+        at = directions(order, axes, True, torch.float64, torch.device("cpu"))
+        tops = [a for a in multi_indices(order + 1, axes) if sum(a) == order + 1]
+        here = [
+            tops.index((order + 1 - 2 * j, 2 * j, 0)[:axes]) for j in range(order // 2 + 1)
+        ]
+        return at.units[:, 0].contiguous(), at.back[here].contiguous()
+
     @property
     def on_grid(self) -> ObliqueClosure | None:
         """The same closure on a plane or in space, where it was learned in three."""

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +24,6 @@ from ...kernels import moments as kernels
 from ...kernels.moments import GRAD, HME, LEARNED, Line
 from ...kernels.types import kernel_type
 from ...runtime import start
-from ..closures.axial import AxialClosure, directions
 from ..material import Gas
 from ..scheme.finite_volume import (
     DELTA,
@@ -35,7 +35,7 @@ from ..scheme.finite_volume import (
     koren,
     van_leer,
 )
-from .hermite import SONIC, grad, hyperbolic, multi_indices, roe, rusanov
+from .indices import multi_indices
 
 LIMITERS: dict[Limiter, int] = {
     van_leer: kernels.VAN_LEER,
@@ -48,52 +48,54 @@ MARGIN = 0.9
 """Of the share of Grad's row, as in ``hyperbolic_share``."""
 
 
-def fused(world: MomentWorld) -> "FusedLine | None":
-    """Return the steps of a world of Hermite moments, None where no kernel has them."""
-    eq, gas = world.equations, world.equations.gas
-    closed = _closed(eq.closure)
+def fused(
+    world: MomentWorld, closure: Closure | None, grad: bool, robust: bool, sonic: float
+) -> "FusedLine | None":
+    """Return the steps of a world of Hermite moments, None where no kernel has them.
+
+    Args:
+        world: with its equations.
+        closure: None for HME.
+        grad: whether it is Grad's.
+        robust: whether the dissipation is that of Lax and Friedrichs, else of each wave.
+        sonic: smallest signal of the latter over ``sqrt(theta)``.
+    """
+    gas, view = world.equations.gas, _view(closure)
     powers = gas.density_power, gas.temperature_power, gas.prandtl
+    code = HME if closure is None else GRAD if grad else LEARNED
     known = (
-        closed is not None
+        (view is not None or code != LEARNED)
         and world.limiter in LIMITERS
-        and eq.dissipation in (roe, rusanov)
         and type(gas) is Gas
         and gas.law is None
         and all(type(power) is float for power in powers)
     )
     fits = world.grid.dim == 1 and world.grid.cells >= 4 and world.device.type == "cpu"
-    if not (known and fits) or closed is None:
+    if not (known and fits):
         return None
     line = Line(
-        eq.order,
+        world.equations.order,
         gas.dimension,
         LIMITERS[world.limiter],
-        eq.dissipation is rusanov,
-        closed.code,
+        robust,
+        code,
         world.sides[0].periodic,
         world.walls,
-        SONIC,
+        sonic,
     )
-    return FusedLine(line, torch.tensor(powers, dtype=torch.float64), closed.view)
+    return FusedLine(line, torch.tensor(powers, dtype=torch.float64), view)
 
 
-@dataclass(frozen=True)
-class _Closed:
-    """How the kernels close the equations: a code, and what a local closure needs."""
-
-    code: int
-    view: "FusedView | None" = None
-
-
-def _closed(closure: Closure | None) -> _Closed | None:
-    if closure in (None, hyperbolic):
-        return _Closed(HME)
-    if closure is grad:
-        return _Closed(GRAD)
-    module = closure.module if isinstance(closure, AxialClosure) else closure
-    if isinstance(module, LocalClosure) and module.scale.is_cpu:
-        return _Closed(LEARNED, FusedView(module))
-    return None
+def _view(closure: Any) -> "FusedView | None":
+    """Return how a closure is asked: a local one, or one that knows turning flows."""
+    if isinstance(closure, LocalClosure):
+        one = torch.ones(1, dtype=torch.float64)
+        asked, module = (one, one[None]), closure
+    elif hasattr(closure, "turned"):
+        asked, module = closure.turned(), closure.module
+    else:
+        return None
+    return FusedView(module, *asked) if module.scale.is_cpu else None
 
 
 @dataclass(frozen=True)
@@ -239,15 +241,19 @@ class FusedView:
 
     Attributes:
         module: the closure.
+        cosines: ``[directions]`` of the angles to the line along which it is asked.
+        back: ``[tops, directions]`` its answers to the moments of degree M + 1.
     """
 
     module: LocalClosure
+    cosines: Tensor
+    back: Tensor
 
     def ask(self, fields: _Fields, spacing: float, law: Tensor, line: Line) -> Tensor:
         """Write shares and closing moments; return the faces fallen back."""
         config, given = self.module.config, self._given
         w, (batch, faces) = fields.w, fields.blend.shape
-        cosines, back = _asked(line)
+        cosines, back = self.cosines, self.back
         rows, M1 = len(cosines) * batch, line.order + 1
         along = w
         if line.axes > 1:
@@ -309,22 +315,6 @@ class _Given:
     taps: Tensor
     net: Callable[[Tensor], Tensor]
     rest: Tensor
-
-
-@lru_cache(maxsize=16)
-def _asked(line: Line) -> tuple[Tensor, Tensor]:
-    """Cosines of the directions, and closing moments along them to the tensor's."""
-    if line.axes == 1:
-        one = torch.ones(1, dtype=torch.float64)
-        return one, one[None]
-    at = directions(line.order, line.axes, True, torch.float64, torch.device("cpu"))
-    every = multi_indices(line.order + 1, line.axes)
-    tops = [a for a in every if sum(a) == line.order + 1]
-    here = [
-        tops.index((line.order + 1 - 2 * j, 2 * j, 0)[: line.axes])
-        for j in range(line.tops)
-    ]
-    return at.units[:, 0].contiguous(), at.back[here].contiguous()
 
 
 @lru_cache(maxsize=16)

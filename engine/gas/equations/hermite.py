@@ -44,6 +44,8 @@ from ..boundaries import WallAt, component
 from ..material import Gas
 from ..mixture import expansion, totals
 from ..scheme.finite_volume import MomentWorld, Rows, Transport
+from .fused import FusedLine, fused
+from .indices import multi_indices
 
 SONIC = 0.1
 """Smallest ``|speed| / sqrt(theta)`` of the upwinding; rounds the sonic points."""
@@ -62,14 +64,6 @@ def grad(faces: FaceStencil) -> ClosureOutput:
 def roots(order: int) -> np.ndarray:
     """Return the roots of He_{M+1}: signal speeds of HME over ``sqrt(theta)``."""
     return np.polynomial.hermite_e.hermegauss(order + 1)[0]
-
-
-@lru_cache(maxsize=32)
-def multi_indices(order: int, axes: int) -> tuple[tuple[int, ...], ...]:
-    """Return all multi-indices of total degree up to ``order``, by degree."""
-    every = product(range(order + 1), repeat=axes)
-    kept = [a for a in every if sum(a) <= order]
-    return tuple(sorted(kept, key=lambda a: (sum(a), tuple(-k for k in a))))
 
 
 def _plus(a: tuple[int, ...], axis: int, step: int) -> tuple[int, ...]:
@@ -419,11 +413,13 @@ class Hermite:
         b = self.basis(w)
         return w[:, 1 + axis].abs() + b.fastest * temperature(b, w)[:, 0].sqrt()
 
-    def fused(self, world: MomentWorld) -> Any:
+    def fused(self, world: MomentWorld) -> FusedLine | None:
         """Return steps of a world by fused kernels (:mod:`.fused`); None: it has none."""
-        from .fused import fused
-
-        return fused(world) if type(self) is Hermite else None
+        if type(self) is not Hermite or self.dissipation not in (roe, rusanov):
+            return None
+        closure = None if self.closure is hyperbolic else self.closure
+        robust = self.dissipation is rusanov
+        return fused(world, closure, self.closure is grad, robust, SONIC)
 
     # -- relaxation -------------------------------------------------------------------
 
