@@ -229,6 +229,14 @@ SHORT: dict[str, Shortened] = {
         ),
         TRAINED, SINGLE,
     ),
+    "closure_refine": Shortened(
+        (
+            "families=[{name='wave',flows=4,until=0.2}]", "members=1",
+            "begin=['models/closure_local_0.safetensors']", "cells=20", "velocities=36",
+            "refined=1", "validation=0.25",
+        ),
+        TRAINED, SINGLE,
+    ),
     "closure_shock_train": Shortened(
         (
             "mach=[1.5,2.5]", "moving=[1.7]", "held_out=[2.0]", "cells=40",

@@ -113,7 +113,7 @@ def test_a_closure_is_refused_for_another_gas(tmp_path):
         with pytest.raises(InputError, match=r"learned with gas.dimension"):
             part.equations(other, None, lambda path: path)
     grid = Grid((8, 8), (0.0, 0.0), (1.0, 1.0))
+    flat = axial.AxialClosure(LocalForm(order=4, hidden=(8,), dimension=2).build(0))
+    gas, kn = Gas.constant_time(2), torch.ones(1)
     with pytest.raises(InputError, match="2 space dimensions"):
-        hermite_world(
-            grid, (ALL_PERIODIC,) * 2, MONATOMIC, torch.ones(1), 4, 1e-3, closure()
-        )
+        hermite_world(grid, (ALL_PERIODIC,) * 2, gas, kn, 4, 1e-3, flat)

@@ -13,10 +13,10 @@ def assemble(scenario: ClosureTrainScenario | ClosureShockTrainScenario, base: P
     """Return the job that trains the closures of a scenario.
 
     Raises:
-        InputError: another device than the CPU.
+        InputError: another device than the CPU; weights to begin with that do not fit.
     """
     if scenario.device != "cpu":
         raise InputError("device: closures are trained on cpu; allowed: cpu")
     if isinstance(scenario, ClosureTrainScenario):
-        return ClosureTraining(scenario)
+        return ClosureTraining(scenario, base)
     return RecurrenceTraining(scenario)

@@ -1,5 +1,6 @@
 """What a scenario that trains moment closures may say; non-dimensional (``engine.gas``)."""
 
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -7,7 +8,7 @@ from pydantic import Field, model_validator
 from ...models.closures.face import FaceForm
 from ...models.closures.local import LocalForm
 from ...models.closures.recurrence import RecurrenceForm
-from .base import Common, Section
+from .base import Common, Section, given
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -88,13 +89,37 @@ class ClosureTrainScenario(Common):
     """Steps of training through the moment solver after that."""
     unrolled_rate: Positive = 5e-4
     """Learning rate there."""
+    begin: tuple[Path, ...] = ()
+    """Weights to go on from, one file for each member, in place of new ones: nothing is
+    regressed then, only ``refined``."""
+    refined: int = Field(default=0, ge=0, le=20)
+    """Rounds at the end in which the network's last layer is fitted through the solver, to
+    whole runs (Gauss and Newton's method)."""
     name: str = Field(default="closure", pattern=r"^[A-Za-z0-9_.-]+$")
     """Files in the run folder: NAME_0.safetensors and so on, each with its card."""
 
     @model_validator(mode="after")
+    def _goes_on(self) -> Self:
+        if not self.begin:
+            return self
+        if len(self.begin) != self.members:
+            raise ValueError(
+                f"begin: {len(self.begin)} files; members = {self.members}: one for each"
+            )
+        if not self.refined:
+            raise ValueError("begin: nothing is done with them; set refined to 1 or more")
+        said = {"steps", "rolled", "polish", "unrolled", "linear", "rate"}
+        if idle := sorted(said & given(self)):
+            raise ValueError(
+                f"begin: nothing is regressed then: leave out {', '.join(idle)}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_resolution(self) -> Self:
         form = self.model
-        own = [n for n in ("linear", "rolled", "polish", "unrolled") if getattr(self, n)]
+        names = ("linear", "rolled", "polish", "unrolled", "refined")
+        own = [n for n in names if getattr(self, n)]
         if form.dimension > 1 and (own or self.fronts is not None):
             raise ValueError(
                 f"model.dimension: {form.dimension}; {', '.join([*own, 'fronts'])} belong "

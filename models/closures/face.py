@@ -28,7 +28,7 @@ of the exact linear closure (Hammett and Perkins, Phys. Rev. Lett. 64, 1990, p. 
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal
@@ -105,6 +105,31 @@ class MirrorNet(nn.Module):
         first = nn.functional.linear(z, self.even.weight[:, : z.shape[-1]], self.even.bias)
         return self.rest(first)[..., 0]
 
+    def frozen(self) -> Callable[[Tensor], Tensor]:
+        """Return N of rows ``[n, inputs]``, with the weights as they are now."""
+        even, odd = self.even.weight.detach(), self.odd.weight.detach()
+        both = [torch.cat([even, sign * odd], 1)[:, self.place] for sign in (1.0, -1.0)]
+        layers = [(torch.cat(both), self.even.bias.detach().repeat(2))]
+        layers += [
+            (
+                layer.weight.detach(),
+                layer.bias if layer.bias is None else layer.bias.detach(),
+            )
+            for layer in self.rest
+            if isinstance(layer, nn.Linear)
+        ]
+        sign, linear = 0.5 * self.sign, nn.functional.linear
+
+        def answer(z: Tensor) -> Tensor:
+            x = z
+            for weight, bias in layers[:-1]:
+                x = nn.functional.silu(linear(x, weight, bias), inplace=True)
+                x = x.view(2 * len(z), -1)
+            both = linear(x, layers[-1][0]).view(-1, 2)
+            return 0.5 * both[:, 0] + sign * both[:, 1]
+
+        return answer
+
     def _mean(self, first: Tensor) -> Tensor:
         both = self.rest(first)[..., 0]
         return 0.5 * (both[..., 0] + self.sign * both[..., 1])
@@ -150,7 +175,7 @@ def hyperbolic_share(
         order: M, at least 4.
         margin: share of the limit that is used, below 1.
     """
-    use = torch.as_tensor(_row_weights(order), dtype=scaled.dtype, device=scaled.device)
+    use = torch.as_tensor(row_weights(order), dtype=scaled.dtype, device=scaled.device)
     worst = (scaled[..., -2:] @ use).amax(-1)
     return (margin / worst.clamp(min=margin)).clamp(max=1.0)
 
@@ -162,8 +187,8 @@ def _positive(w: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def _row_weights(order: int) -> np.ndarray:
-    """What g_{M-1} and g_M add to the row, over He_{M+1}, at each of the points."""
+def row_weights(order: int) -> np.ndarray:
+    """Return what g_{M-1} and g_M add to the row, over He_{M+1}, at each of the points."""
     inner = np.polynomial.hermite_e.hermegauss(order)[0]
     outer = 1.25 * np.polynomial.hermite_e.hermegauss(order + 1)[0].max()
     at = np.concatenate([inner, [-outer, outer]])

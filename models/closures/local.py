@@ -33,6 +33,10 @@ from ..parts import part
 from .contract import FaceStencil, weights_from
 from .face import FaceClosure, View, Widths
 
+CAUTION = 1.25
+"""Power of the share of Grad's row that keeps speeds real: near the limit of what a row of
+moments can tell the learned answer is given up sooner than hyperbolicity demands."""
+
 
 @part
 class LocalForm:
@@ -83,13 +87,19 @@ class LocalClosure(FaceClosure):
         )
         return mean, list(found.unbind(1))
 
-    def view_at(self, mean: Tensor, changes: Sequence[Tensor], tau: Tensor) -> View:
+    def view(self, row: FaceStencil) -> View:
         """Return what does not depend on the weights; a share of Grad's row has its flux.
 
         So the last equation is always a mean of HME's and of the one that was learned.
         """
+        view = super().view(row)
+        share = lowest_nearby(view.share, row.periodic)
+        return replace(view, unit=view.unit * share, share=share)
+
+    def view_at(self, mean: Tensor, changes: Sequence[Tensor], tau: Tensor) -> View:
+        """Return the same of single faces, which do not look at each other."""
         view = super().view_at(mean, changes, tau)
-        return replace(view, unit=view.unit * view.share)
+        return replace(view, share=view.share**CAUTION)
 
     def knudsen_inputs(self, ratio: Tensor) -> Tensor:
         """Return none."""
@@ -118,6 +128,15 @@ class LocalClosure(FaceClosure):
     def wave_damping(self, k: Tensor) -> Tensor:
         """Return 0."""
         return torch.zeros_like(k)
+
+
+def lowest_nearby(share: Tensor, periodic: bool) -> Tensor:
+    """Return the least share of a face and the next ones, ``[batch, faces]``.
+
+    Next to a face where speeds would not be real the moments are no better.
+    """
+    ends = (share[:, -2:-1], share[:, 1:2]) if periodic else (share[:, :1], share[:, -1:])
+    return torch.cat([ends[0], share, ends[1]], 1).unfold(1, 3, 1).amin(-1)
 
 
 def averaged_gradients(

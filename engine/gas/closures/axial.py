@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 
 from ....models.closures.contract import ClosureOutput, FaceStencil
-from ....models.closures.local import LocalClosure, averaged_gradients
+from ....models.closures.local import LocalClosure, averaged_gradients, lowest_nearby
 from ..equations.hermite import basis, coefficients, multi_indices, temperature
 from ..flows.axial import COSINES
 from .directional import carried_over, marginal
+from .oblique import ObliqueClosure
 
 AZIMUTHS = 14
 """Directions around x at each angle to it; moments of degree 6 need 13."""
@@ -134,11 +135,31 @@ class AxialClosure:
         view = self.module.view_at(mean, list(seen.unbind(1)), tau.to(kind))
         value = self.module.scaled_moment(view.z) * self.module.unit_at(mean)
         top = value.to(w.dtype) - self._other(phi, count)
-        share = (view.share * view.trust).unflatten(0, (count, -1)).amin(0).to(w.dtype)
+        share = lowest_nearby(view.share, row.periodic) * view.trust
+        share = share.unflatten(0, (count, -1)).amin(0).to(w.dtype)
         trust = view.trust.unflatten(0, (count, -1)).amin(0).to(w.dtype)
         top = torch.einsum("tm,mbf->btf", at.back, top.unflatten(0, (count, -1)))
         top = self.module.smooth((share[:, None] * top).flatten(0, 1), row)
         return ClosureOutput(top.unflatten(0, (len(share), -1)), share, trust)
+
+    def turned(self) -> tuple[Tensor, Tensor]:
+        """Return how it is asked where the flow turns about x.
+
+        ``[directions]`` cosines of the angles to x; ``[M // 2 + 1, directions]`` what is
+        said along them to ``f_(M + 1 - 2 j, 2 j)``.
+        """
+        order, axes = self.module.config.order, self.module.config.dimension
+        at = directions(order, axes, True, torch.float64, torch.device("cpu"))
+        tops = [a for a in multi_indices(order + 1, axes) if sum(a) == order + 1]
+        here = [
+            tops.index((order + 1 - 2 * j, 2 * j, 0)[:axes]) for j in range(order // 2 + 1)
+        ]
+        return at.units[:, 0].contiguous(), at.back[here].contiguous()
+
+    @property
+    def on_grid(self) -> ObliqueClosure | None:
+        """The same closure on a plane or in space, where it was learned in three."""
+        return ObliqueClosure(self.module) if self.module.config.dimension == 3 else None
 
     def to(self, device: torch.device) -> "AxialClosure":
         """Return the closure on a device; its module is moved."""

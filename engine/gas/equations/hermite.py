@@ -44,6 +44,8 @@ from ..boundaries import WallAt, component
 from ..material import Gas
 from ..mixture import expansion, totals
 from ..scheme.finite_volume import MomentWorld, Rows, Transport
+from .fused import FusedLine, fused
+from .indices import multi_indices
 
 SONIC = 0.1
 """Smallest ``|speed| / sqrt(theta)`` of the upwinding; rounds the sonic points."""
@@ -62,14 +64,6 @@ def grad(faces: FaceStencil) -> ClosureOutput:
 def roots(order: int) -> np.ndarray:
     """Return the roots of He_{M+1}: signal speeds of HME over ``sqrt(theta)``."""
     return np.polynomial.hermite_e.hermegauss(order + 1)[0]
-
-
-@lru_cache(maxsize=32)
-def multi_indices(order: int, axes: int) -> tuple[tuple[int, ...], ...]:
-    """Return all multi-indices of total degree up to ``order``, by degree."""
-    every = product(range(order + 1), repeat=axes)
-    kept = [a for a in every if sum(a) <= order]
-    return tuple(sorted(kept, key=lambda a: (sum(a), tuple(-k for k in a))))
 
 
 def _plus(a: tuple[int, ...], axis: int, step: int) -> tuple[int, ...]:
@@ -340,8 +334,8 @@ class Hermite:
     @property
     def dims(self) -> tuple[int, ...]:
         """Space dimensions: a closure that is asked at faces knows lines alone."""
-        lines = self._at_faces and self.gas.dimension > 1
-        return (1,) if lines else (1, 2, 3)
+        every = not self._at_faces or getattr(self.closure, "on_grid", None) is not None
+        return (1, 2, 3) if every or self.gas.dimension == 1 else (1,)
 
     @property
     def name(self) -> str:
@@ -374,6 +368,13 @@ class Hermite:
         """Return w of the state's moments, ``[batch, N, ...]``."""
         b, mean = self.basis(moments), moments / moments[:, :1]
         return _chosen(b, mean, mean - mean[:, b.single] ** 2, moments)
+
+    def lowest(self, moments: Tensor) -> Tensor:
+        """Return what must be positive in the state, ``[batch, 1 + D, ...]``."""
+        b = self.basis(moments)
+        rho, rest = moments[:, :1], moments.index_select(1, b.lows)[:, 1:]
+        u, spread = (rest / rho).split(b.axes, 1)
+        return torch.cat([rho, spread - u * u], 1)
 
     def conserved(self, w: Tensor) -> Tensor:
         """See :func:`conserved`."""
@@ -411,6 +412,14 @@ class Hermite:
         """Return ``|u| + c sqrt(theta)`` along an axis."""
         b = self.basis(w)
         return w[:, 1 + axis].abs() + b.fastest * temperature(b, w)[:, 0].sqrt()
+
+    def fused(self, world: MomentWorld) -> FusedLine | None:
+        """Return steps of a world by fused kernels (:mod:`.fused`); None: it has none."""
+        if type(self) is not Hermite or self.dissipation not in (roe, rusanov):
+            return None
+        closure = None if self.closure is hyperbolic else self.closure
+        robust = self.dissipation is rusanov
+        return fused(world, closure, self.closure is grad, robust, SONIC)
 
     # -- relaxation -------------------------------------------------------------------
 
@@ -491,13 +500,14 @@ class Hermite:
 
     def in_cells(self, w: Tensor, world: MomentWorld) -> ClosureOutput | None:
         """Ask a closure of several velocity dimensions, in the cells."""
-        if not self.learned or self._at_faces:
+        if not self.learned or (self._at_faces and world.grid.dim == 1):
             return None
+        closure = self.closure.on_grid if self._at_faces else self.closure  # type: ignore
         rho, _, theta = self.thermal(w)
         tau = self.gas.relaxation_time(world.cell_knudsen, rho, theta).expand_as(rho)
         periodic = (pair.periodic for pair in world.sides)
         axes = tuple(zip(world.grid.spacing, periodic, strict=True))
-        return self.closure(FaceStencil.in_cells(w.movedim(1, -1), tau, axes))  # type: ignore[misc]
+        return closure(FaceStencil.in_cells(w.movedim(1, -1), tau, axes))  # type: ignore[misc]
 
     # -- walls and observations -------------------------------------------------------
 

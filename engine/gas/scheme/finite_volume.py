@@ -234,6 +234,7 @@ class MomentWorld:
     check: bool = True
     once: bool = False
     _ends: tuple[tuple[End, End] | None, ...] = field(init=False, repr=False, compare=False)
+    _fused: Any = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_ends", ends_of(self.sides, self.grid))
@@ -257,6 +258,8 @@ class MomentWorld:
                 )
         check_components(self._ends, eq.gas.dimension, eq.name)
         object.__setattr__(self, "knudsen", self.knudsen.to(self.device, self.dtype))
+        if hasattr(eq, "fused"):
+            object.__setattr__(self, "_fused", eq.fused(self))
 
     @property
     def gas(self) -> Gas:
@@ -325,6 +328,17 @@ class MomentWorld:
         Raises:
             GuardError: density or temperature not positive (if ``check``).
         """
+        after = None
+        if self._fused is not None and self._fused.takes(state, self):
+            after = self._fused.step(self, state)
+        after = after or self._plain_step(state)
+        if self.check:
+            new = after.moments
+            lowest = self._lowest(self.equations.primitive(new.detach()))
+            watch(new, *lowest, self.equations.remedy, after)
+        return after
+
+    def _plain_step(self, state: MomentState) -> MomentState:
         dt, old, relaxed = self.time_step, state.moments, self.equations.relaxed
         now = float(state.time) if self._moving else 0.0
         rate0, fallbacks, said = self.rates(old, now)
@@ -336,11 +350,7 @@ class MomentWorld:
         moved = old + dt * (DELTA * rate0 + (1.0 - DELTA) * rate1) + lag
         new = relaxed(moved, GAMMA * dt, self.cell_knudsen)
         away = state.fallbacks + fallbacks[0], state.outside + fallbacks[1]
-        after = MomentState(new, *away, state.step + 1, state.time + dt)
-        if self.check:
-            lowest = self._lowest(self.equations.primitive(new.detach()))
-            watch(new, *lowest, self.equations.remedy, after)
-        return after
+        return MomentState(new, *away, state.step + 1, state.time + dt)
 
     def _lowest(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """What must be positive: the density, and the lowest of the temperatures."""
@@ -464,6 +474,15 @@ class MomentWorld:
                 far = [2.0 * odd[i] - x if i in odd else x for i, x in pairs]
                 beyond = piece.put(torch.stack(far, 1).view_as(inside), beyond)
         return beyond
+
+    @property
+    def walls(self) -> tuple[bool, bool]:
+        """Whether the low and the high end of a line are walls."""
+        low, high = self._ends[0] or ((), ())
+        return tuple(  # type: ignore[return-value]
+            any(piece.wall is not None for piece in end.pieces) if end else False
+            for end in (low, high)
+        )
 
     def _sealed(self, flux: Tensor, pair: tuple[End, End] | None) -> Tensor:
         """Let no mass through a wall; products of odd moments would, at second order."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..equations.hermite import rusanov
-from .finite_volume import MomentState, MomentWorld, first_order, places
+from .finite_volume import MomentState, MomentWorld, first_order
 
 LONG = 1e30
 """A time after which a gas is in equilibrium."""
@@ -56,6 +56,8 @@ class PositivityFallback:
     def step(self, state: MomentState) -> MomentState:
         """Advance by ``time_step``."""
         new = self.world.step(state)
+        if self._plainly_good(state.moments, new.moments):
+            return new
         bad = self.unphysical(state.moments, new.moments)
         runs = bad.flatten(1).any(1)
         if not bool(runs.any()):
@@ -94,11 +96,16 @@ class PositivityFallback:
         """Return what the world observes."""
         return self.world.observe(state)
 
+    def _plainly_good(self, old: Tensor, new: Tensor) -> bool:
+        """Whether no cell can be unphysical, at a glance: nearly all steps."""
+        before, after = (self.world.equations.lowest(m).flatten(2) for m in (old, new))
+        enough = after.amin(2) > self.share * before.amax(2)
+        return bool(enough.all()) and bool(new.isfinite().all())
+
     def unphysical(self, old: Tensor, new: Tensor) -> Tensor:
         """Return the cells of ``new`` that are unphysical, ``[batch, *cells]``."""
         eq = self.world.equations
-        at = places(tuple(eq.positive), old.device)
-        before, after = eq.primitive(old)[:, at], eq.primitive(new)[:, at]
+        before, after = eq.lowest(old), eq.lowest(new)
         least = before
         for axis in range(self.world.grid.dim):
             least = self._ring(least, 2 + axis, 1).unfold(2 + axis, 3, 1).amin(-1)

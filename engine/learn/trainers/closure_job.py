@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from ....models import card
 from ....models.closures.face import FaceClosure, FaceForm
 from ....models.closures.local import LocalForm
 from ... import runtime
+from ...errors import InputError
 from ...gas.flows import axial, fronts
 from ...gas.flows import lines as flows
 from ...gas.flows.lines import sample_times
@@ -22,6 +24,7 @@ from ...rundir import RunFolder
 from ...schema.base import Common
 from ...schema.closure import ClosureTrainScenario, FamilySection
 from . import closure as training
+from .refinement import refine
 
 SHOCK_TIMES = (0.0, 0.3, 0.7, 1.5, 3.0, 5.0, 8.0)
 """Times in units of tau at which a shock on its way to rest is sampled."""
@@ -39,9 +42,34 @@ def recipe_of(scenario: Common) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class ClosureTraining:
-    """Makes labels, trains the committee, writes weights and cards."""
+    """Makes labels, trains the committee, writes weights and cards.
+
+    Attributes:
+        scenario: what is asked for.
+        base: folder from which it names files.
+
+    Raises:
+        InputError: weights to begin with that are missing, damaged or of another form.
+    """
 
     scenario: ClosureTrainScenario
+    base: Path = Path()
+
+    def __post_init__(self) -> None:
+        for number, path in enumerate(self.scenario.begin):
+            self._begun(number, path)
+
+    def _begun(self, number: int, path: Path) -> FaceClosure:
+        try:
+            module = card.load_module(self.base / path)[0]
+        except (FileNotFoundError, card.DamagedModelError, card.UnknownModelError) as error:
+            raise InputError(f"begin.{number}: {error}") from error
+        if not isinstance(module, FaceClosure) or module.config != self._form():
+            raise InputError(
+                f"begin.{number}: {path} has another form than model; write model as in "
+                "the scenario that trained it"
+            )
+        return module
 
     def run(self, folder: RunFolder, report: Reporter) -> Outcome:
         """Train; resumes after the last family labelled or the last member trained."""
@@ -186,17 +214,24 @@ class ClosureTraining:
         train, held = [pair[0] for pair in split], [pair[1] for pair in split]
 
         def log(stage: str, step: int, total: int, loss: float) -> None:
-            if step % 100 == 0 or step == total - 1:
+            if step % 100 == 0 or step == total - 1 or stage == "refined":
                 folder.log(event=stage, member=member, step=step, loss=loss)
                 report.progress(step, total, {stage: f"member {member} loss {loss:.3f}"})
 
-        training.fit(
-            module, train, s.steps, s.batch, s.rate, s.linear, rng, log, s.polish, s.rolled
-        )
+        if s.begin:
+            begun = self._begun(member, s.begin[member])
+            module.load_state_dict(begun.state_dict())
+        else:
+            training.fit(
+                module, train, s.steps, s.batch, s.rate, s.linear, rng, log, s.polish,
+                s.rolled,
+            )  # fmt: skip
         if s.unrolled:
             loss = training.unrolled_steps(module, train, 8, 0.6, rng)
             for step, value in training.descend(module, loss, s.unrolled, s.unrolled_rate):
                 log("unrolled", step, s.unrolled, value)
+        if s.refined:
+            refine(module, [each for each in train if each.periodic], s.refined, log)
         return module, training.unexplained(module, [h for h in held if h is not None])
 
     def _write(
