@@ -453,6 +453,13 @@ def test_a_stress_in_another_unit_is_noticed_by_its_size(tmp_path):
     )
 
 
+def test_no_stress_and_no_virial_agree(tmp_path):
+    atoms = silicon(stress=np.zeros(6))
+    atoms.info["virial"] = np.zeros((3, 3))
+    ase.io.write(tmp_path / "a.extxyz", atoms)
+    assert np.array_equal(read_frames(tmp_path / "a.extxyz")[0].virial, np.zeros((3, 3)))
+
+
 def test_virial_and_stress_must_agree(tmp_path):
     atoms = silicon(stress=np.full(6, 0.01))
     volume = atoms.get_volume()

@@ -554,7 +554,7 @@ EXCEPTIONS: dict[str, Short] = {
     "hermite, closure ensemble": Short(CLOSURES, f"{TABLES}; masks of members", 4, 2),
     "hermite, spectral closure": Short(CLOSURES, f"{TABLES}; a solver's info", 2, 4),
     "hermite, positivity fallback": Short(
-        GAS_PACKAGE, "whether and where runs are lost", 9
+        GAS_PACKAGE, "whether and where runs are lost", 10
     ),
     "hyperbolic 2d, directional closure": Short(CLOSURES, TABLES, 0, 16),
     "realizable, entropy": Short(CLOSURES, "a solver's info", 12, 2),

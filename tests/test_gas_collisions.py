@@ -8,7 +8,7 @@ import torch
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.gas.collisions import pairs, scattering, transport
 from scalebridge.engine.gas.collisions.pairs import Table, inverse_power, lennard_jones
-from scalebridge.engine.gas.collisions.published import PUBLISHED, damped
+from scalebridge.engine.gas.collisions.published import PUBLISHED, TangToennies, damped
 from scalebridge.engine.gas.collisions.quantum import with_quantum
 from scalebridge.engine.gas.collisions.scattering import Resolution, scatter
 from scalebridge.engine.gas.collisions.virial import second_virial
@@ -149,6 +149,18 @@ def test_helium_has_the_published_well():
     at = float(table.marks.minimum.exp())
     assert at == pytest.approx(2.96760, abs=1e-5)
     assert float(-table(double(at))) == pytest.approx(10.9966, abs=1e-4)
+
+
+@pytest.mark.parametrize("symbol", ["Ne", "Ar", "Kr", "Xe"])
+def test_the_inside_of_a_published_potential_joins_its_wall(symbol):
+    """In value and slope, but for a ten-thousandth: two published forms meet there."""
+    pair = PUBLISHED[symbol].pair
+    assert isinstance(pair, TangToennies)
+    r = 10 * pair.inner * torch.tensor([1 - 1e-6, 1 + 1e-6], dtype=torch.float64)
+    value = pair(r.requires_grad_())
+    (slope,) = torch.autograd.grad(value.sum(), r)
+    for inner, outer in (value.tolist(), slope.tolist()):
+        assert inner == pytest.approx(outer, rel=1e-4)
 
 
 def test_damping_keeps_its_digits():

@@ -26,11 +26,13 @@ from scalebridge.engine.gas.collisions.pairs import Table, lennard_jones
 from scalebridge.engine.gas.collisions.published import PUBLISHED
 from scalebridge.engine.gas.collisions.quantum import viscosity_change
 from scalebridge.engine.gas.collisions.scattering import scatter
+from scalebridge.engine.gas.collisions.species import REFERENCE_TEMPERATURE, SPECIES
 from scalebridge.engine.gas.collisions.transport import transport
 from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.kinetic.dsmc import DsmcWorld
 from scalebridge.engine.gas.kinetic.particle_faces import Reservoirs
 from scalebridge.engine.jobs import assemble
+from scalebridge.engine.schema.dsmc import MixedSpecies
 from scalebridge.engine.schema.gas import GasScenario
 
 LINE = Grid((4,), (0.0,), (1.0,))
@@ -55,6 +57,16 @@ def by_species(world: DsmcWorld, state) -> list[torch.Tensor]:
     """Return the velocities of each species."""
     v = state.velocities[0, : int(state.starts[0, -2])]
     return [v[v[:, 3] == k, :3] for k in range(world.species)]
+
+
+@pytest.mark.parametrize("symbol", ["Ar", "He"])
+def test_a_gas_of_the_table_has_its_diameter_at_the_reference_temperature(symbol):
+    """It falls as ``T^(1/4 - omega/2)``, so that the viscosity grows as ``T^omega``."""
+    gas, species = SPECIES[symbol], MixedSpecies(of=symbol)
+    found = species.spheres(REFERENCE_TEMPERATURE)
+    assert found.diameter == pytest.approx(1e10 * gas.diameter(), rel=1e-12)
+    hot = species.spheres(4 * REFERENCE_TEMPERATURE).diameter
+    assert hot == pytest.approx(found.diameter * 4 ** (0.25 - gas.omega / 2), rel=1e-12)
 
 
 def test_species_of_equal_molecules_are_one_gas():

@@ -31,7 +31,13 @@ from scalebridge.engine.learn.atoms import (
     stacked,
 )
 from scalebridge.engine.learn.explorers.bias import Bias
-from scalebridge.engine.learn.explorers.dynamics import Dynamics, Start, Walks, keep_systems
+from scalebridge.engine.learn.explorers.dynamics import (
+    SEGMENTS,
+    Dynamics,
+    Start,
+    Walks,
+    keep_systems,
+)
 from scalebridge.engine.learn.explorers.starts import beta_tin, liquid
 from scalebridge.engine.learn.explorers.structures import distorted
 from scalebridge.engine.learn.indicators import (
@@ -165,6 +171,13 @@ def walkers(*temperatures: float) -> list[Start]:
     return [
         Start(replace(silicon(0.0), stratum=f"{t:g} K"), t, masses) for t in temperatures
     ]
+
+
+def test_the_frames_that_walks_keep_are_counted_beforehand():
+    """Of one stratum as many as are kept, and of each walk its segments' ends."""
+    starts = walkers(300.0, 600.0)
+    strata = 2 * 8  # a walker of each has eight atoms
+    assert Dynamics(kept=5).frames(starts) == 5 * strata + (SEGMENTS + 1) * 2 * 8
 
 
 class Lying:

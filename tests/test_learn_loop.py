@@ -24,6 +24,7 @@ from scalebridge.engine.learn.loop import within_reach
 from scalebridge.engine.learn.round_plan import LabelState
 from scalebridge.engine.learn.selection import LEAST_RANDOM, Arm, Batch, Uniform
 from scalebridge.engine.protocols import Check, Outcome
+from scalebridge.engine.run import Reporter
 
 GRID = torch.linspace(0.05, 2.95, 300, dtype=torch.float64)
 
@@ -125,6 +126,16 @@ def test_strata_that_have_not_converged_are_named(tmp_path):
     outcome = toy.run(tmp_path / "run", toy.loop(rounds=1))
     assert outcome.verdicts["stopped"] != "ok"
     assert "unmeasured" in outcome.verdicts["stratum right"]
+
+
+def test_the_progress_ends_where_it_said(tmp_path, monkeypatch):
+    """One step for each round, and one for the start."""
+    told = []
+    monkeypatch.setattr(Reporter, "progress", lambda self, *news: told.append(news))
+    toy.run(tmp_path / "run", toy.loop(rounds=2, target=1e-9))
+    rounds = [(step, total) for step, total, values in told if "labels" not in values]
+    assert (3, 3) in rounds
+    assert all(step <= total for step, total in rounds)
 
 
 def test_same_run_from_same_seed_and_another_from_another(tmp_path):

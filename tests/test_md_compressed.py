@@ -6,6 +6,9 @@ import pytest
 import torch
 from ase.build import bulk
 
+from scalebridge.engine import runtime
+from scalebridge.engine.kernels import fitting
+from scalebridge.engine.kernels.types import Array1, Template, kernel_type, ti
 from scalebridge.engine.md import compressed, vectorised
 from scalebridge.engine.md.compressed import TOLERANCE, compare, compress
 from scalebridge.engine.md.integrators import Verlet
@@ -26,6 +29,24 @@ FORMS = {
         SPECIES, cutoff=4.5, neurons=(8, 16, 32), axis=4, fitting=(24, 24), members=2
     ),
 }
+
+
+@ti.kernel
+def k_tanh(real: Template, x: Array1, out: Array1):
+    for i in range(x.shape[0]):
+        out[i] = fitting.tanh(x[i], real)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bound"), [(torch.float64, 2e-14), (torch.float32, 2e-6)]
+)
+def test_the_hyperbolic_tangent_holds_for_all_numbers(dtype, bound):
+    runtime.start("cpu")
+    x = torch.tensor([0.0, 1e-8, 0.3, 1.0, 3.0, 8.0, 19.0, 30.0, 90.0, 1e4, 1e30]).to(dtype)
+    x = torch.cat([-x, x])
+    out = torch.empty_like(x)
+    k_tanh(kernel_type(dtype), x, out)
+    torch.testing.assert_close(out, torch.tanh(x), rtol=0, atol=bound)
 
 
 def oxide(seed=1):

@@ -23,6 +23,7 @@ from scalebridge.engine.vmc.parameters import Flat
 from scalebridge.engine.vmc.world import Vmc
 from scalebridge.models.wavefunctions import jet
 from scalebridge.models.wavefunctions.determinant import DeterminantForm
+from scalebridge.models.wavefunctions.electrons import surroundings
 from scalebridge.models.wavefunctions.slater import SlaterJastrow
 
 gto = pytest.importorskip("pyscf.gto")
@@ -153,7 +154,7 @@ def test_the_gradient_of_the_energy_holds_with_a_non_local_part() -> None:
 def at_hartree_fock(system: Molecule, basis: str, sweeps: int) -> Evaluation:
     """Sample the determinant of Hartree-Fock itself."""
     bare = SlaterJastrow(
-        system.positions, system.orbitals(basis), system.up, system.down, cusps=None
+        surroundings(system), system.orbitals(basis), system.up, system.down, cusps=None
     )
     problem = Electrons(system, Flat(bare.double()), chunk=512)
     state = Vmc(problem, Spring(), walkers=512, burn_in=40).init(runtime.generator(2))

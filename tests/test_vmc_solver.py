@@ -675,6 +675,14 @@ def test_warm_start_takes_the_nearest_geometry() -> None:
     )
 
 
+def test_every_step_of_a_solver_is_told() -> None:
+    told = []
+    solver = Solver(small, Spring(), 16, 1, 3, 2, 10, False, 1)
+    hydrogen = molecule(["H", "H"], [[0, 0, 0], [0, 0, 1.4]])
+    solver.solve(hydrogen, progress=lambda step, steps, state: told.append((step, steps)))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
 @pytest.mark.slow
 def test_labeler_gives_energies_and_forces_with_errors() -> None:
     solver = Solver(small, Spring(), 64, 1, 20, 5, 10, True, 2)

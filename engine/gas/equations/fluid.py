@@ -401,8 +401,8 @@ class FluidWorld:
             kinetic = 0.5 * (inside[:, 1:-1] * cells[:, 1:-1]).sum(1)
             e = inside[:, -1] - kinetic
             cells[:, -1] = self.state_equation.pressure(inside[:, 0], e)  # type: ignore[union-attr,operator]
+        self._hold(w)  # before the ghost cells, which mirror some of them
         self._fill(w, time)
-        self._hold(w)
         if not self._ideal:
             equation = self.state_equation
             e = equation.energy(w[:, 0], w[:, -1])  # type: ignore[union-attr,operator]
