@@ -59,7 +59,7 @@ def by_species(world: DsmcWorld, state) -> list[torch.Tensor]:
     return [v[v[:, 3] == k, :3] for k in range(world.species)]
 
 
-@pytest.mark.parametrize("symbol", ["Ar", "He"])
+@pytest.mark.parametrize("symbol", ["argon", "helium"])
 def test_a_gas_of_the_table_has_its_diameter_at_the_reference_temperature(symbol):
     """It falls as ``T^(1/4 - omega/2)``, so that the viscosity grows as ``T^omega``."""
     gas, species = SPECIES[symbol], MixedSpecies(of=symbol)
