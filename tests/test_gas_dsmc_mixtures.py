@@ -62,7 +62,7 @@ def by_species(world: DsmcWorld, state) -> list[torch.Tensor]:
 @pytest.mark.parametrize("symbol", ["argon", "helium"])
 def test_a_gas_of_the_table_has_its_diameter_at_the_reference_temperature(symbol):
     """It falls as ``T^(1/4 - omega/2)``, so that the viscosity grows as ``T^omega``."""
-    gas, species = SPECIES[symbol], MixedSpecies(of=symbol)
+    gas, species = SPECIES[symbol], MixedSpecies(name="it", fraction=1.0, of=symbol)
     found = species.spheres(REFERENCE_TEMPERATURE)
     assert found.diameter == pytest.approx(1e10 * gas.diameter(), rel=1e-12)
     hot = species.spheres(4 * REFERENCE_TEMPERATURE).diameter
