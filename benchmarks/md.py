@@ -240,11 +240,13 @@ def _band(figure: Figure) -> tuple[float, float] | None:
 
 def bytes_per_atom() -> tuple[float, str]:
     """Resident memory per atom of a running melt, from two sizes in fresh processes."""
+    # not ru_maxrss, which a process takes over from the one that started it
     code = (
-        "import sys, resource; sys.path.insert(0, sys.argv[1]); import md, torch\n"
+        "import sys, pathlib; sys.path.insert(0, sys.argv[1]); import md, torch\n"
         "world = md.melt(int(sys.argv[2]), torch.float64); state = world.init()\n"
         "for _ in range(12): state = world.step(state)\n"
-        "print(state.atoms, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "status = pathlib.Path('/proc/self/status').read_text()\n"
+        "print(state.atoms, status.partition('VmHWM:')[2].split()[0])"
     )
     found = []
     for cells in (12, 40):
