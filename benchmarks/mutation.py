@@ -222,10 +222,10 @@ def tests_of(file: str) -> list[str]:
         seen |= dict.fromkeys(here, distance)
     breadth = Counter(name for users in importers().values() for name in users)
 
-    def rank(test: str) -> tuple[bool, int, bool, int]:
+    def rank(test: str) -> tuple[bool, int, bool, int, str]:
         named = any(word[:5] == stem[:5] for word in test.split("_"))
         inside = any(package in test for package in packages)
-        return not named, seen[test], not inside, breadth[test]
+        return not named, seen[test], not inside, breadth[test], test
 
     tests = [name for name in seen if name.startswith("tests.test_")]
     found = [f"{name.replace('.', '/')}.py" for name in sorted(tests, key=rank)]
