@@ -272,6 +272,14 @@ def test_a_command_that_fails_is_no_label(program, how, said, allowed):
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize("what", ["positions", "cell"])
+def test_atoms_whose_place_is_no_number_were_moved(what):
+    found = copper().atoms()
+    getattr(found, what)[0, 0] = np.nan
+    with pytest.raises(LabelError, match=r"moved by nan|not the cell"):
+        CommandLabeler(("x",))._read(copper(), found)
+
+
 def test_a_command_may_write_atoms_in_another_copy_of_the_cell(program, allowed):
     sample = copper()
     wrapped = CommandLabeler((sys.executable, str(program), "wrapped")).label(sample)

@@ -222,12 +222,12 @@ class CommandLabeler:
         periodic = sample.periodic.numpy()
         edges = sample.cell.numpy()[periodic]
         strained = np.abs(found.cell.array[periodic] - edges).max(initial=0.0)
-        if found.cell.rank and strained > _MOVED:  # some formats hold no cell
+        if found.cell.rank and not strained <= _MOVED:  # some formats hold no cell
             raise LabelError(f"{self.result}: not the cell of {self.structure}")
         apart = found.positions - sample.positions.numpy()  # up to lattice vectors
         apart -= np.rint(apart @ np.linalg.pinv(edges)) @ edges
         moved = np.abs(apart).max()
-        if moved > _MOVED:
+        if not moved <= _MOVED:  # no number is no place
             raise LabelError(f"{self.result}: atoms were moved by {moved:.2g} angstrom")
         if found.calc is None:
             raise LabelError(f"{self.result}: holds no energy and forces")
