@@ -168,7 +168,7 @@ def _squares(jacobian: Tensor) -> Tensor:
 
 
 def _tanh(x: Tensor) -> Tensor:
-    """``tanh x`` by the logistic function: on processors torch's own takes thrice as long."""
+    """``tanh x`` by the logistic function; torch's own takes thrice as long."""
     return 2 * torch.sigmoid(2 * x) - 1
 
 
