@@ -740,7 +740,7 @@ def _measure_course(kind: str, what: Any, seconds: float) -> list[tuple[float, f
 
 
 def _settled(level: float, course: Sequence[tuple[float, float]], exact: float) -> float:
-    """Seconds after which all means of 200 later steps lie within ``level`` of ``exact``."""
+    """Seconds after which means of 200 later steps all lie within ``level`` of exact."""
     sums = [0.0, *itertools.accumulate(energy for _, energy in course)]
     means = [(b - a) / 200 for a, b in zip(sums, sums[200:], strict=False)]
     near = [abs(mean - exact) < level for mean in means]
