@@ -270,9 +270,9 @@ def _check_memory(
     except ValueError as error:
         raise InputError(f"wavefunction: {error}") from error
     pairs = form.pair_numbers(count, dim) if hasattr(form, "pair_numbers") else dim + 2
-    chunk, width = _chunk(hamiltonian, form, sampling), getattr(form, "width", 8)
+    chunk = min(_chunk(hamiltonian, form, sampling), sampling.walkers)
     needed = needed_bytes(
-        count, dim, sampling.walkers, chunk, size, width, pairs,
+        count, dim, sampling.walkers, chunk, size, getattr(form, "width", 8), pairs,
         getattr(form, "layers", 0), getattr(form, "determinants", 1),
         runtime.dtype_of(precision).itemsize,
     )  # fmt: skip
