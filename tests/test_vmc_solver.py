@@ -398,34 +398,46 @@ def test_spring_is_the_same_on_both_sides() -> None:
     assert torch.equal(clipped(outlier, 0.0), outlier)
 
 
-def test_short_products_are_refined(monkeypatch) -> None:
+def test_iterations_end_where_factors_do(monkeypatch) -> None:
     rng = torch.Generator().manual_seed(6)
     sizes = torch.logspace(-3, 1, 600)  # stiff directions, as those of a wavefunction
-    scores = torch.randn(64, 600, generator=rng) * sizes
+    scores = (
+        torch.randn(64, 600, generator=rng) * sizes + 0.3
+    )  # of a mean that is taken out
     error = torch.randn(64, generator=rng).double()
     error = error - error.mean()
-    old = torch.zeros(600)
+    old = 0.1 * torch.randn(600, generator=rng)
     spring = Spring()
     wanted = spring._by_walkers(scores.double(), error, old.double(), 0)
 
-    def off(scale: float) -> float:
-        def rough(scores: Tensor, dtype: torch.dtype, blocks: int = 4) -> Tensor:
-            """Scores of eight digits on any processor, and worse ones."""
-            if dtype is torch.float64:
-                return gram(scores, dtype, blocks)
-            short = scores.bfloat16().float() * (1 + scale * noise)
-            return gram(short, dtype, blocks)
-
-        noise = torch.randn(scores.shape, generator=torch.Generator().manual_seed(7))
-        monkeypatch.setattr(optimiser, "gram", rough)
+    def off() -> float:
         found = spring._by_walkers(scores, error, old, 0)
         return float((found - wanted).norm() / wanted.norm())
 
-    assert off(0.0) < 0.02
-    assert off(3.0) < 0.02  # not refined in eight rounds: made again with all digits
-    monkeypatch.setattr(optimiser, "REFINED", math.inf)
-    monkeypatch.setattr(optimiser, "ROUNDS", 1)
-    assert off(0.3) > 0.1  # planted: what is not refined is noticed
+    made: list[torch.dtype] = []
+
+    def counted(scores: Tensor, dtype: torch.dtype, blocks: int = 4) -> Tensor:
+        made.append(dtype)
+        return gram(scores, dtype, blocks)
+
+    monkeypatch.setattr(optimiser, "gram", counted)
+    assert off() < 0.02
+    assert made == [torch.float32]  # of the sketch alone
+    monkeypatch.setattr(optimiser, "PRECISE", math.inf)
+    assert off() > 0.05  # planted: one iteration is noticed
+    monkeypatch.setattr(optimiser, "PRECISE", 0.0)
+    assert off() < 1e-4  # never as precise as that: by the whole matrix
+    assert made[-1] is torch.float64
+
+
+def test_a_sketch_has_the_products_of_all_columns_in_the_mean() -> None:
+    scores = torch.randn(4, 20000, generator=torch.Generator().manual_seed(2))
+    found = optimiser.sketch(scores, 3000)
+    assert found.shape == (4, 3000)
+    # off by sqrt(columns joined) numbers of size one: 1 / sqrt(3000) of the square
+    wanted = scores @ scores.T
+    assert float((found @ found.T - wanted).abs().max()) < 5 * 20000 / math.sqrt(3000)
+    assert torch.equal(found, optimiser.sketch(scores, 3000))
 
 
 def test_scores_and_chunks_agree_with_autograd() -> None:

@@ -177,7 +177,8 @@ def make_problem(scenario: VmcScenario) -> Problem:
     if system.space == "continuum":
         return electrons(hamiltonian, form, sampling, *where)
     moves = LATTICE_MOVES if sampling.moves is None else sampling.moves
-    return Spins(hamiltonian, _built(form, hamiltonian, *where), moves, sampling.chunk)
+    psi = _built(form, hamiltonian, *where)
+    return Spins(hamiltonian, psi, moves, sampling.chunk or Spins.chunk)
 
 
 def _lifted(problem: Problem, scenario: VmcScenario, base: Path) -> Lifted:
@@ -233,7 +234,22 @@ def electrons(
     _check_memory(hamiltonian, form, sampling, precision, device)
     flat = _built(form, hamiltonian, precision, seed, device)
     moves = MOVES if sampling.moves is None else sampling.moves
-    return Electrons(hamiltonian, flat, moves, sampling.exchange, chunk=sampling.chunk)
+    chunk = _chunk(hamiltonian, form, sampling)
+    return Electrons(hamiltonian, flat, moves, sampling.exchange, chunk=chunk)
+
+
+PASS = 2**20
+"""Numbers of one array of features of a pass of jets, so that it stays in the cache; with
+fewer the host is busy with calls."""
+
+
+def _chunk(hamiltonian: Continuous, form: Any, sampling: SamplingSection) -> int:
+    """Return how many walkers pass the network at once."""
+    if sampling.chunk is not None:
+        return sampling.chunk
+    count, dim = hamiltonian.electrons, hamiltonian.dim
+    one = (count * dim + 2) * count * getattr(form, "width", 8)
+    return min(max(PASS // one, 128), 512)
 
 
 def _check_memory(
@@ -254,9 +270,10 @@ def _check_memory(
     except ValueError as error:
         raise InputError(f"wavefunction: {error}") from error
     pairs = form.pair_numbers(count, dim) if hasattr(form, "pair_numbers") else dim + 2
+    chunk = min(_chunk(hamiltonian, form, sampling), sampling.walkers)
     needed = needed_bytes(
-        count, dim, sampling.walkers, sampling.chunk, size, getattr(form, "width", 8),
-        pairs, getattr(form, "layers", 0), getattr(form, "determinants", 1),
+        count, dim, sampling.walkers, chunk, size, getattr(form, "width", 8), pairs,
+        getattr(form, "layers", 0), getattr(form, "determinants", 1),
         runtime.dtype_of(precision).itemsize,
     )  # fmt: skip
     if device == "cuda":

@@ -26,8 +26,9 @@ class SamplingSection(Section):
     """Sweeps before the first step; the second half is measured."""
     exchange: bool = True
     """Whether half of the last moves of a sweep exchange an up and a down electron."""
-    chunk: int = Field(default=128, ge=1)
-    """Walkers in one pass of the network; smaller needs less memory."""
+    chunk: int | None = Field(default=None, ge=1)
+    """Walkers in one pass of the network; smaller needs less memory. By default as many as
+    fill the cache of a processor, 128 to 512."""
 
 
 def refuse_pretraining(data: Any) -> Any:

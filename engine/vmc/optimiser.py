@@ -1,8 +1,7 @@
 """Natural gradient by SPRING / MinSR, and Adam as the fallback."""
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import field
 from typing import Annotated, Literal, Protocol
 
@@ -48,26 +47,28 @@ class Optimiser(Protocol):
         ...
 
 
-REFINED = 0.1
-"""Residual, relative to the right side, after which one more refinement ends the solution:
-its direction is then as near as with a float32 Gram matrix."""
-ROUNDS = 8
-"""Refinements before the Gram matrix is made again with all digits."""
+COLUMNS = 2
+"""Columns of a sketch for each walker: with half as many twice the iterations are made."""
+PRECISE = 0.1
+"""Residual, relative to the right side, at which iterations end: the direction of a step
+is then off by two hundredths, far below what the samples leave open."""
+ITERATIONS = 20
+"""Iterations before the equations are solved by the whole Gram matrix."""
 
 
-@contextmanager
-def short_products() -> Iterator[None]:
-    """Multiply float32 matrices as bfloat16, where the processor has such products.
+def sketch(scores: Tensor, columns: int) -> Tensor:
+    """Return ``O S [walkers, columns]``: every column of ``O`` joins one of few, by a sign.
 
-    Sums stay float32. Processors without them, and other types, multiply as ever.
+    The signs are random and always the same, so that ``O S S^T O^T`` is ``O O^T`` in the
+    mean (Clarkson and Woodruff, J. ACM 63, 54 (2017), section 2).
     """
-    matmul = torch.backends.mkldnn.matmul
-    before = matmul.fp32_precision
-    matmul.fp32_precision = "bf16"
-    try:
-        yield
-    finally:
-        matmul.fp32_precision = before
+    rng = torch.Generator().manual_seed(0)
+    signs = torch.randint(2, scores.shape[1:], generator=rng).to(scores) * 2 - 1
+    result = scores.new_zeros(len(scores), columns)
+    parts = scores.split(columns, 1), signs.split(columns)
+    for some, sign in zip(*parts, strict=True):
+        result[:, : len(sign)].addcmul_(some, sign)
+    return result
 
 
 def gram(scores: Tensor, dtype: torch.dtype, blocks: int = 4) -> Tensor:
@@ -109,8 +110,8 @@ class Spring:
         phi_t = argmin |O phi + e|^2 + damping |phi - mu phi_(t-1)|^2
               = O^T (O O^T + damping)^-1 (-e - mu O phi_(t-1)) + mu phi_(t-1),
 
-    solved on the smaller side (walkers or parameters), in float64 or, of float32 scores,
-    with short products and refined; and the step is
+    solved on the smaller side (walkers or parameters) by factors, or of many float32 scores
+    by iteration, whose cost is that of a few products with ``O``; and the step is
     ``rate / (1 + t / decay) * phi``, shortened to length ``sqrt(max_norm)``. The momentum
     grows linearly from 0 over ``ramp`` steps: memory of the first, wild directions slows
     short runs.
@@ -164,7 +165,7 @@ class Spring:
         # The Gram matrix and the projections are centred instead of the large matrix O.
         known = (scores @ old).double()
         right = error - (known - known.mean())
-        weights = self._refined(scores, right) if scores.dtype is torch.float32 else None
+        weights = self._iterated(scores, right)
         if weights is None:
             kernel = self._kernel(gram(scores, torch.float64))
             weights = _solver(kernel, step)(right)
@@ -181,33 +182,41 @@ class Spring:
         kernel += 1.0 / count  # the constant vector, which centring has removed
         return kernel
 
-    def _refined(self, scores: Tensor, right: Tensor) -> Tensor | None:
-        """Solve by a kernel of few digits and refine; None where that fails.
+    def _iterated(self, scores: Tensor, right: Tensor) -> Tensor | None:
+        """Solve by conjugate gradients; None where that does not pay, or fails.
 
-        ``x <- x + K'^-1 (right - K x)`` with the factors of a short ``K'``, where ``K x``
-        goes through the scores and no matrix of walkers is made (iterative refinement;
-        Wilkinson, Rounding Errors in Algebraic Processes (1963), chapter 3).
+        They are preconditioned by the kernel of a sketch, and ``K x`` goes through the
+        scores: no matrix of walkers is made of all parameters (Hestenes and Stiefel, J.
+        Res. Natl. Bur. Stand. 49, 409 (1952); Avron, Clarkson and Woodruff, SIAM J. Matrix
+        Anal. Appl. 38, 1116 (2017) for sketches of kernels).
         """
-        with short_products():
-            short = self._kernel(gram(scores, torch.float32, 2))
-        factor, failed = torch.linalg.cholesky_ex(short)
+        count, columns = len(scores), COLUMNS * len(scores)
+        if scores.dtype is not torch.float32 or scores.shape[1] < 3 * columns:
+            return None
+        rough = self._kernel(gram(sketch(scores, columns), torch.float32))
+        factor, failed = torch.linalg.cholesky_ex(rough)
         if int(failed):
             return None
 
-        def solve(right: Tensor) -> Tensor:
-            found = torch.cholesky_solve(right.float()[:, None], factor)
-            return found[:, 0].double()
+        def near(x: Tensor) -> Tensor:
+            return torch.cholesky_solve(x.float()[:, None], factor)[:, 0].double()
 
-        bound = REFINED * right.norm()
-        x = solve(right)
-        for _ in range(ROUNDS):
+        def image(x: Tensor) -> Tensor:
             centred = (x - x.mean()).to(scores.dtype)
-            image = (scores @ (scores.T @ centred)).double() / len(scores)
-            image = image - image.mean() + self.damping * x + x.mean()
-            residual = right - image
-            x = x + solve(residual)
+            y = (scores @ (scores.T @ centred)).double() / count
+            return y - y.mean() + self.damping * x + x.mean()
+
+        x, residual = torch.zeros_like(right), right
+        along = ahead = near(residual)
+        bound = PRECISE * right.norm()
+        for _ in range(ITERATIONS):
+            seen, size = image(along), residual @ ahead
+            length = size / (along @ seen)
+            x, residual = x + length * along, residual - length * seen
             if bool(residual.norm() <= bound):
                 return x
+            ahead = near(residual)
+            along = ahead + (residual @ ahead) / size * along
         return None
 
     def _by_parameters(

@@ -26,23 +26,61 @@ EQUAL = 1e3
 """Difference of the two ways, in round-off of the largest score, that is none."""
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a weight stands in the vector of all parameters.
+
+    Attributes:
+        columns: ``[inputs, outputs]``.
+        run: its columns where they follow each other, else the columns in their order.
+        inside: whether all of them are recorded.
+    """
+
+    columns: Tensor
+    run: slice | Tensor
+    inside: bool
+
+
+class Places:
+    """The places of weights, each found once.
+
+    Args:
+        outside: ``[p]`` columns of parameters that are not recorded.
+    """
+
+    def __init__(self, outside: Tensor) -> None:
+        self.outside = outside
+        self.known: dict[Any, Place] = {}
+
+    def __call__(self, offset: int, shape: torch.Size, stride: tuple[int, ...]) -> Place:
+        """Return the place of a view ``offset`` numbers after the vector's first."""
+        key = (offset, shape, stride)
+        if key not in self.known:
+            columns = torch.arange(len(self.outside)).as_strided(shape, stride, offset)
+            follow = slice(offset, offset + columns.numel())
+            run = follow if columns.is_contiguous() else columns.flatten()
+            inside = not bool(self.outside[columns].any())
+            self.known[key] = Place(columns, run, inside)
+        return self.known[key]
+
+
 class Products(TorchFunctionMode):
     """Records the products with weights, and adds a probe to each.
 
     Args:
         vector: all parameters; a weight is a view of it.
-        outside: columns of parameters that are not to be recorded.
+        places: of its weights.
         probes: added to the products in their order; none in a first pass.
     """
 
     def __init__(
-        self, vector: Tensor, outside: Tensor, probes: list[Tensor] | None = None
+        self, vector: Tensor, places: Places, probes: list[Tensor] | None = None
     ) -> None:
         super().__init__()
         self.storage = vector.untyped_storage().data_ptr()
         self.first = vector.storage_offset()
-        self.outside, self.probes = outside, probes
-        self.columns: list[Tensor] = []
+        self.place, self.probes = places, probes
+        self.places: list[Place] = []
         self.inputs: list[Tensor] = []
         self.shapes: list[torch.Size] = []
 
@@ -52,16 +90,15 @@ class Products(TorchFunctionMode):
         if func not in PRODUCTS or not self._recorded(*args):
             return func(*args, **(kwargs or {}))
         x, weight = args
-        columns = torch.arange(len(self.outside)).as_strided(
-            weight.shape, weight.stride(), weight.storage_offset() - self.first
-        )
-        if bool(self.outside[columns].any()):
+        offset = weight.storage_offset() - self.first
+        place = self.place(offset, weight.shape, weight.stride())
+        if not place.inside:
             return func(x, weight)
         y = x @ weight.detach()
-        self.columns.append(columns)
+        self.places.append(place)
         self.inputs.append(x.detach())
         self.shapes.append(y.shape)
-        return self._probed(y, len(self.columns) - 1)
+        return self._probed(y, len(self.places) - 1)
 
     def _probed(self, y: Tensor, number: int) -> Tensor:
         return y if self.probes is None else y + self.probes[number]
@@ -81,15 +118,15 @@ class Taps(Products):
 
     Args:
         vector: all parameters.
-        outside: no column.
+        places: of its weights, all of which are recorded.
         batched: which products depend on the walker.
         batch: number of walkers.
     """
 
     def __init__(
-        self, vector: Tensor, outside: Tensor, batched: Sequence[bool], batch: int
+        self, vector: Tensor, places: Places, batched: Sequence[bool], batch: int
     ) -> None:
-        super().__init__(vector, outside)
+        super().__init__(vector, places)
         self.batched, self.batch = batched, batch
         self.kept: list[Tensor] = []
 
@@ -112,13 +149,13 @@ class Layout:
 
     Attributes:
         copied: names of those that do not enter as weights of products alone.
-        outside: ``[p]`` True in their columns.
+        places: of the others.
         shapes: of the recorded products of one walker.
         batched: which products depend on the walker; None where walkers are mapped over.
     """
 
     copied: tuple[str, ...]
-    outside: Tensor
+    places: Places
     shapes: list[torch.Size]
     batched: tuple[bool, ...] | None = None
 
@@ -137,15 +174,15 @@ def layout(flat: Flat, walkers: Tensor) -> Layout:
     walkers = walkers[:1].expand(TRIED, *walkers.shape[1:]).clone()
     walkers *= 1 + 0.1 * torch.arange(TRIED).to(walkers)[:, None, None]
     named = dict(flat.module.named_parameters())
-    products = Products(flat.vector, torch.zeros(flat.size, dtype=torch.bool))
+    products = Products(flat.vector, Places(torch.zeros(flat.size, dtype=torch.bool)))
     with products, torch.enable_grad():
         log = flat.module(walkers[:1])[1].sum()
     left: Any = [None] * len(named)
     if log.requires_grad:
         left = torch.autograd.grad(log, list(named.values()), allow_unused=True)
     used = torch.zeros(flat.size, dtype=torch.bool)
-    for columns in products.columns:
-        used[columns] = True
+    for place in products.places:
+        used[place.columns] = True
     copied = []
     for (name, (part, _)), gradient in zip(flat.slices.items(), left, strict=True):
         whole = bool(used[part].all())
@@ -154,16 +191,16 @@ def layout(flat: Flat, walkers: Tensor) -> Layout:
     outside = torch.zeros(flat.size, dtype=torch.bool)
     for name in copied:
         outside[flat.slices[name][0]] = True
-    again = Products(flat.vector, outside)
+    again = Products(flat.vector, places := Places(outside))
     with again, torch.no_grad():
         flat.module(walkers[:1])
-    mapped = Layout(tuple(copied), outside, again.shapes)
+    mapped = Layout(tuple(copied), places, again.shapes)
     return mapped if copied else _whole(flat, mapped, walkers)
 
 
 def _whole(flat: Flat, mapped: Layout, walkers: Tensor) -> Layout:
     """Return the layout for the whole batch, or ``mapped`` where that one differs."""
-    several = Products(flat.vector, mapped.outside)
+    several = Products(flat.vector, mapped.places)
     with several, torch.no_grad():
         flat.module(walkers)
     batched = []
@@ -203,12 +240,12 @@ def _write_whole(
     flat: Flat, how: Layout, walkers: Tensor, written: Tensor, out: Tensor
 ) -> None:
     assert how.batched is not None
-    taps = Taps(flat.vector, how.outside, how.batched, len(walkers))
+    taps = Taps(flat.vector, how.places, how.batched, len(walkers))
     with taps, torch.enable_grad():
         log = flat.module(walkers)[1].sum()
     found = torch.autograd.grad(log, taps.kept, allow_unused=True)
     for x, gradient, place, own in zip(
-        taps.inputs, found, taps.columns, how.batched, strict=True
+        taps.inputs, found, taps.places, how.batched, strict=True
     ):
         if gradient is not None:
             rows = x.reshape(*((len(walkers), -1) if own else (-1,)), x.shape[-1])
@@ -219,7 +256,7 @@ def _write_whole(
 def _write_mapped(
     flat: Flat, how: Layout, walkers: Tensor, written: Tensor, out: Tensor
 ) -> None:
-    batch, columns = len(walkers), []
+    batch, places = len(walkers), []
     named = flat.named()
     copies = {
         name: named[name].expand(batch, *named[name].shape).clone().requires_grad_()
@@ -230,17 +267,17 @@ def _write_mapped(
     def log_one(
         own: dict[str, Tensor], probe: list[Tensor], one: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
-        products = Products(flat.vector, how.outside, probe)
+        products = Products(flat.vector, how.places, probe)
         with products:
             log = _call(flat.module, own, one[None])[0]
-        columns[:] = products.columns
+        places[:] = products.places
         return log, products.inputs
 
     with torch.enable_grad():
         logs, inputs = vmap(log_one)(copies, probes, walkers)
         leaves = [*probes, *copies.values()]
         found = torch.autograd.grad(logs.sum(), leaves, allow_unused=True)
-    for x, gradient, place in zip(inputs, found, columns, strict=False):
+    for x, gradient, place in zip(inputs, found, places, strict=False):
         if gradient is not None:
             _add_outer(x.flatten(1, -2), gradient.flatten(1, -2), place, written, out)
     for name, gradient in zip(how.copied, found[len(probes) :], strict=True):
@@ -250,7 +287,7 @@ def _write_mapped(
 
 
 def _add_outer(
-    rows: Tensor, slopes: Tensor, place: Tensor, written: Tensor, out: Tensor
+    rows: Tensor, slopes: Tensor, place: Place, written: Tensor, out: Tensor
 ) -> None:
     """Add ``rows^T slopes`` of every walker to its columns.
 
@@ -259,25 +296,24 @@ def _add_outer(
     Args:
         rows: ``[walkers, n, inputs]``, or ``[n, inputs]`` where they are all alike.
         slopes: ``[walkers, n, outputs]``.
-        place: columns ``[inputs, outputs]``.
+        place: of their weight.
         written: ``[p]`` which columns hold something; set for these.
         out: ``[walkers, p]``.
     """
-    first, size = int(place[0, 0]), place.numel()
-    seen = written[place]
-    written[place] = True
+    seen, run = written[place.run], place.run
+    again = bool(seen.any())
     # Into a new array first: a product that writes rows of ``out`` goes one by one.
     outer = (rows.mT @ slopes).flatten(1)
-    if place.is_contiguous() and not bool(seen.any()):
-        out[:, first : first + size] = outer
-        return
-    fresh = torch.zeros_like(written)
-    fresh[place[~seen]] = True
-    _clear(out, fresh)
-    if place.is_contiguous():
-        out[:, first : first + size] += outer
+    if again:
+        fresh = torch.zeros_like(written)
+        fresh[place.columns.flatten()[~seen]] = True
+        _clear(out, fresh)
+    written[run] = True
+    where = run if isinstance(run, slice) else run.to(out.device)
+    if again:
+        out[:, where] += outer
     else:
-        out[:, place.flatten().to(out.device)] += outer
+        out[:, where] = outer
 
 
 def _clear(out: Tensor, columns: Tensor) -> None:

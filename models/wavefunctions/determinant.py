@@ -207,7 +207,7 @@ class DeterminantNet(nn.Module):
         h, distance, smooth, apart = self.backbone(r)
         nuclear = self.nuclear(distance)
         amplitude = jet.linear(self._project, h)
-        amplitude = jet.shift(amplitude, self.backbone.spin @ self.orbital_bias)
+        amplitude = jet.shift_(amplitude, self.backbone.spin @ self.orbital_bias)
         reach = jet.square(distance) if self.gaussian else smooth
         envelope = self._envelope(reach)
         if self.fixed is None:

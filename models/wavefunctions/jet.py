@@ -110,6 +110,14 @@ def shift(x: Field, constant: Tensor | float) -> Field:
     return Jet(slots)
 
 
+def shift_(x: Field, constant: Tensor) -> Field:
+    """Add a constant of no more axes; a jet is overwritten."""
+    if not isinstance(x, Jet):
+        return x + constant
+    x.slots[0] += constant
+    return x
+
+
 def affine(x: Field, weight: Tensor, bias: Tensor) -> Field:
     """Return ``x @ weight + bias``."""
     if not isinstance(x, Jet):
@@ -159,11 +167,16 @@ def _squares(jacobian: Tensor) -> Tensor:
     return total
 
 
+def _tanh(x: Tensor) -> Tensor:
+    """``tanh x`` by the logistic function; torch's own takes thrice as long."""
+    return 2 * torch.sigmoid(2 * x) - 1
+
+
 def tanh(x: Field) -> Field:
     """Hyperbolic tangent."""
     if not isinstance(x, Jet):
-        return torch.tanh(x)
-    y = torch.tanh(x.value)
+        return _tanh(x)
+    y = _tanh(x.value)
     first = 1 - y * y
     return compose(x, y, first, -2 * y * first)
 
@@ -172,7 +185,7 @@ def tanh_(x: Field) -> Field:
     """Hyperbolic tangent; a jet that needs no gradients is overwritten."""
     if not isinstance(x, Jet) or x.slots.requires_grad:
         return tanh(x)
-    y = torch.tanh(x.value)
+    y = _tanh(x.value)
     first = 1 - y * y
     bend = _squares(x.jacobian).mul_(y)
     x.slots[-1].sub_(bend, alpha=2)
