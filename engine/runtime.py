@@ -20,13 +20,15 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .errors import EngineError, InputError
 
@@ -474,6 +476,47 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+T = TypeVar("T")
+
+
+@functools.cache
+def _pool(process: int, count: int) -> ThreadPoolExecutor:
+    """Return the threads of a process: a fork has none of its parent's."""
+    del process
+    return ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
+
+
+def spread(function: Callable[..., T], *parts: Sequence[Tensor]) -> list[T]:
+    """Apply a function to each part, on so many threads as torch has, each with one.
+
+    Threads that share every operation wait for each other at every one; these meet once.
+    Like ``map``, it takes one item of every sequence at a time. Gradients are recorded
+    where they are recorded outside.
+    """
+    count, mode = torch.get_num_threads(), torch.is_grad_enabled()
+    if count == 1 or len(parts[0]) == 1 or parts[0][0].is_cuda:
+        with one_thread():
+            return list(map(function, *parts))
+
+    def apply(*some: Tensor) -> T:
+        with torch.set_grad_enabled(mode):
+            return function(*some)
+
+    return list(_pool(os.getpid(), count).map(apply, *parts))
+
+
+def shares(x: Tensor, most: int, least: int) -> tuple[Tensor, ...]:
+    """Split along the first axis for :func:`spread`.
+
+    Args:
+        x: ``[n, ...]``.
+        most: items of a part at most.
+        least: items from which on a part is worth a thread of its own.
+    """
+    threads = 1 if x.is_cuda else torch.get_num_threads()
+    return x.split(min(most, max(-(-len(x) // threads), least)))
 
 
 _WORTH_WAKING = 1 << 20

@@ -1,6 +1,7 @@
 """Hamiltonians, sampling, natural gradient, evaluation, forces, restart, bad input."""
 
 import math
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +18,14 @@ from scalebridge.engine.ritz import solver
 from scalebridge.engine.run import Reporter, pack
 from scalebridge.engine.rundir import RunFolder
 from scalebridge.engine.scenario import parse
-from scalebridge.engine.vmc import forces, lattice, optimiser, references, results
+from scalebridge.engine.vmc import (
+    electrons,
+    forces,
+    lattice,
+    optimiser,
+    references,
+    results,
+)
 from scalebridge.engine.vmc.differences import warp
 from scalebridge.engine.vmc.electrons import Electrons, replace_bad
 from scalebridge.engine.vmc.evaluate import Density, Evaluation, evaluate
@@ -943,3 +951,37 @@ def test_a_sure_nucleus_speaks_for_an_unsure_one() -> None:
     assert left[0, 2] == pytest.approx(0.01, rel=1e-3) and left[0, 0] < 1e-6
     alone, none = balanced(forces[:1], errors[:1], positions[:1])
     assert not alone.any() and not none.any()
+
+
+def test_threads_share_walkers_and_change_nothing(monkeypatch) -> None:
+    problem = small(molecule(["Li"], [[0, 0, 0]]))
+    walkers = problem.start(24, torch.Generator().manual_seed(1)).double()
+
+    def measure(threads: int) -> list[Tensor]:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            rng = torch.Generator().manual_seed(2)
+            width = torch.tensor(0.3).double()
+            swept = problem.sweep(walkers, width, rng).walkers
+            energy, gradient = problem.local_energies(walkers, rng)
+            return [swept, energy, gradient, problem.scores(walkers)]
+        finally:
+            torch.set_num_threads(before)
+
+    alone = measure(1)
+    used: list[tuple[int, int]] = []
+
+    def noted(part: Tensor) -> tuple[Tensor, ...]:
+        used.append((threading.get_ident(), torch.get_num_threads()))
+        return taken(part)
+
+    taken = problem._measured
+    monkeypatch.setattr(electrons, "SHARE", 1)
+    monkeypatch.setattr(Electrons, "_measured", lambda self, part: noted(part))
+    for found, wanted in zip(measure(2), alone, strict=True):
+        assert not found.requires_grad
+        torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
+    assert len(used) == 2
+    assert {threads for _, threads in used} == {1}
+    assert threading.get_ident() not in {thread for thread, _ in used}

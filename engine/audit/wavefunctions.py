@@ -263,10 +263,8 @@ def energies(subject: WavefunctionSubject, sweeps: int) -> tuple[Tensor, Tensor,
     for _ in range(sweeps):
         swept = problem.sweep(walkers, width, rng)
         walkers, width = swept.walkers, swept.width
-        local = []
-        for energy, gradient in problem.passes(walkers, rng):
-            local.append((energy, 0.5 * gradient.double().square().sum((1, 2))))
-        energy, kinetic = (torch.cat(t).detach() for t in zip(*local, strict=True))
+        energy, gradient = problem.local_energies(walkers, rng)
+        kinetic = 0.5 * gradient.double().square().sum((1, 2))
         with torch.enable_grad():
             x = walkers.detach().double().requires_grad_()
             potential = problem.hamiltonian.potential(x)

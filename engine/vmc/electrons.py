@@ -1,13 +1,14 @@
 """Continuous problems: Metropolis walkers, local energies and scores of electrons."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from ...models.wavefunctions import jet
+from .. import runtime
 from .cores import Hops
 from .hamiltonian import Continuous
 from .parameters import Flat
@@ -16,6 +17,10 @@ from .scores import layout, write_scores
 MOVES = 5
 """Moves of a sweep: of lithium hydride five leave an autocorrelation time of 1.7 sweeps of
 the local energy where ten leave 1.2, for half the cost."""
+
+SHARE = 10000
+"""Electrons, times the slots of their jets, in a pass from which on it is worth a thread:
+with fewer the threads wait for the interpreter."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +70,9 @@ class Electrons:
             down electron as their last move of a sweep: it connects the basins of stretched
             bonds.
         target: acceptance that the width is adapted to.
-        chunk: walkers in one jet pass and one Jacobian pass; plain passes take as many as
-            fill the same memory.
+        chunk: walkers in one jet pass and, four times as many, in one pass of scores; plain
+            passes take as many as fill the same memory. Threads share what is more than a
+            few thousand electrons.
     """
 
     hamiltonian: Continuous
@@ -104,10 +110,14 @@ class Electrons:
         """Return ``log|psi| [walkers]``."""
         return self.psi_of(walkers)[1]
 
+    def _shares(self, x: Tensor, most: int, slots: int = 1) -> tuple[Tensor, ...]:
+        """Split walkers for threads; a pass holds ``slots`` numbers for each it would."""
+        return runtime.shares(x, most, -(-SHARE // (self.hamiltonian.electrons * slots)))
+
     def psi_of(self, walkers: Tensor) -> tuple[Tensor, Tensor]:
         """Return sign and ``log|psi|``, both ``[walkers]``, in wide passes."""
         wide = self.chunk * (self.hamiltonian.electrons * self.hamiltonian.dim + 2)
-        parts = [self.psi(part) for part in walkers.split(wide)]
+        parts = runtime.spread(self.psi, self._shares(walkers, wide))
         signs, logs = zip(*parts, strict=True)
         return torch.cat(signs), torch.cat(logs)
 
@@ -178,20 +188,32 @@ class Electrons:
         ``V - (lap log|psi| + |grad log|psi||^2) / 2``, and the integrals of a non-local
         potential over directions that are drawn from ``rng``.
         """
-        return torch.cat([energy for energy, _ in self.passes(walkers, rng)])
+        return self.local_energies(walkers, rng)[0]
 
-    def passes(
+    @torch.no_grad()
+    def local_energies(
         self, walkers: Tensor, rng: torch.Generator
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield local energies and ``grad log|psi| [part, n, dim]`` chunk by chunk."""
-        for part in walkers.split(self.chunk):
-            sign, log = self.psi(jet.coordinates(part))
-            kinetic = -0.5 * (log.laplacian + log.jacobian.square().sum(0))
-            energy = (self.hamiltonian.potential(part) + kinetic).double()
-            hops = self.hamiltonian.hops(part, rng)
-            if hops is not None:
-                energy = energy + self._hopped(hops, sign, log.value)
-            yield energy, log.jacobian.T.reshape(part.shape)
+    ) -> tuple[Tensor, Tensor]:
+        """Return local energies and ``grad log|psi| [walkers, n, dim]``."""
+        slots = walkers[0].numel() + 2
+        parts = runtime.spread(self._measured, self._shares(walkers, self.chunk, slots))
+        energy, gradient, sign, log = map(torch.cat, zip(*parts, strict=True))
+        hopped = []
+        for some, *psi in zip(
+            *(each.split(self.chunk) for each in (walkers, sign, log)), strict=True
+        ):
+            hops = self.hamiltonian.hops(some, rng)
+            if hops is None:
+                return energy, gradient
+            hopped.append(self._hopped(hops, *psi))
+        return energy + torch.cat(hopped), gradient
+
+    def _measured(self, walkers: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return local energies without hops, gradients, sign and logarithm."""
+        sign, log = self.psi(jet.coordinates(walkers))
+        kinetic = -0.5 * (log.laplacian + log.jacobian.square().sum(0))
+        energy = (self.hamiltonian.potential(walkers) + kinetic).double()
+        return energy, log.jacobian.T.reshape(walkers.shape), sign, log.value
 
     def _hopped(self, hops: Hops, sign: Tensor, log: Tensor) -> Tensor:
         """Return ``sum over hops of w psi(r') / psi(r)``, float64 ``[walkers]``."""
@@ -206,10 +228,8 @@ class Electrons:
         known = self.flat.known
         if "layout" not in known:
             known["layout"] = layout(self.flat, walkers[:1])
-        for part, out in zip(
-            walkers.split(4 * self.chunk), result.split(4 * self.chunk), strict=True
-        ):
-            write_scores(self.flat, known["layout"], part, out)
+        parts = (self._shares(each, 4 * self.chunk) for each in (walkers, result))
+        runtime.spread(partial(write_scores, self.flat, known["layout"]), *parts)
         return result
 
 

@@ -1,6 +1,5 @@
 """Excited states: the Hamiltonian lifts the states already found above the next one."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -103,17 +102,16 @@ class Lifted(Electrons):
         spin = molecule.up - molecule.down
         return references.excited_energy(numbers, molecule.electrons, spin, len(self.lower))
 
-    def passes(
+    @torch.no_grad()
+    def local_energies(
         self, walkers: Tensor, rng: torch.Generator
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield local energies of ``H'`` and ``grad log|psi|`` chunk by chunk."""
+    ) -> tuple[Tensor, Tensor]:
+        """Return local energies of ``H'`` and ``grad log|psi|``."""
         shares = [self.penalty * each.share(self, rng) for each in self.lower]
-        for part, (energy, gradient) in zip(
-            walkers.split(self.chunk), super().passes(walkers, rng), strict=True
-        ):
-            for each, share in zip(self.lower, shares, strict=True):
-                energy = energy + share * self._ratio(each, part)
-            yield energy, gradient
+        energy, gradient = super().local_energies(walkers, rng)
+        for each, share in zip(self.lower, shares, strict=True):
+            energy = energy + share * self._ratio(each, walkers)
+        return energy, gradient
 
     def _ratio(self, lower: Lower, walkers: Tensor) -> Tensor:
         """Return ``psi_k / psi`` at walkers, float64."""

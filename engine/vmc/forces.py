@@ -47,9 +47,10 @@ def force_samples(
     charges = molecule.charges.to(walkers.device)
     nuclei = molecule.positions.to(walkers.device)
     constant = molecule.nuclear_forces().to(walkers.device)
-    energies, parts = [], []
-    for part, (energy, gradient) in zip(
-        walkers.split(problem.chunk), problem.passes(walkers, rng), strict=True
+    energy, gradients = problem.local_energies(walkers, rng)
+    parts = []
+    for part, gradient in zip(
+        walkers.split(problem.chunk), gradients.split(problem.chunk), strict=True
     ):
         x = part.double()[:, :, None] - nuclei
         d = x.norm(dim=-1, keepdim=True)
@@ -57,6 +58,5 @@ def force_samples(
         bare = g / d - x * (x * g).sum(-1, keepdim=True) / d**3
         bare = constant + charges[:, None] * bare.sum(1)
         q = charges[:, None] * (x / d).sum(1)
-        energies.append(energy)
         parts.append(torch.stack([bare, q], 1))
-    return torch.cat(energies), torch.cat(parts)
+    return energy, torch.cat(parts)
