@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ase import Atoms
 from ase.neighborlist import neighbor_list
 
 from ...models.potentials.deep_potential import HigherMoments
@@ -16,6 +17,7 @@ from ..data.examination import examine
 from ..data.keys import located_set
 from ..data.reading import read
 from ..errors import InputError
+from ..interop.properties import properties
 from ..learn import atoms, closures
 from ..learn.audit import Audit
 from ..learn.closure_audit import ClosureAudit
@@ -73,7 +75,7 @@ def assemble(scenario: LearnScenario, base: Path) -> Loop[Any, Any]:
         weight=lambda sample: sample.weight,
         unreached=lambda sample: sample.unreached,
         noise=lambda label: label.force_error,
-        finish=_audit(scenario, endless, labeler),
+        finish=_ended(_audit(scenario, endless, labeler), _crystals(scenario, base)),
         **_of_potential(scenario, base, [*structures, *(sample for sample, _ in known)]),
         **_decisions(scenario, base),
     )
@@ -132,6 +134,45 @@ def _audit(scenario: LearnScenario | ChoiceScenario, explorer: Any, labeler: Any
         scenario.seed,
         identity(labeler),
     )
+
+
+def _ended(
+    audit: Audit, crystals: Sequence[tuple[str, Atoms, Sequence[str]]]
+) -> Callable[..., Outcome]:
+    """Return the final evaluation with the properties of crystals."""
+
+    def finish(folder: Any, committee: Any, dataset: Any, ask: Any) -> Outcome:
+        found = audit(folder, committee, dataset, ask)
+        more = [properties(*crystal, committee, ask) for crystal in crystals]
+        figures = {name: f for each in (found, *more) for name, f in each.figures.items()}
+        return Outcome(figures, [check for each in (found, *more) for check in each.checks])
+
+    return finish
+
+
+def _crystals(
+    scenario: LearnScenario, base: Path
+) -> list[tuple[str, Atoms, Sequence[str]]]:
+    """Return the crystals of which properties are asked.
+
+    Raises:
+        InputError: one does not fill its cell, or a vacancy in it has no one energy.
+    """
+    found = []
+    for section in scenario.start:
+        if not section.properties:
+            continue
+        crystal = section.structure.structure(base, scenario.seed)
+        key = f"start {section.name}: properties"
+        holes = getattr(section.structure, "vacancies", 0)
+        if holes or not fills_its_cell(section.structure, crystal):
+            raise InputError(f"{key}: of a whole crystal, periodic along all axes")
+        if "vacancy" in section.properties and len(crystal) < 2:
+            raise InputError(f"{key}: vacancy: of more than one atom; a larger repeat")
+        if "vacancy" in section.properties and len(set(crystal.symbols)) > 1:
+            raise InputError(f"{key}: vacancy: of crystals of one element alone")
+        found.append((section.name, crystal, section.properties))
+    return found
 
 
 def _of_potential(

@@ -43,6 +43,13 @@ class StartSection(Section):
     structures without vacuum alone."""
     replicas: Count = 1
     """Walkers at each temperature."""
+    properties: tuple[
+        Literal["equation_of_state", "elastic", "vacancy", "surface"], ...
+    ] = ()
+    """Measured at the end of the run, by the model and by the labeler on the same atoms,
+    which the model relaxes: volume and bulk modulus, elastic constants with the atoms held
+    in place, formation energy of a vacancy (of an element), energy of the surface across
+    the third edge. Crystals that fill their cell alone."""
 
     @model_validator(mode="after")
     def _ramps(self) -> Self:
