@@ -25,6 +25,9 @@ _VACUUM = 12.0
 _FORCE = 0.01
 """Left by relaxations, eV/angstrom."""
 
+_RATTLE = 0.03
+"""Standard deviation of displacements, angstrom."""
+
 _J_PER_M2 = 16.02176634
 """1 eV/angstrom^2."""
 
@@ -113,7 +116,7 @@ def vacancy(crystal: Atoms, potential: Potential) -> Probe:
     atoms = crystal.copy()
     del atoms[0]
     left = len(atoms) / len(crystal)
-    structures = [crystal, relax(atoms, potential, force=_FORCE)]
+    structures = [crystal, _settled(atoms, potential)]
     return Probe(
         structures,
         lambda answers: {"vacancy_energy": answers[1].energy - left * answers[0].energy},
@@ -125,13 +128,19 @@ def surface(crystal: Atoms, potential: Potential) -> Probe:
     atoms = crystal.copy()
     atoms.center(vacuum=0.5 * _VACUUM, axis=2)
     area = float(np.linalg.norm(np.cross(*crystal.cell.array[:2])))
-    structures = [crystal, relax(atoms, potential, force=_FORCE)]
+    structures = [crystal, _settled(atoms, potential)]
 
     def values(answers: Answers) -> Values:
         energy = answers[1].energy - answers[0].energy
         return {"surface_energy": energy / (2 * area) * _J_PER_M2}
 
     return Probe(structures, values)
+
+
+def _settled(atoms: Atoms, potential: Potential) -> Atoms:
+    """Return the atoms relaxed from a little beside their places, which may be saddles."""
+    atoms.rattle(_RATTLE, seed=0)
+    return relax(atoms, potential, force=_FORCE)
 
 
 PROBES: Mapping[str, Callable[[Atoms, Potential], Probe]] = {
@@ -165,25 +174,32 @@ def properties(
     """
     potential = fast(committee)
     try:
-        relaxed = relax(crystal, potential, cell=True, force=_FORCE)
-        probes = [PROBES[each](relaxed, potential) for each in asked]
+        crystal = relax(crystal, potential, cell=True, force=_FORCE)
     except GuardError as error:
-        note = f"properties of {name}: {error}"
-        return Outcome(checks=[Check(f"{name} relaxes", "health", math.nan, 0, note=note)])
-    figures, checks, asked_for = {}, [], set()
-    for probe in probes:
+        return Outcome(checks=[_failed(name, "relaxes", error)])
+    figures, checks, labelled = {}, [], set()
+    for each in asked:
+        try:
+            probe = PROBES[each](crystal, potential)
+        except GuardError as error:
+            checks.append(_failed(name, each, error))
+            continue
         samples = [Configuration.of(atoms, name) for atoms in probe.structures]
         mine = probe.values(_answers(committee, samples))
         labels = [label for label in ask(samples) if label is not None]
-        asked_for |= set(map(structure_key, samples))
+        labelled |= set(map(structure_key, samples))
         theirs = probe.values(labels) if len(labels) == len(samples) else {}
         for key, value in mine.items():
-            unit, known = UNITS.get(key, "GPa"), theirs.get(key)
+            known = theirs.get(key)
             said = "no value of the labeler" if known is None else f"labeler: {known:.4g}"
-            figures[f"{name}_{key}"] = Figure(value, unit, note=said)
+            figures[f"{name}_{key}"] = Figure(value, UNITS.get(key, "GPa"), note=said)
             checks += _compared(f"{name} {key}", value, known, ALLOWED.get(key, 0.1))
-    count = Figure(len(asked_for), note="labels of these properties")
-    return Outcome(figures | {f"labels_{name}": count}, checks)
+    count = Figure(len(labelled), note="labels of these properties")
+    return Outcome(figures | {f"{name}_labels": count}, checks)
+
+
+def _failed(name: str, what: str, error: GuardError) -> Check:
+    return Check(f"{name} {what}", "health", math.nan, 0.0, note=str(error))
 
 
 def _answers(committee: Committee, samples: Sequence[Configuration]) -> Answers:

@@ -204,7 +204,8 @@ class Loop(Generic[Sample, Label]):
         advice = self._advice(state)
         rule = self.threshold
         kept = promise(state.evidence, rule.coverage) if isinstance(rule, Conformal) else ()
-        return conclude(self.stop, self.target, store, state, more, advice, kept)
+        given = len(self.known)
+        return conclude(self.stop, self.target, store, state, more, advice, kept, given)
 
     def _rng(self, round: int, purpose: int) -> torch.Generator:
         return runtime.generator(self.seed, 8 * round + purpose)
