@@ -30,8 +30,8 @@ KNOWN = {
     "surface": {"surface_energy": 2.1678 / (5.431**2 / 2) * 16.0218},
 }
 """Their values; C44 with the atoms held in place. A vacancy cuts four bonds and leaves one
-atom's worth of crystal, a (100) surface cuts two bonds of each atom; those that are left have
-their best lengths and angles."""
+atom's worth of crystal; a (100) surface cuts two bonds of each atom. Those that are left
+have their best lengths and angles."""
 
 
 def silicon(repeat: int = 1):
