@@ -224,7 +224,7 @@ def test_no_frame_is_measured_twice(tmp_path):
             "execution: nothing is computed where `data` is labelled",
         ),
         ("initial=0", "initial: nothing to begin with"),
-        ("labeler.kind='emt'", "labeler"),
+        ("labeler='emt'", "labeler: `data` stands in its place; leave one of them out"),
         ("data='nowhere.extxyz'", "nowhere.extxyz"),
         ("audit.frames=-1", "audit.frames"),
     ],

@@ -193,6 +193,16 @@ class ChoiceScenario(PotentialLoop):
     audit: LeftOverSection = LeftOverSection()
     """The final evaluation."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _in_place_of(cls, data: Any) -> Any:
+        for key in ("start", "explorer", "labeler"):
+            if key in data:
+                raise ValueError(
+                    f"{key}: `data` stands in its place; leave one of them out"
+                )
+        return data
+
     @model_validator(mode="after")
     def _begins(self) -> Self:
         if not self.initial and self.labelled is None and self.trained is None:
