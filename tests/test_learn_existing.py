@@ -180,7 +180,9 @@ def places(found) -> set[bytes]:
 
 def test_frames_are_chosen_until_the_others_are_known(tmp_path):
     """Target met: the final evaluation is of every frame that was not chosen."""
-    outcome, found = chosen(tmp_path, 2.5, "rounds=8", "audit.frames=1")
+    outcome, found = chosen(
+        tmp_path, 2.5, "rounds=8", "audit.frames=1", "training.steps=20"
+    )
     assert outcome.passed
     everything = ase.io.read(tmp_path / "all.extxyz", ":")
     assert places(found) < places(everything)
@@ -198,7 +200,9 @@ def test_all_others_are_looked_at_in_the_end(tmp_path):
 
 
 def test_a_set_that_is_used_up_ends_the_run(tmp_path):
-    outcome, found = chosen(tmp_path, 1e-3, "rounds=90", "training.steps=1")
+    outcome, found = chosen(
+        tmp_path, 1e-3, "rounds=90", "training.steps=1", "batch.size=30"
+    )
     assert len(found) == 52
     (stopped,) = [check for check in outcome.checks if check.name == "stopped"]
     assert stopped.note.startswith("nothing without a label is left")
@@ -207,7 +211,7 @@ def test_a_set_that_is_used_up_ends_the_run(tmp_path):
 
 def test_no_frame_is_measured_twice(tmp_path):
     """What is drawn at random has not been learnt, though the set shows every frame."""
-    outcome, found = chosen(tmp_path, 1e-3, "rounds=3", "batch.random=0.9")
+    outcome, found = chosen(tmp_path, 1e-3, "rounds=2", "batch.random=0.9")
     assert [row["labels"] for row in events(tmp_path / "run")][-1] == len(found)
     with RunFolder.open(tmp_path / "run") as folder:
         table = folder.store["decisions"]
