@@ -707,6 +707,8 @@ def test_labelled_frames_are_begun_with_and_not_labelled_again(tmp_path):
     assert outcome.figures["labels_computed"].value == len(there[1]) - len(there[0]) > 0
     for before, after in zip(*there, strict=False):
         np.testing.assert_allclose(after.get_forces(), before.get_forces(), atol=1e-6)
+    bought = outcome.figures["labels_computed"].value / outcome.figures["explored"].value
+    assert outcome.figures["labelled_fraction"].value == pytest.approx(bought)
     begun = json.loads((tmp_path / "second" / "events.jsonl").read_text().splitlines()[0])
     assert begun["labels"] == len(there[0])
 

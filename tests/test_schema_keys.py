@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from scalebridge.engine import reference, scenario
-from scalebridge.engine.data.keys import DataFile, LabelKeys
-from scalebridge.engine.jobs import train
+from scalebridge.engine.data.keys import DataFile, LabelKeys, located_set
 from scalebridge.engine.schema import SCENARIOS
 from scalebridge.engine.schema.base import of_a_record
 
@@ -48,7 +47,7 @@ def test_a_set_read_from_a_record_has_the_keys_of_the_scenario(tmp_path):
     asked = DataFile(path=Path("a.xyz"), forces_key="pull")
     record = DataFile(**asked.model_dump(mode="json"))
     for source in (asked, record):
-        _, keys = train._located(source, LabelKeys(energy_key="E0"), tmp_path, "")
+        _, keys = located_set(source, tmp_path, LabelKeys(energy_key="E0"))
         assert (keys.energy_key, keys.forces_key) == ("E0", "pull")
 
 

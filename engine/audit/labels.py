@@ -9,6 +9,7 @@ from ase import Atoms
 
 from ..comparison import worst
 from ..md.data import LabelledFrame
+from ..md.elasticity import energy_minimum
 from ..md.neighbours import build_neighbours
 from .findings import Finding, at_most, not_measured
 from .samples import SKIN, Sample, Subject
@@ -38,20 +39,15 @@ def equation_of_state(subject: Subject, points: int = 21) -> list[Finding]:
     energy = subject.ask(bulk, scaled * bulk.positions, scaled * bulk.cell).energy
     if not bool(energy.isfinite().all()):
         return [at_most(name, math.nan, LENGTH, detail="an energy is not finite")]
-    low = int(energy.argmin())
-    if low in (0, points - 1):
+    found = energy_minimum(length.numpy(), energy.numpy(), float(bulk.cell.det().abs()))
+    if math.isnan(found.length):
         detail = f"no minimum between {float(length[0]):.2f} and {float(length[-1]):.2f}"
         return [at_most(name, math.inf, LENGTH, detail=detail)]
-    near = slice(max(low - 3, 0), low + 4)
-    fit = np.polynomial.Polynomial.fit(length[near].numpy(), energy[near].numpy(), 3)
-    roots = fit.deriv().roots()
-    best = min((abs(r.real - float(length[low])), r.real) for r in roots)[1]
+    best, stiff = found.length, found.bulk_modulus
     volume = float(bulk.cell.det().abs()) * best**3
-    # dE/dV = 0, so d2E/dV2 = (d2E/dl2) (dl/dV)^2 with V = V_0 l^3
-    stiff = float(fit.deriv(2)(best)) * best**2 / (9 * volume) * 160.2176634
     detail = (
         f"{best:.4f} of what was given; {volume / bulk.atoms:.4g} angstrom^3 and "
-        f"{float(fit(best)) / bulk.atoms:.6g} eV per atom, bulk modulus {stiff:.4g} GPa"
+        f"{found.energy / bulk.atoms:.6g} eV per atom, bulk modulus {stiff:.4g} GPa"
     )
     return [
         at_most(name, abs(best - 1), LENGTH, detail=detail),

@@ -1,12 +1,13 @@
 """How a file of labels is to be read: format, names, and the convention of the stress."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 from ase import units
 from pydantic import AfterValidator
 
-from ..schema.base import InputPath, Section
+from ..schema.base import InputPath, Section, locate
 
 VOIGT = "xx yy zz yz xz xy"
 VASP = "xx yy zz xy yz xz"
@@ -119,6 +120,25 @@ class DataFile(LabelKeys):
     """File or folder."""
 
 
+Source = InputPath | DataFile
+"""A set of labels."""
+
+
+def located_set(
+    source: Path | DataFile, base: Path, keys: LabelKeys | None = None, hint: str = ""
+) -> tuple[Path, LabelKeys]:
+    """Return the path of a set and its keys: its own, or else those of the scenario.
+
+    Raises:
+        MissingFileError: nothing is there; ``hint`` tells where to get it.
+    """
+    path = source.path if isinstance(source, DataFile) else source
+    own = source.model_dump(exclude_none=True) if isinstance(source, DataFile) else {}
+    names = LabelKeys.model_fields
+    both = {name: own.get(name, getattr(keys or LabelKeys(), name)) for name in names}
+    return locate(path, base, hint), LabelKeys(**both)
+
+
 def tensor(values: np.ndarray, order: str) -> np.ndarray:
     """Return ``[3, 3]`` from nine numbers, or from six in ``order``.
 
@@ -137,4 +157,7 @@ def tensor(values: np.ndarray, order: str) -> np.ndarray:
     return found
 
 
-__all__ = ["LAMMPS", "UNITS", "VASP", "VOIGT", "DataFile", "LabelKeys", "tensor"]
+__all__ = [
+    "LAMMPS", "UNITS", "VASP", "VOIGT", "DataFile", "LabelKeys", "Source", "located_set",
+    "tensor",
+]  # fmt: skip

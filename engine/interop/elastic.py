@@ -75,7 +75,7 @@ def elastic_constants(
         for sign in (1.0, -1.0):
             moved = atoms.copy()
             moved.set_cell(
-                moved.cell.array @ _deformation(j, sign * strain), scale_atoms=True
+                moved.cell.array @ deformation(j, sign * strain), scale_atoms=True
             )
             moved.calc = PotentialCalculator(potential)
             factor = sign * EV_PER_A3_GPA / (2 * strain)
@@ -85,8 +85,8 @@ def elastic_constants(
     return 0.5 * (relaxed + relaxed.T), 0.5 * (clamped + clamped.T)
 
 
-def _deformation(component: int, size: float) -> np.ndarray:
-    """Symmetric 1 + strain of a Voigt component; shears have gamma = ``size``."""
+def deformation(component: int, size: float) -> np.ndarray:
+    """Return the symmetric 1 + strain of a Voigt component; shears: gamma = ``size``."""
     frame = np.eye(3)
     a, b = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))[component]
     if a == b:

@@ -1,18 +1,23 @@
 """From a scenario of concurrent learning, of a potential or a closure, to its loop."""
 
+import copy
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from ase import Atoms
 from ase.neighborlist import neighbor_list
 
+from ...models.potentials.deep_potential import HigherMoments
 from ...models.potentials.fields import with_species
 from ..data.examination import examine
+from ..data.keys import located_set
 from ..data.reading import read
 from ..errors import InputError
+from ..interop.properties import properties
 from ..learn import atoms, closures
 from ..learn.audit import Audit
 from ..learn.closure_audit import ClosureAudit
@@ -20,11 +25,21 @@ from ..learn.explorers.dynamics import Start
 from ..learn.explorers.structures import distorted
 from ..learn.label_store import identity
 from ..learn.labelers import check_installed, check_labeler
+from ..learn.labelled_set import LabelledSet
 from ..learn.loop import Loop
 from ..md.initial import fills_its_cell
+from ..md.learned import load_potential
+from ..protocols import Figure, Outcome
 from ..runtime import available_memory, generator
-from ..schema.base import locate
-from ..schema.learn import ClosureLearnScenario, LearnScenario, LoopScenario, StartSection
+from ..schema.base import given, locate
+from ..schema.learn import (
+    ChoiceScenario,
+    ClosureLearnScenario,
+    LearnScenario,
+    LoopScenario,
+    PotentialLoop,
+    StartSection,
+)
 
 _SEEDS = 900_001
 """Stream of random numbers of the starting samples."""
@@ -45,41 +60,202 @@ def assemble(scenario: LearnScenario, base: Path) -> Loop[Any, Any]:
     """
     starts = [s for section in scenario.start for s in _starts(section, base, scenario)]
     known = _known(scenario, base)
-    both = [*(start.configuration for start in starts), *(sample for sample, _ in known)]
-    symbols = sorted({symbol for sample in both for symbol in sample.symbols})
+    structures = [start.configuration for start in starts]
     explorer, labeler = scenario.explorer, scenario.labeler
-    form = with_species(scenario.model, tuple(symbols))
-    check_labeler(labeler, (start.configuration for start in starts))
+    check_labeler(labeler, structures)
     _check_distances(explorer, starts)
     _check_memory(explorer, starts)
     endless = explorer.explorer(starts, float("inf"))
     return Loop(
-        committee=_members(form, 1, torch.float32),
         start=[*_first_samples(scenario, starts), *(sample for sample, _ in known)],
         known=known,
         explorer=lambda round, trusted: explorer.explorer(starts, trusted),
         indicator=atoms.carried_deviation,
-        recheck=atoms.deviations,
-        features=atoms.last_layer,
         labeler=labeler,
-        trainer=scenario.training,
-        errors=atoms.force_errors,
-        unit="eV/angstrom",
-        samples=atoms.CONFIGURATIONS,
-        labels=atoms.LABELS,
-        stratum=lambda sample: sample.stratum,
         weight=lambda sample: sample.weight,
         unreached=lambda sample: sample.unreached,
         noise=lambda label: label.force_error,
-        finish=Audit(
-            endless,
-            scenario.audit.frames,
-            scenario.target,
-            scenario.seed,
-            identity(labeler),
-        ),
+        finish=_ended(_audit(scenario, endless, labeler), _crystals(scenario, base)),
+        **_of_potential(scenario, base, [*structures, *(sample for sample, _ in known)]),
         **_decisions(scenario, base),
     )
+
+
+def assemble_choice(scenario: ChoiceScenario, base: Path) -> Loop[Any, Any]:
+    """Return the loop that chooses from labelled frames.
+
+    Raises:
+        InputError: a set cannot be read, or its labels contradict each other.
+    """
+    known = _known(scenario, base)
+    sources = scenario.data if isinstance(scenario.data, tuple) else (scenario.data,)
+    whole = LabelledSet.of(labelled_frames(sources, base))
+    samples = [sample for sample, _ in whole.frames.values()]
+    audit = _audit(scenario, whole, whole)
+
+    def finish(folder: Any, committee: Any, dataset: Any, ask: Any) -> Outcome:
+        left = audit(
+            folder, committee, dataset, lambda some: [whole.label(s) for s in some]
+        )
+        return replace(left, figures={**left.figures, **_share(whole, dataset)})
+
+    return Loop(
+        start=[
+            *whole.drawn(scenario.initial, generator(scenario.seed, _SEEDS)),
+            *(sample for sample, _ in known),
+        ],
+        known=known,
+        explorer=lambda round, trusted: whole,
+        indicator=atoms.carried_deviation,
+        labeler=whole,
+        finish=finish,
+        **_of_potential(scenario, base, [*samples, *(sample for sample, _ in known)]),
+        **_decisions(scenario, base),
+    )
+
+
+def _share(whole: LabelledSet, dataset: Sequence[tuple[Any, Any]]) -> dict[str, Figure]:
+    """Return the figures that mean something else where every label is there."""
+    chosen = sum(atoms.structure_key(sample) in whole.frames for sample, _ in dataset)
+    return {
+        "labels_computed": Figure(0, note="all labels were there"),
+        "labelled_fraction": Figure(
+            chosen / len(whole.frames),
+            note=f"frames chosen, {chosen} of {len(whole.frames)} that differ",
+        ),
+    }
+
+
+def _audit(scenario: LearnScenario | ChoiceScenario, explorer: Any, labeler: Any) -> Audit:
+    return Audit(
+        explorer,
+        scenario.audit.frames,
+        scenario.target,
+        scenario.seed,
+        identity(labeler),
+    )
+
+
+def _ended(
+    audit: Audit, crystals: Sequence[tuple[str, Atoms, Sequence[str]]]
+) -> Callable[..., Outcome]:
+    """Return the final evaluation with the properties of crystals."""
+
+    def finish(folder: Any, committee: Any, dataset: Any, ask: Any) -> Outcome:
+        found = audit(folder, committee, dataset, ask)
+        more = [properties(*crystal, committee, ask) for crystal in crystals]
+        figures = {name: f for each in (found, *more) for name, f in each.figures.items()}
+        return Outcome(figures, [check for each in (found, *more) for check in each.checks])
+
+    return finish
+
+
+def _crystals(
+    scenario: LearnScenario, base: Path
+) -> list[tuple[str, Atoms, Sequence[str]]]:
+    """Return the crystals of which properties are asked.
+
+    Raises:
+        InputError: one does not fill its cell, or a vacancy in it has no one energy.
+    """
+    found = []
+    for section in scenario.start:
+        if not section.properties:
+            continue
+        crystal = section.structure.structure(base, scenario.seed)
+        key = f"start {section.name}: properties"
+        holes = getattr(section.structure, "vacancies", 0)
+        if holes or not fills_its_cell(section.structure, crystal):
+            raise InputError(f"{key}: of a whole crystal, periodic along all axes")
+        if "vacancy" in section.properties and len(crystal) < 2:
+            raise InputError(f"{key}: vacancy: of more than one atom; a larger repeat")
+        if "vacancy" in section.properties and len(set(crystal.symbols)) > 1:
+            raise InputError(f"{key}: vacancy: of crystals of one element alone")
+        found.append((section.name, crystal, section.properties))
+    return found
+
+
+def _of_potential(
+    scenario: PotentialLoop, base: Path, samples: Sequence[atoms.Configuration]
+) -> dict[str, Any]:
+    """Return what loops of a potential share; ``samples`` show which elements there are.
+
+    Raises:
+        InputError: the trained committee does not fit.
+    """
+    symbols = tuple(sorted({symbol for sample in samples for symbol in sample.symbols}))
+    form = with_species(scenario.model, symbols)
+    committee: Any = _members(form, 1, torch.float32)
+    align: Any = {}
+    if scenario.trained is not None:
+        module = _trained(scenario, base, symbols)
+        committee, align = lambda rng: [copy.deepcopy(module)], {"align": atoms.aligned}
+    return {
+        "committee": committee,
+        **align,
+        "recheck": atoms.deviations,
+        "features": atoms.last_layer,
+        "trainer": scenario.training,
+        "errors": atoms.force_errors,
+        "unit": "eV/angstrom",
+        "samples": atoms.CONFIGURATIONS,
+        "labels": atoms.LABELS,
+        "stratum": lambda sample: sample.stratum,
+    }
+
+
+def _trained(
+    scenario: PotentialLoop, base: Path, symbols: Sequence[str]
+) -> torch.nn.Module:
+    """Return the committee to begin with.
+
+    Raises:
+        InputError: it cannot be read, is of another form or no committee, differs from
+            what ``model`` says, or lacks an element.
+    """
+    assert scenario.trained is not None
+    name = scenario.trained.name
+    module: Any = load_potential(locate(scenario.trained, base)).module
+    form = getattr(module, "config", None)
+    if not isinstance(form, HigherMoments):
+        kind = getattr(form, "kind", type(module).__name__)
+        raise InputError(f"trained: {name} is {kind}; allowed: {HigherMoments.kind}")
+    if form.members < 2:
+        raise InputError(
+            f"trained: {name} has one member, which cannot disagree with itself; train a "
+            "committee (model.members = 4) and begin with that"
+        )
+    if "model" in given(scenario):
+        _check_same(with_species(scenario.model, tuple(form.species)), form, name)
+    if strange := sorted(set(symbols) - set(form.species)):
+        raise InputError(
+            f"trained: {name} knows {', '.join(form.species)}, not {', '.join(strange)}"
+        )
+    return module.float().requires_grad_(True)
+
+
+def _check_same(asked: HigherMoments, form: HigherMoments, name: str) -> None:
+    """Refuse a form that differs from that of the file ``name``.
+
+    Raises:
+        InputError: names the first key that differs, one that was surely written if any.
+    """
+    different = [
+        field.name
+        for field in fields(form)
+        if getattr(asked, field.name) != getattr(form, field.name)
+    ]
+    usual = HigherMoments()
+    different.sort(key=lambda key: getattr(asked, key) == getattr(usual, key))
+    for key in different[:1]:
+        raise InputError(
+            f"model.{key}: {_written(getattr(asked, key))}; {name} has "
+            f"{_written(getattr(form, key))}; leave [model] out to take its form"
+        )
+
+
+def _written(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def assemble_closure(scenario: ClosureLearnScenario, base: Path) -> Loop[Any, Any]:
@@ -187,7 +363,7 @@ def _first_samples(
 
 
 def _known(
-    scenario: LearnScenario, base: Path
+    scenario: PotentialLoop, base: Path
 ) -> list[tuple[atoms.Configuration, atoms.AtomsLabel]]:
     """Return the frames whose labels are there.
 
@@ -196,8 +372,24 @@ def _known(
     """
     if scenario.labelled is None:
         return []
-    frames = examine([read(locate(scenario.labelled, base))]).accepted().frames
-    return [atoms.known(frame) for frame in frames]
+    return labelled_frames([scenario.labelled], base)
+
+
+def labelled_frames(
+    sources: Sequence[Any], base: Path
+) -> list[tuple[atoms.Configuration, atoms.AtomsLabel]]:
+    """Return the frames of sets of labels; those without a group get their set's name.
+
+    Raises:
+        InputError: a set is missing or damaged, or its labels contradict each other.
+    """
+    found = examine([read(*located_set(source, base)) for source in sources]).accepted()
+    pairs = []
+    for reading in found.readings:
+        for frame in reading.frames:
+            group = frame.group or reading.path.stem
+            pairs.append(atoms.known(replace(frame, group=group)))
+    return pairs
 
 
 def _check_distances(explorer: Any, starts: Sequence[Start]) -> None:

@@ -15,7 +15,7 @@ from ...models.potentials.sums import ZblSum
 from ..data.checks import Labels, check_training, remarks
 from ..data.examination import examine
 from ..data.frames import LabelledFrame, species_of, split_frames
-from ..data.keys import DataFile, LabelKeys
+from ..data.keys import located_set
 from ..data.reading import read
 from ..data.table import strange
 from ..errors import InputError
@@ -41,7 +41,7 @@ def assemble(scenario: TrainScenario, base: Path) -> TrainingJob | LinearJob:
     if hint:
         hint += "; tell where it is with --set data=PATH"
     data, test = (
-        [read(*_located(each, scenario, base, hint)) for each in _as_list(sources)]
+        [read(*located_set(each, base, scenario, hint)) for each in _as_list(sources)]
         for sources in (scenario.data, scenario.test)
     )
     weights = [scenario.loss.weights(decay) for decay in (1.0, 0.0)]
@@ -110,17 +110,6 @@ def _begun(scenario: TrainScenario, base: Path) -> tuple[TrainScenario, Any]:
 
 def _as_list(sources: Any) -> tuple[Any, ...]:
     return sources if isinstance(sources, tuple) else (sources,)
-
-
-def _located(
-    source: Path | DataFile, keys: LabelKeys, base: Path, hint: str
-) -> tuple[Path, LabelKeys]:
-    """Return the path of a set and its keys: its own, or those of the scenario."""
-    path = source.path if isinstance(source, DataFile) else source
-    own = source.model_dump(exclude_none=True) if isinstance(source, DataFile) else {}
-    names = LabelKeys.model_fields
-    both = {name: own.get(name, getattr(keys, name)) for name in names}
-    return locate(path, base, hint), LabelKeys(**both)
 
 
 def _linear(

@@ -6,9 +6,10 @@ as the only element of the sequence that the loop passes around.
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from ase import Atoms
@@ -21,7 +22,7 @@ from ..md.learned import LearnedPotential
 from ..md.neighbours import build_neighbours
 from ..md.state import Interaction, ParticleState
 from ..protocols import Committee
-from .label_store import Codec
+from .label_store import Codec, fingerprint
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,11 @@ def unpack_configuration(tensors: Mapping[str, Tensor]) -> Configuration:
     return Configuration(numbers, positions, tensors["cell"], tensors["periodic"])
 
 
+def structure_key(sample: Configuration) -> str:
+    """Return what only equal structures share."""
+    return fingerprint(pack_configuration(sample), "")
+
+
 def pack_label(label: AtomsLabel) -> dict[str, Tensor]:
     """Return a label as tensors."""
     numbers = (label.energy, label.energy_error, label.force_error)
@@ -179,11 +185,33 @@ def leader(committee: Committee) -> LearnedPotential | CompressedPotential:
     return fast([committee[0].member(0)])  # type: ignore[operator]
 
 
+_ATOMS = 50_000
+"""Evaluated at once; their neighbours fill some hundred megabytes."""
+
+
+def pieces(samples: Sequence[Configuration]) -> Iterator[slice]:
+    """Yield slices of samples, one after the other, of about :data:`_ATOMS` atoms."""
+    begin = held = 0
+    for end, sample in enumerate(samples):
+        if held and held + len(sample.numbers) > _ATOMS:
+            yield slice(begin, end)
+            begin = end
+            held = 0
+        held += len(sample.numbers)
+    if held:
+        yield slice(begin, len(samples))
+
+
 def evaluate(
     committee: Committee, samples: Sequence[Configuration]
 ) -> tuple[Interaction, ParticleState]:
     """Return the committee's mean and deviation on configurations."""
-    potential = fast(committee)
+    return _evaluated(fast(committee), samples)
+
+
+def _evaluated(
+    potential: LearnedPotential | CompressedPotential, samples: Sequence[Configuration]
+) -> tuple[Interaction, ParticleState]:
     state = stacked(samples, potential.species)
     return potential(state, build_neighbours(state, potential.cutoff, 0.0)), state
 
@@ -195,22 +223,56 @@ def carried_deviation(committee: Committee, samples: Sequence[Configuration]) ->
 
 def deviations(committee: Committee, samples: Sequence[Configuration]) -> Tensor:
     """Return the committee's deviation at configurations, ``[samples]`` eV/angstrom."""
-    if not samples:
-        return torch.empty(0, dtype=torch.float64)
-    found, state = evaluate(committee, samples)
-    return torch.segment_reduce(found.deviation.double(), "max", lengths=state.counts)
+    potential, found = fast(committee), [torch.empty(0, dtype=torch.float64)]
+    for piece in pieces(samples):
+        made, state = _evaluated(potential, samples[piece])
+        deviation = made.deviation.double()
+        found.append(torch.segment_reduce(deviation, "max", lengths=state.counts))
+    return torch.cat(found)
 
 
 def force_errors(
     committee: Committee, data: Sequence[tuple[Configuration, AtomsLabel]]
 ) -> Tensor:
     """Return the root mean square error of the force components, ``[samples]`` eV/A."""
-    if not data:
-        return torch.empty(0, dtype=torch.float64)
-    found, state = evaluate(committee, [sample for sample, _ in data])
-    exact = torch.cat([label.forces for _, label in data])
-    square = (found.forces - exact).double().square().mean(1)
-    return torch.segment_reduce(square, "mean", lengths=state.counts).sqrt()
+    samples = [sample for sample, _ in data]
+    potential, found = fast(committee), [torch.empty(0, dtype=torch.float64)]
+    for piece in pieces(samples):
+        made, state = _evaluated(potential, samples[piece])
+        exact = torch.cat([label.forces for _, label in data[piece]])
+        square = (made.forces - exact).double().square().mean(1)
+        mean = torch.segment_reduce(square, "mean", lengths=state.counts)
+        found.append(mean.sqrt())
+    return torch.cat(found)
+
+
+def aligned(
+    committee: Committee, data: Sequence[tuple[Configuration, AtomsLabel]]
+) -> Committee:
+    """Return the committee with its energies shifted to those of the labels.
+
+    Methods count energy from different zeros, one for each element. The shifts follow by
+    least squares from what the labels differ by; what their compositions hardly tell is
+    left as it is.
+    """
+    module: Any = copy.deepcopy(committee[0])
+    samples = [sample for sample, _ in data]
+    index = {symbol: k for k, symbol in enumerate(module.species)}
+    counts = torch.zeros(len(data), len(index), dtype=torch.float64)
+    for row, sample in enumerate(samples):
+        for symbol in sample.symbols:
+            counts[row, index[symbol]] += 1
+    energy = torch.cat(
+        [evaluate(committee, samples[piece])[0].energy for piece in pieces(samples)]
+    )
+    exact = torch.tensor([label.energy for _, label in data], dtype=torch.float64)
+    off = exact - energy.double()
+    module.fitting.energy_bias += torch.linalg.pinv(counts, rtol=_TOLD) @ off
+    return [module]
+
+
+_TOLD = 0.03
+"""Singular value of the compositions, over the largest, from which shifts are told."""
 
 
 def last_layer(committee: Committee, samples: Sequence[Configuration]) -> Tensor:

@@ -15,7 +15,7 @@ from ..comparison import rank
 from ..protocols import Check, Committee, Explorer, Figure, Outcome
 from ..rundir import RunFolder, write_atomically
 from ..runtime import generator
-from .atoms import AtomsLabel, Configuration, force_errors
+from .atoms import AtomsLabel, Configuration, force_errors, structure_key
 from .indicators import spearman
 from .round_plan import append
 from .stopping import interval
@@ -35,14 +35,14 @@ class Audit:
 
     Attributes:
         explorer: walkers that are not terminated.
-        frames: of each stratum.
+        frames: of each stratum; None: all that the explorer yields.
         target: force error asked for, eV/angstrom.
         seed: of the choice.
         method: names the labeler.
     """
 
     explorer: Explorer[Configuration]
-    frames: int
+    frames: int | None
     target: float
     seed: int
     method: str
@@ -57,9 +57,11 @@ class Audit:
         """Save, explore once more, label a few frames, compare."""
         write_dataset(folder.path / "dataset.extxyz", dataset)
         self._save(folder, committee, len(dataset), {})
-        if not self.frames:
+        if self.frames == 0:
             return Outcome()
-        picked, figures = self._picked(committee)
+        picked, figures = self._picked(committee, [sample for sample, _ in dataset])
+        if not figures:
+            return Outcome()
         labels = ask(picked)
         pairs = [(s, label) for s, label in zip(picked, labels, strict=True) if label]
         lost = [s.stratum for s, label in zip(picked, labels, strict=True) if not label]
@@ -79,12 +81,20 @@ class Audit:
         }
         save_module(folder.path / "model.safetensors", module, card)
 
-    def _picked(self, committee: Committee) -> tuple[list[Configuration], Figures]:
-        """Return frames of every stratum, by weight, and what part of the walks failed."""
-        rng = generator(self.seed, _STREAM)
+    def _picked(
+        self, committee: Committee, learnt: Sequence[Configuration]
+    ) -> tuple[list[Configuration], Figures]:
+        """Return frames of every stratum, by weight, and what part of the walks failed.
+
+        Nothing where all that the explorer yields is learnt.
+        """
+        rng, taken = generator(self.seed, _STREAM), set(map(structure_key, learnt))
         seen: dict[str, list[Configuration]] = {}
         for sample in self.explorer.explore(committee, rng):
-            seen.setdefault(sample.stratum, []).append(sample)
+            if structure_key(sample) not in taken:
+                seen.setdefault(sample.stratum, []).append(sample)
+        if not seen:
+            return [], {}
         picked, shares = [], {}
         for name, samples in seen.items():
             good = [s for s in samples if math.isfinite(s.deviation)]
@@ -93,7 +103,7 @@ class Audit:
             fair = [s for s in good if s.weight > 0]  # an extreme stands for no other
             if fair:
                 weight = torch.tensor([s.weight for s in fair], dtype=torch.float64)
-                count = min(self.frames, len(fair))
+                count = len(fair) if self.frames is None else min(self.frames, len(fair))
                 some = torch.multinomial(weight, count, generator=rng)
                 picked += [fair[k] for k in some.tolist()]
         worst = max(shares, key=lambda name: rank(shares[name]))

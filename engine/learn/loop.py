@@ -91,6 +91,7 @@ class Loop(Generic[Sample, Label]):
         threshold: sets the trusted deviation from evidence.
         batch: chooses what is labelled.
         stop: says when to stop and why, and which strata meet the target.
+        align: fits a committee that was trained before to the first labels.
         recheck: the indicator for samples that an older committee met; ``indicator`` where
             it computes the deviation anew.
         pool: where labels are computed.
@@ -122,6 +123,9 @@ class Loop(Generic[Sample, Label]):
     threshold: Threshold
     batch: Batch
     stop: StopRule
+    align: Callable[[Committee, Sequence[tuple[Sample, Label]]], Committee] = field(
+        default=lambda committee, dataset: committee
+    )
     recheck: Indicator[Sample] | None = None
     pool: Pool = field(default=Serial())
     rounds: int = 20
@@ -165,7 +169,7 @@ class Loop(Generic[Sample, Label]):
             )  # fmt: skip
             folder.store.attrs["error_unit"] = self.unit
             while state.round <= self.rounds and state.reason is Reason.NONE:
-                plan = self._plan(folder, state)
+                plan = self._plan(folder, store, state)
                 begun = time.perf_counter()
                 self._label(line, store, plan, state.round, report, asked)
                 labelled = time.perf_counter()
@@ -200,28 +204,33 @@ class Loop(Generic[Sample, Label]):
         advice = self._advice(state)
         rule = self.threshold
         kept = promise(state.evidence, rule.coverage) if isinstance(rule, Conformal) else ()
-        return conclude(self.stop, self.target, store, state, more, advice, kept)
+        given = len(self.known)
+        return conclude(self.stop, self.target, store, state, more, advice, kept, given)
 
     def _rng(self, round: int, purpose: int) -> torch.Generator:
         return runtime.generator(self.seed, 8 * round + purpose)
 
-    def _plan(self, folder: RunFolder, state: LoopState[Sample, Label]) -> Plan[Sample]:
+    def _plan(
+        self,
+        folder: RunFolder,
+        store: LabelStore[Sample, Label],
+        state: LoopState[Sample, Label],
+    ) -> Plan[Sample]:
         """Return the plan of the round: the one on disk, or a new one."""
         path = plan_path(folder, state.round)
         plan = load_plan(path, self.samples)
         if plan is None:
-            make = self._first if state.round == 0 else self._explore
-            plan = make(state)
+            plan = self._explore(store, state) if state.round else self._first()
             save_plan(path, plan, self.samples)
         return plan
 
-    def _first(self, state: LoopState[Sample, Label]) -> Plan[Sample]:
+    def _first(self) -> Plan[Sample]:
         n = len(self.start)
         names = sorted({self.stratum(sample) for sample in self.start})
         return Plan(
             deviation=torch.full((n,), torch.nan, dtype=torch.float64),
             verdict=torch.full((n,), int(Verdict.CANDIDATE), dtype=torch.int8),
-            stratum=torch.tensor([names.index(self.stratum(s)) for s in self.start]),
+            stratum=torch.tensor([names.index(self.stratum(s)) for s in self.start]).long(),
             weight=torch.ones(n, dtype=torch.float64),
             unreached=torch.zeros(n, dtype=torch.float64),
             rows=torch.arange(n),
@@ -232,12 +241,15 @@ class Loop(Generic[Sample, Label]):
             seconds=0.0,
         )
 
-    def _explore(self, state: LoopState[Sample, Label]) -> Plan[Sample]:
+    def _explore(
+        self, store: LabelStore[Sample, Label], state: LoopState[Sample, Label]
+    ) -> Plan[Sample]:
         begun, models, now = time.perf_counter(), state.committee, state.round
         kept = calibrating(state)
         evidence, levels = kept[0], self._levels(kept, state.evidence)
         explorer = self.explorer(now, levels.reach)
-        seen = list(explorer.explore(models, self._rng(now, _EXPLORE)))
+        found = explorer.explore(models, self._rng(now, _EXPLORE))
+        seen = [sample for sample in found if store.key(sample) not in state.labelled]
         deviation = self.indicator(models, seen).detach().double().cpu()
         verdict = levels.judge(deviation)
         names = sorted({self.stratum(sample) for sample in seen})
@@ -247,8 +259,8 @@ class Loop(Generic[Sample, Label]):
         usable = verdict != int(Verdict.FAILED)
         measured = self.stop.strata(state.history, self.target)
         states = [measured[n].state if n in measured else State.UNMEASURED for n in names]
-        missed = torch.tensor([state is State.MISSED for state in states])
-        met = torch.tensor([state is State.MET for state in states])
+        missed = torch.tensor([state is State.MISSED for state in states]).bool()
+        met = torch.tensor([state is State.MET for state in states]).bool()
         candidates = (verdict == int(Verdict.CANDIDATE)) | (usable & missed[stratum])
         if bool((candidates & ~met[stratum]).any()):
             candidates &= ~met[stratum]  # labels go where the target is not met
@@ -324,8 +336,12 @@ class Loop(Generic[Sample, Label]):
         rng = self._rng(state.round, _TRAIN)
         if state.reason is not Reason.NONE or not state.learnt:
             state = replace(state, held=frozenset())  # nothing is left to calibrate
-        data = state.learnt
-        trained = self.trainer.train(state.committee, data, rng)
+        data, committee = state.learnt, state.committee
+        if not data:  # of a committee that was trained before
+            return state
+        if not state.learned:
+            committee = self.align(committee, data)
+        trained = self.trainer.train(committee, data, rng)
         check_committee(trained)
         state = replace(state, committee=trained, learned=len(data))
         return calibrate(state, self.recheck or self.indicator, self.errors)

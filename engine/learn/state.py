@@ -381,8 +381,12 @@ def conclude(
     more: Outcome,
     advice: str,
     promised: Sequence[Check] = (),
+    given: int = 0,
 ) -> Outcome:
-    """Return the figures of the run, why it ended, and the state of every stratum."""
+    """Return the figures of the run, why it ended, and the state of every stratum.
+
+    Of all labels ``given`` were there before.
+    """
     drawn = state.evidence.drawn
     recent = state.evidence.error[drawn & (state.evidence.round >= state.round - 2)]
     labels = len(state.labelled)
@@ -399,7 +403,8 @@ def conclude(
         "labels_failed": Figure(store.failed(), note="attempts that gave no label"),
         "explored": Figure(state.seen, note="samples that the committee screened"),
         "labelled_fraction": Figure(
-            (labels + audit) / max(screened, 1.0), note="labels, audit's included"
+            (labels - given + audit) / max(screened, 1.0),
+            note="labels, audit's included, of what was screened",
         ),
         "quarantined": Figure(state.quarantined, note="samples without a valid label"),
         "labels_repeated": Figure(store.repeated(), note="labels computed twice"),

@@ -76,6 +76,7 @@ class Reason(Enum):
     FLOOR = "floor reached"
     BUDGET = "budget spent"
     LOST = "nothing explored could be labelled"
+    EXHAUSTED = "nothing without a label is left"
 
 
 @dataclass(frozen=True)
@@ -210,6 +211,8 @@ class StopRule:
         strata = self.strata(history, target)
         if strata and all(m.state is State.MET for m in strata.values()):
             return Reason.TARGET, Reason.TARGET.value
+        if history and not history[-1].strata:
+            return Reason.EXHAUSTED, Reason.EXHAUSTED.value
         last = [s for round in history[-_LOST:] for s in round.strata.values()]
         if len(history) >= _LOST and all(s.unreached >= 1.0 for s in last):
             return Reason.LOST, (

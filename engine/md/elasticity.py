@@ -115,6 +115,43 @@ def _crystal(frames: Sequence[LabelledFrame], members: list[int]) -> StrainedCry
     )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Minimum:
+    """Where energy over length has its minimum, and how it bends there.
+
+    Attributes:
+        length: relative, NaN where no minimum is inside.
+        energy: eV.
+        bulk_modulus: GPa.
+    """
+
+    length: float
+    energy: float
+    bulk_modulus: float
+
+
+def energy_minimum(length: np.ndarray, energy: np.ndarray, volume: float) -> Minimum:
+    """Return the minimum of a cubic fitted about the lowest of some energies.
+
+    ``B = V d2E/dV2``; at the minimum ``dE/dV = 0``, so ``d2E/dV2 = (d2E/dl2) (dl/dV)^2``
+    with ``V = V_0 l^3``.
+
+    Args:
+        length: ``[points]`` by which all edges are scaled.
+        energy: ``[points]`` eV.
+        volume: ``V_0`` angstrom^3, of the cell at length 1.
+    """
+    low = int(energy.argmin())
+    if low in (0, len(energy) - 1) or not np.isfinite(energy).all():
+        return Minimum(np.nan, np.nan, np.nan)
+    near = slice(max(low - 3, 0), low + 4)
+    fit = np.polynomial.Polynomial.fit(length[near], energy[near], 3)
+    roots = fit.deriv().roots()
+    best = float(min((abs(r.real - length[low]), r.real) for r in roots)[1])
+    stiff = float(fit.deriv(2)(best)) / (9 * volume * best) * EV_PER_A3_GPA
+    return Minimum(best, float(fit(best)), stiff)
+
+
 def cubic_constants(constants: np.ndarray) -> dict[str, float]:
     """Return C11, C12, C44, C' = (C11 - C12) / 2 and B of a cubic crystal on its axes."""
     c11 = float(np.diag(constants)[:3].mean())
@@ -152,9 +189,11 @@ def elastic_error(model: np.ndarray, labels: np.ndarray) -> float:
 
 
 __all__ = [
+    "Minimum",
     "StrainedCrystal",
     "cubic_constants",
     "elastic_error",
+    "energy_minimum",
     "is_cubic",
     "strained_crystals",
 ]

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from ...models.closures.face import FaceForm
 from ...models.potentials.deep_potential import HigherMoments
+from ..data.keys import Source
 from ..learn.execution import EXECUTORS, Serial
 from ..learn.explorers import EXPLORERS, STARTS
 from ..learn.explorers.dynamics import Dynamics
@@ -18,7 +19,7 @@ from ..learn.selection import Batch
 from ..learn.stopping import StopRule
 from ..learn.trainers.closures import ClosureTrainer
 from ..learn.trainers.committee import PotentialTrainer
-from .base import Common, InputPath, Section, choice
+from .base import Common, InputPath, Section, choice, given
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -42,6 +43,13 @@ class StartSection(Section):
     structures without vacuum alone."""
     replicas: Count = 1
     """Walkers at each temperature."""
+    properties: tuple[
+        Literal["equation_of_state", "elastic", "vacancy", "surface"], ...
+    ] = ()
+    """Measured at the end of the run, by the model and by the labeler on the same atoms,
+    which the model relaxes: volume and bulk modulus, elastic constants with the atoms held
+    in place, formation energy of a vacancy (of an element), energy of the surface across
+    the third edge. Crystals that fill their cell alone."""
 
     @model_validator(mode="after")
     def _ramps(self) -> Self:
@@ -55,11 +63,21 @@ class StartSection(Section):
         return self
 
 
+_NOTHING = "initial: nothing to begin with; at least 1, or `labelled` or `trained`"
+
+
 class AuditSection(Section):
     """The final evaluation: random samples of every stratum that are never trained on."""
 
     frames: Annotated[int, Field(ge=0)] = 4
     """Labelled in each stratum; 0 for no final evaluation."""
+
+
+class LeftOverSection(Section):
+    """The final evaluation: frames that were not chosen."""
+
+    frames: Annotated[int, Field(ge=0)] | None = None
+    """Of each stratum; all by default, 0 for no final evaluation."""
 
 
 class LoopScenario(Common):
@@ -84,25 +102,25 @@ class LoopScenario(Common):
     """Failures of a label after which its sample is quarantined."""
     tolerated: Fraction = 0.5
     """Part of a round's labels that may be quarantined."""
-    audit: AuditSection = AuditSection()
-    """The final evaluation."""
     library: InputPath | None = None
     """Existing folder of labels that runs share: a label of the same structure and method
     is taken from it, new ones are put there. Without, labels are this run's alone."""
 
     @classmethod
     def variants(cls) -> tuple[type[Any], ...]:
-        """Return the loops over structures and over gas flows."""
-        return LearnScenario, ClosureLearnScenario
+        """Return the loops over structures, labelled frames and gas flows."""
+        return LearnScenario, ChoiceScenario, ClosureLearnScenario
 
     @classmethod
     def variant(cls, data: Any) -> type[Common]:
-        """Return the loop over flows where explorer or labeler is one of flows."""
+        """Return the loop that `data`, or an explorer or labeler of flows, asks for."""
 
         def kind(key: str) -> Any:
             value = data.get(key)
             return value.get("kind") if isinstance(value, Mapping) else value
 
+        if "data" in data:
+            return ChoiceScenario
         flows = kind("explorer") == "flows" or kind("labeler") == "kinetic"
         return ClosureLearnScenario if flows else LearnScenario
 
@@ -113,23 +131,15 @@ class LoopScenario(Common):
         return self
 
 
-class LearnScenario(LoopScenario):
-    """Concurrent learning of a potential: explore, label, train until it converges."""
+class PotentialLoop(LoopScenario):
+    """What loops of a potential share: what they begin with, what they train."""
 
-    job: ClassVar[str] = "scalebridge.engine.jobs.learn:assemble"
-    start: Annotated[tuple[StartSection, ...], Field(min_length=1)]
-    """Structures and temperatures."""
-    initial: Annotated[int, Field(ge=0, le=1000)] = 2
-    """Distorted copies of each structure that are labelled first."""
-    labelled: InputPath | None = None
+    labelled: Source | None = None
     """Frames labelled by the same method, on which the first committee is trained too; none
     is labelled again, and they count in no budget."""
-    initial_rattle: Positive = 0.1
-    """Their displacements, angstrom."""
-    explorer: choice(EXPLORERS, "dynamics") = Dynamics()  # type: ignore[valid-type]
-    """How it explores."""
-    labeler: choice(LABELERS)  # type: ignore[valid-type]
-    """The micro-scale model."""
+    trained: InputPath | None = None
+    """A saved committee with which the loop begins, in place of an untrained one of the
+    form `model`. What it was trained on belongs into `labelled`, lest it forget."""
     model: HigherMoments = HigherMoments()
     """The form of the potential; `members` is the size of the committee."""
     training: PotentialTrainer = PotentialTrainer()
@@ -137,15 +147,68 @@ class LearnScenario(LoopScenario):
 
     @model_validator(mode="after")
     def _can_disagree(self) -> Self:
-        if self.model.members < 2:
+        if self.trained is None and self.model.members < 2:
             raise ValueError(
                 "model.members: a committee of one cannot disagree with itself; at least 2"
             )
-        if not self.initial and self.labelled is None:
-            raise ValueError("initial: nothing to begin with; at least 1, or `labelled`")
+        return self
+
+
+class LearnScenario(PotentialLoop):
+    """Concurrent learning of a potential: explore, label, train until it converges."""
+
+    job: ClassVar[str] = "scalebridge.engine.jobs.learn:assemble"
+    start: Annotated[tuple[StartSection, ...], Field(min_length=1)]
+    """Structures and temperatures."""
+    initial: Annotated[int, Field(ge=0, le=1000)] = 2
+    """Distorted copies of each structure that are labelled first."""
+    initial_rattle: Positive = 0.1
+    """Their displacements, angstrom."""
+    explorer: choice(EXPLORERS, "dynamics") = Dynamics()  # type: ignore[valid-type]
+    """How it explores."""
+    labeler: choice(LABELERS)  # type: ignore[valid-type]
+    """The micro-scale model."""
+    audit: AuditSection = AuditSection()
+    """The final evaluation."""
+
+    @model_validator(mode="after")
+    def _begins(self) -> Self:
+        if not self.initial and self.labelled is None and self.trained is None:
+            raise ValueError(_NOTHING)
         names = [start.name for start in self.start]
         if len(set(names)) < len(names):
             raise ValueError("start: names must differ")
+        return self
+
+
+class ChoiceScenario(PotentialLoop):
+    """Choose from labelled frames as few as a potential needs to know them all."""
+
+    job: ClassVar[str] = "scalebridge.engine.jobs.learn:assemble_choice"
+    data: Source | Annotated[tuple[Source, ...], Field(min_length=1)]
+    """Labelled frames to choose from, in place of `start`, `explorer` and `labeler`: any
+    format that training reads. Their groups are the strata, or else their files."""
+    initial: Annotated[int, Field(ge=0)] = 10
+    """Frames of each stratum that are drawn at random first."""
+    audit: LeftOverSection = LeftOverSection()
+    """The final evaluation."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_place_of(cls, data: Any) -> Any:
+        for key in ("start", "explorer", "labeler"):
+            if key in data:
+                raise ValueError(
+                    f"{key}: `data` stands in its place; leave one of them out"
+                )
+        return data
+
+    @model_validator(mode="after")
+    def _begins(self) -> Self:
+        if not self.initial and self.labelled is None and self.trained is None:
+            raise ValueError(_NOTHING)
+        if useless := sorted(given(self) & {"execution", "library"}):
+            raise ValueError(f"{useless[0]}: nothing is computed where `data` is labelled")
         return self
 
 
@@ -165,6 +228,8 @@ class ClosureLearnScenario(LoopScenario):
     """Size of the committee."""
     training: ClosureTrainer = ClosureTrainer()
     """How it is trained."""
+    audit: AuditSection = AuditSection()
+    """The final evaluation."""
 
     @model_validator(mode="after")
     def _of_flows(self) -> Self:

@@ -7,13 +7,12 @@ from pydantic import Field, model_validator
 from ...models.potentials import POTENTIALS
 from ...models.potentials.deep_potential import HigherMoments
 from ...models.potentials.fields import Positive
-from ..data.keys import DataFile, LabelKeys
+from ..data.keys import LabelKeys, Source
 from ..learn.trainers import LOSSES
 from ..learn.trainers.linear import LeastSquares, is_linear
 from ..learn.trainers.potential import PlainLoss
 from .base import Common, InputPath, Section, choice, given
 
-Source = InputPath | DataFile
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
