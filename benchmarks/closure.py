@@ -511,8 +511,8 @@ def stability_unseen(record: Recorder, quick: bool) -> None:
     count, cells, until = (2, 50, 0.1) if quick else (UNSEEN_KNUDSEN, 50, 10.0)
     values = torch.logspace(-3, 1, count, dtype=torch.float64)
     closure, notes, begun = modules()[0].float(), [], time.process_time()
-    bad = total = 0
-    for number, (name, case) in enumerate(cases, start=1):
+    bad, total, wanted = 0, 0, 1000
+    for name, case in cases:
         one = case.flows()[:1]
         w = on_cells(one, cells, case.sides, case.size).repeat(count, 1, 1).float()
         end, where = until * case.size, (case.sides, case.size)
@@ -524,15 +524,15 @@ def stability_unseen(record: Recorder, quick: bool) -> None:
             "unstable_runs_unseen",
             bad,
             f"of {total}",
-            goal=0 if bad or number == len(cases) else None,
-            note=f"the families that are not learned from, {count} Kn each from 1e-3 to "
+            goal=0 if bad or total >= wanted else None,
+            note=f"{total} runs tried of {wanted}: the families that are not learned from, {count} Kn each from 1e-3 to "
             f"10, to t = {until:g} boxes, {cells} cells, f32; unstable (with help of "
             f"the positivity fallback): {', '.join(notes)}; {each:.2g} CPU s a run",
         )
 
 
-UNSEEN_KNUDSEN = 91
-"""Knudsen numbers of each of the eleven cases: 1,001 runs."""
+UNSEEN_KNUDSEN = 37
+"""Knudsen numbers of each of the eleven cases: 407 runs; 91 would be a thousand."""
 
 
 def starts(family: str, first: int, count: int, cells: int) -> torch.Tensor:
@@ -1366,8 +1366,8 @@ def shock(record: Recorder, quick: bool) -> None:
         + f". Cells with speeds not real: at most {complex_speeds:.0%}"
     )
     for name, goal, values in (
-        ("shock_thickness_error", 0.05, sorted(one.far[0] for one in ours)),
-        ("shock_temperature_rms", 0.03, sorted(one.rms[0] for one in ours)),
+        ("shock_thickness_error", 0.03, sorted(one.far[0] for one in ours)),
+        ("shock_temperature_rms", 0.01, sorted(one.rms[0] for one in ours)),
         ("shock_grid_change", 0.05, sorted(one.change for one in ours)),
     ):
         unit = "" if name == "shock_temperature_rms" else "relative"
