@@ -218,7 +218,7 @@ class Tables:
 def jumps(
     left: torch.Tensor, right: torch.Tensor, tables: Tables, of: Expansion
 ) -> tuple[torch.Tensor, ...]:
-    """Return f of the mean with a zero behind, and ``A d``, ``|M| D``, ``|A| d`` of the jump.
+    """Return f of the mean with a zero behind, and ``A d``, ``|M| D``, ``|A| d`` of a jump.
 
     The last two only where it upwinds.
 
