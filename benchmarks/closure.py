@@ -525,8 +525,8 @@ def stability_unseen(record: Recorder, quick: bool) -> None:
             bad,
             f"of {total}",
             goal=0 if bad or total >= wanted else None,
-            note=f"{total} runs tried of {wanted}: the families that are not learned from, {count} Kn each from 1e-3 to "
-            f"10, to t = {until:g} boxes, {cells} cells, f32; unstable (with help of "
+            note=f"{total} runs tried of {wanted}: the families that are not learned from, "
+            f"{count} Kn each from 1e-3 to 10, to t = {until:g} boxes, {cells} cells, f32; unstable (with help of "
             f"the positivity fallback): {', '.join(notes)}; {each:.2g} CPU s a run",
         )
 
@@ -658,7 +658,7 @@ def cost(record: Recorder, quick: bool) -> None:
     velocities and their range, the moment models cells; of the closure's runs that are
     within a fifth of the signal the one counts that costs least of its kinetic match. The
     largest ratio of the decades. All that was run stands in
-    ``results/curves/closure_cost.json``: the curve of error over cost.
+    ``results/curves``: error over cost, and its picture.
     """
     true, module = held_out("mix").until(0.3), modules()[0]
     ratios, notes, curve = [], [], []
@@ -672,8 +672,8 @@ def cost(record: Recorder, quick: bool) -> None:
         ratio, note = against(rows, kinetic)
         ratios += [] if ratio is None else [ratio]
         notes.append(note)
-        curve += [{"decade": decade, **row} for row in (*rows, *kinetic)]
-    write_text(CURVES / "closure_cost.json", json.dumps(curve, indent=1) + "\n")
+        curve += labelled_rows(decade, (*rows, *kinetic))
+    crossover("1d", curve)
     record(
         "cost_1d",
         max(ratios, default=math.inf),
@@ -681,7 +681,7 @@ def cost(record: Recorder, quick: bool) -> None:
         goal=1.5,
         note="1D1V, four mixes of each decade to t = 0.3; " + "; ".join(notes),
     )
-    decades = {row["decade"] for row in curve if beats_all(row, curve)}
+    decades = {row["flows"] for row in curve if beats_all(row, curve)}
     record(
         "cost_curve",
         len(decades),
@@ -723,8 +723,51 @@ def beats_all(one: Row, every: Sequence[Row]) -> bool:
     return one["model"].startswith("learned") and not any(
         row["seconds"] < one["seconds"] and row["error"] <= one["error"]
         for row in every
-        if row["decade"] == one["decade"]
+        if row["flows"] == one["flows"]
     )
+
+
+def labelled_rows(decade: int, rows: Sequence[Row]) -> list[Row]:
+    """Say of which flows rows are."""
+    low, high = 10.0 ** (decade - 3), 10.0 ** (decade - 2)
+    return [{"flows": f"Kn {low:g} to {high:g}", **row} for row in rows]
+
+
+KINDS = (
+    ("kinetic", "discrete velocities", "0.6", "."),
+    ("learned", "learned closure", "tab:red", "o"),
+    ("hme", "HME", "tab:blue", "s"),
+    ("grad", "Grad", "tab:cyan", "v"),
+    ("nsf", "Navier-Stokes-Fourier", "tab:green", "^"),
+    ("euler", "Euler", "tab:olive", "x"),
+)
+
+
+def crossover(name: str, curve: Sequence[Row]) -> None:
+    """Keep a curve of error over cost, and draw it: a closure pays below the grey dots."""
+    from matplotlib.figure import Figure
+
+    path = CURVES / f"closure_cost_{name}.json"
+    write_text(path, json.dumps(curve, indent=1) + "\n")
+    groups = list(dict.fromkeys(row["flows"] for row in curve))
+    figure = Figure((3.2 * len(groups), 3.4), layout="constrained")
+    every = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
+    for axes, group in zip(every, groups, strict=True):
+        for start, title, colour, mark in KINDS:
+            rows = [
+                row
+                for row in curve
+                if row["flows"] == group and row["model"].startswith(start)
+                if math.isfinite(row["error"])
+            ]
+            if rows:
+                cost, error = ([row[k] for row in rows] for k in ("seconds", "error"))
+                axes.loglog(cost, error, mark, color=colour, label=title, ms=5)
+        axes.axhline(1.0, color="0.8", lw=0.8)
+        axes.set(title=group, xlabel="CPU seconds")
+    every[0].set_ylabel("error over the signal")
+    every[-1].legend(fontsize=7)
+    figure.savefig(path.with_suffix(".png"), dpi=100)
 
 
 def macroscopic(some: comparison.Reference, module: Any) -> list[Row]:
@@ -790,7 +833,7 @@ def cost_monatomic(record: Recorder, quick: bool) -> None:
     along x. As :func:`cost`; the median flow stands beside the mean.
     """
     closure, ratios, notes = AxialClosure(load(WEIGHTS_3V).float()), [], []
-    gains = []
+    gains, curve = [], []
     for decade in range(2 if quick else flows.DECADES):
         some = [Flows(f, 1, 4 * i + decade) for f in GOALS for i in range(2)]
         truth = [reduced(one, 200, 100, 8.0)[0] for one in some]
@@ -823,6 +866,8 @@ def cost_monatomic(record: Recorder, quick: bool) -> None:
         ratios += [] if ratio is None else [ratio]
         notes.append(note)
         gains.append(rows[-1]["error"] / rows[-2]["error"])
+        curve += labelled_rows(decade, (*rows, *kinetic))
+    crossover("1d3v", curve)
     record(
         "cost_1d3v",
         max(ratios, default=math.inf),
@@ -909,6 +954,7 @@ def cost_grid(record: Recorder, quick: bool, dim: int) -> None:
     if quick:
         fine, rough, few, sizes, cells_of = (8, 8), 4, 4, ((4,), (8,)), (4,)
     closure, ratios, notes = AxialClosure(load(WEIGHTS_3V).float()), [], []
+    curve = []
     warm = planes.flow(HELD_OUT, 2)
     on_grid(warm, dim, 8, closure, 0.01)
     for decade in decades:
@@ -928,8 +974,10 @@ def cost_grid(record: Recorder, quick: bool, dim: int) -> None:
             found, seconds = in_velocities(one, dim, cells, nodes)
             miss = float(box_error(in_blocks(found, few), truth))
             kinetic.append(
-                {"model": f"{cells} x {nodes}", "seconds": seconds, "error": miss}
+                {"model": f"kinetic {cells} x {nodes}", "seconds": seconds, "error": miss}
             )
+        flows_of = f"Kn {one.knudsen:.2g}"
+        curve += [{"flows": flows_of, **row} for row in (*rows, *kinetic)]
         ratio, note = against(rows, kinetic)
         ratios += [] if ratio is None else [ratio]
         plain = ", ".join(
@@ -938,9 +986,10 @@ def cost_grid(record: Recorder, quick: bool, dim: int) -> None:
             if r["model"].startswith("hme")
         )
         notes.append(
-            f"Kn {one.knudsen:.2g}: {note}; {plain}; the reference {fine[0]} x {fine[1]} "
+            f"{flows_of}: {note}; {plain}; the reference {fine[0]} x {fine[1]} "
             f"({spent:.2g} s) is within {own:.2g} of one on {rough} cells"
         )
+    crossover(f"{dim}d3v", curve)
     record(
         f"cost_{dim}d3v",
         max(ratios, default=math.inf),
