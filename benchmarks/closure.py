@@ -526,7 +526,8 @@ def stability_unseen(record: Recorder, quick: bool) -> None:
             f"of {total}",
             goal=0 if bad or total >= wanted else None,
             note=f"{total} runs tried of {wanted}: the families that are not learned from, "
-            f"{count} Kn each from 1e-3 to 10, to t = {until:g} boxes, {cells} cells, f32; unstable (with help of "
+            f"{count} Kn each from 1e-3 to 10, to t = {until:g} boxes, {cells} cells, f32; "
+            "unstable (with help of "
             f"the positivity fallback): {', '.join(notes)}; {each:.2g} CPU s a run",
         )
 
@@ -765,8 +766,9 @@ def crossover(name: str, curve: Sequence[Row]) -> None:
                 axes.loglog(cost, error, mark, color=colour, label=title, ms=5)
         axes.axhline(1.0, color="0.8", lw=0.8)
         axes.set(title=group, xlabel="CPU seconds")
+        axes.xaxis.set_minor_formatter("")
     every[0].set_ylabel("error over the signal")
-    every[-1].legend(fontsize=7)
+    every[0].legend(fontsize=7)
     figure.savefig(path.with_suffix(".png"), dpi=100)
 
 
