@@ -10,10 +10,10 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
 
 from ..runtime import start
+from .moments import Chain
 from .types import Array1, Array2, Int, Template, Vectors, aligned, simd, ti, turns
 
 LANES = 8
@@ -41,36 +41,17 @@ class Expansion:
     upwind: bool
 
     @cached_property
-    def chains(self) -> tuple["Chain", ...]:
-        """What the chains of 1, 2 .. M + 1 moments have in common."""
-        found = []
-        for size in range(1, self.order + 2):
-            rest, across = self.order + 1 - size, self.axes - 1
-            many = math.comb(rest + across - 1, across - 1) if across else int(rest == 0)
-            off = np.sqrt(np.arange(1.0, size))
-            speeds, vectors = np.linalg.eigh(np.diag(off, 1) + np.diag(off, -1))
-            scale = tuple(math.sqrt(math.factorial(k)) for k in range(size))
-            found.append(Chain(size, many, speeds.tolist(), vectors.tolist(), scale))
-        return tuple(found)
+    def chains(self) -> tuple[Chain, ...]:
+        """Those of 1, 2 .. M + 1 moments."""
+        return tuple(Chain.of(size) for size in range(1, self.order + 2))
 
-
-@dataclass(frozen=True)
-class Chain:
-    """Moments that differ along the axis alone: those that multiplication by v mixes.
-
-    Attributes:
-        size: k = 0 .. size - 1 powers of v.
-        many: how many such chains an expansion has.
-        speeds: eigenvalues over ``sqrt(theta)``, without u.
-        vectors: orthonormal, the columns, of the moments times ``scale theta^(-k / 2)``.
-        scale: ``sqrt(k!)``.
-    """
-
-    size: int
-    many: int
-    speeds: list[float]
-    vectors: list[list[float]]
-    scale: tuple[float, ...]
+    @cached_property
+    def many(self) -> tuple[int, ...]:
+        """How many there are of each size."""
+        if self.axes == 1:
+            return (*(0,) * self.order, 1)
+        rest, across = range(self.order, -1, -1), self.axes - 2
+        return tuple(math.comb(n + across, across) for n in rest)
 
 
 @ti.func
@@ -109,8 +90,8 @@ def upwinded(room: Template, z, x, u, root, chains: Template, of: Template):
     """Write ``|M| z``, chain by chain of moments that M mixes."""
     slow = 1.0 / root
     first = 0
-    for chain in ti.static(of.chains):
-        for c in range(first, first + chain.many):
+    for i, chain in ti.static(enumerate(of.chains)):
+        for c in range(first, first + ti.static(of.many[i])):
             wave = [slow for _ in range(chain.size)]
             own = [slow for _ in range(chain.size)]
             power = 0.0 * slow + 1.0
@@ -132,69 +113,75 @@ def upwinded(room: Template, z, x, u, root, chains: Template, of: Template):
                 for m in ti.static(range(chain.size)):
                     total += chain.vectors[k][m] * wave[m]
                 room[x + chains[c, k]] = total / own[k]
-        first += chain.many
+        first += ti.static(of.many[i])
+
+
+@ti.func
+def to_frozen(room: Template, f, z, x, axis, at: Template, of: Template):
+    """Turn a mean state and a jump into f and D; return u and the temperature."""
+    none = 0.0 * room[f]
+    room[f + of.count] = none
+    room[z + of.count] = none
+    rho = room[f]
+    u = room[f + 1 + axis]
+    du = [none for _ in range(of.axes)]
+    theta = none
+    half = none
+    for d in ti.static(range(of.axes)):
+        p = ti.static(of.diagonal[d])
+        du[d] = room[z + 1 + d]
+        theta += room[f + p] * (1.0 / of.axes)
+        half += room[z + p] * (0.5 / of.axes)
+        room[f + 1 + d] = none
+        room[z + 1 + d] = none
+    for d in ti.static(range(of.axes)):
+        p = ti.static(of.diagonal[d])
+        spread = 0.5 * rho * (room[f + p] - theta)
+        change = 0.5 * rho * (room[z + p] - 2.0 * half)
+        room[z + p] = spread / rho * room[z] + change
+        room[f + p] = spread
+    for i in range(of.count):
+        room[x + i] = room[z + i] + carried(room, f, i, du, half, at, of)
+    for i in range(of.count):
+        room[z + i] = room[x + i]
+    return u, theta
 
 
 @ti.kernel
 def k_jumps(
     left: Vectors, right: Vectors, axis: Int, at: Array2, factor: Array1, chains: Array2,
-    room: Vectors, f: Vectors, jump: Vectors, waves: Vectors, smear: Vectors, groups: Int,
+    room: Vectors, out: Vectors, jump: Vectors, waves: Vectors, smear: Vectors, groups: Int,
     workers: Int, of: Template,
 ):  # fmt: skip
-    """See :func:`jumps`; ``room [workers, 4 N + 3]`` is their own."""
+    """See :func:`jumps`; ``room [workers, 3 N + 3]`` is their own."""
     for worker, spare in ti.ndrange(workers, ti.static(turns(512))):
         if spare > 0:
             continue
         n = ti.static(of.count)
-        here = worker * (3 * n + 3)
-        z = here + n + 1
+        f = worker * (3 * n + 3)
+        z = f + n + 1
         x = z + n + 1
         share = (groups + workers - 1) // workers
         for g in range(worker * share, ti.min(groups, (worker + 1) * share)):
             for i in range(n):
                 a = left[i * groups + g]
                 b = right[i * groups + g]
-                room[here + i] = 0.5 * (a + b)
+                room[f + i] = 0.5 * (a + b)
                 room[z + i] = b - a
-            none = 0.0 * room[here]
-            room[here + n] = none
-            room[z + n] = none
-            rho = room[here]
-            u = room[here + 1 + axis]
-            du = [none for _ in range(of.axes)]
-            theta = none
-            half = none
-            for d in ti.static(range(of.axes)):
-                p = ti.static(of.diagonal[d])
-                du[d] = room[z + 1 + d]
-                theta += room[here + p] * (1.0 / of.axes)
-                half += room[z + p] * (0.5 / of.axes)
-                room[here + 1 + d] = none
-                room[z + 1 + d] = none
-            for d in ti.static(range(of.axes)):
-                p = ti.static(of.diagonal[d])
-                spread = 0.5 * rho * (room[here + p] - theta)
-                room[here + p] = spread
-                # theta_d - theta has moved; what theta brings is carried
-                change = 0.5 * rho * (room[z + p] - 2.0 * half)
-                room[z + p] = spread / rho * room[z] + change
-            f[n * groups + g] = none
-            for i in range(n):
-                f[i * groups + g] = room[here + i]
-                room[x + i] = room[z + i] + carried(room, here, i, du, half, at, of)
-            for i in range(n):
-                room[z + i] = room[x + i]
+            u, theta = to_frozen(room, f, z, x, axis, at, of)
+            for i in range(n + 1):
+                out[i * groups + g] = room[f + i]
             for i in range(n):
                 below = theta * room[z + at[i, 2 * of.axes]]
                 above = factor[i] * room[z + at[i, 2 * of.axes + 1]]
                 room[x + i] = u * room[z + i] + below + above
-            from_frozen(room, here, x, jump, g, groups, at, of)
+            from_frozen(room, f, x, jump, g, groups, at, of)
             if ti.static(of.upwind):
                 root = ti.sqrt(ti.max(theta, 0.0 * theta + 1e-9))
                 upwinded(room, z, x, u, root, chains, of)
                 for i in range(n):
                     waves[i * groups + g] = room[x + i]
-                from_frozen(room, here, x, smear, g, groups, at, of)
+                from_frozen(room, f, x, smear, g, groups, at, of)
 
 
 @dataclass(frozen=True)

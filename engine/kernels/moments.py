@@ -21,21 +21,27 @@ VAN_LEER, KOREN, FIRST_ORDER = 0, 1, 2
 
 @dataclass(frozen=True)
 class Chain:
-    """The moments (k, j) of one j, which multiplication by v mixes among themselves.
+    """Moments that differ along one axis alone: those that multiplication by v mixes.
 
     Attributes:
-        across: j.
-        size: how many there are.
+        size: k = 0 .. size - 1 powers of v.
         speeds: eigenvalues over ``sqrt(theta)``, without u.
         vectors: orthonormal, the columns, of the moments times ``scale theta^(-k / 2)``.
         scale: ``sqrt(k!)``.
     """
 
-    across: int
     size: int
     speeds: list[float]
     vectors: list[list[float]]
     scale: tuple[float, ...]
+
+    @staticmethod
+    def of(size: int) -> "Chain":
+        """Return the chain of a size."""
+        off = np.sqrt(np.arange(1.0, size))
+        speeds, vectors = np.linalg.eigh(np.diag(off, 1) + np.diag(off, -1))
+        scale = tuple(math.sqrt(math.factorial(k)) for k in range(size))
+        return Chain(size, speeds.tolist(), vectors.tolist(), scale)
 
 
 @dataclass(frozen=True)
@@ -94,16 +100,10 @@ class Line:
         return self.places.get((k, j), -1)
 
     @cached_property
-    def chains(self) -> tuple["Chain", ...]:
-        """Those of every j."""
-        found = []
-        for j in range(self.order // 2 + 1 if self.axes > 1 else 1):
-            size = self.order + 1 - 2 * j
-            off = np.sqrt(np.arange(1.0, size))
-            values, vectors = np.linalg.eigh(np.diag(off, 1) + np.diag(off, -1))
-            scale = tuple(math.sqrt(math.factorial(k)) for k in range(size))
-            found.append(Chain(j, size, values.tolist(), vectors.tolist(), scale))
-        return tuple(found)
+    def chains(self) -> tuple[Chain, ...]:
+        """Those of j = 0, 1 .."""
+        across = range(self.order // 2 + 1 if self.axes > 1 else 1)
+        return tuple(Chain.of(self.order + 1 - 2 * j) for j in across)
 
     @cached_property
     def fastest(self) -> float:
@@ -184,13 +184,13 @@ def upwinded(u, t, frozen, line: Template):
     root = ti.sqrt(ti.max(t, 1e-9))
     slow = 1.0 / root
     out = 0.0 * frozen
-    for chain in ti.static(line.chains):
+    for j, chain in ti.static(enumerate(line.chains)):
         size = ti.Vector.zero(ti.f64, chain.size)
         scaled = ti.Vector.zero(ti.f64, chain.size)
         power = 1.0
         for k in ti.static(range(chain.size)):
             size[k] = chain.scale[k] * power
-            scaled[k] = frozen[ti.static(line.at(k, chain.across))] * size[k]
+            scaled[k] = frozen[ti.static(line.at(k, j))] * size[k]
             power *= slow
         back = 0.0 * scaled
         for m in ti.static(range(chain.size)):
@@ -204,7 +204,7 @@ def upwinded(u, t, frozen, line: Template):
             for k in ti.static(range(chain.size)):
                 back[k] += chain.vectors[k][m] * wave
         for k in ti.static(range(chain.size)):
-            out[ti.static(line.at(k, chain.across))] = back[k] / size[k]
+            out[ti.static(line.at(k, j))] = back[k] / size[k]
     return out
 
 
