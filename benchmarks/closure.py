@@ -1379,9 +1379,8 @@ def shock_run(
         if one is None:
             nothing = (math.inf, math.inf)
             return ShockRun(nothing, nothing, math.inf, max(shares))
-        miss = one.at(x, "temperature") - true.at(x, "temperature")
         far.append(abs(one.steepness / true.steepness - 1))
-        rms.append(float(miss.square().mean().sqrt()))
+        rms.append(_rms(one, true, x))
         steep.append(one.steepness)
     change = abs(steep[1] / steep[0] - 1)
     return ShockRun((far[0], far[1]), (rms[0], rms[1]), change, max(shares))
@@ -1424,6 +1423,51 @@ def shock(record: Recorder, quick: bool) -> None:
         unit = "" if name == "shock_temperature_rms" else "relative"
         spread = (values[0], values[-1])
         record(name, values[len(values) // 2], unit, goal=goal, spread=spread, note=note)
+
+
+RANGE_OF_SHOCKS = (1.6, 3.1, 5.5, 9.0)
+"""Mach numbers between those of the training, and one beyond its strongest, 7.5."""
+
+
+def shocks(record: Recorder, quick: bool) -> None:
+    """Record the worst of shocks from Mach 1.6 to 9, the median of the seeds at each.
+
+    As :func:`shock`, on 100 cells: the gas has one velocity dimension.
+    """
+    until, cells = (5.0, 40) if quick else (30.0, 100)
+    group = [load(path) for path in SHOCKED if path.exists()][: 1 if quick else 3]
+    x = torch.linspace(-10.0, 10.0, 401, dtype=torch.float64)
+    far, rms = [], []
+    for mach in RANGE_OF_SHOCKS[: 2 if quick else None]:
+        some = fronts.Shock(mach, 60.0, KNUDSEN)
+        true = kinetic(some, 4 * cells, 160, until)
+        ours = [runner(module)(some, cells, until)[0] for module in group]
+        steep = [math.inf if one is None else one.steepness for one in ours]
+        far.append(sorted(abs(each / true.steepness - 1) for each in steep))
+        rms.append(sorted(math.inf if one is None else _rms(one, true, x) for one in ours))
+    for name, goal, every in (
+        ("shock_thickness_range", 0.03, far),
+        ("shock_temperature_range", 0.01, rms),
+    ):
+        middle = [values[len(values) // 2] for values in every]
+        at = max(range(len(every)), key=middle.__getitem__)
+        told = "; ".join(
+            f"Mach {mach:g}: " + ", ".join(f"{v:.2g}" for v in values)
+            for mach, values in zip(RANGE_OF_SHOCKS, every, strict=False)
+        )
+        record(
+            name,
+            middle[at],
+            "relative" if name == "shock_thickness_range" else "",
+            goal=goal,
+            spread=(every[at][0], every[at][-1]),
+            note=f"worst Mach number, median of {len(group)} seeds; of all seeds: {told}",
+        )
+
+
+def _rms(one: Profile, true: Profile, x: torch.Tensor) -> float:
+    miss = one.at(x, "temperature") - true.at(x, "temperature")
+    return float(miss.square().mean().sqrt())
 
 
 def transport(record: Recorder) -> None:
@@ -1478,6 +1522,8 @@ def measure(quick: bool, record: Recorder) -> None:
     reference(record, quick)
     if record.wants("shock_thickness_error", "shock_temperature_rms", "shock_grid_change"):
         shock(record, quick)
+    if record.wants("shock_thickness_range", "shock_temperature_range"):
+        shocks(record, quick)
     if record.wants(*TABLE):
         table(record, quick)
     if record.wants(*PLANE):
