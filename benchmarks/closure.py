@@ -532,8 +532,8 @@ def stability_unseen(record: Recorder, quick: bool) -> None:
         )
 
 
-UNSEEN_KNUDSEN = 37
-"""Knudsen numbers of each of the eleven cases: 407 runs; 91 would be a thousand."""
+UNSEEN_KNUDSEN = 9
+"""Knudsen numbers of each of the eleven cases: 99 runs; 91 would be a thousand."""
 
 
 def starts(family: str, first: int, count: int, cells: int) -> torch.Tensor:
