@@ -9,7 +9,7 @@ import torch
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC, Open, Sides
 from scalebridge.engine.gas.closures.axial import AxialClosure
-from scalebridge.engine.gas.closures.oblique import ObliqueClosure, asked, tables
+from scalebridge.engine.gas.closures.oblique import ObliqueClosure, asked, directions
 from scalebridge.engine.gas.closures.parts import read
 from scalebridge.engine.gas.equations.hermite import hermite_world, multi_indices
 from scalebridge.engine.gas.grid import Grid
@@ -47,29 +47,36 @@ def begun(world: MomentWorld) -> MomentState:
 
 @pytest.mark.parametrize("dim", [2, 3])
 def test_the_directions_tell_every_tensor(dim: int) -> None:
-    units, _, back = tables(5, asked((0.1,) * dim), F64, CPU)
+    at = directions(5, (8,) * dim, (0.1,) * dim, CPU)
     tops = [a for a in multi_indices(6, 3) if sum(a) == 6]
-    rows = torch.stack([(units ** torch.tensor(a)).prod(1) for a in tops], 1)
+    rows = torch.stack([(at.units ** torch.tensor(a)).prod(1) for a in tops], 1)
     tensor = torch.randn(len(tops), dtype=F64, generator=torch.Generator().manual_seed(0))
     if dim == 2:
         tensor = tensor * torch.tensor([a[2] % 2 == 0 for a in tops])
-    torch.testing.assert_close(back @ (rows @ tensor), tensor)
+    torch.testing.assert_close(at.back @ (rows @ tensor), tensor)
 
 
 def test_averages_along_a_diagonal_are_those_of_a_wave() -> None:
     cells, tau = 96, 0.05
     x = torch.arange(cells, dtype=F64) / cells
     angle = 2 * math.pi * (x[:, None] + x[None, :])
-    one = next(d for d in asked((1 / cells,) * 2) if d.steps == (1, 1) and d.cosine == 0.8)
-    line = torch.ones(1, cells, cells, 6, dtype=F64)
-    line[..., 3] = angle.sin()
+    widths, indices = (1 / cells,) * 2, multi_indices(5, 3)
+    even = [indices.index(a) for a in ((2, 0, 0), (0, 2, 0), (0, 0, 2))]
+    w = torch.zeros(1, len(indices), cells, cells, dtype=F64)
+    w[:, [0, *even]], w[:, indices.index((3, 0, 0))] = 1.0, angle.sin()
     closure = ObliqueClosure(LocalForm(reach=(0.25, 2.0), dimension=3).build(0).double())
-    seen = closure._changes(line, one, (1 / cells,) * 2, torch.full_like(line[..., 0], tau))
-    for reach, found in zip((0.25, 2.0), seen, strict=True):
-        kl = 2 * math.pi * math.sqrt(2) * 0.8 * tau * reach
-        wanted = kl / (1 + kl * kl) * angle.cos()[None]
-        torch.testing.assert_close(found[..., 3], wanted, rtol=0, atol=2e-3 * kl)
-        assert float(found[..., :3].abs().max()) == 0.0
+    at = directions(5, (cells, cells), widths, CPU)
+    times = torch.full((1, cells * cells), tau, dtype=F64)
+    seen = closure._looked(w.flatten(2), times, at).seen
+    for number, one in enumerate(asked(widths)):
+        if one.steps != (1, 1):
+            continue
+        for k, reach in enumerate((0.25, 2.0)):
+            kl = 2 * math.pi * math.sqrt(2) * one.cosine * tau * reach
+            wanted = one.unit[0] ** 3 * kl / (1 + kl * kl) * angle.cos()
+            found = seen[number, k].view(cells, cells, 6)
+            torch.testing.assert_close(found[..., 3], wanted, rtol=0, atol=2e-3 * kl)
+            assert float(found[..., :3].abs().max()) == 0.0
 
 
 def test_the_answer_turns_with_the_grid(module) -> None:

@@ -271,3 +271,30 @@ def test_bad_input_is_refused():
         hermite.hermite_world(grid, sides, Gas.constant_time(2), kn, 3, 0.1).init(
             torch.Generator()
         )
+
+
+@pytest.mark.parametrize(("axes", "order"), [(1, 4), (2, 3), (3, 5)])
+def test_the_kernel_of_jumps_is_the_algebra_of_tensors(axes: int, order: int) -> None:
+    b = hermite.basis(order, axes, F64, torch.device("cpu"))
+    rng = torch.Generator().manual_seed(3)
+    w = 0.1 * torch.randn(2, len(b.indices), 13, dtype=F64, generator=rng)
+    w[:, [0, *b.low[1 + axes :]]] += 1.0
+    other = w + 0.05 * torch.randn(w.shape, dtype=F64, generator=rng)
+    for axis in range(axes):
+        plain, fused = (
+            kind(b, axis, w, other) for kind in (hermite.Faces, hermite.FusedFaces)
+        )
+        torch.testing.assert_close(fused.along(), plain.along())
+        for ours, theirs in zip(fused.upwinded(), plain.upwinded(), strict=True):
+            torch.testing.assert_close(ours, theirs)
+        torch.testing.assert_close(fused.f, plain.f)
+
+
+def test_what_is_differentiated_is_left_to_tensors() -> None:
+    some = torch.ones(1, 4, 3, dtype=F64)
+    taught = some.clone().requires_grad_()
+    assert hermite.FusedFaces.takes(some, some)
+    assert not hermite.FusedFaces.takes(some, taught)
+    assert not hermite.FusedFaces.takes(some.float(), some.float())
+    with torch.no_grad():
+        assert hermite.FusedFaces.takes(some, taught)

@@ -21,21 +21,27 @@ VAN_LEER, KOREN, FIRST_ORDER = 0, 1, 2
 
 @dataclass(frozen=True)
 class Chain:
-    """The moments (k, j) of one j, which multiplication by v mixes among themselves.
+    """Moments that differ along one axis alone: those that multiplication by v mixes.
 
     Attributes:
-        across: j.
-        size: how many there are.
+        size: k = 0 .. size - 1 powers of v.
         speeds: eigenvalues over ``sqrt(theta)``, without u.
         vectors: orthonormal, the columns, of the moments times ``scale theta^(-k / 2)``.
         scale: ``sqrt(k!)``.
     """
 
-    across: int
     size: int
     speeds: list[float]
     vectors: list[list[float]]
     scale: tuple[float, ...]
+
+    @staticmethod
+    def of(size: int) -> "Chain":
+        """Return the chain of a size."""
+        off = np.sqrt(np.arange(1.0, size))
+        speeds, vectors = np.linalg.eigh(np.diag(off, 1) + np.diag(off, -1))
+        scale = tuple(math.sqrt(math.factorial(k)) for k in range(size))
+        return Chain(size, speeds.tolist(), vectors.tolist(), scale)
 
 
 @dataclass(frozen=True)
@@ -94,16 +100,10 @@ class Line:
         return self.places.get((k, j), -1)
 
     @cached_property
-    def chains(self) -> tuple["Chain", ...]:
-        """Those of every j."""
-        found = []
-        for j in range(self.order // 2 + 1 if self.axes > 1 else 1):
-            size = self.order + 1 - 2 * j
-            off = np.sqrt(np.arange(1.0, size))
-            values, vectors = np.linalg.eigh(np.diag(off, 1) + np.diag(off, -1))
-            scale = tuple(math.sqrt(math.factorial(k)) for k in range(size))
-            found.append(Chain(j, size, values.tolist(), vectors.tolist(), scale))
-        return tuple(found)
+    def chains(self) -> tuple[Chain, ...]:
+        """Those of j = 0, 1 .."""
+        across = range(self.order // 2 + 1 if self.axes > 1 else 1)
+        return tuple(Chain.of(self.order + 1 - 2 * j) for j in across)
 
     @cached_property
     def fastest(self) -> float:
@@ -184,13 +184,13 @@ def upwinded(u, t, frozen, line: Template):
     root = ti.sqrt(ti.max(t, 1e-9))
     slow = 1.0 / root
     out = 0.0 * frozen
-    for chain in ti.static(line.chains):
+    for j, chain in ti.static(enumerate(line.chains)):
         size = ti.Vector.zero(ti.f64, chain.size)
         scaled = ti.Vector.zero(ti.f64, chain.size)
         power = 1.0
         for k in ti.static(range(chain.size)):
             size[k] = chain.scale[k] * power
-            scaled[k] = frozen[ti.static(line.at(k, chain.across))] * size[k]
+            scaled[k] = frozen[ti.static(line.at(k, j))] * size[k]
             power *= slow
         back = 0.0 * scaled
         for m in ti.static(range(chain.size)):
@@ -204,7 +204,7 @@ def upwinded(u, t, frozen, line: Template):
             for k in ti.static(range(chain.size)):
                 back[k] += chain.vectors[k][m] * wave
         for k in ti.static(range(chain.size)):
-            out[ti.static(line.at(k, chain.across))] = back[k] / size[k]
+            out[ti.static(line.at(k, j))] = back[k] / size[k]
     return out
 
 
@@ -517,40 +517,43 @@ def tau_at(w: Template, b, f, kn, law: Template, line: Template):
     return relaxation_time(kn, ti.max(mean[0], 1e-9), t, law)
 
 
-@ti.kernel
-def k_along(x: Array3, depth: Array2, ranges: Array1, out: Array4, fields: Template):
-    """Averages of gradients over free paths in the cells of rings.
-
-    ``x [rows, cells, fields]``, ``depth [rows, cells]`` free paths to the next cell, ``out
-    [rows, ranges, cells, fields]``.
-    """
-    for item in range(x.shape[0] * ranges.shape[0]):
-        row = item // ranges.shape[0]
-        r = item - row * ranges.shape[0]
-        n = x.shape[1]
-        for side in ti.static(range(2)):
-            come = ti.Vector.zero(ti.f64, fields)
-            for turn in ti.static(range(2)):
-                whole = 1.0
-                for i in range(n):
-                    c = i if ti.static(side == 0) else n - 1 - i
-                    f = c if ti.static(side == 0) else (c + n - 1) % n
-                    y = depth[row, f] / ranges[r]
-                    keep = ti.exp(-y)
-                    lost = 1.0 - keep
-                    if y < 0.01:
-                        lost = y * (1.0 - y / 2 * (1.0 - y / 3 * (1.0 - y / 4)))
-                    whole *= keep
-                    for k in ti.static(range(fields)):
-                        if ti.static(turn == 1):
-                            if ti.static(side == 0):
-                                out[row, r, c, k] = come[k]
-                            else:
-                                out[row, r, c, k] += come[k]
-                        jump = x[row, (f + 1) % n, k] - x[row, f, k]
-                        come[k] = keep * come[k] + 0.5 * lost / y * jump
-                if ti.static(turn == 0):
-                    come /= 1.0 - whole
+@ti.func
+def look(
+    mean, row, f, seen: Template, slow: Template, row_weights: Template, margin, caution,
+    stretch, z: Template, gates: Template, real: Template,
+):  # fmt: skip
+    """Write what a closure sees of one state, and its gates, as :func:`k_see` tells."""
+    M = ti.static(mean.n - 1)
+    rho = ti.max(mean[0], 1e-6)
+    root = ti.sqrt(ti.max(mean[2], 1e-6))
+    unit = ti.Vector.zero(ti.f64, M + 1)
+    unit[0] = 1.0 / rho
+    unit[1] = 1.0 / root
+    unit[2] = unit[1] * unit[1]
+    power = unit[0] * unit[2]
+    for k in ti.static(range(3, M + 1)):
+        power *= unit[1] * ti.static(math.sqrt(k) if k > 3 else math.sqrt(6.0))
+        unit[k] = power
+    square = 0.0
+    for k in ti.static(range(3, M + 1)):
+        g = mean[k] * unit[k]
+        square += g * g
+        z[row, f, ti.static(k - 3)] = ti.cast(g * slow[ti.static(k - 3)], real)
+    for r in range(seen.shape[1]):
+        at = M - 2 + r * (M + 1)
+        for k in ti.static(range(M + 1)):
+            value = seen[row, r, f, k] * unit[k] * slow[at + k]
+            z[row, f, at + k] = ti.cast(value, real)
+    worst = margin
+    for p in range(row_weights.shape[1]):
+        low = mean[M - 1] * unit[M - 1] * row_weights[0, p]
+        worst = ti.max(worst, low + mean[M] * unit[M] * row_weights[1, p])
+    size = rho * ti.static(math.exp(-0.5 * math.lgamma(M + 2)))
+    for _ in ti.static(range(M + 1)):
+        size *= root
+    gates[row, f, 0] = size * ti.sqrt(1.0 + stretch * stretch * square)
+    gates[row, f, 1] = ti.min(margin / worst, 1.0) ** caution
+    gates[row, f, 2] = 0.0
 
 
 @ti.kernel
@@ -622,36 +625,9 @@ def k_see(
         mean = ti.Vector.zero(ti.f64, M + 1)
         for k in ti.static(range(M + 1)):
             mean[k] = 0.5 * (along[row, f + 1, k] + along[row, f + 2, k])
-        rho = ti.max(mean[0], 1e-6)
-        root = ti.sqrt(ti.max(mean[2], 1e-6))
-        unit = ti.Vector.zero(ti.f64, M + 1)
-        unit[0] = 1.0 / rho
-        unit[1] = 1.0 / root
-        unit[2] = unit[1] * unit[1]
-        power = unit[0] * unit[2]
-        for k in ti.static(range(3, M + 1)):
-            power *= unit[1] * ti.static(math.sqrt(k) if k > 3 else math.sqrt(6.0))
-            unit[k] = power
-        square = 0.0
-        for k in ti.static(range(3, M + 1)):
-            g = mean[k] * unit[k]
-            square += g * g
-            z[row, f, ti.static(k - 3)] = ti.cast(g * slow[ti.static(k - 3)], real)
-        for r in range(seen.shape[1]):
-            at = M - 2 + r * (M + 1)
-            for k in ti.static(range(M + 1)):
-                value = seen[row, r, f, k] * unit[k] * slow[at + k]
-                z[row, f, at + k] = ti.cast(value, real)
-        worst = margin
-        for p in range(row_weights.shape[1]):
-            low = mean[M - 1] * unit[M - 1] * row_weights[0, p]
-            worst = ti.max(worst, low + mean[M] * unit[M] * row_weights[1, p])
-        size = rho * ti.static(math.exp(-0.5 * math.lgamma(M + 2)))
-        for _ in ti.static(range(M + 1)):
-            size *= root
-        gates[row, f, 0] = size * ti.sqrt(1.0 + stretch * stretch * square)
-        gates[row, f, 1] = ti.min(margin / worst, 1.0) ** caution
-        gates[row, f, 2] = 0.0
+        look(
+            mean, row, f, seen, slow, row_weights, margin, caution, stretch, z, gates, real
+        )
         if ti.static(line.axes > 1):
             b = row % w.shape[0]
             one = at_cell(w, b, f + 1, line)
@@ -660,6 +636,103 @@ def k_see(
             sides = 0.5 * (sides + coefficients(two, temperature(two, line), line))
             phi = seen_along(sides, cosines[row // w.shape[0]], line)
             gates[row, f, 2] = carried_over(phi, phi[2] / phi[0], M + 1)
+
+
+@ti.kernel
+def k_see_on_grid(
+    f: Array3, u: Array3, theta: Array2, tau: Array2, units: Array2, powers: Array2,
+    depth: Array1, order: Array2, length: Array1, ranges: Array1, state: Array3,
+    parts: Array4, seen: Array4, slow: Array1, row_weights: Array2, margin: Real,
+    caution: Real, stretch: Real, z: Array3, gates: Array3, real: Template, M: Template,
+):  # fmt: skip
+    """What a closure sees of every cell of a periodic grid, along many directions.
+
+    Cells are numbered through. ``f [batch, cells, N]`` are all moments by degree, ``u
+    [batch, cells, D]``; of a direction n ``units`` has n, ``powers [directions, N]`` n^a,
+    ``depth`` the width of a cell along it (over the cosine of its angle to the grid; 0
+    where nothing changes along it), ``order [directions, cells]`` the cells line by line,
+    each of ``length`` cells. ``state [rows, cells, M + 1]`` takes the marginals, ``parts
+    [rows, cells, ranges, 2]`` what is kept of a free path from a cell to the next, and what
+    is added there; the others are those of :func:`k_see`. A row is a direction and a
+    member of the batch.
+    """
+    for item in range(state.shape[0] * state.shape[1]):
+        row = item // state.shape[1]
+        c = item - row * state.shape[1]
+        m = row // f.shape[0]
+        b = row - m * f.shape[0]
+        phi = ti.Vector.zero(ti.f64, M + 1)
+        for k in ti.static(range(M + 1)):
+            for i in range(ti.static(math.comb(k + 2, 3)), ti.static(math.comb(k + 3, 3))):
+                phi[k] += powers[m, i] * f[b, c, i]
+        delta = phi[2] / phi[0]
+        state[row, c, 0] = phi[0]
+        state[row, c, 1] = units[m, 0] * u[b, c, 0]
+        for d in ti.static(range(1, 3)):
+            state[row, c, 1] += units[m, d] * u[b, c, d]
+        state[row, c, 2] = theta[b, c] + 2.0 * delta
+        for k in ti.static(range(3, M + 1)):
+            state[row, c, k] = phi[k] + carried_over(phi, delta, k)
+        gates[row, c, 2] = carried_over(phi, delta, M + 1)
+    for item in range(parts.shape[0] * parts.shape[1]):
+        row = item // parts.shape[1]
+        p = item - row * parts.shape[1]
+        m = row // f.shape[0]
+        b = row - m * f.shape[0]
+        if depth[m] > 0.0:
+            c = order[m, p]
+            begin = p // length[m] * length[m]
+            ahead = order[m, begin + (p - begin + 1) % length[m]]
+            here = 1.0 / (tau[b, c] * ti.sqrt(ti.max(state[row, c, 2], 1e-12)))
+            there = 1.0 / (tau[b, ahead] * ti.sqrt(ti.max(state[row, ahead, 2], 1e-12)))
+            for r in range(ranges.shape[0]):
+                y = 0.5 * depth[m] * (here + there) / ranges[r]
+                keep = ti.exp(-y)
+                lost = 1.0 - keep
+                if y < 0.01:
+                    lost = y * (1.0 - y / 2 * (1.0 - y / 3 * (1.0 - y / 4)))
+                parts[row, c, r, 0] = keep
+                parts[row, c, r, 1] = 0.5 * lost / y
+    for item in range(seen.shape[0] * seen.shape[1] * seen.shape[2]):
+        row = item // (seen.shape[1] * seen.shape[2])
+        rest = item - row * seen.shape[1] * seen.shape[2]
+        r = rest // seen.shape[2]
+        begin = rest - r * seen.shape[2]
+        m = row // f.shape[0]
+        n = length[m]
+        if begin % n == 0 and depth[m] > 0.0:
+            for side in ti.static(range(2)):
+                come = ti.Vector.zero(ti.f64, M + 1)
+                for turn in ti.static(range(2)):
+                    whole = 1.0
+                    for i in range(n):
+                        c = order[m, begin + (i if ti.static(side == 0) else n - 1 - i)]
+                        at = i if ti.static(side == 0) else (2 * n - 2 - i) % n
+                        low = order[m, begin + at]
+                        high = order[m, begin + (at + 1) % n]
+                        keep = parts[row, low, r, 0]
+                        whole *= keep
+                        for k in ti.static(range(M + 1)):
+                            if ti.static(turn == 1):
+                                if ti.static(side == 0):
+                                    seen[row, r, c, k] = ti.cast(come[k], real)
+                                else:
+                                    seen[row, r, c, k] += ti.cast(come[k], real)
+                            jump = state[row, high, k] - state[row, low, k]
+                            come[k] = keep * come[k] + parts[row, low, r, 1] * jump
+                    if ti.static(turn == 0):
+                        come /= 1.0 - whole
+    for item in range(state.shape[0] * state.shape[1]):
+        row = item // state.shape[1]
+        c = item - row * state.shape[1]
+        mean = ti.Vector.zero(ti.f64, M + 1)
+        for k in ti.static(range(M + 1)):
+            mean[k] = state[row, c, k]
+        other = gates[row, c, 2]
+        look(
+            mean, row, c, seen, slow, row_weights, margin, caution, stretch, z, gates, real
+        )
+        gates[row, c, 2] = other
 
 
 @ti.func
@@ -726,5 +799,6 @@ def k_answer(
 
 
 __all__ = [
-    "Chain", "Line", "k_along", "k_answer", "k_marginals", "k_move", "k_primitive", "k_see",
+    "Chain", "Line", "k_answer", "k_marginals", "k_move", "k_primitive", "k_see",
+    "k_see_on_grid",
 ]  # fmt: skip

@@ -8,14 +8,12 @@ it, where nothing varies. The tensor of degree M + 1 is what fits the answers be
 plane it is even across it, as the moments are.
 
 The lines run around a periodic box, and are those of :data:`PLANE` or :data:`SPACE` in
-steps of the grid. Twenty-five directions of a plane, 37 of space: it costs more than the
-equations that it closes.
+steps of the grid: 17 directions of a plane, whose tensor has 16 components, 30 of space.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import product
 from typing import Any
 
@@ -24,25 +22,25 @@ import torch
 from torch import Tensor
 
 from ....models.closures.contract import ClosureOutput, FaceStencil
-from ....models.closures.local import LocalClosure
+from ....models.closures.local import CAUTION, LocalClosure
 from ...errors import InputError
-from ...kernels.moments import k_along
+from ...kernels.moments import k_see_on_grid
+from ...kernels.types import kernel_type
 from ...runtime import start
+from ..equations.fused import MARGIN, Given
 from ..equations.hermite import basis, coefficients, multi_indices, temperature
-from .directional import carried_over, marginal
 
 Steps = tuple[int, ...]
 
-PLANE: tuple[Steps, ...] = (
-    (1, 0), (2, 1), (1, 1), (1, 2), (0, 1), (-1, 2), (-1, 1), (-2, 1),
-)  # fmt: skip
-TILTS = (1.0, 0.8, 0.4)
-"""Cosines of the angles between directions and the plane; the axis across it is a third."""
+ALONG: tuple[Steps, ...] = ((1, 0), (1, 1), (0, 1), (-1, 1))
+BETWEEN: tuple[Steps, ...] = ((2, 1), (1, 2), (-1, 2), (-2, 1))
+PLANE = ((1.0, ALONG), (1.0, BETWEEN), (0.85, BETWEEN), (0.6, ALONG))
+"""Lines of a plane and cosines of the angles to it; the axis across it is a last one."""
 
 SPACE: tuple[Steps, ...] = tuple(
     v
     for v in product((-2, -1, 0, 1, 2), repeat=3)
-    if sorted(map(abs, v)) in ([0, 0, 1], [0, 1, 1], [1, 1, 1], [0, 1, 2], [1, 1, 2])
+    if sorted(map(abs, v)) in ([0, 1, 1], [0, 1, 2], [1, 1, 2])
     and next(x for x in v if x) > 0
 )
 """Lines of the grid that tell a tensor of degree 6, which has 28 components."""
@@ -66,46 +64,79 @@ class Direction:
 @lru_cache(maxsize=8)
 def asked(widths: tuple[float, ...]) -> tuple[Direction, ...]:
     """Return the directions on a grid with cells of some widths along two or three axes."""
+    flat = len(widths) == 2
+    lines = (
+        [(c, v) for c, every in PLANE for v in every] if flat else [(1.0, v) for v in SPACE]
+    )
     found = []
-    for steps in PLANE if len(widths) == 2 else SPACE:
+    for c, steps in lines:
         way = [n * h for n, h in zip(steps, widths, strict=True)]
-        size = math.hypot(*way)
-        for c in TILTS if len(widths) == 2 else (1.0,):
-            rest = (math.sqrt(1.0 - c * c),) if len(widths) == 2 else ()
-            found.append(Direction(steps, c, (*(c * x / size for x in way), *rest)))
-    if len(widths) == 2:
-        found.append(Direction((0, 0), 0.0, (0.0, 0.0, 1.0)))
-    return tuple(found)
+        rest = (math.sqrt(1.0 - c * c),) if flat else ()
+        unit = (*(c * x / math.hypot(*way) for x in way), *rest)
+        found.append(Direction(steps, c, unit))
+    return (*found, Direction((0, 0), 0.0, (0.0, 0.0, 1.0))) if flat else tuple(found)
+
+
+@dataclass(frozen=True)
+class Directions:
+    """Where the network is asked on a grid, and what becomes of its answers.
+
+    Attributes:
+        units: ``[directions, 3]``.
+        powers: ``[directions, N]`` n^a, which takes f to the moments of marginals.
+        back: ``[components, directions]`` closing moments to the tensor: least squares in
+            the norm ``sum_a a! f_a^2``, which no rotation changes.
+        depth: ``[directions]`` width of a cell along the line over the cosine, 0 across.
+        order: ``[directions, cells]`` the cells line by line.
+        length: ``[directions]`` cells of a line.
+    """
+
+    units: Tensor
+    powers: Tensor
+    back: Tensor
+    depth: Tensor
+    order: Tensor
+    length: Tensor
 
 
 @lru_cache(maxsize=8)
-def tables(
-    order: int, every: tuple[Direction, ...], dtype: torch.dtype, device: Any
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return units ``[directions, 3]``, f to phi_k, and phi_(M+1) to the tensor.
-
-    ``[directions, M + 1, N]`` and ``[components, directions]``: least squares in the norm
-    ``sum_a a! f_a^2``, which no rotation changes.
-    """
+def directions(
+    order: int, shape: tuple[int, ...], widths: tuple[float, ...], device: Any
+) -> Directions:
+    """Return the directions of a grid with some cells, and their widths."""
+    every = asked(widths)
     units = np.array([each.unit for each in every])
     indices = multi_indices(order + 1, 3)
-    inner = [a for a in indices if sum(a) <= order]
-    tops = [a for a in indices if sum(a) == order + 1]
-    gather = np.zeros((len(units), order + 1, len(inner)))
-    for i, a in enumerate(inner):
-        gather[:, sum(a), i] = np.prod(units ** np.array(a), 1)
-    rows = np.stack([np.prod(units ** np.array(a), 1) for a in tops], 1)
+    powers = np.stack([np.prod(units ** np.array(a), 1) for a in indices], 1)
+    inner = sum(sum(a) <= order for a in indices)
+    tops, rows = indices[inner:], powers[:, inner:]
     size = np.array([math.prod(map(math.factorial, a)) for a in tops]) ** -0.5
-    if len(every[0].steps) == 2:
+    if len(widths) == 2:
         size = size * np.array([a[2] % 2 == 0 for a in tops])
     back = np.linalg.pinv(rows * size, rcond=1e-10) * size[:, None]
-    made = (torch.as_tensor(x).to(device, dtype) for x in (units, gather, back))
-    return tuple(made)  # type: ignore[return-value]
+    depth = [
+        math.hypot(*(k * h for k, h in zip(each.steps, widths, strict=True))) / each.cosine
+        if each.cosine
+        else 0.0
+        for each in every
+    ]
+    lines = [line_of_cells(shape, each.steps) for each in every]
+
+    def made(values: Any, kind: torch.dtype = torch.float64) -> Tensor:
+        return torch.tensor(np.array(values), dtype=kind, device=device)
+
+    return Directions(
+        units=made(units),
+        powers=made(powers[:, :inner]),
+        back=made(back),
+        depth=made(depth),
+        order=made([cells for cells, _ in lines], torch.int32),
+        length=made([n for _, n in lines], torch.int32),
+    )
 
 
-@lru_cache(maxsize=64)
-def line_of_cells(shape: tuple[int, ...], steps: Steps) -> tuple[Tensor, Tensor, int]:
-    """Return the cells in the order of the lines, where each cell is there, and a length.
+def line_of_cells(shape: tuple[int, ...], steps: Steps) -> tuple[np.ndarray, int]:
+    """Return the cells line by line, and the cells of a line.
 
     Raises:
         InputError: a line that does not come back to its start after one turn.
@@ -118,13 +149,9 @@ def line_of_cells(shape: tuple[int, ...], steps: Steps) -> tuple[Tensor, Tensor,
             f"grid.cells: {told}; model.closure takes as many along every axis"
         )
     begins = [range(1) if k == axis else range(m) for k, m in enumerate(shape)]
-    first = torch.tensor(list(product(*begins)))
-    at = (first[:, None] + torch.arange(n)[:, None] * torch.tensor(steps)) % torch.tensor(
-        shape
-    )
-    weights = torch.tensor([math.prod(shape[k + 1 :]) for k in range(len(shape))])
-    order = (at * weights).sum(-1).flatten()
-    return order, order.argsort(), n
+    first = np.array(list(product(*begins)))
+    at = first[:, None] + np.arange(n)[:, None] * np.array(steps)
+    return np.ravel_multi_index(tuple((at % np.array(shape)).T), shape).T.flatten(), n
 
 
 @dataclass(frozen=True)
@@ -148,68 +175,85 @@ class ObliqueClosure:
                 "model.closure: it is asked along lines that run around the box; on a "
                 "plane or in space all sides must be periodic (else take hyperbolic)"
             )
-        config, kind = self.module.config, self.module.scale.dtype
-        w, tau = seen.cells.movedim(-1, 1).to(kind), seen.tau.to(kind)
-        widths = tuple(width for width, _ in seen.axes)
-        every = asked(widths)
-        units, gather, back = tables(config.order, every, w.dtype, w.device)
-        b = basis(config.order, 3, w.dtype, w.device)
-        f, theta = coefficients(b, w)[:, :-1], temperature(b, w)[:, 0]
-        tops: list[Tensor] = []
-        share, trust = torch.ones_like(theta), torch.ones_like(theta)
-        for one, unit, rows in zip(every, units, gather, strict=True):
-            phi = torch.einsum("kn,bn...->bk...", rows, f)
-            speed = torch.einsum("d,bd...->b...", unit, w[:, 1:4])
-            line = marginal(phi, speed, theta)
-            changes = self._changes(line, one, widths, tau)
-            view = self.module.view_at(line, changes, tau)
-            value = self.module.scaled_moment(view.z) * self.module.unit_at(line)
-            other = carried_over(phi, phi[:, 2] / phi[:, 0], config.order + 1)
-            tops.append(value - other)
-            share = torch.minimum(share, view.share * view.trust)
-            trust = torch.minimum(trust, view.trust)
+        w, shape = seen.cells.movedim(-1, 1).flatten(2).double(), seen.cells.shape[1:-1]
+        config, widths = self.module.config, tuple(width for width, _ in seen.axes)
+        at = directions(config.order, tuple(shape), widths, w.device)
+        look = self._looked(w, seen.tau.flatten(1), at)
+        answer, far = self._given.answers(look.z)
+        unit, real, other = look.gates.unbind(-1)
+        over = (far - 1.0).clamp(0.0, 1.0)
+        known = 1.0 - over * over * (3.0 - 2.0 * over)
+
+        def on_grid(x: Tensor) -> Tensor:
+            return x.unflatten(0, (len(at.units), -1)).unflatten(-1, shape)
+
+        share, trust = (on_grid(x).amin(0) for x in (real * known, known))
         for axis in range(1, share.dim()):
             near = share.roll(1, axis), share, share.roll(-1, axis)
             share = torch.stack(near).amin(0)
-        top = torch.einsum("tm,mb...->bt...", back, torch.stack(tops)) * share[:, None]
-        given = self._smooth(top), share, trust
+        top = torch.einsum("tm,mb...->bt...", at.back, on_grid(answer * unit - other))
+        given = self._smooth(top * share[:, None]), share, trust
         return ClosureOutput(*(x.to(seen.cells) for x in given))
 
     def to(self, device: torch.device) -> "ObliqueClosure":
         """Return the closure on a device; its module is moved."""
         return replace(self, module=self.module.to(device))
 
-    def _changes(
-        self, line: Tensor, one: Direction, widths: Sequence[float], tau: Tensor
-    ) -> list[Tensor]:
-        """Averages of gradients over free paths along a line, for each range."""
-        reach = self.module.config.reach
-        if one.cosine == 0.0:
-            return [torch.zeros_like(line)] * len(reach)
-        shape = line.shape[1:-1]
-        order, place, n = line_of_cells(tuple(shape), one.steps)
-        order, place = order.to(line.device), place.to(line.device)
-        step = math.hypot(*(k * h for k, h in zip(one.steps, widths, strict=True)))
-        path = tau * line[..., 2].clamp(min=1e-12).sqrt() * one.cosine
-        rows = line.flatten(1, -2)[:, order].unflatten(1, (-1, n)).flatten(0, 1)
-        depth = (step / path).flatten(1)[:, order].unflatten(1, (-1, n)).flatten(0, 1)
-        depth = 0.5 * (depth + depth.roll(-1, 1))
-        out = rows.new_empty(len(rows), len(reach), *rows.shape[1:])
-        start(line.device.type)
-        ranges = torch.tensor(reach, dtype=torch.float64, device=line.device)
-        k_along(rows.contiguous(), depth.contiguous(), ranges, out, rows.shape[-1])
-        out = out.movedim(1, 0).flatten(1, 2).unflatten(1, (len(line), -1))
-        found = out[:, :, place].unflatten(2, shape)
-        return list(found.unbind(0))
+    @cached_property
+    def _given(self) -> Given:
+        return Given.of(self.module)
+
+    def _looked(self, w: Tensor, tau: Tensor, at: Directions) -> "Look":
+        """Return what the network is shown, row by row a direction and a member of w.
+
+        Args:
+            w: ``[batch, N, cells]``.
+            tau: ``[batch, cells]``.
+            at: the directions.
+        """
+        config, given, kind = self.module.config, self._given, self.module.scale.dtype
+        b = basis(config.order, 3, w.dtype, w.device)
+        f, theta = coefficients(b, w)[:, :-1], temperature(b, w)[:, 0]
+        rows, cells, fields = len(at.units) * len(w), w.shape[2], config.order + 1
+        ranges = len(config.reach)
+        seen = w.new_zeros(rows, ranges, cells, fields, dtype=kind)
+        look = Look(
+            seen,
+            w.new_empty(rows, cells, len(given.slow), dtype=kind),
+            w.new_empty(rows, cells, 3),
+        )
+        start(w.device.type)
+        k_see_on_grid(
+            f.mT.contiguous(), w[:, 1:4].mT.contiguous(), theta.contiguous(),
+            tau.double().contiguous(), at.units, at.powers, at.depth, at.order, at.length,
+            given.reach, w.new_empty(rows, cells, fields),
+            w.new_empty(rows, cells, ranges, 2), seen, given.slow, given.weights, MARGIN,
+            CAUTION, config.stretch, look.z, look.gates, kernel_type(kind), config.order,
+        )  # fmt: skip
+        return look
 
     def _smooth(self, top: Tensor) -> Tensor:
         """The module's Gaussian filter, along all axes."""
-        width = self.module.config.smoothing
-        half = math.ceil(3 * width)
-        taps = [math.exp(-0.5 * (i / width) ** 2) for i in range(-half, half + 1)]
+        taps = self._given.taps.tolist()
+        half = len(taps) // 2
         for axis in range(2, top.dim()):
             top = sum(
-                top.roll(i, axis) * (tap / sum(taps))
+                top.roll(i, axis) * tap
                 for i, tap in zip(range(-half, half + 1), taps, strict=True)
             )  # type: ignore[assignment]
         return top
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the network is shown; see :func:`...kernels.moments.k_see_on_grid`.
+
+    Attributes:
+        seen: ``[rows, ranges, cells, M + 1]`` averages of gradients over free paths.
+        z: ``[rows, cells, inputs]``.
+        gates: ``[rows, cells, 3]``.
+    """
+
+    seen: Tensor
+    z: Tensor
+    gates: Tensor

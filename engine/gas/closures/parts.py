@@ -32,7 +32,7 @@ from .ensemble import ClosureEnsemble
 
 Find = Callable[[Path], Path]
 
-EXAMPLE = "models/closure_local_0.safetensors"
+EXAMPLE = "models/closure_refined_0.safetensors"
 """Shipped weights for a gas with one velocity dimension."""
 
 TOLERANCE = 0.05

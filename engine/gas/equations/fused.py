@@ -251,7 +251,7 @@ class FusedView:
 
     def ask(self, fields: _Fields, spacing: float, law: Tensor, line: Line) -> Tensor:
         """Write shares and closing moments; return the faces fallen back."""
-        config, given = self.module.config, self._given
+        config, given = self.module.config, self.given
         w, (batch, faces) = fields.w, fields.blend.shape
         cosines, back = self.cosines, self.back
         rows, M1 = len(cosines) * batch, line.order + 1
@@ -269,12 +269,7 @@ class FusedView:
             seen, given.slow, given.weights, MARGIN, CAUTION, config.stretch, z, gates,
             kernel_type(kind), line,
         )  # fmt: skip
-        with torch.no_grad():
-            z = asinh(z)
-            far = (z.abs() * given.near).amax(-1).double()
-            value = given.net(z.flatten(0, 1)) - given.rest
-            answer = config.bound * torch.tanh(value / config.bound)
-            answer = answer.double().view(rows, faces)
+        answer, far = given.answers(z)
         raw, count = torch.empty_like(fields.top), torch.zeros_like(fields.count)
         kernels.k_answer(
             answer, far, gates, back, raw, given.taps, fields.top, fields.blend, count, line
@@ -282,30 +277,17 @@ class FusedView:
         return count
 
     @cached_property
-    def _given(self) -> "_Given":
-        config, net = self.module.config, self.module.net
-        scale = self.module.scale.double()
-        half = math.ceil(3 * config.smoothing)
-        at = torch.arange(-half, half + 1, dtype=torch.float64)
-        width = config.smoothing or 1.0
-        taps = torch.exp(-0.5 * (at / width) ** 2)
-        return _Given(
-            torch.tensor(config.reach, dtype=torch.float64),
-            1.0 / scale,
-            1.0 / torch.asinh(self.module.limit / self.module.scale),
-            torch.as_tensor(row_weights(config.order)).double().contiguous(),
-            taps / taps.sum(),
-            net.frozen(),
-            net.at_rest(net.even.weight.new_empty(1, 0)).detach() * (net.sign > 0),
-        )
+    def given(self) -> "Given":
+        """What the kernels take of the module."""
+        return Given.of(self.module)
 
 
 @dataclass(frozen=True)
-class _Given:
+class Given:
     """What the kernels take of a module.
 
     Ranges, one over the scales and over the asinh of the limits, the weights of the row,
-    the filter, the network and its value at rest.
+    the filter, the network, its value at rest, and its bound.
     """
 
     reach: Tensor
@@ -315,6 +297,41 @@ class _Given:
     taps: Tensor
     net: Callable[[Tensor], Tensor]
     rest: Tensor
+    bound: float
+
+    @staticmethod
+    def of(module: LocalClosure) -> "Given":
+        """Take it of a module on a device."""
+        config, net = module.config, module.net
+        half = math.ceil(3 * config.smoothing)
+        at = torch.arange(-half, half + 1, dtype=torch.float64)
+        taps = torch.exp(-0.5 * (at / (config.smoothing or 1.0)) ** 2)
+        weights = torch.as_tensor(row_weights(config.order)).double().contiguous()
+        reach, device = torch.tensor(config.reach, dtype=torch.float64), module.scale.device
+        return Given(
+            reach=reach.to(device),
+            slow=1.0 / module.scale.double(),
+            near=1.0 / torch.asinh(module.limit / module.scale),
+            weights=weights.to(device),
+            taps=(taps / taps.sum()).to(device),
+            net=net.frozen(),
+            rest=net.at_rest(net.even.weight.new_empty(1, 0)).detach() * (net.sign > 0),
+            bound=config.bound,
+        )
+
+    def answers(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the network says, and the largest input over its training range.
+
+        Args:
+            z: ``[rows, points, inputs]`` scaled invariants; the others are f64 ``[rows,
+                points]``.
+        """
+        with torch.no_grad():
+            z = asinh(z)
+            far = (z.abs() * self.near).amax(-1)
+            value = self.net(z.flatten(0, 1)) - self.rest
+            answer = self.bound * torch.tanh(value / self.bound)
+        return answer.double().view_as(far), far.double()
 
 
 @lru_cache(maxsize=16)
@@ -332,4 +349,4 @@ def _turning(line: Line) -> tuple[Tensor, Tensor]:
     return torch.tensor(at), back
 
 
-__all__ = ["FusedLine", "FusedView", "fused"]
+__all__ = ["FusedLine", "FusedView", "Given", "fused"]

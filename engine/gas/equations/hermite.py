@@ -40,6 +40,7 @@ from torch import Tensor
 
 from ....models.closures.contract import Closure, ClosureOutput, FaceStencil
 from ...errors import InputError
+from ...kernels.jumps import Expansion, Tables, jumps
 from ..boundaries import WallAt, component
 from ..material import Gas
 from ..mixture import expansion, totals
@@ -256,9 +257,10 @@ def resting(b: Basis, w: Tensor, frozen: Tensor) -> Tensor:
 
 def flux(b: Basis, w: Tensor, axis: int) -> Tensor:
     """Return the fluxes of rho, rho u_d and <v_d^2>, ``[batch, 1 + 2 D, points]``."""
-    f = coefficients(b, w)
-    moved = multiplied(b, w, f[:, :-1], axis)
-    return resting(b, w, moved[:, b.lows])
+    f, low = coefficients(b, w), b.lows
+    moved = w[:, 1 + axis : 2 + axis] * f[:, low]
+    moved = moved + temperature(b, w) * f[:, b.below[axis][low]]
+    return resting(b, w, moved + b.factor[axis][low] * f[:, b.above[axis][low]])
 
 
 # -- the scheme at the faces --------------------------------------------------------------
@@ -283,6 +285,71 @@ class Faces:
         moved = multiplied(self.basis, self.mean, self.frozen, self.axis)
         return from_frozen(self.basis, self.mean, self.f, moved)
 
+    def upwinded(self) -> tuple[Tensor, Tensor]:
+        """Return ``|M| D`` and ``|A| d`` of the jump d."""
+        waves = upwinded(self.basis, self.mean, self.frozen, self.axis)
+        return waves, from_frozen(self.basis, self.mean, self.f, waves)
+
+
+class FusedFaces(Faces):
+    """The same by one kernel, where nothing is differentiated, in f64 on a CPU."""
+
+    def __init__(
+        self, b: Basis, axis: int, left: Tensor, right: Tensor, speed: Tensor | None = None
+    ) -> None:
+        self.basis, self.axis, self.left, self.right = b, axis, left, right
+        self.speed = b.fastest if speed is None else speed.flatten(1)
+        self.mean = 0.5 * (left + right)
+        self._found: tuple[Tensor, ...] = ()
+
+    @staticmethod
+    def takes(left: Tensor, right: Tensor) -> bool:
+        """Tell whether the kernel is for such sides."""
+        taught = torch.is_grad_enabled() and (left.requires_grad or right.requires_grad)
+        return left.is_cpu and left.dtype == torch.float64 and not taught
+
+    @property
+    def f(self) -> Tensor:  # type: ignore[override]
+        """Coefficients of the mean state."""
+        return self._made(upwind=False)[0]
+
+    def along(self) -> Tensor:
+        """Return ``A d`` of the jump d."""
+        return self._made(upwind=False)[1]
+
+    def upwinded(self) -> tuple[Tensor, Tensor]:
+        """Return ``|M| D`` and ``|A| d`` of the jump d."""
+        _, _, waves, smear = self._made(upwind=True)
+        return waves, smear
+
+    def _made(self, upwind: bool) -> tuple[Tensor, ...]:
+        if len(self._found) < (4 if upwind else 2):
+            b = self.basis
+            diagonal = tuple(b.low[1 + b.axes :])
+            form = Expansion(b.order, b.axes, len(b.indices), diagonal, SONIC, upwind)
+            self._found = jumps(self.left, self.right, _tables(b, self.axis), form)
+        return self._found
+
+
+@lru_cache(maxsize=32)
+def _tables(b: Basis, axis: int) -> Tables:
+    """What the kernel takes of a basis along an axis."""
+    at = torch.stack([*b.below, *b.twice, b.below[axis], b.above[axis]], 1)
+    heads = sorted((a for a in b.indices if a[axis] == 0), key=lambda a: -sum(a))
+    chains = torch.zeros(len(heads), b.order + 1, dtype=torch.int32)
+    for row, head in zip(chains, heads, strict=True):
+        for k in range(b.order + 1 - sum(head)):
+            row[k] = b.indices.index(_plus(head, axis, k))
+    return Tables(axis, at.int().contiguous(), b.factor[axis][:, 0].contiguous(), chains)
+
+
+def faces(
+    b: Basis, axis: int, left: Tensor, right: Tensor, speed: Tensor | None = None
+) -> Faces:
+    """Return both sides of some faces, ``[batch, N, points]``, by the kernel if it can."""
+    kind = FusedFaces if FusedFaces.takes(left, right) else Faces
+    return kind(b, axis, left, right, speed)
+
 
 Dissipation = Callable[[Faces], tuple[Tensor, Tensor]]
 """To what is taken off: ``[batch, 1 + 2 D, points]`` of the fluxes, ``[batch, N, points]``
@@ -303,9 +370,8 @@ def rusanov(at: Faces) -> tuple[Tensor, Tensor]:
 
 def roe(at: Faces) -> tuple[Tensor, Tensor]:
     """Return each characteristic wave's own dissipation at the mean state."""
-    b, w = at.basis, at.mean
-    waves = upwinded(b, w, at.frozen, at.axis)
-    return resting(b, w, waves[:, b.lows]), from_frozen(b, w, at.f, waves)
+    waves, smear = at.upwinded()
+    return resting(at.basis, at.mean, waves[:, at.basis.lows]), smear
 
 
 @dataclass(frozen=True)
@@ -447,11 +513,11 @@ class Hermite:
         """Return fluxes of density, momentum and energy, and paths of the rest."""
         b, axis, lead = self.basis(rows.w), rows.axis, rows.left.shape[2:]
         said = self._said(rows)
-        at = Faces(b, axis, rows.left.flatten(2), rows.right.flatten(2), said.speed)
+        at = faces(b, axis, rows.left.flatten(2), rows.right.flatten(2), said.speed)
         taken, smear = self.dissipation(at)
         through = 0.5 * (flux(b, at.left, axis) + flux(b, at.right, axis) - taken)
         begin, end = rows.right[..., :-1], rows.left[..., 1:]
-        inner = Faces(b, axis, begin.flatten(2), end.flatten(2))
+        inner = faces(b, axis, begin.flatten(2), end.flatten(2))
         jump, inside = at.along(), inner.along()
         if said.blend is not None:
             some, cells = edge(b, axis), said.inside
