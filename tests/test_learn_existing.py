@@ -149,7 +149,7 @@ def diverged() -> torch.nn.Module:
     """Return a committee whose first member is not finite."""
     module = committee()
     with torch.no_grad():
-        module.fitting.weights[0][0] = torch.nan
+        module.get_parameter("fitting.weights.0")[0] = torch.nan
     return module
 
 
