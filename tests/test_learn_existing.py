@@ -1,6 +1,7 @@
 """Loops that begin with what is there: a trained committee, a large set of labels."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import ase.io
@@ -17,6 +18,7 @@ from scalebridge.engine.learn.atoms import (
     AtomsLabel,
     Configuration,
     aligned,
+    deviations,
     evaluate,
     force_errors,
     pieces,
@@ -143,6 +145,25 @@ def test_the_first_training_begins_with_aligned_energies(tmp_path):
     assert job.align is aligned
 
 
+def diverged() -> torch.nn.Module:
+    """Return a committee whose first member is not finite."""
+    module = committee()
+    with torch.no_grad():
+        module.get_parameter("fitting.weights.0")[0] = torch.nan
+    return module
+
+
+def test_a_committee_that_is_not_finite_agrees_on_nothing():
+    (sample, _), *_ = frames(1, 0.05, "")
+    assert deviations([diverged()], [sample]).isnan().all()
+
+
+def test_what_has_learnt_nothing_has_no_error_on_its_training_set(tmp_path):
+    outcome, _ = run_in(tmp_path / "run", "rounds=0", file=walks(tmp_path, committee()))
+    (stopped,) = [check for check in outcome.checks if check.name == "stopped"]
+    assert stopped.note.endswith("nothing was trained")
+
+
 @pytest.mark.parametrize(
     ("model", "settings", "said"),
     [
@@ -152,6 +173,9 @@ def test_the_first_training_begins_with_aligned_energies(tmp_path):
         (committee(species=("Ge",)), (), "trained: old.safetensors knows Ge, not Si"),
         (SmoothEdition(species=("Si",)).build(0), (), "is smooth_edition; allowed: higher"),
         (committee(), ("trained=nowhere",), "nowhere: no such file"),
+        (committee(), ("trained=walks.toml",), "trained: "),
+        (diverged(), (), "old.safetensors: holds weights that are not finite"),
+        (committee(), ("initial=3", "stop.labels=2"), "stop.labels: 2; the first round"),
     ],
 )
 def test_a_committee_that_does_not_fit_is_named(model, settings, said, tmp_path):
@@ -207,6 +231,46 @@ def test_a_set_that_is_used_up_ends_the_run(tmp_path):
     (stopped,) = [check for check in outcome.checks if check.name == "stopped"]
     assert stopped.note.startswith("nothing without a label is left")
     assert "worst_force_error" not in outcome.figures
+
+
+def test_a_budget_that_the_first_labels_spend_ends_the_run(tmp_path):
+    outcome, found = chosen(tmp_path, 1e-3, "stop.labels=4")
+    assert len(found) == 4  # two of each stratum
+    (stopped,) = [check for check in outcome.checks if check.name == "stopped"]
+    assert stopped.note.startswith("4 of 4 labels are spent")
+
+
+@pytest.mark.parametrize("key", ["data", "labelled"])
+def test_two_labels_of_the_same_atoms_are_refused(key, tmp_path):
+    """An equal label is no contradiction; one of another method is, in whichever set."""
+    given = frames(12, 0.1, "mine")
+    other = [
+        (replace(s, stratum="theirs"), replace(label, energy=label.energy + 1.0))
+        for s, label in given
+    ]
+    paths = [tmp_path / f"{k}.extxyz" for k in range(2)]
+    for path, pairs in zip(paths, (given, other), strict=True):
+        write_dataset(path, pairs)
+    names = [json.dumps(str(path)) for path in paths]
+    twice = f"data=[{names[0]}, {names[0]}]"
+    settings = {"data": [f"data=[{names[0]}, {names[1]}]"],
+                "labelled": [twice, f"labelled={names[1]}"]}[key]  # fmt: skip
+    file = tmp_path / "choice.toml"
+    file.write_text(CHOICE.format(target=0.1, data=names[0]))
+    assemble(*scenario.load(str(file), [twice]))
+    said = r"the same 8 atoms have two labels, in (mine and in theirs|theirs and in mine)"
+    with pytest.raises(InputError, match=said):
+        assemble(*scenario.load(str(file), settings))
+
+
+def test_frames_that_are_given_twice_count_once(tmp_path):
+    """What was computed is told by what was not given."""
+    some = frames(4, 0.05, "mine")
+    write_dataset(tmp_path / "twice.extxyz", [*some, *some])
+    name = json.dumps(str(tmp_path / "twice.extxyz"))
+    (tmp_path / "choice.toml").write_text(CHOICE.format(target=0.1, data=name))
+    job = assemble(*scenario.load(str(tmp_path / "choice.toml"), [f"labelled={name}"]))
+    assert len(job.known) == 4
 
 
 def test_no_frame_is_measured_twice(tmp_path):

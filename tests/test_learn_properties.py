@@ -53,6 +53,14 @@ def test_probes_find_what_is_known_of_silicon(name):
         assert found[key] == pytest.approx(value, rel=0.01), key
 
 
+def test_a_surface_is_that_of_the_crystal_in_whichever_cells_its_atoms_stand():
+    crystal = silicon()
+    crystal.positions[1] += 2 * crystal.cell[2]
+    crystal.positions[4] -= crystal.cell[2]
+    _, slab = PROBES["surface"](crystal, StillingerWeber()).structures
+    assert np.ptp(slab.positions[:, 2]) == pytest.approx(0.75 * 5.431, abs=0.1)
+
+
 def test_what_stands_on_a_saddle_is_relaxed_from_it():
     """Simple cubic argon falls together, as soon as symmetry does not hold it."""
     potential = LennardJones((1.0,), (3.4,), 6.0, ("Ar",))

@@ -125,6 +125,8 @@ def vacancy(crystal: Atoms, potential: Potential) -> Probe:
 
 def surface(crystal: Atoms, potential: Potential) -> Probe:
     """Energy of the two surfaces across the third edge over their area, atoms relaxed."""
+    crystal = crystal.copy()
+    crystal.wrap(pretty_translation=True)  # the cut goes through the widest gap
     atoms = crystal.copy()
     atoms.center(vacuum=0.5 * _VACUUM, axis=2)
     area = float(np.linalg.norm(np.cross(*crystal.cell.array[:2])))

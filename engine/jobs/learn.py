@@ -16,7 +16,7 @@ from ...models.potentials.fields import with_species
 from ..data.examination import examine
 from ..data.keys import located_set
 from ..data.reading import read
-from ..errors import InputError
+from ..errors import EngineError, InputError
 from ..interop.properties import properties
 from ..learn import atoms, closures
 from ..learn.audit import Audit
@@ -25,7 +25,7 @@ from ..learn.explorers.dynamics import Start
 from ..learn.explorers.structures import distorted
 from ..learn.label_store import identity
 from ..learn.labelers import check_installed, check_labeler
-from ..learn.labelled_set import LabelledSet
+from ..learn.labelled_set import LabelledSet, check_agreement
 from ..learn.loop import Loop
 from ..md.initial import fills_its_cell
 from ..md.learned import load_potential
@@ -66,8 +66,9 @@ def assemble(scenario: LearnScenario, base: Path) -> Loop[Any, Any]:
     _check_distances(explorer, starts)
     _check_memory(explorer, starts)
     endless = explorer.explorer(starts, float("inf"))
+    first = _first_samples(scenario, starts)
     return Loop(
-        start=[*_first_samples(scenario, starts), *(sample for sample, _ in known)],
+        start=[*first, *(sample for sample, _ in known)],
         known=known,
         explorer=lambda round, trusted: explorer.explorer(starts, trusted),
         indicator=atoms.carried_deviation,
@@ -77,7 +78,7 @@ def assemble(scenario: LearnScenario, base: Path) -> Loop[Any, Any]:
         noise=lambda label: label.force_error,
         finish=_ended(_audit(scenario, endless, labeler), _crystals(scenario, base)),
         **_of_potential(scenario, base, [*structures, *(sample for sample, _ in known)]),
-        **_decisions(scenario, base),
+        **_decisions(scenario, base, len(first)),
     )
 
 
@@ -89,8 +90,11 @@ def assemble_choice(scenario: ChoiceScenario, base: Path) -> Loop[Any, Any]:
     """
     known = _known(scenario, base)
     sources = scenario.data if isinstance(scenario.data, tuple) else (scenario.data,)
-    whole = LabelledSet.of(labelled_frames(sources, base))
+    frames = labelled_frames(sources, base)
+    check_agreement([*known, *frames])
+    whole = LabelledSet.of(frames)
     samples = [sample for sample, _ in whole.frames.values()]
+    first = whole.drawn(scenario.initial, generator(scenario.seed, _SEEDS))
     audit = _audit(scenario, whole, whole)
 
     def finish(folder: Any, committee: Any, dataset: Any, ask: Any) -> Outcome:
@@ -100,17 +104,14 @@ def assemble_choice(scenario: ChoiceScenario, base: Path) -> Loop[Any, Any]:
         return replace(left, figures={**left.figures, **_share(whole, dataset)})
 
     return Loop(
-        start=[
-            *whole.drawn(scenario.initial, generator(scenario.seed, _SEEDS)),
-            *(sample for sample, _ in known),
-        ],
+        start=[*first, *(sample for sample, _ in known)],
         known=known,
         explorer=lambda round, trusted: whole,
         indicator=atoms.carried_deviation,
         labeler=whole,
         finish=finish,
         **_of_potential(scenario, base, [*samples, *(sample for sample, _ in known)]),
-        **_decisions(scenario, base),
+        **_decisions(scenario, base, len(first)),
     )
 
 
@@ -215,7 +216,10 @@ def _trained(
     """
     assert scenario.trained is not None
     name = scenario.trained.name
-    module: Any = load_potential(locate(scenario.trained, base)).module
+    try:
+        module: Any = load_potential(locate(scenario.trained, base)).module
+    except EngineError as error:
+        raise InputError(f"trained: {error}") from error
     form = getattr(module, "config", None)
     if not isinstance(form, HigherMoments):
         kind = getattr(form, "kind", type(module).__name__)
@@ -267,13 +271,14 @@ def assemble_closure(scenario: ClosureLearnScenario, base: Path) -> Loop[Any, An
     explorer, order = scenario.explorer, scenario.network.order
     labeler = scenario.labeler.labeler(explorer.times, order, explorer.cells)
     form = replace(scenario.network, resolution=1.0 / explorer.cells)
+    first = [
+        closures.FlowSample(family, scenario.seed + _FLOW_SEEDS, index)
+        for family in explorer.families
+        for index in range(scenario.initial)
+    ]
     return Loop(
         committee=_members(form, scenario.members, torch.float64),
-        start=[
-            closures.FlowSample(family, scenario.seed + _FLOW_SEEDS, index)
-            for family in explorer.families
-            for index in range(scenario.initial)
-        ],
+        start=first,
         explorer=lambda round, reach: explorer,
         indicator=closures.carried_deviation,
         recheck=lambda committee, samples: closures.followed(
@@ -289,11 +294,22 @@ def assemble_closure(scenario: ClosureLearnScenario, base: Path) -> Loop[Any, An
         finish=ClosureAudit(
             explorer.families, labeler, scenario.audit.frames, scenario.target
         ),
-        **_decisions(scenario, base),
+        **_decisions(scenario, base, len(first)),
     )
 
 
-def _decisions(scenario: LoopScenario, base: Path) -> dict[str, Any]:
+def _decisions(scenario: LoopScenario, base: Path, first: int) -> dict[str, Any]:
+    """Return when to trust, label and stop; the loop begins with ``first`` labels.
+
+    Raises:
+        InputError: they are more than the budget, or a package or folder is missing.
+    """
+    budget = scenario.stop.labels
+    if budget is not None and first > budget:
+        raise InputError(
+            f"stop.labels: {budget}; the first round alone labels {first}; a larger "
+            "budget, or a smaller `initial`"
+        )
     check_installed(scenario.execution, "execution")
     return {
         "threshold": scenario.threshold,
@@ -372,7 +388,8 @@ def _known(
     """
     if scenario.labelled is None:
         return []
-    return labelled_frames([scenario.labelled], base)
+    frames = labelled_frames([scenario.labelled], base)
+    return list(LabelledSet.of(frames).frames.values())  # each once: they are counted
 
 
 def labelled_frames(

@@ -1,11 +1,12 @@
 """A set of labelled frames as both explorer and labeler: what is chosen has its label."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 
+from ..errors import InputError
 from ..protocols import Committee
 from .atoms import (
     CONFIGURATIONS,
@@ -16,6 +17,32 @@ from .atoms import (
     structure_key,
 )
 from .label_store import LabelError, fingerprint
+
+_ENERGY = 0.01
+"""eV per atom by which labels of the same atoms may differ, by accuracy of one method."""
+
+_FORCE = 0.1
+"""eV/angstrom, likewise of forces."""
+
+
+def check_agreement(frames: Iterable[tuple[Configuration, AtomsLabel]]) -> None:
+    """Refuse labels of the same atoms that are not of one method.
+
+    Raises:
+        InputError: names the groups of both, and by what they differ.
+    """
+    first: dict[str, tuple[Configuration, AtomsLabel]] = {}
+    for sample, label in frames:
+        other, known = first.setdefault(structure_key(sample), (sample, label))
+        energy = abs(label.energy - known.energy) / len(sample.numbers)
+        force = float((label.forces - known.forces).abs().max())
+        if energy > _ENERGY or force > _FORCE:
+            raise InputError(
+                f"the same {len(sample.numbers)} atoms have two labels, in "
+                f"{other.stratum} and in {sample.stratum}: {energy:.3g} eV per atom and "
+                f"{force:.3g} eV/angstrom apart; allowed: {_ENERGY:g} and {_FORCE:g}; "
+                "keep those of one method"
+            )
 
 
 @dataclass(frozen=True)
@@ -30,7 +57,12 @@ class LabelledSet:
 
     @staticmethod
     def of(frames: Sequence[tuple[Configuration, AtomsLabel]]) -> "LabelledSet":
-        """Take over a list; of equal structures the last is kept."""
+        """Take over a list; of equal structures the last is kept.
+
+        Raises:
+            InputError: labels of one structure contradict each other.
+        """
+        check_agreement(frames)
         return LabelledSet({structure_key(frame[0]): frame for frame in frames})
 
     @cached_property
@@ -74,4 +106,4 @@ class LabelledSet:
         return self.frames[key][1]
 
 
-__all__ = ["LabelledSet"]
+__all__ = ["LabelledSet", "check_agreement"]

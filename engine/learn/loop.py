@@ -354,6 +354,8 @@ class Loop(Generic[Sample, Label]):
 
     def _advice(self, state: LoopState[Sample, Label]) -> str:
         """Say what holds the error up, from the error on the training set beside it."""
+        if not state.learnt:
+            return "nothing was trained"
         known = self._training_error(state)
         noise = [self.noise(label) for _, label in state.dataset]
         level = (sum(n * n for n in noise) / max(len(noise), 1)) ** 0.5

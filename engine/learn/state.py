@@ -218,9 +218,7 @@ def evaluate_round(
     drawn = [
         key for key, arm in zip(keys, plan.arms.tolist(), strict=True) if arm == _DRAWN
     ]
-    reason, said = Reason.NONE, ""
-    if explored:
-        reason, said = stop.reason(history, target, len(new) - given)
+    reason, said = stop.reason(history, target, len(new) - given)
     state = replace(
         state,
         labelled=new,

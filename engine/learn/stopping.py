@@ -152,7 +152,8 @@ class StopRule:
     unreached: Annotated[float, Ge(0), Lt(1)] = 0.05
     """Part of a stratum that walkers may leave unreached, or where the models fail."""
     labels: Annotated[int, Ge(1)] | None = None
-    """Budget of reference calculations; without, rounds alone are limited."""
+    """Budget of reference calculations, which the round that spends it may exceed; without,
+    rounds alone are limited."""
     falling: Annotated[float, Gt(1)] = 10.0
     """The floor is reached where even the steepest fall of the error that the measurements
     allow needs more than this multiple of the labels (or more than the budget)."""

@@ -18,7 +18,7 @@ from ..kernels.contraction import Contraction, contract, contract_back
 from ..kernels.descriptor import Shape, basis_moments, forces_from_slopes
 from .classical import Sum, Zbl, symmetric
 from .expanded import expanded
-from .learned import FastForm, LearnedPotential, pair_gradients
+from .learned import FastForm, LearnedPotential, finite, pair_gradients
 from .neighbours import Neighbours, build_neighbours
 from .potential import Potential
 from .state import Interaction, ParticleState
@@ -132,11 +132,12 @@ def _contraction(module: nn.Module) -> Contraction:
 def compress(network: LearnedPotential, tolerance: float) -> CompressedPotential | None:
     """Return the compressed form of a Deep Potential, None for other forms.
 
+    A network with weights that are not finite has none: its maxima would leave them out.
     The Chebyshev mix is exact. An embedding network is expanded with as many functions as
     ``tolerance`` (relative to its largest value) needs; None if it needs too many.
     """
     module: Any = network.module
-    if type(module) is not DeepPotential:
+    if type(module) is not DeepPotential or not finite(module):
         return None
     radial: Any = module.radial
     like = next(module.parameters())

@@ -178,13 +178,24 @@ class FastForm:
         return self.network.members
 
 
+def finite(module: torch.nn.Module) -> bool:
+    """Whether all weights of a network are finite; training may have diverged."""
+    return all(bool(weight.isfinite().all()) for weight in module.parameters())
+
+
 def load_potential(
     path: Path, precision: str = "f64", device: str = "cpu"
 ) -> LearnedPotential:
-    """Load a potential by the path of its weights; raises as :func:`load_module`."""
+    """Load a potential by the path of its weights.
+
+    Raises:
+        InputError: as :func:`load_module`; no potential, or weights that are not finite.
+    """
     module = load_module(path, precision, device)
     if not hasattr(module, "species"):
         raise InputError(f"{path}: is no potential")
+    if not finite(module):
+        raise InputError(f"{path}: holds weights that are not finite; train it again")
     factor = cards.read_card(path).get("deviation_factor")
     return LearnedPotential(module, math.nan if factor is None else factor)
 
@@ -192,6 +203,7 @@ def load_potential(
 __all__ = [
     "FastForm",
     "LearnedPotential",
+    "finite",
     "load_module",
     "load_potential",
     "pair_gradients",
