@@ -93,7 +93,7 @@ def load_module(path: Path, forms: Sequence[type] = ()) -> tuple[nn.Module, dict
     except Exception as error:
         # a card that somebody edited can make any form fail in its own way
         raise UnknownModelError(
-            f"{path}: the card does not fit the weights: {error}"
+            f"{path}: the card does not fit the weights: {' '.join(str(error).split())}"
         ) from error
     return module.eval().requires_grad_(False), card
 
