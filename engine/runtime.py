@@ -29,6 +29,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from .errors import EngineError, InputError
 
@@ -476,6 +477,20 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def unfollowed(*tensors: Tensor) -> bool:
+    """Tell whether nothing follows what is made of tensors: no gradient, no transform.
+
+    A kernel sees numbers alone: neither tangents nor the batches of ``torch.func``.
+    """
+    recorded = torch.is_grad_enabled()
+    return not any(
+        (recorded and x.requires_grad)
+        or torch._C._functorch.is_functorch_wrapped_tensor(x)
+        or forward_ad.unpack_dual(x).tangent is not None
+        for x in tensors
+    )
 
 
 T = TypeVar("T")

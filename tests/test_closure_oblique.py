@@ -125,3 +125,11 @@ def test_ends_and_uneven_grids_are_refused(module) -> None:
     uneven = hermite_world(grid, (ALL_PERIODIC,) * 2, GAS, kn, 5, 1e-3, closure)
     with pytest.raises(InputError, match=r"grid.cells: 6 x 8; .* as many along every axis"):
         uneven.step(begun(uneven))
+
+
+def test_derivatives_are_refused(module) -> None:
+    cells = torch.ones(1, 4, 4, len(multi_indices(5, 3)), dtype=F64, requires_grad=True)
+    tau = torch.full((1, 4, 4), 0.2, dtype=F64)
+    seen = FaceStencil.in_cells(cells, tau, ((0.25, True), (0.25, True)))
+    with pytest.raises(InputError, match="it has no derivatives"):
+        ObliqueClosure(module)(seen)

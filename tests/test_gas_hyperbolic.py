@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from moment_matrices import absolute, apply
+from torch.autograd import forward_ad
 
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC, Open, Sides, Wall
@@ -298,3 +299,14 @@ def test_what_is_differentiated_is_left_to_tensors() -> None:
     assert not hermite.FusedFaces.takes(some.float(), some.float())
     with torch.no_grad():
         assert hermite.FusedFaces.takes(some, taught)
+    seen: list[bool] = []
+
+    def noted(x: torch.Tensor) -> torch.Tensor:
+        seen.append(hermite.FusedFaces.takes(some, x))
+        return x
+
+    torch.func.jvp(noted, (some,), (some,))
+    torch.func.vmap(noted)(some)
+    with forward_ad.dual_level():
+        noted(forward_ad.make_dual(some, some))
+    assert seen == [False] * 3

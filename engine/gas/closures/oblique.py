@@ -26,7 +26,7 @@ from ....models.closures.local import CAUTION, LocalClosure
 from ...errors import InputError
 from ...kernels.moments import k_see_on_grid
 from ...kernels.types import kernel_type
-from ...runtime import start
+from ...runtime import start, unfollowed
 from ..equations.fused import MARGIN, Given
 from ..equations.hermite import basis, coefficients, multi_indices, temperature
 
@@ -168,12 +168,18 @@ class ObliqueClosure:
         """Return the tensor in every cell; the gates are the strictest of any direction.
 
         Raises:
-            InputError: an axis that is not periodic, or cells that are not alike.
+            InputError: an axis that is not periodic, cells that are not alike, or a
+                gradient is asked for.
         """
         if not all(periodic for _, periodic in seen.axes):
             raise InputError(
                 "model.closure: it is asked along lines that run around the box; on a "
                 "plane or in space all sides must be periodic (else take hyperbolic)"
+            )
+        if not unfollowed(seen.cells, seen.tau):
+            raise InputError(
+                "model.closure: on a plane or in space it has no derivatives; on a line it "
+                "has, and hyperbolic has everywhere"
             )
         w, shape = seen.cells.movedim(-1, 1).flatten(2).double(), seen.cells.shape[1:-1]
         config, widths = self.module.config, tuple(width for width, _ in seen.axes)

@@ -23,7 +23,7 @@ from ....models.closures.local import CAUTION, LocalClosure
 from ...kernels import moments as kernels
 from ...kernels.moments import GRAD, HME, LEARNED, Line
 from ...kernels.types import kernel_type
-from ...runtime import start
+from ...runtime import start, unfollowed
 from ..material import Gas
 from ..scheme.finite_volume import (
     DELTA,
@@ -115,10 +115,10 @@ class FusedLine:
     def takes(self, state: MomentState, world: MomentWorld) -> bool:
         """Tell whether nothing differentiates the step, and the flow turns."""
         m = state.moments
-        if torch.is_grad_enabled():
-            some = [m, world.knudsen, *(self.view.module.parameters() if self.view else ())]
-            if any(x.requires_grad for x in some):
-                return False
+        if not unfollowed(
+            m, world.knudsen, *(self.view.module.parameters() if self.view else ())
+        ):
+            return False
         if self.line.axes == 1:
             return True
         to, back = _turning(self.line)

@@ -41,6 +41,7 @@ from torch import Tensor
 from ....models.closures.contract import Closure, ClosureOutput, FaceStencil
 from ...errors import InputError
 from ...kernels.jumps import Expansion, Tables, jumps
+from ...runtime import unfollowed
 from ..boundaries import WallAt, component
 from ..material import Gas
 from ..mixture import expansion, totals
@@ -305,8 +306,7 @@ class FusedFaces(Faces):
     @staticmethod
     def takes(left: Tensor, right: Tensor) -> bool:
         """Tell whether the kernel is for such sides."""
-        taught = torch.is_grad_enabled() and (left.requires_grad or right.requires_grad)
-        return left.is_cpu and left.dtype == torch.float64 and not taught
+        return left.is_cpu and left.dtype == torch.float64 and unfollowed(left, right)
 
     @property
     def f(self) -> Tensor:  # type: ignore[override]
