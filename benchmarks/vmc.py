@@ -839,7 +839,7 @@ def _beside_peers(quick: bool, record: Any) -> None:
             "with all its time); the settings of the peer are those of "
             "benchmarks/peer_scripts/vmc.py, not tuned"
         )
-        begun = ours[0][0], theirs[0][0]
+        begun = [course[0][0] - 1e-3 * _per_step(course) for course in (ours, theirs)]
         for name, my_time, its_time in (
             (figure, mine, other),
             (f"{figure}_started", mine - begun[0], other - begun[1]),
@@ -851,7 +851,7 @@ def _beside_peers(quick: bool, record: Any) -> None:
                 goal=1.0 if kind else 1.5,
                 better="higher",
                 peer={"name": peer, "version": _peer_version(peer), "value": its_time},
-                note=note if name == figure else f"from the first step on; {note}",
+                note=note if name == figure else f"from before the first step on; {note}",
             )
 
 
