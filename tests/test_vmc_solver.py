@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from scalebridge.engine import runtime
 from scalebridge.engine.errors import GuardError, InputError
-from scalebridge.engine.jobs import assemble
+from scalebridge.engine.jobs import assemble, vmc
 from scalebridge.engine.jobs.vmc import make_problem
 from scalebridge.engine.ritz import solver
 from scalebridge.engine.run import Reporter, pack
@@ -985,3 +985,18 @@ def test_threads_share_walkers_and_change_nothing(monkeypatch) -> None:
     assert len(used) == 2
     assert {threads for _, threads in used} == {1}
     assert threading.get_ident() not in {thread for thread, _ in used}
+
+
+def test_passes_of_all_threads_count_for_the_memory(tmp_path, monkeypatch) -> None:
+    sampled = {"walkers": 100, "chunk": 16}
+    asked: list[int] = []
+
+    def noted(count: int, dim: int, walkers: int, chunk: int, *others: int) -> int:
+        asked.append(chunk)
+        return 0
+
+    monkeypatch.setattr(vmc, "needed_bytes", noted)
+    for threads in (1, 4, 8):
+        monkeypatch.setattr(runtime, "threads", lambda count=threads: count)
+        assemble(parse(helium(sampling=sampled)), tmp_path)
+    assert asked == [16, 64, 100]

@@ -270,7 +270,8 @@ def _check_memory(
     except ValueError as error:
         raise InputError(f"wavefunction: {error}") from error
     pairs = form.pair_numbers(count, dim) if hasattr(form, "pair_numbers") else dim + 2
-    chunk = min(_chunk(hamiltonian, form, sampling), sampling.walkers)
+    side_by_side = 1 if device == "cuda" else runtime.threads()
+    chunk = min(_chunk(hamiltonian, form, sampling) * side_by_side, sampling.walkers)
     needed = needed_bytes(
         count, dim, sampling.walkers, chunk, size, getattr(form, "width", 8), pairs,
         getattr(form, "layers", 0), getattr(form, "determinants", 1),

@@ -30,7 +30,7 @@ normal velocity, see :func:`at_wall`.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import product
 from typing import Any
 
@@ -277,9 +277,16 @@ class Faces:
         # the largest signal over sqrt(theta), a number or ``[batch, points]``
         self.speed = b.fastest if speed is None else speed.flatten(1)
         self.mean = 0.5 * (left + right)
-        self.f = coefficients(b, self.mean)
-        # D of the jump
-        self.frozen = to_frozen(b, self.mean, self.f, right - left)
+
+    @cached_property
+    def f(self) -> Tensor:
+        """Coefficients of the mean state."""
+        return coefficients(self.basis, self.mean)
+
+    @cached_property
+    def frozen(self) -> Tensor:
+        """D of the jump."""
+        return to_frozen(self.basis, self.mean, self.f, self.right - self.left)
 
     def along(self) -> Tensor:
         """Return ``A d`` of the jump d."""
@@ -295,21 +302,15 @@ class Faces:
 class FusedFaces(Faces):
     """The same by one kernel, where nothing is differentiated, in f64 on a CPU."""
 
-    def __init__(
-        self, b: Basis, axis: int, left: Tensor, right: Tensor, speed: Tensor | None = None
-    ) -> None:
-        self.basis, self.axis, self.left, self.right = b, axis, left, right
-        self.speed = b.fastest if speed is None else speed.flatten(1)
-        self.mean = 0.5 * (left + right)
-        self._found: tuple[Tensor, ...] = ()
+    _found: tuple[Tensor, ...] = ()
 
     @staticmethod
     def takes(left: Tensor, right: Tensor) -> bool:
         """Tell whether the kernel is for such sides."""
         return left.is_cpu and left.dtype == torch.float64 and unfollowed(left, right)
 
-    @property
-    def f(self) -> Tensor:  # type: ignore[override]
+    @cached_property
+    def f(self) -> Tensor:
         """Coefficients of the mean state."""
         return self._made(upwind=False)[0]
 
