@@ -530,8 +530,8 @@ def shares(x: Tensor, most: int, least: int) -> tuple[Tensor, ...]:
         most: items of a part at most.
         least: items from which on a part is worth a thread of its own.
     """
-    threads = 1 if x.is_cuda else torch.get_num_threads()
-    return x.split(min(most, max(-(-len(x) // threads), least)))
+    threads = 1 if x.is_cuda else min(torch.get_num_threads(), len(x) // least)
+    return x.split(max(1, min(most, -(-len(x) // max(1, threads)))))
 
 
 _WORTH_WAKING = 1 << 20
