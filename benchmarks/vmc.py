@@ -198,7 +198,7 @@ def _measure_energy(name: str, stops: Sequence[float], seed: int) -> list[dict[s
     course: list[tuple[float, float]] = []
     results = []
     for stop in stops:
-        reserve = min(0.25 * stop, 60.0)
+        reserve = 0.2 * stop
         before = time.process_time()
         spent, made = 0.0, 0
         while time.process_time() + spent / max(made, 1) < stop - reserve:
