@@ -233,7 +233,8 @@ SHORT: dict[str, Shortened] = {
         (
             "families=[{name='wave',flows=4,until=0.2}]", "members=1",
             "begin=['models/closure_local_0.safetensors']", "cells=20", "velocities=36",
-            "refined=1", "validation=0.25",
+            # f32: a step of least squares makes 4e-4 of the last digit
+            "refined=1", "validation=0.25", "precision=f64",
         ),
         TRAINED, SINGLE,
     ),
@@ -475,7 +476,10 @@ SHORT: dict[str, Shortened] = {
         needs=("pyscf",),
         slow=True,
     ),
-    "vmc_electron_gas": Shortened((*_WALKERS, "iterations=5"), TRAINED, SAMPLED),
+    "vmc_electron_gas": Shortened(
+        # f32: five natural-gradient steps make percents of the last digit
+        (*_WALKERS, "iterations=5", "precision=f64"), TRAINED, SAMPLED,
+    ),
     "vmc_h4_square": Shortened(
         (
             *_WALKERS, "first_iterations=3", "iterations=1",
