@@ -2,7 +2,9 @@
 
 import math
 import threading
+import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,6 +28,7 @@ from scalebridge.engine.vmc import (
     references,
     results,
 )
+from scalebridge.engine.vmc import verdicts as verdicts_of
 from scalebridge.engine.vmc.differences import warp
 from scalebridge.engine.vmc.electrons import Electrons, replace_bad
 from scalebridge.engine.vmc.evaluate import Density, Evaluation, evaluate
@@ -80,6 +83,7 @@ def small(hamiltonian: Molecule | Trap, seed: int = 0, double: bool = True) -> E
         (["H", "H"], [[0, 0, 0]], 0, 0, "2 symbols but 1 positions"),
         (["H"], [[0, 0, math.nan]], 0, None, "not a finite number"),
         (["H"], [[0, 0, 0]], -9, None, "no such anion"),
+        (["H", "He"], [[0, 0, 0], [0, 0, 2e3]], 0, None, "nucleus 1 (He) is 2000 bohr"),
     ],
 )
 def test_impossible_molecules_are_refused(symbols, positions, charge, spin, said) -> None:
@@ -132,6 +136,10 @@ def test_bad_scenarios_say_what_is_allowed(tmp_path) -> None:
             ),
             tmp_path,
         )
+    again = tiny_scan()
+    again["points"][1]["coordinate"] = 1.4 + 1e-9
+    with pytest.raises(InputError, match=r"points: two at 1\.4"):
+        parse(again)
 
 
 def test_moves_of_a_sweep_are_those_of_the_system() -> None:
@@ -208,9 +216,49 @@ def test_no_energy_of_a_scan_may_lie_below_its_reference(tmp_path, sigmas, passe
     energies = torch.tensor([[-1.09, 0.001, 0.1], [-1.1 - 0.002 * sigmas, 0.002, 0.1]])
     folder = RunFolder.create(tmp_path / "run", "", {})
     outcome = scan.outcome(folder, energies.double(), [])
-    (check,) = outcome.checks
+    check = next(check for check in outcome.checks if check.name == "variational")
     assert check.value == pytest.approx(sigmas, abs=1e-3) and check.passed == passed
     assert outcome.figures["largest_error"].value == pytest.approx(10.0, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("energy", "failed"),
+    [
+        (-1.174, []),
+        (-1.16, ["exact_energy"]),
+        (-1.1, ["exact_energy", "hartree_fock"]),
+        (-1.3, ["variational", "exact_energy"]),
+    ],
+)
+def test_every_point_of_a_scan_is_checked(tmp_path, energy, failed) -> None:
+    pytest.importorskip("pyscf", reason="pip install scalebridge[label]")
+    data = tiny_scan()
+    for point, known in zip(data["points"], (-1.17447, -1.16858), strict=True):
+        point["reference"] = known
+    scan = assemble(parse(data), tmp_path)
+    assert isinstance(scan, Scan)
+    energies = torch.tensor([[energy, 0.0005, 0.1], [-1.168, 0.0005, 0.1]]).double()
+    outcome = scan.outcome(RunFolder.create(tmp_path / "run", "", {}), energies, [])
+    found = [check for check in outcome.checks if not check.passed]
+    assert [check.name for check in found] == failed
+    assert all("at 1.4" in check.note for check in found if check.name != "variational")
+
+
+def test_hartree_fock_bounds_in_the_basis_of_the_run() -> None:
+    pytest.importorskip("pyscf", reason="pip install scalebridge[label]")
+    potassium = SimpleNamespace(hamiltonian=molecule(["K"], [[0, 0, 0]]))
+    assert verdicts_of.lowest_mean_field(potassium, "cc-pvtz") is None  # PySCF has none
+    assert verdicts_of.lowest_mean_field(potassium, "sto-3g") < -590
+    helium = SimpleNamespace(hamiltonian=molecule(["He"], [[0, 0, 0]]))
+    assert verdicts_of.lowest_mean_field(helium, "sto-3g") < -2.86  # of the larger one
+
+
+def test_a_basis_that_is_missing_is_refused_in_one_line() -> None:
+    pytest.importorskip("pyscf", reason="pip install scalebridge[label]")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(InputError, match="basis: PySCF does not have 'cc-pvtz' for U;"):
+            hartree_fock(molecule(["U"], [[0, 0, 0]]), "cc-pvtz")
 
 
 def test_a_scan_goes_on_where_it_stopped(tmp_path) -> None:

@@ -75,6 +75,7 @@ def assemble(scenario: VmcScenario | VmcScanScenario, base: Path) -> Job:
             asked.density,
             asked.tolerance,
             _reference(problem, scenario.wavefunction),
+            _basis(scenario.wavefunction),
         ),
     )
 
@@ -92,11 +93,16 @@ def need_device(scenario: Common) -> None:
 
 def _reference(problem: Problem, form: Any) -> Reference | None:
     """Return the Hartree-Fock energy, or None where there is none."""
-    found = mean_field(problem, getattr(form, "basis", BASIS))
+    found = mean_field(problem, _basis(form))
     if found is None:
         return None  # a form that needs it has refused already
     begins = hasattr(form, "basis") and getattr(form, "orbitals", "") != "none"
     return Reference(*found, begins)
+
+
+def _basis(form: Any) -> str:
+    """Return the basis of Hartree-Fock: that of the wavefunction, if it has one."""
+    return getattr(form, "basis", BASIS)
 
 
 def _scan(scenario: VmcScanScenario) -> Job:
@@ -114,7 +120,8 @@ def _scan(scenario: VmcScanScenario) -> Job:
     points = scenario.points
     common = (scenario.charge, scenario.spin, scenario.core)
     molecules = [molecule(scenario.symbols, point.positions, *common) for point in points]
-    make(molecules[0])  # refuses what cannot be built
+    for each in molecules:
+        make(each)  # refuses what cannot be built
     scan = Scan(
         solver,
         molecules,
@@ -123,6 +130,7 @@ def _scan(scenario: VmcScanScenario) -> Job:
         [math.nan if point.reference is None else point.reference for point in points],
         [math.nan if point.ccsd_t is None else point.ccsd_t for point in points],
         scenario.differences,
+        _basis(scenario.wavefunction),
     )
     return _together(scan, scenario) if scenario.together else scan
 

@@ -215,4 +215,11 @@ class VmcScanScenario(Common):
                     f"the point at {point.coordinate} has {len(point.positions)} positions "
                     f"for {len(self.symbols)} symbols"
                 )
+        names = [f"{point.coordinate:g}" for point in self.points]
+        twice = [name for number, name in enumerate(names) if name in names[:number]]
+        if twice:
+            raise ValueError(
+                f"points: two at {twice[0]} in six digits, which names their figures; "
+                "every coordinate once"
+            )
         return self
