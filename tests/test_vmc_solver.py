@@ -57,7 +57,7 @@ from scalebridge.models.wavefunctions import jet
 from scalebridge.models.wavefunctions.attention import AttentionForm
 from scalebridge.models.wavefunctions.deepwf import DeepWf
 from scalebridge.models.wavefunctions.determinant import DeterminantForm
-from scalebridge.models.wavefunctions.rbm import Rbm, SymmetricRbm
+from scalebridge.models.wavefunctions.rbm import Rbm, RbmForm, SymmetricRbm
 from scalebridge.models.wavefunctions.ritz import RitzNet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -1048,3 +1048,20 @@ def test_passes_of_all_threads_count_for_the_memory(tmp_path, monkeypatch) -> No
         monkeypatch.setattr(runtime, "threads", lambda count=threads: count)
         assemble(parse(helium(sampling=sampled)), tmp_path)
     assert asked == [16, 64, 100]
+
+
+@pytest.mark.parametrize(
+    ("shape", "form"), [([100_000], {}), ([1000], {"alpha": 32, "symmetric": False})]
+)
+def test_a_lattice_that_no_memory_holds_is_refused(tmp_path, shape, form) -> None:
+    data = helium(
+        system={"kind": "ising", "shape": shape}, wavefunction={"kind": "rbm", **form}
+    )
+    with pytest.raises(InputError, match=r"000 spins with 512 walkers need about .* GiB"):
+        assemble(parse(data), tmp_path)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_the_parameters_of_a_machine_are_counted(symmetric: bool) -> None:
+    form, square = RbmForm(alpha=3, symmetric=symmetric), lattice.Ising((3, 4))
+    assert Flat(form.build(square)).size == form.parameter_count(square)

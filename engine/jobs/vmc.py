@@ -25,7 +25,7 @@ from ..vmc.parameters import Flat
 from ..vmc.results import Finish, Reference, headline
 from ..vmc.scan import Scan
 from ..vmc.solve import START_STREAM, Solver
-from ..vmc.spins import Spins
+from ..vmc.spins import Spins, lattice_bytes
 from ..vmc.verdicts import mean_field
 from ..vmc.world import Problem, Vmc
 
@@ -185,8 +185,16 @@ def make_problem(scenario: VmcScenario) -> Problem:
     if system.space == "continuum":
         return electrons(hamiltonian, form, sampling, *where)
     moves = LATTICE_MOVES if sampling.moves is None else sampling.moves
-    psi = _built(form, hamiltonian, *where)
-    return Spins(hamiltonian, psi, moves, sampling.chunk or Spins.chunk)
+    chunk = sampling.chunk or Spins.chunk
+    if _counts(form):
+        sites = math.prod(hamiltonian.shape)
+        needed = lattice_bytes(
+            sites, getattr(form, "alpha", 1) * sites, form.parameter_count(hamiltonian),
+            sampling.walkers, moves, chunk, runtime.dtype_of(scenario.precision).itemsize,
+        )  # fmt: skip
+        what = f"{sites} spins with {sampling.walkers} walkers"
+        _refuse_beyond(needed, what, scenario.device)
+    return Spins(hamiltonian, _built(form, hamiltonian, *where), moves, chunk)
 
 
 def _lifted(problem: Problem, scenario: VmcScenario, base: Path) -> Lifted:
@@ -285,6 +293,16 @@ def _check_memory(
         getattr(form, "layers", 0), getattr(form, "determinants", 1),
         runtime.dtype_of(precision).itemsize,
     )  # fmt: skip
+    what = f"{hamiltonian.electrons} electrons with {sampling.walkers} walkers"
+    _refuse_beyond(needed, what, device)
+
+
+def _refuse_beyond(needed: int, what: str, device: str) -> None:
+    """Refuse what needs more bytes than the device has.
+
+    Raises:
+        InputError: it does.
+    """
     if device == "cuda":
         present, where = torch.cuda.get_device_properties(0).total_memory, "the device"
     else:
@@ -292,9 +310,9 @@ def _check_memory(
         where = "this machine"
     if needed > present:
         raise InputError(
-            f"system: {hamiltonian.electrons} electrons with {sampling.walkers} walkers "
-            f"need about {needed / 2**30:.1f} GiB, {where} has {present / 2**30:.1f}; "
-            "lower sampling.walkers or sampling.chunk"
+            f"system: {what} need about {needed / 2**30:.1f} GiB, {where} has "
+            f"{present / 2**30:.1f}; lower sampling.walkers, sampling.chunk or the size of "
+            "system and wavefunction"
         )
 
 

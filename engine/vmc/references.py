@@ -122,9 +122,11 @@ def ising_ring_correlation(sites: int, field: float, coupling: float = 1.0) -> l
     """
     k = math.tau * (torch.arange(sites, dtype=torch.float64) + 0.5) / sites
     phase = torch.atan2(coupling * torch.sin(k), field + coupling * torch.cos(k))
-    near = torch.arange(sites // 2)
-    apart = near[:, None] - near[None] - 1
-    table = torch.cos(apart[..., None] * k + phase).mean(-1)
+    half = sites // 2
+    apart = torch.arange(-half, half)
+    means = torch.cos(apart[:, None] * k + phase).mean(-1)
+    near = torch.arange(half)
+    table = means[near[:, None] - near - 1 + half]
     return [float(torch.linalg.det(table[:r, :r])) for r in range(1, sites // 2 + 1)]
 
 
