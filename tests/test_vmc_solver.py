@@ -454,6 +454,35 @@ def test_spring_is_the_same_on_both_sides() -> None:
     assert torch.equal(clipped(outlier, 0.0), outlier)
 
 
+@pytest.mark.parametrize(("walkers", "size"), [(40, 60), (60, 40)])
+@pytest.mark.parametrize(("step", "bound"), [(0, 1e9), (30, 1e9), (30, 1e-4)])
+def test_a_step_of_spring_solves_its_equation(walkers, size, step, bound) -> None:
+    rng = torch.Generator().manual_seed(8)
+    scores = torch.randn(walkers, size, generator=rng).double() + 0.4
+    energy = torch.randn(walkers, generator=rng).double()
+    energy[0] = 100.0  # a walker that is clipped
+    old = 0.3 * torch.randn(size, generator=rng).double()
+    spring = Spring(
+        rate=0.3, momentum=0.8, ramp=40, decay=60.0, damping=0.05, max_norm=bound
+    )
+    o = (scores - scores.mean(0)) / math.sqrt(walkers)
+    e = energy.clamp(
+        max=float(energy.median() + 5 * (energy - energy.median()).abs().mean())
+    )
+    e = (e - e.mean()) / math.sqrt(walkers)
+    mu = 0.8 * step / 40
+    # argmin |O phi + e|^2 + damping |phi - mu old|^2 by its normal equations
+    wanted = torch.linalg.solve(
+        o.T @ o + 0.05 * torch.eye(size).double(), -o.T @ e + 0.05 * mu * old
+    )
+    change, memory = spring.update(scores.clone(), energy, {"direction": old}, step)
+    torch.testing.assert_close(memory["direction"], wanted, rtol=1e-6, atol=1e-9)
+    full = wanted * 0.3 / (1 + step / 60)
+    shorter = min(1.0, math.sqrt(bound) / float(full.norm()))
+    torch.testing.assert_close(change, full * shorter, rtol=1e-6, atol=1e-9)
+    assert (shorter < 1) == (bound < 1)
+
+
 def test_iterations_end_where_factors_do(monkeypatch) -> None:
     rng = torch.Generator().manual_seed(6)
     sizes = torch.logspace(-3, 1, 600)  # stiff directions, as those of a wavefunction
