@@ -12,7 +12,7 @@ import torch
 from ase import Atoms
 from torch import Tensor, nn
 
-from scalebridge.engine import runtime
+from scalebridge.engine import commands, runtime
 from scalebridge.engine.errors import GuardError, InputError
 from scalebridge.engine.jobs import assemble, vmc
 from scalebridge.engine.jobs.vmc import make_problem
@@ -207,6 +207,17 @@ def test_a_scenario_leaves_figures_and_arrays(tmp_path) -> None:
         outcome.figures
     )
     assert folder.store["density"].shape == (8, 8, 8)
+
+
+def test_a_run_that_has_not_converged_goes_on(tmp_path) -> None:
+    tiny = [f"wavefunction.{key}={value}" for key, value in TINY.items()]
+    tiny += ["sampling.walkers=16", "sampling.burn_in=1", "evaluation.spin=false"]
+    few = ["iterations=3", "evaluation.sweeps=10"]
+    more = ["iterations=5", "evaluation.sweeps=12"]
+    whole = commands.run("vmc_hooke", tiny + more, tmp_path / "whole", strict=False)
+    commands.run("vmc_hooke", tiny + few, tmp_path / "parts", strict=False)
+    again = commands.resume(tmp_path / "parts", more, strict=False)
+    assert again.figures == whole.figures
 
 
 @pytest.mark.parametrize(("sigmas", "passed"), [(2.5, True), (3.5, False)])

@@ -89,6 +89,7 @@ class VmcScenario(Common):
     """Solve the ground state of one system, or an excited state above others."""
 
     job: ClassVar[str] = "scalebridge.engine.jobs.vmc:assemble"
+    changeable: ClassVar[tuple[str, ...]] = ("iterations", "checkpoint_every", "evaluation")
     kind: Literal["vmc"]
 
     @classmethod
