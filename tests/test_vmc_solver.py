@@ -4,7 +4,6 @@ import math
 import threading
 import warnings
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -136,6 +135,13 @@ def test_bad_scenarios_say_what_is_allowed(tmp_path) -> None:
             ),
             tmp_path,
         )
+    bosons = {"kind": "trap", "up": 2, "down": 0, "bosons": True}
+    with pytest.raises(InputError, match=r"evaluation\.spin: bosons have none"):
+        parse(
+            helium(
+                system=bosons, wavefunction={"kind": "deepwf"}, evaluation={"spin": True}
+            )
+        )
     again = tiny_scan()
     again["points"][1]["coordinate"] = 1.4 + 1e-9
     with pytest.raises(InputError, match=r"points: two at 1\.4"):
@@ -257,11 +263,11 @@ def test_every_point_of_a_scan_is_checked(tmp_path, energy, failed) -> None:
 
 def test_hartree_fock_bounds_in_the_basis_of_the_run() -> None:
     pytest.importorskip("pyscf", reason="pip install scalebridge[label]")
-    potassium = SimpleNamespace(hamiltonian=molecule(["K"], [[0, 0, 0]]))
+    potassium = molecule(["K"], [[0, 0, 0]])
     assert verdicts_of.lowest_mean_field(potassium, "cc-pvtz") is None  # PySCF has none
     assert verdicts_of.lowest_mean_field(potassium, "sto-3g") < -590
-    helium = SimpleNamespace(hamiltonian=molecule(["He"], [[0, 0, 0]]))
-    assert verdicts_of.lowest_mean_field(helium, "sto-3g") < -2.86  # of the larger one
+    noble = molecule(["He"], [[0, 0, 0]])
+    assert verdicts_of.lowest_mean_field(noble, "sto-3g") < -2.86  # of the larger one
 
 
 def test_a_basis_that_is_missing_is_refused_in_one_line() -> None:
@@ -494,7 +500,8 @@ def test_a_step_of_spring_solves_its_equation(walkers, size, step, bound) -> Non
     assert (shorter < 1) == (bound < 1)
 
 
-def test_iterations_end_where_factors_do(monkeypatch) -> None:
+@pytest.mark.parametrize("damping", [1e-3, 0.3])
+def test_iterations_end_where_factors_do(damping, monkeypatch) -> None:
     rng = torch.Generator().manual_seed(6)
     sizes = torch.logspace(-3, 1, 600)  # stiff directions, as those of a wavefunction
     scores = (
@@ -503,7 +510,7 @@ def test_iterations_end_where_factors_do(monkeypatch) -> None:
     error = torch.randn(64, generator=rng).double()
     error = error - error.mean()
     old = 0.1 * torch.randn(600, generator=rng)
-    spring = Spring()
+    spring = Spring(damping=damping)
     wanted = spring._by_walkers(scores.double(), error, old.double(), 0)
 
     def off() -> float:

@@ -134,6 +134,8 @@ class VmcScenario(Common):
                 "evaluation.density: that of an electron gas is uniform; leave it out"
             )
         refuse_forces(getattr(system, "core", None), asked)
+        if asked.spin and getattr(system, "bosons", False):
+            raise ValueError("evaluation.spin: bosons have none; leave it out")
         if self.excited and system.space == "lattice":
             raise ValueError("excited: only of electrons; leave it out")
         if self.excited and getattr(form, "orbitals", form.kind) in FROM_BELOW:

@@ -204,7 +204,7 @@ class Scan:
             if math.isfinite(reference):
                 allowed = CHEMICAL * molecule.electrons
                 exact.append(near_exact(energy, error, reference, allowed, "hartree", at))
-            bound = lowest_mean_field(self.solver.make(molecule), self.basis)
+            bound = lowest_mean_field(molecule, self.basis)
             if bound is not None:
                 above.append(below_mean_field(energy, error, bound, at))
         for checks in (exact, above):
