@@ -205,6 +205,35 @@ def test_networks_start_at_hartree_fock_and_repeat_their_steps() -> None:
     assert torch.equal(once.energy, again.energy)
 
 
+class Wave(nn.Module):
+    """One electron of the angular momentum ``degree`` along z."""
+
+    def __init__(self, degree: int) -> None:
+        super().__init__()
+        self.degree, self.size = degree, nn.Parameter(torch.ones(1).double())
+
+    def forward(self, r: Tensor) -> tuple[Tensor, Tensor]:
+        cosine = r[:, 0, 2] / r[:, 0].norm(dim=-1)
+        angular = legendre(cosine, 2)[:, self.degree]
+        return angular.sign(), angular.abs().log() + self.size.log()
+
+
+@pytest.mark.parametrize("degree", [0, 1])
+def test_a_wave_of_one_momentum_feels_its_own_channel(degree: int) -> None:
+    """Twelve directions are exact for ``P_l`` of a wave of that ``l``, signs and all."""
+    ion = molecule(["Si"], ATOM, charge=3, core="ccecp")
+    assert ion.cores is not None and ion.cores.highest == 1
+    problem = Electrons(ion, Flat(Wave(degree)))
+    unit = torch.randn(30, 1, 3, generator=runtime.generator(3), dtype=torch.float64)
+    r = 0.7 * unit / unit.norm(dim=-1, keepdim=True)
+    hops = ion.hops(r, runtime.generator(4))
+    assert hops is not None and len(hops.weights) == 12 * 30  # near enough to be certain
+    found = problem._hopped(hops, *problem.psi_of(r))
+    channels = ion.cores.channels(torch.full((1, 1), 0.7).double())[0]
+    wanted = channels[degree] / (2 * degree + 1)
+    torch.testing.assert_close(found, wanted.expand(30), rtol=1e-6, atol=1e-9)
+
+
 def test_hops_go_round_a_nucleus_wherever_it_is() -> None:
     r = torch.randn(20, 4, 3, generator=runtime.generator(1), dtype=torch.float64)
     away = torch.tensor([[3.0, -2.0, 5.0]]).double()

@@ -165,6 +165,7 @@ def test_pairs_by_chance_have_a_correlation_of_one():
         ({"system": {"up": 5}}, "up = 5 leaves a shell of plane waves open.*1, 7"),
         ({"system": {"down": 20}}, "down = 20 leaves.*19, 27"),
         ({"system": {"rs": -1.0}}, "rs"),
+        ({"system": {"rs": 1e-300}}, "rs"),
         ({"evaluation": {"density": 8}}, "evaluation.density"),
         ({"evaluation": {"forces": True}}, "evaluation.forces: no nuclei in electron_gas"),
         ({"wavefunction": {"kind": "deepwf"}}, "deepwf decays"),

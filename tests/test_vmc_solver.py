@@ -2,6 +2,7 @@
 
 import math
 import threading
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from ase import Atoms
 from torch import Tensor, nn
 
-from scalebridge.engine import runtime
+from scalebridge.engine import commands, runtime
 from scalebridge.engine.errors import GuardError, InputError
 from scalebridge.engine.jobs import assemble, vmc
 from scalebridge.engine.jobs.vmc import make_problem
@@ -26,6 +27,7 @@ from scalebridge.engine.vmc import (
     references,
     results,
 )
+from scalebridge.engine.vmc import verdicts as verdicts_of
 from scalebridge.engine.vmc.differences import warp
 from scalebridge.engine.vmc.electrons import Electrons, replace_bad
 from scalebridge.engine.vmc.evaluate import Density, Evaluation, evaluate
@@ -54,7 +56,7 @@ from scalebridge.models.wavefunctions import jet
 from scalebridge.models.wavefunctions.attention import AttentionForm
 from scalebridge.models.wavefunctions.deepwf import DeepWf
 from scalebridge.models.wavefunctions.determinant import DeterminantForm
-from scalebridge.models.wavefunctions.rbm import Rbm, SymmetricRbm
+from scalebridge.models.wavefunctions.rbm import Rbm, RbmForm, SymmetricRbm
 from scalebridge.models.wavefunctions.ritz import RitzNet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -80,6 +82,7 @@ def small(hamiltonian: Molecule | Trap, seed: int = 0, double: bool = True) -> E
         (["H", "H"], [[0, 0, 0]], 0, 0, "2 symbols but 1 positions"),
         (["H"], [[0, 0, math.nan]], 0, None, "not a finite number"),
         (["H"], [[0, 0, 0]], -9, None, "no such anion"),
+        (["H", "He"], [[0, 0, 0], [0, 0, 2e3]], 0, None, "nucleus 1 (He) is 2000 bohr"),
     ],
 )
 def test_impossible_molecules_are_refused(symbols, positions, charge, spin, said) -> None:
@@ -132,6 +135,17 @@ def test_bad_scenarios_say_what_is_allowed(tmp_path) -> None:
             ),
             tmp_path,
         )
+    bosons = {"kind": "trap", "up": 2, "down": 0, "bosons": True}
+    with pytest.raises(InputError, match=r"evaluation\.spin: bosons have none"):
+        parse(
+            helium(
+                system=bosons, wavefunction={"kind": "deepwf"}, evaluation={"spin": True}
+            )
+        )
+    again = tiny_scan()
+    again["points"][1]["coordinate"] = 1.4 + 1e-9
+    with pytest.raises(InputError, match=r"points: two at 1\.4"):
+        parse(again)
 
 
 def test_moves_of_a_sweep_are_those_of_the_system() -> None:
@@ -201,6 +215,17 @@ def test_a_scenario_leaves_figures_and_arrays(tmp_path) -> None:
     assert folder.store["density"].shape == (8, 8, 8)
 
 
+def test_a_run_that_has_not_converged_goes_on(tmp_path) -> None:
+    tiny = [f"wavefunction.{key}={value}" for key, value in TINY.items()]
+    tiny += ["sampling.walkers=16", "sampling.burn_in=1", "evaluation.spin=false"]
+    few = ["iterations=3", "evaluation.sweeps=10"]
+    more = ["iterations=5", "evaluation.sweeps=12"]
+    whole = commands.run("vmc_hooke", tiny + more, tmp_path / "whole", strict=False)
+    commands.run("vmc_hooke", tiny + few, tmp_path / "parts", strict=False)
+    again = commands.resume(tmp_path / "parts", more, strict=False)
+    assert again.figures == whole.figures
+
+
 @pytest.mark.parametrize(("sigmas", "passed"), [(2.5, True), (3.5, False)])
 def test_no_energy_of_a_scan_may_lie_below_its_reference(tmp_path, sigmas, passed) -> None:
     scan = assemble(parse(tiny_scan()), tmp_path)
@@ -208,9 +233,49 @@ def test_no_energy_of_a_scan_may_lie_below_its_reference(tmp_path, sigmas, passe
     energies = torch.tensor([[-1.09, 0.001, 0.1], [-1.1 - 0.002 * sigmas, 0.002, 0.1]])
     folder = RunFolder.create(tmp_path / "run", "", {})
     outcome = scan.outcome(folder, energies.double(), [])
-    (check,) = outcome.checks
+    check = next(check for check in outcome.checks if check.name == "variational")
     assert check.value == pytest.approx(sigmas, abs=1e-3) and check.passed == passed
     assert outcome.figures["largest_error"].value == pytest.approx(10.0, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("energy", "failed"),
+    [
+        (-1.174, []),
+        (-1.16, ["exact_energy"]),
+        (-1.1, ["exact_energy", "hartree_fock"]),
+        (-1.3, ["variational", "exact_energy"]),
+    ],
+)
+def test_every_point_of_a_scan_is_checked(tmp_path, energy, failed) -> None:
+    pytest.importorskip("pyscf", reason="pip install scalebridge[label]")
+    data = tiny_scan()
+    for point, known in zip(data["points"], (-1.17447, -1.16858), strict=True):
+        point["reference"] = known
+    scan = assemble(parse(data), tmp_path)
+    assert isinstance(scan, Scan)
+    energies = torch.tensor([[energy, 0.0005, 0.1], [-1.168, 0.0005, 0.1]]).double()
+    outcome = scan.outcome(RunFolder.create(tmp_path / "run", "", {}), energies, [])
+    found = [check for check in outcome.checks if not check.passed]
+    assert [check.name for check in found] == failed
+    assert all("at 1.4" in check.note for check in found if check.name != "variational")
+
+
+def test_hartree_fock_bounds_in_the_basis_of_the_run() -> None:
+    pytest.importorskip("pyscf", reason="pip install scalebridge[label]")
+    potassium = molecule(["K"], [[0, 0, 0]])
+    assert verdicts_of.lowest_mean_field(potassium, "cc-pvtz") is None  # PySCF has none
+    assert verdicts_of.lowest_mean_field(potassium, "sto-3g") < -590
+    noble = molecule(["He"], [[0, 0, 0]])
+    assert verdicts_of.lowest_mean_field(noble, "sto-3g") < -2.86  # of the larger one
+
+
+def test_a_basis_that_is_missing_is_refused_in_one_line() -> None:
+    pytest.importorskip("pyscf", reason="pip install scalebridge[label]")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(InputError, match="basis: PySCF does not have 'cc-pvtz' for U;"):
+            hartree_fock(molecule(["U"], [[0, 0, 0]]), "cc-pvtz")
 
 
 def test_a_scan_goes_on_where_it_stopped(tmp_path) -> None:
@@ -406,7 +471,37 @@ def test_spring_is_the_same_on_both_sides() -> None:
     assert torch.equal(clipped(outlier, 0.0), outlier)
 
 
-def test_iterations_end_where_factors_do(monkeypatch) -> None:
+@pytest.mark.parametrize(("walkers", "size"), [(40, 60), (60, 40)])
+@pytest.mark.parametrize(("step", "bound"), [(0, 1e9), (30, 1e9), (30, 1e-4)])
+def test_a_step_of_spring_solves_its_equation(walkers, size, step, bound) -> None:
+    rng = torch.Generator().manual_seed(8)
+    scores = torch.randn(walkers, size, generator=rng).double() + 0.4
+    energy = torch.randn(walkers, generator=rng).double()
+    energy[0] = 100.0  # a walker that is clipped
+    old = 0.3 * torch.randn(size, generator=rng).double()
+    spring = Spring(
+        rate=0.3, momentum=0.8, ramp=40, decay=60.0, damping=0.05, max_norm=bound
+    )
+    o = (scores - scores.mean(0)) / math.sqrt(walkers)
+    e = energy.clamp(
+        max=float(energy.median() + 5 * (energy - energy.median()).abs().mean())
+    )
+    e = (e - e.mean()) / math.sqrt(walkers)
+    mu = 0.8 * step / 40
+    # argmin |O phi + e|^2 + damping |phi - mu old|^2 by its normal equations
+    wanted = torch.linalg.solve(
+        o.T @ o + 0.05 * torch.eye(size).double(), -o.T @ e + 0.05 * mu * old
+    )
+    change, memory = spring.update(scores.clone(), energy, {"direction": old}, step)
+    torch.testing.assert_close(memory["direction"], wanted, rtol=1e-6, atol=1e-9)
+    full = wanted * 0.3 / (1 + step / 60)
+    shorter = min(1.0, math.sqrt(bound) / float(full.norm()))
+    torch.testing.assert_close(change, full * shorter, rtol=1e-6, atol=1e-9)
+    assert (shorter < 1) == (bound < 1)
+
+
+@pytest.mark.parametrize("damping", [1e-3, 0.3])
+def test_iterations_end_where_factors_do(damping, monkeypatch) -> None:
     rng = torch.Generator().manual_seed(6)
     sizes = torch.logspace(-3, 1, 600)  # stiff directions, as those of a wavefunction
     scores = (
@@ -415,7 +510,7 @@ def test_iterations_end_where_factors_do(monkeypatch) -> None:
     error = torch.randn(64, generator=rng).double()
     error = error - error.mean()
     old = 0.1 * torch.randn(600, generator=rng)
-    spring = Spring()
+    spring = Spring(damping=damping)
     wanted = spring._by_walkers(scores.double(), error, old.double(), 0)
 
     def off() -> float:
@@ -1000,3 +1095,20 @@ def test_passes_of_all_threads_count_for_the_memory(tmp_path, monkeypatch) -> No
         monkeypatch.setattr(runtime, "threads", lambda count=threads: count)
         assemble(parse(helium(sampling=sampled)), tmp_path)
     assert asked == [16, 64, 100]
+
+
+@pytest.mark.parametrize(
+    ("shape", "form"), [([100_000], {}), ([1000], {"alpha": 32, "symmetric": False})]
+)
+def test_a_lattice_that_no_memory_holds_is_refused(tmp_path, shape, form) -> None:
+    data = helium(
+        system={"kind": "ising", "shape": shape}, wavefunction={"kind": "rbm", **form}
+    )
+    with pytest.raises(InputError, match=r"000 spins with 512 walkers need about .* GiB"):
+        assemble(parse(data), tmp_path)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_the_parameters_of_a_machine_are_counted(symmetric: bool) -> None:
+    form, square = RbmForm(alpha=3, symmetric=symmetric), lattice.Ising((3, 4))
+    assert Flat(form.build(square)).size == form.parameter_count(square)

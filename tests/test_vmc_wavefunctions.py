@@ -207,6 +207,16 @@ def test_pairs_in_a_trap_have_the_energies_of_taut(omega, up, down, exact) -> No
     assert Trap(omega, 2, 1).exact is None
 
 
+@pytest.mark.parametrize(("omega", "repulsion"), [(0.5, 1e4), (1e-6, 1.0), (1e-8, 1.0)])
+def test_strong_repulsion_holds_a_pair_at_the_bottom_of_its_well(omega, repulsion) -> None:
+    """Two classical charges at rest, and the zero point of centre and distance."""
+    apart = (2 * repulsion / omega**2) ** (1 / 3)
+    bottom = 0.75 * (omega * apart) ** 2
+    zero = omega * (1.5 + math.sqrt(3) / 2)
+    exact = Trap(omega, 1, 1, repulsion).exact
+    assert exact == pytest.approx(bottom + zero, abs=0.1 * zero)
+
+
 def test_a_walker_on_a_node_is_lost_alone() -> None:
     """A singular matrix gives NaN for its walker and leaves the others as they are."""
     draws = torch.Generator().manual_seed(3)

@@ -25,7 +25,7 @@ from ..vmc.parameters import Flat
 from ..vmc.results import Finish, Reference, headline
 from ..vmc.scan import Scan
 from ..vmc.solve import START_STREAM, Solver
-from ..vmc.spins import Spins
+from ..vmc.spins import Spins, lattice_bytes
 from ..vmc.verdicts import mean_field
 from ..vmc.world import Problem, Vmc
 
@@ -75,6 +75,7 @@ def assemble(scenario: VmcScenario | VmcScanScenario, base: Path) -> Job:
             asked.density,
             asked.tolerance,
             _reference(problem, scenario.wavefunction),
+            _basis(scenario.wavefunction),
         ),
     )
 
@@ -92,11 +93,16 @@ def need_device(scenario: Common) -> None:
 
 def _reference(problem: Problem, form: Any) -> Reference | None:
     """Return the Hartree-Fock energy, or None where there is none."""
-    found = mean_field(problem, getattr(form, "basis", BASIS))
+    found = mean_field(problem, _basis(form))
     if found is None:
         return None  # a form that needs it has refused already
     begins = hasattr(form, "basis") and getattr(form, "orbitals", "") != "none"
     return Reference(*found, begins)
+
+
+def _basis(form: Any) -> str:
+    """Return the basis of Hartree-Fock: that of the wavefunction, if it has one."""
+    return getattr(form, "basis", BASIS)
 
 
 def _scan(scenario: VmcScanScenario) -> Job:
@@ -114,7 +120,8 @@ def _scan(scenario: VmcScanScenario) -> Job:
     points = scenario.points
     common = (scenario.charge, scenario.spin, scenario.core)
     molecules = [molecule(scenario.symbols, point.positions, *common) for point in points]
-    make(molecules[0])  # refuses what cannot be built
+    for each in molecules:
+        make(each)  # refuses what cannot be built
     scan = Scan(
         solver,
         molecules,
@@ -123,6 +130,7 @@ def _scan(scenario: VmcScanScenario) -> Job:
         [math.nan if point.reference is None else point.reference for point in points],
         [math.nan if point.ccsd_t is None else point.ccsd_t for point in points],
         scenario.differences,
+        _basis(scenario.wavefunction),
     )
     return _together(scan, scenario) if scenario.together else scan
 
@@ -177,8 +185,16 @@ def make_problem(scenario: VmcScenario) -> Problem:
     if system.space == "continuum":
         return electrons(hamiltonian, form, sampling, *where)
     moves = LATTICE_MOVES if sampling.moves is None else sampling.moves
-    psi = _built(form, hamiltonian, *where)
-    return Spins(hamiltonian, psi, moves, sampling.chunk or Spins.chunk)
+    chunk = sampling.chunk or Spins.chunk
+    if _counts(form):
+        sites = math.prod(hamiltonian.shape)
+        needed = lattice_bytes(
+            sites, getattr(form, "alpha", 1) * sites, form.parameter_count(hamiltonian),
+            sampling.walkers, moves, chunk, runtime.dtype_of(scenario.precision).itemsize,
+        )  # fmt: skip
+        what = f"{sites} spins with {sampling.walkers} walkers"
+        _refuse_beyond(needed, what, scenario.device)
+    return Spins(hamiltonian, _built(form, hamiltonian, *where), moves, chunk)
 
 
 def _lifted(problem: Problem, scenario: VmcScenario, base: Path) -> Lifted:
@@ -277,6 +293,16 @@ def _check_memory(
         getattr(form, "layers", 0), getattr(form, "determinants", 1),
         runtime.dtype_of(precision).itemsize,
     )  # fmt: skip
+    what = f"{hamiltonian.electrons} electrons with {sampling.walkers} walkers"
+    _refuse_beyond(needed, what, device)
+
+
+def _refuse_beyond(needed: int, what: str, device: str) -> None:
+    """Refuse what needs more bytes than the device has.
+
+    Raises:
+        InputError: it does.
+    """
     if device == "cuda":
         present, where = torch.cuda.get_device_properties(0).total_memory, "the device"
     else:
@@ -284,9 +310,9 @@ def _check_memory(
         where = "this machine"
     if needed > present:
         raise InputError(
-            f"system: {hamiltonian.electrons} electrons with {sampling.walkers} walkers "
-            f"need about {needed / 2**30:.1f} GiB, {where} has {present / 2**30:.1f}; "
-            "lower sampling.walkers or sampling.chunk"
+            f"system: {what} need about {needed / 2**30:.1f} GiB, {where} has "
+            f"{present / 2**30:.1f}; lower sampling.walkers, sampling.chunk or the size of "
+            "system and wavefunction"
         )
 
 

@@ -89,6 +89,7 @@ class VmcScenario(Common):
     """Solve the ground state of one system, or an excited state above others."""
 
     job: ClassVar[str] = "scalebridge.engine.jobs.vmc:assemble"
+    changeable: ClassVar[tuple[str, ...]] = ("iterations", "checkpoint_every", "evaluation")
     kind: Literal["vmc"]
 
     @classmethod
@@ -133,6 +134,8 @@ class VmcScenario(Common):
                 "evaluation.density: that of an electron gas is uniform; leave it out"
             )
         refuse_forces(getattr(system, "core", None), asked)
+        if asked.spin and getattr(system, "bosons", False):
+            raise ValueError("evaluation.spin: bosons have none; leave it out")
         if self.excited and system.space == "lattice":
             raise ValueError("excited: only of electrons; leave it out")
         if self.excited and getattr(form, "orbitals", form.kind) in FROM_BELOW:
@@ -215,4 +218,11 @@ class VmcScanScenario(Common):
                     f"the point at {point.coordinate} has {len(point.positions)} positions "
                     f"for {len(self.symbols)} symbols"
                 )
+        names = [f"{point.coordinate:g}" for point in self.points]
+        twice = [name for number, name in enumerate(names) if name in names[:number]]
+        if twice:
+            raise ValueError(
+                f"points: two at {twice[0]} in six digits, which names their figures; "
+                "every coordinate once"
+            )
         return self

@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from ...models.parts import part
@@ -57,7 +57,7 @@ class ElectronGas:
     Reference: Fraser et al., Phys. Rev. B 53, 1814 (1996), section II.
     """
 
-    rs: Annotated[float, Gt(0), Le(1000)]
+    rs: Annotated[float, Ge(1e-3), Le(1000)]
     """Radius in bohr of the sphere that holds one electron."""
     up: Annotated[int, Ge(1)] = 7
     """Electrons with spin up: a closed shell, 1, 7, 19, 27, 33, 57, ..."""

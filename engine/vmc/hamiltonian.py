@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 COINCIDING = 0.05
 """Nuclei nearer than this (bohr) are refused."""
+FARTHEST = 1000.0
+"""Nuclei farther than this (bohr) from the origin are refused: single precision would round
+the places of their electrons by more than a ten-thousandth of a bohr."""
 
 
 def repulsion(r: Tensor) -> Tensor:
@@ -235,6 +238,7 @@ def molecule(
             f"electrons; allowed: {parity} numbers from {electrons % 2} to {electrons}"
         )
     _refuse_coinciding(symbols, where)
+    _refuse_distant(symbols, where)
     exact, source = None, ""
     if cores is None:
         exact, source = references.molecule_energy(symbols, where, electrons, spin)
@@ -295,6 +299,16 @@ def _refuse_coinciding(symbols: Sequence[str], where: Tensor) -> None:
         raise InputError(
             f"molecule: nuclei {a} ({symbols[a]}) and {b} ({symbols[b]}) are "
             f"{float(distance.min()):.3g} bohr apart; at least {COINCIDING} is needed"
+        )
+
+
+def _refuse_distant(symbols: Sequence[str], where: Tensor) -> None:
+    away = where.norm(dim=1)
+    if float(away.max()) > FARTHEST:
+        a = int(away.argmax())
+        raise InputError(
+            f"molecule: nucleus {a} ({symbols[a]}) is {float(away[a]):.4g} bohr from the "
+            f"origin; at most {FARTHEST:g} is allowed; move the molecule there"
         )
 
 

@@ -1,6 +1,7 @@
 """Hartree-Fock orbitals of a molecule by PySCF, with exact cusps at the nuclei."""
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -71,21 +72,24 @@ def pyscf_mole(molecule: "Molecule", basis: str) -> Any:
     cores = {s: name for s, name in zip(symbols, names, strict=True) if name}
     bases = {s: _of_core(basis, cores[s]) if s in cores else basis for s in symbols}
     charge = round(float(molecule.charges.sum())) - molecule.electrons
-    try:
-        return gto.M(
-            atom=list(zip(symbols, molecule.positions.tolist(), strict=True)),
-            unit="bohr",
-            basis=bases,
-            ecp=cores,
-            charge=charge,
-            spin=molecule.up - molecule.down,
-            verbose=0,
-        )
-    except (KeyError, RuntimeError) as error:
-        named = ", ".join(dict.fromkeys(bases.values()))
-        raise InputError(
-            f"basis {named!r}: PySCF does not have it for these elements"
-        ) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it recommends another package
+        try:
+            return gto.M(
+                atom=list(zip(symbols, molecule.positions.tolist(), strict=True)),
+                unit="bohr",
+                basis=bases,
+                ecp=cores,
+                charge=charge,
+                spin=molecule.up - molecule.down,
+                verbose=0,
+            )
+        except (KeyError, RuntimeError) as error:
+            named = ", ".join(f"{name!r} for {symbol}" for symbol, name in bases.items())
+            raise InputError(
+                f"wavefunction.basis: PySCF does not have {named}; another basis, or core "
+                'potentials (core = "ccecp")'
+            ) from error
 
 
 def _of_core(basis: str, core: str) -> str:

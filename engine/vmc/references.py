@@ -122,9 +122,11 @@ def ising_ring_correlation(sites: int, field: float, coupling: float = 1.0) -> l
     """
     k = math.tau * (torch.arange(sites, dtype=torch.float64) + 0.5) / sites
     phase = torch.atan2(coupling * torch.sin(k), field + coupling * torch.cos(k))
-    near = torch.arange(sites // 2)
-    apart = near[:, None] - near[None] - 1
-    table = torch.cos(apart[..., None] * k + phase).mean(-1)
+    half = sites // 2
+    apart = torch.arange(-half, half)
+    means = torch.cos(apart[:, None] * k + phase).mean(-1)
+    near = torch.arange(half)
+    table = means[near[:, None] - near - 1 + half]
     return [float(torch.linalg.det(table[:r, :r])) for r in range(1, sites // 2 + 1)]
 
 
@@ -182,9 +184,12 @@ def trapped_pair(
     apart = x[:, None] - x[None] + torch.eye(points + 1).double()
     slope = weight[:, None] / weight[None] / apart
     slope -= torch.diag(slope.sum(1))
-    reach = 14 / math.sqrt(omega)  # where the tail exp(-w r^2 / 4) has vanished
-    r = 0.5 * reach * (1 + x[1:-1])
-    kinetic = -(slope @ slope)[1:-1, 1:-1] * (2 / reach) ** 2
+    # strong repulsion holds the two near the bottom of the well; the tails fall as
+    # exp(-w r^2 / 4) and faster
+    bottom, tail = (2 * repulsion / omega**2) ** (1 / 3), 14 / math.sqrt(omega)
+    begin, end = max(bottom - tail, 0.0), bottom + tail
+    r = begin + 0.5 * (end - begin) * (1 + x[1:-1])
+    kinetic = -(slope @ slope)[1:-1, 1:-1] * (2 / (end - begin)) ** 2
     well = momentum * (momentum + 1) / r**2 + omega**2 * r**2 / 4 + repulsion / r
     levels = torch.linalg.eigvals(kinetic + torch.diag(well)).real
     return 1.5 * omega + float(levels.min())

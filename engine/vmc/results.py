@@ -17,6 +17,7 @@ from .electron_gas import ElectronGas
 from .electrons import Electrons
 from .evaluate import Density, Evaluation, PairCorrelation, can_have_forces, evaluate
 from .excited import Lifted
+from .hartree_fock import BASIS
 from .lattice import Lattice, correlation
 from .solve import EVALUATION_STREAM
 from .spins import Spins
@@ -87,6 +88,8 @@ class Finish:
     """Error that counts as converged: millihartree, or thousandths of the energy."""
     reference: Reference | None = None
     """Hartree-Fock of a molecule."""
+    basis: str = BASIS
+    """In which it is."""
 
     def __call__(self, folder: RunFolder, state: VmcState, observed: Observed) -> Outcome:
         """Measure with the averaged parameters and write the arrays of the report."""
@@ -135,7 +138,7 @@ class Finish:
         course = _course(folder)
         line = extrapolate(course[:, 0], course[:, 1]) if len(course) else None
         made = [*checks(result, problem.exact), *equilibrium(result)]
-        made += accuracy_checks(problem, result, course[:, 0].tolist())
+        made += accuracy_checks(problem, result, course[:, 0].tolist(), self.basis)
         if self.reference is not None:
             figures |= against(self.reference, state.start)
             made += started(self.reference, state.start)

@@ -1,6 +1,7 @@
 """A molecule along a path of geometries, each solved from the nearest one known."""
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +13,10 @@ from ..run import Reporter, interruptible
 from ..rundir import RunFolder, write_array
 from .differences import OVERLAP
 from .hamiltonian import Molecule
+from .hartree_fock import BASIS
 from .results import not_below
 from .solve import Solution, Solver, nearest
+from .verdicts import CHEMICAL, below_mean_field, lowest_mean_field, near_exact
 from .world import VmcState
 
 
@@ -30,6 +33,7 @@ class Scan:
         ccsd_t: coupled-cluster energies, in the same way.
         differences: whether each further geometry is also measured against the nearest
             one before it.
+        basis: of Hartree-Fock, below which every energy must lie.
     """
 
     solver: Solver
@@ -39,6 +43,7 @@ class Scan:
     references: Sequence[float]
     ccsd_t: Sequence[float]
     differences: bool = False
+    basis: str = BASIS
 
     def run(self, folder: RunFolder, report: Reporter) -> Outcome:
         """Solve all geometries that the newest checkpoint does not hold.
@@ -182,12 +187,29 @@ class Scan:
             figures["largest_error"] = Figure(worst, "millihartree")
             below = -wrong / (1e3 * energies[:, 1])
             found.append(not_below(float(below[wrong.isfinite()].max())))
+        found += self._accuracy(energies)
         other = 1e3 * (coupled - reference)
         if bool(other.isfinite().any()):
             figures["largest_error_ccsd_t"] = Figure(
                 float(other[other.isfinite()].abs().max()), "millihartree"
             )
         return Outcome(figures, found)
+
+    def _accuracy(self, energies: Tensor) -> Iterator[Check]:
+        """Yield the checks of a single run at the geometry that keeps them worst."""
+        exact, above = [], []
+        for number, (energy, error, _) in enumerate(energies.tolist()):
+            at = f", at {self.coordinates[number]:g}"
+            molecule, reference = self.molecules[number], self.references[number]
+            if math.isfinite(reference):
+                allowed = CHEMICAL * molecule.electrons
+                exact.append(near_exact(energy, error, reference, allowed, "hartree", at))
+            bound = lowest_mean_field(molecule, self.basis)
+            if bound is not None:
+                above.append(below_mean_field(energy, error, bound, at))
+        for checks in (exact, above):
+            if checks:
+                yield max(checks, key=lambda check: check.value - check.bound)
 
 
 def _overlapping(overlap: float) -> Check:

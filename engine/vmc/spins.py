@@ -150,3 +150,26 @@ class Spins:
     def scores(self, walkers: Tensor) -> Tensor:
         """Return ``d log psi / d theta``, ``[walkers, parameters]``."""
         return torch.cat([self.psi.scores(part) for part in walkers.split(self.chunk)])
+
+
+def lattice_bytes(
+    sites: int,
+    hidden: int,
+    parameters: int,
+    walkers: int,
+    moves: int,
+    chunk: int,
+    bytes_per_number: int,
+) -> int:
+    """Estimate the largest memory of a step.
+
+    Every hidden unit has its weights and six numbers for each flip, of which a site has up
+    to four. A sweep draws a number for each of its proposals, the scores ``[walkers,
+    parameters]`` are held twice, and once more with the translated spins of a chunk. The
+    Gram matrix is float64 and held three times.
+    """
+    chunk = min(chunk, walkers)
+    tables = hidden * sites * (1 + 6 * 4)
+    sweep = walkers * (moves * sites + 2 * hidden)
+    scores = (2 * walkers + 2 * chunk) * parameters + chunk * sites**2
+    return bytes_per_number * (tables + sweep + scores) + 24 * walkers**2

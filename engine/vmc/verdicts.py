@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ one electron (or to the whole one of spins), that still counts as converged."""
 
 
 def accuracy_checks(
-    problem: Problem, result: Evaluation, course: Sequence[float]
+    problem: Problem, result: Evaluation, course: Sequence[float], basis: str = BASIS
 ) -> Iterator[Check]:
     """Yield how the energy lies to the exact one, to Hartree-Fock's, and to its own past.
 
@@ -38,25 +39,38 @@ def accuracy_checks(
         problem: Hamiltonian and wavefunction.
         result: of the frozen evaluation.
         course: energies of the optimisation, in its order.
+        basis: in which the wavefunction begins at Hartree-Fock.
     """
-    noise = SIGMAS * result.error
-    count = getattr(getattr(problem, "hamiltonian", None), "electrons", 1)
+    hamiltonian = getattr(problem, "hamiltonian", None)
+    count = getattr(hamiltonian, "electrons", 1)
     if problem.exact is not None:
-        off = abs(result.energy - problem.exact)
         molecular = problem.unit == "hartree"
         allowed = CHEMICAL * count if molecular else RELATIVE * abs(problem.exact)
-        note = "distance from the exact energy"
-        yield Check(
-            "exact_energy", "accuracy", off, allowed + noise, unit=problem.unit, note=note
-        )
-    found = mean_field(problem)
-    if found is not None:
-        bound, _ = found
-        above = result.energy - bound
-        note = f"energy above Hartree-Fock's ({bound:.5f}), which is an upper bound"
-        yield Check("hartree_fock", "accuracy", above, noise, unit="hartree", note=note)
+        yield near_exact(result.energy, result.error, problem.exact, allowed, problem.unit)
+    excited = isinstance(problem, Lifted)
+    bound = None if excited else lowest_mean_field(hamiltonian, basis)
+    if bound is not None:
+        yield below_mean_field(result.energy, result.error, bound)
     if len(course) >= FEWEST:
         yield _converged(np.asarray(course, dtype=float), count, problem.unit)
+
+
+def near_exact(
+    energy: float, error: float, exact: float, allowed: float, unit: str, at: str = ""
+) -> Check:
+    """Check the distance of an energy from the exact one; ``at`` says where it is."""
+    off, bound = abs(energy - exact), allowed + SIGMAS * error
+    note = f"distance from the exact energy{at}"
+    return Check("exact_energy", "accuracy", off, bound, unit=unit, note=note)
+
+
+def below_mean_field(energy: float, error: float, bound: float, at: str = "") -> Check:
+    """Check that an energy (hartree) lies below that of one determinant."""
+    note = f"energy above Hartree-Fock's ({bound:.5f}), which is an upper bound{at}"
+    allowed = SIGMAS * error
+    return Check(
+        "hartree_fock", "accuracy", energy - bound, allowed, unit="hartree", note=note
+    )
 
 
 def mean_field(problem: Problem, basis: str = BASIS) -> tuple[float, str] | None:
@@ -71,7 +85,10 @@ def mean_field(problem: Problem, basis: str = BASIS) -> tuple[float, str] | None
     """
     if isinstance(problem, Lifted):
         return None
-    hamiltonian = getattr(problem, "hamiltonian", None)
+    return _of_one_determinant(getattr(problem, "hamiltonian", None), basis)
+
+
+def _of_one_determinant(hamiltonian: Any, basis: str) -> tuple[float, str] | None:
     if isinstance(hamiltonian, ElectronGas):
         return hamiltonian.mean_field, "Hartree-Fock, plane waves"
     if not isinstance(hamiltonian, Molecule):
@@ -80,6 +97,12 @@ def mean_field(problem: Problem, basis: str = BASIS) -> tuple[float, str] | None
         return hartree_fock(hamiltonian, basis).energy, f"Hartree-Fock, {basis}"
     except InputError:
         return None
+
+
+def lowest_mean_field(hamiltonian: Any, basis: str) -> float | None:
+    """Return the lower energy of :func:`mean_field` in a basis and in the usual one."""
+    found = [_of_one_determinant(hamiltonian, each) for each in {basis, BASIS}]
+    return min((each[0] for each in found if each is not None), default=None)
 
 
 def _converged(course: np.ndarray, electrons: int, unit: str) -> Check:
@@ -93,4 +116,11 @@ def _converged(course: np.ndarray, electrons: int, unit: str) -> Check:
     return Check("converged", "accuracy", change, bound, unit=unit, note=note)
 
 
-__all__ = ["accuracy_checks", "mean_field"]
+__all__ = [
+    "CHEMICAL",
+    "accuracy_checks",
+    "below_mean_field",
+    "lowest_mean_field",
+    "mean_field",
+    "near_exact",
+]

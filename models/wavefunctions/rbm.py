@@ -48,6 +48,12 @@ class RbmForm:
             return SymmetricRbm(system.shape, self.alpha, seed)
         return Rbm(math.prod(system.shape), self.alpha, seed)
 
+    def parameter_count(self, system: Any) -> int:
+        """Return the number of parameters."""
+        sites = math.prod(system.shape)
+        hidden = self.alpha * sites
+        return hidden if self.symmetric else hidden * sites + hidden + sites
+
 
 class Rbm(nn.Module):
     """``log psi(s) = sum_i a_i s_i + sum_j log cosh(b_j + sum_i W_ji s_i)``, real weights.
