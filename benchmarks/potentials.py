@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import deepmd  # noqa: E402
+import equivariant  # noqa: E402
 
 SCENARIOS = ROOT / "scenarios"
 
@@ -46,6 +47,10 @@ GOALS = {
     "water_blocked_vs_deepmd_force_ratio": 0.6,
     "water_blocked_vs_deepmd_energy_ratio": 1.0,
 }
+MACE_RACES = {"si_vs_mace": ("si", None), "mo_vs_mace": ("mo", None),
+              "si_vs_mace_15min": ("si", 900.0)}  # fmt: skip
+"""Races with MACE: figure -> set, and the CPU seconds that it has; as many as ours took
+where none are said."""
 BATHS = {"silicon_sw": 16000, "silicon_npt": 20000, "water_nvt": 80000}
 """Shipped scenarios with a bath that scales all velocities alike, and steps enough for an
 error of a few per cent."""
@@ -85,16 +90,12 @@ def test_errors(key: str) -> dict[str, Any]:
         ``force_rmse`` (eV/angstrom), ``energy_rmse`` (eV/atom), their intervals, the number
         of frames, the CPU seconds of the training and its card.
     """
-    from scalebridge.engine import runtime, scenario
-    from scalebridge.engine.data.reading import read_all
+    from scalebridge.engine import runtime
     from scalebridge.engine.learn.trainers.testing import model_errors
-    from scalebridge.engine.schema.base import locate
     from scalebridge.models.card import load_module
 
-    name, recipe = SETS[key]
-    chosen, base = scenario.load(recipe)
-    paths = chosen.test if isinstance(chosen.test, tuple) else (chosen.test,)  # type: ignore[attr-defined]
-    frames = read_all(locate(path, base) for path in paths)
+    name, _ = SETS[key]
+    frames = _frames(key)[1]
     module, card = load_module(SCENARIOS / "models" / name)
     loaded: Any = module
     runtime.start("cpu")
@@ -452,6 +453,49 @@ def record_blocks(record: Any) -> None:
         )  # fmt: skip
 
 
+def record_mace(record: Any) -> None:
+    """Record the errors of shipped linear potentials over those of MACE's small one.
+
+    It trains on the same frames, where it is installed, and is tested on the same ones.
+    """
+    for race, (key, given) in MACE_RACES.items():
+        kinds = {kind: f"{race}_{kind}_ratio" for kind in ("force", "energy")}
+        if not record.wants(*kinds.values()):
+            continue
+        if not equivariant.PEER.installed():
+            print(f"{race}: not measured: MACE is not installed (benchmarks/peers.py mace)")
+            continue
+        own = test_errors(key)
+        seconds = own["cpu_seconds"]
+        theirs = equivariant.trained(*_frames(key), given or seconds)
+        for (kind, name), other in zip(kinds.items(), theirs.errors, strict=True):
+            value = own[f"{kind}_rmse"]
+            record(
+                name, value / other, "", better="lower",
+                peer={"name": "MACE", "version": theirs.version, "value": other},
+                note=f"ours {value:.3g} after {seconds:.0f} CPU seconds; 64 channels of "
+                f"scalar messages, two layers of 5 angstrom, {theirs.parameters} "
+                f"parameters, f32, its default loss of energies and forces, after "
+                f"{theirs.epochs} epochs, {theirs.steps} steps in "
+                f"{theirs.cpu_seconds:.0f}, one thread, starting of the program not "
+                "counted, its decay of the learning rate and its second stage scaled to "
+                "end there; its own length, some thousand epochs, was not run",
+            )  # fmt: skip
+
+
+def _frames(key: str) -> tuple[list[Any], list[Any]]:
+    """Return the frames for training and for the test of a set's shipped potential."""
+    from scalebridge.engine import scenario
+    from scalebridge.engine.data.reading import read_all
+    from scalebridge.engine.schema.base import locate
+
+    chosen, base = scenario.load(SETS[key][1])
+    parts: Any = (chosen.data, chosen.test)  # type: ignore[attr-defined]
+    each = [part if isinstance(part, tuple) else (part,) for part in parts]
+    train, test = (read_all(locate(path, base) for path in part) for part in each)
+    return train, test
+
+
 def _blocks() -> tuple[list[Any], list[Any]]:
     """Return the first 300 and the last 80 frames of water, in time.
 
@@ -519,13 +563,9 @@ def record_lattice(record: Any) -> None:
 
 def _labelled_constant(key: str, atoms: int) -> float:
     """Return the lattice constant at which a set's crystal has no stress, angstrom."""
-    from scalebridge.engine import scenario
-    from scalebridge.engine.data.reading import read_all
     from scalebridge.engine.md.elasticity import strained_crystals
-    from scalebridge.engine.schema.base import locate
 
-    chosen, base = scenario.load(SETS[key][1])
-    frames = read_all([locate(chosen.data, base)])  # type: ignore[attr-defined]
+    frames = _frames(key)[0]
     crystal = strained_crystals(frames)[0]
     least = min(crystal.indices, key=lambda k: abs(frames[k].virial).max())  # type: ignore[arg-type]
     return float((atoms * frames[least].volume / len(frames[least].symbols)) ** (1 / 3))
@@ -538,6 +578,7 @@ def measure(quick: bool, record: Any) -> None:
     record_fluctuations(record)
     record_water(record)
     record_blocks(record)
+    record_mace(record)
     record_lattice(record)
     record_training(record)
     _record_costs(record)
