@@ -1,6 +1,7 @@
 """MACE's small potential, trained beside ours."""
 
 import json
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,12 +55,13 @@ class Trained:
 def trained(train: Sequence[Any], test: Sequence[Any], seconds: float) -> Trained:
     """Train on labelled frames for about so many CPU seconds on one thread, then test.
 
-    The decay of the learning rate and the second stage are scaled to as many epochs as fit.
+    The decay of the learning rate and the second stage are scaled to as many epochs as fit,
+    the last one whole.
     """
     part = train[::SAMPLE]
     first, second = _run(part, part[:1], 2)["seconds"]
     each = (second - first) * len(train) / len(part)
-    epochs = max(round(seconds / each), 2)
+    epochs = max(math.ceil(seconds / each), 2)
     said = _run(train, test, epochs)
     return Trained(
         _errors(test, said),
