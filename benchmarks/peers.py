@@ -107,6 +107,7 @@ PEERS = {
             "gas", ("clawpack==5.14.0", "bte-pytorch==0.0.1.5rc0"),
             "gfortran, for clawpack; the CPU build of torch, for bte-pytorch",
         ),
+        Peer("mace", ("mace-torch==0.3.16",), "the CPU build of torch"),
         Peer("netket", ("netket==3.23.0",)),
         Peer("quadrants", ("quadrants==1.3.3",)),
     )

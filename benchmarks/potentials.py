@@ -21,7 +21,9 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+import bonds  # noqa: E402
 import deepmd  # noqa: E402
+import equivariant  # noqa: E402
 
 SCENARIOS = ROOT / "scenarios"
 
@@ -46,6 +48,10 @@ GOALS = {
     "water_blocked_vs_deepmd_force_ratio": 0.6,
     "water_blocked_vs_deepmd_energy_ratio": 1.0,
 }
+MACE_RACES = {"si_vs_mace": ("si", None), "mo_vs_mace": ("mo", None),
+              "si_vs_mace_15min": ("si", 900.0)}  # fmt: skip
+"""Races with MACE: figure -> set, and the CPU seconds that it has; as many as ours took
+where none are said."""
 BATHS = {"silicon_sw": 16000, "silicon_npt": 20000, "water_nvt": 80000}
 """Shipped scenarios with a bath that scales all velocities alike, and steps enough for an
 error of a few per cent."""
@@ -85,27 +91,14 @@ def test_errors(key: str) -> dict[str, Any]:
         ``force_rmse`` (eV/angstrom), ``energy_rmse`` (eV/atom), their intervals, the number
         of frames, the CPU seconds of the training and its card.
     """
-    from scalebridge.engine import runtime, scenario
-    from scalebridge.engine.data.reading import read_all
-    from scalebridge.engine.learn.trainers.testing import model_errors
-    from scalebridge.engine.schema.base import locate
-    from scalebridge.models.card import load_module
-
-    name, recipe = SETS[key]
-    chosen, base = scenario.load(recipe)
-    paths = chosen.test if isinstance(chosen.test, tuple) else (chosen.test,)  # type: ignore[attr-defined]
-    frames = read_all(locate(path, base) for path in paths)
-    module, card = load_module(SCENARIOS / "models" / name)
-    loaded: Any = module
-    runtime.start("cpu")
-    errors, _ = model_errors(loaded.double(), frames)
+    errors, loaded, card = _shipped_errors(key)
     interval = errors.interval()
     return {
         "force_rmse": errors.force_rmse,
         "energy_rmse": errors.energy_rmse,
         "force_interval": interval["force"],
         "energy_interval": interval["energy"],
-        "frames": len(frames),
+        "frames": errors.energy.shape[1],
         "cpu_seconds": card["figures"]["cpu_seconds"]["value"],
         "members": loaded.members,
         "elastic_error": card["figures"].get("elastic_error", {}).get("value"),
@@ -116,6 +109,18 @@ def test_errors(key: str) -> dict[str, Any]:
             if each in card["figures"]
         ),
     }
+
+
+def _shipped_errors(key: str) -> tuple[Any, Any, dict[str, Any]]:
+    """Return the errors of shipped weights on the test set, the potential and its card."""
+    from scalebridge.engine import runtime
+    from scalebridge.engine.learn.trainers.testing import model_errors
+    from scalebridge.models.card import load_module
+
+    module, card = load_module(SCENARIOS / "models" / SETS[key][0])
+    runtime.start("cpu")
+    loaded: Any = module.double()
+    return model_errors(loaded, _frames(key)[1])[0], loaded, card
 
 
 def train(recipe: str, *settings: str) -> dict[str, Any]:
@@ -414,6 +419,38 @@ def record_water(record: Any) -> None:
     )  # fmt: skip
 
 
+def record_bonds(record: Any) -> None:
+    """Record the bias of shipped water along its bonds, and what its labels say of them."""
+    if not record.wants("water_bond_bias", "water_bond_temperature"):
+        return
+    test = _frames("water")[1]
+    errors = _shipped_errors("water")[0].forces[-1].numpy().reshape(len(test), -1, 3)
+    own = bonds.Bonds.of(test, [frame.forces for frame in test])
+    off = bonds.Bonds.of(test, errors).force
+    record(
+        "water_bond_bias", float(off.mean()), "eV/angstrom",
+        spread=tuple(off.mean() + np.array([-2, 2]) * off.mean(1).std() / len(off) ** 0.5),
+        note=f"mean error of the force along O-H on {len(test)} test frames, two standard "
+        f"errors beside; rms {off.std():.3f}; labels fall by {own.stiffness():.0f} "
+        "eV/angstrom^2, so a bond longer by half a thousandth of an angstrom would take "
+        f"{5e-4 * own.stiffness():.3f}",
+    )  # fmt: skip
+    frames = [frame for part in _blocks() for frame in part]
+    labelled = bonds.Bonds.of(frames, [frame.forces for frame in frames])
+    value, error = labelled.temperature(8)
+    energy = [1e3 * frame.energy / len(frame.symbols) for frame in frames]
+    drift = [part.mean() - np.mean(energy) for part in np.array_split(energy, 10)]
+    length = [1e3 * part.mean() for part in np.array_split(labelled.length, 10)]
+    record(
+        "water_bond_temperature", value, "K", spread=(value - 2 * error, value + 2 * error),
+        note=f"of the lengths of O-H in {len(frames)} labelled frames by the labels' "
+        "forces, two standard errors beside; the trajectory ran at 330 K; tenths of it "
+        f"differ from its mean by {min(drift):.1f} to {max(drift):.1f} meV/atom, the mean "
+        f"length lies between {min(length):.2f} and {max(length):.2f} thousandths of an "
+        "angstrom",
+    )  # fmt: skip
+
+
 def record_blocks(record: Any) -> None:
     """Record water's errors on the last fifth of its trajectory, behind a gap.
 
@@ -450,6 +487,49 @@ def record_blocks(record: Any) -> None:
             f"rate scaled to end there at {theirs.stop:.3g}, the better of {deepmd.STOPS}; "
             "its published schedule of 12 CPU hours and more was not run",
         )  # fmt: skip
+
+
+def record_mace(record: Any) -> None:
+    """Record the errors of shipped linear potentials over those of MACE's small one.
+
+    It trains on the same frames, where it is installed, and is tested on the same ones.
+    """
+    for race, (key, given) in MACE_RACES.items():
+        kinds = {kind: f"{race}_{kind}_ratio" for kind in ("force", "energy")}
+        if not record.wants(*kinds.values()):
+            continue
+        if not equivariant.PEER.installed():
+            print(f"{race}: not measured: MACE is not installed (benchmarks/peers.py mace)")
+            continue
+        own = test_errors(key)
+        seconds = own["cpu_seconds"]
+        theirs = equivariant.trained(*_frames(key), given or seconds)
+        for (kind, name), other in zip(kinds.items(), theirs.errors, strict=True):
+            value = own[f"{kind}_rmse"]
+            record(
+                name, value / other, "", better="lower",
+                peer={"name": "MACE", "version": theirs.version, "value": other},
+                note=f"ours {value:.3g} after {seconds:.0f} CPU seconds; 64 channels of "
+                f"scalar messages, two layers of 5 angstrom, {theirs.parameters} "
+                f"parameters, f32, its default loss of energies and forces, after "
+                f"{theirs.epochs} epochs, {theirs.steps} steps in "
+                f"{theirs.cpu_seconds:.0f}, one thread, starting of the program not "
+                "counted, its decay of the learning rate and its second stage scaled to "
+                "end there; its own length, some thousand epochs, was not run",
+            )  # fmt: skip
+
+
+def _frames(key: str) -> tuple[list[Any], list[Any]]:
+    """Return the frames for training and for the test of a set's shipped potential."""
+    from scalebridge.engine import scenario
+    from scalebridge.engine.data.reading import read_all
+    from scalebridge.engine.schema.base import locate
+
+    chosen, base = scenario.load(SETS[key][1])
+    parts: Any = (chosen.data, chosen.test)  # type: ignore[attr-defined]
+    each = [part if isinstance(part, tuple) else (part,) for part in parts]
+    train, test = (read_all(locate(path, base) for path in part) for part in each)
+    return train, test
 
 
 def _blocks() -> tuple[list[Any], list[Any]]:
@@ -519,13 +599,9 @@ def record_lattice(record: Any) -> None:
 
 def _labelled_constant(key: str, atoms: int) -> float:
     """Return the lattice constant at which a set's crystal has no stress, angstrom."""
-    from scalebridge.engine import scenario
-    from scalebridge.engine.data.reading import read_all
     from scalebridge.engine.md.elasticity import strained_crystals
-    from scalebridge.engine.schema.base import locate
 
-    chosen, base = scenario.load(SETS[key][1])
-    frames = read_all([locate(chosen.data, base)])  # type: ignore[attr-defined]
+    frames = _frames(key)[0]
     crystal = strained_crystals(frames)[0]
     least = min(crystal.indices, key=lambda k: abs(frames[k].virial).max())  # type: ignore[arg-type]
     return float((atoms * frames[least].volume / len(frames[least].symbols)) ** (1 / 3))
@@ -537,7 +613,9 @@ def measure(quick: bool, record: Any) -> None:
     record_relaxed(record)
     record_fluctuations(record)
     record_water(record)
+    record_bonds(record)
     record_blocks(record)
+    record_mace(record)
     record_lattice(record)
     record_training(record)
     _record_costs(record)
