@@ -289,5 +289,5 @@ def test_scenarios_say_what_does_not_go_with_cores(tmp_path) -> None:
     with pytest.raises(InputError, match="core"):
         parse(scenario(system={"kind": "trap", "core": "ccecp"}))
     poor = {"kind": "determinant", "basis": "sto-3g"}
-    with pytest.raises(InputError, match="basis 'ccecp-sto-3g'"):
+    with pytest.raises(InputError, match=r"basis: .*'ccecp-sto-3g' for Si; another basis$"):
         assemble(parse(scenario(wavefunction=poor)), tmp_path)

@@ -86,9 +86,9 @@ def pyscf_mole(molecule: "Molecule", basis: str) -> Any:
             )
         except (KeyError, RuntimeError) as error:
             named = ", ".join(f"{name!r} for {symbol}" for symbol, name in bases.items())
+            other = "" if cores else ', or core potentials (core = "ccecp")'
             raise InputError(
-                f"wavefunction.basis: PySCF does not have {named}; another basis, or core "
-                'potentials (core = "ccecp")'
+                f"wavefunction.basis: PySCF does not have {named}; another basis{other}"
             ) from error
 
 
