@@ -151,6 +151,18 @@ def test_the_gradient_of_the_energy_holds_with_a_non_local_part() -> None:
     assert abs(float(terms.mean()) - wanted) < 3 * error < 0.1 * abs(wanted)
 
 
+def test_threads_do_not_share_a_module_whose_parameters_are_exchanged() -> None:
+    _, problem, walkers = one_electron("Si", 1.0)
+    alone, threads = problem.scores(walkers), torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        together = [problem.scores(walkers) for _ in range(4)]
+    finally:
+        torch.set_num_threads(threads)
+    for each in together:
+        torch.testing.assert_close(each, alone, rtol=1e-12, atol=1e-12)
+
+
 def at_hartree_fock(system: Molecule, basis: str, sweeps: int) -> Evaluation:
     """Sample the determinant of Hartree-Fock itself."""
     bare = SlaterJastrow(

@@ -228,8 +228,13 @@ class Electrons:
         known = self.flat.known
         if "layout" not in known:
             known["layout"] = layout(self.flat, walkers[:1])
-        parts = (self._shares(each, 4 * self.chunk) for each in (walkers, result))
-        runtime.spread(partial(write_scores, self.flat, known["layout"]), *parts)
+        parts = [self._shares(each, 4 * self.chunk) for each in (walkers, result)]
+        write = partial(write_scores, self.flat, known["layout"])
+        if known["layout"].batched is None:  # puts other parameters into the one module
+            for some, out in zip(*parts, strict=True):
+                write(some, out)
+        else:
+            runtime.spread(write, *parts)
         return result
 
 
