@@ -113,10 +113,11 @@ def test_gradients_and_flows_across_the_line_go_by_tensors() -> None:
     world = hermite_world(LINE, (ALL_PERIODIC,), gas, kn, 5, 4e-3, check=False)
     straight, across = flow(world), flow(world, across=True)
     assert world._fused.takes(straight, world)
-    assert not world._fused.takes(across, world)
+    assert world._fused.step(world, straight) is not None
+    assert world._fused.step(world, across) is None
     tilted = replace(straight, moments=straight.moments.clone())
     tilted.moments[0, 4, 3] += 10 * TURNING
-    assert not world._fused.takes(tilted, world)
+    assert world._fused.step(world, tilted) is None
     asked = replace(straight, moments=straight.moments.clone().requires_grad_())
     assert not world._fused.takes(asked, world)
     world.step(asked).moments.sum().backward()

@@ -8,11 +8,13 @@ is between the ghosted cells f + 1 and f + 2.
 """
 
 import math
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 
+from ..gas.equations.indices import multi_indices
 from .types import Array1, Array2, Array3, Array4, Real, Template, ti
 
 HME, GRAD, LEARNED = 0, 1, 2
@@ -44,9 +46,9 @@ class Chain:
         return Chain(size, speeds.tolist(), vectors.tolist(), scale)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Line:
-    """What the kernels are compiled for.
+    """What the kernels are compiled for; made once for the same (:func:`line_of`).
 
     Attributes:
         order: M.
@@ -57,6 +59,8 @@ class Line:
         periodic: whether the last face is the first.
         shut: whether no mass passes the first face, and the last.
         sonic: smallest signal of the upwinding over ``sqrt(theta)``.
+        serial: whether loops run where they are called: to hand one to the threads and
+            wait takes 5 to 20 us, longer than a short one runs.
     """
 
     order: int
@@ -67,6 +71,7 @@ class Line:
     periodic: bool
     shut: tuple[bool, bool]
     sonic: float
+    serial: bool = False
 
     @cached_property
     def indices(self) -> tuple[tuple[int, int], ...]:
@@ -79,6 +84,36 @@ class Line:
     def places(self) -> dict[tuple[int, int], int]:
         """Where each (k, j) stands."""
         return {a: i for i, a in enumerate(self.indices)}
+
+    @cached_property
+    def copies(self) -> tuple[tuple[tuple[int, float], ...], ...]:
+        """Of each (k, j) its places among all moments by degree, and the weights there.
+
+        ``f_(k, 2 i, 2 l) = f_(k, j) j! / (i! l!)`` with i + l = j; the first has weight 1.
+        """
+        found: list[list[tuple[int, float]]] = [[] for _ in self.indices]
+        for at, (k, *across) in enumerate(multi_indices(self.order, self.axes)):
+            if all(n % 2 == 0 for n in across):
+                halves = [n // 2 for n in across]
+                weight = math.factorial(sum(halves)) / math.prod(
+                    map(math.factorial, halves)
+                )
+                found[self.places[k, sum(halves)]].append((at, weight))
+        return tuple(map(tuple, found))
+
+    @cached_property
+    def odd(self) -> tuple[tuple[int, ...], ...]:
+        """Places of the moments that are odd across, which are 0, degree by degree."""
+        every = list(enumerate(multi_indices(self.order, self.axes)))
+        return tuple(
+            tuple(i for i, a in every if sum(a) == n and any(k % 2 for k in a[1:]))
+            for n in range(self.order + 1)
+        )
+
+    @property
+    def spots(self) -> tuple[int, ...]:
+        """Where each (k, j) stands among all moments."""
+        return tuple(copies[0][0] for copies in self.copies)
 
     @property
     def count(self) -> int:
@@ -109,6 +144,18 @@ class Line:
     def fastest(self) -> float:
         """Largest signal over sqrt(theta)."""
         return float(np.polynomial.hermite_e.hermegauss(self.order + 1)[0].max())
+
+
+@lru_cache(maxsize=None)
+def line_of(*values: Any) -> Line:
+    """Return the one :class:`Line` of these values, which launches find quickly again."""
+    return Line(*values)
+
+
+@lru_cache(maxsize=None)
+def serial(line: Line) -> Line:
+    """Return the same with loops that run where they are called."""
+    return replace(line, serial=True)
 
 
 @ti.func
@@ -284,27 +331,74 @@ def behind_of(w: Template, b, c, line: Template):
     return out
 
 
-@ti.kernel
-def k_primitive(m: Array3, w: Array3, line: Template):
-    """Primitive variables, and the ghost cells of a periodic line."""
+@ti.func
+def of_cell(m: Template, b, c, line: Template):
+    """The moments of :attr:`Line.indices` among all."""
+    v = ti.Vector.zero(ti.f64, line.count)
+    for i in ti.static(range(line.count)):
+        v[i] = m[b, line.spots[i], c]
+    return v
+
+
+@ti.func
+def to_cell(v, m: Template, b, c, line: Template):
+    """Write all moments of a flow that turns, but for those that are 0."""
+    for i in ti.static(range(line.count)):
+        for at, weight in ti.static(line.copies[i]):
+            m[b, at, c] = weight * v[i]
+
+
+@ti.func
+def lowest(v, line: Template):
+    """What must be positive: density, and the temperatures along and across."""
+    out = ti.Vector.zero(ti.f64, line.low - 1)
+    out[0] = v[0]
+    out[1] = v[2] / v[0] - (v[1] / v[0]) ** 2
+    if ti.static(line.axes > 1):
+        out[2] = v[3] / v[0]
+    return out
+
+
+@ti.func
+def unturned(v, m: Template, b, c, line: Template):
+    """How far a cell is from a flow that turns."""
+    most = 0.0
+    for i in ti.static(range(line.count)):
+        for at, weight in ti.static(line.copies[i]):
+            most = ti.max(most, ti.abs(m[b, at, c] - weight * v[i]))
+    for places in ti.static(line.odd):
+        for at in ti.static(places):
+            most = ti.max(most, ti.abs(m[b, at, c]))
+    return most
+
+
+@ti.func
+def write_primitive(m: Template, w: Template, off: Template, b, c, line: Template):
+    """Primitive variables of a cell, and of the ghost cells of a periodic line."""
     cells = m.shape[2]
-    for item in range(m.shape[0] * cells):
-        b = item // cells
-        c = item - b * cells
-        v = ti.Vector.zero(ti.f64, line.count)
-        for i in ti.static(range(line.count)):
-            v[i] = m[b, i, c]
-        v[1] /= v[0]
-        v[2] = v[2] / v[0] - v[1] * v[1]
-        if ti.static(line.axes > 1):
-            v[3] /= v[0]
-        for i in ti.static(range(line.count)):
-            w[b, c + 2, i] = v[i]
-            if ti.static(line.periodic):
-                if c < 2:
-                    w[b, c + 2 + cells, i] = v[i]
-                if c >= cells - 2:
-                    w[b, c + 2 - cells, i] = v[i]
+    v = of_cell(m, b, c, line)
+    if ti.static(line.axes > 1):
+        off[b, c] = unturned(v, m, b, c, line)
+    v[1] /= v[0]
+    v[2] = v[2] / v[0] - v[1] * v[1]
+    if ti.static(line.axes > 1):
+        v[3] /= v[0]
+    for i in ti.static(range(line.count)):
+        w[b, c + 2, i] = v[i]
+        if ti.static(line.periodic):
+            if c < 2:
+                w[b, c + 2 + cells, i] = v[i]
+            if c >= cells - 2:
+                w[b, c + 2 - cells, i] = v[i]
+
+
+@ti.kernel
+def k_primitive(m: Array3, w: Array3, off: Array2, line: Template):
+    """Primitive variables ``w`` of the moments; ``off [batch, cells]``: does it turn?"""
+    ti.loop_config(serialize=line.serial)
+    for item in range(m.shape[0] * m.shape[2]):
+        b = item // m.shape[2]
+        write_primitive(m, w, off, b, item - b * m.shape[2], line)
 
 
 @ti.func
@@ -373,11 +467,71 @@ def relaxed(m, kn, step, law: Template, line: Template):
     return out
 
 
+@ti.func
+def beside(f, faces, line: Template):
+    """Place of a face beyond the ends: around, or mirrored."""
+    at = f
+    if ti.static(line.periodic):
+        at = (f + faces - 1) % (faces - 1)
+    else:
+        at = faces - 1 - ti.abs(faces - 1 - ti.abs(f))
+    return at
+
+
+@ti.func
+def write_answer(
+    answer: Template, far: Template, gates: Template, back: Template, raw: Template,
+    blend: Template, count: Template, b, f, line: Template,
+):  # fmt: skip
+    """The moments of degree M + 1 at a face, the share of Grad's row, and whether it fell.
+
+    Of a point (row, face) ``answer`` is that of the network and ``far`` its largest input
+    over the edge of the training range; ``back [tops, directions]``; ``raw`` takes the
+    moments before the filter; ``count [2, batch]`` the faces fallen back.
+    """
+    batch = blend.shape[0]
+    faces = blend.shape[1]
+    share = 1.0
+    trust = 1.0
+    total = ti.Vector.zero(ti.f64, line.tops)
+    for m in range(back.shape[1]):
+        row = m * batch + b
+        over = ti.min(ti.max(far[row * faces + f] - 1.0, 0.0), 1.0)
+        known = 1.0 - over * over * (3.0 - 2.0 * over)
+        real = gates[row, f, 1]
+        for step in ti.static((-1, 1)):
+            real = ti.min(real, gates[row, beside(f + step, faces, line), 1])
+        share = ti.min(share, real * known)
+        trust = ti.min(trust, known)
+        top = answer[row * faces + f] * gates[row, f, 0] - gates[row, f, 2]
+        for j in ti.static(range(line.tops)):
+            total[j] += back[j, m] * top
+    for j in ti.static(range(line.tops)):
+        raw[b, f, j] = share * total[j]
+    blend[b, f] = share
+    if trust < 1.0 or share < trust:
+        ti.atomic_add(count[0, b], 1.0)
+    if trust < 1.0:
+        ti.atomic_add(count[1, b], 1.0)
+
+
+@ti.func
+def filtered(raw: Template, taps: Template, b, f, j: Template, line: Template):
+    """A moment after the filter of ``taps``, mirrored at ends."""
+    half = taps.shape[0] // 2
+    total = 0.0
+    for i in range(taps.shape[0]):
+        total += taps[i] * raw[b, beside(f + i - half, raw.shape[1], line), j]
+    return total
+
+
 @ti.kernel
 def k_move(
-    w: Array3, ends: Array3, blend: Array2, top: Array3, given: Array3, base: Array3,
-    knudsen: Array2, law: Array1, spacing: Real, transport: Real, carry: Real, lag: Real,
-    step: Real, new: Array3, kept: Array3, first: Template, line: Template,
+    answer: Array1, far: Array1, gates: Array3, back: Array2, raw: Array3, taps: Array1,
+    count: Array2, w: Array3, ends: Array3, blend: Array2, top: Array3, given: Array3,
+    base: Array3, knudsen: Array2, law: Array1, spacing: Real, transport: Real, carry: Real,
+    lag: Real, step: Real, new: Array3, kept: Array3, off: Array2, extremes: Array3,
+    asked: Template, first: Template, line: Template,
 ):  # fmt: skip
     """Move by ``transport`` times the rates from ``base`` and relax over ``step``.
 
@@ -385,7 +539,24 @@ def k_move(
     moves on. ``ends [batch, 2, N]`` is w beyond the first and the last face of a line with
     ends; ``given [batch, faces, 2 N]`` takes the fluxes of the low moments, then what a
     face gives of the others to the cell on its left, and with N more to that on its right.
+    Where the closure was ``asked``, see :func:`write_answer`, it is applied from here on.
+    After the first stage w is of ``new`` on a periodic line. ``extremes [2, batch, ..]``
+    takes the largest of what must be positive in the ``base`` of the first stage, and the
+    least in the ``new`` of the second.
     """
+    if ti.static(asked):
+        ti.loop_config(serialize=line.serial)
+        for item in range(blend.shape[0] * blend.shape[1]):
+            b = item // blend.shape[1]
+            f = item - b * blend.shape[1]
+            write_answer(answer, far, gates, back, raw, blend, count, b, f, line)
+        ti.loop_config(serialize=line.serial)
+        for item in range(blend.shape[0] * blend.shape[1]):
+            b = item // blend.shape[1]
+            f = item - b * blend.shape[1]
+            for j in ti.static(range(line.tops)):
+                top[b, f, j] = filtered(raw, taps, b, f, j, line)
+    ti.loop_config(serialize=line.serial)
     for item in range(w.shape[0] * (w.shape[1] - 3)):
         faces = w.shape[1] - 3
         b = item // faces
@@ -434,20 +605,37 @@ def k_move(
             else:
                 given[b, f, i] = 0.5 * (jump[i] - smear[i])
                 given[b, f, line.count + i] = 0.5 * (jump[i] + smear[i])
+    ti.loop_config(serialize=line.serial)
     for item in range(base.shape[0] * base.shape[2]):
         cells = base.shape[2]
         b = item // cells
         c = item - b * cells
         rate = rates(w, ends, blend, top, given, b, c, spacing, line)
-        start = 0.0 * rate
-        for i in ti.static(range(line.count)):
-            start[i] = base[b, i, c]
+        start = of_cell(base, b, c, line)
         moved = start + transport * rate
         out = relaxed(moved, knudsen[b, c], step, law, line)
-        for i in ti.static(range(line.count)):
-            new[b, i, c] = out[i]
+        to_cell(out, new, b, c, line)
+        if ti.static(first):
+            to_cell(start + carry * rate + lag * (out - moved), kept, b, c, line)
+    ti.loop_config(serialize=line.serial)
+    for b in range(base.shape[0]):
+        most = lowest(of_cell(base, b, 0, line), line)
+        least = lowest(of_cell(new, b, 0, line), line)
+        for c in range(1, base.shape[2]):
             if ti.static(first):
-                kept[b, i, c] = start[i] + carry * rate[i] + lag * (out[i] - moved[i])
+                most = ti.max(most, lowest(of_cell(base, b, c, line), line))
+            else:
+                least = ti.min(least, lowest(of_cell(new, b, c, line), line))
+        for i in ti.static(range(line.low - 1)):
+            if ti.static(first):
+                extremes[0, b, i] = most[i]
+            else:
+                extremes[1, b, i] = least[i]
+    if ti.static(first and line.periodic):
+        ti.loop_config(serialize=line.serial)
+        for item in range(base.shape[0] * base.shape[2]):
+            b = item // base.shape[2]
+            write_primitive(new, w, off, b, item - b * base.shape[2], line)
 
 
 # -- what a closure sees -------------------------------------------------------------------
@@ -490,24 +678,18 @@ def at_cell(w: Template, b, c, line: Template):
     return out
 
 
-@ti.kernel
-def k_marginals(w: Array3, cosines: Array1, out: Array3, line: Template):
-    """The states of marginals, ``[directions x batch, cells + 4, M + 1]``."""
-    cells = w.shape[1]
-    for item in range(out.shape[0] * cells):
-        row = item // cells
-        c = item - row * cells
-        b = row % w.shape[0]
-        cosine = cosines[row // w.shape[0]]
-        v = at_cell(w, b, c, line)
-        t = temperature(v, line)
-        phi = seen_along(coefficients(v, t, line), cosine, line)
-        delta = phi[2] / phi[0]
-        out[row, c, 0] = phi[0]
-        out[row, c, 1] = cosine * v[1]
-        out[row, c, 2] = t + 2.0 * delta
-        for k in ti.static(range(3, line.order + 1)):
-            out[row, c, k] = phi[k] + carried_over(phi, delta, k)
+@ti.func
+def write_marginal(w: Template, cosine, out: Template, b, row, c, line: Template):
+    """The state of the marginal along a direction in a cell, M + 1 numbers."""
+    v = at_cell(w, b, c, line)
+    t = temperature(v, line)
+    phi = seen_along(coefficients(v, t, line), cosine, line)
+    delta = phi[2] / phi[0]
+    out[row, c, 0] = phi[0]
+    out[row, c, 1] = cosine * v[1]
+    out[row, c, 2] = t + 2.0 * delta
+    for k in ti.static(range(3, line.order + 1)):
+        out[row, c, k] = phi[k] + carried_over(phi, delta, k)
 
 
 @ti.func
@@ -524,6 +706,9 @@ def look(
 ):  # fmt: skip
     """Write what a closure sees of one state, and its gates, as :func:`k_see` tells."""
     M = ti.static(mean.n - 1)
+    lane = row * gates.shape[1] + f
+    group = lane // z.shape[2]
+    lane -= group * z.shape[2]
     rho = ti.max(mean[0], 1e-6)
     root = ti.sqrt(ti.max(mean[2], 1e-6))
     unit = ti.Vector.zero(ti.f64, M + 1)
@@ -538,12 +723,12 @@ def look(
     for k in ti.static(range(3, M + 1)):
         g = mean[k] * unit[k]
         square += g * g
-        z[row, f, ti.static(k - 3)] = ti.cast(g * slow[ti.static(k - 3)], real)
+        z[group, ti.static(k - 3), lane] = ti.cast(g * slow[ti.static(k - 3)], real)
     for r in range(seen.shape[1]):
         at = M - 2 + r * (M + 1)
         for k in ti.static(range(M + 1)):
             value = seen[row, r, f, k] * unit[k] * slow[at + k]
-            z[row, f, at + k] = ti.cast(value, real)
+            z[group, at + k, lane] = ti.cast(value, real)
     worst = margin
     for p in range(row_weights.shape[1]):
         low = mean[M - 1] * unit[M - 1] * row_weights[0, p]
@@ -558,20 +743,36 @@ def look(
 
 @ti.kernel
 def k_see(
-    w: Array3, along: Array3, knudsen: Array2, law: Array1, cosines: Array1, ranges: Array1,
-    spacing: Real, parts: Array4, seen: Array4, slow: Array1, row_weights: Array2,
-    margin: Real, caution: Real, stretch: Real, z: Array3, gates: Array3, real: Template,
-    line: Template,
+    m: Array3, off: Array2, w: Array3, along: Array3, knudsen: Array2, law: Array1,
+    cosines: Array1, ranges: Array1, spacing: Real, parts: Array4, seen: Array4,
+    slow: Array1, row_weights: Array2, margin: Real, caution: Real, stretch: Real,
+    z: Array3, gates: Array3, real: Template, line: Template,
 ):  # fmt: skip
     """What a closure sees of every face.
 
+    On a periodic line w is written from the moments m first, on others it is given.
+    ``along [rows, cells + 4, M + 1]`` takes the marginals, with one velocity dimension it
+    is w; a row is a direction and a member of the batch.
     ``parts [rows, faces, ranges, 3]`` takes the weights of averages over free paths,
     ``exp(-x / 2)``, ``(1 - exp(-x / 2)) / x`` and ``(1 - exp(-x)) / 2 x`` for x free paths
     between the middles of two cells over the range; ``seen [rows, ranges, faces, M + 1]``
-    the averages; ``z [rows, faces, inputs]`` the invariants times ``slow``; ``gates [rows,
-    faces, 3]`` the unit of the answer, the share of Grad's row, and what the frame of the
-    marginal adds.
+    the averages; ``z [groups, inputs, lanes]`` the invariants times ``slow`` of the points
+    (row, face), one after another; ``gates [rows, faces, 3]`` the unit of the answer, the
+    share of Grad's row, and what the frame of the marginal adds.
     """
+    if ti.static(line.periodic):
+        ti.loop_config(serialize=line.serial)
+        for item in range(m.shape[0] * m.shape[2]):
+            b = item // m.shape[2]
+            write_primitive(m, w, off, b, item - b * m.shape[2], line)
+    if ti.static(line.axes > 1):
+        ti.loop_config(serialize=line.serial)
+        for item in range(along.shape[0] * w.shape[1]):
+            row = item // w.shape[1]
+            b = row % w.shape[0]
+            cosine = cosines[row // w.shape[0]]
+            write_marginal(w, cosine, along, b, row, item - row * w.shape[1], line)
+    ti.loop_config(serialize=line.serial)
     for item in range(along.shape[0] * (w.shape[1] - 3)):
         faces = w.shape[1] - 3
         row = item // faces
@@ -590,6 +791,7 @@ def k_see(
             parts[row, f, r, 0] = half
             parts[row, f, r, 1] = lost / x
             parts[row, f, r, 2] = 0.5 * lost * (1.0 + half) / x
+    ti.loop_config(serialize=line.serial)
     for item in range(along.shape[0] * seen.shape[1]):
         row = item // seen.shape[1]
         r = item - row * seen.shape[1]
@@ -617,6 +819,7 @@ def k_see(
         if ti.static(line.periodic):
             for k in ti.static(range(line.order + 1)):
                 seen[row, r, n, k] = seen[row, r, 0, k]
+    ti.loop_config(serialize=line.serial)
     for item in range(along.shape[0] * (w.shape[1] - 3)):
         M = ti.static(line.order)
         faces = w.shape[1] - 3
@@ -735,70 +938,7 @@ def k_see_on_grid(
         gates[row, c, 2] = other
 
 
-@ti.func
-def beside(f, faces, line: Template):
-    """Place of a face beyond the ends: around, or mirrored."""
-    at = f
-    if ti.static(line.periodic):
-        at = (f + faces - 1) % (faces - 1)
-    else:
-        at = faces - 1 - ti.abs(faces - 1 - ti.abs(f))
-    return at
-
-
-@ti.kernel
-def k_answer(
-    answer: Array2, far: Array2, gates: Array3, back: Array2, raw: Array3, taps: Array1,
-    out: Array3, blend: Array2, count: Array2, line: Template,
-):  # fmt: skip
-    """The moments of degree M + 1, the share of Grad's row, and the faces fallen back.
-
-    ``far [rows, faces]`` is the largest input over the edge of the training range;
-    ``back [tops, directions]``; ``raw`` takes the moments before the filter of ``taps``,
-    mirrored at ends; ``count [2, batch]``.
-    """
-    for item in range(blend.shape[0] * blend.shape[1]):
-        batch = blend.shape[0]
-        faces = blend.shape[1]
-        b = item // faces
-        f = item - b * faces
-        share = 1.0
-        trust = 1.0
-        total = ti.Vector.zero(ti.f64, line.tops)
-        for m in range(back.shape[1]):
-            row = m * batch + b
-            over = ti.min(ti.max(far[row, f] - 1.0, 0.0), 1.0)
-            known = 1.0 - over * over * (3.0 - 2.0 * over)
-            real = gates[row, f, 1]
-            for step in ti.static((-1, 1)):
-                real = ti.min(real, gates[row, beside(f + step, faces, line), 1])
-            share = ti.min(share, real * known)
-            trust = ti.min(trust, known)
-            top = answer[row, f] * gates[row, f, 0] - gates[row, f, 2]
-            for j in ti.static(range(line.tops)):
-                total[j] += back[j, m] * top
-        for j in ti.static(range(line.tops)):
-            raw[b, f, j] = share * total[j]
-        blend[b, f] = share
-        if trust < 1.0 or share < trust:
-            ti.atomic_add(count[0, b], 1.0)
-        if trust < 1.0:
-            ti.atomic_add(count[1, b], 1.0)
-    for item in range(blend.shape[0] * blend.shape[1]):
-        half = taps.shape[0] // 2
-        faces = blend.shape[1]
-        b = item // faces
-        f = item - b * faces
-        total = ti.Vector.zero(ti.f64, line.tops)
-        for i in range(taps.shape[0]):
-            at = beside(f + i - half, faces, line)
-            for j in ti.static(range(line.tops)):
-                total[j] += taps[i] * raw[b, at, j]
-        for j in ti.static(range(line.tops)):
-            out[b, f, j] = total[j]
-
-
 __all__ = [
-    "Chain", "Line", "k_answer", "k_marginals", "k_move", "k_primitive", "k_see",
-    "k_see_on_grid",
+    "Chain", "Line", "k_move", "k_primitive", "k_see", "k_see_on_grid", "line_of",
+    "serial",
 ]  # fmt: skip

@@ -51,22 +51,27 @@ def turns(tasks: int = 32) -> int:
 
 
 @contextmanager
-def simd() -> Iterator[None]:
+def simd(as_written: bool = False) -> Iterator[None]:
     """Compile kernels that are launched inside for the first time with SIMD vectors.
 
     A ``Vectors`` argument, a tensor ``[n, lanes]``, is then read and written by whole
     vectors, and arithmetic on them becomes one instruction each. Without this the compiler
     takes vectors apart and does not find them again. Tensors must start at a multiple of
     the vector's size: see :func:`aligned`.
+
+    Args:
+        as_written: keep the order of sums, which the compiler otherwise takes for that of
+            real numbers: ``(x + 1) - 1`` is x to it.
     """
     with launching:
         config = ti.lang.impl.current_cfg()
-        before = config.real_matrix_scalarize
+        before = config.real_matrix_scalarize, config.fast_math
         config.real_matrix_scalarize = False
+        config.fast_math = before[1] and not as_written
         try:
             yield
         finally:
-            config.real_matrix_scalarize = before
+            config.real_matrix_scalarize, config.fast_math = before
 
 
 def aligned(x: torch.Tensor) -> torch.Tensor:

@@ -24,6 +24,7 @@ from torch import Tensor
 from ....models.closures.contract import ClosureOutput, FaceStencil
 from ....models.closures.local import CAUTION, LocalClosure
 from ...errors import InputError
+from ...kernels.mirror import Asked
 from ...kernels.moments import k_see_on_grid
 from ...kernels.types import kernel_type
 from ...runtime import start, unfollowed
@@ -185,8 +186,10 @@ class ObliqueClosure:
         config, widths = self.module.config, tuple(width for width, _ in seen.axes)
         at = directions(config.order, tuple(shape), widths, w.device)
         look = self._looked(w, seen.tau.flatten(1), at)
-        answer, far = self._given.answers(look.z)
+        self._given.answer(look.asked)
         unit, real, other = look.gates.unbind(-1)
+        found = look.asked.answer, look.asked.far
+        answer, far = (x[: unit.numel()].double().view_as(unit) for x in found)
         over = (far - 1.0).clamp(0.0, 1.0)
         known = 1.0 - over * over * (3.0 - 2.0 * over)
 
@@ -225,7 +228,7 @@ class ObliqueClosure:
         seen = w.new_zeros(rows, ranges, cells, fields, dtype=kind)
         look = Look(
             seen,
-            w.new_empty(rows, cells, len(given.slow), dtype=kind),
+            given.points(rows * cells),
             w.new_empty(rows, cells, 3),
         )
         start(w.device.type)
@@ -234,7 +237,8 @@ class ObliqueClosure:
             tau.double().contiguous(), at.units, at.powers, at.depth, at.order, at.length,
             given.reach, w.new_empty(rows, cells, fields),
             w.new_empty(rows, cells, ranges, 2), seen, given.slow, given.weights, MARGIN,
-            CAUTION, config.stretch, look.z, look.gates, kernel_type(kind), config.order,
+            CAUTION, config.stretch, look.asked.z, look.gates, kernel_type(kind),
+            config.order,
         )  # fmt: skip
         return look
 
@@ -256,10 +260,10 @@ class Look:
 
     Attributes:
         seen: ``[rows, ranges, cells, M + 1]`` averages of gradients over free paths.
-        z: ``[rows, cells, inputs]``.
+        asked: the points (row, cell), one after another.
         gates: ``[rows, cells, 3]``.
     """
 
     seen: Tensor
-    z: Tensor
+    asked: Asked
     gates: Tensor

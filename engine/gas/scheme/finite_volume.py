@@ -75,6 +75,11 @@ def first_order(behind: Tensor, ahead: Tensor) -> Tensor:
     return torch.zeros_like(behind)
 
 
+Extremes = tuple[Tensor, Tensor]
+"""``[batch, positives]``: of what must be positive the largest before a step, and the least
+after it, over the cells."""
+
+
 @dataclass(frozen=True)
 class MomentState:
     """A batch of moment fields.
@@ -328,15 +333,24 @@ class MomentWorld:
         Raises:
             GuardError: density or temperature not positive (if ``check``).
         """
-        after = None
-        if self._fused is not None and self._fused.takes(state, self):
-            after = self._fused.step(self, state)
-        after = after or self._plain_step(state)
+        after, _ = self.attempt(state)
         if self.check:
             new = after.moments
             lowest = self._lowest(self.equations.primitive(new.detach()))
             watch(new, *lowest, self.equations.remedy, after)
         return after
+
+    def attempt(self, state: MomentState) -> tuple[MomentState, Extremes | None]:
+        """Advance without a look at what comes out.
+
+        Returns:
+            the state; and what must be positive, where the step has found it.
+        """
+        if self._fused is not None and self._fused.takes(state, self):
+            found = self._fused.step(self, state)
+            if found is not None:
+                return found
+        return self._plain_step(state), None
 
     def _plain_step(self, state: MomentState) -> MomentState:
         dt, old, relaxed = self.time_step, state.moments, self.equations.relaxed
