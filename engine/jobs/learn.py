@@ -11,6 +11,7 @@ import torch
 from ase import Atoms
 from ase.neighborlist import neighbor_list
 
+from ...models.closures.face import FaceForm
 from ...models.potentials.deep_potential import HigherMoments
 from ...models.potentials.fields import with_species
 from ..data.examination import examine
@@ -270,7 +271,9 @@ def assemble_closure(scenario: ClosureLearnScenario, base: Path) -> Loop[Any, An
     """
     explorer, order = scenario.explorer, scenario.network.order
     labeler = scenario.labeler.labeler(explorer.times, order, explorer.cells)
-    form = replace(scenario.network, resolution=1.0 / explorer.cells)
+    form = scenario.network
+    if isinstance(form, FaceForm):  # else it has no length
+        form = replace(form, resolution=1.0 / explorer.cells)
     first = [
         closures.FlowSample(family, scenario.seed + _FLOW_SEEDS, index)
         for family in explorer.families

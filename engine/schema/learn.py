@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from ...models.closures.face import FaceForm
+from ...models.closures.local import LocalForm
 from ...models.potentials.deep_potential import HigherMoments
 from ..data.keys import Source
 from ..learn.execution import EXECUTORS, Serial
@@ -212,6 +213,10 @@ class ChoiceScenario(PotentialLoop):
         return self
 
 
+def _of_faces(value: Any) -> Any:
+    return {"kind": "face_closure", **value} if isinstance(value, dict) else value
+
+
 class ClosureLearnScenario(LoopScenario):
     """Concurrent learning of a moment closure; the kinetic equation is the truth."""
 
@@ -222,8 +227,11 @@ class ClosureLearnScenario(LoopScenario):
     """How it explores."""
     labeler: choice(LABELERS, "kinetic") = Kinetic()  # type: ignore[valid-type]
     """The micro-scale model."""
-    network: FaceForm = FaceForm()
-    """The form of the closure."""
+    network: Annotated[
+        LocalForm | FaceForm, Field(discriminator="kind"), BeforeValidator(_of_faces)
+    ] = FaceForm()
+    """The form of the closure: face_closure where no kind is named, or local_closure, which
+    has no length of its own."""
     members: Annotated[int, Field(ge=2, le=32)] = 3
     """Size of the committee."""
     training: ClosureTrainer = ClosureTrainer()
@@ -237,4 +245,7 @@ class ClosureLearnScenario(LoopScenario):
             raise ValueError("explorer: the labeler kinetic goes with kind flows")
         if not hasattr(self.labeler, "labeler"):
             raise ValueError("labeler: the explorer flows goes with kind kinetic")
+        axes = getattr(self.network, "dimension", 1)
+        if axes != 1:
+            raise ValueError(f"network.dimension: {axes}; the flows have 1")
         return self
