@@ -8,6 +8,7 @@ import torch
 
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC, Open, Sides
+from scalebridge.engine.gas.closures import oblique
 from scalebridge.engine.gas.closures.axial import AxialClosure
 from scalebridge.engine.gas.closures.oblique import ObliqueClosure, asked, directions
 from scalebridge.engine.gas.closures.parts import read
@@ -56,7 +57,9 @@ def test_the_directions_tell_every_tensor(dim: int) -> None:
     torch.testing.assert_close(at.back @ (rows @ tensor), tensor)
 
 
-def test_averages_along_a_diagonal_are_those_of_a_wave() -> None:
+@pytest.mark.parametrize("lanes", [oblique.LANES, 0])
+def test_averages_along_a_diagonal_are_those_of_a_wave(lanes: int, monkeypatch) -> None:
+    monkeypatch.setattr(oblique, "LANES", lanes)  # 0: the kernel that devices run
     cells, tau = 96, 0.05
     x = torch.arange(cells, dtype=F64) / cells
     angle = 2 * math.pi * (x[:, None] + x[None, :])
@@ -67,7 +70,12 @@ def test_averages_along_a_diagonal_are_those_of_a_wave() -> None:
     closure = ObliqueClosure(LocalForm(reach=(0.25, 2.0), dimension=3).build(0).double())
     at = directions(5, (cells, cells), widths, CPU)
     times = torch.full((1, cells * cells), tau, dtype=F64)
-    seen = closure._looked(w.flatten(2), times, at).seen
+    z = closure._looked(w.flatten(2), times, at).asked.z.mT.flatten(0, 1)
+    unit = torch.tensor([1.0, 1.0, 1.0, *(math.sqrt(math.factorial(k)) for k in (3, 4, 5))])
+    seen = (z[: len(at.units) * cells**2] * closure.module.scale)[:, 3:].unflatten(
+        1, (2, 6)
+    )
+    seen = (seen / unit).unflatten(0, (len(at.units), -1)).transpose(1, 2)
     for number, one in enumerate(asked(widths)):
         if one.steps != (1, 1):
             continue

@@ -701,14 +701,15 @@ def tau_at(w: Template, b, f, kn, law: Template, line: Template):
 
 @ti.func
 def look(
-    mean, row, f, seen: Template, slow: Template, row_weights: Template, margin, caution,
-    stretch, z: Template, gates: Template, real: Template,
+    mean, row, f, slow: Template, row_weights: Template, margin, caution, stretch,
+    z: Template, gates: Template, real: Template,
 ):  # fmt: skip
-    """Write what a closure sees of one state, and its gates, as :func:`k_see` tells."""
+    """Write the moments of a state, and its gates, as :func:`k_see` tells.
+
+    Returns one over the scales of the state, which those of gradients are measured by.
+    """
     M = ti.static(mean.n - 1)
-    lane = row * gates.shape[1] + f
-    group = lane // z.shape[2]
-    lane -= group * z.shape[2]
+    point = row * gates.shape[1] + f
     rho = ti.max(mean[0], 1e-6)
     root = ti.sqrt(ti.max(mean[2], 1e-6))
     unit = ti.Vector.zero(ti.f64, M + 1)
@@ -723,12 +724,7 @@ def look(
     for k in ti.static(range(3, M + 1)):
         g = mean[k] * unit[k]
         square += g * g
-        z[group, ti.static(k - 3), lane] = ti.cast(g * slow[ti.static(k - 3)], real)
-    for r in range(seen.shape[1]):
-        at = M - 2 + r * (M + 1)
-        for k in ti.static(range(M + 1)):
-            value = seen[row, r, f, k] * unit[k] * slow[at + k]
-            z[group, at + k, lane] = ti.cast(value, real)
+        put(z, point, ti.static(k - 3), g * slow[ti.static(k - 3)], real)
     worst = margin
     for p in range(row_weights.shape[1]):
         low = mean[M - 1] * unit[M - 1] * row_weights[0, p]
@@ -739,6 +735,27 @@ def look(
     gates[row, f, 0] = size * ti.sqrt(1.0 + stretch * stretch * square)
     gates[row, f, 1] = ti.min(margin / worst, 1.0) ** caution
     gates[row, f, 2] = 0.0
+    return unit
+
+
+@ti.func
+def put(z: Template, point, i, value, real: Template):
+    """Write input i of a point."""
+    group = point // z.shape[2]
+    z[group, i, point - group * z.shape[2]] = ti.cast(value, real)
+
+
+@ti.func
+def put_gradients(
+    unit, row, f, seen: Template, slow: Template, z: Template, gates: Template,
+    real: Template,
+):  # fmt: skip
+    """Write the averages of gradients at a point."""
+    for r in range(seen.shape[1]):
+        for k in ti.static(range(unit.n)):
+            i = ti.static(unit.n - 3) + r * unit.n + k
+            value = seen[row, r, f, k] * unit[k] * slow[i]
+            put(z, row * gates.shape[1] + f, i, value, real)
 
 
 @ti.kernel
@@ -828,9 +845,10 @@ def k_see(
         mean = ti.Vector.zero(ti.f64, M + 1)
         for k in ti.static(range(M + 1)):
             mean[k] = 0.5 * (along[row, f + 1, k] + along[row, f + 2, k])
-        look(
-            mean, row, f, seen, slow, row_weights, margin, caution, stretch, z, gates, real
+        unit = look(
+            mean, row, f, slow, row_weights, margin, caution, stretch, z, gates, real
         )
+        put_gradients(unit, row, f, seen, slow, z, gates, real)
         if ti.static(line.axes > 1):
             b = row % w.shape[0]
             one = at_cell(w, b, f + 1, line)
@@ -932,9 +950,10 @@ def k_see_on_grid(
         for k in ti.static(range(M + 1)):
             mean[k] = state[row, c, k]
         other = gates[row, c, 2]
-        look(
-            mean, row, c, seen, slow, row_weights, margin, caution, stretch, z, gates, real
+        unit = look(
+            mean, row, c, slow, row_weights, margin, caution, stretch, z, gates, real
         )
+        put_gradients(unit, row, c, seen, slow, z, gates, real)
         gates[row, c, 2] = other
 
 

@@ -26,6 +26,7 @@ from ....models.closures.local import CAUTION, LocalClosure
 from ...errors import InputError
 from ...kernels.mirror import Asked
 from ...kernels.moments import k_see_on_grid
+from ...kernels.oblique import LANES, look_along
 from ...kernels.types import kernel_type
 from ...runtime import start, unfollowed
 from ..equations.fused import MARGIN, Given
@@ -224,21 +225,26 @@ class ObliqueClosure:
         b = basis(config.order, 3, w.dtype, w.device)
         f, theta = coefficients(b, w)[:, :-1], temperature(b, w)[:, 0]
         rows, cells, fields = len(at.units) * len(w), w.shape[2], config.order + 1
-        ranges = len(config.reach)
-        seen = w.new_zeros(rows, ranges, cells, fields, dtype=kind)
-        look = Look(
-            seen,
-            given.points(rows * cells),
-            w.new_empty(rows, cells, 3),
-        )
+        look = Look(given.points(rows * cells), w.new_empty(rows, cells, 3))
+        seen = (
+            f.mT.contiguous(), w[:, 1:4].mT.contiguous(), theta.contiguous(),
+            tau.double().contiguous(),
+        )  # fmt: skip
+        sight = at.units, at.powers, at.depth, at.order, at.length
+        numbers = MARGIN, CAUTION, config.stretch
+        ranges, z, gates = len(config.reach), look.asked.z, look.gates
+        if w.is_cpu and max(fields, ranges) <= LANES:
+            look_along(
+                *seen, sight, given.reach, given.slow, given.weights, numbers, z, gates,
+                config.order,
+            )  # fmt: skip
+            return look
         start(w.device.type)
         k_see_on_grid(
-            f.mT.contiguous(), w[:, 1:4].mT.contiguous(), theta.contiguous(),
-            tau.double().contiguous(), at.units, at.powers, at.depth, at.order, at.length,
-            given.reach, w.new_empty(rows, cells, fields),
-            w.new_empty(rows, cells, ranges, 2), seen, given.slow, given.weights, MARGIN,
-            CAUTION, config.stretch, look.asked.z, look.gates, kernel_type(kind),
-            config.order,
+            *seen, *sight, given.reach, w.new_empty(rows, cells, fields),
+            w.new_empty(rows, cells, ranges, 2),
+            w.new_zeros(rows, ranges, cells, fields, dtype=kind), given.slow,
+            given.weights, *numbers, z, gates, kernel_type(kind), config.order,
         )  # fmt: skip
         return look
 
@@ -259,11 +265,9 @@ class Look:
     """What the network is shown; see :func:`...kernels.moments.k_see_on_grid`.
 
     Attributes:
-        seen: ``[rows, ranges, cells, M + 1]`` averages of gradients over free paths.
         asked: the points (row, cell), one after another.
         gates: ``[rows, cells, 3]``.
     """
 
-    seen: Tensor
     asked: Asked
     gates: Tensor

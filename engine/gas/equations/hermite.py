@@ -41,12 +41,13 @@ from torch import Tensor
 from ....models.closures.contract import Closure, ClosureOutput, FaceStencil
 from ...errors import InputError
 from ...kernels.jumps import Expansion, Tables, jumps
+from ...kernels.sweeps import Closing, sweep
 from ...runtime import unfollowed
 from ..boundaries import WallAt, component
 from ..material import Gas
 from ..mixture import expansion, totals
-from ..scheme.finite_volume import MomentWorld, Rows, Transport
-from .fused import FusedLine, fused
+from ..scheme.finite_volume import Limiter, MomentWorld, Rows, Transport
+from .fused import LIMITERS, FusedLine, fused
 from .indices import multi_indices
 
 SONIC = 0.1
@@ -326,10 +327,16 @@ class FusedFaces(Faces):
     def _made(self, upwind: bool) -> tuple[Tensor, ...]:
         if len(self._found) < (4 if upwind else 2):
             b = self.basis
-            diagonal = tuple(b.low[1 + b.axes :])
-            form = Expansion(b.order, b.axes, len(b.indices), diagonal, SONIC, upwind)
+            form = _expansion(b, upwind)
             self._found = jumps(self.left, self.right, _tables(b, self.axis), form)
         return self._found
+
+
+@lru_cache(maxsize=32)
+def _expansion(b: Basis, upwind: bool) -> Expansion:
+    """What kernels are compiled for."""
+    diagonal = tuple(b.low[1 + b.axes :])
+    return Expansion(b.order, b.axes, len(b.indices), diagonal, SONIC, upwind)
 
 
 @lru_cache(maxsize=32)
@@ -342,6 +349,25 @@ def _tables(b: Basis, axis: int) -> Tables:
         for k in range(b.order + 1 - sum(head)):
             row[k] = b.indices.index(_plus(head, axis, k))
     return Tables(axis, at.int().contiguous(), b.factor[axis][:, 0].contiguous(), chains)
+
+
+@lru_cache(maxsize=32)
+def _edge_tables(b: Basis, axis: int) -> tuple[Tensor, Tensor]:
+    """What the kernel takes of an :class:`Edge`; see :class:`...kernels.sweeps.Closing`."""
+    some = edge(b, axis)
+    at = torch.stack([*some.once, *some.twice, some.at, some.tops], 1)
+    return at.int().contiguous(), some.factor[:, 0].contiguous()
+
+
+def _closing(b: Basis, axis: int, said: ClosureOutput) -> Closing:
+    """What a closure said at the faces of an axis, for the kernel."""
+    blend, inside, top = said.blend, said.inside, said.flux
+    if inside is None:
+        inside = 0.5 * (blend[..., 1:] + blend[..., :-1])
+    if b.axes == 1:
+        top = top[:, None]
+    faces_first = (x.movedim(-1, 0) for x in (blend, inside))
+    return Closing(*_edge_tables(b, axis), top.movedim((1, -1), (0, 1)), *faces_first)
 
 
 def faces(
@@ -509,6 +535,31 @@ class Hermite:
         return torch.cat([rho, low, high], 1)
 
     # -- transport --------------------------------------------------------------------
+
+    def swept(
+        self, w: Tensor, axis: int, limiter: Limiter, said: ClosureOutput | None
+    ) -> Tensor | None:
+        """Return what :meth:`transport` comes to along a periodic axis, by one kernel.
+
+        Args:
+            w: ``[batch, N, *cells]``.
+            axis: of the grid.
+            limiter: of the slopes.
+            said: by a closure, at the faces and in the cells.
+
+        Returns:
+            the change over a cell, ``[batch, N, *cells]``; None where no kernel has it.
+        """
+        said = said or ClosureOutput()
+        closed = said.blend is not None and said.flux is not None
+        known = limiter in LIMITERS and self.dissipation is roe and said.source is None
+        known &= closed or self.closure in (None, hyperbolic)
+        if not (known and FusedFaces.takes(w, w)):
+            return None
+        b = self.basis(w)
+        closing = _closing(b, axis, said) if closed else None
+        of, code = _expansion(b, upwind=True), LIMITERS[limiter]
+        return sweep(w, axis, _tables(b, axis), of, code, closing)
 
     def transport(self, rows: Rows) -> Transport:
         """Return fluxes of density, momentum and energy, and paths of the rest."""

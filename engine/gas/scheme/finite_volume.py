@@ -398,11 +398,19 @@ class MomentWorld:
         if said is not None and said.away is not None:
             count = said.away.to(count).flatten(2).sum(2)
         for axis, pair in enumerate(self._ends):
-            rows = self.rows(w.movedim(2 + axis, -1), axis, time)
+            facing = before[axis] if before is not None else None
             if said is not None:
-                rows = replace(rows, said=self._facing(said, axis))
-            elif before is not None:
-                rows = replace(rows, said=before[axis])
+                facing = self._facing(said, axis)
+            swept = None
+            if pair is None and hasattr(eq, "swept"):
+                swept = eq.swept(w, axis, self.limiter, facing)
+            if swept is not None:
+                total -= swept / self.grid.spacing[axis]
+                told.append(facing)
+                continue
+            rows = self.rows(w.movedim(2 + axis, -1), axis, time)
+            if facing is not None:
+                rows = replace(rows, said=facing)
             found = eq.transport(rows)
             told.append(found.said)
             change = torch.diff(self._sealed(found.flux, pair), dim=-1)
