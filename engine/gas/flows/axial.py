@@ -146,7 +146,8 @@ def shock(
     )
     s = 0.5 * (1 + torch.tanh(grid.centers(0)))[None]
     rho, theta = 1 + (density - 1) * s, 1 + (hot - 1) * s
-    start = world.equilibrium(rho, (speed / rho)[..., None], theta)
+    u = torch.stack([speed / rho, torch.zeros_like(rho)], -1)
+    start = world.equilibrium(rho, u, theta)
     raw, tau = [], []
     for state in world.sampled(start, times):
         raw.append(averaged(marginals(world, state, order, cosines), cells)[:, 0])

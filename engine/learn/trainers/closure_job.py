@@ -33,7 +33,7 @@ RIEMANN_TIMES = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0)
 """The same for random Riemann problems."""
 
 
-AXIAL_TIMES = (0.0, 0.3, 0.8, 1.6, 3.0, 5.0, 8.0, 12.0, 18.0)
+AXIAL_TIMES = (0.0, 0.3, 0.8, 1.6, 3.0, 5.0, 8.0, 12.0)
 """Times at which a shock of a gas with several velocity dimensions is sampled, in mean free
 paths ahead over the thermal speed."""
 
