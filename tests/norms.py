@@ -203,7 +203,6 @@ SHORT: dict[str, Shortened] = {
         (
             "families=[{name='wave',flows=4,until=0.02}]", "cells=20", "velocities=24",
             "steps=5", "batch=8", "validation=0.25", "model.hidden=[8]",
-            "fronts.mach=[1.4]",
         ),
         TRAINED, SINGLE,
     ),

@@ -7,12 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from scalebridge.engine import runtime, scenario
+from scalebridge.engine import runtime
 from scalebridge.engine.errors import InputError
 from scalebridge.engine.gas.boundaries import ALL_PERIODIC
 from scalebridge.engine.gas.equations.hermite import hermite_world
-from scalebridge.engine.gas.exact import shock_jump
-from scalebridge.engine.gas.flows import axial, fronts
+from scalebridge.engine.gas.flows import fronts
 from scalebridge.engine.gas.grid import Grid
 from scalebridge.engine.gas.material import Gas
 from scalebridge.engine.gas.scheme.finite_volume import koren, van_leer
@@ -245,53 +244,3 @@ def test_beyond_grads_cone_hme_takes_over_and_is_counted():
     assert (
         float(plain.blend[0].detach().min()) == 1.0 > float(plain.blend[1].detach().max())
     )
-
-
-def test_a_shock_seen_along_directions_is_one_gas() -> None:
-    raw, tau = axial.shock(1.8, (0.0, 0.4), 3, 2 / 3, 4, cells=30, extent=12.0)
-    assert raw.shape == (2, len(axial.COSINES), 30, 5)
-    speed, density, after, hot = shock_jump(1.8, 5 / 3)
-    mass, flow, second, third = raw[..., :4].unbind(-1)
-    cosine = torch.tensor(axial.COSINES, dtype=torch.float64)[None, :, None]
-    # all directions see the same mass, and of its velocity the part along them
-    torch.testing.assert_close(mass, mass[:, :1].expand_as(mass))
-    torch.testing.assert_close(flow, cosine * flow[:, :1], rtol=1e-9, atol=1e-9)
-    ends = torch.tensor([[1.0, speed, 1.0], [density, after, hot]], dtype=torch.float64)
-    for at, (rho, u, theta) in zip((0, -1), ends, strict=True):
-        torch.testing.assert_close(mass[0, 0, at], rho, rtol=1e-4, atol=0)
-        along = rho * ((cosine[0, :, 0] * u) ** 2 + theta)
-        torch.testing.assert_close(second[0, :, at], along, rtol=1e-3, atol=0)
-        wanted = axial.PATH * theta ** (axial.OMEGA - 1.0) / rho
-        torch.testing.assert_close(tau[0, at], wanted, rtol=1e-3, atol=0)
-    # heat flows to the cold side, and not across the line
-    u = flow / mass
-    heat = third - 3 * u * second + 2 * mass * u**3
-    assert float(heat[1, 0].min()) < -0.1
-    assert float(heat[1, -1].abs().max()) < 0.5 * float(heat[1, 0].abs().max())
-
-
-@pytest.mark.parametrize(
-    ("fronts_", "said"),
-    [
-        ("{mach=[1.4]}", "fronts.riemann belong to gases with one velocity dimension"),
-        ("{mach=[1.4],riemann=0,knudsen=[0.1]}", "fronts.knudsen: .* leave it out"),
-    ],
-)
-def test_fronts_that_a_monatomic_gas_has_not_are_refused(fronts_: str, said: str) -> None:
-    with pytest.raises(InputError, match=said):
-        scenario.load("closure_3v_train", [f"fronts={fronts_}"])
-
-
-def test_a_closure_learns_from_shocks_of_a_monatomic_gas(tmp_path) -> None:
-    small = (
-        "families=[{name='wave',flows=4,until=0.02}]", "cells=20", "velocities=24",
-        "steps=5", "batch=8", "validation=0.25", "model.hidden=[8]", "fronts.mach=[1.4]",
-    )  # fmt: skip
-    job = assemble(*scenario.load("closure_3v_train", small))
-    with RunFolder.create(tmp_path / "run", "", {}) as folder:
-        job.run(folder, Reporter(quiet=True))
-        rows = job._fronts(folder.load_checkpoint().tensors)
-    (one,) = rows
-    assert one.spacing == 2 * axial.EXTENT / 20
-    assert one.knudsen.shape == one.w.shape[1:3]
-    assert (tmp_path / "run" / "closure_3v_0.safetensors").exists()

@@ -35,12 +35,11 @@ class FrontsSection(Section):
     mach: list[Annotated[float, Field(gt=1, le=20)]] = Field(
         default=[1.35, 1.8, 2.5, 3.4, 4.6, 6.2, 7.5]
     )
-    """Mach numbers of shocks at rest; gamma is that of the gas."""
+    """Mach numbers of shocks at rest (gamma = 3)."""
     riemann: int = Field(default=12, ge=0, le=10_000)
     """How many random Riemann problems with colliding streams."""
     knudsen: list[Positive] = Field(default=[0.015, 0.03, 0.05, 0.1], min_length=1)
-    """Knudsen numbers at which each is laid on the grid of the closure; of a gas with one
-    velocity dimension, which has no length of its own ahead."""
+    """Knudsen numbers at which each is laid on the grid of the closure."""
 
     @model_validator(mode="after")
     def _some(self) -> Self:
@@ -121,18 +120,10 @@ class ClosureTrainScenario(Common):
         form = self.model
         names = ("linear", "rolled", "polish", "unrolled", "refined")
         own = [n for n in names if getattr(self, n)]
-        if form.dimension > 1 and self.fronts is not None:
-            if self.fronts.riemann:
-                own.append("fronts.riemann")
-            if "knudsen" in given(self.fronts):
-                raise ValueError(
-                    f"fronts.knudsen: with model.dimension = {form.dimension} a shock is "
-                    "solved in its own free paths; leave it out"
-                )
-        if form.dimension > 1 and own:
+        if form.dimension > 1 and (own or self.fronts is not None):
             raise ValueError(
-                f"model.dimension: {form.dimension}; {', '.join(own)} belong to gases with "
-                "one velocity dimension: set them to 0"
+                f"model.dimension: {form.dimension}; {', '.join([*own, 'fronts'])} belong "
+                "to gases with one velocity dimension: set them to 0, leave fronts out"
             )
         if not isinstance(form, FaceForm):
             return self

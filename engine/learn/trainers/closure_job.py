@@ -33,11 +33,6 @@ RIEMANN_TIMES = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0)
 """The same for random Riemann problems."""
 
 
-AXIAL_TIMES = (0.0, 0.3, 0.8, 1.6, 3.0, 5.0, 8.0, 12.0)
-"""Times at which a shock of a gas with several velocity dimensions is sampled, in mean free
-paths ahead over the thermal speed."""
-
-
 def recipe_of(scenario: Common) -> dict[str, Any]:
     """Return how a closure was trained, with its hash, for its card."""
     recipe = scenario.model_dump(mode="json")
@@ -161,8 +156,6 @@ class ClosureTraining:
         """Return the strong fronts in units of tau, those in ``kept`` as they are."""
         s, order = self.scenario, self.scenario.model.order + 1
         assert s.fronts is not None
-        if self._form().dimension > 1:
-            return self._solve_axial_fronts(kept, folder, report)
         found: dict[str, Tensor] = {}
         for number, mach in enumerate(s.fronts.mach):
             if f"front{number}" not in kept:
@@ -176,45 +169,10 @@ class ClosureTraining:
             folder.log(event="labelled", riemann=s.fronts.riemann)
         return found
 
-    def _solve_axial_fronts(
-        self, kept: dict[str, Tensor], folder: RunFolder, report: Reporter
-    ) -> dict[str, Tensor]:
-        """Return shocks of a gas with several velocity dimensions as their marginals."""
-        s, form, found = self.scenario, self._form(), dict[str, Tensor]()
-        assert s.fronts is not None
-        assert isinstance(form, LocalForm)
-        for number, mach in enumerate(s.fronts.mach):
-            if f"front{number}" not in kept:
-                raw, tau = axial.shock(
-                    mach, AXIAL_TIMES, form.dimension, form.prandtl, form.order + 1,
-                    s.cells, refinement=s.refinement + 1,
-                )  # fmt: skip
-                found |= {f"front{number}": raw, f"tau{number}": tau}
-                folder.log(event="labelled", mach=mach)
-                folder.save_checkpoint(len(s.families), kept | found)
-            report.progress(number + 1, len(s.fronts.mach), {"shock": f"Mach {mach:g}"})
-        return found
-
-    def _axial_fronts(self, kept: dict[str, Tensor]) -> list[training.Labelled]:
-        """Return them as rows, each moment and direction with its own free paths."""
-        s, found = self.scenario, []
-        assert s.fronts is not None
-        for number in range(len(s.fronts.mach)):
-            raw, tau = kept[f"front{number}"], kept[f"tau{number}"]
-            paths = torch.stack([c * tau for c in axial.COSINES], 1)
-            some = training.labelled(
-                raw.flatten(0, 1)[None], paths.flatten(0, 1), (0.0,), s.model.order,
-                2.0 * axial.EXTENT / s.cells,
-            )  # fmt: skip
-            found.append(some)
-        return found
-
     def _fronts(self, kept: dict[str, Tensor]) -> list[training.Labelled]:
         """Lay every front on the grid of the closure at every Knudsen number."""
         s = self.scenario
         assert s.fronts is not None
-        if self._form().dimension > 1:
-            return self._axial_fronts(kept)
         every = [
             fronts.Fronts(kept[f"front{n}"], kept[f"edge{n}"], SHOCK_TIMES)
             for n in range(len(s.fronts.mach))
