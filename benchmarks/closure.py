@@ -14,6 +14,7 @@ in :mod:`engine.gas.flows.unseen`.
 import itertools
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, replace
@@ -83,12 +84,16 @@ from scalebridge.models.closures.recurrence import (
 )
 from scalebridge.models.closures.spectrum import SpectrumForm
 
+sys.path.append(str(Path(__file__).resolve().parent))
+import closure_shocks
+
 SCENARIOS = Path(__file__).resolve().parent.parent / "scenarios"
 MEMBERS = [SCENARIOS / "models" / f"closure_refined_{i}.safetensors" for i in range(3)]
 WIDE = SCENARIOS / "models" / "closure_wide_0.safetensors"
 """Of the closure with a length of its own, which is used on the plane."""
 SHOCKED = [SCENARIOS / "models" / f"closure_shock_{i}.safetensors" for i in range(3)]
-WEIGHTS_3V = SCENARIOS / "models" / "closure_3v_0.safetensors"
+SHOCKED_3V = [SCENARIOS / "models" / f"closure_3v_{i}.safetensors" for i in range(3)]
+WEIGHTS_3V = SHOCKED_3V[0]
 GAS_3V = Gas.constant_time(3, 2 / 3)
 """Three velocity dimensions and the Prandtl number of a monatomic gas."""
 ORDER = 5
@@ -1580,6 +1585,9 @@ def measure(quick: bool, record: Recorder) -> None:
         shock(record, quick)
     if record.wants("shock_thickness_range", "shock_temperature_range"):
         shocks(record, quick)
+    weights = [path for path in SHOCKED_3V if path.exists()]
+    if weights and record.wants(*closure_shocks.FIGURES):
+        closure_shocks.measure(record, weights[: 1 if quick else 3], quick)
     if record.wants(*TABLE):
         table(record, quick)
     if record.wants(*PLANE):

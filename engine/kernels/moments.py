@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..gas.equations.indices import multi_indices
+from .indices import multi_indices
 from .types import Array1, Array2, Array3, Array4, Real, Template, ti
 
 HME, GRAD, LEARNED = 0, 1, 2

@@ -40,6 +40,7 @@ from torch import Tensor
 
 from ....models.closures.contract import Closure, ClosureOutput, FaceStencil
 from ...errors import InputError
+from ...kernels.indices import multi_indices
 from ...kernels.jumps import Expansion, Tables, jumps
 from ...kernels.sweeps import Closing, sweep
 from ...runtime import unfollowed
@@ -48,7 +49,6 @@ from ..material import Gas
 from ..mixture import expansion, totals
 from ..scheme.finite_volume import Limiter, MomentWorld, Rows, Transport
 from .fused import LIMITERS, FusedLine, fused
-from .indices import multi_indices
 
 SONIC = 0.1
 """Smallest ``|speed| / sqrt(theta)`` of the upwinding; rounds the sonic points."""
