@@ -1019,7 +1019,8 @@ def cost_grid(record: Recorder, quick: bool, dim: int) -> None:
     closure, ratios, notes = AxialClosure(load(WEIGHTS_3V).float()), [], []
     curve = []
     warm = planes.flow(HELD_OUT, 2)
-    on_grid(warm, dim, 8, closure, 0.01)
+    for each in (None, closure):
+        on_grid(warm, dim, 8, each, 0.01)  # compiled
     for decade in decades:
         one = planes.flow(HELD_OUT, decade)
         truth, spent = in_velocities(one, dim, *fine)

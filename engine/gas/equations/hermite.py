@@ -359,9 +359,11 @@ def _edge_tables(b: Basis, axis: int) -> tuple[Tensor, Tensor]:
     return at.int().contiguous(), some.factor[:, 0].contiguous()
 
 
-def _closing(b: Basis, axis: int, said: ClosureOutput) -> Closing:
-    """What a closure said at the faces of an axis, for the kernel."""
-    blend, inside, top = said.blend, said.inside, said.flux
+def _closing(b: Basis, axis: int, said: ClosureOutput) -> Closing | None:
+    """What a closure said at the faces of an axis, for the kernel; None for nothing."""
+    blend, top, inside = said.blend, said.flux, said.inside
+    if blend is None or top is None:
+        return None
     if inside is None:
         inside = 0.5 * (blend[..., 1:] + blend[..., :-1])
     if b.axes == 1:
@@ -551,13 +553,13 @@ class Hermite:
             the change over a cell, ``[batch, N, *cells]``; None where no kernel has it.
         """
         said = said or ClosureOutput()
-        closed = said.blend is not None and said.flux is not None
         known = limiter in LIMITERS and self.dissipation is roe and said.source is None
-        known &= closed or self.closure in (None, hyperbolic)
         if not (known and FusedFaces.takes(w, w)):
             return None
         b = self.basis(w)
-        closing = _closing(b, axis, said) if closed else None
+        closing = _closing(b, axis, said)
+        if closing is None and self.closure not in (None, hyperbolic):
+            return None
         of, code = _expansion(b, upwind=True), LIMITERS[limiter]
         return sweep(w, axis, _tables(b, axis), of, code, closing)
 
