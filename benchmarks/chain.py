@@ -23,6 +23,8 @@ HELIUM = (
     "thickness_label_bar", "labels_needed", "gradient_difference", "similarity_law",
     "he_pairs_viscosity_error", "he_gradient_over_particles",
     "bar_sharpness",
+    *(f"he_{model}_over_dsmc_mach{mach}" for model in ("shakhov", "closure", "nsf")
+      for mach in ("2", "3")),
 )  # fmt: skip
 FULL = ("minutes_full", "minutes_teaching", "full_viscosity_error", "full_viscosity_bar",
         "he_taught_over_dsmc_mach2", "he_taught_over_dsmc_mach3")  # fmt: skip
