@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import bonds  # noqa: E402
 import deepmd  # noqa: E402
 import equivariant  # noqa: E402
+import water  # noqa: E402
 
 SCENARIOS = ROOT / "scenarios"
 
@@ -64,6 +66,8 @@ PUBLISHED_RACE = "water_blocked_vs_deepmd_long"
 BATHS = {"silicon_sw": 16000, "silicon_npt": 20000, "water_nvt": 80000}
 """Shipped scenarios with a bath that scales all velocities alike, and steps enough for an
 error of a few per cent."""
+WATER_SEEDS = 5
+"""Runs of ``water_nvt`` that are taken together."""
 LOOK = 5
 """Steps between looks at a committee's deviation in the shipped runs of silicon."""
 SMALL = ["model.neurons=[16, 32, 64]", "model.axis=8", "model.fitting=[64, 64]"]
@@ -133,11 +137,18 @@ def _shipped_errors(key: str) -> tuple[Any, Any, dict[str, Any]]:
 
 
 def train(recipe: str, *settings: str) -> dict[str, Any]:
-    """Run a training scenario in a process of its own, one thread.
+    """Run a scenario in a process of its own, one thread.
 
     Returns:
         The figures of ``summary.json``: name -> {value, unit, error, note}.
     """
+    with _finished(recipe, *settings) as out:
+        return json.loads((out / "summary.json").read_text())["figures"]
+
+
+@contextmanager
+def _finished(recipe: str, *settings: str) -> Iterator[Path]:
+    """Run a scenario in a process of its own, one thread; its folder, for a while."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         command = [str(Path(sys.executable).parent / "engine"), "run", recipe]
@@ -148,7 +159,7 @@ def train(recipe: str, *settings: str) -> dict[str, Any]:
         subprocess.run(
             command, check=True, env=os.environ | one, capture_output=True, text=True
         )
-        return json.loads((out / "summary.json").read_text())["figures"]
+        yield out
 
 
 def step_seconds(
@@ -400,31 +411,43 @@ def record_fluctuations(record: Any) -> None:
     )  # fmt: skip
 
 
-def record_water(record: Any) -> None:
-    """Record how far shipped water's distributions are from those of its labels."""
+def record_water(record: Any, seeds: int) -> None:
+    """Record how far shipped water's distributions are from those of its labels.
+
+    Runs of several seeds are taken together; what is known is recorded after each.
+    """
     if not record.wants("water_rdf_error", "water_adf_error"):
         return
+    runs = []
+    for seed in range(1, seeds + 1):
+        with _finished("water_nvt", f"seed={seed}") as out:
+            runs.append(water.stored(out))
+        _record_water(record, water.curves(runs))
+
+
+def _record_water(record: Any, curves: list[water.Curve]) -> None:
+    """Record the worst departure of the radial distributions, and the area of angles."""
     from scalebridge.engine.comparison import rank
 
-    found = train("water_nvt")
-    curves = {k: v for k, v in found.items() if k.startswith("rdf_")}
-    far = {k: v for k, v in curves.items() if k.endswith("_departure")}
-    worst = max(far, key=lambda name: rank(far[name]["value"]))
-    areas = ", ".join(
-        f"{name.removesuffix('_difference').removeprefix('rdf_liquid_')} {v['value']:.3f}"
-        for name, v in curves.items()
-        if name.endswith("_difference")
-    )
+    radial = [curve for curve in curves if curve.name.startswith("rdf")]
+    far = max(radial, key=lambda curve: rank(curve.departure()[0]))
+    (angles,) = (curve for curve in curves if curve not in radial)
+    runs = len(angles.found)
+    each = [max(c.departure(run)[0] for c in radial) for run in range(runs)]
     record(
-        "water_rdf_error", far[worst]["value"], "", goal=GOALS["water_rdf_error"],
-        better="lower",
-        note=f"largest difference from the labels' own, beyond two standard errors: "
-        f"{worst.removesuffix('_departure')} {far[worst]['note']}; areas: {areas}",
+        "water_rdf_error", far.departure()[0], "", goal=GOALS["water_rdf_error"],
+        better="lower", spread=(min(each), max(each)),
+        note=f"largest difference from the labels' own, beyond two standard errors, of the "
+        f"mean of {runs} runs; spread: of single ones; "
+        + "; ".join(c.at(c.departure()[1]) for c in radial)
+        + f"; areas: {', '.join(f'{c.name[4:]} {c.area:.3f}' for c in radial)}",
     )  # fmt: skip
-    angles = max(v["value"] for k, v in found.items() if k.startswith("adf_"))
     record(
-        "water_adf_error", angles, "", goal=GOALS["water_adf_error"], better="lower",
-        note="area between the distribution of angles O-O-O and that of the labels",
+        "water_adf_error", angles.area, "", goal=GOALS["water_adf_error"], better="lower",
+        spread=(min(angles.areas), max(angles.areas)),
+        note="area between the distribution of angles O-O-O and that of the labels, of the "
+        f"mean of {runs} runs; spread: of single ones; two samples of one distribution "
+        f"with these errors would differ by {angles.noise:.3f}",
     )  # fmt: skip
 
 
@@ -582,30 +605,9 @@ def _frames(key: str) -> tuple[list[Any], list[Any]]:
 
 
 def _blocks() -> tuple[list[Any], list[Any]]:
-    """Return the first 300 and the last 80 frames of water, in time.
-
-    The frames are published in disorder. Atoms diffuse, so distances tell the order: it
-    is that of the slowest vector of a walk between frames that are near each other.
-    """
-    from scalebridge.engine import scenario
-    from scalebridge.engine.md.data import read_frames
-    from scalebridge.engine.schema.base import locate
-
-    chosen, base = scenario.load("water_train")
-    paths = [*chosen.data, chosen.test]  # type: ignore[attr-defined]
-    frames = [f for path in paths for f in read_frames(locate(path, base))]
-    size = frames[0].cell.diagonal()
-    places = np.array([f.positions for f in frames])
-    near = np.zeros((len(frames), len(frames)))
-    for k, here in enumerate(places):
-        apart = places - here
-        apart -= size * np.round(apart / size)
-        near[k] = np.exp(-(apart**2).sum(2).mean(1))
-    np.fill_diagonal(near, 0.0)
-    root = near.sum(1) ** -0.5
-    _, vectors = np.linalg.eigh(near * root[:, None] * root)
-    order = np.argsort(vectors[:, -2] * root)
-    return [frames[k] for k in order[:300]], [frames[k] for k in order[-80:]]
+    """Return the first 300 and the last 80 frames of water, in time."""
+    frames = water.in_time()
+    return frames[:300], frames[-80:]
 
 
 def _write(path: Path, frames: list[Any]) -> None:
@@ -661,7 +663,7 @@ def measure(quick: bool, record: Any) -> None:
     record_shipped(record)
     record_relaxed(record)
     record_fluctuations(record)
-    record_water(record)
+    record_water(record, 1 if quick else WATER_SEEDS)
     record_bonds(record)
     record_blocks(record)
     record_mace(record)
