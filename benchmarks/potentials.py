@@ -430,16 +430,16 @@ def _record_water(record: Any, curves: list[water.Curve]) -> None:
     from scalebridge.engine.comparison import rank
 
     radial = [curve for curve in curves if curve.name.startswith("rdf")]
-    far = max(radial, key=lambda curve: rank(curve.departure()[0]))
-    (angles,) = (curve for curve in curves if curve not in radial)
+    far = max(radial, key=lambda curve: rank(curve.departure().value)).departure()
+    (angles,) = (curve for curve in curves if curve.name.startswith("adf"))
     runs = len(angles.found)
-    each = [max(c.departure(run)[0] for c in radial) for run in range(runs)]
+    each = [max(c.departure(run).value for c in radial) for run in range(runs)]
     record(
-        "water_rdf_error", far.departure()[0], "", goal=GOALS["water_rdf_error"],
+        "water_rdf_error", far.value, "", goal=GOALS["water_rdf_error"],
         better="lower", spread=(min(each), max(each)),
         note=f"largest difference from the labels' own, beyond two standard errors, of the "
         f"mean of {runs} runs; spread: of single ones; "
-        + "; ".join(c.at(c.departure()[1]) for c in radial)
+        + "; ".join(f"{c.name[4:]} {c.departure().note}" for c in radial)
         + f"; areas: {', '.join(f'{c.name[4:]} {c.area:.3f}' for c in radial)}",
     )  # fmt: skip
     record(

@@ -1,10 +1,9 @@
 """Liquid water: the labelled trajectory in its order, and distributions beside it.
 
-python benchmarks/water.py     write the references of the scenario water_nvt anew
+``python benchmarks/water.py`` writes the references of the scenario water_nvt anew.
 """
 
 import csv
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,9 @@ import numpy as np
 import torch
 import zarr
 from numpy.typing import NDArray
+
+from scalebridge.engine.md.outputs import departure
+from scalebridge.engine.protocols import Figure
 
 SCENARIOS = Path(__file__).resolve().parent.parent / "scenarios"
 BLOCKS = 8
@@ -87,7 +89,7 @@ class Curve:
         both = np.hypot(self.error, self.known_error)
         return _area((2 / np.pi) ** 0.5 * both, self.known)
 
-    def departure(self, run: int | None = None) -> tuple[float, int]:
+    def departure(self, run: int | None = None) -> Figure:
         """Return the largest difference beyond two standard errors, and its place.
 
         Args:
@@ -95,19 +97,8 @@ class Curve:
                 none is named.
         """
         mean = self.found.mean(0) if run is None else self.found[run]
-        off = np.abs(mean - self.known)
-        off[off <= 2 * np.hypot(self.error, self.known_error)] = 0.0
-        return float(off.max()), int(off.argmax())
-
-    def at(self, place: int) -> str:
-        """Say what stands at a place."""
-        off = self.found.mean(0)[place] - self.known[place]
-        both = np.hypot(self.error, self.known_error)[place]
-        return (
-            f"{self.name} at {self.x[place]:.3g}: {self.found.mean(0)[place]:.3f} +- "
-            f"{self.error[place]:.3f} for {self.known[place]:.3f} +- "
-            f"{self.known_error[place]:.3f}, {abs(off) / both:.1f} errors"
-        )
+        both = np.hypot(self.error, self.known_error)
+        return departure(*map(torch.from_numpy, (mean, both, self.known, self.x)))
 
 
 def _area(values: Array, known: Array) -> float:
@@ -143,7 +134,7 @@ def curves(runs: Sequence[Stored]) -> list[Curve]:
     return made
 
 
-def _references() -> None:
+def references(folder: Path) -> None:
     """Write the distributions of the labels, with the errors of their blocks in time."""
     from ase import Atoms
 
@@ -163,14 +154,16 @@ def _references() -> None:
     rdf = RadialDistribution(len(species), radial.r_max, radial.bins)
     pairs = {"".join(species[k] for k in pair): n for n, pair in enumerate(rdf.pairs)}
     remark = f"g(r) of the {len(states)} frames of water published at {SOURCE}"
-    _write("rdf", "r", rdf.r.numpy(), pairs, _each(rdf, states), remark)
+    path = folder / "water_reference_rdf.csv"
+    _write(path, "r", rdf.r.numpy(), pairs, _each(rdf, states), remark)
     adf = AngleDistribution(len(species), angular.reach, angular.bins)
     triples = {"OOO": adf.triples.index((1, 1, 1))}
     remark = (
         f"Angles between oxygen atoms within {angular.reach} angstrom of an oxygen atom, "
         f"per degree: mean of the {len(states)} frames of water published at {SOURCE}"
     )
-    _write("adf", "theta", adf.theta.numpy(), triples, _each(adf, states), remark)
+    path = folder / "water_reference_adf.csv"
+    _write(path, "theta", adf.theta.numpy(), triples, _each(adf, states), remark)
 
 
 def _each(observable: Callable[..., torch.Tensor], states: Sequence[Any]) -> Array:
@@ -179,13 +172,12 @@ def _each(observable: Callable[..., torch.Tensor], states: Sequence[Any]) -> Arr
 
 
 def _write(
-    kind: str, axis: str, x: Array, which: dict[str, int], values: Array, remark: str
+    path: Path, axis: str, x: Array, which: dict[str, int], values: Array, remark: str
 ) -> None:
     parts = np.array([part.mean(0) for part in np.array_split(values, BLOCKS)])
     error = parts.std(0, ddof=1) / BLOCKS**0.5
     columns = [values.mean(0)[k] for k in which.values()]
     columns += [error[k] for k in which.values()]
-    path = SCENARIOS / "data" / f"water_reference_{kind}.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
         file.write(f"# {remark}; standard errors from {BLOCKS} blocks in time\n")
         rows = csv.writer(file, lineterminator="\n")
@@ -195,4 +187,4 @@ def _write(
 
 
 if __name__ == "__main__":
-    sys.exit(_references())
+    references(SCENARIOS / "data")
