@@ -520,12 +520,20 @@ def record_blocks(record: Any) -> None:
     for race, names in races.items():
         if not record.wants(*names):
             continue
-        if not deepmd.PEER.installed():
-            print(f"{race}: not measured: DeePMD-kit is not installed "
-                  "(benchmarks/peers.py deepmd)")  # fmt: skip
+        if lacking := _lacking(race):
+            print(f"{race}: not measured: {lacking}")
             continue
         for theirs, schedule in _deepmd_runs(race, parts, seconds):
             _record_deepmd(record, names, figures, seconds, theirs, schedule)
+
+
+def _lacking(race: str) -> str:
+    """Say what a race with DeePMD-kit lacks; nothing where it can be run."""
+    if not deepmd.PEER.installed():
+        return "DeePMD-kit is not installed (benchmarks/peers.py deepmd)"
+    if race == PUBLISHED_RACE and not deepmd.HOURS:
+        return "SCALEBRIDGE_DEEPMD_HOURS gives it no time"
+    return ""
 
 
 def _deepmd_runs(
@@ -535,18 +543,17 @@ def _deepmd_runs(
     if race != PUBLISHED_RACE:
         given, stops = DEEPMD_RACES[race]
         theirs = deepmd.trained(*parts, given or seconds, stops)
-        told = "starting of the program not counted, its decay of the learning rate scaled "
-        yield theirs, told + f"to end there at {theirs.stop:.3g}, the best of {stops}"
+        yield theirs, (
+            "starting of the program not counted, its decay of the learning rate scaled to "
+            f"end there at {theirs.stop:.3g}, the best of {stops}"
+        )  # fmt: skip
         return
     for theirs in deepmd.published(*parts):
-        told = (
-            f"{theirs.cpu_seconds / 3600:.2f} CPU hours of the 12 meant, with the starts "
-        )
-        told += (
-            f"of the program; its published schedule of {deepmd.PUBLISHED} steps broken "
-        )
-        told += f"off at a learning rate of {theirs.stop:.3g}; curve: {deepmd.CURVE.name}"
-        yield theirs, told
+        yield theirs, (
+            f"starts of the program among them, {theirs.cpu_seconds / 3600:.2f} CPU hours "
+            "of the 12 meant; its published schedule broken off at a learning rate of "
+            f"{theirs.stop:.3g}; curve: {deepmd.CURVE.name}"
+        )  # fmt: skip
 
 
 def _record_deepmd(
