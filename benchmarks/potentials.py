@@ -438,7 +438,8 @@ def _record_water(record: Any, curves: list[water.Curve]) -> None:
 
     radial = [curve for curve in curves if curve.name.startswith("rdf")]
     far = max(radial, key=lambda curve: rank(curve.departure().value)).departure()
-    (angles,) = (curve for curve in curves if curve.name.startswith("adf"))
+    by_name = {curve.name: curve for curve in curves}
+    angles = by_name["adf OOO"]
     runs = len(angles.found)
     each = [max(c.departure(run).value for c in radial) for run in range(runs)]
     record(
@@ -447,7 +448,8 @@ def _record_water(record: Any, curves: list[water.Curve]) -> None:
         note=f"largest difference from the labels' own, beyond two standard errors, of the "
         f"mean of {runs} runs; spread: of single ones; "
         + "; ".join(f"{c.name[4:]} {c.departure().note}" for c in radial)
-        + f"; areas: {', '.join(f'{c.name[4:]} {c.area:.3f}' for c in radial)}",
+        + f"; areas: {', '.join(f'{c.name[4:]} {c.area:.3f}' for c in radial)}; bond: "
+        + by_name["rdf HO"].peak(water.BONDED),
     )  # fmt: skip
     record(
         "water_adf_error", angles.area, "", goal=GOALS["water_adf_error"], better="lower",

@@ -20,6 +20,8 @@ from scalebridge.engine.protocols import Figure
 SCENARIOS = Path(__file__).resolve().parent.parent / "scenarios"
 BLOCKS = 8
 """Parts of the labelled trajectory whose spread tells the errors of its means."""
+BONDED = 1.25
+"""No other hydrogen is as near to an oxygen, angstrom."""
 SOURCE = "github.com/deepmodeling/deepmd-kit, examples/water/data"
 
 Array = NDArray[np.float64]
@@ -99,6 +101,26 @@ class Curve:
         mean = self.found.mean(0) if run is None else self.found[run]
         both = np.hypot(self.error, self.known_error)
         return departure(*map(torch.from_numpy, (mean, both, self.known, self.x)))
+
+    def peak(self, below: float) -> str:
+        """Say mean and standard deviation of what lies below a distance, angstrom.
+
+        A bin counts at its centre, of the runs as of the labels.
+        """
+        inside = self.x < below
+        (mean, width), (its_mean, its_width) = (
+            _moments(self.x[inside], (curve * self.x**2)[inside])
+            for curve in (self.found.mean(0), self.known)
+        )
+        return (
+            f"mean {mean:.5f} for {its_mean:.5f} angstrom, standard deviation "
+            f"{width:.5f} for {its_width:.5f}"
+        )
+
+
+def _moments(x: Array, weight: Array) -> tuple[float, float]:
+    mean = np.average(x, weights=weight)
+    return float(mean), float(np.average((x - mean) ** 2, weights=weight) ** 0.5)
 
 
 def _area(values: Array, known: Array) -> float:
