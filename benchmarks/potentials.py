@@ -68,7 +68,7 @@ BATHS = {
     "silicon_vacancies": ["run.steps=12000"],
     "silicon_sw": ["run.steps=16000"],
     "silicon_npt": ["run.steps=20000"],
-    "water_nvt": ["seed=1"],
+    "water_nvt": ["run.steps=40000"],
 }
 """All shipped scenarios with a bath, and steps enough for an error of a few per cent. Those
 that are heated count from when the bath has its last temperature, the melt from when it has
