@@ -73,3 +73,5 @@ def test_runs_of_water_are_taken_together_with_the_error_of_their_spread():
     assert oxygen.departure(2).value == pytest.approx(0.9)
     assert angles.area == pytest.approx(0.0, abs=1e-12)
     assert 0.01 < angles.noise < 0.03
+    bond = curves["rdf HO"].peak(water.BONDED)
+    assert bond.startswith("mean 0.98048 for 0.98048 angstrom, standard deviation 0.03053")
