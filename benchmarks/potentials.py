@@ -4,6 +4,7 @@ Other tables call :func:`test_errors` (shipped weights), :func:`train` (a whole 
 and :func:`step_seconds` (one step of DeePMD-kit's default network).
 """
 
+import itertools
 import json
 import math
 import os
@@ -11,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import bonds  # noqa: E402
 import deepmd  # noqa: E402
 import equivariant  # noqa: E402
+import water  # noqa: E402
 
 SCENARIOS = ROOT / "scenarios"
 
@@ -52,9 +55,26 @@ MACE_RACES = {"si_vs_mace": ("si", None), "mo_vs_mace": ("mo", None),
               "si_vs_mace_15min": ("si", 900.0)}  # fmt: skip
 """Races with MACE: figure -> set, and the CPU seconds that it has; as many as ours took
 where none are said."""
-BATHS = {"silicon_sw": 16000, "silicon_npt": 20000, "water_nvt": 80000}
-"""Shipped scenarios with a bath that scales all velocities alike, and steps enough for an
-error of a few per cent."""
+DEEPMD_RACES = {
+    "water_blocked_vs_deepmd": (None, deepmd.STOPS),
+    "water_blocked_vs_deepmd_20min": (1200.0, deepmd.STOPS[1:]),
+}
+"""Races with DeePMD-kit on water in blocks of time: figure -> the CPU seconds that it has,
+as many as ours took where none are said, and the last learning rates that it tries."""
+PUBLISHED_RACE = "water_blocked_vs_deepmd_long"
+"""The race with its published schedule."""
+BATHS = {
+    "silicon_melt": ["run.steps=12000", "output.average_from=4000"],
+    "silicon_vacancies": ["run.steps=12000"],
+    "silicon_sw": ["run.steps=16000"],
+    "silicon_npt": ["run.steps=20000"],
+    "water_nvt": ["run.steps=40000"],
+}
+"""All shipped scenarios with a bath, and steps enough for an error of a few per cent. Those
+that are heated count from when the bath has its last temperature, the melt from when it has
+taken up its heat of fusion."""
+WATER_SEEDS = 5
+"""Runs of ``water_nvt`` that are taken together."""
 LOOK = 5
 """Steps between looks at a committee's deviation in the shipped runs of silicon."""
 SMALL = ["model.neurons=[16, 32, 64]", "model.axis=8", "model.fitting=[64, 64]"]
@@ -124,11 +144,18 @@ def _shipped_errors(key: str) -> tuple[Any, Any, dict[str, Any]]:
 
 
 def train(recipe: str, *settings: str) -> dict[str, Any]:
-    """Run a training scenario in a process of its own, one thread.
+    """Run a scenario in a process of its own, one thread.
 
     Returns:
         The figures of ``summary.json``: name -> {value, unit, error, note}.
     """
+    with _finished(recipe, *settings) as out:
+        return json.loads((out / "summary.json").read_text())["figures"]
+
+
+@contextmanager
+def _finished(recipe: str, *settings: str) -> Iterator[Path]:
+    """Run a scenario in a process of its own, one thread; its folder, for a while."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         command = [str(Path(sys.executable).parent / "engine"), "run", recipe]
@@ -139,7 +166,7 @@ def train(recipe: str, *settings: str) -> dict[str, Any]:
         subprocess.run(
             command, check=True, env=os.environ | one, capture_output=True, text=True
         )
-        return json.loads((out / "summary.json").read_text())["figures"]
+        yield out
 
 
 def step_seconds(
@@ -378,44 +405,58 @@ def record_fluctuations(record: Any) -> None:
     if not record.wants("canonical_fluctuation"):
         return
     rows = {}
-    for name, steps in BATHS.items():
-        found = train(name, f"run.steps={steps}")["temperature_fluctuation"]
+    for name, settings in BATHS.items():
+        found = train(name, *settings)["temperature_fluctuation"]
         rows[name] = (abs(found["value"] - 1.0), found["value"], found["error"])
     worst = max(rows.values())
     record(
         "canonical_fluctuation", worst[0], "", goal=0.1, better="lower",
         note="largest distance from 1 of the temperature's standard deviation over the "
         "canonical one; "
-        + "; ".join(f"{n}, {BATHS[n]} steps: {v:.3f} +- {e:.3f}"
+        + "; ".join(f"{n}, {' '.join(BATHS[n])}: {v:.3f} +- {e:.3f}"
                     for n, (_, v, e) in rows.items()),
     )  # fmt: skip
 
 
-def record_water(record: Any) -> None:
-    """Record how far shipped water's distributions are from those of its labels."""
+def record_water(record: Any, seeds: int) -> None:
+    """Record how far shipped water's distributions are from those of its labels.
+
+    Runs of several seeds are taken together; what is known is recorded after each.
+    """
     if not record.wants("water_rdf_error", "water_adf_error"):
         return
+    runs = []
+    for seed in range(1, seeds + 1):
+        with _finished("water_nvt", f"seed={seed}") as out:
+            runs.append(water.stored(out))
+        _record_water(record, water.curves(runs))
+
+
+def _record_water(record: Any, curves: list[water.Curve]) -> None:
+    """Record the worst departure of the radial distributions, and the area of angles."""
     from scalebridge.engine.comparison import rank
 
-    found = train("water_nvt")
-    curves = {k: v for k, v in found.items() if k.startswith("rdf_")}
-    far = {k: v for k, v in curves.items() if k.endswith("_departure")}
-    worst = max(far, key=lambda name: rank(far[name]["value"]))
-    areas = ", ".join(
-        f"{name.removesuffix('_difference').removeprefix('rdf_liquid_')} {v['value']:.3f}"
-        for name, v in curves.items()
-        if name.endswith("_difference")
-    )
+    radial = [curve for curve in curves if curve.name.startswith("rdf")]
+    far = max(radial, key=lambda curve: rank(curve.departure().value)).departure()
+    by_name = {curve.name: curve for curve in curves}
+    angles = by_name["adf OOO"]
+    runs = len(angles.found)
+    each = [max(c.departure(run).value for c in radial) for run in range(runs)]
     record(
-        "water_rdf_error", far[worst]["value"], "", goal=GOALS["water_rdf_error"],
-        better="lower",
-        note=f"largest difference from the labels' own, beyond two standard errors: "
-        f"{worst.removesuffix('_departure')} {far[worst]['note']}; areas: {areas}",
+        "water_rdf_error", far.value, "", goal=GOALS["water_rdf_error"],
+        better="lower", spread=(min(each), max(each)),
+        note=f"largest difference from the labels' own, beyond two standard errors, of the "
+        f"mean of {runs} runs; spread: of single ones; "
+        + "; ".join(f"{c.name[4:]} {c.departure().note}" for c in radial)
+        + f"; areas: {', '.join(f'{c.name[4:]} {c.area:.3f}' for c in radial)}; bond: "
+        + by_name["rdf HO"].peak(water.BONDED),
     )  # fmt: skip
-    angles = max(v["value"] for k, v in found.items() if k.startswith("adf_"))
     record(
-        "water_adf_error", angles, "", goal=GOALS["water_adf_error"], better="lower",
-        note="area between the distribution of angles O-O-O and that of the labels",
+        "water_adf_error", angles.area, "", goal=GOALS["water_adf_error"], better="lower",
+        spread=(min(angles.areas), max(angles.areas)),
+        note="area between the distribution of angles O-O-O and that of the labels, of the "
+        f"mean of {runs} runs; spread: of single ones; two samples of one distribution "
+        f"with these errors would differ by {angles.noise:.3f}",
     )  # fmt: skip
 
 
@@ -454,11 +495,15 @@ def record_bonds(record: Any) -> None:
 def record_blocks(record: Any) -> None:
     """Record water's errors on the last fifth of its trajectory, behind a gap.
 
-    Where DeePMD-kit is installed it trains on the same frames for as many CPU seconds.
+    Where DeePMD-kit is installed it trains on the same frames: for as many CPU seconds, for
+    more, and by its published schedule.
     """
     own = [f"water_blocked_{kind}_rmse" for kind in ("force", "energy")]
-    race = [f"water_blocked_vs_deepmd_{kind}_ratio" for kind in ("force", "energy")]
-    if not record.wants(*own, *race):
+    races = {
+        race: [f"{race}_{kind}_ratio" for kind in ("force", "energy")]
+        for race in (*DEEPMD_RACES, PUBLISHED_RACE)
+    }
+    if not record.wants(*own, *itertools.chain(*races.values())):
         return
     parts = _blocks()
     with tempfile.TemporaryDirectory() as folder:
@@ -474,18 +519,61 @@ def record_blocks(record: Any) -> None:
             note=f"trained on the first 300 frames in time, tested on the last 80, 20 "
             f"between them left out; {figure['note']}; {seconds:.0f} CPU seconds",
         )  # fmt: skip
-    if not record.wants(*race) or not deepmd.PEER.installed():
+    for race, names in races.items():
+        if not record.wants(*names):
+            continue
+        if lacking := _lacking(race):
+            print(f"{race}: not measured: {lacking}")
+            continue
+        for theirs, schedule in _deepmd_runs(race, parts, seconds):
+            _record_deepmd(record, names, figures, seconds, theirs, schedule)
+
+
+def _lacking(race: str) -> str:
+    """Say what a race with DeePMD-kit lacks; nothing where it can be run."""
+    if not deepmd.PEER.installed():
+        return "DeePMD-kit is not installed (benchmarks/peers.py deepmd)"
+    if race == PUBLISHED_RACE and not deepmd.HOURS:
+        return "SCALEBRIDGE_DEEPMD_HOURS gives it no time"
+    return ""
+
+
+def _deepmd_runs(
+    race: str, parts: tuple[list[Any], list[Any]], seconds: float
+) -> Iterator[tuple[deepmd.Trained, str]]:
+    """Run DeePMD-kit for a race; yield what it came to so far, and by what schedule."""
+    if race != PUBLISHED_RACE:
+        given, stops = DEEPMD_RACES[race]
+        theirs = deepmd.trained(*parts, given or seconds, stops)
+        yield theirs, (
+            "starting of the program not counted, its decay of the learning rate scaled to "
+            f"end there at {theirs.stop:.3g}, the best of {stops}"
+        )  # fmt: skip
         return
-    theirs = deepmd.trained(*parts, seconds)
-    for name, figure, other in zip(race, figures, theirs.errors, strict=True):
+    for theirs in deepmd.published(*parts):
+        yield theirs, (
+            f"starts of the program among them, {theirs.cpu_seconds / 3600:.2f} CPU hours "
+            "of the 12 meant; its published schedule broken off at a learning rate of "
+            f"{theirs.stop:.3g}; curve: {deepmd.CURVE.name}"
+        )  # fmt: skip
+
+
+def _record_deepmd(
+    record: Any,
+    names: list[str],
+    figures: list[Any],
+    seconds: float,
+    theirs: deepmd.Trained,
+    schedule: str,
+) -> None:
+    """Record our errors on water's last frames over those of DeePMD-kit."""
+    for name, figure, other in zip(names, figures, theirs.errors, strict=True):
         record(
-            name, figure["value"] / other, "", goal=GOALS[name], better="lower",
+            name, figure["value"] / other, "", goal=GOALS.get(name), better="lower",
             peer={"name": "DeePMD-kit", "version": theirs.version, "value": other},
             note=f"ours {figure['value']:.3g} after {seconds:.0f} CPU seconds; se_e2_a of "
             f"default sizes in f64 after {theirs.steps} steps in {theirs.cpu_seconds:.0f}, "
-            "one thread, starting of the program not counted, its decay of the learning "
-            f"rate scaled to end there at {theirs.stop:.3g}, the better of {deepmd.STOPS}; "
-            "its published schedule of 12 CPU hours and more was not run",
+            f"one thread, {schedule}",
         )  # fmt: skip
 
 
@@ -533,30 +621,9 @@ def _frames(key: str) -> tuple[list[Any], list[Any]]:
 
 
 def _blocks() -> tuple[list[Any], list[Any]]:
-    """Return the first 300 and the last 80 frames of water, in time.
-
-    The frames are published in disorder. Atoms diffuse, so distances tell the order: it
-    is that of the slowest vector of a walk between frames that are near each other.
-    """
-    from scalebridge.engine import scenario
-    from scalebridge.engine.md.data import read_frames
-    from scalebridge.engine.schema.base import locate
-
-    chosen, base = scenario.load("water_train")
-    paths = [*chosen.data, chosen.test]  # type: ignore[attr-defined]
-    frames = [f for path in paths for f in read_frames(locate(path, base))]
-    size = frames[0].cell.diagonal()
-    places = np.array([f.positions for f in frames])
-    near = np.zeros((len(frames), len(frames)))
-    for k, here in enumerate(places):
-        apart = places - here
-        apart -= size * np.round(apart / size)
-        near[k] = np.exp(-(apart**2).sum(2).mean(1))
-    np.fill_diagonal(near, 0.0)
-    root = near.sum(1) ** -0.5
-    _, vectors = np.linalg.eigh(near * root[:, None] * root)
-    order = np.argsort(vectors[:, -2] * root)
-    return [frames[k] for k in order[:300]], [frames[k] for k in order[-80:]]
+    """Return the first 300 and the last 80 frames of water, in time."""
+    frames = water.in_time()
+    return frames[:300], frames[-80:]
 
 
 def _write(path: Path, frames: list[Any]) -> None:
@@ -612,7 +679,7 @@ def measure(quick: bool, record: Any) -> None:
     record_shipped(record)
     record_relaxed(record)
     record_fluctuations(record)
-    record_water(record)
+    record_water(record, 1 if quick else WATER_SEEDS)
     record_bonds(record)
     record_blocks(record)
     record_mace(record)

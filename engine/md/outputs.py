@@ -262,13 +262,15 @@ def departure(mean: Tensor, error: Tensor, target: Tensor, r: Tensor) -> Figure:
         target: the reference.
         r: where they stand.
     """
-    off = (mean - target).abs()
-    within = off <= 2 * error.nan_to_num()  # false of what is no number
+    off, error = (mean - target).abs(), error.nan_to_num()
+    within = off <= 2 * error  # false of what is no number
     beyond = off.masked_fill(within, 0.0)
     place = int(beyond.argmax())
     note = (
         f"at {float(r[place]):.3g}: {float(mean[place]):.3g} for {float(target[place]):.3g}"
     )
+    if error[place] > 0:
+        note += f", {float(off[place] / error[place]):.1f} standard errors"
     return Figure(float(beyond[place]), "", note=note)
 
 
