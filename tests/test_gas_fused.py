@@ -107,6 +107,20 @@ def test_a_network_in_single_precision_leaves_what_is_conserved_alone() -> None:
     torch.testing.assert_close(sums, plain.moments[:, :3].sum(-1), rtol=1e-13, atol=1e-13)
 
 
+@pytest.mark.parametrize("dimension", [1, 3])
+def test_what_must_be_positive_is_found_on_the_way(dimension: int) -> None:
+    kn = torch.tensor([0.05, 2.0], dtype=torch.float64)
+    gas = Gas.constant_time(dimension)
+    world = hermite_world(LINE, (ALL_PERIODIC,), gas, kn, 5, 4e-3, check=False)
+    state = flow(world)
+    new, extremes = world.attempt(state)
+    assert extremes is not None
+    before, after = (world.equations.lowest(s.moments) for s in (state, new))
+    count = extremes[0].shape[1]
+    torch.testing.assert_close(extremes[0], before.amax(2)[:, :count])
+    torch.testing.assert_close(extremes[1], after.amin(2)[:, :count])
+
+
 def test_gradients_and_flows_across_the_line_go_by_tensors() -> None:
     gas = Gas.constant_time(2)
     kn = torch.tensor([0.05, 2.0], dtype=torch.float64)
