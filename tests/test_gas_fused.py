@@ -107,6 +107,19 @@ def test_a_network_in_single_precision_leaves_what_is_conserved_alone() -> None:
     torch.testing.assert_close(sums, plain.moments[:, :3].sum(-1), rtol=1e-13, atol=1e-13)
 
 
+def test_a_knudsen_number_that_is_written_over_is_seen() -> None:
+    kn = torch.tensor([0.05, 2.0], dtype=torch.float64)
+    gas = Gas.constant_time(1)
+    world = hermite_world(LINE, (ALL_PERIODIC,), gas, kn.clone(), 5, 4e-3, check=False)
+    other = hermite_world(LINE, (ALL_PERIODIC,), gas, 3 * kn, 5, 4e-3, check=False)
+    state = flow(world)
+    first = world.step(state).moments
+    world.knudsen.mul_(3)
+    again = world.step(state).moments
+    assert torch.equal(again, other.step(state).moments)
+    assert not torch.equal(again, first)
+
+
 @pytest.mark.parametrize("dimension", [1, 3])
 def test_what_must_be_positive_is_found_on_the_way(dimension: int) -> None:
     kn = torch.tensor([0.05, 2.0], dtype=torch.float64)

@@ -209,7 +209,7 @@ class _Rooms(threading.local):
     held: "_Arrays | None" = None
 
     def arrays(self, m: Tensor, world: MomentWorld, line: FusedLine) -> "_Arrays":
-        key = m.shape, m.dtype, id(world.knudsen)
+        key = m.shape, m.dtype, world.knudsen._version
         if self.held is None or key != self.key:
             self.key, self.held = key, _Arrays.of(m, world, line)
         return self.held
@@ -223,7 +223,6 @@ class _Arrays:
     """
 
     line: Line
-    source: Tensor
     w: Tensor
     off: Tensor
     extremes: Tensor
@@ -264,7 +263,6 @@ class _Arrays:
         short = max(rows, batch) * (cells + 4) <= LEAST
         return _Arrays(
             line=serial(line) if short or threads() == 1 else line,
-            source=world.knudsen,
             w=w,
             off=made(batch, cells),
             extremes=made(2, batch, line.low - 1),
