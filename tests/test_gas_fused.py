@@ -120,6 +120,22 @@ def test_a_knudsen_number_that_is_written_over_is_seen() -> None:
     assert not torch.equal(again, first)
 
 
+def test_weights_that_are_written_over_are_seen() -> None:
+    kn = torch.tensor([0.3, 2.0], dtype=torch.float64)
+    gas, module = Gas.constant_time(1), learned(1)
+    module.limit.fill_(30.0)
+    world = hermite_world(LINE, (ALL_PERIODIC,), gas, kn, 5, 4e-3, module, check=False)
+    state = flow(world)
+    first = world.step(state).moments
+    for weight in module.net.parameters():
+        weight.mul_(2.0)
+    again = world.step(state).moments
+    fresh = hermite_world(LINE, (ALL_PERIODIC,), gas, kn, 5, 4e-3, module, check=False)
+    assert torch.equal(again, fresh.step(state).moments)
+    torch.testing.assert_close(again, world._plain_step(state).moments, rtol=0, atol=1e-13)
+    assert not torch.equal(again, first)
+
+
 @pytest.mark.parametrize("dimension", [1, 3])
 def test_what_must_be_positive_is_found_on_the_way(dimension: int) -> None:
     kn = torch.tensor([0.05, 2.0], dtype=torch.float64)

@@ -129,6 +129,28 @@ def loaded(room: Template, low, high, f, z, of: Template):
         room[z + i] = room[high + i] - room[low + i]
 
 
+@ti.func
+def along(
+    room: Template, low, high, f, z, x, to, share, axis, at: Template, factor: Template,
+    closing: Template, closing_factor: Template, closed: Template, of: Template,
+):  # fmt: skip
+    """Write ``A d`` of the jump between two states to ``to``, with a share of Grad's row.
+
+    Leaves f and D of the jump in the frame of the mean; returns u and the temperature.
+    """
+    loaded(room, low, high, f, z, of)
+    du = [room[z + 1 + d] for d in range(of.axes)]
+    half = 0.0 * room[f]
+    for d in ti.static(range(of.axes)):
+        half += room[z + of.diagonal[d]] * (0.5 / of.axes)
+    u, theta = to_frozen(room, f, z, x, axis, at, of)
+    multiplied(room, z, x, u, theta, at, factor, of)
+    from_frozen(room, f, x, room, to, 1, at, of)
+    if ti.static(closed):
+        add_dropped(room, f, to, du, half, share, closing, closing_factor, of)
+    return u, theta
+
+
 @ti.kernel
 def k_sweep(
     w: Vectors, tables: Array2, factor: Array1, chains: Array2, closing: Array2,
@@ -170,20 +192,15 @@ def k_sweep(
                     room[left + i] = here + slope(here - w[at], across, limiter)
                 if j > 0:
                     # within the cell behind: from the right of the last face to here
-                    loaded(room, right, left, f, z, of)
-                    du = [room[z + 1 + d] for d in range(of.axes)]
-                    half = 0.0 * room[f]
-                    for d in ti.static(range(of.axes)):
-                        half += room[z + of.diagonal[d]] * (0.5 / of.axes)
-                    u, theta = to_frozen(room, f, z, x, axis, tables, of)
-                    multiplied(room, z, x, u, theta, tables, factor, of)
-                    from_frozen(room, f, x, room, inner, 1, tables, of)
+                    cell = (j - 1) * groups + g
+                    share_inside = 0.0 * room[left]
                     if ti.static(closed):
-                        cell = (j - 1) * groups + g
-                        add_dropped(
-                            room, f, inner, du, half, inside[cell], closing,
-                            closing_factor, of,
-                        )  # fmt: skip
+                        share_inside = inside[cell]
+                    along(
+                        room, right, left, f, z, x, inner, share_inside, axis, tables,
+                        factor, closing, closing_factor, closed, of,
+                    )  # fmt: skip
+                    if ti.static(closed):
                         for i in range(closing.shape[0]):
                             a = inner + closing[i, 2 * of.axes]
                             t = closing[i, 2 * of.axes + 1] * (cells + 1) * groups + cell
@@ -201,19 +218,13 @@ def k_sweep(
                     room[through + i] = none
                 add_flux(room, through, left, x, axis, tables, factor, of)
                 add_flux(room, through, right, x, axis, tables, factor, of)
-                loaded(room, left, right, f, z, of)
-                du = [room[z + 1 + d] for d in range(of.axes)]
-                half = none
-                for d in ti.static(range(of.axes)):
-                    half += room[z + of.diagonal[d]] * (0.5 / of.axes)
-                u, theta = to_frozen(room, f, z, x, axis, tables, of)
-                multiplied(room, z, x, u, theta, tables, factor, of)
-                from_frozen(room, f, x, room, jump, 1, tables, of)
+                share_here = none
                 if ti.static(closed):
-                    add_dropped(
-                        room, f, jump, du, half, blend[j * groups + g], closing,
-                        closing_factor, of,
-                    )  # fmt: skip
+                    share_here = blend[j * groups + g]
+                u, theta = along(
+                    room, left, right, f, z, x, jump, share_here, axis, tables, factor,
+                    closing, closing_factor, closed, of,
+                )  # fmt: skip
                 root = ti.sqrt(ti.max(theta, none + 1e-9))
                 upwinded(room, z, x, u, root, chains, of)
                 from_frozen(room, f, x, room, smear, 1, tables, of)

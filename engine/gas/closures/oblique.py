@@ -13,7 +13,7 @@ steps of the grid: 17 directions of a plane, whose tensor has 16 components, 30 
 
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import product
 from typing import Any
 
@@ -29,7 +29,7 @@ from ...kernels.moments import k_see_on_grid
 from ...kernels.oblique import LANES, look_along
 from ...kernels.types import kernel_type
 from ...runtime import start, unfollowed
-from ..equations.fused import MARGIN, Given
+from ..equations.fused import MARGIN, Given, given_of
 from ..equations.hermite import basis, coefficients, multi_indices, temperature
 
 Steps = tuple[int, ...]
@@ -209,9 +209,9 @@ class ObliqueClosure:
         """Return the closure on a device; its module is moved."""
         return replace(self, module=self.module.to(device))
 
-    @cached_property
+    @property
     def _given(self) -> Given:
-        return Given.of(self.module)
+        return given_of(self.module)
 
     def _looked(self, w: Tensor, tau: Tensor, at: Directions) -> "Look":
         """Return what the network is shown, row by row a direction and a member of w.

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -151,7 +152,8 @@ class FusedLine:
         self._move(arrays, world, kept, (h, 0.0, 0.0, step), new, new, again, False)
         away = state.fallbacks + fallen[0], state.outside + fallen[1]
         after = MomentState(new, *away, state.step + 1, state.time + dt)
-        return after, (arrays.extremes[0], arrays.extremes[1])
+        most, least = arrays.extremes.clone()
+        return after, (most, least)
 
     def _stage_ends(
         self, arrays: "_Arrays", world: MomentWorld, m: Tensor, now: float
@@ -209,7 +211,8 @@ class _Rooms(threading.local):
     held: "_Arrays | None" = None
 
     def arrays(self, m: Tensor, world: MomentWorld, line: FusedLine) -> "_Arrays":
-        key = m.shape, m.dtype, world.knudsen._version
+        given = line.view.given if line.view else None
+        key = m.shape, m.dtype, world.knudsen._version, given
         if self.held is None or key != self.key:
             self.key, self.held = key, _Arrays.of(m, world, line)
         return self.held
@@ -313,10 +316,10 @@ class FusedView:
         """Of the module."""
         return tuple(self.module.parameters())
 
-    @cached_property
+    @property
     def given(self) -> "Given":
         """What the kernels take of the module."""
-        return Given.of(self.module)
+        return given_of(self.module)
 
     def ask(self, arrays: _Arrays, m: Tensor, spacing: float, law: Tensor) -> None:
         """Write what the network answers, and the gates."""
@@ -329,7 +332,7 @@ class FusedView:
         given.answer(a.asked)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Given:
     """What the kernels take of a module.
 
@@ -379,4 +382,23 @@ class Given:
         return None
 
 
-__all__ = ["FusedLine", "FusedView", "Given", "fused"]
+_GIVEN: WeakKeyDictionary[LocalClosure, tuple[tuple[Tensor, ...], Any, Given]] = (
+    WeakKeyDictionary()
+)
+
+
+def given_of(module: LocalClosure) -> Given:
+    """Return what the kernels take of a module, anew where it was written over."""
+    known = _GIVEN.get(module)
+    if known is None or _written(known[0]) != known[1]:
+        tensors = *module.parameters(), *module.buffers()
+        known = _GIVEN[module] = tensors, _written(tensors), Given.of(module)
+    return known[2]
+
+
+def _written(tensors: tuple[Tensor, ...]) -> list[tuple[int, int]]:
+    """What changes when tensors are written to, or moved."""
+    return [(x._version, x.data_ptr()) for x in tensors]
+
+
+__all__ = ["FusedLine", "FusedView", "Given", "fused", "given_of"]
